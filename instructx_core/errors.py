@@ -1,0 +1,17 @@
+"""What the library raises. Every message is one sentence for the person at the keyboard: the input, what is wrong, what to do."""
+
+
+class InstructXError(Exception):
+    """Base class of every error that this library raises on purpose."""
+
+
+class InputError(InstructXError, ValueError):
+    """A source, reference, instruction, output path or number that cannot be used."""
+
+
+class CheckpointError(InstructXError, ValueError):
+    """A model folder or weight file that is missing, damaged, or of another kind than was asked for."""
+
+
+class EditInterrupted(InstructXError):
+    """A callback returned False: the edit stopped between two steps and has no result."""

@@ -1,0 +1,212 @@
+"""Questions about scenes and instructions, to teach a language model this world's words; a corpus for its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from string import Formatter
+
+import numpy as np
+
+from .language import caption, name_object, pick, with_article
+from .scenes import Canvas, Scene, render, sample_scene
+from .triplets import Draft, draft_triplet, make_rng
+from .vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    CORNER_PHRASES,
+    EDIT_KINDS,
+    GRID,
+    GROUPS,
+    IMAGE_MEDIA,
+    NOUNS,
+    NUMBERS,
+    PHRASES,
+    PLACE_PHRASES,
+    PLACES,
+    QUESTIONS,
+    REFERENCE_NOUNS,
+    SHAPES,
+    STATEMENTS,
+    SUBJECTS,
+    SYNONYMS,
+    VIDEO_MEDIA,
+)
+
+POINTING_CELLS = 8
+_STREAM = len(GROUPS)  # questions draw from a stream of their own
+_CORPUS_SAMPLES = 150
+
+
+@dataclass(frozen=True)
+class Question:
+    """`frames` float32 [T, H, W, 3] in [0, 1] (T == 1 is an image), a question about them and its one right answer."""
+
+    frames: np.ndarray
+    question: str
+    answer: str
+
+
+# What an answer needs: the words for its question's slots, and the answer; None where the scene has no unambiguous one.
+_Asked = tuple[dict[str, str], str] | None
+
+
+def _describe(rng: np.random.Generator, scene: Scene) -> _Asked:
+    return {}, caption(scene)
+
+
+def _where(rng: np.random.Generator, scene: Scene) -> _Asked:
+    o = scene.objects[rng.integers(len(scene.objects))]
+    return {"name": name_object(rng, o, (scene,))}, o.position()
+
+
+def _point(rng: np.random.Generator, scene: Scene) -> _Asked:
+    o = scene.objects[rng.integers(len(scene.objects))]
+    row, column = (min(max(int(s * POINTING_CELLS), 0), POINTING_CELLS - 1) + 1 for s in o.start)
+    return {"name": name_object(rng, o, (scene,))}, f"row {row} column {column}"
+
+
+def _colour(rng: np.random.Generator, scene: Scene) -> _Asked:
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    colours = [o.colour for o in scene.objects if o.shape == shape]
+    return ({"shape": shape}, colours[0]) if len(colours) == 1 else None
+
+
+def _shape(rng: np.random.Generator, scene: Scene) -> _Asked:
+    colour = list(COLOURS)[rng.integers(len(COLOURS))]
+    shapes = [o.shape for o in scene.objects if o.colour == colour]
+    return ({"colour": colour, "noun": NOUNS[rng.integers(len(NOUNS))]}, shapes[0]) if len(shapes) == 1 else None
+
+
+def _at(rng: np.random.Generator, scene: Scene) -> _Asked:
+    spot = GRID[rng.integers(3)][rng.integers(3)]
+    found = [with_article(f"{o.colour} {o.shape}") for o in scene.objects if o.position() == spot]
+    if not found and rng.random() < 0.7:  # most places of most scenes are empty
+        return None
+    return {"spot": spot}, " and ".join(sorted(found)) or "nothing"
+
+
+def _count(rng: np.random.Generator, scene: Scene) -> _Asked:
+    return {}, NUMBERS[len(scene.objects)]
+
+
+def _background(rng: np.random.Generator, scene: Scene) -> _Asked:
+    return {}, scene.background
+
+
+_ABOUT_SCENES: dict[str, Callable[[np.random.Generator, Scene], _Asked]] = {
+    "describe": _describe,
+    "where": _where,
+    "point": _point,
+    "colour": _colour,
+    "shape": _shape,
+    "at": _at,
+    "count": _count,
+    "background": _background,
+}
+# How often each is asked: describing and understanding instructions most, since editing rests on these.
+_SHARES = {
+    "describe": 0.2,
+    "where": 0.08,
+    "point": 0.08,
+    "colour": 0.06,
+    "shape": 0.06,
+    "at": 0.06,
+    "count": 0.03,
+    "background": 0.03,
+    "plan": 0.25,
+    "result": 0.15,
+}
+
+
+def _ask_about_instruction(rng: np.random.Generator, kind: str, canvas: Canvas) -> tuple[Draft, str, str]:
+    groups = (*EDIT_KINDS, "hybrid")
+    draft = draft_triplet(rng, groups[rng.integers(len(groups))], canvas)
+    instruction = draft.instruction if draft.instruction[-1] in ".!?" else draft.instruction + "."
+    question = pick(rng, QUESTIONS[kind]).format(instruction=instruction)
+    return draft, question, draft.plan if kind == "plan" else caption(draft.target)
+
+
+def _draft_question(rng: np.random.Generator, canvas: Canvas) -> tuple[Scene, str, str]:
+    """A scene with a question and its answer, not drawn yet."""
+    kind = list(_SHARES)[int(rng.choice(len(_SHARES), p=list(_SHARES.values())))]
+    if kind not in _ABOUT_SCENES:
+        draft, question, answer = _ask_about_instruction(rng, kind, canvas)
+        return draft.source, question, answer
+    asked = None
+    while asked is None:
+        scene = sample_scene(rng, canvas)
+        asked = _ABOUT_SCENES[kind](rng, scene)
+    slots, answer = asked
+    medium = pick(rng, IMAGE_MEDIA if canvas.frames == 1 else VIDEO_MEDIA)
+    question = pick(rng, QUESTIONS[kind]).format(medium=medium, **slots)
+    return scene, question[0].upper() + question[1:] if rng.random() < 0.3 else question, answer
+
+
+def sample_question(seed: int, *, frames: int = 1, height: int = 64, width: int = 64) -> Question:
+    """Draw the question that these arguments mean, always the same one.
+
+    Answers are lower case: a caption; a word; "row 3 column 5" (counted from 1, of POINTING_CELLS each) for "point to
+    ..."; a plan such as "recolor red circle at top left to blue", two joined by " then ", for "instruction: ... what
+    changes?". Raises InputError for a seed or size out of range.
+    """
+    canvas = Canvas(frames, height, width)
+    scene, question, answer = _draft_question(make_rng(seed, _STREAM, canvas), canvas)
+    return Question(render(scene), question, answer)
+
+
+def _with_synonyms(words: tuple[str, ...]) -> list[str]:
+    return [form for word in words for form in (word, *SYNONYMS.get(word, ()))]
+
+
+def _slot_words(kind: str) -> dict[str, list[str]]:
+    """Every filling of every template slot."""
+    colours = _with_synonyms(tuple(BACKGROUNDS if kind == "background" else COLOURS))
+    shapes = _with_synonyms(SHAPES)
+    things = [f"{c} {s}" for c in COLOURS for s in shapes]
+    spots = _with_synonyms(tuple(PLACES))
+    media = list(dict.fromkeys(IMAGE_MEDIA + VIDEO_MEDIA))
+    places = [
+        form.format(spot=spot, medium=media[i % len(media)])
+        for i, spot in enumerate(spots)
+        for form in (PLACE_PHRASES if spot in _with_synonyms(("center",)) else PLACE_PHRASES + CORNER_PHRASES)
+    ]
+    return {
+        "name": things + shapes + [f"{c} {n}" for c in COLOURS for n in NOUNS],
+        "colour": colours,
+        "a_colour": [with_article(c) for c in colours],
+        "shape": shapes,
+        "thing": [with_article(t) for t in shapes + things],
+        "place": places,
+        "spot": spots,
+        "medium": media,
+        "noun": list(REFERENCE_NOUNS),
+        "subject": list(SUBJECTS),
+    }
+
+
+def _phrases_filled() -> Iterator[str]:
+    """Every template with every word in each of its slots (each slot runs through its words; not every combination)."""
+    for kind, templates in PHRASES.items():
+        words = _slot_words(kind)
+        for template in templates + STATEMENTS[kind]:
+            slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot}
+            for i in range(max([len(words[slot]) for slot in slots], default=1)):
+                yield template.format(**{slot: words[slot][i % len(words[slot])] for slot in slots})
+
+
+def corpus() -> Iterator[str]:
+    """Text to train a tokenizer on: every phrase with every word in each slot, in three letter cases; sampled texts."""
+    for i, text in enumerate(_phrases_filled()):
+        yield text
+        yield text[0].upper() + text[1:] + "."
+        if i % 4 == 0:
+            yield text.upper() + "!"
+    for canvas in (Canvas(1, 64, 64), Canvas(17, 64, 64)):
+        for seed in range(_CORPUS_SAMPLES):
+            rng = make_rng(seed, _STREAM + 1, canvas)
+            for group in GROUPS:
+                draft = draft_triplet(rng, group, canvas)
+                yield from (draft.instruction, caption(draft.source), caption(draft.target))
+            for _ in range(len(_SHARES)):
+                yield from _draft_question(rng, canvas)[1:]

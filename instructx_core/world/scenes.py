@@ -1,0 +1,185 @@
+"""Scenes: what is in a picture or clip, as immutable values; how one is drawn by chance, and how it becomes pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .drawing import REACH, Edge, draw_shape, grayscale, invert, sample_relief
+from .vocabulary import BACKGROUNDS, COLOURS, GRID, PLACES, SHAPES
+
+RADII = (1 / 8, 3 / 16)  # of the frame's shorter side
+ADDED_RADIUS = 0.15
+MAX_SPEED = 0.019  # of the shorter side per frame: 1.2 pixels at 64
+MAX_TRAVEL = 0.5  # of the shorter side over the clip
+_CANDIDATES = 48  # positions tried for one object before its scene is given up
+_EFFECTS = {"grayscale": grayscale, "invert": invert}
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The size of a clip; one frame is an image."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def short(self) -> int:
+        """The shorter side in pixels, the unit of radii and speeds."""
+        return min(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Object:
+    """A flat-coloured shape on a straight line.
+
+    `radius` and `velocity` (down, right; per frame) are fractions of the frame's shorter side, `start` (y, x) of its
+    height and width.
+    """
+
+    colour: str
+    shape: str
+    radius: float
+    start: tuple[float, float]
+    velocity: tuple[float, float] = (0.0, 0.0)
+
+    def path(self, canvas: Canvas) -> np.ndarray:
+        """Centre (y, x) in each frame, in pixels: float64 [T, 2]."""
+        start = np.array(self.start) * (canvas.height, canvas.width)
+        return start + np.arange(canvas.frames)[:, None] * np.array(self.velocity) * canvas.short
+
+    def reach(self, canvas: Canvas) -> float:
+        """Radius in pixels of the circle around the shape."""
+        return REACH[self.shape] * self.radius * canvas.short
+
+    def position(self) -> str:
+        """Coarse position in the first frame, a word of GRID."""
+        row, column = (min(max(int(3 * s), 0), 2) for s in self.start)
+        return GRID[row][column]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Objects that never touch, on a ground; `effects` are applied to the finished pixels in order.
+
+    `relief` is added to the ground's colour (see `drawing.sample_relief`). `free` names a place of PLACES that no
+    object crosses.
+    """
+
+    canvas: Canvas
+    objects: tuple[Object, ...]
+    background: str
+    relief: np.ndarray = field(repr=False, compare=False)
+    edge: Edge
+    effects: tuple[str, ...] = ()
+    free: str | None = None
+
+
+def standing(colour: str, shape: str, place: str) -> Object:
+    """The object that an add edit puts at a place of PLACES."""
+    return Object(colour, shape, ADDED_RADIUS, PLACES[place])
+
+
+def _gap(canvas: Canvas) -> float:
+    return 0.02 * canvas.short + 1
+
+
+def is_clear(canvas: Canvas, objects: tuple[Object, ...]) -> bool:
+    """Whether no two objects come near each other in any frame."""
+    paths = [o.path(canvas) for o in objects]
+    for i, one in enumerate(objects):
+        for j in range(i):
+            need = one.reach(canvas) + objects[j].reach(canvas) + _gap(canvas)
+            if (((paths[i] - paths[j]) ** 2).sum(-1) < need * need).any():
+                return False
+    return True
+
+
+def _identities(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
+    """Distinct (colour, shape) pairs; often colours, shapes or both all differ, so that one word can name an object."""
+    colours, shapes = list(COLOURS), list(SHAPES)
+    unique_colours, unique_shapes = rng.random(2) < (0.6, 0.5)
+    while True:
+        c = rng.permutation(len(colours))[:count] if unique_colours else rng.integers(len(colours), size=count)
+        s = rng.permutation(len(shapes))[:count] if unique_shapes else rng.integers(len(shapes), size=count)
+        pairs = [(colours[i], shapes[j]) for i, j in zip(c, s, strict=True)]
+        if len(set(pairs)) == count:
+            return pairs
+
+
+def _place(
+    rng: np.random.Generator, canvas: Canvas, colour: str, shape: str, others: tuple[Object, ...]
+) -> Object | None:
+    """An object at a random place and speed, clear of `others` in every frame; None where no candidate fits."""
+    radius = float(rng.uniform(*RADII))
+    size = np.array([canvas.height, canvas.width])
+    steps = canvas.frames - 1
+    if steps and rng.random() < 0.85:
+        speed = min(MAX_SPEED, MAX_TRAVEL / steps) * np.sqrt(rng.random(_CANDIDATES))
+        angle = rng.uniform(0, 2 * np.pi, _CANDIDATES)
+        velocity = (np.stack([np.sin(angle), np.cos(angle)], 1)) * speed[:, None]
+    else:
+        velocity = np.zeros((_CANDIDATES, 2))
+    margin = (
+        radius * canvas.short * (0.6 if steps and rng.random() < 0.15 else 1.0)
+    )  # few clips cut a shape at the border
+    travel = velocity * steps * canvas.short
+    low = margin + np.maximum(-travel, 0)
+    high = size - margin - np.maximum(travel, 0)
+    start = rng.uniform(low, np.maximum(high, low))
+    paths = start[:, None] + np.arange(canvas.frames)[:, None] * velocity[:, None] * canvas.short  # [candidates, T, 2]
+    fits = np.ones(_CANDIDATES, bool)
+    for other in others:
+        need = REACH[shape] * radius * canvas.short + other.reach(canvas) + _gap(canvas)
+        fits &= (((paths - other.path(canvas)) ** 2).sum(-1) >= need * need).all(-1)
+    if not fits.any():
+        return None
+    i = int(fits.argmax())
+    y, x = (start[i] / size).tolist()
+    down, right = velocity[i].tolist()
+    return Object(colour, shape, radius, (y, x), (down, right))
+
+
+def _sample_objects(
+    rng: np.random.Generator, canvas: Canvas, count: int, obstacles: tuple[Object, ...]
+) -> tuple[Object, ...] | None:
+    placed: tuple[Object, ...] = ()
+    for colour, shape in _identities(rng, count):
+        found = _place(rng, canvas, colour, shape, obstacles + placed)
+        if found is None:
+            return None
+        placed += (found,)
+    return placed
+
+
+def _sample_edge(rng: np.random.Generator) -> Edge:
+    mode = ("soft", "supersampled", "hard")[int(np.searchsorted((0.5, 0.9), rng.random(), side="right"))]
+    return Edge(mode, float(rng.uniform(0.7, 1.4)) if mode == "soft" else 1.0)
+
+
+def sample_scene(rng: np.random.Generator, canvas: Canvas, *, at_least: int = 1, free: str | None = None) -> Scene:
+    """Draw a scene of `at_least` to three objects; `free` keeps a place of PLACES clear for an object of any shape."""
+    obstacles = () if free is None else (standing("white", "square", free),)
+    wanted = max(at_least, int(rng.choice(3, p=(0.25, 0.4, 0.35))) + 1)
+    objects = None
+    while objects is None:
+        for _ in range(3):
+            objects = objects or _sample_objects(rng, canvas, wanted, obstacles)
+        wanted = max(at_least, wanted - 1)  # a crowded canvas gets fewer objects rather than many more tries
+    background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
+    relief = sample_relief(rng, canvas.frames, canvas.height, canvas.width)
+    return Scene(canvas, objects, background, relief, _sample_edge(rng), free=free)
+
+
+def render(scene: Scene) -> np.ndarray:
+    """Pixels of a scene: float32 [T, H, W, 3] in [0, 1]."""
+    canvas = scene.canvas
+    ground = np.clip(np.array(BACKGROUNDS[scene.background], np.float32) + scene.relief, 0, 1)
+    frames = np.array(np.broadcast_to(ground, (canvas.frames, canvas.height, canvas.width, 3)))
+    for o in scene.objects:
+        draw_shape(frames, o.shape, COLOURS[o.colour], o.path(canvas), o.radius * canvas.short, scene.edge)
+    for effect in scene.effects:
+        frames = _EFFECTS[effect](frames)
+    return np.clip(frames, 0, 1)
