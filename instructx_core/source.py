@@ -1,0 +1,219 @@
+"""What a person hands in to be edited, and what they get back.
+
+A *source* is an image or a video: a path, a PIL image, or an array. Files say which they are (a video of one frame and an
+animated GIF are videos); of arrays, one frame is an image. Videos are decoded once, into memory: the way for clips of
+seconds. For long ones use `video.VideoReader` and `VideoWriter` frame by frame.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .images import IMAGE_SUFFIXES, check_range, is_animated, open_picture, read_image, to_uint8, write_image
+from .paths import readable_file, writable_file
+from .video import VIDEO_SUFFIXES, VideoInfo, VideoReader, VideoWriter
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | Tensor"
+_ACCEPTED = "a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3]"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image or a video in memory.
+
+    Attributes:
+        frames: float32 [T, H, W, 3] in [0, 1], upright, on the CPU; T = 1 for an image.
+        is_video: whether it is a video, which may have one frame too.
+        path: the file it was read from, if any.
+        pts: for a video file, when each frame is shown, in units of info.time_base.
+        info: for a video file, what it says about itself; `info.frames` is then the true count.
+        last_duration: for a video file, how long the last frame is shown, in units of info.time_base.
+    """
+
+    frames: Tensor
+    is_video: bool
+    path: Path | None = None
+    pts: list[int] | None = None
+    info: VideoInfo | None = None
+    last_duration: int | None = None
+
+
+def load_source(value: Pixels | Source, name: str = "source") -> Source:
+    """Read a source whole; a Source passes through.
+
+    Args:
+        value: a path (image, animated image or video file), a PIL image (the frame it stands at), or a numpy array or
+            torch tensor [T, H, W, C] or [H, W, C] or [H, W], uint8 or float in [0, 1]; C = 3, or 1 for grey, or 4 with
+            alpha, which is put on white.
+        name: what error messages call an array or PIL image.
+
+    Raises:
+        InputError: a file that is missing, damaged or of another kind; an array of another shape or type, without
+            pixels, or with numbers outside of [0, 1] (NaN and infinity among them).
+    """
+    if isinstance(value, Source):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        path = readable_file(value)
+        return _load_video(path) if _is_video_file(path) else Source(read_image(path)[None], is_video=False, path=path)
+    if isinstance(value, (np.ndarray, Tensor)):
+        frames = _array_frames(value, name)
+        return Source(frames, is_video=len(frames) > 1)
+    return Source(_read_pil(value, name)[None], is_video=False)
+
+
+def load_references(value: Pixels | list[Pixels] | tuple[Pixels, ...] | None, name: str = "reference") -> list[Tensor]:
+    """Read one reference image or several -> float32 [H, W, 3] in [0, 1] each, of any sizes; None gives an empty list.
+
+    Each is what `load_source` takes as an image; of an animated image file the first frame counts.
+    Raises InputError as `load_source` does, and for videos.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        return [_load_reference(value, name)]
+    return [_load_reference(one, f"{name} {number}") for number, one in enumerate(value, start=1)]
+
+
+def check_output(
+    path: str | os.PathLike[str], like: Source | str | os.PathLike[str], *inputs: str | os.PathLike[str]
+) -> Path:
+    """Check, before any long work, that the edit of `like` can be saved at `path`.
+
+    Args:
+        path: the output file; one that exists will be replaced.
+        like: the source, or its path: then only the head of that file is read.
+        inputs: further files that must not be overwritten, such as references.
+
+    Raises:
+        InputError: the output is a folder, is in a folder that is missing or cannot be written to, has a suffix that is
+            unknown or fits the other kind (.png for a video), or is the same file as an input.
+    """
+    target = writable_file(path)
+    if isinstance(like, Source):
+        is_video, origin = like.is_video, like.path
+    else:
+        origin = readable_file(like)
+        is_video = _is_video_file(origin)
+    for other in (origin, *inputs):
+        if other is not None and target.exists() and Path(other).exists() and target.samefile(other):
+            raise InputError(f"{target}: the output would replace the input file; give another name.")
+    suffix, right = target.suffix.lower(), VIDEO_SUFFIXES if is_video else IMAGE_SUFFIXES
+    if suffix not in right:
+        kind = "a video" if is_video else "an image"
+        problem = f"the result is {kind}" if suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES else f"'{suffix}' is no format"
+        raise InputError(f"{target}: {problem}; save {kind} as one of {', '.join(right)}.")
+    return target
+
+
+def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> None:
+    """Save an edit under a name that appears only when the file is complete.
+
+    Args:
+        frames: float [T, H, W, 3] in [0, 1]; rounded to 8 bits.
+        path: its suffix gives the format (images.IMAGE_SUFFIXES, video.VIDEO_SUFFIXES).
+        like: the source of the edit; a video keeps its timestamps, rotation, colour and sound, if T is as there.
+
+    Raises:
+        InputError: as `check_output`; frames of another shape, or several for an image; a disk that is full.
+    """
+    target = check_output(path, like)
+    if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise InputError(f"frames: the shape is {list(frames.shape)}; give [T, H, W, 3] with at least one pixel.")
+    if not like.is_video:
+        if len(frames) != 1:
+            raise InputError(f"frames: there are {len(frames)} for an image; give [1, H, W, 3].")
+        write_image(frames[0], target)
+        return
+    same_length = like.pts is not None and len(like.pts) == len(frames)
+    stamps = like.pts if same_length else [None] * len(frames)
+    with VideoWriter(target, like=like.info) as writer:
+        for index, (frame, pts) in enumerate(zip(frames, stamps, strict=True)):
+            is_last = same_length and index == len(frames) - 1
+            writer.write(to_uint8(frame), pts, like.last_duration if is_last else None)
+
+
+def _is_video_file(path: Path) -> bool:
+    """Whether a file is to be read frame by frame; whether that works is for `VideoReader` to say."""
+    picture = open_picture(path)
+    if picture is None:
+        return True
+    with picture:
+        return is_animated(picture)
+
+
+def _load_video(path: Path) -> Source:
+    """Decode all frames, 8-bit at first: the floats, four times the size, are needed once only."""
+    decoded, pts = [], []
+    with VideoReader(path) as reader:
+        for frame, stamp in reader:
+            decoded.append(frame)
+            pts.append(stamp)
+        info, last_duration = reader.info, reader.frame_duration
+    frames = torch.empty(len(decoded), info.height, info.width, 3)
+    for index in range(len(decoded)):
+        frames[index] = decoded[index]
+        decoded[index] = None  # given back frame by frame
+    return Source(frames.div_(255), True, path, pts, replace(info, frames=len(pts)), last_duration)
+
+
+def _load_reference(value: Pixels, name: str) -> Tensor:
+    if isinstance(value, (np.ndarray, Tensor)):
+        frames = _array_frames(value, name)
+        if len(frames) > 1:
+            raise InputError(f"{name}: it has {len(frames)} frames; give one image [H, W, 3], or a list of images.")
+        return frames[0]
+    return _read_pil(value, name)
+
+
+def _read_pil(value: object, name: str) -> Tensor:
+    from PIL import Image
+
+    if not isinstance(value, (str, os.PathLike, Image.Image)):
+        raise InputError(f"{name}: it is of type {type(value).__name__}; give {_ACCEPTED}.")
+    return read_image(value, name)
+
+
+def _array_frames(value: np.ndarray | Tensor, name: str) -> Tensor:
+    """Array or tensor -> new float32 [T, H, W, 3] in [0, 1] on the CPU."""
+    shape = list(value.shape)
+    if len(shape) == 2:
+        value = value[..., None]
+    if value.ndim == 3:
+        value = value[None]
+    if value.ndim != 4 or value.shape[3] not in (1, 3, 4):
+        hint = "; put the channels last" if len(shape) in (3, 4) and shape[-3] in (1, 3) else ""
+        raise InputError(f"{name}: its shape is {shape}{hint}; give [T, H, W, 3] or [H, W, 3].")
+    if 0 in value.shape:
+        raise InputError(f"{name}: its shape {shape} holds no pixels; give at least one frame of 1 x 1.")
+    pixels = _unit_floats(value, name)
+    if pixels.shape[3] == 4:
+        alpha = pixels[..., 3:]
+        pixels = pixels[..., :3] * alpha + (1 - alpha)
+    return pixels.expand(-1, -1, -1, 3).contiguous()
+
+
+def _unit_floats(value: np.ndarray | Tensor, name: str) -> Tensor:
+    """uint8 or float of any width -> new float32 in [0, 1] of the same shape."""
+    dtype = str(value.dtype).removeprefix("torch.")
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f":
+            value = torch.from_numpy(value.astype(np.float32))
+        elif value.dtype == np.uint8:
+            value = torch.from_numpy(np.array(value))  # a copy: views may run backwards or be read-only
+    if isinstance(value, Tensor) and value.dtype == torch.uint8:
+        return value.detach().to("cpu", torch.float32) / 255
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return check_range(value.detach().to("cpu", torch.float32), name)
+    raise InputError(f"{name}: its type is {dtype}; give uint8, or floats in [0, 1].")

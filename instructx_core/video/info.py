@@ -1,0 +1,70 @@
+"""What a video file says about itself, and how its stored frames lie on the screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from torch import Tensor
+
+from .colour import Colour
+
+# FFmpeg's display matrix (a, b, u, c, d, v, x, y, w): a stored pixel (p, q) is shown at (a p + c q, b p + d q).
+DisplayMatrix = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself, and what an edit of it keeps.
+
+    Attributes:
+        path: the file.
+        width, height: in pixels, as displayed, that is after rotation.
+        frames: how many, as the container says; None where it does not. Damaged or trimmed files may differ.
+        fps: frames per second, the average where it varies.
+        time_base: seconds in one unit of a timestamp.
+        has_audio: whether it holds a sound track.
+        rotation: degrees counter-clockwise that stored frames are turned by for display: 0, 90, 180 or 270.
+        display_matrix: the tag that says so, mirroring included: 9 fixed-point numbers as FFmpeg has them, or None.
+        pixel_aspect: width / height of a stored pixel; 1 except in anamorphic video.
+        colour: its colour tags.
+    """
+
+    path: Path
+    width: int
+    height: int
+    frames: int | None
+    fps: Fraction
+    time_base: Fraction
+    has_audio: bool = False
+    rotation: int = 0
+    display_matrix: DisplayMatrix | None = None
+    pixel_aspect: Fraction = Fraction(1)
+    colour: Colour = field(default_factory=Colour)
+
+
+def is_turned(matrix: DisplayMatrix | None) -> bool:
+    """Whether width and height change places for display."""
+    return matrix is not None and abs(matrix[1]) > abs(matrix[0])
+
+
+def upright(frame: Tensor, matrix: DisplayMatrix | None) -> Tensor:
+    """Stored frame [H, W, 3] -> as displayed; angles count as the nearest quarter turn."""
+    if is_turned(matrix):
+        frame = frame.transpose(0, 1)
+    return frame.flip(_mirrored(matrix)).contiguous()
+
+
+def stored(frame: Tensor, matrix: DisplayMatrix | None) -> Tensor:
+    """Displayed frame [H, W, 3] -> as stored under this matrix: the inverse of `upright`."""
+    frame = frame.flip(_mirrored(matrix))
+    return (frame.transpose(0, 1) if is_turned(matrix) else frame).contiguous()
+
+
+def _mirrored(matrix: DisplayMatrix | None) -> list[int]:
+    """The axes (0 rows, 1 columns) that run backwards on the screen."""
+    if matrix is None:
+        return []
+    across, down = (matrix[3], matrix[1]) if is_turned(matrix) else (matrix[0], matrix[4])
+    return [axis for axis, direction in ((0, down), (1, across)) if direction < 0]

@@ -1,0 +1,245 @@
+"""Frames into video files, with the time, rotation, colour and sound of the video they came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..paths import partial_file, writable_file
+from .audio import AudioTracks
+from .colour import Colour, rgb_to_frame
+from .info import DisplayMatrix, VideoInfo, is_turned, stored
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from av import Packet, VideoFrame
+
+DEFAULT_FPS = Fraction(24)  # of frames that never had a clock
+_FINEST_TIME_BASE = Fraction(1, 1_000_000)  # MP4 counts a frame's duration in 32 bits
+
+
+@dataclass(frozen=True)
+class _Container:
+    """A file format, and how FFmpeg makes it."""
+
+    muxer: str
+    codec: str
+    options: dict[str, str]  # of the encoder
+    audio_codec: str | None  # for tracks that cannot be copied; None: no sound at all
+    header: dict[str, str]  # options of the muxer
+
+
+_H264 = {"crf": "14", "preset": "medium", "bf": "0"}  # bf: no B-frames, see the package's notes on time
+_VP9 = {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"}
+_FASTSTART = {"movflags": "+faststart"}  # the index in front, so that a browser plays while it loads
+_CONTAINERS = {
+    ".mp4": _Container("mp4", "libx264", _H264, "aac", _FASTSTART),
+    ".m4v": _Container("mp4", "libx264", _H264, "aac", _FASTSTART),
+    ".mov": _Container("mov", "libx264", _H264, "aac", _FASTSTART),
+    ".mkv": _Container("matroska", "libx264", _H264, "aac", {}),
+    ".webm": _Container("webm", "libvpx-vp9", _VP9, "libopus", {}),
+    ".gif": _Container("gif", "gif", {}, None, {}),
+}
+VIDEO_SUFFIXES = tuple(_CONTAINERS)
+
+
+class VideoWriter:
+    """Encodes frames into a video file, which appears under its name only when it is complete.
+
+        with VideoWriter("edited.mp4", like=reader.info) as writer:
+            writer.write(frame, pts)
+
+    Leaving the block with an exception, KeyboardInterrupt included, removes what was written. Errors of the file system
+    (a full disk) come as InputError.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        like: VideoInfo | None = None,
+        fps: Fraction | float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Choose the file; it is opened on entering the block.
+
+        Args:
+            path: its suffix (VIDEO_SUFFIXES) gives container and codec.
+            like: the video whose time base, rotation, colour and sound to keep; for the pictures alone
+                `dataclasses.replace(info, has_audio=False)`.
+            fps: frames per second where frames come without timestamps; default: that of `like`, else 24.
+            size: (height, width) of every frame; default: that of the first.
+
+        Raises:
+            InputError: unknown suffix, a folder that cannot be written to, or a frame rate out of range.
+        """
+        self.path = writable_file(path)
+        suffix = self.path.suffix.lower()
+        if suffix not in _CONTAINERS:
+            raise InputError(f"{self.path}: '{suffix}' is not a video format; use one of {', '.join(VIDEO_SUFFIXES)}.")
+        if fps is not None and not 0 < fps <= 1000:
+            raise InputError(f"fps: it is {fps}; give a number of frames per second above 0, at most 1000.")
+        self._format = _CONTAINERS[suffix]
+        self._like = like
+        self._fps = Fraction(fps).limit_denominator(1001) if fps else like.fps if like else DEFAULT_FPS
+        self._time_base = like.time_base if like else 1 / self._fps  # of the timestamps that come in
+        self._size = size
+        self._written = 0
+        self._last = -1  # timestamp and duration of the frame written last, in the encoder's time base
+        self._last_duration = 1
+
+    def __enter__(self) -> Self:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        self._scaler = VideoReformatter()
+        self._stream = self._audio = None
+        with ExitStack() as stack:
+            partial = stack.enter_context(partial_file(self.path))
+            stack.enter_context(_ffmpeg_errors(self.path))
+            self._output = av.open(
+                f"file:{partial}", "w", format=self._format.muxer, container_options=self._format.header
+            )
+            stack.push(self._finish)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def write(self, frame: Tensor, pts: int | None = None, duration: int | None = None) -> None:
+        """Encode one frame, and the sound up to its time.
+
+        Args:
+            frame: uint8 [H, W, 3], upright.
+            pts: when it is shown, in units of `like.time_base` (without `like`: in frames); increasing. Default: as
+                many frames after the start as were written before.
+            duration: how long, in the same units; only the last frame's matters. Default: one frame.
+
+        Raises:
+            InputError: the frame is not uint8 [H, W, 3], or of another size than those before.
+        """
+        self._check(frame)
+        if self._stream is None:
+            self._start(*frame.shape[:2])
+        if pts is None:
+            pts = round(self._written / (self._fps * self._time_base))
+        if duration is None:
+            duration = 1 / (self._fps * self._time_base)
+        scale = self._time_base / self._stream.codec_context.time_base
+        self._last = max(round(pts * scale), self._last + 1)
+        self._last_duration = max(1, round(duration * scale))
+        self._written += 1
+        picture = self._picture(frame)
+        picture.pts, picture.time_base = self._last, self._stream.codec_context.time_base
+        for packet in self._stream.encode(picture):
+            self._mux(packet)
+        if self._audio is not None:
+            self._audio.advance(self._last * picture.time_base)
+
+    def _check(self, frame: Tensor) -> None:
+        if frame.dtype != torch.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            kind = f"{str(frame.dtype).removeprefix('torch.')} {list(frame.shape)}"
+            raise InputError(f"{self.path}: frame {self._written} is {kind}; write uint8 [H, W, 3].")
+        self._size = self._size or tuple(frame.shape[:2])
+        if tuple(frame.shape[:2]) != tuple(self._size):
+            raise InputError(
+                f"{self.path}: frame {self._written} is {list(frame.shape[:2])}, but the video is {list(self._size)} "
+                "(height, width); write frames of one size."
+            )
+
+    def _start(self, height: int, width: int) -> None:
+        """Set up the streams, now that the size is known."""
+        like, animation = self._like, self._format.codec == "gif"
+        stream = self._output.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.options))
+        self._matrix: DisplayMatrix | None = None
+        if like and like.display_matrix and not animation and hasattr(stream, "set_display_matrix"):
+            self._matrix = like.display_matrix
+            stream.set_display_matrix(self._matrix)
+        turned = is_turned(self._matrix)
+        stream.width, stream.height = (height, width) if turned else (width, height)
+        odd = height % 2 or width % 2
+        stream.pix_fmt = "pal8" if animation else "yuv444p" if odd and self._format.codec == "libx264" else "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, 100) if animation else max(self._time_base, _FINEST_TIME_BASE)
+        self._colour = like.colour if like else Colour()
+        if not animation:
+            context.colorspace, context.color_range = self._colour.matrix, self._colour.range
+            context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        if like and like.pixel_aspect != 1:
+            upright_instead = is_turned(like.display_matrix) != turned
+            context.sample_aspect_ratio = 1 / like.pixel_aspect if upright_instead else like.pixel_aspect
+        if like and like.has_audio and self._format.audio_codec:
+            self._audio = AudioTracks(like.path, self._output, self._format.audio_codec)
+        self._stream = stream
+
+    def _picture(self, frame: Tensor) -> VideoFrame:
+        """Upright pixels -> what the encoder takes."""
+        pixels = stored(frame.cpu(), self._matrix)
+        if self._stream.pix_fmt == "pal8":
+            return _palette_frame(pixels)
+        return rgb_to_frame(pixels, self._colour, self._stream.pix_fmt, self._scaler)
+
+    def _mux(self, packet: Packet) -> None:
+        if packet.pts == self._last:  # of the others the duration follows from the next timestamp
+            packet.duration = self._last_duration
+        self._output.mux(packet)
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what the encoders still hold, if all went well, and close the file."""
+        import av
+
+        with ExitStack() as stack:
+            if self._audio is not None:
+                stack.callback(self._audio.close)
+            if error is not None:
+                with suppress(av.FFmpegError):  # the first error is the one to tell
+                    self._output.close()
+                return
+            stack.callback(self._output.close)
+            if self._stream is None:
+                raise InputError(f"{self.path}: no frame was written to this video; write at least one.")
+            for packet in self._stream.encode(None):
+                self._mux(packet)
+            if self._audio is not None:
+                self._audio.finish()
+
+
+@contextmanager
+def _ffmpeg_errors(path: Path) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"{path}: it could not be written ({reason}); check the disk, or try another format."
+        ) from error
+
+
+def _palette_frame(pixels: Tensor) -> VideoFrame:
+    """uint8 [H, W, 3] -> a frame of 256 colours chosen for it."""
+    from av import VideoFrame
+    from PIL import Image
+
+    picture = Image.fromarray(pixels.numpy()).quantize(256)
+    colours = np.array(picture.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    palette = np.zeros((256, 4), dtype=np.uint8)  # alpha, red, green, blue
+    palette[: len(colours), 0], palette[: len(colours), 1:] = 255, colours
+    return VideoFrame.from_ndarray((np.asarray(picture), palette), format="pal8")
