@@ -1,0 +1,281 @@
+"""Weights and model folders on disk: whatever stands under its name is complete, and nothing is unpickled.
+
+- A file or folder is written under a hidden name beside its own, flushed to the disk, and only then renamed. A run
+  that is killed in between leaves the older version in place and a hidden leftover, which the next write to that name
+  clears away.
+- What is not safetensors (a pickle, a GGUF, a git-lfs pointer, a web page) is named as what it is. A file's header is
+  checked against its size before any tensor is touched, so a truncated download is an error with two numbers in it,
+  not a crash in the middle of a load.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import CheckpointError, InputError
+
+# How files that people mistake for safetensors begin, and what to do with them.
+_OTHER_KINDS = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the weights themselves; fetch them with `git lfs pull`"),
+    (b"PK\x03\x04", "a PyTorch pickle (.pt, .pth, .bin), which is not opened here; convert it to safetensors first"),
+    (b"\x80", "a pickle, which is not opened here; convert it to safetensors first"),
+    (b"GGUF", "a GGUF file; give safetensors weights"),
+    (b"<", "a web page (HTML or XML), not weights; the download failed, often for want of a login"),
+    (b"{", "a JSON text, not weights; give the .safetensors file beside it"),
+)
+_MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
+
+
+def write_safetensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write `tensors` (any device, any memory layout) and string `metadata` to one safetensors file, atomically.
+
+    Tensors that share memory (tied weights, slices of one buffer) are stored once per name: the file grows, but any
+    reader gets every name back with its values. One writer at a time per path. Raises InputError when the folder is
+    missing or the file cannot be written.
+    """
+    path = _real(path)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "that is a folder" if path.is_dir() else "its folder does not exist"
+        raise InputError(f"cannot write weights to {str(path)!r}: {reason}; give a file name in an existing folder.")
+    partial = _hidden(path, "partial")  # a folder: safetensors has an unfinished file of its own
+    written = partial / path.name
+    try:
+        _clear(path)
+        partial.mkdir()
+        written.touch()
+        mode = written.stat().st_mode
+        save_file(_plain(tensors), written, metadata=dict(metadata or {}))
+        written.chmod(mode)  # safetensors writes files that only their owner may read
+        _flush(written)
+        os.replace(written, path)
+        _flush(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot write weights to {str(path)!r}: {error}; check permissions and free space."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors (on the CPU, dtypes as stored) and the metadata of a safetensors file.
+
+    Raises CheckpointError when the file is missing, truncated, damaged, or of another kind, which it names (pickle,
+    GGUF, git-lfs pointer, web page).
+    """
+    path = Path(path)
+    metadata = read_metadata(path)
+    try:
+        return load_file(path), metadata
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the string metadata of a safetensors file from its header, without its tensors ({} if it has none).
+
+    Raises CheckpointError as read_safetensors does.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header = _read_header(path, file.read(8), file, size)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {str(path)!r}; check the path to the weights.") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror}; give a .safetensors file.") from error
+    return header.get("__metadata__", {})
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise CheckpointError, naming `path` and the tensors, if any floating-point tensor holds NaN or infinity."""
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
+    if bad:
+        listed = ", ".join(repr(name) for name in bad[:3]) + (", ..." if len(bad) > 3 else "")
+        raise CheckpointError(
+            f"{str(path)!r} holds NaN or infinity in {len(bad)} tensors ({listed}); get the file again."
+        )
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of `path` when the block ends without an exception.
+
+    Missing parents are made. On an exception the new folder is deleted and an older one at `path` stays as it was.
+    One writer at a time per path: a second one makes the first fail. Raises InputError when `path` is a file or
+    cannot be written to.
+    """
+    path = _real(path)
+    _refuse_file(path)
+    partial = _hidden(path, "partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(path)
+        partial.mkdir()
+    except OSError as error:
+        raise InputError(f"cannot write a folder to {str(path)!r}: {error.strerror}; choose another place.") from error
+    try:
+        yield partial
+        replace_folder(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def replace_folder(new: str | Path, path: str | Path) -> None:
+    """Flush the complete folder `new` to the disk and move it to `path`, in place of an older folder there.
+
+    Both must be on one file system. No system call swaps full folders everywhere, so the older one steps aside for an
+    instant; `recover_folder` brings it back after a kill in that instant. Raises InputError when `path` is a file.
+    """
+    new, path = Path(new), _real(path)
+    _refuse_file(path)
+    for folder, _, files in os.walk(new):
+        for name in (*files, "."):
+            _flush(Path(folder, name))
+    aside = _hidden(path, "old")
+    replaces = path.exists()
+    if replaces:
+        os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if replaces:
+            os.replace(aside, path)
+        raise
+    _flush(path.parent)
+    if replaces:
+        _discard(aside, path)
+
+
+def recover_folder(path: str | Path) -> None:
+    """Undo what a killed write left beside `path`: an older folder that had stepped aside returns, unfinished ones go.
+
+    `atomic_folder` begins with it; call it before reading a folder that a killed run may have been replacing.
+    """
+    path = _real(path)
+    for aside in _leftovers(path, "old"):
+        if path.exists():
+            _discard(aside, path)
+        else:
+            os.replace(aside, path)
+    _clear(path)
+
+
+def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[str, Any]:
+    """The header of an open safetensors file, read and checked against the file's size [bytes]."""
+    name = repr(str(path))
+    if size == 0:
+        raise CheckpointError(f"{name} is empty; get the file again.")
+    length = int.from_bytes(start, "little")
+    rest = file.read(min(length, size)) if length <= _MAX_HEADER else file.read(32)
+    if not rest.startswith(b"{") or length > _MAX_HEADER:
+        beginning = (start + rest).lstrip()
+        for magic, kind in _OTHER_KINDS:
+            if beginning.startswith(magic):
+                raise CheckpointError(f"{name} is {kind}.")
+        raise CheckpointError(
+            f"{name} is not a safetensors file, or was cut off in its first bytes; get the file again."
+        )
+    if len(rest) < length:
+        raise CheckpointError(f"{name} is truncated: {size} bytes, too few for its own header; get the file again.")
+    try:
+        header = json.loads(rest)
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        needed = 8 + length + max(ends, default=0)
+        if not all(isinstance(text, str) for text in header.get("__metadata__", {}).values()):
+            raise TypeError("metadata other than text")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{name} has a damaged header; get the file again.") from error
+    if size != needed:
+        word = "truncated" if size < needed else "damaged"
+        raise CheckpointError(f"{name} is {word}: {size} bytes, its header tells of {needed}; get the file again.")
+    return header
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them: on the CPU, contiguous, no two in the same memory."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        plain[name] = tensor
+    return plain
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.itemsize == 1:  # the 8-bit floats have no isfinite of their own
+        tensor = tensor.to(torch.bfloat16)
+    return bool(tensor.isfinite().all())
+
+
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"cannot write a folder to {str(path)!r}: a file has that name; choose another.")
+
+
+def _real(path: str | Path) -> Path:
+    """The absolute path behind any links, so that a linked file or folder is replaced where it lies, not its link."""
+    return Path(os.path.realpath(path))
+
+
+def _hidden(path: Path, kind: str) -> Path:
+    """A new hidden name beside `path`; `kind` is "partial" for what is unfinished, "old" for what stepped aside."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{kind}")
+
+
+def _leftovers(path: Path, kind: str) -> list[Path]:
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.{kind}")
+    if not path.parent.is_dir():
+        return []
+    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
+
+
+def _clear(path: Path) -> None:
+    """Delete what killed writes to `path` left unfinished."""
+    for partial in _leftovers(path, "partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _discard(aside: Path, path: Path) -> None:
+    """Delete a folder that stepped aside; renamed first, so that a kill half way leaves nothing that looks complete."""
+    partial = _hidden(path, "partial")
+    os.replace(aside, partial)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
+    folder = path.is_dir()
+    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
+        return
+    handle = os.open(
+        path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
+    )  # Windows flushes only what it may write to
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
+            raise
+    finally:
+        os.close(handle)
