@@ -1,0 +1,27 @@
+"""InstructX: edit an image or a video from a sentence.
+
+    from instructx_core import Editor
+    result = Editor.from_pretrained().edit("photo.png", "make the red circle blue")
+
+Heavy libraries are imported on first use: importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import CheckpointError, EditInterrupted, InputError, InstructXError
+
+if TYPE_CHECKING:
+    from .editor import Editor, EditResult
+
+__version__ = "0.1.0"
+__all__ = ["CheckpointError", "EditInterrupted", "EditResult", "Editor", "InputError", "InstructXError"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Editor", "EditResult"):
+        from . import editor
+
+        return getattr(editor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,209 @@
+"""One folder per model: `mllm/`, `transformer/`, `vae/` and `instructx.safetensors`.
+
+The first three are what their libraries write and read. `instructx.safetensors` holds what InstructX adds: queries, LoRA,
+connector and whatever the DiT gained, with the `ModelConfig` as JSON in its metadata. Only safetensors are read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..config import ModelConfig
+from ..connectors import Connector
+from ..denoiser import Denoiser
+from ..errors import CheckpointError
+from ..guidance.encoder import MLLMGuidance
+from ..latents import LatentCodec
+from .files import atomic_folder, read_metadata, read_safetensors, recover_folder, write_safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ADAPTER = "instructx.safetensors"
+FORMAT = "instructx-1"
+BUNDLED = Path(__file__).parent.parent / "bundled" / "instructx-tiny"
+
+
+@dataclass(frozen=True)
+class Components:
+    """A whole model in memory."""
+
+    config: ModelConfig
+    guidance: MLLMGuidance
+    connector: Connector
+    denoiser: Denoiser
+    codec: LatentCodec
+
+
+def read_config(folder: str | Path) -> ModelConfig:
+    """The `ModelConfig` of a checkpoint folder, without its weights.
+
+    Raises:
+        CheckpointError: no such folder, no `instructx.safetensors` in it, or one of another format.
+    """
+    folder = Path(folder)
+    recover_folder(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no model folder {str(folder)!r}; check the path.")
+    if not (folder / ADAPTER).is_file():
+        raise CheckpointError(f"{str(folder)!r} is not an InstructX model: it has no {ADAPTER}.")
+    metadata = read_metadata(folder / ADAPTER)
+    if FORMAT not in metadata:
+        raise CheckpointError(
+            f"{str(folder / ADAPTER)!r} does not say {FORMAT!r} in its metadata; "
+            "it belongs to another program or another version."
+        )
+    return ModelConfig.from_json(metadata[FORMAT])
+
+
+def save_checkpoint(components: Components, folder: str | Path) -> None:
+    """Write a whole model to `folder`, atomically: an older one there stays until the new one is complete.
+
+    Weights are written in the dtype that they have; load and save again gives the same bytes.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    guidance, denoiser = components.guidance, components.denoiser
+    with atomic_folder(folder) as partial:
+        base = {name.replace(".base_layer", ""): value for name, value in guidance.mllm.state_dict().items() if "lora_" not in name}
+        guidance.mllm.save_pretrained(partial / "mllm", state_dict=base)
+        guidance.tokenizer.save_pretrained(partial / "mllm")
+        denoiser.transformer.save_pretrained(partial / "transformer")
+        components.codec.vae.save_pretrained(partial / "vae")
+        for config in partial.glob("*/*.json"):
+            make_portable(config)
+        # one key alone: safetensors writes several in no fixed order, and the file would differ from save to save
+        metadata = {FORMAT: components.config.to_json()}
+        write_safetensors(partial / ADAPTER, adapter_state(guidance, components.connector, denoiser), metadata)
+
+
+def make_portable(path: Path) -> None:
+    """Take out of a config file what ties it to this machine, and name the tokenizer's class as transformers 4 knows it."""
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    tied = {"_name_or_path", "is_local", "local_files_only"} & plain.keys()
+    renamed = plain.get("tokenizer_class") == "TokenizersBackend"
+    if renamed:
+        plain["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if tied or renamed:
+        kept = {name: value for name, value in plain.items() if name not in tied}
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
+    """Read a whole model from `folder`.
+
+    Raises:
+        CheckpointError: a missing, truncated or damaged file, or weights that do not fit the config.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    for part in ("mllm", "transformer", "vae"):
+        check_part(folder / part)
+    guidance = load_guidance(folder / "mllm", config, dtype)
+    transformer, vae = load_dit(folder / "transformer", dtype), load_vae(folder / "vae", dtype)
+    connector = Connector(config.connector).to(dtype)
+    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry).to(dtype)
+    load_adapter(folder / ADAPTER, guidance, connector, denoiser)
+    components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
+    for module in (guidance, connector, denoiser, components.codec):
+        module.to(device).eval().requires_grad_(False)
+    return components
+
+
+def adapter_state(guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> dict[str, torch.Tensor]:
+    """The tensors of `instructx.safetensors`, under `queries.`, `lora.`, `connector.` and `denoiser.`."""
+    from peft import get_peft_model_state_dict
+
+    state = {f"queries.{name}": value for name, value in guidance.queries.items()}
+    if guidance.config.lora_rank:
+        lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
+        state |= {f"lora.{name}": value for name, value in lora.items()}
+    state |= {f"connector.{name}": value for name, value in connector.state_dict().items()}
+    if denoiser.source_embedding is not None:
+        gained = denoiser.source_embedding.state_dict()
+        state |= {f"denoiser.source_embedding.{name}": value for name, value in gained.items()}
+    return state
+
+
+def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> None:
+    """Put the tensors of `instructx.safetensors` where `adapter_state` took them from.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+    """
+    from peft import set_peft_model_state_dict
+
+    wanted = {name: tuple(value.shape) for name, value in adapter_state(guidance, connector, denoiser).items()}
+    state, _ = read_safetensors(path)
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise CheckpointError(
+            f"{str(path)!r} does not fit its config: {odd[0]} is {found.get(odd[0], 'missing')}, "
+            f"expected {wanted.get(odd[0], 'nothing')} ({len(odd)} tensors differ)."
+        )
+    with torch.no_grad():
+        for name, query in guidance.queries.items():
+            query.copy_(state[f"queries.{name}"])
+    if guidance.config.lora_rank:
+        set_peft_model_state_dict(guidance.mllm.model.language_model, strip(state, "lora."))
+    connector.load_state_dict(strip(state, "connector."))
+    if denoiser.source_embedding is not None:
+        denoiser.source_embedding.load_state_dict(strip(state, "denoiser.source_embedding."))
+
+
+def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The entries under `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def check_part(folder: Path) -> None:
+    """Look at a component's files before any of them is loaded.
+
+    Raises:
+        CheckpointError: no config, no safetensors, or one that is cut off or damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
+    for path in weights:
+        read_metadata(path)
+
+
+def load_guidance(folder: Path, config: ModelConfig, dtype: torch.dtype) -> MLLMGuidance:
+    """The MLLM of a checkpoint with fresh queries and LoRA."""
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    mllm = _load(folder, lambda: Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True))
+    tokenizer = _load(folder, lambda: AutoTokenizer.from_pretrained(folder))
+    return MLLMGuidance(mllm, tokenizer, config.guidance).to(dtype)
+
+
+def load_dit(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A `WanTransformer3DModel` from a diffusers folder."""
+    from diffusers import WanTransformer3DModel
+
+    return _load(folder, lambda: WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True))
+
+
+def load_vae(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """An `AutoencoderKLWan` from a diffusers folder."""
+    from diffusers import AutoencoderKLWan
+
+    return _load(folder, lambda: AutoencoderKLWan.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True))
+
+
+def _load(folder: Path, read):  # noqa: ANN001, ANN202 - the library's own object passes through
+    try:
+        return read()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error

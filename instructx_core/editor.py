@@ -1,0 +1,308 @@
+"""The front door: a sentence and a picture or clip in, the edited frames out.
+
+pixels + instruction -> guidance -> connector -> context; pixels -> VAE -> latents; both -> denoiser -> sampling -> VAE -> pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .checkpoints.bundle import BUNDLED, Components, load_checkpoint, save_checkpoint
+from .denoiser import Conditions
+from .errors import CheckpointError, InputError
+from .fit import Fit, fit_reference, plan_fit
+from .sampling import StepCallback, initial_noise, sample, schedule
+from .source import Source, load_references, load_source
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+
+ContextTransform = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit gives back."""
+
+    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], T, H, W as the source's
+    latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
+    context: torch.Tensor  # [1, N, D]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Sampler settings with the checkpoint's defaults filled in, checked."""
+
+    steps: int
+    shift: float
+    guidance_scale: float
+
+
+class Editor:
+    """A loaded model. Make one with `Editor.from_pretrained` and call `edit` as often as you like."""
+
+    def __init__(self, components: Components) -> None:
+        self.config: ModelConfig = components.config
+        self.guidance = components.guidance
+        self.connector = components.connector
+        self.denoiser = components.denoiser
+        self.codec = components.codec
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        download: bool = False,
+    ) -> Editor:
+        """Load a model.
+
+        Args:
+            path: a model folder; None for the bundled InstructX Tiny; a hub id ("owner/name") only with `download`.
+            device: None for the machine's accelerator, else the CPU.
+            dtype: None for float32 on a CPU and bfloat16 elsewhere.
+            download: allow fetching a hub id; nothing is ever fetched without it.
+
+        Raises:
+            CheckpointError: no model there, or a damaged one.
+            InputError: a device that this machine does not have.
+        """
+        device = _pick_device(device)
+        if dtype is None:
+            dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        return cls(load_checkpoint(_find_model(path, download), device, dtype))
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the checkpoint was trained at."""
+        return self.config.default_size
+
+    @property
+    def default_frames(self) -> int:
+        """The length in frames that the checkpoint was trained at."""
+        return self.config.default_frames
+
+    @property
+    def device(self) -> torch.device:
+        return self.guidance.device
+
+    @property
+    def stride(self) -> int:
+        """Height and width of what the model edits are multiples of this many pixels."""
+        return self.codec.stride * self.denoiser.transformer.config.patch_size[1]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model to a folder that `from_pretrained` reads, atomically."""
+        save_checkpoint(Components(self.config, self.guidance, self.connector, self.denoiser, self.codec), folder)
+
+    def edit(
+        self,
+        source: Any,
+        instruction: str,
+        reference: Any = None,
+        steps: int | None = None,
+        shift: float | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        height: int | None = None,
+        width: int | None = None,
+        callback: StepCallback | None = None,
+    ) -> EditResult:
+        """Edit an image or a video from a sentence.
+
+        Args:
+            source: a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3], uint8 or float in [0, 1]. Arrays
+                of one frame are images; a video file stays a video however short it is.
+            instruction: what to change, in words.
+            reference: an image (or a list) in any of these forms whose subject the instruction refers to.
+            steps, shift, guidance_scale: of the sampler; None for the checkpoint's own.
+            seed: the same seed gives the same pixels on the same machine.
+            height, width: what the model works at, multiples of `stride`; None for its trained area in the source's
+                aspect. The result always has the source's size.
+            callback: called as callback(step, total, latents) after each step; a return of False stops the edit.
+
+        Raises:
+            InputError: any of these cannot be used; raised before long work starts.
+            EditInterrupted: the callback returned False.
+        """
+        settings = self._settings(steps, shift, guidance_scale)
+        check_instruction(instruction)
+        loaded = load_source(source)
+        references = load_references(reference)
+        fit = self.fit(loaded, height, width)
+        noise_shape = self._latent_shape(fit)
+        noise = initial_noise((1, *noise_shape), seed)
+        return self._run([loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, callback)[0]
+
+    def edit_batch(
+        self,
+        sources: Sequence[torch.Tensor],
+        instructions: Sequence[str],
+        references: Sequence[Sequence[torch.Tensor]] | None = None,
+        seeds: Sequence[int] | None = None,
+        steps: int | None = None,
+        shift: float | None = None,
+        guidance_scale: float | None = None,
+        context_transform: ContextTransform | None = None,
+    ) -> list[EditResult]:
+        """Edit several sources of one shape together, as evaluation does; each as `edit` would (up to rounding).
+
+        Args:
+            sources: B tensors [T, H, W, 3] in [0, 1] of the same shape.
+            instructions: B sentences.
+            references: for each of the B, the same number of [H, W, 3] in [0, 1].
+            seeds: B seeds; None for 0 each.
+            context_transform: applied to the context [B, N, D]; ablations zero or shuffle it with this.
+        """
+        settings = self._settings(steps, shift, guidance_scale)
+        for instruction in instructions:
+            check_instruction(instruction)
+        is_video = len(sources[0]) > 1
+        fit = self.fit(Source(frames=sources[0], is_video=is_video), None, None)
+        shape = self._latent_shape(fit)
+        noise = torch.cat([initial_noise((1, *shape), seed) for seed in seeds or [0] * len(sources)])
+        references = references or [()] * len(sources)
+        return self._run(sources, instructions, references, is_video, fit, noise, settings, None, context_transform)
+
+    def fit(self, source: Source, height: int | None, width: int | None) -> Fit:
+        """How `source` lies in the model's frames; see `plan_fit`.
+
+        Raises:
+            InputError: height or width without the other, or no multiple of the stride.
+        """
+        if (height is None) != (width is None):
+            raise InputError("height and width go together; give both or neither.")
+        canvas = None if height is None else (height, width)
+        area = self.default_size[0] * self.default_size[1]
+        frames, size = len(source.frames), tuple(source.frames.shape[1:3])
+        return plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """[T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [1, C, t, h, w]."""
+        return self.codec.encode(frames[None].to(self.device))
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Normalised latents [1, C, t, h, w] -> [T, H, W, 3] in [0, 1] on the CPU."""
+        return self.codec.decode(latents)[0].cpu()
+
+    @torch.no_grad()
+    def context(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[torch.Tensor],
+        references: Sequence[Sequence[torch.Tensor]],
+        is_video: bool,
+    ) -> torch.Tensor:
+        """What the DiT cross-attends to: [B, N, D]."""
+        inputs = self.guidance.prepare(instructions, sources, references, is_video)
+        return self.connector(self.guidance(inputs.to(self.device)))
+
+    @torch.no_grad()
+    def _run(
+        self,
+        sources: Sequence[torch.Tensor],
+        instructions: Sequence[str],
+        references: Sequence[Sequence[torch.Tensor]],
+        is_video: bool,
+        fit: Fit,
+        noise: torch.Tensor,
+        settings: _Settings,
+        callback: StepCallback | None,
+        context_transform: ContextTransform | None = None,
+    ) -> list[EditResult]:
+        fitted = [fit.apply(frames) for frames in sources]
+        # the MLLM sees the source's own frames, not the repeated ones at the end
+        shown = [frames[: fit.frames, : fit.inner[0], : fit.inner[1]] for frames in fitted]
+        context = self.context(instructions, shown, references, is_video)
+        if context_transform is not None:
+            context = context_transform(context)
+        source_latents = torch.cat([self.encode(frames) for frames in fitted])
+        conditions = Conditions(context, source_latents, self._reference_latents(references, fit))
+        unconditional = None
+        if settings.guidance_scale != 1.0:
+            without = self.context([""] * len(sources), shown, references, is_video)
+            unconditional = Conditions(without, conditions.source, conditions.references)
+        latents = sample(
+            self.denoiser,
+            noise.to(self.device),
+            conditions,
+            settings.steps,
+            settings.shift,
+            settings.guidance_scale,
+            unconditional,
+            callback,
+        )
+        return [
+            EditResult(fit.restore(self.decode(latents[i : i + 1])), latents[i : i + 1], context[i : i + 1])
+            for i in range(len(sources))
+        ]
+
+    def _reference_latents(
+        self, references: Sequence[Sequence[torch.Tensor]], fit: Fit
+    ) -> tuple[torch.Tensor, ...]:
+        """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
+        return tuple(
+            torch.cat([self.encode(fit_reference(image, fit.canvas)[None]) for image in images])
+            for images in zip(*references, strict=True)
+        )
+
+    def _latent_shape(self, fit: Fit) -> tuple[int, int, int, int]:
+        """[C, t, h, w] of one edit."""
+        frames = 1 + (fit.padded_frames - 1) // self.codec.temporal_stride
+        return (self.codec.channels, frames, *(side // self.codec.stride for side in fit.canvas))
+
+    def _settings(self, steps: int | None, shift: float | None, guidance_scale: float | None) -> _Settings:
+        """Fill in the checkpoint's defaults; out-of-range values raise InputError here, before anything is loaded."""
+        own = self.config.sampling
+        settings = _Settings(
+            own.steps if steps is None else steps,
+            own.shift if shift is None else shift,
+            own.guidance_scale if guidance_scale is None else guidance_scale,
+        )
+        schedule(settings.steps, settings.shift)
+        if not 0 <= settings.guidance_scale <= 100:
+            raise InputError(f"guidance_scale is {settings.guidance_scale}; give a number from 0 to 100.")
+        return settings
+
+
+def check_instruction(instruction: str) -> None:
+    """Raise InputError unless `instruction` is a sentence."""
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise InputError("The instruction is empty; say in a sentence what to change.")
+
+
+def _pick_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"There is no device {str(device)!r} here; use cpu, or cuda where a GPU is installed.") from error
+    return picked
+
+
+def _find_model(path: str | Path | None, download: bool) -> Path:
+    if path is None:
+        return BUNDLED
+    folder = Path(path)
+    if folder.exists() or not download:
+        if not folder.exists():
+            raise CheckpointError(f"There is no model folder {str(path)!r}; to fetch a hub id, say download=True.")
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+        return Path(snapshot_download(str(path), allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} could not be fetched from the hub: {error}") from error

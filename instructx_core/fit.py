@@ -1,0 +1,105 @@
+"""Any size and length in, the model's out, and back: exactly aligned to the pixel.
+
+A source is scaled by one factor (up to rounding to whole pixels) to lie inside a canvas whose sides are multiples of the
+model's stride, and the rest of the canvas repeats its last row and column; frames are repeated at the end up to
+1 + n * what the VAE takes at a time. Restoring cuts both off and scales back, so nothing is cropped, moved or squeezed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one source lies in the model's frames."""
+
+    frames: int  # of the source
+    size: tuple[int, int]  # of the source: height, width
+    inner: tuple[int, int]  # the scaled source inside the canvas
+    canvas: tuple[int, int]  # multiples of the stride
+    padded_frames: int  # 1 + n * frame_multiple
+
+    def apply(self, frames: torch.Tensor) -> torch.Tensor:
+        """[frames, H, W, 3] in [0, 1] -> [padded_frames, *canvas, 3]."""
+        pixels = resize(frames, self.inner)
+        bottom, right = self.canvas[0] - self.inner[0], self.canvas[1] - self.inner[1]
+        if bottom or right:
+            channels_first = rearrange(pixels, "t h w c -> t c h w")
+            pixels = rearrange(F.pad(channels_first, (0, right, 0, bottom), mode="replicate"), "t c h w -> t h w c")
+        return repeat_last(pixels, self.padded_frames)
+
+    def restore(self, frames: torch.Tensor) -> torch.Tensor:
+        """[padded_frames, *canvas, 3] -> [frames, H, W, 3] in [0, 1]."""
+        return resize(frames[: self.frames, : self.inner[0], : self.inner[1]], self.size)
+
+
+def plan_fit(
+    frames: int,
+    size: tuple[int, int],
+    stride: int,
+    frame_multiple: int,
+    area: int,
+    canvas: tuple[int, int] | None = None,
+) -> Fit:
+    """Choose the canvas for a source.
+
+    Args:
+        frames, size: the source's length and (height, width).
+        stride: pixels that one DiT patch spans.
+        frame_multiple: lengths come as 1 + n * this.
+        area: pixels of a frame the model was trained at; the canvas comes close to it, with the source's aspect.
+        canvas: (height, width) to run at instead.
+
+    Raises:
+        InputError: a given canvas side is not a positive multiple of the stride.
+    """
+    height, width = size
+    if canvas is None:
+        scale = math.sqrt(area / (height * width))
+        canvas = tuple(max(1, round(side * scale / stride)) * stride for side in size)
+    for name, side in zip(("height", "width"), canvas, strict=True):
+        if isinstance(side, bool) or int(side) != side or side < stride or side % stride:
+            raise InputError(f"{name} is {side}; give a positive multiple of {stride}, for example {nearest(side, stride)}.")
+    scale = min(canvas[0] / height, canvas[1] / width)
+    inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
+    padded = 1 + math.ceil((frames - 1) / frame_multiple) * frame_multiple
+    return Fit(frames, size, inner, canvas, padded)
+
+
+def nearest(side: float, stride: int) -> int:
+    """The positive multiple of `stride` closest to `side`."""
+    return max(1, round(side / stride)) * stride
+
+
+def resize(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """[T, H, W, 3] -> [T, *size, 3] in [0, 1], antialiased bicubic; the same size comes back untouched."""
+    if tuple(frames.shape[1:3]) == tuple(size):
+        return frames
+    pixels = rearrange(frames, "t h w c -> t c h w")
+    pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+    return rearrange(pixels, "t c h w -> t h w c")
+
+
+def repeat_last(frames: torch.Tensor, count: int) -> torch.Tensor:
+    """Fill [T, ...] up to `count` frames with copies of the last."""
+    missing = count - len(frames)
+    return torch.cat([frames, frames[-1:].expand(missing, *frames.shape[1:])]) if missing else frames
+
+
+def fit_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
+    """A reference [H, W, 3] whole and in proportion in the middle of the canvas, its edges repeated around it."""
+    height, width = image.shape[:2]
+    scale = min(canvas[0] / height, canvas[1] / width)
+    inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip((height, width), canvas, strict=True))
+    pixels = rearrange(resize(image[None], inner), "t h w c -> t c h w")
+    top, left = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
+    around = (left, canvas[1] - inner[1] - left, top, canvas[0] - inner[0] - top)
+    return rearrange(F.pad(pixels, around, mode="replicate"), "1 c h w -> h w c")

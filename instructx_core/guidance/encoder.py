@@ -1,0 +1,187 @@
+"""The MLLM as an editor's eyes and ears: Qwen2.5-VL reads, learnable queries carry the guidance out (section 3.1).
+
+- The queries are embeddings appended behind the prompt; only their last hidden states leave.
+- Images and videos have separate sets (3.2); a set for edits with references exists where the checkpoint has one.
+- LoRA sits on the language model alone; the vision tower stays as it was pre-trained.
+- Preparing (tokens, patches, positions) is apart from encoding, so that a trainer can do it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..config import GuidanceConfig
+from ..errors import InputError
+from .frames import sample_indices
+from .positions import positions
+from .prompt import prompt_tokens
+from .vision import Patches, to_patches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class GuidanceInputs:
+    """A batch as the MLLM takes it. Sequences are padded on the left, so that the queries are always the last places."""
+
+    token_ids: torch.Tensor  # int64 [B, L], queries not included
+    attention_mask: torch.Tensor  # bool [B, L + N]
+    position_ids: torch.Tensor  # int64 [3, B, L + N]
+    patches: torch.Tensor  # [sum of t * h * w, 1176], in the order of the placeholders
+    grids: torch.Tensor  # int64 [pictures, 3]
+    query_set: str  # "image", "video" or "reference"
+
+    def to(self, device: torch.device | str) -> GuidanceInputs:
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return GuidanceInputs(**moved, query_set=self.query_set)
+
+
+class MLLMGuidance(nn.Module):
+    """Instruction + source frames (+ references) -> guidance [B, N, hidden].
+
+    Args:
+        mllm: a Qwen2.5-VL of any size; LoRA layers are injected into its language model.
+        tokenizer: the MLLM's own.
+        config: query counts, frames, pixel bounds and LoRA rank.
+    """
+
+    def __init__(
+        self,
+        mllm: Qwen2_5_VLForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        config: GuidanceConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.mllm = mllm
+        self.tokenizer = tokenizer
+        width = mllm.config.text_config.hidden_size
+        counts = {"image": config.image_queries, "video": config.video_queries, "reference": config.reference_queries}
+        self.queries = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(count, width) * 0.02) for name, count in counts.items() if count}
+        )
+        if config.lora_rank:
+            add_lora(mllm.model.language_model, config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.queries["image"].device
+
+    def prepare(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[torch.Tensor] | None,
+        references: Sequence[Sequence[torch.Tensor]] | None = None,
+        is_video: bool = False,
+    ) -> GuidanceInputs:
+        """Tokens, patches and positions of a batch.
+
+        Args:
+            instructions: B sentences.
+            sources: B tensors [T, H, W, 3] in [0, 1]; T may differ where is_video. None: the MLLM reads words alone.
+            references: for each of the B, any number of [H, W, 3] in [0, 1].
+            is_video: the query set and the placeholder; one batch is all images or all videos.
+
+        Raises:
+            InputError: an image source with more than one frame.
+        """
+        references = references or [()] * len(instructions)
+        query_set = "reference" if any(references) and "reference" in self.queries else "video" if is_video else "image"
+        query_count = len(self.queries[query_set])
+        sequences: list[list[int]] = []
+        places: list[torch.Tensor] = []
+        pictures: list[Patches] = []
+        for instruction, source, extra in zip(instructions, sources or [None] * len(instructions), references, strict=True):
+            own = [self._patches(reference[None]) for reference in extra]
+            if source is not None:
+                own.insert(0, self._patches(self._shown(source, is_video)))
+            ids = prompt_tokens(self.tokenizer, instruction, [patches.tokens for patches in own], is_video)
+            sequences.append(ids)
+            places.append(self._positions(ids, [patches.grid for patches in own], query_count))
+            pictures.extend(own)
+        return GuidanceInputs(*pad_left(sequences, places), *join_pictures(pictures), query_set)
+
+    def forward(self, inputs: GuidanceInputs) -> torch.Tensor:
+        """[B, N, hidden]: the last hidden states at the query positions, and nothing else of the MLLM."""
+        queries = self.queries[inputs.query_set]
+        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
+        embeds = torch.cat([embeds, queries.to(embeds).expand(len(embeds), -1, -1)], dim=1)
+        # without padding there is nothing to mask but the future, for which attention has a faster path
+        mask = None if bool(inputs.attention_mask.all()) else inputs.attention_mask
+        hidden = self.mllm.model.language_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=inputs.position_ids, use_cache=False
+        ).last_hidden_state
+        return hidden[:, -len(queries) :]
+
+    def _shown(self, source: torch.Tensor, is_video: bool) -> torch.Tensor:
+        """The frames of a source that the MLLM sees."""
+        if is_video:
+            return source[sample_indices(len(source), self.config.video_frames)]
+        if len(source) != 1:
+            raise InputError(f"An image source has one frame, not {len(source)}; a clip of several is a video.")
+        return source
+
+    def _patches(self, frames: torch.Tensor) -> Patches:
+        return to_patches(frames, self.config.min_pixels, self.config.max_pixels)
+
+    def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:
+        config = self.mllm.config
+        # the queries count on behind the prompt as text does; any id that is no placeholder says so
+        return positions(
+            [*ids, *[-1] * query_count],
+            grids,
+            config.image_token_id,
+            config.video_token_id,
+            config.vision_config.tokens_per_second,
+        )
+
+
+def pad_left(
+    sequences: Sequence[Sequence[int]], places: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids [B, L], mask and positions [3, B, L + N] of sequences whose places [3, own length + N] count N more."""
+    length, extra = max(map(len, sequences)), places[0].shape[1] - len(sequences[0])
+    token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)
+    mask = torch.zeros(len(sequences), length + extra, dtype=torch.bool)
+    position_ids = torch.zeros(3, len(sequences), length + extra, dtype=torch.int64)
+    for row, (ids, place) in enumerate(zip(sequences, places, strict=True)):
+        token_ids[row, length - len(ids) :] = torch.tensor(ids)
+        mask[row, length - len(ids) :] = True
+        position_ids[:, row, length - len(ids) :] = place
+    return token_ids, mask, position_ids
+
+
+def join_pictures(pictures: Sequence[Patches]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The patches of a batch behind each other, and their grids int64 [pictures, 3]."""
+    if not pictures:
+        return torch.empty(0), torch.empty(0, 3, dtype=torch.int64)
+    return torch.cat([picture.values for picture in pictures]), torch.tensor([picture.grid for picture in pictures])
+
+
+def embed(
+    mllm: Qwen2_5_VLForConditionalGeneration, token_ids: torch.Tensor, patches: torch.Tensor, grids: torch.Tensor
+) -> torch.Tensor:
+    """[B, L, hidden]: the tokens' embeddings, with the vision tower's output at the placeholders."""
+    embeds = mllm.get_input_embeddings()(token_ids)
+    if not len(patches):
+        return embeds
+    vision = mllm.model.visual(patches.to(embeds.dtype), grid_thw=grids)
+    vision = getattr(vision, "pooler_output", vision)  # transformers 4.57 returns the tensor itself
+    placeholder = (token_ids == mllm.config.image_token_id) | (token_ids == mllm.config.video_token_id)
+    return embeds.masked_scatter(placeholder[..., None], vision.to(embeds.dtype))
+
+
+def add_lora(language_model: nn.Module, config: GuidanceConfig) -> None:
+    """Inject peft's LoRA layers into the language model, in place; they start as the identity."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=list(LORA_TARGETS))
+    inject_adapter_in_model(lora, language_model)

@@ -1,0 +1,50 @@
+"""Qwen2.5-VL's three-axis positions, the same on transformers 4.57 and 5.x (whose own helper changed its signature)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+
+from .vision import MERGE
+
+
+def positions(
+    token_ids: Sequence[int],
+    grids: Sequence[tuple[int, int, int]],
+    image_token: int,
+    video_token: int,
+    tokens_per_second: float,
+    seconds_per_grid: float = 1.0,
+) -> torch.Tensor:
+    """Positions (time, height, width) of one unpadded sequence.
+
+    Text counts on all three axes alike; a picture starts where text stopped, spreads over its grid, and text goes on
+    behind the larger of its sides.
+
+    Args:
+        token_ids: the sequence, placeholders included.
+        grids: (t, h, w) in patches of each run of placeholders, in order.
+        seconds_per_grid: how much time a temporal patch of a video spans; the processor's default of 2 frames a second
+            makes that 1.
+
+    Returns:
+        int64 [3, len(token_ids)].
+    """
+    pieces: list[torch.Tensor] = []
+    start = 0
+    pictures = iter(grids)
+    for kind, run in groupby(token_ids, key=lambda token: token if token in (image_token, video_token) else None):
+        length = len(list(run))
+        if kind is None:
+            pieces.append(torch.arange(length).expand(3, -1) + start)
+            start += length
+            continue
+        time, height, width = next(pictures)
+        height, width = height // MERGE, width // MERGE
+        pace = tokens_per_second * seconds_per_grid if kind == video_token else 1
+        axes = torch.meshgrid((torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij")
+        pieces.append(torch.stack(axes).reshape(3, -1) + start)
+        start += max(height, width)
+    return torch.cat(pieces, dim=1)

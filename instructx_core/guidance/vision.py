@@ -1,0 +1,80 @@
+"""Qwen2.5-VL's image preprocessing in torch, so that pixels never leave it and no torchvision is needed.
+
+The same numbers as the transformers processor: sides rounded to multiples of 28, CLIP's mean and deviation, patches of
+2 frames x 14 x 14 pixels in the order in which the vision tower merges them 2 x 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+from ..errors import InputError
+
+PATCH, MERGE, TEMPORAL = 14, 2, 2
+FACTOR = PATCH * MERGE
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_ASPECT = 200
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What the vision tower takes for one image or clip."""
+
+    values: torch.Tensor  # [t * h * w, 3 * 2 * 14 * 14]
+    grid: tuple[int, int, int]  # t, h, w counted in patches
+
+    @property
+    def tokens(self) -> int:
+        """How many places of the language model's sequence they fill."""
+        return math.prod(self.grid) // MERGE**2
+
+
+def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Sides in multiples of 28 whose area lies in [min_pixels, max_pixels], aspect kept as far as that allows.
+
+    Raises:
+        InputError: one side more than 200 times the other.
+    """
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise InputError(f"A frame of {width} x {height} is too narrow; its sides may differ by a factor of {MAX_ASPECT}.")
+    new_height = max(FACTOR, round(height / FACTOR) * FACTOR)
+    new_width = max(FACTOR, round(width / FACTOR) * FACTOR)
+    if new_height * new_width > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        new_height = max(FACTOR, math.floor(height / shrink / FACTOR) * FACTOR)
+        new_width = max(FACTOR, math.floor(width / shrink / FACTOR) * FACTOR)
+    elif new_height * new_width < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        new_height = math.ceil(height * grow / FACTOR) * FACTOR
+        new_width = math.ceil(width * grow / FACTOR) * FACTOR
+    return new_height, new_width
+
+
+def to_patches(frames: torch.Tensor, min_pixels: int, max_pixels: int) -> Patches:
+    """Frames as the vision tower takes them.
+
+    Args:
+        frames: [T, H, W, 3] in [0, 1]; an odd count is filled up by repeating the last.
+        min_pixels, max_pixels: bounds of a frame's area after resizing.
+    """
+    height, width = smart_resize(*frames.shape[1:3], min_pixels, max_pixels)
+    pixels = rearrange(frames, "t h w c -> t c h w").float()
+    if pixels.shape[-2:] != (height, width):
+        pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    mean = pixels.new_tensor(CLIP_MEAN).view(3, 1, 1)
+    std = pixels.new_tensor(CLIP_STD).view(3, 1, 1)
+    pixels = (pixels - mean) / std
+    if missing := -len(pixels) % TEMPORAL:
+        pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
+    values = rearrange(
+        pixels,
+        "(t p) c (h mh ph) (w mw pw) -> (t h w mh mw) (c p ph pw)",
+        p=TEMPORAL, mh=MERGE, mw=MERGE, ph=PATCH, pw=PATCH,
+    )  # fmt: skip
+    return Patches(values, (len(pixels) // TEMPORAL, height // PATCH, width // PATCH))

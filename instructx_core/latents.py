@@ -1,0 +1,98 @@
+"""Pixels <-> normalised latents: a Wan VAE with its strides, its mean and its deviation.
+
+Encoding takes the mean of the posterior, as Wan does for conditions. Strides come from the VAE's config: nothing else in
+the library assumes 8 and 4.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan
+
+ENCODED_CHUNK = 4
+
+
+class LatentCodec(nn.Module):
+    """`AutoencoderKLWan` between frames in [0, 1] and normalised latents."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__()
+        self.vae = skip_empty_taps(vae)
+        shape = (1, vae.config.z_dim, 1, 1, 1)
+        self.register_buffer("mean", torch.tensor(vae.config.latents_mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(vae.config.latents_std).view(shape), persistent=False)
+
+    @property
+    def channels(self) -> int:
+        return self.vae.config.z_dim
+
+    @property
+    def stride(self) -> int:
+        """Pixels that one latent position spans, on either side."""
+        return self.vae.config.scale_factor_spatial
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames that one latent frame spans, the first excepted, which spans one."""
+        return self.vae.config.scale_factor_temporal
+
+    @property
+    def frame_multiple(self) -> int:
+        """Clips have 1 + n * this many frames: diffusers' Wan VAE encodes the first alone and then chunks of this size."""
+        return math.lcm(ENCODED_CHUNK, self.temporal_stride)
+
+    @torch.no_grad()
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, T, H, W, 3] in [0, 1], T = 1 + n * frame_multiple -> normalised [B, C, t, H / stride, W / stride]."""
+        pixels = rearrange(frames, "b t h w c -> b c t h w").to(self.vae.dtype) * 2 - 1
+        return self.normalise(self.vae.encode(pixels).latent_dist.mode())
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Normalised [B, C, t, h, w] -> float32 [B, T, H, W, 3] in [0, 1]."""
+        pixels = self.vae.decode(self.denormalise(latents).to(self.vae.dtype), return_dict=False)[0]
+        return rearrange(pixels.float() / 2 + 0.5, "b c t h w -> b t h w c").clamp(0, 1)
+
+    def normalise(self, raw: torch.Tensor) -> torch.Tensor:
+        """Raw VAE latents -> mean 0, deviation 1 a channel, float32."""
+        return (raw.float() - self.mean) / self.std
+
+    def denormalise(self, normalised: torch.Tensor) -> torch.Tensor:
+        """The inverse of `normalise`."""
+        return normalised.float() * self.std + self.mean
+
+
+def skip_empty_taps(vae: AutoencoderKLWan) -> AutoencoderKLWan:
+    """Spare a causal convolution, in place, the taps that see only padding: two of three for an image or a first frame.
+
+    The result is the same up to rounding; images take about a third of the time.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+
+    for module in vae.modules():
+        if type(module) is WanCausalConv3d and module.kernel_size[0] == 3 and module.stride[0] == 1:
+            module.forward = _StillForward(module)
+    return vae
+
+
+class _StillForward:
+    """`WanCausalConv3d.forward` with a two-dimensional shortcut for a single frame that has no past."""
+
+    def __init__(self, convolution: nn.Conv3d) -> None:
+        self.convolution = convolution
+        self.padded = type(convolution).forward
+
+    def __call__(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
+        own = self.convolution
+        if cache_x is not None or x.shape[2] != 1:
+            return self.padded(own, x, cache_x)
+        left, _, top, _, _, _ = own._padding
+        return F.conv2d(x[:, :, 0], own.weight[:, :, -1], own.bias, own.stride[1:], (top, left)).unsqueeze(2)

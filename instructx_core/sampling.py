@@ -1,0 +1,98 @@
+"""The flow-matching schedule and the sampling loop for one window.
+
+Euler over sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N, through diffusers' scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from .denoiser import Conditions, Denoiser, batch_conditions
+from .errors import EditInterrupted, InputError
+
+StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
+
+
+def schedule(steps: int, shift: float) -> torch.Tensor:
+    """The noise levels of a run.
+
+    Args:
+        steps: N >= 1.
+        shift: s > 0; above 1 it spends more of the steps at high noise.
+
+    Returns:
+        float64 [N + 1], falling from 1 to 0.
+
+    Raises:
+        InputError: steps or shift out of range.
+    """
+    if isinstance(steps, bool) or int(steps) != steps or not 1 <= steps <= 1000:
+        raise InputError(f"steps is {steps}; give a whole number from 1 to 1000.")
+    if not 0 < shift <= 100:
+        raise InputError(f"shift is {shift}; give a number above 0, at most 100.")
+    u = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """float32 standard normal noise, the same on every machine: drawn on the CPU from `seed`.
+
+    Raises:
+        InputError: a seed outside 0 .. 2**64 - 1.
+    """
+    if not 0 <= seed < 2**64:
+        raise InputError(f"seed is {seed}; give a whole number from 0 to 2**64 - 1.")
+    # torch takes seeds of 64 bits as signed or unsigned alike
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator)
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    noise: torch.Tensor,
+    conditions: Conditions,
+    steps: int,
+    shift: float,
+    guidance_scale: float = 1.0,
+    unconditional: Conditions | None = None,
+    callback: StepCallback | None = None,
+) -> torch.Tensor:
+    """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
+
+    Args:
+        guidance_scale: w of velocity = u + w (c - u); 1 asks for no unconditional forward.
+        unconditional: the conditions without the instruction, needed where guidance_scale is not 1.
+        callback: called after each step; a return of False stops the run.
+
+    Raises:
+        InputError: steps, shift or guidance scale out of range.
+        EditInterrupted: the callback returned False.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    if not 0 <= guidance_scale <= 100:
+        raise InputError(f"guidance_scale is {guidance_scale}; give a number from 0 to 100.")
+    sigmas = schedule(steps, shift)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
+
+    guided = guidance_scale != 1.0
+    if guided and unconditional is None:
+        raise InputError("guidance_scale other than 1 needs unconditional conditions.")
+    frames = noise.shape[2]
+    prepared = denoiser.prepare(batch_conditions(conditions, unconditional) if guided else conditions, frames)
+
+    latents = noise
+    for step, timestep in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[step]
+        velocity = denoiser(torch.cat([latents, latents]) if guided else latents, sigma, prepared)
+        if guided:
+            with_instruction, without = velocity.chunk(2)
+            velocity = without + guidance_scale * (with_instruction - without)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        if callback is not None and callback(step + 1, steps, latents) is False:
+            raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
+    return latents
