@@ -1,0 +1,19 @@
+"""Measuring edits: metrics for pairs with a known target, and a benchmark on held-out samples of the world."""
+
+from .metrics import EditScore, UneditedScore, edited_region, psnr, score_edit, score_unedited
+from .report import Measure, Medium, Rate, Report
+from .world_benchmark import evaluate
+
+__all__ = [
+    "EditScore",
+    "Measure",
+    "Medium",
+    "Rate",
+    "Report",
+    "UneditedScore",
+    "edited_region",
+    "evaluate",
+    "psnr",
+    "score_edit",
+    "score_unedited",
+]

@@ -1,0 +1,142 @@
+"""What counts as a good edit when the exact target is known: pure functions on frames [T, H, W, 3] in [0, 1].
+
+- The *edited region* is every pixel where the target differs from the source by more than 0.1 in any channel.
+- An edit *succeeds* when, inside the region, less than half of the way to the target is left (mean absolute error
+  against the mean absolute change), and outside it the output keeps at least 24 dB PSNR to the target. Copying the
+  source leaves all of the way, so it never succeeds; repainting the whole frame loses the outside.
+- *Unedited pixels* are those that the edit leaves exactly as they were. They are judged against what the VAE alone
+  makes of them, because no latent model can return them better than that.
+
+The thresholds are part of the definition of the numbers in the model card, not settings.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+EDITED_THRESHOLD = 0.1
+REMAINING_LIMIT = 0.5
+OUTSIDE_PSNR_DB = 24.0
+UNEDITED_TOLERANCE = 0.5 / 255  # below one step of an 8-bit file: the same pixel
+PSNR_CEILING_DB = 100.0  # identical pixels would be infinite, and one such clip would swallow every mean
+
+
+@dataclass(frozen=True)
+class EditScore:
+    """How one edit did.
+
+    Attributes:
+        success: both conditions hold.
+        remaining: share of the way from source to target that is left in the edited region, >= 0; 1 is an untouched
+            source.
+        outside_psnr: dB against the target outside the edited region; None when the region covers everything.
+    """
+
+    success: bool
+    remaining: float
+    outside_psnr: float | None
+
+
+@dataclass(frozen=True)
+class UneditedScore:
+    """Unedited pixels of one edit, in dB of PSNR to the source.
+
+    Attributes:
+        output: what the model returned there.
+        reconstruction: what the VAE alone returns there.
+    """
+
+    output: float
+    reconstruction: float
+
+    @property
+    def gap(self) -> float:
+        """dB that editing lost on top of the VAE; negative when the output is closer to the source."""
+        return self.reconstruction - self.output
+
+
+def psnr(output: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB for a peak of 1, at most 100.
+
+    Args:
+        output, target: [..., 3] of one shape, values in [0, 1].
+        mask: bool [...], the pixels that count; None counts all.
+
+    Raises:
+        InputError: shapes differ, or no pixel counts.
+    """
+    _same_shape(output=output, target=target)
+    squared = (output.float() - target.float()).square().mean(dim=-1)
+    if mask is not None:
+        squared = squared[mask]
+    if squared.numel() == 0:
+        raise InputError("PSNR needs at least one pixel, and the mask selects none; give a mask that selects some.")
+    error = squared.double().mean().item()
+    return PSNR_CEILING_DB if error == 0 else min(-10 * math.log10(error), PSNR_CEILING_DB)
+
+
+def edited_region(source: Tensor, target: Tensor) -> Tensor:
+    """Pixels that the edit visibly changes: bool [T, H, W] for source and target [T, H, W, 3].
+
+    Raises:
+        InputError: shapes differ.
+    """
+    _same_shape(source=source, target=target)
+    return ((target.float() - source.float()).abs() > EDITED_THRESHOLD).any(dim=-1)
+
+
+def score_edit(output: Tensor, target: Tensor, source: Tensor) -> EditScore:
+    """Judge one edit by the module's definition of success; all three [T, H, W, 3] in [0, 1].
+
+    Raises:
+        InputError: shapes differ, or the target does not visibly differ from the source, so that there is nothing
+            to judge.
+    """
+    _same_shape(output=output, target=target)
+    region = edited_region(source, target)
+    if not region.any():
+        raise InputError(
+            "target: it does not differ from the source by more than 0.1 anywhere; give a pair with a visible edit."
+        )
+    left = (output.float() - target.float()).abs()[region].mean().item()
+    asked = (target.float() - source.float()).abs()[region].mean().item()
+    outside = None if region.all() else psnr(output, target, ~region)
+    # A NaN in the output fails both comparisons, as it should.
+    success = left < REMAINING_LIMIT * asked and (outside is None or outside >= OUTSIDE_PSNR_DB)
+    return EditScore(success=success, remaining=left / asked, outside_psnr=outside)
+
+
+def score_unedited(output: Tensor, reconstruction: Tensor, source: Tensor, target: Tensor) -> UneditedScore | None:
+    """Compare output and VAE reconstruction of the source on the unedited pixels; all four [T, H, W, 3] in [0, 1].
+
+    Pixels that the edit changes a little (anti-aliased rims, grey that stays nearly grey in a grayscale edit) are
+    neither edited nor unedited: against the source they would punish a perfect edit.
+
+    Returns:
+        None when the edit leaves no pixel as it was.
+
+    Raises:
+        InputError: shapes differ.
+    """
+    _same_shape(output=output, reconstruction=reconstruction, source=source, target=target)
+    unedited = ((target.float() - source.float()).abs() <= UNEDITED_TOLERANCE).all(dim=-1)
+    if not unedited.any():
+        return None
+    return UneditedScore(output=psnr(output, source, unedited), reconstruction=psnr(reconstruction, source, unedited))
+
+
+def quantize(frames: Tensor) -> Tensor:
+    """Frames as an 8-bit file would hold them: the same shape, float32 multiples of 1/255 in [0, 1]."""
+    return torch.round(frames.float().clamp(0, 1) * 255) / 255
+
+
+def _same_shape(**frames: Tensor) -> None:
+    (first_name, first), *others = frames.items()
+    for name, value in others:
+        if value.shape != first.shape:
+            shapes = f"{list(value.shape)} differs from {list(first.shape)} of {first_name}"
+            raise InputError(f"{name}: its shape {shapes}; make them equal.")

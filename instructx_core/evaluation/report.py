@@ -1,0 +1,207 @@
+"""The numbers of one benchmark run: per group, summed up beside their floors and goals, as JSON and as Markdown.
+
+Success rates are shares in [0, 1], PSNR is in dB. A number that was not measured (no videos, no such group) is left
+out, never 0.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from ..world import EDIT_KINDS
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How `n` edits did.
+
+    Attributes:
+        n: samples.
+        success: share that succeeded (`metrics.score_edit`).
+        remaining: mean share of the way from source to target that was left in the edited region.
+        outside_psnr: mean dB against the target outside the edited region, over the samples that have an outside.
+    """
+
+    n: int
+    success: float
+    remaining: float
+    outside_psnr: float | None
+
+
+@dataclass(frozen=True)
+class Medium:
+    """The results on images, or on videos.
+
+    Attributes:
+        groups: group of the world -> its rate.
+        vae_psnr: mean over clips of the PSNR of each source's VAE reconstruction, dB.
+        unedited_psnr, unedited_vae_psnr: mean PSNR to the source on unedited pixels of the output, and of the VAE
+            alone, dB; None when no sample leaves a pixel as it was.
+        zeroed, shuffled: single edits with the context set to zero, and with the context of another sample's
+            instruction.
+    """
+
+    groups: Mapping[str, Rate]
+    vae_psnr: float
+    unedited_psnr: float | None
+    unedited_vae_psnr: float | None
+    zeroed: Rate | None
+    shuffled: Rate | None
+
+    @property
+    def unedited_gap(self) -> float | None:
+        """dB on unedited pixels that editing lost on top of the VAE."""
+        if self.unedited_psnr is None or self.unedited_vae_psnr is None:
+            return None
+        return self.unedited_vae_psnr - self.unedited_psnr
+
+    def success(self, groups: Iterable[str]) -> tuple[int, float] | None:
+        """(n, success) of all samples of these groups together; None when none was measured."""
+        rates = [self.groups[group] for group in groups if group in self.groups]
+        n = sum(rate.n for rate in rates)
+        return (n, sum(rate.success * rate.n for rate in rates) / n) if n else None
+
+    def worst(self, groups: Iterable[str]) -> tuple[str, Rate] | None:
+        """The measured group with the lowest success; None when none was measured."""
+        measured = [(group, self.groups[group]) for group in groups if group in self.groups]
+        return min(measured, key=lambda item: item[1].success, default=None)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the summary: a number, how many samples it rests on, and what it should reach (floor, goal)."""
+
+    name: str
+    n: int
+    value: float
+    unit: str
+    floor: str
+    goal: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All numbers of one run of `evaluate`.
+
+    Attributes:
+        model: the name in the checkpoint's config.
+        images, videos: results per medium, None for a medium that was not asked for.
+        held_out_video: groups that the checkpoint never saw on videos; on videos they are the emergent ones.
+        height, width: pixels of every sample.
+        frames: lengths of the videos.
+        steps: sampling steps; None is the checkpoint's own default.
+        seed_offset: shift of the sample seeds.
+        seconds: wall time of the run.
+    """
+
+    model: str
+    images: Medium | None
+    videos: Medium | None
+    held_out_video: tuple[str, ...]
+    height: int
+    width: int
+    frames: tuple[int, ...]
+    steps: int | None
+    seed_offset: int
+    seconds: float
+
+    def measures(self) -> list[Measure]:
+        """The summary, in a fixed order, without what was not measured."""
+        return [*self._quality(), *self._success(), *self._emergent(), *self._compound(), *self._ablation()]
+
+    def to_json(self) -> str:
+        """Everything, the summary included, as indented JSON text."""
+        content = asdict(self) | {"summary": [asdict(measure) for measure in self.measures()]}
+        return json.dumps(content, indent=2)
+
+    def to_markdown(self) -> str:
+        """Two tables: the summary beside its floors and goals, then every group."""
+        summary = [
+            [measure.name, str(measure.n), f"{measure.value:.2f}{measure.unit}", measure.floor, measure.goal]
+            for measure in self.measures()
+        ]
+        names = [name for name, _ in self._media()]
+        groups = list(dict.fromkeys(group for _, medium in self._media() for group in medium.groups))
+        rows = [
+            [group, *(cell for _, medium in self._media() for cell in self._cells(medium, group))] for group in groups
+        ]
+        heads = ["group", *(f"{name} {column}" for name in names for column in ("n", "success", "left", "outside dB"))]
+        lengths = f" and videos of {', '.join(map(str, self.frames))} frames" if self.videos else ""
+        return (
+            f"{self.model} on held-out samples of the procedural world at {self.width} x {self.height}{lengths}, "
+            f"steps: {self.steps or 'default'}, {self.seconds:.0f} s.\n\n"
+            + _table(["measure", "n", "value", "floor", "goal"], summary)
+            + "\n"
+            + _table(heads, rows)
+        )
+
+    def _media(self) -> list[tuple[str, Medium]]:
+        return [(name, medium) for name, medium in (("images", self.images), ("videos", self.videos)) if medium]
+
+    def _cells(self, medium: Medium, group: str) -> list[str]:
+        rate = medium.groups.get(group)
+        if rate is None:
+            return ["-"] * 4
+        emergent = " (emergent)" if medium is self.videos and group in self.held_out_video else ""
+        outside = "-" if rate.outside_psnr is None else f"{rate.outside_psnr:.1f}"
+        return [str(rate.n), f"{rate.success:.2f}{emergent}", f"{rate.remaining:.2f}", outside]
+
+    def _quality(self) -> list[Measure]:
+        limits = {"images": (">= 30", ">= 33"), "videos": (">= 28", ">= 31")}
+        lines = []
+        for name, medium in self._media():
+            n = sum(rate.n for rate in medium.groups.values())
+            lines.append(Measure(f"VAE reconstruction, {name}", n, medium.vae_psnr, " dB", *limits[name]))
+            if medium.unedited_gap is not None:
+                lines.append(
+                    Measure(f"unedited pixels below the VAE, {name}", n, medium.unedited_gap, " dB", "<= 2", "<= 1")
+                )
+        return lines
+
+    def _success(self) -> list[Measure]:
+        lines = []
+        limits = {
+            "images": ((">= 0.80", ">= 0.92"), (">= 0.50", ">= 0.80")),
+            "videos": ((">= 0.70", ">= 0.88"), ("", "")),
+        }
+        for name, medium in self._media():
+            unseen = self.held_out_video if name == "videos" else ()
+            kinds = [kind for kind in EDIT_KINDS if kind not in unseen]
+            together, worst = medium.success(kinds), medium.worst(kinds)
+            if together and worst:
+                title = "single edits trained on video" if name == "videos" and unseen else f"single edits, {name}"
+                lines.append(Measure(title, *together, "", *limits[name][0]))
+                lines.append(
+                    Measure(f"{title}, worst type ({worst[0]})", worst[1].n, worst[1].success, "", *limits[name][1])
+                )
+        return lines
+
+    def _emergent(self) -> list[Measure]:
+        together = self.videos.success(self.held_out_video) if self.videos else None
+        return (
+            [Measure("emergent on video (types left out of the video data)", *together, "", ">= 0.60", ">= 0.80")]
+            if together
+            else []
+        )
+
+    def _compound(self) -> list[Measure]:
+        lines = []
+        for name, medium in self._media():
+            for group, rate in medium.groups.items():
+                if group not in EDIT_KINDS:
+                    title = f"{group.replace('_', ' ')}, {name}"
+                    lines.append(Measure(title, rate.n, rate.success, "", ">= 0.55", ">= 0.80"))
+        return lines
+
+    def _ablation(self) -> list[Measure]:
+        lines = []
+        for name, medium in self._media():
+            for title, rate in (("context zeroed", medium.zeroed), ("context shuffled", medium.shuffled)):
+                if rate:
+                    lines.append(Measure(f"{title}, {name}", rate.n, rate.success, "", "< 0.15", "< 0.10"))
+        return lines
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -1,0 +1,254 @@
+"""The benchmark on the procedural world: held-out samples, edited in batches and judged against exact targets.
+
+- Samples come from seeds at and above `world.HELD_OUT_SEED`, which training never draws, at the checkpoint's own
+  size, rounded to 8 bits as a file would be.
+- Success is reported per group; the single edits, the types that a checkpoint never saw on video (*emergent*, Fig.
+  6 and 14 of the paper), the compound and reference edits are summed up apart.
+- The ablation asks whether the queries carry the instruction: the same edits with the context zeroed, and with the
+  context of a sample of another group. Samples of all groups are interleaved in a batch, so that no one gets a
+  neighbour's equal instruction.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..world import EDIT_KINDS, GROUPS, HELD_OUT_SEED, sample_triplet
+from .metrics import EditScore, UneditedScore, edited_region, psnr, quantize, score_edit, score_unedited
+from .report import Medium, Rate, Report
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+BATCH = 25
+ABLATION_SAMPLES = 100  # per group: 700 edits put the standard error of a rate of 0.1 at 0.011
+GROUP_STRIDE = 1_000_000  # seeds kept for one group of one medium
+Progress = Callable[[int, int, str], None]
+ContextTransform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One held-out sample: source and target [T, H, W, 3] in [0, 1]; `seed` is that of the noise."""
+
+    group: str
+    source: Tensor
+    target: Tensor
+    instruction: str
+    references: list[Tensor]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    group: str
+    edit: EditScore
+    unedited: UneditedScore | None
+    vae_psnr: float
+
+
+def evaluate(
+    editor: "Editor",
+    *,
+    images: int = 500,
+    videos: int = 200,
+    groups: Sequence[str] = GROUPS,
+    video_groups: Sequence[str] = GROUPS,
+    frames: Sequence[int] = (5, 9, 17),
+    held_out_video: Sequence[str] = (),
+    steps: int | None = None,
+    seed_offset: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure an editor on held-out samples.
+
+    Args:
+        editor: the model; samples have its `default_size`.
+        images, videos: samples per group; 0 leaves that medium out.
+        groups, video_groups: groups of the world to measure on images, and on videos.
+        frames: lengths of the videos, taken in turn; the VAE must code them without padding (1 + 4k for Wan's).
+        held_out_video: groups that the checkpoint was never trained on as videos; reported as emergent.
+        steps: sampling steps; None takes the checkpoint's default.
+        seed_offset: shifts all sample seeds upwards, for a second, disjoint draw (use multiples of 10 ** 9).
+        progress: called as progress(done, total, what) after every batch.
+
+    Raises:
+        InputError: an unknown group, no group, no length, or a negative number.
+    """
+    _check(images, videos, groups, video_groups, frames, held_out_video, seed_offset)
+    start = time.monotonic()
+    bench = _Benchmark(editor, steps=steps, seed_offset=seed_offset, progress=progress)
+    bench.total = _planned(images, groups) + _planned(videos, video_groups)
+    with torch.no_grad():
+        image_results = bench.measure("images", images, groups, (1,)) if images else None
+        video_results = bench.measure("videos", videos, video_groups, tuple(frames)) if videos else None
+    height, width = editor.default_size
+    return Report(
+        model=editor.config.name,
+        images=image_results,
+        videos=video_results,
+        held_out_video=tuple(held_out_video),
+        height=height,
+        width=width,
+        frames=tuple(frames),
+        steps=steps,
+        seed_offset=seed_offset,
+        seconds=time.monotonic() - start,
+    )
+
+
+class _Benchmark:
+    """One run: the editor, its settings and the progress count."""
+
+    def __init__(self, editor: "Editor", *, steps: int | None, seed_offset: int, progress: Progress | None) -> None:
+        self.editor = editor
+        self.steps = steps
+        self.first_seed = HELD_OUT_SEED + seed_offset
+        self.progress = progress
+        self.done = 0
+        self.total = 0
+
+    def measure(self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...]) -> Medium:
+        """All numbers of one medium; `name` is "images" or "videos"."""
+        outcomes: list[_Outcome] = []
+        for together in _batchable(groups):
+            for batch in self.batches(name, n, together, frames):
+                outcomes += self.judge(batch, self.edit(batch, name))
+        vae = _mean([outcome.vae_psnr for outcome in outcomes])
+        unedited = [outcome.unedited for outcome in outcomes if outcome.unedited]
+        return Medium(
+            groups={group: _rate([o.edit for o in outcomes if o.group == group]) for group in groups},
+            vae_psnr=vae,
+            unedited_psnr=_mean([score.output for score in unedited]) if unedited else None,
+            unedited_vae_psnr=_mean([score.reconstruction for score in unedited]) if unedited else None,
+            zeroed=self.ablate(name, n, groups, frames, torch.zeros_like),
+            shuffled=self.ablate(name, n, groups, frames, lambda context: context.roll(1, dims=0)),
+        )
+
+    def ablate(
+        self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...], transform: ContextTransform
+    ) -> Rate | None:
+        """Success of the single edits with their context transformed; None without at least two kinds of them."""
+        kinds = [group for group in groups if group in EDIT_KINDS]
+        if len(kinds) < 2:
+            return None  # a context from the same kind of edit is no ablation
+        scores = []
+        for batch in self.batches(name, min(n, ABLATION_SAMPLES), kinds, frames):
+            outputs = self.edit(batch, f"{name}, ablated", transform)
+            scores += [
+                score_edit(output, case.target, case.source) for output, case in zip(outputs, batch, strict=True)
+            ]
+        return _rate(scores)
+
+    def batches(self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...]) -> Iterator[list[_Case]]:
+        """Cases of one length per batch, their groups in turn; a batch holds every group equally often."""
+        rounds = max(1, BATCH // len(groups))
+        for turn, length in enumerate(frames):
+            indices = range(turn, n, len(frames))
+            for first in range(0, len(indices), rounds):
+                yield [
+                    self.draw(name, group, index, length)
+                    for index in indices[first : first + rounds]
+                    for group in groups
+                ]
+
+    def draw(self, name: str, group: str, index: int, frames: int) -> _Case:
+        """The held-out sample `index` of a group; one whose edit is invisible (grayscale of grey) is drawn anew."""
+        height, width = self.editor.default_size
+        block = GROUPS.index(group) + len(GROUPS) * (name == "videos")
+        seed = self.first_seed + block * GROUP_STRIDE + index
+        while True:
+            triplet = sample_triplet(seed, group, frames=frames, height=height, width=width)
+            source, target = (quantize(torch.from_numpy(array)) for array in (triplet.source, triplet.target))
+            if edited_region(source, target).any():
+                break
+            seed += GROUP_STRIDE // 2
+        references = [quantize(torch.from_numpy(array)) for array in triplet.references]
+        return _Case(group, source, target, triplet.instruction, references, seed=index)
+
+    def edit(self, batch: list[_Case], what: str, transform: ContextTransform | None = None) -> list[Tensor]:
+        """The edited frames of a batch, on the CPU."""
+        results = self.editor.edit_batch(
+            [case.source for case in batch],
+            [case.instruction for case in batch],
+            references=[case.references for case in batch] if batch[0].references else None,
+            seeds=[case.seed for case in batch],
+            steps=self.steps,
+            context_transform=transform,
+        )
+        self.done += len(batch)
+        if self.progress:
+            self.progress(self.done, self.total, what)
+        return [result.frames.cpu() for result in results]
+
+    def judge(self, batch: list[_Case], outputs: list[Tensor]) -> list[_Outcome]:
+        """Score every output of a batch, beside what the VAE makes of its source."""
+        outcomes = []
+        for case, output in zip(batch, outputs, strict=True):
+            reconstruction = self.editor.decode(self.editor.encode(case.source)).float().cpu()
+            outcomes.append(
+                _Outcome(
+                    group=case.group,
+                    edit=score_edit(output, case.target, case.source),
+                    unedited=score_unedited(output, reconstruction, case.source, case.target),
+                    vae_psnr=psnr(reconstruction, case.source),
+                )
+            )
+        return outcomes
+
+
+def _batchable(groups: Sequence[str]) -> list[list[str]]:
+    """The groups that share batches: all without a reference, and each reference group by itself."""
+    plain = [group for group in groups if not group.startswith("reference")]
+    return [part for part in (plain, *([group] for group in groups if group not in plain)) if part]
+
+
+def _planned(n: int, groups: Sequence[str]) -> int:
+    """Edits that `n` samples per group take, the ablation's two passes included."""
+    kinds = sum(group in EDIT_KINDS for group in groups)
+    return n * len(groups) + (2 * kinds * min(n, ABLATION_SAMPLES) if kinds > 1 else 0)
+
+
+def _rate(scores: list[EditScore]) -> Rate:
+    outside = [score.outside_psnr for score in scores if score.outside_psnr is not None]
+    return Rate(
+        n=len(scores),
+        success=_mean([float(score.success) for score in scores]),
+        remaining=_mean([score.remaining for score in scores]),
+        outside_psnr=_mean(outside) if outside else None,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _check(
+    images: int,
+    videos: int,
+    groups: Sequence[str],
+    video_groups: Sequence[str],
+    frames: Sequence[int],
+    held_out_video: Sequence[str],
+    seed_offset: int,
+) -> None:
+    for name, value in (("images", images), ("videos", videos), ("seed_offset", seed_offset)):
+        if value < 0:
+            raise InputError(f"{name}: {value} is negative; give 0 or more.")
+    if max(images, videos) > GROUP_STRIDE // 2:
+        raise InputError(
+            f"images and videos: at most {GROUP_STRIDE // 2} held-out samples per group exist; give fewer."
+        )
+    for name, values in (("groups", groups), ("video_groups", video_groups), ("held_out_video", held_out_video)):
+        unknown = [group for group in values if group not in GROUPS]
+        if unknown:
+            raise InputError(f"{name}: {unknown[0]!r} is not a group of the world; choose from {', '.join(GROUPS)}.")
+    if (images and not groups) or (videos and not video_groups):
+        raise InputError("groups: there is nothing to measure; name at least one group, or ask for 0 samples.")
+    if videos and (not frames or min(frames) < 2):
+        raise InputError(f"frames: {list(frames)} are no video lengths; give numbers of at least 2.")

@@ -1,0 +1,122 @@
+"""Samples of the procedural world as files: the folder form that training also reads one's own pairs in.
+
+A folder holds `metadata.csv` with the columns source, target, instruction and reference (paths relative to the
+folder; empty where there is none), pictures as PNG, clips as MP4.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoints.files import atomic_folder
+from .errors import InputError
+from .world import GROUPS, HELD_OUT_SEED, sample_triplet
+
+METADATA = "metadata.csv"
+COLUMNS = ("source", "target", "instruction", "reference")
+FPS = Fraction(8)
+
+
+def write_pairs(
+    directory: Path,
+    *,
+    count: int,
+    groups: Sequence[str] = GROUPS,
+    frames: int = 1,
+    size: int = 64,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write `count` pairs into a new or empty folder, which appears only when all of them are there.
+
+    Args:
+        groups: edit groups, taken in turn.
+        frames: 1 writes pictures, more write clips of that length.
+        size: height and width in pixels, even for clips.
+        seed: of the first pair; the next ones follow. All stay below `HELD_OUT_SEED`, so that no benchmark sample
+            is written.
+        progress: called as progress(done, count) after every pair.
+
+    Returns:
+        The metadata file.
+
+    Raises:
+        InputError: the folder is not empty or cannot be written, an unknown group, or a number out of range.
+    """
+    _check(groups, frames, size, seed, count)
+    directory = _free_folder(directory)
+    with atomic_folder(directory) as folder:
+        rows = []
+        for index in range(count):
+            rows.append(_write_pair(folder, index, seed + index, groups[index % len(groups)], frames, size))
+            if progress:
+                progress(index + 1, count)
+        with open(folder / METADATA, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+    return directory / METADATA
+
+
+def _write_pair(directory: Path, index: int, seed: int, group: str, frames: int, size: int) -> dict[str, str]:
+    """Write the files of one pair; return its row of the table."""
+    triplet = sample_triplet(seed, group, frames=frames, height=size, width=size)
+    suffix = "png" if frames == 1 else "mp4"
+    stem = f"{index:05d}_{group}"
+    row = {"source": f"{stem}_source.{suffix}", "target": f"{stem}_target.{suffix}", "instruction": triplet.instruction}
+    _write_frames(directory / row["source"], triplet.source)
+    _write_frames(directory / row["target"], triplet.target)
+    if triplet.references:
+        (reference,) = triplet.references
+        row["reference"] = f"{stem}_reference.png"
+        _write_frames(directory / row["reference"], reference[None])
+    return row
+
+
+def _write_frames(path: Path, frames: np.ndarray) -> None:
+    """float [T, H, W, 3] in [0, 1] -> PNG (T = 1 and that suffix) or MP4."""
+    pixels = np.round(frames * 255).clip(0, 255).astype(np.uint8)
+    if path.suffix == ".png":
+        from PIL import Image
+
+        Image.fromarray(pixels[0]).save(path)
+        return
+    import torch
+
+    from .video import VideoWriter
+
+    with VideoWriter(path, fps=FPS, size=(pixels.shape[1], pixels.shape[2])) as writer:
+        for frame in pixels:
+            writer.write(torch.from_numpy(frame))
+
+
+def _free_folder(directory: Path) -> Path:
+    """The folder's full path; raise InputError unless it is missing, or empty and not the current folder."""
+    try:
+        path = directory.resolve()
+        taken = path.exists() and (not path.is_dir() or path == Path.cwd() or any(path.iterdir()))
+    except OSError as error:
+        raise InputError(f"{directory}: it cannot be read ({error.strerror}); name a new folder.") from error
+    if taken:
+        raise InputError(f"{directory}: it is not an empty folder, or is the current one; name a new folder.")
+    return path
+
+
+def _check(groups: Sequence[str], frames: int, size: int, seed: int, count: int) -> None:
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown or not groups:
+        name = repr(unknown[0]) if unknown else "an empty list"
+        raise InputError(f"groups: {name} is not a group of the world; choose from {', '.join(GROUPS)}.")
+    if count < 1 or frames < 1:
+        raise InputError(f"count and frames: {count} and {frames} must both be at least 1; give larger numbers.")
+    if not 32 <= size <= 1024 or (frames > 1 and size % 2):
+        raise InputError(f"size: {size} does not fit; give 32 to 1024 pixels, an even number for clips.")
+    if seed < 0 or seed + count > HELD_OUT_SEED:
+        raise InputError(
+            f"seed: {seed} does not fit; give 0 or more, with all pairs below {HELD_OUT_SEED} (held out for tests)."
+        )

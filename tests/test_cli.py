@@ -1,0 +1,399 @@
+"""The command line: what it refuses and how, what it writes, and the bundled model through it where it is there."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from instructx_core import cli
+from instructx_core.checkpoints.bundle import BUNDLED
+from instructx_core.demo import DEMO_EDITS
+from instructx_core.errors import EditInterrupted, InputError
+from instructx_core.source import load_source
+from instructx_core.world import GROUPS, HELD_OUT_SEED
+
+COMMANDS = ("edit", "demo", "train", "evaluate", "world", "info")
+CLIP = DEMO_EDITS[1].source
+
+
+@dataclass
+class Result:
+    frames: torch.Tensor
+
+
+class Inverter:
+    """Stands in for a model: inverts whatever it is given, in two steps."""
+
+    default_size = (32, 32)
+    config = SimpleNamespace(name="inverter", held_out_from_video=("grayscale",))
+
+    def __init__(self) -> None:
+        self.options: dict = {}
+
+    def edit(self, source, instruction, callback=None, **options):
+        self.options = options | {"instruction": instruction}
+        for step in (1, 2):
+            if callback and callback(step, 2, torch.zeros(1)) is False:
+                raise EditInterrupted("stopped")
+        return Result(1 - load_source(source).frames)
+
+    def edit_batch(self, sources, instructions, context_transform=None, **options):
+        return [Result(source if context_transform else 1 - source) for source in sources]
+
+    def encode(self, frames):
+        return frames
+
+    def decode(self, latents):
+        return latents
+
+
+@pytest.fixture
+def inverter(monkeypatch: pytest.MonkeyPatch) -> Inverter:
+    editor = Inverter()
+    monkeypatch.setattr("instructx_core.editor.Editor.from_pretrained", lambda *args, **options: editor)
+    return editor
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail when a model is loaded: what is refused here must be refused before."""
+
+    def load(*args: object, **options: object) -> None:
+        pytest.fail("a model was loaded before the input was checked")
+
+    monkeypatch.setattr("instructx_core.editor.Editor.from_pretrained", load)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Path:
+    if not (BUNDLED / "instructx.safetensors").is_file():
+        pytest.skip(f"THE BUNDLED MODEL IS MISSING: nothing in {BUNDLED}; the command line was not tested on it")
+    return BUNDLED
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "instructx_core", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run in this process; the one line on stderr with which the input was refused."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse leaves this way
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("instructx") and captured.err.count("\n") == 1
+    return captured.err
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "examples:" in text and f"instructx {command}" in text
+
+
+def test_help_is_instant():
+    """`--help` and wrong options need neither torch nor numpy."""
+    script = "import sys; from instructx_core.cli import build_parser; build_parser(); sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+def test_module_and_command_are_the_same_program():
+    result = run("--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert all(command in result.stdout for command in COMMANDS)
+
+
+def test_help_names_the_groups_of_the_world():
+    assert ", ".join(GROUPS) == cli.WORLD_GROUPS
+
+
+# --- refusals, without a model
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--steps", "0"), "--steps"),
+        (("--steps", "2.5"), "--steps"),
+        (("--steps", "1001"), "--steps"),
+        (("--seed", "-1"), "--seed"),
+        (("--seed", str(2**64)), "--seed"),
+        (("--guidance-scale", "nan"), "--guidance-scale"),
+        (("--guidance-scale", "-1"), "--guidance-scale"),
+        (("--shift", "0"), "--shift"),
+        (("--shift", "inf"), "--shift"),
+        (("--height", "0", "--width", "64"), "--height"),
+        (("--height", "64"), "height and width"),
+        (("--colour", "red"), "--colour"),
+    ],
+)
+def test_numbers_out_of_range(options, word, picture: Path, capsys, no_model):
+    line = refused(capsys, "edit", picture, "make it blue", "-o", picture.with_name("out.png"), *options)
+    assert word in line
+
+
+def test_no_command(capsys):
+    assert "COMMAND" in refused(capsys)
+
+
+@pytest.mark.parametrize("instruction", ["", "  \n "])
+def test_empty_instruction(instruction: str, picture: Path, capsys, no_model):
+    assert "instruction" in refused(capsys, "edit", picture, instruction, "-o", picture.with_name("out.png"))
+
+
+def test_missing_source(tmp_path: Path, capsys, no_model):
+    line = refused(capsys, "edit", tmp_path / "nowhere.png", "make it blue", "-o", tmp_path / "out.png")
+    assert "nowhere.png" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video at all", b"\x89PNG\r\n\x1a\n cut off"])
+def test_source_that_is_neither_picture_nor_video(content: bytes, tmp_path: Path, capsys, no_model):
+    source = tmp_path / "in.mp4"
+    source.write_bytes(content)
+    assert "in.mp4" in refused(capsys, "edit", source, "make it blue", "-o", tmp_path / "out.mp4")
+
+
+def test_truncated_picture(picture: Path, capsys, no_model):
+    picture.write_bytes(picture.read_bytes()[:200])
+    assert "in.png" in refused(capsys, "edit", picture, "make it blue", "-o", picture.with_name("out.png"))
+
+
+def test_missing_reference(picture: Path, capsys, no_model):
+    arguments = ("edit", picture, "use it", "-o", picture.with_name("out.png"), "--reference", "nowhere.png")
+    assert "nowhere.png" in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    "output", ["in.png", "link.png", ".", "missing/out.png", "in.png/out.png", "out.mp4", "out", "out.xyz"]
+)
+def test_output_that_cannot_be(output: str, picture: Path, capsys, no_model):
+    (picture.parent / "link.png").symlink_to(picture)
+    before = picture.read_bytes()
+    refused(capsys, "edit", picture, "make it blue", "-o", picture.parent / output)
+    assert picture.read_bytes() == before
+
+
+def test_output_must_not_replace_a_reference(picture: Path, capsys, no_model):
+    reference = picture.with_name("object.png")
+    reference.write_bytes(picture.read_bytes())
+    refused(capsys, "edit", picture, "use it", "--reference", reference, "-o", reference)
+
+
+def test_video_into_a_picture(tmp_path: Path, capsys, no_model):
+    refused(capsys, "edit", CLIP, "make it blue", "-o", tmp_path / "out.png")
+
+
+def test_missing_or_foreign_model(tmp_path: Path, picture: Path, capsys):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "nowhere", tmp_path / "empty", picture):
+        refused(capsys, "info", folder)
+        refused(
+            capsys, "edit", picture, "make it blue", "-o", tmp_path / "out.png", "--model", folder, "--device", "cpu"
+        )
+
+
+def test_missing_device(picture: Path, capsys):
+    arguments = ("edit", picture, "make it blue", "-o", picture.with_name("out.png"), "--device")
+    assert "abacus" in refused(capsys, *arguments, "abacus")
+
+
+def test_missing_training_config(tmp_path: Path, capsys):
+    assert "nowhere.yaml" in refused(capsys, "train", tmp_path / "nowhere.yaml")
+
+
+def test_evaluation_into_a_missing_folder(tmp_path: Path, capsys, no_model):
+    refused(capsys, "evaluate", "--json", tmp_path / "missing" / "numbers.json")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--count", "0"), ("--group", "sharpen"), ("--frames", "0"), ("--size", "8"), ("--frames", "3", "--size", "33")],
+)
+def test_world_options_out_of_range(options, tmp_path: Path, capsys):
+    refused(capsys, "world", "-o", tmp_path / "pairs", *options)
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_world_never_writes_held_out_samples(tmp_path: Path, capsys):
+    refused(capsys, "world", "-o", tmp_path / "pairs", "--count", "2", "--seed", HELD_OUT_SEED - 1)
+
+
+def test_world_keeps_what_is_there(picture: Path, capsys):
+    refused(capsys, "world", "-o", picture.parent)
+    refused(capsys, "world", "-o", picture)
+    assert picture.exists()
+
+
+# --- what is written, with a stand-in for the model
+
+
+def test_edit_of_a_picture(picture: Path, inverter: Inverter, capsys):
+    output = picture.with_name("out.png")
+    options = (
+        "--steps",
+        "3",
+        "--seed",
+        "5",
+        "--shift",
+        "2",
+        "--guidance-scale",
+        "1.5",
+        "--height",
+        "32",
+        "--width",
+        "64",
+    )
+    assert cli.main(["edit", str(picture), "invert it", "-o", str(output), "--reference", str(picture), *options]) == 0
+    assert np.array_equal(np.asarray(Image.open(output)), 255 - np.asarray(Image.open(picture)))
+    (reference,) = inverter.options.pop("reference")
+    assert reference.shape == (20, 30, 3)
+    expected = {"steps": 3, "seed": 5, "shift": 2, "guidance_scale": 1.5, "height": 32, "width": 64}
+    assert inverter.options == expected | {"instruction": "invert it"}
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(output)
+    assert "2/2" in captured.err
+
+
+def test_edit_of_a_clip(tmp_path: Path, inverter: Inverter):
+    output = tmp_path / "out.mp4"
+    assert cli.main(["edit", str(CLIP), "invert it", "-o", str(output)]) == 0
+    before, after = load_source(CLIP), load_source(output)
+    assert after.is_video and after.frames.shape == before.frames.shape
+    assert (after.frames - (1 - before.frames)).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError, InputError])
+def test_nothing_half_written(failure: type[BaseException], picture: Path, inverter: Inverter, monkeypatch, capsys):
+    def fail(*args: object, **options: object) -> None:
+        raise failure("no")
+
+    monkeypatch.setattr(inverter, "edit", fail)
+    arguments = ["edit", str(picture), "invert it", "-o", str(picture.with_name("out.png"))]
+    if failure is RuntimeError:  # a defect keeps its traceback
+        with pytest.raises(RuntimeError):
+            cli.main(arguments)
+    else:
+        assert cli.main(arguments) == (130 if failure is KeyboardInterrupt else 2)
+        assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in picture.parent.iterdir()] == ["in.png"]
+
+
+def test_demo_writes_source_and_edit_side_by_side(tmp_path: Path, inverter: Inverter, capsys):
+    folder = tmp_path / "new" / "demo"
+    assert cli.main(["demo", "-o", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["demo_edit.mp4", "demo_edit.png"]
+    lines = capsys.readouterr().out.splitlines()
+    for demo, line in zip(DEMO_EDITS, lines, strict=True):
+        source, output = load_source(demo.source), load_source(folder / f"demo_edit{demo.source.suffix}")
+        (frames, height, width, _), both = source.frames.shape, output.frames
+        assert both.shape == (frames, height, 2 * width + 8, 3)
+        assert (both[:, :, :width] - source.frames).abs().mean() < 0.02
+        assert (both[:, :, width + 8 :] - (1 - source.frames)).abs().mean() < 0.03
+        assert demo.instruction in line and str(folder) in line
+
+
+def test_evaluate_prints_a_table_and_writes_json(tmp_path: Path, inverter: Inverter, capsys):
+    path = tmp_path / "numbers.json"
+    assert cli.main(["evaluate", "--images", "2", "--videos", "0", "--json", str(path)]) == 0
+    content = json.loads(path.read_text())
+    assert content["images"]["groups"]["invert"]["success"] == 1
+    assert content["videos"] is None and content["held_out_video"] == ["grayscale"]
+    assert "| invert | 2 | 1.00 |" in capsys.readouterr().out
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metadata.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_world_writes_pictures_of_every_group(tmp_path: Path):
+    folder = tmp_path / "pairs"
+    assert cli.main(["world", "-o", str(folder), "--count", str(len(GROUPS)), "--size", "32"]) == 0
+    rows = table(folder)
+    assert list(rows[0]) == ["source", "target", "instruction", "reference"] and len(rows) == len(GROUPS)
+    for row, group in zip(rows, GROUPS, strict=True):
+        assert group in row["source"] and row["instruction"]
+        assert Image.open(folder / row["source"]).size == Image.open(folder / row["target"]).size == (32, 32)
+        assert bool(row["reference"]) == group.startswith("reference")
+        if row["reference"]:
+            assert Image.open(folder / row["reference"]).size == (32, 32)
+
+
+def test_world_writes_clips(tmp_path: Path):
+    folder = tmp_path / "clips"
+    folder.mkdir()  # an empty folder will do
+    assert cli.main(["world", "-o", str(folder), "--count", "1", "--group", "invert", "--frames", "3"]) == 0
+    (row,) = table(folder)
+    assert (
+        load_source(folder / row["source"]).frames.shape
+        == load_source(folder / row["target"]).frames.shape
+        == (3, 64, 64, 3)
+    )
+
+
+def test_world_leaves_nothing_behind_when_stopped(tmp_path: Path, monkeypatch):
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Progress, "__call__", stop)
+    assert cli.main(["world", "-o", str(tmp_path / "pairs")]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the bundled model
+
+
+def test_bundled_info(bundled: Path, capsys):
+    assert cli.main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "instructx-tiny" in text and "queries" in text and "DiT" in text
+
+
+def test_bundled_edit_is_reproducible(bundled: Path, tmp_path: Path):
+    outputs = [tmp_path / name for name in ("first.png", "second.png")]
+    for output in outputs:
+        result = run("edit", DEMO_EDITS[0].source, DEMO_EDITS[0].instruction, "-o", output, "--device", "cpu")
+        assert result.returncode == 0, result.stderr
+    first, second = (np.asarray(Image.open(output)) for output in outputs)
+    assert first.shape == np.asarray(Image.open(DEMO_EDITS[0].source)).shape
+    assert np.array_equal(first, second)
+
+
+def test_bundled_demo(bundled: Path, tmp_path: Path):
+    result = run("demo", "-o", tmp_path / "demo")
+    assert result.returncode == 0, result.stderr
+    assert all((tmp_path / "demo" / f"demo_edit{demo.source.suffix}").is_file() for demo in DEMO_EDITS)
+
+
+def test_bundled_refusal_is_one_line(bundled: Path, picture: Path):
+    """Loading the model says nothing on stderr, so what it then refuses is still one line."""
+    output = picture.with_name("out.png")
+    result = run("edit", picture, "make it blue", "-o", output, "--height", "17", "--width", "17", "--device", "cpu")
+    assert result.returncode == 2
+    assert result.stdout == "" and result.stderr.count("\n") == 1, result.stderr
+    assert not output.exists()
