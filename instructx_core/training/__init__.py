@@ -1,0 +1,1 @@
+"""Training: four kinds of stage (autoencoder, language, generator, editing) in one loop over `accelerate`."""

@@ -1,0 +1,106 @@
+"""Stage 0a: a Wan VAE on the world's pictures and clips. Stands in for the pre-trained VAE that the paper starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from ..latents import skip_empty_taps
+from ..world import GROUPS, sample_triplet
+from .config import TrainConfig
+from .initialisation import fold_statistics, start_vae_linear
+
+LATENT_NOISE = 0.03  # in units of the code's deviation: the decoder learns to forgive a denoiser's small errors
+SHOWN = 6
+
+
+class Reconstruction(nn.Module):
+    """Pixels [B, 3, T, H, W] in [-1, 1] -> how far the VAE's reconstruction is from them."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        code = self.vae.encode(pixels).latent_dist.mean
+        noise = torch.randn(code.shape, generator=generator).to(code)
+        difference = self.vae.decode(code + LATENT_NOISE * noise, return_dict=False)[0] - pixels
+        square = difference.square().mean()
+        # the absolute error keeps edges sharp, the pull on the code keeps it from drifting away from deviation 1
+        loss = square + 0.02 * difference.abs().mean() + 1e-5 * code.square().mean()
+        return {"loss": loss, "decibels": -10 * torch.log10(square.detach() / 4)}
+
+
+class AutoencoderTask:
+    """Trains `AutoencoderKLWan` from its linear start."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        from diffusers import AutoencoderKLWan
+
+        self.config = config
+        self.images, self.clips = draw_pixels(config)
+        torch.manual_seed(config.seed)
+        if "vae" in config.start:
+            vae = AutoencoderKLWan.from_pretrained(config.start["vae"])
+        else:
+            vae = AutoencoderKLWan(**config.model)
+            start_vae_linear(vae, to_unit(self.images[0][:1500]))
+        self.module = Reconstruction(skip_empty_taps(vae))
+
+    def batch(self, generator: torch.Generator) -> torch.Tensor:
+        data = self.config.data
+        is_video = torch.rand((), generator=generator) < data.video_probability
+        buckets, size = (self.clips, data.video_batch) if is_video else (self.images, data.image_batch)
+        weights = torch.tensor([float(len(bucket)) for bucket in buckets])
+        bucket = buckets[int(torch.multinomial(weights, 1, generator=generator))]
+        return to_unit(bucket[torch.randint(len(bucket), (size,), generator=generator)])
+
+    def export(self, folder: Path) -> None:
+        vae = self.module.vae
+        fold_statistics(vae, to_unit(self.images[0][:1000]))
+        vae.save_pretrained(folder / "vae")
+
+    @torch.no_grad()
+    def grid(self) -> torch.Tensor:
+        pixels = to_unit(self.images[0][:SHOWN])
+        device = next(self.module.parameters()).device
+        decoded = self.module.vae.decode(self.module.vae.encode(pixels.to(device)).latent_dist.mean).sample.cpu()
+        return rearrange([pixels, decoded], "two b c 1 h w -> (two h) (b w) c") / 2 + 0.5
+
+
+def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Pictures and clips of the world, uint8 [N, T, H, W, 3], a bucket for each shape."""
+    from tqdm import tqdm
+
+    data = config.data
+    images: list[torch.Tensor] = []
+    clips: list[torch.Tensor] = []
+    seeds = iter(range(config.seed * 10**7, 2**40))
+    for index, (height, width) in enumerate(data.sizes):
+        share = shape_share(index, len(data.sizes))
+        for target, count, lengths in ((images, data.images, (1,)), (clips, data.videos, data.lengths)):
+            for frames in lengths:
+                drawn: list[torch.Tensor] = []
+                wanted = int(count * share / len(lengths))
+                for _ in tqdm(range((wanted + 1) // 2), desc=f"drawing {frames} x {height} x {width}", leave=False):
+                    seed = next(seeds)
+                    triplet = sample_triplet(seed, GROUPS[seed % len(GROUPS)], frames=frames, height=height, width=width)
+                    drawn += [torch.from_numpy(triplet.source), torch.from_numpy(triplet.target)]
+                if drawn:
+                    target.append((torch.stack(drawn) * 255).round().to(torch.uint8))
+    return images, clips
+
+
+def shape_share(index: int, count: int) -> float:
+    """The first shape gets half of the examples, the others divide the rest."""
+    if count == 1:
+        return 1.0
+    return 0.5 if index == 0 else 0.5 / (count - 1)
+
+
+def to_unit(frames: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, T, H, W, 3] -> [B, 3, T, H, W] in [-1, 1]."""
+    return rearrange(frames, "b t h w c -> b c t h w").float() / 127.5 - 1

@@ -1,0 +1,140 @@
+"""Starts that stand in for the pre-training which a tiny model cannot afford.
+
+A VAE that begins as the best *linear* code (principal components) has only its last few decibels to learn. Wan's blocks
+allow that exactly: residual branches start at zero, and the two normalised activations at the ends are undone by
+
+- a constant channel far larger than the signal, so that the RMS norm divides by (almost) a constant, and
+- pairs of channels (+x, -x), because silu(x) - silu(-x) = x.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan
+
+    from ..denoiser import Denoiser
+
+CONSTANT = 55.0  # about ten times the norm of the other channels together
+
+
+@torch.no_grad()
+def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
+    """Set a one-level `AutoencoderKLWan` to encode by principal components and decode by their basis.
+
+    Args:
+        vae: with `dim_mult` [1], so that all spatial compression is its `patch_size`.
+        pixels: [N, 3, 1, H, W] in [-1, 1], a few hundred frames to take the components of.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl_wan import (
+        WanAttentionBlock,
+        WanResidualBlock,
+        WanRMS_norm,
+        patchify,
+    )
+
+    width, channels = vae.config.base_dim, vae.config.z_dim
+    patches = patchify(pixels, vae.config.patch_size).movedim(1, -1).flatten(0, -2).double()
+    mean = patches.mean(0)
+    basis, variances, _ = torch.linalg.svd((patches - mean).T @ (patches - mean) / len(patches))
+    scale = variances.clamp_min(1e-8).sqrt()
+    whiten, basis, mean = (basis / scale).T.float(), (basis * scale).float(), mean.float()
+
+    for module in vae.modules():
+        if isinstance(module, WanResidualBlock):
+            zero(module.conv2)
+        elif isinstance(module, WanAttentionBlock):
+            zero(module.proj)
+        elif isinstance(module, WanRMS_norm):
+            module.gamma.fill_(CONSTANT / width**0.5)
+    for convolution in (vae.encoder.conv_in, vae.encoder.conv_out, vae.decoder.conv_in, vae.decoder.conv_out):
+        zero(convolution)
+    for pointwise in (vae.quant_conv, vae.post_quant_conv):
+        zero(pointwise)
+        now(pointwise).copy_(torch.eye(len(pointwise.weight)))
+
+    signal, mirror, constant, rest = channels, 2 * channels, 2 * channels, 2 * channels + 1
+    spare = min(width - rest, len(whiten) - channels)  # finer components, for what is not linear to use
+    for entry, rows in ((vae.encoder.conv_in, whiten), (vae.decoder.conv_in, torch.eye(channels))):
+        now(entry)[:signal] = rows[:channels]
+        now(entry)[signal:mirror] = -rows[:channels]
+        entry.bias[constant] = CONSTANT
+    now(vae.encoder.conv_in)[rest : rest + spare] = whiten[channels : channels + spare]
+    vae.encoder.conv_in.bias[:signal] = -(whiten[:channels] @ mean)
+    vae.encoder.conv_in.bias[signal:mirror] = whiten[:channels] @ mean
+    vae.encoder.conv_in.bias[rest : rest + spare] = -(whiten[channels : channels + spare] @ mean)
+    nn.init.kaiming_uniform_(vae.decoder.conv_in.weight[rest:, :, -1], a=5**0.5)
+
+    for exit_, columns in ((vae.encoder.conv_out, torch.eye(2 * channels)[:, :channels]), (vae.decoder.conv_out, basis[:, :channels])):
+        now(exit_)[:, :signal] = columns
+        now(exit_)[:, signal:mirror] = -columns
+    vae.encoder.conv_out.bias[channels:] = -7.0  # log variance: next to no noise
+    vae.decoder.conv_out.bias.copy_(mean)
+
+
+def now(convolution: nn.Conv3d) -> torch.Tensor:
+    """The tap [out, in] of a causal convolution that sees the current frame at the position itself."""
+    _, height, width = convolution.kernel_size
+    return convolution.weight[:, :, -1, height // 2, width // 2]
+
+
+def zero(module: nn.Module) -> None:
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def fold_statistics(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
+    """Bring the code of `pixels` [N, 3, 1, H, W] to the mean and deviation that the VAE's config declares, in place.
+
+    The outermost 1 x 1 x 1 convolutions of encoder and decoder take up the change, so reconstructions stay as they were
+    and a program that knows only Wan's published statistics normalises this VAE's latents rightly.
+    """
+    code = torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(64)])
+    dims = (0, 2, 3, 4)
+    wanted_mean, wanted_std = (torch.tensor(values) for values in (vae.config.latents_mean, vae.config.latents_std))
+    gain = wanted_std / code.std(dims)
+    offset = wanted_mean - gain * code.mean(dims)
+    channels = vae.config.z_dim
+    entry, exit_ = vae.post_quant_conv, vae.quant_conv
+    # decoder side first: it takes (code - offset) / gain
+    entry.bias += now(entry) @ (-offset / gain)
+    entry.weight /= gain.view(1, -1, 1, 1, 1)
+    exit_.weight[:channels] *= gain.view(-1, 1, 1, 1, 1)
+    exit_.bias[:channels] = exit_.bias[:channels] * gain + offset
+    exit_.bias[channels:] += 2 * gain.log()  # the posterior's log variance grows with the code
+
+
+DIT_CONSTANT = 30.0  # against a token's norm of about 11: LayerNorm then divides by almost the same number everywhere
+
+
+@torch.no_grad()
+def start_dit_copying(denoiser: Denoiser) -> None:
+    """Let a DiT begin by returning its source, in place, so that all it has to learn is the edit.
+
+    At sigma = 1 the velocity towards an unchanged picture is noisy latent - source. The two patch embeddings write them
+    to channels of their own, the last projection reads their difference, and all residual branches start at zero.
+    """
+    transformer = denoiser.transformer
+    own = transformer.patch_embedding
+    width, patch = own.out_channels, own.weight[0].numel()
+    identity = torch.eye(patch).view(patch, *own.weight.shape[1:])
+    zero(own)
+    own.weight[:patch] = identity
+    own.bias[-2:] = torch.tensor([DIT_CONSTANT, -DIT_CONSTANT])
+    for block in transformer.blocks:
+        for projection in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+            zero(projection)
+        block.scale_shift_table[:, [2, 5]] = 1.0  # the gates
+    zero(transformer.proj_out)
+    deviation = (2 * DIT_CONSTANT**2 + 2 * patch) ** 0.5 / width**0.5
+    # proj_out orders a patch as (positions, channels), the patch embedding as (channels, positions)
+    order = torch.arange(patch).view(transformer.config.out_channels, -1).T.flatten()
+    transformer.proj_out.weight[:, :patch] = deviation * torch.eye(patch)[order]
+    if denoiser.source_embedding is not None:
+        denoiser.source_embedding.weight[patch : 2 * patch] = identity
+        transformer.proj_out.weight[:, patch : 2 * patch] = -deviation * torch.eye(patch)[order]

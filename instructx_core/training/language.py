@@ -1,0 +1,135 @@
+"""Stage 0b: a Qwen2.5-VL on the world's language. Stands in for the pre-trained MLLM that the paper starts from.
+
+It answers questions about pictures and clips (what, where, how many, what would this instruction change); only the answer's
+tokens count in the loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..config import GuidanceConfig
+from ..guidance.encoder import embed, join_pictures, pad_left
+from ..guidance.frames import sample_indices
+from ..guidance.positions import positions
+from ..guidance.prompt import prompt_tokens
+from ..guidance.vision import to_patches
+from ..world import HELD_OUT_SEED, corpus, sample_question
+from .config import TrainConfig
+from .tokenizer import END, PADDING, train_tokenizer
+
+
+@dataclass(frozen=True)
+class QuestionBatch:
+    """Questions with their answers, padded on the left."""
+
+    token_ids: torch.Tensor  # int64 [B, L]
+    attention_mask: torch.Tensor  # bool [B, L]
+    position_ids: torch.Tensor  # int64 [3, B, L]
+    is_answer: torch.Tensor  # bool [B, L]: tokens that are to be predicted
+    patches: torch.Tensor
+    grids: torch.Tensor
+
+
+class Answering(nn.Module):
+    """A batch of questions -> cross-entropy of the answers."""
+
+    def __init__(self, mllm: nn.Module) -> None:
+        super().__init__()
+        self.mllm = mllm
+
+    def forward(self, batch: QuestionBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        device = next(self.parameters()).device
+        moved = QuestionBatch(**{name: value.to(device) for name, value in vars(batch).items()})
+        embeds = embed(self.mllm, moved.token_ids, moved.patches, moved.grids)
+        hidden = self.mllm.model.language_model(
+            inputs_embeds=embeds, attention_mask=moved.attention_mask, position_ids=moved.position_ids, use_cache=False
+        ).last_hidden_state
+        wanted = moved.is_answer[:, 1:]
+        logits, answers = self.mllm.lm_head(hidden[:, :-1][wanted]), moved.token_ids[:, 1:][wanted]
+        right = (logits.argmax(-1) == answers).float().mean()
+        return {"loss": F.cross_entropy(logits.float(), answers), "tokens_right": right}
+
+
+class LanguageTask:
+    """Trains a `Qwen2_5_VLForConditionalGeneration`, made from `config.model` or loaded from `config.start`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+        self.config = config
+        self.guidance = GuidanceConfig(**config.model.get("guidance", {}))
+        if "mllm" in config.start:
+            self.tokenizer = AutoTokenizer.from_pretrained(config.start["mllm"])
+            self.mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.start["mllm"])
+        else:
+            self.tokenizer = train_tokenizer(corpus(), config.model["vocabulary"])
+            torch.manual_seed(config.seed)
+            self.mllm = build_mllm(config.model, self.tokenizer)
+        self.module = Answering(self.mllm)
+
+    def batch(self, generator: torch.Generator) -> QuestionBatch:
+        data = self.config.data
+        is_video = bool(torch.rand((), generator=generator) < data.video_probability)
+        size = data.video_batch if is_video else data.image_batch
+        height, width = data.sizes[pick(len(data.sizes), generator)]
+        frames = data.lengths[pick(len(data.lengths), generator)] if is_video else 1
+        seeds = torch.randint(HELD_OUT_SEED, (size,), generator=generator).tolist()
+        sequences, places, pictures, answer_lengths = [], [], [], []
+        for seed in seeds:
+            question = sample_question(seed, frames=frames, height=height, width=width)
+            pixels = torch.from_numpy(question.frames)
+            shown = pixels[sample_indices(len(pixels), self.guidance.video_frames)]
+            patches = to_patches(shown, self.guidance.min_pixels, self.guidance.max_pixels)
+            ids = prompt_tokens(self.tokenizer, question.question, [patches.tokens], is_video)
+            answer = self.tokenizer(question.answer + END, add_special_tokens=False)["input_ids"]
+            sequences.append(ids + answer)
+            answer_lengths.append(len(answer))
+            places.append(self._positions(sequences[-1], patches.grid))
+            pictures.append(patches)
+        token_ids, mask, position_ids = pad_left(sequences, places)
+        length = token_ids.shape[1]
+        is_answer = torch.arange(length) >= length - torch.tensor(answer_lengths)[:, None]
+        return QuestionBatch(token_ids, mask, position_ids, is_answer, *join_pictures(pictures))
+
+    def export(self, folder: Path) -> None:
+        self.mllm.save_pretrained(folder / "mllm")
+        self.tokenizer.save_pretrained(folder / "mllm")
+
+    def grid(self) -> None:
+        return None
+
+    def _positions(self, ids: list[int], grid: tuple[int, int, int]) -> torch.Tensor:
+        config = self.mllm.config
+        pace = config.vision_config.tokens_per_second
+        return positions(ids, [grid], config.image_token_id, config.video_token_id, pace)
+
+
+def build_mllm(sizes: dict[str, Any], tokenizer: Any) -> nn.Module:
+    """A Qwen2.5-VL with random weights, of the sizes under `text` and `vision`, around a tokenizer."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    def token(text: str) -> int:
+        return tokenizer.convert_tokens_to_ids(text)
+
+    special = {"bos_token_id": None, "eos_token_id": token(END), "pad_token_id": token(PADDING)}
+    config = Qwen2_5_VLConfig(
+        text_config={**sizes["text"], **special, "vocab_size": len(tokenizer), "tie_word_embeddings": True},
+        vision_config={**sizes["vision"], "out_hidden_size": sizes["text"]["hidden_size"]},
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def pick(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))

@@ -1,0 +1,194 @@
+"""The training loop: one for every stage, on one CPU, one GPU or many processes, through `accelerate`.
+
+- A batch and its noise are functions of (seed, step, micro-batch, process) alone, so a resumed run repeats exactly what an
+  uninterrupted one would have seen.
+- A saved state is complete or absent: it is written beside its place and renamed; the two newest are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..checkpoints.files import atomic_folder
+from ..errors import InputError
+from .config import TrainConfig
+
+logger = logging.getLogger(__name__)
+KEPT_STATES = 2
+FINAL_RATE = 0.02
+
+
+class Task(Protocol):
+    """What a stage brings to the loop."""
+
+    module: nn.Module  # its forward(batch, generator) gives {"loss": scalar, ...}; frozen parameters need no gradient
+
+    def batch(self, generator: torch.Generator) -> Any:
+        """Draw one micro-batch, on the CPU, from `generator` alone."""
+
+    def export(self, folder: Path) -> None:
+        """Write the trained model."""
+
+    def grid(self) -> torch.Tensor | None:
+        """A picture [H, W, 3] in [0, 1] of how it does now, or None."""
+
+
+class Trainer:
+    """Runs a `Task` as its `TrainConfig` says."""
+
+    def __init__(self, config: TrainConfig, task: Task) -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        self.config = config
+        self.task = task
+        self.output = Path(config.output)
+        self.accelerator = Accelerator(
+            gradient_accumulation_steps=config.accumulate,
+            mixed_precision=config.precision,
+            log_with="tensorboard",
+            project_dir=str(self.output),
+            # an image batch leaves the video queries without a gradient, and the other way round
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        trained = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        )
+        self.model, self.optimizer = self.accelerator.prepare(task.module, optimizer)
+        self.step = 0
+
+    def run(self, resume: bool = False) -> Path:
+        """Train to the last step and export the model.
+
+        Args:
+            resume: go on from the newest saved state; where there is none, start anew.
+
+        Returns:
+            The folder of the exported model.
+
+        Raises:
+            InputError: `resume` is False and the output folder already holds states.
+        """
+        from tqdm import tqdm
+
+        found = saved_states(self.output)
+        if found and not resume:
+            raise InputError(f"{str(self.output)!r} already holds a training run; resume it or choose another output.")
+        if found:
+            self._load(found[-1])
+        self.accelerator.init_trackers("logs")
+        main = self.accelerator.is_main_process
+        with tqdm(total=self.config.steps, initial=self.step, desc=self.config.task, disable=not main) as bar:
+            while self.step < self.config.steps:
+                values = self._one_step()
+                bar.update()
+                if self.step % self.config.log_every == 0:
+                    bar.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
+                    self.accelerator.log(values, step=self.step)
+                self._at_intervals()
+        folder = self.output / "model"
+        if main:
+            self.task.export(folder)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return folder
+
+    def _attention(self) -> AbstractContextManager[None]:
+        """On a CPU, the backward pass of fused attention costs more than the products that it saves."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        return sdpa_kernel(SDPBackend.MATH) if self.accelerator.device.type == "cpu" else nullcontext()
+
+    def _one_step(self) -> dict[str, float]:
+        """One optimizer step over `accumulate` micro-batches; the mean of what they reported."""
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        reports: list[dict[str, float]] = []
+        self.model.train()
+        for micro in range(self.config.accumulate):
+            generator = batch_generator(self.config.seed, self.step, micro, self.accelerator.process_index)
+            batch = self.task.batch(generator)
+            with self.accelerator.accumulate(self.model), self._attention():
+                report = self.model(batch, generator)
+                self.accelerator.backward(report["loss"])
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            reports.append({name: value.item() for name, value in report.items()})
+        self.step += 1
+        means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
+        return {**means, "rate": rate}
+
+    def _at_intervals(self) -> None:
+        if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+            self._save()
+        if self.config.sample_every and self.step % self.config.sample_every == 0 and self.accelerator.is_main_process:
+            self._write_grid()
+
+    def _save(self) -> None:
+        """Write the state of this step; every process takes part."""
+        place = self.output / "states" / f"{self.step:08d}"
+        partial = place.with_name(f".{place.name}.writing")
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            with atomic_folder(place) as folder:
+                for file in partial.iterdir():
+                    shutil.move(str(file), folder / file.name)
+                (folder / "progress.json").write_text(json.dumps({"step": self.step}))
+            shutil.rmtree(partial)
+            for old in saved_states(self.output)[:-KEPT_STATES]:
+                shutil.rmtree(old)
+
+    def _load(self, folder: Path) -> None:
+        self.accelerator.load_state(str(folder))
+        self.step = json.loads((folder / "progress.json").read_text())["step"]
+        logger.info("resuming at step %d", self.step)
+
+    def _write_grid(self) -> None:
+        from PIL import Image
+
+        self.model.eval()
+        picture = self.task.grid()
+        if picture is None:
+            return
+        folder = self.output / "samples"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray((picture * 255).round().byte().numpy()).save(folder / f"{self.step:08d}.png")
+
+
+def saved_states(output: Path) -> list[Path]:
+    """The complete training states in a run's folder, oldest first."""
+    folder = Path(output) / "states"
+    complete = [path for path in folder.glob("*") if (path / "progress.json").is_file() and not path.name.startswith(".")]
+    return sorted(complete)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, flat, then a linear fall to a fiftieth of the rate."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    start = config.decay_from * config.steps
+    fallen = max(0.0, (step - start) / max(1.0, config.steps - start))
+    return config.learning_rate * warm * (1 - (1 - FINAL_RATE) * fallen)
+
+
+def batch_generator(seed: int, step: int, micro: int, process: int) -> torch.Generator:
+    """The one source of randomness of a micro-batch."""
+    import numpy as np
+
+    mixed = np.random.SeedSequence([seed, step, micro, process]).generate_state(2, np.uint32)
+    return torch.Generator("cpu").manual_seed(int(mixed[0]) << 31 ^ int(mixed[1]))
