@@ -71,28 +71,43 @@ class LatentCodec(nn.Module):
 
 
 def skip_empty_taps(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Spare a causal convolution, in place, the taps that see only padding: two of three for an image or a first frame.
+    """Spare a causal convolution, in place, the taps that add nothing: those that see only padding, and zeros.
 
-    The result is the same up to rounding; images take about a third of the time.
+    The past of an image, or of a first frame, is padding. A VAE trained on images alone has no weight on the past at all.
+    The result is the same up to rounding, in about a third of the time.
     """
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
     for module in vae.modules():
         if type(module) is WanCausalConv3d and module.kernel_size[0] == 3 and module.stride[0] == 1:
-            module.forward = _StillForward(module)
+            module.forward = _PresentForward(module)
     return vae
 
 
-class _StillForward:
-    """`WanCausalConv3d.forward` with a two-dimensional shortcut for a single frame that has no past."""
+class _PresentForward:
+    """`WanCausalConv3d.forward` with a two-dimensional shortcut where only the current frame counts."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         self.convolution = convolution
         self.padded = type(convolution).forward
+        self.checked_version = -1
+        self.ignores_past = False
 
     def __call__(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         own = self.convolution
-        if cache_x is not None or x.shape[2] != 1:
+        still = cache_x is None and x.shape[2] == 1
+        if not (still or self._ignores_past()):
             return self.padded(own, x, cache_x)
         left, _, top, _, _, _ = own._padding
-        return F.conv2d(x[:, :, 0], own.weight[:, :, -1], own.bias, own.stride[1:], (top, left)).unsqueeze(2)
+        frames = rearrange(x, "b c t h w -> (b t) c h w")
+        frames = F.conv2d(frames, own.weight[:, :, -1], own.bias, own.stride[1:], (top, left))
+        return rearrange(frames, "(b t) c h w -> b c t h w", b=len(x))
+
+    def _ignores_past(self) -> bool:
+        """Whether all weights on earlier frames are zero, looked up again only after the weights have changed."""
+        weight = self.convolution.weight
+        version = 0 if weight.is_inference() else weight._version  # inference tensors count no versions
+        if version != self.checked_version:
+            self.checked_version = version
+            self.ignores_past = not bool(weight[:, :, :-1].any())
+        return self.ignores_past

@@ -30,6 +30,7 @@ from ..sampling import sample
 from .config import TrainConfig
 from .initialisation import start_dit_copying
 from .pool import Bucket, open_pool
+from .processes import process_state
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
 SHOWN = 8
@@ -89,7 +90,8 @@ class EditingTask:
         stride = own.codec.stride * own.denoiser.transformer.config.patch_size[1]
         shown_frames = own.config.guidance.video_frames
         folder = Path(config.data.pool or Path(config.output) / "pool")
-        self.buckets = open_pool(folder, config.data, own.codec.eval(), shown_frames, stride)
+        with process_state().main_process_first():
+            self.buckets = open_pool(folder, config.data, own.codec.eval(), shown_frames, stride)
         self.module = FlowMatching(own, config)
 
     def batch(self, generator: torch.Generator) -> EditBatch:
@@ -127,7 +129,8 @@ class EditingTask:
     def grid(self) -> torch.Tensor:
         """Source, edit and target of the first examples of the largest image bucket, one below the other."""
         bucket = max((bucket for bucket in self.buckets if not bucket.is_video), key=len)
-        batch = self.make_batch(bucket, list(range(SHOWN)), [False] * SHOWN)
+        shown = min(SHOWN, len(bucket))
+        batch = self.make_batch(bucket, list(range(shown)), [False] * shown)
         device = self.components.guidance.device
         context = self.components.connector(self.components.guidance(batch.inputs.to(device)))
         source = batch.source.to(device) if self.config.use_source else None

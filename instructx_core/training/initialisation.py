@@ -32,6 +32,7 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
     """
     from diffusers.models.autoencoders.autoencoder_kl_wan import (
         WanAttentionBlock,
+        WanCausalConv3d,
         WanResidualBlock,
         WanRMS_norm,
         patchify,
@@ -51,6 +52,8 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
             zero(module.proj)
         elif isinstance(module, WanRMS_norm):
             module.gamma.fill_(CONSTANT / width**0.5)
+        elif isinstance(module, WanCausalConv3d):
+            module.weight[:, :, :-1] = 0  # the past; trained on images alone, a VAE goes on to code each frame by itself
     for convolution in (vae.encoder.conv_in, vae.encoder.conv_out, vae.decoder.conv_in, vae.decoder.conv_out):
         zero(convolution)
     for pointwise in (vae.quant_conv, vae.post_quant_conv):

@@ -20,6 +20,7 @@ from torch import nn
 from ..checkpoints.files import atomic_folder
 from ..errors import InputError
 from .config import TrainConfig
+from .processes import on_cpu
 
 logger = logging.getLogger(__name__)
 KEPT_STATES = 2
@@ -51,6 +52,7 @@ class Trainer:
         self.task = task
         self.output = Path(config.output)
         self.accelerator = Accelerator(
+            cpu=on_cpu(),
             gradient_accumulation_steps=config.accumulate,
             mixed_precision=config.precision,
             log_with="tensorboard",

@@ -104,23 +104,23 @@ _ABOUT_SCENES: dict[str, Callable[[np.random.Generator, Scene], _Asked]] = {
     "count": _count,
     "background": _background,
 }
-# How often each is asked: describing and understanding instructions most, since editing rests on these.
+# How often each is asked: understanding instructions most, since editing rests on it.
 _SHARES = {
-    "describe": 0.2,
-    "where": 0.08,
-    "point": 0.08,
-    "colour": 0.06,
-    "shape": 0.06,
-    "at": 0.06,
-    "count": 0.03,
-    "background": 0.03,
-    "plan": 0.25,
-    "result": 0.15,
+    "describe": 0.07,
+    "where": 0.04,
+    "point": 0.04,
+    "colour": 0.05,
+    "shape": 0.05,
+    "at": 0.03,
+    "count": 0.02,
+    "background": 0.02,
+    "plan": 0.6,
+    "result": 0.08,
 }
 
 
 def _ask_about_instruction(rng: np.random.Generator, kind: str, canvas: Canvas) -> tuple[Draft, str, str]:
-    groups = (*EDIT_KINDS, "hybrid")
+    groups = GROUPS if kind == "plan" else (*EDIT_KINDS, "hybrid")
     draft = draft_triplet(rng, groups[rng.integers(len(groups))], canvas)
     instruction = draft.instruction if draft.instruction[-1] in ".!?" else draft.instruction + "."
     question = pick(rng, QUESTIONS[kind]).format(instruction=instruction)

@@ -1,0 +1,207 @@
+"""Training, at sizes where a step takes milliseconds: every stage runs, resumes to the same weights, and survives kill -9."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from instructx_core import Editor, InputError
+from instructx_core.checkpoints.files import read_safetensors
+from instructx_core.training.config import TrainConfig, read_train_config
+from instructx_core.training.stages import train
+from instructx_core.training.trainer import batch_generator, learning_rate, saved_states
+
+CONFIGS = Path(__file__).parent.parent / "instructx_core" / "training" / "configs"
+SMALL_DATA = {"images": 6, "videos": 4, "image_batch": 2, "video_batch": 1, "sizes": [[32, 32]], "lengths": [5]}
+
+
+def write_config(path: Path, **values: Any) -> Path:
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="session")
+def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE, an MLLM and a whole model, each after two steps of its stage 0."""
+    root = tmp_path_factory.mktemp("foundation")
+    autoencoder = yaml.safe_load((CONFIGS / "stage0-autoencoder.yaml").read_text())
+    autoencoder |= {"output": str(root / "autoencoder"), "steps": 2, "sample_every": 0, "data": SMALL_DATA}
+    autoencoder["model"] |= {"base_dim": 40}
+    language = yaml.safe_load((CONFIGS / "stage0-language.yaml").read_text())
+    language |= {"output": str(root / "language"), "steps": 2, "data": SMALL_DATA}
+    language["model"]["text"] |= {"num_hidden_layers": 1}
+    generator = yaml.safe_load((CONFIGS / "stage0-generator.yaml").read_text())
+    start = {"vae": str(root / "autoencoder/model/vae"), "mllm": str(root / "language/model/mllm")}
+    data = {**SMALL_DATA, "pool": str(root / "pool")}
+    generator |= {"output": str(root / "generator"), "start": start, "steps": 2, "sample_every": 0, "data": data}
+    generator["model"]["transformer"] |= {"num_layers": 1, "ffn_dim": 64, "num_attention_heads": 2}
+    for name, stage in (("autoencoder", autoencoder), ("language", language), ("generator", generator)):
+        train(read_train_config(write_config(root / f"{name}.yaml", **stage)))
+    return root
+
+
+def editing_config(foundation: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    data = {**SMALL_DATA, "pool": str(foundation / "pool"), "video_probability": 0.5}
+    start = {"model": str(foundation / "generator/model")}
+    basics = {"task": "editing", "output": str(output), "start": start, "learning_rate": 1e-3, "data": data}
+    return {**basics, "steps": 6, "save_every": 2, "log_every": 1, **changes}
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    transformer, _ = read_safetensors(model / "transformer" / "diffusion_pytorch_model.safetensors")
+    adapter, _ = read_safetensors(model / "instructx.safetensors")
+    return transformer | adapter
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_shipped_configs_are_valid() -> None:
+    names = {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert {"stage0-autoencoder", "stage0-language", "stage0-generator", "stage1", "stage2", "stage3"} <= names
+    for path in CONFIGS.glob("*.yaml"):
+        assert read_train_config(path).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"task": "painting"}, "task"),
+        ({"steps": 0}, "steps"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"train": ["vae"]}, "train"),
+        ({"loss": "l1"}, "loss"),
+        ({"start": {}}, "start"),
+    ],
+)
+def test_wrong_configs_say_what_is_wrong(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    plain = {"task": "editing", "output": "x", "steps": 1, "start": {"model": "y"}, **change}
+    with pytest.raises(InputError, match=words):
+        read_train_config(write_config(tmp_path / "config.yaml", **plain))
+
+
+def test_rate_warms_up_and_falls() -> None:
+    config = TrainConfig(task="language", output="x", steps=100, learning_rate=1.0, warmup=10, decay_from=0.5)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:51] == pytest.approx([1.0] * 42)
+    assert rates[99] == pytest.approx(1 - 0.98 * 49 / 50)
+
+
+def test_every_micro_batch_has_its_own_randomness() -> None:
+    draws = {
+        tuple(torch.randn(2, generator=batch_generator(seed, step, micro, process)).tolist())
+        for seed in (0, 1) for step in (0, 1) for micro in (0, 1) for process in (0, 1)
+    }  # fmt: skip
+    assert len(draws) == 16
+
+
+def test_stage_zero_gives_a_model_that_edits(foundation: Path) -> None:
+    editor = Editor.from_pretrained(foundation / "generator/model")
+    result = editor.edit(torch.rand(40, 50, 3), "make it grayscale", steps=1)
+    assert result.frames.shape == (1, 40, 50, 3)
+    assert editor.config.held_out_from_video == ("remove", "grayscale")
+
+
+def test_stages_train_what_they_name(foundation: Path, tmp_path: Path) -> None:
+    before = weights(foundation / "generator/model")
+    config = editing_config(
+        foundation, tmp_path / "run", train=["queries", "lora", "connector"], use_source=False, steps=2, sample_every=2
+    )
+    after = weights(train(read_train_config(write_config(tmp_path / "c.yaml", **config))))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"queries", "lora", "connector"}
+    assert (tmp_path / "run/samples/00000002.png").is_file()
+
+
+def test_resumed_run_ends_where_the_uninterrupted_one_does(foundation: Path, tmp_path: Path) -> None:
+    def config(name: str, steps: int) -> Path:
+        plain = editing_config(foundation, tmp_path / name, steps=steps, decay_from=1.0)
+        return write_config(tmp_path / f"{name}.yaml", **plain)
+
+    whole = train(read_train_config(config("whole", 16)))
+    # told to go on for long, so that the kill comes in the middle of it
+    process = start_training(config("killed", 1000))
+    wait_for_state(tmp_path / "killed", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert int(saved_states(tmp_path / "killed")[-1].name) < 16
+    resumed = read_train_config(config("killed", 16))
+    assert_same(weights(whole), weights(train(resumed, resume=True)))
+
+
+def test_a_finished_run_is_not_overwritten(foundation: Path, tmp_path: Path) -> None:
+    config = read_train_config(
+        write_config(tmp_path / "c.yaml", **editing_config(foundation, tmp_path / "run", steps=2))
+    )
+    train(config)
+    with pytest.raises(InputError, match="already holds a training run"):
+        train(config)
+
+
+def test_two_processes_train_one_model(foundation: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "c.yaml", **editing_config(foundation, tmp_path / "run", steps=2, accumulate=2))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "instructx_core", "train", str(config)], capture_output=True, text=True, env=environment(), timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    trained = weights(tmp_path / "run/model")
+    before = weights(foundation / "generator/model")
+    assert any(not torch.equal(trained[name], before[name]) for name in trained)
+    assert all(value.isfinite().all() for value in trained.values())
+    # both processes' random states are in the saved state
+    assert len(list((saved_states(tmp_path / "run")[-1]).glob("random_states_*.pkl"))) == 2
+
+
+def test_table_of_files_is_a_data_set(foundation: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name, colour in (("source", (200, 30, 30)), ("target", (30, 30, 200)), ("reference", (0, 90, 0))):
+        Image.new("RGB", (70, 50), colour).save(tmp_path / f"{name}.png")
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source", "target", "instruction", "reference"])
+        writer.writerow(["source.png", "target.png", "make it blue", ""])
+        writer.writerow(["source.png", "target.png", "make it like this", "reference.png"])
+    config = editing_config(foundation, tmp_path / "run", steps=2)
+    config["data"] |= {"table": str(tmp_path / "pairs.csv"), "pool": str(tmp_path / "pool")}
+    assert train(read_train_config(write_config(tmp_path / "c.yaml", **config))).is_dir()
+
+
+def test_pool_of_other_data_is_refused(foundation: Path, tmp_path: Path) -> None:
+    config = editing_config(foundation, tmp_path / "run")
+    config["data"] |= {"images": 7}
+    with pytest.raises(InputError, match="images"):
+        train(read_train_config(write_config(tmp_path / "c.yaml", **config)))
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parents[2])}
+
+
+def start_training(config: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "instructx_core", "train", str(config)], stderr=subprocess.PIPE, env=environment()
+    )
+
+
+def wait_for_state(output: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not saved_states(output):
+        assert process.poll() is None, process.stderr.read()[-2000:] if process.stderr else ""
+        assert time.monotonic() < deadline, "no state was saved in two minutes"
+        time.sleep(0.01)
