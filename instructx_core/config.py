@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 
 from .errors import CheckpointError
 
+SCALARS = {bool: bool, int: int, float: (int, float), str: str}  # what JSON and YAML may give for a field's type
+
 
 class SourceInjection(str, Enum):
     """How the source's latent reaches the DiT."""
@@ -109,7 +111,7 @@ def from_plain(cls: type, plain: dict[str, Any]) -> Any:
     """Build a (nested) config dataclass from plain dicts, lists and strings.
 
     Raises:
-        ValueError: a key that `cls` does not have, or a value outside an enum.
+        ValueError: a key that `cls` does not have, a value outside an enum, or a scalar of another type.
         TypeError: `plain` is not a mapping.
     """
     if not isinstance(plain, dict):
@@ -127,5 +129,7 @@ def from_plain(cls: type, plain: dict[str, Any]) -> Any:
             value = hint(value)
         elif isinstance(value, list):
             value = tuple(value)
+        elif hint in SCALARS and (not isinstance(value, SCALARS[hint]) or isinstance(value, bool) != (hint is bool)):
+            raise ValueError(f"{cls.__name__}.{key} is {value!r}, which is no {hint.__name__}")
         values[key] = value
     return cls(**values)

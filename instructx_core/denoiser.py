@@ -65,7 +65,13 @@ class Denoiser(nn.Module):
         if config.source is SourceInjection.EMBEDDING:
             self.source_embedding = zero_patch_embedding(transformer)
         if entry is ContextEntry.WIDTH:
-            transformer.condition_embedder.text_embedder = nn.Identity()
+            # by its forward alone: its weights stay, so that the saved DiT is one that any Wan loader takes
+            transformer.condition_embedder.text_embedder.forward = _unchanged
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the DiT's patch embedding takes; some of its other layers stay in float32 next to bfloat16 ones."""
+        return self.transformer.patch_embedding.weight.dtype
 
     def prepare(self, conditions: Conditions, frames: int) -> Prepared:
         """Everything that is the same in every step of a denoising of `frames` latent frames.
@@ -85,10 +91,10 @@ class Denoiser(nn.Module):
         appended = torch.cat(references, dim=2) if references else None
         addend = source
         if source is not None and self.source_embedding is not None:
-            addend = self.source_embedding(source)
+            addend = self.source_embedding(source.to(self.dtype))
         if addend is not None and appended is not None:
             addend = F.pad(addend, (0, 0, 0, 0, 0, appended.shape[2] // self.transformer.config.patch_size[0]))
-        return Prepared(conditions.context, addend, appended)
+        return Prepared(conditions.context.to(self.dtype), addend, appended)
 
     def forward(
         self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared
@@ -101,7 +107,7 @@ class Denoiser(nn.Module):
             conditions: what steers it; a `Prepared` saves the work that every step shares.
 
         Returns:
-            [B, C, T, H, W], noise - data.
+            [B, C, T, H, W], noise - data, in the dtype of `latents`: a sampler adds up in float32 whatever the weights are.
         """
         frames = latents.shape[2]
         prepared = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, frames)
@@ -114,10 +120,10 @@ class Denoiser(nn.Module):
                 hidden = hidden + prepared.addend
             else:
                 embedded = prepared.addend
-        timestep = sigma.to(latents).expand(latents.shape[0]) * TIMESTEPS
+        timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
         with self._adding_after_patchify(embedded):
-            velocity = self.transformer(hidden, timestep, prepared.context, return_dict=False)[0]
-        return velocity[:, :, :frames]
+            velocity = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
+        return velocity[:, :, :frames].to(latents.dtype)
 
     @contextmanager
     def _adding_after_patchify(self, embedded: torch.Tensor | None) -> Iterator[None]:
@@ -130,6 +136,10 @@ class Denoiser(nn.Module):
             yield
         finally:
             handle.remove()
+
+
+def _unchanged(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden
 
 
 def zero_patch_embedding(transformer: WanTransformer3DModel) -> nn.Conv3d:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,9 @@ def plan_fit(
         scale = math.sqrt(area / (height * width))
         canvas = tuple(max(1, round(side * scale / stride)) * stride for side in size)
     for name, side in zip(("height", "width"), canvas, strict=True):
-        if isinstance(side, bool) or int(side) != side or side < stride or side % stride:
+        if isinstance(side, bool) or not isinstance(side, Integral):
+            raise InputError(f"{name} is {side!r}; give a whole number, a positive multiple of {stride}.")
+        if side < stride or side % stride:
             raise InputError(f"{name} is {side}; give a positive multiple of {stride}, for example {nearest(side, stride)}.")
     scale = min(canvas[0] / height, canvas[1] / width)
     inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))

@@ -6,6 +6,7 @@ Euler over sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N, thro
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 
@@ -28,24 +29,23 @@ def schedule(steps: int, shift: float) -> torch.Tensor:
     Raises:
         InputError: steps or shift out of range.
     """
-    if isinstance(steps, bool) or int(steps) != steps or not 1 <= steps <= 1000:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
         raise InputError(f"steps is {steps}; give a whole number from 1 to 1000.")
     if not 0 < shift <= 100:
         raise InputError(f"shift is {shift}; give a number above 0, at most 100.")
     u = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
-    return shift * u / (1 + (shift - 1) * u)
+    return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
 
 
 def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """float32 standard normal noise, the same on every machine: drawn on the CPU from `seed`.
 
     Raises:
-        InputError: a seed outside 0 .. 2**64 - 1.
+        InputError: a seed that is no whole number from 0 to 2**64 - 1.
     """
-    if not 0 <= seed < 2**64:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}; give a whole number from 0 to 2**64 - 1.")
-    # torch takes seeds of 64 bits as signed or unsigned alike
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(int(seed))
     return torch.randn(shape, generator=generator)
 
 

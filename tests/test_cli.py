@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from instructx_core import cli
-from instructx_core.checkpoints.bundle import BUNDLED
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.errors import EditInterrupted, InputError
 from instructx_core.source import load_source
@@ -77,13 +76,6 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "in.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
     return path
-
-
-@pytest.fixture(scope="session")
-def bundled() -> Path:
-    if not (BUNDLED / "instructx.safetensors").is_file():
-        pytest.skip(f"THE BUNDLED MODEL IS MISSING: nothing in {BUNDLED}; the command line was not tested on it")
-    return BUNDLED
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

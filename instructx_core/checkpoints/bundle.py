@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from ..config import ModelConfig
 from ..connectors import Connector
@@ -22,10 +23,13 @@ from ..latents import LatentCodec
 from .files import atomic_folder, read_metadata, read_safetensors, recover_folder, write_safetensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from transformers import Qwen2_5_VLConfig
 
 ADAPTER = "instructx.safetensors"
 FORMAT = "instructx-1"
+OF_THE_LOADER = {"_name_or_path", "is_local", "local_files_only", "dtype", "torch_dtype"}  # the weights tell their own
 BUNDLED = Path(__file__).parent.parent / "bundled" / "instructx-tiny"
 
 
@@ -47,7 +51,8 @@ def read_config(folder: str | Path) -> ModelConfig:
         CheckpointError: no such folder, no `instructx.safetensors` in it, or one of another format.
     """
     folder = Path(folder)
-    recover_folder(folder)
+    if not folder.is_dir():
+        recover_folder(folder)  # a save that was killed between two renames; else nothing here is the reader's to clean up
     if not folder.is_dir():
         raise CheckpointError(f"there is no model folder {str(folder)!r}; check the path.")
     if not (folder / ADAPTER).is_file():
@@ -84,15 +89,14 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
 
 
 def make_portable(path: Path) -> None:
-    """Take out of a config file what ties it to this machine, and name the tokenizer's class as transformers 4 knows it."""
+    """Take out of a config file where the model was loaded from, and name the tokenizer's class as transformers 4 knows it."""
     plain = json.loads(path.read_text(encoding="utf-8"))
-    tied = {"_name_or_path", "is_local", "local_files_only"} & plain.keys()
-    renamed = plain.get("tokenizer_class") == "TokenizersBackend"
-    if renamed:
+    for part in (plain, *(value for value in plain.values() if isinstance(value, dict))):
+        for name in OF_THE_LOADER & part.keys():
+            del part[name]
+    if plain.get("tokenizer_class") == "TokenizersBackend":
         plain["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if tied or renamed:
-        kept = {name: value for name, value in plain.items() if name not in tied}
-        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
@@ -108,7 +112,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu", dtyp
     guidance = load_guidance(folder / "mllm", config, dtype)
     transformer, vae = load_dit(folder / "transformer", dtype), load_vae(folder / "vae", dtype)
     connector = Connector(config.connector).to(dtype)
-    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry).to(dtype)
+    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     load_adapter(folder / ADAPTER, guidance, connector, denoiser)
     components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
     for module in (guidance, connector, denoiser, components.codec):
@@ -180,30 +184,58 @@ def check_part(folder: Path) -> None:
 
 def load_guidance(folder: Path, config: ModelConfig, dtype: torch.dtype) -> MLLMGuidance:
     """The MLLM of a checkpoint with fresh queries and LoRA."""
-    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    mllm = _load(folder, lambda: Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True))
+    mllm_config = _load(folder, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(folder)))
+    mllm = _load_weights(folder, Qwen2_5_VLForConditionalGeneration, config=mllm_config, dtype=dtype)
     tokenizer = _load(folder, lambda: AutoTokenizer.from_pretrained(folder))
-    return MLLMGuidance(mllm, tokenizer, config.guidance).to(dtype)
+    guidance = MLLMGuidance(mllm, tokenizer, config.guidance)
+    # not the whole: its rotary frequencies stay in float32, without which far positions run together
+    guidance.queries.to(dtype)
+    return guidance
+
+
+def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
+    """Tell transformers 4.57 in its own words, in place, about the rotary embedding that 5.x wrote down."""
+    text = config.text_config
+    written = getattr(text, "rope_parameters", None)
+    if written and getattr(text, "rope_scaling", None) is None:
+        text.rope_theta = written["rope_theta"]
+        text.rope_scaling = {name: value for name, value in written.items() if name != "rope_theta"}
+    return config
 
 
 def load_dit(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """A `WanTransformer3DModel` from a diffusers folder."""
     from diffusers import WanTransformer3DModel
 
-    return _load(folder, lambda: WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True))
+    return _load_weights(folder, WanTransformer3DModel, torch_dtype=dtype)
 
 
 def load_vae(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """An `AutoencoderKLWan` from a diffusers folder."""
     from diffusers import AutoencoderKLWan
 
-    return _load(folder, lambda: AutoencoderKLWan.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True))
+    return _load_weights(folder, AutoencoderKLWan, torch_dtype=dtype)
 
 
-def _load(folder: Path, read):  # noqa: ANN001, ANN202 - the library's own object passes through
+def _load_weights(folder: Path, model_class: Any, **options: Any) -> Any:
+    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers."""
+    model, report = _load(
+        folder,
+        lambda: model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options),
+    )
+    for problem in ("missing", "unexpected"):
+        if names := sorted(report[f"{problem}_keys"]):
+            raise CheckpointError(
+                f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get the model again."
+            )
+    return model
+
+
+def _load(folder: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error

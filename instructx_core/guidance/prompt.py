@@ -23,6 +23,7 @@ def prompt_tokens(
         picture_tokens: places in the sequence that each picture fills: the source first, then the references.
         is_video: whether the source is one, which has a placeholder of its own.
     """
+    instruction = instruction.replace("<|", "< |")  # a person's words are never a placeholder or the end of the turn
     placeholders = [VIDEO if is_video else IMAGE, *[IMAGE] * len(picture_tokens)]
     vision = "".join(
         f"{VISION_START}{placeholder * count}{VISION_END}"

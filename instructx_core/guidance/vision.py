@@ -43,8 +43,8 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> t
     """
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise InputError(f"A frame of {width} x {height} is too narrow; its sides may differ by a factor of {MAX_ASPECT}.")
-    new_height = max(FACTOR, round(height / FACTOR) * FACTOR)
-    new_width = max(FACTOR, round(width / FACTOR) * FACTOR)
+    new_height = round(height / FACTOR) * FACTOR
+    new_width = round(width / FACTOR) * FACTOR
     if new_height * new_width > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
         new_height = max(FACTOR, math.floor(height / shrink / FACTOR) * FACTOR)

@@ -49,8 +49,9 @@ class EditBatch:
 class FlowMatching(nn.Module):
     """A batch of edits -> how far the velocity is from noise - target."""
 
-    def __init__(self, components: Components, config: TrainConfig) -> None:
+    def __init__(self, components: Components, config: TrainConfig, channel_weights: torch.Tensor) -> None:
         super().__init__()
+        self.register_buffer("channel_weights", channel_weights.view(1, -1, 1, 1, 1), persistent=False)
         self.guidance = components.guidance
         self.connector = components.connector
         self.denoiser = components.denoiser
@@ -74,7 +75,7 @@ class FlowMatching(nn.Module):
         if self.config.loss == "data":  # the error of the data that this velocity leads to
             square = square * sigma.square()
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)
-        weight = 1 + (self.config.edited_weight - 1) * changed
+        weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
         return {"loss": (weight * square).mean() / weight.mean(), "error": square.detach().mean()}
 
 
@@ -92,7 +93,8 @@ class EditingTask:
         folder = Path(config.data.pool or Path(config.output) / "pool")
         with process_state().main_process_first():
             self.buckets = open_pool(folder, config.data, own.codec.eval(), shown_frames, stride)
-        self.module = FlowMatching(own, config)
+        weights = channel_effect(own.codec, self.buckets[0].target[:SHOWN].float()) ** config.channel_emphasis
+        self.module = FlowMatching(own, config, weights / weights.mean())
 
     def batch(self, generator: torch.Generator) -> EditBatch:
         data = self.config.data
@@ -169,12 +171,30 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
     if "connector" in config.train:
         components.connector.requires_grad_(True)
     if "transformer" in config.train:
-        denoiser.transformer.requires_grad_(True)
+        for name, parameter in denoiser.transformer.named_parameters():
+            parameter.requires_grad_(not name.startswith(config.frozen))
     if "source_embedding" in config.train and denoiser.source_embedding is not None:
         denoiser.source_embedding.requires_grad_(True)
     if config.checkpointing:
         denoiser.transformer.enable_gradient_checkpointing()
         guidance.mllm.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+@torch.no_grad()
+def channel_effect(codec: LatentCodec, latents: torch.Tensor) -> torch.Tensor:
+    """How much each of the C channels of `latents` [B, C, t, h, w] shows in pixels: mean square change, float32 [C].
+
+    Normalised channels all have deviation 1, but what they carry does not weigh the same: a tiny VAE's first few hold
+    colour and place, the last ones the grain.
+    """
+    generator = torch.Generator().manual_seed(0)
+    unchanged = codec.decode(latents)
+    effects = []
+    for channel in range(latents.shape[1]):
+        disturbed = latents.clone()
+        disturbed[:, channel] += 0.5 * torch.randn(latents[:, channel].shape, generator=generator)
+        effects.append((codec.decode(disturbed) - unchanged).square().mean())
+    return torch.stack(effects).cpu()
 
 
 def draw_bucket(buckets: list[Bucket], is_video: bool, generator: torch.Generator) -> Bucket:

@@ -1,0 +1,53 @@
+"""Models that several test files share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import tiny
+import torch
+from hypothesis import settings
+
+from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from instructx_core import Editor
+    from instructx_core.checkpoints.bundle import Components
+
+
+# how long an example takes says more about what else the machine is doing than about the code
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def tiny_components() -> Components:
+    """A whole model with random weights; read-only."""
+    return tiny.components()
+
+
+@pytest.fixture(scope="session")
+def tiny_editor(tiny_components: Components) -> Editor:
+    """The same behind the front door."""
+    from instructx_core import Editor
+
+    return Editor(tiny_components)
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Path:
+    """The folder of the bundled model."""
+    if not (BUNDLED / ADAPTER).is_file():
+        pytest.skip(f"THE BUNDLED MODEL IS MISSING: nothing in {BUNDLED}; what needs it was not tested")
+    return BUNDLED
+
+
+@pytest.fixture(scope="session")
+def bundled_editor(bundled: Path) -> Editor:
+    """The bundled model on the CPU."""
+    from instructx_core import Editor
+
+    return Editor.from_pretrained(device="cpu", dtype=torch.float32)

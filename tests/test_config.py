@@ -1,0 +1,107 @@
+"""Configs are values that survive JSON, and what JSON may not say is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instructx_core.config import (
+    ConnectorConfig,
+    ContextEntry,
+    DenoiserConfig,
+    GuidanceConfig,
+    ModelConfig,
+    SamplingConfig,
+    SourceInjection,
+    from_plain,
+)
+from instructx_core.errors import CheckpointError
+
+COUNTS = st.integers(0, 2048)
+NUMBERS = st.floats(0.01, 100)
+MODELS = st.builds(
+    ModelConfig,
+    name=st.text(max_size=20),
+    default_size=st.tuples(st.integers(16, 1080), st.integers(16, 1920)),
+    default_frames=st.integers(1, 121),
+    guidance=st.builds(
+        GuidanceConfig, image_queries=COUNTS, video_queries=COUNTS, reference_queries=COUNTS, lora_rank=COUNTS
+    ),
+    connector=st.builds(ConnectorConfig, hidden_dim=COUNTS, entry=st.sampled_from(ContextEntry)),
+    denoiser=st.builds(DenoiserConfig, source=st.sampled_from(SourceInjection)),
+    sampling=st.builds(SamplingConfig, steps=st.integers(1, 100), shift=NUMBERS, guidance_scale=NUMBERS),
+    held_out_from_video=st.lists(st.text(max_size=8)).map(tuple),
+)
+
+
+def test_defaults_are_the_paper_s_numbers():
+    config = ModelConfig()
+    guidance, connector = config.guidance, config.connector
+    assert (guidance.image_queries, guidance.video_queries, guidance.video_frames) == (256, 512, 13)
+    assert guidance.reference_queries == 0
+    assert (connector.input_dim, connector.output_dim) == (2048, 4096)  # Qwen2.5-VL-3B, Wan's text space
+    assert connector.entry is ContextEntry.TEXT
+    assert config.denoiser.source is SourceInjection.LATENT
+
+
+@given(MODELS)
+def test_json_round_trip(config: ModelConfig):
+    back = ModelConfig.from_json(config.to_json())
+    assert back == config and hash(back) == hash(config)
+    assert type(back.denoiser.source) is SourceInjection and type(back.default_size) is tuple
+    assert back.to_json() == config.to_json()
+
+
+def test_what_is_left_out_takes_its_default():
+    config = ModelConfig.from_json('{"guidance": {"video_queries": 7}, "sampling": {"shift": 3}}')
+    assert config == dataclasses.replace(
+        ModelConfig(), guidance=GuidanceConfig(video_queries=7), sampling=SamplingConfig(shift=3.0)
+    )
+    assert ModelConfig.from_json("{}") == ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read"),
+        ("no JSON", "cannot be read"),
+        ("[]", "ModelConfig needs a mapping"),
+        ('{"guidance": 3}', "GuidanceConfig needs a mapping"),
+        ('{"steps": 3}', "ModelConfig has no field steps"),
+        ('{"denoiser": {"source": "telepathy"}}', "telepathy"),
+        ('{"guidance": {"image_queries": "many"}}', "GuidanceConfig.image_queries is 'many'.* no int"),
+        ('{"guidance": {"image_queries": 2.5}}', "image_queries is 2.5"),
+        ('{"guidance": {"image_queries": true}}', "image_queries is True"),
+        ('{"sampling": {"shift": "1e-4"}}', "SamplingConfig.shift is '1e-4'.* no float"),
+        ('{"sampling": {"shift": null}}', "shift is None"),
+        ('{"name": 3}', "ModelConfig.name is 3"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, message: str):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        ModelConfig.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_from_plain_leaves_optional_and_free_fields_alone():
+    @dataclasses.dataclass(frozen=True)
+    class Holder:
+        count: int
+        table: str | None = None
+        sizes: tuple[tuple[int, int], ...] = ()
+        free: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    Holder.__annotations__ = {"count": int, "table": str | None, "sizes": tuple, "free": dict}
+    assert from_plain(Holder, {"count": 1, "table": None, "free": {"a": 1}}) == Holder(1, None, (), {"a": 1})
+    with pytest.raises(TypeError):
+        from_plain(Holder, {})
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ModelConfig().name = "other"
+    assert json.loads(ModelConfig().to_json())["connector"]["entry"] == "text"
