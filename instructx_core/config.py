@@ -104,7 +104,9 @@ class ModelConfig:
         try:
             return from_plain(cls, json.loads(text))
         except (ValueError, TypeError) as error:
-            raise CheckpointError(f"The model's config cannot be read ({error}); was it made by a newer version?") from error
+            raise CheckpointError(
+                f"The model's config cannot be read ({error}); was it made by a newer version?"
+            ) from error
 
 
 def from_plain(cls: type, plain: dict[str, Any]) -> Any:

@@ -85,8 +85,8 @@ class Denoiser(nn.Module):
         for reference in references:
             if source is not None and reference.shape[-2:] != source.shape[-2:]:
                 raise InputError(
-                    f"A reference has latent size {tuple(reference.shape[-2:])}, the source {tuple(source.shape[-2:])}; "
-                    "bring the reference to the source's size first."
+                    f"A reference has latent size {tuple(reference.shape[-2:])}, "
+                    f"the source {tuple(source.shape[-2:])}; bring the reference to the source's size first."
                 )
         appended = torch.cat(references, dim=2) if references else None
         addend = source
@@ -96,9 +96,7 @@ class Denoiser(nn.Module):
             addend = F.pad(addend, (0, 0, 0, 0, 0, appended.shape[2] // self.transformer.config.patch_size[0]))
         return Prepared(conditions.context.to(self.dtype), addend, appended)
 
-    def forward(
-        self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared
-    ) -> torch.Tensor:
+    def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
         """One velocity estimate.
 
         Args:
@@ -107,7 +105,7 @@ class Denoiser(nn.Module):
             conditions: what steers it; a `Prepared` saves the work that every step shares.
 
         Returns:
-            [B, C, T, H, W], noise - data, in the dtype of `latents`: a sampler adds up in float32 whatever the weights are.
+            [B, C, T, H, W], noise - data, in the dtype of `latents`: samplers add up in float32 whatever the weights.
         """
         frames = latents.shape[2]
         prepared = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, frames)
@@ -131,7 +129,9 @@ class Denoiser(nn.Module):
         if embedded is None:
             yield
             return
-        handle = self.transformer.patch_embedding.register_forward_hook(lambda _module, _inputs, output: output + embedded)
+        handle = self.transformer.patch_embedding.register_forward_hook(
+            lambda _module, _inputs, output: output + embedded
+        )
         try:
             yield
         finally:

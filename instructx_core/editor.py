@@ -1,6 +1,7 @@
 """The front door: a sentence and a picture or clip in, the edited frames out.
 
-pixels + instruction -> guidance -> connector -> context; pixels -> VAE -> latents; both -> denoiser -> sampling -> VAE -> pixels
+pixels + instruction -> guidance -> connector -> context; pixels -> VAE -> latents;
+both -> denoiser -> sampling -> VAE -> pixels
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ class Editor:
         """Edit an image or a video from a sentence.
 
         Args:
-            source: a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3], uint8 or float in [0, 1]. Arrays
-                of one frame are images; a video file stays a video however short it is.
+            source: a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3], uint8 or float in [0, 1].
+                Arrays of one frame are images; a video file stays a video however short it is.
             instruction: what to change, in words.
             reference: an image (or a list) in any of these forms whose subject the instruction refers to.
             steps, shift, guidance_scale: of the sampler; None for the checkpoint's own.
@@ -138,7 +139,9 @@ class Editor:
         fit = self.fit(loaded, height, width)
         noise_shape = self._latent_shape(fit)
         noise = initial_noise((1, *noise_shape), seed)
-        return self._run([loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, callback)[0]
+        return self._run([loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, callback)[
+            0
+        ]
 
     def edit_batch(
         self,
@@ -243,9 +246,7 @@ class Editor:
             for i in range(len(sources))
         ]
 
-    def _reference_latents(
-        self, references: Sequence[Sequence[torch.Tensor]], fit: Fit
-    ) -> tuple[torch.Tensor, ...]:
+    def _reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
         return tuple(
             torch.cat([self.encode(fit_reference(image, fit.canvas)[None]) for image in images])
@@ -286,7 +287,9 @@ def _pick_device(device: str | torch.device | None) -> torch.device:
         picked = torch.device(device)
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"There is no device {str(device)!r} here; use cpu, or cuda where a GPU is installed.") from error
+        raise InputError(
+            f"There is no device {str(device)!r} here; use cpu, or cuda where a GPU is installed."
+        ) from error
     return picked
 
 

@@ -1,4 +1,4 @@
-"""What the library raises. Every message is one sentence for the person at the keyboard: the input, what is wrong, what to do."""
+"""What the library raises. A message is one sentence for a person: which input, what is wrong, what to do."""
 
 
 class InstructXError(Exception):

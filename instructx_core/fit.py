@@ -1,7 +1,7 @@
 """Any size and length in, the model's out, and back: exactly aligned to the pixel.
 
-A source is scaled by one factor (up to rounding to whole pixels) to lie inside a canvas whose sides are multiples of the
-model's stride, and the rest of the canvas repeats its last row and column; frames are repeated at the end up to
+A source is scaled by one factor (up to rounding to whole pixels) to lie inside a canvas whose sides are multiples of
+the model's stride, and the rest of the canvas repeats its last row and column; frames are repeated at the end up to
 1 + n * what the VAE takes at a time. Restoring cuts both off and scales back, so nothing is cropped, moved or squeezed.
 """
 
@@ -70,7 +70,9 @@ def plan_fit(
         if isinstance(side, bool) or not isinstance(side, Integral):
             raise InputError(f"{name} is {side!r}; give a whole number, a positive multiple of {stride}.")
         if side < stride or side % stride:
-            raise InputError(f"{name} is {side}; give a positive multiple of {stride}, for example {nearest(side, stride)}.")
+            raise InputError(
+                f"{name} is {side}; give a positive multiple of {stride}, for example {nearest(side, stride)}."
+            )
     scale = min(canvas[0] / height, canvas[1] / width)
     inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
     padded = 1 + math.ceil((frames - 1) / frame_multiple) * frame_multiple

@@ -146,7 +146,7 @@ def _to_rgb(picture: Image.Image, name: str) -> Tensor:
 
 
 def _deep_grey(values: np.ndarray, mode: str, name: str) -> Tensor:
-    """Grey of more than 8 bits -> float32 [H, W] in [0, 1]; whole numbers count as 16-bit, as PNG and TIFF store them."""
+    """Grey of more than 8 bits -> float32 [H, W] in [0, 1]; whole numbers count as 16-bit, as in PNG and TIFF."""
     scale = 1.0 if mode == "F" else 65535.0
     return check_range(torch.from_numpy(values.astype(np.float32) / scale), name)
 

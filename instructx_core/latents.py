@@ -1,7 +1,7 @@
 """Pixels <-> normalised latents: a Wan VAE with its strides, its mean and its deviation.
 
-Encoding takes the mean of the posterior, as Wan does for conditions. Strides come from the VAE's config: nothing else in
-the library assumes 8 and 4.
+Encoding takes the mean of the posterior, as Wan does for conditions. Strides come from the VAE's config: nothing else
+in the library assumes 8 and 4.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LatentCodec(nn.Module):
 
     @property
     def frame_multiple(self) -> int:
-        """Clips have 1 + n * this many frames: diffusers' Wan VAE encodes the first alone and then chunks of this size."""
+        """Clips have 1 + n * this many frames: diffusers' Wan VAE encodes the first alone, then chunks of this."""
         return math.lcm(ENCODED_CHUNK, self.temporal_stride)
 
     @torch.no_grad()
@@ -73,7 +73,7 @@ class LatentCodec(nn.Module):
 def skip_empty_taps(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     """Spare a causal convolution, in place, the taps that add nothing: those that see only padding, and zeros.
 
-    The past of an image, or of a first frame, is padding. A VAE trained on images alone has no weight on the past at all.
+    The past of an image, or of a first frame, is padding. A VAE trained on images alone has no weight on the past.
     The result is the same up to rounding, in about a third of the time.
     """
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d

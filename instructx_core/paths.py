@@ -1,4 +1,4 @@
-"""Checks on the paths that a person gives, and output files that appear under their name only when they are complete."""
+"""Checks on the paths that a person gives, and output files that appear under their name only when complete."""
 
 from __future__ import annotations
 

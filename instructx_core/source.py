@@ -1,8 +1,8 @@
 """What a person hands in to be edited, and what they get back.
 
-A *source* is an image or a video: a path, a PIL image, or an array. Files say which they are (a video of one frame and an
-animated GIF are videos); of arrays, one frame is an image. Videos are decoded once, into memory: the way for clips of
-seconds. For long ones use `video.VideoReader` and `VideoWriter` frame by frame.
+A *source* is an image or a video: a path, a PIL image, or an array. Files say which they are (a video of one frame and
+an animated GIF are videos); of arrays, one frame is an image. Videos are decoded once, into memory: the way for clips
+of seconds. For long ones use `video.VideoReader` and `VideoWriter` frame by frame.
 """
 
 from __future__ import annotations

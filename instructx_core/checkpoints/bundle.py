@@ -1,7 +1,7 @@
 """One folder per model: `mllm/`, `transformer/`, `vae/` and `instructx.safetensors`.
 
-The first three are what their libraries write and read. `instructx.safetensors` holds what InstructX adds: queries, LoRA,
-connector and whatever the DiT gained, with the `ModelConfig` as JSON in its metadata. Only safetensors are read.
+The first three are what their libraries write and read. `instructx.safetensors` holds what InstructX adds: queries,
+LoRA, connector and whatever the DiT gained, with the `ModelConfig` as JSON in its metadata. Only safetensors are read.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def read_config(folder: str | Path) -> ModelConfig:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        recover_folder(folder)  # a save that was killed between two renames; else nothing here is the reader's to clean up
+        recover_folder(
+            folder
+        )  # a save that was killed between two renames; else nothing here is the reader's to clean up
     if not folder.is_dir():
         raise CheckpointError(f"there is no model folder {str(folder)!r}; check the path.")
     if not (folder / ADAPTER).is_file():
@@ -76,7 +78,11 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
     """
     guidance, denoiser = components.guidance, components.denoiser
     with atomic_folder(folder) as partial:
-        base = {name.replace(".base_layer", ""): value for name, value in guidance.mllm.state_dict().items() if "lora_" not in name}
+        base = {
+            name.replace(".base_layer", ""): value
+            for name, value in guidance.mllm.state_dict().items()
+            if "lora_" not in name
+        }
         guidance.mllm.save_pretrained(partial / "mllm", state_dict=base)
         guidance.tokenizer.save_pretrained(partial / "mllm")
         denoiser.transformer.save_pretrained(partial / "transformer")
@@ -89,7 +95,7 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
 
 
 def make_portable(path: Path) -> None:
-    """Take out of a config file where the model was loaded from, and name the tokenizer's class as transformers 4 knows it."""
+    """Take out of a config where the model was loaded from, and name the tokenizer's class as transformers 4 does."""
     plain = json.loads(path.read_text(encoding="utf-8"))
     for part in (plain, *(value for value in plain.values() if isinstance(value, dict))):
         for name in OF_THE_LOADER & part.keys():
@@ -99,7 +105,9 @@ def make_portable(path: Path) -> None:
     path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
+def load_checkpoint(
+    folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Components:
     """Read a whole model from `folder`.
 
     Raises:
@@ -228,7 +236,7 @@ def _load_weights(folder: Path, model_class: Any, **options: Any) -> Any:
     for problem in ("missing", "unexpected"):
         if names := sorted(report[f"{problem}_keys"]):
             raise CheckpointError(
-                f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get the model again."
+                f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get it again."
             )
     return model
 

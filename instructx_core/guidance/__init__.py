@@ -1,1 +1,1 @@
-"""Instruction + pixels -> guidance: frame sampling, Qwen2.5-VL preprocessing, the prompt, queries, LoRA, the encoder."""
+"""Instruction + pixels -> guidance: frame sampling, Qwen2.5-VL preprocessing, prompt, queries, LoRA, encoder."""

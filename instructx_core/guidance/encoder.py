@@ -30,7 +30,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 @dataclass(frozen=True)
 class GuidanceInputs:
-    """A batch as the MLLM takes it. Sequences are padded on the left, so that the queries are always the last places."""
+    """A batch as the MLLM takes it. Sequences are padded on the left: the queries are always the last places."""
 
     token_ids: torch.Tensor  # int64 [B, L], queries not included
     attention_mask: torch.Tensor  # bool [B, L + N]
@@ -99,7 +99,9 @@ class MLLMGuidance(nn.Module):
         sequences: list[list[int]] = []
         places: list[torch.Tensor] = []
         pictures: list[Patches] = []
-        for instruction, source, extra in zip(instructions, sources or [None] * len(instructions), references, strict=True):
+        for instruction, source, extra in zip(
+            instructions, sources or [None] * len(instructions), references, strict=True
+        ):
             own = [self._patches(reference[None]) for reference in extra]
             if source is not None:
                 own.insert(0, self._patches(self._shown(source, is_video)))

@@ -44,7 +44,9 @@ def positions(
         time, height, width = next(pictures)
         height, width = height // MERGE, width // MERGE
         pace = tokens_per_second * seconds_per_grid if kind == video_token else 1
-        axes = torch.meshgrid((torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij")
+        axes = torch.meshgrid(
+            (torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij"
+        )
         pieces.append(torch.stack(axes).reshape(3, -1) + start)
         start += max(height, width)
     return torch.cat(pieces, dim=1)

@@ -42,7 +42,9 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> t
         InputError: one side more than 200 times the other.
     """
     if max(height, width) > MAX_ASPECT * min(height, width):
-        raise InputError(f"A frame of {width} x {height} is too narrow; its sides may differ by a factor of {MAX_ASPECT}.")
+        raise InputError(
+            f"A frame of {width} x {height} is too narrow; its sides may differ by a factor of {MAX_ASPECT}."
+        )
     new_height = round(height / FACTOR) * FACTOR
     new_width = round(width / FACTOR) * FACTOR
     if new_height * new_width > max_pixels:

@@ -1,1 +1,1 @@
-"""Training: four kinds of stage (autoencoder, language, generator, editing) in one loop over `accelerate`."""
+"""Training: five kinds of stage (autoencoder, language, generator, reading, editing) in one loop over `accelerate`."""

@@ -1,4 +1,4 @@
-"""Stage 0a: a Wan VAE on the world's pictures and clips. Stands in for the pre-trained VAE that the paper starts from."""
+"""Stage 0a: a Wan VAE on the world's pictures and clips. Stands in for the pre-trained VAE of the paper."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Ten
                 wanted = int(count * share / len(lengths))
                 for _ in tqdm(range((wanted + 1) // 2), desc=f"drawing {frames} x {height} x {width}", leave=False):
                     seed = next(seeds)
-                    triplet = sample_triplet(seed, GROUPS[seed % len(GROUPS)], frames=frames, height=height, width=width)
+                    triplet = sample_triplet(
+                        seed, GROUPS[seed % len(GROUPS)], frames=frames, height=height, width=width
+                    )
                     drawn += [torch.from_numpy(triplet.source), torch.from_numpy(triplet.target)]
                 if drawn:
                     target.append((torch.stack(drawn) * 255).round().to(torch.uint8))

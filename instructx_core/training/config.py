@@ -9,7 +9,7 @@ from typing import Any
 from ..config import from_plain
 from ..errors import InputError
 
-TASKS = ("autoencoder", "language", "generator", "editing")
+TASKS = ("autoencoder", "language", "generator", "reading", "editing")
 PARTS = ("queries", "lora", "connector", "transformer", "source_embedding")
 
 
@@ -45,8 +45,10 @@ class TrainConfig:
     loss: str = "data"  # velocity error x sigma^2, or plain "velocity"
     channel_emphasis: float = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
     edited_weight: float = 1.0  # weight of latent positions that the edit changes
+    reading_weight: float = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     drop_instruction: float = 0.0  # probability of an empty instruction, which guidance_scale needs
     learning_rate: float = 1e-5
+    guidance_rate: float = 1.0  # times the learning rate: what queries and LoRA get
     warmup: int = 100
     decay_from: float = 0.5  # fraction of the steps after which the rate falls linearly to a fiftieth
     weight_decay: float = 0.0
@@ -88,7 +90,9 @@ def read_train_config(path: str | Path) -> TrainConfig:
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"There is no training config {str(path)!r}; configs of all stages lie in instructx_core/training/configs.")
+        raise InputError(
+            f"There is no training config {str(path)!r}; configs of all stages lie in instructx_core/training/configs."
+        )
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
         if isinstance(plain, dict) and "sizes" in (plain.get("data") or {}):

@@ -28,9 +28,10 @@ from ..guidance.encoder import GuidanceInputs
 from ..latents import LatentCodec
 from ..sampling import sample
 from .config import TrainConfig
-from .initialisation import start_dit_copying
+from .initialisation import channel_effect, start_dit_copying
 from .pool import Bucket, open_pool
 from .processes import process_state
+from .reading import InstructionReader, Reading, instruction_tokens
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
 SHOWN = 8
@@ -44,6 +45,7 @@ class EditBatch:
     source: torch.Tensor  # [B, C, t, h, w] normalised
     target: torch.Tensor
     references: tuple[torch.Tensor, ...]  # each [B, C, 1, h, w]
+    words: torch.Tensor  # int64 [B, L]: the instructions' tokens, for the reader
 
 
 class FlowMatching(nn.Module):
@@ -55,14 +57,19 @@ class FlowMatching(nn.Module):
         self.guidance = components.guidance
         self.connector = components.connector
         self.denoiser = components.denoiser
+        self.reader: InstructionReader | None = None
+        if config.reading_weight:
+            text = components.guidance.mllm.config.text_config
+            self.reader = InstructionReader(text.hidden_size, text.vocab_size)
         self.config = config
 
     def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         device = self.guidance.device
         target, source = batch.target.to(device), batch.source.to(device)
-        context = self.connector(self.guidance(batch.inputs.to(device)))
+        guidance = self.guidance(batch.inputs.to(device))
+        context = self.connector(guidance)
         # more of the steps at high noise, where the edit is decided
-        level = torch.sigmoid(1.5 * torch.randn(len(target), generator=generator) + 1.5).to(device)
+        level = torch.sigmoid(1.5 * torch.randn(len(target), generator=generator) + 2).to(device)
         sigma = level.view(-1, 1, 1, 1, 1)
         noise = torch.randn(target.shape, generator=generator).to(device)
         conditions = Conditions(
@@ -76,7 +83,12 @@ class FlowMatching(nn.Module):
             square = square * sigma.square()
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
-        return {"loss": (weight * square).mean() / weight.mean(), "error": square.detach().mean()}
+        loss = (weight * square).mean() / weight.mean()
+        report = {"loss": loss, "error": loss.detach()}
+        if self.reader is not None:
+            report["reading"] = self.reader(guidance, batch.words.to(device))
+            report["loss"] = loss + self.config.reading_weight * report["reading"]
+        return report
 
 
 class EditingTask:
@@ -93,8 +105,8 @@ class EditingTask:
         folder = Path(config.data.pool or Path(config.output) / "pool")
         with process_state().main_process_first():
             self.buckets = open_pool(folder, config.data, own.codec.eval(), shown_frames, stride)
-        weights = channel_effect(own.codec, self.buckets[0].target[:SHOWN].float()) ** config.channel_emphasis
-        self.module = FlowMatching(own, config, weights / weights.mean())
+        reading = config.task == "reading"
+        self.module = Reading(own.guidance) if reading else FlowMatching(own, config, self._channel_weights())
 
     def batch(self, generator: torch.Generator) -> EditBatch:
         data = self.config.data
@@ -122,7 +134,16 @@ class EditingTask:
             bucket.source[chosen].float(),
             bucket.target[chosen].float(),
             tuple(references[:, place] for place in range(count)),
+            instruction_tokens(self.components.guidance.tokenizer, instructions),
         )
+
+    def _channel_weights(self) -> torch.Tensor:
+        """What an error in each normalised channel weighs, float32 [C] with mean 1."""
+        codec = self.components.codec
+        examples = codec.denormalise(self.buckets[0].target[:SHOWN].float().to(codec.mean.device))
+        effect = channel_effect(codec.vae, examples) * codec.std.flatten().square()
+        weights = effect.cpu() ** self.config.channel_emphasis
+        return weights / weights.mean()
 
     def export(self, folder: Path) -> None:
         save_checkpoint(self.components, folder)
@@ -178,23 +199,6 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
     if config.checkpointing:
         denoiser.transformer.enable_gradient_checkpointing()
         guidance.mllm.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-@torch.no_grad()
-def channel_effect(codec: LatentCodec, latents: torch.Tensor) -> torch.Tensor:
-    """How much each of the C channels of `latents` [B, C, t, h, w] shows in pixels: mean square change, float32 [C].
-
-    Normalised channels all have deviation 1, but what they carry does not weigh the same: a tiny VAE's first few hold
-    colour and place, the last ones the grain.
-    """
-    generator = torch.Generator().manual_seed(0)
-    unchanged = codec.decode(latents)
-    effects = []
-    for channel in range(latents.shape[1]):
-        disturbed = latents.clone()
-        disturbed[:, channel] += 0.5 * torch.randn(latents[:, channel].shape, generator=generator)
-        effects.append((codec.decode(disturbed) - unchanged).square().mean())
-    return torch.stack(effects).cpu()
 
 
 def draw_bucket(buckets: list[Bucket], is_video: bool, generator: torch.Generator) -> Bucket:

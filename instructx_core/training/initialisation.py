@@ -55,7 +55,9 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
         elif isinstance(module, WanRMS_norm):
             module.gamma.fill_(CONSTANT / width**0.5)
         elif isinstance(module, WanCausalConv3d):
-            module.weight[:, :, :-1] = 0  # the past; trained on images alone, a VAE goes on to code each frame by itself
+            module.weight[:, :, :-1] = (
+                0  # the past; trained on images alone, a VAE goes on to code each frame by itself
+            )
     for convolution in (vae.encoder.conv_in, vae.encoder.conv_out, vae.decoder.conv_in, vae.decoder.conv_out):
         zero(convolution)
     for pointwise in (vae.quant_conv, vae.post_quant_conv):
@@ -74,7 +76,10 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
     vae.encoder.conv_in.bias[rest : rest + spare] = -(whiten[channels : channels + spare] @ mean)
     nn.init.kaiming_uniform_(vae.decoder.conv_in.weight[rest:, :, -1], a=5**0.5)
 
-    for exit_, columns in ((vae.encoder.conv_out, torch.eye(2 * channels)[:, :channels]), (vae.decoder.conv_out, basis[:, :channels])):
+    for exit_, columns in (
+        (vae.encoder.conv_out, torch.eye(2 * channels)[:, :channels]),
+        (vae.decoder.conv_out, basis[:, :channels]),
+    ):
         now(exit_)[:, :signal] = columns
         now(exit_)[:, signal:mirror] = -columns
     vae.encoder.conv_out.bias[channels:] = -7.0  # log variance: next to no noise
@@ -97,12 +102,16 @@ def fold_statistics(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
     """Bring the code of `pixels` [N, 3, 1, H, W] to the mean and deviation that the VAE's config declares, in place.
 
     The outermost 1 x 1 x 1 convolutions of encoder and decoder take up the change, so reconstructions stay as they were
-    and a program that knows only Wan's published statistics normalises this VAE's latents rightly.
+    and a program that knows only Wan's published statistics normalises this VAE's latents rightly. A normalised channel
+    gets a deviation between 1 for all alike (grain would count as much as colour) and what it weighs in pixels (a
+    little noise would drown all but the colour): the root of the latter, with a mean square of 1 over the channels.
     """
     code = torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(64)])
     dims = (0, 2, 3, 4)
+    deviation = code.std(dims)
+    shares = (channel_effect(vae, code[:64]).sqrt() * deviation).sqrt()
     wanted_mean, wanted_std = (torch.tensor(values) for values in (vae.config.latents_mean, vae.config.latents_std))
-    gain = wanted_std / code.std(dims)
+    gain = wanted_std * shares / shares.square().mean().sqrt() / deviation
     offset = wanted_mean - gain * code.mean(dims)
     channels = vae.config.z_dim
     entry, exit_ = vae.post_quant_conv, vae.quant_conv
@@ -114,8 +123,25 @@ def fold_statistics(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
     exit_.bias[channels:] += 2 * gain.log()  # the posterior's log variance grows with the code
 
 
-DIT_CONSTANT = 500.0  # far above what the blocks add to a token: LayerNorm then divides by almost the same number always
-LOWEST_SIGMA = 0.05  # the copying start is exact down to here
+@torch.no_grad()
+def channel_effect(vae: AutoencoderKLWan, code: torch.Tensor) -> torch.Tensor:
+    """How much each channel of raw `code` [B, C, t, h, w] shows: mean square change of pixels for one of it, [C].
+
+    A tiny VAE's first channels hold colour and place, the last ones the grain.
+    """
+    generator = torch.Generator().manual_seed(0)
+    unchanged = vae.decode(code).sample
+    effects = []
+    for channel in range(code.shape[1]):
+        size = 0.5 * code[:, channel].std()
+        disturbed = code.clone()
+        disturbed[:, channel] += size * torch.randn(code[:, channel].shape, generator=generator).to(code)
+        effects.append((vae.decode(disturbed).sample - unchanged).square().mean() / size.square())
+    return torch.stack(effects)
+
+
+DIT_CONSTANT = 30.0  # above what a token holds, so that the last LayerNorm divides by almost the same number always
+LOWEST_SIGMA = 0.05  # the copying start is good down to here
 
 
 @torch.no_grad()
@@ -123,8 +149,8 @@ def start_dit_copying(denoiser: Denoiser) -> None:
     """Let a DiT begin by returning its source, in place, so that all it has to learn is the edit.
 
     The velocity towards an unchanged picture is (noisy latent - source) / sigma. The two patch embeddings write them to
-    channels of their own, the last projection reads their difference, and its modulation grows as 1 / sigma. All
-    residual branches start at zero; what they read is brought back to deviation 1 and freed of the constant.
+    channels of their own, the last projection reads their difference, and its modulation grows as 1 / sigma. The blocks
+    begin as any DiT's do, but write to the other channels only, which nothing reads yet.
     """
     transformer = denoiser.transformer
     own = transformer.patch_embedding
@@ -138,7 +164,10 @@ def start_dit_copying(denoiser: Denoiser) -> None:
     own.bias[-2:] = torch.tensor([DIT_CONSTANT, -DIT_CONSTANT])
     for block in transformer.blocks:
         for projection in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
-            zero(projection)
+            for part in (projection.weight, projection.bias):
+                part[:signal] = 0
+                part[-2:] = 0
+        # what the constant takes from the deviation comes back; the constant itself is hidden
         block.norm2.weight[:-2], block.norm2.weight[-2:] = deviation, 0.0
         # rows: shift, scale, gate of the attention, then of the feed-forward
         block.scale_shift_table.zero_()
@@ -147,6 +176,7 @@ def start_dit_copying(denoiser: Denoiser) -> None:
         block.scale_shift_table[:, [2, 5]] = 1.0
 
     transformer.scale_shift_table.zero_()
+    transformer.scale_shift_table[:, 1, -2:] = -1.0
     start_inverse_sigma(transformer, signal)
     zero(transformer.proj_out)
     # proj_out orders a patch as (positions, channels), the patch embedding as (channels, positions)
@@ -160,7 +190,7 @@ def start_dit_copying(denoiser: Denoiser) -> None:
 def start_inverse_sigma(transformer: WanTransformer3DModel, signal: int) -> None:
     """Set the time embedding's first `signal` channels to 1 / sigma - 1, which the last modulation adds to 1.
 
-    It adds the same to the shift, where the noisy latent's and the source's cancel. The blocks do not see these channels.
+    It adds the same to the shift, where the noisy latent's and the source's cancel. Blocks do not see these channels.
     """
     embedder = transformer.condition_embedder
     sigma = torch.linspace(LOWEST_SIGMA, 1, 500)

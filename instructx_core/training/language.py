@@ -1,7 +1,7 @@
 """Stage 0b: a Qwen2.5-VL on the world's language. Stands in for the pre-trained MLLM that the paper starts from.
 
-It answers questions about pictures and clips (what, where, how many, what would this instruction change); only the answer's
-tokens count in the loss.
+It answers questions about pictures and clips (what, where, how many, what would this instruction change); only the
+answer's tokens count in the loss.
 """
 
 from __future__ import annotations

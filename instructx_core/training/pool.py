@@ -1,7 +1,7 @@
 """Examples with their latents computed once: the VAE runs before the training, not in every step of it.
 
-A pool is a folder of buckets, one safetensors file for all examples of one shape; a finished pool is found again when a run
-resumes.
+A pool is a folder of buckets, one safetensors file for all examples of one shape; a finished pool is found again when a
+run resumes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TENSORS = ("source", "target", "references", "shown", "reference_images")
 
 @dataclass(frozen=True)
 class Example:
-    """One editing triplet in pixels, float [T, H, W, 3] in [0, 1], source and target at the model's stride and length."""
+    """One editing triplet in pixels, float [T, H, W, 3] in [0, 1], at the model's stride and length."""
 
     source: torch.Tensor
     target: torch.Tensor
@@ -71,8 +71,12 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
             (partial / ORIGIN).write_text(json.dumps(origin, indent=1))
     found = json.loads((folder / ORIGIN).read_text())
     if found != json.loads(json.dumps(origin)):
-        differing = ", ".join(sorted(name for name in origin if json.loads(json.dumps(origin[name])) != found.get(name)))
-        raise InputError(f"The pool {str(folder)!r} was made with other settings ({differing}); choose another folder for it.")
+        differing = ", ".join(
+            sorted(name for name in origin if json.loads(json.dumps(origin[name])) != found.get(name))
+        )
+        raise InputError(
+            f"The pool {str(folder)!r} was made with other settings ({differing}); choose another folder for it."
+        )
     return [read_bucket(path) for path in sorted(folder.glob("*.safetensors"))]
 
 
@@ -101,7 +105,11 @@ def build_pool(folder: Path, examples: Iterable[Example], codec: LatentCodec, sh
             "instructions": [text for bucket in buckets for text in bucket.instructions],
             "captions": [text for bucket in buckets for text in bucket.captions],
         }
-        metadata = {"is_video": str(int(bool(key[0]))), "frames": str(key[1]), **{name: json.dumps(text) for name, text in texts.items()}}
+        metadata = {
+            "is_video": str(int(bool(key[0]))),
+            "frames": str(key[1]),
+            **{name: json.dumps(text) for name, text in texts.items()},
+        }
         write_safetensors(folder / f"{name}.safetensors", tensors, metadata)
 
 
@@ -131,7 +139,9 @@ def encode_examples(examples: list[Example], codec: LatentCodec, shown_frames: i
         target=encode([example.target for example in examples]),
         references=torch.stack(encoded, 1) if encoded else empty.half(),
         shown=to_bytes(torch.stack([example.source[indices] for example in examples])),
-        reference_images=to_bytes(torch.stack([torch.stack(images) for images in references])) if encoded else to_bytes(empty),
+        reference_images=to_bytes(torch.stack([torch.stack(images) for images in references]))
+        if encoded
+        else to_bytes(empty),
         instructions=[example.instruction for example in examples],
         captions=[example.caption for example in examples],
         frames=len(first.source),

@@ -1,7 +1,7 @@
 """The training loop: one for every stage, on one CPU, one GPU or many processes, through `accelerate`.
 
-- A batch and its noise are functions of (seed, step, micro-batch, process) alone, so a resumed run repeats exactly what an
-  uninterrupted one would have seen.
+- A batch and its noise are functions of (seed, step, micro-batch, process) alone, so a resumed run repeats exactly what
+  an uninterrupted one would have seen.
 - A saved state is complete or absent: it is written beside its place and renamed; the two newest are kept.
 """
 
@@ -60,9 +60,12 @@ class Trainer:
             # an image batch leaves the video queries without a gradient, and the other way round
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        trained = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+            rate_groups(task.module, config.guidance_rate),
+            lr=config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.model, self.optimizer = self.accelerator.prepare(task.module, optimizer)
         self.step = 0
@@ -113,7 +116,7 @@ class Trainer:
         """One optimizer step over `accumulate` micro-batches; the mean of what they reported."""
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiple"]
         reports: list[dict[str, float]] = []
         self.model.train()
         for micro in range(self.config.accumulate):
@@ -173,10 +176,23 @@ class Trainer:
         Image.fromarray((picture * 255).round().byte().numpy()).save(folder / f"{self.step:08d}.png")
 
 
+def rate_groups(module: nn.Module, guidance_rate: float) -> list[dict[str, Any]]:
+    """The trained parameters, the guidance's apart; `multiple` is what a group gets of the config's learning rate."""
+    guidance: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (guidance if name.startswith("guidance.") else others).append(parameter)
+    groups = [{"params": guidance, "multiple": guidance_rate}, {"params": others, "multiple": 1.0}]
+    return [group for group in groups if group["params"]]
+
+
 def saved_states(output: Path) -> list[Path]:
     """The complete training states in a run's folder, oldest first."""
     folder = Path(output) / "states"
-    complete = [path for path in folder.glob("*") if (path / "progress.json").is_file() and not path.name.startswith(".")]
+    complete = [
+        path for path in folder.glob("*") if (path / "progress.json").is_file() and not path.name.startswith(".")
+    ]
     return sorted(complete)
 
 

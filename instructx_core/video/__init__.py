@@ -11,8 +11,8 @@ the writer, so that an edited file keeps it:
 - *Sound*: see audio.py.
 - *Size*: exact. H.264 can only say odd sizes without chroma subsampling, so these are written as 4:4:4, which most
   desktop players show and some hardware decoders do not; even sizes are 4:2:0, which everything plays.
-- *Animated images* (GIF, WebP, PNG, AVIF) are videos too, read through Pillow with transparency on white. GIF is also an
-  output, of 256 colours chosen for each frame.
+- *Animated images* (GIF, WebP, PNG, AVIF) are videos too, read through Pillow with transparency on white. GIF is also
+  an output, of 256 colours chosen for each frame.
 - *Damage*: what can be decoded is handed out at its own time; what cannot is skipped and counted in one logged warning.
 """
 

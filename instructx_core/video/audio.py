@@ -148,7 +148,7 @@ def _can_copy(track: AudioStream, muxer: str) -> bool:
 
 
 def _add_encoder(output: OutputContainer, encoder: str, track: AudioStream) -> AudioStream:
-    """A track of `output` that encodes anew what `track` decodes to: 96 kbit/s and channel, 48 kHz if its rate will not do."""
+    """A track of `output` that encodes anew what `track` holds: 96 kbit/s a channel, 48 kHz if its rate will not do."""
     from av.codec import Codec
 
     rate, layout = track.codec_context.sample_rate, track.codec_context.layout

@@ -42,7 +42,7 @@ class Colour:
     def ranges(self) -> tuple[int, int]:
         """The range that is meant, an untagged file being limited, and what to call the range on the RGB side.
 
-        FFmpeg ignores the latter, RGB being full; but PyAV before 17 sets up neither matrix nor range unless they differ.
+        FFmpeg ignores the latter, RGB being full; but PyAV before 17 sets neither matrix nor range unless they differ.
         """
         return (FULL, LIMITED) if self.range == FULL else (LIMITED, FULL)
 
@@ -63,7 +63,7 @@ def colour_of(frame: VideoFrame, context: VideoCodecContext) -> Colour:
 
 
 def frame_to_rgb(frame: VideoFrame, colour: Colour, width: int, height: int, scaler: VideoReformatter) -> Tensor:
-    """Decoded frame of any pixel format and bit depth -> uint8 [height, width, 3]; another size is scaled to this one."""
+    """Decoded frame of any pixel format and depth -> uint8 [height, width, 3]; another size is scaled to this one."""
     options = {}
     if not frame.format.is_rgb:
         matrix = colour.swscale_matrix(frame.width, frame.height)

@@ -1,0 +1,76 @@
+"""An auxiliary loss: the instruction read back from the queries.
+
+What the DiT's error says to the queries is faint at first, because a DiT that does not yet use them hardly passes a
+gradient. That they should carry the words is known beforehand. The reader exists in training only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if TYPE_CHECKING:
+    from ..guidance.encoder import MLLMGuidance
+    from .editing import EditBatch
+
+IGNORED = -100
+LONGEST = 64  # tokens of an instruction that are read back
+
+
+class InstructionReader(nn.Module):
+    """A one-layer decoder that predicts an instruction's tokens, each from those before it and the queries' output.
+
+    Args:
+        width: of the queries' output.
+        vocabulary: tokens of the MLLM.
+    """
+
+    def __init__(self, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.zeros(width))
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.places = nn.Embedding(LONGEST, width)
+        self.layer = nn.TransformerDecoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
+        self.head = nn.Linear(width, vocabulary)
+
+    def forward(self, guidance: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy, in nats a token.
+
+        Args:
+            guidance: [B, N, width].
+            wanted: int64 [B, L], padded behind with `IGNORED`; a row without a token does not count.
+        """
+        wanted = wanted[:, :LONGEST]
+        before = self.tokens(wanted[:, :-1].clamp_min(0))
+        given = torch.cat([self.start.expand(len(wanted), 1, -1), before], dim=1)
+        given = given + self.places.weight[: given.shape[1]]
+        causal = nn.Transformer.generate_square_subsequent_mask(given.shape[1], device=given.device)
+        logits = self.head(self.layer(given, guidance, tgt_mask=causal, tgt_is_causal=True))
+        counted = max(1, int((wanted != IGNORED).sum()))
+        return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum") / counted
+
+
+class Reading(nn.Module):
+    """A batch of edits -> how well its instructions can be read back from the queries. The DiT takes no part."""
+
+    def __init__(self, guidance: MLLMGuidance) -> None:
+        super().__init__()
+        text = guidance.mllm.config.text_config
+        self.guidance = guidance
+        self.reader = InstructionReader(text.hidden_size, text.vocab_size)
+
+    def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        device = self.guidance.device
+        return {"loss": self.reader(self.guidance(batch.inputs.to(device)), batch.words.to(device))}
+
+
+def instruction_tokens(tokenizer: object, instructions: list[str]) -> torch.Tensor:
+    """Token ids int64 [B, L] of `instructions`, padded behind with `IGNORED`."""
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in instructions]
+    wanted = torch.full((len(ids), max(1, *map(len, ids))), IGNORED)
+    for row, own in zip(wanted, ids, strict=True):
+        row[: len(own)] = torch.tensor(own, dtype=torch.int64)
+    return wanted
