@@ -18,6 +18,7 @@ import yaml
 from instructx_core import Editor, InputError
 from instructx_core.checkpoints.files import read_safetensors
 from instructx_core.training.config import TrainConfig, read_train_config
+from instructx_core.training.editing import EditingTask
 from instructx_core.training.stages import train
 from instructx_core.training.trainer import batch_generator, learning_rate, rate_groups, saved_states
 
@@ -132,6 +133,19 @@ def test_reading_trains_the_queries_and_leaves_the_dit(foundation: Path, tmp_pat
     after = weights(train(read_train_config(write_config(tmp_path / "c.yaml", **plain))))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"queries", "lora"}
+
+
+def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None:
+    """Leaving every source as it is costs the same for an edit of one object and of the whole picture."""
+    plain = editing_config(foundation, tmp_path / "run", balanced=True)
+    task = EditingTask(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
+    small, large = torch.zeros(2, 16, 1, 4, 4)
+    small[:, :, :2] = 2.0
+    large[:] = 4.0
+    change = torch.stack([small, large])
+    balance = task.module._balance(torch.ones_like(change), change)
+    costs = (balance * change.square()).mean((1, 2, 3, 4))
+    torch.testing.assert_close(costs, torch.ones(2), atol=0.1, rtol=0)
 
 
 def test_guidance_has_its_own_rate() -> None:

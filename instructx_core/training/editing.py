@@ -34,6 +34,7 @@ from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
+SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
 SHOWN = 8
 
 
@@ -83,12 +84,19 @@ class FlowMatching(nn.Module):
             square = square * sigma.square()
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
-        loss = (weight * square).mean() / weight.mean()
-        report = {"loss": loss, "error": loss.detach()}
+        loss = (self._balance(weight, target - source) * weight * square).mean() / weight.mean()
+        report = {"loss": loss, "error": square.detach().mean()}
         if self.reader is not None:
             report["reading"] = self.reader(guidance, batch.words.to(device))
             report["loss"] = loss + self.config.reading_weight * report["reading"]
         return report
+
+    def _balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor | float:
+        """What each example counts, [B, 1, 1, 1, 1]: else edits of whole pictures drown those of small objects."""
+        if not self.config.balanced:
+            return 1.0
+        size = (weight * change.square()).mean((1, 2, 3, 4), keepdim=True) / weight.mean()
+        return 1 / (size + SMALLEST_CHANGE)
 
 
 class EditingTask:
