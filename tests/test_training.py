@@ -148,6 +148,17 @@ def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None
     torch.testing.assert_close(costs, torch.ones(2), atol=0.1, rtol=0)
 
 
+def test_the_exported_weights_are_an_average(foundation: Path, tmp_path: Path) -> None:
+    def run(name: str, **changes: Any) -> dict[str, torch.Tensor]:
+        plain = editing_config(foundation, tmp_path / name, steps=3, **changes)
+        return weights(train(read_train_config(write_config(tmp_path / f"{name}.yaml", **plain))))
+
+    name = "proj_out.bias"
+    before = weights(foundation / "generator/model")[name]
+    last, averaged = run("last")[name], run("averaged", average=0.9)[name]
+    assert 0 < (averaged - before).norm() < (last - before).norm()
+
+
 def test_guidance_has_its_own_rate() -> None:
     module = torch.nn.ModuleDict({"guidance": torch.nn.Linear(1, 1), "denoiser": torch.nn.Linear(1, 1)})
     module["denoiser"].bias.requires_grad_(False)
@@ -157,7 +168,7 @@ def test_guidance_has_its_own_rate() -> None:
 
 def test_resumed_run_ends_where_the_uninterrupted_one_does(foundation: Path, tmp_path: Path) -> None:
     def config(name: str, steps: int) -> Path:
-        plain = editing_config(foundation, tmp_path / name, steps=steps, decay_from=1.0)
+        plain = editing_config(foundation, tmp_path / name, steps=steps, decay_from=1.0, average=0.9)
         return write_config(tmp_path / f"{name}.yaml", **plain)
 
     # every run on one thread: how many share a sum decides its rounding

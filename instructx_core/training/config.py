@@ -52,6 +52,7 @@ class TrainConfig:
     guidance_rate: float = 1.0  # times the learning rate: what queries and LoRA get
     warmup: int = 100
     decay_from: float = 0.5  # fraction of the steps after which the rate falls linearly to a fiftieth
+    average: float = 0.0  # decay of the exponential average of the weights that is exported; 0: the last weights
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     accumulate: int = 1
@@ -69,6 +70,7 @@ class TrainConfig:
             (self.steps > 0, f"steps is {self.steps}; give a number above 0"),
             (set(self.train) <= set(PARTS), f"train is {list(self.train)}; its parts are {', '.join(PARTS)}"),
             (self.loss in ("data", "velocity"), f"loss is {self.loss!r}; give data or velocity"),
+            (0 <= self.average < 1, f"average is {self.average}; give a decay from 0 to below 1"),
             (self.precision in ("no", "bf16"), f"precision is {self.precision!r}; give no or bf16"),
             (0 <= self.data.video_probability <= 1, "video_probability lies from 0 to 1"),
             (

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +48,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, task: Task) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
+        from diffusers.training_utils import EMAModel
 
         self.config = config
         self.task = task
@@ -68,6 +70,9 @@ class Trainer:
             fused=True,
         )
         self.model, self.optimizer = self.accelerator.prepare(task.module, optimizer)
+        self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.average = EMAModel(self.trained, decay=config.average, foreach=True)
+        self.accelerator.register_for_checkpointing(self.average)
         self.step = 0
 
     def run(self, resume: bool = False) -> Path:
@@ -101,7 +106,8 @@ class Trainer:
                 self._at_intervals()
         folder = self.output / "model"
         if main:
-            self.task.export(folder)
+            with self._averaged():
+                self.task.export(folder)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return folder
@@ -130,9 +136,20 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             reports.append({name: value.item() for name, value in report.items()})
+        self.average.step(self.trained)
         self.step += 1
         means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
         return {**means, "rate": rate}
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model with the average of its weights over the last steps, which single steps' noise has left."""
+        self.average.store(self.trained)
+        self.average.copy_to(self.trained)
+        try:
+            yield
+        finally:
+            self.average.restore(self.trained)
 
     def _at_intervals(self) -> None:
         if self.step % self.config.save_every == 0 or self.step == self.config.steps:
@@ -168,7 +185,8 @@ class Trainer:
         from PIL import Image
 
         self.model.eval()
-        picture = self.task.grid()
+        with self._averaged():
+            picture = self.task.grid()
         if picture is None:
             return
         folder = self.output / "samples"
