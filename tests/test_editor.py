@@ -366,7 +366,6 @@ def test_a_source_value_passes_through(tiny_editor: Editor, picture_edit):
 # --- the bundled model
 
 
-@pytest.mark.xfail(reason="the bundled model misses the floors, see its model card", strict=True)
 def test_bundled_model_follows_an_instruction(bundled_editor: Editor):
     """A red disc on grey, drawn here: told to be blue it is blue, and the rest stays."""
     height, width = bundled_editor.default_size
