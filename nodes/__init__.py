@@ -1,0 +1,1 @@
+"""The nodes: one file per station of the graph, and what several stations share. Math lives in the library."""

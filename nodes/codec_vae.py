@@ -1,0 +1,146 @@
+"""VAEs: strides of any of them, and an object with ComfyUI's VAE face for those that its own loader cannot build.
+
+ComfyUI fixes the width and depth of a Wan VAE; a checkpoint with another one (InstructX Tiny) comes as a `CodecVAE`,
+which every stock node takes. Latents are raw, as everywhere in ComfyUI.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management as management
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..instructx_core.errors import InputError
+
+if TYPE_CHECKING:
+    from ..instructx_core.latents import LatentCodec
+
+BYTES_PER_PIXEL = 2048  # activations of an encode or decode for each pixel of a frame, on the safe side
+FRAMES_AT_ONCE = 4  # a Wan VAE works through a clip in chunks of this many
+WAN_CHUNK = 4
+
+
+@dataclass(frozen=True)
+class Strides:
+    """How a VAE's latents lie over pixels."""
+
+    space: int  # pixels per latent position
+    time: int  # frames per latent frame, the first excepted
+    frame_multiple: int  # clips have 1 + n * this many frames
+    channels: int
+
+    def latent_frames(self, frames: int) -> int:
+        return 1 + (frames - 1) // self.time
+
+
+def strides(vae: Any) -> Strides:
+    """The strides of a CodecVAE or of ComfyUI's own VAE.
+
+    Raises:
+        InputError: a VAE that is not for video, so not Wan's.
+    """
+    time = vae.temporal_compression_decode()
+    if getattr(vae, "latent_dim", 3) != 3 or time is None:
+        raise InputError("The VAE is for still images; connect a Wan VAE, or the one of InstructX Load Model.")
+    return Strides(vae.spacial_compression_encode(), time, math.lcm(WAN_CHUNK, time), vae.latent_channels)
+
+
+class CodecHolder(torch.nn.Module):
+    """The codec as the child of a plain module, which ComfyUI may write to."""
+
+    def __init__(self, codec: LatentCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+
+class CodecVAE:
+    """A `LatentCodec` behind the face of `comfy.sd.VAE`.
+
+    Nothing is tiled: the models that come this way are small.
+    """
+
+    latent_dim = 3
+    output_channels = 3
+    not_video = False
+
+    def __init__(self, codec: LatentCodec) -> None:
+        self.device = management.vae_device()
+        self.offload_device = management.vae_offload_device()
+        self.output_device = management.intermediate_device()
+        self.vae_dtype = codec.vae.dtype
+        self.latent_channels = codec.channels
+        self.first_stage_model = CodecHolder(codec)
+        self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=self.offload_device)
+
+    @property
+    def codec(self) -> LatentCodec:
+        return self.first_stage_model.codec
+
+    def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
+        """[T, H, W, 3] (or [B, T, H, W, 3]) in [0, 1] -> raw latents [1 or B, C, t, h, w].
+
+        As ComfyUI's own: sides are cut to the stride, in the middle, a clip to 1 + n * what the VAE takes at a time.
+        """
+        frames = pixel_samples[..., :3] if pixel_samples.ndim == 5 else pixel_samples[None, ..., :3]
+        frames = _cut(frames, self.codec.stride, self.codec.frame_multiple)
+        self._load(frames.shape[2] * frames.shape[3])
+        latents = [self._encode_one(clip[None]) for clip in frames]
+        return torch.cat(latents).to(self.output_device)
+
+    def decode(self, samples_in: torch.Tensor, vae_options: dict[str, Any] | None = None) -> torch.Tensor:
+        """Raw latents [B, C, t, h, w] (or [B, C, h, w]: images) -> [B, T, H, W, 3] in [0, 1]."""
+        samples = samples_in if samples_in.ndim == 5 else samples_in[:, :, None]
+        self._load(samples.shape[3] * samples.shape[4] * self.codec.stride**2)
+        clips = [self.codec.decode(self.codec.normalise(one[None].to(self.device))) for one in samples]
+        return torch.cat(clips).to(self.output_device)
+
+    def encode_tiled(self, pixel_samples: torch.Tensor, **_tiles: Any) -> torch.Tensor:
+        """`encode`: there is nothing to tile."""
+        return self.encode(pixel_samples)
+
+    def decode_tiled(self, samples: torch.Tensor, **_tiles: Any) -> torch.Tensor:
+        """`decode`: there is nothing to tile."""
+        return self.decode(samples)
+
+    def spacial_compression_encode(self) -> int:
+        return self.codec.stride
+
+    def spacial_compression_decode(self) -> int:
+        return self.codec.stride
+
+    def temporal_compression_decode(self) -> int:
+        return self.codec.temporal_stride
+
+    def vae_output_dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def throw_exception_if_invalid(self) -> None:
+        """A codec that loaded is valid."""
+
+    def get_sd(self) -> dict[str, torch.Tensor]:
+        """The weights under diffusers' names, which VAESave writes."""
+        return self.codec.vae.state_dict()
+
+    def is_dynamic(self) -> bool:
+        return False
+
+    def _load(self, area: int) -> None:
+        needed = area * BYTES_PER_PIXEL * FRAMES_AT_ONCE
+        management.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
+
+    def _encode_one(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.codec.denormalise(self.codec.encode(clip.to(self.device)))
+
+
+def _cut(frames: torch.Tensor, stride: int, frame_multiple: int) -> torch.Tensor:
+    """[B, T, H, W, 3] cut to a length and sides that the VAE takes."""
+    count, height, width = frames.shape[1:4]
+    if min(height, width) < stride:
+        raise InputError(f"The picture is {width} x {height}; give the VAE sides of at least {stride} pixels.")
+    top, left = height % stride // 2, width % stride // 2
+    length = 1 + (count - 1) // frame_multiple * frame_multiple
+    return frames[:, :length, top : top + height // stride * stride, left : left + width // stride * stride]

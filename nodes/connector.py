@@ -1,0 +1,67 @@
+"""InstructX Connector: guidance to CONDITIONING."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import comfy.model_management as management
+import torch
+from comfy_api.latest import io
+
+from ..instructx_core.errors import InputError
+from . import text
+from .sockets import Connector, Guidance
+
+if TYPE_CHECKING:
+    from .sockets import GuidanceValue, LoadedConnector
+    from .wan import Conditioning
+
+
+class InstructXConnector(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXConnector",
+            display_name="InstructX Connector",
+            category=text.CONDITIONING,
+            description=(
+                "Turn what the MLLM understood into CONDITIONING, in the place of a text encoder's, for any Wan graph."
+            ),
+            search_aliases=["instructx", "conditioning"],
+            inputs=[
+                Connector.Input("connector", tooltip="From InstructX Load Model or InstructX Load Adapter."),
+                Guidance.Input("guidance", tooltip="From InstructX MLLM Guidance."),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="With the instruction."),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="The same pixels without it; only matters where cfg is not 1."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, connector: LoadedConnector, guidance: GuidanceValue) -> io.NodeOutput:
+        return io.NodeOutput(*connect(connector, guidance))
+
+
+def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Conditioning, Conditioning]:
+    """CONDITIONING with the instruction and without.
+
+    Raises:
+        InputError: guidance of an MLLM that the connector was not trained with.
+    """
+    width, taken = guidance.positive.shape[-1], connector.config.connector.input_dim
+    if width != taken:
+        raise InputError(
+            f"The connector of {connector.config.name!r} takes guidance {taken} wide, the MLLM {guidance.mllm!r} gives "
+            f"{width}; load both from the same checkpoint."
+        )
+    return _conditioning(connector, guidance.positive), _conditioning(connector, guidance.negative)
+
+
+@torch.no_grad()
+def _conditioning(connector: LoadedConnector, hidden: torch.Tensor) -> Conditioning:
+    # a two-layer MLP on a few hundred tokens: not worth a place on the GPU
+    context = connector.module(hidden).to(management.intermediate_device())
+    return [[context, {}]]

@@ -1,0 +1,54 @@
+"""The list of nodes, and what happens once when ComfyUI starts."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import requirements
+from .composite import InstructXComposite
+from .connector import InstructXConnector
+from .example_input import InstructXExampleInput
+from .fit import InstructXFit, InstructXRestore
+from .folders import register_folder
+from .load_adapter import InstructXLoadAdapter
+from .load_mllm import InstructXLoadMLLM
+from .load_model import InstructXLoadModel
+from .mllm_guidance import InstructXMLLMGuidance
+from .reference import InstructXReference
+from .sampler import InstructXSampler
+from .sigmas import InstructXSigmas
+from .sliding_window import InstructXSlidingWindow
+from .source import InstructXSource
+
+NODES: list[type[io.ComfyNode]] = [
+    InstructXLoadModel,
+    InstructXLoadMLLM,
+    InstructXLoadAdapter,
+    InstructXMLLMGuidance,
+    InstructXConnector,
+    InstructXFit,
+    InstructXRestore,
+    InstructXSource,
+    InstructXReference,
+    InstructXSampler,
+    InstructXSigmas,
+    InstructXSlidingWindow,
+    InstructXExampleInput,
+    InstructXComposite,
+]
+
+_logger = logging.getLogger(__name__)
+
+
+class InstructXExtension(ComfyExtension):
+    """The pack as ComfyUI sees it."""
+
+    async def on_load(self) -> None:
+        register_folder()
+        if lacking := requirements.missing():
+            _logger.warning(requirements.advice(lacking))
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

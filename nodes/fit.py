@@ -1,0 +1,130 @@
+"""InstructX Fit and Restore: any size and length into the model's, and back to the pixel."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+from ..instructx_core.errors import InputError
+from . import text
+from .pixels import to_clip, to_video
+from .sockets import Fit, FitValue
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.model_patcher import ModelPatcher
+    from comfy_api.latest import Input
+
+    from .pixels import Clip
+
+MAX_SIDE = 8192
+FRAME_RATE = Fraction(16)  # of a VIDEO made from bare frames; Wan's own
+
+
+class InstructXFit(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXFit",
+            display_name="InstructX Fit",
+            category=text.IMAGE,
+            description=(
+                "Scale a picture or a video to what the model takes: nothing is cropped, and InstructX Restore"
+                " undoes it."
+            ),
+            search_aliases=["instructx", "resize", "pad", "frames"],
+            inputs=[
+                io.Model.Input("model", tooltip="Says at which size it was trained."),
+                io.Vae.Input("vae", tooltip="Says which sizes and lengths it takes."),
+                io.MultiType.Input("source", [io.Image, io.Video], tooltip="Any size, any length."),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=8,
+                    tooltip="Width to work at; 0 for the model's trained area in the source's shape.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=8,
+                    tooltip="Height to work at; 0 for the model's trained area in the source's shape.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The frames as the model takes them."),
+                Fit.Output(
+                    display_name="FIT", tooltip="How to get back; for InstructX Restore and InstructX MLLM Guidance."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ModelPatcher, vae: Any, source: torch.Tensor | Input.Video, width: int, height: int
+    ) -> io.NodeOutput:
+        clip = to_clip(source)
+        fit = plan(model, vae, clip, width, height)
+        return io.NodeOutput(fit.plan.apply(clip.frames), fit)
+
+
+class InstructXRestore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXRestore",
+            display_name="InstructX Restore",
+            category=text.IMAGE,
+            description="Bring edited frames back to the exact size and length that InstructX Fit was given.",
+            search_aliases=["instructx", "resize", "unpad"],
+            inputs=[
+                io.Image.Input("image", tooltip="The edited frames, from VAE Decode."),
+                Fit.Input("fit", tooltip="From InstructX Fit."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The source's size and length."),
+                io.Video.Output(
+                    display_name="VIDEO",
+                    tooltip="The same with the source's frame rate and sound (16 frames a second for bare images).",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, fit: FitValue) -> io.NodeOutput:
+        wanted = (fit.plan.padded_frames, *fit.plan.canvas)
+        if tuple(image.shape[:3]) != wanted:
+            raise InputError(
+                f"The image is {len(image)} frames of {image.shape[2]} x {image.shape[1]}, the FIT is for {wanted[0]}"
+                f" of {wanted[2]} x {wanted[1]}; connect the edit of what that InstructX Fit gave (upscale after"
+                " restoring)."
+            )
+        frames = fit.plan.restore(image.float().cpu())
+        return io.NodeOutput(frames, to_video(frames, fit.frame_rate or FRAME_RATE, fit.audio))
+
+
+def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> FitValue:
+    """How a clip lies in the model's frames.
+
+    Raises:
+        InputError: width without height, or no multiple of the model's stride.
+    """
+    from ..instructx_core.fit import plan_fit
+    from .codec_vae import strides
+    from .wan import check_wan, denoising
+
+    check_wan(model)
+    if bool(width) != bool(height):
+        raise InputError("width and height go together; give both, or 0 for both.")
+    own = strides(vae)
+    patch = model.model.diffusion_model.patch_size[1]
+    trained = denoising(model).config.default_size
+    size = tuple(clip.frames.shape[1:3])
+    canvas = (height, width) if width else None
+    placed = plan_fit(len(clip.frames), size, own.space * patch, own.frame_multiple, trained[0] * trained[1], canvas)
+    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio)

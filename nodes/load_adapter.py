@@ -1,0 +1,86 @@
+"""InstructX Load Adapter: a checkpoint onto a MODEL that a stock node loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import comfy.sd
+import comfy.utils
+from comfy_api.latest import io
+
+from ..instructx_core.errors import CheckpointError
+from . import requirements, text
+from .folders import find_model, model_names
+from .sockets import Connector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfy.model_patcher import ModelPatcher
+
+KEEP, REPLACE, LORA = "keep the MODEL's own", "the checkpoint's", "the checkpoint's LoRA"
+DIT_LORA = "dit_lora.safetensors"
+
+
+class InstructXLoadAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXLoadAdapter",
+            display_name="InstructX Load Adapter",
+            category=text.LOADERS,
+            description=(
+                "Teach a Wan MODEL of Load Diffusion Model, a GGUF loader or a LoRA loader to edit by instruction."
+            ),
+            search_aliases=["instructx", "connector"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="A Wan MODEL of any loader; it stays as it is, a patched copy comes out."
+                ),
+                io.Combo.Input("adapter", options=model_names(), tooltip="The InstructX checkpoint."),
+                io.Combo.Input(
+                    "weights",
+                    options=[KEEP, REPLACE, LORA],
+                    default=KEEP,
+                    tooltip=(
+                        "Which DiT weights to use: the MODEL's (it already is the edit model, perhaps quantised),"
+                        f" those in the checkpoint's transformer folder, or its {DIT_LORA} on top of the MODEL."
+                    ),
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.0,
+                    min=-4.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="How much of the LoRA; only used with a LoRA.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="The patched copy."),
+                Connector.Output(display_name="CONNECTOR", tooltip="Turns what the MLLM understood into CONDITIONING."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:
+        requirements.check()
+        from . import loading
+
+        folder = find_model(adapter)
+        if weights == REPLACE:
+            model = loading.replace_weights(model, folder)
+        elif weights == LORA:
+            model = cls._with_lora(model, folder, lora_strength)
+        return io.NodeOutput(loading.attach_checkpoint(model, folder), loading.load_connector(folder))
+
+    @staticmethod
+    def _with_lora(model: ModelPatcher, folder: Path, strength: float) -> ModelPatcher:
+        path = folder / DIT_LORA
+        if not path.is_file():
+            raise CheckpointError(f"{str(folder)!r} has no {DIT_LORA}; choose other weights, or put the LoRA there.")
+        patched, _ = comfy.sd.load_lora_for_models(
+            model, None, comfy.utils.load_torch_file(str(path), safe_load=True), strength, 0
+        )
+        return patched

@@ -1,0 +1,49 @@
+"""InstructX Load MLLM: the reading half of a model alone."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import requirements, text
+from .folders import base_names, find_model, model_names
+from .memory import PRECISION_TOOLTIP, PRECISIONS
+from .sockets import Mllm
+
+
+class InstructXLoadMLLM(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXLoadMLLM",
+            display_name="InstructX Load MLLM",
+            category=text.LOADERS,
+            description="Load a Qwen2.5-VL with the queries and the LoRA of an InstructX checkpoint.",
+            search_aliases=["instructx", "qwen2.5-vl"],
+            inputs=[
+                io.Combo.Input(
+                    "base",
+                    options=base_names(),
+                    tooltip=(
+                        "Where the vision-language model is: a model folder with mllm in it, or a folder of Qwen2.5-VL"
+                        " itself in models/instructx."
+                    ),
+                ),
+                io.Combo.Input(
+                    "adapter",
+                    options=model_names(),
+                    tooltip=(
+                        "The checkpoint whose queries and LoRA go onto the base; it must have been trained on that"
+                        " base."
+                    ),
+                ),
+                io.Combo.Input("precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP),
+            ],
+            outputs=[Mllm.Output(display_name="MLLM", tooltip="Reads the instruction and looks at the pixels.")],
+        )
+
+    @classmethod
+    def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
+        requirements.check()
+        from .loading import load_mllm
+
+        return io.NodeOutput(load_mllm(find_model(base), find_model(adapter), precision, adapter))

@@ -1,0 +1,72 @@
+"""InstructX Load Model: everything of a model, from one node."""
+
+from __future__ import annotations
+
+import comfy.model_management as management
+import comfy.utils
+from comfy_api.latest import io
+
+from . import requirements, text
+from .folders import find_model, model_names
+from .memory import PRECISION_TOOLTIP, PRECISIONS
+from .sockets import Connector, Mllm
+
+
+class InstructXLoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXLoadModel",
+            display_name="InstructX Load Model",
+            category=text.LOADERS,
+            description="Load a whole InstructX model. The bundled one runs on a CPU without any download.",
+            search_aliases=["instructx", "instruction edit", "video edit"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=model_names(),
+                    tooltip=(
+                        "The bundled tiny model, or a model folder in models/instructx "
+                        "(instructx.safetensors with mllm, transformer and vae beside it)."
+                    ),
+                ),
+                io.Combo.Input(
+                    "precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP, advanced=True
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="MODEL", tooltip="The DiT, a native Wan model: LoRA loaders and samplers work on it."
+                ),
+                io.Vae.Output(display_name="VAE", tooltip="Pixels to latents and back."),
+                Mllm.Output(
+                    display_name="MLLM", tooltip="The model that reads the instruction and looks at the pixels."
+                ),
+                Connector.Output(display_name="CONNECTOR", tooltip="Turns what the MLLM understood into CONDITIONING."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model_name: str, precision: str = "default") -> io.NodeOutput:
+        requirements.check()
+        from . import loading
+
+        folder = find_model(model_name)
+        bar = comfy.utils.ProgressBar(4)
+        connector = loading.load_connector(folder)
+        cls._advance(bar)
+        vae, codec = loading.load_vae(folder)
+        cls._advance(bar)
+        model = loading.load_model(folder, precision)
+        if codec is not None:
+            loading.use_codec(model, codec)
+        cls._advance(bar)
+        mllm = loading.load_mllm(folder, folder, precision, model_name)
+        cls._advance(bar)
+        return io.NodeOutput(model, vae, mllm, connector)
+
+    @staticmethod
+    def _advance(bar: comfy.utils.ProgressBar) -> None:
+        """Count one part as loaded; Cancel takes effect between two parts."""
+        bar.update(1)
+        management.throw_exception_if_processing_interrupted()

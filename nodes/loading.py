@@ -1,0 +1,165 @@
+"""Model folders as ComfyUI's own objects: a native MODEL, a VAE, an MLLM, a connector."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import comfy.latent_formats
+import comfy.model_management as management
+import comfy.sd
+import comfy.utils
+import torch
+
+from ..instructx_core.errors import CheckpointError, InputError
+from .codec_vae import CodecVAE
+from .memory import dtype_of, manage
+from .sockets import LoadedConnector, LoadedMllm
+from .wan import Denoising, attach, check_wan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.latents import LatentCodec
+
+# Wan 2.1's VAE, the one layout without patches that ComfyUI's loader builds; it reads width and depth from nothing else
+NATIVE_VAE = {"base_dim": 96, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 16, "in_channels": 3}
+
+
+def load_model(folder: Path, precision: str) -> ModelPatcher:
+    """The DiT of a model folder as a native MODEL that knows the checkpoint.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
+    """
+    from ..instructx_core.checkpoints.bundle import check_part
+    from ..instructx_core.checkpoints.wan_keys import dit_to_original
+
+    check_part(folder / "transformer")
+    state = dit_to_original(read_folder(folder / "transformer"))
+    device = management.get_torch_device()
+    options = {} if precision == "default" else {"dtype": dtype_of(precision, device)}
+    model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
+    if model is None:
+        raise CheckpointError(
+            f"ComfyUI does not know the DiT in {str(folder / 'transformer')!r}; it must be a Wan DiT."
+        )
+    return attach_checkpoint(model, folder)
+
+
+def attach_checkpoint(model: ModelPatcher, folder: Path) -> ModelPatcher:
+    """A clone of a Wan MODEL with a checkpoint's source embedding, context entry and schedule shift."""
+    from ..instructx_core.checkpoints.bundle import read_config
+    from ..instructx_core.checkpoints.parts import load_source_embedding
+
+    config = read_config(folder)
+    patched = attach(model, Denoising(config, load_source_embedding(folder)))
+    patched.add_object_patch("model_sampling", shifted(model, config.sampling.shift))
+    return patched
+
+
+def shifted(model: ModelPatcher, shift: float) -> Any:
+    """The MODEL's flow sampling at another shift, as ModelSamplingSD3 makes it: stock samplers then run at it too."""
+    import comfy.model_sampling as sampling
+
+    class FlowSampling(sampling.ModelSamplingDiscreteFlow, sampling.CONST):
+        pass
+
+    made = FlowSampling(model.model.model_config)
+    made.set_parameters(shift=shift, multiplier=model.get_model_object("model_sampling").multiplier)
+    return made
+
+
+def load_vae(folder: Path) -> tuple[Any, LatentCodec | None]:
+    """The VAE of a model folder: ComfyUI's own class where it can build it, else a `CodecVAE` and its codec.
+
+    Raises:
+        CheckpointError: a missing or damaged file.
+    """
+    from ..instructx_core.checkpoints import bundle
+    from ..instructx_core.checkpoints.wan_keys import vae_to_original
+    from ..instructx_core.latents import LatentCodec
+
+    bundle.check_part(folder / "vae")
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    if all(config.get(name) == value for name, value in NATIVE_VAE.items()):
+        return comfy.sd.VAE(sd=vae_to_original(read_folder(folder / "vae"))), None
+    vae = bundle.load_vae(folder / "vae", torch.float32)
+    codec = LatentCodec(vae).eval().requires_grad_(False)
+    return CodecVAE(codec), codec
+
+
+def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
+    """Tell a freshly loaded MODEL, in place, of latents that are not stock Wan's: scale, strides, preview colours.
+
+    Raises:
+        CheckpointError: a VAE of another number of channels than the DiT.
+    """
+    from ..instructx_core.preview import rgb_factors
+
+    stock = model.model.latent_format
+    if codec.channels != stock.latent_channels:
+        raise CheckpointError(
+            f"The VAE makes {codec.channels} channels, the DiT takes {stock.latent_channels}; the model folder is"
+            " mixed up."
+        )
+    own = comfy.latent_formats.Wan21()
+    own.latent_channels = codec.channels
+    own.latents_mean, own.latents_std = codec.mean.cpu(), codec.std.cpu()
+    own.spacial_downscale_ratio, own.temporal_downscale_ratio = codec.stride, codec.temporal_stride
+    factors, bias = rgb_factors(codec)
+    own.latent_rgb_factors, own.latent_rgb_factors_bias = factors.tolist(), bias.tolist()
+    own.taesd_decoder_name = None
+    model.model.latent_format = own
+
+
+def load_mllm(base: Path, adapter: Path, precision: str, name: str) -> LoadedMllm:
+    """An MLLM with a checkpoint's queries and LoRA."""
+    from ..instructx_core.checkpoints.parts import load_guidance_part
+
+    dtype = dtype_of(precision, management.text_encoder_device())
+    return manage(load_guidance_part(base, adapter, dtype), name)
+
+
+def load_connector(folder: Path) -> LoadedConnector:
+    """The connector of a model folder."""
+    from ..instructx_core.checkpoints.bundle import read_config
+    from ..instructx_core.checkpoints.parts import load_connector as load
+
+    return LoadedConnector(load(folder), read_config(folder))
+
+
+def read_folder(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder of safetensors, in one file or in shards."""
+    state: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        state |= comfy.utils.load_torch_file(str(path), safe_load=True)
+    return state
+
+
+def replace_weights(model: ModelPatcher, folder: Path) -> ModelPatcher:
+    """A clone of a Wan MODEL whose weights a checkpoint's DiT takes the place of, as patches: the MODEL itself stays.
+
+    Raises:
+        InputError: the checkpoint's DiT has other tensors than the MODEL.
+    """
+    from ..instructx_core.checkpoints.bundle import check_part
+    from ..instructx_core.checkpoints.wan_keys import dit_to_original
+
+    check_wan(model)
+    check_part(folder / "transformer")
+    weights = {
+        f"diffusion_model.{name}": value for name, value in dit_to_original(read_folder(folder / "transformer")).items()
+    }
+    own = model.model_state_dict("diffusion_model.")
+    for name, value in weights.items():
+        if name not in own or own[name].shape != value.shape:
+            raise InputError(
+                f"The DiT in {str(folder)!r} does not fit the MODEL ({name} differs); choose the MODEL that it was"
+                " trained from."
+            )
+    patched = model.clone()
+    patched.add_patches({name: ("set", (value,)) for name, value in weights.items()})
+    return patched

@@ -1,0 +1,68 @@
+"""The MLLM as ComfyUI's memory management sees it: loaded on need, unloaded with the rest, dropped with its node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import comfy.model_management as management
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from .sockets import LoadedMllm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
+
+PRECISIONS = ("default", "float32", "bfloat16", "float16")
+PRECISION_TOOLTIP = "Number format of the weights. default: float32 on a CPU, bfloat16 or float16 on a GPU."
+# hidden states, MLP activations and attention of one layer at a time, with room to spare, in hidden sizes
+ACTIVATIONS_PER_TOKEN = 40
+
+
+class GuidanceHolder(torch.nn.Module):
+    """A plain module around an MLLMGuidance: ComfyUI writes a `device` into what it manages, which that class owns."""
+
+    def __init__(self, guidance: MLLMGuidance) -> None:
+        super().__init__()
+        self.guidance = guidance
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """The torch dtype behind a precision menu's entry."""
+    if precision != "default":
+        return getattr(torch, precision)
+    if management.is_device_cpu(device):
+        return torch.float32
+    return torch.bfloat16 if management.should_use_bf16(device) else torch.float16
+
+
+def manage(guidance: MLLMGuidance, name: str) -> LoadedMllm:
+    """Hand an MLLM on the CPU to ComfyUI."""
+    load, offload = management.text_encoder_device(), management.text_encoder_offload_device()
+    return LoadedMllm(ModelPatcher(GuidanceHolder(guidance), load_device=load, offload_device=offload), name)
+
+
+@torch.no_grad()
+def read(
+    mllm: LoadedMllm,
+    instruction: str,
+    source: torch.Tensor,
+    references: Sequence[torch.Tensor],
+    is_video: bool,
+) -> torch.Tensor:
+    """Guidance float32 [1, N, D] on the CPU, for a source [T, H, W, 3]."""
+    management.throw_exception_if_processing_interrupted()
+    guidance = mllm.guidance
+    inputs = guidance.prepare([instruction], [source], [list(references)], is_video)
+    management.load_models_gpu([mllm.patcher], memory_required=_working_memory(guidance, inputs), force_full_load=True)
+    return guidance(inputs.to(mllm.patcher.load_device)).float().cpu()
+
+
+def _working_memory(guidance: MLLMGuidance, inputs: GuidanceInputs) -> int:
+    """Bytes that a forward needs beside the weights."""
+    config = guidance.mllm.config
+    tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
+    patches = len(inputs.patches) * config.vision_config.hidden_size
+    return (tokens + patches) * ACTIVATIONS_PER_TOKEN * guidance.queries["image"].element_size()

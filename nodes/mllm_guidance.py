@@ -1,0 +1,109 @@
+"""InstructX MLLM Guidance: the instruction, the source and the references, read by the MLLM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import comfy.utils
+from comfy_api.latest import io
+
+from . import text
+from .pixels import to_clip, to_references
+from .sockets import Fit, Guidance, GuidanceValue, Mllm
+
+if TYPE_CHECKING:
+    import torch
+    from comfy_api.latest import Input
+
+    from .sockets import FitValue, LoadedMllm
+
+EMPTY = "The instruction is empty; say in a sentence what to change."
+
+
+class InstructXMLLMGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXMLLMGuidance",
+            display_name="InstructX MLLM Guidance",
+            category=text.CONDITIONING,
+            description=(
+                "The MLLM reads the instruction and looks at the source and the references. "
+                "Image, video or reference queries are picked from what is connected."
+            ),
+            search_aliases=["instructx", "instruction", "prompt", "edit"],
+            inputs=[
+                Mllm.Input("mllm", tooltip="From InstructX Load Model or InstructX Load MLLM."),
+                io.MultiType.Input(
+                    "source",
+                    [io.Image, io.Video],
+                    tooltip="What is being edited. A batch of more than one IMAGE is a video; a VIDEO always is.",
+                ),
+                io.String.Input(
+                    "instruction",
+                    multiline=True,
+                    default="make the red circle blue",
+                    tooltip="What to change, in a sentence.",
+                ),
+                io.Image.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="An image whose subject the instruction speaks of; a batch gives several.",
+                ),
+                io.Image.Input("reference_2", optional=True, tooltip="A further reference, of any size."),
+                io.Image.Input("reference_3", optional=True, tooltip="A further reference, of any size."),
+                Fit.Input(
+                    "fit",
+                    optional=True,
+                    tooltip=(
+                        "Connect it where the source comes from InstructX Fit: the MLLM then looks at the picture"
+                        " alone, not at the border and the repeated frames around it."
+                    ),
+                ),
+            ],
+            outputs=[Guidance.Output(display_name="GUIDANCE", tooltip="What the MLLM understood.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, instruction: str | None = None) -> bool | str:
+        return EMPTY if isinstance(instruction, str) and not instruction.strip() else True
+
+    @classmethod
+    def execute(
+        cls,
+        mllm: LoadedMllm,
+        source: torch.Tensor | Input.Video,
+        instruction: str,
+        reference: torch.Tensor | None = None,
+        reference_2: torch.Tensor | None = None,
+        reference_3: torch.Tensor | None = None,
+        fit: FitValue | None = None,
+    ) -> io.NodeOutput:
+        clip = to_clip(source)
+        frames, is_video = clip.frames, clip.is_video
+        if fit is not None:
+            plan = fit.plan
+            frames = frames[: plan.frames, : plan.inner[0], : plan.inner[1]]
+            is_video = fit.is_video
+        references = to_references(reference, reference_2, reference_3)
+        return io.NodeOutput(understand(mllm, instruction, frames, references, is_video))
+
+
+def understand(
+    mllm: LoadedMllm, instruction: str, frames: torch.Tensor, references: list[torch.Tensor], is_video: bool
+) -> GuidanceValue:
+    """The guidance of an instruction, and that of no instruction for cfg, over the same pixels [T, H, W, 3].
+
+    Raises:
+        InputError: an empty instruction.
+    """
+    from ..instructx_core.editor import check_instruction
+    from .memory import read
+
+    check_instruction(instruction)
+    bar = comfy.utils.ProgressBar(2)
+    positive = read(mllm, instruction, frames, references, is_video)
+    bar.update(1)
+    negative = read(mllm, "", frames, references, is_video)
+    bar.update(1)
+    return GuidanceValue(positive, negative, mllm.name)

@@ -1,0 +1,155 @@
+"""InstructX Reference: an image whose subject the instruction speaks of, put where the DiT sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy_api.latest import io
+
+from ..instructx_core.errors import InputError
+from . import text
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from .wan import Conditioning
+
+WHOLE, FILL, STRETCH = "whole picture", "fill the frame", "stretch"
+
+
+class InstructXReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXReference",
+            display_name="InstructX Reference",
+            category=text.CONDITIONING,
+            description=(
+                "Give the DiT a reference image, after InstructX Source. Chain this node for several; "
+                "show the same images to InstructX MLLM Guidance."
+            ),
+            search_aliases=["instructx", "subject", "reference"],
+            inputs=[
+                io.Model.Input("model", tooltip="From InstructX Source, or the InstructX Reference before."),
+                io.Conditioning.Input("positive", tooltip="From InstructX Source, or the InstructX Reference before."),
+                io.Conditioning.Input("negative", tooltip="From InstructX Source, or the InstructX Reference before."),
+                io.Vae.Input("vae", tooltip="The VAE that the source went through."),
+                io.Image.Input("reference", tooltip="Any size; a batch gives several references."),
+                io.Combo.Input(
+                    "fit_mode",
+                    options=[WHOLE, FILL, STRETCH],
+                    default=WHOLE,
+                    tooltip=(
+                        "How it lies in the source's frame: whole with its border repeated (as trained), cut to fill"
+                        " it, or stretched."
+                    ),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="How strongly the DiT sees it; 1 as trained.",
+                    advanced=True,
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="The subject: all else is replaced by grey before the DiT sees it."
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="MODEL", tooltip="The MODEL that came in, which already knows references."
+                ),
+                io.Conditioning.Output(display_name="positive", tooltip="With the reference."),
+                io.Conditioning.Output(display_name="negative", tooltip="With the reference."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        vae: Any,
+        reference: torch.Tensor,
+        fit_mode: str,
+        strength: float = 1.0,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        from .wan import prepare
+
+        return io.NodeOutput(
+            *add_reference(prepare(model), positive, negative, vae, reference, fit_mode, strength, mask)
+        )
+
+
+def add_reference(
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Any,
+    images: torch.Tensor,
+    fit_mode: str = WHOLE,
+    strength: float = 1.0,
+    mask: torch.Tensor | None = None,
+) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+    """Append every image of a batch [R, H, W, 3] to both conditionings, at the source's size.
+
+    Raises:
+        InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
+    """
+    from .codec_vae import strides
+    from .pixels import to_references
+    from .source import check_vae
+    from .wan import source_shape, with_reference
+
+    check_vae(model, vae)
+    shape = source_shape(positive)
+    if shape is None:
+        raise InputError("The conditioning holds no source yet; connect InstructX Source before InstructX Reference.")
+    stride = strides(vae).space
+    canvas = (shape[3] * stride, shape[4] * stride)
+    for index, image in enumerate(to_references(images)):
+        if mask is not None:
+            image = subject_only(image, mask[min(index, len(mask) - 1)])
+        raw = vae.encode(place(image, canvas, fit_mode)[None])
+        positive = with_reference(model, positive, raw, strength)
+        negative = with_reference(model, negative, raw, strength)
+    return model, positive, negative
+
+
+def place(image: torch.Tensor, canvas: tuple[int, int], fit_mode: str) -> torch.Tensor:
+    """A reference [H, W, 3] in the source's frame [*canvas, 3]."""
+    from ..instructx_core.fit import fit_reference, resize
+
+    if fit_mode == WHOLE:
+        return fit_reference(image, canvas)
+    if fit_mode == FILL:
+        image = _cut_to_aspect(image, canvas[0] / canvas[1])
+    return resize(image[None], canvas)[0]
+
+
+def subject_only(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`image` [H, W, 3] where the mask [H, W] is 1, grey where it is 0.
+
+    Raises:
+        InputError: a mask of another size.
+    """
+    if mask.shape != image.shape[:2]:
+        raise InputError(
+            f"The mask is {mask.shape[1]} x {mask.shape[0]}, the reference {image.shape[1]} x {image.shape[0]}; "
+            "give a mask made from the reference itself."
+        )
+    weight = mask.to(image)[..., None]
+    return image * weight + 0.5 * (1 - weight)
+
+
+def _cut_to_aspect(image: torch.Tensor, aspect: float) -> torch.Tensor:
+    """The largest part of `image` around its middle with height / width = `aspect`."""
+    height, width = image.shape[:2]
+    kept = (min(height, max(1, round(width * aspect))), min(width, max(1, round(height / aspect))))
+    top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
+    return image[top : top + kept[0], left : left + kept[1]]

@@ -1,0 +1,57 @@
+"""InstructX Sampler: a sampler that knows what the checkpoint wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+from . import sampling, text
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from .wan import Conditioning
+
+
+class InstructXSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXSampler",
+            display_name="InstructX Sampler",
+            category=text.SAMPLING,
+            description=(
+                "Sample with the checkpoint's own steps, cfg, shift and schedule; every one can be set instead."
+            ),
+            search_aliases=["instructx", "ksampler"],
+            inputs=[
+                io.Model.Input("model", tooltip="From InstructX Source or InstructX Reference."),
+                io.Conditioning.Input("positive", tooltip="From InstructX Source or InstructX Reference."),
+                io.Conditioning.Input("negative", tooltip="From InstructX Source or InstructX Reference."),
+                io.Latent.Input("latent", tooltip="From InstructX Source."),
+                *sampling.inputs(),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edit; decode it with the VAE.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        latent: dict[str, Any],
+        seed: int,
+        steps: int,
+        cfg: float,
+        shift: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+    ) -> io.NodeOutput:
+        from .wan import check_wan
+
+        check_wan(model)
+        chosen = sampling.settings(model, steps, cfg, shift, sampler_name, scheduler, denoise)
+        return io.NodeOutput(sampling.sample(model, positive, negative, latent, seed, chosen))

@@ -1,0 +1,159 @@
+"""What the sampling nodes share: widgets, settings with the checkpoint's defaults filled in, one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy_api.latest import io
+
+from ..instructx_core.errors import InputError
+from .wan import denoising
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from comfy.model_patcher import ModelPatcher
+
+    from .wan import Conditioning
+
+OWN_SCHEDULE = "instructx"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one sampling; the zeros of the menus already replaced."""
+
+    steps: int
+    cfg: float
+    shift: float
+    sampler: str
+    scheduler: str
+    denoise: float
+
+
+def inputs() -> list[io.Input]:
+    """The widgets of a sampler, in the order of `settings`."""
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**64 - 1,
+            control_after_generate=True,
+            tooltip="The noise to begin with; changing it alone re-runs only the sampling.",
+        ),
+        io.Int.Input(
+            "steps", default=0, min=0, max=1000, tooltip="Sampling steps; 0 for as many as the checkpoint asks for."
+        ),
+        io.Float.Input(
+            "cfg",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="How far to lean towards the instruction; 1 needs half the time. 0 for the checkpoint's own.",
+        ),
+        io.Float.Input(
+            "shift",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="Above 1 more of the steps go to the coarse shape. 0 for the MODEL's own.",
+        ),
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.SAMPLER_NAMES,
+            default="euler",
+            tooltip="euler is what the library uses.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=[OWN_SCHEDULE, *comfy.samplers.SCHEDULER_NAMES],
+            default=OWN_SCHEDULE,
+            tooltip="instructx is the library's exact schedule; the others are ComfyUI's.",
+        ),
+        io.Float.Input(
+            "denoise",
+            default=1.0,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            tooltip="Below 1 the edit begins from the source's own latent instead of from noise alone.",
+        ),
+    ]
+
+
+def settings(
+    model: ModelPatcher, steps: int, cfg: float, shift: float, sampler_name: str, scheduler: str, denoise: float
+) -> Settings:
+    """Replace zeros by the checkpoint's own."""
+    own = denoising(model).config.sampling
+    return Settings(
+        steps or own.steps, cfg or own.guidance_scale, shift or own_shift(model), sampler_name, scheduler, denoise
+    )
+
+
+def own_shift(model: ModelPatcher) -> float:
+    """The shift of a MODEL: its loader's, or a ModelSamplingSD3 node's behind it.
+
+    Raises:
+        InputError: the MODEL's sampling has none.
+    """
+    shift = getattr(model.get_model_object("model_sampling"), "shift", None)
+    if shift is None:
+        raise InputError("The MODEL's sampling has no shift of its own; set shift to a number above 0 (Wan: 5).")
+    return float(shift)
+
+
+def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
+    """The noise levels of a run, float32 [steps + 1]; of `denoise` below 1 the last ones of a longer run."""
+    if chosen.scheduler == OWN_SCHEDULE:
+        from ..instructx_core.sampling import schedule
+
+        longer = int(chosen.steps / chosen.denoise)
+        return schedule(longer, chosen.shift).float()[-(chosen.steps + 1) :]
+    from .loading import shifted
+
+    moved = model.clone()
+    moved.add_object_patch("model_sampling", shifted(model, chosen.shift))
+    run = comfy.samplers.KSampler(
+        moved, chosen.steps, torch.device("cpu"), chosen.sampler, chosen.scheduler, chosen.denoise, moved.model_options
+    )
+    return run.sigmas
+
+
+def sample(
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent: dict[str, Any],
+    seed: int,
+    chosen: Settings,
+    callback: Callable[..., None] | None = None,
+) -> dict[str, Any]:
+    """Denoise a LATENT, with ComfyUI's own sampling, previews, progress and Cancel."""
+    levels = sigmas(model, chosen)
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
+    samples = comfy.sample.sample_custom(
+        model,
+        noise,
+        chosen.cfg,
+        comfy.samplers.sampler_object(chosen.sampler),
+        levels,
+        positive,
+        negative,
+        start,
+        noise_mask=latent.get("noise_mask"),
+        callback=callback or latent_preview.prepare_callback(model, len(levels) - 1),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return latent | {"samples": samples}

@@ -1,0 +1,44 @@
+"""InstructX Sigmas: the library's schedule for SamplerCustomAdvanced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import sampling, text
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+class InstructXSigmas(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXSigmas",
+            display_name="InstructX Sigmas",
+            category=text.SAMPLING,
+            description="The exact noise levels of InstructX Sampler, for SamplerCustomAdvanced.",
+            search_aliases=["instructx", "scheduler", "sigmas"],
+            inputs=[
+                io.Model.Input("model", tooltip="Says how many steps and which shift its checkpoint wants."),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    tooltip="Sampling steps; 0 for as many as the checkpoint asks for.",
+                ),
+                io.Float.Input("shift", default=0.0, min=0.0, max=100.0, step=0.1, tooltip="0 for the MODEL's own."),
+            ],
+            outputs=[io.Sigmas.Output(display_name="SIGMAS", tooltip="Falling from 1 to 0.")],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, steps: int, shift: float) -> io.NodeOutput:
+        from .wan import check_wan
+
+        check_wan(model)
+        chosen = sampling.settings(model, steps, 1.0, shift, "euler", sampling.OWN_SCHEDULE, 1.0)
+        return io.NodeOutput(sampling.sigmas(model, chosen))

@@ -1,0 +1,63 @@
+"""The pack's own socket types, and the values that travel along them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    import torch
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.config import ModelConfig
+    from ..instructx_core.connectors import Connector as ConnectorModule
+    from ..instructx_core.fit import Fit as FitPlan
+    from ..instructx_core.guidance.encoder import MLLMGuidance
+
+Mllm = io.Custom("INSTRUCTX_MLLM")
+Connector = io.Custom("INSTRUCTX_CONNECTOR")
+Guidance = io.Custom("INSTRUCTX_GUIDANCE")
+Fit = io.Custom("INSTRUCTX_FIT")
+
+
+@dataclass(frozen=True)
+class LoadedMllm:
+    """An MLLM with queries and LoRA, in ComfyUI's memory management."""
+
+    patcher: ModelPatcher  # of a module whose only child, `guidance`, is the MLLMGuidance
+    name: str
+
+    @property
+    def guidance(self) -> MLLMGuidance:
+        return self.patcher.model.guidance
+
+
+@dataclass(frozen=True)
+class LoadedConnector:
+    """A connector on the CPU and the config of the checkpoint that it is from."""
+
+    module: ConnectorModule
+    config: ModelConfig
+
+
+@dataclass(frozen=True)
+class GuidanceValue:
+    """Hidden states at the query positions, with the instruction and without, float32 on the CPU."""
+
+    positive: torch.Tensor  # [1, N, D]
+    negative: torch.Tensor  # [1, N, D]
+    mllm: str  # its name, for messages
+
+
+@dataclass(frozen=True)
+class FitValue:
+    """How a source lies in the model's frames, and what a video has besides frames."""
+
+    plan: FitPlan
+    is_video: bool
+    frame_rate: Fraction | None  # None: the source was an image or a bare batch of frames
+    audio: Any  # ComfyUI's AUDIO, or None

@@ -1,0 +1,8 @@
+"""Sentences that several nodes' menus share."""
+
+CATEGORY = "InstructX"
+LOADERS = f"{CATEGORY}/loaders"
+CONDITIONING = f"{CATEGORY}/conditioning"
+SAMPLING = f"{CATEGORY}/sampling"
+IMAGE = f"{CATEGORY}/image"
+VIDEO = f"{CATEGORY}/video"

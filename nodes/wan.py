@@ -1,0 +1,282 @@
+"""What makes a native Wan MODEL an InstructX denoiser, without touching the MODEL that came in.
+
+- Everything is carried by the conditioning (`instructx_source`, `time_dim_concat`), so that it follows CFG batching,
+  batches, areas and context windows; the patches on the MODEL only know how to use it, and without it change nothing.
+- The source is added inside the DiT's call (a DIFFUSION_MODEL wrapper): outside of it, the sampler would see a changed
+  latent.
+- A source embedding of its own enters as further channels behind the noisy ones, which a patched patch embedding takes
+  apart again: values in, values out, nothing remembered between the two, so that torch.compile follows it.
+- References are `time_dim_concat`, which ComfyUI's Wan appends in time with the shared patch embedding and cuts off again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.conds
+import node_helpers
+import torch
+import torch.nn.functional as F
+from comfy.ldm.wan.model import WanModel
+from comfy.patcher_extension import WrappersMP
+
+from ..instructx_core.config import ContextEntry, ModelConfig
+from ..instructx_core.denoiser import TIMESTEPS
+from ..instructx_core.errors import InputError
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.checkpoints.parts import SourceEmbedding
+
+KEY = "instructx"
+SOURCE = "instructx_source"
+REFERENCES = "time_dim_concat"
+
+Conditioning = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """What a checkpoint says about its DiT; attached to a MODEL by the loaders."""
+
+    config: ModelConfig
+    embedding: SourceEmbedding | None = None
+
+
+def is_wan(model: ModelPatcher) -> bool:
+    return isinstance(getattr(model.model, "diffusion_model", None), WanModel)
+
+
+def check_wan(model: ModelPatcher) -> None:
+    """Raise InputError unless `model` is a Wan DiT."""
+    if not is_wan(model):
+        kind = type(model.model).__name__
+        raise InputError(
+            f"The MODEL is {kind}, not Wan; connect InstructX Load Model, or a Wan model from Load Diffusion Model."
+        )
+
+
+def denoising(model: ModelPatcher) -> Denoising:
+    """What a loader attached; of a stock Wan MODEL, the paper's form."""
+    return model.get_attachment(KEY) or Denoising(ModelConfig())
+
+
+def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
+    """A clone of `model` that knows how this checkpoint's source and context enter.
+
+    Raises:
+        InputError: not Wan, or a Wan of another width than the checkpoint's.
+    """
+    check_wan(model)
+    dit = model.model.diffusion_model
+    config = what.config.connector
+    expected = dit.dim if config.entry is ContextEntry.WIDTH else dit.text_dim
+    if config.output_dim != expected:
+        raise InputError(
+            f"The checkpoint {what.config.name!r} makes a context of width {config.output_dim}, the MODEL takes "
+            f"{expected}; choose the MODEL that it was trained with."
+        )
+    if what.embedding is not None and what.embedding.weight.shape[0] != dit.dim:
+        raise InputError(
+            f"The checkpoint {what.config.name!r} is for a DiT of width {what.embedding.weight.shape[0]}, the MODEL has"
+            f" {dit.dim}; choose the MODEL that it was trained with."
+        )
+    patched = model.clone()
+    patched.set_attachments(KEY, what)
+    patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, SourceWrapper(what.embedding))
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, check_and_estimate)
+    if what.embedding is not None:
+        name = "diffusion_model.patch_embedding.forward"
+        own = dit.patch_embedding.in_channels
+        patched.add_object_patch(name, PatchEmbedding(_unpatched(model, name), own, what.embedding))
+    if config.entry is ContextEntry.WIDTH:
+        name = "diffusion_model.text_embedding.forward"
+        patched.add_object_patch(name, TextEmbedding(_unpatched(model, name), dit.dim))
+    return patched
+
+
+def prepare(model: ModelPatcher) -> ModelPatcher:
+    """`model` itself where a loader has attached a checkpoint, else a clone in the paper's form."""
+    return model if model.get_attachment(KEY) is not None else attach(model, denoising(model))
+
+
+def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Carry a source, raw latents [B, C, T, h, w], in every entry of a conditioning.
+
+    A last channel says how much of the source there is, for a source embedding's bias.
+    """
+    normalised = model.model.process_latent_in(raw.float()) * strength
+    presence = torch.full_like(normalised[:, :1], strength)
+    source = comfy.conds.CONDNoiseShape(torch.cat([normalised, presence], dim=1))
+    return [
+        [entry[0], entry[1] | {"model_conds": entry[1].get("model_conds", {}) | {SOURCE: source}}]
+        for entry in conditioning
+    ]
+
+
+def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
+    """[B, C, T, h, w] of the source in a conditioning, None where there is none."""
+    for _, options in conditioning:
+        if SOURCE in options.get("model_conds", {}):
+            batch, channels, *rest = options["model_conds"][SOURCE].cond.shape
+            return (batch, channels - 1, *rest)
+    return None
+
+
+def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Append a reference, raw latents [1, C, R, h, w], to those in every entry of a conditioning."""
+    inner = model.model
+    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
+    result = []
+    for entry in conditioning:
+        before = entry[1].get(REFERENCES)
+        joined = scaled if before is None else torch.cat([before, scaled], dim=2)
+        result += node_helpers.conditioning_set_values([entry], {REFERENCES: joined})
+    return result
+
+
+class SourceWrapper:
+    """Around the DiT's forward: add the source, and keep per-frame timesteps in step with appended references."""
+
+    def __init__(self, embedding: SourceEmbedding | None) -> None:
+        self.embedding = embedding
+
+    def __call__(
+        self,
+        executor: Callable[..., torch.Tensor],
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor,
+        clip_fea: torch.Tensor | None = None,
+        time_dim_concat: torch.Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        options = transformer_options or {}
+        source = kwargs.pop(SOURCE, None)
+        if source is not None:
+            source = _of_window(source, x, options)
+            if self.embedding is None:
+                x = _add_to_first_channels(x, source[:, :-1])
+            else:
+                x = torch.cat([x, source.to(x)], dim=1)
+                if time_dim_concat is not None:  # references have no source
+                    time_dim_concat = F.pad(time_dim_concat, (0, 0) * 3 + (0, source.shape[1]))
+        if time_dim_concat is not None:
+            timestep = _for_references(timestep, time_dim_concat.shape[2], x.shape[2], options)
+        return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+
+
+class PatchEmbedding:
+    """The DiT's patch embedding, plus the source's: x [B, own + C + 1, T, H, W]; without a source [B, own, T, H, W]."""
+
+    def __init__(self, own: Callable[[torch.Tensor], torch.Tensor], channels: int, embedding: SourceEmbedding) -> None:
+        self.own = own
+        self.channels = channels
+        self.embedding = embedding
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == self.channels:
+            return self.own(x)
+        noisy, source, presence = x.split([self.channels, x.shape[1] - self.channels - 1, 1], dim=1)
+        weight, bias = self.embedding.weight.to(x), self.embedding.bias.to(x)
+        patch = weight.shape[2:]
+        embedded = F.conv3d(source, weight, stride=patch)
+        return self.own(noisy) + embedded + F.avg_pool3d(presence, patch) * bias.view(1, -1, 1, 1, 1)
+
+
+class TextEmbedding:
+    """The DiT's text embedding, for a context that is not already as wide as the DiT."""
+
+    def __init__(self, own: Callable[[torch.Tensor], torch.Tensor], width: int) -> None:
+        self.own = own
+        self.width = width
+
+    def __call__(self, context: torch.Tensor) -> torch.Tensor:
+        return context if context.shape[-1] == self.width else self.own(context)
+
+
+def check_and_estimate(
+    executor: Callable[..., Any],
+    model: ModelPatcher,
+    noise_shape: list[int],
+    conds: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Before anything is loaded onto the GPU: do source and latent agree, and how much do references add?
+
+    Raises:
+        InputError: a source of another size than the latent, or a context of a width that the DiT does not take.
+    """
+    frames = 0
+    for cond in (cond for group in conds.values() for cond in group):
+        source = cond.get("model_conds", {}).get(SOURCE)
+        if source is not None:
+            _check_size(source.cond.shape, noise_shape)
+        _check_width(model, cond.get("cross_attn"))
+        if cond.get(REFERENCES) is not None:
+            frames = max(frames, cond[REFERENCES].shape[2])
+    longer = [*noise_shape[:2], noise_shape[2] + frames, *noise_shape[3:]]
+    return executor(model, longer, conds, *args, **kwargs)
+
+
+def _check_size(source: tuple[int, ...], latent: list[int]) -> None:
+    if list(source[2:]) != list(latent[2:]) or latent[0] % source[0]:
+        raise InputError(
+            f"The source is {_words(source)}, the LATENT being sampled {_words(latent)}; "
+            "sample the LATENT that comes out of InstructX Source."
+        )
+
+
+def _check_width(model: ModelPatcher, context: torch.Tensor | None) -> None:
+    dit = model.model.diffusion_model
+    taken = {dit.text_dim}
+    if denoising(model).config.connector.entry is ContextEntry.WIDTH:
+        taken.add(dit.dim)
+    if context is not None and context.shape[-1] not in taken:
+        raise InputError(
+            f"The conditioning is {context.shape[-1]} wide, the MODEL takes {' or '.join(map(str, sorted(taken)))}; "
+            "use the connector of the checkpoint that the MODEL is from."
+        )
+
+
+def _words(shape: list[int] | tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[2]} frames of {shape[4]} x {shape[3]} (batch, time, width, height of latents)"
+
+
+def _unpatched(model: ModelPatcher, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What stands under `name` without this pack's patches; another pack's stay below ours."""
+    found = model.get_model_object(name)
+    return found.own if isinstance(found, PatchEmbedding | TextEmbedding) else found
+
+
+def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """The part of the source that belongs to `x`: context windows cut x in time, not every version the source."""
+    window = options.get("context_window")
+    if source.shape[2] != x.shape[2] and window is not None:
+        source = window.get_tensor(source, dim=2)
+    if source.shape[2:] != x.shape[2:]:
+        raise InputError(
+            f"The source is {_words(source.shape)}, what is denoised {_words(x.shape)}; their sizes must agree."
+        )
+    return source
+
+
+def _add_to_first_channels(x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """x + source; channels that a model carries behind the noisy ones (image-to-video) stay as they are."""
+    further = x.shape[1] - source.shape[1]
+    return x + (F.pad(source, (0, 0) * 3 + (0, further)) if further else source).to(x)
+
+
+def _for_references(timestep: torch.Tensor, references: int, frames: int, options: dict[str, Any]) -> torch.Tensor:
+    """Wan 2.2 5B with a noise mask has a timestep a frame: references get the run's own, as the noisy frames do."""
+    if timestep.ndim != 2 or timestep.shape[1] != frames:
+        return timestep
+    run = options["sigmas"].to(timestep)[: len(timestep), None] * TIMESTEPS
+    return torch.cat([timestep, run.expand(len(timestep), references)], dim=1)
