@@ -12,6 +12,7 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ["COMFYUI_PATH"])
 
+ASKED = sys.argv[1:]  # what this process was asked to check; the command line is ComfyUI's from here on
 sys.argv = [sys.argv[0], "--cpu"]
 sys.path.insert(0, str(COMFYUI))
 

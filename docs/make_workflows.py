@@ -1,0 +1,470 @@
+"""Write workflows/*.json from the short descriptions below.
+
+    python docs/make_workflows.py [--check]
+
+A workflow is nodes in columns, with only those settings that differ from a node's defaults. What a node has (sockets,
+widgets, defaults) comes from tests/golden/object_info.json, recorded from a real ComfyUI server, so that the files are
+what its front end would save. `--check` writes nothing and fails when a file on disk differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+OBJECT_INFO = ROOT / "tests" / "golden" / "object_info.json"
+WORKFLOWS = ROOT / "workflows"
+COLUMN, GAP, TOP = 400, 40, 120
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "IMAGECOMPARE"}
+SEEDS = ("fixed",)  # what stands behind a seed in a file: the front end's choice of what to do after a run
+
+
+@dataclass
+class Node:
+    """One node of a description."""
+
+    type: str
+    title: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    height: int = 0
+    width: int = COLUMN - GAP
+
+
+@dataclass
+class Column:
+    """Nodes below each other under one group title."""
+
+    title: str
+    nodes: dict[str, Node]
+    colour: str = "#3f789e"
+    width: int = COLUMN
+
+
+@dataclass
+class Workflow:
+    """Columns from left to right; links as "node.output": ["node.input", ...]; a note on top of the first column."""
+
+    name: str
+    note: str
+    columns: list[Column]
+    links: dict[str, list[str]]
+
+
+def node(kind: str, title: str = "", height: int = 0, **settings: Any) -> Node:
+    return Node(kind, title, settings, height)
+
+
+def loader() -> Node:
+    return node("InstructXLoadModel", "1. The model (bundled, runs on a CPU)")
+
+
+def example(group: str, seed: int, frames: int = 1, title: str = "2. Something to edit: swap for Load Image / Load Video") -> Node:
+    return node("InstructXExampleInput", title, example=group, seed=seed, frames=frames)
+
+
+HEAD = "Drag in your own picture: replace **InstructX Example Input** by *Load Image* or *Load Video* and type an instruction."
+TINY = (
+    "The bundled **InstructX Tiny** knows a world of coloured shapes at 64 x 64 pixels: it shows that everything is "
+    "wired, not what a large model can do."
+)
+
+
+def edit_columns(group: str, seed: int, frames: int = 1, references: int = 0) -> tuple[list[Column], dict[str, list[str]]]:
+    """The columns that nearly every graph begins with, up to the sampler's decoded picture."""
+    inputs = Column("Model and input", {"load": loader(), "input": example(group, seed, frames)})
+    reads = Column(
+        "The MLLM reads",
+        {
+            "fit": node("InstructXFit", "3. To the model's size"),
+            "guidance": node("InstructXMLLMGuidance", "4. Instruction and pixels", 200),
+            "connector": node("InstructXConnector", "5. To CONDITIONING"),
+        },
+        "#8a8",
+    )
+    denoises: dict[str, Node] = {"source": node("InstructXSource", "6. What is edited")}
+    links = {
+        "load.MODEL": ["fit.model", "source.model"],
+        "load.VAE": ["fit.vae", "source.vae", "decode.vae"],
+        "load.MLLM": ["guidance.mllm"],
+        "load.CONNECTOR": ["connector.connector"],
+        "input.instruction": ["guidance.instruction"],
+        "fit.IMAGE": ["guidance.source", "source.source"],
+        "fit.FIT": ["guidance.fit", "restore.fit"],
+        "guidance.GUIDANCE": ["connector.guidance"],
+        "connector.positive": ["source.positive"],
+        "connector.negative": ["source.negative"],
+        "source.LATENT": ["sampler.latent"],
+        "sampler.LATENT": ["decode.samples"],
+        "decode.IMAGE": ["restore.image"],
+    }
+    links["input.VIDEO" if frames > 1 else "input.IMAGE"] = ["fit.source"]
+    last = "source"
+    if references:
+        denoises["reference"] = node("InstructXReference", "7. Whose subject")
+        links["input.reference"] = ["guidance.reference", "reference.reference"]
+        links["load.VAE"].append("reference.vae")
+        for name in ("MODEL", "positive", "negative"):
+            links[f"source.{name}"] = [f"reference.{name.lower()}"]
+        last = "reference"
+    for name in ("MODEL", "positive", "negative"):
+        links[f"{last}.{name}"] = [f"sampler.{name.lower()}"]
+    denoises["sampler"] = node("InstructXSampler", "Sample, with the model's own settings", seed=0)
+    samples = Column("The DiT edits", denoises, "#a1309b")
+    result = Column(
+        "Result",
+        {
+            "decode": node("VAEDecode"),
+            "restore": node("InstructXRestore", "Back to the source's size"),
+        },
+        "#b58b2a",
+    )
+    return [inputs, reads, samples, result], links
+
+
+def image_edit() -> Workflow:
+    columns, links = edit_columns("recolor", 0)
+    columns[-1].nodes["save"] = node("SaveImage", height=300, filename_prefix="InstructX/image-edit")
+    links["restore.IMAGE"] = ["save.images"]
+    return Workflow("image-edit", f"## Edit an image from a sentence\n{HEAD}\n\n{TINY}", columns, links)
+
+
+def video_edit() -> Workflow:
+    columns, links = edit_columns("background", 1, frames=5)
+    columns[-1].nodes["save"] = node("SaveVideo", height=300, filename_prefix="InstructX/video-edit")
+    links["restore.VIDEO"] = ["save.video"]
+    note = (
+        "## Edit a video from a sentence\nA VIDEO keeps its frame rate and sound from *Load Video* to *Save Video*. For "
+        f"long ones see *long-video*.\n\n{TINY}"
+    )
+    return Workflow("video-edit", note, columns, links)
+
+
+def reference(name: str, group: str, seed: int, words: str) -> Workflow:
+    columns, links = edit_columns(group, seed, references=1)
+    columns[-1].nodes["save"] = node("SaveImage", height=260, filename_prefix=f"InstructX/{name}")
+    columns[0].nodes["look"] = node("PreviewImage", "The reference", 260)
+    links["restore.IMAGE"] = ["save.images"]
+    links["input.reference"].append("look.images")
+    note = (
+        f"## {words}\nThe reference goes two ways: the MLLM looks at it to understand the instruction, and the DiT gets its "
+        f"pixels. Chain *InstructX Reference* for several.\n\n{TINY}"
+    )
+    return Workflow(name, note, columns, links)
+
+
+def long_video() -> Workflow:
+    columns = [
+        Column("Model and input", {"load": loader(), "input": example("background", 1, 17)}),
+        Column(
+            "Window by window",
+            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 480, window=9, overlap=1)},
+            "#a1309b",
+        ),
+        Column(
+            "Result",
+            {"save": node("SaveVideo", height=320, filename_prefix="InstructX/long-video")},
+            "#b58b2a",
+        ),
+    ]
+    links = {
+        "load.MODEL": ["windows.model"],
+        "load.VAE": ["windows.vae"],
+        "load.MLLM": ["windows.mllm"],
+        "load.CONNECTOR": ["windows.connector"],
+        "input.VIDEO": ["windows.source"],
+        "input.instruction": ["windows.instruction"],
+        "windows.VIDEO": ["save.video"],
+    }
+    note = (
+        "## Edit a video of any length\nEach window is edited in one go; its edited last frame takes the place of the next "
+        f"window's first one.\n\n{TINY}"
+    )
+    return Workflow("long-video", note, columns, links)
+
+
+def hybrid_compare() -> Workflow:
+    columns, links = edit_columns("hybrid", 2)
+    columns[-1].nodes["compare"] = node("ImageCompare", "Before and after: move the slider", 320)
+    columns[-1].nodes["save"] = node("SaveImage", height=260, filename_prefix="InstructX/hybrid-compare")
+    links["restore.IMAGE"] = ["save.images", "compare.image_b"]
+    links["input.IMAGE"].append("compare.image_a")
+    return Workflow("hybrid-compare", f"## Two changes in one sentence, compared\n{HEAD}\n\n{TINY}", columns, links)
+
+
+def edit_upscale() -> Workflow:
+    columns, links = edit_columns("replace", 3)
+    columns.append(
+        Column(
+            "Upscale",
+            {
+                "scale": node("ImageScaleBy", "Any upscaler of ComfyUI", upscale_method="lanczos", scale_by=4.0),
+                "sharpen": node("ImageSharpen"),
+                "save": node("SaveImage", height=320, filename_prefix="InstructX/edit-upscale"),
+            },
+            "#b06634",
+        )
+    )
+    links["restore.IMAGE"] = ["scale.image"]
+    links["scale.IMAGE"] = ["sharpen.image"]
+    links["sharpen.IMAGE"] = ["save.images"]
+    note = f"## Edit, then upscale\n*InstructX Restore* first brings the edit back to the source's size.\n\n{TINY}"
+    return Workflow("edit-upscale", note, columns, links)
+
+
+def edit_mask_inpaint() -> Workflow:
+    columns, links = edit_columns("recolor", 4)
+    columns.append(
+        Column(
+            "Only what changed",
+            {
+                "composite": node("InstructXComposite", "Source outside, edit inside", grow=2),
+                "mask": node("MaskToImage"),
+                "look": node("PreviewImage", "The changed region", 240),
+            },
+            "#3f789e",
+        )
+    )
+    columns.append(
+        Column(
+            "Once more, only there (stock inpainting)",
+            {
+                "encode": node("VAEEncode"),
+                "only": node("SetLatentNoiseMask"),
+                "again": node("InstructXSampler", "A second pass inside the mask", seed=1, denoise=0.6),
+                "decode2": node("VAEDecode"),
+                "paste": node("ImageCompositeMasked", "Paste into the source"),
+                "save": node("SaveImage", height=280, filename_prefix="InstructX/edit-mask-inpaint"),
+            },
+            "#a1309b",
+        )
+    )
+    links["restore.IMAGE"] = ["composite.edited"]
+    links["input.IMAGE"] += ["composite.source", "paste.destination"]
+    links["composite.MASK"] = ["mask.mask", "only.mask", "paste.mask"]
+    links["mask.IMAGE"] = ["look.images"]
+    links["composite.IMAGE"] = ["encode.pixels"]
+    links["load.VAE"] += ["encode.vae", "decode2.vae"]
+    links["encode.LATENT"] = ["only.samples"]
+    links["only.LATENT"] = ["again.latent"]
+    for name in ("MODEL", "positive", "negative"):
+        links[f"source.{name}"].append(f"again.{name.lower()}")
+    links["again.LATENT"] = ["decode2.samples"]
+    links["decode2.IMAGE"] = ["paste.source"]
+    note = (
+        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use it for "
+        f"inpainting, SAM or an upscaler.\n\n{TINY}"
+    )
+    return Workflow("edit-mask-inpaint", note, columns, links)
+
+
+def two_edits() -> Workflow:
+    columns, links = edit_columns("recolor", 6)
+    second = {
+        "guidance2": node("InstructXMLLMGuidance", "A second instruction", 200, instruction="make it grayscale"),
+        "connector2": node("InstructXConnector"),
+        "source2": node("InstructXSource", "The first edit is the source now"),
+        "sampler2": node("InstructXSampler", "Sample again", seed=0),
+    }
+    columns.append(Column("The second edit", second, "#a1309b"))
+    columns.append(
+        Column(
+            "Result",
+            {
+                "decode2": node("VAEDecode"),
+                "restore2": node("InstructXRestore", "Back to the source's size"),
+                "save": node("SaveImage", height=300, filename_prefix="InstructX/two-edits"),
+            },
+            "#b58b2a",
+        )
+    )
+    columns[3].nodes["look"] = node("PreviewImage", "After the first edit", 260)
+    links["restore.IMAGE"] = ["look.images"]
+    links["decode.IMAGE"] += ["guidance2.source"]
+    links["sampler.LATENT"] += ["source2.source"]
+    links["load.MLLM"] += ["guidance2.mllm"]
+    links["load.CONNECTOR"] += ["connector2.connector"]
+    links["load.MODEL"] += ["source2.model"]
+    links["load.VAE"] += ["decode2.vae"]
+    links["fit.FIT"] += ["guidance2.fit", "restore2.fit"]
+    links["guidance2.GUIDANCE"] = ["connector2.guidance"]
+    links["connector2.positive"] = ["source2.positive"]
+    links["connector2.negative"] = ["source2.negative"]
+    for name in ("MODEL", "positive", "negative", "LATENT"):
+        links[f"source2.{name}"] = [f"sampler2.{name.lower()}"]
+    links["sampler2.LATENT"] = ["decode2.samples"]
+    links["decode2.IMAGE"] = ["restore2.image"]
+    links["restore2.IMAGE"] = ["save.images"]
+    note = (
+        "## Two edits, one after the other\nThe first edit's LATENT is the second one's source: nothing is encoded twice.\n\n"
+        f"{TINY}"
+    )
+    return Workflow("two-edits", note, columns, links)
+
+
+def stock_ksampler() -> Workflow:
+    columns, links = edit_columns("remove", 5)
+    columns[2].nodes["sampler"] = node(
+        "KSampler", "ComfyUI's own sampler", seed=0, steps=20, cfg=1.0, sampler_name="euler", scheduler="simple"
+    )
+    columns[-1].nodes["save"] = node("SaveImage", height=300, filename_prefix="InstructX/stock-ksampler")
+    links["source.LATENT"] = ["sampler.latent_image"]
+    links["restore.IMAGE"] = ["save.images"]
+    note = (
+        "## The stock KSampler\nThe MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any sampler work "
+        f"on it.\n\n{TINY}"
+    )
+    return Workflow("stock-ksampler", note, columns, links)
+
+
+def workflows() -> list[Workflow]:
+    return [
+        image_edit(),
+        video_edit(),
+        reference("reference-swap", "reference_swap", 0, "Replace an object by the one in a reference image"),
+        reference("reference-add", "reference_add", 0, "Add the object of a reference image"),
+        long_video(),
+        hybrid_compare(),
+        edit_upscale(),
+        edit_mask_inpaint(),
+        two_edits(),
+        stock_ksampler(),
+    ]
+
+
+def is_widget(spec: list[Any]) -> bool:
+    """Whether an input of /object_info is a widget of the node."""
+    return isinstance(spec[0], list) or spec[0] in WIDGET_TYPES
+
+
+def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
+    """Every input of a node type by name, required ones first, as the front end shows them."""
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
+def default_of(spec: list[Any]) -> Any:
+    options = spec[1] if len(spec) > 1 else {}
+    if "default" in options:
+        return options["default"]
+    choices = spec[0] if isinstance(spec[0], list) else options.get("options", [None])
+    first = choices[0] if choices else None
+    return first["key"] if isinstance(first, dict) else first
+
+
+def widget_values(name: str, spec: list[Any], settings: dict[str, Any]) -> list[Any]:
+    """The entries that a widget takes in a file: itself, what follows a seed, and a dynamic menu's further widgets."""
+    value = settings.get(name, default_of(spec))
+    values = [value]
+    options = spec[1] if len(spec) > 1 else {}
+    if options.get("control_after_generate"):
+        values += SEEDS
+    if spec[0] == "COMFY_DYNAMICCOMBO_V3":
+        chosen = next(option for option in options["options"] if option["key"] == value)
+        for inner, inner_spec in inputs_of({"input": chosen["inputs"]}).items():
+            values += widget_values(f"{name}.{inner}", inner_spec, settings)
+    return values
+
+
+def build(workflow: Workflow, object_info: dict[str, Any]) -> dict[str, Any]:
+    """A workflow as the front end saves it."""
+    made: dict[str, dict[str, Any]] = {}
+    groups, x = [], 0
+    note = {
+        "id": 1, "type": "MarkdownNote", "pos": [x, -240], "size": [COLUMN * 2 - GAP, 220], "flags": {}, "order": 0,
+        "mode": 0, "inputs": [], "outputs": [], "title": "What this does", "properties": {},
+        "widgets_values": [workflow.note], "color": "#432", "bgcolor": "#653",
+    }
+    for column in workflow.columns:
+        y = TOP
+        for key, described in column.nodes.items():
+            info = object_info[described.type]
+            made[key] = _node(len(made) + 2, described, info, (x, y))
+            y += made[key]["size"][1] + 60
+        groups.append(
+            {
+                "id": len(groups) + 1, "title": column.title, "bounding": [x - 15, TOP - 80, column.width - 10, y - TOP + 60],
+                "color": column.colour, "font_size": 24, "flags": {},
+            }
+        )
+        x += column.width
+    links = _link(workflow, made)
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"instructx/{workflow.name}")), "revision": 0,
+        "last_node_id": len(made) + 1, "last_link_id": len(links), "nodes": [note, *made.values()], "links": links,
+        "groups": groups, "config": {}, "extra": {}, "version": 0.4,
+    }
+
+
+def _node(number: int, described: Node, info: dict[str, Any], position: tuple[int, int]) -> dict[str, Any]:
+    specs = inputs_of(info)
+    unknown = set(described.settings) - set(specs)
+    if unknown:
+        raise SystemExit(f"{described.type} has no input {', '.join(sorted(unknown))}")
+    sockets = [{"name": name, "type": spec[0], "link": None} for name, spec in specs.items() if not is_widget(spec)]
+    for name, spec in specs.items():
+        if is_widget(spec):
+            kind = "COMBO" if isinstance(spec[0], list) else spec[0]
+            sockets.append({"name": name, "type": kind, "widget": {"name": name}, "link": None})
+    values = [value for name, spec in specs.items() if is_widget(spec) for value in widget_values(name, spec, described.settings)]
+    rows = max(len([s for s in sockets if "widget" not in s]), len(info["output"])) + len(values)
+    result = {
+        "id": number, "type": described.type, "pos": list(position),
+        "size": [described.width, max(described.height, 40 + 24 * rows)], "flags": {}, "order": number - 1, "mode": 0,
+        "inputs": sockets,
+        "outputs": [
+            {"name": name, "type": kind, "links": []} for name, kind in zip(info["output_name"], info["output"], strict=True)
+        ],
+        "properties": {"Node name for S&R": described.type},
+        "widgets_values": values,
+    }
+    if described.title:
+        result["title"] = described.title
+    return result
+
+
+def _link(workflow: Workflow, made: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    links: list[list[Any]] = []
+    for start, ends in workflow.links.items():
+        source, output = start.split(".")
+        slot = next((i for i, o in enumerate(made[source]["outputs"]) if o["name"] == output), None)
+        if slot is None:
+            raise SystemExit(f"{workflow.name}: no output {start}")
+        for end in ends:
+            target, socket = end.split(".")
+            index = next((i for i, s in enumerate(made[target]["inputs"]) if s["name"] == socket), None)
+            if index is None or made[target]["inputs"][index]["link"] is not None:
+                raise SystemExit(f"{workflow.name}: no free input {end}")
+            number = len(links) + 1
+            kind = made[source]["outputs"][slot]["type"]
+            links.append([number, made[source]["id"], slot, made[target]["id"], index, kind])
+            made[source]["outputs"][slot]["links"].append(number)
+            made[target]["inputs"][index]["link"] = number
+    return links
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with the files on disk instead of writing them")
+    check = parser.parse_args().check
+    object_info = json.loads(OBJECT_INFO.read_text(encoding="utf-8"))
+    WORKFLOWS.mkdir(exist_ok=True)
+    stale = []
+    for workflow in workflows():
+        text = json.dumps(build(workflow, object_info), indent=1, ensure_ascii=False) + "\n"
+        path = WORKFLOWS / f"{workflow.name}.json"
+        if check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+            stale.append(path.name)
+        elif not check:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"stale: {', '.join(stale)}; run python docs/make_workflows.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,97 @@
+"""Finding a real ComfyUI, and models that it can load natively and that exercise every way of injection."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from instructx_core.checkpoints.bundle import Components, save_checkpoint
+from instructx_core.config import (
+    ConnectorConfig,
+    ContextEntry,
+    DenoiserConfig,
+    ModelConfig,
+    SamplingConfig,
+    SourceInjection,
+)
+from instructx_core.connectors import Connector
+from instructx_core.denoiser import Denoiser
+from instructx_core.guidance.encoder import MLLMGuidance
+from instructx_core.latents import LatentCodec
+
+WIDTH = 128  # ComfyUI's Wan has heads of 128
+TEXT_DIM = 4096
+CHANNELS = 16
+VARIANTS = {
+    f"{source.value}-{entry.value}": (source, entry) for source in SourceInjection for entry in ContextEntry
+}
+
+
+def find() -> tuple[Path, Path]:
+    """ComfyUI's folder and its Python; skips loudly where there is none."""
+    folder = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
+    python = Path(os.environ.get("COMFYUI_PYTHON", folder / ".venv" / "bin" / "python"))
+    if not (folder / "main.py").is_file() or not python.exists():
+        pytest.skip(
+            f"THERE IS NO COMFYUI in {folder} with a Python at {python}: nothing of the nodes was run. "
+            "Set COMFYUI_PATH and COMFYUI_PYTHON."
+        )
+    return folder, python
+
+
+def config(source: SourceInjection, entry: ContextEntry) -> ModelConfig:
+    width = WIDTH if entry is ContextEntry.WIDTH else TEXT_DIM
+    return replace(
+        tiny.CONFIG,
+        name=f"{source.value}-{entry.value}",
+        connector=ConnectorConfig(input_dim=tiny.HIDDEN, hidden_dim=28, output_dim=width, entry=entry),
+        denoiser=DenoiserConfig(source),
+        sampling=SamplingConfig(steps=4, shift=3.0),
+    )
+
+
+def components(own: ModelConfig) -> Components:
+    """A model of random weights in the sizes that ComfyUI's loader fixes; its VAE has strides 4 and 2."""
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+    torch.manual_seed(0)
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=1,
+        attention_head_dim=WIDTH,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        text_dim=TEXT_DIM,
+        freq_dim=256,
+        ffn_dim=64,
+        num_layers=2,
+    )
+    vae = AutoencoderKLWan(
+        base_dim=8,
+        z_dim=CHANNELS,
+        num_res_blocks=1,
+        latents_mean=torch.linspace(-0.5, 0.5, CHANNELS).tolist(),
+        latents_std=torch.linspace(0.5, 1.5, CHANNELS).tolist(),
+        **tiny.OTHER_STRIDES,
+    )
+    guidance = MLLMGuidance(tiny.mllm(), tiny.tokenizer(), own.guidance)
+    connector = Connector(own.connector)
+    denoiser = Denoiser(transformer, own.denoiser, own.connector.entry)
+    tiny.shake(connector, 0.1)
+    if denoiser.source_embedding is not None:
+        tiny.shake(denoiser.source_embedding, 0.3)
+    whole = Components(own, guidance, connector, denoiser, LatentCodec(vae))
+    for module in (guidance, connector, denoiser, whole.codec):
+        module.eval().requires_grad_(False)
+    return whole
+
+
+def save_variants(root: Path) -> None:
+    """Write every variant to a folder of its name."""
+    for name, (source, entry) in VARIANTS.items():
+        save_checkpoint(components(config(source, entry)), root / name)

@@ -1,0 +1,70 @@
+"""What the checks share: models loaded once, the graph in one call, and the library's answer to the same question."""
+
+from functools import cache
+
+import start
+import torch
+
+NODES = start.load_nodes()
+BUNDLED = "InstructX Tiny (bundled)"
+
+
+def run(name, **inputs):
+    """Outputs of the node called InstructX<name>."""
+    return start.run(NODES[f"InstructX{name}"], **inputs)
+
+
+@cache
+def loaded(model_name):
+    """(MODEL, VAE, MLLM, CONNECTOR)"""
+    return run("LoadModel", model_name=model_name, precision="float32")
+
+
+@cache
+def editor(model_name):
+    from instructx_pack.instructx_core.editor import Editor
+    from instructx_pack.nodes.folders import find_model
+
+    return Editor.from_pretrained(find_model(model_name), device="cpu", dtype=torch.float32)
+
+
+@cache
+def example(group, frames=1, seed=5, width=64, height=64):
+    """(IMAGE, instruction, reference or None)"""
+    image, _, instruction, reference = run(
+        "ExampleInput", example=group, seed=seed, frames=frames, width=width, height=height
+    )
+    return image, instruction, reference if isinstance(reference, torch.Tensor) else None
+
+
+def wired(model_name, image, instruction, references=(), model=None):
+    """The graph up to the sampler: (MODEL, positive, negative, LATENT, FIT)."""
+    own, vae, mllm, connector = loaded(model_name)
+    fitted, fit = run("Fit", model=own, vae=vae, source=image)
+    joined = torch.cat(list(references)) if references else None
+    (guidance,) = run(
+        "MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit, reference=joined
+    )
+    positive, negative = run("Connector", connector=connector, guidance=guidance)
+    patched, positive, negative, latent = run(
+        "Source", model=own if model is None else model, positive=positive, negative=negative, source=fitted, vae=vae
+    )
+    for reference in references:
+        patched, positive, negative = run(
+            "Reference", model=patched, positive=positive, negative=negative, vae=vae, reference=reference
+        )
+    return patched, positive, negative, latent, fit
+
+
+def sampled(graph, **settings):
+    """Normalised latents [B, C, t, h, w] of InstructX Sampler."""
+    patched, positive, negative, latent, _ = graph
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, **settings)
+    return patched.model.process_latent_in(out["samples"])
+
+
+def difference(one, other):
+    """The largest absolute difference; shapes must agree."""
+    assert one.shape == other.shape, (one.shape, other.shape)
+    assert one.isfinite().all()
+    return (one - other).abs().max().item()

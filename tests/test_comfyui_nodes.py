@@ -1,0 +1,40 @@
+"""The nodes inside a real ComfyUI process, against the library: one process runs all of tests/in_comfyui/checks.py."""
+
+import ast
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import comfyui
+import pytest
+
+HERE = Path(__file__).resolve().parent
+CHECKS = HERE / "in_comfyui" / "checks.py"
+NAMES = [
+    node.name
+    for node in ast.parse(CHECKS.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+]
+
+
+@pytest.fixture(scope="module")
+def results(bundled, tmp_path_factory):
+    folder, python = comfyui.find()
+    models = tmp_path_factory.mktemp("models")
+    comfyui.save_variants(models)
+    report = tmp_path_factory.mktemp("report") / "report.json"
+    settings = {"COMFYUI_PATH": folder, "INSTRUCTX_TEST_MODELS": models, "INSTRUCTX_TEST_REPORT": report}
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
+    done = subprocess.run(
+        [python, CHECKS], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False
+    )
+    if not report.is_file():
+        pytest.fail(f"ComfyUI's process ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_comfyui(results, name):
+    assert not results[name], results[name]
