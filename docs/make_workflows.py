@@ -64,18 +64,24 @@ def loader() -> Node:
     return node("InstructXLoadModel", "1. The model (bundled, runs on a CPU)")
 
 
-def example(group: str, seed: int, frames: int = 1, title: str = "2. Something to edit: swap for Load Image / Load Video") -> Node:
+def example(
+    group: str, seed: int, frames: int = 1, title: str = "2. Something to edit: swap for Load Image / Load Video"
+) -> Node:
     return node("InstructXExampleInput", title, example=group, seed=seed, frames=frames)
 
 
-HEAD = "Drag in your own picture: replace **InstructX Example Input** by *Load Image* or *Load Video* and type an instruction."
+HEAD = (
+    "For your own picture replace **InstructX Example Input** by *Load Image* or *Load Video* and type an instruction."
+)
 TINY = (
     "The bundled **InstructX Tiny** knows a world of coloured shapes at 64 x 64 pixels: it shows that everything is "
     "wired, not what a large model can do."
 )
 
 
-def edit_columns(group: str, seed: int, frames: int = 1, references: int = 0) -> tuple[list[Column], dict[str, list[str]]]:
+def edit_columns(
+    group: str, seed: int, frames: int = 1, references: int = 0
+) -> tuple[list[Column], dict[str, list[str]]]:
     """The columns that nearly every graph begins with, up to the sampler's decoded picture."""
     inputs = Column("Model and input", {"load": loader(), "input": example(group, seed, frames)})
     reads = Column(
@@ -139,8 +145,8 @@ def video_edit() -> Workflow:
     columns[-1].nodes["save"] = node("SaveVideo", height=300, filename_prefix="InstructX/video-edit")
     links["restore.VIDEO"] = ["save.video"]
     note = (
-        "## Edit a video from a sentence\nA VIDEO keeps its frame rate and sound from *Load Video* to *Save Video*. For "
-        f"long ones see *long-video*.\n\n{TINY}"
+        "## Edit a video from a sentence\nA VIDEO keeps its frame rate and sound from *Load Video* to *Save Video*."
+        f" For long ones see *long-video*.\n\n{TINY}"
     )
     return Workflow("video-edit", note, columns, links)
 
@@ -152,8 +158,8 @@ def reference(name: str, group: str, seed: int, words: str) -> Workflow:
     links["restore.IMAGE"] = ["save.images"]
     links["input.reference"].append("look.images")
     note = (
-        f"## {words}\nThe reference goes two ways: the MLLM looks at it to understand the instruction, and the DiT gets its "
-        f"pixels. Chain *InstructX Reference* for several.\n\n{TINY}"
+        f"## {words}\nThe reference goes two ways: the MLLM looks at it to understand the instruction, and the DiT gets"
+        f" its pixels. Chain *InstructX Reference* for several.\n\n{TINY}"
     )
     return Workflow(name, note, columns, links)
 
@@ -182,8 +188,8 @@ def long_video() -> Workflow:
         "windows.VIDEO": ["save.video"],
     }
     note = (
-        "## Edit a video of any length\nEach window is edited in one go; its edited last frame takes the place of the next "
-        f"window's first one.\n\n{TINY}"
+        "## Edit a video of any length\nEach window is edited in one go; its edited last frame takes the place of the"
+        f" next window's first one.\n\n{TINY}"
     )
     return Workflow("long-video", note, columns, links)
 
@@ -257,8 +263,8 @@ def edit_mask_inpaint() -> Workflow:
     links["again.LATENT"] = ["decode2.samples"]
     links["decode2.IMAGE"] = ["paste.source"]
     note = (
-        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use it for "
-        f"inpainting, SAM or an upscaler.\n\n{TINY}"
+        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use"
+        f" it for inpainting, SAM or an upscaler.\n\n{TINY}"
     )
     return Workflow("edit-mask-inpaint", note, columns, links)
 
@@ -301,8 +307,8 @@ def two_edits() -> Workflow:
     links["decode2.IMAGE"] = ["restore2.image"]
     links["restore2.IMAGE"] = ["save.images"]
     note = (
-        "## Two edits, one after the other\nThe first edit's LATENT is the second one's source: nothing is encoded twice.\n\n"
-        f"{TINY}"
+        "## Two edits, one after the other\nThe first edit's LATENT is the second one's source: nothing is encoded"
+        f" twice.\n\n{TINY}"
     )
     return Workflow("two-edits", note, columns, links)
 
@@ -316,8 +322,8 @@ def stock_ksampler() -> Workflow:
     links["source.LATENT"] = ["sampler.latent_image"]
     links["restore.IMAGE"] = ["save.images"]
     note = (
-        "## The stock KSampler\nThe MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any sampler work "
-        f"on it.\n\n{TINY}"
+        "## The stock KSampler\nThe MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any"
+        f" sampler work on it.\n\n{TINY}"
     )
     return Workflow("stock-ksampler", note, columns, links)
 
@@ -375,9 +381,20 @@ def build(workflow: Workflow, object_info: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, dict[str, Any]] = {}
     groups, x = [], 0
     note = {
-        "id": 1, "type": "MarkdownNote", "pos": [x, -240], "size": [COLUMN * 2 - GAP, 220], "flags": {}, "order": 0,
-        "mode": 0, "inputs": [], "outputs": [], "title": "What this does", "properties": {},
-        "widgets_values": [workflow.note], "color": "#432", "bgcolor": "#653",
+        "id": 1,
+        "type": "MarkdownNote",
+        "pos": [x, -240],
+        "size": [COLUMN * 2 - GAP, 220],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "title": "What this does",
+        "properties": {},
+        "widgets_values": [workflow.note],
+        "color": "#432",
+        "bgcolor": "#653",
     }
     for column in workflow.columns:
         y = TOP
@@ -387,16 +404,27 @@ def build(workflow: Workflow, object_info: dict[str, Any]) -> dict[str, Any]:
             y += made[key]["size"][1] + 60
         groups.append(
             {
-                "id": len(groups) + 1, "title": column.title, "bounding": [x - 15, TOP - 80, column.width - 10, y - TOP + 60],
-                "color": column.colour, "font_size": 24, "flags": {},
+                "id": len(groups) + 1,
+                "title": column.title,
+                "bounding": [x - 15, TOP - 80, column.width - 10, y - TOP + 60],
+                "color": column.colour,
+                "font_size": 24,
+                "flags": {},
             }
         )
         x += column.width
     links = _link(workflow, made)
     return {
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"instructx/{workflow.name}")), "revision": 0,
-        "last_node_id": len(made) + 1, "last_link_id": len(links), "nodes": [note, *made.values()], "links": links,
-        "groups": groups, "config": {}, "extra": {}, "version": 0.4,
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"instructx/{workflow.name}")),
+        "revision": 0,
+        "last_node_id": len(made) + 1,
+        "last_link_id": len(links),
+        "nodes": [note, *made.values()],
+        "links": links,
+        "groups": groups,
+        "config": {},
+        "extra": {},
+        "version": 0.4,
     }
 
 
@@ -410,14 +438,25 @@ def _node(number: int, described: Node, info: dict[str, Any], position: tuple[in
         if is_widget(spec):
             kind = "COMBO" if isinstance(spec[0], list) else spec[0]
             sockets.append({"name": name, "type": kind, "widget": {"name": name}, "link": None})
-    values = [value for name, spec in specs.items() if is_widget(spec) for value in widget_values(name, spec, described.settings)]
+    values = [
+        value
+        for name, spec in specs.items()
+        if is_widget(spec)
+        for value in widget_values(name, spec, described.settings)
+    ]
     rows = max(len([s for s in sockets if "widget" not in s]), len(info["output"])) + len(values)
     result = {
-        "id": number, "type": described.type, "pos": list(position),
-        "size": [described.width, max(described.height, 40 + 24 * rows)], "flags": {}, "order": number - 1, "mode": 0,
+        "id": number,
+        "type": described.type,
+        "pos": list(position),
+        "size": [described.width, max(described.height, 40 + 24 * rows)],
+        "flags": {},
+        "order": number - 1,
+        "mode": 0,
         "inputs": sockets,
         "outputs": [
-            {"name": name, "type": kind, "links": []} for name, kind in zip(info["output_name"], info["output"], strict=True)
+            {"name": name, "type": kind, "links": []}
+            for name, kind in zip(info["output_name"], info["output"], strict=True)
         ],
         "properties": {"Node name for S&R": described.type},
         "widgets_values": values,

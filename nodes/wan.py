@@ -6,7 +6,8 @@
   latent.
 - A source embedding of its own enters as further channels behind the noisy ones, which a patched patch embedding takes
   apart again: values in, values out, nothing remembered between the two, so that torch.compile follows it.
-- References are `time_dim_concat`, which ComfyUI's Wan appends in time with the shared patch embedding and cuts off again.
+- References are `time_dim_concat`, which ComfyUI's Wan appends in time with the shared patch embedding and cuts off
+  again.
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ from instructx_core.latents import LatentCodec
 WIDTH = 128  # ComfyUI's Wan has heads of 128
 TEXT_DIM = 4096
 CHANNELS = 16
-VARIANTS = {
-    f"{source.value}-{entry.value}": (source, entry) for source in SourceInjection for entry in ContextEntry
-}
+VARIANTS = {f"{source.value}-{entry.value}": (source, entry) for source in SourceInjection for entry in ContextEntry}
 
 
 def find() -> tuple[Path, Path]:

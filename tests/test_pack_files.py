@@ -1,4 +1,4 @@
-"""The node pack as files: what ComfyUI, its manager and its registry read, and what other programs must not trip over."""
+"""The node pack as files: what ComfyUI, its manager and its registry read, and what others must not trip over."""
 
 import ast
 import re
@@ -37,7 +37,7 @@ def test_wheel_holds_the_library_alone():
 
 
 def test_entry_file_imports_nothing():
-    code = "import sys; before = set(sys.modules); import runpy; runpy.run_path('__init__.py'); print(*(set(sys.modules) - before))"
+    code = "import runpy, sys; old = set(sys.modules); runpy.run_path('__init__.py'); print(*(set(sys.modules) - old))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not {name.split(".")[0] for name in done.stdout.split()} & {"torch", "comfy_api", "nodes", "instructx_core"}
 

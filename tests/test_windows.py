@@ -1,5 +1,7 @@
 """Windows cover every frame once, each beginning with what the last one edited."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,7 @@ def test_every_frame_is_new_in_exactly_one_window(frames, length, data):
     new = [frame for window in windows for frame in range(window.start + window.head, window.stop)]
     assert new == list(range(frames))
     assert all(len(window) <= length for window in windows)
-    assert all(later.start + later.head == earlier.stop for earlier, later in zip(windows, windows[1:], strict=False))
+    assert all(later.start + later.head == earlier.stop for earlier, later in itertools.pairwise(windows))
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(5, 5), (5, -1), (0, 0)])

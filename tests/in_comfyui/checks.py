@@ -1,7 +1,7 @@
-"""Checks that run inside ComfyUI's process; tests/test_comfyui_nodes.py runs them all and reports each as a test.
+"""Checks that run inside ComfyUI's process; tests/test_comfyui_nodes.py runs them all, each as a test.
 
-Every function called check_* is one. The environment variable INSTRUCTX_TEST_MODELS names a folder of random models, one
-for each way in which source and context can enter.
+run.py starts ComfyUI first, then calls `report`. Every function called check_* is a check. The environment variable
+INSTRUCTX_TEST_MODELS names a folder of random models, one for each way in which source and context can enter.
 """
 
 import json
@@ -10,15 +10,14 @@ import sys
 import traceback
 from pathlib import Path
 
-import start  # first: sets up ComfyUI
-from kit import BUNDLED, NODES, difference, editor, example, loaded, run, sampled, wired
-
 import comfy.samplers
 import comfy.sd
 import folder_paths
-import nodes as stock
 import torch
 from comfy_extras import nodes_custom_sampler as custom
+from kit import BUNDLED, NODES, difference, editor, example, loaded, run, sampled, wired
+
+import nodes as stock
 
 TOLERANCE = 1e-3
 MODELS = Path(os.environ["INSTRUCTX_TEST_MODELS"])
@@ -118,7 +117,9 @@ def check_every_variant():
         ours = sampled(wired(name, image, instruction, [reference]), seed=8, cfg=2.0)
         assert difference(ours, own.latents) <= TOLERANCE, name
         plain[name] = ours
-    assert min(difference(plain[VARIANTS[0]], plain[other]) for other in VARIANTS[1:]) > 0.01  # each does something else
+    assert (
+        min(difference(plain[VARIANTS[0]], plain[other]) for other in VARIANTS[1:]) > 0.01
+    )  # each does something else
 
 
 def check_source_strength():
@@ -243,7 +244,7 @@ def check_unpatched_model_is_untouched():
     for name in VARIANTS:
         plain = _stock_model(name)
         plain.model.latent_format = loaded(name)[0].model.latent_format
-        patched, positive, negative, latent, _ = wired(name, image, instruction)
+        _, positive, negative, latent, _ = wired(name, image, instruction)
         text = [[torch.randn(1, 5, 4096, generator=torch.manual_seed(0)), {}]]
 
         def original(plain=plain, text=text, latent=latent):
@@ -327,14 +328,21 @@ def check_memory_estimate_counts_references():
 
 def check_noise_mask_with_references_on_48_channels():
     """Per-frame timesteps, which a noise mask brings on Wan 2.2 5B, are carried on to appended references."""
+    import comfy.ops
     from comfy.ldm.wan.model import WanModel
     from instructx_pack.nodes.wan import SourceWrapper
-    import comfy.ops
 
     torch.manual_seed(0)
     dit = WanModel(
-        in_dim=48, out_dim=48, dim=128, ffn_dim=64, num_heads=1, num_layers=2, operations=comfy.ops.disable_weight_init,
-        device="cpu", dtype=torch.float32,
+        in_dim=48,
+        out_dim=48,
+        dim=128,
+        ffn_dim=64,
+        num_heads=1,
+        num_layers=2,
+        operations=comfy.ops.disable_weight_init,
+        device="cpu",
+        dtype=torch.float32,
     )
     for parameter in dit.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
@@ -343,7 +351,9 @@ def check_noise_mask_with_references_on_48_channels():
     options = {"sigmas": sigma, "wrappers": {"diffusion_model": {"instructx": [SourceWrapper(None)]}}}
     with torch.inference_mode():
         one = dit(x, sigma * 1000, context, time_dim_concat=reference, transformer_options=dict(options))
-        each = dit(x, (sigma * 1000).expand(1, 3), context, time_dim_concat=reference, transformer_options=dict(options))
+        each = dit(
+            x, (sigma * 1000).expand(1, 3), context, time_dim_concat=reference, transformer_options=dict(options)
+        )
     assert difference(one, each) <= 1e-5
 
 
@@ -354,8 +364,16 @@ def check_sliding_window_of_one_window():
     image, instruction, _ = example("background", frames=5)
     model, vae, mllm, connector = loaded(BUNDLED)
     frames, video = run(
-        "SlidingWindow", model=model, vae=vae, mllm=mllm, connector=connector, source=image, instruction=instruction,
-        window=5, seed=4, steps=4,
+        "SlidingWindow",
+        model=model,
+        vae=vae,
+        mllm=mllm,
+        connector=connector,
+        source=image,
+        instruction=instruction,
+        window=5,
+        seed=4,
+        steps=4,
     )
     own = editor(BUNDLED).edit(image, instruction, seed=4, steps=4)
     assert difference(frames, own.frames) <= TOLERANCE
@@ -369,8 +387,17 @@ def check_sliding_window_hands_over_its_tail():
     image, instruction, _ = example("background", frames=9)
     model, vae, mllm, connector = loaded(BUNDLED)
     frames, _ = run(
-        "SlidingWindow", model=model, vae=vae, mllm=mllm, connector=connector, source=image, instruction=instruction,
-        window=5, overlap=1, seed=4, steps=4,
+        "SlidingWindow",
+        model=model,
+        vae=vae,
+        mllm=mllm,
+        connector=connector,
+        source=image,
+        instruction=instruction,
+        window=5,
+        overlap=1,
+        seed=4,
+        steps=4,
     )
     assert frames.shape == image.shape
     own = editor(BUNDLED)
@@ -379,7 +406,9 @@ def check_sliding_window_hands_over_its_tail():
     source = torch.cat([first[4:], image[5:]])
     context = own.context([instruction], [image[4:]], [[]], True)
     latents = own.encode(source)
-    second = sample(own.denoiser, initial_noise(tuple(latents.shape), 4), Conditions(context, latents), 4, own.config.sampling.shift)
+    second = sample(
+        own.denoiser, initial_noise(tuple(latents.shape), 4), Conditions(context, latents), 4, own.config.sampling.shift
+    )
     assert difference(frames[5:], own.decode(second)[1:]) <= TOLERANCE
 
 
@@ -483,26 +512,58 @@ def check_words_for_bad_input():
     expect("InputError", "makes latents of 48 channels", run, "Source", source=image, vae=OtherVAE(vae.codec), **link)
     bare = [[positive[0][0], {}]]
     expect(
-        "InputError", "connect InstructX Source before", run, "Reference",
-        model=model, positive=bare, negative=bare, vae=vae, reference=reference,
+        "InputError",
+        "connect InstructX Source before",
+        run,
+        "Reference",
+        model=model,
+        positive=bare,
+        negative=bare,
+        vae=vae,
+        reference=reference,
     )
     expect(
-        "InputError", "The mask is", run, "Reference",
-        model=patched, positive=positive, negative=negative, vae=vae, reference=reference, mask=torch.ones(1, 8, 8),
+        "InputError",
+        "The mask is",
+        run,
+        "Reference",
+        model=patched,
+        positive=positive,
+        negative=negative,
+        vae=vae,
+        reference=reference,
+        mask=torch.ones(1, 8, 8),
     )
     (read,) = run("MLLMGuidance", instruction=instruction, **guidance)
     expect("InputError", "takes guidance 32 wide", run, "Connector", connector=loaded(VARIANTS[0])[3], guidance=read)
     narrow = [[positive[0][0][..., :100], positive[0][1]]]
     expect(
-        "InputError", "conditioning is 100 wide", run, "Sampler",
-        model=patched, positive=narrow, negative=negative, latent=latent,
+        "InputError",
+        "conditioning is 100 wide",
+        run,
+        "Sampler",
+        model=patched,
+        positive=narrow,
+        negative=negative,
+        latent=latent,
     )
     expect("InputError", "width and height go together", run, "Fit", model=model, vae=vae, source=image, width=64)
     expect("InputError", "the FIT is for", run, "Restore", image=image[:, :32], fit=fit)
     expect("InputError", "bring the edited one back", run, "Composite", source=image, edited=image[:, :32])
     expect("CheckpointError", "put its folder", run, "LoadModel", model_name="nowhere")
-    expect("InputError", "overlap", run, "SlidingWindow", vae=vae, connector=connector, window=4, overlap=4,
-           model=model, instruction=instruction, **guidance)
+    expect(
+        "InputError",
+        "overlap",
+        run,
+        "SlidingWindow",
+        vae=vae,
+        connector=connector,
+        window=4,
+        overlap=4,
+        model=model,
+        instruction=instruction,
+        **guidance,
+    )
 
 
 def check_model_that_is_not_wan():
@@ -557,8 +618,9 @@ def check_every_input_has_a_tooltip():
             assert socket.tooltip, (name, socket)
 
 
-def main():
-    wanted = start.ASKED or [name for name in globals() if name.startswith("check_")]
+def report(asked):
+    """Run the checks called `asked`, or all; write {name: "" or traceback} to the file INSTRUCTX_TEST_REPORT."""
+    wanted = asked or [name for name in globals() if name.startswith("check_")]
     results = {}
     for name in wanted:
         try:
@@ -569,7 +631,3 @@ def main():
             results[name] = traceback.format_exc()
         print(name, "ok" if not results[name] else results[name], file=sys.stderr, flush=True)
     Path(os.environ["INSTRUCTX_TEST_REPORT"]).write_text(json.dumps(results), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

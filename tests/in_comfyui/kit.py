@@ -42,9 +42,7 @@ def wired(model_name, image, instruction, references=(), model=None):
     own, vae, mllm, connector = loaded(model_name)
     fitted, fit = run("Fit", model=own, vae=vae, source=image)
     joined = torch.cat(list(references)) if references else None
-    (guidance,) = run(
-        "MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit, reference=joined
-    )
+    (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit, reference=joined)
     positive, negative = run("Connector", connector=connector, guidance=guidance)
     patched, positive, negative, latent = run(
         "Source", model=own if model is None else model, positive=positive, negative=negative, source=fitted, vae=vae

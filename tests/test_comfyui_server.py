@@ -1,0 +1,125 @@
+"""The pack in a real ComfyUI server on a CPU: starting, every workflow, caching, errors on the node, interruption."""
+
+import json
+import re
+import time
+
+import comfyui_server
+import pytest
+import workflow_files
+from comfyui_server import cached, files, succeeded
+
+from instructx_core.source import load_source
+
+START_UP = 0.5  # seconds that the pack may add to ComfyUI's start
+GOLDEN = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
+GOLDEN_VERSION = "0.33.0"
+
+
+@pytest.fixture(scope="module")
+def server(bundled, tmp_path_factory):
+    with comfyui_server.Server(tmp_path_factory.mktemp("comfyui")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.get("/object_info")
+
+
+def prompt_of(name, object_info):
+    return workflow_files.to_api(workflow_files.read(workflow_files.FOLDER / f"{name}.json"), object_info)
+
+
+def of_type(prompt, kind):
+    return next(number for number, node in prompt.items() if node["class_type"] == kind)
+
+
+def test_start_is_quick(server):
+    seconds = re.search(r"([\d.]+) seconds(?: \(IMPORT FAILED\))?: .*instructx", server.log.read_text())
+    assert seconds, "the pack is not in ComfyUI's import report"
+    assert "IMPORT FAILED" not in seconds[0]
+    assert float(seconds[1]) < START_UP
+
+
+def test_golden_object_info_is_current(server, object_info):
+    if server.get("/system_stats")["system"]["comfyui_version"] != GOLDEN_VERSION:
+        pytest.skip(f"recorded from ComfyUI {GOLDEN_VERSION}; this is another version")
+    live = {name: object_info[name] for name in GOLDEN}
+    assert live == GOLDEN
+    assert {name for name in object_info if name.startswith("InstructX")} <= set(GOLDEN)
+
+
+def test_front_end_finds_the_packs_files(server):
+    for language in ("en", "zh"):
+        assert "InstructXLoadModel" in server.get("/i18n")[language]["nodeDefs"]
+    assert server.text("/extensions/instructx/docs/InstructXFit.md").startswith("# InstructX Fit")
+    templates = server.get("/workflow_templates")["instructx"]
+    assert sorted(templates) == [path.stem for path in workflow_files.PATHS]
+
+
+@pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
+def test_workflow_runs_and_is_cached(server, object_info, path):
+    prompt = workflow_files.to_api(workflow_files.read(path), object_info)
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    saved = files(entry, server.base)
+    assert saved
+    for file in saved:
+        frames = load_source(file).frames
+        assert frames.std() > 0.02, "blank"
+    again = server.run(prompt)
+    assert succeeded(again)
+    assert cached(again) == set(prompt)
+
+
+def test_another_seed_runs_neither_mllm_nor_vae_encode(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    assert succeeded(server.run(prompt))
+    prompt[of_type(prompt, "InstructXSampler")]["inputs"]["seed"] = 12345
+    kept = cached(server.run(prompt))
+    for kind in (
+        "InstructXLoadModel",
+        "InstructXFit",
+        "InstructXMLLMGuidance",
+        "InstructXConnector",
+        "InstructXSource",
+    ):
+        assert of_type(prompt, kind) in kept
+    assert of_type(prompt, "InstructXSampler") not in kept
+
+
+def test_empty_instruction_is_refused_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXMLLMGuidance")
+    prompt[node]["inputs"]["instruction"] = "  "
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "say in a sentence what to change" in json.dumps(answer["node_errors"][node])
+
+
+def test_bad_size_is_reported_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    prompt[of_type(prompt, "InstructXFit")]["inputs"]["width"] = 64
+    entry = server.run(prompt)
+    assert not succeeded(entry)
+    error = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
+    assert error["node_type"] == "InstructXFit"
+    assert "width and height go together" in error["exception_message"]
+
+
+@pytest.mark.parametrize("kind", ["InstructXSampler", "InstructXSlidingWindow"])
+def test_interrupting_leaves_the_server_usable(server, object_info, kind):
+    name = "image-edit" if kind == "InstructXSampler" else "long-video"
+    prompt = prompt_of(name, object_info)
+    prompt[of_type(prompt, kind)]["inputs"] |= {"steps": 1000, "seed": 99}
+    number = server.queue(prompt)
+    deadline = time.monotonic() + 300
+    before = len(server.log.read_text())
+    while "/1000" not in server.log.read_text()[before:]:  # the sampler's own progress bar
+        assert time.monotonic() < deadline, "the sampling did not begin"
+        time.sleep(0.1)
+    server.post("/interrupt", {})
+    entry = server.wait(number)
+    assert any(message == "execution_interrupted" for message, _ in entry["status"]["messages"])
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    assert succeeded(server.run(prompt_of("image-edit", object_info)))

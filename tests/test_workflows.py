@@ -1,0 +1,67 @@
+"""The shipped workflows as files: made from their descriptions, complete, and of stock nodes and this pack's alone."""
+
+import json
+import runpy
+import subprocess
+import sys
+
+import pytest
+import workflow_files
+
+INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
+each = pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
+
+
+def test_files_are_what_their_descriptions_make():
+    done = subprocess.run(
+        [sys.executable, "docs/make_workflows.py", "--check"],
+        cwd=workflow_files.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+
+
+def test_the_folder_holds_workflows_and_their_pictures_alone():
+    made = {w.name for w in runpy.run_path(str(workflow_files.ROOT / "docs" / "make_workflows.py"))["workflows"]()}
+    for path in workflow_files.FOLDER.iterdir():
+        assert path.suffix in (".json", ".jpg")
+        assert path.stem in made
+
+
+@each
+def test_every_link_joins_sockets_of_one_type(path):
+    workflow = workflow_files.read(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for number, start, out, end, into, kind in workflow["links"]:
+        source, target = nodes[start]["outputs"][out], nodes[end]["inputs"][into]
+        assert number in source["links"]
+        assert target["link"] == number
+        assert source["type"] == kind
+        assert set(kind.split(",")) & set(target["type"].split(","))
+
+
+@each
+def test_every_required_input_is_there(path):
+    prompt = workflow_files.to_api(workflow_files.read(path), INFO)
+    for node in prompt.values():
+        required = INFO[node["class_type"]]["input"]["required"]
+        assert set(required) <= set(node["inputs"]), node["class_type"]
+
+
+@each
+def test_a_note_explains_it_and_groups_hold_it(path):
+    workflow = workflow_files.read(path)
+    notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert len(notes) == 1
+    assert notes[0]["widgets_values"][0].startswith("## ")
+    for node in workflow["nodes"]:
+        if node["type"] != "MarkdownNote":
+            assert any(inside(node, group["bounding"]) for group in workflow["groups"]), node["type"]
+
+
+def inside(node, box):
+    x, y, width, height = box
+    left, top = node["pos"]
+    return x <= left and y <= top and left + node["size"][0] <= x + width and top + node["size"][1] <= y + height
