@@ -28,7 +28,13 @@ def results(bundled, tmp_path_factory):
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
     done = subprocess.run(
-        [python, CHECKS.with_name("run.py")], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False
+        [python, CHECKS.with_name("run.py")],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
     )
     if not report.is_file():
         pytest.fail(f"ComfyUI's process ended with {done.returncode}:\n{done.stderr[-4000:]}")

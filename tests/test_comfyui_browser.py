@@ -1,0 +1,96 @@
+"""The real front end in a real browser against a real ComfyUI server on a CPU, with mouse and keyboard.
+
+Set INSTRUCTX_SCREENSHOTS to a folder to keep pictures of what was seen.
+"""
+
+import os
+from pathlib import Path
+
+import comfyui_server
+import front_end
+import pytest
+import workflow_files
+
+RUN_LIMIT = 600_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def server(bundled, tmp_path_factory):
+    with comfyui_server.Server(tmp_path_factory.mktemp("comfyui")) as started:
+        yield started
+
+
+@pytest.fixture
+def page(server):
+    with front_end.page(server.url) as opened:
+        yield opened
+
+
+def keep(page, name):
+    """Save a screenshot where somebody asked for them."""
+    if folder := os.environ.get("INSTRUCTX_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def types(page):
+    return page.evaluate("() => window.app.graph.nodes.map(node => node.type)")
+
+
+def on_screen(page, node_type, slot, output):
+    """Where a socket of the only node of this type is drawn, in page pixels."""
+    return page.evaluate(
+        """([type, slot, output]) => {
+            const node = window.app.graph.nodes.find(node => node.type === type);
+            const at = output ? node.getOutputPos(slot) : node.getInputPos(slot);
+            const scale = window.app.canvas.ds.scale, offset = window.app.canvas.ds.offset;
+            const box = window.app.canvas.canvas.getBoundingClientRect();
+            return [box.left + (at[0] + offset[0]) * scale, box.top + (at[1] + offset[1]) * scale];
+        }""",
+        [node_type, slot, output],
+    )
+
+
+def test_every_workflow_loads_and_turns_into_its_prompt(page, server):
+    object_info = server.get("/object_info")
+    for path in workflow_files.PATHS:
+        workflow = workflow_files.read(path)
+        front_end.load(page, workflow)
+        found = front_end.problems(page)
+        assert not found["missing"], path.stem
+        assert found["links"] == len(workflow["links"]), path.stem
+        expected = workflow_files.to_api(workflow, object_info)
+        made = front_end.prompt(page)
+        plain = {number: {key: node[key] for key in ("class_type", "inputs")} for number, node in made.items()}
+        assert plain == expected, path.stem
+        keep(page, f"graph-{path.stem}")
+
+
+def test_node_from_the_search_box_is_wired_by_hand(page):
+    page.evaluate("() => window.app.graph.clear()")
+    for name, x in (("InstructX Load Model", 500), ("InstructX Fit", 1200)):
+        page.mouse.dblclick(x, 400)
+        page.keyboard.type(name, delay=30)
+        page.wait_for_timeout(1500)
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(1000)
+    assert sorted(types(page)) == ["InstructXFit", "InstructXLoadModel"]
+    page.mouse.move(*on_screen(page, "InstructXLoadModel", 0, True))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, "InstructXFit", 0, False), steps=10)
+    page.mouse.up()
+    assert page.evaluate("() => window.app.graph.nodes.find(n => n.type === 'InstructXFit').inputs[0].link != null")
+    keep(page, "wired-by-hand")
+
+
+def test_template_runs_at_the_first_click(page, server):
+    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.BrowseTemplates') }")
+    page.get_by_test_id("template-workflows-content").wait_for()
+    page.get_by_text("instructx", exact=False).first.click()
+    page.get_by_test_id("template-workflow-image-edit").click()
+    page.wait_for_function("() => window.app.graph.nodes.some(node => node.type === 'InstructXSource')")
+    page.get_by_test_id("queue-button").first.click()
+    page.wait_for_function(
+        "() => window.app.graph.nodes.find(n => n.type === 'SaveImage').imgs?.length > 0", timeout=RUN_LIMIT
+    )
+    assert comfyui_server.succeeded(next(iter(server.get("/history").values())))
+    keep(page, "image-edit-after-run")
