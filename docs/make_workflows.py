@@ -225,17 +225,13 @@ def edit_upscale() -> Workflow:
 
 def edit_mask_inpaint() -> Workflow:
     columns, links = edit_columns("recolor", 4)
-    columns.append(
-        Column(
-            "Only what changed",
-            {
-                "composite": node("InstructXComposite", "Source outside, edit inside", grow=2),
-                "mask": node("MaskToImage"),
-                "look": node("PreviewImage", "The changed region", 240),
-            },
-            "#3f789e",
-        )
-    )
+    restore = columns[3].nodes.pop("restore")
+    columns[3].title = "Only what changed"
+    columns[3].nodes |= {
+        "composite": node("InstructXComposite", "Source outside, edit inside", grow=2),
+        "mask": node("MaskToImage"),
+        "look": node("PreviewImage", "The changed region", 240),
+    }
     columns.append(
         Column(
             "Once more, only there (stock inpainting)",
@@ -244,14 +240,23 @@ def edit_mask_inpaint() -> Workflow:
                 "only": node("SetLatentNoiseMask"),
                 "again": node("InstructXSampler", "A second pass inside the mask", seed=1, denoise=0.6),
                 "decode2": node("VAEDecode"),
-                "paste": node("ImageCompositeMasked", "Paste into the source"),
-                "save": node("SaveImage", height=280, filename_prefix="InstructX/edit-mask-inpaint"),
             },
             "#a1309b",
         )
     )
-    links["restore.IMAGE"] = ["composite.edited"]
-    links["input.IMAGE"] += ["composite.source", "paste.destination"]
+    columns.append(
+        Column(
+            "Result",
+            {
+                "paste": node("ImageCompositeMasked", "Paste into the source"),
+                "restore": restore,
+                "save": node("SaveImage", height=280, filename_prefix="InstructX/edit-mask-inpaint"),
+            },
+            "#b58b2a",
+        )
+    )
+    links["decode.IMAGE"] = ["composite.edited"]
+    links["fit.IMAGE"] += ["composite.source", "paste.destination"]
     links["composite.MASK"] = ["mask.mask", "only.mask", "paste.mask"]
     links["mask.IMAGE"] = ["look.images"]
     links["composite.IMAGE"] = ["encode.pixels"]
@@ -262,9 +267,11 @@ def edit_mask_inpaint() -> Workflow:
         links[f"source.{name}"].append(f"again.{name.lower()}")
     links["again.LATENT"] = ["decode2.samples"]
     links["decode2.IMAGE"] = ["paste.source"]
+    links["paste.IMAGE"] = ["restore.image"]
+    links["restore.IMAGE"] = ["save.images"]
     note = (
-        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use"
-        f" it for inpainting, SAM or an upscaler.\n\n{TINY}"
+        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use it "
+        f"for inpainting, SAM or an upscaler.\n\n{TINY}"
     )
     return Workflow("edit-mask-inpaint", note, columns, links)
 

@@ -19,6 +19,7 @@ from kit import BUNDLED, NODES, difference, editor, example, loaded, run, sample
 
 import nodes as stock
 
+LOADED_EARLY = {"diffusers", "peft", "accelerate"} & set(sys.modules)  # the nodes are there, and none has run yet
 TOLERANCE = 1e-3
 MODELS = Path(os.environ["INSTRUCTX_TEST_MODELS"])
 VARIANTS = sorted(path.name for path in MODELS.iterdir())
@@ -575,6 +576,10 @@ def check_model_that_is_not_wan():
     expect("InputError", "not Wan", run, "Fit", model=model, vae=vae, source=image)
     expect("InputError", "not Wan", run, "Source", model=model, positive=[], negative=[], source=image, vae=vae)
     expect("InputError", "not Wan", run, "Sigmas", model=model)
+
+
+def check_heavy_libraries_wait_for_a_loader():
+    assert not LOADED_EARLY, LOADED_EARLY
 
 
 def check_missing_libraries_are_named():
