@@ -270,8 +270,8 @@ def edit_mask_inpaint() -> Workflow:
     links["paste.IMAGE"] = ["restore.image"]
     links["restore.IMAGE"] = ["save.images"]
     note = (
-        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use it "
-        f"for inpainting, SAM or an upscaler.\n\n{TINY}"
+        "## Edit, find what changed, refine only that\n*InstructX Composite* gives the changed region as a MASK: use"
+        f" it for inpainting, SAM or an upscaler.\n\n{TINY}"
     )
     return Workflow("edit-mask-inpaint", note, columns, links)
 

@@ -7,6 +7,7 @@ import comfy.utils
 from comfy_api.latest import io
 
 from . import requirements, text
+from .downloading import hub_model
 from .folders import find_model, model_names
 from .memory import PRECISION_TOOLTIP, PRECISIONS
 from .sockets import Connector, Mllm
@@ -33,6 +34,21 @@ class InstructXLoadModel(io.ComfyNode):
                 io.Combo.Input(
                     "precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP, advanced=True
                 ),
+                io.String.Input(
+                    "hub_id",
+                    default="",
+                    tooltip="Instead of the menu: a model on the Hugging Face hub, as owner/name. Empty for the menu.",
+                    advanced=True,
+                ),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    tooltip=(
+                        "Fetch hub_id into models/instructx if it is not there; its size is in the log, a download that"
+                        " was cut off goes on. Nothing is ever fetched while this is off."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -47,11 +63,14 @@ class InstructXLoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model_name: str, precision: str = "default") -> io.NodeOutput:
+    def execute(
+        cls, model_name: str, precision: str = "default", hub_id: str = "", download: bool = False
+    ) -> io.NodeOutput:
         requirements.check()
         from . import loading
 
-        folder = find_model(model_name)
+        hub_id = hub_id.strip()
+        folder = hub_model(hub_id, download) if hub_id else find_model(model_name)
         bar = comfy.utils.ProgressBar(4)
         connector = loading.load_connector(folder)
         cls._advance(bar)
@@ -61,7 +80,7 @@ class InstructXLoadModel(io.ComfyNode):
         if codec is not None:
             loading.use_codec(model, codec)
         cls._advance(bar)
-        mllm = loading.load_mllm(folder, folder, precision, model_name)
+        mllm = loading.load_mllm(folder, folder, precision, hub_id or model_name)
         cls._advance(bar)
         return io.NodeOutput(model, vae, mllm, connector)
 

@@ -578,6 +578,10 @@ def check_model_that_is_not_wan():
     expect("InputError", "not Wan", run, "Sigmas", model=model)
 
 
+def check_nothing_is_fetched_without_the_switch():
+    expect("CheckpointError", "switch download on", run, "LoadModel", model_name=BUNDLED, hub_id="owner/name")
+
+
 def check_heavy_libraries_wait_for_a_loader():
     assert not LOADED_EARLY, LOADED_EARLY
 

@@ -1,0 +1,46 @@
+"""A model from the Hugging Face hub, fetched only where the switch on the node is on."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import comfy.model_management as management
+import comfy.utils
+
+from ..instructx_core.errors import CheckpointError
+from .folders import ADAPTER, roots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_logger = logging.getLogger(__name__)
+
+
+def hub_model(hub_id: str, download: bool) -> Path:
+    """The folder of a hub model under `models/instructx`.
+
+    Raises:
+        CheckpointError: it is not there and `download` is off; the message says where it is and where it belongs.
+    """
+    folder = roots()[0] / hub_id.replace("/", "--")
+    if (folder / ADAPTER).is_file():
+        return folder
+    if not download:
+        raise CheckpointError(
+            f"{hub_id!r} is not on this machine; switch download on to fetch it, or copy"
+            f" https://huggingface.co/{hub_id} to {folder}."
+        )
+    from ..instructx_core.checkpoints.hub import fetch, list_files, readable_size
+
+    files = list_files(hub_id)
+    total = sum(file.size for file in files)
+    _logger.info("InstructX fetches %s (%s) into %s", hub_id, readable_size(total), folder)
+    bar = comfy.utils.ProgressBar(max(1, total))
+
+    def progress(done: int, _total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done)
+
+    fetch(hub_id, folder, files, progress)
+    return folder
