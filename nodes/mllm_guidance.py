@@ -86,13 +86,22 @@ class InstructXMLLMGuidance(io.ComfyNode):
             frames = frames[: plan.frames, : plan.inner[0], : plan.inner[1]]
             is_video = fit.is_video
         references = to_references(reference, reference_2, reference_3)
-        return io.NodeOutput(understand(mllm, instruction, frames, references, is_video))
+        bar = comfy.utils.ProgressBar(2)
+        return io.NodeOutput(understand(mllm, instruction, frames, references, is_video, bar))
 
 
 def understand(
-    mllm: LoadedMllm, instruction: str, frames: torch.Tensor, references: list[torch.Tensor], is_video: bool
+    mllm: LoadedMllm,
+    instruction: str,
+    frames: torch.Tensor,
+    references: list[torch.Tensor],
+    is_video: bool,
+    bar: comfy.utils.ProgressBar | None = None,
 ) -> GuidanceValue:
     """The guidance of an instruction, and that of no instruction for cfg, over the same pixels [T, H, W, 3].
+
+    Args:
+        bar: counts both readings; a caller with a bar of its own leaves it out.
 
     Raises:
         InputError: an empty instruction.
@@ -101,9 +110,9 @@ def understand(
     from .memory import read
 
     check_instruction(instruction)
-    bar = comfy.utils.ProgressBar(2)
-    positive = read(mllm, instruction, frames, references, is_video)
-    bar.update(1)
-    negative = read(mllm, "", frames, references, is_video)
-    bar.update(1)
-    return GuidanceValue(positive, negative, mllm.name)
+    hidden = []
+    for words in (instruction, ""):
+        hidden.append(read(mllm, words, frames, references, is_video))
+        if bar is not None:
+            bar.update(1)
+    return GuidanceValue(*hidden, mllm.name)

@@ -14,7 +14,7 @@ from .connector import connect
 from .fit import FRAME_RATE, plan
 from .mllm_guidance import EMPTY, understand
 from .pixels import Clip, to_clip, to_references, to_video
-from .sockets import Connector, FitValue, LoadedConnector, LoadedMllm, Mllm
+from .sockets import Connector, GuidanceValue, LoadedConnector, LoadedMllm, Mllm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import Input
 
+    from ..instructx_core.fit import Fit
     from ..instructx_core.windows import Window
     from .sampling import Settings
 
@@ -141,18 +142,37 @@ class WindowLoop:
         self.chosen = chosen
 
     def edit(self, clip: Clip, windows: list[Window]) -> torch.Tensor:
-        """The edited frames [T, H, W, 3] of the whole clip."""
-        bar = comfy.utils.ProgressBar(len(windows) * self.chosen.steps)
+        """The edited frames [T, H, W, 3] of the whole clip.
+
+        The MLLM reads all windows before the DiT edits the first: each is brought onto the GPU once.
+        """
+        bar = comfy.utils.ProgressBar(len(windows) * (1 + self.chosen.steps))
+        read = []
+        for window in windows:
+            read.append(self._read(clip, window))
+            bar.update(1)
         edited = clip.frames[:0]
-        for index, window in enumerate(windows):
+        for index, (window, guidance) in enumerate(zip(windows, read, strict=True)):
             management.throw_exception_if_processing_interrupted()
-            callback = self._callback(bar, index * self.chosen.steps)
-            frames = self._edit_window(clip, window, edited[len(edited) - window.head :], callback)
+            callback = self._callback(bar, len(windows) + index * self.chosen.steps)
+            tail = edited[len(edited) - window.head :]
+            frames = self._edit_window(clip, window, guidance, tail, callback)
             edited = torch.cat([edited, frames[window.head :]])
         return edited
 
+    def _fit(self, clip: Clip, window: Window) -> tuple[torch.Tensor, Fit]:
+        """A window's frames, and how they lie in the model's."""
+        own = clip.frames[window.start : window.stop]
+        return own, plan(self.model, self.vae, Clip(own, clip.is_video), 0, 0).plan
+
+    def _read(self, clip: Clip, window: Window) -> GuidanceValue:
+        """What the MLLM understands of a window, in whose source what the instruction names is still to be seen."""
+        own, fit = self._fit(clip, window)
+        shown = fit.apply(own)[: fit.frames, : fit.inner[0], : fit.inner[1]]
+        return understand(self.mllm, self.instruction, shown, to_references(self.reference), clip.is_video)
+
     def _edit_window(
-        self, clip: Clip, window: Window, tail: torch.Tensor, callback: Callable[..., None]
+        self, clip: Clip, window: Window, guidance: GuidanceValue, tail: torch.Tensor, callback: Callable[..., None]
     ) -> torch.Tensor:
         """One window's frames, edited; its head is already in `tail`."""
         from ..instructx_core.windows import replace_head
@@ -160,22 +180,15 @@ class WindowLoop:
         from .source import encode
         from .wan import with_source
 
-        own = clip.frames[window.start : window.stop]
-        fit = plan(self.model, self.vae, Clip(own, clip.is_video), 0, 0)
-        # the MLLM looks at the source itself, in which what the instruction names is still to be seen
-        positive, negative = connect(self.connector, self._understand(own, fit))
-        raw = encode(self.vae, fit.plan.apply(replace_head(own, tail)), self.model)
-        positive, negative = (with_source(self.model, part, raw, 1.0) for part in (positive, negative))
+        own, fit = self._fit(clip, window)
+        raw = encode(self.vae, fit.apply(replace_head(own, tail)), self.model)
+        positive, negative = (with_source(self.model, part, raw, 1.0) for part in connect(self.connector, guidance))
         model = self.model
         if self.reference is not None:
             model, positive, negative = add_reference(model, positive, negative, self.vae, self.reference)
         latent = sampling.sample(model, positive, negative, {"samples": raw}, self.seed, self.chosen, callback)
         decoded = self.vae.decode(latent["samples"])[0]
-        return fit.plan.restore(decoded.float().cpu())
-
-    def _understand(self, frames: torch.Tensor, fit: FitValue) -> Any:
-        shown = fit.plan.apply(frames)[: fit.plan.frames, : fit.plan.inner[0], : fit.plan.inner[1]]
-        return understand(self.mllm, self.instruction, shown, to_references(self.reference), fit.is_video)
+        return fit.restore(decoded.float().cpu())
 
     def _callback(self, bar: comfy.utils.ProgressBar, done: int) -> Callable[..., None]:
         """Previews as any sampler's, on a bar that counts the steps of all windows."""

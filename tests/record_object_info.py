@@ -1,6 +1,6 @@
 """Record tests/golden/object_info.json from a real ComfyUI server: python tests/record_object_info.py
 
-Of ComfyUI's own nodes only those that the shipped workflows use are kept. The same after every change of a node's inputs:
+Of ComfyUI's own nodes only those that the shipped workflows use are kept. Do it after every change of a node's inputs,
 then run docs/make_workflows.py, whose files hold the inputs too, and bring locales/ in step.
 """
 
