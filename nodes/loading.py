@@ -161,5 +161,18 @@ def replace_weights(model: ModelPatcher, folder: Path) -> ModelPatcher:
                 " trained from."
             )
     patched = model.clone()
-    patched.add_patches({name: ("set", (value,)) for name, value in weights.items()})
+    for name, value in weights.items():
+        if _is_patchable(model, name):
+            patched.add_patches({name: ("set", (value,))})
+        else:
+            patched.add_object_patch(name, torch.nn.Parameter(value.to(own[name].dtype), requires_grad=False))
     return patched
+
+
+def _is_patchable(model: ModelPatcher, name: str) -> bool:
+    """Whether weight patches reach a tensor: ComfyUI applies none to what a module with children of its own holds.
+
+    Of Wan that is the modulation of blocks and head, which its forward brings to the right device by itself.
+    """
+    owner = model.model.get_submodule(name.rpartition(".")[0])
+    return not any(True for child in owner.children() for _ in child.parameters())

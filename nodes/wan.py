@@ -103,6 +103,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
 
 def prepare(model: ModelPatcher) -> ModelPatcher:
     """`model` itself where a loader has attached a checkpoint, else a clone in the paper's form."""
+    check_wan(model)
     return model if model.get_attachment(KEY) is not None else attach(model, denoising(model))
 
 

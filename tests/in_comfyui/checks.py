@@ -235,9 +235,12 @@ def check_adapter_replaces_weights():
     kept = run("LoadAdapter", model=model, adapter=name, weights="keep the MODEL's own")[0]
     replaced = run("LoadAdapter", model=model, adapter=name, weights="the checkpoint's")[0]
     expected = sampled(wired(name, image, instruction), seed=8)
-    assert difference(sampled(wired(name, image, instruction, model=replaced), seed=8), expected) <= 1e-5
-    assert difference(sampled(wired(name, image, instruction, model=kept), seed=8), expected) > 1e-3
-    assert difference(sampled(wired(name, image, instruction, model=replaced), seed=8), expected) <= 1e-5
+    found = {}
+    for which, adapted in (("replaced", replaced), ("kept", kept), ("again", replaced)):
+        found[which] = difference(sampled(wired(name, image, instruction, model=adapted), seed=8), expected)
+    assert found["replaced"] <= 1e-5, found
+    assert found["again"] <= 1e-5, found
+    assert found["kept"] > 100 * 1e-5, found
 
 
 def check_unpatched_model_is_untouched():
