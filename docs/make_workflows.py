@@ -362,6 +362,8 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
 
 def default_of(spec: list[Any]) -> Any:
     options = spec[1] if len(spec) > 1 else {}
+    if spec[0] == "IMAGECOMPARE":
+        return ["", ""]  # the two pictures of its slider, none before a run
     if "default" in options:
         return options["default"]
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [None])

@@ -45,7 +45,7 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, A
 def take_widget(name: str, spec: list[Any], values: list[Any], inputs: dict[str, Any]) -> None:
     """Move a widget's own entries from `values` to `inputs`."""
     value = values.pop(0)
-    inputs[name] = value
+    inputs[name] = {"__value__": value} if isinstance(value, list) else value  # a bare list would read as a link
     options = spec[1] if len(spec) > 1 else {}
     if options.get("control_after_generate"):
         values.pop(0)
