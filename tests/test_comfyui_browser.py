@@ -66,13 +66,19 @@ def test_every_workflow_loads_and_turns_into_its_prompt(page, server):
 
 
 def test_node_from_the_search_box_is_wired_by_hand(page):
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")  # a fresh installation opens with the template browser over the canvas
+    page.wait_for_timeout(800)
     page.evaluate("() => window.app.graph.clear()")
     for name, x in (("InstructX Load Model", 500), ("InstructX Fit", 1200)):
         page.mouse.dblclick(x, 400)
+        page.get_by_placeholder("Add a node...").wait_for()
         page.keyboard.type(name, delay=30)
         page.wait_for_timeout(1500)
         page.keyboard.press("Enter")
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(500)
+        page.mouse.click(x, 300)  # puts down the node that hangs on the pointer
+        page.wait_for_timeout(500)
     assert sorted(types(page)) == ["InstructXFit", "InstructXLoadModel"]
     page.mouse.move(*on_screen(page, "InstructXLoadModel", 0, True))
     page.mouse.down()
