@@ -35,6 +35,7 @@ class Prediction(str, Enum):
     """What the DiT's output means."""
 
     VELOCITY = "velocity"  # noise - data: flow matching as Wan was trained
+    CHANGE = "change"  # data - source: the edit itself, zero where nothing is to change
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ContextEntry, DenoiserConfig, SourceInjection
+from .config import ContextEntry, DenoiserConfig, Prediction, SourceInjection
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Prepared:
     """`Conditions` after everything that is the same in every step has been computed."""
 
     context: torch.Tensor  # [B, N, D]
+    source: torch.Tensor | None  # [B, C, T, H, W]
     addend: torch.Tensor | None  # [B, C, T + R, H, W] for LATENT, [B, width, T + R, H / p, W / p] for EMBEDDING
     references: torch.Tensor | None  # [B, C, R, H, W]
 
@@ -77,9 +78,12 @@ class Denoiser(nn.Module):
         """Everything that is the same in every step of a denoising of `frames` latent frames.
 
         Raises:
-            InputError: the source or a reference has another latent size than the edit.
+            InputError: the source or a reference has another latent size than the edit, or a model that predicts what
+                to change has no source.
         """
         source, references = conditions.source, conditions.references
+        if source is None and self.config.prediction is Prediction.CHANGE:
+            raise InputError("This model predicts what to change in a source, but there is none; give the source.")
         if source is not None and source.shape[2] != frames:
             raise InputError(f"The source has {source.shape[2]} latent frames but {frames} are being edited.")
         for reference in references:
@@ -94,7 +98,7 @@ class Denoiser(nn.Module):
             addend = self.source_embedding(source.to(self.dtype))
         if addend is not None and appended is not None:
             addend = F.pad(addend, (0, 0, 0, 0, 0, appended.shape[2] // self.transformer.config.patch_size[0]))
-        return Prepared(conditions.context.to(self.dtype), addend, appended)
+        return Prepared(conditions.context.to(self.dtype), source, addend, appended)
 
     def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
         """One velocity estimate.
@@ -120,8 +124,11 @@ class Denoiser(nn.Module):
                 embedded = prepared.addend
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
         with self._adding_after_patchify(embedded):
-            velocity = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
-        return velocity[:, :, :frames].to(latents.dtype)
+            output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
+        output = output[:, :, :frames].to(latents.dtype)
+        if self.config.prediction is Prediction.CHANGE:
+            return velocity_of_change(output, latents, prepared.source, sigma)
+        return output
 
     @contextmanager
     def _adding_after_patchify(self, embedded: torch.Tensor | None) -> Iterator[None]:
@@ -136,6 +143,13 @@ class Denoiser(nn.Module):
             yield
         finally:
             handle.remove()
+
+
+def velocity_of_change(
+    change: torch.Tensor, latents: torch.Tensor, source: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
+    """The velocity that leads from `latents` to source + change, all [B, C, T, H, W]; sigma [B] or scalar, above 0."""
+    return (latents - source - change) / sigma.to(latents).view(-1, 1, 1, 1, 1)
 
 
 def _unchanged(hidden: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@
   latent.
 - A source embedding of its own enters as further channels behind the noisy ones, which a patched patch embedding takes
   apart again: values in, values out, nothing remembered between the two, so that torch.compile follows it.
+- A DiT that predicts what to change gives the sampler a velocity like any other: the same wrapper turns it into one.
 - References are `time_dim_concat`, which ComfyUI's Wan appends in time with the shared patch embedding and cuts off
   again.
 """
@@ -23,8 +24,8 @@ import torch.nn.functional as F
 from comfy.ldm.wan.model import WanModel
 from comfy.patcher_extension import WrappersMP
 
-from ..instructx_core.config import ContextEntry, ModelConfig
-from ..instructx_core.denoiser import TIMESTEPS
+from ..instructx_core.config import ContextEntry, ModelConfig, Prediction
+from ..instructx_core.denoiser import TIMESTEPS, velocity_of_change
 from ..instructx_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
     patched.set_attachments(KEY, what)
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
     patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, SourceWrapper(what.embedding))
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, SourceWrapper(what))
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, check_and_estimate)
     if what.embedding is not None:
         name = "diffusion_model.patch_embedding.forward"
@@ -110,9 +111,9 @@ def prepare(model: ModelPatcher) -> ModelPatcher:
 def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
     """Carry a source, raw latents [B, C, T, h, w], in every entry of a conditioning.
 
-    A last channel says how much of the source there is, for a source embedding's bias.
+    A last channel says how strongly the DiT is to see it.
     """
-    normalised = model.model.process_latent_in(raw.float()) * strength
+    normalised = model.model.process_latent_in(raw.float())
     presence = torch.full_like(normalised[:, :1], strength)
     source = comfy.conds.CONDNoiseShape(torch.cat([normalised, presence], dim=1))
     return [
@@ -143,10 +144,12 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
 
 
 class SourceWrapper:
-    """Around the DiT's forward: add the source, and keep per-frame timesteps in step with appended references."""
+    """Around the DiT's forward: add the source, keep per-frame timesteps in step with appended references, and turn
+    what it predicts into a velocity."""
 
-    def __init__(self, embedding: SourceEmbedding | None) -> None:
-        self.embedding = embedding
+    def __init__(self, what: Denoising) -> None:
+        self.embedding = what.embedding
+        self.predicts_change = what.config.denoiser.prediction is Prediction.CHANGE
 
     def __call__(
         self,
@@ -160,18 +163,24 @@ class SourceWrapper:
         **kwargs: Any,
     ) -> torch.Tensor:
         options = transformer_options or {}
-        source = kwargs.pop(SOURCE, None)
-        if source is not None:
-            source = _of_window(source, x, options)
-            if self.embedding is None:
-                x = _add_to_first_channels(x, source[:, :-1])
-            else:
-                x = torch.cat([x, source.to(x)], dim=1)
-                if time_dim_concat is not None:  # references have no source
-                    time_dim_concat = F.pad(time_dim_concat, (0, 0) * 3 + (0, source.shape[1]))
-        if time_dim_concat is not None:
-            timestep = _for_references(timestep, time_dim_concat.shape[2], x.shape[2], options)
-        return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        carried = kwargs.pop(SOURCE, None)
+        if carried is None:
+            timestep = _for_references(timestep, time_dim_concat, x, options)
+            return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        source, presence = _of_window(carried, x, options).split([carried.shape[1] - 1, 1], dim=1)
+        seen = source * presence
+        if self.embedding is None:
+            hidden = _add_to_first_channels(x, seen)
+        else:
+            hidden = torch.cat([x, seen.to(x), presence.to(x)], dim=1)
+            if time_dim_concat is not None:  # references have no source
+                time_dim_concat = F.pad(time_dim_concat, (0, 0) * 3 + (0, carried.shape[1]))
+        timestep = _for_references(timestep, time_dim_concat, x, options)
+        output = executor(hidden, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        if self.predicts_change:
+            # the run's own noise level, also for frames that a noise mask holds at zero
+            return velocity_of_change(output.float(), x.float(), source.float(), _sigma(options))
+        return output
 
 
 class PatchEmbedding:
@@ -214,13 +223,19 @@ def check_and_estimate(
     """Before anything is loaded onto the GPU: do source and latent agree, and how much do references add?
 
     Raises:
-        InputError: a source of another size than the latent, or a context of a width that the DiT does not take.
+        InputError: a source of another size than the latent, none for a DiT that predicts what to change in it, or a
+            context of a width that the DiT does not take.
     """
     frames = 0
     for cond in (cond for group in conds.values() for cond in group):
         source = cond.get("model_conds", {}).get(SOURCE)
         if source is not None:
             _check_size(source.cond.shape, noise_shape)
+        elif denoising(model).config.denoiser.prediction is Prediction.CHANGE:
+            raise InputError(
+                "The MODEL predicts what to change in a source, and a conditioning has none; put InstructX Source"
+                " before the sampler and use both its conditionings."
+            )
         _check_width(model, cond.get("cross_attn"))
         if cond.get(REFERENCES) is not None:
             frames = max(frames, cond[REFERENCES].shape[2])
@@ -276,9 +291,16 @@ def _add_to_first_channels(x: torch.Tensor, source: torch.Tensor) -> torch.Tenso
     return x + (F.pad(source, (0, 0) * 3 + (0, further)) if further else source).to(x)
 
 
-def _for_references(timestep: torch.Tensor, references: int, frames: int, options: dict[str, Any]) -> torch.Tensor:
+def _for_references(
+    timestep: torch.Tensor, references: torch.Tensor | None, x: torch.Tensor, options: dict[str, Any]
+) -> torch.Tensor:
     """Wan 2.2 5B with a noise mask has a timestep a frame: references get the run's own, as the noisy frames do."""
-    if timestep.ndim != 2 or timestep.shape[1] != frames:
+    if references is None or timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
         return timestep
-    run = options["sigmas"].to(timestep)[: len(timestep), None] * TIMESTEPS
-    return torch.cat([timestep, run.expand(len(timestep), references)], dim=1)
+    run = (_sigma(options) * TIMESTEPS).to(timestep)
+    return torch.cat([timestep, run.expand(len(timestep), references.shape[2])], dim=1)
+
+
+def _sigma(options: dict[str, Any]) -> torch.Tensor:
+    """The run's noise level, a scalar: one for the whole batch, which CFG may have doubled."""
+    return options["sigmas"].flatten()[0]

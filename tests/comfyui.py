@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from instructx_core.config import (
     ContextEntry,
     DenoiserConfig,
     ModelConfig,
+    Prediction,
     SamplingConfig,
     SourceInjection,
 )
@@ -27,7 +29,10 @@ from instructx_core.latents import LatentCodec
 WIDTH = 128  # ComfyUI's Wan has heads of 128
 TEXT_DIM = 4096
 CHANNELS = 16
-VARIANTS = {f"{source.value}-{entry.value}": (source, entry) for source in SourceInjection for entry in ContextEntry}
+VARIANTS = {
+    "-".join(choice.value for choice in choices): choices
+    for choices in itertools.product(SourceInjection, ContextEntry, Prediction)
+}
 
 
 def find() -> tuple[Path, Path]:
@@ -42,13 +47,13 @@ def find() -> tuple[Path, Path]:
     return folder, python
 
 
-def config(source: SourceInjection, entry: ContextEntry) -> ModelConfig:
+def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: Prediction) -> ModelConfig:
     width = WIDTH if entry is ContextEntry.WIDTH else TEXT_DIM
     return replace(
         tiny.CONFIG,
-        name=f"{source.value}-{entry.value}",
+        name=name,
         connector=ConnectorConfig(input_dim=tiny.HIDDEN, hidden_dim=28, output_dim=width, entry=entry),
-        denoiser=DenoiserConfig(source),
+        denoiser=DenoiserConfig(source, prediction),
         sampling=SamplingConfig(steps=4, shift=3.0),
     )
 
@@ -91,5 +96,5 @@ def components(own: ModelConfig) -> Components:
 
 def save_variants(root: Path) -> None:
     """Write every variant to a folder of its name."""
-    for name, (source, entry) in VARIANTS.items():
-        save_checkpoint(components(config(source, entry)), root / name)
+    for name, choices in VARIANTS.items():
+        save_checkpoint(components(config(name, *choices)), root / name)

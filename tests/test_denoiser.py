@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import nn
 
-from instructx_core.config import ContextEntry, DenoiserConfig, SourceInjection
+from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, SourceInjection
 from instructx_core.denoiser import Conditions, Denoiser, batch_conditions, zero_patch_embedding
 from instructx_core.errors import InputError
 
@@ -161,6 +161,25 @@ def test_several_conditions_in_one_batch(latent):
     one_by_one = torch.cat([latent(LATENTS, SIGMA, first), latent(LATENTS, SIGMA, second)])
     torch.testing.assert_close(both, one_by_one, **CLOSE)
     assert batch_conditions(Conditions(CONTEXT), Conditions(CONTEXT)).source is None
+
+
+def test_a_predicted_change_leads_to_the_source_with_the_change(embedding):
+    change = Denoiser(
+        embedding.transformer, DenoiserConfig(SourceInjection.EMBEDDING, Prediction.CHANGE)
+    ).requires_grad_(False)
+    change.source_embedding = embedding.source_embedding
+    conditions = Conditions(CONTEXT, SOURCE, (FIRST, SECOND))
+    output = embedding(LATENTS, SIGMA, conditions)
+    velocity = change(LATENTS, SIGMA, conditions)
+    data = LATENTS - SIGMA.view(-1, 1, 1, 1, 1) * velocity  # (1 - sigma) data + sigma noise, less sigma velocity
+    torch.testing.assert_close(data, SOURCE + output, **CLOSE)
+    assert torch.equal(velocity, change(LATENTS, SIGMA, change.prepare(conditions, frames=3)))
+
+
+def test_a_change_needs_a_source():
+    denoiser = Denoiser(tiny.transformer(), DenoiserConfig(prediction=Prediction.CHANGE))
+    with pytest.raises(InputError, match="predicts what to change in a source"):
+        denoiser(LATENTS, SIGMA, Conditions(CONTEXT))
 
 
 def test_sizes_that_do_not_fit(latent):

@@ -148,8 +148,6 @@ def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoi
     Raises:
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
-    from peft import set_peft_model_state_dict
-
     wanted = {name: tuple(value.shape) for name, value in adapter_state(guidance, connector, denoiser).items()}
     state, _ = read_safetensors(path)
     found = {name: tuple(value.shape) for name, value in state.items()}
@@ -159,14 +157,21 @@ def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoi
             f"{str(path)!r} does not fit its config: {odd[0]} is {found.get(odd[0], 'missing')}, "
             f"expected {wanted.get(odd[0], 'nothing')} ({len(odd)} tensors differ)."
         )
+    put_guidance(state, guidance)
+    connector.load_state_dict(strip(state, "connector."))
+    if denoiser.source_embedding is not None:
+        denoiser.source_embedding.load_state_dict(strip(state, "denoiser.source_embedding."))
+
+
+def put_guidance(state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
+    """Copy queries and LoRA, checked before, out of the tensors of an `instructx.safetensors`."""
+    from peft import set_peft_model_state_dict
+
     with torch.no_grad():
         for name, query in guidance.queries.items():
             query.copy_(state[f"queries.{name}"])
     if guidance.config.lora_rank:
         set_peft_model_state_dict(guidance.mllm.model.language_model, strip(state, "lora."))
-    connector.load_state_dict(strip(state, "connector."))
-    if denoiser.source_embedding is not None:
-        denoiser.source_embedding.load_state_dict(strip(state, "denoiser.source_embedding."))
 
 
 def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

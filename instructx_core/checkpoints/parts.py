@@ -15,7 +15,7 @@ import torch
 from ..config import ModelConfig, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
-from .bundle import ADAPTER, check_part, load_guidance, read_config, strip
+from .bundle import ADAPTER, check_part, load_guidance, put_guidance, read_config, strip
 from .files import read_safetensors
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def load_guidance_part(base: str | Path, adapter: str | Path, dtype: torch.dtype
     guidance = load_guidance(folder, config, dtype)
     path = adapter / ADAPTER
     state, _ = read_safetensors(path)
-    _put_queries(path, state, guidance)
-    _put_lora(path, state, guidance)
+    _check_guidance(path, state, guidance)
+    put_guidance(state, guidance)
     return guidance.eval().requires_grad_(False)
 
 
@@ -87,25 +87,16 @@ def load_source_embedding(adapter: str | Path) -> SourceEmbedding | None:
     return SourceEmbedding(gained["weight"].float(), gained["bias"].float())
 
 
-def _put_queries(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
-    found = strip(state, "queries.")
+def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
+    """Raise CheckpointError unless the queries and the LoRA are those that `guidance` takes."""
     wanted = {name: tuple(value.shape) for name, value in guidance.queries.items()}
-    _same_shapes(path, wanted, found, "queries.")
-    with torch.no_grad():
-        for name, query in guidance.queries.items():
-            query.copy_(found[name])
+    _same_shapes(path, wanted, strip(state, "queries."), "queries.")
+    if guidance.config.lora_rank:
+        from peft import get_peft_model_state_dict
 
-
-def _put_lora(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
-    if not guidance.config.lora_rank:
-        return
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
-
-    language_model = guidance.mllm.model.language_model
-    found = strip(state, "lora.")
-    wanted = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(language_model).items()}
-    _same_shapes(path, wanted, found, "lora.")
-    set_peft_model_state_dict(language_model, found)
+        lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
+        wanted = {name: tuple(value.shape) for name, value in lora.items()}
+        _same_shapes(path, wanted, strip(state, "lora."), "lora.")
 
 
 def _same_shapes(

@@ -40,7 +40,6 @@ class TrainConfig:
     start: dict[str, str] = field(default_factory=dict)  # folders to go on from: "model", or "vae" and "mllm"
     model: dict[str, Any] = field(default_factory=dict)  # sizes of what this stage makes anew
     train: tuple[str, ...] = PARTS  # which parts an editing or generator stage trains
-    frozen: tuple[str, ...] = ()  # beginnings of names in the transformer that are not trained all the same
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)
     loss: str = "data"  # velocity error x sigma^2, or plain "velocity"
     channel_emphasis: float = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike

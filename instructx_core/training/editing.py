@@ -28,7 +28,7 @@ from ..guidance.encoder import GuidanceInputs
 from ..latents import LatentCodec
 from ..sampling import sample
 from .config import TrainConfig
-from .initialisation import channel_effect, start_dit_copying
+from .initialisation import channel_effect, start_dit_unchanging
 from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
@@ -50,7 +50,7 @@ class EditBatch:
 
 
 class FlowMatching(nn.Module):
-    """A batch of edits -> how far the velocity is from noise - target."""
+    """A batch of edits -> how far the velocity is from noise - target, whatever the DiT's output means."""
 
     def __init__(self, components: Components, config: TrainConfig, channel_weights: torch.Tensor) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class EditingTask:
 
 
 def assemble(config: TrainConfig) -> Components:
-    """A whole model from a VAE, an MLLM and `config.model`, with a DiT that begins by copying."""
+    """A whole model from a VAE, an MLLM and `config.model`, with a DiT that changes nothing yet."""
     from diffusers import WanTransformer3DModel
 
     sizes = dict(config.model)
@@ -183,7 +183,7 @@ def assemble(config: TrainConfig) -> Components:
     codec = LatentCodec(load_vae(Path(config.start["vae"]), torch.float32))
     connector = Connector(model.connector)
     denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
-    start_dit_copying(denoiser)
+    start_dit_unchanging(denoiser)
     return Components(model, guidance, connector, denoiser, codec)
 
 
@@ -200,8 +200,7 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
     if "connector" in config.train:
         components.connector.requires_grad_(True)
     if "transformer" in config.train:
-        for name, parameter in denoiser.transformer.named_parameters():
-            parameter.requires_grad_(not name.startswith(config.frozen))
+        denoiser.transformer.requires_grad_(True)
     if "source_embedding" in config.train and denoiser.source_embedding is not None:
         denoiser.source_embedding.requires_grad_(True)
     if config.checkpointing:

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..denoiser import TIMESTEPS
-
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from diffusers import AutoencoderKLWan
 
     from ..denoiser import Denoiser
 
@@ -140,68 +138,20 @@ def channel_effect(vae: AutoencoderKLWan, code: torch.Tensor) -> torch.Tensor:
     return torch.stack(effects)
 
 
-DIT_CONSTANT = 30.0  # above what a token holds, so that the last LayerNorm divides by almost the same number always
-LOWEST_SIGMA = 0.05  # the copying start is good down to here
-
-
 @torch.no_grad()
-def start_dit_copying(denoiser: Denoiser) -> None:
-    """Let a DiT begin by returning its source, in place, so that all it has to learn is the edit.
+def start_dit_unchanging(denoiser: Denoiser) -> None:
+    """Let a DiT begin by changing nothing, with blocks that pass signals and gradients on from the first step.
 
-    The velocity towards an unchanged picture is (noisy latent - source) / sigma. The two patch embeddings write them to
-    channels of their own, the last projection reads their difference, and its modulation grows as 1 / sigma. The blocks
-    begin as any DiT's do, but write to the other channels only, which nothing reads yet.
+    What `WanTransformer3DModel` draws by itself leaves the gates of its blocks near zero and lets the noise level scale
+    everything at random.
     """
     transformer = denoiser.transformer
-    own = transformer.patch_embedding
-    width, patch = own.out_channels, own.weight[0].numel()
-    signal = 2 * patch
-    deviation = (2 * DIT_CONSTANT**2 + signal) ** 0.5 / width**0.5
-
-    identity = torch.eye(patch).view(patch, *own.weight.shape[1:])
-    zero(own)
-    own.weight[:patch] = identity
-    own.bias[-2:] = torch.tensor([DIT_CONSTANT, -DIT_CONSTANT])
     for block in transformer.blocks:
-        for projection in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
-            for part in (projection.weight, projection.bias):
-                part[:signal] = 0
-                part[-2:] = 0
-        # what the constant takes from the deviation comes back; the constant itself is hidden
-        block.norm2.weight[:-2], block.norm2.weight[-2:] = deviation, 0.0
         # rows: shift, scale, gate of the attention, then of the feed-forward
         block.scale_shift_table.zero_()
-        block.scale_shift_table[:, [1, 4], :-2] = deviation - 1
-        block.scale_shift_table[:, [1, 4], -2:] = -1.0
         block.scale_shift_table[:, [2, 5]] = 1.0
-
     transformer.scale_shift_table.zero_()
-    transformer.scale_shift_table[:, 1, -2:] = -1.0
-    start_inverse_sigma(transformer, signal)
+    zero(transformer.condition_embedder.time_proj)
     zero(transformer.proj_out)
-    # proj_out orders a patch as (positions, channels), the patch embedding as (channels, positions)
-    order = torch.arange(patch).view(transformer.config.out_channels, -1).T.flatten()
-    transformer.proj_out.weight[:, :patch] = deviation * torch.eye(patch)[order]
     if denoiser.source_embedding is not None:
-        denoiser.source_embedding.weight[patch:signal] = identity
-        transformer.proj_out.weight[:, patch:signal] = -deviation * torch.eye(patch)[order]
-
-
-def start_inverse_sigma(transformer: WanTransformer3DModel, signal: int) -> None:
-    """Set the time embedding's first `signal` channels to 1 / sigma - 1, which the last modulation adds to 1.
-
-    It adds the same to the shift, where the noisy latent's and the source's cancel. Blocks do not see these channels.
-    """
-    embedder = transformer.condition_embedder
-    sigma = torch.linspace(LOWEST_SIGMA, 1, 500)
-    hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(sigma * TIMESTEPS)))
-    features = torch.cat([hidden, torch.ones(len(hidden), 1)], dim=1).double()
-    # in proportion to sigma, so that the data which the velocity leads to is right
-    weight = sigma.double()[:, None]
-    wanted = (1 / sigma.double() - 1)[:, None]
-    ridge = 1e-6 * torch.eye(features.shape[1], dtype=torch.float64)
-    weighted = features * weight
-    solution = torch.linalg.solve(weighted.T @ weighted + ridge, weighted.T @ (wanted * weight)).float()[:, 0]
-    embedder.time_embedder.linear_2.weight[:signal] = solution[:-1]
-    embedder.time_embedder.linear_2.bias[:signal] = solution[-1]
-    embedder.time_proj.weight[:, :signal] = 0
+        denoiser.source_embedding.reset_parameters()

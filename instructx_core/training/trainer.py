@@ -62,8 +62,10 @@ class Trainer:
             # an image batch leaves the video queries without a gradient, and the other way round
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        groups = rate_groups(task.module, config.guidance_rate)
+        self.multiples = [group.pop("multiple") for group in groups]
         optimizer = torch.optim.AdamW(
-            rate_groups(task.module, config.guidance_rate),
+            groups,
             lr=config.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=config.weight_decay,
@@ -71,8 +73,10 @@ class Trainer:
         )
         self.model, self.optimizer = self.accelerator.prepare(task.module, optimizer)
         self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.average = EMAModel(self.trained, decay=config.average, foreach=True)
-        self.accelerator.register_for_checkpointing(self.average)
+        self.average: EMAModel | None = None
+        if config.average:
+            self.average = EMAModel(self.trained, decay=config.average, foreach=True)
+            self.accelerator.register_for_checkpointing(self.average)
         self.step = 0
 
     def run(self, resume: bool = False) -> Path:
@@ -121,8 +125,8 @@ class Trainer:
     def _one_step(self) -> dict[str, float]:
         """One optimizer step over `accumulate` micro-batches; the mean of what they reported."""
         rate = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["multiple"]
+        for group, multiple in zip(self.optimizer.param_groups, self.multiples, strict=True):
+            group["lr"] = rate * multiple
         reports: list[dict[str, float]] = []
         self.model.train()
         for micro in range(self.config.accumulate):
@@ -136,14 +140,18 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             reports.append({name: value.item() for name, value in report.items()})
-        self.average.step(self.trained)
+        if self.average is not None:
+            self.average.step(self.trained)
         self.step += 1
         means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
         return {**means, "rate": rate}
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The model with the average of its weights over the last steps, which single steps' noise has left."""
+        """The model with the average of its weights over the last steps, if one is kept: single steps leave noise."""
+        if self.average is None:
+            yield
+            return
         self.average.store(self.trained)
         self.average.copy_to(self.trained)
         try:

@@ -110,7 +110,7 @@ def check_batch_of_two():
 
 
 def check_every_variant():
-    """Source added to the latent or embedded, context in text space or past it; strides 4 and 2."""
+    """Source added or embedded, context in text space or past it, velocity or change predicted; strides 4 and 2."""
     image, instruction, reference = example("reference_swap", frames=3, width=48, height=40)
     plain = {}
     for name in VARIANTS:
@@ -128,11 +128,24 @@ def check_source_strength():
     for name in VARIANTS:
         patched, positive, negative, latent, _ = wired(name, image, instruction)
         model = loaded(name)[0]
+        if "change" in name:  # the source stays what the change is added to, however little the DiT sees of it
+            weak = run("Source", model=model, positive=positive, negative=negative, source=latent, strength=0.5)
+            whole = sampled((patched, positive, negative, latent, None), seed=1)
+            assert difference(sampled((*weak, None), seed=1), whole) > 1e-4, name
+            continue
         none = run("Source", model=model, positive=positive, negative=negative, source=latent, strength=0.0)
         bare = [[entry[0], {}] for entry in positive], [[entry[0], {}] for entry in negative]
         without = sampled((patched, *bare, latent, None), seed=1)
         assert difference(sampled((*none, None), seed=1), without) == 0, name
         assert difference(sampled((patched, positive, negative, latent, None), seed=1), without) > 0.01, name
+
+
+def check_a_change_needs_a_source():
+    image, instruction, _ = example("recolor", width=48, height=48)
+    name = next(name for name in VARIANTS if "change" in name)
+    patched, positive, _, latent, _ = wired(name, image, instruction)
+    bare = [[positive[0][0], {}]]
+    expect("InputError", "put InstructX Source", sampled, (patched, positive, bare, latent, None), cfg=2.0)
 
 
 # samplers
@@ -334,7 +347,8 @@ def check_noise_mask_with_references_on_48_channels():
     """Per-frame timesteps, which a noise mask brings on Wan 2.2 5B, are carried on to appended references."""
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
-    from instructx_pack.nodes.wan import SourceWrapper
+    from instructx_pack.instructx_core.config import ModelConfig
+    from instructx_pack.nodes.wan import Denoising, SourceWrapper
 
     torch.manual_seed(0)
     dit = WanModel(
@@ -352,7 +366,8 @@ def check_noise_mask_with_references_on_48_channels():
         torch.nn.init.normal_(parameter, std=0.05)
     x, reference = torch.randn(1, 48, 3, 4, 4), torch.randn(1, 48, 1, 4, 4)
     context, sigma = torch.randn(1, 5, 4096), torch.tensor([0.7])
-    options = {"sigmas": sigma, "wrappers": {"diffusion_model": {"instructx": [SourceWrapper(None)]}}}
+    wrapper = SourceWrapper(Denoising(ModelConfig()))
+    options = {"sigmas": sigma, "wrappers": {"diffusion_model": {"instructx": [wrapper]}}}
     with torch.inference_mode():
         one = dit(x, sigma * 1000, context, time_dim_concat=reference, transformer_options=dict(options))
         each = dit(
