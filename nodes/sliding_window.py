@@ -151,13 +151,13 @@ class WindowLoop:
         for window in windows:
             read.append(self._read(clip, window))
             bar.update(1)
-        edited = clip.frames[:0]
+        edited = torch.empty_like(clip.frames)
         for index, (window, guidance) in enumerate(zip(windows, read, strict=True)):
             management.throw_exception_if_processing_interrupted()
             callback = self._callback(bar, len(windows) + index * self.chosen.steps)
-            tail = edited[len(edited) - window.head :]
-            frames = self._edit_window(clip, window, guidance, tail, callback)
-            edited = torch.cat([edited, frames[window.head :]])
+            head = slice(window.start, window.start + window.head)  # the window before has already edited it
+            frames = self._edit_window(clip, window, guidance, edited[head], callback)
+            edited[head.stop : window.stop] = frames[window.head :]
         return edited
 
     def _fit(self, clip: Clip, window: Window) -> tuple[torch.Tensor, Fit]:

@@ -379,21 +379,16 @@ def check_noise_mask_with_references_on_48_channels():
 # long video
 
 
+def edited_in_windows(image, instruction, **settings):
+    """(IMAGE, VIDEO) of the bundled model, in four steps from the seed 4."""
+    model, vae, mllm, connector = loaded(BUNDLED)
+    parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
+    return run("SlidingWindow", **parts, source=image, instruction=instruction, seed=4, steps=4, **settings)
+
+
 def check_sliding_window_of_one_window():
     image, instruction, _ = example("background", frames=5)
-    model, vae, mllm, connector = loaded(BUNDLED)
-    frames, video = run(
-        "SlidingWindow",
-        model=model,
-        vae=vae,
-        mllm=mllm,
-        connector=connector,
-        source=image,
-        instruction=instruction,
-        window=5,
-        seed=4,
-        steps=4,
-    )
+    frames, video = edited_in_windows(image, instruction, window=5)
     own = editor(BUNDLED).edit(image, instruction, seed=4, steps=4)
     assert difference(frames, own.frames) <= TOLERANCE
     assert len(video.get_components().images) == 5
@@ -404,20 +399,7 @@ def check_sliding_window_hands_over_its_tail():
     from instructx_pack.instructx_core.sampling import initial_noise, sample
 
     image, instruction, _ = example("background", frames=9)
-    model, vae, mllm, connector = loaded(BUNDLED)
-    frames, _ = run(
-        "SlidingWindow",
-        model=model,
-        vae=vae,
-        mllm=mllm,
-        connector=connector,
-        source=image,
-        instruction=instruction,
-        window=5,
-        overlap=1,
-        seed=4,
-        steps=4,
-    )
+    frames, _ = edited_in_windows(image, instruction, window=5, overlap=1)
     assert frames.shape == image.shape
     own = editor(BUNDLED)
     first = own.edit(image[:5], instruction, seed=4, steps=4).frames
