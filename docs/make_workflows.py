@@ -64,10 +64,8 @@ def loader() -> Node:
     return node("InstructXLoadModel", "1. The model (bundled, runs on a CPU)")
 
 
-def example(
-    group: str, seed: int, frames: int = 1, title: str = "2. Something to edit: swap for Load Image / Load Video"
-) -> Node:
-    return node("InstructXExampleInput", title, example=group, seed=seed, frames=frames)
+def example(group: str, seed: int, frames: int = 1) -> Node:
+    return node("InstructXExampleInput", "2. Something to edit", example=group, seed=seed, frames=frames)
 
 
 HEAD = (

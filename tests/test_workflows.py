@@ -9,6 +9,7 @@ import pytest
 import workflow_files
 
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
+TITLE_CHARACTER = 8.4  # pixels that the front end widens a node to for each character of its title
 each = pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
 
 
@@ -59,6 +60,7 @@ def test_a_note_explains_it_and_groups_hold_it(path):
     for node in workflow["nodes"]:
         if node["type"] != "MarkdownNote":
             assert any(inside(node, group["bounding"]) for group in workflow["groups"]), node["type"]
+        assert len(node.get("title", "")) * TITLE_CHARACTER <= node["size"][0], node["title"]
 
 
 def inside(node, box):
