@@ -1,6 +1,7 @@
 """What a person reads on and beside the nodes, against the recorded /object_info: complete and in step."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import workflow_files
 
 ROOT = Path(__file__).resolve().parent.parent
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
+HELP = ROOT / "web" / "docs"
 NODES = sorted(name for name in INFO if name.startswith("InstructX"))
 LANGUAGES = {path.name: path / "nodeDefs.json" for path in (ROOT / "locales").iterdir()}
 
@@ -56,9 +58,20 @@ def test_english_is_what_the_nodes_say():
 
 @pytest.mark.parametrize("name", NODES)
 def test_every_node_has_help(name):
-    page = ROOT / "web" / "docs" / f"{name}.md"
-    assert page.read_text(encoding="utf-8").startswith(f"# {INFO[name]['display_name']}\n")
+    """The front end asks for <node>/<language>.md, then for <node>.md."""
+    english = (HELP / f"{name}.md").read_text(encoding="utf-8")
+    chinese = (HELP / name / "zh.md").read_text(encoding="utf-8")
+    assert english.startswith(f"# {INFO[name]['display_name']}\n")
+    assert chinese.startswith(f"# {texts('zh')[name]['display_name']}\n")
+    labels = {socket: part["name"] for socket, part in texts("zh")[name]["inputs"].items()}
+    named = [socket for socket in labels if f"**{socket}**" in english]
+    for socket in named:
+        assert labels[socket] in chinese, socket  # as the Chinese node shows it
+        assert re.search(rf"\b{socket}\b", chinese, re.ASCII), socket
+    for kept in re.findall(r"`[^`]+`", english):  # names of files, folders and functions
+        assert kept in chinese, kept
 
 
 def test_no_help_without_a_node():
-    assert sorted(path.stem for path in (ROOT / "web" / "docs").iterdir()) == NODES
+    assert sorted({path.name.removesuffix(".md") for path in HELP.iterdir()}) == NODES
+    assert {path.name for path in HELP.glob("*/*")} == {"zh.md"}
