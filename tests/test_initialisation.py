@@ -6,10 +6,11 @@ import pytest
 import tiny
 import torch
 
-from instructx_core.config import DenoiserConfig, Prediction, SourceInjection
+from instructx_core.config import ConnectorConfig, DenoiserConfig, Prediction, SourceInjection
+from instructx_core.connectors import Connector
 from instructx_core.denoiser import Conditions, Denoiser
 from instructx_core.sampling import sample
-from instructx_core.training.initialisation import fold_statistics, start_dit_unchanging, start_vae_linear
+from instructx_core.training.initialisation import fold_statistics, start_unchanging, start_vae_linear
 
 ONE_LEVEL = {"base_dim": 40, "dim_mult": [1], "num_res_blocks": 1, "temperal_downsample": []}
 PATCHED = {
@@ -70,13 +71,28 @@ def test_folding_keeps_reconstructions_and_gives_the_declared_statistics(vae, pi
     assert deviation[0] > 1.5 * deviation[-1]
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_a_dit_starts_by_changing_nothing_and_learns_from_the_first_step(steps: int):
+@pytest.fixture
+def fresh() -> tuple[Connector, Denoiser]:
+    torch.manual_seed(0)
+    connector = Connector(ConnectorConfig(input_dim=64, hidden_dim=128, output_dim=tiny.TEXT_DIM))
     denoiser = Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING, Prediction.CHANGE))
-    start_dit_unchanging(denoiser)
+    start_unchanging(connector, denoiser)
+    return connector, denoiser
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_an_edit_starts_by_changing_nothing_and_learns_from_the_first_step(fresh, steps: int):
+    _, denoiser = fresh
     source, noise = torch.randn(2, 1, tiny.CHANNELS, 2, 4, 4)
     conditions = Conditions(torch.randn(1, 3, tiny.TEXT_DIM), source)
     edited = sample(denoiser, noise, conditions, steps, shift=5.0)
     torch.testing.assert_close(edited, source)
     denoiser(noise, torch.ones(1), conditions).square().mean().backward()
     assert denoiser.transformer.proj_out.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_the_blocks_hear_the_guidance_from_the_start(fresh):
+    connector, denoiser = fresh
+    heard = denoiser.transformer.condition_embedder.text_embedder(connector(torch.randn(64, 4, 64)))
+    assert 0.2 < heard.std(0).mean() < 2  # torch's own start: 0.03

@@ -19,7 +19,14 @@ from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..guidance.encoder import MLLMGuidance
 from ..latents import LatentCodec
-from .files import atomic_folder, read_metadata, read_safetensors, recover_folder, write_safetensors
+from .files import (
+    atomic_folder,
+    read_metadata,
+    read_one_by_one,
+    read_safetensors,
+    recover_folder,
+    write_safetensors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -194,17 +201,33 @@ def check_part(folder: Path) -> None:
         read_metadata(path)
 
 
-def load_guidance(folder: Path, config: ModelConfig, dtype: torch.dtype) -> MLLMGuidance:
-    """The MLLM of a checkpoint with fresh queries and LoRA."""
+def load_guidance(
+    folder: Path, config: ModelConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> MLLMGuidance:
+    """The MLLM of a checkpoint with fresh queries and LoRA.
+
+    Args:
+        folder: of a Qwen2.5-VL, as transformers saves it.
+        config: of the checkpoint.
+        dtype: of everything but the rotary frequencies.
+        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
+    """
     from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     mllm_config = _load(folder, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(folder)))
-    mllm = _load_weights(folder, Qwen2_5_VLForConditionalGeneration, config=mllm_config, dtype=dtype)
     tokenizer = _load(folder, lambda: AutoTokenizer.from_pretrained(folder))
+    state = None if progress is None else read_one_by_one(mllm_weights(folder), progress)
+    mllm = _load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=mllm_config, dtype=dtype)
     guidance = MLLMGuidance(mllm, tokenizer, config.guidance)
     # not the whole: its rotary frequencies stay in float32, without which far positions run together
     guidance.queries.to(dtype)
     return guidance
+
+
+def mllm_weights(folder: Path) -> list[Path]:
+    """The files that transformers reads the MLLM in `folder` from: the whole in one, or its shards."""
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
 
 
 def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
@@ -231,12 +254,16 @@ def load_vae(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     return _load_weights(folder, AutoencoderKLWan, torch_dtype=dtype)
 
 
-def _load_weights(folder: Path, model_class: Any, **options: Any) -> Any:
-    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers."""
-    model, report = _load(
-        folder,
-        lambda: model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options),
-    )
+def _load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
+    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers.
+
+    `state` holds what has been read of `folder` already; only transformers takes it so.
+    """
+    options |= {"use_safetensors": True, "output_loading_info": True}
+    if state is None:
+        model, report = _load(folder, lambda: model_class.from_pretrained(folder, **options))
+    else:
+        model, report = _load(folder, lambda: model_class.from_pretrained(None, state_dict=state, **options))
     for problem in ("missing", "unexpected"):
         if names := sorted(report[f"{problem}_keys"]):
             raise CheckpointError(

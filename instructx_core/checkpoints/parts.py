@@ -19,7 +19,7 @@ from .bundle import ADAPTER, check_part, load_guidance, put_guidance, read_confi
 from .files import read_safetensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..guidance.encoder import MLLMGuidance
 
@@ -32,26 +32,35 @@ class SourceEmbedding:
     bias: torch.Tensor  # [width]
 
 
-def load_guidance_part(base: str | Path, adapter: str | Path, dtype: torch.dtype) -> MLLMGuidance:
+def load_guidance_part(
+    base: str | Path, adapter: str | Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> MLLMGuidance:
     """An MLLM with the queries and the LoRA of a checkpoint, on the CPU.
 
     Args:
         base: a model folder with `mllm/` in it, or a folder of a Qwen2.5-VL itself.
         adapter: the model folder whose `instructx.safetensors` holds queries and LoRA.
+        dtype: of the weights.
+        progress: called after each of the MLLM's tensors that was read with its bytes; what it raises ends the loading.
 
     Raises:
         CheckpointError: a missing or damaged file, or an adapter made for an MLLM of another width or depth.
     """
     base, adapter = Path(base), Path(adapter)
-    folder = base / "mllm" if (base / "mllm").is_dir() else base
+    folder = mllm_folder(base)
     config = read_config(adapter)
     check_part(folder)
-    guidance = load_guidance(folder, config, dtype)
+    guidance = load_guidance(folder, config, dtype, progress)
     path = adapter / ADAPTER
     state, _ = read_safetensors(path)
     _check_guidance(path, state, guidance)
     put_guidance(state, guidance)
     return guidance.eval().requires_grad_(False)
+
+
+def mllm_folder(base: Path) -> Path:
+    """Where the MLLM lies in a model folder; a folder that has none in it is one itself."""
+    return base / "mllm" if (base / "mllm").is_dir() else base
 
 
 def load_connector(adapter: str | Path) -> Connector:

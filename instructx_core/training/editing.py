@@ -28,7 +28,7 @@ from ..guidance.encoder import GuidanceInputs
 from ..latents import LatentCodec
 from ..sampling import sample
 from .config import TrainConfig
-from .initialisation import channel_effect, start_dit_unchanging
+from .initialisation import channel_effect, start_unchanging
 from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
@@ -70,7 +70,7 @@ class FlowMatching(nn.Module):
         guidance = self.guidance(batch.inputs.to(device))
         context = self.connector(guidance)
         # more of the steps at high noise, where the edit is decided
-        level = torch.sigmoid(1.5 * torch.randn(len(target), generator=generator) + 2).to(device)
+        level = torch.sigmoid(1.5 * torch.randn(len(target), generator=generator) + 2.5).to(device)
         sigma = level.view(-1, 1, 1, 1, 1)
         noise = torch.randn(target.shape, generator=generator).to(device)
         conditions = Conditions(
@@ -183,7 +183,7 @@ def assemble(config: TrainConfig) -> Components:
     codec = LatentCodec(load_vae(Path(config.start["vae"]), torch.float32))
     connector = Connector(model.connector)
     denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
-    start_dit_unchanging(denoiser)
+    start_unchanging(connector, denoiser)
     return Components(model, guidance, connector, denoiser, codec)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
+    from ..connectors import Connector
     from ..denoiser import Denoiser
 
 CONSTANT = 55.0  # about ten times the norm of the other channels together
@@ -139,19 +140,35 @@ def channel_effect(vae: AutoencoderKLWan, code: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def start_dit_unchanging(denoiser: Denoiser) -> None:
-    """Let a DiT begin by changing nothing, with blocks that pass signals and gradients on from the first step.
+def start_unchanging(connector: Connector, denoiser: Denoiser) -> None:
+    """Let an edit begin by changing nothing, and every layer hand on what it is given at about its own size.
 
-    What `WanTransformer3DModel` draws by itself leaves the gates of its blocks near zero and lets the noise level scale
-    everything at random.
+    As torch and diffusers draw them, the layers between the guidance and the DiT's blocks leave the context a twentieth
+    of a token's size: while no block hears it, the guidance loses which object was meant and what colour it is to get.
     """
     transformer = denoiser.transformer
+    embedder = transformer.condition_embedder
+    for module in (*connector.modules(), *embedder.text_embedder.modules(), transformer.patch_embedding):
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            preserve(module)
     for block in transformer.blocks:
+        for attention in (block.attn1, block.attn2):
+            for projection in (attention.to_q, attention.to_k, attention.to_v):
+                preserve(projection)
+        preserve(block.ffn.net[0].proj)
+        for last in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+            preserve(last, gain=(2 * len(transformer.blocks)) ** -0.5)  # as GPT-2: the sum does not grow with the depth
         # rows: shift, scale, gate of the attention, then of the feed-forward
         block.scale_shift_table.zero_()
         block.scale_shift_table[:, [2, 5]] = 1.0
     transformer.scale_shift_table.zero_()
-    zero(transformer.condition_embedder.time_proj)
+    zero(embedder.time_proj)
     zero(transformer.proj_out)
     if denoiser.source_embedding is not None:
-        denoiser.source_embedding.reset_parameters()
+        preserve(denoiser.source_embedding)
+
+
+def preserve(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
+    """Draw weights that give independent inputs of size 1 an output of size `gain`."""
+    nn.init.normal_(layer.weight, std=gain / layer.weight[0].numel() ** 0.5)
+    nn.init.zeros_(layer.bias)
