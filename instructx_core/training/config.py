@@ -46,6 +46,7 @@ class TrainConfig:
     edited_weight: float = 1.0  # weight of latent positions that the edit changes
     balanced: bool = False  # weigh each example by 1 / (the loss of leaving its source as it is)
     reading_weight: float = 0.0  # of the auxiliary loss that reads the instruction back from the queries
+    locating_weight: float = 0.0  # of the auxiliary loss that tells where the edit changes something
     drop_instruction: float = 0.0  # probability of an empty instruction, which guidance_scale needs
     learning_rate: float = 1e-5
     guidance_rate: float = 1.0  # times the learning rate: what queries and LoRA get

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from ..latents import LatentCodec
 from ..sampling import sample
 from .config import TrainConfig
 from .initialisation import channel_effect, start_unchanging
+from .locating import ChangeLocator
 from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
@@ -62,6 +64,7 @@ class FlowMatching(nn.Module):
         if config.reading_weight:
             text = components.guidance.mllm.config.text_config
             self.reader = InstructionReader(text.hidden_size, text.vocab_size)
+        self.locator = ChangeLocator(self.denoiser.transformer) if config.locating_weight else None
         self.config = config
 
     def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -78,7 +81,9 @@ class FlowMatching(nn.Module):
             source if self.config.use_source else None,
             tuple(reference.to(device) for reference in batch.references),
         )
-        velocity = self.denoiser((1 - sigma) * target + sigma * noise, level, conditions)
+        noisy = (1 - sigma) * target + sigma * noise
+        with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
+            velocity = self.denoiser(noisy, level, conditions)
         square = (velocity.float() - (noise - target)).square()
         if self.config.loss == "data":  # the error of the data that this velocity leads to
             square = square * sigma.square()
@@ -88,7 +93,10 @@ class FlowMatching(nn.Module):
         report = {"loss": loss, "error": square.detach().mean()}
         if self.reader is not None:
             report["reading"] = self.reader(guidance, batch.words.to(device))
-            report["loss"] = loss + self.config.reading_weight * report["reading"]
+            report["loss"] = report["loss"] + self.config.reading_weight * report["reading"]
+        if self.locator is not None:
+            report["locating"] = self.locator(tokens[0], changed)
+            report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
         return report
 
     def _balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor | float:
