@@ -187,12 +187,12 @@ class Editor:
         return plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """[T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [1, C, t, h, w]."""
-        return self.codec.encode(frames[None].to(self.device))
+        """[B, T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [B, C, t, h, w]."""
+        return self.codec.encode(frames.to(self.device))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised latents [1, C, t, h, w] -> [T, H, W, 3] in [0, 1] on the CPU."""
-        return self.codec.decode(latents)[0].cpu()
+        """Normalised latents [B, C, t, h, w] -> [B, T, H, W, 3] in [0, 1] on the CPU."""
+        return self.codec.decode(latents).cpu()
 
     @torch.no_grad()
     def context(
@@ -225,7 +225,7 @@ class Editor:
         context = self.context(instructions, shown, references, is_video)
         if context_transform is not None:
             context = context_transform(context)
-        source_latents = torch.cat([self.encode(frames) for frames in fitted])
+        source_latents = self.encode(torch.stack(fitted))
         conditions = Conditions(context, source_latents, self._reference_latents(references, fit))
         unconditional = None
         if settings.guidance_scale != 1.0:
@@ -241,15 +241,15 @@ class Editor:
             unconditional,
             callback,
         )
+        edited = self.decode(latents)
         return [
-            EditResult(fit.restore(self.decode(latents[i : i + 1])), latents[i : i + 1], context[i : i + 1])
-            for i in range(len(sources))
+            EditResult(fit.restore(edited[i]), latents[i : i + 1], context[i : i + 1]) for i in range(len(sources))
         ]
 
     def _reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
         return tuple(
-            torch.cat([self.encode(fit_reference(image, fit.canvas)[None]) for image in images])
+            self.encode(torch.stack([fit_reference(image, fit.canvas)[None] for image in images]))
             for images in zip(*references, strict=True)
         )
 

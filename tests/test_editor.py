@@ -62,7 +62,7 @@ def test_what_comes_out(tiny_editor: Editor, picture_edit):
     assert picture_edit.frames.min() >= 0 and picture_edit.frames.max() <= 1
     assert picture_edit.latents.shape == (1, tiny.CHANNELS, 1, 6, 6)
     assert picture_edit.context.shape == (1, 3, tiny.TEXT_DIM)
-    assert torch.equal(tiny_editor.decode(picture_edit.latents), picture_edit.frames)
+    assert torch.equal(tiny_editor.decode(picture_edit.latents)[0], picture_edit.frames)
     assert tiny_editor.default_size == (48, 48) and tiny_editor.default_frames == 5 and tiny_editor.stride == 16
 
 
@@ -74,17 +74,17 @@ def test_an_edit_is_its_parts_put_together(tiny_editor: Editor):
         parts[1](parts[0](parts[0].prepare([text], [CLIP], [[reference]], is_video=True))) for text in (WORDS, "")
     ]
     assert torch.equal(result.context, contexts[0])
-    source = tiny_editor.encode(CLIP)
+    source = tiny_editor.encode(CLIP[None])
     # the reference whole and in the middle: 48 wide, 21 high
     resized = torch.nn.functional.interpolate(
         reference.permute(2, 0, 1)[None], (21, 48), mode="bicubic", antialias=True
     ).clamp(0, 1)
     framed = torch.nn.functional.pad(resized, (0, 0, 13, 14), mode="replicate").permute(0, 2, 3, 1)
-    conditions = [Conditions(context, source, (tiny_editor.encode(framed),)) for context in contexts]
+    conditions = [Conditions(context, source, (tiny_editor.encode(framed[None]),)) for context in contexts]
     noise = initial_noise((1, tiny.CHANNELS, 2, 6, 6), 11)
     latents = sample(tiny_editor.denoiser, noise, conditions[0], 3, 2.0, 1.5, conditions[1])
     torch.testing.assert_close(result.latents, latents, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(result.frames, tiny_editor.decode(latents), atol=1e-4, rtol=0)
+    torch.testing.assert_close(result.frames, tiny_editor.decode(latents)[0], atol=1e-4, rtol=0)
 
 
 def test_the_source_stays_as_it_was(tiny_editor: Editor):
@@ -365,6 +365,11 @@ def test_a_source_value_passes_through(tiny_editor: Editor, picture_edit):
 
 # --- the bundled model
 
+
+def test_bundled_tokenizer_reads_the_same_with_every_transformers(bundled_editor: Editor):
+    tokenizer = bundled_editor.guidance.tokenizer
+    ids = tokenizer("Make it navy, then invert", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["Ġmake", "Ġit", "Ġnavy", ",", "Ġthen", "Ġinvert"]
 
 def test_bundled_model_follows_an_instruction(bundled_editor: Editor):
     """A red disc on grey, drawn here: told to be blue it is blue, and the rest stays."""

@@ -188,9 +188,10 @@ class _Benchmark:
 
     def judge(self, batch: list[_Case], outputs: list[Tensor]) -> list[_Outcome]:
         """Score every output of a batch, beside what the VAE makes of its source."""
+        sources = torch.stack([case.source for case in batch])
+        reconstructions = self.editor.decode(self.editor.encode(sources)).float()
         outcomes = []
-        for case, output in zip(batch, outputs, strict=True):
-            reconstruction = self.editor.decode(self.editor.encode(case.source)).float().cpu()
+        for case, output, reconstruction in zip(batch, outputs, reconstructions, strict=True):
             outcomes.append(
                 _Outcome(
                     group=case.group,
