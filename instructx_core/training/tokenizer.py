@@ -29,4 +29,7 @@ def train_tokenizer(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast
         vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END)
+    # said a second time because transformers 4 overrules tokenizer.json by this, and by False where it is not said
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END, add_prefix_space=True
+    )
