@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..instructx_core.errors import CheckpointError
 from . import requirements, text
 from .folders import find_model, model_names
+from .load_bar import LoadBar
 from .sockets import Connector
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class InstructXLoadAdapter(io.ComfyNode):
 
         folder = find_model(adapter)
         if weights == REPLACE:
-            model = loading.replace_weights(model, folder)
+            model = loading.replace_weights(model, folder, LoadBar([folder / "transformer"]))
         elif weights == LORA:
             model = cls._with_lora(model, folder, lora_strength)
         return io.NodeOutput(loading.attach_checkpoint(model, folder), loading.load_connector(folder))
@@ -80,7 +81,16 @@ class InstructXLoadAdapter(io.ComfyNode):
         path = folder / DIT_LORA
         if not path.is_file():
             raise CheckpointError(f"{str(folder)!r} has no {DIT_LORA}; choose other weights, or put the LoRA there.")
-        patched, _ = comfy.sd.load_lora_for_models(
-            model, None, comfy.utils.load_torch_file(str(path), safe_load=True), strength, 0
-        )
+        lora = comfy.utils.load_torch_file(str(path), safe_load=True)
+        patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
+        if _patches(patched) == _patches(model):  # ComfyUI would go on without it, with a line in the log
+            raise CheckpointError(
+                f"No tensor of {str(path)!r} fits the MODEL; choose the MODEL that it was trained for, or a LoRA in"
+                " Wan's own names (diffusion_model.blocks.0...)."
+            )
         return patched
+
+
+def _patches(model: ModelPatcher) -> int:
+    """How many weight patches lie on a MODEL."""
+    return sum(len(patches) for patches in model.patches.values())

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from . import requirements, text
 from .folders import base_names, find_model, model_names
+from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
 from .sockets import Mllm
 
@@ -44,6 +45,9 @@ class InstructXLoadMLLM(io.ComfyNode):
     @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
         requirements.check()
+        from ..instructx_core.checkpoints.parts import mllm_folder
         from .loading import load_mllm
 
-        return io.NodeOutput(load_mllm(find_model(base), find_model(adapter), precision, adapter))
+        folder = find_model(base)
+        bar = LoadBar([mllm_folder(folder)])
+        return io.NodeOutput(load_mllm(folder, find_model(adapter), precision, adapter, bar))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import comfy.model_management as management
-import comfy.utils
 from comfy_api.latest import io
 
 from . import requirements, text
 from .downloading import hub_model
 from .folders import find_model, model_names
+from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
 from .sockets import Connector, Mllm
 
@@ -71,21 +70,11 @@ class InstructXLoadModel(io.ComfyNode):
 
         hub_id = hub_id.strip()
         folder = hub_model(hub_id, download) if hub_id else find_model(model_name)
-        bar = comfy.utils.ProgressBar(4)
+        bar = LoadBar(folder / part for part in ("mllm", "transformer", "vae"))
         connector = loading.load_connector(folder)
-        cls._advance(bar)
-        vae, codec = loading.load_vae(folder)
-        cls._advance(bar)
-        model = loading.load_model(folder, precision)
+        vae, codec = loading.load_vae(folder, bar)
+        model = loading.load_model(folder, precision, bar)
         if codec is not None:
             loading.use_codec(model, codec)
-        cls._advance(bar)
-        mllm = loading.load_mllm(folder, folder, precision, hub_id or model_name)
-        cls._advance(bar)
+        mllm = loading.load_mllm(folder, folder, precision, hub_id or model_name, bar)
         return io.NodeOutput(model, vae, mllm, connector)
-
-    @staticmethod
-    def _advance(bar: comfy.utils.ProgressBar) -> None:
-        """Count one part as loaded; Cancel takes effect between two parts."""
-        bar.update(1)
-        management.throw_exception_if_processing_interrupted()

@@ -13,6 +13,7 @@ import torch
 
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE
+from .load_bar import weight_files
 from .memory import dtype_of, manage
 from .sockets import LoadedConnector, LoadedMllm
 from .wan import Denoising, attach, check_wan
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.latents import LatentCodec
+    from .load_bar import LoadBar
 
 # Wan 2.1's VAE, the one layout without patches that ComfyUI's loader builds; it reads width and depth from nothing else
 NATIVE_VAE = {"base_dim": 96, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 16, "in_channels": 3}
 
 
-def load_model(folder: Path, precision: str) -> ModelPatcher:
+def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
     """The DiT of a model folder as a native MODEL that knows the checkpoint.
 
     Raises:
@@ -38,7 +40,7 @@ def load_model(folder: Path, precision: str) -> ModelPatcher:
     from ..instructx_core.checkpoints.wan_keys import dit_to_original
 
     check_part(folder / "transformer")
-    state = dit_to_original(read_folder(folder / "transformer"))
+    state = dit_to_original(read_folder(folder / "transformer", bar))
     device = management.get_torch_device()
     options = {} if precision == "default" else {"dtype": dtype_of(precision, device)}
     model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
@@ -72,7 +74,7 @@ def shifted(model: ModelPatcher, shift: float) -> Any:
     return made
 
 
-def load_vae(folder: Path) -> tuple[Any, LatentCodec | None]:
+def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     """The VAE of a model folder: ComfyUI's own class where it can build it, else a `CodecVAE` and its codec.
 
     Raises:
@@ -85,8 +87,10 @@ def load_vae(folder: Path) -> tuple[Any, LatentCodec | None]:
     bundle.check_part(folder / "vae")
     config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
     if all(config.get(name) == value for name, value in NATIVE_VAE.items()):
-        return comfy.sd.VAE(sd=vae_to_original(read_folder(folder / "vae"))), None
+        return comfy.sd.VAE(sd=vae_to_original(read_folder(folder / "vae", bar))), None
     vae = bundle.load_vae(folder / "vae", torch.float32)
+    for path in weight_files(folder / "vae"):
+        bar(path.stat().st_size)
     codec = LatentCodec(vae).eval().requires_grad_(False)
     return CodecVAE(codec), codec
 
@@ -115,12 +119,12 @@ def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
     model.model.latent_format = own
 
 
-def load_mllm(base: Path, adapter: Path, precision: str, name: str) -> LoadedMllm:
+def load_mllm(base: Path, adapter: Path, precision: str, name: str, bar: LoadBar) -> LoadedMllm:
     """An MLLM with a checkpoint's queries and LoRA."""
     from ..instructx_core.checkpoints.parts import load_guidance_part
 
     dtype = dtype_of(precision, management.text_encoder_device())
-    return manage(load_guidance_part(base, adapter, dtype), name)
+    return manage(load_guidance_part(base, adapter, dtype, bar), name)
 
 
 def load_connector(folder: Path) -> LoadedConnector:
@@ -131,15 +135,16 @@ def load_connector(folder: Path) -> LoadedConnector:
     return LoadedConnector(load(folder), read_config(folder))
 
 
-def read_folder(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a folder of safetensors, in one file or in shards."""
+def read_folder(folder: Path, bar: LoadBar) -> dict[str, torch.Tensor]:
+    """All tensors of a folder of safetensors, the way that ComfyUI's memory management wants them."""
     state: dict[str, torch.Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         state |= comfy.utils.load_torch_file(str(path), safe_load=True)
+        bar(path.stat().st_size)
     return state
 
 
-def replace_weights(model: ModelPatcher, folder: Path) -> ModelPatcher:
+def replace_weights(model: ModelPatcher, folder: Path, bar: LoadBar) -> ModelPatcher:
     """A clone of a Wan MODEL whose weights a checkpoint's DiT takes the place of, as patches: the MODEL itself stays.
 
     Raises:
@@ -150,9 +155,8 @@ def replace_weights(model: ModelPatcher, folder: Path) -> ModelPatcher:
 
     check_wan(model)
     check_part(folder / "transformer")
-    weights = {
-        f"diffusion_model.{name}": value for name, value in dit_to_original(read_folder(folder / "transformer")).items()
-    }
+    state = dit_to_original(read_folder(folder / "transformer", bar))
+    weights = {f"diffusion_model.{name}": value for name, value in state.items()}
     own = model.model_state_dict("diffusion_model.")
     for name, value in weights.items():
         if name not in own or own[name].shape != value.shape:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
 import torch
@@ -11,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from .sockets import LoadedMllm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
 
@@ -53,11 +54,28 @@ def read(
     is_video: bool,
 ) -> torch.Tensor:
     """Guidance float32 [1, N, D] on the CPU, for a source [T, H, W, 3]."""
-    management.throw_exception_if_processing_interrupted()
     guidance = mllm.guidance
     inputs = guidance.prepare([instruction], [source], [list(references)], is_video)
     management.load_models_gpu([mllm.patcher], memory_required=_working_memory(guidance, inputs), force_full_load=True)
-    return guidance(inputs.to(mllm.patcher.load_device)).float().cpu()
+    with _cancel_between_layers(guidance):
+        return guidance(inputs.to(mllm.patcher.load_device)).float().cpu()
+
+
+@contextmanager
+def _cancel_between_layers(guidance: MLLMGuidance) -> Iterator[None]:
+    """Within it Cancel takes effect before the next layer: on a CPU a whole reading can take minutes."""
+
+    def stop_if_cancelled(*_: Any) -> None:
+        management.throw_exception_if_processing_interrupted()
+
+    qwen = guidance.mllm.model
+    layers = (*qwen.visual.blocks, *qwen.language_model.layers)
+    hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _working_memory(guidance: MLLMGuidance, inputs: GuidanceInputs) -> int:

@@ -15,13 +15,13 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -84,6 +84,31 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         return load_file(path), metadata
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
+
+
+def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]) -> dict[str, Tensor]:
+    """Read all tensors of several safetensors files into memory, on the CPU, dtypes as stored.
+
+    Files are otherwise mapped and come off the disk at some later moment; here it happens under the caller's eyes.
+
+    Args:
+        paths: the shards of one model.
+        progress: called after each tensor with its bytes; what it raises ends the reading.
+
+    Raises CheckpointError as read_safetensors does.
+    """
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        read_metadata(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                for name in names:
+                    state[name] = file.get_tensor(name).clone()
+                    progress(state[name].nbytes)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
+    return state
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -1,0 +1,41 @@
+"""Progress and Cancel while weights come off the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import comfy.model_management as management
+import comfy.utils
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a component, in one file or in shards."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+class LoadBar:
+    """A node's progress bar over bytes of weights.
+
+    The MLLM is read and counted tensor by tensor. DiT and VAE are counted file by file: ComfyUI only maps those, and
+    takes them off the disk when it builds or first uses the model.
+
+    Args:
+        folders: the components that will be loaded.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        total = sum(path.stat().st_size for folder in folders for path in weight_files(folder))
+        self.bar = comfy.utils.ProgressBar(max(1, total))
+
+    def __call__(self, count: int) -> None:
+        """So many bytes more have been read.
+
+        Raises:
+            InterruptProcessingException: Cancel was pressed.
+        """
+        management.throw_exception_if_processing_interrupted()
+        self.bar.update(count)

@@ -1,0 +1,113 @@
+"""A checkpoint read in parts is the one that is read as a whole; the MLLM's reading can be watched and ended."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from instructx_core.checkpoints.bundle import ADAPTER, Components, save_checkpoint
+from instructx_core.checkpoints.files import read_safetensors, write_safetensors
+from instructx_core.checkpoints.parts import load_connector, load_guidance_part, load_source_embedding
+from instructx_core.config import SourceInjection
+from instructx_core.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, tiny_components: Components) -> Path:
+    """The tiny model as a folder; read-only."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_checkpoint(tiny_components, folder)
+    return folder
+
+
+@pytest.fixture
+def model(saved: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def split(folder: Path) -> None:
+    """Save the MLLM in `folder` again, in shards."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    qwen = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    qwen.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+
+
+@pytest.mark.parametrize("in_shards", [False, True])
+@pytest.mark.parametrize("watched", [False, True])
+def test_guidance_is_that_of_the_whole(in_shards: bool, watched: bool, model: Path, tiny_components: Components):
+    if in_shards:
+        split(model / "mllm")
+    read: list[int] = []
+    guidance = load_guidance_part(model, model, torch.float32, read.append if watched else None)
+    assert same(guidance, tiny_components.guidance)
+    weights = [read_safetensors(path)[0] for path in (model / "mllm").glob("*.safetensors")]
+    assert sum(read) == (sum(value.nbytes for part in weights for value in part.values()) if watched else 0)
+
+
+def test_a_bare_mllm_is_a_base_too(saved: Path, tiny_components: Components):
+    guidance = load_guidance_part(saved / "mllm", saved, torch.float32)
+    assert same(guidance, tiny_components.guidance)
+
+
+def test_what_watches_the_reading_can_end_it(saved: Path):
+    class Cancelled(Exception):
+        pass
+
+    read: list[int] = []
+
+    def cancel(count: int) -> None:
+        read.append(count)
+        if len(read) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        load_guidance_part(saved, saved, torch.float32, cancel)
+    assert len(read) == 3
+
+
+def test_a_watched_reading_finds_what_is_missing(model: Path):
+    path = model / "mllm" / "model.safetensors"
+    state, metadata = read_safetensors(path)
+    name = sorted(state)[len(state) // 2]
+    del state[name]
+    write_safetensors(path, state, metadata)
+    with pytest.raises(CheckpointError, match=f"missing.*{name}"):
+        load_guidance_part(model, model, torch.float32, lambda _count: None)
+
+
+def test_an_adapter_of_another_mllm(saved: Path, tmp_path: Path, tiny_components: Components):
+    queries = replace(tiny.CONFIG.guidance, image_queries=tiny.CONFIG.guidance.image_queries + 1)
+    other = tmp_path / "other"
+    save_checkpoint(tiny_components, other)
+    state, _ = read_safetensors(other / ADAPTER)
+    write_safetensors(other / ADAPTER, state, {"instructx-1": replace(tiny.CONFIG, guidance=queries).to_json()})
+    with pytest.raises(CheckpointError, match=r"queries\.image.*choose the base"):
+        load_guidance_part(saved, other, torch.float32)
+
+
+def test_connector(saved: Path, tiny_components: Components):
+    assert same(load_connector(saved), tiny_components.connector)
+
+
+def test_source_embedding(saved: Path, tmp_path: Path):
+    assert load_source_embedding(saved) is None
+    own = tiny.components(tiny.with_source(SourceInjection.EMBEDDING))
+    save_checkpoint(own, tmp_path / "embedding")
+    gained = load_source_embedding(tmp_path / "embedding")
+    assert gained is not None
+    assert torch.equal(gained.weight, own.denoiser.source_embedding.weight)
+    assert torch.equal(gained.bias, own.denoiser.source_embedding.bias)
