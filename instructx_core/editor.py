@@ -242,9 +242,7 @@ class Editor:
             callback,
         )
         edited = self.decode(latents)
-        return [
-            EditResult(fit.restore(edited[i]), latents[i : i + 1], context[i : i + 1]) for i in range(len(sources))
-        ]
+        return [EditResult(fit.restore(edited[i]), latents[i : i + 1], context[i : i + 1]) for i in range(len(sources))]
 
     def _reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""

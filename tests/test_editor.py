@@ -371,6 +371,7 @@ def test_bundled_tokenizer_reads_the_same_with_every_transformers(bundled_editor
     ids = tokenizer("Make it navy, then invert", add_special_tokens=False)["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids) == ["Ġmake", "Ġit", "Ġnavy", ",", "Ġthen", "Ġinvert"]
 
+
 def test_bundled_model_follows_an_instruction(bundled_editor: Editor):
     """A red disc on grey, drawn here: told to be blue it is blue, and the rest stays."""
     height, width = bundled_editor.default_size

@@ -30,7 +30,8 @@ ANY = 28 * 28, 10**9  # bounds that leave multiples of 28 as they are
 
 def process(picture: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     """What transformers makes of a uint8 picture [H, W, 3]: patches and grid."""
-    batch = Processor(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)(images=[Image.fromarray(picture.numpy())], return_tensors="pt")
+    processor = Processor(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    batch = processor(images=[Image.fromarray(picture.numpy())], return_tensors="pt")
     return batch["pixel_values"], batch["image_grid_thw"][0].tolist()
 
 

@@ -30,6 +30,4 @@ def train_tokenizer(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast
     )
     tokenizer.train_from_iterator(corpus, trainer)
     # said a second time because transformers 4 overrules tokenizer.json by this, and by False where it is not said
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END, add_prefix_space=True
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END, add_prefix_space=True)
