@@ -1,4 +1,4 @@
-"""The nodes inside a real ComfyUI process, against the library: one process runs all of tests/in_comfyui/checks.py."""
+"""The nodes inside a real ComfyUI process, against the library: one process runs all checks of tests/in_comfyui."""
 
 import ast
 import json
@@ -9,11 +9,11 @@ from pathlib import Path
 import comfyui
 import pytest
 
-HERE = Path(__file__).resolve().parent
-CHECKS = HERE / "in_comfyui" / "checks.py"
+HERE = Path(__file__).resolve().parent / "in_comfyui"
 NAMES = [
     node.name
-    for node in ast.parse(CHECKS.read_text(encoding="utf-8")).body
+    for path in sorted(HERE.glob("check_*.py"))
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
 ]
 
@@ -28,7 +28,7 @@ def results(bundled, tmp_path_factory):
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
     done = subprocess.run(
-        [python, CHECKS.with_name("run.py")],
+        [python, HERE / "run.py"],
         cwd=folder,
         env=environment,
         capture_output=True,

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import comfyui_server
 import pytest
@@ -28,7 +29,8 @@ def object_info(server):
 
 
 def prompt_of(name, object_info):
-    return workflow_files.to_api(workflow_files.read(workflow_files.FOLDER / f"{name}.json"), object_info)
+    workflow = workflow_files.read(workflow_files.FOLDER / f"{name}.json")
+    return workflow_files.to_api(workflow, object_info, exact=False)
 
 
 def of_type(prompt, kind):
@@ -54,13 +56,14 @@ def test_front_end_finds_the_packs_files(server):
     for language in ("en", "zh"):
         assert "InstructXLoadModel" in server.get("/i18n")[language]["nodeDefs"]
     assert server.text("/extensions/instructx/docs/InstructXFit.md").startswith("# InstructX Fit")
+    assert server.text("/extensions/instructx/docs/InstructXFit/zh.md").startswith("# InstructX 适配")
     templates = server.get("/workflow_templates")["instructx"]
     assert sorted(templates) == [path.stem for path in workflow_files.PATHS]
 
 
 @pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
 def test_workflow_runs_and_is_cached(server, object_info, path):
-    prompt = workflow_files.to_api(workflow_files.read(path), object_info)
+    prompt = prompt_of(path.stem, object_info)
     entry = server.run(prompt)
     assert succeeded(entry), entry["status"]
     saved = files(entry, server.base)
@@ -107,14 +110,12 @@ def test_bad_size_is_reported_on_its_node(server, object_info):
     assert "width and height go together" in error["exception_message"]
 
 
-@pytest.mark.parametrize("kind", ["InstructXSampler", "InstructXSlidingWindow"])
-def test_interrupting_leaves_the_server_usable(server, object_info, kind):
-    name = "image-edit" if kind == "InstructXSampler" else "long-video"
-    prompt = prompt_of(name, object_info)
-    prompt[of_type(prompt, kind)]["inputs"] |= {"steps": 1000, "seed": 99}
+def cancel_while_sampling(server, prompt, kind, seed):
+    """Run a prompt with a thousand steps and press Cancel in the middle of them; then free what was loaded."""
+    prompt[of_type(prompt, kind)]["inputs"] |= {"steps": 1000, "seed": seed}
+    before = len(server.log.read_text())
     number = server.queue(prompt)
     deadline = time.monotonic() + 300
-    before = len(server.log.read_text())
     while "/1000" not in server.log.read_text()[before:]:  # the sampler's own progress bar
         assert time.monotonic() < deadline, "the sampling did not begin"
         time.sleep(0.1)
@@ -122,4 +123,23 @@ def test_interrupting_leaves_the_server_usable(server, object_info, kind):
     entry = server.wait(number)
     assert any(message == "execution_interrupted" for message, _ in entry["status"]["messages"])
     server.post("/free", {"unload_models": True, "free_memory": True})
+
+
+@pytest.mark.parametrize("kind", ["InstructXSampler", "InstructXSlidingWindow"])
+def test_interrupting_leaves_the_server_usable(server, object_info, kind):
+    name = "image-edit" if kind == "InstructXSampler" else "long-video"
+    cancel_while_sampling(server, prompt_of(name, object_info), kind, 99)
     assert succeeded(server.run(prompt_of("image-edit", object_info)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process holds is read from /proc")
+def test_interrupting_releases_memory(server, object_info, bundled):
+    """Load, Cancel, free, again and again: the server does not grow by the model that each round loads."""
+    model = sum(path.stat().st_size for path in bundled.rglob("*.safetensors"))
+    sizes = []
+    for seed in range(6):
+        cancel_while_sampling(server, prompt_of("long-video", object_info), "InstructXSlidingWindow", seed)
+        time.sleep(1)  # the server frees when its worker wakes up
+        sizes.append(server.resident())
+    print("resident MiB:", [size >> 20 for size in sizes])
+    assert sizes[-1] - sizes[2] < model, sizes

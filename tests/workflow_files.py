@@ -22,8 +22,15 @@ def inputs_of(definition: dict[str, Any]) -> dict[str, list[Any]]:
     return {**definition.get("required", {}), **definition.get("optional", {})}
 
 
-def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
-    """The prompt that the front end posts for a workflow, written here a second time and independently of it."""
+def to_api(workflow: dict[str, Any], object_info: dict[str, Any], exact: bool = True) -> dict[str, Any]:
+    """The prompt that the front end posts for a workflow, written here a second time and independently of it.
+
+    Args:
+        workflow: as in a file.
+        object_info: of the server.
+        exact: every value in the file must belong to a widget. Not so on an older ComfyUI, whose own nodes have fewer
+            widgets: its front end leaves the last values over.
+    """
     origin = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
@@ -34,7 +41,7 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, A
         for name, spec in inputs_of(object_info[node["type"]]["input"]).items():
             if isinstance(spec[0], list) or spec[0] in WIDGETS:
                 take_widget(name, spec, values, inputs)
-        assert not values, (node["type"], values)
+        assert not (exact and values), (node["type"], values)
         for socket in node["inputs"]:
             if socket["link"] is not None:
                 inputs[socket["name"]] = origin[socket["link"]]

@@ -1,12 +1,28 @@
-"""What the checks share: models loaded once, the graph in one call, and the library's answer to the same question."""
+"""What the checks share: models loaded once, the graph in one call, and the library's answer to the same question.
 
+The environment variable INSTRUCTX_TEST_MODELS names a folder of random models, one for each way in which source and
+context can enter.
+"""
+
+import os
+import sys
 from functools import cache
+from pathlib import Path
 
+import comfy.sd
+import comfy.utils
+import folder_paths
 import start
 import torch
 
 NODES = start.load_nodes()
+LOADED_EARLY = {"diffusers", "peft", "accelerate"} & set(sys.modules)  # the nodes are there, and none has run yet
 BUNDLED = "InstructX Tiny (bundled)"
+MODELS = Path(os.environ["INSTRUCTX_TEST_MODELS"])
+VARIANTS = sorted(path.name for path in MODELS.iterdir())
+TOLERANCE = 1e-3
+
+folder_paths.add_model_folder_path("instructx", str(MODELS))
 
 
 def run(name, **inputs):
@@ -66,3 +82,22 @@ def difference(one, other):
     assert one.shape == other.shape, (one.shape, other.shape)
     assert one.isfinite().all()
     return (one - other).abs().max().item()
+
+
+def stock_model(name):
+    """The DiT of a variant as Load Diffusion Model would give it."""
+    from instructx_pack.instructx_core.checkpoints.wan_keys import dit_to_original
+
+    weights = comfy.utils.load_torch_file(str(MODELS / name / "transformer" / "diffusion_pytorch_model.safetensors"))
+    return comfy.sd.load_diffusion_model_state_dict(dit_to_original(weights))
+
+
+def expect(error, match, function, *args, **kwargs):
+    """`function` raises an error of the class named `error` whose message holds `match`."""
+    try:
+        function(*args, **kwargs)
+    except Exception as raised:
+        assert type(raised).__name__ == error, raised
+        assert match in str(raised), raised
+        return
+    raise AssertionError(f"no {error}")

@@ -1,12 +1,41 @@
-"""Run the checks named on the command line, or all: python run.py [check ...]"""
+"""Run the checks named on the command line, or all: python run.py [check ...]
+
+Every function called check_* in a file check_*.py beside this one is a check; tests/test_comfyui_nodes.py makes a test
+of each. {name: "" or traceback} goes to the file that the environment variable INSTRUCTX_TEST_REPORT names.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
 
 import start
+import torch
+
+
+def checks():
+    """All checks by name."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("check_*.py")):
+        module = vars(importlib.import_module(path.stem))  # only now: `start` has set up ComfyUI
+        found |= {name: value for name, value in module.items() if name.startswith("check_")}
+    return found
 
 
 def main():
-    import checks  # only now: `start` must have set up ComfyUI before anything of it is imported
-
-    checks.report(start.ASKED)
+    found = checks()
+    results = {}
+    for name in start.ASKED or found:
+        try:
+            with torch.no_grad():
+                found[name]()
+            results[name] = ""
+        except Exception:
+            results[name] = traceback.format_exc()
+        print(name, "ok" if not results[name] else results[name], file=sys.stderr, flush=True)
+    Path(os.environ["INSTRUCTX_TEST_REPORT"]).write_text(json.dumps(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

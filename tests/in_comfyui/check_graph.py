@@ -1,0 +1,147 @@
+"""The graph against `Editor.edit`: the same seed and inputs, the same latents and pixels."""
+
+import torch
+from kit import BUNDLED, TOLERANCE, VARIANTS, difference, editor, example, expect, loaded, run, sampled, wired
+
+import nodes as stock
+
+
+def check_image():
+    image, instruction, _ = example("recolor")
+    own = editor(BUNDLED).edit(image, instruction, seed=3)
+    assert difference(sampled(wired(BUNDLED, image, instruction), seed=3), own.latents) <= TOLERANCE
+
+
+def check_pixels_after_restore():
+    image, instruction, _ = example("recolor", width=80, height=56)
+    own = editor(BUNDLED).edit(image, instruction, seed=3)
+    graph = wired(BUNDLED, image, instruction)
+    patched, positive, negative, latent, fit = graph
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=3)
+    (decoded,) = stock.VAEDecode().decode(loaded(BUNDLED)[1], out)
+    restored, video = run("Restore", image=decoded, fit=fit)
+    assert restored.shape == image.shape
+    assert difference(restored, own.frames) <= TOLERANCE
+    assert video.get_components().images.shape == image.shape
+
+
+def check_video():
+    image, instruction, _ = example("background", frames=6)
+    own = editor(BUNDLED).edit(image, instruction, seed=4)
+    assert difference(sampled(wired(BUNDLED, image, instruction), seed=4), own.latents) <= TOLERANCE
+
+
+def check_reference():
+    image, instruction, reference = example("reference_swap")
+    own = editor(BUNDLED).edit(image, instruction, reference, seed=5)
+    assert difference(sampled(wired(BUNDLED, image, instruction, [reference]), seed=5), own.latents) <= TOLERANCE
+
+
+def check_two_references_in_a_video():
+    image, instruction, reference = example("reference_add", frames=5)
+    other = example("reference_swap")[2]
+    own = editor(BUNDLED).edit(image, instruction, [reference, other], seed=6, steps=4)
+    graph = wired(BUNDLED, image, instruction, [reference, other])
+    assert difference(sampled(graph, seed=6, steps=4), own.latents) <= TOLERANCE
+
+
+def check_cfg():
+    image, instruction, reference = example("reference_swap")
+    own = editor(BUNDLED).edit(image, instruction, reference, seed=5, guidance_scale=3.0, steps=6)
+    graph = wired(BUNDLED, image, instruction, [reference])
+    assert difference(sampled(graph, seed=5, cfg=3.0, steps=6), own.latents) <= TOLERANCE
+
+
+def check_batch_of_two():
+    from instructx_pack.instructx_core.denoiser import Conditions
+    from instructx_pack.instructx_core.sampling import sample
+
+    image, instruction, reference = example("reference_swap")
+    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction, [reference])
+    (twice,) = stock.RepeatLatentBatch().repeat(latent, 2)
+    both = sampled((patched, positive, negative, twice, None), seed=7, cfg=2.0, steps=5)
+    own = editor(BUNDLED)
+    noise = torch.randn(twice["samples"].shape, generator=torch.manual_seed(7))
+    source, references = own.encode(image[None]), own.encode(reference[None])
+
+    def conditions(words):
+        context = own.context([words], [image], [[reference[0]]], False)
+        return Conditions(context.repeat(2, 1, 1), source.repeat(2, 1, 1, 1, 1), (references.repeat(2, 1, 1, 1, 1),))
+
+    shift = own.config.sampling.shift
+    expected = sample(own.denoiser, noise, conditions(instruction), 5, shift, 2.0, conditions(""))
+    assert difference(both, expected) <= TOLERANCE
+    assert difference(both[0], both[1]) > 0.1
+
+
+def check_every_variant():
+    """Source added or embedded, context in text space or past it, velocity or change predicted; strides 4 and 2."""
+    image, instruction, reference = example("reference_swap", frames=3, width=48, height=40)
+    plain = {}
+    for name in VARIANTS:
+        own = editor(name).edit(image, instruction, reference, seed=8, guidance_scale=2.0)
+        ours = sampled(wired(name, image, instruction, [reference]), seed=8, cfg=2.0)
+        assert difference(ours, own.latents) <= TOLERANCE, name
+        plain[name] = ours
+    assert (
+        min(difference(plain[VARIANTS[0]], plain[other]) for other in VARIANTS[1:]) > 0.01
+    )  # each does something else
+
+
+def check_source_strength():
+    image, instruction, _ = example("recolor", width=48, height=48)
+    for name in VARIANTS:
+        patched, positive, negative, latent, _ = wired(name, image, instruction)
+        model = loaded(name)[0]
+        if "change" in name:  # the source stays what the change is added to, however little the DiT sees of it
+            weak = run("Source", model=model, positive=positive, negative=negative, source=latent, strength=0.5)
+            whole = sampled((patched, positive, negative, latent, None), seed=1)
+            assert difference(sampled((*weak, None), seed=1), whole) > 1e-4, name
+            continue
+        none = run("Source", model=model, positive=positive, negative=negative, source=latent, strength=0.0)
+        bare = [[entry[0], {}] for entry in positive], [[entry[0], {}] for entry in negative]
+        without = sampled((patched, *bare, latent, None), seed=1)
+        assert difference(sampled((*none, None), seed=1), without) == 0, name
+        assert difference(sampled((patched, positive, negative, latent, None), seed=1), without) > 0.01, name
+
+
+def check_a_change_needs_a_source():
+    image, instruction, _ = example("recolor", width=48, height=48)
+    name = next(name for name in VARIANTS if "change" in name)
+    patched, positive, _, latent, _ = wired(name, image, instruction)
+    bare = [[positive[0][0], {}]]
+    expect("InputError", "put InstructX Source", sampled, (patched, positive, bare, latent, None), cfg=2.0)
+
+
+def edited_in_windows(image, instruction, **settings):
+    """(IMAGE, VIDEO) of the bundled model, in four steps from the seed 4."""
+    model, vae, mllm, connector = loaded(BUNDLED)
+    parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
+    return run("SlidingWindow", **parts, source=image, instruction=instruction, seed=4, steps=4, **settings)
+
+
+def check_sliding_window_of_one_window():
+    image, instruction, _ = example("background", frames=5)
+    frames, video = edited_in_windows(image, instruction, window=5)
+    own = editor(BUNDLED).edit(image, instruction, seed=4, steps=4)
+    assert difference(frames, own.frames) <= TOLERANCE
+    assert len(video.get_components().images) == 5
+
+
+def check_sliding_window_hands_over_its_tail():
+    from instructx_pack.instructx_core.denoiser import Conditions
+    from instructx_pack.instructx_core.sampling import initial_noise, sample
+
+    image, instruction, _ = example("background", frames=9)
+    frames, _ = edited_in_windows(image, instruction, window=5, overlap=1)
+    assert frames.shape == image.shape
+    own = editor(BUNDLED)
+    first = own.edit(image[:5], instruction, seed=4, steps=4).frames
+    assert difference(frames[:5], first) <= TOLERANCE
+    source = torch.cat([first[4:], image[5:]])
+    context = own.context([instruction], [image[4:]], [[]], True)
+    latents = own.encode(source[None])
+    second = sample(
+        own.denoiser, initial_noise(tuple(latents.shape), 4), Conditions(context, latents), 4, own.config.sampling.shift
+    )
+    assert difference(frames[5:], own.decode(second)[0, 1:]) <= TOLERANCE

@@ -1,0 +1,116 @@
+"""Progress and Cancel in what takes long, and what is released afterwards."""
+
+import gc
+import weakref
+from contextlib import contextmanager
+
+import comfy.model_management as management
+import comfy.utils
+import torch
+from kit import BUNDLED, example, run
+
+
+@contextmanager
+def on_progress(react):
+    """`react(done, total)` after each move of any progress bar, as ComfyUI's own hook but not less often."""
+    original = comfy.utils.ProgressBar.update_absolute
+
+    def spied(bar, value, total=None, preview=None):
+        original(bar, value, total, preview)
+        react(bar.current, bar.total)
+
+    comfy.utils.ProgressBar.update_absolute = spied
+    try:
+        yield
+    finally:
+        comfy.utils.ProgressBar.update_absolute = original
+
+
+def expect_cancelled(name, **inputs):
+    """The node stops as ComfyUI's nodes do when Cancel was pressed."""
+    try:
+        run(name, **inputs)
+    except management.InterruptProcessingException:
+        return
+    raise AssertionError(f"{name} went on")
+
+
+def check_loading_moves_the_bar():
+    for node, inputs in (
+        ("LoadModel", {"model_name": BUNDLED}),
+        ("LoadMLLM", {"base": BUNDLED, "adapter": BUNDLED}),
+    ):
+        seen = []
+        with on_progress(lambda done, total, seen=seen: seen.append(done / total)):
+            run(node, precision="float32", **inputs)
+        assert len(seen) > 20, node  # the MLLM moves it tensor by tensor
+        assert seen == sorted(seen)
+        assert seen[-1] > 0.95, (node, seen[-1])
+
+
+def check_cancel_inside_the_load():
+    seen = []
+
+    def cancel(done, total):
+        seen.append(done / total)
+        if len(seen) == 3:
+            management.interrupt_current_processing()  # what the server does when Cancel is pressed
+
+    with on_progress(cancel):
+        expect_cancelled("LoadMLLM", base=BUNDLED, adapter=BUNDLED, precision="float32")
+    assert len(seen) == 3
+    assert seen[-1] < 1
+
+
+def check_cancel_inside_the_reading():
+    (mllm,) = run("LoadMLLM", base=BUNDLED, adapter=BUNDLED, precision="float32")
+    first, *_, last = mllm.guidance.mllm.model.language_model.layers
+    reached = []
+    first.register_forward_hook(lambda *_: management.interrupt_current_processing())
+    last.register_forward_hook(lambda *_: reached.append(True))
+    image, instruction, _ = example("recolor")
+    expect_cancelled("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
+    assert not reached
+
+
+def check_cancel_while_sampling_releases_memory():
+    def held():
+        """Bytes of all tensors that live."""
+        gc.collect()
+        return sum(thing.nbytes for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter))
+
+    def cancel(done, total):
+        assert total == 2 * (1 + 4)
+        if done == 2 + 4 + 2:  # both windows are read, the first one is edited, the second one is half way
+            management.interrupt_current_processing()
+            management.throw_exception_if_processing_interrupted()  # as ComfyUI's hook does
+
+    image, instruction, _ = example("background", frames=9)
+    before = held()
+    model, vae, mllm, connector = run("LoadModel", model_name=BUNDLED, precision="float32")
+    weights = [weakref.ref(part) for part in (model.model, vae.first_stage_model, mllm.guidance, connector.module)]
+    parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
+    settings = {"source": image, "instruction": instruction, "window": 5, "steps": 4}
+    with on_progress(cancel):
+        expect_cancelled("SlidingWindow", **parts, **settings)
+    assert run("SlidingWindow", **parts, **settings)[0].shape == image.shape  # all is as usable as before
+    with on_progress(cancel):
+        expect_cancelled("SlidingWindow", **parts, **settings)
+    del model, vae, mllm, connector, parts
+    management.unload_all_models()  # with dropping the nodes' outputs, what the server's /free does
+    management.cleanup_models()
+    assert held() - before < 2**20
+    assert not any(part() for part in weights)
+
+
+def check_dropping_the_mllm_frees_it():
+    mllm = run("LoadMLLM", base=BUNDLED, adapter=BUNDLED, precision="float32")[0]
+    image, instruction, _ = example("recolor")
+    run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
+    loaded_now = [entry.model for entry in management.current_loaded_models]
+    assert mllm.patcher in loaded_now
+    weights = weakref.ref(mllm.guidance)
+    del mllm, loaded_now
+    gc.collect()
+    management.cleanup_models()
+    assert weights() is None

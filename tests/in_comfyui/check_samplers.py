@@ -1,0 +1,72 @@
+"""InstructX Sampler and Sigmas against ComfyUI's own samplers."""
+
+import torch
+from comfy_extras import nodes_custom_sampler as custom
+from kit import BUNDLED, TOLERANCE, difference, editor, example, loaded, run, sampled, wired
+
+import nodes as stock
+
+
+def _advanced(graph, sigmas, seed, cfg=1.0):
+    patched, positive, negative, latent, _ = graph
+    (noise,) = custom.RandomNoise.execute(seed).args
+    (guider,) = custom.CFGGuider.execute(patched, positive, negative, cfg).args
+    (sampler,) = custom.KSamplerSelect.execute("euler").args
+    out = custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]
+    return patched.model.process_latent_in(out["samples"])
+
+
+def check_sigmas_are_the_librarys():
+    from instructx_pack.instructx_core.sampling import schedule
+
+    model = loaded(BUNDLED)[0]
+    own = editor(BUNDLED).config.sampling
+    (sigmas,) = run("Sigmas", model=model)
+    assert torch.equal(sigmas, schedule(own.steps, own.shift).float())
+    (sigmas,) = run("Sigmas", model=model, steps=7, shift=2.5)
+    assert torch.equal(sigmas, schedule(7, 2.5).float())
+
+
+def check_sampler_custom_advanced_is_the_same():
+    image, instruction, reference = example("reference_swap")
+    graph = wired(BUNDLED, image, instruction, [reference])
+    (sigmas,) = run("Sigmas", model=graph[0], steps=6)
+    with torch.inference_mode():
+        advanced = _advanced(graph, sigmas, 9, cfg=2.0)
+    assert torch.equal(advanced, sampled(graph, seed=9, steps=6, cfg=2.0))
+
+
+def check_stock_ksampler():
+    image, instruction, _ = example("recolor")
+    graph = wired(BUNDLED, image, instruction)
+    patched, positive, negative, latent, _ = graph
+    for steps in (5, 10):
+        with torch.inference_mode():
+            (out,) = stock.KSampler().sample(patched, 9, steps, 1.0, "euler", "simple", positive, negative, latent)
+        ours = sampled(graph, seed=9, steps=steps)
+        assert difference(patched.model.process_latent_in(out["samples"]), ours) <= TOLERANCE
+
+
+def check_comfyui_scheduler_in_our_sampler():
+    image, instruction, _ = example("recolor")
+    graph = wired(BUNDLED, image, instruction)
+    simple = sampled(graph, seed=9, steps=5, scheduler="simple")
+    assert difference(simple, sampled(graph, seed=9, steps=5)) <= TOLERANCE
+    assert difference(simple, sampled(graph, seed=9, steps=5, scheduler="simple", shift=1.5)) > TOLERANCE
+
+
+def check_denoise_begins_from_the_source():
+    image, instruction, _ = example("recolor")
+    graph = wired(BUNDLED, image, instruction)
+    little = sampled(graph, seed=2, steps=4, denoise=0.02)
+    source = graph[0].model.process_latent_in(graph[3]["samples"])
+    assert difference(little, source) < difference(sampled(graph, seed=2, steps=4), source)
+
+
+def check_shift_follows_model_sampling_sd3():
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+    from instructx_pack.instructx_core.sampling import schedule
+
+    (moved,) = ModelSamplingSD3().patch(loaded(BUNDLED)[0], 2.0)
+    (sigmas,) = run("Sigmas", model=moved, steps=5)
+    assert torch.equal(sigmas, schedule(5, 2.0).float())
