@@ -137,7 +137,7 @@ def test_reading_trains_the_queries_and_leaves_the_dit(foundation: Path, tmp_pat
 
 def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None:
     """Leaving every source as it is costs the same for an edit of one object and of the whole picture."""
-    plain = editing_config(foundation, tmp_path / "run", balanced=True)
+    plain = editing_config(foundation, tmp_path / "run", balance=1.0)
     task = EditingTask(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
     small, large = torch.zeros(2, 16, 1, 4, 4)
     small[:, :, :2] = 2.0

@@ -44,7 +44,7 @@ class TrainConfig:
     loss: str = "data"  # velocity error x sigma^2, or plain "velocity"
     channel_emphasis: float = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
     edited_weight: float = 1.0  # weight of latent positions that the edit changes
-    balanced: bool = False  # weigh each example by 1 / (the loss of leaving its source as it is)
+    balance: float = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
     reading_weight: float = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     locating_weight: float = 0.0  # of the auxiliary loss that tells where the edit changes something
     drop_instruction: float = 0.0  # probability of an empty instruction, which guidance_scale needs

@@ -99,12 +99,10 @@ class FlowMatching(nn.Module):
             report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
         return report
 
-    def _balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor | float:
+    def _balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         """What each example counts, [B, 1, 1, 1, 1]: else edits of whole pictures drown those of small objects."""
-        if not self.config.balanced:
-            return 1.0
         size = (weight * change.square()).mean((1, 2, 3, 4), keepdim=True) / weight.mean()
-        return 1 / (size + SMALLEST_CHANGE)
+        return (size + SMALLEST_CHANGE) ** -self.config.balance
 
 
 class EditingTask:
