@@ -73,6 +73,13 @@ def adapter_file(folder: Path) -> Path | None:
     return None
 
 
+def added_files(folder: Path) -> list[Path]:
+    """What a Kiwi-Edit folder holds beside an MLLM, a DiT and a VAE: queries, connectors, embedders."""
+    file = adapter_file(folder)
+    embedders = [path for part in (SOURCE, REFERENCE) for path in sorted((folder / part).glob("*.safetensors"))]
+    return embedders if file is None else [file, *embedders]
+
+
 def load_kiwi(folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
     """Read a whole Kiwi-Edit model.
 
@@ -157,9 +164,18 @@ def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The MLLM's tokenizer, from `processor/`."""
+    """The MLLM's tokenizer, from `processor/`.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
     from transformers import AutoTokenizer
 
+    if not any((folder / PROCESSOR / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        # transformers would make one of no words at all
+        raise CheckpointError(
+            f"{str(folder / PROCESSOR)!r} has no tokenizer.json; the model is incomplete, get it again."
+        )
     return load_or_explain(folder / PROCESSOR, lambda: AutoTokenizer.from_pretrained(folder / PROCESSOR))
 
 
