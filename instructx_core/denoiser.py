@@ -149,7 +149,8 @@ class Denoiser(nn.Module):
         if addend is None and tokens is None:
             return None
         if addend is not None and self.config.source_fades:
-            addend = addend * sigma.to(addend).view(-1, 1, 1, 1, 1)
+            share = sigma.to(addend.device, torch.float32).view(-1, 1, 1, 1, 1)
+            addend = (addend * share).to(addend.dtype)
 
         def change(embedded: torch.Tensor) -> torch.Tensor:
             if addend is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from instructx_core import Editor, EditResult
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
+from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.checkpoints.kiwi import is_kiwi, read_kiwi_config
 from instructx_core.checkpoints.loading import load_model, read_model_config
 from instructx_core.config import Dialect, ReferenceInjection
@@ -106,6 +107,14 @@ def test_saved_in_this_layout_it_edits_the_same(kiwi: Path, editor: Editor, tmp_
     again = Editor.from_pretrained(tmp_path / "own", device="cpu", dtype=torch.float32)
     case = recorded(kiwi, "reference")
     torch.testing.assert_close(run(again, case).latents, case.latents, atol=1e-4, rtol=0)
+
+
+def test_bfloat16(kiwi: Path):
+    half = Editor.from_pretrained(kiwi, device="cpu", dtype=torch.bfloat16)
+    case = recorded(kiwi, "reference")
+    edited = run(half, case)
+    assert (edited.context.float() - case.context).abs().mean() < 0.05
+    assert (edited.frames * 255 - case.frames).abs().mean() < 4
 
 
 def test_the_authors_schedule():
@@ -240,4 +249,5 @@ def test_info_describes_the_published_folder(kiwi: Path):
     text = describe_model(kiwi)
     assert "Kiwi-Edit" in text and "832 x 480 pixels" in text
     assert "8 for images, 12 for videos, 16 for references" in text
-    assert "4.90 M parameters" in text  # the MLLM without the queries and connectors beside it
+    mllm = sum(math.prod(shape) for shape in read_shapes(kiwi / "mllm_encoder" / "model.safetensors").values())
+    assert f"{mllm / 1e6:.2f} M parameters" in text  # without the queries and connectors beside it
