@@ -13,7 +13,7 @@ import torch
 
 from instructx_core import Editor, EditResult
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
-from instructx_core.checkpoints.kiwi import is_kiwi, read_kiwi_config
+from instructx_core.checkpoints.kiwi import is_kiwi, load_original_vae, read_kiwi_config
 from instructx_core.checkpoints.loading import load_model, read_model_config
 from instructx_core.config import Dialect, ReferenceInjection
 from instructx_core.errors import CheckpointError, InputError
@@ -192,6 +192,18 @@ def test_a_vae_without_its_scale_is_refused(kiwi: Path, tmp_path: Path):
         load_model(folder)
 
 
+def test_a_vae_with_a_gap_is_refused(kiwi: Path, tmp_path: Path):
+    folder = linked(kiwi, tmp_path / "model")
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    state, _ = read_safetensors(path)
+    path.unlink()
+    del state["decoder.middle.1.proj.bias"]
+    write_safetensors(path, state)
+    message = r"decoder.mid_block.attentions.0.proj.bias is missing, expected \(64,\) \(1 tensors differ\)"
+    with pytest.raises(CheckpointError, match=message):
+        load_original_vae(folder / "vae", torch.float32)
+
+
 def test_weights_of_another_width_are_refused(kiwi: Path, tmp_path: Path):
     folder = linked(kiwi, tmp_path / "model")
     path = folder / "source_embedder" / "diffusion_pytorch_model.safetensors"
@@ -204,6 +216,41 @@ def test_weights_of_another_width_are_refused(kiwi: Path, tmp_path: Path):
     path.unlink()
     write_safetensors(path, {"patch_embedding.weight": torch.zeros(1), "odd": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="1 of 2 tensors do not belong to Kiwi-Edit's source_embedder: 'odd'"):
+        load_model(folder)
+
+
+def test_numbers_that_are_none_are_refused(kiwi: Path, tmp_path: Path):
+    folder = linked(kiwi, tmp_path / "model")
+    path = folder / "mllm_encoder" / "config.json"
+    put(path, {"max_frames": "many"})
+    with pytest.raises(CheckpointError, match="max_frames is 'many'"):
+        read_model_config(folder)
+    path.write_text(json.dumps({"max_pixels_per_frame": None}))
+    assert read_model_config(folder).guidance.video_max_pixels == 0  # as the authors' code takes it: no bound
+    path.write_text("[]")
+    with pytest.raises(CheckpointError, match="is no mapping"):
+        read_model_config(folder)
+
+
+def test_not_a_number_is_refused(kiwi: Path, tmp_path: Path):
+    folder = linked(kiwi, tmp_path / "model")
+    path = folder / "ref_embedder" / "diffusion_pytorch_model.safetensors"
+    state, _ = read_safetensors(path)
+    path.unlink()
+    write_safetensors(path, state | {"patch_embedding.bias": torch.full((48,), torch.nan)})
+    with pytest.raises(CheckpointError, match="NaN or infinity in 1 tensors"):
+        load_model(folder)
+
+
+def test_a_connector_of_another_dit_is_refused(kiwi: Path, tmp_path: Path):
+    folder = linked(kiwi, tmp_path / "model")
+    path = folder / "mllm_encoder" / "diffusion_pytorch_model.safetensors"
+    state, _ = read_safetensors(path)
+    path.unlink()
+    for kind in ("connector", "ref_connector"):
+        state |= {f"{kind}.2.weight": torch.zeros(40, 48), f"{kind}.2.bias": torch.zeros(40)}
+    write_safetensors(path, state)
+    with pytest.raises(CheckpointError, match="a context of width 40, its DiT has 48"):
         load_model(folder)
 
 

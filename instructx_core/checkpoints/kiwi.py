@@ -42,7 +42,7 @@ from .bundle import (
     settle,
     with_queries,
 )
-from .files import read_safetensors, read_shapes
+from .files import check_finite, read_safetensors, read_shapes
 from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, is_adapter
 from .wan_keys import vae_config_from_original, vae_to_diffusers
 
@@ -54,6 +54,7 @@ TRANSFORMER, VAE, PROCESSOR = "transformer", "vae", "processor"
 QWEN_CONFIG = "qwen_config.json"
 IMAGE_MAX_PIXELS = 16384 * 28 * 28  # of an image that the MLLM sees
 SIGMA_MIN = 0.003 / 1.002
+LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 768}  # where the config is silent
 
 
 def is_kiwi(folder: str | Path) -> bool:
@@ -90,13 +91,15 @@ def load_kiwi(folder: str | Path, device: torch.device | str = "cpu", dtype: tor
     for part in (TRANSFORMER, VAE, MLLM, SOURCE):
         check_part(folder / part)
     adapter = read_adapter(folder)
+    check_finite(adapter, folder)
     config = read_kiwi_config(folder)
     guidance = with_queries(_load_mllm(folder, dtype), load_tokenizer(folder), config, dtype)
     connector = Connector(config.connector).to(dtype)
-    denoiser = Denoiser(load_dit(folder / TRANSFORMER, dtype), config.denoiser, config.connector.entry)
+    transformer, vae = load_dit(folder / TRANSFORMER, dtype), load_original_vae(folder / VAE, dtype)
+    _check_widths(folder, config, transformer, vae)
+    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     put_adapter(adapter, folder, guidance, connector, denoiser)
-    codec = LatentCodec(load_original_vae(folder / VAE, dtype))
-    return settle(Components(config, guidance, connector, denoiser, codec), device)
+    return settle(Components(config, guidance, connector, denoiser, LatentCodec(vae)), device)
 
 
 def read_kiwi_config(folder: str | Path) -> ModelConfig:
@@ -110,7 +113,7 @@ def read_kiwi_config(folder: str | Path) -> ModelConfig:
     if file is None:
         raise CheckpointError(f"{str(folder)!r} is not a Kiwi-Edit model: no queries and connector in {MLLM}/.")
     shapes = read_shapes(file)
-    said = read_json(folder / MLLM / "config.json")
+    limits = _limits(folder / MLLM / "config.json")
     order = folder / REFERENCE / "config.json"
     return ModelConfig(
         name="Kiwi-Edit",
@@ -120,10 +123,10 @@ def read_kiwi_config(folder: str | Path) -> ModelConfig:
             image_queries=shapes["image_queries"][0],
             video_queries=shapes["video_queries"][0],
             reference_queries=shapes.get("ref_queries", (0,))[0],
-            video_frames=min(said.get("max_frames", 16), 16),  # its reader of frames stops at 16 whatever is asked
+            video_frames=min(limits["max_frames"], 16),  # its reader of frames stops at 16 whatever is asked
             max_pixels=IMAGE_MAX_PIXELS,
-            video_max_pixels=said.get("max_pixels_per_frame", 262144) or 0,
-            reference_max_pixels=28 * 28 * said.get("max_object_token", 768),
+            video_max_pixels=limits["max_pixels_per_frame"],
+            reference_max_pixels=28 * 28 * limits["max_object_token"],
             dialect=Dialect.KIWI,
             lora_rank=0,
             lora_alpha=0,
@@ -214,7 +217,15 @@ def load_original_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKLWan:
     with torch.device("meta"):  # its random weights would be thrown away
         vae = AutoencoderKLWan(**config)
     state = {name: value.to(dtype) for name, value in vae_to_diffusers(state).items()}
-    load_or_explain(folder, lambda: vae.load_state_dict(state, assign=True))
+    wanted = {name: tuple(value.shape) for name, value in vae.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise CheckpointError(
+            f"{str(folder)!r} holds no whole Wan VAE: {odd[0]} is {found.get(odd[0], 'missing')}, "
+            f"expected {wanted.get(odd[0], 'nothing')} ({len(odd)} tensors differ); get it again."
+        )
+    vae.load_state_dict(state, assign=True)
     return vae
 
 
@@ -253,6 +264,33 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise CheckpointError(f"{str(path)!r} is no mapping of settings; get it again.")
     return plain
+
+
+def _limits(path: Path) -> dict[str, int]:
+    """What the MLLM is shown at most, by its config's own names; 0 pixels a frame means no bound of their own."""
+    said = read_json(path)
+    limits = {name: said.get(name, default) for name, default in LIMITS.items()}
+    limits["max_pixels_per_frame"] = limits["max_pixels_per_frame"] or 0
+    for name, value in limits.items():
+        if not isinstance(value, int) or value < (0 if name == "max_pixels_per_frame" else 1):
+            raise CheckpointError(f"{str(path)!r} says {name} is {value!r}, which is no count; get the file again.")
+    return limits
+
+
+def _check_widths(folder: Path, config: ModelConfig, transformer: Any, vae: Any) -> None:
+    """Raise CheckpointError unless connector, DiT and VAE are of one model; what else must fit is seen on loading."""
+    sizes = transformer.config
+    width = sizes.num_attention_heads * sizes.attention_head_dim
+    if config.connector.output_dim != width:
+        raise CheckpointError(
+            f"{str(folder)!r} is mixed up: its connector makes a context of width {config.connector.output_dim}, "
+            f"its DiT has {width}; get the folder again."
+        )
+    if vae.config.z_dim != sizes.in_channels:
+        raise CheckpointError(
+            f"{str(folder)!r} is mixed up: its VAE makes {vae.config.z_dim} channels, its DiT takes "
+            f"{sizes.in_channels}; get the folder again."
+        )
 
 
 def _load_mllm(folder: Path, dtype: torch.dtype) -> Any:
