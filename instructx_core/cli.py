@@ -1,4 +1,4 @@
-"""The `instructx` command: edit, demo, train, evaluate, world, info.
+"""The `instructx` command: edit, demo, train, evaluate, world, convert, info.
 
 - Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
 - What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
@@ -81,6 +81,14 @@ groups: {WORLD_GROUPS}
 The folder gets a metadata.csv with the columns source, target, instruction, reference: the form that
 `instructx train` reads.
 """
+CONVERT_EXAMPLES = """\
+examples:
+  instructx convert kiwi-edit-5b-diffusers models/kiwi        Kiwi-Edit's published folder in this layout
+  instructx convert kiwi-edit-5b-diffusers kiwi.safetensors   its DiT alone, for ComfyUI's Load Diffusion Model
+
+Weights are copied tensor by tensor, so they may be larger than memory; pickles are never opened. The result appears
+only when it is complete. `instructx edit --model` reads either folder.
+"""
 INFO_EXAMPLES = """\
 examples:
   instructx info                                              the bundled model
@@ -121,6 +129,7 @@ def build_parser() -> Parser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_world(commands)
+    _add_convert(commands)
     _add_info(commands)
     return parser
 
@@ -312,6 +321,27 @@ def _run_world(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
     print(metadata)
+
+
+# --- convert
+
+
+def _add_convert(commands: Any) -> None:
+    parser = _command(
+        commands, "convert", "convert a model's files into another layout", CONVERT_EXAMPLES, _run_convert
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="a model folder, such as Kiwi-Edit's published one")
+    parser.add_argument(
+        "target", metavar="OUT", type=Path, help="the folder to write, or a .safetensors file for the DiT alone"
+    )
+
+
+def _run_convert(arguments: argparse.Namespace) -> None:
+    from .checkpoints.convert import convert
+
+    with Progress("bytes") as progress:
+        convert(arguments.source, arguments.target, progress)
+    print(arguments.target)
 
 
 # --- info

@@ -38,6 +38,27 @@ class Prediction(str, Enum):
     CHANGE = "change"  # data - source: the edit itself, zero where nothing is to change
 
 
+class ReferenceInjection(str, Enum):
+    """How a reference's latent becomes tokens of the DiT."""
+
+    LATENT = "latent"  # through the DiT's own patch embedding (InstructX, section 3.1)
+    EMBEDDING = "embedding"  # through a patch embedding of its own
+
+
+class Margin(str, Enum):
+    """What lies around a reference that has another aspect than the edit."""
+
+    EDGE = "edge"  # its own edge, repeated
+    WHITE = "white"  # white, the reference in 8 bits, as Kiwi-Edit was trained
+
+
+class Dialect(str, Enum):
+    """How pictures and words are put to the MLLM, and which of its hidden states are the guidance."""
+
+    INSTRUCTX = "instructx"  # the queries end the sequence (3.1)
+    KIWI = "kiwi"  # Kiwi-Edit's prompt and 8-bit pictures; see guidance/kiwi.py
+
+
 @dataclass(frozen=True)
 class GuidanceConfig:
     """Instruction and frames -> guidance (sections 3.1 and 3.2)."""
@@ -48,6 +69,9 @@ class GuidanceConfig:
     video_frames: int = 13  # frames of a video that the MLLM sees
     min_pixels: int = 56 * 56  # a frame's area after resizing stays within these bounds
     max_pixels: int = 480 * 832
+    video_max_pixels: int = 0  # of a frame of a video; 0: as max_pixels
+    reference_max_pixels: int = 0  # of a reference; 0: as max_pixels
+    dialect: Dialect = Dialect.INSTRUCTX
     lora_rank: int = 64
     lora_alpha: int = 64
 
@@ -60,6 +84,8 @@ class ConnectorConfig:
     hidden_dim: int = 4096
     output_dim: int = 4096
     entry: ContextEntry = ContextEntry.TEXT
+    tanh_gelu: bool = False  # GELU by its tanh approximation
+    reads_references: bool = False  # a second MLP for hidden states at a reference's own places (Kiwi-Edit)
 
 
 @dataclass(frozen=True)
@@ -68,6 +94,10 @@ class DenoiserConfig:
 
     source: SourceInjection = SourceInjection.LATENT
     prediction: Prediction = Prediction.VELOCITY
+    source_fades: bool = False  # an embedded source counts sigma times: less and less as the noise goes (Kiwi-Edit)
+    reference: ReferenceInjection = ReferenceInjection.LATENT
+    references_first: bool = False  # their frames stand before the edit's, not behind them
+    reference_margin: Margin = Margin.EDGE
 
 
 @dataclass(frozen=True)
@@ -77,6 +107,7 @@ class SamplingConfig:
     steps: int = 50
     shift: float = 5.0
     guidance_scale: float = 1.0  # 1: no classifier-free guidance, one forward a step
+    sigma_min: float = 0.0  # where the even steps before the shift would end; the last step goes to 0 all the same
 
 
 @dataclass(frozen=True)

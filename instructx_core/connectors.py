@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -9,14 +11,24 @@ from .config import ConnectorConfig
 
 
 class Connector(nn.Module):
-    """[B, N, input_dim] guidance -> [B, N, output_dim] context."""
+    """[B, N, input_dim] guidance -> [B, N, output_dim] context.
+
+    Where the config asks for it, a second MLP of the same sizes takes the places of a reference image (Kiwi-Edit).
+    """
 
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__()
         self.config = config
         self.linear_in = nn.Linear(config.input_dim, config.hidden_dim)
-        self.activation = nn.GELU()
+        self.activation = nn.GELU(approximate="tanh" if config.tanh_gelu else "none")
         self.linear_out = nn.Linear(config.hidden_dim, config.output_dim)
+        self.reference: Connector | None = None
+        if config.reads_references:
+            self.reference = Connector(replace(config, reads_references=False))
 
-    def forward(self, guidance: torch.Tensor) -> torch.Tensor:
+    def forward(self, guidance: torch.Tensor, reference_places: int = 0) -> torch.Tensor:
+        """The context, of which the first `reference_places` come from a reference image's own hidden states."""
+        if reference_places and self.reference is not None:
+            first, rest = guidance[:, :reference_places], guidance[:, reference_places:]
+            return torch.cat([self.reference(first), self(rest)], dim=1)
         return self.linear_out(self.activation(self.linear_in(guidance)))

@@ -1,13 +1,14 @@
 """A Wan DiT that sees the source and the references: (latents, sigma, conditions) -> velocity.
 
 - The source is *added*: to the noisy latent itself, or after a patch embedding of its own (`SourceInjection`).
-- References are latent frames appended behind the noisy ones; RoPE simply continues, their outputs are dropped.
+- References are latent frames behind the noisy ones, or before them; RoPE counts them all, their outputs are dropped.
+  They share the DiT's patch embedding or have their own (`ReferenceInjection`).
 - All latents here are normalised. What does not change between steps is computed once, by `prepare`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,11 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ContextEntry, DenoiserConfig, Prediction, SourceInjection
+from .config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
 from .errors import InputError
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
+
+TokenChange = Callable[[torch.Tensor], torch.Tensor]
 
 TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
 
@@ -42,6 +45,7 @@ class Prepared:
     source: torch.Tensor | None  # [B, C, T, H, W]
     addend: torch.Tensor | None  # [B, C, T + R, H, W] for LATENT, [B, width, T + R, H / p, W / p] for EMBEDDING
     references: torch.Tensor | None  # [B, C, R, H, W]
+    reference_tokens: torch.Tensor | None  # [B, width, R, H / p, W / p] where they have an embedding of their own
 
 
 class Denoiser(nn.Module):
@@ -65,6 +69,9 @@ class Denoiser(nn.Module):
         self.source_embedding: nn.Conv3d | None = None
         if config.source is SourceInjection.EMBEDDING:
             self.source_embedding = zero_patch_embedding(transformer)
+        self.reference_embedding: nn.Conv3d | None = None
+        if config.reference is ReferenceInjection.EMBEDDING:
+            self.reference_embedding = zero_patch_embedding(transformer)
         if entry is ContextEntry.WIDTH:
             # by its forward alone: its weights stay, so that the saved DiT is one that any Wan loader takes
             transformer.condition_embedder.text_embedder.forward = _unchanged
@@ -93,12 +100,16 @@ class Denoiser(nn.Module):
                     f"the source {tuple(source.shape[-2:])}; bring the reference to the source's size first."
                 )
         appended = torch.cat(references, dim=2) if references else None
+        reference_tokens = None
+        if appended is not None and self.reference_embedding is not None:
+            reference_tokens = self.reference_embedding(appended.to(self.dtype))
         addend = source
         if source is not None and self.source_embedding is not None:
             addend = self.source_embedding(source.to(self.dtype))
         if addend is not None and appended is not None:
-            addend = F.pad(addend, (0, 0, 0, 0, 0, appended.shape[2] // self.transformer.config.patch_size[0]))
-        return Prepared(conditions.context.to(self.dtype), source, addend, appended)
+            more = appended.shape[2] // self.transformer.config.patch_size[0]
+            addend = F.pad(addend, (0, 0, 0, 0, *((more, 0) if self.config.references_first else (0, more))))
+        return Prepared(conditions.context.to(self.dtype), source, addend, appended, reference_tokens)
 
     def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
         """One velocity estimate.
@@ -113,32 +124,52 @@ class Denoiser(nn.Module):
         """
         frames = latents.shape[2]
         prepared = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, frames)
-        hidden = latents
-        if prepared.references is not None:
-            hidden = torch.cat([latents, prepared.references], dim=2)
-        embedded = None
-        if prepared.addend is not None:
-            if self.source_embedding is None:
-                hidden = hidden + prepared.addend
-            else:
-                embedded = prepared.addend
+        hidden = self._beside(latents, prepared.references)
+        if prepared.addend is not None and self.source_embedding is None:
+            hidden = hidden + prepared.addend
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
-        with self._adding_after_patchify(embedded):
+        with self._after_patchify(self._injected(prepared, sigma)):
             output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
-        output = output[:, :, :frames].to(latents.dtype)
+        first = output.shape[2] - frames if self.config.references_first else 0
+        output = output[:, :, first : first + frames].to(latents.dtype)
         if self.config.prediction is Prediction.CHANGE:
             return velocity_of_change(output, latents, prepared.source, sigma)
         return output
 
+    def _beside(self, frames: torch.Tensor, references: torch.Tensor | None) -> torch.Tensor:
+        """Frames and references in one tensor along time, in the order in which this model takes them."""
+        if references is None:
+            return frames
+        both = (references, frames) if self.config.references_first else (frames, references)
+        return torch.cat(both, dim=2)
+
+    def _injected(self, prepared: Prepared, sigma: torch.Tensor) -> TokenChange | None:
+        """What happens to the patch embedding's output [B, width, T + R, h, w]; None: nothing."""
+        addend, tokens = prepared.addend if self.source_embedding is not None else None, prepared.reference_tokens
+        if addend is None and tokens is None:
+            return None
+        if addend is not None and self.config.source_fades:
+            share = sigma.to(addend.device, torch.float32).view(-1, 1, 1, 1, 1)
+            addend = (addend * share).to(addend.dtype)
+
+        def change(embedded: torch.Tensor) -> torch.Tensor:
+            if addend is not None:
+                embedded = embedded + addend
+            if tokens is not None:  # in the place of what the DiT's own embedding made of the references
+                frames = embedded.shape[2] - tokens.shape[2]
+                start = tokens.shape[2] if self.config.references_first else 0
+                embedded = self._beside(embedded[:, :, start : start + frames], tokens)
+            return embedded
+
+        return change
+
     @contextmanager
-    def _adding_after_patchify(self, embedded: torch.Tensor | None) -> Iterator[None]:
-        """Add `embedded` to the patch embedding's output for one forward: the DiT's own code stays untouched."""
-        if embedded is None:
+    def _after_patchify(self, change: TokenChange | None) -> Iterator[None]:
+        """Apply `change` to the patch embedding's output for one forward: the DiT's own code stays untouched."""
+        if change is None:
             yield
             return
-        handle = self.transformer.patch_embedding.register_forward_hook(
-            lambda _module, _inputs, output: output + embedded
-        )
+        handle = self.transformer.patch_embedding.register_forward_hook(lambda _module, _inputs, output: change(output))
         try:
             yield
         finally:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoints.bundle import BUNDLED, Components, load_checkpoint, save_checkpoint
+from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
+from .checkpoints.loading import load_model
+from .config import Margin
 from .denoiser import Conditions
 from .errors import CheckpointError, InputError
-from .fit import Fit, fit_reference, plan_fit
+from .fit import Fit, fit_reference, pad_reference, plan_fit
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
 
@@ -65,7 +67,8 @@ class Editor:
         """Load a model.
 
         Args:
-            path: a model folder; None for the bundled InstructX Tiny; a hub id ("owner/name") only with `download`.
+            path: a model folder, this library's own or Kiwi-Edit's as published; None for the bundled InstructX Tiny; a
+                hub id ("owner/name") only with `download`.
             device: None for the machine's accelerator, else the CPU.
             dtype: None for float32 on a CPU and bfloat16 elsewhere.
             download: allow fetching a hub id; nothing is ever fetched without it.
@@ -77,7 +80,7 @@ class Editor:
         device = _pick_device(device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        return cls(load_checkpoint(_find_model(path, download), device, dtype))
+        return cls(load_model(_find_model(path, download), device, dtype))
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -204,7 +207,7 @@ class Editor:
     ) -> torch.Tensor:
         """What the DiT cross-attends to: [B, N, D]."""
         inputs = self.guidance.prepare(instructions, sources, references, is_video)
-        return self.connector(self.guidance(inputs.to(self.device)))
+        return self.connector(self.guidance(inputs.to(self.device)), inputs.reference_places)
 
     @torch.no_grad()
     def _run(
@@ -240,14 +243,16 @@ class Editor:
             settings.guidance_scale,
             unconditional,
             callback,
+            self.config.sampling.sigma_min,
         )
         edited = self.decode(latents)
         return [EditResult(fit.restore(edited[i]), latents[i : i + 1], context[i : i + 1]) for i in range(len(sources))]
 
     def _reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
+        place = pad_reference if self.config.denoiser.reference_margin is Margin.WHITE else fit_reference
         return tuple(
-            self.encode(torch.stack([fit_reference(image, fit.canvas)[None] for image in images]))
+            self.encode(torch.stack([place(image, fit.canvas)[None] for image in images]))
             for images in zip(*references, strict=True)
         )
 

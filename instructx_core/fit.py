@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from .errors import InputError
+from .images import to_uint8
 
 
 @dataclass(frozen=True)
@@ -108,3 +109,22 @@ def fit_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
     top, left = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
     around = (left, canvas[1] - inner[1] - left, top, canvas[0] - inner[0] - top)
     return rearrange(F.pad(pixels, around, mode="replicate"), "1 c h w -> h w c")
+
+
+def pad_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
+    """As `fit_reference`, in 8 bits and on white: what Pillow's `ImageOps.pad` does, as Kiwi-Edit was trained."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    picture = Image.fromarray(to_uint8(image).numpy())
+    padded = ImageOps.pad(picture, (canvas[1], canvas[0]), color="white", centering=(0.5, 0.5))
+    return torch.from_numpy(np.array(padded)).to(image) / 255
+
+
+def resize_8bit(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 [H, W, 3] -> [*size, 3] by Pillow's bicubic, which rounds to 8 bits between its two passes."""
+    import numpy as np
+    from PIL import Image
+
+    picture = Image.fromarray(image.numpy()).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoints.bundle import ADAPTER, BUNDLED, check_part, read_config
+from .checkpoints.bundle import ADAPTER, BUNDLED, check_part
+from .checkpoints.files import read_shapes
+from .checkpoints.kiwi import added_files, is_kiwi
+from .checkpoints.kiwi_keys import MLLM
+from .checkpoints.loading import read_model_config
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -21,14 +26,18 @@ def describe_model(folder: Path | None = None) -> str:
         CheckpointError: no such folder, another kind of folder, or a missing, truncated or damaged part.
     """
     folder = folder or BUNDLED
-    config = read_config(folder)
-    for part in PARTS:
+    config = read_model_config(folder)
+    parts = {MLLM if part == "mllm" else part: title for part, title in PARTS.items()} if is_kiwi(folder) else PARTS
+    added = added_files(folder) if is_kiwi(folder) else [folder / ADAPTER]
+    for part in parts:
         check_part(folder / part)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     rows = {"model": config.name, "folder": f"{folder} ({size / 1e6:.1f} MB)"}
     rows |= _settings(config)
-    rows |= {title: f"{_millions(folder / part)} parameters" for part, title in PARTS.items()}
-    rows["InstructX adds"] = f"{_millions(folder / ADAPTER)} parameters beside these"
+    for part, title in parts.items():
+        files = [path for path in sorted((folder / part).glob("*.safetensors")) if path not in added]
+        rows[title] = f"{_millions(files)} parameters"
+    rows["InstructX adds"] = f"{_millions(added)} parameters beside these"
     width = max(map(len, rows))
     return "\n".join(f"{title:<{width}}  {value}" for title, value in rows.items())
 
@@ -41,7 +50,7 @@ def _settings(config: ModelConfig) -> dict[str, str]:
         "queries": f"{guidance.image_queries} for images, {guidance.video_queries} for videos, "
         f"{guidance.reference_queries or 'none apart'} for references",
         "frames seen": f"{guidance.video_frames} of a video",
-        "LoRA": f"rank {guidance.lora_rank}, alpha {guidance.lora_alpha}",
+        "LoRA": f"rank {guidance.lora_rank}, alpha {guidance.lora_alpha}" if guidance.lora_rank else "none",
         "connector": f"{connector.input_dim} -> {connector.hidden_dim} -> {connector.output_dim}, "
         f"enters at {connector.entry.value}",
         "source": f"added by {config.denoiser.source.value}",
@@ -51,12 +60,6 @@ def _settings(config: ModelConfig) -> dict[str, str]:
     }
 
 
-def _millions(path: Path) -> str:
-    """Numbers held by a safetensors file, or by all of a folder, as '1.7 M'."""
-    from safetensors import safe_open
-
-    count = 0
-    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="numpy") as tensors:
-            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return f"{count / 1e6:.2f} M"
+def _millions(files: Sequence[Path]) -> str:
+    """Numbers held by safetensors files, as '1.7 M'."""
+    return f"{sum(math.prod(shape) for file in files for shape in read_shapes(file).values()) / 1e6:.2f} M"

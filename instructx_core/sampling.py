@@ -1,6 +1,7 @@
 """The flow-matching schedule and the sampling loop for one window.
 
-Euler over sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N, through diffusers' scheduler.
+Euler over sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N, through diffusers' scheduler. Some models
+were trained with a u that runs to a sigma_min above 0 in the same N steps, the last of which then goes on to 0.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from .errors import EditInterrupted, InputError
 StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
 
 
-def schedule(steps: int, shift: float) -> torch.Tensor:
+def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     """The noise levels of a run.
 
     Args:
         steps: N >= 1.
         shift: s > 0; above 1 it spends more of the steps at high noise.
+        sigma_min: u = 1 - (1 - sigma_min) i / N, but for i = N, which is 0.
 
     Returns:
         float64 [N + 1], falling from 1 to 0.
@@ -33,7 +35,8 @@ def schedule(steps: int, shift: float) -> torch.Tensor:
         raise InputError(f"steps is {steps}; give a whole number from 1 to 1000.")
     if not 0 < shift <= 100:
         raise InputError(f"shift is {shift}; give a number above 0, at most 100.")
-    u = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
+    u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
+    u[-1] = 0
     return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
 
 
@@ -59,6 +62,7 @@ def sample(
     guidance_scale: float = 1.0,
     unconditional: Conditions | None = None,
     callback: StepCallback | None = None,
+    sigma_min: float = 0.0,
 ) -> torch.Tensor:
     """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
 
@@ -66,6 +70,7 @@ def sample(
         guidance_scale: w of velocity = u + w (c - u); 1 asks for no unconditional forward.
         unconditional: the conditions without the instruction, needed where guidance_scale is not 1.
         callback: called after each step; a return of False stops the run.
+        sigma_min: see `schedule`.
 
     Raises:
         InputError: steps, shift or guidance scale out of range.
@@ -75,7 +80,7 @@ def sample(
 
     if not 0 <= guidance_scale <= 100:
         raise InputError(f"guidance_scale is {guidance_scale}; give a number from 0 to 100.")
-    sigmas = schedule(steps, shift)
+    sigmas = schedule(steps, shift, sigma_min)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
 

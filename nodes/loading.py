@@ -11,6 +11,7 @@ import comfy.sd
 import comfy.utils
 import torch
 
+from ..instructx_core.config import ReferenceInjection
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE
 from .load_bar import weight_files
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from comfy.model_patcher import ModelPatcher
 
+    from ..instructx_core.config import ModelConfig
     from ..instructx_core.latents import LatentCodec
     from .load_bar import LoadBar
 
@@ -57,6 +59,7 @@ def attach_checkpoint(model: ModelPatcher, folder: Path) -> ModelPatcher:
     from ..instructx_core.checkpoints.parts import load_source_embedding
 
     config = read_config(folder)
+    check_supported(config)
     patched = attach(model, Denoising(config, load_source_embedding(folder)))
     patched.add_object_patch("model_sampling", shifted(model, config.sampling.shift))
     return patched
@@ -132,7 +135,20 @@ def load_connector(folder: Path) -> LoadedConnector:
     from ..instructx_core.checkpoints.bundle import read_config
     from ..instructx_core.checkpoints.parts import load_connector as load
 
-    return LoadedConnector(load(folder), read_config(folder))
+    config = read_config(folder)
+    check_supported(config)
+    return LoadedConnector(load(folder), config)
+
+
+def check_supported(config: ModelConfig) -> None:
+    """Raise InputError for a checkpoint whose injections these nodes would leave out without a word."""
+    denoiser = config.denoiser
+    separate = denoiser.reference is ReferenceInjection.EMBEDDING
+    if denoiser.source_fades or denoiser.references_first or separate or config.connector.reads_references:
+        raise InputError(
+            f"The checkpoint {config.name!r} takes source and references in Kiwi-Edit's way, which these nodes do not"
+            " do yet; edit with it on the command line: instructx edit --model FOLDER."
+        )
 
 
 def read_folder(folder: Path, bar: LoadBar) -> dict[str, torch.Tensor]:

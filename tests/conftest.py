@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,6 @@ from hypothesis import settings
 from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from instructx_core import Editor
     from instructx_core.checkpoints.bundle import Components
 
@@ -35,6 +34,15 @@ def tiny_editor(tiny_components: Components) -> Editor:
     from instructx_core import Editor
 
     return Editor(tiny_components)
+
+
+@pytest.fixture(scope="session")
+def kiwi() -> Path:
+    """A tiny Kiwi-Edit in its published layout, with what its authors' code makes of it; read-only."""
+    folder = Path(__file__).parents[2] / "shared" / "fixtures" / "kiwi-tiny"
+    if not (folder / "reference_outputs.safetensors").is_file():
+        pytest.skip(f"KIWI-EDIT'S RECORDED OUTPUTS ARE MISSING: nothing in {folder}; parity with it was not tested")
+    return folder
 
 
 @pytest.fixture(scope="session")

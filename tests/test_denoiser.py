@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import nn
 
-from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, SourceInjection
+from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
 from instructx_core.denoiser import Conditions, Denoiser, batch_conditions, zero_patch_embedding
 from instructx_core.errors import InputError
 
@@ -212,3 +212,62 @@ def test_bfloat16_weights_take_and_give_float32(source: SourceInjection):
     assert velocity.dtype == torch.float32
     assert torch.equal(seen[0], SIGMA * 1000)
     assert (velocity - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+# --- what Kiwi-Edit does differently
+
+
+def by_hand(denoiser: Denoiser, frames: torch.Tensor, change) -> torch.Tensor:
+    """A plain Wan over `frames`, whose patch embedding's output goes through `change`."""
+    transformer = tiny.transformer()
+    transformer.patch_embedding.register_forward_hook(lambda _module, _inputs, output: change(output))
+    return wan(transformer, frames)
+
+
+def shaken(config: DenoiserConfig) -> Denoiser:
+    denoiser = Denoiser(tiny.transformer(), config)
+    for embedding in (denoiser.source_embedding, denoiser.reference_embedding):
+        if embedding is not None:
+            tiny.shake(embedding, 0.3)
+    return denoiser.requires_grad_(False)
+
+
+def test_references_before_the_latents(plain):
+    denoiser = shaken(DenoiserConfig(references_first=True))
+    velocity = denoiser(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE, (FIRST, SECOND)))
+    frames = torch.cat([FIRST, SECOND, LATENTS + SOURCE], dim=2)
+    torch.testing.assert_close(velocity, wan(plain, frames)[:, :, 3:], **CLOSE)
+
+
+def test_a_fading_source_counts_sigma_times():
+    denoiser = shaken(DenoiserConfig(SourceInjection.EMBEDDING, source_fades=True))
+    velocity = denoiser(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE))
+    addend = denoiser.source_embedding(SOURCE) * SIGMA.view(2, 1, 1, 1, 1)
+    torch.testing.assert_close(velocity, by_hand(denoiser, LATENTS, lambda tokens: tokens + addend), **CLOSE)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_references_with_an_embedding_of_their_own(first: bool):
+    config = DenoiserConfig(
+        SourceInjection.EMBEDDING, reference=ReferenceInjection.EMBEDDING, references_first=first, source_fades=True
+    )
+    denoiser = shaken(config)
+    prepared = denoiser.prepare(Conditions(CONTEXT, SOURCE, (FIRST, SECOND)), 3)
+    velocity = denoiser(LATENTS, SIGMA, prepared)
+    source = denoiser.source_embedding(SOURCE) * SIGMA.view(2, 1, 1, 1, 1)
+    references = denoiser.reference_embedding(torch.cat([FIRST, SECOND], dim=2))
+
+    def change(tokens: torch.Tensor) -> torch.Tensor:
+        if first:
+            return torch.cat([references, tokens[:, :, 3:] + source], dim=2)
+        return torch.cat([tokens[:, :, :3] + source, references], dim=2)
+
+    anything = torch.randn(2, tiny.CHANNELS, 3, 4, 6)  # the DiT's own embedding never sees the references
+    order = (anything, LATENTS) if first else (LATENTS, anything)
+    output = by_hand(denoiser, torch.cat(order, dim=2), change)
+    torch.testing.assert_close(velocity, output[:, :, 3:] if first else output[:, :, :3], **CLOSE)
+
+
+def test_references_of_their_own_embedding_start_without_effect_on_the_weights():
+    denoiser = Denoiser(tiny.transformer(), DenoiserConfig(reference=ReferenceInjection.EMBEDDING))
+    assert not denoiser.reference_embedding.weight.any() and not denoiser.reference_embedding.bias.any()

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..config import ModelConfig
+from ..config import Dialect, ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..guidance.encoder import MLLMGuidance
+from ..guidance.kiwi import KiwiGuidance
 from ..latents import LatentCodec
 from .files import (
     atomic_folder,
@@ -31,11 +32,12 @@ from .files import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from transformers import Qwen2_5_VLConfig
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 ADAPTER = "instructx.safetensors"
 FORMAT = "instructx-1"
 OF_THE_LOADER = {"_name_or_path", "is_local", "local_files_only", "dtype", "torch_dtype"}  # the weights tell their own
+DIALECTS = {Dialect.INSTRUCTX: MLLMGuidance, Dialect.KIWI: KiwiGuidance}
 BUNDLED = Path(__file__).parent.parent / "bundled" / "instructx-tiny"
 
 
@@ -128,8 +130,12 @@ def load_checkpoint(
     connector = Connector(config.connector).to(dtype)
     denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     load_adapter(folder / ADAPTER, guidance, connector, denoiser)
-    components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
-    for module in (guidance, connector, denoiser, components.codec):
+    return settle(Components(config, guidance, connector, denoiser, LatentCodec(vae)), device)
+
+
+def settle(components: Components, device: torch.device | str) -> Components:
+    """The same components, on `device` and ready to edit."""
+    for module in (components.guidance, components.connector, components.denoiser, components.codec):
         module.to(device).eval().requires_grad_(False)
     return components
 
@@ -143,10 +149,15 @@ def adapter_state(guidance: MLLMGuidance, connector: Connector, denoiser: Denois
         lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
         state |= {f"lora.{name}": value for name, value in lora.items()}
     state |= {f"connector.{name}": value for name, value in connector.state_dict().items()}
-    if denoiser.source_embedding is not None:
-        gained = denoiser.source_embedding.state_dict()
-        state |= {f"denoiser.source_embedding.{name}": value for name, value in gained.items()}
+    for part, module in gained(denoiser).items():
+        state |= {f"denoiser.{part}.{name}": value for name, value in module.state_dict().items()}
     return state
+
+
+def gained(denoiser: Denoiser) -> dict[str, torch.nn.Module]:
+    """What this checkpoint's DiT has beside a plain Wan's, by name."""
+    parts = {"source_embedding": denoiser.source_embedding, "reference_embedding": denoiser.reference_embedding}
+    return {name: module for name, module in parts.items() if module is not None}
 
 
 def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> None:
@@ -155,8 +166,19 @@ def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoi
     Raises:
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
-    wanted = {name: tuple(value.shape) for name, value in adapter_state(guidance, connector, denoiser).items()}
     state, _ = read_safetensors(path)
+    put_adapter(state, path, guidance, connector, denoiser)
+
+
+def put_adapter(
+    state: Mapping[str, torch.Tensor], path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser
+) -> None:
+    """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
+
+    Raises:
+        CheckpointError: as `load_adapter`.
+    """
+    wanted = {name: tuple(value.shape) for name, value in adapter_state(guidance, connector, denoiser).items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if wanted != found:
         odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -166,8 +188,8 @@ def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoi
         )
     put_guidance(state, guidance)
     connector.load_state_dict(strip(state, "connector."))
-    if denoiser.source_embedding is not None:
-        denoiser.source_embedding.load_state_dict(strip(state, "denoiser.source_embedding."))
+    for part, module in gained(denoiser).items():
+        module.load_state_dict(strip(state, f"denoiser.{part}."))
 
 
 def put_guidance(state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
@@ -214,11 +236,21 @@ def load_guidance(
     """
     from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    mllm_config = _load(folder, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(folder)))
-    tokenizer = _load(folder, lambda: AutoTokenizer.from_pretrained(folder))
+    mllm_config = load_or_explain(folder, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(folder)))
+    tokenizer = load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder))
     state = None if progress is None else read_one_by_one(mllm_weights(folder), progress)
-    mllm = _load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=mllm_config, dtype=dtype)
-    guidance = MLLMGuidance(mllm, tokenizer, config.guidance)
+    mllm = load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=mllm_config, dtype=dtype)
+    return with_queries(mllm, tokenizer, config, dtype)
+
+
+def with_queries(
+    mllm: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    dtype: torch.dtype,
+) -> MLLMGuidance:
+    """An MLLM with fresh queries and LoRA, in the dialect that the checkpoint was trained in."""
+    guidance = DIALECTS[config.guidance.dialect](mllm, tokenizer, config.guidance)
     # not the whole: its rotary frequencies stay in float32, without which far positions run together
     guidance.queries.to(dtype)
     return guidance
@@ -244,26 +276,26 @@ def load_dit(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """A `WanTransformer3DModel` from a diffusers folder."""
     from diffusers import WanTransformer3DModel
 
-    return _load_weights(folder, WanTransformer3DModel, torch_dtype=dtype)
+    return load_weights(folder, WanTransformer3DModel, torch_dtype=dtype)
 
 
 def load_vae(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """An `AutoencoderKLWan` from a diffusers folder."""
     from diffusers import AutoencoderKLWan
 
-    return _load_weights(folder, AutoencoderKLWan, torch_dtype=dtype)
+    return load_weights(folder, AutoencoderKLWan, torch_dtype=dtype)
 
 
-def _load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
+def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
     """A model whose weights are all there: the libraries themselves would fill gaps with random numbers.
 
     `state` holds what has been read of `folder` already; only transformers takes it so.
     """
     options |= {"use_safetensors": True, "output_loading_info": True}
     if state is None:
-        model, report = _load(folder, lambda: model_class.from_pretrained(folder, **options))
+        model, report = load_or_explain(folder, lambda: model_class.from_pretrained(folder, **options))
     else:
-        model, report = _load(folder, lambda: model_class.from_pretrained(None, state_dict=state, **options))
+        model, report = load_or_explain(folder, lambda: model_class.from_pretrained(None, state_dict=state, **options))
     for problem in ("missing", "unexpected"):
         if names := sorted(report[f"{problem}_keys"]):
             raise CheckpointError(
@@ -272,7 +304,8 @@ def _load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor]
     return model
 
 
-def _load(folder: Path, read: Callable[[], Any]) -> Any:
+def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
+    """What `read` gives; whatever it raises becomes a CheckpointError that names `folder`."""
     try:
         return read()
     except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57

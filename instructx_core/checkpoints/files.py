@@ -116,16 +116,31 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     Raises CheckpointError as read_safetensors does.
     """
+    return read_header(path).get("__metadata__", {})
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a safetensors file's tensors, from its header alone.
+
+    Raises CheckpointError as read_safetensors does.
+    """
+    return {name: tuple(entry["shape"]) for name, entry in read_header(path).items() if name != "__metadata__"}
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The header of a safetensors file as it stands there, checked against the file's size.
+
+    Raises CheckpointError as read_safetensors does.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            header = _read_header(path, file.read(8), file, size)
+            return _read_header(path, file.read(8), file, size)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {str(path)!r}; check the path to the weights.") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror}; give a .safetensors file.") from error
-    return header.get("__metadata__", {})
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +30,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 @dataclass(frozen=True)
 class GuidanceInputs:
-    """A batch as the MLLM takes it. Sequences are padded on the left: the queries are always the last places."""
+    """A batch as the MLLM takes it. Sequences are padded on the left: the queries are always in the same places."""
 
     token_ids: torch.Tensor  # int64 [B, L], queries not included
     attention_mask: torch.Tensor  # bool [B, L + N]
@@ -38,10 +38,11 @@ class GuidanceInputs:
     patches: torch.Tensor  # [sum of t * h * w, 1176], in the order of the placeholders
     grids: torch.Tensor  # int64 [pictures, 3]
     query_set: str  # "image", "video" or "reference"
+    reference_places: int = 0  # the guidance begins with so many places of the reference image itself
 
     def to(self, device: torch.device | str) -> GuidanceInputs:
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return GuidanceInputs(**moved, query_set=self.query_set)
+        return replace(self, **moved)
 
 
 class MLLMGuidance(nn.Module):
@@ -102,9 +103,10 @@ class MLLMGuidance(nn.Module):
         for instruction, source, extra in zip(
             instructions, sources or [None] * len(instructions), references, strict=True
         ):
-            own = [self._patches(reference[None]) for reference in extra]
+            own = [self._patches(reference[None], self.config.reference_max_pixels) for reference in extra]
             if source is not None:
-                own.insert(0, self._patches(self._shown(source, is_video)))
+                limit = self.config.video_max_pixels if is_video else 0
+                own.insert(0, self._patches(self._shown(source, is_video), limit))
             ids = prompt_tokens(self.tokenizer, instruction, [patches.tokens for patches in own], is_video)
             sequences.append(ids)
             places.append(self._positions(ids, [patches.grid for patches in own], query_count))
@@ -116,12 +118,15 @@ class MLLMGuidance(nn.Module):
         queries = self.queries[inputs.query_set]
         embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
         embeds = torch.cat([embeds, queries.to(embeds).expand(len(embeds), -1, -1)], dim=1)
+        return self._read(embeds, inputs)[:, -len(queries) :]
+
+    def _read(self, embeds: torch.Tensor, inputs: GuidanceInputs) -> torch.Tensor:
+        """The language model's last hidden states [B, L, hidden] over a whole sequence of embeddings of that shape."""
         # without padding there is nothing to mask but the future, for which attention has a faster path
         mask = None if bool(inputs.attention_mask.all()) else inputs.attention_mask
-        hidden = self.mllm.model.language_model(
+        return self.mllm.model.language_model(
             inputs_embeds=embeds, attention_mask=mask, position_ids=inputs.position_ids, use_cache=False
         ).last_hidden_state
-        return hidden[:, -len(queries) :]
 
     def _shown(self, source: torch.Tensor, is_video: bool) -> torch.Tensor:
         """The frames of a source that the MLLM sees."""
@@ -131,8 +136,9 @@ class MLLMGuidance(nn.Module):
             raise InputError(f"An image source has one frame, not {len(source)}; a clip of several is a video.")
         return source
 
-    def _patches(self, frames: torch.Tensor) -> Patches:
-        return to_patches(frames, self.config.min_pixels, self.config.max_pixels)
+    def _patches(self, frames: torch.Tensor, max_pixels: int = 0) -> Patches:
+        """`max_pixels` of a frame instead of the config's general bound; 0: that one."""
+        return to_patches(frames, self.config.min_pixels, max_pixels or self.config.max_pixels)
 
     def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:
         config = self.mllm.config

@@ -17,6 +17,7 @@ def positions(
     video_token: int,
     tokens_per_second: float,
     seconds_per_grid: float = 1.0,
+    past_time: bool = False,
 ) -> torch.Tensor:
     """Positions (time, height, width) of one unpadded sequence.
 
@@ -28,6 +29,8 @@ def positions(
         grids: (t, h, w) in patches of each run of placeholders, in order.
         seconds_per_grid: how much time a temporal patch of a video spans; the processor's default of 2 frames a second
             makes that 1.
+        past_time: text goes on behind the largest of all three axes, as transformers up to 5.2 has it: of a long clip
+            of small frames that is its time.
 
     Returns:
         int64 [3, len(token_ids)].
@@ -48,5 +51,6 @@ def positions(
             (torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij"
         )
         pieces.append(torch.stack(axes).reshape(3, -1) + start)
-        start += max(height, width)
+        last = int(axes[0].max()) + 1 if past_time else 0
+        start += max(height, width, last)
     return torch.cat(pieces, dim=1)

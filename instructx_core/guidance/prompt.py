@@ -23,10 +23,14 @@ def prompt_tokens(
         picture_tokens: places in the sequence that each picture fills: the source first, then the references.
         is_video: whether the source is one, which has a placeholder of its own.
     """
-    instruction = instruction.replace("<|", "< |")  # a person's words are never a placeholder or the end of the turn
     placeholders = [VIDEO if is_video else IMAGE, *[IMAGE] * len(picture_tokens)]
     vision = "".join(
         f"{VISION_START}{placeholder * count}{VISION_END}"
         for placeholder, count in zip(placeholders, picture_tokens, strict=False)
     )
-    return tokenizer(BEFORE + vision + instruction + AFTER, add_special_tokens=False)["input_ids"]
+    return tokenizer(BEFORE + vision + plain_words(instruction) + AFTER, add_special_tokens=False)["input_ids"]
+
+
+def plain_words(instruction: str) -> str:
+    """A person's words, which are never a placeholder or the end of the turn."""
+    return instruction.replace("<|", "< |")

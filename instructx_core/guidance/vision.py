@@ -35,8 +35,11 @@ class Patches:
         return math.prod(self.grid) // MERGE**2
 
 
-def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int, factor: int = FACTOR) -> tuple[int, int]:
     """Sides in multiples of 28 whose area lies in [min_pixels, max_pixels], aspect kept as far as that allows.
+
+    Args:
+        factor: of which the sides are multiples, instead of 28.
 
     Raises:
         InputError: one side more than 200 times the other.
@@ -45,16 +48,16 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> t
         raise InputError(
             f"A frame of {width} x {height} is too narrow; its sides may differ by a factor of {MAX_ASPECT}."
         )
-    new_height = round(height / FACTOR) * FACTOR
-    new_width = round(width / FACTOR) * FACTOR
+    new_height = round(height / factor) * factor
+    new_width = round(width / factor) * factor
     if new_height * new_width > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
-        new_height = max(FACTOR, math.floor(height / shrink / FACTOR) * FACTOR)
-        new_width = max(FACTOR, math.floor(width / shrink / FACTOR) * FACTOR)
+        new_height = max(factor, math.floor(height / shrink / factor) * factor)
+        new_width = max(factor, math.floor(width / shrink / factor) * factor)
     elif new_height * new_width < min_pixels:
         grow = math.sqrt(min_pixels / (height * width))
-        new_height = math.ceil(height * grow / FACTOR) * FACTOR
-        new_width = math.ceil(width * grow / FACTOR) * FACTOR
+        new_height = math.ceil(height * grow / factor) * factor
+        new_width = math.ceil(width * grow / factor) * factor
     return new_height, new_width
 
 
@@ -65,10 +68,15 @@ def to_patches(frames: torch.Tensor, min_pixels: int, max_pixels: int) -> Patche
         frames: [T, H, W, 3] in [0, 1]; an odd count is filled up by repeating the last.
         min_pixels, max_pixels: bounds of a frame's area after resizing.
     """
-    height, width = smart_resize(*frames.shape[1:3], min_pixels, max_pixels)
+    size = smart_resize(*frames.shape[1:3], min_pixels, max_pixels)
     pixels = rearrange(frames, "t h w c -> t c h w").float()
-    if pixels.shape[-2:] != (height, width):
-        pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    if pixels.shape[-2:] != size:
+        pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+    return cut(pixels)
+
+
+def cut(pixels: torch.Tensor) -> Patches:
+    """Frames [T, 3, H, W] in [0, 1] whose sides are multiples of 28, normalised and cut; see `to_patches`."""
     mean = pixels.new_tensor(CLIP_MEAN).view(3, 1, 1)
     std = pixels.new_tensor(CLIP_STD).view(3, 1, 1)
     pixels = (pixels - mean) / std
@@ -79,4 +87,4 @@ def to_patches(frames: torch.Tensor, min_pixels: int, max_pixels: int) -> Patche
         "(t p) c (h mh ph) (w mw pw) -> (t h w mh mw) (c p ph pw)",
         p=TEMPORAL, mh=MERGE, mw=MERGE, ph=PATCH, pw=PATCH,
     )  # fmt: skip
-    return Patches(values, (len(pixels) // TEMPORAL, height // PATCH, width // PATCH))
+    return Patches(values, (len(pixels) // TEMPORAL, pixels.shape[2] // PATCH, pixels.shape[3] // PATCH))
