@@ -53,6 +53,19 @@ class Span:
         return round(self.amount * fps) if self.in_seconds else int(self.amount)
 
 
+def parse_cuts(text: str) -> tuple[int, ...]:
+    """Frame numbers separated by commas: "120,480" -> (120, 480).
+
+    Raises:
+        InputError: anything that is no whole number above 0.
+    """
+    numbers = [part.strip() for part in text.split(",")]
+    for number in numbers:
+        if not (number.isascii() and number.isdigit() and int(number)):
+            raise InputError(f"{number!r} is no frame at which a scene begins; give whole numbers above 0: 120,480.")
+    return tuple(map(int, numbers))
+
+
 @dataclass(frozen=True)
 class Window:
     """A span of frames edited in one go."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructx_core.errors import InputError
-from instructx_core.windows import Span, final_frames, plan_windows, replace_head, snap
+from instructx_core.windows import Span, final_frames, parse_cuts, plan_windows, replace_head, snap
 
 
 @st.composite
@@ -120,6 +120,13 @@ def test_spans_in_seconds_and_frames(text, fps, frames):
 def test_other_spans_are_refused(text):
     with pytest.raises(InputError, match="no length of time"):
         Span.parse(text)
+
+
+def test_cuts_from_text():
+    assert parse_cuts("120, 480") == (120, 480)
+    for text in ("", "0", "1,,2", "-3", "1.5", "x"):
+        with pytest.raises(InputError, match="no frame at which a scene begins"):
+            parse_cuts(text)
 
 
 def test_head_is_replaced():
