@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..editor import check_instruction
+from ..errors import InputError
 from ..guidance.frames import sample_indices
+from ..paths import readable_file
 from ..sampling import initial_noise
-from ..source import check_output, load_references
+from ..source import check_output, is_video_file, load_references
 from ..video import VideoWriter
 from ..windows import Window, final_frames
 from .fingerprint import identity
@@ -94,6 +96,8 @@ def edit_video(
     check_instruction(instruction)
     settings = editor.settings(steps, shift, guidance_scale)
     initial_noise((1,), seed)
+    if not is_video_file(readable_file(source)):
+        raise InputError(f"{source}: it is a picture; give a video, or edit it with Editor.edit.")
     references = tuple(load_references(reference))
     files = [path for path in _listed(reference) if isinstance(path, (str, os.PathLike))]
     target = check_output(output, source, *files)

@@ -53,20 +53,19 @@ class Footage:
         self.check_unchanged()
         with VideoReader(self.path) as reader:
             frames = (frame for frame, _ in reader)
-            held: deque[Tensor] = deque()  # the last decoded frames
+            held: deque[tuple[int, Tensor]] = deque()  # with their numbers; none before the window
             decoded = 0
             for window in windows:
+                while held and held[0][0] < window.start:
+                    held.popleft()
                 while decoded < window.stop:
                     frame = next(frames, None)
                     if frame is None:
                         raise self._changed()
-                    held.append(frame)
+                    if decoded >= window.start:
+                        held.append((decoded, frame))
                     decoded += 1
-                    while decoded - len(held) < window.start:
-                        held.popleft()
-                while decoded - len(held) < window.start:
-                    held.popleft()
-                yield torch.stack(list(held)[: len(window)])
+                yield torch.stack([frame for number, frame in held if number < window.stop])
                 self.check_unchanged()
 
     def check_unchanged(self) -> None:

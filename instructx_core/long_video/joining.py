@@ -54,9 +54,10 @@ def fade(before: Tensor, after: Tensor, overlap: int) -> Tensor:
 
     The first of these is `before` as it is, so that a single shared frame is the earlier window's, as in the paper.
     """
-    place = torch.arange(len(before)) - (len(before) - overlap)
-    weight = (place.clamp(min=0) / max(overlap, 1)).view(-1, 1, 1, 1)
-    return torch.lerp(before.float(), after.float(), weight).round().to(torch.uint8)
+    kept = len(before) - overlap
+    weight = (torch.arange(overlap) / max(overlap, 1)).view(-1, 1, 1, 1)
+    mixed = torch.lerp(before[kept:].float(), after[kept:].float(), weight)
+    return torch.cat([before[:kept], mixed.round().to(torch.uint8)])
 
 
 def anchor_colour(edited: Tensor, source: Tensor) -> Tensor:

@@ -68,8 +68,8 @@ class WindowStore:
         if found != wanted:
             self.remove()
             self._write_manifest(wanted)
-        for leftover in self.folder.glob(".*.partial"):  # the video of a run that was killed
-            leftover.unlink()
+        for leftover in self.folder.glob(".*.partial"):  # what a run was writing when it was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         count = 0
         while self._file(count).is_file():
             count += 1
