@@ -1,7 +1,7 @@
 """The part of `instructx edit` that is for long videos: options, and the edit window by window.
 
-A video is edited in windows when an option of these is given, or when it is longer than twice what the model was
-trained at; shorter ones are edited in one go, as pictures are.
+A video is edited in windows when an option of these is given, or when it is longer than a clip: than 81 frames, and
+than twice what the model was trained at. Clips are edited in one go, as pictures are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HEADS = ("pin", "source", "latent")
 READINGS = ("window", "video")
-LONG = 2  # times the trained length, above which windows are taken unasked
+CLIP = 81  # frames that any model can be given in one go: the paper's window
 
 LONG_EXAMPLES = """\
 long videos, in windows that go on from each other:
@@ -87,7 +87,7 @@ def is_long(arguments: argparse.Namespace) -> bool:
             named = ", ".join(f"--{name.replace('_', '-')}" for name, value in _given(arguments).items() if value)
             raise InputError(f"{arguments.source}: it is a picture, and {named} is for videos; leave it out.")
         return False
-    return asked or _frames(arguments) > LONG * _trained_length(arguments)
+    return asked or _frames(arguments) > max(CLIP, 2 * _trained_length(arguments))
 
 
 def run_long_edit(

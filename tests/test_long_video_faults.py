@@ -135,7 +135,7 @@ def test_full_disk_keeps_what_is_done(editor: Editor, source: Path, whole: bytes
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(InputError, match="writ") as caught:
+        with pytest.raises(InputError, match="window 3 cannot be kept there; see whether the disk is full") as caught:
             edit(editor, source, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -89,7 +89,12 @@ class WindowStore:
     def save(self, index: int, edited: EditedWindow) -> None:
         """Keep a finished window. Raises InputError where it cannot be written, as on a full disk."""
         tensors = {"frames": _encode(edited.frames), "latents": edited.latents.contiguous()}
-        write_safetensors(self._file(index), tensors, {CHECKSUM: _checksum(tensors)})
+        try:
+            write_safetensors(self._file(index), tensors, {CHECKSUM: _checksum(tensors)})
+        except InputError as error:
+            raise InputError(
+                f"{self.folder}: window {index + 1} cannot be kept there; see whether the disk is full, and resume."
+            ) from error
 
     def remove(self) -> None:
         """Delete the folder with all that this class writes."""
