@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..windows import Window
 
-UNEDITED = 0.06  # what a VAE and a sampler change in a pixel that is not edited, of [0, 1]
+CELL = 8  # pixels
+UNEDITED = 0.06  # what a VAE and a sampler change in the mean of a cell that is not edited, of [0, 1]
 ENOUGH = 0.25  # share of a frame that must be unedited to tell how its colour drifts
 LARGEST = 4 / 255  # correction of a frame: drift of one window is small, and a faint edit must not be undone
 
@@ -63,8 +65,9 @@ def fade(before: Tensor, after: Tensor, overlap: int) -> Tensor:
 def anchor_colour(edited: Tensor, source: Tensor) -> Tensor:
     """Move an edited frame's colour back to where the source's is on unedited pixels.
 
-    One offset for each channel: the mean difference over the pixels that are nearly the source's, at most `LARGEST`.
-    A frame of which less than a quarter is unedited stays as it is, there being nothing to tell drift from the edit by.
+    One offset for each channel: the mean difference over the unedited cells, at most `LARGEST`. A cell of 8 x 8 pixels
+    is unedited where its mean is nearly the source's: single pixels would tell a model's noise from the edit badly. A
+    frame of which less than a quarter is unedited stays as it is, there being nothing to tell drift from the edit by.
 
     Args:
         edited, source: float [H, W, 3] in [0, 1].
@@ -72,8 +75,9 @@ def anchor_colour(edited: Tensor, source: Tensor) -> Tensor:
     Returns:
         [H, W, 3]; it may leave [0, 1] by as much as the offset.
     """
-    difference = source - edited
-    unedited = difference.abs().amax(dim=-1) <= UNEDITED
+    side = min(CELL, *source.shape[:2])
+    difference = F.avg_pool2d((source - edited).permute(2, 0, 1), side, ceil_mode=True)  # [3, H / side, W / side]
+    unedited = difference.abs().amax(dim=0) <= UNEDITED
     if unedited.float().mean() < ENOUGH:
         return edited
-    return edited + difference[unedited].mean(dim=0).clamp(-LARGEST, LARGEST)
+    return edited + difference[:, unedited].mean(dim=1).clamp(-LARGEST, LARGEST)

@@ -59,7 +59,7 @@ class LongOptions:
             multiple: the VAE takes 1 + n * this many frames.
 
         Raises:
-            InputError: a window of less than two frames, an overlap that is not shorter than the window, or cuts
+            InputError: a window of less than one frame, an overlap that is not shorter than the window, or cuts
                 outside of the video.
         """
         wanted = default_length if self.window is None else self.window.frames(fps)
