@@ -14,9 +14,10 @@ from .errors import CheckpointError, EditInterrupted, InputError, InstructXError
 
 if TYPE_CHECKING:
     from .editor import Editor, EditResult
+    from .long_video import edit_video
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointError", "EditInterrupted", "EditResult", "Editor", "InputError", "InstructXError"]
+__all__ = ["CheckpointError", "EditInterrupted", "EditResult", "Editor", "InputError", "InstructXError", "edit_video"]
 
 
 def __getattr__(name: str) -> object:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> object:
         from . import editor
 
         return getattr(editor, name)
+    if name == "edit_video":
+        from .long_video import edit_video
+
+        return edit_video
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

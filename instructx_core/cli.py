@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from .cli_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
 from .errors import InputError, InstructXError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ examples:
 `instructx COMMAND --help` explains a command. Exit codes: 0 done, 2 input that cannot be used (one line says why),
 130 Ctrl-C.
 """
-EDIT_EXAMPLES = """\
+EDIT_EXAMPLES = f"""\
 examples:
   instructx edit photo.png "remove the green square" -o photo_edit.png
   instructx edit clip.mp4 "change the background to teal" -o clip_edit.mp4 --seed 7
@@ -49,7 +50,8 @@ examples:
 The result has the source's exact size, and a video keeps its frames, frame rate, audio and rotation. The file
 appears under its name only when it is complete; an older file of that name is replaced. The same seed gives the
 same pixels on the same machine.
-"""
+
+{LONG_EXAMPLES}"""
 DEMO_EXAMPLES = """\
 examples:
   instructx demo
@@ -170,6 +172,7 @@ def _add_edit(commands: Any) -> None:
             type=_whole(1, 8192),
             help=f"{side} to work at, a multiple of the model's stride (default: its area at the source's aspect)",
         )
+    add_long_options(parser)
 
 
 def _run_edit(arguments: argparse.Namespace) -> None:
@@ -180,6 +183,11 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
     check_output(arguments.output, arguments.source, *arguments.reference)
+    if is_long(arguments):
+        with Progress("editing") as progress:
+            run_long_edit(arguments, lambda: _load_editor(arguments.model, arguments.device), progress)
+        print(arguments.output)
+        return
     source = load_source(arguments.source)
     references = load_references(arguments.reference)
     editor = _load_editor(arguments.model, arguments.device)

@@ -38,7 +38,7 @@ class EditResult:
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Settings:
     """Sampler settings with the checkpoint's defaults filled in, checked."""
 
     steps: int
@@ -135,12 +135,12 @@ class Editor:
             InputError: any of these cannot be used; raised before long work starts.
             EditInterrupted: the callback returned False.
         """
-        settings = self._settings(steps, shift, guidance_scale)
+        settings = self.settings(steps, shift, guidance_scale)
         check_instruction(instruction)
         loaded = load_source(source)
         references = load_references(reference)
         fit = self.fit(loaded, height, width)
-        noise_shape = self._latent_shape(fit)
+        noise_shape = self.latent_shape(fit)
         noise = initial_noise((1, *noise_shape), seed)
         return self._run([loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, callback)[
             0
@@ -166,12 +166,12 @@ class Editor:
             seeds: B seeds; None for 0 each.
             context_transform: applied to the context [B, N, D]; ablations zero or shuffle it with this.
         """
-        settings = self._settings(steps, shift, guidance_scale)
+        settings = self.settings(steps, shift, guidance_scale)
         for instruction in instructions:
             check_instruction(instruction)
         is_video = len(sources[0]) > 1
         fit = self.fit(Source(frames=sources[0], is_video=is_video), None, None)
-        shape = self._latent_shape(fit)
+        shape = self.latent_shape(fit)
         noise = torch.cat([initial_noise((1, *shape), seed) for seed in seeds or [0] * len(sources)])
         references = references or [()] * len(sources)
         return self._run(sources, instructions, references, is_video, fit, noise, settings, None, context_transform)
@@ -218,7 +218,7 @@ class Editor:
         is_video: bool,
         fit: Fit,
         noise: torch.Tensor,
-        settings: _Settings,
+        settings: Settings,
         callback: StepCallback | None,
         context_transform: ContextTransform | None = None,
     ) -> list[EditResult]:
@@ -229,7 +229,7 @@ class Editor:
         if context_transform is not None:
             context = context_transform(context)
         source_latents = self.encode(torch.stack(fitted))
-        conditions = Conditions(context, source_latents, self._reference_latents(references, fit))
+        conditions = Conditions(context, source_latents, self.reference_latents(references, fit))
         unconditional = None
         if settings.guidance_scale != 1.0:
             without = self.context([""] * len(sources), shown, references, is_video)
@@ -248,7 +248,7 @@ class Editor:
         edited = self.decode(latents)
         return [EditResult(fit.restore(edited[i]), latents[i : i + 1], context[i : i + 1]) for i in range(len(sources))]
 
-    def _reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
+    def reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
         place = pad_reference if self.config.denoiser.reference_margin is Margin.WHITE else fit_reference
         return tuple(
@@ -256,15 +256,15 @@ class Editor:
             for images in zip(*references, strict=True)
         )
 
-    def _latent_shape(self, fit: Fit) -> tuple[int, int, int, int]:
+    def latent_shape(self, fit: Fit) -> tuple[int, int, int, int]:
         """[C, t, h, w] of one edit."""
         frames = 1 + (fit.padded_frames - 1) // self.codec.temporal_stride
         return (self.codec.channels, frames, *(side // self.codec.stride for side in fit.canvas))
 
-    def _settings(self, steps: int | None, shift: float | None, guidance_scale: float | None) -> _Settings:
+    def settings(self, steps: int | None, shift: float | None, guidance_scale: float | None) -> Settings:
         """Fill in the checkpoint's defaults; out-of-range values raise InputError here, before anything is loaded."""
         own = self.config.sampling
-        settings = _Settings(
+        settings = Settings(
             own.steps if steps is None else steps,
             own.shift if shift is None else shift,
             own.guidance_scale if guidance_scale is None else guidance_scale,

@@ -63,6 +63,7 @@ def sample(
     unconditional: Conditions | None = None,
     callback: StepCallback | None = None,
     sigma_min: float = 0.0,
+    pinned: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
 
@@ -71,9 +72,11 @@ def sample(
         unconditional: the conditions without the instruction, needed where guidance_scale is not 1.
         callback: called after each step; a return of False stops the run.
         sigma_min: see `schedule`.
+        pinned: normalised latents [B, C, k, H, W], k <= T, that the first k frames are to become; at every noise level
+            they are these, noised by it, and the other frames are denoised beside them.
 
     Raises:
-        InputError: steps, shift or guidance scale out of range.
+        InputError: steps, shift or guidance scale out of range, or pinned latents of another shape.
         EditInterrupted: the callback returned False.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -87,6 +90,8 @@ def sample(
     guided = guidance_scale != 1.0
     if guided and unconditional is None:
         raise InputError("guidance_scale other than 1 needs unconditional conditions.")
+    if pinned is not None:
+        check_pinned(pinned, noise)
     frames = noise.shape[2]
     prepared = denoiser.prepare(batch_conditions(conditions, unconditional) if guided else conditions, frames)
 
@@ -98,6 +103,24 @@ def sample(
             with_instruction, without = velocity.chunk(2)
             velocity = without + guidance_scale * (with_instruction - without)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        if pinned is not None:
+            latents = hold(latents, pinned, noise, scheduler.sigmas[step + 1])
         if callback is not None and callback(step + 1, steps, latents) is False:
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
     return latents
+
+
+def hold(latents: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """`latents` [B, C, T, H, W] with `pinned` [B, C, k, H, W] for their first frames, noised to sigma by `noise`."""
+    count = pinned.shape[2]
+    return torch.cat([(1 - sigma) * pinned + sigma * noise[:, :, :count], latents[:, :, count:]], dim=2)
+
+
+def check_pinned(pinned: torch.Tensor, noise: torch.Tensor) -> None:
+    """Raise InputError unless `pinned` is the beginning of latents shaped as `noise`."""
+    (*batch, count, height, width), shape = pinned.shape, noise.shape
+    if (*batch, height, width) != (*shape[:2], *shape[3:]) or not 1 <= count <= shape[2]:
+        raise InputError(
+            f"The pinned latents have the shape {list(pinned.shape)}, the edit {list(shape)}; give as many frames or "
+            "fewer, all else the same."
+        )

@@ -66,7 +66,7 @@ def load_source(value: Pixels | Source, name: str = "source") -> Source:
         return value
     if isinstance(value, (str, os.PathLike)):
         path = readable_file(value)
-        return _load_video(path) if _is_video_file(path) else Source(read_image(path)[None], is_video=False, path=path)
+        return _load_video(path) if is_video_file(path) else Source(read_image(path)[None], is_video=False, path=path)
     if isinstance(value, (np.ndarray, Tensor)):
         frames = _array_frames(value, name)
         return Source(frames, is_video=len(frames) > 1)
@@ -105,7 +105,7 @@ def check_output(
         is_video, origin = like.is_video, like.path
     else:
         origin = readable_file(like)
-        is_video = _is_video_file(origin)
+        is_video = is_video_file(origin)
     for other in (origin, *inputs):
         if other is not None and target.exists() and Path(other).exists() and target.samefile(other):
             raise InputError(f"{target}: the output would replace the input file; give another name.")
@@ -144,7 +144,7 @@ def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> N
             writer.write(to_uint8(frame), pts, like.last_duration if is_last else None)
 
 
-def _is_video_file(path: Path) -> bool:
+def is_video_file(path: Path) -> bool:
     """Whether a file is to be read frame by frame; whether that works is for `VideoReader` to say."""
     picture = open_picture(path)
     if picture is None:

@@ -207,3 +207,26 @@ def test_guidance_scale_out_of_range(scale: float):
 def test_guidance_needs_something_to_guide_away_from():
     with pytest.raises(InputError, match="needs unconditional"):
         sample(Field(lambda x, *_: x), NOISE, NOTHING, 2, 3.0, 2.0)
+
+
+def test_pinned_frames_are_what_they_are_told_to_be(tiny_components):
+    """At every noise level they are noised to it, and the frames beside them are denoised knowing them."""
+    shape = (1, tiny.CHANNELS, 3, 6, 6)
+    noise, pinned = initial_noise(shape, 0), initial_noise((1, tiny.CHANNELS, 2, 6, 6), 5)
+    conditions = Conditions(torch.randn(1, 5, tiny.TEXT_DIM), initial_noise(shape, 7))
+    seen = []
+    latents = sample(
+        tiny_components.denoiser, noise, conditions, 4, 3.0, callback=lambda *call: seen.append(call[2]), pinned=pinned
+    )
+    for sigma, state in zip(schedule(4, 3.0)[1:].float(), seen, strict=True):
+        torch.testing.assert_close(state[:, :, :2], (1 - sigma) * pinned + sigma * noise[:, :, :2])
+    assert torch.equal(latents[:, :, :2], pinned)
+    free = sample(tiny_components.denoiser, noise, conditions, 4, 3.0)
+    assert (latents[:, :, 2:] - free[:, :, 2:]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 6, 6), (1, 4, 0, 6, 6), (2, 4, 1, 6, 6), (1, 4, 1, 6, 5)])
+def test_pinned_latents_of_another_shape_are_refused(tiny_components, shape):
+    conditions = Conditions(torch.zeros(1, 5, tiny.TEXT_DIM))
+    with pytest.raises(InputError, match="pinned latents"):
+        sample(tiny_components.denoiser, torch.zeros(1, 4, 3, 6, 6), conditions, 1, 1.0, pinned=torch.zeros(shape))

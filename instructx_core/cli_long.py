@@ -1,0 +1,179 @@
+"""The part of `instructx edit` that is for long videos: options, and the edit window by window.
+
+A video is edited in windows when an option of these is given, or when it is longer than a clip: than 81 frames, and
+than twice what the model was trained at. Clips are edited in one go, as pictures are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .windows import Span, parse_cuts
+
+if TYPE_CHECKING:
+    from .editor import Editor
+    from .long_video import LongOptions, LongProgress
+
+HEADS = ("pin", "source", "latent")
+READINGS = ("window", "video")
+CLIP = 81  # frames that any model can be given in one go: the paper's window
+
+LONG_EXAMPLES = """\
+long videos, in windows that go on from each other:
+  instructx edit long.mp4 "make it grayscale" -o out.mp4 --window 5s --overlap 1 --resume
+
+With --resume finished windows stay beside the output until it is complete, also after a crash: run the same command
+again to go on. Windows and overlaps go to the nearest length that the model's VAE takes (1 + 4 n frames for Wan's).
+"""
+
+
+def add_long_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a long edit; all default to None, so that it can be told whether one was given."""
+    group = parser.add_argument_group("long videos")
+    group.add_argument(
+        "--window",
+        metavar="LENGTH",
+        type=_span,
+        help="seconds (5s) or frames (33f) edited at a time (default: as trained)",
+    )
+    group.add_argument(
+        "--overlap",
+        metavar="LENGTH",
+        type=_span,
+        help="what two windows share, 0 for nothing (default: 1f, as the paper)",
+    )
+    group.add_argument(
+        "--head",
+        choices=HEADS,
+        help="how a window begins with the last one's end: held in the noisy latents, in place of the source's frames "
+        "(the paper's way), or as latents that were never decoded (default: pin)",
+    )
+    group.add_argument(
+        "--guidance-from",
+        dest="reading",
+        choices=READINGS,
+        help="what the MLLM reads: each window, or frames of the whole video, once (default: window)",
+    )
+    group.add_argument(
+        "--cuts", metavar="N,N,..", type=_cuts, help="first frames of new scenes, where windows start anew"
+    )
+    group.add_argument(
+        "--free-colour",
+        action="store_const",
+        const=True,
+        help="do not hold the colour of unedited pixels at the source's",
+    )
+    group.add_argument(
+        "--resume", action="store_const", const=True, help="keep finished windows, and go on from an earlier run's"
+    )
+
+
+def is_long(arguments: argparse.Namespace) -> bool:
+    """Whether the source is to be edited in windows.
+
+    Raises:
+        InputError: a video that cannot be read, or a long-video option for a picture.
+    """
+    from .source import is_video_file
+
+    asked = any(_given(arguments).values())
+    if not is_video_file(arguments.source):
+        if asked:
+            named = ", ".join(f"--{name.replace('_', '-')}" for name, value in _given(arguments).items() if value)
+            raise InputError(f"{arguments.source}: it is a picture, and {named} is for videos; leave it out.")
+        return False
+    return asked or _frames(arguments) > max(CLIP, 2 * _trained_length(arguments))
+
+
+def run_long_edit(
+    arguments: argparse.Namespace, load_editor: Callable[[], Editor], progress: Callable[[int, int, str], Any]
+) -> None:
+    """Edit `arguments.source` in windows; `progress` is told steps done, steps in all, and which window it is."""
+    from .long_video import edit_video
+    from .source import load_references
+    from .video import probe
+
+    probe(arguments.source)  # refused before a model is loaded
+    references = load_references(arguments.reference)
+
+    def tell(at: LongProgress) -> None:
+        done = (at.window - 1 - at.reused) * at.steps + at.step
+        progress(done, (at.windows - at.reused) * at.steps, f"window {at.window} of {at.windows}")
+
+    try:
+        result = edit_video(
+            load_editor(),
+            arguments.source,
+            arguments.output,
+            arguments.instruction,
+            reference=references,
+            options=_options(arguments),
+            steps=arguments.steps,
+            shift=arguments.shift,
+            guidance_scale=arguments.guidance_scale,
+            seed=arguments.seed,
+            height=arguments.height,
+            width=arguments.width,
+            resume=bool(arguments.resume),
+            callback=tell,
+        )
+    except KeyboardInterrupt:
+        if arguments.resume:
+            print("\ninstructx: finished windows are kept; run the same command to go on.", file=sys.stderr)
+        raise
+    if result.reused:
+        print(f"{result.reused} of {len(result.windows)} windows were there from an earlier run.", file=sys.stderr)
+
+
+def _options(arguments: argparse.Namespace) -> LongOptions:
+    from .long_video import Head, LongOptions, Reading
+
+    options = LongOptions(window=arguments.window, cuts=arguments.cuts or ())
+    if arguments.overlap is not None:
+        options = replace(options, overlap=arguments.overlap)
+    if arguments.head is not None:
+        options = replace(options, head=Head(arguments.head))
+    if arguments.reading is not None:
+        options = replace(options, reading=Reading(arguments.reading))
+    return replace(options, anchor_colour=not arguments.free_colour)
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, bool]:
+    names = {"window", "overlap", "head", "reading", "cuts", "free_colour", "resume"}
+    shown = {"reading": "guidance_from"}
+    return {shown.get(name, name): getattr(arguments, name) is not None for name in sorted(names)}
+
+
+def _frames(arguments: argparse.Namespace) -> int:
+    """What the container says; a file that does not say counts as long, which no length can hurt."""
+    from .video import probe
+
+    frames = probe(arguments.source).frames
+    return sys.maxsize if frames is None else frames
+
+
+def _trained_length(arguments: argparse.Namespace) -> int:
+    from .checkpoints.bundle import BUNDLED, read_config
+
+    return read_config(arguments.model or BUNDLED).default_frames
+
+
+def _span(text: str) -> Span:
+    return _parsed(Span.parse, text)
+
+
+def _cuts(text: str) -> tuple[int, ...]:
+    return _parsed(parse_cuts, text)
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    """What `parse` makes of an option's text; argparse then says which option was wrong."""
+    try:
+        return parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

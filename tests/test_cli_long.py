@@ -1,0 +1,102 @@
+"""`instructx edit` on long videos: when it takes windows, what it refuses, what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_long_video_faults import stand_in
+from test_video import clip, make_video, read
+
+from instructx_core import Editor, cli
+from instructx_core.cli_long import HEADS, READINGS
+from instructx_core.long_video import Head, Reading
+from instructx_core.long_video.store import WindowStore
+from instructx_core.long_video.window_editor import WindowEditor
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "in.mp4", clip(20))
+
+
+@pytest.fixture
+def editor(tiny_editor: Editor, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    monkeypatch.setattr(WindowEditor, "edit", stand_in)
+    monkeypatch.setattr(Editor, "edit", lambda *args, **options: pytest.fail("edited in one go"))
+    monkeypatch.setattr(Editor, "from_pretrained", lambda *args, **options: tiny_editor)
+    return tiny_editor
+
+
+def run(*arguments: object) -> int:
+    try:
+        return cli.main(["edit", *map(str, arguments)])
+    except SystemExit as stop:  # argparse leaves this way
+        return stop.code
+
+
+def test_help_names_every_way():
+    assert list(HEADS) == [head.value for head in Head] and list(READINGS) == [reading.value for reading in Reading]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--window", "five"), "--window"),
+        (("--window", "-5s"), "--window"),
+        (("--window", "1.5f"), "--window"),
+        (("--overlap", "1m"), "--overlap"),
+        (("--head", "tail"), "--head"),
+        (("--guidance-from", "frame"), "--guidance-from"),
+        (("--cuts", "0,5"), "--cuts"),
+        (("--window", "5f", "--overlap", "9f"), "overlap"),
+        (("--cuts", "500"), "cuts: 500"),
+    ],
+)
+def test_options_out_of_range(options, word, source: Path, editor, capsys):
+    assert run(source, "invert it", "-o", source.with_name("out.mp4"), *options) == 2
+    captured = capsys.readouterr()
+    assert word in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert [path.name for path in source.parent.iterdir()] == ["in.mp4"]
+
+
+def test_a_picture_takes_no_windows(tmp_path: Path, editor, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    assert run(tmp_path / "in.png", "invert it", "-o", tmp_path / "out.png", "--window", "5s", "--resume") == 2
+    assert "--resume, --window" in capsys.readouterr().err
+
+
+def test_windows_with_a_bar_and_the_output_s_name(source: Path, editor, capsys):
+    output = source.with_name("out.mp4")
+    assert run(source, "invert it", "-o", output, "--window", "1s", "--overlap", "5f", "--head", "latent") == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(output) and "window 4 of 4" in captured.err and "4/4" in captured.err
+    assert len(read(output)[0]) == 20
+    assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_long_video_takes_windows_unasked(tmp_path: Path, editor, monkeypatch):
+    monkeypatch.setattr("instructx_core.cli_long._trained_length", lambda arguments: 5)
+    source = make_video(tmp_path / "in.mp4", clip(82, 16, 16))
+    assert run(source, "invert it", "-o", tmp_path / "out.mp4") == 0
+    assert len(read(tmp_path / "out.mp4")[0]) == 82
+
+
+def test_resume(source: Path, editor, monkeypatch, capsys):
+    output = source.with_name("out.mp4")
+
+    def interrupt(self, frames, given=None, callback=None):
+        if given is not None:
+            raise KeyboardInterrupt
+        return stand_in(self, frames, given, callback)
+
+    monkeypatch.setattr(WindowEditor, "edit", interrupt)
+    arguments = (source, "invert it", "-o", output, "--window", "9f", "--resume")  # also begins one
+    assert run(*arguments) == 130
+    assert "run the same command" in capsys.readouterr().err and WindowStore(output).exists
+    monkeypatch.setattr(WindowEditor, "edit", stand_in)
+    assert run(*arguments) == 0
+    captured = capsys.readouterr()
+    assert "1 of 3 windows were there" in captured.err and "2/2" in captured.err
+    assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]

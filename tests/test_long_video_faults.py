@@ -1,0 +1,303 @@
+"""What can go wrong in hours of editing, one test for each row of the table in docs/long-video.md.
+
+The model's place is taken by an inverter with a memory: each window writes into its corner a number that follows from
+the frames that it was handed, so that a chain of windows that was broken somewhere shows in the pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from test_video import can_tag_rotation, clip, make_video, packets, read
+
+from instructx_core import EditInterrupted, Editor, InputError
+from instructx_core.long_video import LongOptions, edit_video
+from instructx_core.long_video.joining import EditedWindow
+from instructx_core.long_video.store import WindowStore
+from instructx_core.long_video.window_editor import WindowEditor
+from instructx_core.video import probe
+from instructx_core.windows import Span
+
+WORDS = "invert it"
+OPTIONS = LongOptions(window=Span.parse("5f"))
+COUNT = 17  # four windows
+
+
+def stand_in(self: WindowEditor, frames: torch.Tensor, given=None, callback=None) -> EditedWindow:
+    edited = 255 - frames
+    edited[:, :8, :8] = 40 if given is None else (int(given.frames[-1, :8, :8].float().mean()) + 20) % 250
+    if given is not None:
+        edited[: len(given.frames)] = given.frames
+    if callback is not None and callback(1, 1, None) is False:
+        raise EditInterrupted("stopped")
+    return EditedWindow(edited, torch.zeros(1, 1, len(frames), 1, 1))
+
+
+@pytest.fixture
+def editor(tiny_editor: Editor, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    monkeypatch.setattr(WindowEditor, "edit", stand_in)
+    return tiny_editor
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "in.mp4", clip(COUNT))
+
+
+def edit(editor: Editor, source: Path, target: Path, **more: object):
+    return edit_video(editor, source, target, WORDS, **({"options": OPTIONS, "resume": True} | more))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stop_after(windows: int):
+    return lambda at: at.window <= windows
+
+
+@pytest.fixture
+def whole(editor: Editor, source: Path, tmp_path: Path) -> bytes:
+    """The file that an edit which nothing interrupts writes."""
+    edit(editor, source, tmp_path / "whole.mp4")
+    return (tmp_path / "whole.mp4").read_bytes()
+
+
+def interrupted(editor: Editor, source: Path, target: Path, windows: int = 2) -> WindowStore:
+    with pytest.raises(EditInterrupted):
+        edit(editor, source, target, callback=stop_after(windows))
+    store = WindowStore(target)
+    assert store.exists and not target.exists()
+    return store
+
+
+# --- crashes
+
+
+def test_kill_at_any_moment(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
+    """20 runs are killed at random; each goes on from where the last one was, to the same bytes, and all is cleaned.
+
+    A moment is some windows after the start and a little: in time alone a slow machine would be killed at its start.
+    """
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+
+    target = tmp_path / "out.mp4"
+    folder = WindowStore(target).folder
+    dice, killed, most = random.Random(0), 0, 0
+
+    def kept() -> int:
+        return len(list(folder.glob("0*.safetensors")))
+
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)
+            status = 1
+            try:
+                edit(editor, source, target)
+                status = 0
+            finally:
+                os._exit(status)
+        enough, ended = kept() + dice.choice([0, 1, 1, 2]), False
+        while kept() < enough and not target.exists() and not ended:
+            time.sleep(0.001)
+            ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        time.sleep(dice.uniform(0, 0.03))
+        most = max(most, kept())
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        killed += status == signal.SIGKILL
+        assert status in (0, signal.SIGKILL)  # it never fails by itself
+        if target.exists():  # finished before the kill: begin again
+            assert target.read_bytes() == whole
+            target.unlink()
+    assert killed >= 10 and most >= 2
+    edit(editor, source, target)
+    assert target.read_bytes() == whole
+    assert names(tmp_path) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_full_disk_keeps_what_is_done(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
+    resource = pytest.importorskip("resource")  # a limit on the size of files stands in for the end of the disk
+    target = tmp_path / "out.mp4"
+    store = interrupted(editor, source, target)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(InputError, match="window 3 cannot be kept there; see whether the disk is full") as caught:
+            edit(editor, source, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "\n" not in str(caught.value)
+    assert names(store.folder) == ["00000.safetensors", "00001.safetensors", "manifest.json"]
+    assert edit(editor, source, target).reused == 2 and target.read_bytes() == whole
+
+
+def test_a_damaged_window_is_edited_again(editor: Editor, source: Path, whole: bytes, tmp_path: Path, caplog):
+    target = tmp_path / "out.mp4"
+    store = interrupted(editor, source, target, windows=3)
+    for index, change in ((1, lambda data: data[:-9] + bytes(9)), (0, lambda data: data[: len(data) // 2])):
+        file = store.folder / f"{index:05}.safetensors"
+        file.write_bytes(change(file.read_bytes()))
+        assert store.load(index) is None
+        if index == 1:
+            assert "is not whole" in caplog.text
+    assert edit(editor, source, target).reused == 0
+    assert target.read_bytes() == whole and names(tmp_path) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_without_resume_nothing_is_left(editor: Editor, source: Path, tmp_path: Path, caplog):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(EditInterrupted):
+        edit(editor, source, target, resume=False, callback=stop_after(2))
+    assert names(tmp_path) == ["in.mp4"]
+    interrupted(editor, source, target)
+    edit(editor, source, target, resume=False)
+    assert "windows of an unfinished edit" in caplog.text and target.is_file()
+
+
+# --- another edit than before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "another seed"),
+        ({"steps": 7}, "another steps"),
+        ({"options": LongOptions(window=Span.parse("9f"))}, "another window"),
+        ({"reference": np.zeros((8, 8, 3), np.uint8)}, "another references"),
+    ],
+)
+def test_changed_settings_start_anew_and_say_so(editor: Editor, source: Path, tmp_path: Path, change, named, caplog):
+    target = tmp_path / "out.mp4"
+    interrupted(editor, source, target)
+    with caplog.at_level(logging.WARNING):
+        assert edit(editor, source, target, **change).reused == 0
+    assert named in caplog.text
+    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_another_source_starts_anew(editor: Editor, source: Path, tmp_path: Path, caplog):
+    target = tmp_path / "out.mp4"
+    interrupted(editor, source, target)
+    make_video(source, clip(COUNT)[::-1].copy())
+    assert edit(editor, source, target).reused == 0
+    assert "another source" in caplog.text
+    assert len(read(target)[0]) == COUNT
+
+
+def test_another_model_starts_anew(editor: Editor, source: Path, tmp_path: Path, caplog):
+    import tiny
+
+    target = tmp_path / "out.mp4"
+    interrupted(editor, source, target)
+    other = Editor(tiny.components(seed=1))
+    assert edit(other, source, target).reused == 0
+    assert "another model" in caplog.text
+
+
+def test_a_source_that_changes_meanwhile_is_told(editor: Editor, source: Path, tmp_path: Path):
+    def spoil(at) -> None:
+        if at.window == 2:
+            make_video(source, clip(COUNT)[::-1].copy())
+
+    with pytest.raises(InputError, match=r"in\.mp4: it was changed while it was being edited"):
+        edit(editor, source, tmp_path / "out.mp4", callback=spoil, resume=False)
+    assert names(tmp_path) == ["in.mp4"]
+
+
+# --- lengths
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 82, 1801])
+def test_every_length(editor: Editor, tmp_path: Path, frames: int):
+    source = make_video(tmp_path / "in.mp4", clip(min(frames, 82), 16, 16).repeat(-(-frames // 82), axis=0)[:frames])
+    options = LongOptions(window=Span.parse("33f"))
+    edit(editor, source, tmp_path / "out.mp4", options=options, resume=False)
+    before, after = read(source), read(tmp_path / "out.mp4")
+    assert after[0].shape == before[0].shape == (frames, 16, 16, 3) and after[1] == before[1]
+    assert np.abs(255 - before[0].astype(int) - after[0])[:, 8:].mean() < 4  # below the corner
+
+
+@pytest.mark.parametrize("content", [b"", b"no video"])
+def test_no_frames(editor: Editor, tmp_path: Path, content: bytes):
+    source = tmp_path / "in.mp4"
+    source.write_bytes(content)
+    with pytest.raises(InputError, match=r"in\.mp4: it is"):
+        edit(editor, source, tmp_path / "out.mp4")
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_only_sound(editor: Editor, tmp_path: Path):
+    path = tmp_path / "in.mp4"
+    make_video(tmp_path / "both.mp4", audio=["aac"])
+    with av.open(str(tmp_path / "both.mp4")) as both, av.open(str(path), "w") as output:
+        track = output.add_stream_from_template(both.streams.audio[0])
+        for packet in both.demux(both.streams.audio[0]):
+            if packet.size:
+                packet.stream = track
+                output.mux(packet)
+    with pytest.raises(InputError, match="only sound"):
+        edit(editor, path, tmp_path / "out.mp4")
+
+
+def test_a_picture(editor: Editor, tmp_path: Path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    with pytest.raises(InputError, match=r"in\.png: it is a picture"):
+        edit(editor, tmp_path / "in.png", tmp_path / "out.mp4")
+
+
+# --- what a file is, it stays
+
+
+def test_damage_in_the_middle_costs_no_other_frame(editor: Editor, tmp_path: Path, caplog):
+    source = make_video(tmp_path / "in.mov", clip(COUNT), codec="png", pix_fmt="rgb24")
+    with av.open(str(source)) as container:
+        seventh = [bytes(packet) for packet in container.demux() if packet.size][6]
+    source.write_bytes(source.read_bytes().replace(seventh, bytes(len(seventh))))
+    edit(editor, source, tmp_path / "out.mp4")
+    assert read(tmp_path / "out.mp4")[1] == read(source)[1] and len(read(source)[1]) == COUNT - 1
+    assert "damaged packets" in caplog.text
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 47), (1, 16), (50, 20)])
+def test_odd_sizes(editor: Editor, tmp_path: Path, height: int, width: int):
+    source = make_video(tmp_path / "in.mkv", clip(7, height, width), codec="ffv1", pix_fmt="bgr0")
+    edit(editor, source, tmp_path / "out.mkv")
+    assert read(tmp_path / "out.mkv")[0].shape == (7, height, width, 3)
+
+
+def test_ten_bits_variable_rate_and_sound(editor: Editor, tmp_path: Path):
+    stamps = [0, 3, 4, 9, 11, 12, 20, 22, 23, 30]
+    source = make_video(
+        tmp_path / "in.mkv", pts=stamps, time_base=Fraction(1, 20), pix_fmt="yuv420p10le", audio=["aac"]
+    )
+    target = tmp_path / "out.mkv"
+    edit(editor, source, target)
+    before, after = read(source), read(target)
+    assert after[1] == before[1] and after[0].shape == before[0].shape
+    assert packets(target) == packets(source)
+
+
+@can_tag_rotation
+def test_portrait_rotation_and_colour_tags(editor: Editor, tmp_path: Path):
+    source = make_video(tmp_path / "in.mp4", rotation=(90, False))
+    target = tmp_path / "out.mp4"
+    edit(editor, source, target)
+    before, after = probe(source), probe(target)
+    assert (after.rotation, after.width, after.height) == (before.rotation, before.width, before.height) != (0, 48, 32)
+    assert after.colour == before.colour and after.frames == before.frames
