@@ -28,8 +28,8 @@ class DemoEdit:
 
 
 DEMO_EDITS = (
-    DemoEdit(ASSETS / "demo.png", "invert the colors"),
-    DemoEdit(ASSETS / "demo.mp4", "make it grayscale"),
+    DemoEdit(ASSETS / "demo.png", "make the red circle blue"),
+    DemoEdit(ASSETS / "demo.mp4", "change the background to pink"),
 )
 
 
