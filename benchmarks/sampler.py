@@ -91,8 +91,8 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
     with clock(MLLM):
         context = editor.context([job.instruction], [shown], [references], source.is_video)
     with clock(ENCODE):
-        latents = editor.encode(frames)
-        appended = tuple(editor.encode(fit_reference(image, fit.canvas)[None]) for image in references)
+        latents = editor.encode(frames[None])
+        appended = tuple(editor.encode(fit_reference(image, fit.canvas)[None, None]) for image in references)
     conditions, unconditional = Conditions(context, latents, appended), None
     if job.guidance_scale != 1:
         empty = editor.context([""], [shown], [references], source.is_video)
@@ -110,7 +110,7 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
         bare_forwards(editor, hidden, entering.context, job.steps, clock)
 
     with clock(DECODE):
-        pixels = fit.restore(editor.decode(edited))
+        pixels = fit.restore(editor.decode(edited)[0])
     with tempfile.TemporaryDirectory() as folder, clock(WRITE):
         save_result(pixels, Path(folder) / f"edit{job.source.suffix}", like=source)
     return fit, hidden
