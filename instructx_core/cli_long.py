@@ -1,7 +1,7 @@
 """The part of `instructx edit` that is for long videos: options, and the edit window by window.
 
-A video is edited in windows when an option of these is given, or when it is longer than a clip: than 81 frames, and
-than twice what the model was trained at. Clips are edited in one go, as pictures are.
+A video is edited in windows when an option of these is given, or when it is longer than a clip of 81 frames. Clips are
+edited in one go, as pictures are.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def is_long(arguments: argparse.Namespace) -> bool:
             named = ", ".join(f"--{name.replace('_', '-')}" for name, value in _given(arguments).items() if value)
             raise InputError(f"{arguments.source}: it is a picture, and {named} is for videos; leave it out.")
         return False
-    return asked or _frames(arguments) > max(CLIP, 2 * _trained_length(arguments))
+    return asked or _frames(arguments) > CLIP
 
 
 def run_long_edit(
@@ -155,12 +155,6 @@ def _frames(arguments: argparse.Namespace) -> int:
 
     frames = probe(arguments.source).frames
     return sys.maxsize if frames is None else frames
-
-
-def _trained_length(arguments: argparse.Namespace) -> int:
-    from .checkpoints.bundle import BUNDLED, read_config
-
-    return read_config(arguments.model or BUNDLED).default_frames
 
 
 def _span(text: str) -> Span:

@@ -76,8 +76,7 @@ def test_windows_with_a_bar_and_the_output_s_name(source: Path, editor, capsys):
     assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_a_long_video_takes_windows_unasked(tmp_path: Path, editor, monkeypatch):
-    monkeypatch.setattr("instructx_core.cli_long._trained_length", lambda arguments: 5)
+def test_a_long_video_takes_windows_unasked(tmp_path: Path, editor):
     source = make_video(tmp_path / "in.mp4", clip(82, 16, 16))
     assert run(source, "invert it", "-o", tmp_path / "out.mp4") == 0
     assert len(read(tmp_path / "out.mp4")[0]) == 82

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_video import clip, make_video
 
-from instructx_core import Editor, EditResult
+from instructx_core import Editor, EditResult, cli
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.checkpoints.kiwi import is_kiwi, load_original_vae, read_kiwi_config
 from instructx_core.checkpoints.loading import load_model, read_model_config
@@ -78,6 +79,15 @@ def put(path: Path, content: bytes | dict) -> None:
 
 
 # --- parity
+
+
+def test_the_command_edits_a_clip_with_it(kiwi: Path, tmp_path: Path, capsys):
+    """Whether a clip is long is told without this repo's own config, which such a folder does not have."""
+    source = make_video(tmp_path / "in.mp4", clip(2, 32, 32))
+    output = tmp_path / "out.mp4"
+    size = ["--height", "32", "--width", "32"]
+    assert cli.main(["edit", str(source), "x", "-o", str(output), "--model", str(kiwi), "--steps", "1", *size]) == 0
+    assert output.is_file()
 
 
 @pytest.mark.parametrize("case", ["image", "video", "reference"])
@@ -263,10 +273,10 @@ def test_a_batch_is_read_as_each_alone(kiwi: Path, editor: Editor):
     together = editor.context(
         [video.instruction, "Add a hat."], [source, source.flip(0)], [[picture], [1 - picture]], True
     )
-    for index, (words, clip, extra) in enumerate(
+    for index, (words, frames, extra) in enumerate(
         ((video.instruction, source, picture), ("Add a hat.", source.flip(0), 1 - picture))
     ):
-        alone = editor.context([words], [clip], [[extra]], True)
+        alone = editor.context([words], [frames], [[extra]], True)
         torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=1e-4)
 
 
