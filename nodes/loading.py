@@ -11,7 +11,7 @@ import comfy.sd
 import comfy.utils
 import torch
 
-from ..instructx_core.config import ReferenceInjection
+from ..instructx_core.config import DenoiserConfig
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE
 from .load_bar import weight_files
@@ -143,8 +143,8 @@ def load_connector(folder: Path) -> LoadedConnector:
 def check_supported(config: ModelConfig) -> None:
     """Raise InputError for a checkpoint whose injections these nodes would leave out without a word."""
     denoiser = config.denoiser
-    separate = denoiser.reference is ReferenceInjection.EMBEDDING
-    if denoiser.source_fades or denoiser.references_first or separate or config.connector.reads_references:
+    known = DenoiserConfig(source=denoiser.source, prediction=denoiser.prediction)
+    if denoiser != known or config.connector.reads_references or config.sampling.sigma_min:
         raise InputError(
             f"The checkpoint {config.name!r} takes source and references in Kiwi-Edit's way, which these nodes do not"
             " do yet; edit with it on the command line: instructx edit --model FOLDER."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import tiny
 import torch
 from hypothesis import settings
 
-from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED
+from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED, save_checkpoint
 
 if TYPE_CHECKING:
     from instructx_core import Editor
@@ -34,6 +35,20 @@ def tiny_editor(tiny_components: Components) -> Editor:
     from instructx_core import Editor
 
     return Editor(tiny_components)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory, tiny_components: Components) -> Path:
+    """The tiny model as a folder; read-only."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_checkpoint(tiny_components, folder)
+    return folder
+
+
+@pytest.fixture
+def model(saved: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change or to break."""
+    return shutil.copytree(saved, tmp_path / "model")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,20 +35,6 @@ VARIANTS = {
     "embedding, reference queries, no lora": WITHOUT_LORA,
     "width": tiny.with_entry(ContextEntry.WIDTH),
 }
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny_components: Components) -> Path:
-    """The tiny model as a folder; read-only."""
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_checkpoint(tiny_components, folder)
-    return folder
-
-
-@pytest.fixture
-def model(saved: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return shutil.copytree(saved, tmp_path / "model")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

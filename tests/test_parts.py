@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +14,6 @@ from instructx_core.checkpoints.files import read_safetensors, write_safetensors
 from instructx_core.checkpoints.parts import load_connector, load_guidance_part, load_source_embedding
 from instructx_core.config import SourceInjection
 from instructx_core.errors import CheckpointError
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny_components: Components) -> Path:
-    """The tiny model as a folder; read-only."""
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_checkpoint(tiny_components, folder)
-    return folder
-
-
-@pytest.fixture
-def model(saved: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
-    return shutil.copytree(saved, tmp_path / "model")
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:

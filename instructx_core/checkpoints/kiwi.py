@@ -204,15 +204,11 @@ def load_original_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKLWan:
     """
     from diffusers import AutoencoderKLWan
 
-    shapes: dict[str, Any] = {}
-    paths = sorted(folder.glob("*.safetensors"))
-    for path in paths:
-        shapes |= read_shapes(path)
-    if "encoder.conv_in.weight" in shapes:
+    if "encoder.conv_in.weight" in folder_shapes(folder):
         return load_vae(folder, dtype)
     config = vae_config(folder)
     state: dict[str, torch.Tensor] = {}
-    for path in paths:
+    for path in sorted(folder.glob("*.safetensors")):
         state |= read_safetensors(path)[0]
     with torch.device("meta"):  # its random weights would be thrown away
         vae = AutoencoderKLWan(**config)
@@ -235,11 +231,9 @@ def vae_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as `load_original_vae`.
     """
-    shapes: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        shapes |= read_shapes(path)
     said = read_json(folder / "config.json")
-    config = vae_config_from_original({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    empty = {name: torch.empty(shape, device="meta") for name, shape in folder_shapes(folder).items()}
+    config = vae_config_from_original(empty)
     for name in ("latents_mean", "latents_std"):
         if not isinstance(said.get(name), list) or len(said[name]) != config["z_dim"]:
             raise CheckpointError(
@@ -247,6 +241,14 @@ def vae_config(folder: Path) -> dict[str, Any]:
             )
         config[name] = said[name]
     return config
+
+
+def folder_shapes(folder: Path) -> dict[str, Any]:
+    """The shape of every tensor of a component, in one file or in shards, from the headers alone."""
+    shapes: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shapes |= read_shapes(path)
+    return shapes
 
 
 def read_json(path: Path) -> dict[str, Any]:

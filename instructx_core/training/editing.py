@@ -71,7 +71,7 @@ class FlowMatching(nn.Module):
         device = self.guidance.device
         target, source = batch.target.to(device), batch.source.to(device)
         guidance = self.guidance(batch.inputs.to(device))
-        context = self.connector(guidance)
+        context = self.connector(guidance, batch.inputs.reference_places)
         # more of the steps at high noise, where the edit is decided
         level = torch.sigmoid(1.5 * torch.randn(len(target), generator=generator) + 2.5).to(device)
         sigma = level.view(-1, 1, 1, 1, 1)
