@@ -98,6 +98,7 @@ class DenoiserConfig:
     reference: ReferenceInjection = ReferenceInjection.LATENT
     references_first: bool = False  # their frames stand before the edit's, not behind them
     reference_margin: Margin = Margin.EDGE
+    deadband: float = 0.0  # of a predicted change: places below this share of its RMS keep their source
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
-from instructx_core.denoiser import Conditions, Denoiser, batch_conditions, zero_patch_embedding
+from instructx_core.denoiser import Conditions, Denoiser, batch_conditions, keep_still, zero_patch_embedding
 from instructx_core.errors import InputError
 
 SHAPE = (2, tiny.CHANNELS, 3, 4, 6)
@@ -174,6 +174,26 @@ def test_a_predicted_change_leads_to_the_source_with_the_change(embedding):
     data = LATENTS - SIGMA.view(-1, 1, 1, 1, 1) * velocity  # (1 - sigma) data + sigma noise, less sigma velocity
     torch.testing.assert_close(data, SOURCE + output, **CLOSE)
     assert torch.equal(velocity, change(LATENTS, SIGMA, change.prepare(conditions, frames=3)))
+
+
+def test_a_deadband_keeps_still_what_changes_little():
+    change = torch.zeros(2, 4, 1, 2, 2)
+    change[:, :, 0, 0, 0], change[:, :, 0, 0, 1], change[:, :, 0, 1, 0] = 2.0, 0.2, 0.6
+    change[1] *= 100  # its own measure for every example
+    rms = ((2**2 + 0.2**2 + 0.6**2) / 4) ** 0.5
+    still = keep_still(change, 0.3)
+    expected = torch.tensor([2 - (0.3 * rms) ** 2 / 2, 0.0, 0.6 - (0.3 * rms) ** 2 / 0.6, 0.0]).view(1, 1, 2, 2)
+    torch.testing.assert_close(still[0], expected.expand(4, 1, 2, 2))
+    torch.testing.assert_close(still[1], 100 * still[0])
+    assert keep_still(change, 0.0) is change
+    assert torch.equal(keep_still(torch.zeros_like(change), 0.3), torch.zeros_like(change))
+
+
+def test_a_deadband_learns_from_nothing():
+    """A DiT that changes nothing yet still gets gradients."""
+    change = torch.zeros(1, 4, 1, 2, 2, requires_grad=True)
+    (keep_still(change, 0.3) - 1).square().sum().backward()
+    assert (change.grad != 0).all()
 
 
 def test_a_change_needs_a_source():
