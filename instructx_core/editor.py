@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
+from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
 from .config import Margin
 from .denoiser import Conditions
@@ -71,7 +72,8 @@ class Editor:
                 hub id ("owner/name") only with `download`.
             device: None for the machine's accelerator, else the CPU.
             dtype: None for float32 on a CPU and bfloat16 elsewhere.
-            download: allow fetching a hub id; nothing is ever fetched without it.
+            download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
+                download goes on with the file that it stopped in. Nothing is ever fetched without it.
 
         Raises:
             CheckpointError: no model there, or a damaged one.
@@ -305,10 +307,9 @@ def _find_model(path: str | Path | None, download: bool) -> Path:
             raise CheckpointError(f"There is no model folder {str(path)!r}; to fetch a hub id, say download=True.")
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-        return Path(snapshot_download(str(path), allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(f"{str(path)!r} could not be fetched from the hub: {error}") from error
+        return Path(snapshot_download(str(path), allow_patterns=list(PATTERNS)))
+    except (HFValidationError, *transport_errors()) as error:
+        raise CheckpointError(f"{str(path)!r} could not be fetched from the hub: {first_line(error)}") from error

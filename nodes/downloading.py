@@ -9,7 +9,7 @@ import comfy.model_management as management
 import comfy.utils
 
 from ..instructx_core.errors import CheckpointError
-from .folders import ADAPTER, roots
+from .folders import ADAPTER, KIWI, roots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,24 +23,25 @@ def hub_model(hub_id: str, download: bool) -> Path:
     Raises:
         CheckpointError: it is not there and `download` is off; the message says where it is and where it belongs.
     """
-    folder = roots()[0] / hub_id.replace("/", "--")
-    if (folder / ADAPTER).is_file():
-        return folder
+    name = hub_id.replace("/", "--")
+    for root in roots():
+        if (root / name / ADAPTER).is_file() or (root / name / KIWI).is_file():
+            return root / name
+    folder = roots()[0] / name
     if not download:
         raise CheckpointError(
             f"{hub_id!r} is not on this machine; switch download on to fetch it, or copy"
             f" https://huggingface.co/{hub_id} to {folder}."
         )
-    from ..instructx_core.checkpoints.hub import fetch, list_files, readable_size
+    from ..instructx_core.checkpoints.hub import fetch, look_up, readable_size
 
-    files = list_files(hub_id)
-    total = sum(file.size for file in files)
-    _logger.info("InstructX fetches %s (%s) into %s", hub_id, readable_size(total), folder)
-    bar = comfy.utils.ProgressBar(max(1, total))
+    model = look_up(hub_id)
+    _logger.info("InstructX fetches %s (%s) into %s", hub_id, readable_size(model.size), folder)
+    bar = comfy.utils.ProgressBar(max(1, model.size))
 
     def progress(done: int, _total: int) -> None:
         management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done)
 
-    fetch(hub_id, folder, files, progress)
+    fetch(model, folder, progress)
     return folder

@@ -1,89 +1,248 @@
-"""Fetching from the hub: what is asked for, in which order, and what is said when it fails. No network is used."""
+"""Fetching from the hub, with the hub's real client against a small hub on this machine (`hub_server`)."""
 
-from types import SimpleNamespace
+import shutil
+from collections import namedtuple
 
-import huggingface_hub
+import hub_server
 import pytest
+from hub_server import LARGE, PIECE, Request
 
+from instructx_core import Editor
 from instructx_core.checkpoints import hub
+from instructx_core.checkpoints.bundle import load_checkpoint
 from instructx_core.errors import CheckpointError, InputError
 
-SIZES = {
-    "instructx.safetensors": 5,
-    "vae/config.json": 1,
-    "mllm/model.safetensors": 40,
-    "train.py": 7,
-    "mllm/pytorch_model.bin": 9,
+NAME = "owner/name"
+BIG = "mllm/model.safetensors"
+KIWI = "mllm_encoder/config.json"
+RESOLVE = f"/{NAME}/resolve/{hub_server.COMMIT}"
+FILES = {
+    "instructx.safetensors": b"adapter",
+    "vae/config.json": b"{}",
+    BIG: bytes(range(256)) * 200,
+    "mllm/odd name.json": b"[1]",
+    "train.py": b"import os",
+    "mllm/pytorch_model.bin": b"pickle",
+    "../outside.json": b"{}",
 }
+TAKEN = (BIG, "mllm/odd name.json", "vae/config.json", "instructx.safetensors")
+WHOLE = len(FILES[BIG])
 
 
 @pytest.fixture
-def remote(monkeypatch):
-    """A hub with one repository; collects the names of what is fetched."""
-    fetched = []
-
-    def model_info(_api, repository, files_metadata):
-        assert files_metadata
-        if repository != "owner/name":
-            raise OSError("no such repository\nand a second line")
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in SIZES.items()])
-
-    def download(repository, name, local_dir):
-        fetched.append(name)
-        (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
-        (local_dir / name).write_bytes(b"x" * SIZES[name])
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    return fetched
+def server():
+    with hub_server.serving() as served:
+        served.models[NAME] = dict(FILES)
+        yield served
 
 
-def test_code_and_pickles_stay_away_and_the_adapter_comes_last(remote):
-    names = [file.name for file in hub.list_files("owner/name")]
-    assert names == ["mllm/model.safetensors", "vae/config.json", "instructx.safetensors"]
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The hub client's own cache, empty."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
-def test_progress_counts_bytes(remote, tmp_path):
+def quiet(*_):
+    pass
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_code_and_pickles_stay_away_and_the_adapter_comes_last(server):
+    model = hub.look_up(NAME)
+    assert tuple(file.name for file in model.files) == TAKEN
+    assert model.size == sum(len(FILES[name]) for name in TAKEN)
+    assert model.commit == hub_server.COMMIT
+    assert not server.contents()  # it was only looked up
+
+
+def test_of_kiwi_edits_layout_the_mllms_config_comes_last(server):
+    files = ("mllm_encoder/config.json", "mllm_encoder/model.safetensors", "pipeline.py", "transformer/config.json")
+    server.models[NAME] = dict.fromkeys(files, b"{}")
+    assert [file.name for file in hub.look_up(NAME).files] == [files[1], files[3], files[0]]
+
+
+def test_everything_arrives_from_that_commit(server, tmp_path):
+    hub.fetch(hub.look_up(NAME), tmp_path, quiet)
+    assert files_of(tmp_path) == set(TAKEN)
+    assert all((tmp_path / name).read_bytes() == FILES[name] for name in TAKEN)
+    paths = [f"/cdn{RESOLVE}/{BIG}", *(f"{RESOLVE}/{name}" for name in TAKEN[1:])]
+    assert server.contents() == [Request("GET", path, 0) for path in paths]
+
+
+def test_what_is_there_is_not_fetched_again(server, tmp_path):
+    model = hub.look_up(NAME)
+    hub.fetch(model, tmp_path, quiet)
+    (tmp_path / "vae/config.json").write_bytes(b"[]")  # of the right size, and something else
+    server.contents()
+    hub.fetch(model, tmp_path, quiet)
+    assert server.contents() == [Request("GET", f"{RESOLVE}/vae/config.json", 0)]
+    assert (tmp_path / "vae/config.json").read_bytes() == b"{}"
+
+
+def test_a_connection_that_broke_goes_on_where_it_stopped(server, tmp_path):
+    model, server.cut = hub.look_up(NAME), 3 * PIECE
+    with pytest.raises(CheckpointError, match=f"{BIG} of '{NAME}' could not be fetched: .*; run again to go on.$"):
+        hub.fetch(model, tmp_path, quiet)
+    (begun,) = files_of(tmp_path)
+    assert begun.startswith(BIG) and begun.endswith(".partial")
+    came = (tmp_path / begun).stat().st_size
+    assert 0 < came <= 3 * PIECE
+    server.refuses = False
+    server.contents()
     seen = []
-    hub.fetch("owner/name", tmp_path, hub.list_files("owner/name"), lambda *at: seen.append(at))
-    assert seen == [(0, 46), (40, 46), (41, 46), (46, 46)]
-    assert (tmp_path / "instructx.safetensors").stat().st_size == 5
+    hub.fetch(model, tmp_path, lambda *at: seen.append(at))
+    assert server.contents()[0] == Request("GET", f"/cdn{RESOLVE}/{BIG}", came)
+    assert files_of(tmp_path) == set(TAKEN)
+    assert (tmp_path / BIG).read_bytes() == FILES[BIG]
+    assert seen[0] == (0, model.size)
+    assert came < seen[1][0] <= came + PIECE
 
 
-def test_progress_stops_it_by_raising(remote, tmp_path):
-    def stop(done, _total):
-        if done:
+def test_progress_counts_bytes_and_stops_it_by_raising(server, tmp_path):
+    model, seen = hub.look_up(NAME), []
+
+    def stop(done, total):
+        seen.append(done)
+        if done >= 4 * PIECE:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hub.fetch("owner/name", tmp_path, hub.list_files("owner/name"), stop)
-    assert remote == ["mllm/model.safetensors"]
+        hub.fetch(model, tmp_path, stop)
+    assert seen == [0, PIECE, 2 * PIECE, 3 * PIECE, 4 * PIECE]
+    server.contents()
+    seen.clear()
+    hub.fetch(model, tmp_path, lambda done, _: seen.append(done))
+    assert server.contents()[0].start == 4 * PIECE
+    assert seen == sorted(seen)
+    assert seen[-1] == model.size
+    assert (tmp_path / BIG).read_bytes() == FILES[BIG]
 
 
-@pytest.mark.parametrize("name", ["name", "owner/name/more", "/name", ""])
-def test_hub_ids_are_checked(remote, name):
-    with pytest.raises(InputError, match="owner/name"):
-        hub.list_files(name)
+def test_what_another_commit_began_is_left_behind(server, tmp_path):
+    server.cut = 2 * PIECE
+    with pytest.raises(CheckpointError):
+        hub.fetch(hub.look_up(NAME), tmp_path, quiet)
+    server.refuses, server.models[NAME][BIG] = False, FILES[BIG][::-1]
+    hub.fetch(hub.look_up(NAME), tmp_path, quiet)
+    assert files_of(tmp_path) == set(TAKEN)
+    assert (tmp_path / BIG).read_bytes() == FILES[BIG][::-1]
 
 
-def test_failures_are_one_sentence(remote, tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match="'some/other' could not be looked up on the hub: no such repository$"):
-        hub.list_files("some/other")
+@pytest.mark.parametrize("name", [BIG, "vae/config.json"])
+def test_what_arrives_damaged_is_thrown_away(server, tmp_path, name):
+    model = hub.look_up(NAME)
+    hub.fetch(model, tmp_path, quiet)
+    (tmp_path / name).unlink()
+    server.damage = True
+    with pytest.raises(CheckpointError, match=f"{name} of '{NAME}' arrived damaged"):
+        hub.fetch(model, tmp_path, quiet)
+    assert files_of(tmp_path) == set(TAKEN) - {name}
+    server.damage = False
+    hub.fetch(model, tmp_path, quiet)
+    assert (tmp_path / name).read_bytes() == FILES[name]
 
-    def broken(*_args, **_options):
-        raise OSError("No space left on device")
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
-    with pytest.raises(CheckpointError, match="No space left on device; run again to go on"):
-        hub.fetch("owner/name", tmp_path, hub.list_files("owner/name"), lambda *_: None)
+def test_a_spoilt_beginning_is_begun_anew(server, tmp_path):
+    model, server.cut = hub.look_up(NAME), 2 * PIECE
+    with pytest.raises(CheckpointError):
+        hub.fetch(model, tmp_path, quiet)
+    (begun,) = files_of(tmp_path)
+    (tmp_path / begun).write_bytes(bytes(WHOLE + 1))
+    server.refuses = False
+    hub.fetch(model, tmp_path, quiet)
+    assert (tmp_path / BIG).read_bytes() == FILES[BIG]
 
 
-def test_other_models_are_refused(remote, monkeypatch):
-    monkeypatch.delitem(SIZES, "instructx.safetensors")
-    with pytest.raises(CheckpointError, match="not an InstructX model"):
-        hub.list_files("owner/name")
+def test_a_disk_that_is_too_small_is_told_before(server, tmp_path, monkeypatch):
+    model = hub.look_up(NAME)
+    (tmp_path / "mllm").mkdir()
+    (tmp_path / BIG).write_bytes(FILES[BIG])
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(model.size - WHOLE - 1))
+    with pytest.raises(CheckpointError, match="needs 0 kB more in .* make room"):
+        hub.fetch(model, tmp_path, quiet)
+    assert not server.contents()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(model.size - WHOLE))
+    hub.fetch(model, tmp_path, quiet)
+
+
+@pytest.mark.parametrize("name", ["name", "owner/name/more", "/name", "", "owner/na me"])
+def test_hub_ids_are_checked(server, name):
+    with pytest.raises(InputError, match="is no hub id"):
+        hub.look_up(name)
+    assert not server.asked
+
+
+def test_failures_are_one_sentence(server, tmp_path):
+    with pytest.raises(CheckpointError, match="^'some/other' could not be looked up on the hub: .*$"):
+        hub.look_up("some/other")
+    model, server.refuses = hub.look_up(NAME), True
+    with pytest.raises(CheckpointError, match="could not be fetched: .*403.*; run again to go on.$"):
+        hub.fetch(model, tmp_path, quiet)
+
+
+def test_a_hub_that_cannot_be_reached(server, tmp_path, cache):
+    server.stop()
+    with pytest.raises(CheckpointError, match=f"^'{NAME}' could not be looked up on the hub: .*refused"):
+        hub.look_up(NAME)
+    with pytest.raises(CheckpointError, match=f"^'{NAME}' could not be fetched from the hub: .*"):
+        Editor.from_pretrained(NAME, device="cpu", download=True)
+
+
+def test_other_models_are_refused(server):
+    del server.models[NAME]["instructx.safetensors"]
+    with pytest.raises(CheckpointError, match="neither an InstructX model nor laid out as Kiwi-Edit's"):
+        hub.look_up(NAME)
+
+
+def test_kiwi_edit_has_a_mark_of_its_own(server, kiwi):
+    server.add("owner/kiwi", kiwi)
+    names = [file.name for file in hub.look_up("owner/kiwi").files]
+    assert names[-1] == KIWI  # by which the nodes know such a folder
+    assert names[:-1] == sorted(names[:-1])
 
 
 @pytest.mark.parametrize(("size", "words"), [(12_340_000_000, "12.3 GB"), (5_000_000, "5.0 MB"), (1500, "2 kB")])
 def test_sizes_in_words(size, words):
     assert hub.readable_size(size) == words
+
+
+def test_a_fetched_model_loads(server, saved, tmp_path):
+    server.add("owner/tiny", saved)
+    hub.fetch(hub.look_up("owner/tiny"), tmp_path, quiet)
+    assert load_checkpoint(tmp_path).config.name
+    assert any(len(content) > LARGE for content in server.models["owner/tiny"].values())
+
+
+def test_the_editor_fetches_only_when_it_is_told_to(server, saved, cache):
+    server.add("owner/tiny", saved)
+    server.models["owner/tiny"]["evil.py"] = b"raise SystemExit"
+    with pytest.raises(CheckpointError, match="download=True"):
+        Editor.from_pretrained("owner/tiny", device="cpu")
+    assert not server.asked
+    assert Editor.from_pretrained("owner/tiny", device="cpu", download=True).config.name
+    assert len(server.contents()) == len(server.models["owner/tiny"]) - 1
+    Editor.from_pretrained("owner/tiny", device="cpu", download=True)
+    assert not server.contents()
+
+
+def test_the_editor_goes_on_with_the_file_that_was_cut_off(server, saved, cache):
+    server.add("owner/tiny", saved)
+    contents = server.models["owner/tiny"]
+    server.cut = max(map(len, contents.values())) - 1
+    with pytest.raises(CheckpointError, match="'owner/tiny' could not be fetched"):
+        Editor.from_pretrained("owner/tiny", device="cpu", download=True)
+    with pytest.raises(CheckpointError):  # half of it is there, and the hub is still away
+        Editor.from_pretrained("owner/tiny", device="cpu", download=True)
+    whole = {path.name for path in cache.rglob(f"snapshots/{hub_server.COMMIT}/**/*") if path.is_file()}
+    server.refuses = False
+    server.contents()
+    assert Editor.from_pretrained("owner/tiny", device="cpu", download=True).config.name
+    asked = {request.path.rpartition("/")[2] for request in server.contents()}
+    assert asked and not asked & whole - {"config.json", "model.safetensors"}  # names that several folders have

@@ -1,20 +1,32 @@
 """Fetching a model folder from the Hugging Face hub, only ever when it was asked for.
 
-Files come one by one; a file that was cut off goes on where it stopped the next time. `instructx.safetensors` comes
-last, so that its presence says that the folder is whole.
+- A model is looked up once: names, sizes, digests, and the commit that every file then comes from.
+- Files come one by one over plain HTTP into `NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on at
+  that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes is
+  no way to go on.
+- A file gets its name once its digest is the hub's, and one that every model of its layout has comes last
+  (`instructx.safetensors`; Kiwi-Edit's `mllm_encoder/config.json`): its presence says that the folder is whole.
 """
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from ..errors import CheckpointError, InputError
 from .bundle import ADAPTER
+from .kiwi_keys import MLLM
 
 PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja")  # never code, never pickles
+LAST = (ADAPTER, f"{MLLM}/config.json")  # of this repo's layout, of Kiwi-Edit's
+SHA256_DIGITS = 64
 
 ProgressCallback = Callable[[int, int], object]  # (bytes done, bytes in all)
 
@@ -25,53 +37,77 @@ class RemoteFile:
 
     name: str
     size: int  # bytes
+    digest: str  # in hexadecimal: SHA-256 of a large file, git's blob id of a small one
 
 
-def list_files(repository: str) -> list[RemoteFile]:
-    """The files of a model on the hub ("owner/name") in the order in which to fetch them.
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model on the hub, as it was at one commit."""
+
+    repository: str  # owner/name
+    commit: str
+    files: tuple[RemoteFile, ...]  # in the order in which to fetch them
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def look_up(repository: str) -> RemoteModel:
+    """What a model on the hub ("owner/name") consists of.
 
     Raises:
         InputError: not of the form "owner/name".
-        CheckpointError: no such model, no way to reach the hub, or not an InstructX model.
+        CheckpointError: no such model, no way to reach the hub, or a model of another kind.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     if repository.count("/") != 1 or repository.startswith("/") or repository.endswith("/"):
         raise InputError(f"{repository!r} is no hub id; give one of the form owner/name.")
     try:
-        siblings = HfApi().model_info(repository, files_metadata=True).siblings or []
+        found = HfApi().model_info(repository, files_metadata=True)
     except HFValidationError as error:
         raise InputError(f"{repository!r} is no hub id: {error}") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(f"{repository!r} could not be looked up on the hub: {_first_line(error)}") from error
-    files = [RemoteFile(item.rfilename, item.size or 0) for item in siblings if _wanted(item.rfilename)]
-    if ADAPTER not in {file.name for file in files}:
-        raise CheckpointError(f"{repository!r} on the hub is not an InstructX model: it has no {ADAPTER}.")
-    return sorted(files, key=lambda file: (file.name == ADAPTER, file.name))
+    except transport_errors() as error:
+        raise CheckpointError(f"{repository!r} could not be looked up on the hub: {first_line(error)}") from error
+    files = [
+        RemoteFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else item.blob_id)
+        for item in found.siblings or []
+        if _wanted(item.rfilename)
+    ]
+    last = next((name for name in LAST if name in {file.name for file in files}), None)
+    if last is None:
+        raise CheckpointError(
+            f"{repository!r} on the hub is neither an InstructX model nor laid out as Kiwi-Edit's: it has no"
+            f" {' and no '.join(LAST)}."
+        )
+    files.sort(key=lambda file: (file.name == last, file.name))
+    return RemoteModel(repository, found.sha, tuple(files))
 
 
-def fetch(repository: str, folder: Path, files: list[RemoteFile], progress: ProgressCallback) -> None:
-    """Bring `files` of a repository into `folder`; what is already there whole is not fetched again.
+def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
+    """Bring the files of a model into `folder`; what is already there is not fetched again.
 
     Args:
-        progress: called before the first file and after each; it stops the download by raising.
+        progress: called before the first file, while one arrives and after each; it stops the download by raising.
 
     Raises:
-        CheckpointError: the hub could not be reached, or the disk is full; run again to go on.
+        CheckpointError: the hub could not be reached, the disk is too small, or a file arrived damaged; run again to
+            go on.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    done, total = 0, sum(file.size for file in files)
-    progress(done, total)
-    for file in files:
-        try:
-            hf_hub_download(repository, file.name, local_dir=folder)
-        except (HfHubHTTPError, OSError) as error:
-            raise CheckpointError(
-                f"{file.name} of {repository!r} could not be fetched: {_first_line(error)}; run again to go on."
-            ) from error
+    total = model.size
+    progress(0, total)
+    _check_space(model, folder)
+    done = 0
+    for file in model.files:
+        if not _is_whole(folder / file.name, file):
+            try:
+                _transfer(model, file, folder, lambda count, before=done: progress(before + count, total))
+            except transport_errors() as error:
+                what, why = f"{file.name} of {model.repository!r}", first_line(error)
+                raise CheckpointError(f"{what} could not be fetched: {why}; run again to go on.") from error
         done += file.size
         progress(done, total)
 
@@ -84,9 +120,99 @@ def readable_size(size: int) -> str:
     return f"{size / 1000:.0f} kB"
 
 
-def _wanted(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in PATTERNS)
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises when a transfer fails; which library it stands on depends on its version.
+
+    Errors of requests, below 1.0, are OSErrors. Those of httpx are not: a refused connection is the HTTPError that
+    HfHubHTTPError is derived from.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, HfHubHTTPError, *HfHubHTTPError.__bases__)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class _Counted:
+    """A file that says after every piece how long it has become, which is also where a transfer can be stopped."""
+
+    def __init__(self, file: BinaryIO, report: Callable[[int], object]) -> None:
+        self.file = file
+        self.report = report
+
+    def write(self, data: bytes) -> int:
+        count = self.file.write(data)
+        self.report(self.file.tell())
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callable[[int], object]) -> None:
+    """One file, from where an earlier transfer of the same content stopped."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    target = folder / file.name
+    partial = _partial(target, file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for other in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+        if other != partial or other.stat().st_size > file.size:  # of an older commit, or spoilt
+            other.unlink()
+    with partial.open("ab") as begun:
+        http_get(
+            hf_hub_url(model.repository, file.name, revision=model.commit),
+            _Counted(begun, report),
+            resume_size=begun.tell(),
+            headers=build_hf_headers() | {"Accept-Encoding": "identity"},  # a Range counts the bytes that are sent
+            expected_size=file.size,
+            displayed_filename=file.name,
+        )
+    if not _is_whole(partial, file):
+        partial.unlink()
+        raise CheckpointError(
+            f"{file.name} of {model.repository!r} arrived damaged and was thrown away; run again to fetch it anew."
+        )
+    os.replace(partial, target)
+
+
+def _partial(target: Path, file: RemoteFile) -> Path:
+    return target.with_name(f"{target.name}.{file.digest[:12]}.partial")
+
+
+def _is_whole(path: Path, file: RemoteFile) -> bool:
+    """Whether `path` holds exactly the content of `file`."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    if len(file.digest) == SHA256_DIGITS:
+        digest = hashlib.sha256()
+    else:
+        digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, lambda: digest).hexdigest() == file.digest
+
+
+def _check_space(model: RemoteModel, folder: Path) -> None:
+    """Raise CheckpointError where the disk has no room for what is still to come."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there = 0
+    for file in model.files:
+        target = folder / file.name
+        begun = (path.stat().st_size for path in (target, _partial(target, file)) if path.is_file())
+        there += min(file.size, max(begun, default=0))
+    needed, free = model.size - there, shutil.disk_usage(folder).free
+    if needed > free:
+        raise CheckpointError(
+            f"{model.repository!r} needs {readable_size(needed)} more in {str(folder)!r}, where {readable_size(free)} "
+            "are free; make room, then run again."
+        )
+
+
+def _wanted(name: str) -> bool:
+    path = PurePosixPath(name)
+    return ".." not in path.parts and not path.is_absolute() and any(fnmatch(name, pattern) for pattern in PATTERNS)
