@@ -57,11 +57,12 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
             f"The connector of {connector.config.name!r} takes guidance {taken} wide, the MLLM {guidance.mllm!r} gives "
             f"{width}; load both from the same checkpoint."
         )
-    return _conditioning(connector, guidance.positive), _conditioning(connector, guidance.negative)
+    places = guidance.reference_places
+    return _conditioning(connector, guidance.positive, places), _conditioning(connector, guidance.negative, places)
 
 
 @torch.no_grad()
-def _conditioning(connector: LoadedConnector, hidden: torch.Tensor) -> Conditioning:
+def _conditioning(connector: LoadedConnector, hidden: torch.Tensor, reference_places: int) -> Conditioning:
     # a two-layer MLP on a few hundred tokens: not worth a place on the GPU
-    context = connector.module(hidden).to(management.intermediate_device())
+    context = connector.module(hidden, reference_places).to(management.intermediate_device())
     return [[context, {}]]

@@ -11,6 +11,8 @@ from ..instructx_core.errors import CheckpointError
 KIND = "instructx"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
 ADAPTER = "instructx.safetensors"  # what makes a folder a model; the same as in instructx_core.checkpoints.bundle
+KIWI = "mllm_encoder/config.json"  # what a folder has that is laid out as Kiwi-Edit is published
+PARTS = ("mllm", "transformer", "vae", "mllm_encoder", "source_embedder", "ref_embedder")  # components with a config
 BUNDLED = Path(__file__).parent.parent / "instructx_core" / "bundled" / "instructx-tiny"
 
 
@@ -29,13 +31,13 @@ def roots() -> list[Path]:
 
 
 def model_names() -> list[str]:
-    """What a model menu offers: the bundled model, then every folder with an InstructX checkpoint."""
-    return [BUNDLED_NAME, *_folders_with(ADAPTER)]
+    """What a model menu offers: the bundled model, then every folder with a checkpoint in it."""
+    return [BUNDLED_NAME, *_folders_with(ADAPTER), *_folders_with(KIWI)]
 
 
 def base_names() -> list[str]:
     """What an MLLM menu offers: models with an MLLM of their own, and folders of a bare Qwen2.5-VL."""
-    bare = [name for name in _folders_with("config.json") if Path(name).name not in ("mllm", "transformer", "vae")]
+    bare = [name for name in _folders_with("config.json") if Path(name).name not in PARTS]
     return list(dict.fromkeys([*model_names(), *bare]))
 
 
@@ -52,15 +54,16 @@ def find_model(name: str) -> Path:
             return root / name
     places = " or ".join(str(root) for root in roots()) or "models/instructx"
     raise CheckpointError(
-        f"There is no model {name!r}; put its folder (instructx.safetensors, mllm, transformer, vae) into {places}, "
-        "then press R to refresh the menus."
+        f"There is no model {name!r}; put its folder (instructx.safetensors, mllm, transformer, vae; or Kiwi-Edit's as"
+        f" published) into {places}, then press R to refresh the menus."
     )
 
 
 def _folders_with(file: str) -> list[str]:
-    """Folders, up to two levels below a root, that hold `file`."""
+    """Folders, up to two levels below a root, that hold `file`, a name or a path below them."""
     found = []
     for root in roots():
         for pattern in (f"*/{file}", f"*/*/{file}"):
-            found += [path.parent.relative_to(root).as_posix() for path in sorted(root.glob(pattern))]
+            folders = [path.parents[file.count("/")] for path in sorted(root.glob(pattern))]
+            found += [folder.relative_to(root).as_posix() for folder in folders]
     return list(dict.fromkeys(found))

@@ -26,8 +26,8 @@ class InstructXLoadModel(io.ComfyNode):
                     "model_name",
                     options=model_names(),
                     tooltip=(
-                        "The bundled tiny model, or a model folder in models/instructx "
-                        "(instructx.safetensors with mllm, transformer and vae beside it)."
+                        "The bundled tiny model, or a model folder in models/instructx (instructx.safetensors with"
+                        " mllm, transformer and vae beside it, or Kiwi-Edit's as published)."
                     ),
                 ),
                 io.Combo.Input(
@@ -66,11 +66,12 @@ class InstructXLoadModel(io.ComfyNode):
         cls, model_name: str, precision: str = "default", hub_id: str = "", download: bool = False
     ) -> io.NodeOutput:
         requirements.check()
+        from ..instructx_core.checkpoints.parts import mllm_folder
         from . import loading
 
         hub_id = hub_id.strip()
         folder = hub_model(hub_id, download) if hub_id else find_model(model_name)
-        bar = LoadBar(folder / part for part in ("mllm", "transformer", "vae"))
+        bar = LoadBar([mllm_folder(folder), folder / "transformer", folder / "vae"])
         connector = loading.load_connector(folder)
         vae, codec = loading.load_vae(folder, bar)
         model = loading.load_model(folder, precision, bar)

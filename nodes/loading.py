@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import comfy.latent_formats
@@ -11,7 +10,6 @@ import comfy.sd
 import comfy.utils
 import torch
 
-from ..instructx_core.config import DenoiserConfig
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE
 from .load_bar import weight_files
@@ -20,16 +18,19 @@ from .sockets import LoadedConnector, LoadedMllm
 from .wan import Denoising, attach, check_wan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from comfy.model_patcher import ModelPatcher
 
-    from ..instructx_core.config import ModelConfig
     from ..instructx_core.latents import LatentCodec
     from .load_bar import LoadBar
 
-# Wan 2.1's VAE, the one layout without patches that ComfyUI's loader builds; it reads width and depth from nothing else
-NATIVE_VAE = {"base_dim": 96, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 16, "in_channels": 3}
+# the VAEs that ComfyUI's loader builds, Wan 2.1's and Wan 2.2's; it reads width and depth from nothing else
+NATIVE_VAES = (
+    {"base_dim": 96, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 16, "in_channels": 3},
+    {"base_dim": 160, "decoder_base_dim": 256, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 48},
+)
 
 
 def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
@@ -54,13 +55,12 @@ def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
 
 
 def attach_checkpoint(model: ModelPatcher, folder: Path) -> ModelPatcher:
-    """A clone of a Wan MODEL with a checkpoint's source embedding, context entry and schedule shift."""
-    from ..instructx_core.checkpoints.bundle import read_config
-    from ..instructx_core.checkpoints.parts import load_source_embedding
+    """A clone of a Wan MODEL with a checkpoint's embeddings, context entry and schedule shift."""
+    from ..instructx_core.checkpoints.loading import read_model_config
+    from ..instructx_core.checkpoints.parts import load_embeddings
 
-    config = read_config(folder)
-    check_supported(config)
-    patched = attach(model, Denoising(config, load_source_embedding(folder)))
+    config = read_model_config(folder)
+    patched = attach(model, Denoising(config, *load_embeddings(folder)))
     patched.add_object_patch("model_sampling", shifted(model, config.sampling.shift))
     return patched
 
@@ -83,19 +83,28 @@ def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     Raises:
         CheckpointError: a missing or damaged file.
     """
-    from ..instructx_core.checkpoints import bundle
+    from ..instructx_core.checkpoints.bundle import check_part
+    from ..instructx_core.checkpoints.kiwi import has_original_names, load_original_vae, read_json, vae_config
     from ..instructx_core.checkpoints.wan_keys import vae_to_original
     from ..instructx_core.latents import LatentCodec
 
-    bundle.check_part(folder / "vae")
-    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
-    if all(config.get(name) == value for name, value in NATIVE_VAE.items()):
-        return comfy.sd.VAE(sd=vae_to_original(read_folder(folder / "vae", bar))), None
-    vae = bundle.load_vae(folder / "vae", torch.float32)
-    for path in weight_files(folder / "vae"):
+    part = folder / "vae"
+    check_part(part)
+    original = has_original_names(part)
+    config = vae_config(part) if original else read_json(part / "config.json")
+    if is_native_vae(config):
+        state = read_folder(part, bar)
+        return comfy.sd.VAE(sd=state if original else vae_to_original(state)), None
+    vae = load_original_vae(part, torch.float32)
+    for path in weight_files(part):
         bar(path.stat().st_size)
     codec = LatentCodec(vae).eval().requires_grad_(False)
     return CodecVAE(codec), codec
+
+
+def is_native_vae(config: Mapping[str, Any]) -> bool:
+    """Whether ComfyUI's own loader builds the VAE of these arguments of `AutoencoderKLWan`."""
+    return any(all(config.get(name) == value for name, value in native.items()) for native in NATIVE_VAES)
 
 
 def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
@@ -132,23 +141,10 @@ def load_mllm(base: Path, adapter: Path, precision: str, name: str, bar: LoadBar
 
 def load_connector(folder: Path) -> LoadedConnector:
     """The connector of a model folder."""
-    from ..instructx_core.checkpoints.bundle import read_config
+    from ..instructx_core.checkpoints.loading import read_model_config
     from ..instructx_core.checkpoints.parts import load_connector as load
 
-    config = read_config(folder)
-    check_supported(config)
-    return LoadedConnector(load(folder), config)
-
-
-def check_supported(config: ModelConfig) -> None:
-    """Raise InputError for a checkpoint whose injections these nodes would leave out without a word."""
-    denoiser = config.denoiser
-    known = DenoiserConfig(source=denoiser.source, prediction=denoiser.prediction)
-    if denoiser != known or config.connector.reads_references or config.sampling.sigma_min:
-        raise InputError(
-            f"The checkpoint {config.name!r} takes source and references in Kiwi-Edit's way, which these nodes do not"
-            " do yet; edit with it on the command line: instructx edit --model FOLDER."
-        )
+    return LoadedConnector(load(folder), read_model_config(folder))
 
 
 def read_folder(folder: Path, bar: LoadBar) -> dict[str, torch.Tensor]:
@@ -173,7 +169,7 @@ def replace_weights(model: ModelPatcher, folder: Path, bar: LoadBar) -> ModelPat
     check_part(folder / "transformer")
     state = dit_to_original(read_folder(folder / "transformer", bar))
     weights = {f"diffusion_model.{name}": value for name, value in state.items()}
-    own = model.model_state_dict("diffusion_model.")
+    own = dict(model.model.named_parameters())  # a state dict holds GGUF weights in their packed shape
     for name, value in weights.items():
         if name not in own or own[name].shape != value.shape:
             raise InputError(

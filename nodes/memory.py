@@ -52,13 +52,14 @@ def read(
     source: torch.Tensor,
     references: Sequence[torch.Tensor],
     is_video: bool,
-) -> torch.Tensor:
-    """Guidance float32 [1, N, D] on the CPU, for a source [T, H, W, 3]."""
+) -> tuple[torch.Tensor, int]:
+    """Guidance float32 [1, N, D] on the CPU for a source [T, H, W, 3], and how many places of it are a reference's."""
     guidance = mllm.guidance
     inputs = guidance.prepare([instruction], [source], [list(references)], is_video)
     management.load_models_gpu([mllm.patcher], memory_required=_working_memory(guidance, inputs), force_full_load=True)
     with _cancel_between_layers(guidance):
-        return guidance(inputs.to(mllm.patcher.load_device)).float().cpu()
+        hidden = guidance(inputs.to(mllm.patcher.load_device)).float().cpu()
+    return hidden, inputs.reference_places
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def understand(
     check_instruction(instruction)
     hidden = []
     for words in (instruction, ""):
-        hidden.append(read(mllm, words, frames, references, is_video))
+        guidance, places = read(mllm, words, frames, references, is_video)
+        hidden.append(guidance)
         if bar is not None:
             bar.update(1)
-    return GuidanceValue(*hidden, mllm.name)
+    return GuidanceValue(*hidden, mllm.name, places)

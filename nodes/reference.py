@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
+from ..instructx_core.config import Margin
 from ..instructx_core.errors import InputError
 from . import text
 
@@ -41,8 +42,8 @@ class InstructXReference(io.ComfyNode):
                     options=[WHOLE, FILL, STRETCH],
                     default=WHOLE,
                     tooltip=(
-                        "How it lies in the source's frame: whole with its border repeated (as trained), cut to fill"
-                        " it, or stretched."
+                        "How it lies in the source's frame: whole with the margin that the model was trained with,"
+                        " cut to fill it, or stretched."
                     ),
                 ),
                 io.Float.Input(
@@ -104,7 +105,7 @@ def add_reference(
     from .codec_vae import strides
     from .pixels import to_references
     from .source import check_vae
-    from .wan import source_shape, with_reference
+    from .wan import denoising, source_shape, with_reference
 
     check_vae(model, vae)
     shape = source_shape(positive)
@@ -112,21 +113,22 @@ def add_reference(
         raise InputError("The conditioning holds no source yet; connect InstructX Source before InstructX Reference.")
     stride = strides(vae).space
     canvas = (shape[3] * stride, shape[4] * stride)
+    margin = denoising(model).config.denoiser.reference_margin
     for index, image in enumerate(to_references(images)):
         if mask is not None:
             image = subject_only(image, mask[min(index, len(mask) - 1)])
-        raw = vae.encode(place(image, canvas, fit_mode)[None])
+        raw = vae.encode(place(image, canvas, fit_mode, margin)[None])
         positive = with_reference(model, positive, raw, strength)
         negative = with_reference(model, negative, raw, strength)
     return model, positive, negative
 
 
-def place(image: torch.Tensor, canvas: tuple[int, int], fit_mode: str) -> torch.Tensor:
-    """A reference [H, W, 3] in the source's frame [*canvas, 3]."""
-    from ..instructx_core.fit import fit_reference, resize
+def place(image: torch.Tensor, canvas: tuple[int, int], fit_mode: str, margin: Margin) -> torch.Tensor:
+    """A reference [H, W, 3] in the source's frame [*canvas, 3]; `margin` lies around it where it is whole."""
+    from ..instructx_core.fit import fit_reference, pad_reference, resize
 
     if fit_mode == WHOLE:
-        return fit_reference(image, canvas)
+        return pad_reference(image, canvas) if margin is Margin.WHITE else fit_reference(image, canvas)
     if fit_mode == FILL:
         image = _cut_to_aspect(image, canvas[0] / canvas[1])
     return resize(image[None], canvas)[0]

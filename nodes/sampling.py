@@ -118,7 +118,8 @@ def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
         from ..instructx_core.sampling import schedule
 
         longer = int(chosen.steps / chosen.denoise)
-        return schedule(longer, chosen.shift).float()[-(chosen.steps + 1) :]
+        sigma_min = denoising(model).config.sampling.sigma_min
+        return schedule(longer, chosen.shift, sigma_min).float()[-(chosen.steps + 1) :]
     from .loading import shifted
 
     moved = model.clone()

@@ -51,6 +51,7 @@ class GuidanceValue:
     positive: torch.Tensor  # [1, N, D]
     negative: torch.Tensor  # [1, N, D]
     mllm: str  # its name, for messages
+    reference_places: int = 0  # the first so many of the N are a reference image's own
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@
   batches, areas and context windows; the patches on the MODEL only know how to use it, and without it change nothing.
 - The source is added inside the DiT's call (a DIFFUSION_MODEL wrapper): outside of it, the sampler would see a changed
   latent.
-- A source embedding of its own enters as further channels behind the noisy ones, which a patched patch embedding takes
-  apart again: values in, values out, nothing remembered between the two, so that torch.compile follows it.
+- Embeddings that source or references have of their own are in a patched patch embedding; see `embeddings.py`.
 - A DiT that predicts what to change gives the sampler a velocity like any other: the same wrapper turns it into one.
-- References are `time_dim_concat`, which ComfyUI's Wan appends in time with the shared patch embedding and cuts off
-  again.
+- References are `time_dim_concat`, which ComfyUI's Wan appends in time and cuts off again; those that belong before the
+  frames (Kiwi-Edit's `ref_pad_first`) the wrapper puts there and cuts off itself.
 """
 
 from __future__ import annotations
@@ -27,11 +26,12 @@ from comfy.patcher_extension import WrappersMP
 from ..instructx_core.config import ContextEntry, ModelConfig, Prediction
 from ..instructx_core.denoiser import TIMESTEPS, velocity_of_change
 from ..instructx_core.errors import InputError
+from .embeddings import PatchEmbedding, TextEmbedding, as_references, channels_behind
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..instructx_core.checkpoints.parts import SourceEmbedding
+    from ..instructx_core.checkpoints.parts import AddedEmbedding
 
 KEY = "instructx"
 SOURCE = "instructx_source"
@@ -45,7 +45,8 @@ class Denoising:
     """What a checkpoint says about its DiT; attached to a MODEL by the loaders."""
 
     config: ModelConfig
-    embedding: SourceEmbedding | None = None
+    source: AddedEmbedding | None = None
+    reference: AddedEmbedding | None = None
 
 
 def is_wan(model: ModelPatcher) -> bool:
@@ -67,7 +68,7 @@ def denoising(model: ModelPatcher) -> Denoising:
 
 
 def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
-    """A clone of `model` that knows how this checkpoint's source and context enter.
+    """A clone of `model` that knows how this checkpoint's source, references and context enter.
 
     Raises:
         InputError: not Wan, or a Wan of another width than the checkpoint's.
@@ -81,21 +82,24 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
             f"The checkpoint {what.config.name!r} makes a context of width {config.output_dim}, the MODEL takes "
             f"{expected}; choose the MODEL that it was trained with."
         )
-    if what.embedding is not None and what.embedding.weight.shape[0] != dit.dim:
-        raise InputError(
-            f"The checkpoint {what.config.name!r} is for a DiT of width {what.embedding.weight.shape[0]}, the MODEL has"
-            f" {dit.dim}; choose the MODEL that it was trained with."
-        )
+    taken = (dit.dim, dit.patch_embedding.in_channels)
+    for embedding in (what.source, what.reference):
+        if embedding is not None and tuple(embedding.weight.shape[:2]) != taken:
+            width, channels = embedding.weight.shape[:2]
+            raise InputError(
+                f"The checkpoint {what.config.name!r} is for a DiT of width {width} and {channels} channels, the MODEL"
+                f" has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
+            )
     patched = model.clone()
     patched.set_attachments(KEY, what)
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
     patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, SourceWrapper(what))
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, check_and_estimate)
-    if what.embedding is not None:
+    if what.source is not None or what.reference is not None:
         name = "diffusion_model.patch_embedding.forward"
         own = dit.patch_embedding.in_channels
-        patched.add_object_patch(name, PatchEmbedding(_unpatched(model, name), own, what.embedding))
+        patched.add_object_patch(name, PatchEmbedding(_unpatched(model, name), own, what.source, what.reference))
     if config.entry is ContextEntry.WIDTH:
         name = "diffusion_model.text_embedding.forward"
         patched.add_object_patch(name, TextEmbedding(_unpatched(model, name), dit.dim))
@@ -144,12 +148,13 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
 
 
 class SourceWrapper:
-    """Around the DiT's forward: add the source, keep per-frame timesteps in step with appended references, and turn
-    what it predicts into a velocity."""
+    """Around the DiT's forward: put source and references where this DiT looks for them, keep per-frame timesteps in
+    step with references, and turn what it predicts into a velocity."""
 
     def __init__(self, what: Denoising) -> None:
-        self.embedding = what.embedding
-        self.predicts_change = what.config.denoiser.prediction is Prediction.CHANGE
+        self.what = what
+        self.config = what.config.denoiser
+        self.predicts_change = self.config.prediction is Prediction.CHANGE
 
     def __call__(
         self,
@@ -164,52 +169,52 @@ class SourceWrapper:
     ) -> torch.Tensor:
         options = transformer_options or {}
         carried = kwargs.pop(SOURCE, None)
-        if carried is None:
-            timestep = _for_references(timestep, time_dim_concat, x, options)
-            return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
-        source, presence = _of_window(carried, x, options).split([carried.shape[1] - 1, 1], dim=1)
-        seen = source * presence
-        if self.embedding is None:
-            hidden = _add_to_first_channels(x, seen)
+        source = presence = None
+        if carried is not None:
+            source, presence = _of_window(carried, x, options).split([carried.shape[1] - 1, 1], dim=1)
+        hidden, references = self._injected(x, source, presence, time_dim_concat, options)
+        timestep = self._for_references(timestep, references, x, options)
+        if references is not None and self.config.references_first:
+            both = torch.cat([references.to(hidden), hidden], dim=2)
+            output = executor(both, timestep, context, clip_fea, None, options, **kwargs)[:, :, references.shape[2] :]
         else:
-            hidden = torch.cat([x, seen.to(x), presence.to(x)], dim=1)
-            if time_dim_concat is not None:  # references have no source
-                time_dim_concat = F.pad(time_dim_concat, (0, 0) * 3 + (0, carried.shape[1]))
-        timestep = _for_references(timestep, time_dim_concat, x, options)
-        output = executor(hidden, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
-        if self.predicts_change:
+            output = executor(hidden, timestep, context, clip_fea, references, options, **kwargs)
+        if source is not None and self.predicts_change:
             # the run's own noise level, also for frames that a noise mask holds at zero
-            return velocity_of_change(output.float(), x.float(), source.float(), _sigma(options))
+            deadband = self.config.deadband
+            return velocity_of_change(output.float(), x.float(), source.float(), _sigma(options), deadband)
         return output
 
+    def _injected(
+        self,
+        x: torch.Tensor,
+        source: torch.Tensor | None,
+        presence: torch.Tensor | None,
+        references: torch.Tensor | None,
+        options: dict[str, Any],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the DiT is to take for x and for references, both [B, ., ., H, W]."""
+        if source is not None:
+            source = source * presence
+            if self.what.source is None:
+                x = _add_to_first_channels(x, source)
+            elif self.config.source_fades:
+                source, presence = source * _sigma(options), presence * _sigma(options)
+        embeds_source = source is not None and self.what.source is not None
+        embeds_references = references is not None and self.what.reference is not None
+        if not (embeds_source or embeds_references):
+            return x, references
+        hidden = channels_behind(x, self.what.source, source, presence)
+        return hidden, None if references is None else as_references(references, hidden.shape[1])
 
-class PatchEmbedding:
-    """The DiT's patch embedding, plus the source's: x [B, own + C + 1, T, H, W]; without a source [B, own, T, H, W]."""
-
-    def __init__(self, own: Callable[[torch.Tensor], torch.Tensor], channels: int, embedding: SourceEmbedding) -> None:
-        self.own = own
-        self.channels = channels
-        self.embedding = embedding
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[1] == self.channels:
-            return self.own(x)
-        noisy, source, presence = x.split([self.channels, x.shape[1] - self.channels - 1, 1], dim=1)
-        weight, bias = self.embedding.weight.to(x), self.embedding.bias.to(x)
-        patch = weight.shape[2:]
-        embedded = F.conv3d(source, weight, stride=patch)
-        return self.own(noisy) + embedded + F.avg_pool3d(presence, patch) * bias.view(1, -1, 1, 1, 1)
-
-
-class TextEmbedding:
-    """The DiT's text embedding, for a context that is not already as wide as the DiT."""
-
-    def __init__(self, own: Callable[[torch.Tensor], torch.Tensor], width: int) -> None:
-        self.own = own
-        self.width = width
-
-    def __call__(self, context: torch.Tensor) -> torch.Tensor:
-        return context if context.shape[-1] == self.width else self.own(context)
+    def _for_references(
+        self, timestep: torch.Tensor, references: torch.Tensor | None, x: torch.Tensor, options: dict[str, Any]
+    ) -> torch.Tensor:
+        """Wan 2.2 5B with a noise mask has a timestep a frame: references get the run's own, as noisy frames do."""
+        if references is None or timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
+            return timestep
+        run = (_sigma(options) * TIMESTEPS).to(timestep).expand(len(timestep), references.shape[2])
+        return torch.cat([run, timestep] if self.config.references_first else [timestep, run], dim=1)
 
 
 def check_and_estimate(
@@ -289,16 +294,6 @@ def _add_to_first_channels(x: torch.Tensor, source: torch.Tensor) -> torch.Tenso
     """x + source; channels that a model carries behind the noisy ones (image-to-video) stay as they are."""
     further = x.shape[1] - source.shape[1]
     return x + (F.pad(source, (0, 0) * 3 + (0, further)) if further else source).to(x)
-
-
-def _for_references(
-    timestep: torch.Tensor, references: torch.Tensor | None, x: torch.Tensor, options: dict[str, Any]
-) -> torch.Tensor:
-    """Wan 2.2 5B with a noise mask has a timestep a frame: references get the run's own, as the noisy frames do."""
-    if references is None or timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
-        return timestep
-    run = (_sigma(options) * TIMESTEPS).to(timestep)
-    return torch.cat([timestep, run.expand(len(timestep), references.shape[2])], dim=1)
 
 
 def _sigma(options: dict[str, Any]) -> torch.Tensor:

@@ -6,6 +6,7 @@ import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import tiny
@@ -25,6 +26,9 @@ from instructx_core.connectors import Connector
 from instructx_core.denoiser import Denoiser
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
 
 WIDTH = 128  # ComfyUI's Wan has heads of 128
 TEXT_DIM = 4096
@@ -58,22 +62,29 @@ def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: 
     )
 
 
-def components(own: ModelConfig) -> Components:
-    """A model of random weights in the sizes that ComfyUI's loader fixes; its VAE has strides 4 and 2."""
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+def transformer(channels: int) -> WanTransformer3DModel:
+    """A DiT in the sizes that ComfyUI's loader fixes."""
+    from diffusers import WanTransformer3DModel
 
-    torch.manual_seed(0)
-    transformer = WanTransformer3DModel(
+    return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=1,
         attention_head_dim=WIDTH,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
+        in_channels=channels,
+        out_channels=channels,
         text_dim=TEXT_DIM,
         freq_dim=256,
         ffn_dim=64,
         num_layers=2,
     )
+
+
+def components(own: ModelConfig) -> Components:
+    """A model of random weights in the sizes that ComfyUI's loader fixes; its VAE has strides 4 and 2."""
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    dit = transformer(CHANNELS)
     vae = AutoencoderKLWan(
         base_dim=8,
         z_dim=CHANNELS,
@@ -84,7 +95,7 @@ def components(own: ModelConfig) -> Components:
     )
     guidance = MLLMGuidance(tiny.mllm(), tiny.tokenizer(), own.guidance)
     connector = Connector(own.connector)
-    denoiser = Denoiser(transformer, own.denoiser, own.connector.entry)
+    denoiser = Denoiser(dit, own.denoiser, own.connector.entry)
     tiny.shake(connector, 0.1)
     if denoiser.source_embedding is not None:
         tiny.shake(denoiser.source_embedding, 0.3)

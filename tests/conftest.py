@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from hypothesis import settings
+from kiwi_model import RECORDED
 
 from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED, save_checkpoint
 
@@ -54,10 +55,9 @@ def model(saved: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def kiwi() -> Path:
     """A tiny Kiwi-Edit in its published layout, with what its authors' code makes of it; read-only."""
-    folder = Path(__file__).parents[2] / "shared" / "fixtures" / "kiwi-tiny"
-    if not (folder / "reference_outputs.safetensors").is_file():
-        pytest.skip(f"KIWI-EDIT'S RECORDED OUTPUTS ARE MISSING: nothing in {folder}; parity with it was not tested")
-    return folder
+    if not (RECORDED / "reference_outputs.safetensors").is_file():
+        pytest.skip(f"KIWI-EDIT'S RECORDED OUTPUTS ARE MISSING: nothing in {RECORDED}; parity with it was not tested")
+    return RECORDED
 
 
 @pytest.fixture(scope="session")

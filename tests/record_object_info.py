@@ -18,6 +18,8 @@ STOCK = (
     "ImageScaleBy",
     "ImageSharpen",
     "KSampler",
+    "LoadImage",
+    "LoadVideo",
     "MaskToImage",
     "PreviewImage",
     "SaveImage",

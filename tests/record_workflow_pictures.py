@@ -1,7 +1,8 @@
 """Record workflows/*.jpg, which ComfyUI's template browser shows: python tests/record_workflow_pictures.py [name ...]
 
-Runs each shipped workflow in a real ComfyUI server and puts side by side what went in, what its previews show (a
-reference, a mask, a first edit) and what it saved. Of a clip: first, middle and last frame, source above edit.
+Runs each shipped workflow that needs no download in a real ComfyUI server and puts side by side what went in, what its
+previews show (a reference, a mask, a first edit) and what it saved. Of a clip: first, middle and last frame, source
+above edit.
 Do it after every change of the bundled model or of a workflow.
 """
 
@@ -62,7 +63,7 @@ def record(server, path, object_info):
 
 
 def main():
-    wanted = sys.argv[1:] or [path.stem for path in workflow_files.PATHS]
+    wanted = sys.argv[1:] or [path.stem for path in workflow_files.RUNNABLE]
     with tempfile.TemporaryDirectory() as base, comfyui_server.Server(Path(base)) as server:
         object_info = server.get("/object_info")
         for name in wanted:

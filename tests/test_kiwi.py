@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import kiwi_model
 import pytest
 import torch
 from test_video import clip, make_video
@@ -16,7 +17,7 @@ from instructx_core import Editor, EditResult, cli
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.checkpoints.kiwi import is_kiwi, load_original_vae, read_kiwi_config
 from instructx_core.checkpoints.loading import load_model, read_model_config
-from instructx_core.config import Dialect, ReferenceInjection
+from instructx_core.config import Dialect, ModelConfig, ReferenceInjection
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.guidance.positions import positions
 from instructx_core.model_info import describe_model
@@ -308,3 +309,19 @@ def test_info_describes_the_published_folder(kiwi: Path):
     assert "8 for images, 12 for videos, 16 for references" in text
     mllm = sum(math.prod(shape) for shape in read_shapes(kiwi / "mllm_encoder" / "model.safetensors").values())
     assert f"{mllm / 1e6:.2f} M parameters" in text  # without the queries and connectors beside it
+
+
+# --- a model of our own in the published layout, which needs no recorded outputs
+
+
+@pytest.mark.parametrize("config", [kiwi_model.CONFIG, kiwi_model.references_first()], ids=["behind", "first"])
+def test_a_published_model_is_read_as_it_was_written(config: ModelConfig, tmp_path: Path):
+    own = kiwi_model.components(config)
+    kiwi_model.publish(own, tmp_path / "model")
+    read = load_model(tmp_path / "model")
+    assert read.config == config
+    for name in ("guidance", "connector", "denoiser", "codec"):
+        wanted, found = getattr(own, name).state_dict(), getattr(read, name).state_dict()
+        assert wanted.keys() == found.keys()
+        for key, value in wanted.items():
+            assert torch.equal(value, found[key]), (name, key)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from test_kiwi import linked
 
 from instructx_core.checkpoints.bundle import ADAPTER, Components, save_checkpoint
 from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.parts import load_connector, load_guidance_part, load_source_embedding
-from instructx_core.config import SourceInjection
+from instructx_core.checkpoints.loading import load_model
+from instructx_core.checkpoints.parts import load_connector, load_embeddings, load_guidance_part
+from instructx_core.config import DenoiserConfig, ReferenceInjection, SourceInjection
 from instructx_core.errors import CheckpointError
 
 
@@ -88,11 +90,39 @@ def test_connector(saved: Path, tiny_components: Components):
     assert same(load_connector(saved), tiny_components.connector)
 
 
-def test_source_embedding(saved: Path, tmp_path: Path):
-    assert load_source_embedding(saved) is None
-    own = tiny.components(tiny.with_source(SourceInjection.EMBEDDING))
-    save_checkpoint(own, tmp_path / "embedding")
-    gained = load_source_embedding(tmp_path / "embedding")
-    assert gained is not None
-    assert torch.equal(gained.weight, own.denoiser.source_embedding.weight)
-    assert torch.equal(gained.bias, own.denoiser.source_embedding.bias)
+def test_embeddings(saved: Path, tmp_path: Path):
+    assert load_embeddings(saved) == (None, None)
+    both = DenoiserConfig(SourceInjection.EMBEDDING, reference=ReferenceInjection.EMBEDDING)
+    own = tiny.components(replace(tiny.CONFIG, denoiser=both))
+    tiny.shake(own.denoiser.reference_embedding, 0.3)
+    save_checkpoint(own, tmp_path / "embeddings")
+    modules = (own.denoiser.source_embedding, own.denoiser.reference_embedding)
+    for gained, module in zip(load_embeddings(tmp_path / "embeddings"), modules, strict=True):
+        assert torch.equal(gained.weight, module.weight)
+        assert torch.equal(gained.bias, module.bias)
+
+
+# --- Kiwi-Edit's published folder
+
+
+def test_parts_of_a_published_folder(kiwi: Path):
+    whole, read = load_model(kiwi), []
+    guidance = load_guidance_part(kiwi, kiwi, torch.float32, read.append)
+    assert type(guidance) is type(whole.guidance)
+    assert same(guidance, whole.guidance)
+    assert sum(read) > 10**6
+    assert same(load_connector(kiwi), whole.connector)
+    modules = (whole.denoiser.source_embedding, whole.denoiser.reference_embedding)
+    for gained, module in zip(load_embeddings(kiwi), modules, strict=True):
+        assert torch.equal(gained.weight, module.weight)
+        assert torch.equal(gained.bias, module.bias)
+
+
+def test_a_published_folder_with_nan_is_refused(kiwi: Path, tmp_path: Path):
+    folder = linked(kiwi, tmp_path / "model")
+    path = folder / "ref_embedder" / "diffusion_pytorch_model.safetensors"
+    state, _ = read_safetensors(path)
+    path.unlink()
+    write_safetensors(path, state | {"patch_embedding.bias": torch.full((48,), torch.nan)})
+    with pytest.raises(CheckpointError, match="NaN or infinity in 1 tensors"):
+        load_embeddings(folder)

@@ -63,6 +63,26 @@ def test_a_note_explains_it_and_groups_hold_it(path):
         assert len(node.get("title", "")) * TITLE_CHARACTER <= node["size"][0], node["title"]
 
 
+@pytest.mark.parametrize("path", sorted(set(workflow_files.PATHS) - set(workflow_files.RUNNABLE)), ids=lambda p: p.stem)
+def test_what_is_to_be_downloaded_is_linked(path):
+    """Every weight by its public address and the place it belongs to; nothing is fetched before the switch is on."""
+    prompt = workflow_files.to_api(workflow_files.read(path), INFO)
+    (number,) = [number for number, node in prompt.items() if node["class_type"] == "InstructXLoadModel"]
+    inputs = prompt[number]["inputs"]
+    assert inputs["hub_id"].startswith("linyq/kiwi-edit-5b-")
+    assert inputs["download"] is False
+    (node,) = [node for node in workflow_files.read(path)["nodes"] if str(node["id"]) == number]
+    models = node["properties"]["models"]
+    parts = {"mllm_encoder", "transformer", "vae", "source_embedder"}
+    assert parts <= {model["name"].split("/")[1] for model in models}
+    for model in models:
+        folder, _, file = model["name"].partition("/")
+        assert folder == inputs["hub_id"].replace("/", "--")
+        assert model["url"] == f"https://huggingface.co/{inputs['hub_id']}/resolve/main/{file}"
+        assert file.endswith(".safetensors")
+        assert model["directory"] == "instructx"
+
+
 def inside(node, box):
     x, y, width, height = box
     left, top = node["pos"]

@@ -9,8 +9,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "workflows"
 PATHS = sorted(FOLDER.glob("*.json"))
+RUNNABLE = [path for path in PATHS if not path.stem.endswith("-kiwi")]  # the others want 20 GB of weights
 GOLDEN = ROOT / "tests" / "golden" / "object_info.json"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "IMAGECOMPARE"}
+TAKE_A_FILE = {"LoadImage", "LoadVideo"}  # the front end marks them until one is chosen that the server has
 FRONT_END_ONLY = {"MarkdownNote", "Note"}
 
 

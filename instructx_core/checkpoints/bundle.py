@@ -232,15 +232,27 @@ def load_guidance(
         folder: of a Qwen2.5-VL, as transformers saves it.
         config: of the checkpoint.
         dtype: of everything but the rotary frequencies.
-        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
+        progress: as `load_qwen`.
     """
-    from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoTokenizer, Qwen2_5_VLConfig
 
     mllm_config = load_or_explain(folder, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(folder)))
     tokenizer = load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder))
+    return with_queries(load_qwen(folder, mllm_config, dtype, progress), tokenizer, config, dtype)
+
+
+def load_qwen(
+    folder: Path, config: Qwen2_5_VLConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> Qwen2_5_VLForConditionalGeneration:
+    """The MLLM itself, whose weights are in `folder`.
+
+    Args:
+        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
+    """
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
     state = None if progress is None else read_one_by_one(mllm_weights(folder), progress)
-    mllm = load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=mllm_config, dtype=dtype)
-    return with_queries(mllm, tokenizer, config, dtype)
+    return load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
 
 
 def with_queries(

@@ -35,8 +35,8 @@ from .bundle import (
     check_part,
     load_dit,
     load_or_explain,
+    load_qwen,
     load_vae,
-    load_weights,
     portable_rope,
     put_adapter,
     settle,
@@ -47,8 +47,12 @@ from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, is_adapter
 from .wan_keys import vae_config_from_original, vae_to_diffusers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffusers import AutoencoderKLWan
     from transformers import Qwen2_5_VLConfig
+
+    from ..guidance.encoder import MLLMGuidance
 
 TRANSFORMER, VAE, PROCESSOR = "transformer", "vae", "processor"
 QWEN_CONFIG = "qwen_config.json"
@@ -93,7 +97,7 @@ def load_kiwi(folder: str | Path, device: torch.device | str = "cpu", dtype: tor
     adapter = read_adapter(folder)
     check_finite(adapter, folder)
     config = read_kiwi_config(folder)
-    guidance = with_queries(_load_mllm(folder, dtype), load_tokenizer(folder), config, dtype)
+    guidance = load_kiwi_guidance(folder, config, dtype)
     connector = Connector(config.connector).to(dtype)
     transformer, vae = load_dit(folder / TRANSFORMER, dtype), load_original_vae(folder / VAE, dtype)
     _check_widths(folder, config, transformer, vae)
@@ -166,6 +170,14 @@ def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def load_kiwi_guidance(
+    folder: Path, config: ModelConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> MLLMGuidance:
+    """The MLLM of a Kiwi-Edit folder with fresh queries for the checkpoint of `config`; else as `load_guidance`."""
+    mllm = load_qwen(folder / MLLM, load_mllm_config(folder), dtype, progress)
+    return with_queries(mllm, load_tokenizer(folder), config, dtype)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The MLLM's tokenizer, from `processor/`.
 
@@ -204,7 +216,7 @@ def load_original_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKLWan:
     """
     from diffusers import AutoencoderKLWan
 
-    if "encoder.conv_in.weight" in folder_shapes(folder):
+    if not has_original_names(folder):
         return load_vae(folder, dtype)
     config = vae_config(folder)
     state: dict[str, torch.Tensor] = {}
@@ -223,6 +235,11 @@ def load_original_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKLWan:
         )
     vae.load_state_dict(state, assign=True)
     return vae
+
+
+def has_original_names(folder: Path) -> bool:
+    """Whether the weights of a VAE carry the original Wan names, not diffusers'."""
+    return "encoder.conv_in.weight" not in folder_shapes(folder)
 
 
 def vae_config(folder: Path) -> dict[str, Any]:
@@ -293,13 +310,6 @@ def _check_widths(folder: Path, config: ModelConfig, transformer: Any, vae: Any)
             f"{str(folder)!r} is mixed up: its VAE makes {vae.config.z_dim} channels, its DiT takes "
             f"{sizes.in_channels}; get the folder again."
         )
-
-
-def _load_mllm(folder: Path, dtype: torch.dtype) -> Any:
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    config = load_mllm_config(folder)
-    return load_weights(folder / MLLM, Qwen2_5_VLForConditionalGeneration, config=config, dtype=dtype)
 
 
 def _has_weights(folder: Path) -> bool:

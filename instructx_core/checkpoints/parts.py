@@ -1,7 +1,8 @@
 """A checkpoint's parts one at a time, for programs that keep the MLLM, the connector and the DiT apart.
 
-`bundle.load_checkpoint` reads a whole model; here each part of `instructx.safetensors` goes to its own owner: queries
-and LoRA to the MLLM, the connector alone, and what the DiT gained as plain tensors.
+`loading.load_model` reads a whole model; here each part of what a checkpoint adds goes to its own owner: queries and
+LoRA to the MLLM, the connector alone, and what the DiT gained as plain tensors. That is `instructx.safetensors`, or the
+same tensors out of Kiwi-Edit's published folder.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import ModelConfig, SourceInjection
+from ..config import ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
-from .bundle import ADAPTER, check_part, load_guidance, put_guidance, read_config, strip
-from .files import read_safetensors
+from .bundle import ADAPTER, check_part, load_guidance, put_guidance, strip
+from .files import check_finite, read_safetensors
+from .kiwi import MLLM, is_kiwi, load_kiwi_guidance, read_adapter
+from .loading import read_model_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SourceEmbedding:
-    """The patch embedding that a DiT with `SourceInjection.EMBEDDING` gained, as tensors."""
+class AddedEmbedding:
+    """A patch embedding that a DiT gained, for the source or for references, as tensors."""
 
     weight: torch.Tensor  # [width, C, p_t, p_h, p_w]
     bias: torch.Tensor  # [width]
@@ -38,8 +41,8 @@ def load_guidance_part(
     """An MLLM with the queries and the LoRA of a checkpoint, on the CPU.
 
     Args:
-        base: a model folder with `mllm/` in it, or a folder of a Qwen2.5-VL itself.
-        adapter: the model folder whose `instructx.safetensors` holds queries and LoRA.
+        base: a model folder of either layout, or a folder of a Qwen2.5-VL itself.
+        adapter: the model folder whose queries and LoRA they are to be.
         dtype: of the weights.
         progress: called after each of the MLLM's tensors that was read with its bytes; what it raises ends the loading.
 
@@ -48,11 +51,13 @@ def load_guidance_part(
     """
     base, adapter = Path(base), Path(adapter)
     folder = mllm_folder(base)
-    config = read_config(adapter)
+    config = read_model_config(adapter)
     check_part(folder)
-    guidance = load_guidance(folder, config, dtype, progress)
-    path = adapter / ADAPTER
-    state, _ = read_safetensors(path)
+    if is_kiwi(base):
+        guidance = load_kiwi_guidance(base, config, dtype, progress)
+    else:
+        guidance = load_guidance(folder, config, dtype, progress)
+    path, state = _added(adapter)
     _check_guidance(path, state, guidance)
     put_guidance(state, guidance)
     return guidance.eval().requires_grad_(False)
@@ -60,7 +65,7 @@ def load_guidance_part(
 
 def mllm_folder(base: Path) -> Path:
     """Where the MLLM lies in a model folder; a folder that has none in it is one itself."""
-    return base / "mllm" if (base / "mllm").is_dir() else base
+    return next((base / part for part in ("mllm", MLLM) if (base / part).is_dir()), base)
 
 
 def load_connector(adapter: str | Path) -> Connector:
@@ -69,31 +74,42 @@ def load_connector(adapter: str | Path) -> Connector:
     Raises:
         CheckpointError: a missing or damaged file, or one that does not fit its config.
     """
-    config = read_config(adapter)
-    path = Path(adapter) / ADAPTER
-    state, _ = read_safetensors(path)
-    connector = Connector(config.connector)
+    connector = Connector(read_model_config(adapter).connector)
+    path, state = _added(Path(adapter))
     wanted = {name: tuple(value.shape) for name, value in connector.state_dict().items()}
     _same_shapes(path, wanted, strip(state, "connector."), "connector.")
     connector.load_state_dict(strip(state, "connector."))
     return connector.float().eval().requires_grad_(False)
 
 
-def load_source_embedding(adapter: str | Path) -> SourceEmbedding | None:
-    """What the DiT of a model folder gained, float32; None where the source is added to the latent itself.
+def load_embeddings(adapter: str | Path) -> tuple[AddedEmbedding | None, AddedEmbedding | None]:
+    """What the DiT of a model folder gained for the source and for references, float32; None where that is nothing.
 
     Raises:
-        CheckpointError: a missing or damaged file, or no source embedding where the config asks for one.
+        CheckpointError: a missing or damaged file, or no embedding where the config asks for one.
     """
-    config: ModelConfig = read_config(adapter)
-    if config.denoiser.source is not SourceInjection.EMBEDDING:
+    config = read_model_config(adapter).denoiser
+    source = _embedding(Path(adapter), "source", config.source is SourceInjection.EMBEDDING)
+    return source, _embedding(Path(adapter), "reference", config.reference is ReferenceInjection.EMBEDDING)
+
+
+def _embedding(adapter: Path, kind: str, wanted: bool) -> AddedEmbedding | None:
+    if not wanted:
         return None
-    path = Path(adapter) / ADAPTER
-    state, _ = read_safetensors(path)
-    gained = strip(state, "denoiser.source_embedding.")
+    path, state = _added(adapter)
+    gained = strip(state, f"denoiser.{kind}_embedding.")
     if {"weight", "bias"} != set(gained):
-        raise CheckpointError(f"{str(path)!r} holds no source embedding though its config asks for one; get it again.")
-    return SourceEmbedding(gained["weight"].float(), gained["bias"].float())
+        raise CheckpointError(f"{str(path)!r} holds no {kind} embedding though its config asks for one; get it again.")
+    return AddedEmbedding(gained["weight"].float(), gained["bias"].float())
+
+
+def _added(adapter: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Everything that a checkpoint adds to an MLLM, a DiT and a VAE, and the file or folder to name in messages."""
+    if is_kiwi(adapter):
+        state = read_adapter(adapter)
+        check_finite(state, adapter)
+        return adapter, state
+    return adapter / ADAPTER, read_safetensors(adapter / ADAPTER)[0]
 
 
 def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:

@@ -1,7 +1,7 @@
 """Bad input, in words; and what is said on every socket."""
 
 import torch
-from kit import BUNDLED, LOADED_EARLY, MODELS, NODES, VARIANTS, example, expect, loaded, run, wired
+from kit import BUNDLED, LOADED_EARLY, NODES, VARIANTS, example, expect, loaded, run, wired
 
 
 def check_words_for_bad_input():
@@ -75,7 +75,7 @@ def check_words_for_bad_input():
         "InputError",
         "overlap",
         run,
-        "SlidingWindow",
+        "SlidingWindowImages",
         vae=vae,
         connector=connector,
         window=4,
@@ -95,24 +95,6 @@ def check_model_that_is_not_wan():
     expect("InputError", "not Wan", run, "Fit", model=model, vae=vae, source=image)
     expect("InputError", "not Wan", run, "Source", model=model, positive=[], negative=[], source=image, vae=vae)
     expect("InputError", "not Wan", run, "Sigmas", model=model)
-
-
-def check_injections_that_the_nodes_lack_are_refused():
-    from dataclasses import replace
-
-    from instructx_pack.instructx_core.checkpoints.bundle import read_config
-    from instructx_pack.nodes import loading
-
-    config = read_config(MODELS / VARIANTS[0])
-    loading.check_supported(config)
-    odd = (
-        replace(config, denoiser=replace(config.denoiser, source_fades=True)),
-        replace(config, denoiser=replace(config.denoiser, references_first=True)),
-        replace(config, connector=replace(config.connector, reads_references=True)),
-        replace(config, sampling=replace(config.sampling, sigma_min=0.003)),
-    )
-    for one in odd:
-        expect("InputError", "Kiwi-Edit's way", loading.check_supported, one)
 
 
 def check_nothing_is_fetched_without_the_switch():
