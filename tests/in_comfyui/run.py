@@ -1,7 +1,8 @@
 """Run the checks named on the command line, or all: python run.py [check ...]
 
 Every function called check_* in a file check_*.py beside this one is a check; tests/test_comfyui_nodes.py makes a test
-of each. {name: "" or traceback} goes to the file that the environment variable INSTRUCTX_TEST_REPORT names.
+of each. {name: "", "SKIPPED: ..." or traceback} goes to the file that the environment variable INSTRUCTX_TEST_REPORT
+names.
 """
 
 import importlib
@@ -32,6 +33,8 @@ def main():
             with torch.no_grad():
                 found[name]()
             results[name] = ""
+        except start.Skipped as skipped:
+            results[name] = f"SKIPPED: {skipped}"
         except Exception:
             results[name] = traceback.format_exc()
         print(name, "ok" if not results[name] else results[name], file=sys.stderr, flush=True)

@@ -25,6 +25,10 @@ import torch  # noqa: E402
 NAME = "instructx_pack"
 
 
+class Skipped(Exception):
+    """What a check needs is not on this machine; the message says what was not tried."""
+
+
 def load_pack():
     """The pack as a package called NAME."""
     spec = importlib.util.spec_from_file_location(NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
