@@ -8,7 +8,7 @@
   how often the edit succeeds in both.
 
     python benchmarks/long_video.py memory --frames 180 --longer 1800
-    python benchmarks/long_video.py joins --videos 4 --windows 20
+    python benchmarks/long_video.py joins --videos 1 --windows 20 --groups recolor --ways alone pin source
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from instructx_core.windows import Span, Window, plan_windows
 from instructx_core.world import HELD_OUT_SEED, Triplet, sample_triplet
 
 FPS = 8
+LOOP = 49  # frames after which a longer video goes back the way it came
 PLACES = ("left", "right", "top", "bottom", "upper", "lower", "cent", "middle", "corner")
 GOALS = {"memory": 1.15, "time": 1.1, "seam": 1.1, "drift": 0.5, "success": -0.05}
 
@@ -90,12 +91,22 @@ def draw(group: str, index: int, frames: int, size: tuple[int, int]) -> Triplet:
     """A held-out video that moves when it is edited too, and whose instruction names no place: objects leave theirs."""
     seed = HELD_OUT_SEED + 7_000_000_000 + 1000 * index
     while True:
-        triplet = sample_triplet(seed, group, frames=frames, height=size[0], width=size[1])
+        triplet = sample_triplet(seed, group, frames=min(frames, LOOP), height=size[0], width=size[1])
         moves = bool((triplet.target[1:] != triplet.target[:-1]).any(axis=(1, 2, 3)).all())
         names_place = group != "add" and any(place in triplet.instruction.lower() for place in PLACES)
         if moves and not names_place:
-            return triplet
+            return there_and_back(triplet, frames)
         seed += 1
+
+
+def there_and_back(triplet: Triplet, frames: int) -> Triplet:
+    """So many frames of a clip that is played forwards and backwards again and again.
+
+    Objects cross a picture once however many frames that takes: in long clips drawn as such they all but stand still.
+    """
+    last = len(triplet.source) - 1
+    order = [last - abs(last - index % (2 * last)) if last else 0 for index in range(frames)]
+    return replace(triplet, source=triplet.source[order], target=triplet.target[order])
 
 
 def write(path: Path, frames: Tensor) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .windows import Span, parse_cuts
+from .windows import Cuts, Span, parse_cuts
 
 if TYPE_CHECKING:
     from .editor import Editor
@@ -60,7 +60,10 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
         help="what the MLLM reads: each window, or frames of the whole video, once (default: window)",
     )
     group.add_argument(
-        "--cuts", metavar="N,N,..", type=_cuts, help="first frames of new scenes, where windows start anew"
+        "--cuts",
+        metavar="N,N,..",
+        type=_cuts,
+        help="first frames of new scenes, where windows start anew; auto: found by PySceneDetect, if it is installed",
     )
     group.add_argument(
         "--free-colour",
@@ -70,6 +73,12 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--resume", action="store_const", const=True, help="keep finished windows, and go on from an earlier run's"
+    )
+    group.add_argument(
+        "--growing",
+        action="store_const",
+        const=True,
+        help="write the output as it goes: it plays up to the last finished window (default: whole at the end)",
     )
 
 
@@ -95,10 +104,13 @@ def run_long_edit(
 ) -> None:
     """Edit `arguments.source` in windows; `progress` is told steps done, steps in all, and which window it is."""
     from .long_video import edit_video
+    from .long_video.cuts import check_cuts
     from .source import load_references
     from .video import probe
 
-    probe(arguments.source)  # refused before a model is loaded
+    # refused before a model is loaded
+    check_cuts(_options(arguments))
+    probe(arguments.source)
     references = load_references(arguments.reference)
 
     def tell(at: LongProgress) -> None:
@@ -120,6 +132,7 @@ def run_long_edit(
             height=arguments.height,
             width=arguments.width,
             resume=bool(arguments.resume),
+            growing=bool(arguments.growing),
             callback=tell,
         )
     except KeyboardInterrupt:
@@ -144,7 +157,7 @@ def _options(arguments: argparse.Namespace) -> LongOptions:
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, bool]:
-    names = {"window", "overlap", "head", "reading", "cuts", "free_colour", "resume"}
+    names = {"window", "overlap", "head", "reading", "cuts", "free_colour", "resume", "growing"}
     shown = {"reading": "guidance_from"}
     return {shown.get(name, name): getattr(arguments, name) is not None for name in sorted(names)}
 
@@ -161,7 +174,7 @@ def _span(text: str) -> Span:
     return _parsed(Span.parse, text)
 
 
-def _cuts(text: str) -> tuple[int, ...]:
+def _cuts(text: str) -> Cuts:
     return _parsed(parse_cuts, text)
 
 

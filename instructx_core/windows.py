@@ -13,13 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
+AUTO_CUTS = "auto"
+Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or the wish to find them in the pictures
 LONGEST = 1_000_000  # seconds or frames of a span: a typing mistake, not a window
 
 
@@ -53,16 +55,20 @@ class Span:
         return round(self.amount * fps) if self.in_seconds else int(self.amount)
 
 
-def parse_cuts(text: str) -> tuple[int, ...]:
-    """Frame numbers separated by commas: "120,480" -> (120, 480).
+def parse_cuts(text: str) -> Cuts:
+    """Frame numbers separated by commas: "120,480" -> (120, 480); or "auto", which stays.
 
     Raises:
         InputError: anything that is no whole number above 0.
     """
+    if text.strip().lower() == AUTO_CUTS:
+        return AUTO_CUTS
     numbers = [part.strip() for part in text.split(",")]
     for number in numbers:
         if not (number.isascii() and number.isdigit() and int(number)):
-            raise InputError(f"{number!r} is no frame at which a scene begins; give whole numbers above 0: 120,480.")
+            raise InputError(
+                f"{number!r} is no frame at which a scene begins; give whole numbers above 0, as 120,480, or auto."
+            )
     return tuple(map(int, numbers))
 
 

@@ -19,7 +19,7 @@ from .mllm_guidance import InstructXMLLMGuidance
 from .reference import InstructXReference
 from .sampler import InstructXSampler
 from .sigmas import InstructXSigmas
-from .sliding_window import InstructXSlidingWindow
+from .sliding_window import InstructXSlidingWindow, InstructXSlidingWindowImages
 from .source import InstructXSource
 
 NODES: list[type[io.ComfyNode]] = [
@@ -35,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     InstructXSampler,
     InstructXSigmas,
     InstructXSlidingWindow,
+    InstructXSlidingWindowImages,
     InstructXExampleInput,
     InstructXComposite,
 ]

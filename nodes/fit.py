@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import Input
 
+    from ..instructx_core.fit import Fit as FitPlan
     from .pixels import Clip
 
 MAX_SIDE = 8192
@@ -109,22 +110,27 @@ class InstructXRestore(io.ComfyNode):
 
 
 def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> FitValue:
-    """How a clip lies in the model's frames.
+    """How a clip lies in the model's frames; width and height are 0 for the model's own.
 
     Raises:
         InputError: width without height, or no multiple of the model's stride.
     """
+    if bool(width) != bool(height):
+        raise InputError("width and height go together; give both, or 0 for both.")
+    placed = lay(model, vae, len(clip.frames), tuple(clip.frames.shape[1:3]), (height, width) if width else None)
+    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio)
+
+
+def lay(
+    model: ModelPatcher, vae: Any, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None
+) -> FitPlan:
+    """How so many frames of (height, width) lie in the model's; see the library's `plan_fit`."""
     from ..instructx_core.fit import plan_fit
     from .codec_vae import strides
     from .wan import check_wan, denoising
 
     check_wan(model)
-    if bool(width) != bool(height):
-        raise InputError("width and height go together; give both, or 0 for both.")
     own = strides(vae)
     patch = model.model.diffusion_model.patch_size[1]
     trained = denoising(model).config.default_size
-    size = tuple(clip.frames.shape[1:3])
-    canvas = (height, width) if width else None
-    placed = plan_fit(len(clip.frames), size, own.space * patch, own.frame_multiple, trained[0] * trained[1], canvas)
-    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio)
+    return plan_fit(frames, size, own.space * patch, own.frame_multiple, trained[0] * trained[1], canvas)

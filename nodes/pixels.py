@@ -32,8 +32,8 @@ def to_clip(value: torch.Tensor | Input.Video, name: str = "source") -> Clip:
     """
     if isinstance(value, Input.Video):
         components = value.get_components()
-        return Clip(_rgb(components.images, name), True, components.frame_rate, components.audio)
-    return Clip(_rgb(value, name), len(value) > 1)
+        return Clip(rgb(components.images, name), True, components.frame_rate, components.audio)
+    return Clip(rgb(value, name), len(value) > 1)
 
 
 def to_video(frames: torch.Tensor, frame_rate: Fraction, audio: Any = None) -> Input.Video:
@@ -43,10 +43,15 @@ def to_video(frames: torch.Tensor, frame_rate: Fraction, audio: Any = None) -> I
 
 def to_references(*images: torch.Tensor | None) -> list[torch.Tensor]:
     """Every image of the connected batches: [H, W, 3] each."""
-    return [image for batch in images if batch is not None for image in _rgb(batch, "reference")]
+    return [image for batch in images if batch is not None for image in rgb(batch, "reference")]
 
 
-def _rgb(frames: torch.Tensor, name: str) -> torch.Tensor:
+def rgb(frames: torch.Tensor, name: str) -> torch.Tensor:
+    """Frames [T, H, W, 3 or 4] as float32 [T, H, W, 3] on the CPU.
+
+    Raises:
+        InputError: as `to_clip`.
+    """
     if frames.ndim != 4 or not len(frames):
         raise InputError(f"The {name} has no frames; connect an image or a video that holds at least one.")
     frames = frames.float().cpu()

@@ -1,30 +1,121 @@
-"""InstructX Sliding Window: a video of any length, edited window by window (A.5)."""
+"""InstructX Sliding Window: a video of any length, edited window by window (A.5), streamed from file to file.
+
+The loop, the joins and the finished windows on the disk are the library's (`instructx_core.long_video`); ComfyUI's own
+MODEL and VAE edit (native_windows.py).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_management as management
 import comfy.utils
+import latent_preview
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
 
+from ..instructx_core.cli_long import HEADS, READINGS
+from ..instructx_core.errors import InputError
+from ..instructx_core.windows import Cuts, Span, parse_cuts
 from . import sampling, text
-from .connector import connect
-from .fit import FRAME_RATE, plan
-from .mllm_guidance import EMPTY, understand
-from .pixels import Clip, to_clip, to_references, to_video
-from .sockets import Connector, GuidanceValue, LoadedConnector, LoadedMllm, Mllm
+from .fit import FRAME_RATE
+from .footage import footage_of, temp_folder
+from .graph_identity import origins
+from .mllm_guidance import EMPTY
+from .pixels import rgb
+from .sockets import Connector, Mllm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import Input
 
-    from ..instructx_core.fit import Fit
-    from ..instructx_core.windows import Window
-    from .sampling import Settings
+    from ..instructx_core.long_video import LongOptions, LongProgress
+    from .native_windows import NativeModel
+
+PARTS = ("model", "vae", "mllm", "connector")
+
+
+def inputs(source: io.Input) -> list[io.Input]:
+    """What both nodes are asked, in order."""
+    return [
+        io.Model.Input("model", tooltip="From InstructX Load Model or InstructX Load Adapter."),
+        io.Vae.Input("vae", tooltip="From the same loader."),
+        Mllm.Input("mllm", tooltip="From the same loader."),
+        Connector.Input("connector", tooltip="From the same loader."),
+        source,
+        io.String.Input(
+            "instruction",
+            multiline=True,
+            default="make the red circle blue",
+            tooltip="What to change, in a sentence.",
+        ),
+        io.Int.Input(
+            "window",
+            default=0,
+            min=0,
+            max=1025,
+            tooltip="Frames edited in one go; 0 for as many as the model was trained at.",
+        ),
+        io.Int.Input(
+            "overlap",
+            default=1,
+            min=0,
+            max=64,
+            tooltip="Frames that two windows share: 1 as in the paper, more fade into each other, 0 for none.",
+        ),
+        io.Combo.Input(
+            "head",
+            options=list(HEADS),
+            default=HEADS[0],
+            tooltip=(
+                "How a window begins with the last one's end: held in the noisy latents (pin), in place of the source's"
+                " frames (source, the paper's way), or as latents that were never decoded (latent)."
+            ),
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "guidance_from",
+            options=list(READINGS),
+            default=READINGS[0],
+            tooltip=(
+                "What the MLLM reads: each window, or frames of the whole video once, for what appears only later."
+            ),
+            advanced=True,
+        ),
+        io.String.Input(
+            "cuts",
+            default="",
+            tooltip=(
+                "First frames of new scenes, as 120,480: windows start anew there. Empty for none, auto to find them."
+            ),
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "hold_colour",
+            default=True,
+            tooltip="Keep the colour of unedited pixels at the source's, so that drift does not add up.",
+            advanced=True,
+        ),
+        *sampling.inputs(),
+        io.Image.Input(
+            "reference",
+            optional=True,
+            tooltip="An image whose subject the instruction speaks of; a batch gives several.",
+        ),
+    ]
+
+
+def check_words(instruction: str | None, cuts: str | None) -> bool | str:
+    """What is wrong with the texts, True if nothing; None is one that a link brings later."""
+    if isinstance(instruction, str) and not instruction.strip():
+        return EMPTY
+    try:
+        _cuts(cuts or "")
+    except InputError as error:
+        return str(error)
+    return True
 
 
 class InstructXSlidingWindow(io.ComfyNode):
@@ -35,169 +126,162 @@ class InstructXSlidingWindow(io.ComfyNode):
             display_name="InstructX Sliding Window",
             category=text.VIDEO,
             description=(
-                "Edit a video of any length: the edited end of each window takes the place of the next one's beginning."
+                "Edit a video of any length, window by window from file to file: memory holds one window. "
+                "Cancel keeps finished windows, and running the same graph again goes on from them."
             ),
             search_aliases=["instructx", "long video"],
-            inputs=[
-                io.Model.Input("model", tooltip="From InstructX Load Model or InstructX Load Adapter."),
-                io.Vae.Input("vae", tooltip="From the same loader."),
-                Mllm.Input("mllm", tooltip="From the same loader."),
-                Connector.Input("connector", tooltip="From the same loader."),
-                io.MultiType.Input("source", [io.Image, io.Video], tooltip="Any size, any length."),
-                io.String.Input(
-                    "instruction",
-                    multiline=True,
-                    default="make the red circle blue",
-                    tooltip="What to change, in a sentence.",
-                ),
-                io.Int.Input(
-                    "window",
-                    default=0,
-                    min=0,
-                    max=1025,
-                    tooltip="Frames edited in one go; 0 for as many as the model was trained at.",
-                ),
-                io.Int.Input(
-                    "overlap",
-                    default=1,
-                    min=0,
-                    max=64,
-                    tooltip="Edited frames that a window hands to the next; 1 as in the paper.",
-                ),
-                *sampling.inputs(),
-                io.Image.Input(
-                    "reference",
-                    optional=True,
-                    tooltip="An image whose subject the instruction speaks of; a batch gives several.",
-                ),
-            ],
+            inputs=inputs(io.Video.Input("source", tooltip="Any size, any length; from Load Video it is streamed.")),
             outputs=[
-                io.Image.Output(display_name="IMAGE", tooltip="The edited frames, at the source's size and length."),
                 io.Video.Output(
-                    display_name="VIDEO",
-                    tooltip="The same with the source's frame rate and sound (16 frames a second for bare images).",
+                    display_name="VIDEO", tooltip="The edit, with the source's times, sound, rotation and colour tags."
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
-    def validate_inputs(cls, instruction: str | None = None) -> bool | str:
-        return EMPTY if isinstance(instruction, str) and not instruction.strip() else True
+    def validate_inputs(cls, instruction: str | None = None, cuts: str | None = None) -> bool | str:
+        return check_words(instruction, cuts)
 
     @classmethod
     def execute(
         cls,
         model: ModelPatcher,
         vae: Any,
-        mllm: LoadedMllm,
-        connector: LoadedConnector,
-        source: torch.Tensor | Input.Video,
+        mllm: Any,
+        connector: Any,
+        source: Input.Video,
         instruction: str,
-        window: int,
-        overlap: int,
-        seed: int,
-        steps: int,
-        cfg: float,
-        shift: float,
-        sampler_name: str,
-        scheduler: str,
-        denoise: float,
         reference: torch.Tensor | None = None,
+        **settings: Any,
     ) -> io.NodeOutput:
-        from ..instructx_core.windows import plan_windows
-        from .source import check_vae
-        from .wan import denoising, prepare
+        from ..instructx_core.long_video import edit_footage, identity
+        from ..instructx_core.long_video.cuts import check_cuts, with_cuts
 
-        patched = prepare(model)
-        check_vae(patched, vae)
-        clip = to_clip(source)
-        windows = plan_windows(len(clip.frames), window or denoising(patched).config.default_frames, overlap)
-        chosen = sampling.settings(patched, steps, cfg, shift, sampler_name, scheduler, denoise)
-        loop = WindowLoop(patched, vae, mllm, connector, instruction, reference, seed, chosen)
-        frames = loop.edit(clip, windows)
-        return io.NodeOutput(frames, to_video(frames, clip.frame_rate or FRAME_RATE, clip.audio))
+        hidden = cls.hidden
+        graph = None if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
+        parts = (model, vae, mllm, connector)
+        native, options = _request(parts, instruction, reference, settings, graph, is_video=True)
+        check_cuts(options)
+        with footage_of(source) as footage:
+            options = with_cuts(options, footage)
+            # a name that says what is in it: the same edit finds its windows again, another never does
+            words = json.dumps(identity(native, footage, options), sort_keys=True)
+            output = temp_folder() / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.mp4"
+            if not output.is_file():
+                watcher = Watcher(native)
+                edit_footage(
+                    native, footage, output, options, resume=True, callback=watcher.step, finished=watcher.window
+                )
+        return io.NodeOutput(InputImpl.VideoFromFile(str(output)))
 
 
-class WindowLoop:
-    """One instruction over all windows of a video."""
+class InstructXSlidingWindowImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXSlidingWindowImages",
+            display_name="InstructX Sliding Window (Images)",
+            category=text.VIDEO,
+            description=(
+                "InstructX Sliding Window for the frames of a short clip as an IMAGE batch, all of which memory holds."
+            ),
+            search_aliases=["instructx", "long video", "batch"],
+            inputs=inputs(io.Image.Input("source", tooltip="The frames of a clip, of any size.")),
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The edited frames, at the source's size and length."),
+            ],
+        )
 
-    def __init__(
-        self,
+    @classmethod
+    def validate_inputs(cls, instruction: str | None = None, cuts: str | None = None) -> bool | str:
+        return check_words(instruction, cuts)
+
+    @classmethod
+    def execute(
+        cls,
         model: ModelPatcher,
         vae: Any,
-        mllm: LoadedMllm,
-        connector: LoadedConnector,
+        mllm: Any,
+        connector: Any,
+        source: torch.Tensor,
         instruction: str,
-        reference: torch.Tensor | None,
-        seed: int,
-        chosen: Settings,
-    ) -> None:
-        self.model = model
-        self.vae = vae
-        self.mllm = mllm
-        self.connector = connector
-        self.instruction = instruction
-        self.reference = reference
-        self.seed = seed
-        self.chosen = chosen
+        reference: torch.Tensor | None = None,
+        **settings: Any,
+    ) -> io.NodeOutput:
+        from ..instructx_core.long_video import WindowRun, plan_edit
+        from ..instructx_core.long_video.cuts import with_cuts
+        from ..instructx_core.long_video.footage import hold
 
-    def edit(self, clip: Clip, windows: list[Window]) -> torch.Tensor:
-        """The edited frames [T, H, W, 3] of the whole clip.
+        frames = rgb(source, "source")
+        parts = (model, vae, mllm, connector)
+        native, options = _request(parts, instruction, reference, settings, None, is_video=len(frames) > 1)
+        footage = hold(frames, FRAME_RATE)
+        windows, editor = plan_edit(native, footage, with_cuts(options, footage))
+        watcher = Watcher(native)
+        edited = torch.empty_like(frames)
+        for index, frame in WindowRun(
+            footage, windows, editor, callback=watcher.step, finished=watcher.window
+        ).frames():
+            edited[index] = frame / 255
+        return io.NodeOutput(edited)
 
-        The MLLM reads all windows before the DiT edits the first: each is brought onto the GPU once.
-        """
-        bar = comfy.utils.ProgressBar(len(windows) * (1 + self.chosen.steps))
-        read = []
-        for window in windows:
-            read.append(self._read(clip, window))
-            bar.update(1)
-        edited = torch.empty_like(clip.frames)
-        for index, (window, guidance) in enumerate(zip(windows, read, strict=True)):
-            management.throw_exception_if_processing_interrupted()
-            callback = self._callback(bar, len(windows) + index * self.chosen.steps)
-            head = slice(window.start, window.start + window.head)  # the window before has already edited it
-            frames = self._edit_window(clip, window, guidance, edited[head], callback)
-            edited[head.stop : window.stop] = frames[window.head :]
-        return edited
 
-    def _fit(self, clip: Clip, window: Window) -> tuple[torch.Tensor, Fit]:
-        """A window's frames, and how they lie in the model's."""
-        own = clip.frames[window.start : window.stop]
-        return own, plan(self.model, self.vae, Clip(own, clip.is_video), 0, 0).plan
+class Watcher:
+    """A progress bar over the steps of all windows, previews as any sampler's, and each window's last edited frame."""
 
-    def _read(self, clip: Clip, window: Window) -> GuidanceValue:
-        """What the MLLM understands of a window, in whose source what the instruction names is still to be seen."""
-        own, fit = self._fit(clip, window)
-        shown = fit.apply(own)[: fit.frames, : fit.inner[0], : fit.inner[1]]
-        return understand(self.mllm, self.instruction, shown, to_references(self.reference), clip.is_video)
+    def __init__(self, native: NativeModel) -> None:
+        self.bar = comfy.utils.ProgressBar(1)
+        self.previewer = latent_preview.get_previewer(native.model.load_device, native.model.model.latent_format)
 
-    def _edit_window(
-        self, clip: Clip, window: Window, guidance: GuidanceValue, tail: torch.Tensor, callback: Callable[..., None]
-    ) -> torch.Tensor:
-        """One window's frames, edited; its head is already in `tail`."""
-        from ..instructx_core.windows import replace_head
-        from .reference import add_reference
-        from .source import encode
-        from .wan import with_source
+    def step(self, at: LongProgress) -> None:
+        picture = None
+        if self.previewer is not None:
+            picture = self.previewer.decode_latent_to_preview_image("JPEG", at.latents)
+        self.bar.update_absolute((at.window - 1) * at.steps + at.step, at.windows * at.steps, picture)
 
-        own, fit = self._fit(clip, window)
-        raw = encode(self.vae, fit.apply(replace_head(own, tail)), self.model)
-        positive, negative = (with_source(self.model, part, raw, 1.0) for part in connect(self.connector, guidance))
-        model = self.model
-        if self.reference is not None:
-            model, positive, negative = add_reference(model, positive, negative, self.vae, self.reference)
-        latent = sampling.sample(model, positive, negative, {"samples": raw}, self.seed, self.chosen, callback)
-        decoded = self.vae.decode(latent["samples"])[0]
-        return fit.restore(decoded.float().cpu())
+    def window(self, _number: int, frames: torch.Tensor) -> None:
+        from PIL import Image
 
-    def _callback(self, bar: comfy.utils.ProgressBar, done: int) -> Callable[..., None]:
-        """Previews as any sampler's, on a bar that counts the steps of all windows."""
-        import latent_preview
+        picture = Image.fromarray(frames[-1].numpy())
+        self.bar.update_absolute(
+            self.bar.current, self.bar.total, ("JPEG", picture, latent_preview.MAX_PREVIEW_RESOLUTION)
+        )
 
-        previewer = latent_preview.get_previewer(self.model.load_device, self.model.model.latent_format)
 
-        def callback(step: int, x0: torch.Tensor, _x: torch.Tensor, _total: int) -> None:
-            picture = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer is not None else None
-            bar.update_absolute(done + step + 1, bar.total, picture)
+def _request(
+    parts: tuple[ModelPatcher, Any, Any, Any],
+    instruction: str,
+    reference: torch.Tensor | None,
+    settings: dict[str, Any],
+    graph: dict[str, str] | None,
+    is_video: bool,
+) -> tuple[NativeModel, LongOptions]:
+    """The menus as the library takes them.
 
-        return callback
+    Raises:
+        InputError: any of them cannot be used.
+    """
+    from ..instructx_core.editor import check_instruction
+    from ..instructx_core.long_video import Head, LongOptions, Reading
+    from .native_windows import NativeModel
+    from .wan import check_wan
+
+    check_instruction(instruction)
+    model = parts[0]
+    check_wan(model)
+    options = LongOptions(
+        window=Span(Fraction(settings["window"])) if settings["window"] else None,
+        overlap=Span(Fraction(settings["overlap"])),
+        head=Head(settings["head"]),
+        reading=Reading(settings["guidance_from"]),
+        anchor_colour=settings["hold_colour"],
+        cuts=_cuts(settings["cuts"]),
+    )
+    names = ("steps", "cfg", "shift", "sampler_name", "scheduler", "denoise")
+    chosen = sampling.settings(model, *(settings[name] for name in names))
+    return NativeModel(*parts, instruction, reference, settings["seed"], chosen, graph, is_video), options
+
+
+def _cuts(words: str) -> Cuts:
+    return parse_cuts(words) if words.strip() else ()

@@ -82,6 +82,19 @@ def test_a_long_video_takes_windows_unasked(tmp_path: Path, editor):
     assert len(read(tmp_path / "out.mp4")[0]) == 82
 
 
+@pytest.mark.parametrize("growing", [False, True])
+def test_growing(source: Path, editor, monkeypatch, growing: bool):
+    output, there = source.with_name("out.mp4"), []
+
+    def look(self, frames, given=None, callback=None):
+        there.append(output.exists())
+        return stand_in(self, frames, given, callback)
+
+    monkeypatch.setattr(WindowEditor, "edit", look)
+    assert run(source, "invert it", "-o", output, "--window", "9f", *(["--growing"] if growing else [])) == 0
+    assert there == [False, growing, growing] and len(read(output)[0]) == 20
+
+
 def test_resume(source: Path, editor, monkeypatch, capsys):
     output = source.with_name("out.mp4")
 

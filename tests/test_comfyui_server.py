@@ -58,10 +58,10 @@ def test_front_end_finds_the_packs_files(server):
     assert server.text("/extensions/instructx/docs/InstructXFit.md").startswith("# InstructX Fit")
     assert server.text("/extensions/instructx/docs/InstructXFit/zh.md").startswith("# InstructX 适配")
     templates = server.get("/workflow_templates")["instructx"]
-    assert sorted(templates) == [path.stem for path in workflow_files.PATHS]
+    assert sorted(templates) == sorted(path.stem for path in workflow_files.PATHS)
 
 
-@pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", workflow_files.RUNNABLE, ids=lambda path: path.stem)
 def test_workflow_runs_and_is_cached(server, object_info, path):
     prompt = prompt_of(path.stem, object_info)
     entry = server.run(prompt)
@@ -130,6 +130,31 @@ def test_interrupting_leaves_the_server_usable(server, object_info, kind):
     name = "image-edit" if kind == "InstructXSampler" else "long-video"
     cancel_while_sampling(server, prompt_of(name, object_info), kind, 99)
     assert succeeded(server.run(prompt_of("image-edit", object_info)))
+
+
+def test_cancel_keeps_windows_for_the_same_graph(server, object_info):
+    prompt = prompt_of("long-video", object_info)
+    prompt[of_type(prompt, "InstructXSlidingWindow")]["inputs"] |= {"steps": 100, "seed": 4321}
+    folder = server.base / "temp" / "InstructX"
+    others = set(folder.glob(".*.windows"))  # of edits that other tests have cancelled
+
+    def kept() -> list[Path]:
+        return [path for path in folder.glob(".*.windows/00000.safetensors") if path.parent not in others]
+
+    number = server.queue(prompt)
+    deadline = time.monotonic() + 600
+    while not kept():
+        assert time.monotonic() < deadline, "no window was finished"
+        time.sleep(0.05)
+    server.post("/interrupt", {})
+    entry = server.wait(number)
+    assert any(message == "execution_interrupted" for message, _ in entry["status"]["messages"])
+    before = len(server.log.read_text())
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    assert "going on after window 1 of 2" in server.log.read_text()[before:]
+    assert set(folder.glob(".*.windows")) == others
+    assert len(load_source(files(entry, server.base)[0]).frames) == 17
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process holds is read from /proc")

@@ -80,17 +80,17 @@ def test_nothing_assumes_strides(clip: Path, tmp_path: Path, head: Head):
 
 
 def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_path: Path, monkeypatch):
-    from instructx_core.long_video import window_editor
+    from instructx_core.long_video import editor_model
 
     calls = []
-    real = window_editor.sample
+    real = editor_model.sample
 
     def spy(*arguments: object) -> torch.Tensor:
         latents = real(*arguments)
         calls.append((arguments[2].source, arguments[-1], latents))
         return latents
 
-    monkeypatch.setattr(window_editor, "sample", spy)
+    monkeypatch.setattr(editor_model, "sample", spy)
     plain = None
     for head in Head:
         calls.clear()

@@ -10,6 +10,8 @@ import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +25,7 @@ from test_video import can_tag_rotation, clip, make_video, packets, read
 from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.long_video.joining import EditedWindow
+from instructx_core.long_video.run_lock import only_run
 from instructx_core.long_video.store import WindowStore
 from instructx_core.long_video.window_editor import WindowEditor
 from instructx_core.video import probe
@@ -169,6 +172,92 @@ def test_without_resume_nothing_is_left(editor: Editor, source: Path, tmp_path: 
     interrupted(editor, source, target)
     edit(editor, source, target, resume=False)
     assert "windows of an unfinished edit" in caplog.text and target.is_file()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_growing_output_plays_at_any_time(editor: Editor, source: Path, tmp_path: Path, suffix: str, resume: bool):
+    """Windows of 5 begin at 0, 4, 8, 12: while one is edited, all frames before it are there but for one or two."""
+    target = tmp_path / f"out.{suffix}"
+    seen = []
+
+    def look(at) -> bool:
+        if at.window > 1:
+            seen.append(read(target))
+        return at.window < 4
+
+    with pytest.raises(EditInterrupted):
+        edit(editor, source, target, growing=True, resume=resume, callback=look)
+    stopped = read(target)
+    for (frames, _), begun in zip(seen, (4, 8, 12), strict=True):
+        assert begun - 2 <= len(frames) < begun
+    assert len(stopped[0]) == 12
+    assert edit(editor, source, target, growing=True, resume=resume).reused == (3 if resume else 0)
+    whole = read(target)
+    assert len(whole[0]) == COUNT
+    for frames, times in (*seen, stopped):
+        assert np.array_equal(frames, whole[0][: len(frames)]) and times == whole[1][: len(times)]
+    assert names(tmp_path) == ["in.mp4", f"out.{suffix}"]
+
+
+def test_killed_while_growing_it_plays(editor: Editor, source: Path, tmp_path: Path):
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    target = tmp_path / "out.mp4"
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        edit(editor, source, target, growing=True, callback=lambda at: at.window < 3 or os.kill(os.getpid(), 9))
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(read(target)[0]) == 7
+    assert edit(editor, source, target, growing=True).reused == 2
+    assert len(read(target)[0]) == COUNT and names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+# --- two runs
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_at_one_output_is_refused(editor: Editor, source: Path, whole: bytes, tmp_path: Path, resume):
+    """From this process and from another one; the first run does not notice."""
+    target, words = tmp_path / "out.mp4", []
+
+    def second(at) -> None:
+        if at.window == 2:
+            with pytest.raises(InputError, match=r"out\.mp4: another run is editing into this file") as caught:
+                edit(editor, source, target, resume=resume)
+            words.append(str(caught.value))
+            words.append(lock_from_another_process(target))
+
+    edit(editor, source, target, resume=resume, callback=second)
+    assert len(words) == 2 and words[0] == words[1] and "\n" not in words[0]
+    assert target.read_bytes() == whole and names(tmp_path) == ["in.mp4", "out.mp4", "whole.mp4"]
+    assert lock_from_another_process(target) == "free"
+
+
+def lock_from_another_process(target: Path) -> str:
+    code = (
+        "import sys; from pathlib import Path; from instructx_core.long_video.run_lock import only_run\n"
+        "try:\n    with only_run(Path(sys.argv[1])): print('free')\n"
+        "except Exception as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_dead_run_holds_no_lock(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    target = tmp_path / "out.mp4"
+    child = os.fork()
+    if child == 0:
+        with only_run(target):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert names(tmp_path) == [".out.mp4.lock", "in.mp4", "whole.mp4"]
+    edit(editor, source, target)
+    assert target.read_bytes() == whole and names(tmp_path) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
 # --- another edit than before

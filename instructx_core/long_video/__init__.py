@@ -1,10 +1,25 @@
 """Long video: minutes of footage with flat memory, joined windows and finished windows that survive a crash (A.5).
 
-options (how) -> footage (the source, window by window) -> window_editor (one window) -> joining (one to the next)
--> store (finished windows on the disk) -> edit (all of it, from file to file)
+options (how) -> footage (the source, window by window) -> window_model (what edits; editor_model: the library's own)
+-> window_editor (one window) -> joining (one to the next) -> store (finished windows on the disk) -> run (the loop)
+-> edit (all of it, from file to file, run_lock: one run at a time)
 """
 
-from .edit import LongProgress, LongResult, edit_video
+from .edit import LongResult, edit_footage, edit_video, identity, plan_edit
 from .options import Head, LongOptions, Reading
+from .run import LongProgress, WindowRun
+from .window_model import WindowModel
 
-__all__ = ["Head", "LongOptions", "LongProgress", "LongResult", "Reading", "edit_video"]
+__all__ = [
+    "Head",
+    "LongOptions",
+    "LongProgress",
+    "LongResult",
+    "Reading",
+    "WindowModel",
+    "WindowRun",
+    "edit_footage",
+    "edit_video",
+    "identity",
+    "plan_edit",
+]

@@ -2,51 +2,37 @@
 
 look through -> plan -> for each window: decode -> edit -> keep (if asked) -> encode what is final -> hand over
 
-Memory holds one window's frames and what it hands to the next, whatever the length of the video.
+Memory holds one window's frames and what it hands to the next, whatever the length of the video. `edit_video` is for
+the library's own models, `edit_footage` for any that fills `WindowModel`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from ..editor import check_instruction
 from ..errors import InputError
-from ..guidance.frames import sample_indices
 from ..paths import readable_file
 from ..sampling import initial_noise
 from ..source import check_output, is_video_file, load_references
 from ..video import VideoWriter
-from ..windows import Window, final_frames
-from .fingerprint import identity
+from ..windows import Window
+from .cuts import check_cuts, with_cuts
+from .editor_model import EditorModel, Request
 from .footage import Footage, look_through
-from .joining import EditedWindow, Handover, hand_over
-from .options import LongOptions, Reading
+from .options import LongOptions
+from .run import LongCallback, WindowCallback, WindowRun
+from .run_lock import only_run
 from .store import WindowStore, logger
-from .window_editor import Request, WindowEditor
+from .window_editor import WindowEditor
+from .window_model import WindowModel
 
 if TYPE_CHECKING:
     from ..editor import Editor
-
-
-@dataclass(frozen=True)
-class LongProgress:
-    """Where a long edit stands; counts are from 1."""
-
-    window: int
-    windows: int
-    reused: int  # windows at the beginning that an earlier run has edited
-    step: int  # of this window's sampling
-    steps: int
-
-
-LongCallback = Callable[[LongProgress], object]  # a return of False stops
 
 
 @dataclass(frozen=True)
@@ -72,6 +58,7 @@ def edit_video(
     height: int | None = None,
     width: int | None = None,
     resume: bool = False,
+    growing: bool = False,
     callback: LongCallback | None = None,
 ) -> LongResult:
     """Edit a video file of any length into another file, which keeps its times, sound, rotation and colour tags.
@@ -79,20 +66,19 @@ def edit_video(
     Args:
         editor: a loaded model.
         source: a video file, or an animated image.
-        output: the file to write; it appears when it is complete.
+        output: the file to write; it appears when it is complete, unless it is `growing`.
         instruction, reference, steps, shift, guidance_scale, seed, height, width: as `Editor.edit`. A video of one
             window comes out as from there, but for `options.anchor_colour`.
         options: how windows are laid and joined; None for the defaults.
-        resume: keep finished windows in a hidden folder beside the output until it is complete, and go on from those
-            of an earlier run of the same edit; the pixels are those of a run that was never interrupted.
-        callback: called with a `LongProgress` after each step.
+        resume, growing, callback: as `edit_footage`.
 
     Raises:
         InputError: anything of this that cannot be used, before a window is edited; the source changing meanwhile; a
-            full disk.
+            full disk; another run at the same output.
         EditInterrupted: the callback returned False. Finished windows stay where `resume` is given.
     """
     options = options or LongOptions()
+    check_cuts(options)
     check_instruction(instruction)
     settings = editor.settings(steps, shift, guidance_scale)
     initial_noise((1,), seed)
@@ -101,102 +87,89 @@ def edit_video(
     references = tuple(load_references(reference))
     files = [path for path in _listed(reference) if isinstance(path, (str, os.PathLike))]
     target = check_output(output, source, *files)
-    footage = look_through(source)
-    info = footage.info
-    multiple = editor.codec.frame_multiple
-    windows, overlap = options.plan(len(footage.pts), info.fps, editor.default_frames, multiple)
-    request = Request(instruction, references, settings, seed, height, width)
-    window_editor = WindowEditor(editor, request, options, overlap)
-    window_editor.check(info.height, info.width)
-
-    store = WindowStore(target)
-    if resume:
-        found = min(store.open(identity(editor, footage, request, options)), len(windows))
-        run = _Run(footage, windows, window_editor, store, found, callback)
-        reused = _write(run, store.output, footage)
-        os.replace(store.output, target)
-        store.remove()
-    else:
-        if store.exists:
-            logger.warning(
-                "%s: windows of an unfinished edit lie there; resume it, or delete the folder.", store.folder
-            )
-        reused = _write(_Run(footage, windows, window_editor, None, 0, callback), target, footage)
-    return LongResult(target, tuple(windows), reused)
+    model = EditorModel(editor, Request(instruction, references, settings, seed, height, width))
+    return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
-class _Run:
-    """The windows of one edit in order, from the disk as far as they are there."""
+def edit_footage(
+    model: WindowModel,
+    footage: Footage,
+    output: Path,
+    options: LongOptions,
+    resume: bool = False,
+    growing: bool = False,
+    callback: LongCallback | None = None,
+    finished: WindowCallback | None = None,
+) -> LongResult:
+    """Edit a video by any model into a file.
 
-    def __init__(
-        self,
-        footage: Footage,
-        windows: Sequence[Window],
-        editor: WindowEditor,
-        store: WindowStore | None,
-        found: int,
-        callback: LongCallback | None,
-    ) -> None:
-        """found: windows at the beginning that the store seems to have."""
-        self.footage = footage
-        self.windows = windows
-        self.editor = editor
-        self.store = store
-        self.found = found
-        self.callback = callback
-        self.reused = 0
+    Args:
+        model: the request and what does it.
+        footage: the source.
+        output: a file name that can be written to, with the suffix of a video.
+        options: how windows are laid and joined.
+        resume: keep finished windows in a hidden folder beside the output until it is complete, and go on from those
+            of an earlier run of the same edit; the pixels are those of a run that was never interrupted.
+        growing: write the output under its own name from the first window on: at any time, also after a crash, it plays
+            up to what the last finished window shares with the next. What stood there is lost then. Files are a little
+            larger. Otherwise the output appears when it is complete.
+        callback: called with a `LongProgress` after each step.
+        finished: called after each window that this run edits, with its number and frames.
 
-    def __iter__(self) -> Iterator[EditedWindow]:
-        given: Handover | None = None
-        with ExitStack() as stack:
-            sources: Iterator[Tensor] | None = None
-            for index, window in enumerate(self.windows):
-                edited = self._kept(index)
-                if edited is None:
-                    if sources is None:  # the first that is not there: all from here on are edited
-                        self._read_once()
-                        sources = stack.enter_context(closing(self.footage.read(self.windows[index:])))
-                    edited = self.editor.edit(next(sources), given, self._callback(index))
-                    if self.store is not None:
-                        self.store.save(index, edited)
-                yield edited
-                if index + 1 < len(self.windows):
-                    given = hand_over(edited, window, self.windows[index + 1], self.editor.temporal_stride)
-
-    def _kept(self, index: int) -> EditedWindow | None:
-        """A window of an earlier run; after the first that is damaged there are none, for they went on from it."""
-        if self.store is None or index >= self.found:
-            return None
-        edited = self.store.load(index)
-        if edited is None:
-            self.found = index
+    Raises:
+        InputError: windows or a size that do not suit, before a window is edited; the source changing meanwhile; a full
+            disk; another run at the same output.
+        EditInterrupted: the callback returned False. Finished windows stay where `resume` is given.
+    """
+    options = with_cuts(options, footage)
+    windows, window_editor = plan_edit(model, footage, options)
+    with only_run(output):
+        store = WindowStore(output)
+        if not resume:
+            if store.exists:
+                logger.warning(
+                    "%s: windows of an unfinished edit lie there; resume it, or delete the folder.", store.folder
+                )
+            run = WindowRun(footage, windows, window_editor, None, 0, callback, finished)
+            _write(run, output, growing)
+            return LongResult(output, tuple(windows), 0)
+        found = min(store.open(identity(model, footage, options)), len(windows))
+        if found:
+            logger.info("%s: going on after window %d of %d.", output, found, len(windows))
+        run = WindowRun(footage, windows, window_editor, store, found, callback, finished)
+        if growing:
+            _write(run, output, growing)
         else:
-            self.reused += 1
-        return edited
-
-    def _read_once(self) -> None:
-        if self.editor.options.reading is Reading.WINDOW:
-            return
-        indices = sample_indices(len(self.footage.pts), self.editor.editor.config.guidance.video_frames).tolist()
-        picked = self.footage.read(Window(index, index + 1, 0) for index in indices)
-        self.editor.read_once([frames[0] for frames in picked])
-
-    def _callback(self, index: int) -> Callable[..., object] | None:
-        if self.callback is None:
-            return None
-        told, windows, reused = self.callback, len(self.windows), self.reused
-        return lambda step, steps, _latents: told(LongProgress(index + 1, windows, reused, step, steps))
+            _write(run, store.output, growing)
+            os.replace(store.output, output)
+        store.remove()
+    return LongResult(output, tuple(windows), run.reused)
 
 
-def _write(run: _Run, path: Path, footage: Footage) -> int:
-    """Encode each window's final frames as soon as it is there; how many windows came from an earlier run."""
+def identity(model: WindowModel, footage: Footage, options: LongOptions) -> dict[str, Any]:
+    """Everything that the edited pixels depend on, as JSON values: two runs of which it is equal may share windows."""
+    return {"source": footage.sha256, **model.identity(), **options.as_plain()}
+
+
+def plan_edit(model: WindowModel, footage: Footage, options: LongOptions) -> tuple[list[Window], WindowEditor]:
+    """The windows of an edit, and what edits them.
+
+    Raises:
+        InputError: windows, or a size of frames, that do not suit the model.
+    """
+    info = footage.info
+    windows, overlap = options.plan(len(footage.pts), info.fps, model.default_frames, model.frame_multiple)
+    model.fit(1, (info.height, info.width))
+    return windows, WindowEditor(model, options, overlap)
+
+
+def _write(run: WindowRun, path: Path, growing: bool) -> None:
+    """Encode each frame as soon as it is final."""
+    footage = run.footage
     last = len(footage.pts) - 1
-    with VideoWriter(path, like=footage.info) as writer, closing(iter(run)) as edited_windows:
-        for window, final, edited in zip(run.windows, final_frames(run.windows), edited_windows, strict=True):
-            for index in final:
-                duration = footage.last_duration if index == last else None
-                writer.write(edited.frames[index - window.start], footage.pts[index], duration)
-    return run.reused
+    with VideoWriter(path, like=footage.info, growing=growing) as writer, closing(run.frames()) as frames:
+        for index, frame in frames:
+            writer.write(frame, footage.pts[index], footage.last_duration if index == last else None)
 
 
 def _listed(reference: Any) -> list[Any]:

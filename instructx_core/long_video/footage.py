@@ -1,55 +1,72 @@
-"""The source of a long edit: looked through once to know its true length and times, then read window by window.
+"""The source of a long edit, read window by window: a file, or frames that somebody holds in memory already.
 
-Containers are wrong about their length where a file is damaged, trimmed or of variable frame rate, and a plan needs to
-be right; decoding once more costs little beside editing. Frames stay uint8, and only those of one window are held.
+A file is looked through once to know its true length and times: containers are wrong about their length where a file
+is damaged, trimmed or of variable frame rate, and a plan needs to be right; decoding once more costs little beside
+editing.
+Frames stay uint8, and only those of one window are held.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..images import to_uint8
 from ..video import VideoInfo, VideoReader
 from ..windows import Window
 
 
 @dataclass(frozen=True)
-class Footage:
-    """A video file after one look through it.
+class Footage(ABC):
+    """A video whose true length is known.
 
     Attributes:
-        path: the file.
         info: what it says about itself; `info.frames` is the true count.
-        pts: when each frame that can be decoded is shown, in units of info.time_base; as many as there are frames.
+        pts: when each frame is shown, in units of info.time_base; as many as there are frames.
         last_duration: how long the last one is shown, in the same units.
-        sha256: of the file, in hexadecimal.
-        stamp: its size in bytes and time of change, which tell when it is exchanged during the edit.
+        sha256: of what it holds, in hexadecimal.
     """
 
-    path: Path
     info: VideoInfo
     pts: list[int]
     last_duration: int
     sha256: str
-    stamp: tuple[int, int]
 
+    @abstractmethod
     def read(self, windows: Iterable[Window]) -> Iterator[Tensor]:
-        """The frames of each window, uint8 [T, H, W, 3], decoded in one pass over the file.
+        """The frames of each window, uint8 [T, H, W, 3].
 
         Args:
             windows: in order; they may overlap, and leave frames out.
 
         Raises:
-            InputError: the file is no longer the one that was looked through.
+            InputError: it is no longer what it was.
         """
+
+
+@dataclass(frozen=True)
+class FileFootage(Footage):
+    """A video file after one look through it, decoded in one pass for each `read`.
+
+    Attributes:
+        path: the file.
+        stamp: its size in bytes and time of change, which tell when it is exchanged during the edit.
+    """
+
+    path: Path
+    stamp: tuple[int, int]
+
+    def read(self, windows: Iterable[Window]) -> Iterator[Tensor]:
         self.check_unchanged()
         with VideoReader(self.path) as reader:
             frames = (frame for frame, _ in reader)
@@ -77,19 +94,62 @@ class Footage:
         return InputError(f"{self.path}: it was changed while it was being edited; leave it alone and start again.")
 
 
-def look_through(path: str | os.PathLike[str]) -> Footage:
+@dataclass(frozen=True)
+class HeldFootage(Footage):
+    """Frames in memory.
+
+    Attributes:
+        frames: float [T, H, W, 3] in [0, 1], which nothing changes meanwhile.
+    """
+
+    frames: Tensor
+
+    def read(self, windows: Iterable[Window]) -> Iterator[Tensor]:
+        for window in windows:
+            yield to_uint8(self.frames[window.start : window.stop])
+
+
+def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], object] | None = None) -> FileFootage:
     """Decode a video once for its true length and times, and hash the file.
+
+    Args:
+        path: the file.
+        watch: called with the number and the pixels, uint8 [H, W, 3], of each frame; what it raises ends the look.
 
     Raises:
         InputError: a file that is missing, no video, holds only sound, or of which no frame can be decoded.
     """
     with VideoReader(path) as reader:
         stamp = _stamp(reader.info.path)
-        pts = [shown for _, shown in reader]
+        pts = []
+        for index, (frame, shown) in enumerate(reader):
+            pts.append(shown)
+            if watch is not None:
+                watch(index, frame)
         info, last_duration = replace(reader.info, frames=len(pts)), reader.frame_duration
     with open(info.path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Footage(info.path, info, pts, last_duration, sha256, stamp)
+    return FileFootage(info, pts, last_duration, sha256, info.path, stamp)
+
+
+def hold(frames: Tensor, fps: Fraction, sound: Path | None = None) -> HeldFootage:
+    """Frames in memory as a video of constant rate.
+
+    Args:
+        frames: float [T, H, W, 3] in [0, 1], T >= 1.
+        fps: frames per second.
+        sound: a media file whose sound is the video's.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    height, width = frames.shape[1:3]
+    nowhere = sound or Path()
+    info = VideoInfo(nowhere, width, height, len(frames), rate, 1 / rate, has_audio=sound is not None)
+    digest = hashlib.sha256(f"{list(frames.shape)} {rate}".encode())
+    for frame in frames:
+        digest.update(to_uint8(frame).contiguous().numpy())
+    if sound is not None:
+        digest.update(sound.read_bytes())
+    return HeldFootage(info, list(range(len(frames))), 1, digest.hexdigest(), frames)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

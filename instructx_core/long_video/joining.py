@@ -25,7 +25,7 @@ class EditedWindow:
     """One window, done."""
 
     frames: Tensor  # uint8 [T, H, W, 3] at the source's size
-    latents: Tensor  # float32 normalised [1, C, t, h, w] as the sampler left them, on the CPU
+    latents: Tensor  # float32 [1, C, t, h, w] as the sampler left them, on the CPU; see WindowModel for their scale
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Handover:
     """What a window starts from: the frames that it shares with the one before, which has edited them."""
 
     frames: Tensor  # uint8 [O, H, W, 3]
-    latents: Tensor  # float32 normalised [1, C, o, h, w], the latent frames in which they lie
+    latents: Tensor  # float32 [1, C, o, h, w], the latent frames in which they lie
 
 
 def hand_over(edited: EditedWindow, window: Window, following: Window, temporal_stride: int) -> Handover | None:

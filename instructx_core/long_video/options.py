@@ -7,7 +7,7 @@ from enum import Enum
 from fractions import Fraction
 
 from ..errors import InputError
-from ..windows import Span, Window, plan_windows, snap
+from ..windows import AUTO_CUTS, Cuts, Span, Window, plan_windows, snap
 
 
 class Head(str, Enum):
@@ -40,7 +40,7 @@ class LongOptions:
         head: how a window begins with what the one before ended with.
         reading: what the guidance is made from.
         anchor_colour: keep the colour of unedited pixels at the source's, so that drift does not add up.
-        cuts: first frames of new scenes, at which a window starts afresh.
+        cuts: first frames of new scenes, at which a window starts afresh; "auto" has them found (cuts.py).
     """
 
     window: Span | None = None
@@ -48,7 +48,7 @@ class LongOptions:
     head: Head = Head.PIN
     reading: Reading = Reading.WINDOW
     anchor_colour: bool = True
-    cuts: tuple[int, ...] = ()
+    cuts: Cuts = ()
 
     def plan(self, frames: int, fps: Fraction, default_length: int, multiple: int) -> tuple[list[Window], int]:
         """The windows of a video, and the frames that two of them share.
@@ -60,8 +60,10 @@ class LongOptions:
 
         Raises:
             InputError: a window of less than one frame, an overlap that is not shorter than the window, or cuts
-                outside of the video.
+                outside of the video or not found yet.
         """
+        if self.cuts == AUTO_CUTS:
+            raise InputError("cuts: they are still to be found; see cuts.with_cuts.")
         wanted = default_length if self.window is None else self.window.frames(fps)
         shared = self.overlap.frames(fps)
         overlap = 0 if shared == 0 else snap(shared, multiple)
@@ -83,7 +85,7 @@ class LongOptions:
             "head": self.head.value,
             "reading": self.reading.value,
             "anchor_colour": self.anchor_colour,
-            "cuts": list(self.cuts),
+            "cuts": self.cuts if self.cuts == AUTO_CUTS else list(self.cuts),
         }
 
 

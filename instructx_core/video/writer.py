@@ -39,30 +39,36 @@ class _Container:
     options: dict[str, str]  # of the encoder
     audio_codec: str | None  # for tracks that cannot be copied; None: no sound at all
     header: dict[str, str]  # options of the muxer
+    growing_header: dict[str, str]  # the same for a file that plays while it is being written
 
 
 _H264 = {"crf": "14", "preset": "medium", "bf": "0"}  # bf: no B-frames, see the package's notes on time
 _VP9 = {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"}
 _FASTSTART = {"movflags": "+faststart"}  # the index in front, so that a browser plays while it loads
+_FRAGMENTS = {"movflags": "+frag_every_frame+empty_moov+default_base_moof"}  # no index: each frame says where it is
+_CLUSTERS = {"cluster_time_limit": "100"}  # milliseconds that Matroska holds back
 _CONTAINERS = {
-    ".mp4": _Container("mp4", "libx264", _H264, "aac", _FASTSTART),
-    ".m4v": _Container("mp4", "libx264", _H264, "aac", _FASTSTART),
-    ".mov": _Container("mov", "libx264", _H264, "aac", _FASTSTART),
-    ".mkv": _Container("matroska", "libx264", _H264, "aac", {}),
-    ".webm": _Container("webm", "libvpx-vp9", _VP9, "libopus", {}),
-    ".gif": _Container("gif", "gif", {}, None, {}),
+    ".mp4": _Container("mp4", "libx264", _H264, "aac", _FASTSTART, _FRAGMENTS),
+    ".m4v": _Container("mp4", "libx264", _H264, "aac", _FASTSTART, _FRAGMENTS),
+    ".mov": _Container("mov", "libx264", _H264, "aac", _FASTSTART, _FRAGMENTS),
+    ".mkv": _Container("matroska", "libx264", _H264, "aac", {}, _CLUSTERS),
+    ".webm": _Container("webm", "libvpx-vp9", _VP9, "libopus", {}, _CLUSTERS),
+    ".gif": _Container("gif", "gif", {}, None, {}, {}),
 }
 VIDEO_SUFFIXES = tuple(_CONTAINERS)
+# for a file that plays while it is being written: encoders hold no frames back, muxers no packets
+_AT_ONCE = {"libx264": {"tune": "zerolatency"}, "libvpx-vp9": {"lag-in-frames": "0"}, "gif": {}}
+_FLUSH = {"flush_packets": "1"}
 
 
 class VideoWriter:
-    """Encodes frames into a video file, which appears under its name only when it is complete.
+    """Encodes frames into a video file, which appears under its name only when it is complete, or grows there.
 
         with VideoWriter("edited.mp4", like=reader.info) as writer:
             writer.write(frame, pts)
 
-    Leaving the block with an exception, KeyboardInterrupt included, removes what was written. Errors of the file system
-    (a full disk) come as InputError.
+    Leaving the block with an exception, KeyboardInterrupt included, removes what was written, but for a growing file,
+    which stays and plays. Errors of the file system (a full disk) come as InputError.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class VideoWriter:
         like: VideoInfo | None = None,
         fps: Fraction | float | None = None,
         size: tuple[int, int] | None = None,
+        growing: bool = False,
     ) -> None:
         """Choose the file; it is opened on entering the block.
 
@@ -80,6 +87,8 @@ class VideoWriter:
                 `dataclasses.replace(info, has_audio=False)`.
             fps: frames per second where frames come without timestamps; default: that of `like`, else 24.
             size: (height, width) of every frame; default: that of the first.
+            growing: write under the file's own name from the beginning, so that at any time, also after a crash, what
+                was written so far plays, but for the last frame or two. A little larger, and without an index.
 
         Raises:
             InputError: unknown suffix, a folder that cannot be written to, or a frame rate out of range.
@@ -95,6 +104,7 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(1001) if fps else like.fps if like else DEFAULT_FPS
         self._time_base = like.time_base if like else 1 / self._fps  # of the timestamps that come in
         self._size = size
+        self._growing = growing
         self._written = 0
         self._last = -1  # timestamp and duration of the frame written last, in the encoder's time base
         self._last_duration = 1
@@ -106,11 +116,10 @@ class VideoWriter:
         self._scaler = VideoReformatter()
         self._stream = self._audio = None
         with ExitStack() as stack:
-            partial = stack.enter_context(partial_file(self.path))
+            file = self.path if self._growing else stack.enter_context(partial_file(self.path))
+            header = self._format.growing_header | _FLUSH if self._growing else self._format.header
             stack.enter_context(_ffmpeg_errors(self.path))
-            self._output = av.open(
-                f"file:{partial}", "w", format=self._format.muxer, container_options=self._format.header
-            )
+            self._output = av.open(f"file:{file}", "w", format=self._format.muxer, container_options=header)
             stack.push(self._finish)
             self._open = stack.pop_all()
         return self
@@ -164,7 +173,8 @@ class VideoWriter:
     def _start(self, height: int, width: int) -> None:
         """Set up the streams, now that the size is known."""
         like, animation = self._like, self._format.codec == "gif"
-        stream = self._output.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.options))
+        options = self._format.options | (_AT_ONCE[self._format.codec] if self._growing else {})
+        stream = self._output.add_stream(self._format.codec, rate=self._fps, options=options)
         self._matrix: DisplayMatrix | None = None
         if like and like.display_matrix and not animation and hasattr(stream, "set_display_matrix"):
             self._matrix = like.display_matrix
@@ -209,6 +219,9 @@ class VideoWriter:
                 stack.callback(self._audio.close)
             if error is not None:
                 with suppress(av.FFmpegError):  # the first error is the one to tell
+                    if self._growing and self._stream is not None:
+                        for packet in self._stream.encode(None):
+                            self._mux(packet)
                     self._output.close()
                 return
             stack.callback(self._output.close)

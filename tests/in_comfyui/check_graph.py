@@ -111,37 +111,3 @@ def check_a_change_needs_a_source():
     patched, positive, _, latent, _ = wired(name, image, instruction)
     bare = [[positive[0][0], {}]]
     expect("InputError", "put InstructX Source", sampled, (patched, positive, bare, latent, None), cfg=2.0)
-
-
-def edited_in_windows(image, instruction, **settings):
-    """(IMAGE, VIDEO) of the bundled model, in four steps from the seed 4."""
-    model, vae, mllm, connector = loaded(BUNDLED)
-    parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
-    return run("SlidingWindow", **parts, source=image, instruction=instruction, seed=4, steps=4, **settings)
-
-
-def check_sliding_window_of_one_window():
-    image, instruction, _ = example("background", frames=5)
-    frames, video = edited_in_windows(image, instruction, window=5)
-    own = editor(BUNDLED).edit(image, instruction, seed=4, steps=4)
-    assert difference(frames, own.frames) <= TOLERANCE
-    assert len(video.get_components().images) == 5
-
-
-def check_sliding_window_hands_over_its_tail():
-    from instructx_pack.instructx_core.denoiser import Conditions
-    from instructx_pack.instructx_core.sampling import initial_noise, sample
-
-    image, instruction, _ = example("background", frames=9)
-    frames, _ = edited_in_windows(image, instruction, window=5, overlap=1)
-    assert frames.shape == image.shape
-    own = editor(BUNDLED)
-    first = own.edit(image[:5], instruction, seed=4, steps=4).frames
-    assert difference(frames[:5], first) <= TOLERANCE
-    source = torch.cat([first[4:], image[5:]])
-    context = own.context([instruction], [image[4:]], [[]], True)
-    latents = own.encode(source[None])
-    second = sample(
-        own.denoiser, initial_noise(tuple(latents.shape), 4), Conditions(context, latents), 4, own.config.sampling.shift
-    )
-    assert difference(frames[5:], own.decode(second)[0, 1:]) <= TOLERANCE

@@ -80,8 +80,8 @@ def check_cancel_while_sampling_releases_memory():
         return sum(thing.nbytes for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter))
 
     def cancel(done, total):
-        assert total == 2 * (1 + 4)
-        if done == 2 + 4 + 2:  # both windows are read, the first one is edited, the second one is half way
+        assert total == 2 * 4
+        if done == 4 + 2:  # the first window is edited, the second one is half way
             management.interrupt_current_processing()
             management.throw_exception_if_processing_interrupted()  # as ComfyUI's hook does
 
@@ -92,10 +92,10 @@ def check_cancel_while_sampling_releases_memory():
     parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
     settings = {"source": image, "instruction": instruction, "window": 5, "steps": 4}
     with on_progress(cancel):
-        expect_cancelled("SlidingWindow", **parts, **settings)
-    assert run("SlidingWindow", **parts, **settings)[0].shape == image.shape  # all is as usable as before
+        expect_cancelled("SlidingWindowImages", **parts, **settings)
+    assert run("SlidingWindowImages", **parts, **settings)[0].shape == image.shape  # all is as usable as before
     with on_progress(cancel):
-        expect_cancelled("SlidingWindow", **parts, **settings)
+        expect_cancelled("SlidingWindowImages", **parts, **settings)
     del model, vae, mllm, connector, parts
     management.unload_all_models()  # with dropping the nodes' outputs, what the server's /free does
     management.cleanup_models()

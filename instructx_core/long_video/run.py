@@ -1,0 +1,117 @@
+"""The loop of a long edit: its windows in order, from the disk as far as they are there, else edited and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..guidance.frames import sample_indices
+from ..sampling import StepCallback
+from ..windows import Window, final_frames
+from .footage import Footage
+from .joining import EditedWindow, Handover, hand_over
+from .options import Reading
+from .store import WindowStore
+from .window_editor import WindowEditor
+
+
+@dataclass(frozen=True)
+class LongProgress:
+    """Where a long edit stands; counts are from 1."""
+
+    window: int
+    windows: int
+    reused: int  # windows at the beginning that an earlier run has edited
+    step: int  # of this window's sampling
+    steps: int
+    latents: Tensor | None = field(default=None, compare=False, repr=False)  # of the model, to preview
+
+
+LongCallback = Callable[[LongProgress], object]  # a return of False stops
+WindowCallback = Callable[[int, Tensor], object]  # a window's number from 1, and its frames, uint8 [T, H, W, 3]
+
+
+class WindowRun:
+    """The windows of one edit; iterate over it once.
+
+    Attributes:
+        reused: windows so far that came from the store.
+    """
+
+    def __init__(
+        self,
+        footage: Footage,
+        windows: Sequence[Window],
+        editor: WindowEditor,
+        store: WindowStore | None = None,
+        found: int = 0,
+        callback: LongCallback | None = None,
+        finished: WindowCallback | None = None,
+    ) -> None:
+        """
+        Args:
+            found: windows at the beginning that the store seems to have.
+            callback: called after each step.
+            finished: called after each window that was edited (and kept, with a store).
+        """
+        self.footage = footage
+        self.windows = windows
+        self.editor = editor
+        self.store = store
+        self.found = found
+        self.callback = callback
+        self.finished = finished
+        self.reused = 0
+
+    def __iter__(self) -> Iterator[EditedWindow]:
+        given: Handover | None = None
+        with ExitStack() as stack:
+            sources: Iterator[Tensor] | None = None
+            for index, window in enumerate(self.windows):
+                edited = self._kept(index)
+                if edited is None:
+                    if sources is None:  # the first that is not there: all from here on are edited
+                        self._read_once()
+                        sources = stack.enter_context(closing(self.footage.read(self.windows[index:])))
+                    edited = self.editor.edit(next(sources), given, self._callback(index))
+                    if self.store is not None:
+                        self.store.save(index, edited)
+                    if self.finished is not None:
+                        self.finished(index + 1, edited.frames)
+                yield edited
+                if index + 1 < len(self.windows):
+                    given = hand_over(edited, window, self.windows[index + 1], self.editor.model.temporal_stride)
+
+    def frames(self) -> Iterator[tuple[int, Tensor]]:
+        """Every frame of the video once, in order, as soon as no later window touches it: number, uint8 [H, W, 3]."""
+        with closing(iter(self)) as edited_windows:
+            for window, final, edited in zip(self.windows, final_frames(self.windows), edited_windows, strict=True):
+                for index in final:
+                    yield index, edited.frames[index - window.start]
+
+    def _kept(self, index: int) -> EditedWindow | None:
+        """A window of an earlier run; after the first that is damaged there are none, for they went on from it."""
+        if self.store is None or index >= self.found:
+            return None
+        edited = self.store.load(index)
+        if edited is None:
+            self.found = index
+        else:
+            self.reused += 1
+        return edited
+
+    def _read_once(self) -> None:
+        if self.editor.options.reading is Reading.WINDOW:
+            return
+        indices = sample_indices(len(self.footage.pts), self.editor.model.read_frames).tolist()
+        picked = self.footage.read(Window(index, index + 1, 0) for index in indices)
+        self.editor.read_once([frames[0] for frames in picked])
+
+    def _callback(self, index: int) -> StepCallback | None:
+        if self.callback is None:
+            return None
+        told, windows, reused = self.callback, len(self.windows), self.reused
+        return lambda step, steps, latents: told(LongProgress(index + 1, windows, reused, step, steps, latents))

@@ -1,0 +1,141 @@
+"""ComfyUI's MODEL and VAE as what edits the windows of the library's loop over a long video."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management as management
+import comfyui_version
+import torch
+
+from ..instructx_core import __version__
+from ..instructx_core.errors import EditInterrupted
+from . import sampling
+from .codec_vae import strides
+from .connector import connect
+from .fit import lay
+from .mllm_guidance import understand
+from .pixels import to_references
+from .reference import add_reference
+from .source import check_vae, encode
+from .wan import denoising, prepare, with_source
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.fit import Fit
+    from ..instructx_core.sampling import StepCallback
+    from .sampling import Settings
+    from .sockets import GuidanceValue, LoadedConnector, LoadedMllm
+
+
+class NativeModel:
+    """See the library's `WindowModel`: one instruction and one choice of settings; latents are raw, as in ComfyUI.
+
+    The MLLM reads a window just before the DiT edits it. Where both do not fit onto the GPU they change places, which
+    takes seconds beside the minutes of a window.
+    """
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        vae: Any,
+        mllm: LoadedMllm,
+        connector: LoadedConnector,
+        instruction: str,
+        reference: torch.Tensor | None,
+        seed: int,
+        chosen: Settings,
+        graph: dict[str, str] | None = None,
+        is_video: bool = True,
+    ) -> None:
+        """
+        Args:
+            graph: which nodes and settings the four parts come from; None where nobody knows, and then no later edit
+                counts as the same one.
+            is_video: whether the MLLM is to see a video, however short.
+
+        Raises:
+            InputError: no Wan MODEL, or another VAE than it takes.
+        """
+        self.model = prepare(model)
+        check_vae(self.model, vae)
+        self.vae = vae
+        self.mllm = mllm
+        self.connector = connector
+        self.instruction = instruction
+        self.reference = reference
+        self.seed = seed
+        self.chosen = chosen
+        self.graph = graph or {"unknown": secrets.token_hex(16)}
+        self.is_video = is_video
+        own = strides(vae)
+        self.default_frames = denoising(self.model).config.default_frames
+        self.temporal_stride = own.time
+        self.frame_multiple = own.frame_multiple
+        self.read_frames = mllm.guidance.config.video_frames
+
+    def fit(self, frames: int, size: tuple[int, int]) -> Fit:
+        return lay(self.model, self.vae, frames, size)
+
+    def read(self, shown: torch.Tensor) -> GuidanceValue:
+        return understand(self.mllm, self.instruction, shown, to_references(self.reference), self.is_video)
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return encode(self.vae, frames, self.model)
+
+    def denoise(
+        self,
+        source: torch.Tensor,
+        pinned: torch.Tensor | None,
+        guidance: GuidanceValue,
+        fit: Fit,
+        callback: StepCallback | None,
+    ) -> torch.Tensor:
+        positive, negative = (with_source(self.model, part, source, 1.0) for part in connect(self.connector, guidance))
+        model = self.model
+        if self.reference is not None:
+            model, positive, negative = add_reference(model, positive, negative, self.vae, self.reference)
+
+        def after_step(step: int, x0: torch.Tensor, _x: torch.Tensor, total: int) -> None:
+            if callback is not None and callback(step + 1, total, x0) is False:
+                raise EditInterrupted(f"The edit was stopped after step {step + 1} of {total}.")
+
+        latent = {"samples": source} if pinned is None else _held(source, pinned)
+        return sampling.sample(model, positive, negative, latent, self.seed, self.chosen, after_step)["samples"]
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode(latents)[0].float().cpu()
+
+    def identity(self) -> dict[str, Any]:
+        from ..instructx_core.long_video.window_model import digest_frames
+
+        chosen = self.chosen
+        return {
+            "instruction": self.instruction,
+            "references": digest_frames(to_references(self.reference)),
+            "model": self.graph,
+            "device": management.get_torch_device().type,
+            "versions": {
+                "instructx": __version__,
+                "torch": str(torch.__version__),
+                "comfyui": comfyui_version.__version__,
+            },
+            "steps": chosen.steps,
+            "shift": chosen.shift,
+            "guidance_scale": chosen.cfg,
+            "sampler": chosen.sampler,
+            "scheduler": chosen.scheduler,
+            "denoise": chosen.denoise,
+            "seed": self.seed,
+        }
+
+
+def _held(source: torch.Tensor, pinned: torch.Tensor) -> dict[str, Any]:
+    """The LATENT that begins with `pinned`, and a noise mask that holds it there: ComfyUI noises what is masked out
+    to each step's sigma with the run's own noise, as the library's sampler does with pinned latents."""
+    count = pinned.shape[2]
+    mask = torch.ones(1, 1, *source.shape[2:])
+    mask[:, :, :count] = 0
+    return {"samples": torch.cat([pinned.to(source), source[:, :, count:]], dim=2), "noise_mask": mask}

@@ -1,0 +1,253 @@
+"""Long video in the nodes: the library's loop with ComfyUI's MODEL and VAE, streamed, and Cancel that keeps windows."""
+
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import comfy.model_management as management
+import comfy.utils
+import folder_paths
+import start
+import torch
+from comfy_api.latest import InputImpl, io
+from comfy_execution.graph import DynamicPrompt
+from kit import BUNDLED, NODES, editor, example, expect, loaded, run
+
+ONE_LEVEL = 1.01 / 255  # of the 8 bits in which windows are joined
+
+
+def parts(name=BUNDLED):
+    return dict(zip(("model", "vae", "mllm", "connector"), loaded(name), strict=True))
+
+
+def video_file(folder, frames):
+    """A file with these frames, 8 a second."""
+    from instructx_pack.instructx_core.images import to_uint8
+    from instructx_pack.instructx_core.video import VideoWriter
+
+    path = Path(folder) / "source.mp4"
+    with VideoWriter(path, fps=8) as writer:
+        for frame in frames:
+            writer.write(to_uint8(frame))
+    return path
+
+
+def scratch(name):
+    folder = Path(folder_paths.get_temp_directory()) / "checks" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def library(name, frames, instruction, options, reference=None, **settings):
+    """The frames [T, H, W, 3] that the library's own models make of a clip in windows."""
+    from instructx_pack.instructx_core.long_video import WindowRun, plan_edit
+    from instructx_pack.instructx_core.long_video.editor_model import EditorModel, Request
+    from instructx_pack.instructx_core.long_video.footage import hold
+
+    own = editor(name)
+    chosen = own.settings(settings.get("steps"), None, settings.get("cfg"))
+    references = () if reference is None else tuple(reference)
+    model = EditorModel(own, Request(instruction, references, chosen, settings["seed"], None, None))
+    footage = hold(frames, Fraction(8))
+    windows, window_editor = plan_edit(model, footage, options)
+    return torch.stack([frame for _, frame in WindowRun(footage, windows, window_editor).frames()]) / 255
+
+
+def long_options(**settings):
+    from instructx_pack.instructx_core.long_video import Head, LongOptions, Reading
+    from instructx_pack.instructx_core.windows import Span
+
+    head, reading = Head(settings.get("head", "pin")), Reading(settings.get("guidance_from", "window"))
+    return LongOptions(window=Span(Fraction(5)), head=head, reading=reading)
+
+
+def check_windows_are_the_librarys():
+    """Every head, guidance of the whole video, and guidance scale: the pixels that the library makes of it."""
+    image, instruction, reference = example("reference_swap", frames=9)
+    results = []
+    for settings in (
+        {"head": "pin"},
+        {"head": "source"},
+        {"head": "latent"},
+        {"guidance_from": "video", "cfg": 2.0, "reference": reference},
+    ):
+        given = {"seed": 4, "steps": 3} | settings
+        (ours,) = run("SlidingWindowImages", **parts(), source=image, instruction=instruction, window=5, **given)
+        theirs = library(BUNDLED, image, instruction, long_options(**settings), **given)
+        assert ours.shape == image.shape
+        assert (ours - theirs).abs().max() <= ONE_LEVEL, settings
+        assert (ours - theirs).abs().gt(1e-6).float().mean() < 0.01, settings
+        results.append(ours)
+    for number, one in enumerate(results):
+        for other in results[number + 1 :]:
+            assert not torch.equal(one[5:], other[5:])  # each way does something else
+
+
+def check_windows_with_other_strides():
+    """A VAE that compresses time: the noise mask and the pinned latents are latent frames, not frames."""
+    from kit import VARIANTS
+
+    image, instruction, _ = example("recolor", frames=9, width=48, height=40)
+    for head in ("pin", "latent"):
+        given = {"seed": 1, "steps": 2, "head": head}
+        (ours,) = run(
+            "SlidingWindowImages", **parts(VARIANTS[0]), source=image, instruction=instruction, window=5, **given
+        )
+        theirs = library(VARIANTS[0], image, instruction, long_options(head=head), **given)
+        assert (ours - theirs).abs().max() <= ONE_LEVEL, head
+
+
+@contextmanager
+def replaced(owner, name, value):
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield original
+    finally:
+        setattr(owner, name, original)
+
+
+def check_video_is_streamed():
+    """From a file to a file, never decoded whole; what the library makes of the same file, the clock as it was."""
+    from instructx_pack.instructx_core.long_video import edit_video
+    from instructx_pack.instructx_core.video import VideoReader
+
+    image, instruction, _ = example("background", frames=9)
+    path = video_file(scratch("streamed"), image)
+
+    def whole(_self):
+        raise AssertionError("decoded whole")
+
+    with replaced(InputImpl.VideoFromFile, "get_components", whole):
+        (video,) = run(
+            "SlidingWindow",
+            **parts(),
+            source=InputImpl.VideoFromFile(str(path)),
+            instruction=instruction,
+            window=5,
+            steps=2,
+        )
+    theirs = edit_video(
+        editor(BUNDLED), path, path.with_name("library.mp4"), instruction, options=long_options(), steps=2
+    ).path
+    made = Path(video.get_stream_source())
+    assert made.is_relative_to(folder_paths.get_temp_directory())
+    with VideoReader(made) as ours, VideoReader(theirs) as expected:
+        assert ours.info.fps == expected.info.fps == 8
+        pairs = list(zip(ours, expected, strict=True))
+    assert len(pairs) == 9
+    for (frame, pts), (wanted, wanted_pts) in pairs:
+        assert pts == wanted_pts
+        assert (frame.int() - wanted.int()).abs().float().mean() < 0.1
+    assert [path.name for path in made.parent.iterdir() if path.is_dir()] == []  # neither windows nor copies are left
+
+
+def check_videos_that_are_no_whole_file():
+    """Frames with sound from a node, and a part of a file."""
+    from instructx_pack.instructx_core.video import VideoReader
+    from instructx_pack.nodes.pixels import to_video
+
+    image, instruction, _ = example("background", frames=9)
+    waves = torch.sin(torch.arange(9000) / 8000 * 440 * 6.28)[None, None].repeat(1, 2, 1)
+    held = to_video(image, Fraction(8), {"waveform": waves, "sample_rate": 8000})
+    trimmed = InputImpl.VideoFromFile(str(video_file(scratch("trimmed"), image)), start_time=0.25, duration=0.5)
+    for source, count in ((held, 9), (trimmed, 4)):
+        (video,) = run("SlidingWindow", **parts(), source=source, instruction=instruction, window=5, steps=1)
+        with VideoReader(video.get_stream_source()) as reader:
+            assert reader.info.fps == 8
+            assert len(list(reader)) == count
+            assert reader.info.has_audio == (source is held)
+        if source is held:
+            with av.open(video.get_stream_source()) as file:
+                (track,) = file.streams.audio
+                assert abs(track.duration * track.time_base - Fraction(9000, 8000)) < Fraction(1, 5)
+
+
+def queued(seed, **changed):
+    """The node as the executor calls it, in a graph that says where its parts come from."""
+    loader = {"class_type": "InstructXLoadModel", "inputs": {"model_name": changed.get("model_name", BUNDLED)}}
+    links = {name: ["1", index] for index, name in enumerate(("model", "vae", "mllm", "connector"))}
+    prompt = DynamicPrompt({"1": loader, "2": {"class_type": "InstructXSlidingWindow", "inputs": links}})
+    data = {"hidden_inputs": {io.Hidden.unique_id: "2", io.Hidden.dynprompt: prompt}}
+    node = NODES["InstructXSlidingWindow"].PREPARE_CLASS_CLONE(data)
+
+    def execute(source, instruction):
+        return start.run(node, **parts(), source=source, instruction=instruction, window=5, steps=2, seed=seed)[0]
+
+    return execute
+
+
+def check_cancel_keeps_finished_windows():
+    """The same graph again goes on from them, and makes the file that nothing interrupts makes."""
+    image, instruction, _ = example("remove", frames=13)
+    source = InputImpl.VideoFromFile(str(video_file(scratch("cancelled"), image)))
+    steps, previews = [], []
+
+    @contextmanager
+    def watched(cancel_at=None):
+        def spied(bar, value, total=None, preview=None):
+            original(bar, value, total, preview)
+            (steps if preview is None else previews).append(value)
+            if value == cancel_at:
+                management.interrupt_current_processing()
+                management.throw_exception_if_processing_interrupted()
+
+        with replaced(comfy.utils.ProgressBar, "update_absolute", spied) as original:
+            yield
+
+    execute = queued(seed=11)
+    with watched(cancel_at=3):  # the second of three windows has made its first step of two
+        try:
+            execute(source, instruction)
+        except management.InterruptProcessingException:
+            pass
+        else:
+            raise AssertionError("went on")
+    assert steps == [1, 2, 3]
+    assert previews == [2]  # the first window's edited end
+    steps.clear()
+    with watched():
+        resumed = execute(source, instruction)
+    assert steps == [3, 4, 5, 6]  # the first window is not edited again
+    steps.clear()
+    path = Path(resumed.get_stream_source())
+    content = path.read_bytes()
+    with watched():
+        again = execute(source, instruction)
+    assert again.get_stream_source() == str(path)  # what is there need not be made
+    assert steps == []
+    path.unlink()
+    with watched():
+        execute(source, instruction)
+    assert len(steps) == 6
+    assert path.read_bytes() == content
+    other = Path(queued(seed=12)(source, instruction).get_stream_source())
+    assert other != path
+    assert other.read_bytes() != content
+
+
+def check_another_graph_is_another_edit():
+    from instructx_pack.nodes.graph_identity import origins
+
+    def graph(number, name, slot=0):
+        nodes = {
+            number: {"class_type": "Loader", "inputs": {"name": name}},
+            "9": {"class_type": "Lora", "inputs": {"model": [number, slot], "strength": 1.0}},
+            "2": {"class_type": "Window", "inputs": {"model": ["9", 0], "seed": 5}},
+        }
+        return origins(DynamicPrompt(nodes), "2", ("model",))
+
+    assert graph("1", "a") == graph("7", "a")  # numbers of nodes do not count
+    assert len({str(graph("1", "a")), str(graph("1", "b")), str(graph("1", "a", 1))}) == 3
+    assert origins(None, "2", ("model",)) is None
+
+
+def check_words_of_the_windows():
+    image, instruction, _ = example("recolor", frames=5)
+    node = NODES["InstructXSlidingWindow"]
+    assert "empty" in node.validate_inputs(instruction=" ", cuts="")
+    assert "no frame at which a scene begins" in node.validate_inputs(instruction="x", cuts="5,x")
+    assert node.validate_inputs(instruction="x", cuts=" ") is True
+    given = {"source": image, "instruction": instruction, "cuts": "9"}
+    expect("InputError", "cuts: 9 is no frame", run, "SlidingWindowImages", **parts(), **given)
