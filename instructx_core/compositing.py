@@ -60,6 +60,25 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, mixed))
 
 
+def keep_source(source: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
+    """`edited`, with the source's own pixels where the two hardly differ; both [T, H, W, 3], one size and number.
+
+    A VAE returns no pixel exactly, and an edit moves a little what it should leave alone. How strong an edit is, its
+    own changes say: the RMS of all pixels' changes, each weighed by its power, so that the size of what is edited does
+    not count. Pixels changed by less than half of `share` of it are the source's to the last bit, those by more than
+    `share` the edit's, and between the two one fades into the other. A faint edit of everything is strong by its own
+    measure, and stays.
+    """
+    check_same_shape(source, edited)
+    change = edited - source
+    power = change.square().mean(dim=-1, keepdim=True)
+    if not share or not power.any():
+        return edited
+    strength = (power.square().mean() / power.mean()).sqrt()
+    weight = (2 * power.sqrt() / (share * strength) - 1).clamp(0, 1)
+    return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * change))
+
+
 def inner_fade(mask: torch.Tensor, feather: int) -> torch.Tensor:
     """A mask [T, H, W] whose edge rises from 0 to 1 over `feather` pixels inside it; it stays 0 where it was 0.
 

@@ -122,6 +122,7 @@ class ModelConfig:
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    keep_source: float = 0.0  # pixels changed by less than about this share of the edit's strength are the source's own
     held_out_from_video: tuple[str, ...] = ()  # edit types that the model saw on images only
 
     def to_json(self) -> str:

@@ -16,6 +16,7 @@ import torch
 from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
 from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
+from .compositing import keep_source
 from .config import Margin
 from .denoiser import Conditions
 from .errors import CheckpointError, InputError
@@ -247,8 +248,11 @@ class Editor:
             callback,
             self.config.sampling.sigma_min,
         )
-        edited = self.decode(latents)
-        return [EditResult(fit.restore(edited[i]), latents[i : i + 1], context[i : i + 1]) for i in range(len(sources))]
+        results = []
+        for index, decoded in enumerate(self.decode(latents)):
+            frames = keep_source(sources[index].cpu(), fit.restore(decoded), self.config.keep_source)
+            results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
+        return results
 
     def reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructx_core.compositing import changed_region, composite, inner_fade
+from instructx_core.compositing import changed_region, composite, inner_fade, keep_source
 from instructx_core.errors import InputError
 
 
@@ -63,3 +63,23 @@ def test_other_masks_are_named():
     source, edited = pair()
     with pytest.raises(InputError, match=r"The mask is 1 x 30 x 24"):
         composite(source, edited, torch.zeros(1, 24, 30))
+
+
+def test_pixels_that_hardly_change_come_back_exactly():
+    source = torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    edited = (source + 0.01).clamp(0, 1)
+    edited[:, :3, :3] = source[:, :3, :3] + 0.5 - source[:, :3, :3].round()  # by 0.5, towards the middle
+    edited[:, 3, 3] = source[:, 3, 3] + 0.075
+    kept = keep_source(source, edited, 0.2)  # of an edit of strength 0.5: exact below 0.05, edited above 0.1
+    untouched = torch.ones(8, 8, dtype=torch.bool)
+    untouched[:3, :3] = untouched[3, 3] = False
+    assert torch.equal(kept[:, untouched], source[:, untouched])
+    assert torch.equal(kept[:, :3, :3], edited[:, :3, :3])
+    torch.testing.assert_close(kept[:, 3, 3], source[:, 3, 3] + 0.5 * 0.075, atol=2e-3, rtol=0)
+    assert torch.equal(keep_source(source, edited, 0.0), edited)
+    assert torch.equal(keep_source(source, source, 0.2), source)
+
+
+def test_a_faint_edit_of_everything_stays():
+    source = torch.rand(1, 6, 6, 3, generator=torch.Generator().manual_seed(0)) / 2
+    assert torch.equal(keep_source(source, source + 0.02, 0.2), source + 0.02)

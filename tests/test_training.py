@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from instructx_core import Editor, InputError
+from instructx_core.checkpoints.bundle import load_checkpoint, read_config
 from instructx_core.checkpoints.files import read_safetensors
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask
@@ -146,6 +147,14 @@ def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None
     balance = task.module._balance(torch.ones_like(change), change)
     costs = (balance * change.square()).mean((1, 2, 3, 4))
     torch.testing.assert_close(costs, torch.ones(2), atol=0.1, rtol=0)
+
+
+def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: Path) -> None:
+    config = editing_config(foundation, tmp_path / "run", steps=1, deadband=0.25)
+    folder = train(read_train_config(write_config(tmp_path / "c.yaml", **config)))
+    assert read_config(folder).denoiser.deadband == 0.25
+    assert load_checkpoint(folder).denoiser.config.deadband == 0.25
+    assert read_config(foundation / "generator/model").denoiser.deadband == 0.0
 
 
 def test_the_exported_weights_are_an_average(foundation: Path, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class TrainConfig:
     balance: float = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
     reading_weight: float = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     locating_weight: float = 0.0  # of the auxiliary loss that tells where the edit changes something
+    deadband: float = 0.0  # that the DiT's predicted changes get from here on (DenoiserConfig); 0: the start's
     drop_instruction: float = 0.0  # probability of an empty instruction, which guidance_scale needs
     learning_rate: float = 1e-5
     guidance_rate: float = 1.0  # times the learning rate: what queries and LoRA get
@@ -70,6 +71,7 @@ class TrainConfig:
             (self.steps > 0, f"steps is {self.steps}; give a number above 0"),
             (set(self.train) <= set(PARTS), f"train is {list(self.train)}; its parts are {', '.join(PARTS)}"),
             (self.loss in ("data", "velocity"), f"loss is {self.loss!r}; give data or velocity"),
+            (0 <= self.deadband < 1, f"deadband is {self.deadband}; give a share from 0 to below 1"),
             (0 <= self.average < 1, f"average is {self.average}; give a decay from 0 to below 1"),
             (self.precision in ("no", "bf16"), f"precision is {self.precision!r}; give no or bf16"),
             (0 <= self.data.video_probability <= 1, "video_probability lies from 0 to 1"),

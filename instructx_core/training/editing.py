@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -112,6 +112,8 @@ class EditingTask:
         self.config = config
         torch.manual_seed(config.seed)
         self.components = load_checkpoint(config.start["model"]) if "model" in config.start else assemble(config)
+        if config.deadband:
+            self.components = with_deadband(self.components, config.deadband)
         choose_trained(self.components, config)
         own = self.components
         stride = own.codec.stride * own.denoiser.transformer.config.patch_size[1]
@@ -191,6 +193,13 @@ def assemble(config: TrainConfig) -> Components:
     denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
     start_unchanging(connector, denoiser)
     return Components(model, guidance, connector, denoiser, codec)
+
+
+def with_deadband(components: Components, deadband: float) -> Components:
+    """The same model, in place, with another deadband, which its checkpoint then says too."""
+    denoiser = components.denoiser
+    denoiser.config = replace(denoiser.config, deadband=deadband)
+    return replace(components, config=replace(components.config, denoiser=denoiser.config))
 
 
 def choose_trained(components: Components, config: TrainConfig) -> None:
