@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import start
 import torch
@@ -26,7 +27,16 @@ def checks():
 
 
 def main():
-    found = checks()
+    import folder_paths  # only now: `start` has set up ComfyUI
+
+    with TemporaryDirectory(prefix="instructx-") as folder:
+        folder_paths.set_temp_directory(folder)  # an empty one, as ComfyUI starts with: edits in it are used again
+        results = run(checks())
+    Path(os.environ["INSTRUCTX_TEST_REPORT"]).write_text(json.dumps(results), encoding="utf-8")
+
+
+def run(found):
+    """What became of every check that was asked for, or of all."""
     results = {}
     for name in start.ASKED or found:
         try:
@@ -38,7 +48,7 @@ def main():
         except Exception:
             results[name] = traceback.format_exc()
         print(name, "ok" if not results[name] else results[name], file=sys.stderr, flush=True)
-    Path(os.environ["INSTRUCTX_TEST_REPORT"]).write_text(json.dumps(results), encoding="utf-8")
+    return results
 
 
 if __name__ == "__main__":
