@@ -171,9 +171,10 @@ def queued(seed, **changed):
     prompt = DynamicPrompt({"1": loader, "2": {"class_type": "InstructXSlidingWindow", "inputs": links}})
     data = {"hidden_inputs": {io.Hidden.unique_id: "2", io.Hidden.dynprompt: prompt}}
     node = NODES["InstructXSlidingWindow"].PREPARE_CLASS_CLONE(data)
+    models = parts()  # loaded before anybody watches a progress bar
 
     def execute(source, instruction):
-        return start.run(node, **parts(), source=source, instruction=instruction, window=5, steps=2, seed=seed)[0]
+        return start.run(node, **models, source=source, instruction=instruction, window=5, steps=2, seed=seed)[0]
 
     return execute
 
