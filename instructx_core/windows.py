@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 AUTO_CUTS = "auto"
 Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or the wish to find them in the pictures
 LONGEST = 1_000_000  # seconds or frames of a span: a typing mistake, not a window
+
+
+class Head(str, Enum):
+    """How a window is made to begin with what the one before ended with (A.5). All use the shared frames only."""
+
+    PIN = "pin"  # the edited frames, encoded, are held at the head of the noisy latents in every step
+    SOURCE = "source"  # the edited frames take the place of the source's: the paper's way
+    LATENT = "latent"  # the latents that the window before ended with are held, without decoding and encoding them
+
+
+class Reading(str, Enum):
+    """What the MLLM sees when it makes the guidance."""
+
+    WINDOW = "window"  # each window by itself
+    VIDEO = "video"  # frames of the whole video, once: what appears only later is known from the start
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ import latent_preview
 import torch
 from comfy_api.latest import InputImpl, io
 
-from ..instructx_core.cli_long import HEADS, READINGS
 from ..instructx_core.errors import InputError
-from ..instructx_core.windows import Cuts, Span, parse_cuts
+from ..instructx_core.windows import Cuts, Head, Reading, Span, parse_cuts
 from . import sampling, text
 from .fit import FRAME_RATE
 from .footage import footage_of, temp_folder
@@ -67,8 +66,8 @@ def inputs(source: io.Input) -> list[io.Input]:
         ),
         io.Combo.Input(
             "head",
-            options=list(HEADS),
-            default=HEADS[0],
+            options=[head.value for head in Head],
+            default=Head.PIN.value,
             tooltip=(
                 "How a window begins with the last one's end: held in the noisy latents (pin), in place of the source's"
                 " frames (source, the paper's way), or as latents that were never decoded (latent)."
@@ -77,8 +76,8 @@ def inputs(source: io.Input) -> list[io.Input]:
         ),
         io.Combo.Input(
             "guidance_from",
-            options=list(READINGS),
-            default=READINGS[0],
+            options=[reading.value for reading in Reading],
+            default=Reading.WINDOW.value,
             tooltip=(
                 "What the MLLM reads: each window, or frames of the whole video once, for what appears only later."
             ),
@@ -263,7 +262,7 @@ def _request(
         InputError: any of them cannot be used.
     """
     from ..instructx_core.editor import check_instruction
-    from ..instructx_core.long_video import Head, LongOptions, Reading
+    from ..instructx_core.long_video import LongOptions
     from .native_windows import NativeModel
     from .wan import check_wan
 

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from instructx_core import cli
+from instructx_core.cli.progress import Progress
+from instructx_core.cli.world import WORLD_GROUPS
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.errors import EditInterrupted, InputError
 from instructx_core.source import load_source
@@ -121,7 +123,7 @@ def test_module_and_command_are_the_same_program():
 
 
 def test_help_names_the_groups_of_the_world():
-    assert ", ".join(GROUPS) == cli.WORLD_GROUPS
+    assert ", ".join(GROUPS) == WORLD_GROUPS
 
 
 # --- refusals, without a model
@@ -352,7 +354,7 @@ def test_world_leaves_nothing_behind_when_stopped(tmp_path: Path, monkeypatch):
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.Progress, "__call__", stop)
+    monkeypatch.setattr(Progress, "__call__", stop)
     assert cli.main(["world", "-o", str(tmp_path / "pairs")]) == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -10,8 +10,6 @@ from test_long_video_faults import stand_in
 from test_video import clip, make_video, read
 
 from instructx_core import Editor, cli
-from instructx_core.cli_long import HEADS, READINGS
-from instructx_core.long_video import Head, Reading
 from instructx_core.long_video.store import WindowStore
 from instructx_core.long_video.window_editor import WindowEditor
 
@@ -34,10 +32,6 @@ def run(*arguments: object) -> int:
         return cli.main(["edit", *map(str, arguments)])
     except SystemExit as stop:  # argparse leaves this way
         return stop.code
-
-
-def test_help_names_every_way():
-    assert list(HEADS) == [head.value for head in Head] and list(READINGS) == [reading.value for reading in Reading]
 
 
 @pytest.mark.parametrize(

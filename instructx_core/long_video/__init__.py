@@ -5,8 +5,9 @@ options (how) -> footage (the source, window by window) -> window_model (what ed
 -> edit (all of it, from file to file, run_lock: one run at a time)
 """
 
+from ..windows import Head, Reading
 from .edit import LongResult, edit_footage, edit_video, identity, plan_edit
-from .options import Head, LongOptions, Reading
+from .options import LongOptions
 from .run import LongProgress, WindowRun
 from .window_model import WindowModel
 

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from fractions import Fraction
 
 from ..errors import InputError
-from ..windows import AUTO_CUTS, Cuts, Span, Window, plan_windows, snap
-
-
-class Head(str, Enum):
-    """How a window is made to begin with what the one before ended with (A.5). All use the shared frames only."""
-
-    PIN = "pin"  # the edited frames, encoded, are held at the head of the noisy latents in every step
-    SOURCE = "source"  # the edited frames take the place of the source's: the paper's way
-    LATENT = "latent"  # the latents that the window before ended with are held, without decoding and encoding them
-
-
-class Reading(str, Enum):
-    """What the MLLM sees when it makes the guidance."""
-
-    WINDOW = "window"  # each window by itself
-    VIDEO = "video"  # frames of the whole video, once: what appears only later is known from the start
-
+from ..windows import AUTO_CUTS, Cuts, Head, Reading, Span, Window, plan_windows, snap
 
 ONE_FRAME = Span(Fraction(1))
 

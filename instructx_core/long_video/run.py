@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ..guidance.frames import sample_indices
 from ..sampling import StepCallback
-from ..windows import Window, final_frames
+from ..windows import Reading, Window, final_frames
 from .footage import Footage
 from .joining import EditedWindow, Handover, hand_over
-from .options import Reading
 from .store import WindowStore
 from .window_editor import WindowEditor
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from ..fit import repeat_last
 from ..images import to_uint8
 from ..sampling import StepCallback
+from ..windows import Head
 from .joining import EditedWindow, Handover, anchor_colour, fade
-from .options import Head, LongOptions
+from .options import LongOptions
 from .window_model import WindowModel
 
 if TYPE_CHECKING:

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
-from .windows import Cuts, Span, parse_cuts
+from ..errors import InputError
+from ..windows import Cuts, Head, Reading, Span, parse_cuts
 
 if TYPE_CHECKING:
-    from .editor import Editor
-    from .long_video import LongOptions, LongProgress
+    from ..editor import Editor
+    from ..long_video import LongOptions, LongProgress
 
-HEADS = ("pin", "source", "latent")
-READINGS = ("window", "video")
 CLIP = 81  # frames that any model can be given in one go: the paper's window
 
 LONG_EXAMPLES = """\
@@ -49,14 +47,14 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--head",
-        choices=HEADS,
+        choices=[head.value for head in Head],
         help="how a window begins with the last one's end: held in the noisy latents, in place of the source's frames "
         "(the paper's way), or as latents that were never decoded (default: pin)",
     )
     group.add_argument(
         "--guidance-from",
         dest="reading",
-        choices=READINGS,
+        choices=[reading.value for reading in Reading],
         help="what the MLLM reads: each window, or frames of the whole video, once (default: window)",
     )
     group.add_argument(
@@ -88,7 +86,7 @@ def is_long(arguments: argparse.Namespace) -> bool:
     Raises:
         InputError: a video that cannot be read, or a long-video option for a picture.
     """
-    from .source import is_video_file
+    from ..source import is_video_file
 
     asked = any(_given(arguments).values())
     if not is_video_file(arguments.source):
@@ -103,10 +101,10 @@ def run_long_edit(
     arguments: argparse.Namespace, load_editor: Callable[[], Editor], progress: Callable[[int, int, str], Any]
 ) -> None:
     """Edit `arguments.source` in windows; `progress` is told steps done, steps in all, and which window it is."""
-    from .long_video import edit_video
-    from .long_video.cuts import check_cuts
-    from .source import load_references
-    from .video import probe
+    from ..long_video import edit_video
+    from ..long_video.cuts import check_cuts
+    from ..source import load_references
+    from ..video import probe
 
     # refused before a model is loaded
     check_cuts(_options(arguments))
@@ -144,7 +142,7 @@ def run_long_edit(
 
 
 def _options(arguments: argparse.Namespace) -> LongOptions:
-    from .long_video import Head, LongOptions, Reading
+    from ..long_video import LongOptions
 
     options = LongOptions(window=arguments.window, cuts=arguments.cuts or ())
     if arguments.overlap is not None:
@@ -164,7 +162,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, bool]:
 
 def _frames(arguments: argparse.Namespace) -> int:
     """What the container says; a file that does not say counts as long, which no length can hurt."""
-    from .video import probe
+    from ..video import probe
 
     frames = probe(arguments.source).frames
     return sys.maxsize if frames is None else frames

@@ -1,0 +1,66 @@
+"""The `instructx` command: edit, demo, train, evaluate, world, convert, info; a file for each.
+
+- Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
+- What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
+- Input that cannot be used ends with exit code 2 and one line on stderr; Ctrl-C with 130 and one line. Anything
+  else that goes wrong is a defect and keeps its traceback.
+- Results go to stdout, progress to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ..errors import InstructXError
+from .convert import add_convert
+from .demo import add_demo
+from .edit import add_edit
+from .evaluate import add_evaluate
+from .info import add_info
+from .options import BAD_INPUT, Parser, one_line
+from .train import add_train
+from .world import add_world
+
+INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+
+DESCRIPTION = "Edit a picture or a video from a sentence (InstructX)."
+OVERVIEW = """\
+examples:
+  instructx demo                                              see the bundled model edit a picture and a clip
+  instructx edit in.png "make the red circle blue" -o out.png
+  instructx edit in.mp4 "make it grayscale" -o out.mp4 --steps 20
+  instructx world -o pairs --count 100                        write training pairs to look at or train on
+  instructx train stage2.yaml --resume                        continue a training run
+
+`instructx COMMAND --help` explains a command. Exit codes: 0 done, 2 input that cannot be used (one line says why),
+130 Ctrl-C.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (the process's own by default); return the exit code."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        arguments.run(arguments)
+    except InstructXError as error:
+        print(f"instructx: {one_line(str(error))}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("instructx: interrupted; no unfinished output was left behind.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(prog="instructx", description=DESCRIPTION, epilog=OVERVIEW)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_edit(commands)
+    add_demo(commands)
+    add_train(commands)
+    add_evaluate(commands)
+    add_world(commands)
+    add_convert(commands)
+    add_info(commands)
+    return parser

@@ -1,0 +1,93 @@
+"""`instructx edit`: one picture or video from a sentence; long videos go on in edit_long.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
+from .options import add_model, command, load_editor, real, whole
+from .progress import Progress
+
+EXAMPLES = f"""\
+examples:
+  instructx edit photo.png "remove the green square" -o photo_edit.png
+  instructx edit clip.mp4 "change the background to teal" -o clip_edit.mp4 --seed 7
+  instructx edit photo.png "replace the blue circle with the object in the reference" --reference object.png -o out.png
+
+The result has the source's exact size, and a video keeps its frames, frame rate, audio and rotation. The file
+appears under its name only when it is complete; an older file of that name is replaced. The same seed gives the
+same pixels on the same machine.
+
+{LONG_EXAMPLES}"""
+
+
+def add_edit(commands: Any) -> None:
+    parser = command(commands, "edit", "edit one picture or video", EXAMPLES, _run_edit)
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="the picture or video to edit")
+    parser.add_argument("instruction", metavar="INSTRUCTION", help="what to do, as a sentence in quotes")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file to write")
+    parser.add_argument(
+        "--reference",
+        metavar="IMG",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="pictures of a subject to use",
+    )
+    add_model(parser)
+    parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
+    parser.add_argument("--seed", type=whole(0, 2**64 - 1), default=0, help="seed of the noise, from 0 (default: 0)")
+    parser.add_argument(
+        "--guidance-scale",
+        type=real(0, 100),
+        help="classifier-free guidance, 0 to 100; 1 is off and twice as fast (default: the model's own)",
+    )
+    parser.add_argument(
+        "--shift",
+        type=real(0, 100, above=True),
+        help="above 0, at most 100: more spends more of the steps at high noise (default: the model's own)",
+    )
+    for side in ("height", "width"):
+        parser.add_argument(
+            f"--{side}",
+            type=whole(1, 8192),
+            help=f"{side} to work at, a multiple of the model's stride (default: its area at the source's aspect)",
+        )
+    add_long_options(parser)
+
+
+def _run_edit(arguments: argparse.Namespace) -> None:
+    from ..source import check_output, load_references, load_source, save_result
+
+    if not arguments.instruction.strip():
+        raise InputError("instruction: it is empty; say what to change, for example 'make the red circle blue'.")
+    if (arguments.height is None) != (arguments.width is None):
+        raise InputError("height and width: only one of them is given; give both or neither.")
+    check_output(arguments.output, arguments.source, *arguments.reference)
+    if is_long(arguments):
+        with Progress("editing") as progress:
+            run_long_edit(arguments, lambda: load_editor(arguments.model, arguments.device), progress)
+        print(arguments.output)
+        return
+    source = load_source(arguments.source)
+    references = load_references(arguments.reference)
+    editor = load_editor(arguments.model, arguments.device)
+    with Progress("editing") as progress:
+        result = editor.edit(
+            source,
+            arguments.instruction,
+            reference=references,
+            steps=arguments.steps,
+            shift=arguments.shift,
+            guidance_scale=arguments.guidance_scale,
+            seed=arguments.seed,
+            height=arguments.height,
+            width=arguments.width,
+            callback=progress,
+        )
+    save_result(result.frames, arguments.output, like=source)
+    print(arguments.output)

@@ -1,0 +1,28 @@
+"""`instructx info`: what a model is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .options import command
+
+EXAMPLES = """\
+examples:
+  instructx info                                              the bundled model
+  instructx info runs/mine
+"""
+
+
+def add_info(commands: Any) -> None:
+    parser = command(commands, "info", "say what a model is", EXAMPLES, _run_info)
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, nargs="?", help="a model folder (default: the bundled model)"
+    )
+
+
+def _run_info(arguments: argparse.Namespace) -> None:
+    from ..model_info import describe_model
+
+    print(describe_model(arguments.model))

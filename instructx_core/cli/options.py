@@ -1,0 +1,82 @@
+"""What the commands share: their parser, their kinds of numbers, and the model that they load."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line per error, and help texts that keep their line breaks."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
+
+
+def command(
+    commands: Any, name: str, summary: str, examples: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    description = f"{summary[0].upper()}{summary[1:]}."
+    parser = commands.add_parser(name, help=summary, description=description, epilog=examples)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="DIR", type=Path, help="a model folder (default: the bundled model)")
+    parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+
+
+def load_editor(model: Path | None = None, device: str | None = None) -> Editor:
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..editor import Editor
+
+    disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
+    return Editor.from_pretrained(model, device=device)
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from low to high."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def real(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
+    """A parser of numbers from low (or only above it) to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value <= high or (value == low and not above)):
+            span = f"above {low} and up to {high}" if above else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {span}")
+        return value
+
+    return parse
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
