@@ -21,6 +21,7 @@ from .config import Margin
 from .denoiser import Conditions
 from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
+from .instruction import check_instruction
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
 
@@ -279,12 +280,6 @@ class Editor:
         if not 0 <= settings.guidance_scale <= 100:
             raise InputError(f"guidance_scale is {settings.guidance_scale}; give a number from 0 to 100.")
         return settings
-
-
-def check_instruction(instruction: str) -> None:
-    """Raise InputError unless `instruction` is a sentence."""
-    if not isinstance(instruction, str) or not instruction.strip():
-        raise InputError("The instruction is empty; say in a sentence what to change.")
 
 
 def _pick_device(device: str | torch.device | None) -> torch.device:

@@ -52,28 +52,31 @@ class Components:
     codec: LatentCodec
 
 
-def read_config(folder: str | Path) -> ModelConfig:
-    """The `ModelConfig` of a checkpoint folder, without its weights.
+def read_config(place: str | Path) -> ModelConfig:
+    """The `ModelConfig` of a checkpoint folder, or of its `instructx.safetensors` alone, without the weights.
 
     Raises:
-        CheckpointError: no such folder, no `instructx.safetensors` in it, or one of another format.
+        CheckpointError: nothing there, no `instructx.safetensors` in it, or one of another format.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        recover_folder(
-            folder
-        )  # a save that was killed between two renames; else nothing here is the reader's to clean up
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no model folder {str(folder)!r}; check the path.")
-    if not (folder / ADAPTER).is_file():
-        raise CheckpointError(f"{str(folder)!r} is not an InstructX model: it has no {ADAPTER}.")
-    metadata = read_metadata(folder / ADAPTER)
+    place = Path(place)
+    if not place.exists():
+        recover_folder(place)  # a save that was killed between two renames
+    if not place.exists():
+        raise CheckpointError(f"there is no model folder {str(place)!r}; check the path.")
+    path = adapter_path(place)
+    if not path.is_file():
+        raise CheckpointError(f"{str(place)!r} is not an InstructX model: it has no {ADAPTER}.")
+    metadata = read_metadata(path)
     if FORMAT not in metadata:
         raise CheckpointError(
-            f"{str(folder / ADAPTER)!r} does not say {FORMAT!r} in its metadata; "
-            "it belongs to another program or another version."
+            f"{str(path)!r} does not say {FORMAT!r} in its metadata; it belongs to another program or another version."
         )
     return ModelConfig.from_json(metadata[FORMAT])
+
+
+def adapter_path(place: Path) -> Path:
+    """The file of what a checkpoint adds: in a model folder, or the file itself."""
+    return place if place.is_file() else place / ADAPTER
 
 
 def save_checkpoint(components: Components, folder: str | Path) -> None:

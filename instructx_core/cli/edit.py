@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
 from .options import add_model, command, load_editor, real, whole
 from .progress import Progress
@@ -63,8 +64,7 @@ def add_edit(commands: Any) -> None:
 def _run_edit(arguments: argparse.Namespace) -> None:
     from ..source import check_output, load_references, load_source, save_result
 
-    if not arguments.instruction.strip():
-        raise InputError("instruction: it is empty; say what to change, for example 'make the red circle blue'.")
+    check_instruction(arguments.instruction)
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
     check_output(arguments.output, arguments.source, *arguments.reference)

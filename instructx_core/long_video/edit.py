@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..editor import check_instruction
 from ..errors import InputError
+from ..instruction import check_instruction
 from ..paths import readable_file
 from ..sampling import initial_noise
 from ..source import check_output, is_video_file, load_references
