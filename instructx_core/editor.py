@@ -53,6 +53,7 @@ class Editor:
     """A loaded model. Make one with `Editor.from_pretrained` and call `edit` as often as you like."""
 
     def __init__(self, components: Components) -> None:
+        self.components = components
         self.config: ModelConfig = components.config
         self.guidance = components.guidance
         self.connector = components.connector
@@ -81,7 +82,7 @@ class Editor:
             CheckpointError: no model there, or a damaged one.
             InputError: a device that this machine does not have.
         """
-        device = _pick_device(device)
+        device = pick_device(device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         return cls(load_model(_find_model(path, download), device, dtype))
@@ -107,7 +108,7 @@ class Editor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `from_pretrained` reads, atomically."""
-        save_checkpoint(Components(self.config, self.guidance, self.connector, self.denoiser, self.codec), folder)
+        save_checkpoint(self.components, folder)
 
     def edit(
         self,
@@ -282,7 +283,12 @@ class Editor:
         return settings
 
 
-def _pick_device(device: str | torch.device | None) -> torch.device:
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """A device of this machine by its name; None for the accelerator, else the CPU.
+
+    Raises:
+        InputError: there is no such device.
+    """
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")

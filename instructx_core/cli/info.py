@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .info_plan import PLAN_EXAMPLES, add_plan_options, plan_text
 from .options import command
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   instructx info                                              the bundled model
   instructx info runs/mine
-"""
+{PLAN_EXAMPLES}"""
 
 
 def add_info(commands: Any) -> None:
@@ -20,9 +21,10 @@ def add_info(commands: Any) -> None:
     parser.add_argument(
         "model", metavar="MODEL", type=Path, nargs="?", help="a model folder (default: the bundled model)"
     )
+    add_plan_options(parser)
 
 
 def _run_info(arguments: argparse.Namespace) -> None:
     from ..model_info import describe_model
 
-    print(describe_model(arguments.model))
+    print(plan_text(arguments) or describe_model(arguments.model))

@@ -1,0 +1,44 @@
+"""The part of `instructx info` that is a plan: what edits of some size need of a GPU, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import InputError
+from .options import real, whole
+
+PLAN_EXAMPLES = """\
+  instructx info --plan --width 832 --height 480 --frames 81 --vram 24 kiwi-edit-5b
+                                                              what a GPU with 24 GiB free would be used for
+"""
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("memory")
+    group.add_argument("--plan", action="store_true", help="say what an edit needs in memory, phase by phase, instead")
+    for side in ("width", "height"):
+        group.add_argument(f"--{side}", type=whole(1, 8192), help=f"{side} in pixels (default: as trained)")
+    group.add_argument("--frames", type=whole(1, 100_000), help="length of the clip (default: as trained)")
+    group.add_argument(
+        "--vram", metavar="GIB", type=real(0, 10_000, above=True), help="free on the GPU (default: this machine's)"
+    )
+
+
+def plan_text(arguments: argparse.Namespace) -> str | None:
+    """What `--plan` prints; None where it was not asked for.
+
+    Raises:
+        InputError: options of a plan without `--plan`, or one side of the size only.
+        CheckpointError: as `describe_plan`.
+    """
+    given = [name for name in ("width", "height", "frames", "vram") if getattr(arguments, name) is not None]
+    if not arguments.plan:
+        if given:
+            raise InputError(f"--{given[0]} is for --plan; add --plan.")
+        return None
+    if (arguments.height is None) != (arguments.width is None):
+        raise InputError("height and width: only one of them is given; give both or neither.")
+    from ..memory.describe import describe_plan
+
+    size = None if arguments.height is None else (arguments.height, arguments.width)
+    return describe_plan(arguments.model, size, arguments.frames, arguments.vram)

@@ -1,0 +1,85 @@
+"""A loaded model's weights on the device, or beside it until they are needed: diffusers' and accelerate's hooks.
+
+- Every way of keeping weights gives the same pixels; tiles of the VAE, where a plan asks for them, do not quite.
+- Queries, connector and the patch embeddings that a checkpoint adds are small and stay on the device always.
+- SEQUENTIAL is diffusers' group offloading by leaf modules, not accelerate's `cpu_offload`: that one leaves empty
+  tensors in the state dict, and a model could be neither saved nor fingerprinted.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from .plan import Memory, Plan
+
+if TYPE_CHECKING:
+    from ..checkpoints.bundle import Components
+
+
+def place(components: Components, plan: Plan, device: torch.device) -> Components:
+    """Prepare a model that is on the CPU to run on `device` as planned; the same components come back, changed."""
+    guidance, denoiser, codec = components.guidance, components.denoiser, components.codec
+    if plan.tiled:
+        codec.vae.enable_tiling()
+    if plan.memory is Memory.FULL:
+        for module in (guidance, components.connector, denoiser, codec):
+            module.to(device)
+        return components
+    codec.vae.enable_slicing()  # the clips of a batch one after the other, which changes nothing
+    _move_small_parts(components, device)
+    if plan.memory is Memory.MODEL:
+        _one_at_a_time(components, device)
+        return components
+    by_layer = partial(_offload, device=device, offload_type="leaf_level")
+    by_layer(guidance.mllm)
+    if plan.memory is Memory.SEQUENTIAL:
+        by_layer(denoiser.transformer)
+        by_layer(codec.vae)
+        return components
+    codec.vae.to(device)
+    streams = device.type == "cuda"  # the next block comes while one computes
+    _offload(
+        denoiser.transformer,
+        device,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=streams,
+        record_stream=streams,
+    )
+    return components
+
+
+def _move_small_parts(components: Components, device: torch.device) -> None:
+    """Everything but the MLLM, the DiT and the VAE themselves."""
+    components.guidance.queries.to(device)
+    components.connector.to(device)
+    for embedding in (components.denoiser.source_embedding, components.denoiser.reference_embedding):
+        if embedding is not None:
+            embedding.to(device)
+    codec = components.codec
+    codec.mean, codec.std = codec.mean.to(device), codec.std.to(device)
+
+
+def _one_at_a_time(components: Components, device: torch.device) -> None:
+    """MLLM, then VAE, DiT, and VAE again: each sends the one before away.
+
+    The MLLM goes as soon as it has read; where an edit was stopped half way, the DiT makes room for it.
+    """
+    from accelerate import cpu_offload_with_hook
+
+    guidance = components.guidance
+    _, vae = cpu_offload_with_hook(components.codec.vae, device)
+    _, dit = cpu_offload_with_hook(components.denoiser.transformer, device, prev_module_hook=vae)
+    vae.hook.prev_module_hook = dit
+    _, mllm = cpu_offload_with_hook(guidance, device, prev_module_hook=dit)
+    guidance.register_forward_hook(lambda _module, _inputs, _output: mllm.offload())
+
+
+def _offload(module: nn.Module, device: torch.device, **options: object) -> None:
+    from diffusers.hooks import apply_group_offloading
+
+    apply_group_offloading(module, onload_device=device, offload_device=torch.device("cpu"), **options)
