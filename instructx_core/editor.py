@@ -22,6 +22,10 @@ from .denoiser import Conditions
 from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
 from .instruction import check_instruction
+from .memory.choice import parse_memory
+from .memory.placement import place
+from .memory.plan import free_bytes, make_plan, trained_job
+from .memory.sizes import sizes_of
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
 
@@ -52,8 +56,10 @@ class Settings:
 class Editor:
     """A loaded model. Make one with `Editor.from_pretrained` and call `edit` as often as you like."""
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, device: torch.device | None = None) -> None:
+        """`device`: where edits run, if that is not where the weights are (see `memory` of `from_pretrained`)."""
         self.components = components
+        self.device = components.guidance.device if device is None else device
         self.config: ModelConfig = components.config
         self.guidance = components.guidance
         self.connector = components.connector
@@ -67,6 +73,7 @@ class Editor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         download: bool = False,
+        memory: str = "auto",
     ) -> Editor:
         """Load a model.
 
@@ -77,15 +84,20 @@ class Editor:
             dtype: None for float32 on a CPU and bfloat16 elsewhere.
             download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
                 download goes on with the file that it stopped in. Nothing is ever fetched without it.
+            memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
+                (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
+                as the model was trained fits into what a GPU has free now.
 
         Raises:
             CheckpointError: no model there, or a damaged one.
-            InputError: a device that this machine does not have.
+            InputError: a device that this machine does not have, or no such way of using memory.
         """
-        device = pick_device(device)
+        device, asked = pick_device(device), parse_memory(memory)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        return cls(load_model(_find_model(path, download), device, dtype))
+        components = load_model(_find_model(path, download), "cpu", dtype)
+        plan = make_plan(sizes_of(components), trained_job(components.config), asked, free_bytes(device))
+        return cls(place(components, plan, device), device)
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -96,10 +108,6 @@ class Editor:
     def default_frames(self) -> int:
         """The length in frames that the checkpoint was trained at."""
         return self.config.default_frames
-
-    @property
-    def device(self) -> torch.device:
-        return self.guidance.device
 
     @property
     def stride(self) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
 from .options import add_model, command, load_editor, real, whole
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..editor import Editor
 
 EXAMPLES = f"""\
 examples:
@@ -68,14 +71,20 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
     check_output(arguments.output, arguments.source, *arguments.reference)
+
+    def load() -> Editor:
+        return load_editor(arguments.model, arguments.device, memory=arguments.memory)
+
     if is_long(arguments):
         with Progress("editing") as progress:
-            run_long_edit(arguments, lambda: load_editor(arguments.model, arguments.device), progress)
+            run_long_edit(
+                arguments, lambda: load_editor(arguments.model, arguments.device, memory=arguments.memory), progress
+            )
         print(arguments.output)
         return
     source = load_source(arguments.source)
     references = load_references(arguments.reference)
-    editor = load_editor(arguments.model, arguments.device)
+    editor = load()
     with Progress("editing") as progress:
         result = editor.edit(
             source,

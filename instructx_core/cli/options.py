@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..memory.choice import NAMES, Memory
+
 if TYPE_CHECKING:
     from ..editor import Editor
 
@@ -36,15 +38,23 @@ def command(
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", type=Path, help="a model folder (default: the bundled model)")
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    parser.add_argument(
+        "--memory",
+        choices=NAMES,
+        default=Memory.AUTO.value,
+        help="where weights are while they are not needed, from fast to small, see `instructx info --plan` "
+        "(default: the first of them that fits the GPU)",
+    )
 
 
-def load_editor(model: Path | None = None, device: str | None = None) -> Editor:
+def load_editor(model: Path | None = None, device: str | None = None, **options: Any) -> Editor:
+    """`options`: further ones of `Editor.from_pretrained`."""
     from transformers.utils.logging import disable_progress_bar
 
     from ..editor import Editor
 
     disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
-    return Editor.from_pretrained(model, device=device)
+    return Editor.from_pretrained(model, device=device, **options)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

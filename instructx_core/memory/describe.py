@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints.bundle import BUNDLED
 from ..fit import nearest
+from .choice import Memory
 from .estimate import Job, Part, estimate
 from .outline import outline
-from .plan import CHOICES, Memory, free_bytes, make_plan, peak, resident, trained_job
+from .plan import CHOICES, free_bytes, make_plan, peak, resident, trained_job
 from .sizes import ModelSizes, sizes_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .plan import Memory, Plan
+from .choice import Memory
+from .plan import Plan
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import Components

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from .choice import Memory
 from .estimate import Job, Part, Phase, estimate
 from .sizes import ModelSizes
 
@@ -19,16 +18,6 @@ USABLE = 0.9  # of what is free: the rest goes to gaps between tensors
 KERNELS = 2**29  # bytes that convolutions and attention may take for themselves
 
 
-class Memory(str, Enum):
-    """What is on the device while it is not needed; each needs less memory and more time than the one before."""
-
-    AUTO = "auto"  # the first of these that fits
-    FULL = "full"  # everything
-    MODEL = "model"  # one part at a time: MLLM, then VAE, DiT and VAE
-    GROUP = "group"  # the DiT block by block while the last one computes, the MLLM layer by layer, the whole VAE
-    SEQUENTIAL = "sequential"  # everything layer by layer
-
-
 CHOICES = (Memory.FULL, Memory.MODEL, Memory.GROUP, Memory.SEQUENTIAL)
 
 
@@ -38,20 +27,6 @@ class Plan:
 
     memory: Memory  # never AUTO
     tiled: bool  # the VAE works tile by tile, which changes pixels a little where tiles meet
-
-
-def parse_memory(text: str) -> Memory:
-    """A `Memory` by its name.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    try:
-        return Memory(text)
-    except ValueError as error:
-        raise InputError(
-            f"memory is {text!r}; choose one of {', '.join(memory.value for memory in Memory)}."
-        ) from error
 
 
 def trained_job(config: ModelConfig) -> Job:
