@@ -111,6 +111,17 @@ class Denoiser(nn.Module):
             addend = F.pad(addend, (0, 0, 0, 0, *((more, 0) if self.config.references_first else (0, more))))
         return Prepared(conditions.context.to(self.dtype), source, addend, appended, reference_tokens)
 
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """One denoising: a step cache, where the DiT has one, starts anew and holds until the end."""
+        if not self.transformer.is_cache_enabled:
+            yield
+            return
+        self.transformer._reset_stateful_cache()  # as diffusers' own pipelines do
+        with self.transformer.cache_context("edit"):
+            yield
+        self.transformer._reset_stateful_cache()
+
     def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
         """One velocity estimate.
 

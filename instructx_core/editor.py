@@ -23,11 +23,12 @@ from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
 from .instruction import check_instruction
 from .memory.choice import parse_memory
-from .memory.placement import place
+from .memory.placement import place, store_in_fp8
 from .memory.plan import free_bytes, make_plan, trained_job
 from .memory.sizes import sizes_of
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
+from .speed import check_speed, speed_up
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -74,6 +75,10 @@ class Editor:
         dtype: torch.dtype | None = None,
         download: bool = False,
         memory: str = "auto",
+        fp8: bool = False,
+        attention: str = "sdpa",
+        compile: bool = False,
+        cache: str | None = None,
     ) -> Editor:
         """Load a model.
 
@@ -87,17 +92,26 @@ class Editor:
             memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
                 as the model was trained fits into what a GPU has free now.
+            fp8: keep the DiT's weights in 8-bit floats: half the memory, less exact.
+            attention: of the DiT: "sdpa" (PyTorch's), "flash" or "sage", where these packages are installed.
+            compile: compile the DiT's block with torch.compile, at the first step of each new size.
+            cache: use outputs of earlier steps again where they hardly change: "first-block" or "taylor"; less exact.
 
         Raises:
             CheckpointError: no model there, or a damaged one.
-            InputError: a device that this machine does not have, or no such way of using memory.
+            InputError: a device that this machine does not have, or an option that does not exist or cannot work here.
         """
         device, asked = pick_device(device), parse_memory(memory)
+        check_speed(attention, cache, device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         components = load_model(_find_model(path, download), "cpu", dtype)
+        if fp8:
+            store_in_fp8(components)
         plan = make_plan(sizes_of(components), trained_job(components.config), asked, free_bytes(device))
-        return cls(place(components, plan, device), device)
+        place(components, plan, device)
+        speed_up(components.denoiser.transformer, attention, compile, cache)
+        return cls(components, device)
 
     @property
     def default_size(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
-from .options import add_model, command, load_editor, real, whole
+from .options import add_model, command, load_editor, model_options, real, whole
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, arguments.source, *arguments.reference)
 
     def load() -> Editor:
-        return load_editor(arguments.model, arguments.device, memory=arguments.memory)
+        return load_editor(arguments.model, arguments.device, **model_options(arguments))
 
     if is_long(arguments):
         with Progress("editing") as progress:
             run_long_edit(
-                arguments, lambda: load_editor(arguments.model, arguments.device, memory=arguments.memory), progress
+                arguments, lambda: load_editor(arguments.model, arguments.device, **model_options(arguments)), progress
             )
         print(arguments.output)
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..memory.choice import NAMES, Memory
+from ..speed import ATTENTION, CACHES
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -45,6 +46,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="where weights are while they are not needed, from fast to small, see `instructx info --plan` "
         "(default: the first of them that fits the GPU)",
     )
+    parser.add_argument("--fp8", action="store_true", help="keep the DiT in 8-bit floats: half the memory, less exact")
+    parser.add_argument("--attention", choices=ATTENTION, default="sdpa", help="of the DiT (default: PyTorch's, sdpa)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the DiT's block: a slow first step, faster ones"
+    )
+    parser.add_argument("--cache", choices=CACHES, help="use outputs of earlier steps again: faster, less exact")
+
+
+def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_model` added for memory and speed, as options of `load_editor`."""
+    return {name: getattr(arguments, name) for name in ("memory", "fp8", "attention", "compile", "cache")}
 
 
 def load_editor(model: Path | None = None, device: str | None = None, **options: Any) -> Editor:

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from ..checkpoints.bundle import Components
 
 
+def store_in_fp8(components: Components) -> None:
+    """Keep the DiT's linear layers in 8-bit floats and compute in the type that they had: half the memory, less exact.
+
+    Its patch embedding, conditions and norms stay as they are, by diffusers' own list.
+    """
+    denoiser = components.denoiser
+    denoiser.transformer.enable_layerwise_casting(torch.float8_e4m3fn, denoiser.dtype)
+
+
 def place(components: Components, plan: Plan, device: torch.device) -> Components:
     """Prepare a model that is on the CPU to run on `device` as planned; the same components come back, changed."""
     guidance, denoiser, codec = components.guidance, components.denoiser, components.codec

@@ -1,0 +1,109 @@
+"""What each way of going faster brings, and what it costs: time as a ratio and PSNR against the plain DiT.
+
+- One run: each way takes turns with the plain DiT, in alternating order, on the same source, words and seed; every turn
+  gives one ratio of the two sampling loops' times, and the median counts.
+- PSNR is of the whole edit's frames against the plain one's, in dB, 100 at most.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --model kiwi-edit-5b --source clip.mp4 --steps 50 --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from instructx_core import Editor
+from instructx_core.demo import DEMO_EDITS
+from instructx_core.evaluation.metrics import psnr
+from instructx_core.source import Source, load_source
+from instructx_core.speed import CACHES
+
+WAYS: dict[str, dict[str, object]] = {
+    **{f"cache {name}": {"cache": name} for name in CACHES},
+    "compile": {"compile": True},
+    "fp8": {"fp8": True},
+    "memory group": {"memory": "group"},
+    "memory sequential": {"memory": "sequential"},
+}
+ON_CUDA: dict[str, dict[str, object]] = {f"attention {name}": {"attention": name} for name in ("flash", "sage")}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is edited, and how."""
+
+    source: Source
+    instruction: str
+    steps: int
+    height: int | None
+    width: int | None
+
+
+def one_edit(editor: Editor, job: Job) -> tuple[torch.Tensor, float]:
+    """The edited frames, and the seconds from the first step's end to the last one's: what steps cost when warm."""
+    times: list[float] = []
+
+    def note(*_: object) -> None:
+        if editor.device.type == "cuda":
+            torch.cuda.synchronize(editor.device)
+        times.append(perf_counter())
+
+    frames = editor.edit(
+        job.source.frames, job.instruction, steps=job.steps, height=job.height, width=job.width, callback=note
+    ).frames
+    return frames, times[-1] - times[0]
+
+
+def compare(plain: Editor, other: Editor, job: Job, repeats: int) -> tuple[float, float]:
+    """The median ratio of times, and the PSNR [dB]."""
+    one_edit(other, job)  # compiles, traces the order of blocks
+    ratios = []
+    for turn in range(repeats):
+        order = (plain, other) if turn % 2 == 0 else (other, plain)
+        results = {editor: one_edit(editor, job) for editor in order}
+        ratios.append(results[other][1] / results[plain][1])
+    return statistics.median(ratios), psnr(results[other][0], results[plain][0])
+
+
+def measure(load: Callable[..., Editor], ways: dict[str, dict[str, object]], job: Job, repeats: int) -> None:
+    """Print a row for each way."""
+    plain = load(memory="full")
+    one_edit(plain, job)
+    print(f"{'':<20}{'time of steps':>15}{'PSNR, dB':>12}")
+    for name, options in ways.items():
+        ratio, likeness = compare(plain, load(**({"memory": "full"} | options)), job, repeats)
+        print(f"{name:<20}{ratio:>15.2f}{likeness:>12.1f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time and likeness of every way of going faster.")
+    parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
+    parser.add_argument("--source", type=Path, default=DEMO_EDITS[0].source, help="default: the demo's picture")
+    parser.add_argument("--instruction", default="make the red circle blue", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=20, help="default: %(default)s")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="default: as trained")
+    parser.add_argument("--device", help="default: a GPU if there is one")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: %(default)s)")
+    given = parser.parse_args()
+
+    def load(**options: object) -> Editor:
+        return Editor.from_pretrained(given.model, device=given.device, **options)
+
+    width, height = given.size or (None, None)
+    job = Job(load_source(given.source), given.instruction, given.steps, height, width)
+    ways = WAYS | ON_CUDA if torch.cuda.is_available() else WAYS
+    measure(load, ways, job, given.repeats)
+
+
+if __name__ == "__main__":
+    main()
