@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -82,12 +82,14 @@ class Denoiser(nn.Module):
         return self.transformer.patch_embedding.weight.dtype
 
     def prepare(self, conditions: Conditions, frames: int) -> Prepared:
-        """Everything that is the same in every step of a denoising of `frames` latent frames.
+        """Everything that is the same in every step of a denoising of `frames` latent frames; a step cache begins anew.
 
         Raises:
             InputError: the source or a reference has another latent size than the edit, or a model that predicts what
                 to change has no source.
         """
+        if self.transformer.is_cache_enabled:
+            self.transformer._reset_stateful_cache()  # as diffusers' own pipelines do
         source, references = conditions.source, conditions.references
         if source is None and self.config.prediction is Prediction.CHANGE:
             raise InputError("This model predicts what to change in a source, but there is none; give the source.")
@@ -111,17 +113,6 @@ class Denoiser(nn.Module):
             addend = F.pad(addend, (0, 0, 0, 0, *((more, 0) if self.config.references_first else (0, more))))
         return Prepared(conditions.context.to(self.dtype), source, addend, appended, reference_tokens)
 
-    @contextmanager
-    def run(self) -> Iterator[None]:
-        """One denoising: a step cache, where the DiT has one, starts anew and holds until the end."""
-        if not self.transformer.is_cache_enabled:
-            yield
-            return
-        self.transformer._reset_stateful_cache()  # as diffusers' own pipelines do
-        with self.transformer.cache_context("edit"):
-            yield
-        self.transformer._reset_stateful_cache()
-
     def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
         """One velocity estimate.
 
@@ -139,7 +130,7 @@ class Denoiser(nn.Module):
         if prepared.addend is not None and self.source_embedding is None:
             hidden = hidden + prepared.addend
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
-        with self._after_patchify(self._injected(prepared, sigma)):
+        with self._after_patchify(self._injected(prepared, sigma)), self._caching():
             output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
         first = output.shape[2] - frames if self.config.references_first else 0
         output = output[:, :, first : first + frames].to(latents.dtype)
@@ -185,6 +176,10 @@ class Denoiser(nn.Module):
             yield
         finally:
             handle.remove()
+
+    def _caching(self) -> AbstractContextManager[None]:
+        """What a step cache asks for around a forward; both halves of a guided batch are one to it."""
+        return self.transformer.cache_context("edit") if self.transformer.is_cache_enabled else nullcontext()
 
 
 def velocity_of_change(

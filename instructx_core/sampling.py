@@ -96,18 +96,17 @@ def sample(
     prepared = denoiser.prepare(batch_conditions(conditions, unconditional) if guided else conditions, frames)
 
     latents = noise
-    with denoiser.run():
-        for step, timestep in enumerate(scheduler.timesteps):
-            sigma = scheduler.sigmas[step]
-            velocity = denoiser(torch.cat([latents, latents]) if guided else latents, sigma, prepared)
-            if guided:
-                with_instruction, without = velocity.chunk(2)
-                velocity = without + guidance_scale * (with_instruction - without)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-            if pinned is not None:
-                latents = hold(latents, pinned, noise, scheduler.sigmas[step + 1])
-            if callback is not None and callback(step + 1, steps, latents) is False:
-                raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
+    for step, timestep in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[step]
+        velocity = denoiser(torch.cat([latents, latents]) if guided else latents, sigma, prepared)
+        if guided:
+            with_instruction, without = velocity.chunk(2)
+            velocity = without + guidance_scale * (with_instruction - without)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        if pinned is not None:
+            latents = hold(latents, pinned, noise, scheduler.sigmas[step + 1])
+        if callback is not None and callback(step + 1, steps, latents) is False:
+            raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
     return latents
 
 
