@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from ..config import DenoiserConfig, SourceInjection
 from .sizes import DiTSizes, MLLMSizes, ModelSizes, VAESizes
 from .vae_estimate import decoding_bytes, encoding_bytes
 
@@ -62,7 +63,7 @@ def estimate(sizes: ModelSizes, job: Job, tiled: bool = False) -> tuple[Phase, .
     return (
         Phase("MLLM reads", Part.MLLM, mllm_working(sizes, job)),
         Phase("VAE encodes", Part.VAE, encoding_working(sizes.vae, job, tiled)),
-        Phase("DiT step", Part.DIT, dit_working(sizes.dit, sizes.vae, job)),
+        Phase("DiT step", Part.DIT, dit_working(sizes.dit, sizes.vae, job, _source_copies(sizes.config.denoiser))),
         Phase("VAE decodes", Part.VAE, decoding_working(sizes.vae, job, tiled)),
     )
 
@@ -75,14 +76,18 @@ def mllm_working(sizes: ModelSizes, job: Job) -> int:
     return max(_vision_bytes(sizes.mllm, patches), _language_bytes(sizes.mllm, tokens, lora))
 
 
-def dit_working(dit: DiTSizes, vae: VAESizes, job: Job) -> int:
-    """Bytes of a DiT forward: `WanTransformerBlock` in its feed-forward, or in the sum in float32 behind it."""
+def dit_working(dit: DiTSizes, vae: VAESizes, job: Job, source_copies: int = 0) -> int:
+    """Bytes of a DiT forward: `WanTransformerBlock` in its feed-forward, or in the sum in float32 behind it.
+
+    `source_copies`: how often the source is there as tokens of the DiT's width.
+    """
     tokens = dit_tokens(dit, vae, job)
     feed_forward = 4 * dit.width * dit.item + 2 * dit.ffn * dit.item
     casts = 3 if dit.item < FULL_PRECISION else 2  # a float32 turned into float32 is no copy
     sum_behind = 5 * dit.width * dit.item + casts * dit.width * FULL_PRECISION
     rotation = 2 * dit.head * FULL_PRECISION  # the same for both halves of a guided batch
-    return tokens * ((1 + job.guided) * max(feed_forward, sum_behind) + rotation)
+    source = source_copies * dit.width * dit.item
+    return tokens * ((1 + job.guided) * (max(feed_forward, sum_behind) + source) + rotation)
 
 
 def dit_tokens(dit: DiTSizes, vae: VAESizes, job: Job) -> int:
@@ -103,6 +108,11 @@ def decoding_working(vae: VAESizes, job: Job, tiled: bool = False) -> int:
     growing = 2 * job.values * vae.item + decoding_bytes(vae, *_tile(job, tiled), job.frames)
     leaving = job.values * (vae.item + 2 * FULL_PRECISION)
     return max(growing, leaving)
+
+
+def _source_copies(config: DenoiserConfig) -> int:
+    """An embedded source is kept for all steps, and where it fades once more for this one."""
+    return (1 + config.source_fades) * (config.source is SourceInjection.EMBEDDING)
 
 
 def _tile(job: Job, tiled: bool) -> tuple[int, int]:
