@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoints.bundle import ADAPTER, BUNDLED, check_part
+from .checkpoints.bundle import ADAPTER, BUNDLED
 from .checkpoints.files import read_shapes
 from .checkpoints.kiwi import added_files, is_kiwi
 from .checkpoints.kiwi_keys import MLLM
 from .checkpoints.loading import read_model_config
+from .checkpoints.pretrained import check_part
 
 if TYPE_CHECKING:
     from .config import ModelConfig

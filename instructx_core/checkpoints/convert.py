@@ -13,10 +13,14 @@ from pathlib import Path
 
 from ..errors import CheckpointError, InputError
 from . import kiwi
-from .bundle import ADAPTER, FORMAT, check_part, make_portable
+from .bundle import ADAPTER, FORMAT, make_portable
 from .files import atomic_folder, read_shapes, write_safetensors
+from .forms import Family, find_form
 from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, dit_to_native, is_adapter
+from .mllm import load_tokenizer
+from .pretrained import check_part
 from .streaming import Progress, copy_file, copy_tensors
+from .vae import vae_config
 from .wan_keys import vae_to_diffusers
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"  # what diffusers reads when there is one file
@@ -63,8 +67,8 @@ def convert(source: str | Path, target: str | Path, progress: Callable[[int, int
 
 def _convert_mllm(source: Path, folder: Path, progress: Progress) -> None:
     """Weights as they are, without the queries beside them; config and tokenizer as transformers writes them."""
-    kiwi.load_mllm_config(source).save_pretrained(folder)
-    kiwi.load_tokenizer(source).save_pretrained(folder)
+    kiwi.load_kiwi_mllm_config(source).save_pretrained(folder)
+    load_tokenizer(source / kiwi.PROCESSOR).save_pretrained(folder)
     shards = [path for path in sorted((source / MLLM).glob("*.safetensors")) if not is_adapter(read_shapes(path))]
     if not shards:
         raise CheckpointError(f"{str(source / MLLM)!r} has no weights of the MLLM itself; get the folder again.")
@@ -95,7 +99,7 @@ def _convert_vae(source: Path, folder: Path, progress: Progress) -> None:
     new = _turned(vae_to_diffusers({name: name for name in names}))
     sources = {path: {name: new[name] for name in held} for path, held in shapes.items()}
     copy_tensors(folder / WEIGHTS, sources, {"format": "pt"}, progress)
-    config = {"_class_name": "AutoencoderKLWan"} | kiwi.vae_config(source)
+    config = {"_class_name": "AutoencoderKLWan"} | vae_config(find_form(source, Family.VAE))
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -143,6 +143,23 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror}; give a .safetensors file.") from error
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A config file's mapping.
+
+    Raises:
+        CheckpointError: missing, or no JSON mapping.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} cannot be read ({error}); the model is incomplete, get it again."
+        ) from error
+    if not isinstance(plain, dict):
+        raise CheckpointError(f"{str(path)!r} is no mapping of settings; get it again.")
+    return plain
+
+
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise CheckpointError, naming `path` and the tensors, if any floating-point tensor holds NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
