@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .checkpoints.base import Base
 from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
 from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
@@ -65,25 +66,32 @@ class Editor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         download: bool = False,
+        transformer: str | Path | None = None,
+        vae: str | Path | None = None,
+        mllm: str | Path | None = None,
     ) -> Editor:
         """Load a model.
 
         Args:
-            path: a model folder, this library's own or Kiwi-Edit's as published; None for the bundled InstructX Tiny; a
-                hub id ("owner/name") only with `download`.
+            path: a model folder, this library's own or Kiwi-Edit's as published; an `instructx.safetensors` or a
+                training checkpoint of Kiwi-Edit's alone; None for the bundled InstructX Tiny; a hub id ("owner/name")
+                only with `download`.
             device: None for the machine's accelerator, else the CPU.
             dtype: None for float32 on a CPU and bfloat16 elsewhere.
             download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
                 download goes on with the file that it stopped in. Nothing is ever fetched without it.
+            transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
+                folder or a file each, in any of the forms in docs/weights.md.
 
         Raises:
-            CheckpointError: no model there, or a damaged one.
+            CheckpointError: no model there, a damaged one, or base weights that it was not trained on.
             InputError: a device that this machine does not have.
         """
         device = _pick_device(device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        return cls(load_model(_find_model(path, download), device, dtype))
+        base = Base(*(None if given is None else Path(given) for given in (transformer, vae, mllm)))
+        return cls(load_model(_find_model(path, download), device, dtype, base))
 
     @property
     def default_size(self) -> tuple[int, int]:

@@ -73,6 +73,6 @@ def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -
     for name, value in read_tensors(form):
         if name in own:
             target = torch.float32 if kept.intersection(own[name].split(".")) else dtype
-            state[own[name]] = value.to(target)
+            state[own[name]] = value.to(target, copy=True)  # the file may change while the model lives
     model.load_state_dict(state, assign=True)
     return model.eval()

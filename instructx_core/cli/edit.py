@@ -16,6 +16,8 @@ examples:
   instructx edit photo.png "remove the green square" -o photo_edit.png
   instructx edit clip.mp4 "change the background to teal" -o clip_edit.mp4 --seed 7
   instructx edit photo.png "replace the blue circle with the object in the reference" --reference object.png -o out.png
+  instructx edit photo.png "make it snow" -o out.png --model instructx.safetensors \
+      --transformer wan2.1_t2v_14B_fp8_scaled.safetensors --vae wan_2.1_vae.safetensors --mllm Qwen2.5-VL-3B-Instruct
 
 The result has the source's exact size, and a video keeps its frames, frame rate, audio and rotation. The file
 appears under its name only when it is complete; an older file of that name is replaced. The same seed gives the
@@ -70,12 +72,12 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, arguments.source, *arguments.reference)
     if is_long(arguments):
         with Progress("editing") as progress:
-            run_long_edit(arguments, lambda: load_editor(arguments.model, arguments.device), progress)
+            run_long_edit(arguments, lambda: load_editor(arguments), progress)
         print(arguments.output)
         return
     source = load_source(arguments.source)
     references = load_references(arguments.reference)
-    editor = load_editor(arguments.model, arguments.device)
+    editor = load_editor(arguments)
     with Progress("editing") as progress:
         result = editor.edit(
             source,

@@ -40,7 +40,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         writable_file(arguments.json)
     from ..evaluation import evaluate
 
-    editor = load_editor(arguments.model, arguments.device)
+    editor = load_editor(arguments)
     with Progress("edits") as progress:
         report = evaluate(
             editor,

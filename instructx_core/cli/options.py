@@ -34,17 +34,33 @@ def command(
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="DIR", type=Path, help="a model folder (default: the bundled model)")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        type=Path,
+        help="a model folder, or the file of what was trained on base models (default: the bundled model)",
+    )
+    for option, what in (("transformer", "the DiT"), ("vae", "the VAE"), ("mllm", "the Qwen2.5-VL")):
+        parser.add_argument(
+            f"--{option}",
+            metavar="PATH",
+            type=Path,
+            help=f"a file or folder of {what} to use instead of the model's own (forms: docs/weights.md)",
+        )
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
 
 
-def load_editor(model: Path | None = None, device: str | None = None) -> Editor:
+def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
+    """The model that the options of `add_model` ask for; without them the bundled one."""
     from transformers.utils.logging import disable_progress_bar
 
     from ..editor import Editor
 
     disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
-    return Editor.from_pretrained(model, device=device)
+    if arguments is None:
+        return Editor.from_pretrained()
+    base = {part: getattr(arguments, part) for part in ("transformer", "vae", "mllm")}
+    return Editor.from_pretrained(arguments.model, device=arguments.device, **base)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
