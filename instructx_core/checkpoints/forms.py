@@ -53,7 +53,7 @@ _MARKS = {
     },
 }
 # where whole pipelines keep a part
-FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
+FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
 SECOND = "transformer_2"  # the DiT for low noise, of a pair
 
 

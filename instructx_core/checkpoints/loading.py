@@ -10,12 +10,13 @@ from ..config import ModelConfig
 from .base import OWN, Base
 from .bundle import Components, load_checkpoint, read_config
 from .kiwi import is_kiwi, load_kiwi, read_kiwi_config
+from .kiwi_trained import is_trained, load_trained, read_trained_config
 
 
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, base: Base = OWN
 ) -> Components:
-    """Read a whole model: this repo's own layout, or Kiwi-Edit's published one.
+    """Read a whole model: this repo's own layout, Kiwi-Edit's published one, or a training checkpoint of Kiwi-Edit.
 
     Args:
         path: the model's folder, or the file of what it adds to base models.
@@ -24,7 +25,7 @@ def load_model(
     Raises:
         CheckpointError: none of them, or a missing, truncated or damaged file.
     """
-    load = load_kiwi if is_kiwi(path) else load_checkpoint
+    load = load_trained if is_trained(path) else load_kiwi if is_kiwi(path) else load_checkpoint
     return load(path, device, dtype, base)
 
 
@@ -34,5 +35,5 @@ def read_model_config(path: str | Path) -> ModelConfig:
     Raises:
         CheckpointError: as `load_model`.
     """
-    read = read_kiwi_config if is_kiwi(path) else read_config
+    read = read_trained_config if is_trained(path) else read_kiwi_config if is_kiwi(path) else read_config
     return read(path)
