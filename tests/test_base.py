@@ -17,7 +17,7 @@ from instructx_core.checkpoints.bundle import ADAPTER, save_checkpoint
 from instructx_core.checkpoints.files import read_safetensors, write_safetensors
 from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
 from instructx_core.config import ContextEntry, Prediction, SourceInjection
-from instructx_core.errors import CheckpointError
+from instructx_core.errors import CheckpointError, InputError
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -66,6 +66,15 @@ def test_fewer_bits_edit_nearly_the_same(form: str, off: float, whole: Path, apa
     expected = latents(Editor.from_pretrained(whole, device="cpu"))
     away = (latents(load(apart, whole, transformer=apart / form)) - expected).std() / expected.std()
     assert 0 < away < off
+
+
+def test_gguf_edits_in_bfloat16_and_is_not_saved(whole: Path, apart: Path, tmp_path: Path):
+    editor = Editor.from_pretrained(whole, device="cpu", dtype=torch.bfloat16, transformer=apart / "dit-gguf")
+    assert {value.dtype for value in editor.denoiser.parameters()} == {torch.bfloat16, torch.float32, torch.uint8}
+    assert latents(editor).isfinite().all()
+    with pytest.raises(InputError, match="GGUF weights cannot be saved again"):
+        editor.save_pretrained(tmp_path / "saved")
+    assert not list(tmp_path.iterdir())
 
 
 def test_base_models_take_the_place_of_its_own(whole: Path, apart: Path, tmp_path: Path):

@@ -131,8 +131,7 @@ def test_gguf(kind: str, dit: WanTransformer3DModel, original: State, tmp_path: 
 
 def test_gguf_unpacks_what_diffusers_would_not(original: State, tmp_path: Path):
     """Modulation and convolutions that a converter has put into bfloat16, which GGUF keeps as bytes."""
-    import gguf
-
+    gguf = pytest.importorskip("gguf", reason="THE PACKAGE gguf IS MISSING: GGUF weights were not tried")
     writer = gguf.GGUFWriter(str(tmp_path / "weights"), "wan")
     kind = gguf.GGMLQuantizationType.BF16
     for name, value in original.items():

@@ -16,7 +16,7 @@ import torch
 from ..config import Dialect, ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..guidance.encoder import MLLMGuidance
 from ..guidance.kiwi import KiwiGuidance
 from ..latents import LatentCodec
@@ -78,9 +78,7 @@ def adapter_path(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        recover_folder(
-            path
-        )  # a save that was killed between two renames; else nothing here is the reader's to clean up
+        recover_folder(path)  # a save that was killed between two renames; what is here is not the reader's to clean
     if not path.is_dir():
         raise CheckpointError(f"there is no model folder {str(path)!r}; check the path.")
     if not (path / ADAPTER).is_file():
@@ -94,9 +92,11 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
     Weights are written in the dtype that they have; load and save again gives the same bytes.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or the DiT's weights are packed as GGUF, which nothing writes.
     """
     guidance, denoiser = components.guidance, components.denoiser
+    if getattr(denoiser.transformer, "hf_quantizer", None) is not None:
+        raise InputError("GGUF weights cannot be saved again; load the model with its DiT in another form first.")
     with atomic_folder(folder) as partial:
         base = {
             name.replace(".base_layer", ""): value
