@@ -10,7 +10,7 @@ from .checkpoints.dit import checked_dit
 from .checkpoints.forms import FOLDERS, SECOND, Family, Form, Names, bare_mllm, find_form
 from .checkpoints.kiwi_trained import Trained, read_trained
 from .checkpoints.mllm import mllm_width
-from .checkpoints.vae import checked_vae, vae_config
+from .checkpoints.vae import checked_vae, vae_channels, vae_config
 from .checkpoints.wan_keys import without_prefix
 from .errors import CheckpointError
 
@@ -100,9 +100,10 @@ def _dit(form: Form) -> tuple[str, str]:
 
 def _vae(form: Form) -> tuple[str, str]:
     config = vae_config(form)
-    which = VAES.get((config["z_dim"], config.get("base_dim", 96)), "of a size of its own")
-    strides = config.get("scale_factor_spatial", 8), config.get("scale_factor_temporal", 4)  # diffusers' defaults
-    return which, f"{config['z_dim']} channels, strides {strides[0]} in space and {strides[1]} in time"
+    channels = vae_channels(form)
+    which = VAES.get((channels, config.get("base_dim", 96)), "of a size of its own")  # diffusers' defaults
+    strides = config.get("scale_factor_spatial", 8), config.get("scale_factor_temporal", 4)
+    return which, f"{channels} channels, strides {strides[0]} in space and {strides[1]} in time"
 
 
 def _mllm(form: Form) -> tuple[str, str]:
@@ -114,11 +115,10 @@ def _mllm(form: Form) -> tuple[str, str]:
 
 def _form(form: Form) -> str:
     """Layout and what of it is not plain."""
-    if form.is_gguf:
-        return "GGUF, original names"
     library = "transformers" if form.family is Family.MLLM else "diffusers"
     names = "original names" if form.names is Names.ORIGINAL else f"{library}' names"
-    return f"{'folder' if form.path.is_dir() else 'single file'}, {names}{', scaled' if form.is_scaled else ''}"
+    kind = "GGUF" if form.is_gguf else "folder" if form.path.is_dir() else "single file"
+    return f"{kind}, {names}{', scaled' if form.is_scaled else ''}"
 
 
 def _types(form: Form) -> str:

@@ -157,6 +157,16 @@ def test_base_models_that_are_missing_or_something_else(whole: Path, apart: Path
         Editor.from_pretrained(apart / "dit", device="cpu")
 
 
+@pytest.mark.usefixtures("unread")
+def test_a_dit_without_a_text_embedding(whole: Path, apart: Path, tmp_path: Path):
+    folder = shutil.copytree(whole / "transformer", tmp_path / "transformer")
+    state, _ = read_safetensors(whole / DIT)
+    del state["condition_embedder.text_embedder.linear_1.weight"]
+    write_safetensors(folder / "diffusion_pytorch_model.safetensors", state, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"no whole Wan DiT: .*text_embedder.linear_1.weight is missing"):
+        load(apart, whole, transformer=folder)
+
+
 def test_a_vae_of_a_published_size_as_a_file(whole: Path, apart: Path, tmp_path: Path):
     """The scale of its latents is then Wan2.1's, whatever the folder that it is from says."""
     state, _ = read_safetensors(whole / "vae" / "diffusion_pytorch_model.safetensors")

@@ -145,6 +145,11 @@ def test_a_file_without_a_tokenizer(folder: Path, tmp_path: Path):
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"no Qwen2.5-VL of a published size .*config.json beside it"):
         load_mllm(tmp_path / "model.safetensors", NOWHERE, torch.float32)
+    state, _ = read_safetensors(folder / "model.safetensors")
+    gap = {name: value for name, value in state.items() if not name.endswith("layers.0.self_attn.k_proj.weight")}
+    write_safetensors(tmp_path / "model.safetensors", gap)
+    with pytest.raises(CheckpointError, match=r"no whole Qwen2.5-VL: it has no layers.0.self_attn.k_proj.weight"):
+        load_mllm(tmp_path / "model.safetensors", NOWHERE, torch.float32)
 
 
 # text width, MLP, layers, heads, key-value heads, words: config.json of Qwen/Qwen2.5-VL-{3B,7B}-Instruct on the hub

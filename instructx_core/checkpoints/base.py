@@ -15,8 +15,9 @@ from .dit import checked_dit, to_diffusers
 from .forms import Family, Form, find_form
 from .mllm import mllm_width
 from .pretrained import check_part
-from .vae import checked_vae, vae_config
+from .vae import checked_vae, vae_channels
 
+TEXT = "condition_embedder.text_embedder.linear_1.weight"
 OPTIONS = {Family.DIT: "transformer", Family.VAE: "vae", Family.MLLM: "mllm"}
 
 
@@ -72,7 +73,7 @@ def check_fit(config: ModelConfig, checkpoint: Path, dit: Form, vae: Form, mllm:
             f"{str(checkpoint)!r} takes hidden states of width {config.connector.input_dim}, the MLLM in "
             f"{str(mllm.path)!r} has {width}; give the MLLM that it was trained on."
         )
-    made, taken = vae_config(vae)["z_dim"], dit_sizes(dit).channels
+    made, taken = vae_channels(vae), dit_sizes(dit).channels
     if made != taken:
         raise CheckpointError(
             f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
@@ -101,7 +102,13 @@ class DitSizes:
 
 
 def dit_sizes(form: Form) -> DitSizes:
-    """The sizes of a DiT in any form, from its headers."""
+    """The sizes of a DiT in any form, from its headers.
+
+    Raises:
+        CheckpointError: the weights have no text embedding.
+    """
     shapes = {name: stored.shape for name, stored in to_diffusers(form, form.tensors).items()}
+    if TEXT not in shapes:
+        raise CheckpointError(f"{str(form.path)!r} is no whole Wan DiT: {TEXT} is missing; get it again.")
     width, channels = shapes["patch_embedding.weight"][:2]
-    return DitSizes(width, channels, shapes["condition_embedder.text_embedder.linear_1.weight"][1])
+    return DitSizes(width, channels, shapes[TEXT][1])

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 
 MARK = "mllm.image_queries.q"
 # without these there is no editing of images and videos; early stages have not trained them yet
-NEEDED = ("queries.image", "queries.video", "connector.linear_in.weight", "denoiser.source_embedding.weight")
+NEEDED = (
+    "queries.image",
+    "queries.video",
+    "connector.linear_in.weight",
+    "connector.linear_out.weight",
+    "denoiser.source_embedding.weight",
+)
 _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
 _MLLM = re.compile(r"mllm\.(?:model\.)+")  # of the language model's names, before what transformers calls them
 

@@ -35,6 +35,7 @@ TEXT = {
     "rope_scaling": {"type": "mrope", "rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
 }
 VISION = {"tokens_per_second": 2, "window_size": 112}
+SIZED = {"layers.0.mlp.gate_proj.weight", "layers.0.self_attn.k_proj.weight", "visual.blocks.0.norm1.weight"}
 FULL_ATTENTION = 8  # every so many layers of the vision tower
 
 
@@ -145,13 +146,15 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
     """The config of a Qwen2.5-VL of Qwen's own make, from the shapes of its tensors.
 
     Raises:
-        CheckpointError: widths that are no multiples of Qwen's heads.
+        CheckpointError: widths that are no multiples of Qwen's heads, or a tensor that is missing.
     """
     from transformers import Qwen2_5_VLConfig
 
     from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
 
     shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
+    if missing := sorted(SIZED - shapes.keys()):
+        raise CheckpointError(f"{str(form.path)!r} is no whole Qwen2.5-VL: it has no {missing[0]}; get it again.")
     width, vision = mllm_width(form), shapes["visual.blocks.0.norm1.weight"][0]
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(

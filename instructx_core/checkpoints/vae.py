@@ -117,6 +117,11 @@ def vae_config(form: Form) -> dict[str, Any]:
     return config
 
 
+def vae_channels(form: Form) -> int:
+    """How many channels its latents have."""
+    return form.tensors["conv2.weight" if form.names is Names.ORIGINAL else "post_quant_conv.weight"].shape[0]
+
+
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
     """Tensors of `form` under diffusers' names.
 
