@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -122,6 +124,21 @@ def test_two_runs_and_wrong_targets_are_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="it is a file"):
         write_folder(tmp_path / "file", {}, nothing)
+    (tmp_path / "folder" / "letters").write_text("dear")
+    with pytest.raises(InputError, match="holds something that was not converted"):
+        write_folder(tmp_path / "folder", {}, nothing)
+    assert (tmp_path / "folder" / "letters").read_text() == "dear"
+
+
+def test_a_disk_that_is_too_small_is_told_of_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=3_000_000))
+    large = Content(5_000_000, lambda: pytest.fail("was written"))
+    with pytest.raises(InputError, match=r"5\.0 MB more are to be written, where 3\.0 MB are free"):
+        write_file(tmp_path / "out", large, nothing)
+    left_by_a_kill(tmp_path, "out", bytes(1_500_000))
+    with pytest.raises(InputError, match=r"3\.5 MB more"):
+        write_folder(tmp_path / "out", {"a": large}, nothing)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_link_is_written_through(tmp_path: Path):

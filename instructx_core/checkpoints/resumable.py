@@ -23,6 +23,7 @@ from ..errors import CheckpointError, InputError
 from ..paths import partial_file
 from ..run_lock import only_run
 from .files import flush, recover_folder, replace_folder
+from .hub import readable_size
 from .streaming import Content
 
 SUMS = "SHA256SUMS"
@@ -51,6 +52,7 @@ def write_file(path: Path, content: Content, progress: Progress) -> Written:
         raise InputError(f"{path}: it is a folder; give the name of a file to write.")
     path = Path(os.path.realpath(path))
     with _one_run(path):
+        _check_space(path, content.size)
         digest, kept = _write(_partial(path), content, progress)
         flush(_partial(path))
         os.replace(_partial(path), path)
@@ -68,14 +70,17 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
         progress: told of the bytes that are done.
 
     Raises:
-        CheckpointError, InputError: as `write_file`.
+        CheckpointError, InputError: as `write_file`; also a folder that holds anything but what was written like this.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: it is a file; give another name for the folder to write.")
+    if path.exists() and any(path.iterdir()) and not (path / SUMS).is_file():
+        raise InputError(f"{path}: the folder holds something that was not converted; give a new name, or empty it.")
     path = Path(os.path.realpath(path))
     partial, sums, kept = _partial(path), {}, 0
     with _one_run(path):
         recover_folder(path)
+        _check_space(path, sum(content.size for content in contents.values()))
         for name, content in contents.items():
             sums[name], equal = _write(partial / name, content, progress)
             kept += equal
@@ -138,6 +143,18 @@ def _one_run(path: Path) -> Iterator[None]:
             f"{path}: it could not be written ({error.strerror}); free space, or give another folder. What was written "
             "stays: run the same again to go on."
         ) from error
+
+
+def _check_space(path: Path, size: int) -> None:
+    """Raise InputError where the disk has not the room for `size` bytes, what lies there to go on from counted in."""
+    partial = _partial(path)
+    there = sum(file.stat().st_size for file in (partial, *partial.rglob("*")) if file.is_file())
+    free = shutil.disk_usage(path.parent).free
+    if free + there < size:
+        raise InputError(
+            f"{path}: {readable_size(size - there)} more are to be written, where {readable_size(free)} are free; make "
+            "room, or give another folder."
+        )
 
 
 def _remove_others(folder: Path, wanted: Set[str]) -> None:
