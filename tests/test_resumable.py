@@ -124,9 +124,10 @@ def test_two_runs_and_wrong_targets_are_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="it is a file"):
         write_folder(tmp_path / "file", {}, nothing)
+    write_folder(tmp_path / "folder", {"a": content(b"1")}, nothing)
     (tmp_path / "folder" / "letters").write_text("dear")
-    with pytest.raises(InputError, match="holds something that was not converted"):
-        write_folder(tmp_path / "folder", {}, nothing)
+    with pytest.raises(InputError, match="holds letters, which was not written by converting"):
+        write_folder(tmp_path / "folder", {"a": content(b"2")}, nothing)
     assert (tmp_path / "folder" / "letters").read_text() == "dear"
 
 

@@ -74,8 +74,11 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: it is a file; give another name for the folder to write.")
-    if path.exists() and any(path.iterdir()) and not (path / SUMS).is_file():
-        raise InputError(f"{path}: the folder holds something that was not converted; give a new name, or empty it.")
+    if foreign := _files(path) - _listed(path / SUMS) - {SUMS}:
+        raise InputError(
+            f"{path}: the folder holds {min(foreign)}, which was not written by converting and would be lost; give a new "
+            "name, or empty it."
+        )
     path = Path(os.path.realpath(path))
     partial, sums, kept = _partial(path), {}, 0
     with _one_run(path):
@@ -90,7 +93,7 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
     return Written(kept, sums)
 
 
-def discard(path: Path) -> None:
+def _discard(path: Path) -> None:
     """Delete what an interrupted writing to `path` left to go on from."""
     partial = _partial(path)
     if partial.is_dir():
@@ -136,7 +139,7 @@ def _one_run(path: Path) -> Iterator[None]:
         with only_run(path):
             yield
     except CheckpointError:
-        discard(path)
+        _discard(path)
         raise
     except OSError as error:
         raise InputError(
@@ -159,9 +162,19 @@ def _check_space(path: Path, size: int) -> None:
 
 def _remove_others(folder: Path, wanted: Set[str]) -> None:
     """Delete what an earlier run with another source wrote into a folder and this one did not."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in wanted:
-            path.unlink()
+    for name in _files(folder) - wanted:
+        (folder / name).unlink()
+
+
+def _files(folder: Path) -> set[str]:
+    """All files in a folder, by their names relative to it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def _listed(sums: Path) -> set[str]:
+    """The files that a list of checksums names; none where there is no list."""
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    return {name for _, _, name in (line.partition("  ") for line in lines)}
 
 
 def _partial(path: Path) -> Path:
