@@ -76,8 +76,8 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
         raise InputError(f"{path}: it is a file; give another name for the folder to write.")
     if foreign := _files(path) - _listed(path / SUMS) - {SUMS}:
         raise InputError(
-            f"{path}: the folder holds {min(foreign)}, which was not written by converting and would be lost; give a new "
-            "name, or empty it."
+            f"{path}: the folder holds {min(foreign)}, which was not written by converting and would be lost; give a "
+            "new name, or empty it."
         )
     path = Path(os.path.realpath(path))
     partial, sums, kept = _partial(path), {}, 0
