@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,13 +38,51 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
 
 
-def load_editor(model: Path | None = None, device: str | None = None) -> Editor:
+def add_lora(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora",
+        metavar="FILE[:STRENGTH]",
+        dest="loras",
+        type=_lora,
+        action="append",
+        default=[],
+        help="a LoRA for the DiT (.safetensors), and how much of it (default: 1); may be given several times",
+    )
+
+
+def check_loras(loras: Sequence[tuple[Path, float]]) -> None:
+    """Look at LoRA files before a model is loaded. Raises CheckpointError where one is none."""
+    if not loras:
+        return
+    from ..checkpoints.loras import check_lora
+
+    for path, strength in loras:
+        check_lora(path, strength)
+
+
+def load_editor(
+    model: Path | None = None, device: str | None = None, loras: Sequence[tuple[Path, float]] = ()
+) -> Editor:
     from transformers.utils.logging import disable_progress_bar
 
     from ..editor import Editor
 
     disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
-    return Editor.from_pretrained(model, device=device)
+    editor = Editor.from_pretrained(model, device=device)
+    for path, strength in loras:
+        editor.load_lora(path, strength)
+    return editor
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """FILE[:STRENGTH]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
+    name, colon, strength = text.rpartition(":")
+    if not colon or not name or set(strength) & set("/\\"):
+        return Path(text), 1.0
+    try:
+        return Path(name), float(strength)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{strength!r} in {text!r} is no number; give FILE or FILE:0.8") from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
