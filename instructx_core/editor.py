@@ -17,11 +17,13 @@ from .checkpoints.base import Base
 from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
 from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
+from .checkpoints.loras import load_lora
 from .compositing import keep_source
 from .config import Margin
 from .denoiser import Conditions
 from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
+from .instruction import check_instruction
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
 
@@ -111,6 +113,19 @@ class Editor:
     def stride(self) -> int:
         """Height and width of what the model edits are multiples of this many pixels."""
         return self.codec.stride * self.denoiser.transformer.config.patch_size[1]
+
+    def load_lora(self, path: str | Path, strength: float = 1.0) -> None:
+        """Merge a LoRA file for the DiT into the loaded weights, as ComfyUI would; several add up.
+
+        Args:
+            path: a safetensors file in one of the common key styles; see `checkpoints.loras.load_lora`.
+            strength: 1 as it was trained, 0 not at all, negative for its opposite.
+
+        Raises:
+            CheckpointError: a file that is damaged, is no LoRA, or was made for another model; nothing changes then.
+            InputError: a strength that is no finite number, or a DiT that is quantised.
+        """
+        load_lora(self.denoiser.transformer, path, strength)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `from_pretrained` reads, atomically."""
@@ -287,12 +302,6 @@ class Editor:
         if not 0 <= settings.guidance_scale <= 100:
             raise InputError(f"guidance_scale is {settings.guidance_scale}; give a number from 0 to 100.")
         return settings
-
-
-def check_instruction(instruction: str) -> None:
-    """Raise InputError unless `instruction` is a sentence."""
-    if not isinstance(instruction, str) or not instruction.strip():
-        raise InputError("The instruction is empty; say in a sentence what to change.")
 
 
 def _pick_device(device: str | torch.device | None) -> torch.device:

@@ -1,4 +1,4 @@
-"""VAEs: strides of any of them, and an object with ComfyUI's VAE face for those that its own loader cannot build.
+"""An object with ComfyUI's VAE face for VAEs that its own loader cannot build.
 
 ComfyUI fixes the width and depth of a Wan VAE; a checkpoint with another one (InstructX Tiny) comes as a `CodecVAE`,
 which every stock node takes. Latents are raw, as everywhere in ComfyUI.
@@ -6,8 +6,6 @@ which every stock node takes. Latents are raw, as everywhere in ComfyUI.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
@@ -21,32 +19,6 @@ if TYPE_CHECKING:
 
 BYTES_PER_PIXEL = 2048  # activations of an encode or decode for each pixel of a frame, on the safe side
 FRAMES_AT_ONCE = 4  # a Wan VAE works through a clip in chunks of this many
-WAN_CHUNK = 4
-
-
-@dataclass(frozen=True)
-class Strides:
-    """How a VAE's latents lie over pixels."""
-
-    space: int  # pixels per latent position
-    time: int  # frames per latent frame, the first excepted
-    frame_multiple: int  # clips have 1 + n * this many frames
-    channels: int
-
-    def latent_frames(self, frames: int) -> int:
-        return 1 + (frames - 1) // self.time
-
-
-def strides(vae: Any) -> Strides:
-    """The strides of a CodecVAE or of ComfyUI's own VAE.
-
-    Raises:
-        InputError: a VAE that is not for video, so not Wan's.
-    """
-    time = vae.temporal_compression_decode()
-    if getattr(vae, "latent_dim", 3) != 3 or time is None:
-        raise InputError("The VAE is for still images; connect a Wan VAE, or the one of InstructX Load Model.")
-    return Strides(vae.spacial_compression_encode(), time, math.lcm(WAN_CHUNK, time), vae.latent_channels)
 
 
 class CodecHolder(torch.nn.Module):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import text
+from . import categories
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ class InstructXComposite(io.ComfyNode):
         return io.Schema(
             node_id="InstructXComposite",
             display_name="InstructX Composite",
-            category=text.IMAGE,
+            category=categories.IMAGE,
             description=(
                 "Take the edit only where it changed something (or where a mask says), and keep the source bit for bit"
                 " elsewhere."

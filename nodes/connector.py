@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
-from . import text
+from . import categories
 from .sockets import Connector, Guidance
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class InstructXConnector(io.ComfyNode):
         return io.Schema(
             node_id="InstructXConnector",
             display_name="InstructX Connector",
-            category=text.CONDITIONING,
+            category=categories.CONDITIONING,
             description=(
                 "Turn what the MLLM understood into CONDITIONING, in the place of a text encoder's, for any Wan graph."
             ),

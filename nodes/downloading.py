@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def hub_model(hub_id: str, download: bool) -> Path:
+def hub_model(hub_id: str, download: bool, node_id: str | None = None) -> Path:
     """The folder of a hub model under `models/instructx`.
+
+    Args:
+        hub_id: "owner/name".
+        download: fetch it where it is not there.
+        node_id: the node that asks, on which the size is shown; None without a server.
 
     Raises:
         CheckpointError: it is not there and `download` is off; the message says where it is and where it belongs.
@@ -37,6 +42,10 @@ def hub_model(hub_id: str, download: bool) -> Path:
 
     model = look_up(hub_id)
     _logger.info("InstructX fetches %s (%s) into %s", hub_id, readable_size(model.size), folder)
+    if node_id is not None:
+        from server import PromptServer
+
+        PromptServer.instance.send_progress_text(f"fetching {readable_size(model.size)}", node_id)
     bar = comfy.utils.ProgressBar(max(1, model.size))
 
     def progress(done: int, _total: int) -> None:

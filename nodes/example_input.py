@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..instructx_core.demo import DEMO_EDITS
 from ..instructx_core.world import GROUPS, HELD_OUT_SEED, sample_triplet
-from . import text
+from . import categories
 from .pixels import to_video
 
 FRAME_RATE = Fraction(8)
@@ -23,7 +23,7 @@ class InstructXExampleInput(io.ComfyNode):
         return io.Schema(
             node_id="InstructXExampleInput",
             display_name="InstructX Example Input",
-            category=text.IMAGE,
+            category=categories.IMAGE,
             description=(
                 "A picture or a clip of the world that the bundled model knows, with an instruction that fits it."
             ),

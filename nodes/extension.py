@@ -48,8 +48,8 @@ class InstructXExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folder()
-        if lacking := requirements.missing():
-            _logger.warning(requirements.advice(lacking))
+        if problems := requirements.lacking():
+            _logger.warning(requirements.advice(problems))
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..instructx_core import compositing
 from ..instructx_core.errors import InputError
-from . import text
+from . import categories
 from .pixels import to_clip, to_video
 from .sockets import Fit, FitValue
+from .wan import check_wan, denoising
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +32,7 @@ class InstructXFit(io.ComfyNode):
         return io.Schema(
             node_id="InstructXFit",
             display_name="InstructX Fit",
-            category=text.IMAGE,
+            category=categories.IMAGE,
             description=(
                 "Scale a picture or a video to what the model takes: nothing is cropped, and InstructX Restore"
                 " undoes it."
@@ -80,12 +82,24 @@ class InstructXRestore(io.ComfyNode):
         return io.Schema(
             node_id="InstructXRestore",
             display_name="InstructX Restore",
-            category=text.IMAGE,
-            description="Bring edited frames back to the exact size and length that InstructX Fit was given.",
+            category=categories.IMAGE,
+            description=(
+                "Bring edited frames back to the exact size and length that InstructX Fit was given, pixel for pixel as"
+                " the library's editor does."
+            ),
             search_aliases=["instructx", "resize", "unpad"],
             inputs=[
                 io.Image.Input("image", tooltip="The edited frames, from VAE Decode."),
                 Fit.Input("fit", tooltip="From InstructX Fit."),
+                io.Boolean.Input(
+                    "keep_source",
+                    default=True,
+                    tooltip=(
+                        "Take the source's own pixels where the edit hardly changed any, as far as the checkpoint asks"
+                        " for it."
+                    ),
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The source's size and length."),
@@ -97,7 +111,7 @@ class InstructXRestore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, fit: FitValue) -> io.NodeOutput:
+    def execute(cls, image: torch.Tensor, fit: FitValue, keep_source: bool = True) -> io.NodeOutput:
         wanted = (fit.plan.padded_frames, *fit.plan.canvas)
         if tuple(image.shape[:3]) != wanted:
             raise InputError(
@@ -106,6 +120,8 @@ class InstructXRestore(io.ComfyNode):
                 " restoring)."
             )
         frames = fit.plan.restore(image.float().cpu())
+        if keep_source and fit.source is not None:
+            frames = compositing.keep_source(fit.source, frames, fit.kept_share)
         return io.NodeOutput(frames, to_video(frames, fit.frame_rate or FRAME_RATE, fit.audio))
 
 
@@ -118,18 +134,24 @@ def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> 
     if bool(width) != bool(height):
         raise InputError("width and height go together; give both, or 0 for both.")
     placed = lay(model, vae, len(clip.frames), tuple(clip.frames.shape[1:3]), (height, width) if width else None)
-    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio)
+    share = denoising(model).config.keep_source
+    source = clip.frames if share else None  # frames of a VIDEO are held by nothing else
+    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio, source, share)
 
 
 def lay(
     model: ModelPatcher, vae: Any, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None
 ) -> FitPlan:
-    """How so many frames of (height, width) lie in the model's; see the library's `plan_fit`."""
+    """How so many frames of (height, width) lie in the model's; see the library's `plan_fit`.
+
+    Raises:
+        InputError: no Wan MODEL, a VAE of another, or a canvas whose sides are no multiples of the model's stride.
+    """
     from ..instructx_core.fit import plan_fit
-    from .codec_vae import strides
-    from .wan import check_wan, denoising
+    from .vae import check_vae, strides
 
     check_wan(model)
+    check_vae(model, vae)
     own = strides(vae)
     patch = model.model.diffusion_model.patch_size[1]
     trained = denoising(model).config.default_size

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.sd
 import comfy.utils
 from comfy_api.latest import io
 
 from ..instructx_core.errors import CheckpointError
-from . import requirements, text
-from .folders import find_model, model_names
+from . import categories, requirements
+from .folders import adapter_names, find_adapter, stamp
 from .load_bar import LoadBar
+from .menus import problem
 from .sockets import Connector
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class InstructXLoadAdapter(io.ComfyNode):
         return io.Schema(
             node_id="InstructXLoadAdapter",
             display_name="InstructX Load Adapter",
-            category=text.LOADERS,
+            category=categories.LOADERS,
             description=(
                 "Teach a Wan MODEL of Load Diffusion Model, a GGUF loader or a LoRA loader to edit by instruction."
             ),
@@ -38,7 +39,14 @@ class InstructXLoadAdapter(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="A Wan MODEL of any loader; it stays as it is, a patched copy comes out."
                 ),
-                io.Combo.Input("adapter", options=model_names(), tooltip="The InstructX checkpoint."),
+                io.Combo.Input(
+                    "adapter",
+                    options=adapter_names(),
+                    tooltip=(
+                        "The InstructX checkpoint: a model folder, or its instructx.safetensors alone in"
+                        " models/instructx."
+                    ),
+                ),
                 io.Combo.Input(
                     "weights",
                     options=[KEEP, REPLACE, LORA],
@@ -65,16 +73,28 @@ class InstructXLoadAdapter(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, adapter: str | None = None) -> bool | str:
+        return True if adapter is None else problem(find_adapter, adapter)
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter: str, **_: Any) -> str:
+        return stamp(find_adapter(adapter))
+
+    @classmethod
     def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:
         requirements.check()
         from . import loading
 
-        folder = find_model(adapter)
+        checkpoint = find_adapter(adapter)
+        if weights != KEEP and checkpoint.is_file():
+            raise CheckpointError(
+                f"{adapter!r} has no DiT weights beside it; keep the MODEL's own, or choose a model folder."
+            )
         if weights == REPLACE:
-            model = loading.replace_weights(model, folder, LoadBar([folder / "transformer"]))
+            model = loading.replace_weights(model, checkpoint, LoadBar([checkpoint / "transformer"]))
         elif weights == LORA:
-            model = cls._with_lora(model, folder, lora_strength)
-        return io.NodeOutput(loading.attach_checkpoint(model, folder), loading.load_connector(folder))
+            model = cls._with_lora(model, checkpoint, lora_strength)
+        return io.NodeOutput(loading.attach_checkpoint(model, checkpoint), loading.load_connector(checkpoint))
 
     @staticmethod
     def _with_lora(model: ModelPatcher, folder: Path, strength: float) -> ModelPatcher:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
-from . import requirements, text
-from .folders import base_names, find_model, model_names
+from . import categories, requirements
+from .folders import adapter_names, base_names, find_adapter, find_model, stamp
 from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
+from .menus import problem
 from .sockets import Mllm
 
 
@@ -17,7 +20,7 @@ class InstructXLoadMLLM(io.ComfyNode):
         return io.Schema(
             node_id="InstructXLoadMLLM",
             display_name="InstructX Load MLLM",
-            category=text.LOADERS,
+            category=categories.LOADERS,
             description="Load a Qwen2.5-VL with the queries and the LoRA of an InstructX checkpoint.",
             search_aliases=["instructx", "qwen2.5-vl"],
             inputs=[
@@ -26,12 +29,12 @@ class InstructXLoadMLLM(io.ComfyNode):
                     options=base_names(),
                     tooltip=(
                         "Where the vision-language model is: a model folder with mllm in it, or a folder of Qwen2.5-VL"
-                        " itself in models/instructx."
+                        " itself in models/instructx or models/text_encoders."
                     ),
                 ),
                 io.Combo.Input(
                     "adapter",
-                    options=model_names(),
+                    options=adapter_names(),
                     tooltip=(
                         "The checkpoint whose queries and LoRA go onto the base; it must have been trained on that"
                         " base."
@@ -43,6 +46,15 @@ class InstructXLoadMLLM(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, base: str | None = None, adapter: str | None = None) -> bool | str:
+        said = True if base is None else problem(find_model, base)
+        return problem(find_adapter, adapter) if said is True and adapter is not None else said
+
+    @classmethod
+    def fingerprint_inputs(cls, base: str, adapter: str, **_: Any) -> str:
+        return stamp(find_model(base)) + stamp(find_adapter(adapter))
+
+    @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
         requirements.check()
         from ..instructx_core.checkpoints.parts import mllm_folder
@@ -50,4 +62,4 @@ class InstructXLoadMLLM(io.ComfyNode):
 
         folder = find_model(base)
         bar = LoadBar([mllm_folder(folder)])
-        return io.NodeOutput(load_mllm(folder, find_model(adapter), precision, adapter, bar))
+        return io.NodeOutput(load_mllm(folder, find_adapter(adapter), precision, adapter, bar))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
-from . import requirements, text
+from . import categories, requirements
 from .downloading import hub_model
-from .folders import find_model, model_names
+from .folders import find_model, model_names, stamp
 from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
+from .menus import problem
 from .sockets import Connector, Mllm
 
 
@@ -18,7 +21,7 @@ class InstructXLoadModel(io.ComfyNode):
         return io.Schema(
             node_id="InstructXLoadModel",
             display_name="InstructX Load Model",
-            category=text.LOADERS,
+            category=categories.LOADERS,
             description="Load a whole InstructX model. The bundled one runs on a CPU without any download.",
             search_aliases=["instructx", "instruction edit", "video edit"],
             inputs=[
@@ -27,7 +30,7 @@ class InstructXLoadModel(io.ComfyNode):
                     options=model_names(),
                     tooltip=(
                         "The bundled tiny model, or a model folder in models/instructx (instructx.safetensors with"
-                        " mllm, transformer and vae beside it, or Kiwi-Edit's as published)."
+                        " mllm, transformer and vae beside it, or Kiwi-Edit's as published) or in models/diffusers."
                     ),
                 ),
                 io.Combo.Input(
@@ -43,8 +46,8 @@ class InstructXLoadModel(io.ComfyNode):
                     "download",
                     default=False,
                     tooltip=(
-                        "Fetch hub_id into models/instructx if it is not there; its size is in the log, a download that"
-                        " was cut off goes on. Nothing is ever fetched while this is off."
+                        "Fetch hub_id into models/instructx if it is not there. Its size is shown here and in the log;"
+                        " a download that was cut off goes on. Nothing is ever fetched while this is off."
                     ),
                     advanced=True,
                 ),
@@ -59,7 +62,16 @@ class InstructXLoadModel(io.ComfyNode):
                 ),
                 Connector.Output(display_name="CONNECTOR", tooltip="Turns what the MLLM understood into CONDITIONING."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str | None = None, hub_id: str | None = None) -> bool | str:
+        return True if hub_id or model_name is None else problem(find_model, model_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, hub_id: str = "", **_: Any) -> str:
+        return "" if hub_id else stamp(find_model(model_name))
 
     @classmethod
     def execute(
@@ -70,7 +82,8 @@ class InstructXLoadModel(io.ComfyNode):
         from . import loading
 
         hub_id = hub_id.strip()
-        folder = hub_model(hub_id, download) if hub_id else find_model(model_name)
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        folder = hub_model(hub_id, download, node_id) if hub_id else find_model(model_name)
         bar = LoadBar([mllm_folder(folder), folder / "transformer", folder / "vae"])
         connector = loading.load_connector(folder)
         vae, codec = loading.load_vae(folder, bar)

@@ -12,8 +12,10 @@ import torch
 
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE
+from .folders import stamp
 from .load_bar import weight_files
 from .memory import dtype_of, manage
+from .sampling import shifted
 from .sockets import LoadedConnector, LoadedMllm
 from .wan import Denoising, attach, check_wan
 
@@ -63,18 +65,6 @@ def attach_checkpoint(model: ModelPatcher, folder: Path) -> ModelPatcher:
     patched = attach(model, Denoising(config, *load_embeddings(folder)))
     patched.add_object_patch("model_sampling", shifted(model, config.sampling.shift))
     return patched
-
-
-def shifted(model: ModelPatcher, shift: float) -> Any:
-    """The MODEL's flow sampling at another shift, as ModelSamplingSD3 makes it: stock samplers then run at it too."""
-    import comfy.model_sampling as sampling
-
-    class FlowSampling(sampling.ModelSamplingDiscreteFlow, sampling.CONST):
-        pass
-
-    made = FlowSampling(model.model.model_config)
-    made.set_parameters(shift=shift, multiplier=model.get_model_object("model_sampling").multiplier)
-    return made
 
 
 def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
@@ -137,7 +127,7 @@ def load_mllm(base: Path, adapter: Path, precision: str, name: str, bar: LoadBar
     from ..instructx_core.checkpoints.parts import load_guidance_part
 
     dtype = dtype_of(precision, management.text_encoder_device())
-    return manage(load_guidance_part(base, adapter, dtype, bar), name)
+    return manage(load_guidance_part(base, adapter, dtype, bar), name, stamp(base) + stamp(adapter))
 
 
 def load_connector(folder: Path) -> LoadedConnector:
@@ -145,7 +135,7 @@ def load_connector(folder: Path) -> LoadedConnector:
     from ..instructx_core.checkpoints.loading import read_model_config
     from ..instructx_core.checkpoints.parts import load_connector as load
 
-    return LoadedConnector(load(folder), read_model_config(folder))
+    return LoadedConnector(load(folder), read_model_config(folder), stamp(folder))
 
 
 def read_folder(folder: Path, bar: LoadBar) -> dict[str, torch.Tensor]:

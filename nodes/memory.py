@@ -39,10 +39,11 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if management.should_use_bf16(device) else torch.float16
 
 
-def manage(guidance: MLLMGuidance, name: str) -> LoadedMllm:
-    """Hand an MLLM on the CPU to ComfyUI."""
+def manage(guidance: MLLMGuidance, name: str, files: str) -> LoadedMllm:
+    """Hand an MLLM on the CPU to ComfyUI; see `LoadedMllm` for the texts."""
     load, offload = management.text_encoder_device(), management.text_encoder_offload_device()
-    return LoadedMllm(ModelPatcher(GuidanceHolder(guidance), load_device=load, offload_device=offload), name)
+    patcher = ModelPatcher(GuidanceHolder(guidance), load_device=load, offload_device=offload)
+    return LoadedMllm(patcher, name, files)
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import comfy.utils
 from comfy_api.latest import io
 
-from . import text
+from ..instructx_core.instruction import check_instruction
+from . import categories
+from .menus import problem
 from .pixels import to_clip, to_references
 from .sockets import Fit, Guidance, GuidanceValue, Mllm
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
     from .sockets import FitValue, LoadedMllm
 
-EMPTY = "The instruction is empty; say in a sentence what to change."
-
 
 class InstructXMLLMGuidance(io.ComfyNode):
     @classmethod
@@ -26,7 +26,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
         return io.Schema(
             node_id="InstructXMLLMGuidance",
             display_name="InstructX MLLM Guidance",
-            category=text.CONDITIONING,
+            category=categories.CONDITIONING,
             description=(
                 "The MLLM reads the instruction and looks at the source and the references. "
                 "Image, video or reference queries are picked from what is connected."
@@ -66,7 +66,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, instruction: str | None = None) -> bool | str:
-        return EMPTY if isinstance(instruction, str) and not instruction.strip() else True
+        return True if instruction is None else problem(check_instruction, instruction)
 
     @classmethod
     def execute(
@@ -106,7 +106,6 @@ def understand(
     Raises:
         InputError: an empty instruction.
     """
-    from ..instructx_core.editor import check_instruction
     from .memory import read
 
     check_instruction(instruction)

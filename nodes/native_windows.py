@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,12 @@ import torch
 from ..instructx_core import __version__
 from ..instructx_core.errors import EditInterrupted
 from . import sampling
-from .codec_vae import strides
 from .connector import connect
 from .fit import lay
 from .mllm_guidance import understand
 from .pixels import to_references
 from .reference import add_reference
-from .source import check_vae, encode
+from .vae import check_vae, encode, strides
 from .wan import denoising, prepare, with_source
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class NativeModel:
             "instruction": self.instruction,
             "references": digest_frames(to_references(self.reference)),
             "model": self.graph,
+            "files": hashlib.sha256((self.mllm.files + self.connector.files).encode()).hexdigest(),
             "device": management.get_torch_device().type,
             "versions": {
                 "instructx": __version__,

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.config import Margin
 from ..instructx_core.errors import InputError
-from . import text
+from . import categories
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -25,7 +25,7 @@ class InstructXReference(io.ComfyNode):
         return io.Schema(
             node_id="InstructXReference",
             display_name="InstructX Reference",
-            category=text.CONDITIONING,
+            category=categories.CONDITIONING,
             description=(
                 "Give the DiT a reference image, after InstructX Source. Chain this node for several; "
                 "show the same images to InstructX MLLM Guidance."
@@ -102,9 +102,8 @@ def add_reference(
     Raises:
         InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
     """
-    from .codec_vae import strides
     from .pixels import to_references
-    from .source import check_vae
+    from .vae import check_vae, strides
     from .wan import denoising, source_shape, with_reference
 
     check_vae(model, vae)

@@ -5,29 +5,45 @@ The nodes' menus need none of them, so that ComfyUI starts and shows them either
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..instructx_core.errors import InstructXError
 
-NEEDED = ("diffusers", "transformers", "peft", "accelerate", "einops", "safetensors", "av", "yaml")
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+REQUIREMENT = re.compile(r"([\w-]+)(?:>=([\d.]+))?")
 
 
-def missing() -> list[str]:
-    """Names of libraries that cannot be imported here."""
-    return [name for name in NEEDED if find_spec(name) is None]
+def lacking() -> list[str]:
+    """What requirements.txt asks for and is not here, as "diffusers" or "transformers 4.50 (4.57 or newer)"."""
+    found = []
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        name, floor = REQUIREMENT.match(line).groups()
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            found.append(f"{name} is not installed")
+            continue
+        if floor and _numbers(installed) < _numbers(floor):
+            found.append(f"{name} is {installed}, {floor} or newer is needed")
+    return found
 
 
-def advice(lacking: list[str]) -> str:
+def advice(problems: list[str]) -> str:
     """What a person has to do about it."""
     return (
-        f"InstructX cannot load models: {', '.join(lacking)} not installed; run "
-        f"`python -m pip install -r {REQUIREMENTS}` with ComfyUI's Python, then restart ComfyUI."
+        f"InstructX cannot load models ({'; '.join(problems)}); run `python -m pip install -r {REQUIREMENTS}` with"
+        " ComfyUI's Python, then restart ComfyUI."
     )
 
 
 def check() -> None:
-    """Raise InstructXError when a library is missing."""
-    if lacking := missing():
-        raise InstructXError(advice(lacking))
+    """Raise InstructXError when a library is missing or too old."""
+    if problems := lacking():
+        raise InstructXError(advice(problems))
+
+
+def _numbers(words: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "2.11.0+cpu" -> (2, 11, 0)."""
+    return tuple(int(number) for number in re.match(r"[\d.]*", words)[0].strip(".").split("."))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from . import sampling, text
+from . import categories, sampling
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -20,7 +20,7 @@ class InstructXSampler(io.ComfyNode):
         return io.Schema(
             node_id="InstructXSampler",
             display_name="InstructX Sampler",
-            category=text.SAMPLING,
+            category=categories.SAMPLING,
             description=(
                 "Sample with the checkpoint's own steps, cfg, shift and schedule; every one can be set instead."
             ),

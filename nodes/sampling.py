@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_sampling
 import comfy.sample
 import comfy.samplers
 import comfy.utils
@@ -46,7 +47,7 @@ def inputs() -> list[io.Input]:
             min=0,
             max=2**64 - 1,
             control_after_generate=True,
-            tooltip="The noise to begin with; changing it alone re-runs only the sampling.",
+            tooltip="The noise to begin with.",
         ),
         io.Int.Input(
             "steps", default=0, min=0, max=1000, tooltip="Sampling steps; 0 for as many as the checkpoint asks for."
@@ -112,16 +113,29 @@ def own_shift(model: ModelPatcher) -> float:
     return float(shift)
 
 
+class FlowSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+    """ComfyUI's flow matching, as ModelSamplingSD3 makes it."""
+
+
+def shifted(model: ModelPatcher, shift: float) -> FlowSampling:
+    """The MODEL's flow sampling at another shift: stock samplers then run at it too."""
+    made = FlowSampling(model.model.model_config)
+    made.set_parameters(shift=shift, multiplier=model.get_model_object("model_sampling").multiplier)
+    return made
+
+
+def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch.Tensor:
+    """The library's schedule as the checkpoint wants it, float32 [steps + 1]; 0 for the checkpoint's own."""
+    from ..instructx_core.sampling import schedule
+
+    own = denoising(model).config.sampling
+    return schedule(steps or own.steps, shift or own_shift(model), own.sigma_min).float()
+
+
 def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
     """The noise levels of a run, float32 [steps + 1]; of `denoise` below 1 the last ones of a longer run."""
     if chosen.scheduler == OWN_SCHEDULE:
-        from ..instructx_core.sampling import schedule
-
-        longer = int(chosen.steps / chosen.denoise)
-        sigma_min = denoising(model).config.sampling.sigma_min
-        return schedule(longer, chosen.shift, sigma_min).float()[-(chosen.steps + 1) :]
-    from .loading import shifted
-
+        return own_sigmas(model, int(chosen.steps / chosen.denoise), chosen.shift)[-(chosen.steps + 1) :]
     moved = model.clone()
     moved.add_object_patch("model_sampling", shifted(model, chosen.shift))
     run = comfy.samplers.KSampler(

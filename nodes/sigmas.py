@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import sampling, text
+from . import categories, sampling
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -18,7 +18,7 @@ class InstructXSigmas(io.ComfyNode):
         return io.Schema(
             node_id="InstructXSigmas",
             display_name="InstructX Sigmas",
-            category=text.SAMPLING,
+            category=categories.SAMPLING,
             description="The exact noise levels of InstructX Sampler, for SamplerCustomAdvanced.",
             search_aliases=["instructx", "scheduler", "sigmas"],
             inputs=[
@@ -40,5 +40,4 @@ class InstructXSigmas(io.ComfyNode):
         from .wan import check_wan
 
         check_wan(model)
-        chosen = sampling.settings(model, steps, 1.0, shift, "euler", sampling.OWN_SCHEDULE, 1.0)
-        return io.NodeOutput(sampling.sigmas(model, chosen))
+        return io.NodeOutput(sampling.own_sigmas(model, steps, shift))

@@ -16,13 +16,13 @@ import latent_preview
 import torch
 from comfy_api.latest import InputImpl, io
 
-from ..instructx_core.errors import InputError
+from ..instructx_core.instruction import check_instruction
 from ..instructx_core.windows import Cuts, Head, Reading, Span, parse_cuts
-from . import sampling, text
+from . import categories, sampling
 from .fit import FRAME_RATE
 from .footage import footage_of, temp_folder
 from .graph_identity import origins
-from .mllm_guidance import EMPTY
+from .menus import problem
 from .pixels import rgb
 from .sockets import Connector, Mllm
 
@@ -108,13 +108,8 @@ def inputs(source: io.Input) -> list[io.Input]:
 
 def check_words(instruction: str | None, cuts: str | None) -> bool | str:
     """What is wrong with the texts, True if nothing; None is one that a link brings later."""
-    if isinstance(instruction, str) and not instruction.strip():
-        return EMPTY
-    try:
-        _cuts(cuts or "")
-    except InputError as error:
-        return str(error)
-    return True
+    said = True if instruction is None else problem(check_instruction, instruction)
+    return problem(_cuts, cuts or "") if said is True else said
 
 
 class InstructXSlidingWindow(io.ComfyNode):
@@ -123,7 +118,7 @@ class InstructXSlidingWindow(io.ComfyNode):
         return io.Schema(
             node_id="InstructXSlidingWindow",
             display_name="InstructX Sliding Window",
-            category=text.VIDEO,
+            category=categories.VIDEO,
             description=(
                 "Edit a video of any length, window by window from file to file: memory holds one window. "
                 "Cancel keeps finished windows, and running the same graph again goes on from them."
@@ -181,7 +176,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         return io.Schema(
             node_id="InstructXSlidingWindowImages",
             display_name="InstructX Sliding Window (Images)",
-            category=text.VIDEO,
+            category=categories.VIDEO,
             description=(
                 "InstructX Sliding Window for the frames of a short clip as an IMAGE batch, all of which memory holds."
             ),
@@ -261,7 +256,6 @@ def _request(
     Raises:
         InputError: any of them cannot be used.
     """
-    from ..instructx_core.editor import check_instruction
     from ..instructx_core.long_video import LongOptions
     from .native_windows import NativeModel
     from .wan import check_wan

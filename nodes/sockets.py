@@ -30,6 +30,7 @@ class LoadedMllm:
 
     patcher: ModelPatcher  # of a module whose only child, `guidance`, is the MLLMGuidance
     name: str
+    files: str  # what tells its files on the disk from others that took their place
 
     @property
     def guidance(self) -> MLLMGuidance:
@@ -42,6 +43,7 @@ class LoadedConnector:
 
     module: ConnectorModule
     config: ModelConfig
+    files: str  # as an MLLM's
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,5 @@ class FitValue:
     is_video: bool
     frame_rate: Fraction | None  # None: the source was an image or a bare batch of frames
     audio: Any  # ComfyUI's AUDIO, or None
+    source: torch.Tensor | None  # float32 [T, H, W, 3]; None where the checkpoint takes none of its pixels back
+    kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own

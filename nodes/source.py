@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
-from . import text
+from . import categories
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -22,7 +22,7 @@ class InstructXSource(io.ComfyNode):
         return io.Schema(
             node_id="InstructXSource",
             display_name="InstructX Source",
-            category=text.CONDITIONING,
+            category=categories.CONDITIONING,
             description=(
                 "Put the source where the DiT sees it. Use the MODEL and both conditionings that come out, together: "
                 "a MODEL that has not been through here ignores the source."
@@ -75,6 +75,7 @@ class InstructXSource(io.ComfyNode):
         strength: float = 1.0,
         vae: Any = None,
     ) -> io.NodeOutput:
+        from .vae import check_vae, encode
         from .wan import prepare, with_source
 
         patched = prepare(model)
@@ -94,37 +95,6 @@ class InstructXSource(io.ComfyNode):
             with_source(patched, positive, raw, strength),
             with_source(patched, negative, raw, strength),
             latent,
-        )
-
-
-def encode(vae: Any, frames: torch.Tensor, model: ModelPatcher) -> torch.Tensor:
-    """Frames [T, H, W, 3] -> raw latents [1, C, t, h, w].
-
-    Raises:
-        InputError: a size or length that the VAE or the DiT would cut.
-    """
-    from .codec_vae import strides
-
-    own = strides(vae)
-    stride = own.space * model.model.diffusion_model.patch_size[1]
-    count, height, width = frames.shape[:3]
-    if height % stride or width % stride or (count - 1) % own.frame_multiple:
-        raise InputError(
-            f"The source is {count} frames of {width} x {height}; the model takes sides in multiples of {stride} and "
-            f"1 + n * {own.frame_multiple} frames: put InstructX Fit before this node."
-        )
-    return vae.encode(frames[..., :3])
-
-
-def check_vae(model: ModelPatcher, vae: Any) -> None:
-    """Raise InputError unless the VAE makes latents of the MODEL's kind."""
-    from .codec_vae import strides
-
-    channels, taken = strides(vae).channels, model.model.latent_format.latent_channels
-    if channels != taken:
-        raise InputError(
-            f"The VAE makes latents of {channels} channels, the MODEL takes {taken}; connect the VAE that belongs to"
-            " the MODEL (Wan 2.1: 16 channels, Wan 2.2 5B: 48)."
         )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..instructx_core.checkpoints.parts import AddedEmbedding
 
-KEY = "instructx"
+ATTACHMENT = "instructx"  # the name under which a MODEL carries a checkpoint's `Denoising`
 SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
 
@@ -49,13 +49,9 @@ class Denoising:
     reference: AddedEmbedding | None = None
 
 
-def is_wan(model: ModelPatcher) -> bool:
-    return isinstance(getattr(model.model, "diffusion_model", None), WanModel)
-
-
 def check_wan(model: ModelPatcher) -> None:
     """Raise InputError unless `model` is a Wan DiT."""
-    if not is_wan(model):
+    if not isinstance(getattr(model.model, "diffusion_model", None), WanModel):
         kind = type(model.model).__name__
         raise InputError(
             f"The MODEL is {kind}, not Wan; connect InstructX Load Model, or a Wan model from Load Diffusion Model."
@@ -64,7 +60,7 @@ def check_wan(model: ModelPatcher) -> None:
 
 def denoising(model: ModelPatcher) -> Denoising:
     """What a loader attached; of a stock Wan MODEL, the paper's form."""
-    return model.get_attachment(KEY) or Denoising(ModelConfig())
+    return model.get_attachment(ATTACHMENT) or Denoising(ModelConfig())
 
 
 def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
@@ -91,11 +87,11 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
                 f" has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
             )
     patched = model.clone()
-    patched.set_attachments(KEY, what)
-    patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
-    patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, SourceWrapper(what))
-    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, check_and_estimate)
+    patched.set_attachments(ATTACHMENT, what)
+    patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT)
+    patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, ATTACHMENT)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT, SourceWrapper(what))
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, ATTACHMENT, check_and_estimate)
     if what.source is not None or what.reference is not None:
         name = "diffusion_model.patch_embedding.forward"
         own = dit.patch_embedding.in_channels
@@ -109,7 +105,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
 def prepare(model: ModelPatcher) -> ModelPatcher:
     """`model` itself where a loader has attached a checkpoint, else a clone in the paper's form."""
     check_wan(model)
-    return model if model.get_attachment(KEY) is not None else attach(model, denoising(model))
+    return model if model.get_attachment(ATTACHMENT) is not None else attach(model, denoising(model))
 
 
 def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:

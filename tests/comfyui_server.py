@@ -20,9 +20,10 @@ START_LIMIT, RUN_LIMIT = 600, 900  # seconds; a busy machine takes its time
 
 
 class Server:
-    """Started by `with`; everything it writes is under `base`."""
+    """Started by `with`; everything it writes is under `base`. `environment` is added to the process's own."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, environment: dict[str, str] | None = None) -> None:
+        self.environment = environment or {}
         self.folder, self.python = comfyui.find()
         self.base = base
         self.log = base / "server.log"
@@ -36,7 +37,8 @@ class Server:
         nodes.mkdir(parents=True)
         (nodes / "instructx").symlink_to(PACK, target_is_directory=True)
         command = [self.python, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(self.base)]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command += ["--preview-method", "auto"]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | self.environment
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_LIMIT

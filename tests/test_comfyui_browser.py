@@ -4,6 +4,7 @@ Set INSTRUCTX_SCREENSHOTS to a folder to keep pictures of what was seen.
 """
 
 import os
+import time
 from pathlib import Path
 
 import comfyui_server
@@ -88,15 +89,27 @@ def test_node_from_the_search_box_is_wired_by_hand(page):
     keep(page, "wired-by-hand")
 
 
-def test_template_runs_at_the_first_click(page, server):
+@pytest.mark.parametrize("path", workflow_files.RUNNABLE, ids=lambda path: path.stem)
+def test_template_runs_at_the_first_click(page, server, path):
+    """From the template browser to the result, with latent previews on the way."""
+    known = set(server.get("/history"))
     page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.BrowseTemplates') }")
     page.get_by_test_id("template-workflows-content").wait_for()
     page.get_by_text("instructx", exact=False).first.click()
-    page.get_by_test_id("template-workflow-image-edit").click()
-    page.wait_for_function("() => window.app.graph.nodes.some(node => node.type === 'InstructXSource')")
-    page.get_by_test_id("queue-button").first.click()
-    page.wait_for_function(
-        "() => window.app.graph.nodes.find(n => n.type === 'SaveImage').imgs?.length > 0", timeout=RUN_LIMIT
+    page.get_by_test_id(f"template-workflow-{path.stem}").click()
+    count = len(workflow_files.read(path)["nodes"])
+    page.wait_for_function("count => window.app.graph.nodes.length === count", arg=count)
+    page.evaluate(
+        "() => { window.previews = 0; window.app.api.addEventListener('b_preview', () => window.previews++) }"
     )
-    assert comfyui_server.succeeded(next(iter(server.get("/history").values())))
-    keep(page, "image-edit-after-run")
+    page.get_by_test_id("queue-button").first.click()
+    deadline = time.monotonic() + RUN_LIMIT / 1000
+    while not (entries := [entry for number, entry in server.get("/history").items() if number not in known]):
+        assert time.monotonic() < deadline, "it did not come to an end"
+        page.wait_for_timeout(500)
+    assert comfyui_server.succeeded(entries[0]), entries[0]["status"]
+    assert page.evaluate("() => window.previews") > 0
+    page.wait_for_function(
+        "() => window.app.graph.nodes.filter(n => n.type === 'SaveImage').every(n => n.imgs?.length > 0)"
+    )
+    keep(page, f"{path.stem}-after-run")

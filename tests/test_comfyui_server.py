@@ -2,14 +2,17 @@
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
 import comfyui_server
+import kiwi_model
 import pytest
 import workflow_files
 from comfyui_server import cached, files, succeeded
 
+from instructx_core.demo import DEMO_EDITS
 from instructx_core.source import load_source
 
 START_UP = 0.5  # seconds that the pack may add to ComfyUI's start
@@ -100,6 +103,15 @@ def test_empty_instruction_is_refused_on_its_node(server, object_info):
     assert "say in a sentence what to change" in json.dumps(answer["node_errors"][node])
 
 
+def test_missing_model_is_refused_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXLoadModel")
+    prompt[node]["inputs"]["model_name"] = "kiwi-edit"
+    answer = json.dumps(server.post("/prompt", {"prompt": prompt})["node_errors"][node])
+    assert "huggingface.co/linyq" in answer
+    assert str(server.base / "models" / "instructx") in answer
+
+
 def test_bad_size_is_reported_on_its_node(server, object_info):
     prompt = prompt_of("image-edit", object_info)
     prompt[of_type(prompt, "InstructXFit")]["inputs"]["width"] = 64
@@ -108,6 +120,61 @@ def test_bad_size_is_reported_on_its_node(server, object_info):
     error = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
     assert error["node_type"] == "InstructXFit"
     assert "width and height go together" in error["exception_message"]
+
+
+WITHOUT_LIBRARIES = """\
+import importlib.metadata as metadata
+import sys
+
+GONE = {"diffusers", "peft", "accelerate"}
+sys.modules |= dict.fromkeys(GONE)
+found = metadata.version
+
+
+def version(name):
+    if name in GONE:
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+
+
+metadata.version = version
+"""
+
+
+def test_comfyui_starts_without_the_libraries(bundled, tmp_path):
+    """As on a machine where nobody installed requirements.txt: menus are there, a loader says what to do."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_LIBRARIES)
+    with comfyui_server.Server(tmp_path / "comfyui", {"PYTHONPATH": str(tmp_path)}) as bare:
+        object_info = bare.get("/object_info")
+        assert {name for name in GOLDEN if name.startswith("InstructX")} <= set(object_info)
+        assert "diffusers is not installed" in bare.log.read_text()
+        entry = bare.run(prompt_of("image-edit", object_info))
+        error = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
+        assert error["node_type"] == "InstructXLoadModel"
+        assert "pip install -r" in error["exception_message"]
+
+
+@pytest.fixture(scope="module")
+def kiwi_folders(server):
+    """A tiny model of Kiwi-Edit's layout where the real ones would be, and something to edit."""
+    folder = server.base / "models" / "instructx"
+    for name in ("instruct-only", "instruct-reference"):
+        kiwi_model.publish(kiwi_model.components(), folder / f"linyq--kiwi-edit-5b-{name}-diffusers")
+    still, clip = (next(edit.source for edit in DEMO_EDITS if edit.source.suffix == kind) for kind in (".png", ".mp4"))
+    shutil.copyfile(still, server.base / "input" / "example.png")
+    shutil.copyfile(clip, server.base / "input" / "your-video.mp4")
+
+
+@pytest.mark.parametrize("path", workflow_files.KIWI, ids=lambda path: path.stem)
+def test_kiwi_workflow_runs(server, object_info, kiwi_folders, path):
+    """With weights of no meaning, at a small size and in few steps: every station and every link of the graph."""
+    prompt = prompt_of(path.stem, object_info)
+    prompt[of_type(prompt, "InstructXFit")]["inputs"] |= {"width": 64, "height": 64}
+    prompt[of_type(prompt, "InstructXSampler")]["inputs"]["steps"] = 2
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    (saved,) = files(entry, server.base)
+    assert load_source(saved).frames.std() > 0.02, "blank"
 
 
 def cancel_while_sampling(server, prompt, kind, seed):

@@ -56,7 +56,7 @@ def read_config(path: str | Path) -> ModelConfig:
     """The `ModelConfig` of a checkpoint folder, or of an `instructx.safetensors` alone, without its weights.
 
     Raises:
-        CheckpointError: no such folder, no `instructx.safetensors` in it, or one of another format.
+        CheckpointError: nothing there, no `instructx.safetensors` in it, or one of another format.
     """
     adapter = adapter_path(path)
     metadata = read_metadata(adapter)
@@ -115,14 +115,19 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
 
 
 def make_portable(path: Path) -> None:
-    """Take out of a config where the model was loaded from, and name the tokenizer's class as transformers 4 does."""
-    plain = json.loads(path.read_text(encoding="utf-8"))
+    """Rewrite a config as `portable` has it."""
+    path.write_text(portable(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def portable(config: str) -> str:
+    """A config's JSON without where the model was loaded from, the tokenizer's class named as transformers 4 does."""
+    plain = json.loads(config)
     for part in (plain, *(value for value in plain.values() if isinstance(value, dict))):
         for name in OF_THE_LOADER & part.keys():
             del part[name]
     if plain.get("tokenizer_class") == "TokenizersBackend":
         plain["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
 def load_checkpoint(

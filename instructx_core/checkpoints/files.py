@@ -61,9 +61,9 @@ def write_safetensors(
         mode = written.stat().st_mode
         save_file(_plain(tensors), written, metadata=dict(metadata or {}))
         written.chmod(mode)  # safetensors writes files that only their owner may read
-        _flush(written)
+        flush(written)
         os.replace(written, path)
-        _flush(path.parent)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"cannot write weights to {str(path)!r}: {error}; check permissions and free space."
@@ -205,7 +205,7 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
     _refuse_file(path)
     for folder, _, files in os.walk(new):
         for name in (*files, "."):
-            _flush(Path(folder, name))
+            flush(Path(folder, name))
     aside = _hidden(path, "old")
     replaces = path.exists()
     if replaces:
@@ -216,7 +216,7 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
         if replaces:
             os.replace(aside, path)
         raise
-    _flush(path.parent)
+    flush(path.parent)
     if replaces:
         _discard(aside, path)
 
@@ -233,6 +233,23 @@ def recover_folder(path: str | Path) -> None:
         else:
             os.replace(aside, path)
     _clear(path)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
+    folder = path.is_dir()
+    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
+        return
+    handle = os.open(
+        path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
+    )  # Windows flushes only what it may write to
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
+            raise
+    finally:
+        os.close(handle)
 
 
 def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[str, Any]:
@@ -319,20 +336,3 @@ def _discard(aside: Path, path: Path) -> None:
     partial = _hidden(path, "partial")
     os.replace(aside, partial)
     shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
-    folder = path.is_dir()
-    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
-        return
-    handle = os.open(
-        path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
-    )  # Windows flushes only what it may write to
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
-            raise
-    finally:
-        os.close(handle)

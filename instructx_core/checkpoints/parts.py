@@ -16,7 +16,7 @@ import torch
 from ..config import ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
-from .bundle import ADAPTER, load_guidance, put_guidance, strip
+from .bundle import adapter_path, load_guidance, put_guidance, strip
 from .files import check_finite, read_safetensors
 from .kiwi import MLLM, is_kiwi, load_kiwi_guidance, read_adapter
 from .loading import read_model_config
@@ -43,7 +43,7 @@ def load_guidance_part(
 
     Args:
         base: a model folder of either layout, or a folder of a Qwen2.5-VL itself.
-        adapter: the model folder whose queries and LoRA they are to be.
+        adapter: the model folder whose queries and LoRA they are to be, or its `instructx.safetensors` alone.
         dtype: of the weights.
         progress: called after each of the MLLM's tensors that was read with its bytes; what it raises ends the loading.
 
@@ -110,7 +110,8 @@ def _added(adapter: Path) -> tuple[Path, dict[str, torch.Tensor]]:
         state = read_adapter(adapter)
         check_finite(state, adapter)
         return adapter, state
-    return adapter / ADAPTER, read_safetensors(adapter / ADAPTER)[0]
+    path = adapter_path(adapter)
+    return path, read_safetensors(path)[0]
 
 
 def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:

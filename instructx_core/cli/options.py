@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -50,6 +50,28 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
 
 
+def add_lora(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora",
+        metavar="FILE[:STRENGTH]",
+        dest="loras",
+        type=_lora,
+        action="append",
+        default=[],
+        help="a LoRA for the DiT (.safetensors), and how much of it (default: 1); may be given several times",
+    )
+
+
+def check_loras(loras: Sequence[tuple[Path, float]]) -> None:
+    """Look at LoRA files before a model is loaded. Raises CheckpointError where one is none."""
+    if not loras:
+        return
+    from ..checkpoints.loras import check_lora
+
+    for path, strength in loras:
+        check_lora(path, strength)
+
+
 def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     """The model that the options of `add_model` ask for; without them the bundled one."""
     from transformers.utils.logging import disable_progress_bar
@@ -60,7 +82,21 @@ def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     if arguments is None:
         return Editor.from_pretrained()
     base = {part: getattr(arguments, part) for part in ("transformer", "vae", "mllm")}
-    return Editor.from_pretrained(arguments.model, device=arguments.device, **base)
+    editor = Editor.from_pretrained(arguments.model, device=arguments.device, **base)
+    for path, strength in getattr(arguments, "loras", ()):
+        editor.load_lora(path, strength)
+    return editor
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """FILE[:STRENGTH]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
+    name, colon, strength = text.rpartition(":")
+    if not colon or not name or set(strength) & set("/\\"):
+        return Path(text), 1.0
+    try:
+        return Path(name), float(strength)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{strength!r} in {text!r} is no number; give FILE or FILE:0.8") from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -35,6 +35,18 @@ def expect_cancelled(name, **inputs):
     raise AssertionError(f"{name} went on")
 
 
+def held():
+    """Bytes of all tensors that live."""
+    gc.collect()
+    return sum(thing.nbytes for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter))
+
+
+def free_everything():
+    """With dropping the nodes' outputs, what the server's /free does."""
+    management.unload_all_models()
+    management.cleanup_models()
+
+
 def check_loading_moves_the_bar():
     for node, inputs in (
         ("LoadModel", {"model_name": BUNDLED}),
@@ -56,29 +68,33 @@ def check_cancel_inside_the_load():
         if len(seen) == 3:
             management.interrupt_current_processing()  # what the server does when Cancel is pressed
 
+    before = held()
     with on_progress(cancel):
         expect_cancelled("LoadMLLM", base=BUNDLED, adapter=BUNDLED, precision="float32")
     assert len(seen) == 3
     assert seen[-1] < 1
+    free_everything()
+    assert held() - before < 2**20
 
 
 def check_cancel_inside_the_reading():
+    image, instruction, _ = example("recolor")
+    before = held()
     (mllm,) = run("LoadMLLM", base=BUNDLED, adapter=BUNDLED, precision="float32")
     first, *_, last = mllm.guidance.mllm.model.language_model.layers
     reached = []
     first.register_forward_hook(lambda *_: management.interrupt_current_processing())
     last.register_forward_hook(lambda *_: reached.append(True))
-    image, instruction, _ = example("recolor")
     expect_cancelled("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
     assert not reached
+    weights = weakref.ref(mllm.guidance)
+    del mllm, first, last, _
+    free_everything()
+    assert weights() is None
+    assert held() - before < 2**20
 
 
 def check_cancel_while_sampling_releases_memory():
-    def held():
-        """Bytes of all tensors that live."""
-        gc.collect()
-        return sum(thing.nbytes for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter))
-
     def cancel(done, total):
         assert total == 2 * 4
         if done == 4 + 2:  # the first window is edited, the second one is half way
@@ -97,8 +113,7 @@ def check_cancel_while_sampling_releases_memory():
     with on_progress(cancel):
         expect_cancelled("SlidingWindowImages", **parts, **settings)
     del model, vae, mllm, connector, parts
-    management.unload_all_models()  # with dropping the nodes' outputs, what the server's /free does
-    management.cleanup_models()
+    free_everything()
     assert held() - before < 2**20
     assert not any(part() for part in weights)
 

@@ -1,89 +1,84 @@
 """Bad input, in words; and what is said on every socket."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 from kit import BUNDLED, LOADED_EARLY, NODES, VARIANTS, example, expect, loaded, run, wired
 
 
+class OtherVAE:
+    """A VAE of another number of channels than the MODEL takes."""
+
+    def __init__(self, vae):
+        self.vae = vae
+        self.latent_channels = 48
+
+    def __getattr__(self, name):
+        return getattr(self.vae, name)
+
+
 def check_words_for_bad_input():
+    """Every case is tried, and all that fail are named."""
     image, instruction, reference = example("reference_swap")
     model, vae, mllm, connector = loaded(BUNDLED)
     patched, positive, negative, latent, fit = wired(BUNDLED, image, instruction)
-    link = {"model": model, "positive": positive, "negative": negative}
-    guidance = {"mllm": mllm, "source": image}
-    expect("InputError", "instruction is empty", run, "MLLMGuidance", instruction="  ", **guidance)
-    assert "empty" in NODES["InstructXMLLMGuidance"].validate_inputs(instruction=" ")
-    assert NODES["InstructXMLLMGuidance"].validate_inputs(instruction=None) is True
-    expect("InputError", "put InstructX Fit before", run, "Source", source=image[:, :60], vae=vae, **link)
-    expect("InputError", "no VAE is connected", run, "Source", source=image, **link)
-    small = {"samples": torch.zeros(1, 16, 1, 4, 4)}
-    expect("InputError", "sample the LATENT that comes out", run, "Sampler", latent=small, **link | {"model": patched})
-    wide = {"samples": torch.zeros(1, 48, 1, 4, 4)}
-    expect("InputError", "(1, 48, 1, 4, 4)", run, "Source", source=wide, **link)
-
-    class OtherVAE(type(vae)):
-        @property
-        def latent_channels(self):
-            return 48
-
-        @latent_channels.setter
-        def latent_channels(self, _):
-            pass
-
-    expect("InputError", "makes latents of 48 channels", run, "Source", source=image, vae=OtherVAE(vae.codec), **link)
     bare = [[positive[0][0], {}]]
-    expect(
-        "InputError",
-        "connect InstructX Source before",
-        run,
-        "Reference",
-        model=model,
-        positive=bare,
-        negative=bare,
-        vae=vae,
-        reference=reference,
-    )
-    expect(
-        "InputError",
-        "The mask is",
-        run,
-        "Reference",
-        model=patched,
-        positive=positive,
-        negative=negative,
-        vae=vae,
-        reference=reference,
-        mask=torch.ones(1, 8, 8),
-    )
-    (read,) = run("MLLMGuidance", instruction=instruction, **guidance)
-    expect("InputError", "takes guidance 32 wide", run, "Connector", connector=loaded(VARIANTS[0])[3], guidance=read)
     narrow = [[positive[0][0][..., :100], positive[0][1]]]
-    expect(
-        "InputError",
-        "conditioning is 100 wide",
-        run,
-        "Sampler",
-        model=patched,
-        positive=narrow,
-        negative=negative,
-        latent=latent,
-    )
-    expect("InputError", "width and height go together", run, "Fit", model=model, vae=vae, source=image, width=64)
-    expect("InputError", "the FIT is for", run, "Restore", image=image[:, :32], fit=fit)
-    expect("InputError", "bring the edited one back", run, "Composite", source=image, edited=image[:, :32])
-    expect("CheckpointError", "put its folder", run, "LoadModel", model_name="nowhere")
-    expect(
-        "InputError",
-        "overlap",
-        run,
-        "SlidingWindowImages",
-        vae=vae,
-        connector=connector,
-        window=4,
-        overlap=4,
-        model=model,
-        instruction=instruction,
-        **guidance,
-    )
+    (read,) = run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
+    link = {"model": model, "positive": positive, "negative": negative}
+    sample = {"model": patched, "positive": positive, "negative": negative, "latent": latent}
+    parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
+    other = OtherVAE(vae)
+    small, wide = ({"samples": torch.zeros(1, channels, 1, 4, 4)} for channels in (16, 48))
+    see = {"model": patched, "positive": positive, "negative": negative, "vae": vae, "reference": reference}
+    cases = [
+        ("instruction is empty", "MLLMGuidance", {"mllm": mllm, "source": image, "instruction": "  "}),
+        ("put InstructX Fit before", "Source", link | {"source": image[:, :60], "vae": vae}),
+        ("no VAE is connected", "Source", link | {"source": image}),
+        ("(1, 48, 1, 4, 4)", "Source", link | {"source": wide}),
+        ("makes latents of 48 channels", "Source", link | {"source": image, "vae": other}),
+        ("makes latents of 48 channels", "Fit", {"model": model, "vae": other, "source": image}),
+        ("makes latents of 48 channels", "Reference", see | {"vae": other}),
+        ("sample the LATENT that comes out", "Sampler", sample | {"latent": small}),
+        ("conditioning is 100 wide", "Sampler", sample | {"positive": narrow}),
+        ("connect InstructX Source before", "Reference", see | {"positive": bare, "negative": bare}),
+        ("The mask is", "Reference", see | {"mask": torch.ones(1, 8, 8)}),
+        ("takes guidance 32 wide", "Connector", {"connector": loaded(VARIANTS[0])[3], "guidance": read}),
+        ("width and height go together", "Fit", {"model": model, "vae": vae, "source": image, "width": 64}),
+        ("the FIT is for", "Restore", {"image": image[:, :32], "fit": fit}),
+        ("bring the edited one back", "Composite", {"source": image, "edited": image[:, :32]}),
+        (
+            "overlap",
+            "SlidingWindowImages",
+            parts | {"source": image, "instruction": instruction, "window": 4, "overlap": 4},
+        ),
+    ]
+    wrong = []
+    for match, node, inputs in cases:
+        try:
+            expect("InputError", match, run, node, **inputs)
+        except AssertionError as missed:
+            wrong.append(f"{node}: {match!r}: {missed}")
+    assert not wrong, "\n".join(wrong)
+
+
+def check_words_in_the_menus():
+    """What ComfyUI shows on a node before anything runs."""
+
+    def said(name, **values):
+        return NODES[f"InstructX{name}"].validate_inputs(**values)
+
+    assert "empty" in said("MLLMGuidance", instruction=" ")
+    assert said("MLLMGuidance", instruction=None) is True
+    assert "huggingface.co/linyq" in said("LoadModel", model_name="nowhere", hub_id="")
+    assert said("LoadModel", model_name="nowhere", hub_id="owner/name") is True
+    assert said("LoadModel", model_name=BUNDLED, hub_id="") is True
+    assert "'nowhere'" in said("LoadMLLM", base=BUNDLED, adapter="nowhere")
+    assert "'nowhere'" in said("LoadMLLM", base="nowhere", adapter=BUNDLED)
+    assert "'nowhere.safetensors'" in said("LoadAdapter", adapter="nowhere.safetensors")
+    assert "no frame at which" in said("SlidingWindow", instruction="x", cuts="a,b")
+    assert said("SlidingWindow", instruction="x", cuts="") is True
 
 
 def check_model_that_is_not_wan():
@@ -108,12 +103,16 @@ def check_heavy_libraries_wait_for_a_loader():
 def check_missing_libraries_are_named():
     from instructx_pack.nodes import requirements
 
-    before = requirements.NEEDED
-    requirements.NEEDED = (*before, "a_library_that_nobody_has")
-    try:
-        expect("InstructXError", "a_library_that_nobody_has", run, "LoadModel", model_name=BUNDLED)
-    finally:
-        requirements.NEEDED = before
+    before = requirements.REQUIREMENTS
+    with TemporaryDirectory() as folder:
+        requirements.REQUIREMENTS = Path(folder) / "requirements.txt"
+        requirements.REQUIREMENTS.write_text("torch>=1.0\na-library-that-nobody-has>=2\nnumpy>=99.1\n")
+        try:
+            expect("InstructXError", "a-library-that-nobody-has is not installed", run, "LoadModel", model_name=BUNDLED)
+            expect("InstructXError", "99.1 or newer is needed", run, "LoadMLLM", base=BUNDLED, adapter=BUNDLED)
+        finally:
+            requirements.REQUIREMENTS = before
+    assert not requirements.lacking()
 
 
 def check_every_input_has_a_tooltip():

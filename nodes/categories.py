@@ -1,4 +1,4 @@
-"""Sentences that several nodes' menus share."""
+"""Where the nodes stand in the menus."""
 
 CATEGORY = "InstructX"
 LOADERS = f"{CATEGORY}/loaders"

@@ -1,0 +1,64 @@
+"""What the nodes ask of any VAE: how its latents lie over pixels, whose MODEL it belongs to, and a source's latent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..instructx_core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.model_patcher import ModelPatcher
+
+WAN_CHUNK = 4  # frames that a Wan VAE works through at a time, after the first
+
+
+@dataclass(frozen=True)
+class Strides:
+    """How a VAE's latents lie over pixels."""
+
+    space: int  # pixels per latent position
+    time: int  # frames per latent frame, the first excepted
+    frame_multiple: int  # clips have 1 + n * this many frames
+    channels: int
+
+
+def strides(vae: Any) -> Strides:
+    """The strides of a CodecVAE or of ComfyUI's own VAE.
+
+    Raises:
+        InputError: a VAE that is not for video, so not Wan's.
+    """
+    time = vae.temporal_compression_decode()
+    if getattr(vae, "latent_dim", 3) != 3 or time is None:
+        raise InputError("The VAE is for still images; connect a Wan VAE, or the one of InstructX Load Model.")
+    return Strides(vae.spacial_compression_encode(), time, math.lcm(WAN_CHUNK, time), vae.latent_channels)
+
+
+def check_vae(model: ModelPatcher, vae: Any) -> None:
+    """Raise InputError unless the VAE makes latents of the MODEL's kind."""
+    channels, taken = strides(vae).channels, model.model.latent_format.latent_channels
+    if channels != taken:
+        raise InputError(
+            f"The VAE makes latents of {channels} channels, the MODEL takes {taken}; connect the VAE that belongs to"
+            " the MODEL (Wan 2.1: 16 channels, Wan 2.2 5B: 48)."
+        )
+
+
+def encode(vae: Any, frames: torch.Tensor, model: ModelPatcher) -> torch.Tensor:
+    """Frames [T, H, W, 3] -> raw latents [1, C, t, h, w].
+
+    Raises:
+        InputError: a size or length that the VAE or the DiT would cut.
+    """
+    own = strides(vae)
+    stride = own.space * model.model.diffusion_model.patch_size[1]
+    count, height, width = frames.shape[:3]
+    if height % stride or width % stride or (count - 1) % own.frame_multiple:
+        raise InputError(
+            f"The source is {count} frames of {width} x {height}; the model takes sides in multiples of {stride} and "
+            f"1 + n * {own.frame_multiple} frames: put InstructX Fit before this node."
+        )
+    return vae.encode(frames[..., :3])

@@ -1,0 +1,92 @@
+"""What the loaders' menus offer: models and adapter files of the pack's own folder, and ComfyUI's own folders."""
+
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import folder_paths
+from kit import BUNDLED, MODELS, VARIANTS, difference, example, expect, loaded, run, sampled, wired
+
+
+@contextmanager
+def put(kind, name, source):
+    """A copy of `source` under `name` in a folder of that kind."""
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / name
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+        folder_paths.add_model_folder_path(kind, folder)
+        try:
+            yield target
+        finally:
+            folder_paths.folder_names_and_paths[kind][0].remove(folder)
+
+
+def check_stock_folders_are_offered():
+    from instructx_pack.nodes.folders import base_names, model_names
+
+    with put("diffusers", "mine", MODELS / VARIANTS[0]):
+        assert "diffusers/mine" in model_names()
+        assert run("LoadModel", model_name="diffusers/mine", precision="float32")[3].config.name
+    with put("text_encoders", "qwen", MODELS / VARIANTS[0] / "mllm") as folder:
+        assert "text_encoders/qwen" in base_names()
+        (mllm,) = run("LoadMLLM", base="text_encoders/qwen", adapter=VARIANTS[0], precision="float32")
+        image, instruction, _ = example("recolor")
+        seen = {"source": image, "instruction": instruction}
+        expected = run("MLLMGuidance", mllm=loaded(VARIANTS[0])[2], **seen)[0]
+        assert difference(run("MLLMGuidance", mllm=mllm, **seen)[0].positive, expected.positive) == 0
+        config = folder / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "t5"}).replace("qwen2_5_vl", "t5"))
+        assert "text_encoders/qwen" not in base_names()
+    assert "diffusers/mine" not in model_names()
+    expect("CheckpointError", "put its folder", run, "LoadModel", model_name="diffusers/mine")
+
+
+def check_an_adapter_file_is_enough():
+    """`instructx.safetensors` alone, on a MODEL and an MLLM that come from elsewhere."""
+    from instructx_pack.nodes.folders import BUNDLED as BUNDLED_FOLDER
+    from instructx_pack.nodes.folders import adapter_names
+
+    with put("instructx", "mine.safetensors", BUNDLED_FOLDER / "instructx.safetensors"):
+        assert "mine.safetensors" in adapter_names()
+        model, vae, mllm, _ = loaded(BUNDLED)
+        patched, connector = run("LoadAdapter", model=model, adapter="mine.safetensors")
+        image, instruction, _ = example("recolor")
+        (reads,) = run("LoadMLLM", base=BUNDLED, adapter="mine.safetensors", precision="float32")
+        (guidance,) = run("MLLMGuidance", mllm=reads, source=image, instruction=instruction)
+        assert (
+            guidance.positive == run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)[0].positive
+        ).all()
+        positive, negative = run("Connector", connector=connector, guidance=guidance)
+        graph = run("Source", model=patched, positive=positive, negative=negative, source=image, vae=vae)
+        whole = sampled(wired(BUNDLED, image, instruction), seed=1)
+        assert difference(sampled((*graph, None), seed=1), whole) == 0
+        expect(
+            "CheckpointError",
+            "no DiT weights beside it",
+            run,
+            "LoadAdapter",
+            model=model,
+            adapter="mine.safetensors",
+            weights="the checkpoint's",
+        )
+    with put("instructx", "other.safetensors", MODELS / VARIANTS[0] / "vae" / "diffusion_pytorch_model.safetensors"):
+        assert "other.safetensors" not in adapter_names()
+
+
+def check_a_replaced_file_is_another_model():
+    """ComfyUI runs a loader again, and a long edit starts anew, when the files behind a name have changed."""
+    from instructx_pack.nodes.folders import stamp
+    from kit import NODES
+
+    with put("instructx", "mine", MODELS / VARIANTS[0]) as folder:
+        fingerprint = NODES["InstructXLoadModel"].fingerprint_inputs
+        before = fingerprint(model_name="mine", precision="float32")
+        assert fingerprint(model_name="mine", precision="float32") == before
+        connector = run("LoadModel", model_name="mine", precision="float32")[3]
+        assert connector.files == stamp(folder)
+        file = folder / "instructx.safetensors"
+        file.write_bytes(file.read_bytes())
+        assert fingerprint(model_name="mine", precision="float32") != before
+        assert connector.files != stamp(folder)
