@@ -14,15 +14,14 @@ import pytest
 import torch
 from test_resumable import check_sums
 
-from instructx_core.checkpoints import streaming
 from instructx_core.checkpoints.bundle import ADAPTER, read_config
-from instructx_core.checkpoints.convert import convert
+from instructx_core.checkpoints.convert import convert, streaming
+from instructx_core.checkpoints.convert.resumable import SUMS, write_file
+from instructx_core.checkpoints.convert.streaming import tensors
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.checkpoints.kiwi_keys import dit_from_native
 from instructx_core.checkpoints.loading import load_model, read_model_config
 from instructx_core.checkpoints.parts import load_connector, load_embeddings
-from instructx_core.checkpoints.resumable import SUMS, write_file
-from instructx_core.checkpoints.streaming import tensors
 from instructx_core.cli import main
 from instructx_core.errors import CheckpointError, InputError
 

@@ -9,9 +9,17 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import CheckpointError
-from . import kiwi
-from .bundle import ADAPTER, FORMAT
+from ...errors import CheckpointError
+from .. import kiwi
+from ..bundle import ADAPTER, FORMAT
+from ..files import read_shapes
+from ..forms import Family, Names, find_form
+from ..kiwi_keys import MLLM, SOURCE, split_trained
+from ..loading import read_model_config
+from ..mllm import load_tokenizer
+from ..pretrained import check_part
+from ..vae import vae_config
+from ..wan_keys import vae_to_diffusers
 from .component_files import (
     DIFFUSERS_WEIGHTS,
     MLLM_WEIGHTS,
@@ -23,16 +31,8 @@ from .component_files import (
     under,
     weight_files,
 )
-from .files import read_shapes
-from .forms import Family, Names, find_form
-from .kiwi_keys import MLLM, SOURCE, split_trained
-from .loading import read_model_config
-from .mllm import load_tokenizer
 from .native_files import adapter_file, adapter_names
-from .pretrained import check_part
 from .streaming import copied, stored_tensors, tensors, text
-from .vae import vae_config
-from .wan_keys import vae_to_diffusers
 
 Shapes = Mapping[str, tuple[int, ...]]
 

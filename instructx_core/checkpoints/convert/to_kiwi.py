@@ -13,9 +13,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..config import Dialect, ModelConfig
-from ..errors import CheckpointError
-from .bundle import ADAPTER, read_config
+from ...config import Dialect, ModelConfig
+from ...errors import CheckpointError
+from ..bundle import ADAPTER, read_config
+from ..files import read_json, read_shapes
+from ..kiwi import PROCESSOR, QWEN_CONFIG, TRANSFORMER, VAE
+from ..kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_published
+from ..wan_keys import vae_to_original
 from .component_files import (
     DIFFUSERS_WEIGHTS,
     INDEX,
@@ -27,11 +31,7 @@ from .component_files import (
     under,
     weight_files,
 )
-from .files import read_json, read_shapes
-from .kiwi import PROCESSOR, QWEN_CONFIG, TRANSFORMER, VAE
-from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_published
 from .streaming import Content, copied, stored_tensors, tensors, text
-from .wan_keys import vae_to_original
 
 _VERSION = {"_diffusers_version": "0.36.0"}  # that their published configs name
 _INDEX = {

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import CheckpointError, InputError
-from .bundle import ADAPTER
-from .kiwi import is_kiwi
+from ...errors import CheckpointError, InputError
+from ..bundle import ADAPTER
+from ..kiwi import is_kiwi
 from .native_files import adapter_file, dit_file
 from .resumable import Written, write_file, write_folder
 from .streaming import Content

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 _BEGINNINGS = (b"PK\x03\x04", b"\x80")  # of torch.save's zip archives, and of bare pickles
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
-from .files import read_header
+from ...errors import CheckpointError
+from ..files import read_header
 from .pickles import is_pickle, read_pickle
 
 CHUNK = 16 * 2**20  # bytes read at a time

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import kiwi
-from .bundle import ADAPTER, FORMAT
+from .. import kiwi
+from ..bundle import ADAPTER, FORMAT
+from ..files import read_shapes
+from ..kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, dit_to_native
+from ..loading import read_model_config
 from .component_files import turned, weight_files
-from .files import read_shapes
-from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, dit_to_native
-from .loading import read_model_config
 from .streaming import Content, stored_tensors, tensors
 
 Names = dict[Path, dict[str, str]]  # file -> the names of tensors in it -> their names elsewhere

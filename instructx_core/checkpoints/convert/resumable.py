@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError, InputError
-from ..paths import partial_file
-from ..run_lock import only_run
-from .files import flush, recover_folder, replace_folder
-from .hub import readable_size
+from ...errors import CheckpointError, InputError
+from ...paths import partial_file
+from ...run_lock import only_run
+from ..files import flush, recover_folder, replace_folder
+from ..hub import readable_size
 from .streaming import Content
 
 SUMS = "SHA256SUMS"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..errors import CheckpointError
-from .bundle import portable
+from ...errors import CheckpointError
+from ..bundle import portable
 from .pickles import is_pickle
 from .streaming import Content, copied, stored_tensors, tensors, text
 
