@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .checkpoints.base import Base
 from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
 from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
+from .checkpoints.loras import load_lora
 from .compositing import keep_source
 from .config import Margin
 from .denoiser import Conditions
@@ -74,6 +76,10 @@ class Editor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         download: bool = False,
+        transformer: str | Path | None = None,
+        vae: str | Path | None = None,
+        mllm: str | Path | None = None,
+        loras: Sequence[tuple[str | Path, float]] = (),
         memory: str = "auto",
         fp8: bool = False,
         attention: str = "sdpa",
@@ -83,12 +89,17 @@ class Editor:
         """Load a model.
 
         Args:
-            path: a model folder, this library's own or Kiwi-Edit's as published; None for the bundled InstructX Tiny; a
-                hub id ("owner/name") only with `download`.
+            path: a model folder, this library's own or Kiwi-Edit's as published; an `instructx.safetensors` or a
+                training checkpoint of Kiwi-Edit's alone; None for the bundled InstructX Tiny; a hub id ("owner/name")
+                only with `download`.
             device: None for the machine's accelerator, else the CPU.
             dtype: None for float32 on a CPU and bfloat16 elsewhere.
             download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
                 download goes on with the file that it stopped in. Nothing is ever fetched without it.
+            transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
+                folder or a file each, in any of the forms in docs/weights.md.
+            loras: LoRA files for the DiT and how much of each, 1 as it was trained, negative for its opposite; merged
+                into the weights one after the other, as ComfyUI would, see `checkpoints.loras`.
             memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
                 as the model was trained fits into what a GPU has free now.
@@ -98,14 +109,19 @@ class Editor:
             cache: use outputs of earlier steps again where they hardly change: "first-block" or "taylor"; less exact.
 
         Raises:
-            CheckpointError: no model there, or a damaged one.
-            InputError: a device that this machine does not have, or an option that does not exist or cannot work here.
+            CheckpointError: no model there, a damaged one, base weights that it was not trained on, or a file that is
+                no LoRA for this DiT.
+            InputError: a device that this machine does not have, an option that does not exist or cannot work here, or
+                a LoRA for a DiT that is quantised.
         """
         device, asked = pick_device(device), parse_memory(memory)
         check_speed(attention, cache, device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        components = load_model(_find_model(path, download), "cpu", dtype)
+        base = Base(*(None if given is None else Path(given) for given in (transformer, vae, mllm)))
+        components = load_model(_find_model(path, download), "cpu", dtype, base)
+        for file, strength in loras:
+            load_lora(components.denoiser.transformer, file, strength)
         if fp8:
             store_in_fp8(components)
         plan = make_plan(sizes_of(components), trained_job(components.config), asked, free_bytes(device))

@@ -1,4 +1,4 @@
-"""What a model folder says about itself, read from its configs and headers without loading a weight."""
+"""What a model says about itself, read from its configs and headers without loading a weight."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoints.bundle import ADAPTER, BUNDLED, check_part
-from .checkpoints.files import read_shapes
+from .checkpoints.bundle import ADAPTER, BUNDLED, FORMAT, adapter_path
+from .checkpoints.files import read_metadata, read_shapes
+from .checkpoints.headers import is_gguf
 from .checkpoints.kiwi import added_files, is_kiwi
 from .checkpoints.kiwi_keys import MLLM
+from .checkpoints.kiwi_trained import is_trained
 from .checkpoints.loading import read_model_config
+from .checkpoints.pretrained import check_part
+from .weights_info import describe_trained, describe_weights, table
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -19,27 +23,49 @@ if TYPE_CHECKING:
 PARTS = {"mllm": "MLLM", "transformer": "DiT", "vae": "VAE"}
 
 
-def describe_model(folder: Path | None = None) -> str:
-    """A model folder (the bundled one by default) as lines of text: sizes, queries, injection, sampling defaults.
+def describe(path: Path | None = None) -> str:
+    """A model (the bundled one by default), a training checkpoint, or weights in any form, as lines of text.
+
+    Raises:
+        CheckpointError: nothing there, something that is none of these, or a missing, truncated or damaged file.
+    """
+    if path is None or _is_model(path):
+        return describe_model(path)
+    return describe_trained(path) if is_trained(path) else describe_weights(path)
+
+
+def describe_model(path: Path | None = None) -> str:
+    """A model (the bundled one by default) as lines of text: sizes, queries, injection, sampling defaults.
+
+    Args:
+        path: the model's folder, or the file of what it adds to base models.
 
     Raises:
         CheckpointError: no such folder, another kind of folder, or a missing, truncated or damaged part.
     """
-    folder = folder or BUNDLED
-    config = read_model_config(folder)
-    parts = {MLLM if part == "mllm" else part: title for part, title in PARTS.items()} if is_kiwi(folder) else PARTS
-    added = added_files(folder) if is_kiwi(folder) else [folder / ADAPTER]
-    for part in parts:
-        check_part(folder / part)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    rows = {"model": config.name, "folder": f"{folder} ({size / 1e6:.1f} MB)"}
+    path = path or BUNDLED
+    config = read_model_config(path)
+    parts = {MLLM if part == "mllm" else part: title for part, title in PARTS.items()} if is_kiwi(path) else PARTS
+    added = added_files(path) if is_kiwi(path) else [adapter_path(path)]
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
+    rows = {"model": config.name, "path": f"{path} ({size / 1e6:.1f} MB)"}
     rows |= _settings(config)
     for part, title in parts.items():
-        files = [path for path in sorted((folder / part).glob("*.safetensors")) if path not in added]
+        if not (path / part).is_dir():
+            rows[title] = f"none of its own: give it with --{part.removesuffix('_encoder')}"
+            continue
+        check_part(path / part)
+        files = [file for file in sorted((path / part).glob("*.safetensors")) if file not in added]
         rows[title] = f"{_millions(files)} parameters"
     rows["InstructX adds"] = f"{_millions(added)} parameters beside these"
-    width = max(map(len, rows))
-    return "\n".join(f"{title:<{width}}  {value}" for title, value in rows.items())
+    return table(rows)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether it is a model, whole or what was trained alone, and not weights of one of its parts."""
+    if path.is_dir():
+        return (path / ADAPTER).is_file() or is_kiwi(path)
+    return not path.exists() or (not is_gguf(path) and FORMAT in read_metadata(path))
 
 
 def _settings(config: ModelConfig) -> dict[str, str]:

@@ -41,7 +41,7 @@ def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
     Raises:
         CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
     """
-    from ..instructx_core.checkpoints.bundle import check_part
+    from ..instructx_core.checkpoints.pretrained import check_part
     from ..instructx_core.checkpoints.wan_keys import dit_to_original
 
     check_part(folder / "transformer")
@@ -73,19 +73,20 @@ def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     Raises:
         CheckpointError: a missing or damaged file.
     """
-    from ..instructx_core.checkpoints.bundle import check_part
-    from ..instructx_core.checkpoints.kiwi import has_original_names, load_original_vae, read_json, vae_config
+    from ..instructx_core.checkpoints.forms import Family, Names, find_form
+    from ..instructx_core.checkpoints.pretrained import check_part
+    from ..instructx_core.checkpoints.vae import load_vae as load_library_vae
+    from ..instructx_core.checkpoints.vae import vae_config
     from ..instructx_core.checkpoints.wan_keys import vae_to_original
     from ..instructx_core.latents import LatentCodec
 
     part = folder / "vae"
     check_part(part)
-    original = has_original_names(part)
-    config = vae_config(part) if original else read_json(part / "config.json")
-    if is_native_vae(config):
+    form = find_form(part, Family.VAE)
+    if is_native_vae(vae_config(form)):
         state = read_folder(part, bar)
-        return comfy.sd.VAE(sd=state if original else vae_to_original(state)), None
-    vae = load_original_vae(part, torch.float32)
+        return comfy.sd.VAE(sd=state if form.names is Names.ORIGINAL else vae_to_original(state)), None
+    vae = load_library_vae(part, torch.float32)
     for path in weight_files(part):
         bar(path.stat().st_size)
     codec = LatentCodec(vae).eval().requires_grad_(False)
@@ -152,7 +153,7 @@ def replace_weights(model: ModelPatcher, folder: Path, bar: LoadBar) -> ModelPat
     Raises:
         InputError: the checkpoint's DiT has other tensors than the MODEL.
     """
-    from ..instructx_core.checkpoints.bundle import check_part
+    from ..instructx_core.checkpoints.pretrained import check_part
     from ..instructx_core.checkpoints.wan_keys import dit_to_original
 
     check_wan(model)

@@ -15,6 +15,7 @@ import torch
 from instructx_core.checkpoints import bundle
 from instructx_core.checkpoints.bundle import ADAPTER, Components, load_checkpoint, read_config, save_checkpoint
 from instructx_core.checkpoints.files import read_metadata, read_safetensors, write_safetensors
+from instructx_core.checkpoints.mllm import portable_rope
 from instructx_core.config import ContextEntry, ModelConfig, SourceInjection
 from instructx_core.denoiser import Conditions
 from instructx_core.errors import CheckpointError, InputError
@@ -146,7 +147,7 @@ def test_a_folder_tells_nothing_about_this_machine(saved: Path, tmp_path: Path):
 def test_rotary_settings_of_transformers_5_in_the_words_of_4():
     written = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [2, 3, 3]}
     old = SimpleNamespace(text_config=SimpleNamespace(rope_parameters=written, rope_scaling=None, rope_theta=1e6))
-    text = bundle.portable_rope(old).text_config
+    text = portable_rope(old).text_config
     assert text.rope_theta == 10.0 and text.rope_scaling == {"rope_type": "default", "mrope_section": [2, 3, 3]}
 
 

@@ -3,35 +3,85 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from dataclasses import asdict
 from pathlib import Path
 
+import kiwi_model
 import pytest
 import torch
+from test_resumable import check_sums
 
 from instructx_core.checkpoints.bundle import ADAPTER, read_config
-from instructx_core.checkpoints.convert import convert
+from instructx_core.checkpoints.convert import convert, streaming
+from instructx_core.checkpoints.convert.resumable import SUMS, write_file
+from instructx_core.checkpoints.convert.streaming import tensors
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.checkpoints.kiwi_keys import dit_from_native
 from instructx_core.checkpoints.loading import load_model, read_model_config
-from instructx_core.checkpoints.streaming import copy_tensors
+from instructx_core.checkpoints.parts import load_connector, load_embeddings
 from instructx_core.cli import main
 from instructx_core.errors import CheckpointError, InputError
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 
+Weights = dict[str, dict[str, torch.Tensor]]  # file -> its tensors
+
 
 @pytest.fixture(scope="module")
-def converted(kiwi: Path, tmp_path_factory) -> Path:
+def published(tmp_path_factory) -> Path:
+    """A random model as Kiwi-Edit's authors publish theirs, references before the frames; read-only."""
+    folder = tmp_path_factory.mktemp("models") / "published"
+    kiwi_model.publish(kiwi_model.components(kiwi_model.references_first()), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(published: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "own"
-    assert main(["convert", str(kiwi), str(folder)]) == 0
+    assert main(["convert", str(published), str(folder)]) == 0
+    return folder
+
+
+def weights(folder: Path) -> Weights:
+    files = sorted(folder.rglob("*.safetensors"))
+    return {path.relative_to(folder).as_posix(): read_safetensors(path)[0] for path in files}
+
+
+def assert_same(found: Weights, expected: Weights) -> None:
+    """The same files with the same tensors, bit for bit."""
+    assert found.keys() == expected.keys()
+    for file, state in expected.items():
+        assert found[file].keys() == state.keys(), file
+        for name, value in state.items():
+            assert found[file][name].dtype == value.dtype
+            assert torch.equal(found[file][name], value), (file, name)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def linked(folder: Path, copy: Path) -> Path:
+    """A copy whose files are links, to take some of them out of."""
+    return shutil.copytree(folder, copy, copy_function=lambda a, b: Path(b).symlink_to(a))
+
+
+def pickled(folder: Path, file: str, name: str) -> Path:
+    """A copy in which one weight file is a pickle of another name."""
+    state, _ = read_safetensors(folder / file)
+    (folder / file).unlink()
+    torch.save(state, (folder / file).with_name(name))
     return folder
 
 
 # --- tensor by tensor
 
 
-def test_copied_tensors_are_the_same_bytes(tmp_path: Path):
+def test_copied_tensors_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streaming, "CHUNK", 5)
     first = {"a": torch.arange(3, dtype=torch.uint8), "b": torch.randn(2, 3), "unused": torch.ones(5)}
     second = {"c": torch.randn(7).bfloat16(), "empty": torch.zeros(0, 4)}
     write_safetensors(tmp_path / "1.safetensors", first)
@@ -41,37 +91,41 @@ def test_copied_tensors_are_the_same_bytes(tmp_path: Path):
         tmp_path / "1.safetensors": {"a": "x.a", "b": "x.b"},
         tmp_path / "2.safetensors": {"c": "c", "empty": "e"},
     }
-    copy_tensors(tmp_path / "out.safetensors", sources, {"format": "pt"}, seen.append)
+    content = tensors(sources, {"format": "pt"})
+    write_file(tmp_path / "out.safetensors", content, seen.append)
     found, metadata = read_safetensors(tmp_path / "out.safetensors")
     expected = {"x.a": first["a"], "x.b": first["b"], "c": second["c"], "e": second["empty"]}
     assert found.keys() == expected.keys() and metadata == {"format": "pt"}
     for name, value in expected.items():
         assert found[name].dtype == value.dtype and torch.equal(found[name], value)
-    assert sum(seen) == 3 + 24 + 14
+    assert sum(seen) == content.size == (tmp_path / "out.safetensors").stat().st_size
 
 
-def test_a_copy_that_fails_leaves_nothing(tmp_path: Path):
-    write_safetensors(tmp_path / "1.safetensors", {"a": torch.ones(2), "b": torch.ones(2)})
-    out = tmp_path / "out.safetensors"
+def test_names_that_do_not_fit(tmp_path: Path):
+    path = tmp_path / "1.safetensors"
+    write_safetensors(path, {"a": torch.ones(2), "b": torch.ones(2)})
     with pytest.raises(CheckpointError, match="has no tensor 'z'"):
-        copy_tensors(out, {tmp_path / "1.safetensors": {"z": "z"}})
+        tensors({path: {"z": "z"}})
     with pytest.raises(CheckpointError, match="'same', which another file has given already"):
-        copy_tensors(out, {tmp_path / "1.safetensors": {"a": "same", "b": "same"}})
+        tensors({path: {"a": "same", "b": "same"}})
 
-    def stop(_bytes: int) -> None:
-        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        copy_tensors(out, {tmp_path / "1.safetensors": {"a": "a"}}, progress=stop)
+def test_a_source_that_shrinks_meanwhile(tmp_path: Path):
+    path = tmp_path / "1.safetensors"
+    write_safetensors(path, {"a": torch.ones(200)})
+    content = tensors({path: {"a": "a"}})
+    os.truncate(path, 100)
+    with pytest.raises(CheckpointError, match="became shorter while it was being read"):
+        write_file(tmp_path / "out.safetensors", content, lambda _count: None)
     assert [path.name for path in tmp_path.iterdir()] == ["1.safetensors"]
 
 
 # --- Kiwi-Edit's folder
 
 
-def test_converted_it_is_the_same_model(kiwi: Path, converted: Path):
-    assert read_config(converted) == read_model_config(kiwi)
-    before, after = load_model(kiwi), load_model(converted)
+def test_converted_it_is_the_same_model(published: Path, converted: Path):
+    assert read_config(converted) == read_model_config(published)
+    before, after = load_model(published), load_model(converted)
     for part in ("guidance", "connector", "denoiser", "codec"):
         one, other = getattr(before, part).state_dict(), getattr(after, part).state_dict()
         assert one.keys() == other.keys()
@@ -81,28 +135,65 @@ def test_converted_it_is_the_same_model(kiwi: Path, converted: Path):
 
 
 def test_its_folder_is_this_layout(converted: Path):
-    assert sorted(path.name for path in converted.iterdir()) == [ADAPTER, "mllm", "transformer", "vae"]
-    assert json.loads((converted / "vae" / "config.json").read_text())["decoder_base_dim"] == 16
+    assert sorted(path.name for path in converted.iterdir()) == [SUMS, ADAPTER, "mllm", "transformer", "vae"]
+    assert json.loads((converted / "vae" / "config.json").read_text())["decoder_base_dim"] == 8
     assert "encoder.conv_in.weight" in read_shapes(converted / "vae" / "diffusion_pytorch_model.safetensors")
+    assert check_sums(converted, SUMS) == files(converted).keys() - {SUMS}
+
+
+def test_and_back_it_is_what_was_published(published: Path, converted: Path, tmp_path: Path):
+    convert(converted, tmp_path / "back")
+    assert_same(weights(tmp_path / "back"), weights(published))
+    assert read_model_config(tmp_path / "back") == read_model_config(published)
+    convert(tmp_path / "back", tmp_path / "again")
+    assert files(tmp_path / "again") == files(converted)
+
+
+def test_what_the_authors_published_comes_back(kiwi: Path, tmp_path: Path):
+    """Their own configs too, but for what diffusers fills in by itself and a key that only the fixture has."""
+    convert(kiwi, tmp_path / "own")
+    convert(tmp_path / "own", tmp_path / "back")
+    expected = weights(kiwi)
+    del expected["reference_outputs.safetensors"]
+    assert_same(weights(tmp_path / "back"), expected)
+    assert read_model_config(tmp_path / "back") == read_model_config(kiwi)
+    for part in ("mllm_encoder", "source_embedder", "ref_embedder", "transformer", "vae"):
+        theirs, ours = (json.loads((root / part / "config.json").read_text()) for root in (kiwi, tmp_path / "back"))
+        assert ours.items() <= theirs.items(), part
+        assert theirs.keys() - ours.keys() <= {"dec_dim", "vae_pth", "attn_scales", "dropout"}, part
+    theirs, ours = (json.loads((root / "model_index.json").read_text()) for root in (kiwi, tmp_path / "back"))
+    assert ours | {"_diffusers_version": ""} == theirs | {"_diffusers_version": ""}
 
 
 @pytest.mark.parametrize("layout", ["published", "own"])
-def test_the_dit_alone_for_comfyui(layout: str, kiwi: Path, converted: Path, tmp_path: Path):
-    convert(kiwi if layout == "published" else converted, tmp_path / "dit.safetensors")
+def test_the_dit_alone_for_comfyui(layout: str, published: Path, converted: Path, tmp_path: Path):
+    convert(published if layout == "published" else converted, tmp_path / "dit.safetensors")
     native, _ = read_safetensors(tmp_path / "dit.safetensors")
     assert "blocks.1.self_attn.norm_q.weight" in native and "vae_condition.patch_embedding.weight" in native
     dit, embedders = dit_from_native(native)
-    expected, _ = read_safetensors(kiwi / DIT)
+    expected, _ = read_safetensors(published / DIT)
     assert dit.keys() == expected.keys() and all(torch.equal(dit[name], value) for name, value in expected.items())
-    reference, _ = read_safetensors(kiwi / "ref_embedder" / "diffusion_pytorch_model.safetensors")
+    reference, _ = read_safetensors(published / "ref_embedder" / "diffusion_pytorch_model.safetensors")
     assert torch.equal(embedders["denoiser.reference_embedding.weight"], reference["patch_embedding.weight"])
-    assert len(list(tmp_path.iterdir())) == 1
+    assert check_sums(tmp_path, "dit.safetensors.sha256") == {"dit.safetensors"} and len(list(tmp_path.iterdir())) == 2
 
 
-def test_shards_keep_their_index(kiwi: Path, tmp_path: Path):
-    folder = shutil.copytree(kiwi, tmp_path / "sharded")
-    for path in (folder / "transformer", folder / DIT):
-        path.chmod(0o755)
+@pytest.mark.parametrize("layout", ["published", "own"])
+def test_the_adapter_alone_for_comfyui(layout: str, published: Path, converted: Path, tmp_path: Path):
+    """What InstructX Load Adapter reads of a model folder is in it: config, connector, embeddings."""
+    whole = published if layout == "published" else converted
+    convert(whole, tmp_path / "adapter" / ADAPTER)
+    assert_same({ADAPTER: read_safetensors(tmp_path / "adapter" / ADAPTER)[0]},
+                {ADAPTER: read_safetensors(converted / ADAPTER)[0]})  # fmt: skip
+    assert read_model_config(tmp_path / "adapter") == read_model_config(whole)
+    for found, expected in zip(load_embeddings(tmp_path / "adapter"), load_embeddings(whole), strict=True):
+        assert all(torch.equal(value, asdict(expected)[name]) for name, value in asdict(found).items())
+    found, expected = load_connector(tmp_path / "adapter"), load_connector(whole)
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+def test_shards_keep_their_index(published: Path, tmp_path: Path):
+    folder = shutil.copytree(published, tmp_path / "sharded")
     state, _ = read_safetensors(folder / DIT)
     (folder / DIT).unlink()
     names = sorted(state)
@@ -118,35 +209,191 @@ def test_shards_keep_their_index(kiwi: Path, tmp_path: Path):
     convert(folder, tmp_path / "own")
     loaded = load_model(tmp_path / "own").denoiser.transformer.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    convert(tmp_path / "own", tmp_path / "back")
+    assert_same(weights(tmp_path / "back"), weights(folder))
     convert(folder, tmp_path / "dit.safetensors")
     assert len(read_shapes(tmp_path / "dit.safetensors")) == len(state) + 4
+
+
+# --- a weight file and a folder for the rest
+
+
+@pytest.mark.parametrize("layout", ["published", "own"])
+def test_a_dit_file_and_a_base_are_a_model(layout: str, published: Path, converted: Path, tmp_path: Path):
+    convert(published, tmp_path / "dit.safetensors")
+    native, metadata = read_safetensors(tmp_path / "dit.safetensors")
+    tuned = {name: value + 1 for name, value in native.items()}
+    write_safetensors(tmp_path / "tuned.safetensors", tuned, metadata)
+    base = published if layout == "published" else converted
+    assert main(["convert", str(tmp_path / "tuned.safetensors"), str(tmp_path / "own"), "--base", str(base)]) == 0
+    expected = weights(converted)
+    expected[DIT] = {name: value + 1 for name, value in expected[DIT].items()}
+    expected[ADAPTER] |= {name: value + 1 for name, value in expected[ADAPTER].items() if name.startswith("denoiser.")}
+    assert_same(weights(tmp_path / "own"), expected)
+    assert read_config(tmp_path / "own") == read_config(converted)
+
+
+def test_a_training_checkpoint_and_a_base_are_a_model(converted: Path, tmp_path: Path):
+    """Kiwi-Edit's trainer writes queries and connector of stage 1 without the DiT; the base's stays then."""
+    adapter = read_safetensors(converted / ADAPTER)[0]
+    trained = {"pipe.mllm.image_queries.q": adapter["queries.image"] * 2,
+               "pipe.mllm.connetor.2.bias": adapter["connector.linear_out.bias"] * 2}  # fmt: skip
+    write_safetensors(tmp_path / "step.safetensors", trained)
+    convert(tmp_path / "step.safetensors", tmp_path / "own", base=converted)
+    expected = weights(converted)
+    for name in ("queries.image", "connector.linear_out.bias"):
+        expected[ADAPTER][name] = adapter[name] * 2
+    assert_same(weights(tmp_path / "own"), expected)
+
+
+def test_files_that_do_not_fit_the_base(converted: Path, tmp_path: Path):
+    path = tmp_path / "file.safetensors"
+
+    def refused(state: dict[str, torch.Tensor], match: str) -> None:
+        write_safetensors(path, state)
+        with pytest.raises(CheckpointError, match=match):
+            convert(path, tmp_path / "own", base=converted)
+        assert not (tmp_path / "own").exists()
+
+    convert(converted, tmp_path / "dit.safetensors")
+    native = read_safetensors(tmp_path / "dit.safetensors")[0]
+    refused(
+        native | {"head.head.bias": torch.ones(7)}, r"does not fit the base: proj_out.bias is \(7,\), there \(192,\)"
+    )
+    refused({name: value for name, value in native.items() if name != "head.head.bias"}, "proj_out.bias is missing")
+    refused(native | {"pipe.mllm.image_queries.q": torch.ones(2, 2)}, r"queries.image is \(2, 2\)")
+    refused({"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 2)}, "holds a LoRA .*does not merge")
+    refused({"unet.conv.weight": torch.ones(2)}, "do not belong to an original Wan transformer")
+
+
+# --- going on, and checksums
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
+@pytest.mark.parametrize("target", ["own", "dit.safetensors"])
+def test_a_killed_run_goes_on(target: str, published: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(streaming, "CHUNK", 4096)
+    convert(published, tmp_path / "whole" / target)
+    whole = files(tmp_path / "whole")
+    (tmp_path / "out").mkdir()
+    command = ["convert", str(published), str(tmp_path / "out" / target)]
+    for share in (0.3, 0.7):
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)
+
+            def die(done: int, total: int, share: float = share) -> None:
+                if done > share * total:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            convert(published, tmp_path / "out" / target, progress=die)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        assert not (tmp_path / "out" / target).exists()
+    assert main(command) == 0
+    assert files(tmp_path / "out") == whole
+    said = capsys.readouterr().err
+    kept = float(said[said.rindex("\r") + 1 :].split("\n")[-2].split(" MB were there")[0])
+    assert kept > 0.6 * sum(map(len, whole.values())) / 1e6
+    assert list((tmp_path / "out").rglob(".*")) == []
+
+
+def test_a_source_that_changed_is_converted_anew(published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    class Killed(BaseException):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done > 0.9 * total:
+            raise Killed
+
+    with pytest.raises(Killed):
+        convert(published, tmp_path / "dit.safetensors", progress=stop)
+    changed = linked(published, tmp_path / "changed")
+    state, metadata = read_safetensors(changed / DIT)
+    (changed / DIT).unlink()
+    write_safetensors(changed / DIT, {name: value + 1 for name, value in state.items()}, metadata)
+    convert(changed, tmp_path / "dit.safetensors")
+    assert "the source has changed since an earlier run was interrupted" in caplog.text
+    dit, _ = dit_from_native(read_safetensors(tmp_path / "dit.safetensors")[0])
+    assert all(torch.equal(dit[name], value + 1) for name, value in state.items())
+
+
+# --- pickles
+
+
+def test_pickles_are_refused_unless_asked_for(published: Path, converted: Path, tmp_path: Path, capsys):
+    folder = pickled(linked(published, tmp_path / "model"), DIT, "diffusion_pytorch_model.bin")
+    pickled(folder, "mllm_encoder/model.safetensors", "pytorch_model.bin")
+    convert(published, tmp_path / "expected.safetensors")
+    for target, expected in ((tmp_path / "own", converted), (tmp_path / "dit.safetensors", None)):
+        with pytest.raises(CheckpointError, match="a PyTorch pickle, which is not opened unasked.*--allow-pickle"):
+            convert(folder, target)
+        assert not target.exists()
+        assert main(["convert", str(folder), str(target), "--allow-pickle"]) == 0
+        if expected is not None:
+            assert_same(weights(target), weights(expected))
+    found, expected = (read_safetensors(tmp_path / name)[0] for name in ("dit.safetensors", "expected.safetensors"))
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_pickled_file_and_a_base(converted: Path, tmp_path: Path):
+    convert(converted, tmp_path / "dit.safetensors")
+    native = read_safetensors(tmp_path / "dit.safetensors")[0]
+    torch.save({"state_dict": native, "epoch": 3}, tmp_path / "dit.pt")
+    with pytest.raises(CheckpointError, match="pickle, which is not opened unasked"):
+        convert(tmp_path / "dit.pt", tmp_path / "own", base=converted)
+    convert(tmp_path / "dit.pt", tmp_path / "own", base=converted, allow_pickle=True)
+    assert_same(weights(tmp_path / "own"), weights(converted))
+
+
+class Trap:
+    """What a hostile pickle holds: code that runs when it is opened."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("trapped",)
+
+
+@pytest.mark.parametrize("held", [{"a": Trap()}, [torch.ones(1)], {"a": 1}, {}])
+def test_pickles_of_anything_else_are_never_opened(
+    held: object, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save(held, tmp_path / "dit.pt")
+    with pytest.raises(CheckpointError, match=r"dit\.pt' is no (pickle of tensors|mapping of names to tensors)"):
+        convert(tmp_path / "dit.pt", tmp_path / "own", base=converted, allow_pickle=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dit.pt"]
+
+
+def test_dtypes_of_pickles_are_kept(tmp_path: Path):
+    state = {str(dtype): torch.ones(3).to(dtype) for dtype in streaming._DTYPES}
+    state |= {"number": torch.tensor(2.5), "strided": torch.arange(6.0).view(2, 3).T}
+    torch.save(state, tmp_path / "a.pt")
+    content = tensors({tmp_path / "a.pt": {name: name for name in state}}, {"format": "pt"}, allow_pickle=True)
+    write_file(tmp_path / "a.safetensors", content, lambda _count: None)
+    assert_same({"a": read_safetensors(tmp_path / "a.safetensors")[0]}, {"a": state})
 
 
 # --- what is refused
 
 
-def test_a_pickle_is_refused_and_nothing_is_written(kiwi: Path, tmp_path: Path):
-    folder = shutil.copytree(kiwi, tmp_path / "model", copy_function=lambda a, b: Path(b).symlink_to(a))
-    (folder / DIT).unlink()
-    (folder / DIT).write_bytes(b"PK\x03\x04" + bytes(100))
-    for target in (tmp_path / "own", tmp_path / "dit.safetensors"):
-        with pytest.raises(CheckpointError, match="a PyTorch pickle"):
-            convert(folder, target)
-        assert not target.exists()
-
-
-def test_other_things_are_refused(kiwi: Path, converted: Path, tmp_path: Path):
+def test_other_things_are_refused(published: Path, converted: Path, saved: Path, tmp_path: Path):
     with pytest.raises(CheckpointError, match="is no folder"):
-        convert(kiwi / DIT, tmp_path / "own")
-    with pytest.raises(CheckpointError, match="has this layout already"):
-        convert(converted, tmp_path / "own")
-    with pytest.raises(CheckpointError, match="is no Kiwi-Edit model"):
+        convert(published / DIT, tmp_path / "own")
+    with pytest.raises(CheckpointError, match="there is no "):
+        convert(tmp_path / "nowhere", tmp_path / "own")
+    with pytest.raises(CheckpointError, match=r"is no model of Kiwi-Edit's form"):
+        convert(saved, tmp_path / "own")
+    with pytest.raises(CheckpointError, match="is no model folder"):
         convert(tmp_path, tmp_path / "own")
-    with pytest.raises(InputError, match="is the folder that is to be converted"):
-        convert(kiwi, kiwi)
+    with pytest.raises(InputError, match="is a whole model folder"):
+        convert(published, tmp_path / "own", base=converted)
+    for target in (published, converted):
+        with pytest.raises(InputError, match="is what is to be converted"):
+            convert(published / DIT, target, base=converted) if target == converted else convert(published, published)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_line_on_the_command_line(tmp_path: Path, capsys):
     assert main(["convert", str(tmp_path), str(tmp_path / "own")]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1 and "is no Kiwi-Edit model" in captured.err
+    assert captured.out == "" and captured.err.count("\n") == 1 and "is no model folder" in captured.err

@@ -25,9 +25,9 @@ from test_video import can_tag_rotation, clip, make_video, packets, read
 from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.long_video.joining import EditedWindow
-from instructx_core.long_video.run_lock import only_run
 from instructx_core.long_video.store import WindowStore
 from instructx_core.long_video.window_editor import WindowEditor
+from instructx_core.run_lock import only_run
 from instructx_core.video import probe
 from instructx_core.windows import Span
 
@@ -225,7 +225,7 @@ def test_a_second_run_at_one_output_is_refused(editor: Editor, source: Path, who
 
     def second(at) -> None:
         if at.window == 2:
-            with pytest.raises(InputError, match=r"out\.mp4: another run is editing into this file") as caught:
+            with pytest.raises(InputError, match=r"out\.mp4: another run is writing there") as caught:
                 edit(editor, source, target, resume=resume)
             words.append(str(caught.value))
             words.append(lock_from_another_process(target))
@@ -238,7 +238,7 @@ def test_a_second_run_at_one_output_is_refused(editor: Editor, source: Path, who
 
 def lock_from_another_process(target: Path) -> str:
     code = (
-        "import sys; from pathlib import Path; from instructx_core.long_video.run_lock import only_run\n"
+        "import sys; from pathlib import Path; from instructx_core.run_lock import only_run\n"
         "try:\n    with only_run(Path(sys.argv[1])): print('free')\n"
         "except Exception as error: print(error)"
     )

@@ -34,7 +34,8 @@ def test_dependencies_are_what_the_library_imports():
     declared = {re.match(r"[\w-]+", requirement)[0] for requirement in PROJECT["dependencies"]}
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages()}
     assert "comfy" not in imported
-    extra = {re.match(r"[\w-]+", requirement)[0] for requirement in PROJECT["optional-dependencies"]["scenes"]}
+    extras = PROJECT["optional-dependencies"]
+    extra = {re.match(r"[\w-]+", requirement)[0] for requirement in extras["scenes"] + extras["gguf"]}
     assert imported <= declared | extra
     assert declared - imported <= {"accelerate"}  # also what diffusers loads weights with
 
@@ -58,6 +59,6 @@ def test_ci_finds_the_test_command_of_the_readme():
 
 
 def test_readme_links_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs" / "training.md"):
+    for page in (ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "weights.md"):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"

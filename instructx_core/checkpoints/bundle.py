@@ -9,30 +9,30 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..config import Dialect, ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..guidance.encoder import MLLMGuidance
 from ..guidance.kiwi import KiwiGuidance
 from ..latents import LatentCodec
-from .files import (
-    atomic_folder,
-    read_metadata,
-    read_one_by_one,
-    read_safetensors,
-    recover_folder,
-    write_safetensors,
-)
+from .base import OWN, Base, check_fit, choose
+from .dit import load_dit
+from .files import atomic_folder, read_metadata, read_safetensors, recover_folder, write_safetensors
+from .forms import Family
+from .mllm import load_mllm, load_mllm_config, load_qwen
+from .pretrained import load_or_explain
+from .vae import load_vae
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 ADAPTER = "instructx.safetensors"
 FORMAT = "instructx-1"
@@ -52,31 +52,38 @@ class Components:
     codec: LatentCodec
 
 
-def read_config(place: str | Path) -> ModelConfig:
-    """The `ModelConfig` of a checkpoint folder, or of its `instructx.safetensors` alone, without the weights.
+def read_config(path: str | Path) -> ModelConfig:
+    """The `ModelConfig` of a checkpoint folder, or of an `instructx.safetensors` alone, without its weights.
 
     Raises:
         CheckpointError: nothing there, no `instructx.safetensors` in it, or one of another format.
     """
-    place = Path(place)
-    if not place.exists():
-        recover_folder(place)  # a save that was killed between two renames
-    if not place.exists():
-        raise CheckpointError(f"there is no model folder {str(place)!r}; check the path.")
-    path = adapter_path(place)
-    if not path.is_file():
-        raise CheckpointError(f"{str(place)!r} is not an InstructX model: it has no {ADAPTER}.")
-    metadata = read_metadata(path)
+    adapter = adapter_path(path)
+    metadata = read_metadata(adapter)
     if FORMAT not in metadata:
         raise CheckpointError(
-            f"{str(path)!r} does not say {FORMAT!r} in its metadata; it belongs to another program or another version."
+            f"{str(adapter)!r} does not say {FORMAT!r} in its metadata; "
+            "it belongs to another program or another version."
         )
     return ModelConfig.from_json(metadata[FORMAT])
 
 
-def adapter_path(place: Path) -> Path:
-    """The file of what a checkpoint adds: in a model folder, or the file itself."""
-    return place if place.is_file() else place / ADAPTER
+def adapter_path(path: str | Path) -> Path:
+    """What a checkpoint adds to its base models: the file in its folder, or `path` itself where it is one.
+
+    Raises:
+        CheckpointError: no such folder, or no such file in it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        recover_folder(path)  # a save that was killed between two renames; what is here is not the reader's to clean
+    if not path.is_dir():
+        raise CheckpointError(f"there is no model folder {str(path)!r}; check the path.")
+    if not (path / ADAPTER).is_file():
+        raise CheckpointError(f"{str(path)!r} is not an InstructX model: it has no {ADAPTER}.")
+    return path / ADAPTER
 
 
 def save_checkpoint(components: Components, folder: str | Path) -> None:
@@ -85,9 +92,11 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
     Weights are written in the dtype that they have; load and save again gives the same bytes.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or the DiT's weights are packed as GGUF, which nothing writes.
     """
     guidance, denoiser = components.guidance, components.denoiser
+    if getattr(denoiser.transformer, "hf_quantizer", None) is not None:
+        raise InputError("GGUF weights cannot be saved again; load the model with its DiT in another form first.")
     with atomic_folder(folder) as partial:
         base = {
             name.replace(".base_layer", ""): value
@@ -106,39 +115,69 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
 
 
 def make_portable(path: Path) -> None:
-    """Take out of a config where the model was loaded from, and name the tokenizer's class as transformers 4 does."""
-    plain = json.loads(path.read_text(encoding="utf-8"))
+    """Rewrite a config as `portable` has it."""
+    path.write_text(portable(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def portable(config: str) -> str:
+    """A config's JSON without where the model was loaded from, the tokenizer's class named as transformers 4 does."""
+    plain = json.loads(config)
     for part in (plain, *(value for value in plain.values() if isinstance(value, dict))):
         for name in OF_THE_LOADER & part.keys():
             del part[name]
     if plain.get("tokenizer_class") == "TokenizersBackend":
         plain["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
 def load_checkpoint(
-    folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, base: Base = OWN
 ) -> Components:
-    """Read a whole model from `folder`.
+    """Read a whole model from a folder, or from an `instructx.safetensors` and base models.
 
     Raises:
         CheckpointError: a missing, truncated or damaged file, or weights that do not fit the config.
     """
-    folder = Path(folder)
-    config = read_config(folder)
-    for part in ("mllm", "transformer", "vae"):
-        check_part(folder / part)
-    guidance = load_guidance(folder / "mllm", config, dtype)
-    transformer, vae = load_dit(folder / "transformer", dtype), load_vae(folder / "vae", dtype)
-    connector = Connector(config.connector).to(dtype)
+    adapter = adapter_path(path)
+    config, folder = read_config(adapter), adapter.parent
+    mllm = choose(base.mllm, folder / "mllm", Family.MLLM)
+    dit = choose(base.transformer, folder / "transformer", Family.DIT)
+    vae = choose(base.vae, folder / "vae", Family.VAE)
+    check_fit(config, adapter, dit, vae, mllm)
+    if base.mllm is None:
+        guidance = load_guidance(mllm.path, config, dtype)
+    else:
+        guidance = with_queries(*load_mllm(mllm.path, folder, dtype), config, dtype)
+    state, _ = read_safetensors(adapter)
+    transformer, codec = load_dit(dit.path, dtype), load_vae(vae.path, dtype)
+    return combine(config, adapter, state, guidance, transformer, codec, device)
+
+
+def combine(
+    config: ModelConfig,
+    source: Path,
+    adapter: Mapping[str, torch.Tensor],
+    guidance: MLLMGuidance,
+    transformer: WanTransformer3DModel,
+    vae: AutoencoderKLWan,
+    device: torch.device | str,
+) -> Components:
+    """Base models and what a checkpoint adds to them, on `device` and ready to edit.
+
+    Args:
+        config: of the checkpoint.
+        source: its path, to name.
+        adapter: its tensors, under the names of `adapter_state`.
+        guidance: the MLLM with fresh queries and LoRA, whose dtype the connector takes.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+    """
+    connector = Connector(config.connector).to(guidance.queries["image"].dtype)
     denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
-    load_adapter(folder / ADAPTER, guidance, connector, denoiser)
-    return settle(Components(config, guidance, connector, denoiser, LatentCodec(vae)), device)
-
-
-def settle(components: Components, device: torch.device | str) -> Components:
-    """The same components, on `device` and ready to edit."""
-    for module in (components.guidance, components.connector, components.denoiser, components.codec):
+    put_adapter(adapter, source, guidance, connector, denoiser)
+    components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
+    for module in (guidance, connector, denoiser, components.codec):
         module.to(device).eval().requires_grad_(False)
     return components
 
@@ -163,23 +202,13 @@ def gained(denoiser: Denoiser) -> dict[str, torch.nn.Module]:
     return {name: module for name, module in parts.items() if module is not None}
 
 
-def load_adapter(path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> None:
-    """Put the tensors of `instructx.safetensors` where `adapter_state` took them from.
-
-    Raises:
-        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
-    """
-    state, _ = read_safetensors(path)
-    put_adapter(state, path, guidance, connector, denoiser)
-
-
 def put_adapter(
     state: Mapping[str, torch.Tensor], path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser
 ) -> None:
     """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
 
     Raises:
-        CheckpointError: as `load_adapter`.
+        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
     wanted = {name: tuple(value.shape) for name, value in adapter_state(guidance, connector, denoiser).items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
@@ -211,21 +240,6 @@ def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def check_part(folder: Path) -> None:
-    """Look at a component's files before any of them is loaded.
-
-    Raises:
-        CheckpointError: no config, no safetensors, or one that is cut off or damaged.
-    """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
-    for path in weights:
-        read_metadata(path)
-
-
 def load_guidance(
     folder: Path, config: ModelConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
 ) -> MLLMGuidance:
@@ -237,25 +251,11 @@ def load_guidance(
         dtype: of everything but the rotary frequencies.
         progress: as `load_qwen`.
     """
-    from transformers import AutoTokenizer, Qwen2_5_VLConfig
+    from transformers import AutoTokenizer
 
-    mllm_config = load_or_explain(folder, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(folder)))
+    mllm_config = load_mllm_config(folder)
     tokenizer = load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder))
     return with_queries(load_qwen(folder, mllm_config, dtype, progress), tokenizer, config, dtype)
-
-
-def load_qwen(
-    folder: Path, config: Qwen2_5_VLConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
-) -> Qwen2_5_VLForConditionalGeneration:
-    """The MLLM itself, whose weights are in `folder`.
-
-    Args:
-        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
-    """
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    state = None if progress is None else read_one_by_one(mllm_weights(folder), progress)
-    return load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
 
 
 def with_queries(
@@ -269,60 +269,3 @@ def with_queries(
     # not the whole: its rotary frequencies stay in float32, without which far positions run together
     guidance.queries.to(dtype)
     return guidance
-
-
-def mllm_weights(folder: Path) -> list[Path]:
-    """The files that transformers reads the MLLM in `folder` from: the whole in one, or its shards."""
-    whole = folder / "model.safetensors"
-    return [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
-
-
-def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
-    """Tell transformers 4.57 in its own words, in place, about the rotary embedding that 5.x wrote down."""
-    text = config.text_config
-    written = getattr(text, "rope_parameters", None)
-    if written and getattr(text, "rope_scaling", None) is None:
-        text.rope_theta = written["rope_theta"]
-        text.rope_scaling = {name: value for name, value in written.items() if name != "rope_theta"}
-    return config
-
-
-def load_dit(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """A `WanTransformer3DModel` from a diffusers folder."""
-    from diffusers import WanTransformer3DModel
-
-    return load_weights(folder, WanTransformer3DModel, torch_dtype=dtype)
-
-
-def load_vae(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """An `AutoencoderKLWan` from a diffusers folder."""
-    from diffusers import AutoencoderKLWan
-
-    return load_weights(folder, AutoencoderKLWan, torch_dtype=dtype)
-
-
-def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
-    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers.
-
-    `state` holds what has been read of `folder` already; only transformers takes it so.
-    """
-    options |= {"use_safetensors": True, "output_loading_info": True}
-    if state is None:
-        model, report = load_or_explain(folder, lambda: model_class.from_pretrained(folder, **options))
-    else:
-        model, report = load_or_explain(folder, lambda: model_class.from_pretrained(None, state_dict=state, **options))
-    for problem in ("missing", "unexpected"):
-        if names := sorted(report[f"{problem}_keys"]):
-            raise CheckpointError(
-                f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get it again."
-            )
-    return model
-
-
-def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
-    """What `read` gives; whatever it raises becomes a CheckpointError that names `folder`."""
-    try:
-        return read()
-    except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error

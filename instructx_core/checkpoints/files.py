@@ -61,9 +61,9 @@ def write_safetensors(
         mode = written.stat().st_mode
         save_file(_plain(tensors), written, metadata=dict(metadata or {}))
         written.chmod(mode)  # safetensors writes files that only their owner may read
-        _flush(written)
+        flush(written)
         os.replace(written, path)
-        _flush(path.parent)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"cannot write weights to {str(path)!r}: {error}; check permissions and free space."
@@ -143,6 +143,23 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror}; give a .safetensors file.") from error
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A config file's mapping.
+
+    Raises:
+        CheckpointError: missing, or no JSON mapping.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} cannot be read ({error}); the model is incomplete, get it again."
+        ) from error
+    if not isinstance(plain, dict):
+        raise CheckpointError(f"{str(path)!r} is no mapping of settings; get it again.")
+    return plain
+
+
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise CheckpointError, naming `path` and the tensors, if any floating-point tensor holds NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
@@ -188,7 +205,7 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
     _refuse_file(path)
     for folder, _, files in os.walk(new):
         for name in (*files, "."):
-            _flush(Path(folder, name))
+            flush(Path(folder, name))
     aside = _hidden(path, "old")
     replaces = path.exists()
     if replaces:
@@ -199,7 +216,7 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
         if replaces:
             os.replace(aside, path)
         raise
-    _flush(path.parent)
+    flush(path.parent)
     if replaces:
         _discard(aside, path)
 
@@ -216,6 +233,23 @@ def recover_folder(path: str | Path) -> None:
         else:
             os.replace(aside, path)
     _clear(path)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
+    folder = path.is_dir()
+    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
+        return
+    handle = os.open(
+        path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
+    )  # Windows flushes only what it may write to
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
+            raise
+    finally:
+        os.close(handle)
 
 
 def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[str, Any]:
@@ -302,20 +336,3 @@ def _discard(aside: Path, path: Path) -> None:
     partial = _hidden(path, "partial")
     os.replace(aside, partial)
     shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
-    folder = path.is_dir()
-    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
-        return
-    handle = os.open(
-        path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
-    )  # Windows flushes only what it may write to
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
-            raise
-    finally:
-        os.close(handle)

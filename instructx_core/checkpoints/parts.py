@@ -16,10 +16,11 @@ import torch
 from ..config import ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
-from .bundle import adapter_path, check_part, load_guidance, put_guidance, strip
+from .bundle import adapter_path, load_guidance, put_guidance, strip
 from .files import check_finite, read_safetensors
 from .kiwi import MLLM, is_kiwi, load_kiwi_guidance, read_adapter
 from .loading import read_model_config
+from .pretrained import check_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

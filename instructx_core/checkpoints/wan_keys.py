@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
-# How single files wrap a DiT: checkpoints with text encoder and VAE beside it, and files saved from within ComfyUI.
-_DIT_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+# How single files wrap a DiT: checkpoints with text encoder and VAE beside it, files saved from within ComfyUI, and
+# what DiffSynth trains (Kiwi-Edit).
+_DIT_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "pipe.dit.", "dit.")
 
 # original module -> diffusers module; each holds `weight` and, but for RMS norms, `bias`.
 _DIT_MODULES = {
@@ -94,7 +95,7 @@ def dit_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
     """
     bare: dict[str, T] = {}
     for name, value in state.items():
-        short = _without_prefix(name)
+        short = without_prefix(name)
         if short in bare:
             raise CheckpointError(f"the weights hold {short!r} twice, with and without a prefix; keep one of the two.")
         bare[short] = value
@@ -130,7 +131,7 @@ def dit_config_from_original(state: Mapping[str, Any], head_dim: int = 128) -> d
     CheckpointError when a tensor that the model cannot do without is missing, or when the width is no multiple of
     `head_dim`.
     """
-    shapes = {_without_prefix(name): tuple(value.shape) for name, value in state.items()}
+    shapes = {without_prefix(name): tuple(value.shape) for name, value in state.items()}
     dim, in_channels, *patch_size = _shape(shapes, "patch_embedding.weight", 5)
     if dim % head_dim:
         raise CheckpointError(f"a Wan transformer of width {dim} has no heads of {head_dim}; give its own head size.")
@@ -274,7 +275,8 @@ def _numbers(names: Iterable[str], pattern: str) -> set[int]:
     return {int(match[1]) for match in matches if match}
 
 
-def _without_prefix(name: str) -> str:
+def without_prefix(name: str) -> str:
+    """A DiT tensor's name without what files that hold more than a DiT put before it."""
     for prefix in _DIT_PREFIXES:
         if name.startswith(prefix):
             return name[len(prefix) :]

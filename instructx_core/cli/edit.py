@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
-from .options import add_model, command, load_editor, model_options, real, whole
+from .options import add_lora, add_model, check_loras, command, load_editor, real, whole
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..editor import Editor
+    pass
 
 EXAMPLES = f"""\
 examples:
   instructx edit photo.png "remove the green square" -o photo_edit.png
   instructx edit clip.mp4 "change the background to teal" -o clip_edit.mp4 --seed 7
   instructx edit photo.png "replace the blue circle with the object in the reference" --reference object.png -o out.png
+  instructx edit photo.png "make it snow" -o out.png --model instructx.safetensors \
+      --transformer wan2.1_t2v_14B_fp8_scaled.safetensors --vae wan_2.1_vae.safetensors --mllm Qwen2.5-VL-3B-Instruct
+  instructx edit clip.mp4 "make it snow" -o out.mp4 --lora few_step.safetensors --lora style.safetensors:0.6 --steps 4
 
 The result has the source's exact size, and a video keeps its frames, frame rate, audio and rotation. The file
 appears under its name only when it is complete; an older file of that name is replaced. The same seed gives the
@@ -43,6 +46,7 @@ def add_edit(commands: Any) -> None:
         help="pictures of a subject to use",
     )
     add_model(parser)
+    add_lora(parser)
     parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
     parser.add_argument("--seed", type=whole(0, 2**64 - 1), default=0, help="seed of the noise, from 0 (default: 0)")
     parser.add_argument(
@@ -71,20 +75,15 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
     check_output(arguments.output, arguments.source, *arguments.reference)
-
-    def load() -> Editor:
-        return load_editor(arguments.model, arguments.device, **model_options(arguments))
-
+    check_loras(arguments.loras)
     if is_long(arguments):
         with Progress("editing") as progress:
-            run_long_edit(
-                arguments, lambda: load_editor(arguments.model, arguments.device, **model_options(arguments)), progress
-            )
+            run_long_edit(arguments, lambda: load_editor(arguments), progress)
         print(arguments.output)
         return
     source = load_source(arguments.source)
     references = load_references(arguments.reference)
-    editor = load()
+    editor = load_editor(arguments)
     with Progress("editing") as progress:
         result = editor.edit(
             source,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import add_model, command, load_editor, model_options, whole
+from .options import add_model, command, load_editor, whole
 from .progress import Progress
 
 EXAMPLES = """\
@@ -40,7 +40,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         writable_file(arguments.json)
     from ..evaluation import evaluate
 
-    editor = load_editor(arguments.model, arguments.device, **model_options(arguments))
+    editor = load_editor(arguments)
     with Progress("edits") as progress:
         report = evaluate(
             editor,

@@ -1,4 +1,4 @@
-"""`instructx info`: what a model is."""
+"""`instructx info`: what a model, or a file of weights, is."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ EXAMPLES = f"""\
 examples:
   instructx info                                              the bundled model
   instructx info runs/mine
+  instructx info wan2.1_t2v_14B_fp8_scaled.safetensors        a DiT, VAE or MLLM in any form: what it is and is good for
 {PLAN_EXAMPLES}"""
 
 
 def add_info(commands: Any) -> None:
-    parser = command(commands, "info", "say what a model is", EXAMPLES, _run_info)
+    parser = command(commands, "info", "say what a model or a file of weights is", EXAMPLES, _run_info)
     parser.add_argument(
-        "model", metavar="MODEL", type=Path, nargs="?", help="a model folder (default: the bundled model)"
+        "path",
+        metavar="PATH",
+        type=Path,
+        nargs="?",
+        help="a model folder, or a file or folder of weights (default: the bundled model)",
     )
     add_plan_options(parser)
 
 
 def _run_info(arguments: argparse.Namespace) -> None:
-    from ..model_info import describe_model
+    from ..model_info import describe
 
-    print(plan_text(arguments) or describe_model(arguments.model))
+    print(plan_text(arguments) or describe(arguments.path))

@@ -41,4 +41,4 @@ def plan_text(arguments: argparse.Namespace) -> str | None:
     from ..memory.describe import describe_plan
 
     size = None if arguments.height is None else (arguments.height, arguments.width)
-    return describe_plan(arguments.model, size, arguments.frames, arguments.vram)
+    return describe_plan(arguments.path, size, arguments.frames, arguments.vram)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,7 +37,19 @@ def command(
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="DIR", type=Path, help="a model folder (default: the bundled model)")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        type=Path,
+        help="a model folder, or the file of what was trained on base models (default: the bundled model)",
+    )
+    for option, what in (("transformer", "the DiT"), ("vae", "the VAE"), ("mllm", "the Qwen2.5-VL")):
+        parser.add_argument(
+            f"--{option}",
+            metavar="PATH",
+            type=Path,
+            help=f"a file or folder of {what} to use instead of the model's own (forms: docs/weights.md)",
+        )
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
         "--memory",
@@ -54,19 +66,52 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", choices=CACHES, help="use outputs of earlier steps again: faster, less exact")
 
 
-def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_model` added for memory and speed, as options of `load_editor`."""
-    return {name: getattr(arguments, name) for name in ("memory", "fp8", "attention", "compile", "cache")}
+def add_lora(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora",
+        metavar="FILE[:STRENGTH]",
+        dest="loras",
+        type=_lora,
+        action="append",
+        default=[],
+        help="a LoRA for the DiT (.safetensors), and how much of it (default: 1); may be given several times",
+    )
 
 
-def load_editor(model: Path | None = None, device: str | None = None, **options: Any) -> Editor:
-    """`options`: further ones of `Editor.from_pretrained`."""
+def check_loras(loras: Sequence[tuple[Path, float]]) -> None:
+    """Look at LoRA files before a model is loaded. Raises CheckpointError where one is none."""
+    if not loras:
+        return
+    from ..checkpoints.loras import check_lora
+
+    for path, strength in loras:
+        check_lora(path, strength)
+
+
+def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
+    """The model that the options of `add_model` ask for; without them the bundled one."""
     from transformers.utils.logging import disable_progress_bar
 
     from ..editor import Editor
 
     disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
-    return Editor.from_pretrained(model, device=device, **options)
+    if arguments is None:
+        return Editor.from_pretrained()
+    base = {part: getattr(arguments, part) for part in ("transformer", "vae", "mllm")}
+    fitting = {name: getattr(arguments, name) for name in ("memory", "fp8", "attention", "compile", "cache")}
+    loras = getattr(arguments, "loras", ())
+    return Editor.from_pretrained(arguments.model, device=arguments.device, loras=loras, **base, **fitting)
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """FILE[:STRENGTH]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
+    name, colon, strength = text.rpartition(":")
+    if not colon or not name or set(strength) & set("/\\"):
+        return Path(text), 1.0
+    try:
+        return Path(name), float(strength)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{strength!r} in {text!r} is no number; give FILE or FILE:0.8") from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -2,7 +2,7 @@
 
 options (how) -> footage (the source, window by window) -> window_model (what edits; editor_model: the library's own)
 -> window_editor (one window) -> joining (one to the next) -> store (finished windows on the disk) -> run (the loop)
--> edit (all of it, from file to file, run_lock: one run at a time)
+-> edit (all of it, from file to file, one run at a time)
 """
 
 from ..windows import Head, Reading

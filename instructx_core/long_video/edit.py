@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..instruction import check_instruction
 from ..paths import readable_file
+from ..run_lock import only_run
 from ..sampling import initial_noise
 from ..source import check_output, is_video_file, load_references
 from ..video import VideoWriter
@@ -26,7 +27,6 @@ from .editor_model import EditorModel, Request
 from .footage import Footage, look_through
 from .options import LongOptions
 from .run import LongCallback, WindowCallback, WindowRun
-from .run_lock import only_run
 from .store import WindowStore, logger
 from .window_editor import WindowEditor
 from .window_model import WindowModel

@@ -15,13 +15,8 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ..checkpoints.bundle import (
-    Components,
-    load_checkpoint,
-    load_guidance,
-    load_vae,
-    save_checkpoint,
-)
+from ..checkpoints.bundle import Components, load_checkpoint, load_guidance, save_checkpoint
+from ..checkpoints.vae import load_vae
 from ..config import ModelConfig, from_plain
 from ..connectors import Connector
 from ..denoiser import Conditions, Denoiser

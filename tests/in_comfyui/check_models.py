@@ -33,6 +33,23 @@ def check_adapter_on_a_stock_model():
         assert difference(ours, sampled(wired(name, image, instruction, [reference]), seed=8)) <= 1e-5, name
 
 
+def check_adapter_and_dit_of_a_conversion():
+    """The two files that `instructx convert` writes for ComfyUI are the model that they were made of."""
+    from instructx_pack.instructx_core.checkpoints.convert import convert
+
+    image, instruction, reference = example("reference_swap", width=48, height=48)
+    name, folder = VARIANTS[0], MODELS / "adapter-alone"
+    convert(MODELS / name, folder / "instructx.safetensors")
+    convert(MODELS / name, folder / "dit.safetensors")
+    model = comfy.sd.load_diffusion_model(str(folder / "dit.safetensors"))
+    model.model.latent_format = loaded(name)[0].model.latent_format
+    adapted, connector = run("LoadAdapter", model=model, adapter=folder.name, weights="keep the MODEL's own")
+    ours = sampled(wired(name, image, instruction, [reference], model=adapted), seed=8)
+    assert difference(ours, sampled(wired(name, image, instruction, [reference]), seed=8)) <= 1e-5
+    own = loaded(name)[3].module.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in connector.module.state_dict().items())
+
+
 def check_adapter_replaces_weights():
     image, instruction, _ = example("recolor", width=48, height=48)
     name = VARIANTS[0]

@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import InputError
+from .errors import InputError
 
 
 @contextmanager
 def only_run(output: Path) -> Iterator[None]:
-    """Hold the lock `.NAME.lock` beside an output file.
+    """Hold the lock `.NAME.lock` beside an output file or folder.
 
     What a killed process leaves is an unlocked file, which the next run takes. Where the file system has no locks
     (some network shares) nothing is held.
@@ -26,7 +26,7 @@ def only_run(output: Path) -> Iterator[None]:
         file = _locked(path)
     except BlockingIOError as error:
         raise InputError(
-            f"{output}: another run is editing into this file; wait for it to end, or give another output."
+            f"{output}: another run is writing there; wait for it to end, or give another output."
         ) from error
     except OSError as error:
         raise InputError(f"{output}: it cannot be written there ({error.strerror}); give another folder.") from error

@@ -1,0 +1,78 @@
+"""A diffusers model from tensors: built empty, compared with what a header tells, and filled tensor by tensor.
+
+diffusers' own `from_single_file` asks the hub for configs and fills no gap loudly; here the config is given, and a
+tensor that is missing, left over or of another shape is named before anything is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from ..errors import CheckpointError
+from .files import read_safetensors
+from .float8 import check_scales, is_beside, scale_of, widened
+
+if TYPE_CHECKING:
+    from .forms import Form
+
+M = TypeVar("M", bound=torch.nn.Module)
+
+
+def read_tensors(form: Form) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names in the file and values of a model's own tensors, one after the other; those with a scale in float32.
+
+    Files are mapped, so that what a caller does not keep takes no memory.
+
+    Raises:
+        CheckpointError: a damaged file, or tensors stored in a form that is not read here.
+    """
+    check_scales(form.stored, form.path)
+    state: dict[str, torch.Tensor] = {}
+    for file in form.files:
+        state |= read_safetensors(file)[0]
+    for name, value in state.items():
+        if not is_beside(name):
+            yield name, widened(value, scale_of(name, state))
+
+
+def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
+    """A model whose parameters have shapes but no memory; its buffers are real."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        return model_class.from_config(dict(config))
+
+
+def check_shapes(model: torch.nn.Module, found: Mapping[str, Any], source: object, kind: str) -> None:
+    """Raise CheckpointError unless `found`, of anything with a `.shape`, has just the tensors of `model`."""
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in found.items()}
+    if wanted == shapes:
+        return
+    odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
+    raise CheckpointError(
+        f"{str(source)!r} holds no whole {kind}: {odd[0]} is {shapes.get(odd[0], 'missing')}, "
+        f"expected {wanted.get(odd[0], 'nothing')} ({len(odd)} tensors differ); get it again."
+    )
+
+
+def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> M:
+    """Put the tensors of `form` into an empty model, in place, in `dtype` as `from_pretrained` would.
+
+    Args:
+        model: of `empty_model`, whose shapes were checked.
+        renamed: the model's names -> those in the file.
+        dtype: of everything but the layers that diffusers keeps in float32.
+    """
+    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    own = {there: here for here, there in renamed.items()}
+    state = {}
+    for name, value in read_tensors(form):
+        if name in own:
+            target = torch.float32 if kept.intersection(own[name].split(".")) else dtype
+            state[own[name]] = value.to(target, copy=True)  # the file may change while the model lives
+    model.load_state_dict(state, assign=True)
+    return model.eval()

@@ -1,0 +1,114 @@
+"""Base models from elsewhere: the DiT, VAE and MLLM that a checkpoint's queries, LoRA and connector are put on.
+
+A checkpoint may be a whole model or what was trained alone. Either way each of the three can be given apart, in any
+form that `find_form` knows; whether they fit is told from headers, before a weight is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import ContextEntry, ModelConfig
+from ..errors import CheckpointError
+from .dit import checked_dit, to_diffusers
+from .forms import Family, Form, find_form
+from .mllm import mllm_width
+from .pretrained import check_part
+from .vae import checked_vae, vae_channels
+
+TEXT = "condition_embedder.text_embedder.linear_1.weight"
+OPTIONS = {Family.DIT: "transformer", Family.VAE: "vae", Family.MLLM: "mllm"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """Weights that take the place of a checkpoint's own, each a file or a folder; None: the checkpoint's own."""
+
+    transformer: Path | None = None
+    vae: Path | None = None
+    mllm: Path | None = None
+
+
+OWN = Base()
+
+
+def choose(given: Path | None, own: Path, family: Family) -> Form:
+    """The weights to use of one part: those given, else the checkpoint's own, of which config and weights are there.
+
+    Raises:
+        CheckpointError: nothing given, and the checkpoint has none or an incomplete one; or something else there.
+    """
+    if given is not None:
+        return find_form(given, family)
+    if not own.is_dir():
+        raise need(own.parent, family)
+    check_part(own)
+    return find_form(own, family)
+
+
+def need(checkpoint: Path, family: Family) -> CheckpointError:
+    """What to say where a checkpoint has no part of its own and none is given."""
+    option = OPTIONS[family]
+    return CheckpointError(
+        f"{str(checkpoint)!r} has no {family.value} of its own; give the one that it was trained on "
+        f"({option}=PATH, on the command line --{option} PATH)."
+    )
+
+
+def check_fit(config: ModelConfig, checkpoint: Path, dit: Form, vae: Form, mllm: Form) -> None:
+    """Raise CheckpointError unless the three are whole and of the sizes that a checkpoint was trained with.
+
+    Args:
+        config: of the checkpoint.
+        checkpoint: its path, to name.
+    """
+    for form, check in ((dit, checked_dit), (vae, checked_vae)):
+        if not form.is_library_folder:  # of which diffusers itself reports what is missing
+            check(form)
+    check_context(config, checkpoint, dit)
+    width = mllm_width(mllm)
+    if width != config.connector.input_dim:
+        raise CheckpointError(
+            f"{str(checkpoint)!r} takes hidden states of width {config.connector.input_dim}, the MLLM in "
+            f"{str(mllm.path)!r} has {width}; give the MLLM that it was trained on."
+        )
+    made, taken = vae_channels(vae), dit_sizes(dit).channels
+    if made != taken:
+        raise CheckpointError(
+            f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
+            "give those of one model."
+        )
+
+
+def check_context(config: ModelConfig, checkpoint: Path, dit: Form) -> None:
+    """Raise CheckpointError unless a checkpoint's context is as wide as the DiT takes it."""
+    sizes = dit_sizes(dit)
+    taken = sizes.width if config.connector.entry is ContextEntry.WIDTH else sizes.text_dim
+    if config.connector.output_dim != taken:
+        raise CheckpointError(
+            f"{str(checkpoint)!r} makes a context of width {config.connector.output_dim}, the DiT in "
+            f"{str(dit.path)!r} takes {taken}; give the DiT that it was trained on."
+        )
+
+
+@dataclass(frozen=True)
+class DitSizes:
+    """What must agree between a DiT and what is put on it."""
+
+    width: int
+    channels: int
+    text_dim: int
+
+
+def dit_sizes(form: Form) -> DitSizes:
+    """The sizes of a DiT in any form, from its headers.
+
+    Raises:
+        CheckpointError: the weights have no text embedding.
+    """
+    shapes = {name: stored.shape for name, stored in to_diffusers(form, form.tensors).items()}
+    if TEXT not in shapes:
+        raise CheckpointError(f"{str(form.path)!r} is no whole Wan DiT: {TEXT} is missing; get it again.")
+    width, channels = shapes["patch_embedding.weight"][:2]
+    return DitSizes(width, channels, shapes[TEXT][1])

@@ -1,0 +1,49 @@
+"""PyTorch pickles (.pt, .pth, .bin, .ckpt), opened only where a person asks for it, and then for their tensors alone.
+
+`weights_only` keeps a pickle from running code, and mapping the file keeps its tensors on the disk until they are read.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError
+
+_BEGINNINGS = (b"PK\x03\x04", b"\x80")  # of torch.save's zip archives, and of bare pickles
+
+
+def is_pickle(path: str | Path) -> bool:
+    """Whether a file begins as a pickle does, whatever it is called; False where there is none."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        # a safetensors file may begin with any length; behind it stands its header
+        start = file.read(9)
+    return start.startswith(_BEGINNINGS) and start[8:] != b"{"
+
+
+def read_pickle(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a pickle by name, on the CPU and mapped: nothing is read before it is looked at.
+
+    A training checkpoint's `state_dict` is taken out of what lies around it.
+
+    Raises:
+        CheckpointError: damaged, older than PyTorch 1.6, holding more than tensors, or no mapping of names to tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"{str(path)!r} is no pickle of tensors that could be opened safely ({reason}); get safetensors weights."
+        ) from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{str(path)!r} is no mapping of names to tensors; give the file of a model's weights.")
+    return {str(name): value for name, value in state.items()}

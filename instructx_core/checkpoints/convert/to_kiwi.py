@@ -1,0 +1,121 @@
+"""This repo's folder of a Kiwi-Edit model as its authors publish theirs: the inverse of `to_own.kiwi_to_own`.
+
+Their folder holds code and settings of pictures too (`*.py`, `processor/*preprocessor_config.json`), which no weights
+tell: to run their pipeline on the result, copy these from a folder that they have published. This library needs none.
+
+Configs carry the classes and arguments that their `utils/convert_diffusers/convert_weights.py` writes.
+Nothing is written here; see `component_files`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...config import Dialect, ModelConfig
+from ...errors import CheckpointError
+from ..bundle import ADAPTER, read_config
+from ..files import read_json, read_shapes
+from ..kiwi import PROCESSOR, QWEN_CONFIG, TRANSFORMER, VAE
+from ..kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_published
+from ..wan_keys import vae_to_original
+from .component_files import (
+    DIFFUSERS_WEIGHTS,
+    INDEX,
+    MLLM_WEIGHTS,
+    Plan,
+    diffusers_part,
+    shards,
+    turned,
+    under,
+    weight_files,
+)
+from .streaming import Content, copied, stored_tensors, tensors, text
+
+_VERSION = {"_diffusers_version": "0.36.0"}  # that their published configs name
+_INDEX = {
+    "_class_name": ["pipeline_kiwi_edit", "KiwiEditPipeline"],
+    "processor": ["transformers", "AutoProcessor"],
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "vae": ["wan_video_vae", "VAE"],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "mllm_encoder": ["mllm_encoder", "MLLMEncoder"],
+    "source_embedder": ["conditional_embedder", "ConditionalEmbedder"],
+    "ref_embedder": ["conditional_embedder", "ConditionalEmbedder"],
+}
+_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
+_VAE_ARGUMENTS = ("z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample", "dropout")
+
+
+def own_to_kiwi(source: Path, allow_pickle: bool) -> Plan:
+    """A model folder of this repo's layout that was Kiwi-Edit's, or was trained in its form.
+
+    Raises:
+        CheckpointError: a model of another form, or a part that is missing, damaged or pickled.
+    """
+    config = read_config(source)
+    if config.guidance.dialect is not Dialect.KIWI or config.guidance.lora_rank:
+        raise CheckpointError(
+            f"{str(source)!r} has this layout already and is no model of Kiwi-Edit's form, so there is no other layout "
+            "to convert it into; give a .safetensors file to write for ComfyUI."
+        )
+    shapes = read_shapes(source / ADAPTER)
+    embedders = {SOURCE: "source_embedding", REFERENCE: "reference_embedding"}
+    plan = _mllm(source, config, allow_pickle)
+    plan |= under(TRANSFORMER, diffusers_part(source / "transformer", allow_pickle)) | under(VAE, _vae(source / "vae"))
+    index = dict(_INDEX)
+    for part, module in embedders.items():
+        if f"denoiser.{module}.weight" not in shapes:
+            index[part] = [None, None]  # as diffusers writes down a component that is not there
+            continue
+        width, channels, *patch = shapes[f"denoiser.{module}.weight"]
+        said = {"_class_name": "ConditionalEmbedder", "dim": width, "in_dim": channels, "patch_size": patch}
+        said |= {"ref_pad_first": config.denoiser.references_first, "zero_init": True}
+        plan |= under(part, {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(source, part)})
+    scheduler = _SCHEDULER | {"shift": config.sampling.shift}
+    return plan | {"scheduler/scheduler_config.json": _json(scheduler), "model_index.json": _json(index)}
+
+
+def _mllm(source: Path, config: ModelConfig, allow_pickle: bool) -> Plan:
+    """MLLM and queries; tokenizer and the MLLM's own config lie apart from its weights there."""
+    guidance, connector, folder = config.guidance, config.connector, source / "mllm"
+    files = weight_files(folder, allow_pickle)
+    indices = set(folder.glob(INDEX))
+    beside = [path for path in folder.iterdir() if path.is_file() and path not in {*files, *indices}]
+    processor = {QWEN_CONFIG if path.name == "config.json" else path.name: copied(path) for path in sorted(beside)}
+    said = {
+        "_class_name": "MLLMEncoder",
+        "dit_dim": connector.output_dim,
+        "hidden_size": connector.input_dim,
+        "num_image_queries": guidance.image_queries,
+        "num_video_queries": guidance.video_queries,
+        "num_ref_queries": guidance.reference_queries,
+        "max_frames": guidance.video_frames,
+        "max_pixels_per_frame": guidance.video_max_pixels,
+        "max_object_token": guidance.reference_max_pixels // (28 * 28),
+        "mllm_model_path": ".",
+    }
+    encoder = {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(source, MLLM)}
+    return under(PROCESSOR, processor) | under(MLLM, shards(folder, files, MLLM_WEIGHTS) | encoder)
+
+
+def _adapter(source: Path, part: str) -> Content:
+    """The tensors of `instructx.safetensors` that are one component's."""
+    names = turned(adapter_to_published(part, {name: name for name in read_shapes(source / ADAPTER)}))
+    return tensors({source / ADAPTER: names}, {"format": "pt"})
+
+
+def _vae(folder: Path) -> Plan:
+    """The VAE under its original names, with the arguments of the authors' class."""
+    files = {path: list(stored_tensors(path)) for path in weight_files(folder)}
+    new = turned(vae_to_original({name: name for names in files.values() for name in names}))
+    weights = tensors({path: {name: new[name] for name in names} for path, names in files.items()}, {"format": "pt"})
+    own = read_json(folder / "config.json")
+    said = {"_class_name": "VAE", "dim": own["base_dim"]} | {name: own[name] for name in _VAE_ARGUMENTS if name in own}
+    said |= {name: own[name] for name in ("latents_mean", "latents_std")}
+    return {"config.json": _json(said), DIFFUSERS_WEIGHTS: weights}
+
+
+def _json(plain: dict[str, Any]) -> Content:
+    return text(json.dumps(_VERSION | plain, indent=2) + "\n")

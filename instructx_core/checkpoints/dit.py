@@ -1,0 +1,112 @@
+"""A Wan DiT from weights in any form: diffusers' folders, original names, 8-bit floats, GGUF.
+
+Sizes are read from the shapes of the tensors. The one that no shape tells is that of a head: 128 in every Wan that was
+published (Wan2.1 and Wan2.2, `wan/configs/`: dim / num_heads), and in ComfyUI; a diffusers folder says it in its
+config. 8-bit floats are widened to the working type as they are read. GGUF's blocks stay packed and are unpacked layer
+by layer as the DiT runs, by diffusers.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from ..errors import CheckpointError
+from .assembling import check_shapes, empty_model, fill
+from .float8 import check_scales
+from .forms import Family, Form, Names, find_form
+from .kiwi_keys import dit_from_native
+from .pretrained import load_or_explain, load_weights
+from .wan_keys import dit_config_from_original, dit_to_original
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+T = TypeVar("T")
+
+
+def load_dit(path: str | Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    """The DiT that `path` holds, on the CPU.
+
+    Args:
+        path: see `find_form`.
+        dtype: of the weights, or of what GGUF's are unpacked to; diffusers keeps a few layers in float32.
+
+    Raises:
+        CheckpointError: no DiT there, one that is incomplete or damaged, or one in a form that is not read.
+    """
+    from diffusers import WanTransformer3DModel
+
+    form = find_form(path, Family.DIT)
+    if form.is_library_folder:
+        return load_weights(form.path, WanTransformer3DModel, torch_dtype=dtype)
+    model = checked_dit(form)
+    if form.is_gguf:
+        return _load_gguf(form, dtype)
+    return fill(model, form, to_diffusers(form, {name: name for name in form.tensors}), dtype)
+
+
+def checked_dit(form: Form) -> WanTransformer3DModel:
+    """An empty DiT in the sizes of `form`, which has all its tensors and can be read.
+
+    Raises:
+        CheckpointError: as `load_dit`, from the headers alone.
+    """
+    from diffusers import WanTransformer3DModel
+
+    if not form.is_gguf:
+        check_scales(form.stored, form.path)
+    model = empty_model(WanTransformer3DModel, dit_config(form))
+    check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan DiT")
+    return model
+
+
+def dit_config(form: Form) -> dict[str, Any]:
+    """The arguments of `WanTransformer3DModel`: a diffusers folder's own, else from the shapes of the tensors.
+
+    Raises:
+        CheckpointError: a tensor that no Wan does without is missing, or the width is no multiple of 128.
+    """
+    from diffusers import WanTransformer3DModel
+
+    if form.has_config:
+        return dict(load_or_explain(form.path, lambda: WanTransformer3DModel.load_config(form.path)))
+    original = form.tensors if form.names is Names.ORIGINAL else dit_to_original(form.tensors)
+    try:
+        return dit_config_from_original(original)
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(form.path)!r} cannot be read as a Wan DiT: {error}") from error
+
+
+def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
+    """Tensors of `form` under diffusers' names, without the embedders that a Kiwi-Edit's file carries beside its DiT.
+
+    Raises:
+        CheckpointError: a tensor that no Wan DiT has.
+    """
+    return dict(state) if form.names is Names.LIBRARY else dit_from_native(state)[0]
+
+
+def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
+    """Linear layers stay packed; what else a file has packed is unpacked here, for diffusers unpacks only these."""
+    from diffusers import GGUFQuantizationConfig, WanTransformer3DModel
+    from diffusers.models.model_loading_utils import load_gguf_checkpoint
+    from diffusers.quantizers.gguf.utils import GGUFParameter, dequantize_gguf_tensor
+
+    config = dit_config(form)
+    model = empty_model(WanTransformer3DModel, config)
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    state = to_diffusers(form, load_or_explain(form.path, lambda: load_gguf_checkpoint(str(form.files[0]))))
+    for name, value in state.items():
+        if isinstance(value, GGUFParameter) and name not in linear:
+            state[name] = dequantize_gguf_tensor(value)
+    with tempfile.TemporaryDirectory() as folder:  # diffusers takes a config from a folder or the hub alone
+        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        quantised = GGUFQuantizationConfig(compute_dtype=dtype)
+        options = {"config": folder, "quantization_config": quantised, "torch_dtype": dtype}
+        return load_or_explain(form.path, lambda: WanTransformer3DModel.from_single_file(state, **options))

@@ -1,0 +1,183 @@
+"""What weights a path holds, found in their headers: the names of the tensors tell, never the name of a file.
+
+Each family of models is known by a few tensors that nothing else has, and their spelling tells whose layout it is:
+diffusers' and transformers', or the names of the models' first code, which ComfyUI's and most single files carry.
+Shards are read as one, and a folder that lacks one of its shards is refused here, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+from ..errors import CheckpointError
+from .float8 import is_beside, scale_of
+from .headers import Stored, is_gguf, read_stored
+from .wan_keys import without_prefix
+
+
+class Family(str, Enum):
+    """Which part of a model weights are."""
+
+    DIT = "Wan DiT"
+    VAE = "Wan VAE"
+    MLLM = "Qwen2.5-VL"
+
+
+class Names(str, Enum):
+    """Whose names the tensors carry."""
+
+    LIBRARY = "library"  # diffusers' or transformers'
+    ORIGINAL = "original"  # of the code that the model was published with
+
+
+# tensors that only one family has, under either's names; those of the MLLM without the prefixes that came with time
+_MARKS = {
+    (Family.DIT, Names.ORIGINAL): {"patch_embedding.weight", "head.modulation", "blocks.0.self_attn.q.weight"},
+    (Family.DIT, Names.LIBRARY): {
+        "patch_embedding.weight",
+        "condition_embedder.time_proj.weight",
+        "blocks.0.attn1.to_q.weight",
+    },
+    (Family.VAE, Names.ORIGINAL): {"encoder.conv1.weight", "decoder.middle.0.residual.0.gamma", "conv2.weight"},
+    (Family.VAE, Names.LIBRARY): {"encoder.conv_in.weight", "decoder.norm_out.gamma", "post_quant_conv.weight"},
+    (Family.MLLM, Names.LIBRARY): {
+        "embed_tokens.weight",
+        "layers.0.self_attn.q_proj.weight",
+        "visual.blocks.0.mlp.gate_proj.weight",
+    },
+}
+# where whole pipelines keep a part
+FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
+SECOND = "transformer_2"  # the DiT for low noise, of a pair
+
+
+@dataclass(frozen=True)
+class Form:
+    """Weights on disk, as their headers tell."""
+
+    path: Path  # the file, or the folder that holds the shards
+    files: tuple[Path, ...]
+    family: Family
+    names: Names
+    stored: Mapping[str, Stored]  # every tensor, under the name that it has in the file
+
+    @cached_property
+    def tensors(self) -> dict[str, Stored]:
+        """The model's own tensors, without those that say how others are stored."""
+        return {name: stored for name, stored in self.stored.items() if not is_beside(name)}
+
+    @property
+    def is_gguf(self) -> bool:
+        return is_gguf(self.files[0])
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether some of the weights are to be multiplied by a scale."""
+        return any(scale_of(name, self.stored) is not None for name in self.tensors)
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the library that the names are of finds its config beside the weights."""
+        return self.names is Names.LIBRARY and (self.path / "config.json").is_file()
+
+    @property
+    def is_library_folder(self) -> bool:
+        """Whether that library reads the weights by itself: a folder as it saves one."""
+        stem = "model" if self.family is Family.MLLM else "diffusion_pytorch_model"
+        return self.has_config and not self.is_scaled and any(file.name.startswith(stem) for file in self.files)
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """How many numbers there are of each type, the most first."""
+        counts: Counter[str] = Counter()
+        for stored in self.tensors.values():
+            counts[stored.dtype] += stored.numel
+        return dict(counts.most_common())
+
+
+def find_form(path: str | Path, family: Family | None = None) -> Form:
+    """What `path` holds.
+
+    Args:
+        path: a safetensors or GGUF file, a folder of one model's shards, or a pipeline's folder with the part in it.
+        family: what it is to be; None for whatever it is.
+
+    Raises:
+        CheckpointError: nothing there, another family than `family` or none that is known, a shard that is missing, a
+            file that is damaged, or several models in one folder.
+    """
+    path = _component(Path(path), family)
+    files = _weight_files(path)
+    stored: dict[str, Stored] = {}
+    for file in files:
+        held = read_stored(file)
+        if twice := stored.keys() & held.keys():
+            raise CheckpointError(
+                f"{str(path)!r} holds several models ({min(twice)!r} is in more than one file); give one of the files."
+            )
+        stored |= held
+    found = _classify(stored)
+    if found is None or family not in (None, found[0]):
+        wanted = f"a {family.value}" if family else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
+        what = f"it is a {found[0].value}" if found else _unknown(stored)
+        raise CheckpointError(f"{str(path)!r} does not hold {wanted}: {what}; give other weights.")
+    return Form(path, files, *found, stored)
+
+
+def bare_mllm(name: str) -> str:
+    """A name of Qwen2.5-VL's without the prefixes that transformers' versions put before it."""
+    return name.removeprefix("model.").removeprefix("language_model.").removeprefix("model.")
+
+
+def _classify(names: Iterable[str]) -> tuple[Family, Names] | None:
+    names = list(names)
+    spellings = {Family.DIT: {*map(without_prefix, names)}, Family.VAE: {*names}, Family.MLLM: {*map(bare_mllm, names)}}
+    return next((kind for kind, marks in _MARKS.items() if marks <= spellings[kind[0]]), None)
+
+
+def _component(path: Path, family: Family | None) -> Path:
+    """`path` itself, or the folder in it where a pipeline keeps its part."""
+    if family is None or not path.is_dir() or any(path.glob("*.safetensors")):
+        return path
+    if family is Family.DIT and (path / FOLDERS[family][0]).is_dir() and (path / SECOND).is_dir():
+        raise CheckpointError(
+            f"{str(path)!r} holds a pair of DiTs, {FOLDERS[family][0]} for high and {SECOND} for low noise, and an "
+            "edit takes one; give one of these two folders."
+        )
+    return next((path / name for name in FOLDERS[family] if (path / name).is_dir()), path)
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """The file, or all shards in the folder.
+
+    Raises:
+        CheckpointError: nothing there, or a shard missing that the folder's index names.
+    """
+    if not path.is_dir():
+        return (path,)  # whether it can be read is seen when it is
+    files = tuple(sorted(path.glob("*.safetensors")))
+    if not files:
+        raise CheckpointError(
+            f"{str(path)!r} has no .safetensors weights; the model is incomplete, get it again or give a file."
+        )
+    for index in sorted(path.glob("*.safetensors.index.json")):
+        try:
+            named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{str(index)!r} is no list of shards; get it again.") from error
+        if missing := sorted(named - {file.name for file in files}):
+            raise CheckpointError(
+                f"{str(path / missing[0])!r} is missing ({len(missing)} of {len(named)} shards); get it again."
+            )
+    return files
+
+
+def _unknown(stored: Mapping[str, Stored]) -> str:
+    listed = ", ".join(map(repr, sorted(stored)[:3])) + (", ..." if len(stored) > 3 else "")
+    return f"it holds {listed}" if stored else "it is empty"

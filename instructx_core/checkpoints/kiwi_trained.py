@@ -1,0 +1,197 @@
+"""What Kiwi-Edit's own training code saves: one safetensors file, used with the base models that it was trained on.
+
+Facts, from its authors' code (showlab/Kiwi-Edit 223572d: `train.py`, `scripts/`, `utils/convert_diffusers`):
+- The file holds what was trained at its stage: queries and connectors, embedders, the whole DiT or its LoRA, and the
+  LoRA of the MLLM's language model. Names begin with `pipe.` or without, the DiT's with `dit.` or without.
+- LoRA is added as it stands, weight + B A: it was trained with alpha = rank, and is merged with alpha 1.
+- What a training run was told about pictures (frames, pixels, `ref_pad_first`) is not in the file; the values here are
+  those of the published 5B model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..config import ModelConfig
+from ..errors import CheckpointError
+from .assembling import check_shapes, empty_model, fill
+from .base import OWN, Base, check_fit, choose, need
+from .bundle import Components, combine, with_queries
+from .dit import dit_config, load_dit
+from .files import check_finite, read_safetensors
+from .forms import Family, Form, Names, bare_mllm
+from .headers import Stored, is_gguf, read_stored
+from .kiwi import config_of_shapes
+from .kiwi_keys import split_trained
+from .mllm import load_mllm
+from .vae import load_vae
+from .wan_keys import dit_to_diffusers
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+MARK = "mllm.image_queries.q"
+# without these there is no editing of images and videos; early stages have not trained them yet
+NEEDED = (
+    "queries.image",
+    "queries.video",
+    "connector.linear_in.weight",
+    "connector.linear_out.weight",
+    "denoiser.source_embedding.weight",
+)
+_LORA = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
+_MLLM = re.compile(r"mllm\.(?:model\.)+")  # of the language model's names, before what transformers calls them
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where in a file everything lies: names that this library uses -> names in the file."""
+
+    path: Path
+    stored: Mapping[str, Stored]  # every tensor
+    adapter: Mapping[str, str]  # what `instructx.safetensors` would hold
+    dit: Mapping[str, str]  # a whole DiT under diffusers' names; empty where none was trained
+    dit_lora: Mapping[str, tuple[str, str]]  # weight -> A, B
+    mllm_lora: Mapping[str, tuple[str, str]]  # weight, without transformers' prefixes -> A, B
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the shapes of the tensors tell."""
+        return config_of_shapes({name: self.stored[there].shape for name, there in self.adapter.items()})
+
+    @property
+    def form(self) -> Form:
+        """Its own DiT, as any other file's."""
+        held = {name: self.stored[name] for name in self.dit.values()}
+        return Form(self.path, (self.path,), Family.DIT, Names.ORIGINAL, held)
+
+
+def is_trained(path: str | Path) -> bool:
+    """Whether `path` is such a file: by its tensors, whatever it is called.
+
+    Raises:
+        CheckpointError: a file that is damaged or no safetensors.
+    """
+    path = Path(path)
+    return path.is_file() and not is_gguf(path) and any(name.endswith(MARK) for name in read_stored(path))
+
+
+def read_trained(path: str | Path) -> Trained:
+    """What a training checkpoint holds, from its header.
+
+    Raises:
+        CheckpointError: a stage that cannot edit videos yet, or tensors that are not Kiwi-Edit's.
+    """
+    path = Path(path)
+    stored = read_stored(path)
+    dit, adapter, rest = split_trained({name: name for name in stored})
+    if missing := [name for name in NEEDED if name not in adapter]:
+        raise CheckpointError(
+            f"{str(path)!r} holds no {missing[0]}, which its stage had not trained; give a file of stage 2 or 3."
+        )
+    pairs = _lora_pairs(path, rest)
+    mllm_lora = {f"{_MLLM.sub('', name).removeprefix('language_model.')}.weight": pair for name, pair in pairs.items()
+                 if name.startswith("mllm.")}  # fmt: skip
+    dit_lora = {f"{name}.weight": pair for name, pair in pairs.items() if not name.startswith("mllm.")}
+    return Trained(path, stored, adapter, dit, dit_to_diffusers(dit_lora), mllm_lora)
+
+
+def read_trained_config(path: str | Path) -> ModelConfig:
+    """The `ModelConfig` of a training checkpoint.
+
+    Raises:
+        CheckpointError: as `read_trained`.
+    """
+    return read_trained(path).config
+
+
+def load_trained(
+    path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, base: Base = OWN
+) -> Components:
+    """Read a training checkpoint and the base models that it is for.
+
+    Args:
+        base: VAE and MLLM, and the DiT where the file holds none or a LoRA. Where it holds a whole one, a DiT that is
+            given tells the sizes that no shape does.
+
+    Raises:
+        CheckpointError: a base model that is missing or does not fit, or a file that is damaged or incomplete.
+    """
+    trained = read_trained(path)
+    folder, config = trained.path.parent, trained.config
+    for given, family in ((base.vae, Family.VAE), (base.mllm, Family.MLLM)):
+        if given is None:
+            raise need(trained.path, family)
+    if base.transformer is None and not trained.dit:
+        raise need(trained.path, Family.DIT)
+    dit = trained.form if base.transformer is None else choose(base.transformer, folder, Family.DIT)
+    vae, mllm = choose(base.vae, folder, Family.VAE), choose(base.mllm, folder, Family.MLLM)
+    check_fit(config, trained.path, dit, vae, mllm)
+    words = {bare_mllm(name): stored for name, stored in mllm.tensors.items()}
+    _check_targets(trained, trained.mllm_lora, words, mllm)
+    if trained.dit_lora and dit.is_gguf:
+        raise CheckpointError(f"{str(trained.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
+    state, _ = read_safetensors(trained.path)
+    check_finite(state, trained.path)
+    model, tokenizer = load_mllm(mllm.path, folder, dtype)
+    own = {bare_mllm(name): value for name, value in model.named_parameters()}
+    _merge(own, state, trained.mllm_lora)
+    transformer = _load_own_dit(trained, dit, dtype) if trained.dit else load_dit(dit.path, dtype)
+    _check_targets(trained, trained.dit_lora, dict(transformer.named_parameters()), dit)
+    _merge(dict(transformer.named_parameters()), state, trained.dit_lora)
+    adapter = {name: state[there] for name, there in trained.adapter.items()}
+    guidance = with_queries(model, tokenizer, config, dtype)
+    return combine(config, trained.path, adapter, guidance, transformer, load_vae(vae.path, dtype), device)
+
+
+def _load_own_dit(trained: Trained, sizes: Form, dtype: torch.dtype) -> WanTransformer3DModel:
+    """The file's whole DiT, in the sizes of the base's."""
+    from diffusers import WanTransformer3DModel
+
+    model = empty_model(WanTransformer3DModel, dit_config(sizes))
+    held = {name: trained.stored[there] for name, there in trained.dit.items()}
+    check_shapes(model, held, trained.path, "Wan DiT")
+    return fill(model, trained.form, trained.dit, dtype)
+
+
+def _lora_pairs(path: Path, rest: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Modules -> the names of their A and B in the file, of all tensors that are nothing else."""
+    halves: dict[str, dict[str, str]] = {}
+    for name, there in rest.items():
+        found = _LORA.fullmatch(name)
+        if found is None:
+            raise CheckpointError(f"{str(path)!r} holds {there!r}, which is not of Kiwi-Edit's training.")
+        halves.setdefault(found[1], {})[found[2]] = there
+    for module, half in halves.items():
+        if half.keys() != {"A", "B"}:
+            raise CheckpointError(f"{str(path)!r} holds half a LoRA of {module!r}; get the file again.")
+    return {module: (half["A"], half["B"]) for module, half in halves.items()}
+
+
+def _check_targets(
+    trained: Trained, lora: Mapping[str, tuple[str, str]], weights: Mapping[str, Stored | torch.Tensor], base: Form
+) -> None:
+    """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the base."""
+    for name, (down, up) in lora.items():
+        made = (trained.stored[up].shape[0], trained.stored[down].shape[1])
+        found = tuple(weights[name].shape) if name in weights else None
+        if found != made:
+            raise CheckpointError(
+                f"{str(trained.path)!r} has a LoRA for {name} of {made}, which in {str(base.path)!r} is "
+                f"{found or 'missing'}; give the model that it was trained on."
+            )
+
+
+@torch.no_grad()
+def _merge(
+    weights: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], lora: Mapping[str, tuple[str, str]]
+) -> None:
+    """Add LoRA to weights in place, in float32."""
+    for name, (down, up) in lora.items():
+        weights[name].copy_(weights[name].float() + state[up].float() @ state[down].float())

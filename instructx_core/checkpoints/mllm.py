@@ -1,0 +1,210 @@
+"""A Qwen2.5-VL from weights in any form: transformers' folders, lone files, 8-bit floats, and packed ones.
+
+transformers reads the names of every time (`model.layers`, `model.language_model.layers`) and folders that bitsandbytes
+has packed into 4 or 8 bits. A lone file has neither config nor tokenizer: they are taken from beside it or from the
+checkpoint; a config that is in neither place is read from the shapes of the tensors and what all of Qwen's published
+sizes share. A tokenizer is in no weight at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import CheckpointError
+from .assembling import read_tensors
+from .files import read_json, read_one_by_one
+from .forms import Family, Form, bare_mllm, find_form
+from .pretrained import load_or_explain, load_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+CONFIGS = ("config.json", "qwen_config.json")  # the second in Kiwi-Edit's folders
+TOKENIZERS = ("tokenizer.json", "vocab.json")
+# what no shape tells, the same in Qwen2.5-VL 3B, 7B and 32B (their config.json on the hub)
+TEXT_HEAD, VISION_HEAD = 128, 80
+TEXT = {
+    "max_position_embeddings": 128000,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "rope_scaling": {"type": "mrope", "rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
+}
+VISION = {"tokens_per_second": 2, "window_size": 112}
+SIZED = {"layers.0.mlp.gate_proj.weight", "layers.0.self_attn.k_proj.weight", "visual.blocks.0.norm1.weight"}
+FULL_ATTENTION = 8  # every so many layers of the vision tower
+
+
+def load_mllm(
+    path: str | Path, checkpoint: Path, dtype: torch.dtype
+) -> tuple[Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerBase]:
+    """The MLLM that `path` holds, on the CPU, and its tokenizer.
+
+    Args:
+        path: see `find_form`.
+        checkpoint: the model folder that it is to be used with, which may have a config and a tokenizer.
+        dtype: of the weights.
+
+    Raises:
+        CheckpointError: no Qwen2.5-VL there, one that is incomplete or damaged, or no tokenizer for it.
+    """
+    form = find_form(path, Family.MLLM)
+    tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
+    config = find_config(form, checkpoint) or config_from_shapes(form, tokenizer)
+    if form.is_library_folder:
+        return load_qwen(form.path, config, dtype), tokenizer
+    return _load_read(form, config, dtype), tokenizer
+
+
+def load_qwen(
+    folder: Path, config: Qwen2_5_VLConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> Qwen2_5_VLForConditionalGeneration:
+    """The MLLM itself, whose weights are in `folder`.
+
+    Args:
+        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
+    """
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    state = None if progress is None else read_one_by_one(mllm_weights(folder), progress)
+    return load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
+
+
+def mllm_weights(folder: Path) -> list[Path]:
+    """The files that transformers reads the MLLM in `folder` from: the whole in one, or its shards."""
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        # transformers would make one of no words at all
+        raise CheckpointError(f"{str(folder)!r} has no tokenizer.json; the model is incomplete, get it again.")
+    return load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder))
+
+
+def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
+    """The config in a file or a folder of transformers'.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    from transformers import Qwen2_5_VLConfig
+
+    return load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(path)))
+
+
+def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
+    """Tell transformers 4.57 in its own words, in place, about the rotary embedding that 5.x wrote down."""
+    text = config.text_config
+    written = getattr(text, "rope_parameters", None)
+    if written and getattr(text, "rope_scaling", None) is None:
+        text.rope_theta = written["rope_theta"]
+        text.rope_scaling = {name: value for name, value in written.items() if name != "rope_theta"}
+    return config
+
+
+def find_tokenizer(form: Form, checkpoint: Path) -> Path:
+    """The folder of the MLLM's tokenizer.
+
+    Raises:
+        CheckpointError: there is none beside the weights or in the checkpoint.
+    """
+    for folder in _places(form, checkpoint):
+        if any((folder / name).is_file() for name in TOKENIZERS):
+            return folder
+    raise CheckpointError(
+        f"{str(form.path)!r} has no tokenizer beside it; put tokenizer.json and tokenizer_config.json of the "
+        "Qwen2.5-VL that it is from into its folder."
+    )
+
+
+def find_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig | None:
+    """The MLLM's config, from beside the weights or from the checkpoint; None where neither has one of its width."""
+    width = mllm_width(form)
+    for folder in _places(form, checkpoint):
+        for path in (folder / name for name in CONFIGS):
+            if path.is_file() and read_json(path).get("model_type") == "qwen2_5_vl":
+                config = load_mllm_config(path)
+                if config.text_config.hidden_size == width:
+                    return config
+    return None
+
+
+def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
+    """The config of a Qwen2.5-VL of Qwen's own make, from the shapes of its tensors.
+
+    Raises:
+        CheckpointError: widths that are no multiples of Qwen's heads, or a tensor that is missing.
+    """
+    from transformers import Qwen2_5_VLConfig
+
+    from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
+
+    shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
+    if missing := sorted(SIZED - shapes.keys()):
+        raise CheckpointError(f"{str(form.path)!r} is no whole Qwen2.5-VL: it has no {missing[0]}; get it again.")
+    width, vision = mllm_width(form), shapes["visual.blocks.0.norm1.weight"][0]
+    if width % TEXT_HEAD or vision % VISION_HEAD:
+        raise CheckpointError(
+            f"{str(form.path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
+            "config.json beside it."
+        )
+    depth = _count(shapes, "visual.blocks.{}.norm1.weight")
+    text = {
+        "vocab_size": shapes["embed_tokens.weight"][0],
+        "hidden_size": width,
+        "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
+        "num_hidden_layers": _count(shapes, "layers.{}.input_layernorm.weight"),
+        "num_attention_heads": shapes["layers.0.self_attn.q_proj.weight"][0] // TEXT_HEAD,
+        "num_key_value_heads": shapes["layers.0.self_attn.k_proj.weight"][0] // TEXT_HEAD,
+    }
+    tower = {
+        "depth": depth,
+        "hidden_size": vision,
+        "intermediate_size": shapes["visual.blocks.0.mlp.gate_proj.weight"][0],
+        "num_heads": vision // VISION_HEAD,
+        "out_hidden_size": width,
+        "fullatt_block_indexes": list(range(FULL_ATTENTION - 1, depth, FULL_ATTENTION)),
+    }
+    tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
+              "vision_end_token_id": VISION_END}  # fmt: skip
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+    return portable_rope(Qwen2_5_VLConfig(text_config=TEXT | text, vision_config=VISION | tower, **ids))
+
+
+def mllm_width(form: Form) -> int:
+    """The width of the hidden states, from the table of words."""
+    return next(stored.shape[1] for name, stored in form.tensors.items() if bare_mllm(name) == "embed_tokens.weight")
+
+
+def _load_read(form: Form, config: Qwen2_5_VLConfig, dtype: torch.dtype) -> Qwen2_5_VLForConditionalGeneration:
+    """As `load_qwen`, of tensors that are read and widened here."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    if "lm_head.weight" not in form.tensors:  # left out of files that are for reading alone: no hidden state needs it
+        config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
+    state = {name: value.to(dtype) for name, value in read_tensors(form)}
+    return load_weights(form.path, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
+
+
+def _places(form: Form, checkpoint: Path) -> list[Path]:
+    """Where config and tokenizer may be: beside the weights, as Kiwi-Edit has them, or in the checkpoint."""
+    own = form.path if form.path.is_dir() else form.path.parent
+    return [own, own.parent / "processor", checkpoint / "mllm", checkpoint / "processor"]
+
+
+def _count(shapes: dict[str, Any], pattern: str) -> int:
+    """How many layers there are, numbered from 0, of which each has a tensor of this name."""
+    return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)

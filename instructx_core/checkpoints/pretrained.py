@@ -1,0 +1,54 @@
+"""Parts that their own libraries read: with every weight there, and errors that name the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .files import read_metadata
+
+
+def check_part(folder: Path) -> None:
+    """Look at a component's files before any of them is loaded.
+
+    Raises:
+        CheckpointError: no config, no safetensors, or one that is cut off or damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
+    for path in weights:
+        read_metadata(path)
+
+
+def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
+    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers.
+
+    `state` holds what has been read of `folder` already; only transformers takes it so.
+    """
+    options |= {"use_safetensors": True, "output_loading_info": True}
+    if state is None:
+        model, report = load_or_explain(folder, lambda: model_class.from_pretrained(folder, **options))
+    else:
+        model, report = load_or_explain(folder, lambda: model_class.from_pretrained(None, state_dict=state, **options))
+    for problem in ("missing", "unexpected"):
+        if names := sorted(report[f"{problem}_keys"]):
+            raise CheckpointError(
+                f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get it again."
+            )
+    return model
+
+
+def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
+    """What `read` gives; whatever it raises becomes a CheckpointError that names `folder`."""
+    try:
+        return read()
+    except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error

@@ -1,0 +1,139 @@
+"""What weights in any form say about themselves, read from their headers without loading one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .checkpoints.base import OPTIONS, dit_sizes
+from .checkpoints.dit import checked_dit
+from .checkpoints.forms import FOLDERS, SECOND, Family, Form, Names, bare_mllm, find_form
+from .checkpoints.kiwi_trained import Trained, read_trained
+from .checkpoints.mllm import mllm_width
+from .checkpoints.vae import checked_vae, vae_channels, vae_config
+from .checkpoints.wan_keys import without_prefix
+from .errors import CheckpointError
+
+# sizes -> what was published in them
+DITS = {  # width, layers, channels in
+    (1536, 30, 16): "Wan2.1 1.3B",
+    (5120, 40, 16): "Wan2.1 14B, or one of Wan2.2 A14B's two (their sizes are the same)",
+    (5120, 40, 36): "Wan2.1 14B or Wan2.2 A14B, image to video",
+    (3072, 30, 48): "Wan2.2 5B",
+}
+VAES = {(16, 96): "Wan2.1", (48, 160): "Wan2.2"}  # channels, width of the encoder
+MLLMS = {(2048, 36): "3B", (3584, 28): "7B", (5120, 64): "32B", (8192, 80): "72B"}  # width, layers
+SPELLED = {"F8_E4M3": "fp8 (E4M3)", "F8_E5M2": "fp8 (E5M2)", "BF16": "bf16", "F16": "fp16", "F32": "fp32"}
+
+
+def describe_weights(path: Path) -> str:
+    """Weights, or each part of a pipeline's folder, as lines of text: kind, sizes, types, and what they are good for.
+
+    Raises:
+        CheckpointError: nothing there, something unknown, or a file that is damaged or missing.
+    """
+    names = sorted({SECOND, *(name for names in FOLDERS.values() for name in names)})
+    parts = [path / name for name in names if (path / name).is_dir()]
+    if parts and not any(path.glob("*.safetensors")):
+        return "\n\n".join(describe_form(find_form(part)) for part in parts)
+    return describe_form(find_form(path))
+
+
+def describe_form(form: Form) -> str:
+    """One family's weights as lines of text."""
+    which, sizes = {Family.DIT: _dit, Family.VAE: _vae, Family.MLLM: _mllm}[form.family](form)
+    shards = f" in {len(form.files)} shards" if len(form.files) > 1 else ""
+    rows = {
+        "weights": f"{form.family.value}, {which}",
+        "path": f"{form.path} ({sum(file.stat().st_size for file in form.files) / 1e6:.1f} MB{shards})",
+        "form": _form(form),
+        "stored as": _types(form),
+        "parameters": f"{sum(form.dtypes.values()) / 1e6:.2f} M",
+        "sizes": sizes,
+        "for": _use(form),
+    }
+    return table(rows)
+
+
+def describe_trained(path: Path) -> str:
+    """A training checkpoint of Kiwi-Edit as lines of text.
+
+    Raises:
+        CheckpointError: as `read_trained`.
+    """
+    trained = read_trained(path)
+    guidance = trained.config.guidance
+    needs = [Family.MLLM, Family.VAE, *([] if trained.dit else [Family.DIT])]
+    options = " ".join(f"--{OPTIONS[family]} PATH" for family in needs)
+    rows = {
+        "weights": "Kiwi-Edit, a training checkpoint",
+        "path": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+        "queries": f"{guidance.image_queries} for images, {guidance.video_queries} for videos, "
+        f"{guidance.reference_queries or 'none apart'} for references",
+        "DiT": _trained_dit(trained),
+        "MLLM": f"LoRA on {len(trained.mllm_lora)} layers" if trained.mllm_lora else "as it was",
+        "for": f"instructx edit --model {path} {options}, the base models that it was trained on",
+    }
+    return table(rows)
+
+
+def table(rows: Mapping[str, str]) -> str:
+    """Titles and values in two columns."""
+    width = max(map(len, rows))
+    return "\n".join(f"{title:<{width}}  {value}" for title, value in rows.items())
+
+
+def _trained_dit(trained: Trained) -> str:
+    if trained.dit:
+        return f"the whole of it, {sum(trained.form.dtypes.values()) / 1e6:.2f} M parameters"
+    return f"LoRA on {len(trained.dit_lora)} layers" if trained.dit_lora else "as it was"
+
+
+def _dit(form: Form) -> tuple[str, str]:
+    """Which of the published models it is, and its sizes."""
+    sizes = dit_sizes(form)
+    names = {without_prefix(name) for name in form.tensors}
+    layers = next(number for number in range(len(names)) if not any(n.startswith(f"blocks.{number}.") for n in names))
+    which = DITS.get((sizes.width, layers, sizes.channels), "of a size of its own")
+    return which, f"width {sizes.width}, {layers} layers, {sizes.channels} channels, text {sizes.text_dim}"
+
+
+def _vae(form: Form) -> tuple[str, str]:
+    config = vae_config(form)
+    channels = vae_channels(form)
+    which = VAES.get((channels, config.get("base_dim", 96)), "of a size of its own")  # diffusers' defaults
+    strides = config.get("scale_factor_spatial", 8), config.get("scale_factor_temporal", 4)
+    return which, f"{channels} channels, strides {strides[0]} in space and {strides[1]} in time"
+
+
+def _mllm(form: Form) -> tuple[str, str]:
+    width = mllm_width(form)
+    names = {bare_mllm(name) for name in form.tensors}
+    layers = sum(name.endswith("input_layernorm.weight") for name in names)
+    return MLLMS.get((width, layers), "of a size of its own"), f"width {width}, {layers} layers"
+
+
+def _form(form: Form) -> str:
+    """Layout and what of it is not plain."""
+    library = "transformers" if form.family is Family.MLLM else "diffusers"
+    names = "original names" if form.names is Names.ORIGINAL else f"{library}' names"
+    kind = "GGUF" if form.is_gguf else "folder" if form.path.is_dir() else "single file"
+    return f"{kind}, {names}{', scaled' if form.is_scaled else ''}"
+
+
+def _types(form: Form) -> str:
+    """Each type with its share of the numbers, the most first."""
+    total = sum(form.dtypes.values())
+    return ", ".join(f"{SPELLED.get(kind, kind)} {count / total:.0%}" for kind, count in form.dtypes.items())
+
+
+def _use(form: Form) -> str:
+    """What can be done with it, or why nothing can."""
+    try:
+        if form.family is Family.DIT and not form.is_library_folder:
+            checked_dit(form)
+        if form.family is Family.VAE and not form.is_library_folder:
+            checked_vae(form)
+    except CheckpointError as error:
+        return f"nothing here: {error}"
+    return f"instructx edit --{OPTIONS[form.family]} {form.path}, with a --model that was trained on it"

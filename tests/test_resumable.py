@@ -1,0 +1,150 @@
+"""Files that go on where a killed run stopped: whatever lies there, the result is what was to be written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instructx_core.checkpoints.convert.resumable import SUMS, write_file, write_folder
+from instructx_core.checkpoints.convert.streaming import Content, text
+from instructx_core.errors import CheckpointError, InputError
+from instructx_core.run_lock import only_run
+
+PIECE = 5
+
+
+def content(data: bytes, error: Exception | None = None) -> Content:
+    """`data` in small pieces; then `error`."""
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, len(data), PIECE):
+            yield data[start : start + PIECE]
+        if error is not None:
+            raise error
+
+    return Content(len(data), chunks)
+
+
+def nothing(_count: int) -> None:
+    pass
+
+
+def left_by_a_kill(folder: Path, name: str, data: bytes) -> None:
+    (folder / f".{name}.converting").write_bytes(data)
+
+
+def check_sums(folder: Path, sums: str) -> set[str]:
+    """The names in a list as `sha256sum -c` reads it, each of them right."""
+    lines = [line.split("  ", 1) for line in (folder / sums).read_text().splitlines()]
+    assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for digest, name in lines)
+    return {name for _, name in lines}
+
+
+@given(wanted=st.binary(max_size=40), there=st.binary(max_size=50) | st.none(), shared=st.integers(0, 40))
+def test_whatever_lies_there(wanted: bytes, there: bytes | None, shared: int):
+    """Any bytes behind any part of the right ones: shorter, longer, torn, damaged or of another file."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if there is not None:
+            left_by_a_kill(folder, "out", wanted[:shared] + there)
+        seen: list[int] = []
+        written = write_file(folder / "out", content(wanted), seen.append)
+        assert (folder / "out").read_bytes() == wanted
+        assert sum(seen) == len(wanted)
+        assert check_sums(folder, "out.sha256") == {"out"}
+        equal = min(shared, len(wanted)) if there is not None else 0
+        assert equal - equal % PIECE <= written.kept <= len(wanted)
+        assert sorted(path.name for path in folder.iterdir()) == ["out", "out.sha256"]
+
+
+@pytest.mark.parametrize(
+    ("there", "kept", "warned"),
+    [(b"0123456789ab", 10, False), (b"0123456X89abc", 5, True), (b"0123456789abcdeXYZ", 15, False)],
+    ids=["torn", "another source", "a longer one before"],
+)
+def test_a_changed_source_is_told_from_a_torn_file(there: bytes, kept: int, warned: bool, tmp_path: Path, caplog):
+    left_by_a_kill(tmp_path, "out", there)
+    with caplog.at_level(logging.WARNING):
+        assert write_file(tmp_path / "out", content(b"0123456789abcde"), nothing).kept == kept
+    assert (f"written anew from byte {kept} on" in caplog.text) == warned
+
+
+def test_a_folder_goes_on_and_holds_nothing_else(tmp_path: Path):
+    target = tmp_path / "deep" / "model"
+    plan = {"a/one": content(b"0123456789"), "two": content(b"abcdefghij"), "config.json": text("{}\n")}
+
+    class Killed(BaseException):
+        pass
+
+    def stop(_count: int, done: list[int] = []) -> None:  # noqa: B006 - the count lives as long as the function
+        done.append(1)
+        if len(done) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        write_folder(target, {"of another source": content(b"x" * 7)} | plan, stop)
+    assert not target.exists()
+    written = write_folder(target, plan, nothing)
+    assert written.kept == 0 + 5  # of a/one; what stopped it came before the rest
+    assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {*plan, SUMS}
+    assert check_sums(target, SUMS) == set(plan) == set(written.sums)
+    assert list(target.parent.iterdir()) == [target]
+    assert write_folder(target, {"two": content(b"new")}, nothing).kept == 0
+    assert {path.name for path in target.iterdir()} == {"two", SUMS}
+
+
+def test_a_bad_source_leaves_nothing_and_a_full_disk_what_was_written(tmp_path: Path):
+    with pytest.raises(CheckpointError):
+        write_file(tmp_path / "out", content(b"0123456789", CheckpointError("shorter")), nothing)
+    with pytest.raises(CheckpointError):
+        write_folder(tmp_path / "model", {"a/b": content(b"0123456789", CheckpointError("shorter"))}, nothing)
+    assert list(tmp_path.iterdir()) == []
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(InputError, match=r"No space left on device.*run the same again to go on"):
+        write_file(tmp_path / "out", content(b"0123456789", full), nothing)
+    assert write_file(tmp_path / "out", content(b"0123456789"), nothing).kept == 10
+
+
+def test_two_runs_and_wrong_targets_are_refused(tmp_path: Path):
+    with only_run(tmp_path / "out"), pytest.raises(InputError, match="another run is writing there"):
+        write_file(tmp_path / "out", content(b"0"), nothing)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="it is a folder"):
+        write_file(tmp_path / "folder", content(b"0"), nothing)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="it is a file"):
+        write_folder(tmp_path / "file", {}, nothing)
+    write_folder(tmp_path / "folder", {"a": content(b"1")}, nothing)
+    (tmp_path / "folder" / "letters").write_text("dear")
+    with pytest.raises(InputError, match="holds letters, which was not written by converting"):
+        write_folder(tmp_path / "folder", {"a": content(b"2")}, nothing)
+    assert (tmp_path / "folder" / "letters").read_text() == "dear"
+
+
+def test_a_disk_that_is_too_small_is_told_of_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=3_000_000))
+    large = Content(5_000_000, lambda: pytest.fail("was written"))
+    with pytest.raises(InputError, match=r"5\.0 MB more are to be written, where 3\.0 MB are free"):
+        write_file(tmp_path / "out", large, nothing)
+    left_by_a_kill(tmp_path, "out", bytes(1_500_000))
+    with pytest.raises(InputError, match=r"3\.5 MB more"):
+        write_folder(tmp_path / "out", {"a": large}, nothing)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_is_written_through(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_folder(tmp_path / "link", {"a": content(b"1")}, nothing)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "a").read_bytes() == b"1"
