@@ -140,14 +140,14 @@ def edit_columns(
 
 
 def image_edit() -> Workflow:
-    columns, links = edit_columns("recolor", 0)
+    columns, links = edit_columns("recolor", 10)
     columns[-1].nodes["save"] = node("SaveImage", height=300, filename_prefix="InstructX/image-edit")
     links["restore.IMAGE"] = ["save.images"]
     return Workflow("image-edit", f"## Edit an image from a sentence\n{HEAD}\n\n{TINY}", columns, links)
 
 
 def video_edit() -> Workflow:
-    columns, links = edit_columns("background", 1, frames=5)
+    columns, links = edit_columns("background", 0, frames=5)
     columns[-1].nodes["save"] = node("SaveVideo", height=300, filename_prefix="InstructX/video-edit")
     links["restore.VIDEO"] = ["save.video"]
     note = (
@@ -202,7 +202,7 @@ def long_video() -> Workflow:
 
 
 def hybrid_compare() -> Workflow:
-    columns, links = edit_columns("hybrid", 2)
+    columns, links = edit_columns("hybrid", 10)
     columns[-1].nodes["compare"] = node("ImageCompare", "Before and after: move the slider", 320)
     columns[-1].nodes["save"] = node("SaveImage", height=260, filename_prefix="InstructX/hybrid-compare")
     links["restore.IMAGE"] = ["save.images", "compare.image_b"]
@@ -211,7 +211,7 @@ def hybrid_compare() -> Workflow:
 
 
 def edit_upscale() -> Workflow:
-    columns, links = edit_columns("replace", 3)
+    columns, links = edit_columns("replace", 0)
     columns.append(
         Column(
             "Upscale",
@@ -231,7 +231,7 @@ def edit_upscale() -> Workflow:
 
 
 def edit_mask_inpaint() -> Workflow:
-    columns, links = edit_columns("recolor", 4)
+    columns, links = edit_columns("recolor", 14)
     restore = columns[3].nodes.pop("restore")
     columns[3].title = "Only what changed"
     columns[3].nodes |= {
@@ -284,7 +284,7 @@ def edit_mask_inpaint() -> Workflow:
 
 
 def two_edits() -> Workflow:
-    columns, links = edit_columns("recolor", 6)
+    columns, links = edit_columns("recolor", 7)
     second = {
         "guidance2": node("InstructXMLLMGuidance", "A second instruction", 200, instruction="make it grayscale"),
         "connector2": node("InstructXConnector"),
@@ -328,7 +328,7 @@ def two_edits() -> Workflow:
 
 
 def stock_ksampler() -> Workflow:
-    columns, links = edit_columns("remove", 5)
+    columns, links = edit_columns("remove", 8)
     columns[2].nodes["sampler"] = node(
         "KSampler", "ComfyUI's own sampler", seed=0, steps=20, cfg=1.0, sampler_name="euler", scheduler="simple"
     )
@@ -412,7 +412,7 @@ def workflows() -> list[Workflow]:
     return [
         image_edit(),
         video_edit(),
-        reference("reference-swap", "reference_swap", 0, "Replace an object by the one in a reference image"),
+        reference("reference-swap", "reference_swap", 6, "Replace an object by the one in a reference image"),
         reference("reference-add", "reference_add", 0, "Add the object of a reference image"),
         long_video(),
         hybrid_compare(),
