@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .errors import InputError
+from .fit import Fit, resize
 
 
 def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float = 0.1, grow: int = 4) -> torch.Tensor:
@@ -60,23 +61,40 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, mixed))
 
 
-def keep_source(source: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
-    """`edited`, with the source's own pixels where the two hardly differ; both [T, H, W, 3], one size and number.
+def restore_edit(fit: Fit, source: torch.Tensor, decoded: torch.Tensor, share: float) -> torch.Tensor:
+    """An edit at its source's own size and length, with the source's pixels where the two hardly differ.
+
+    They are compared where the edit was made, on the model's canvas: a source that is larger than that loses its detail
+    on the way there, which is no change that anybody asked for, and gets it back here wherever it was not edited.
+
+    Args:
+        fit: how the source lies in the model's frames.
+        source: [frames, H, W, 3] in [0, 1].
+        decoded: [padded_frames, *canvas, 3], what the VAE made of the edit.
+        share: see `edited_weight`; 0 takes every pixel of the edit.
+    """
+    edited = fit.restore(decoded)
+    if not share:
+        return edited
+    weight = resize(edited_weight(fit.cut(fit.apply(source)), fit.cut(decoded), share), fit.size)
+    return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * (edited - source)))
+
+
+def edited_weight(source: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
+    """How much of each pixel is the edit's, [T, H, W, 1] in [0, 1]; both pictures [T, H, W, 3], one size and number.
 
     A VAE returns no pixel exactly, and an edit moves a little what it should leave alone. How strong an edit is, its
     own changes say: the RMS of all pixels' changes, each weighed by its power, so that the size of what is edited does
-    not count. Pixels changed by less than half of `share` of it are the source's to the last bit, those by more than
-    `share` the edit's, and between the two one fades into the other. A faint edit of everything is strong by its own
-    measure, and stays.
+    not count. Pixels changed by less than half of `share` of it are the source's, those by more than `share` the
+    edit's, and between the two one fades into the other. A faint edit of everything is strong by its own measure, and
+    stays.
     """
     check_same_shape(source, edited)
-    change = edited - source
-    power = change.square().mean(dim=-1, keepdim=True)
-    if not share or not power.any():
-        return edited
+    power = (edited - source).square().mean(dim=-1, keepdim=True)
+    if not power.any():
+        return torch.zeros_like(power)
     strength = (power.square().mean() / power.mean()).sqrt()
-    weight = (2 * power.sqrt() / (share * strength) - 1).clamp(0, 1)
-    return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * change))
+    return (2 * power.sqrt() / (share * strength) - 1).clamp(0, 1)
 
 
 def inner_fade(mask: torch.Tensor, feather: int) -> torch.Tensor:

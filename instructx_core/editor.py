@@ -18,7 +18,7 @@ from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
 from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
 from .checkpoints.loras import load_lora
-from .compositing import keep_source
+from .compositing import restore_edit
 from .config import Margin
 from .denoiser import Conditions
 from .errors import CheckpointError, InputError
@@ -267,7 +267,7 @@ class Editor:
     ) -> list[EditResult]:
         fitted = [fit.apply(frames) for frames in sources]
         # the MLLM sees the source's own frames, not the repeated ones at the end
-        shown = [frames[: fit.frames, : fit.inner[0], : fit.inner[1]] for frames in fitted]
+        shown = [fit.cut(frames) for frames in fitted]
         context = self.context(instructions, shown, references, is_video)
         if context_transform is not None:
             context = context_transform(context)
@@ -290,7 +290,7 @@ class Editor:
         )
         results = []
         for index, decoded in enumerate(self.decode(latents)):
-            frames = keep_source(sources[index].cpu(), fit.restore(decoded), self.config.keep_source)
+            frames = restore_edit(fit, sources[index].cpu(), decoded, self.config.keep_source)
             results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
         return results
 

@@ -38,9 +38,13 @@ class Fit:
             pixels = rearrange(F.pad(channels_first, (0, right, 0, bottom), mode="replicate"), "t c h w -> t h w c")
         return repeat_last(pixels, self.padded_frames)
 
+    def cut(self, frames: torch.Tensor) -> torch.Tensor:
+        """[padded_frames, *canvas, ...] -> [frames, *inner, ...]: the scaled source alone, without what was added."""
+        return frames[: self.frames, : self.inner[0], : self.inner[1]]
+
     def restore(self, frames: torch.Tensor) -> torch.Tensor:
         """[padded_frames, *canvas, 3] -> [frames, H, W, 3] in [0, 1]."""
-        return resize(frames[: self.frames, : self.inner[0], : self.inner[1]], self.size)
+        return resize(self.cut(frames), self.size)
 
 
 def plan_fit(
@@ -86,7 +90,7 @@ def nearest(side: float, stride: int) -> int:
 
 
 def resize(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """[T, H, W, 3] -> [T, *size, 3] in [0, 1], antialiased bicubic; the same size comes back untouched."""
+    """[T, H, W, C] -> [T, *size, C] in [0, 1], antialiased bicubic; the same size comes back untouched."""
     if tuple(frames.shape[1:3]) == tuple(size):
         return frames
     pixels = rearrange(frames, "t h w c -> t c h w")

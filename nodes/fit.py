@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..instructx_core import compositing
+from ..instructx_core.compositing import restore_edit
 from ..instructx_core.errors import InputError
 from . import categories
 from .pixels import to_clip, to_video
@@ -119,9 +119,11 @@ class InstructXRestore(io.ComfyNode):
                 f" of {wanted[2]} x {wanted[1]}; connect the edit of what that InstructX Fit gave (upscale after"
                 " restoring)."
             )
-        frames = fit.plan.restore(image.float().cpu())
+        decoded = image.float().cpu()
         if keep_source and fit.source is not None:
-            frames = compositing.keep_source(fit.source, frames, fit.kept_share)
+            frames = restore_edit(fit.plan, fit.source, decoded, fit.kept_share)
+        else:
+            frames = fit.plan.restore(decoded)
         return io.NodeOutput(frames, to_video(frames, fit.frame_rate or FRAME_RATE, fit.audio))
 
 

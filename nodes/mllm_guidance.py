@@ -82,8 +82,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
         clip = to_clip(source)
         frames, is_video = clip.frames, clip.is_video
         if fit is not None:
-            plan = fit.plan
-            frames = frames[: plan.frames, : plan.inner[0], : plan.inner[1]]
+            frames = fit.plan.cut(frames)
             is_video = fit.is_video
         references = to_references(reference, reference_2, reference_3)
         bar = comfy.utils.ProgressBar(2)

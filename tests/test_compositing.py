@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructx_core.compositing import changed_region, composite, inner_fade, keep_source
+from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit
 from instructx_core.errors import InputError
+from instructx_core.fit import Fit, plan_fit
 
 
 def pair(frames=2, height=24, width=32):
@@ -65,21 +66,42 @@ def test_other_masks_are_named():
         composite(source, edited, torch.zeros(1, 24, 30))
 
 
+def restored(source, decoded, share):
+    """`restore_edit` of a source that lies in the model's frames as it is."""
+    size = tuple(source.shape[1:3])
+    return restore_edit(Fit(len(source), size, size, size, len(source)), source, decoded, share)
+
+
 def test_pixels_that_hardly_change_come_back_exactly():
     source = torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0))
     edited = (source + 0.01).clamp(0, 1)
     edited[:, :3, :3] = source[:, :3, :3] + 0.5 - source[:, :3, :3].round()  # by 0.5, towards the middle
     edited[:, 3, 3] = source[:, 3, 3] + 0.075
-    kept = keep_source(source, edited, 0.2)  # of an edit of strength 0.5: exact below 0.05, edited above 0.1
+    kept = restored(source, edited, 0.2)  # of an edit of strength 0.5: exact below 0.05, edited above 0.1
     untouched = torch.ones(8, 8, dtype=torch.bool)
     untouched[:3, :3] = untouched[3, 3] = False
     assert torch.equal(kept[:, untouched], source[:, untouched])
     assert torch.equal(kept[:, :3, :3], edited[:, :3, :3])
     torch.testing.assert_close(kept[:, 3, 3], source[:, 3, 3] + 0.5 * 0.075, atol=2e-3, rtol=0)
-    assert torch.equal(keep_source(source, edited, 0.0), edited)
-    assert torch.equal(keep_source(source, source, 0.2), source)
+    assert torch.equal(restored(source, edited, 0.0), edited)
+    assert torch.equal(restored(source, source, 0.2), source)
 
 
 def test_a_faint_edit_of_everything_stays():
     source = torch.rand(1, 6, 6, 3, generator=torch.Generator().manual_seed(0)) / 2
-    assert torch.equal(keep_source(source, source + 0.02, 0.2), source + 0.02)
+    assert torch.equal(restored(source, source + 0.02, 0.2), source + 0.02)
+
+
+def test_a_larger_source_keeps_its_detail():
+    """The canvas has a fourth of the source's sides: detail that it cannot hold is no change."""
+    source = torch.rand(5, 32, 40, 3, generator=torch.Generator().manual_seed(0))
+    fit = plan_fit(5, (32, 40), stride=2, frame_multiple=4, area=80)
+    assert fit.canvas == fit.inner == (8, 10)
+    decoded = fit.apply(source)
+    decoded[:, 2:5, 2:5] = 1 - decoded[:, 2:5, 2:5].round()
+    kept = restore_edit(fit, source, decoded, 0.2)
+    far = torch.ones(32, 40, dtype=torch.bool)
+    far[:28, :28] = False
+    assert torch.equal(kept[:, far], source[:, far])
+    assert torch.equal(kept[:, 14, 14], fit.restore(decoded)[:, 14, 14])
+    assert not torch.equal(fit.restore(decoded)[:, far], source[:, far])

@@ -79,7 +79,7 @@ class WindowEditor:
 
     def _read(self, canvas: Tensor, fit: Fit) -> Any:
         # the MLLM sees the source's own pixels, not those repeated around them, and never a head that is edited already
-        return self.model.read(canvas[: fit.frames, : fit.inner[0], : fit.inner[1]])
+        return self.model.read(fit.cut(canvas))
 
     def _finish(self, decoded: Tensor, source: Tensor, fit: Fit) -> Tensor:
         """One frame of the canvas -> uint8 [H, W, 3] at the source's size."""
