@@ -19,6 +19,8 @@ from instructx_core.memory.placement import place
 from instructx_core.memory.plan import CHOICES, Plan, resident
 from instructx_core.memory.sizes import sizes_of
 
+pytestmark = pytest.mark.skipif(not tiny.offloads_here(), reason="this diffusers offloads beside a GPU only")
+
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
 SPARING = CHOICES[1:]

@@ -13,6 +13,8 @@ from instructx_core.memory.plan import Plan
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.speed import CACHES, check_speed, speed_up
 
+pytestmark = pytest.mark.skipif(not tiny.offloads_here(), reason="this diffusers offloads beside a GPU only")
+
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
 STEPS = 10

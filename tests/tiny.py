@@ -155,3 +155,11 @@ def clip(frames: int = 1, height: int = 48, width: int = 48, seed: int = 0) -> t
     size = (max(2, frames), height, width)
     fine = torch.nn.functional.interpolate(coarse, size, mode="trilinear", align_corners=True)
     return fine[0].permute(1, 2, 3, 0)[:frames].contiguous()
+
+
+def offloads_here() -> bool:
+    """Whether diffusers can offload groups of layers on this machine: 0.39 could only beside a GPU."""
+    import diffusers
+    from packaging.version import Version
+
+    return torch.accelerator.current_accelerator() is not None or Version(diffusers.__version__) >= Version("0.42")

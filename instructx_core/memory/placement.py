@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ..errors import InputError
 from .choice import Memory
 from .plan import Plan
 
@@ -92,4 +93,11 @@ def _one_at_a_time(components: Components, device: torch.device) -> None:
 def _offload(module: nn.Module, device: torch.device, **options: object) -> None:
     from diffusers.hooks import apply_group_offloading
 
-    apply_group_offloading(module, onload_device=device, offload_device=torch.device("cpu"), **options)
+    try:
+        apply_group_offloading(module, onload_device=device, offload_device=torch.device("cpu"), **options)
+    except AttributeError as error:  # diffusers 0.39 asks PyTorch for an accelerator even where all is on the CPU
+        if torch.accelerator.current_accelerator() is not None:
+            raise
+        raise InputError(
+            'memory is "group" or "sequential", which this version of diffusers cannot do without a GPU; choose "full".'
+        ) from error
