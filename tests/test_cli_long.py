@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from test_long_video_faults import stand_in
-from test_video import clip, make_video, read
+from video_files import clip, make_video, read
 
 from instructx_core import Editor, cli
 from instructx_core.long_video.store import WindowStore

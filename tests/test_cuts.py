@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_cli_long import run
 from test_long_video_faults import stand_in
-from test_video import make_video
+from video_files import make_video
 
 from instructx_core import Editor, InputError
 from instructx_core.long_video import LongOptions, edit_video

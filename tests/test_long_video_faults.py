@@ -20,7 +20,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from test_video import can_tag_rotation, clip, make_video, packets, read
+from video_files import can_tag_rotation, clip, make_video, packets, read
 
 from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.long_video import LongOptions, edit_video

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_long_video_faults import stand_in
-from test_video import clip, make_video
+from video_files import clip, make_video
 
 from instructx_core import Editor
 from instructx_core.long_video import LongOptions, edit_video

@@ -1,11 +1,10 @@
-"""Video files in and out: time, rotation, colour, sound and size survive; damage and bad input are told apart.
+"""Video files in and out: time, rotation, colour, sound and size survive.
 
-All files are made here with PyAV, with formulas of their own where the library's are under test.
+All files are made with PyAV, with formulas of their own where the library's are under test.
 """
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -16,108 +15,28 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from video_files import (
+    COUNT,
+    HEIGHT,
+    LOSSLESS,
+    SIZE,
+    WIDTH,
+    can_tag_rotation,
+    clip,
+    copy,
+    error,
+    make_video,
+    packets,
+    read,
+)
 
-from instructx_core.errors import InputError
 from instructx_core.video import VIDEO_SUFFIXES, Colour, VideoReader, VideoWriter, probe
 from instructx_core.video.colour import rgb_to_frame
 
-HEIGHT, WIDTH, COUNT = 32, 48, 10
-SIZE = (HEIGHT, WIDTH)
-LOSSLESS = {"qp": "0"}
-can_tag_rotation = pytest.mark.skipif(not hasattr(VideoStream, "set_display_rotation"), reason="needs PyAV 18")
 knows_durations = pytest.mark.skipif(not hasattr(av.VideoFrame, "duration"), reason="older PyAV does not say")
-
-
-# --- making files
-
-
-def clip(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Smooth frames without symmetry, each different: uint8 [T, H, W, 3]."""
-    t, y, x = np.meshgrid(np.arange(count), np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
-    return (np.stack([x, y * 0.7, (x + y) / 4 + 0.03 * t], -1) * 220 + 10).round().clip(0, 255).astype(np.uint8)
-
-
-def make_video(
-    path: Path,
-    frames: np.ndarray | list[av.VideoFrame] | None = None,
-    *,
-    rate: Fraction | int = 10,
-    pts: list[int] | None = None,
-    time_base: Fraction | None = None,
-    codec: str = "libx264",
-    pix_fmt: str = "yuv420p",
-    colour: Colour | None = None,
-    rotation: tuple[int, bool] | None = None,
-    audio: list[str] | None = None,
-    options: dict[str, str] | None = None,
-    header: dict[str, str] | None = None,
-) -> Path:
-    """Encode frames (default: `clip()`), with a second of sine for every codec in `audio`."""
-    frames = clip() if frames is None else frames
-    with av.open(str(path), "w", container_options=header or {}) as output:
-        stream = output.add_stream(codec, rate=rate, options=options or {})
-        first = frames[0]
-        stream.height, stream.width = first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = time_base or 1 / Fraction(rate)
-        if colour:
-            context = stream.codec_context
-            context.colorspace, context.color_range = colour.matrix, colour.range
-            context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-        if rotation:
-            stream.set_display_rotation(rotation[0], hflip=rotation[1])
-        tracks = [output.add_stream(name, rate=48000, layout="stereo") for name in audio or []]
-        for number, track in enumerate(tracks):
-            track.metadata["language"] = ("eng", "fra")[number]
-        for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame) if isinstance(frame, np.ndarray) else frame
-            picture.pts, picture.time_base = pts[index] if pts else index, stream.codec_context.time_base
-            output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
-        for number, track in enumerate(tracks):
-            output.mux(track.encode(sine(440 * (number + 1))))
-            output.mux(track.encode(None))
-    return path
-
-
-def sine(hertz: int) -> av.AudioFrame:
-    wave = (np.sin(np.arange(48000) * hertz * 2 * np.pi / 48000) * 8000).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(np.repeat(wave, 2)[None], format="s16", layout="stereo")
-    frame.rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
-    return frame
-
-
-def read(path: Path) -> tuple[np.ndarray, list[Fraction]]:
-    """All frames, and when they are shown in seconds."""
-    with VideoReader(path) as reader:
-        frames, stamps = zip(*reader, strict=True)
-        return torch.stack(frames).numpy(), [pts * reader.info.time_base for pts in stamps]
-
-
-def copy(source: Path, target: Path) -> Path:
-    with VideoReader(source) as reader, VideoWriter(target, like=reader.info) as writer:
-        for frame, pts in reader:
-            writer.write(frame, pts, reader.frame_duration)
-    return target
-
-
-def error(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute difference in units of 1 / 255."""
-    return float(np.abs(a.astype(float) - b.astype(float)).mean())
-
-
-def packets(path: Path) -> list[list[bytes]]:
-    """The audio packets of each track."""
-    with av.open(str(path)) as container:
-        tracks: dict[int, list[bytes]] = {track.index: [] for track in container.streams.audio}
-        for packet in container.demux(*container.streams.audio):
-            if packet.size:
-                tracks[packet.stream_index].append(bytes(packet))
-    return list(tracks.values())
 
 
 # --- time
@@ -388,148 +307,3 @@ def test_transparency_of_an_animation_is_white(tmp_path: Path) -> None:
     frames = [Image.new("RGBA", (4, 4), (0, 0, 0, alpha)) for alpha in (0, 255)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
     assert read(tmp_path / "a.webp")[0][:, 0, 0, 0].tolist() == [255, 0]
-
-
-# --- bad input
-
-
-def test_what_is_no_video_is_refused_with_its_name(tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("hello " * 1000)
-    (tmp_path / "text.txt").write_text("hello " * 1000)
-    (tmp_path / "zeros.mp4").write_bytes(bytes(5000))
-    (tmp_path / "empty.mp4").write_bytes(b"")
-    Image.new("RGB", (4, 4)).save(tmp_path / "still.png")
-    with av.open(str(tmp_path / "sound.m4a"), "w") as output:
-        track = output.add_stream("aac", rate=48000, layout="stereo")
-        output.mux(track.encode(sine(440)))
-        output.mux(track.encode(None))
-    for name, problem in {
-        "text.mp4": "neither an image nor a video",
-        "text.txt": "not a video",
-        "zeros.mp4": "neither an image nor a video",
-        "empty.mp4": "empty",
-        "still.png": "single picture",
-        "sound.m4a": "only sound",
-        "missing.mp4": "does not exist",
-        ".": "folder",
-    }.items():
-        with pytest.raises(InputError, match=problem):
-            VideoReader(tmp_path / name)
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_video_without_frames_is_refused(suffix: str, tmp_path: Path) -> None:
-    with av.open(str(tmp_path / f"a.{suffix}"), "w") as output:
-        output.add_stream("libx264", rate=10, width=16, height=16)
-        output.start_encoding()
-    with pytest.raises(InputError, match="holds no pictures|no frame of this video|neither an image nor a video"):
-        VideoReader(tmp_path / f"a.{suffix}")
-
-
-def test_cover_art_is_not_video(tmp_path: Path) -> None:
-    path = tmp_path / "song.m4a"
-    with av.open(str(path), "w", format="mp4") as output:
-        track = output.add_stream("aac", rate=48000, layout="stereo")
-        cover = output.add_stream("mjpeg", rate=1, width=16, height=16, pix_fmt="yuvj420p")
-        cover.disposition = av.stream.Disposition.attached_pic.value
-        output.mux(cover.encode(av.VideoFrame(16, 16, "yuvj420p")))
-        output.mux(cover.encode(None))
-        output.mux(track.encode(sine(440)))
-        output.mux(track.encode(None))
-    with av.open(str(path)) as container:
-        assert len(container.streams.video) == 1
-    with pytest.raises(InputError, match="only sound"):
-        VideoReader(path)
-
-
-def test_names_that_look_like_urls_are_files(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "a.mp4")
-    target = copy(source.rename(tmp_path / "concat:1|2 %d.mp4"), tmp_path / "http:%03d.mp4")
-    assert len(read(target)[0]) == COUNT
-
-
-def test_a_cut_off_file_gives_what_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    options = {"g": "5", "bf": "0", **LOSSLESS}
-    for name, header in (("index_first.mp4", {"movflags": "+faststart"}), ("index_last.mp4", {}), ("stream.mkv", {})):
-        path = make_video(tmp_path / name, options=options, header=header)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
-    for name in ("index_first.mp4", "stream.mkv"):
-        pixels, times = read(tmp_path / name)
-        assert 2 <= len(pixels) < COUNT and times == [Fraction(index, 10) for index in range(len(times))]
-        assert error(pixels, clip()[: len(pixels)]) < 3
-    assert "damaged packets" in caplog.text
-    with pytest.raises(InputError, match="neither an image nor a video"):
-        VideoReader(tmp_path / "index_last.mp4")
-
-
-def test_damage_in_the_middle_costs_no_other_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = make_video(tmp_path / "a.mov", codec="png", pix_fmt="rgb24")
-    with av.open(str(source)) as container:
-        fifth = [bytes(packet) for packet in container.demux() if packet.size][4]
-    source.write_bytes(source.read_bytes().replace(fifth, bytes(len(fifth))))
-    pixels, times = read(source)
-    assert [time * 10 for time in times] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    assert np.array_equal(pixels, np.delete(clip(), 4, axis=0))
-    assert "1 damaged packets" in caplog.text
-    assert read(copy(source, tmp_path / "b.mp4"))[1] == times
-
-
-# --- writing
-
-
-def test_the_file_appears_only_when_complete(tmp_path: Path) -> None:
-    frame = torch.zeros(*SIZE, 3, dtype=torch.uint8)
-    target = tmp_path / "a.mp4"
-    target.write_text("the old one")
-    with VideoWriter(target) as writer:
-        writer.write(frame)
-        assert target.read_text() == "the old one"
-    assert len(read(target)[0]) == 1 and list(tmp_path.iterdir()) == [target]
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_file_is_removed(failure: type[BaseException], tmp_path: Path) -> None:
-    with pytest.raises(failure), VideoWriter(tmp_path / "a.mp4") as writer:
-        for frame in clip(3):
-            writer.write(torch.from_numpy(frame))
-        raise failure
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_frames_and_names_are_refused(tmp_path: Path) -> None:
-    frame = torch.zeros(8, 8, 3, dtype=torch.uint8)
-    for path, problem in (("a.avi", "not a video format"), ("no/a.mp4", "cannot be written there"), ("", "folder")):
-        with pytest.raises(InputError, match=problem):
-            VideoWriter(tmp_path / path)
-    with pytest.raises(InputError, match="fps"):
-        VideoWriter(tmp_path / "a.mp4", fps=0)
-    with pytest.raises(InputError, match="no frame was written"), VideoWriter(tmp_path / "a.mp4"):
-        pass
-    for wrong in (frame.float(), frame[..., :2], frame[None], torch.zeros(8, 9, 3, dtype=torch.uint8)):
-        with pytest.raises(InputError, match="frame 1 is"), VideoWriter(tmp_path / "a.mp4") as writer:
-            writer.write(frame)
-            writer.write(wrong)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")  # a limit on the size of files stands in for the end of the disk
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    noise = torch.randint(0, 256, (20, *SIZE, 3), dtype=torch.uint8)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
-        with (
-            pytest.raises(InputError, match=r"a\.mp4: it could not be written"),
-            VideoWriter(tmp_path / "a.mp4") as writer,
-        ):
-            for frame in noise:
-                writer.write(frame)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "a.mp4", audio=["aac"])
-    assert copy(source, tmp_path / "b.mp4").read_bytes() == copy(source, tmp_path / "c.mp4").read_bytes()
