@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import comfy.model_management as management
 import comfy.utils
+from comfy_execution.utils import get_executing_context
 
 from ..instructx_core.errors import CheckpointError
 from .folders import ADAPTER, KIWI, roots
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def hub_model(hub_id: str, download: bool, node_id: str | None = None) -> Path:
+def hub_model(hub_id: str, download: bool) -> Path:
     """The folder of a hub model under `models/instructx`.
 
     Args:
         hub_id: "owner/name".
         download: fetch it where it is not there.
-        node_id: the node that asks, on which the size is shown; None without a server.
 
     Raises:
         CheckpointError: it is not there and `download` is off; the message says where it is and where it belongs.
@@ -42,10 +42,7 @@ def hub_model(hub_id: str, download: bool, node_id: str | None = None) -> Path:
 
     model = look_up(hub_id)
     _logger.info("InstructX fetches %s (%s) into %s", hub_id, readable_size(model.size), folder)
-    if node_id is not None:
-        from server import PromptServer
-
-        PromptServer.instance.send_progress_text(f"fetching {readable_size(model.size)}", node_id)
+    _say_on_the_node(f"fetching {readable_size(model.size)}")
     bar = comfy.utils.ProgressBar(max(1, model.size))
 
     def progress(done: int, _total: int) -> None:
@@ -54,3 +51,12 @@ def hub_model(hub_id: str, download: bool, node_id: str | None = None) -> Path:
 
     fetch(model, folder, progress)
     return folder
+
+
+def _say_on_the_node(words: str) -> None:
+    """Show a line on the node that is being run, where a server runs it."""
+    running = get_executing_context()
+    if running is not None:
+        from server import PromptServer
+
+        PromptServer.instance.send_progress_text(words, running.node_id)

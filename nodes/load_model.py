@@ -62,7 +62,6 @@ class InstructXLoadModel(io.ComfyNode):
                 ),
                 Connector.Output(display_name="CONNECTOR", tooltip="Turns what the MLLM understood into CONDITIONING."),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -82,8 +81,7 @@ class InstructXLoadModel(io.ComfyNode):
         from . import loading
 
         hub_id = hub_id.strip()
-        node_id = cls.hidden.unique_id if cls.hidden else None
-        folder = hub_model(hub_id, download, node_id) if hub_id else find_model(model_name)
+        folder = hub_model(hub_id, download) if hub_id else find_model(model_name)
         bar = LoadBar([mllm_folder(folder), folder / "transformer", folder / "vae"])
         connector = loading.load_connector(folder)
         vae, codec = loading.load_vae(folder, bar)

@@ -77,6 +77,28 @@ def check_a_download_that_was_cancelled_goes_on():
     assert all(torch.equal(value, own[key]) for key, value in fetched.items())
 
 
+def check_the_size_is_shown_on_the_node():
+    """As ComfyUI's server runs a node; the words go to the page as those of its own API nodes do."""
+    import server
+    from comfy_execution.utils import CurrentNodeContext
+
+    said = []
+
+    class Page:
+        def send_progress_text(self, words, node_id):
+            said.append((words, node_id))
+
+    before = getattr(server.PromptServer, "instance", None)
+    server.PromptServer.instance = Page()
+    try:
+        with served() as (hub, _), CurrentNodeContext("prompt", "7"):
+            run("LoadModel", download=True, **ASKED)
+            size = sum(map(len, hub.models["owner/name"].values()))
+    finally:
+        server.PromptServer.instance = before
+    assert said == [(f"fetching {size / 1e6:.1f} MB", "7")]
+
+
 def check_what_says_that_a_folder_is_whole():
     from instructx_pack.instructx_core.checkpoints.hub import LAST
     from instructx_pack.nodes.folders import ADAPTER, KIWI
