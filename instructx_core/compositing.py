@@ -61,7 +61,9 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, mixed))
 
 
-def restore_edit(fit: Fit, source: torch.Tensor, decoded: torch.Tensor, share: float) -> torch.Tensor:
+def restore_edit(
+    fit: Fit, source: torch.Tensor, fitted: torch.Tensor, decoded: torch.Tensor, share: float
+) -> torch.Tensor:
     """An edit at its source's own size and length, with the source's pixels where the two hardly differ.
 
     They are compared where the edit was made, on the model's canvas: a source that is larger than that loses its detail
@@ -70,13 +72,14 @@ def restore_edit(fit: Fit, source: torch.Tensor, decoded: torch.Tensor, share: f
     Args:
         fit: how the source lies in the model's frames.
         source: [frames, H, W, 3] in [0, 1].
+        fitted: the same on the canvas, [padded_frames, *canvas, 3].
         decoded: [padded_frames, *canvas, 3], what the VAE made of the edit.
         share: see `edited_weight`; 0 takes every pixel of the edit.
     """
     edited = fit.restore(decoded)
     if not share:
         return edited
-    weight = resize(edited_weight(fit.cut(fit.apply(source)), fit.cut(decoded), share), fit.size)
+    weight = resize(edited_weight(fit.cut(fitted), fit.cut(decoded), share), fit.size)
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * (edited - source)))
 
 

@@ -290,7 +290,7 @@ class Editor:
         )
         results = []
         for index, decoded in enumerate(self.decode(latents)):
-            frames = restore_edit(fit, sources[index].cpu(), decoded, self.config.keep_source)
+            frames = restore_edit(fit, sources[index].cpu(), fitted[index].cpu(), decoded, self.config.keep_source)
             results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
         return results
 

@@ -121,7 +121,7 @@ class InstructXRestore(io.ComfyNode):
             )
         decoded = image.float().cpu()
         if keep_source and fit.source is not None:
-            frames = restore_edit(fit.plan, fit.source, decoded, fit.kept_share)
+            frames = restore_edit(fit.plan, fit.source, fit.plan.apply(fit.source), decoded, fit.kept_share)
         else:
             frames = fit.plan.restore(decoded)
         return io.NodeOutput(frames, to_video(frames, fit.frame_rate or FRAME_RATE, fit.audio))

@@ -69,7 +69,7 @@ def test_other_masks_are_named():
 def restored(source, decoded, share):
     """`restore_edit` of a source that lies in the model's frames as it is."""
     size = tuple(source.shape[1:3])
-    return restore_edit(Fit(len(source), size, size, size, len(source)), source, decoded, share)
+    return restore_edit(Fit(len(source), size, size, size, len(source)), source, source, decoded, share)
 
 
 def test_pixels_that_hardly_change_come_back_exactly():
@@ -97,9 +97,10 @@ def test_a_larger_source_keeps_its_detail():
     source = torch.rand(5, 32, 40, 3, generator=torch.Generator().manual_seed(0))
     fit = plan_fit(5, (32, 40), stride=2, frame_multiple=4, area=80)
     assert fit.canvas == fit.inner == (8, 10)
-    decoded = fit.apply(source)
+    fitted = fit.apply(source)
+    decoded = fitted.clone()
     decoded[:, 2:5, 2:5] = 1 - decoded[:, 2:5, 2:5].round()
-    kept = restore_edit(fit, source, decoded, 0.2)
+    kept = restore_edit(fit, source, fitted, decoded, 0.2)
     far = torch.ones(32, 40, dtype=torch.bool)
     far[:28, :28] = False
     assert torch.equal(kept[:, far], source[:, far])
