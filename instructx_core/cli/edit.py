@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
-from .options import add_lora, add_model, check_loras, command, load_editor, real, whole
+from .options import add_lora, add_model, check_loras, command, load_editor, real, sampling_options, whole
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -89,13 +89,8 @@ def _run_edit(arguments: argparse.Namespace) -> None:
             source,
             arguments.instruction,
             reference=references,
-            steps=arguments.steps,
-            shift=arguments.shift,
-            guidance_scale=arguments.guidance_scale,
-            seed=arguments.seed,
-            height=arguments.height,
-            width=arguments.width,
             callback=progress,
+            **sampling_options(arguments),
         )
     save_result(result.frames, arguments.output, like=source)
     print(arguments.output)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..windows import Cuts, Head, Reading, Span, parse_cuts
+from .options import sampling_options
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -123,15 +124,10 @@ def run_long_edit(
             arguments.instruction,
             reference=references,
             options=_options(arguments),
-            steps=arguments.steps,
-            shift=arguments.shift,
-            guidance_scale=arguments.guidance_scale,
-            seed=arguments.seed,
-            height=arguments.height,
-            width=arguments.width,
             resume=bool(arguments.resume),
             growing=bool(arguments.growing),
             callback=tell,
+            **sampling_options(arguments),
         )
     except KeyboardInterrupt:
         if arguments.resume:
