@@ -258,7 +258,7 @@ def test_files_that_do_not_fit_the_base(converted: Path, tmp_path: Path):
     convert(converted, tmp_path / "dit.safetensors")
     native = read_safetensors(tmp_path / "dit.safetensors")[0]
     refused(
-        native | {"head.head.bias": torch.ones(7)}, r"does not fit the base: proj_out.bias is \(7,\), there \(192,\)"
+        native | {"head.head.bias": torch.ones(7)}, r"does not fit the base: proj_out.bias is \(7,\), expected \(192,\)"
     )
     refused({name: value for name, value in native.items() if name != "head.head.bias"}, "proj_out.bias is missing")
     refused(native | {"pipe.mllm.image_queries.q": torch.ones(2, 2)}, r"queries.image is \(2, 2\)")

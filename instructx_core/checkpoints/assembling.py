@@ -14,6 +14,7 @@ import torch
 from ..errors import CheckpointError
 from .files import read_safetensors
 from .float8 import check_scales, is_beside, scale_of, widened
+from .shapes import first_difference, shapes_of
 
 if TYPE_CHECKING:
     from .forms import Form
@@ -48,15 +49,8 @@ def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
 
 def check_shapes(model: torch.nn.Module, found: Mapping[str, Any], source: object, kind: str) -> None:
     """Raise CheckpointError unless `found`, of anything with a `.shape`, has just the tensors of `model`."""
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    shapes = {name: tuple(value.shape) for name, value in found.items()}
-    if wanted == shapes:
-        return
-    odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
-    raise CheckpointError(
-        f"{str(source)!r} holds no whole {kind}: {odd[0]} is {shapes.get(odd[0], 'missing')}, "
-        f"expected {wanted.get(odd[0], 'nothing')} ({len(odd)} tensors differ); get it again."
-    )
+    if odd := first_difference(shapes_of(model.state_dict()), shapes_of(found)):
+        raise CheckpointError(f"{str(source)!r} holds no whole {kind}: {odd}; get it again.")
 
 
 def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> M:

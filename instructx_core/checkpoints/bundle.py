@@ -26,6 +26,7 @@ from .files import atomic_folder, read_metadata, read_safetensors, recover_folde
 from .forms import Family
 from .mllm import load_mllm, load_mllm_config, load_qwen
 from .pretrained import load_or_explain
+from .shapes import first_difference, shapes_of
 from .vae import load_vae
 
 if TYPE_CHECKING:
@@ -210,14 +211,9 @@ def put_adapter(
     Raises:
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
-    wanted = {name: tuple(value.shape) for name, value in adapter_state(guidance, connector, denoiser).items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if wanted != found:
-        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise CheckpointError(
-            f"{str(path)!r} does not fit its config: {odd[0]} is {found.get(odd[0], 'missing')}, "
-            f"expected {wanted.get(odd[0], 'nothing')} ({len(odd)} tensors differ)."
-        )
+    wanted = shapes_of(adapter_state(guidance, connector, denoiser))
+    if odd := first_difference(wanted, shapes_of(state)):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}.")
     put_guidance(state, guidance)
     connector.load_state_dict(strip(state, "connector."))
     for part, module in gained(denoiser).items():

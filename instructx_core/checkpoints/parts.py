@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,7 @@ from .files import check_finite, read_safetensors
 from .kiwi import MLLM, is_kiwi, load_kiwi_guidance, read_adapter
 from .loading import read_model_config
 from .pretrained import check_part
+from .shapes import first_difference, shapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,8 +78,7 @@ def load_connector(adapter: str | Path) -> Connector:
     """
     connector = Connector(read_model_config(adapter).connector)
     path, state = _added(Path(adapter))
-    wanted = {name: tuple(value.shape) for name, value in connector.state_dict().items()}
-    _same_shapes(path, wanted, strip(state, "connector."), "connector.")
+    _check_fits(path, "connector.", connector.state_dict(), state)
     connector.load_state_dict(strip(state, "connector."))
     return connector.float().eval().requires_grad_(False)
 
@@ -116,24 +116,16 @@ def _added(adapter: Path) -> tuple[Path, dict[str, torch.Tensor]]:
 
 def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
     """Raise CheckpointError unless the queries and the LoRA are those that `guidance` takes."""
-    wanted = {name: tuple(value.shape) for name, value in guidance.queries.items()}
-    _same_shapes(path, wanted, strip(state, "queries."), "queries.")
+    _check_fits(path, "queries.", guidance.queries, state)
     if guidance.config.lora_rank:
         from peft import get_peft_model_state_dict
 
-        lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
-        wanted = {name: tuple(value.shape) for name, value in lora.items()}
-        _same_shapes(path, wanted, strip(state, "lora."), "lora.")
+        _check_fits(path, "lora.", get_peft_model_state_dict(guidance.mllm.model.language_model), state)
 
 
-def _same_shapes(
-    path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, torch.Tensor], prefix: str
-) -> None:
-    shapes = {name: tuple(value.shape) for name, value in found.items()}
-    if wanted == shapes:
-        return
-    odd = min(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
-    raise CheckpointError(
-        f"{str(path)!r} does not fit this model: {prefix}{odd} is {shapes.get(odd, 'missing')}, "
-        f"expected {wanted.get(odd, 'nothing')}; choose the base that it was trained on."
-    )
+def _check_fits(path: Path, prefix: str, taken: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError unless what `state` holds under a prefix has the names and shapes that are taken."""
+    wanted = shapes_of({f"{prefix}{name}": value for name, value in taken.items()})
+    found = shapes_of({name: value for name, value in state.items() if name.startswith(prefix)})
+    if odd := first_difference(wanted, found):
+        raise CheckpointError(f"{str(path)!r} does not fit this model: {odd}; choose the base that it was trained on.")

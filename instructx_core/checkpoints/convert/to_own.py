@@ -6,7 +6,6 @@ Nothing is written here; see `component_files`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import CheckpointError
@@ -18,6 +17,7 @@ from ..kiwi_keys import MLLM, SOURCE, split_trained
 from ..loading import read_model_config
 from ..mllm import load_tokenizer
 from ..pretrained import check_part
+from ..shapes import Shapes, first_difference
 from ..vae import vae_config
 from ..wan_keys import vae_to_diffusers
 from .component_files import (
@@ -33,8 +33,6 @@ from .component_files import (
 )
 from .native_files import adapter_file, adapter_names
 from .streaming import copied, stored_tensors, tensors, text
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def kiwi_to_own(source: Path, allow_pickle: bool) -> Plan:
@@ -115,9 +113,5 @@ def _vae(source: Path) -> Plan:
 
 def _check_same(file: Path, found: Shapes, held: Shapes) -> None:
     """Raise CheckpointError unless what a file makes of a model has the names and shapes that the model has."""
-    odd = sorted(name for name in found.keys() | held.keys() if found.get(name) != held.get(name))
-    if odd:
-        raise CheckpointError(
-            f"{str(file)!r} does not fit the base: {odd[0]} is {found.get(odd[0], 'missing')}, "
-            f"there {held.get(odd[0], 'missing')} ({len(odd)} tensors differ); give the base that it was trained on."
-        )
+    if odd := first_difference(held, found):
+        raise CheckpointError(f"{str(file)!r} does not fit the base: {odd}; give the base that it was trained on.")
