@@ -11,7 +11,7 @@ from pathlib import Path
 import kiwi_model
 import pytest
 import torch
-from test_video import clip, make_video
+from video_files import clip, make_video
 
 from instructx_core import Editor, EditResult, cli
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors

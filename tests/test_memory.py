@@ -19,8 +19,6 @@ from instructx_core.memory.placement import place
 from instructx_core.memory.plan import CHOICES, Plan, resident
 from instructx_core.memory.sizes import sizes_of
 
-pytestmark = pytest.mark.skipif(not tiny.offloads_here(), reason="this diffusers offloads beside a GPU only")
-
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
 SPARING = CHOICES[1:]
@@ -51,7 +49,7 @@ def everything_there() -> Editor:
     return Editor(tiny.components())
 
 
-@pytest.mark.parametrize("memory", CHOICES)
+@pytest.mark.parametrize("memory", tiny.ways_here(CHOICES))
 def test_the_same_pixels(memory: Memory, everything_there: Editor):
     editor = placed(memory)
     for frames, expected in zip(edits(editor), edits(everything_there), strict=True):
@@ -60,7 +58,7 @@ def test_the_same_pixels(memory: Memory, everything_there: Editor):
     torch.testing.assert_close(batch(editor), batch(everything_there), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("memory", SPARING)
+@pytest.mark.parametrize("memory", tiny.ways_here(SPARING))
 def test_a_spread_model_is_saved_and_known_again(memory: Memory, tmp_path: Path):
     editor = placed(memory)
     editor.edit(tiny.clip(1), WORDS)
@@ -136,7 +134,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> tuple[Components, Pretended]:
     return components, device
 
 
-@pytest.mark.parametrize("memory", SPARING)
+@pytest.mark.parametrize("memory", tiny.ways_here(SPARING))
 def test_what_computes_is_there_and_little_else(memory: Memory, pretended: tuple[Components, Pretended]):
     components, device = pretended
     sizes = sizes_of(components)
@@ -156,6 +154,7 @@ def test_a_stopped_edit_makes_room_for_the_next(pretended: tuple[Components, Pre
     assert device.most <= resident(sizes_of(components), Memory.MODEL, Part.MLLM)
 
 
-def test_tiles_are_the_vae_s_alone():
-    assert placed(Memory.FULL, tiled=True).codec.vae.use_tiling
-    assert not any(placed(memory).codec.vae.use_tiling for memory in CHOICES)
+@pytest.mark.parametrize("memory", tiny.ways_here(CHOICES))
+def test_tiles_are_the_vae_s_alone(memory: Memory):
+    assert placed(memory, tiled=True).codec.vae.use_tiling
+    assert not placed(memory).codec.vae.use_tiling

@@ -13,8 +13,6 @@ from instructx_core.memory.plan import Plan
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.speed import CACHES, check_speed, speed_up
 
-pytestmark = pytest.mark.skipif(not tiny.offloads_here(), reason="this diffusers offloads beside a GPU only")
-
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
 STEPS = 10
@@ -39,7 +37,7 @@ def count_blocks(editor: Editor, name: str) -> list[int]:
 
 
 @pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("memory", [Memory.FULL, Memory.GROUP])
+@pytest.mark.parametrize("memory", tiny.ways_here([Memory.FULL, Memory.GROUP]))
 def test_a_cache_saves_forwards_and_stays_near(cache: str, memory: Memory):
     editor, exact = editor_with(cache, memory), editor_with()
     calls = count_blocks(editor, "attn1.to_q")

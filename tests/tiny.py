@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 
 from instructx_core.checkpoints.bundle import Components
@@ -22,10 +23,13 @@ from instructx_core.connectors import Connector
 from instructx_core.denoiser import Denoiser
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
+from instructx_core.memory.choice import Memory
 from instructx_core.training.language import build_mllm
 from instructx_core.training.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
@@ -157,9 +161,11 @@ def clip(frames: int = 1, height: int = 48, width: int = 48, seed: int = 0) -> t
     return fine[0].permute(1, 2, 3, 0)[:frames].contiguous()
 
 
-def offloads_here() -> bool:
-    """Whether diffusers can offload groups of layers on this machine: 0.39 could only beside a GPU."""
+def ways_here(ways: Iterable[Memory]) -> list[Any]:
+    """Ways of keeping weights as a test's parameters: diffusers 0.39 offloads groups of layers only beside a GPU."""
     import diffusers
     from packaging.version import Version
 
-    return torch.accelerator.current_accelerator() is not None or Version(diffusers.__version__) >= Version("0.42")
+    able = torch.accelerator.current_accelerator() is not None or Version(diffusers.__version__) >= Version("0.42")
+    lacking = pytest.mark.skipif(not able, reason="this diffusers offloads groups of layers beside a GPU only")
+    return [pytest.param(way, marks=lacking if way in (Memory.GROUP, Memory.SEQUENTIAL) else ()) for way in ways]
