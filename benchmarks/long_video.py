@@ -34,7 +34,7 @@ from instructx_core.evaluation.metrics import UNEDITED_TOLERANCE, score_edit
 from instructx_core.images import to_uint8
 from instructx_core.long_video import Head, LongOptions, LongProgress, edit_video
 from instructx_core.video import VideoReader, VideoWriter
-from instructx_core.windows import Span, Window, plan_windows
+from instructx_core.windows import Span, Window
 from instructx_core.world import HELD_OUT_SEED, Triplet, sample_triplet
 
 FPS = 8
@@ -143,13 +143,13 @@ def joins(
     length = ways[0].options.window.frames(Fraction(FPS)) if ways[0].options.window else editor.default_frames
     frames = 1 + windows * (length - 1)
     triplets = [draw(groups[i % len(groups)], i, frames, editor.default_size) for i in range(videos)]
-    print(
-        f"{videos} videos of {frames} frames ({', '.join(groups)}), windows of {length}; goals: seam {GOALS['seam']},"
-    )
+    plan, shared = ways[-1].options.plan(frames, Fraction(FPS), length, editor.codec.frame_multiple)
+    print(f"{videos} videos of {frames} frames ({', '.join(groups)}), {len(plan)} windows of {length}, {shared} shared")
+    print(f"goals: seam {GOALS['seam']},", end=" ")
     print(f"unedited dE in the last window at most {GOALS['drift']} more, success at most {-GOALS['success']} less")
     print(f"{'':<16}{'':>8}{'unedited dE':>18}{'dE to target':>18}{'success':>16}")
     print(f"{'way':<16}{'seam':>8}" + f"{'first':>9}{'last':>9}" * 2 + f"{'first':>8}{'last':>8}{'s/window':>10}")
-    targets = [seam_score(torch.from_numpy(t.target), plan(frames, length)) for t in triplets]
+    targets = [seam_score(torch.from_numpy(triplet.target), plan) for triplet in triplets]
     print(f"{'the target':<16}{statistics.fmean(targets):>8.3f}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -163,11 +163,6 @@ def joins(
                 scores.append(score(read(result.path), triplet, result.windows))
                 count += len(result.windows)
             print(row(way.name, scores, (perf_counter() - start) / count), flush=True)
-
-
-def plan(frames: int, length: int) -> list[Window]:
-    """The windows of the paper's way: one shared frame."""
-    return plan_windows(frames, length, 1)
 
 
 def row(name: str, scores: Sequence[JoinScore], seconds: float) -> str:
@@ -226,7 +221,7 @@ def peak_rss() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def ways_of(names: Sequence[str], window: Span | None, overlap: Span) -> list[Way]:
+def ways_of(names: Sequence[str], window: Span | None, overlap: Span | None) -> list[Way]:
     """ "alone" for windows by themselves, else a head; "free" after it leaves the colour unanchored."""
     base, ways = LongOptions(window=window, overlap=overlap), []
     for name in names:
@@ -246,9 +241,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--longer", type=int, default=1800, help="memory: the long one (default: %(default)s)")
     parser.add_argument("--groups", nargs="+", default=["invert", "grayscale", "remove"], help="joins: kinds of edit")
     parser.add_argument("--videos", type=int, default=4, help="joins: how many (default: %(default)s)")
-    parser.add_argument("--windows", type=int, default=20, help="joins: windows of a video (default: %(default)s)")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=20,
+        help="joins: per video, if one frame were shared (default: 20)",
+    )
     parser.add_argument("--window", type=Span.parse, help="joins: length (default: the model's)")
-    parser.add_argument("--overlap", type=Span.parse, default=Span(Fraction(1)), help="joins: default 1f")
+    parser.add_argument("--overlap", type=Span.parse, help="joins: what two windows share (default: 5f)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the model's; memory: 1)")
     parser.add_argument("--ways", nargs="+", default=["alone", "pin", "source", "latent", "pin-free", "source-free"])
     given = parser.parse_args(argv)

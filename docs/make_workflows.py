@@ -139,7 +139,7 @@ def long_video() -> Workflow:
         Column("Model and input", {"load": loader(), "input": example("background", 1, 17)}),
         Column(
             "Window by window",
-            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 480, window=9, overlap=1)},
+            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 480, window=9, overlap=5)},
             "#a1309b",
         ),
         Column(

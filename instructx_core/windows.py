@@ -21,13 +21,17 @@ from .errors import InputError
 if TYPE_CHECKING:
     import torch
 
+USUAL_OVERLAP = 5  # frames: with them joins measure as other frames do (benchmarks/long_video.py joins)
 AUTO_CUTS = "auto"
 Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or the wish to find them in the pictures
 LONGEST = 1_000_000  # seconds or frames of a span: a typing mistake, not a window
 
 
 class Head(str, Enum):
-    """How a window is made to begin with what the one before ended with (A.5). All use the shared frames only."""
+    """How a window is made to begin with what the one before ended with (A.5).
+
+    Of the frames that two windows share, those before the later edit fades in, and the first of the fade.
+    """
 
     PIN = "pin"  # the edited frames, encoded, are held at the head of the noisy latents in every step
     SOURCE = "source"  # the edited frames take the place of the source's: the paper's way

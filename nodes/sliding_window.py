@@ -17,7 +17,7 @@ import torch
 from comfy_api.latest import InputImpl, io
 
 from ..instructx_core.instruction import check_instruction
-from ..instructx_core.windows import Cuts, Head, Reading, Span, parse_cuts
+from ..instructx_core.windows import USUAL_OVERLAP, Cuts, Head, Reading, Span, parse_cuts
 from . import categories, sampling
 from .fit import FRAME_RATE
 from .footage import footage_of, temp_folder
@@ -59,7 +59,7 @@ def inputs(source: io.Input) -> list[io.Input]:
         ),
         io.Int.Input(
             "overlap",
-            default=1,
+            default=USUAL_OVERLAP,
             min=0,
             max=64,
             tooltip="Frames that two windows share: 1 as in the paper, more fade into each other, 0 for none.",

@@ -86,7 +86,7 @@ def test_growing(source: Path, editor, monkeypatch, growing: bool):
 
     monkeypatch.setattr(WindowEditor, "edit", look)
     assert run(source, "invert it", "-o", output, "--window", "9f", *(["--growing"] if growing else [])) == 0
-    assert there == [False, growing, growing] and len(read(output)[0]) == 20
+    assert there == [False, growing, growing, growing] and len(read(output)[0]) == 20
 
 
 def test_resume(source: Path, editor, monkeypatch, capsys):
@@ -104,5 +104,5 @@ def test_resume(source: Path, editor, monkeypatch, capsys):
     monkeypatch.setattr(WindowEditor, "edit", stand_in)
     assert run(*arguments) == 0
     captured = capsys.readouterr()
-    assert "1 of 3 windows were there" in captured.err and "2/2" in captured.err
+    assert "1 of 4 windows were there" in captured.err and "3/3" in captured.err
     assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]

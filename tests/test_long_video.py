@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.images import to_uint8
 from instructx_core.long_video import Head, LongOptions, LongProgress, Reading, edit_video
-from instructx_core.long_video.joining import LARGEST, EditedWindow, anchor_colour, fade, hand_over
+from instructx_core.long_video.joining import LARGEST, EditedWindow, Handover, anchor_colour, fade, hand_over
 from instructx_core.source import load_source
 from instructx_core.video import VideoReader, VideoWriter
 from instructx_core.windows import Span, Window
@@ -206,6 +207,21 @@ def test_what_is_handed_over():
     five = hand_over(edited, window, Window(4, 13, 5), 4)
     assert five.frames[:, 0, 0, 0].tolist() == [4, 5, 6, 7, 8] and five.latents.flatten().tolist() == [1, 2]
     assert hand_over(edited, window, Window(9, 18, 0), 4) is None
+
+
+@pytest.mark.parametrize(
+    ("shared", "overlap", "frames", "latents"), [(1, 1, 1, 1), (5, 5, 1, 1), (13, 5, 9, 3), (5, 1, 5, 2)]
+)
+def test_what_is_faded_over_is_not_held(shared, overlap, frames, latents):
+    """The frames kept of the window before, and the first of the fade, which is still its own."""
+    given = Handover(torch.zeros(shared, 2, 2, 3, dtype=torch.uint8), torch.zeros(1, 4, 1 + (shared - 1) // 4, 1, 1))
+    held = given.held(overlap, 4)
+    assert len(held.frames) == frames and held.latents.shape[2] == latents
+
+
+def test_windows_share_five_frames_unless_told():
+    shared = [LongOptions(window=Span.parse(f"{length}f")).plan(99, Fraction(8), 9, 4)[1] for length in (5, 9, 33)]
+    assert shared == [1, 5, 5]
 
 
 def test_the_fade_begins_with_the_window_before():

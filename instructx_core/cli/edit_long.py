@@ -44,7 +44,7 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
         "--overlap",
         metavar="LENGTH",
         type=_span,
-        help="what two windows share, 0 for nothing (default: 1f, as the paper)",
+        help="what two windows share: 1f as the paper, more fade into each other, 0 for nothing (default: 5f)",
     )
     group.add_argument(
         "--head",

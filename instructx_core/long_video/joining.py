@@ -35,6 +35,15 @@ class Handover:
     frames: Tensor  # uint8 [O, H, W, 3]
     latents: Tensor  # float32 [1, C, o, h, w], the latent frames in which they lie
 
+    def held(self, overlap: int, temporal_stride: int) -> Handover:
+        """What the window begins with as it is: up to the first of the `overlap` frames over which it fades in.
+
+        The others it edits itself, beside those that are held, so that there are two versions to fade between and the
+        fade spreads over them what no holding takes away.
+        """
+        frames = len(self.frames) - overlap + 1
+        return Handover(self.frames[:frames], self.latents[:, :, : 1 + (frames - 1) // temporal_stride])
+
 
 def hand_over(edited: EditedWindow, window: Window, following: Window, temporal_stride: int) -> Handover | None:
     """What `window` hands to the one that follows; None where they share nothing.

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..errors import InputError
-from ..windows import AUTO_CUTS, Cuts, Head, Reading, Span, Window, plan_windows, snap
-
-ONE_FRAME = Span(Fraction(1))
+from ..windows import AUTO_CUTS, USUAL_OVERLAP, Cuts, Head, Reading, Span, Window, plan_windows, snap
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class LongOptions:
         window: of one edit; None for the length that the checkpoint was trained at. Goes to the nearest length that
             the VAE takes as it is, 1 + 4 n frames for Wan's.
         overlap: what two windows share, likewise 1 + 4 n frames; of more than one, the later edit fades in over them.
-            0 edits every window by itself.
+            0 edits every window by itself; None for 5, or 1 where that leaves nothing to edit.
         head: how a window begins with what the one before ended with.
         reading: what the guidance is made from.
         anchor_colour: keep the colour of unedited pixels at the source's, so that drift does not add up.
@@ -27,7 +25,7 @@ class LongOptions:
     """
 
     window: Span | None = None
-    overlap: Span = ONE_FRAME
+    overlap: Span | None = None
     head: Head = Head.PIN
     reading: Reading = Reading.WINDOW
     anchor_colour: bool = True
@@ -48,9 +46,8 @@ class LongOptions:
         if self.cuts == AUTO_CUTS:
             raise InputError("cuts: they are still to be found; see cuts.with_cuts.")
         wanted = default_length if self.window is None else self.window.frames(fps)
-        shared = self.overlap.frames(fps)
-        overlap = 0 if shared == 0 else snap(shared, multiple)
         length = snap(wanted, multiple)
+        overlap = self._overlap(length, fps, multiple)
         if wanted < 1:
             raise InputError("window: it is shorter than one frame; give a longer one.")
         if length <= overlap:
@@ -60,10 +57,18 @@ class LongOptions:
             )
         return plan_windows(frames, length, overlap, multiple=multiple, cuts=self.cuts), overlap
 
+    def _overlap(self, length: int, fps: Fraction, multiple: int) -> int:
+        """Frames that windows of `length` share."""
+        if self.overlap is None:
+            usual = snap(USUAL_OVERLAP, multiple)
+            return usual if usual < length else 1
+        shared = self.overlap.frames(fps)
+        return 0 if shared == 0 else snap(shared, multiple)
+
     def as_plain(self) -> dict[str, object]:
         """The options as JSON can hold them."""
         return {
-            "window": None if self.window is None else _words(self.window),
+            "window": _words(self.window),
             "overlap": _words(self.overlap),
             "head": self.head.value,
             "reading": self.reading.value,
@@ -72,5 +77,5 @@ class LongOptions:
         }
 
 
-def _words(span: Span) -> str:
-    return f"{span.amount}{'s' if span.in_seconds else 'f'}"
+def _words(span: Span | None) -> str | None:
+    return None if span is None else f"{span.amount}{'s' if span.in_seconds else 'f'}"

@@ -56,7 +56,8 @@ class WindowEditor:
         fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
         canvas = _to_canvas(frames, fit)
         guidance = self._read(canvas, fit) if self._whole is None else self._whole
-        source, pinned = self._begin(canvas, given if self.overlap else None, fit)
+        held = given.held(self.overlap, self.model.temporal_stride) if given is not None and self.overlap else None
+        source, pinned = self._begin(canvas, held, fit)
         latents = self.model.denoise(source, pinned, guidance, fit, callback)
         decoded = self.model.decode(latents)
         edited = torch.stack([self._finish(*pair, fit) for pair in zip(decoded[: len(frames)], frames, strict=True)])
