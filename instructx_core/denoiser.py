@@ -3,7 +3,8 @@
 - The source is *added*: to the noisy latent itself, or after a patch embedding of its own (`SourceInjection`).
 - References are latent frames behind the noisy ones, or before them; RoPE counts them all, their outputs are dropped.
   They share the DiT's patch embedding or have their own (`ReferenceInjection`).
-- All latents here are normalised. What does not change between steps is computed once, by `prepare`.
+- All latents here are normalised. What does not change between steps is computed once: by `prepare`, or by the DiT's
+  own layers at the first step.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .errors import InputError
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
+    from .remembering import Kept
+
 TokenChange = Callable[[torch.Tensor], torch.Tensor]
 
 TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
@@ -39,13 +42,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Prepared:
-    """`Conditions` after everything that is the same in every step has been computed."""
+    """`Conditions` after everything that is the same in every step has been computed, for one run of steps."""
 
     context: torch.Tensor  # [B, N, D]
     source: torch.Tensor | None  # [B, C, T, H, W]
     addend: torch.Tensor | None  # [B, C, T + R, H, W] for LATENT, [B, width, T + R, H / p, W / p] for EMBEDDING
     references: torch.Tensor | None  # [B, C, R, H, W]
     reference_tokens: torch.Tensor | None  # [B, width, R, H / p, W / p] where they have an embedding of their own
+    kept: tuple[Kept, ...]  # what the DiT's own layers computed at the first step, see `Keepers`
 
 
 class Denoiser(nn.Module):
@@ -63,6 +67,8 @@ class Denoiser(nn.Module):
         config: DenoiserConfig,
         entry: ContextEntry = ContextEntry.TEXT,
     ) -> None:
+        from .remembering import Keepers
+
         super().__init__()
         self.config = config
         self.transformer = transformer
@@ -75,6 +81,7 @@ class Denoiser(nn.Module):
         if entry is ContextEntry.WIDTH:
             # by its forward alone: its weights stay, so that the saved DiT is one that any Wan loader takes
             transformer.condition_embedder.text_embedder.forward = _unchanged
+        self._keepers = Keepers(transformer)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,7 +118,8 @@ class Denoiser(nn.Module):
         if addend is not None and appended is not None:
             more = appended.shape[2] // self.transformer.config.patch_size[0]
             addend = F.pad(addend, (0, 0, 0, 0, *((more, 0) if self.config.references_first else (0, more))))
-        return Prepared(conditions.context.to(self.dtype), source, addend, appended, reference_tokens)
+        context, kept = conditions.context.to(self.dtype), self._keepers.nothing_yet()
+        return Prepared(context, source, addend, appended, reference_tokens, kept)
 
     def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
         """One velocity estimate.
@@ -130,7 +138,7 @@ class Denoiser(nn.Module):
         if prepared.addend is not None and self.source_embedding is None:
             hidden = hidden + prepared.addend
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
-        with self._after_patchify(self._injected(prepared, sigma)), self._caching():
+        with self._after_patchify(self._injected(prepared, sigma)), self._caching(), self._remembering(conditions):
             output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
         first = output.shape[2] - frames if self.config.references_first else 0
         output = output[:, :, first : first + frames].to(latents.dtype)
@@ -176,6 +184,12 @@ class Denoiser(nn.Module):
             yield
         finally:
             handle.remove()
+
+    def _remembering(self, conditions: Conditions | Prepared) -> AbstractContextManager[None]:
+        """A forward alone has nothing to remember; training computes all that its gradients go through."""
+        if isinstance(conditions, Conditions) or torch.is_grad_enabled():
+            return nullcontext()
+        return self._keepers.lent(conditions.kept)
 
     def _caching(self) -> AbstractContextManager[None]:
         """What a step cache asks for around a forward; both halves of a guided batch are one to it."""

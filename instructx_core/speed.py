@@ -1,8 +1,8 @@
 """Faster DiT steps by diffusers' own parts: another attention, compiled blocks, outputs that are used again.
 
 - Attention and compiled blocks compute the same up to rounding; a step cache trades likeness for time.
-- diffusers has more caches than these: MagCache needs ratios measured for each checkpoint, and TextKVCache, which would
-  compute the context's keys and values once, is written for another model's blocks.
+- diffusers has more caches than these: MagCache needs ratios measured for each checkpoint (docs/memory.md), TextKVCache
+  is written for another model's blocks; what that one would do is done always, see `remembering`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from instructx_core import InputError, cli
 from instructx_core.checkpoints.loading import load_model
-from instructx_core.config import ModelConfig
-from instructx_core.denoiser import Conditions
+from instructx_core.config import DenoiserConfig, ModelConfig
+from instructx_core.denoiser import Conditions, Denoiser
 from instructx_core.memory.choice import Memory, parse_memory
-from instructx_core.memory.estimate import Job, Part, dit_working, estimate
+from instructx_core.memory.estimate import Job, Part, dit_working, estimate, kept_working
 from instructx_core.memory.outline import outline
 from instructx_core.memory.plan import CHOICES, make_plan, peak, resident, usable
 from instructx_core.memory.sizes import MLLMSizes, ModelSizes, Weights, dit_sizes, sizes_of, vae_sizes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from instructx_core import Editor
 
 GIB = 2**30
+QUERIES = 512
 
 # Configs of Wan-AI/Wan2.1-T2V-14B-Diffusers and Wan-AI/Wan2.2-TI2V-5B-Diffusers on the hub, two layers of each DiT
 WAN_14B = {"num_attention_heads": 40, "in_channels": 16, "out_channels": 16, "ffn_dim": 13824, "num_layers": 2}
@@ -60,10 +62,26 @@ def test_dit_step_of_published_sizes(config: dict, guided: bool, dtype: torch.dt
         vae = vae_sizes(AutoencoderKLWan(**(VAE_21 if config is WAN_14B else VAE_22)))
         batch, side = 1 + guided, vae.stride
         latents = torch.empty(batch, config["in_channels"], 21, 480 // side, 832 // side)
-        context = torch.empty(batch, 512, 4096)
+        context = torch.empty(batch, QUERIES, 4096)
         with LiveMemory(model) as live:
             model(latents, torch.full((batch,), 500.0), context, return_dict=False)
     assert dit_working(dit_sizes(model), vae, job) == pytest.approx(live.peak, rel=0.05)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_what_a_run_keeps(guided: bool, dtype: torch.dtype):
+    from diffusers import WanTransformer3DModel
+
+    with FakeTensorMode(), torch.no_grad():
+        denoiser = Denoiser(WanTransformer3DModel(**WAN_5B), DenoiserConfig())
+        latents = torch.empty(1 + guided, WAN_5B["in_channels"], 1, 4, 4)
+        context = torch.empty(1 + guided, QUERIES, 4096)
+        with LiveMemory(denoiser) as live:
+            prepared = denoiser.prepare(Conditions(context), 1)
+            denoiser(latents, torch.tensor(0.5), prepared)
+            gc.collect()
+    kept = live.now - context.nbytes
+    assert kept_working(dit_sizes(denoiser.transformer), QUERIES, guided) == pytest.approx(kept, rel=0.01)
 
 
 @pytest.mark.parametrize("config", [VAE_21, VAE_22], ids=["2.1", "2.2"])
@@ -102,7 +120,9 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
         latents = editor.encode(clip[None])
     conditions = Conditions(editor.connector(context), latents)
     with LiveMemory(*parts) as step:
-        editor.denoiser(torch.randn_like(latents), torch.tensor(0.5), conditions)
+        prepared = editor.denoiser.prepare(conditions, latents.shape[2])
+        for _ in range(2):
+            editor.denoiser(torch.randn_like(latents), torch.tensor(0.5), prepared)
     with LiveMemory(*parts) as decoding:
         editor.decode(latents)
     phases = estimate(sizes_of(editor.components), Job(side, side, frames))
@@ -130,7 +150,9 @@ def model_14b() -> ModelSizes:
     block = 350_000_000 * 2
     weights = Weights(40 * block + 600_000_000, block, 600_000_000, 200_000_000)
     mllm = MLLMSizes(Weights(7_500_000_000, layer=622_000_000), 2048, 11008, 1280, 3420)
-    return ModelSizes(ModelConfig(), mllm, replace(dit, weights=weights, item=2), replace(vae, item=2), 50_000_000)
+    return ModelSizes(
+        ModelConfig(), mllm, replace(dit, weights=weights, layers=40, item=2), replace(vae, item=2), 50_000_000
+    )
 
 
 @pytest.mark.parametrize(

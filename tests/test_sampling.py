@@ -42,6 +42,16 @@ def test_schedule_golden_numbers():
     torch.testing.assert_close(schedule(2, 3.0), torch.tensor([1, 0.75, 0], dtype=torch.float64))
 
 
+def test_the_schedule_of_distilled_models():
+    """LightX2V's 4-step schedule for Wan (WanStepDistillScheduler): timesteps 1000, 750, 500, 250 warped by shift 5, of
+    which it takes Euler steps; golden: 1000 times the noise levels."""
+    published = [1000, 937.5, 833.3333333333334, 625, 0]
+    assert (1000 * schedule(4, 5.0)).tolist() == pytest.approx(published, abs=1e-9)
+    field = Field(lambda latents, sigma, context: torch.ones_like(latents))
+    sample(field, NOISE, NOTHING, 4, 5.0)
+    assert [1000 * sigma for sigma in field.sigmas] == pytest.approx(published[:-1], rel=1e-6)
+
+
 @given(st.integers(1, 1000), st.floats(0.01, 100))
 def test_schedule_falls_from_noise_to_data(steps: int, shift: float):
     sigmas = schedule(steps, shift)

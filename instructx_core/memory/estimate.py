@@ -63,7 +63,7 @@ def estimate(sizes: ModelSizes, job: Job, tiled: bool = False) -> tuple[Phase, .
     return (
         Phase("MLLM reads", Part.MLLM, mllm_working(sizes, job)),
         Phase("VAE encodes", Part.VAE, encoding_working(sizes.vae, job, tiled)),
-        Phase("DiT step", Part.DIT, dit_working(sizes.dit, sizes.vae, job, _source_copies(sizes.config.denoiser))),
+        Phase("DiT step", Part.DIT, _steps(sizes, job)),
         Phase("VAE decodes", Part.VAE, decoding_working(sizes.vae, job, tiled)),
     )
 
@@ -90,6 +90,11 @@ def dit_working(dit: DiTSizes, vae: VAESizes, job: Job, source_copies: int = 0) 
     return tokens * ((1 + job.guided) * (max(feed_forward, sum_behind) + source) + rotation)
 
 
+def kept_working(dit: DiTSizes, queries: int, guided: bool) -> int:
+    """Bytes that a run keeps from its first step on: the context's embedding, keys and values, see `remembering`."""
+    return (1 + guided) * queries * dit.width * dit.item * (2 * dit.layers + 1)
+
+
 def dit_tokens(dit: DiTSizes, vae: VAESizes, job: Job) -> int:
     """Places of the DiT's sequence."""
     frames = 1 + (job.frames - 1) // vae.temporal_stride
@@ -108,6 +113,11 @@ def decoding_working(vae: VAESizes, job: Job, tiled: bool = False) -> int:
     growing = 2 * job.values * vae.item + decoding_bytes(vae, *_tile(job, tiled), job.frames)
     leaving = job.values * (vae.item + 2 * FULL_PRECISION)
     return max(growing, leaving)
+
+
+def _steps(sizes: ModelSizes, job: Job) -> int:
+    forward = dit_working(sizes.dit, sizes.vae, job, _source_copies(sizes.config.denoiser))
+    return forward + kept_working(sizes.dit, _queries(sizes, job), job.guided)
 
 
 def _source_copies(config: DenoiserConfig) -> int:
@@ -129,7 +139,12 @@ def _seen(sizes: ModelSizes, job: Job) -> tuple[int, int]:
     height, width = smart_resize(job.height, job.width, guidance.min_pixels, limit)
     shown = min(job.frames, guidance.video_frames) if is_video else 1
     patches = math.ceil(shown / TEMPORAL) * (height // PATCH) * (width // PATCH)
-    return patches, guidance.video_queries if is_video else guidance.image_queries
+    return patches, _queries(sizes, job)
+
+
+def _queries(sizes: ModelSizes, job: Job) -> int:
+    guidance = sizes.config.guidance
+    return guidance.video_queries if job.frames > 1 else guidance.image_queries
 
 
 def _vision_bytes(mllm: MLLMSizes, patches: int) -> int:

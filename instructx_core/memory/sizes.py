@@ -44,6 +44,7 @@ class DiTSizes:
     """A Wan DiT."""
 
     weights: Weights
+    layers: int
     width: int
     ffn: int
     head: int
@@ -111,6 +112,7 @@ def dit_sizes(transformer: WanTransformer3DModel) -> DiTSizes:
     config = transformer.config
     return DiTSizes(
         _weights(transformer, transformer.blocks),
+        config.num_layers,
         config.num_attention_heads * config.attention_head_dim,
         config.ffn_dim,
         config.attention_head_dim,

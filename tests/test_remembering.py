@@ -1,0 +1,202 @@
+"""What a run's later steps take over from its first: the same bits, fewer forwards, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from live_memory import LiveMemory
+
+from instructx_core import EditInterrupted, Editor
+from instructx_core.checkpoints.bundle import Components
+from instructx_core.config import ContextEntry, DenoiserConfig, ModelConfig, SourceInjection
+from instructx_core.denoiser import Conditions, Denoiser
+from instructx_core.memory.choice import Memory
+from instructx_core.memory.placement import place, store_in_fp8
+from instructx_core.memory.plan import CHOICES, Plan
+from instructx_core.speed import CACHES, speed_up
+
+CPU = torch.device("cpu")
+WORDS = "make the red circle blue"
+STEPS = 4
+ONCE = ("attn2.to_k", "attn2.norm_k", "attn2.to_v")  # of the blocks
+LATENTS = torch.randn(1, tiny.CHANNELS, 2, 4, 6, generator=torch.Generator().manual_seed(1))
+SIGMAS = (1.0, 0.6, 0.3)
+
+
+def editor_with(components: Components | None = None, memory: Memory = Memory.FULL) -> Editor:
+    return Editor(place(components or tiny.components(), Plan(memory, tiled=False), CPU), CPU)
+
+
+def forgetful(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    """The same, every step of which computes everything."""
+    monkeypatch.setattr(editor.denoiser, "_remembering", lambda _: nullcontext())
+    return editor
+
+
+def edit(editor: Editor, guidance_scale: float = 1.0, **options: object) -> torch.Tensor:
+    result = editor.edit(tiny.clip(5), WORDS, steps=STEPS, guidance_scale=guidance_scale, **options)
+    return result.latents
+
+
+def context(seed: int, count: int = 5) -> torch.Tensor:
+    return torch.randn(1, count, tiny.TEXT_DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def count(editor: Editor) -> dict[str, int]:
+    """Forwards of the last block's parts and of what comes before the blocks, from now on."""
+    transformer = editor.denoiser.transformer
+    parts = {name: transformer.blocks[-1].get_submodule(name) for name in (*ONCE, "attn2.to_q")}
+    parts |= {"text": transformer.condition_embedder.text_embedder.linear_1, "time": transformer.condition_embedder}
+    calls = dict.fromkeys(parts, 0)
+
+    def counting(name: str) -> None:
+        def one_more(*_: object) -> None:
+            calls[name] += 1
+
+        parts[name].register_forward_hook(one_more)
+
+    for name in parts:
+        counting(name)
+    return calls
+
+
+# --- the same bits
+
+
+MODELS: dict[str, ModelConfig] = {
+    "text": tiny.CONFIG,
+    "width": tiny.with_entry(ContextEntry.WIDTH),
+    "embedding": replace(tiny.CONFIG, denoiser=DenoiserConfig(SourceInjection.EMBEDDING, source_fades=True)),
+}
+
+
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_the_same_bits(config: ModelConfig, guidance_scale: float, monkeypatch: pytest.MonkeyPatch):
+    expected = edit(forgetful(editor_with(tiny.components(config)), monkeypatch), guidance_scale)
+    assert torch.equal(edit(editor_with(tiny.components(config)), guidance_scale), expected)
+
+
+@pytest.mark.parametrize("memory", tiny.ways_here(CHOICES))
+@pytest.mark.parametrize("fp8", [False, True])
+def test_wherever_weights_lie(memory: Memory, fp8: bool, monkeypatch: pytest.MonkeyPatch):
+    def editor() -> Editor:
+        components = tiny.components()
+        if fp8:
+            store_in_fp8(components)
+        return editor_with(components, memory)
+
+    remembering = editor()
+    calls = count(remembering)
+    assert torch.equal(edit(remembering, 2.0), edit(forgetful(editor(), monkeypatch), 2.0))
+    assert calls["attn2.to_k"] == 1
+
+
+def test_in_16_bits(monkeypatch: pytest.MonkeyPatch):
+    def editor() -> Editor:
+        components = tiny.components()
+        components.denoiser.transformer.to(torch.bfloat16)
+        return editor_with(components)
+
+    assert torch.equal(edit(editor()), edit(forgetful(editor(), monkeypatch)))
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_beside_a_step_cache(cache: str, monkeypatch: pytest.MonkeyPatch):
+    def editor() -> Editor:
+        editor = editor_with()
+        speed_up(editor.denoiser.transformer, "sdpa", compile_blocks=False, cache=cache)
+        return editor
+
+    options = {"steps": 10, "guidance_scale": 1.5}
+    ours, expected = (one.edit(tiny.clip(5), WORDS, **options) for one in (editor(), forgetful(editor(), monkeypatch)))
+    assert torch.equal(ours.latents, expected.latents)
+
+
+@torch.no_grad()
+def test_runs_may_take_turns():
+    """What is kept belongs to a run: two of them, of other contexts and sizes, step by step beside each other."""
+    denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
+    runs = [(LATENTS, Conditions(context(1))), (LATENTS[..., :4], Conditions(context(2, 7)))]
+    prepared = [denoiser.prepare(conditions, latents.shape[2]) for latents, conditions in runs]
+    for sigma in map(torch.tensor, SIGMAS):
+        for (latents, conditions), own in zip(runs, prepared, strict=True):
+            assert torch.equal(denoiser(latents, sigma, own), denoiser(latents, sigma, conditions))
+
+
+def test_two_denoisers_of_one_dit():
+    transformer = tiny.transformer()
+    first, second = (Denoiser(transformer, tiny.CONFIG.denoiser).requires_grad_(False) for _ in range(2))
+    conditions = Conditions(context(1))
+    with torch.no_grad():
+        prepared = first.prepare(conditions, 2), second.prepare(conditions, 2)
+        for sigma in map(torch.tensor, SIGMAS):
+            ours = first(LATENTS, sigma, prepared[0])
+            assert torch.equal(ours, second(LATENTS, sigma, prepared[1]))
+            assert torch.equal(ours, first(LATENTS, sigma, conditions))
+
+
+# --- fewer forwards
+
+
+def test_once_a_run():
+    editor = editor_with()
+    calls = count(editor)
+    for runs in (1, 2):
+        edit(editor, seed=runs)
+        assert calls == dict.fromkeys((*ONCE, "text"), runs) | dict.fromkeys(("attn2.to_q", "time"), runs * STEPS)
+
+
+def test_compiled_blocks_are_two():
+    """One for the first step and one for all others: not one of each block, nor one of each run."""
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    editor, counter = editor_with(), CompileCounter()
+    editor.denoiser.transformer.compile_repeated_blocks(backend=counter, fullgraph=True)
+    edit(editor)
+    assert counter.frame_count == 2
+    edit(editor, seed=1)
+    assert counter.frame_count == 2
+    torch._dynamo.reset()
+
+
+# --- nothing left
+
+
+def test_nothing_is_left_after_a_run():
+    editor = editor_with()
+    with LiveMemory(editor.denoiser) as live, torch.no_grad():
+        prepared = editor.denoiser.prepare(Conditions(context(1)), 2)
+        editor.denoiser(LATENTS, torch.tensor(0.5), prepared)
+        gc.collect()
+        kept = live.now
+        del prepared
+        gc.collect()
+        assert kept > 0 == live.now
+
+
+def test_a_stopped_run_leaves_nothing_to_the_next():
+    editor = editor_with()
+    with pytest.raises(EditInterrupted):
+        editor.edit(tiny.clip(5, seed=4), "add a green star", steps=STEPS, callback=lambda *_: False)
+    assert torch.equal(edit(editor), edit(editor_with()))
+
+
+def test_training_computes_everything():
+    """Gradients of every forward reach the layers that a run would ask once."""
+    denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
+    prepared = denoiser.prepare(Conditions(context(1)), 2)
+    gradients = []
+    for conditions in (prepared, prepared, Conditions(context(1))):
+        denoiser.zero_grad()
+        denoiser(LATENTS, torch.tensor(0.5), conditions).square().mean().backward()
+        gradients.append(denoiser.transformer.blocks[-1].attn2.to_k.weight.grad.clone())
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(gradients[1], gradients[0]) and torch.equal(gradients[2], gradients[0])
+    assert not any(prepared.kept)
