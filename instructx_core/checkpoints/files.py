@@ -27,11 +27,15 @@ from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 
+_NOT_OPENED = (
+    "which is not opened unasked, for pickles can hold code; get safetensors, or make them of it with "
+    "`instructx convert --allow-pickle`"
+)
 # How files that people mistake for safetensors begin, and what to do with them.
 _OTHER_KINDS = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights themselves; fetch them with `git lfs pull`"),
-    (b"PK\x03\x04", "a PyTorch pickle (.pt, .pth, .bin), which is not opened here; convert it to safetensors first"),
-    (b"\x80", "a pickle, which is not opened here; convert it to safetensors first"),
+    (b"PK\x03\x04", f"a PyTorch pickle (.pt, .pth, .bin), {_NOT_OPENED}"),
+    (b"\x80", f"a pickle, {_NOT_OPENED}"),
     (b"GGUF", "a GGUF file; give safetensors weights"),
     (b"<", "a web page (HTML or XML), not weights; the download failed, often for want of a login"),
     (b"{", "a JSON text, not weights; give the .safetensors file beside it"),

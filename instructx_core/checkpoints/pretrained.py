@@ -18,13 +18,18 @@ def check_part(folder: Path) -> None:
     Raises:
         CheckpointError: no config, no safetensors, or one that is cut off or damaged.
     """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
+    check_config(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
     for path in weights:
         read_metadata(path)
+
+
+def check_config(folder: Path) -> None:
+    """Raise CheckpointError where a component has no config."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
 
 
 def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
@@ -49,6 +54,8 @@ def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
     """What `read` gives; whatever it raises becomes a CheckpointError that names `folder`."""
     try:
         return read()
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error

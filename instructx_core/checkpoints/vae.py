@@ -17,7 +17,7 @@ from .assembling import check_shapes, empty_model, fill
 from .files import read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
-from .pretrained import load_weights
+from .pretrained import load_or_explain, load_weights
 from .wan_keys import vae_config_from_original, vae_to_diffusers, vae_to_original
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def checked_vae(form: Form) -> AutoencoderKLWan:
     from diffusers import AutoencoderKLWan
 
     check_scales(form.stored, form.path)
-    model = empty_model(AutoencoderKLWan, vae_config(form))
+    model = load_or_explain(form.path, lambda: empty_model(AutoencoderKLWan, vae_config(form)))
     check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan VAE")
     return model
 
