@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from .checkpoints.bundle import BUNDLED, adapter_path
 from .checkpoints.files import read_shapes
 from .checkpoints.kiwi import added_files, is_kiwi
@@ -49,6 +51,10 @@ def describe_model(path: Path | None = None) -> str:
     parts = {MLLM if part == "mllm" else part: title for part, title in PARTS.items()} if is_kiwi(path) else PARTS
     added = added_files(path) if is_kiwi(path) else [adapter_path(path)]
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
+    if all((path / part).is_dir() for part in parts):
+        from .checkpoints.outline import outline
+
+        outline(path, torch.float32)
     rows = {"model": config.name, "path": f"{path} ({size / 1e6:.1f} MB)"}
     rows |= _settings(config)
     for part, title in parts.items():

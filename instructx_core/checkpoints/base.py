@@ -13,7 +13,7 @@ from ..config import ContextEntry, ModelConfig
 from ..errors import CheckpointError
 from .dit import checked_dit, to_diffusers
 from .forms import Family, Form, find_form
-from .mllm import mllm_width
+from .mllm import checked_mllm, mllm_config, mllm_width
 from .pretrained import check_config
 from .vae import checked_vae, vae_channels
 
@@ -73,6 +73,7 @@ def check_fit(config: ModelConfig, checkpoint: Path, dit: Form, vae: Form, mllm:
     """
     checked_dit(dit)
     checked_vae(vae)
+    checked_mllm(mllm, mllm_config(mllm, checkpoint if checkpoint.is_dir() else checkpoint.parent))
     check_context(config, checkpoint, dit)
     width = mllm_width(mllm)
     if width != config.connector.input_dim:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from ..errors import CheckpointError
 from .assembling import check_shapes, empty_model, fill
-from .files import read_json
+from .files import naming, read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
 from .kiwi_keys import dit_from_native
@@ -75,11 +74,9 @@ def dit_config(form: Form) -> dict[str, Any]:
     """
     if form.has_config:
         return read_json(form.path / "config.json")
-    original = form.tensors if form.names is Names.ORIGINAL else dit_to_original(form.tensors)
-    try:
+    with naming(form.path):
+        original = form.tensors if form.names is Names.ORIGINAL else dit_to_original(form.tensors)
         return dit_config_from_original(original)
-    except CheckpointError as error:
-        raise CheckpointError(f"{str(form.path)!r} cannot be read as a Wan DiT: {error}") from error
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
@@ -90,7 +87,8 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
     """
     if form.names is Names.LIBRARY:
         return {name: value for name, value in state.items() if not is_unread(name)}
-    return dit_from_native(state)[0]
+    with naming(form.path):
+        return dit_from_native(state)[0]
 
 
 def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:

@@ -8,6 +8,7 @@ Shards are read as one, and a folder that lacks one of its shards is refused her
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ _MARKS = {
 }
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
+_SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
 SECOND = "transformer_2"  # the DiT for low noise, of a pair
 
 
@@ -182,11 +184,19 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
             named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{str(index)!r} is no list of shards; get it again.") from error
-        if missing := sorted(named - {file.name for file in files}):
-            raise CheckpointError(
-                f"{str(path / missing[0])!r} is missing ({len(missing)} of {len(named)} shards); get it again."
-            )
+        _check_there(path, files, named)
+    for file in files:  # an index may be missing too
+        if match := _SHARD.fullmatch(file.name):
+            numbers = range(1, int(match[2]) + 1)
+            _check_there(path, files, {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers})
     return files
+
+
+def _check_there(folder: Path, files: tuple[Path, ...], named: set[str]) -> None:
+    if missing := sorted(named - {file.name for file in files}):
+        raise CheckpointError(
+            f"{str(folder / missing[0])!r} is missing ({len(missing)} of {len(named)} shards); get it again."
+        )
 
 
 def _unknown(stored: Mapping[str, Stored]) -> str:

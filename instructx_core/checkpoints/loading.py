@@ -12,8 +12,7 @@ from .bundle import ADAPTER, FORMAT, Components, adapter_path, load_checkpoint, 
 from .files import read_metadata, read_shapes
 from .forms import FOLDERS, Family, Form
 from .headers import is_gguf
-from .kiwi import adapter_file, is_kiwi, load_kiwi, read_kiwi_config
-from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own
+from .kiwi import is_kiwi, kiwi_adapter_names, load_kiwi, read_kiwi_config
 from .kiwi_trained import base_of_trained, is_trained, load_trained, read_trained, read_trained_config
 from .pickles import is_pickle
 
@@ -69,15 +68,9 @@ def adapter_names(path: str | Path) -> dict[Path, dict[str, str]]:
     path = Path(path)
     if is_trained(path):
         return {path: {there: own for own, there in read_trained(path).adapter.items()}}
-    if not is_kiwi(path):
-        return {adapter_path(path): {name: name for name in read_shapes(adapter_path(path))}}
-    files = {file: part for part in (SOURCE, REFERENCE) for file in sorted((path / part).glob("*.safetensors"))}
-    files[adapter_file(path)] = MLLM
-    names: dict[Path, dict[str, str]] = {}
-    for file, part in files.items():
-        renamed = adapter_to_own(part, {name: name for name in read_shapes(file)})
-        names[file] = {there: own for own, there in renamed.items()}
-    return names
+    if is_kiwi(path):
+        return kiwi_adapter_names(path)
+    return {adapter_path(path): {name: name for name in read_shapes(adapter_path(path))}}
 
 
 def is_model(path: str | Path) -> bool:

@@ -17,8 +17,9 @@ from ..latents import LatentCodec
 from .base import OWN, Base, check_fit
 from .bundle import DIALECTS, Components, adapter_state
 from .dit import checked_dit, to_diffusers
-from .files import read_shapes
+from .files import check_types
 from .forms import Family, Form
+from .headers import Stored, read_stored
 from .kiwi_trained import check_lora_fits, checked_own_dit, is_trained, read_trained
 from .loading import adapter_names, find_part, read_model_config
 from .mllm import checked_mllm, mllm_config
@@ -82,9 +83,10 @@ def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
 
 def _check_adapter(path: Path, *modules: torch.nn.Module) -> None:
     """Raise CheckpointError unless a checkpoint adds just the tensors that its config tells of."""
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, Stored] = {}
     for file, names in adapter_names(path).items():
-        shapes = read_shapes(file)
-        found |= {own: shapes[there] for there, own in names.items()}
-    if odd := first_difference(shapes_of(adapter_state(*modules)), found):
-        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}.")
+        stored = read_stored(file)
+        found |= {own: stored[there] for there, own in names.items()}
+    if odd := first_difference(shapes_of(adapter_state(*modules)), shapes_of(found)):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
+    check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, path)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from .files import read_metadata
+from .files import check_finite, read_metadata
 
 
 def check_part(folder: Path) -> None:
@@ -33,7 +33,7 @@ def check_config(folder: Path) -> None:
 
 
 def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
-    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers.
+    """A model whose weights are all there and numbers: the libraries themselves would fill gaps with random ones.
 
     `state` holds what has been read of `folder` already; only transformers takes it so.
     """
@@ -47,6 +47,7 @@ def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] 
             raise CheckpointError(
                 f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get it again."
             )
+    check_finite(model.state_dict(), folder)
     return model
 
 
