@@ -204,7 +204,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(
             f"{str(form.path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
-            "config.json beside it."
+            "config.json beside it (Kiwi-Edit's is processor/qwen_config.json)."
         )
     depth = _count(shapes, "visual.blocks.{}.norm1.weight")
     text = {
