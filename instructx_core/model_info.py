@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoints.bundle import ADAPTER, BUNDLED, FORMAT, adapter_path
-from .checkpoints.files import read_metadata, read_shapes
-from .checkpoints.headers import is_gguf
+import torch
+
+from .checkpoints.bundle import BUNDLED, adapter_path
+from .checkpoints.files import read_shapes
 from .checkpoints.kiwi import added_files, is_kiwi
 from .checkpoints.kiwi_keys import MLLM
 from .checkpoints.kiwi_trained import is_trained
-from .checkpoints.loading import read_model_config
+from .checkpoints.loading import is_model, read_model_config
 from .checkpoints.pretrained import check_part
 from .weights_info import describe_trained, describe_weights, table
 
@@ -29,9 +30,11 @@ def describe(path: Path | None = None) -> str:
     Raises:
         CheckpointError: nothing there, something that is none of these, or a missing, truncated or damaged file.
     """
-    if path is None or _is_model(path):
+    if path is None or not path.exists():
         return describe_model(path)
-    return describe_trained(path) if is_trained(path) else describe_weights(path)
+    if is_trained(path):
+        return describe_trained(path)
+    return describe_model(path) if is_model(path) else describe_weights(path)
 
 
 def describe_model(path: Path | None = None) -> str:
@@ -48,6 +51,10 @@ def describe_model(path: Path | None = None) -> str:
     parts = {MLLM if part == "mllm" else part: title for part, title in PARTS.items()} if is_kiwi(path) else PARTS
     added = added_files(path) if is_kiwi(path) else [adapter_path(path)]
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
+    if all((path / part).is_dir() for part in parts):
+        from .checkpoints.outline import outline
+
+        outline(path, torch.float32)
     rows = {"model": config.name, "path": f"{path} ({size / 1e6:.1f} MB)"}
     rows |= _settings(config)
     for part, title in parts.items():
@@ -59,13 +66,6 @@ def describe_model(path: Path | None = None) -> str:
         rows[title] = f"{_millions(files)} parameters"
     rows["InstructX adds"] = f"{_millions(added)} parameters beside these"
     return table(rows)
-
-
-def _is_model(path: Path) -> bool:
-    """Whether it is a model, whole or what was trained alone, and not weights of one of its parts."""
-    if path.is_dir():
-        return (path / ADAPTER).is_file() or is_kiwi(path)
-    return not path.exists() or (not is_gguf(path) and FORMAT in read_metadata(path))
 
 
 def _settings(config: ModelConfig) -> dict[str, str]:

@@ -297,7 +297,7 @@ def test_a_tensor_short(part: str, model: Path):
     name = sorted(state)[len(state) // 2]
     del state[name]
     write_safetensors(path, state, metadata)
-    with pytest.raises(CheckpointError, match=f"{part}.*missing.*{name}"):
+    with pytest.raises(CheckpointError, match=f"{part}'.*({name} is missing|missing .*{name})"):
         load_checkpoint(model)
 
 
@@ -314,10 +314,10 @@ def test_pickles_are_never_opened(model: Path, monkeypatch):
     for part, name in names.items():
         (model / part / name).write_bytes(pickle.dumps(Bomb()))
     load_checkpoint(model)
-    for part in names:
+    for part, name in names.items():
         weights = model / WEIGHTS[part]
         hidden = weights.rename(weights.with_suffix(".hidden"))
-        with pytest.raises(CheckpointError, match=f"{part}.*no .safetensors"):
+        with pytest.raises(CheckpointError, match=f"{name}' is a pickle, which is not opened"):
             load_checkpoint(model)
         hidden.rename(weights)
         content = weights.read_bytes()

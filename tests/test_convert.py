@@ -14,18 +14,21 @@ import pytest
 import torch
 from test_resumable import check_sums
 
-from instructx_core.checkpoints.bundle import ADAPTER, read_config
+from instructx_core.checkpoints.base import Base
+from instructx_core.checkpoints.bundle import ADAPTER
 from instructx_core.checkpoints.convert import convert, streaming
 from instructx_core.checkpoints.convert.resumable import SUMS, write_file
 from instructx_core.checkpoints.convert.streaming import tensors
 from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
+from instructx_core.checkpoints.headers import SPELLED
 from instructx_core.checkpoints.kiwi_keys import dit_from_native
 from instructx_core.checkpoints.loading import load_model, read_model_config
 from instructx_core.checkpoints.parts import load_connector, load_embeddings
 from instructx_core.cli import main
 from instructx_core.errors import CheckpointError, InputError
 
-DIT = "transformer/diffusion_pytorch_model.safetensors"
+VAE_FILE = "diffusion_pytorch_model.safetensors"
+DIT = f"transformer/{VAE_FILE}"
 
 Weights = dict[str, dict[str, torch.Tensor]]  # file -> its tensors
 
@@ -124,7 +127,7 @@ def test_a_source_that_shrinks_meanwhile(tmp_path: Path):
 
 
 def test_converted_it_is_the_same_model(published: Path, converted: Path):
-    assert read_config(converted) == read_model_config(published)
+    assert read_model_config(converted) == read_model_config(published)
     before, after = load_model(published), load_model(converted)
     for part in ("guidance", "connector", "denoiser", "codec"):
         one, other = getattr(before, part).state_dict(), getattr(after, part).state_dict()
@@ -215,57 +218,6 @@ def test_shards_keep_their_index(published: Path, tmp_path: Path):
     assert len(read_shapes(tmp_path / "dit.safetensors")) == len(state) + 4
 
 
-# --- a weight file and a folder for the rest
-
-
-@pytest.mark.parametrize("layout", ["published", "own"])
-def test_a_dit_file_and_a_base_are_a_model(layout: str, published: Path, converted: Path, tmp_path: Path):
-    convert(published, tmp_path / "dit.safetensors")
-    native, metadata = read_safetensors(tmp_path / "dit.safetensors")
-    tuned = {name: value + 1 for name, value in native.items()}
-    write_safetensors(tmp_path / "tuned.safetensors", tuned, metadata)
-    base = published if layout == "published" else converted
-    assert main(["convert", str(tmp_path / "tuned.safetensors"), str(tmp_path / "own"), "--base", str(base)]) == 0
-    expected = weights(converted)
-    expected[DIT] = {name: value + 1 for name, value in expected[DIT].items()}
-    expected[ADAPTER] |= {name: value + 1 for name, value in expected[ADAPTER].items() if name.startswith("denoiser.")}
-    assert_same(weights(tmp_path / "own"), expected)
-    assert read_config(tmp_path / "own") == read_config(converted)
-
-
-def test_a_training_checkpoint_and_a_base_are_a_model(converted: Path, tmp_path: Path):
-    """Kiwi-Edit's trainer writes queries and connector of stage 1 without the DiT; the base's stays then."""
-    adapter = read_safetensors(converted / ADAPTER)[0]
-    trained = {"pipe.mllm.image_queries.q": adapter["queries.image"] * 2,
-               "pipe.mllm.connetor.2.bias": adapter["connector.linear_out.bias"] * 2}  # fmt: skip
-    write_safetensors(tmp_path / "step.safetensors", trained)
-    convert(tmp_path / "step.safetensors", tmp_path / "own", base=converted)
-    expected = weights(converted)
-    for name in ("queries.image", "connector.linear_out.bias"):
-        expected[ADAPTER][name] = adapter[name] * 2
-    assert_same(weights(tmp_path / "own"), expected)
-
-
-def test_files_that_do_not_fit_the_base(converted: Path, tmp_path: Path):
-    path = tmp_path / "file.safetensors"
-
-    def refused(state: dict[str, torch.Tensor], match: str) -> None:
-        write_safetensors(path, state)
-        with pytest.raises(CheckpointError, match=match):
-            convert(path, tmp_path / "own", base=converted)
-        assert not (tmp_path / "own").exists()
-
-    convert(converted, tmp_path / "dit.safetensors")
-    native = read_safetensors(tmp_path / "dit.safetensors")[0]
-    refused(
-        native | {"head.head.bias": torch.ones(7)}, r"does not fit the base: proj_out.bias is \(7,\), expected \(192,\)"
-    )
-    refused({name: value for name, value in native.items() if name != "head.head.bias"}, "proj_out.bias is missing")
-    refused(native | {"pipe.mllm.image_queries.q": torch.ones(2, 2)}, r"queries.image is \(2, 2\)")
-    refused({"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 2)}, "holds a LoRA .*does not merge")
-    refused({"unet.conv.weight": torch.ones(2)}, "do not belong to an original Wan transformer")
-
-
 # --- going on, and checksums
 
 
@@ -326,7 +278,7 @@ def test_pickles_are_refused_unless_asked_for(published: Path, converted: Path, 
     pickled(folder, "mllm_encoder/model.safetensors", "pytorch_model.bin")
     convert(published, tmp_path / "expected.safetensors")
     for target, expected in ((tmp_path / "own", converted), (tmp_path / "dit.safetensors", None)):
-        with pytest.raises(CheckpointError, match="a PyTorch pickle, which is not opened unasked.*--allow-pickle"):
+        with pytest.raises(CheckpointError, match="a PyTorch pickle .*not opened unasked.*--allow-pickle"):
             convert(folder, target)
         assert not target.exists()
         assert main(["convert", str(folder), str(target), "--allow-pickle"]) == 0
@@ -336,14 +288,20 @@ def test_pickles_are_refused_unless_asked_for(published: Path, converted: Path, 
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_pickled_file_and_a_base(converted: Path, tmp_path: Path):
-    convert(converted, tmp_path / "dit.safetensors")
-    native = read_safetensors(tmp_path / "dit.safetensors")[0]
-    torch.save({"state_dict": native, "epoch": 3}, tmp_path / "dit.pt")
-    with pytest.raises(CheckpointError, match="pickle, which is not opened unasked"):
-        convert(tmp_path / "dit.pt", tmp_path / "own", base=converted)
-    convert(tmp_path / "dit.pt", tmp_path / "own", base=converted, allow_pickle=True)
+def test_a_pickled_dit_given_apart(converted: Path, tmp_path: Path):
+    torch.save({"state_dict": read_safetensors(converted / DIT)[0], "epoch": 3}, tmp_path / "dit.pt")
+    torch.save(read_safetensors(converted / "vae" / VAE_FILE)[0], tmp_path / "vae.pth")
+    # names of files say nothing, and a VAE of no published size has its scale in its folder's config
+    vae = shutil.copytree(converted / "vae", tmp_path / "vae", ignore=shutil.ignore_patterns(VAE_FILE))
+    (tmp_path / "vae.pth").rename(vae / "vae.pth")
+    config = json.loads((converted / "transformer" / "config.json").read_text())
+    base = Base(tmp_path / "dit.pt", vae)
+    with pytest.raises(CheckpointError, match=r"dit\.pt' is a PyTorch pickle.*not opened unasked.*--allow-pickle"):
+        convert(converted, tmp_path / "own", base)
+    convert(converted, tmp_path / "own", base, allow_pickle=True)
     assert_same(weights(tmp_path / "own"), weights(converted))
+    made = json.loads((tmp_path / "own" / "transformer" / "config.json").read_text())
+    assert {name: config[name] for name in made} == made
 
 
 class Trap:
@@ -360,12 +318,12 @@ def test_pickles_of_anything_else_are_never_opened(
     monkeypatch.chdir(tmp_path)
     torch.save(held, tmp_path / "dit.pt")
     with pytest.raises(CheckpointError, match=r"dit\.pt' is no (pickle of tensors|mapping of names to tensors)"):
-        convert(tmp_path / "dit.pt", tmp_path / "own", base=converted, allow_pickle=True)
+        convert(converted, tmp_path / "own", Base(tmp_path / "dit.pt"), allow_pickle=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dit.pt"]
 
 
 def test_dtypes_of_pickles_are_kept(tmp_path: Path):
-    state = {str(dtype): torch.ones(3).to(dtype) for dtype in streaming._DTYPES}
+    state = {str(dtype): torch.ones(3).to(dtype) for dtype in SPELLED}
     state |= {"number": torch.tensor(2.5), "strided": torch.arange(6.0).view(2, 3).T}
     torch.save(state, tmp_path / "a.pt")
     content = tensors({tmp_path / "a.pt": {name: name for name in state}}, {"format": "pt"}, allow_pickle=True)
@@ -377,23 +335,27 @@ def test_dtypes_of_pickles_are_kept(tmp_path: Path):
 
 
 def test_other_things_are_refused(published: Path, converted: Path, saved: Path, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="is no folder"):
+    with pytest.raises(CheckpointError, match="is no model: neither .*give a model"):
         convert(published / DIT, tmp_path / "own")
+    with pytest.raises(CheckpointError, match="is no model: neither"):
+        convert(published / DIT, tmp_path / "dit.safetensors", Base(converted / "transformer"))
     with pytest.raises(CheckpointError, match="there is no "):
         convert(tmp_path / "nowhere", tmp_path / "own")
     with pytest.raises(CheckpointError, match=r"is no model of Kiwi-Edit's form"):
         convert(saved, tmp_path / "own")
-    with pytest.raises(CheckpointError, match="is no model folder"):
+    with pytest.raises(CheckpointError, match="is no model: neither"):
         convert(tmp_path, tmp_path / "own")
-    with pytest.raises(InputError, match="is a whole model folder"):
-        convert(published, tmp_path / "own", base=converted)
-    for target in (published, converted):
+    with pytest.raises(InputError, match="would hold nothing of the base models"):
+        convert(published, tmp_path / "dit.safetensors", Base(vae=converted / "vae"))
+    with pytest.raises(InputError, match="would hold nothing of the base models"):
+        convert(published, tmp_path / ADAPTER, Base(converted / "transformer"))
+    for target in (published, converted / "vae"):
         with pytest.raises(InputError, match="is what is to be converted"):
-            convert(published / DIT, target, base=converted) if target == converted else convert(published, published)
+            convert(published, target, Base(vae=converted / "vae"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_line_on_the_command_line(tmp_path: Path, capsys):
     assert main(["convert", str(tmp_path), str(tmp_path / "own")]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1 and "is no model folder" in captured.err
+    assert captured.out == "" and captured.err.count("\n") == 1 and "is no model: " in captured.err

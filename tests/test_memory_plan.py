@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from instructx_core import InputError, cli
 from instructx_core.checkpoints.loading import load_model
+from instructx_core.checkpoints.outline import outline
 from instructx_core.config import DenoiserConfig, ModelConfig
 from instructx_core.denoiser import Conditions, Denoiser
 from instructx_core.memory.choice import Memory, parse_memory
 from instructx_core.memory.estimate import Job, Part, dit_working, estimate, kept_working
-from instructx_core.memory.outline import outline
 from instructx_core.memory.plan import CHOICES, make_plan, peak, resident, usable
 from instructx_core.memory.sizes import MLLMSizes, ModelSizes, Weights, dit_sizes, sizes_of, vae_sizes
 from instructx_core.memory.vae_estimate import decoding_bytes, encoding_bytes

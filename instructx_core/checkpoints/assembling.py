@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from ..errors import CheckpointError
-from .files import read_safetensors
+from .files import check_finite, read_safetensors
 from .float8 import check_scales, is_beside, scale_of, widened
 from .shapes import first_difference, shapes_of
 
@@ -66,6 +66,7 @@ def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -
     state = {}
     for name, value in read_tensors(form):
         if name in own:
+            check_finite({name: value}, form.path)
             target = torch.float32 if kept.intersection(own[name].split(".")) else dtype
             state[own[name]] = value.to(target, copy=True)  # the file may change while the model lives
     model.load_state_dict(state, assign=True)

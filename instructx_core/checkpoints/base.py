@@ -13,8 +13,8 @@ from ..config import ContextEntry, ModelConfig
 from ..errors import CheckpointError
 from .dit import checked_dit, to_diffusers
 from .forms import Family, Form, find_form
-from .mllm import mllm_width
-from .pretrained import check_part
+from .mllm import checked_mllm, mllm_config, mllm_width
+from .pretrained import check_config
 from .vae import checked_vae, vae_channels
 
 TEXT = "condition_embedder.text_embedder.linear_1.weight"
@@ -29,22 +29,30 @@ class Base:
     vae: Path | None = None
     mllm: Path | None = None
 
+    def given(self, family: Family) -> Path | None:
+        """What takes the place of one part."""
+        return getattr(self, OPTIONS[family])
+
 
 OWN = Base()
 
 
-def choose(given: Path | None, own: Path, family: Family) -> Form:
+def choose(given: Path | None, own: Path, family: Family, allow_pickle: bool = False) -> Form:
     """The weights to use of one part: those given, else the checkpoint's own, of which config and weights are there.
+
+    Args:
+        own: the folder of the checkpoint's own.
+        allow_pickle: as `find_form`.
 
     Raises:
         CheckpointError: nothing given, and the checkpoint has none or an incomplete one; or something else there.
     """
     if given is not None:
-        return find_form(given, family)
+        return find_form(given, family, allow_pickle)
     if not own.is_dir():
         raise need(own.parent, family)
-    check_part(own)
-    return find_form(own, family)
+    check_config(own)
+    return find_form(own, family, allow_pickle)
 
 
 def need(checkpoint: Path, family: Family) -> CheckpointError:
@@ -63,9 +71,9 @@ def check_fit(config: ModelConfig, checkpoint: Path, dit: Form, vae: Form, mllm:
         config: of the checkpoint.
         checkpoint: its path, to name.
     """
-    for form, check in ((dit, checked_dit), (vae, checked_vae)):
-        if not form.is_library_folder:  # of which diffusers itself reports what is missing
-            check(form)
+    checked_dit(dit)
+    checked_vae(vae)
+    checked_mllm(mllm, mllm_config(mllm, checkpoint if checkpoint.is_dir() else checkpoint.parent))
     check_context(config, checkpoint, dit)
     width = mllm_width(mllm)
     if width != config.connector.input_dim:

@@ -22,7 +22,15 @@ from ..guidance.kiwi import KiwiGuidance
 from ..latents import LatentCodec
 from .base import OWN, Base, check_fit, choose
 from .dit import load_dit
-from .files import atomic_folder, read_metadata, read_safetensors, recover_folder, write_safetensors
+from .files import (
+    atomic_folder,
+    check_finite,
+    check_types,
+    read_metadata,
+    read_safetensors,
+    recover_folder,
+    write_safetensors,
+)
 from .forms import Family
 from .mllm import load_mllm, load_mllm_config, load_qwen
 from .pretrained import load_or_explain
@@ -150,6 +158,7 @@ def load_checkpoint(
     else:
         guidance = with_queries(*load_mllm(mllm.path, folder, dtype), config, dtype)
     state, _ = read_safetensors(adapter)
+    check_finite(state, adapter)
     transformer, codec = load_dit(dit.path, dtype), load_vae(vae.path, dtype)
     return combine(config, adapter, state, guidance, transformer, codec, device)
 
@@ -214,6 +223,7 @@ def put_adapter(
     wanted = shapes_of(adapter_state(guidance, connector, denoiser))
     if odd := first_difference(wanted, shapes_of(state)):
         raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}.")
+    check_types({name: value.dtype for name, value in state.items() if not value.is_floating_point()}, path)
     put_guidance(state, guidance)
     connector.load_state_dict(strip(state, "connector."))
     for part, module in gained(denoiser).items():

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from ..errors import CheckpointError
 from .assembling import check_shapes, empty_model, fill
+from .files import naming, read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
 from .kiwi_keys import dit_from_native
 from .pretrained import load_or_explain, load_weights
-from .wan_keys import dit_config_from_original, dit_to_original
+from .wan_keys import dit_config_from_original, dit_to_original, is_unread
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -61,7 +61,7 @@ def checked_dit(form: Form) -> WanTransformer3DModel:
 
     if not form.is_gguf:
         check_scales(form.stored, form.path)
-    model = empty_model(WanTransformer3DModel, dit_config(form))
+    model = load_or_explain(form.path, lambda: empty_model(WanTransformer3DModel, dit_config(form)))
     check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan DiT")
     return model
 
@@ -72,15 +72,11 @@ def dit_config(form: Form) -> dict[str, Any]:
     Raises:
         CheckpointError: a tensor that no Wan does without is missing, or the width is no multiple of 128.
     """
-    from diffusers import WanTransformer3DModel
-
     if form.has_config:
-        return dict(load_or_explain(form.path, lambda: WanTransformer3DModel.load_config(form.path)))
-    original = form.tensors if form.names is Names.ORIGINAL else dit_to_original(form.tensors)
-    try:
+        return read_json(form.path / "config.json")
+    with naming(form.path):
+        original = form.tensors if form.names is Names.ORIGINAL else dit_to_original(form.tensors)
         return dit_config_from_original(original)
-    except CheckpointError as error:
-        raise CheckpointError(f"{str(form.path)!r} cannot be read as a Wan DiT: {error}") from error
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
@@ -89,7 +85,10 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
     Raises:
         CheckpointError: a tensor that no Wan DiT has.
     """
-    return dict(state) if form.names is Names.LIBRARY else dit_from_native(state)[0]
+    if form.names is Names.LIBRARY:
+        return {name: value for name, value in state.items() if not is_unread(name)}
+    with naming(form.path):
+        return dit_from_native(state)[0]
 
 
 def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:

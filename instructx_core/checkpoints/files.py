@@ -27,11 +27,15 @@ from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 
+_NOT_OPENED = (
+    "which is not opened unasked, for pickles can hold code; get safetensors, or make them of it with "
+    "`instructx convert --allow-pickle`"
+)
 # How files that people mistake for safetensors begin, and what to do with them.
 _OTHER_KINDS = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights themselves; fetch them with `git lfs pull`"),
-    (b"PK\x03\x04", "a PyTorch pickle (.pt, .pth, .bin), which is not opened here; convert it to safetensors first"),
-    (b"\x80", "a pickle, which is not opened here; convert it to safetensors first"),
+    (b"PK\x03\x04", f"a PyTorch pickle (.pt, .pth, .bin), {_NOT_OPENED}"),
+    (b"\x80", f"a pickle, {_NOT_OPENED}"),
     (b"GGUF", "a GGUF file; give safetensors weights"),
     (b"<", "a web page (HTML or XML), not weights; the download failed, often for want of a login"),
     (b"{", "a JSON text, not weights; give the .safetensors file beside it"),
@@ -160,6 +164,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return plain
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Put the file's name before what is said of its tensors within the block."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(path)!r} cannot be used: {error}") from error
+
+
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise CheckpointError, naming `path` and the tensors, if any floating-point tensor holds NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
@@ -168,6 +181,13 @@ def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
         raise CheckpointError(
             f"{str(path)!r} holds NaN or infinity in {len(bad)} tensors ({listed}); get the file again."
         )
+
+
+def check_types(whole: Mapping[str, object], path: str | Path) -> None:
+    """Raise CheckpointError where tensors of a checkpoint, given with their types, are of whole numbers."""
+    if whole:
+        name = min(whole)
+        raise CheckpointError(f"{str(path)!r} holds {name} as {whole[name]}, expected floats; get the file again.")
 
 
 @contextmanager
@@ -300,7 +320,8 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _is_finite(tensor: Tensor) -> bool:
     if tensor.itemsize == 1:  # the 8-bit floats have no isfinite of their own
         tensor = tensor.to(torch.bfloat16)
-    return bool(tensor.isfinite().all())
+    # NaN goes through minimum and maximum; one pass without a copy, for this runs over whole models
+    return tensor.numel() == 0 or all(bound.isfinite() for bound in tensor.aminmax())
 
 
 def _refuse_file(path: Path) -> None:

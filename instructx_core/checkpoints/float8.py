@@ -50,7 +50,8 @@ def check_scales(tensors: Mapping[str, Stored], source: object) -> None:
         packed = not stored.is_float
         if packed or (scale is not None and (not scale.is_float or scale.numel not in (1, stored.shape[0]))):
             raise CheckpointError(
-                f"{str(source)!r} stores {name!r} as {stored.dtype} in blocks or packed, which is not read here; "
+                f"{str(source)!r} stores {name!r} as {stored.dtype}, in blocks, packed or as whole numbers, which is "
+                "not read here; "
                 "give the bf16, fp16 or fp8 file of this model."
             )
 

@@ -8,6 +8,7 @@ Shards are read as one, and a folder that lacks one of its shards is refused her
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .float8 import is_beside, scale_of
 from .headers import Stored, is_gguf, read_stored
+from .kiwi_keys import is_adapter
+from .pickles import PICKLES, is_pickle
 from .wan_keys import without_prefix
 
 
@@ -52,8 +55,9 @@ _MARKS = {
         "visual.blocks.0.mlp.gate_proj.weight",
     },
 }
-# where whole pipelines keep a part
+# where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
+_SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
 SECOND = "transformer_2"  # the DiT for low noise, of a pair
 
 
@@ -77,6 +81,10 @@ class Form:
         return is_gguf(self.files[0])
 
     @property
+    def is_pickled(self) -> bool:
+        return any(map(is_pickle, self.files))
+
+    @property
     def is_scaled(self) -> bool:
         """Whether some of the weights are to be multiplied by a scale."""
         return any(scale_of(name, self.stored) is not None for name in self.tensors)
@@ -90,7 +98,8 @@ class Form:
     def is_library_folder(self) -> bool:
         """Whether that library reads the weights by itself: a folder as it saves one."""
         stem = "model" if self.family is Family.MLLM else "diffusion_pytorch_model"
-        return self.has_config and not self.is_scaled and any(file.name.startswith(stem) for file in self.files)
+        named = any(file.name.startswith(stem) for file in self.files)
+        return self.has_config and named and not self.is_scaled and not self.is_pickled
 
     @property
     def dtypes(self) -> dict[str, int]:
@@ -101,12 +110,13 @@ class Form:
         return dict(counts.most_common())
 
 
-def find_form(path: str | Path, family: Family | None = None) -> Form:
+def find_form(path: str | Path, family: Family | None = None, allow_pickle: bool = False) -> Form:
     """What `path` holds.
 
     Args:
         path: a safetensors or GGUF file, a folder of one model's shards, or a pipeline's folder with the part in it.
         family: what it is to be; None for whatever it is.
+        allow_pickle: open pickles too, where there is nothing else, for their tensors alone.
 
     Raises:
         CheckpointError: nothing there, another family than `family` or none that is known, a shard that is missing, a
@@ -116,7 +126,7 @@ def find_form(path: str | Path, family: Family | None = None) -> Form:
     files = _weight_files(path)
     stored: dict[str, Stored] = {}
     for file in files:
-        held = read_stored(file)
+        held = read_stored(file, allow_pickle)
         if twice := stored.keys() & held.keys():
             raise CheckpointError(
                 f"{str(path)!r} holds several models ({min(twice)!r} is in more than one file); give one of the files."
@@ -154,14 +164,17 @@ def _component(path: Path, family: Family | None) -> Path:
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:
-    """The file, or all shards in the folder.
+    """The file, or all shards in the folder; pickles where there are no others.
 
     Raises:
         CheckpointError: nothing there, or a shard missing that the folder's index names.
     """
     if not path.is_dir():
         return (path,)  # whether it can be read is seen when it is
-    files = tuple(sorted(path.glob("*.safetensors")))
+    # Kiwi-Edit's published folder has its queries beside the MLLM
+    files = tuple(file for file in sorted(path.glob("*.safetensors")) if not is_adapter(read_stored(file)))
+    if not files:  # where pickles are not allowed, reading them says so
+        files = tuple(sorted(file for file in path.iterdir() if file.suffix in PICKLES and is_pickle(file)))
     if not files:
         raise CheckpointError(
             f"{str(path)!r} has no .safetensors weights; the model is incomplete, get it again or give a file."
@@ -171,11 +184,19 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
             named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{str(index)!r} is no list of shards; get it again.") from error
-        if missing := sorted(named - {file.name for file in files}):
-            raise CheckpointError(
-                f"{str(path / missing[0])!r} is missing ({len(missing)} of {len(named)} shards); get it again."
-            )
+        _check_there(path, files, named)
+    for file in files:  # an index may be missing too
+        if match := _SHARD.fullmatch(file.name):
+            numbers = range(1, int(match[2]) + 1)
+            _check_there(path, files, {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers})
     return files
+
+
+def _check_there(folder: Path, files: tuple[Path, ...], named: set[str]) -> None:
+    if missing := sorted(named - {file.name for file in files}):
+        raise CheckpointError(
+            f"{str(folder / missing[0])!r} is missing ({len(missing)} of {len(named)} shards); get it again."
+        )
 
 
 def _unknown(stored: Mapping[str, Stored]) -> str:

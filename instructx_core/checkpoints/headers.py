@@ -1,4 +1,4 @@
-"""What a weight file's header says of its tensors, for safetensors and GGUF alike, without reading a tensor."""
+"""What a file of weights says of its tensors (safetensors, GGUF, a pickle), without reading one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..errors import CheckpointError
 from .files import read_header
+from .pickles import is_pickle, read_pickle
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
 
 GGUF_MAGIC = b"GGUF"
+# the safetensors format's names of dtypes (its documentation's table), of those that PyTorch has
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 # GGUF's types of fewer bits are packed too, but diffusers unpacks them
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
@@ -35,12 +45,15 @@ class Stored:
         return self.dtype in _FLOATS
 
 
-def read_stored(path: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors or GGUF file, by name.
+def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
+    """The tensors of a safetensors or GGUF file, or of a pickle that may be opened, by name.
 
     Raises:
         CheckpointError: a file that is missing, damaged or of another kind, or a GGUF where `gguf` is not installed.
     """
+    if allow_pickle and is_pickle(path):
+        state = read_pickle(path)
+        return {name: Stored(spelled(path, name, value.dtype), tuple(value.shape)) for name, value in state.items()}
     if is_gguf(path):
         reader = read_gguf(path)
         return {
@@ -51,6 +64,17 @@ def read_stored(path: Path) -> dict[str, Stored]:
     return {
         name: Stored(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__"
     }
+
+
+def spelled(path: Path, name: str, dtype: torch.dtype) -> str:
+    """What safetensors files call the dtype of a pickle's tensor.
+
+    Raises:
+        CheckpointError: one that they do not have.
+    """
+    if dtype not in SPELLED:
+        raise CheckpointError(f"{str(path)!r} holds {name!r} in {dtype}, which safetensors files do not have.")
+    return SPELLED[dtype]
 
 
 def is_gguf(path: Path) -> bool:

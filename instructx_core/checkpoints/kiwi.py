@@ -29,7 +29,7 @@ from ..errors import CheckpointError
 from .base import OWN, Base, check_fit, choose
 from .bundle import Components, combine, with_queries
 from .dit import load_dit
-from .files import check_finite, read_json, read_safetensors, read_shapes
+from .files import check_finite, naming, read_json, read_safetensors, read_shapes
 from .forms import Family
 from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, is_adapter
 from .mllm import load_mllm, load_mllm_config, load_qwen, load_tokenizer
@@ -109,10 +109,10 @@ def read_kiwi_config(folder: str | Path) -> ModelConfig:
     file = adapter_file(folder)
     if file is None:
         raise CheckpointError(f"{str(folder)!r} is not a Kiwi-Edit model: no queries and connector in {MLLM}/.")
-    shapes = adapter_to_own(MLLM, read_shapes(file))
-    for part in (SOURCE, REFERENCE):
-        for path in sorted((folder / part).glob("*.safetensors")):
-            shapes |= adapter_to_own(part, read_shapes(path))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path, names in kiwi_adapter_names(folder).items():
+        held = read_shapes(path)
+        shapes |= {own: held[there] for there, own in names.items()}
     order = folder / REFERENCE / "config.json"
     references_first = order.is_file() and bool(read_json(order).get("ref_pad_first", False))
     return config_of_shapes(shapes, _limits(folder / MLLM / "config.json"), references_first)
@@ -173,11 +173,26 @@ def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
     file = adapter_file(folder)
     if file is None:
         raise CheckpointError(f"{str(folder)!r} is not a Kiwi-Edit model: no queries and connector in {MLLM}/.")
-    state = adapter_to_own(MLLM, read_safetensors(file)[0])
-    for part in (SOURCE, REFERENCE):
-        for path in sorted((folder / part).glob("*.safetensors")):
-            state |= adapter_to_own(part, read_safetensors(path)[0])
+    state = {}
+    for path, names in kiwi_adapter_names(folder).items():
+        held, _ = read_safetensors(path)
+        state |= {own: held[there] for there, own in names.items()}
     return state
+
+
+def kiwi_adapter_names(folder: Path) -> dict[Path, dict[str, str]]:
+    """Where a Kiwi-Edit folder keeps the tensors of `instructx.safetensors`: file -> name there -> name here.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or tensors of another model.
+    """
+    parts = {file: part for part in (SOURCE, REFERENCE) for file in sorted((folder / part).glob("*.safetensors"))}
+    names: dict[Path, dict[str, str]] = {}
+    for file, part in ({adapter_file(folder): MLLM} | parts).items():
+        with naming(file):
+            renamed = adapter_to_own(part, {name: name for name in read_shapes(file)})
+        names[file] = {there: own for own, there in renamed.items()}
+    return names
 
 
 def load_kiwi_guidance(

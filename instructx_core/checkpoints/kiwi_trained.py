@@ -21,11 +21,11 @@ import torch
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from .assembling import check_shapes, empty_model, fill
-from .base import OWN, Base, check_fit, choose, need
+from .base import OWN, Base, check_fit, need
 from .bundle import Components, combine, with_queries
-from .dit import dit_config, load_dit
+from .dit import dit_config, load_dit, to_diffusers
 from .files import check_finite, read_safetensors
-from .forms import Family, Form, Names, bare_mllm
+from .forms import Family, Form, Names, bare_mllm, find_form
 from .headers import Stored, is_gguf, read_stored
 from .kiwi import config_of_shapes
 from .kiwi_keys import split_trained
@@ -125,39 +125,62 @@ def load_trained(
     """
     trained = read_trained(path)
     folder, config = trained.path.parent, trained.config
-    for given, family in ((base.vae, Family.VAE), (base.mllm, Family.MLLM)):
-        if given is None:
-            raise need(trained.path, family)
-    if base.transformer is None and not trained.dit:
-        raise need(trained.path, Family.DIT)
-    dit = trained.form if base.transformer is None else choose(base.transformer, folder, Family.DIT)
-    vae, mllm = choose(base.vae, folder, Family.VAE), choose(base.mllm, folder, Family.MLLM)
+    vae, mllm, dit = (base_of_trained(trained, base, family) for family in (Family.VAE, Family.MLLM, Family.DIT))
     check_fit(config, trained.path, dit, vae, mllm)
-    words = {bare_mllm(name): stored for name, stored in mllm.tensors.items()}
-    _check_targets(trained, trained.mllm_lora, words, mllm)
     if trained.dit_lora and dit.is_gguf:
         raise CheckpointError(f"{str(trained.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
+    check_lora_fits(trained, dit, mllm)
     state, _ = read_safetensors(trained.path)
     check_finite(state, trained.path)
     model, tokenizer = load_mllm(mllm.path, folder, dtype)
     own = {bare_mllm(name): value for name, value in model.named_parameters()}
     _merge(own, state, trained.mllm_lora)
     transformer = _load_own_dit(trained, dit, dtype) if trained.dit else load_dit(dit.path, dtype)
-    _check_targets(trained, trained.dit_lora, dict(transformer.named_parameters()), dit)
     _merge(dict(transformer.named_parameters()), state, trained.dit_lora)
     adapter = {name: state[there] for name, there in trained.adapter.items()}
     guidance = with_queries(model, tokenizer, config, dtype)
     return combine(config, trained.path, adapter, guidance, transformer, load_vae(vae.path, dtype), device)
 
 
-def _load_own_dit(trained: Trained, sizes: Form, dtype: torch.dtype) -> WanTransformer3DModel:
-    """The file's whole DiT, in the sizes of the base's."""
+def base_of_trained(trained: Trained, base: Base, family: Family, allow_pickle: bool = False) -> Form:
+    """The weights of one part that a training checkpoint is for; where it holds a whole DiT, those of its sizes.
+
+    Raises:
+        CheckpointError: none is given, and the file holds none itself; or something else is given.
+    """
+    given = base.given(family)
+    if given is not None:
+        return find_form(given, family, allow_pickle)
+    if family is Family.DIT and trained.dit:
+        return trained.form
+    raise need(trained.path, family)
+
+
+def check_lora_fits(trained: Trained, dit: Form, mllm: Form) -> None:
+    """Raise CheckpointError unless each of a training checkpoint's LoRA matrices is for a weight of its base models."""
+    words = {bare_mllm(name): stored for name, stored in mllm.tensors.items()}
+    _check_targets(trained, trained.mllm_lora, words, mllm)
+    if trained.dit_lora:
+        _check_targets(trained, trained.dit_lora, to_diffusers(dit, dit.tensors), dit)
+
+
+def checked_own_dit(trained: Trained, sizes: Form) -> WanTransformer3DModel:
+    """An empty DiT in the sizes of the base's, of which a training checkpoint holds all tensors.
+
+    Raises:
+        CheckpointError: it does not.
+    """
     from diffusers import WanTransformer3DModel
 
     model = empty_model(WanTransformer3DModel, dit_config(sizes))
     held = {name: trained.stored[there] for name, there in trained.dit.items()}
     check_shapes(model, held, trained.path, "Wan DiT")
-    return fill(model, trained.form, trained.dit, dtype)
+    return model
+
+
+def _load_own_dit(trained: Trained, sizes: Form, dtype: torch.dtype) -> WanTransformer3DModel:
+    """The file's whole DiT, in the sizes of the base's."""
+    return fill(checked_own_dit(trained, sizes), trained.form, trained.dit, dtype)
 
 
 def _lora_pairs(path: Path, rest: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -175,7 +198,7 @@ def _lora_pairs(path: Path, rest: Mapping[str, str]) -> dict[str, tuple[str, str
 
 
 def _check_targets(
-    trained: Trained, lora: Mapping[str, tuple[str, str]], weights: Mapping[str, Stored | torch.Tensor], base: Form
+    trained: Trained, lora: Mapping[str, tuple[str, str]], weights: Mapping[str, Stored], base: Form
 ) -> None:
     """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the base."""
     for name, (down, up) in lora.items():

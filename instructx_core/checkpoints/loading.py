@@ -7,10 +7,14 @@ from pathlib import Path
 import torch
 
 from ..config import ModelConfig
-from .base import OWN, Base
-from .bundle import Components, load_checkpoint, read_config
-from .kiwi import is_kiwi, load_kiwi, read_kiwi_config
-from .kiwi_trained import is_trained, load_trained, read_trained_config
+from .base import OWN, Base, choose
+from .bundle import ADAPTER, FORMAT, Components, adapter_path, load_checkpoint, read_config
+from .files import read_metadata, read_shapes
+from .forms import FOLDERS, Family, Form
+from .headers import is_gguf
+from .kiwi import is_kiwi, kiwi_adapter_names, load_kiwi, read_kiwi_config
+from .kiwi_trained import base_of_trained, is_trained, load_trained, read_trained, read_trained_config
+from .pickles import is_pickle
 
 
 def load_model(
@@ -37,3 +41,46 @@ def read_model_config(path: str | Path) -> ModelConfig:
     """
     read = read_trained_config if is_trained(path) else read_kiwi_config if is_kiwi(path) else read_config
     return read(path)
+
+
+def find_part(path: str | Path, base: Base, family: Family, allow_pickle: bool = False) -> Form:
+    """The weights that `load_model` would take for one part, from headers.
+
+    Args:
+        allow_pickle: as `find_form`.
+
+    Raises:
+        CheckpointError: there are none, or something else is there; or as `load_model`.
+    """
+    if is_trained(path):
+        return base_of_trained(read_trained(path), base, family, allow_pickle)
+    own, published = FOLDERS[family][0], FOLDERS[family][-1]
+    folder = Path(path) / published if is_kiwi(path) else adapter_path(path).parent / own
+    return choose(base.given(family), folder, family, allow_pickle)
+
+
+def adapter_names(path: str | Path) -> dict[Path, dict[str, str]]:
+    """Where a model keeps the tensors of `instructx.safetensors`: file -> name there -> name here, from headers.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    path = Path(path)
+    if is_trained(path):
+        return {path: {there: own for own, there in read_trained(path).adapter.items()}}
+    if is_kiwi(path):
+        return kiwi_adapter_names(path)
+    return {adapter_path(path): {name: name for name in read_shapes(adapter_path(path))}}
+
+
+def is_model(path: str | Path) -> bool:
+    """Whether `path` is what `load_model` reads: a whole model or what was trained alone, not weights of one part.
+
+    Raises:
+        CheckpointError: a file that is damaged or no safetensors.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return (path / ADAPTER).is_file() or is_kiwi(path)
+    lone = path.is_file() and not is_gguf(path) and not is_pickle(path)
+    return lone and (FORMAT in read_metadata(path) or is_trained(path))

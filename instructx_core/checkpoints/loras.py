@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
-from .files import check_finite, read_header, read_safetensors
+from .files import check_finite, check_types, read_safetensors
+from .headers import read_stored
 from .lora_keys import Role, is_altering, module_names, split_key
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def check_lora(path: str | Path, strength: float = 1.0) -> None:
     """
     if not isinstance(strength, (int, float)) or isinstance(strength, bool) or not math.isfinite(strength):
         raise InputError(f"The strength of {str(path)!r} is {strength!r}; give a number, such as 1 or -0.5.")
-    keys = [key for key in read_header(path) if key != "__metadata__"]
+    stored = read_stored(Path(path))
+    keys = list(stored)
     if altering := [key for key in keys if is_altering(key)]:
         raise CheckpointError(
             f"{str(path)!r} is a DoRA or a LoCon of three matrices ({_listed(altering)}), which are not read here; "
@@ -87,6 +89,8 @@ def check_lora(path: str | Path, strength: float = 1.0) -> None:
             f"{str(path)!r} is no LoRA: none of its {len(keys)} tensors ({_listed(keys)}) ends like a LoRA's "
             "(.lora_A.weight, .lora_down.weight, .diff); give a LoRA for a Wan DiT."
         )
+
+    check_types({key: held.dtype for key, held in stored.items() if split_key(key) and not held.is_float}, path)
 
 
 def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: float = 1.0) -> None:

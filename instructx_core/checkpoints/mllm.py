@@ -16,8 +16,10 @@ import torch
 from ..errors import CheckpointError
 from .assembling import read_tensors
 from .files import read_json, read_one_by_one
+from .float8 import check_scales
 from .forms import Family, Form, bare_mllm, find_form
 from .pretrained import load_or_explain, load_weights
+from .shapes import first_difference, shapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +56,7 @@ def load_mllm(
     """
     form = find_form(path, Family.MLLM)
     tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
-    config = find_config(form, checkpoint) or config_from_shapes(form, tokenizer)
+    config = mllm_config(form, checkpoint)
     if form.is_library_folder:
         return load_qwen(form.path, config, dtype), tokenizer
     return _load_read(form, config, dtype), tokenizer
@@ -130,6 +132,49 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
     )
 
 
+def mllm_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig:
+    """The config of the MLLM in `form`, from wherever it is told.
+
+    Raises:
+        CheckpointError: as `find_tokenizer` and `config_from_shapes`.
+    """
+    config = find_config(form, checkpoint)
+    if config is None:
+        config = config_from_shapes(form, load_tokenizer(find_tokenizer(form, checkpoint)))
+    if "lm_head.weight" not in form.tensors:  # left out of files that are for reading alone: no hidden state needs it
+        config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
+    return config
+
+
+def checked_mllm(form: Form, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+    """An MLLM on the meta device in the sizes of `config`, of which `form` has all tensors.
+
+    Raises:
+        CheckpointError: it does not, or holds them in a form that is not read.
+    """
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    if is_packed(config):  # its own library reads shapes of bytes
+        return model
+    check_scales(form.stored, form.path)
+    wanted, found = (
+        {bare_mllm(name): value for name, value in held.items()} for held in (model.state_dict(), form.tensors)
+    )
+    if config.tie_word_embeddings:
+        wanted.pop("lm_head.weight")
+        found.pop("lm_head.weight", None)
+    if odd := first_difference(shapes_of(wanted), shapes_of(found)):
+        raise CheckpointError(f"{str(form.path)!r} does not fit its config: {odd}; get it again.")
+    return model
+
+
+def is_packed(config: Qwen2_5_VLConfig) -> bool:
+    """Whether the weights are packed into fewer bits by a library that transformers leaves them to."""
+    return getattr(config, "quantization_config", None) is not None
+
+
 def find_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig | None:
     """The MLLM's config, from beside the weights or from the checkpoint; None where neither has one of its width."""
     width = mllm_width(form)
@@ -159,7 +204,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(
             f"{str(form.path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
-            "config.json beside it."
+            "config.json beside it (Kiwi-Edit's is processor/qwen_config.json)."
         )
     depth = _count(shapes, "visual.blocks.{}.norm1.weight")
     text = {
@@ -193,8 +238,6 @@ def _load_read(form: Form, config: Qwen2_5_VLConfig, dtype: torch.dtype) -> Qwen
     """As `load_qwen`, of tensors that are read and widened here."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    if "lm_head.weight" not in form.tensors:  # left out of files that are for reading alone: no hidden state needs it
-        config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
     state = {name: value.to(dtype) for name, value in read_tensors(form)}
     return load_weights(form.path, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
 

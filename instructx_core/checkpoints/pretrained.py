@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from .files import read_metadata
+from .files import check_finite, read_metadata
 
 
 def check_part(folder: Path) -> None:
@@ -18,8 +18,7 @@ def check_part(folder: Path) -> None:
     Raises:
         CheckpointError: no config, no safetensors, or one that is cut off or damaged.
     """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
+    check_config(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
@@ -27,8 +26,14 @@ def check_part(folder: Path) -> None:
         read_metadata(path)
 
 
+def check_config(folder: Path) -> None:
+    """Raise CheckpointError where a component has no config."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
+
+
 def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
-    """A model whose weights are all there: the libraries themselves would fill gaps with random numbers.
+    """A model whose weights are all there and numbers: the libraries themselves would fill gaps with random ones.
 
     `state` holds what has been read of `folder` already; only transformers takes it so.
     """
@@ -42,6 +47,7 @@ def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] 
             raise CheckpointError(
                 f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get it again."
             )
+    check_finite(model.state_dict(), folder)
     return model
 
 
@@ -49,6 +55,8 @@ def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
     """What `read` gives; whatever it raises becomes a CheckpointError that names `folder`."""
     try:
         return read()
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error

@@ -14,10 +14,10 @@ import torch
 
 from ..errors import CheckpointError
 from .assembling import check_shapes, empty_model, fill
-from .files import read_json
+from .files import naming, read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
-from .pretrained import load_weights
+from .pretrained import load_or_explain, load_weights
 from .wan_keys import vae_config_from_original, vae_to_diffusers, vae_to_original
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def checked_vae(form: Form) -> AutoencoderKLWan:
     from diffusers import AutoencoderKLWan
 
     check_scales(form.stored, form.path)
-    model = empty_model(AutoencoderKLWan, vae_config(form))
+    model = load_or_explain(form.path, lambda: empty_model(AutoencoderKLWan, vae_config(form)))
     check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan VAE")
     return model
 
@@ -102,7 +102,9 @@ def vae_config(form: Form) -> dict[str, Any]:
     said = form.path / "config.json"
     if form.has_config:
         return read_json(said)
-    config = vae_config_from_original(form.tensors if form.names is Names.ORIGINAL else vae_to_original(form.tensors))
+    with naming(form.path):
+        original = form.tensors if form.names is Names.ORIGINAL else vae_to_original(form.tensors)
+        config = vae_config_from_original(original)
     channels = config["z_dim"]
     scale = read_json(said) if said.is_file() else SCALES.get(channels)
     if scale is None:
@@ -128,4 +130,7 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
     Raises:
         CheckpointError: a tensor that no Wan VAE has.
     """
-    return dict(state) if form.names is Names.LIBRARY else vae_to_diffusers(state)
+    if form.names is Names.LIBRARY:
+        return dict(state)
+    with naming(form.path):
+        return vae_to_diffusers(state)

@@ -79,10 +79,10 @@ def dit_to_original(state: Mapping[str, T]) -> dict[str, T]:
     which diffusers itself does not load (logged). Raises CheckpointError naming the unknown tensors, such as those of
     a model with modules of its own (VACE, Animate).
     """
-    unread = [name for name in state if _UNREAD.fullmatch(name)]
+    unread = [name for name in state if is_unread(name)]
     if unread:
         _logger.info("left out %d unread tensors (%s, ...)", len(unread), unread[0])
-        state = {name: value for name, value in state.items() if not _UNREAD.fullmatch(name)}
+        state = {name: value for name, value in state.items() if not is_unread(name)}
     table = _dit_table(_numbers(state, r"blocks\.(\d{1,4})\."))
     return _rename(state, {diffusers: original for original, diffusers in table.items()}, "a diffusers Wan transformer")
 
@@ -100,6 +100,11 @@ def dit_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
             raise CheckpointError(f"the weights hold {short!r} twice, with and without a prefix; keep one of the two.")
         bare[short] = value
     return _rename(bare, _dit_table(_numbers(bare, r"blocks\.(\d{1,4})\.")), "an original Wan transformer")
+
+
+def is_unread(name: str) -> bool:
+    """Whether a tensor of diffusers' DiT is one that no forward pass reads and diffusers does not load."""
+    return _UNREAD.fullmatch(name) is not None
 
 
 def vae_to_original(state: Mapping[str, T]) -> dict[str, T]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .options import command
+from .options import add_base, command, given_base
 from .progress import Progress
 
 EXAMPLES = """\
@@ -16,18 +16,27 @@ examples:
   instructx convert models/kiwi kiwi-again                    and back
   instructx convert models/kiwi kiwi.safetensors              its DiT alone, for ComfyUI's Load Diffusion Model
   instructx convert models/kiwi kiwi/instructx.safetensors    the rest that InstructX Load Adapter puts onto it
-  instructx convert tuned.safetensors models/tuned --base models/kiwi    a DiT in one file as a model folder
+  instructx convert models/kiwi models/other --transformer tuned.safetensors
+                                                              with another DiT, in any form
+  instructx convert step-500.safetensors models/mine --transformer Wan2.2-TI2V-5B-Diffusers \\
+      --vae wan2.2_vae.safetensors --mllm Qwen2.5-VL-3B-Instruct
+                                                              a training checkpoint, merged into its base models
+  instructx convert wan_fp8_scaled.safetensors wan.safetensors
+                                                              a Wan DiT in any form as one plain file
 
-Weights are copied tensor by tensor, so they may be larger than memory. The result appears only when it is complete,
+What a folder holds is what `instructx edit --model IN` with the same options would use; `instructx edit --model` reads
+it. Weights are copied tensor by tensor, so they may be larger than memory. The result appears only when it is complete,
 with its checksums (`sha256sum -c` reads them); run the same command again to go on after an interruption.
-`instructx edit --model` reads either folder.
 """
 
 
 def add_convert(commands: Any) -> None:
     parser = command(commands, "convert", "convert a model's files into another layout", EXAMPLES, _run_convert)
     parser.add_argument(
-        "source", metavar="IN", type=Path, help="a model folder, such as Kiwi-Edit's published one; or a weight file"
+        "source",
+        metavar="IN",
+        type=Path,
+        help="a model as --model of `instructx edit` reads it; or a Wan DiT in any form, to make one plain file of it",
     )
     parser.add_argument(
         "target",
@@ -36,22 +45,22 @@ def add_convert(commands: Any) -> None:
         help="the folder to write; or a .safetensors file for the DiT alone, for the adapter alone if it is called "
         "instructx.safetensors",
     )
-    parser.add_argument(
-        "--base", metavar="DIR", type=Path, help="a model folder that gives whatever a weight file does not hold"
-    )
+    add_base(parser)
     parser.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="open pickles (.pt, .pth, .bin) too, for their tensors alone (default: refuse them)",
+        help="open pickles (.pt, .pth, .bin) of DiT, VAE and MLLM too, for their tensors alone (default: refuse them)",
     )
 
 
 def _run_convert(arguments: argparse.Namespace) -> None:
+    from ..checkpoints.base import Base
     from ..checkpoints.convert import convert
 
+    base = Base(**given_base(arguments))
     try:
         with Progress("bytes") as progress:
-            written = convert(arguments.source, arguments.target, arguments.base, arguments.allow_pickle, progress)
+            written = convert(arguments.source, arguments.target, base, arguments.allow_pickle, progress)
     except KeyboardInterrupt:
         print("\ninstructx: what was written is kept; run the same command to go on.", file=sys.stderr)
         raise

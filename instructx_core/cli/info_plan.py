@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 from ..errors import InputError
-from .options import real, whole
+from .options import add_base, given_base, real, whole
 
 PLAN_EXAMPLES = """\
   instructx info --plan --width 832 --height 480 --frames 81 --vram 24 kiwi-edit-5b
                                                               what a GPU with 24 GiB free would be used for
+  instructx info --plan mine/instructx.safetensors --transformer wan.gguf --vae vae.safetensors --mllm Qwen2.5-VL-3B
+                                                              the same of weights that lie elsewhere
 """
 
 
@@ -22,6 +24,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--vram", metavar="GIB", type=real(0, 10_000, above=True), help="free on the GPU (default: this machine's)"
     )
+    add_base(group)
 
 
 def plan_text(arguments: argparse.Namespace) -> str | None:
@@ -31,14 +34,17 @@ def plan_text(arguments: argparse.Namespace) -> str | None:
         InputError: options of a plan without `--plan`, or one side of the size only.
         CheckpointError: as `describe_plan`.
     """
-    given = [name for name in ("width", "height", "frames", "vram") if getattr(arguments, name) is not None]
+    base = given_base(arguments)
+    names = ("width", "height", "frames", "vram", *base)
+    given = [name for name in names if getattr(arguments, name) is not None]
     if not arguments.plan:
         if given:
             raise InputError(f"--{given[0]} is for --plan; add --plan.")
         return None
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
+    from ..checkpoints.base import Base
     from ..memory.describe import describe_plan
 
     size = None if arguments.height is None else (arguments.height, arguments.width)
-    return describe_plan(arguments.path, size, arguments.frames, arguments.vram)
+    return describe_plan(arguments.path, size, arguments.frames, arguments.vram, Base(**base))

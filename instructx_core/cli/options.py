@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..editor import Editor
 
 BAD_INPUT = 2
+BASE = {"transformer": "the DiT", "vae": "the VAE", "mllm": "the Qwen2.5-VL"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,13 +44,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a model folder, or the file of what was trained on base models (default: the bundled model)",
     )
-    for option, what in (("transformer", "the DiT"), ("vae", "the VAE"), ("mllm", "the Qwen2.5-VL")):
-        parser.add_argument(
-            f"--{option}",
-            metavar="PATH",
-            type=Path,
-            help=f"a file or folder of {what} to use instead of the model's own (forms: docs/weights.md)",
-        )
+    add_base(parser)
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument(
         "--memory",
@@ -64,6 +59,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="compile the DiT's block: a slow first step, faster ones"
     )
     parser.add_argument("--cache", choices=CACHES, help="use outputs of earlier steps again: faster, less exact")
+
+
+def add_base(parser: argparse._ActionsContainer) -> None:
+    for option, what in BASE.items():
+        parser.add_argument(
+            f"--{option}",
+            metavar="PATH",
+            type=Path,
+            help=f"a file or folder of {what} to use instead of the model's own (forms: docs/weights.md)",
+        )
+
+
+def given_base(arguments: argparse.Namespace) -> dict[str, Path | None]:
+    """What the options of `add_base` say, by the names that Python calls use."""
+    return {part: getattr(arguments, part) for part in BASE}
 
 
 def add_lora(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +107,11 @@ def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
     if arguments is None:
         return Editor.from_pretrained()
-    base = {part: getattr(arguments, part) for part in ("transformer", "vae", "mllm")}
     fitting = {name: getattr(arguments, name) for name in ("memory", "fp8", "attention", "compile", "cache")}
     loras = getattr(arguments, "loras", ())
-    return Editor.from_pretrained(arguments.model, device=arguments.device, loras=loras, **base, **fitting)
+    return Editor.from_pretrained(
+        arguments.model, device=arguments.device, loras=loras, **given_base(arguments), **fitting
+    )
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoints.base import OWN, Base
 from ..checkpoints.bundle import BUNDLED
+from ..checkpoints.outline import outline
 from ..fit import nearest
 from .choice import Memory
 from .estimate import Job, Part, estimate
-from .outline import outline
 from .plan import CHOICES, free_bytes, make_plan, peak, resident, trained_job
 from .sizes import ModelSizes, sizes_of
 
@@ -21,18 +22,20 @@ COLUMN = 12
 
 
 def describe_plan(
-    folder: Path | None = None,
+    path: Path | None = None,
     canvas: tuple[int, int] | None = None,
     frames: int | None = None,
     vram: float | None = None,
+    base: Base = OWN,
 ) -> str:
     """What edits of this size would need of a device, and what memory="auto" would choose.
 
     Args:
-        folder: of the model; None for the bundled one.
+        path: the model's folder, or the file of what it adds to base models; None for the bundled one.
         canvas: height and width in pixels, brought to multiples of the stride; None: as trained.
         frames: length of the clip; None: as trained.
         vram: GiB that the device has free; None: as many as the one in this machine has.
+        base: base models that take the place of the model's own, or that it does not have.
 
     Raises:
         CheckpointError: as `outline`.
@@ -43,7 +46,7 @@ def describe_plan(
 
     device = pick_device(None)
     dtype = torch.float32 if vram is None and device.type == "cpu" else torch.bfloat16
-    sizes = sizes_of(outline(folder or BUNDLED, dtype))
+    sizes = sizes_of(outline(path or BUNDLED, dtype, base))
     job = _job(sizes, canvas, frames)
     free = free_bytes(device) if vram is None else int(vram * GIB)
     plan = make_plan(sizes, job, Memory.AUTO, free)

@@ -1,76 +1,112 @@
 """The files of one component of a model, as a conversion plans to write them.
 
-Nothing is written here: a plan says of each file what it is to hold, checked as far as headers tell.
+A component that its library reads as it is keeps its files, shards and all; of any other form one file is made, under
+the library's names. Nothing is written here: a plan says of each file what it is to hold, checked as far as headers
+tell.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ...errors import CheckpointError
 from ..bundle import portable
-from .pickles import is_pickle
-from .streaming import Content, copied, stored_tensors, tensors, text
+from ..dit import dit_config
+from ..dit import to_diffusers as dit_to_diffusers
+from ..forms import Form, bare_mllm
+from ..mllm import checked_mllm, find_tokenizer, load_tokenizer, mllm_config
+from ..vae import to_diffusers as vae_to_diffusers
+from ..vae import vae_config
+from .streaming import Content, StoredTensor, copied, tensor_file, text
+from .values import Lora, form_tensors, merged
 
 DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # where there is one file
 INDEX = "*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
-PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
 CONFIGS = {"config.json", "tokenizer_config.json"}  # where libraries note what is of no use to anyone else
+FILE = {"format": "pt"}  # metadata that transformers asks for
 
 Plan = dict[str, Content]  # a folder to be: file, relative to it -> what it is to hold
+Tensors = dict[str, StoredTensor]
 
 
-def diffusers_part(folder: Path, allow_pickle: bool) -> Plan:
-    """A component of diffusers' as it is: config and weights.
+def dit_tensors(form: Form, allow_pickle: bool = False) -> Tensors:
+    """A DiT's tensors under diffusers' names.
 
     Raises:
-        CheckpointError: as `weight_files`.
+        CheckpointError: as `form_tensors`.
     """
-    weights = shards(folder, weight_files(folder, allow_pickle), DIFFUSERS_WEIGHTS)
-    return {"config.json": text(portable((folder / "config.json").read_text(encoding="utf-8")))} | weights
+    return dit_to_diffusers(form, form_tensors(form, allow_pickle))
 
 
-def weight_files(folder: Path, allow_pickle: bool = False, beside: Path | None = None) -> list[Path]:
-    """The files that hold a component's weights: safetensors, or pickles where there are no others.
+def dit_part(form: Form, allow_pickle: bool = False, changed: Tensors | None = None) -> Plan:
+    """A DiT as diffusers reads it.
 
     Args:
-        folder: of the component.
-        allow_pickle: take pickles.
-        beside: a file among them that belongs to something else.
+        form: checked; its config is kept.
+        changed: the tensors to write if they are not its own.
 
     Raises:
-        CheckpointError: no config, no weights, a damaged file, or pickles that nobody allowed.
+        CheckpointError: as `form_tensors` and `shards`.
     """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
-    files = sorted(path for path in folder.glob("*.safetensors") if path != beside)
-    files = files or sorted(path for path in folder.iterdir() if path.suffix in PICKLES and is_pickle(path))
-    if not files:
-        raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
-    for path in files:
-        stored_tensors(path, allow_pickle)
-    return files
+    config = {"config.json": _config(form, "WanTransformer3DModel", dit_config)}
+    if changed is None and form.is_library_folder:
+        return config | shards(form, DIFFUSERS_WEIGHTS)
+    return config | {DIFFUSERS_WEIGHTS: tensor_file(changed or dit_tensors(form, allow_pickle), FILE)}
 
 
-def shards(folder: Path, files: list[Path], whole: str) -> Plan:
+def vae_part(form: Form, allow_pickle: bool = False) -> Plan:
+    """A VAE as diffusers reads it.
+
+    Raises:
+        CheckpointError: as `form_tensors` and `shards`.
+    """
+    config = {"config.json": _config(form, "AutoencoderKLWan", vae_config)}
+    if form.is_library_folder:
+        return config | shards(form, DIFFUSERS_WEIGHTS)
+    return config | {DIFFUSERS_WEIGHTS: tensor_file(vae_to_diffusers(form, form_tensors(form, allow_pickle)), FILE)}
+
+
+def mllm_part(
+    form: Form, checkpoint: Path, allow_pickle: bool = False, loras: Mapping[str, Lora] | None = None
+) -> Plan:
+    """An MLLM as transformers reads it, its tokenizer with it.
+
+    Args:
+        checkpoint: the folder of the model that it is for, see `load_mllm`.
+        loras: to merge, by the weight's name without prefixes.
+
+    Raises:
+        CheckpointError: no tokenizer or config for it, tensors that do not fit its config, or as `form_tensors`.
+    """
+    config = mllm_config(form, checkpoint)
+    tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
+    checked_mllm(form, config)
+    small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
+    if form.is_library_folder and not loras:
+        return small | shards(form, MLLM_WEIGHTS)
+    spelled = {bare_mllm(name): name for name in form.tensors}
+    wanted = {spelled[name]: pair for name, pair in (loras or {}).items()}
+    return small | {MLLM_WEIGHTS: tensor_file(merged(form_tensors(form, allow_pickle), wanted, checkpoint), FILE)}
+
+
+def shards(form: Form, whole: str) -> Plan:
     """Checked weight files under the names that the libraries read: one called `whole`, or several with their index.
-
-    Pickles become one file.
 
     Raises:
         CheckpointError: several files without an index.
     """
-    if any(is_pickle(path) for path in files):
-        names = {path: {name: name for name in stored_tensors(path, True)} for path in files}
-        return {whole: tensors(names, {"format": "pt"}, allow_pickle=True)}
-    if len(files) == 1:
-        return {whole: copied(files[0])}
-    index = sorted(folder.glob(INDEX))
+    if len(form.files) == 1:
+        return {whole: copied(form.files[0])}
+    index = sorted(form.path.glob(INDEX))
     if not index:
-        raise CheckpointError(f"{str(folder)!r} has several weight files but no index of them; get the folder again.")
-    return {path.name: copied(path) for path in (*files, *index)}
+        raise CheckpointError(
+            f"{str(form.path)!r} has several weight files but no index of them; get the folder again."
+        )
+    return {path.name: copied(path) for path in (*form.files, *index)}
 
 
 def saved_by(save: Callable[[Path], object]) -> Plan:
@@ -89,3 +125,10 @@ def under(folder: str, files: Mapping[str, Content]) -> Plan:
 def turned(renamed: Mapping[str, str]) -> dict[str, str]:
     """New name -> old, as old -> new."""
     return {old: new for new, old in renamed.items()}
+
+
+def _config(form: Form, class_name: str, arguments: Callable[[Form], dict[str, Any]]) -> Content:
+    """A folder's own config as it is, or one of the class's arguments."""
+    if form.has_config:
+        return text(portable((form.path / "config.json").read_text(encoding="utf-8")))
+    return text(json.dumps({"_class_name": class_name} | arguments(form), indent=2) + "\n")

@@ -7,56 +7,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import kiwi
-from ..bundle import ADAPTER, FORMAT
-from ..files import read_shapes
-from ..kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, dit_to_native
-from ..loading import read_model_config
-from .component_files import turned, weight_files
-from .streaming import Content, stored_tensors, tensors
+from ...errors import CheckpointError
+from ..base import Base, check_context
+from ..bundle import FORMAT
+from ..dit import checked_dit
+from ..forms import Family, find_form
+from ..kiwi_keys import dit_to_native
+from ..loading import adapter_names, find_part, is_model, read_model_config
+from .component_files import FILE, dit_tensors
+from .streaming import Content, taken_tensors, tensor_file
+from .trained import changed_dit, mllm_loras
 
-Names = dict[Path, dict[str, str]]  # file -> the names of tensors in it -> their names elsewhere
 
-
-def dit_file(source: Path, allow_pickle: bool) -> Content:
-    """The DiT of a model folder under the original Wan names, and beside it the embedders that it gained.
+def dit_file(source: Path, base: Base, allow_pickle: bool) -> Content:
+    """A DiT under the original Wan names, and beside it the embedders that a model of Kiwi-Edit's has.
 
     Args:
-        source: of either layout; or any with a diffusers Wan `transformer/`.
-        allow_pickle: as `stored_tensors`.
+        source: a model as `load_model` reads it, or a Wan DiT in any form.
+        base: a DiT that takes the place of the model's own, or that it does not have.
+        allow_pickle: open a pickled DiT.
 
     Raises:
-        CheckpointError: a part that is missing, damaged or pickled, or no Wan DiT.
+        CheckpointError: a DiT that is missing, damaged, pickled or GGUF, or one that does not fit the model.
     """
-    taken: Names = {}
-    for path in weight_files(source / "transformer", allow_pickle):
-        taken[path] = turned(dit_to_native({name: name for name in stored_tensors(path, allow_pickle)}, {}))
-    if kiwi.is_kiwi(source) or (source / ADAPTER).is_file():
-        for path, names in adapter_names(source).items():
-            taken[path] = turned(dit_to_native({}, turned(names)))
-    return tensors(taken, {"format": "pt"}, allow_pickle)
+    if not is_model(source):
+        form = find_form(source, Family.DIT, allow_pickle)
+        checked_dit(form)
+        return tensor_file(dit_to_native(dit_tensors(form, allow_pickle), {}), FILE)
+    form = find_part(source, base, Family.DIT, allow_pickle)
+    checked_dit(form)
+    check_context(read_model_config(source), source, form)
+    dit = changed_dit(source, form, allow_pickle) or dit_tensors(form, allow_pickle)
+    return tensor_file(dit_to_native(dit, taken_tensors(adapter_names(source))), FILE)
 
 
 def adapter_file(source: Path) -> Content:
-    """Queries, LoRA, connector and embedders of a model folder of either layout, as `instructx.safetensors`.
+    """Queries, LoRA, connector and embedders of a model, as `instructx.safetensors` alone.
 
     Raises:
-        CheckpointError: no model folder, or a damaged file.
+        CheckpointError: no model, a damaged file, or one that changes its MLLM too.
     """
-    return tensors(adapter_names(source), {FORMAT: read_model_config(source).to_json()})
+    if mllm_loras(source):
+        raise CheckpointError(
+            f"{str(source)!r} holds a LoRA of its MLLM, for which the adapter has no place; write a folder, into which "
+            "it is merged."
+        )
+    return adapter_content(source)
 
 
-def adapter_names(source: Path) -> Names:
-    """Where a model folder of either layout keeps the tensors of `instructx.safetensors`: file -> name there -> here.
-
-    Raises:
-        CheckpointError: as `adapter_file`.
-    """
-    if not kiwi.is_kiwi(source):
-        read_model_config(source)
-        return {source / ADAPTER: {name: name for name in read_shapes(source / ADAPTER)}}
-    files = {path: part for part in (SOURCE, REFERENCE) for path in sorted((source / part).glob("*.safetensors"))}
-    files[kiwi.adapter_file(source)] = MLLM
-    return {
-        path: turned(adapter_to_own(part, {name: name for name in read_shapes(path)})) for path, part in files.items()
-    }
+def adapter_content(source: Path) -> Content:
+    """What a model adds to its base models, as `instructx.safetensors`."""
+    return tensor_file(taken_tensors(adapter_names(source)), {FORMAT: read_model_config(source).to_json()})

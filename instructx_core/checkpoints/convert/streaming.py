@@ -1,7 +1,8 @@
 """Files made out of others without loading them: their bytes come in pieces, tensors under other names.
 
-Peak memory is one piece, whatever the weights weigh. The safetensors format says where each tensor's bytes lie, so
-renaming and merging shards need a new header and nothing else.
+Peak memory is one piece, whatever the weights weigh; one tensor, where its values change (see `values`). The
+safetensors format says where each tensor's bytes lie, so renaming and merging shards need a new header and nothing
+else. Numbers are looked at as they pass: weights with NaN in them end a conversion.
 """
 
 from __future__ import annotations
@@ -14,21 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...errors import CheckpointError
-from ..files import read_header
-from .pickles import is_pickle, read_pickle
+from ..files import check_finite, read_header
+from ..headers import DTYPES, spelled
+from ..pickles import is_pickle, read_pickle
 
 CHUNK = 16 * 2**20  # bytes read at a time
 ALIGNMENT = 8  # bytes; the header is filled up with spaces to a multiple, as the safetensors library does
 
-# The safetensors format's names of dtypes (its documentation's table), as far as PyTorch saves them into pickles.
-_DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+Chunks = Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Content:
     """What a file is to hold."""
 
     size: int  # bytes
-    chunks: Callable[[], Iterator[bytes]]  # all of them, from the first on, at each call
+    chunks: Chunks  # all of them, from the first on, at each call
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,16 @@ def text(value: str) -> Content:
 
 
 def copied(path: Path) -> Content:
-    """A file as it is."""
-    return _range(path, 0, path.stat().st_size)
+    """A file as it is; one of weights with its numbers looked at."""
+    size = path.stat().st_size
+    if path.suffix != ".safetensors":
+        return _range(path, 0, size)
+    header = read_header(path)
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    order = sorted(entries, key=lambda name: entries[name]["data_offsets"])
+    held = stored_tensors(path)
+    parts = [_range(path, 0, _data_start(path, entries)), *(held[name].content for name in order)]
+    return Content(size, lambda: (chunk for part in parts for chunk in part.chunks()))
 
 
 def tensors(
@@ -76,6 +80,11 @@ def tensors(
     Raises:
         CheckpointError: as `stored_tensors`, or a tensor that is not there, or two that would have one name.
     """
+    return tensor_file(taken_tensors(sources, allow_pickle), metadata)
+
+
+def taken_tensors(sources: Mapping[Path, Mapping[str, str]], allow_pickle: bool = False) -> dict[str, StoredTensor]:
+    """The tensors of several files under new names; as `tensors`."""
     taken: dict[str, StoredTensor] = {}
     for path, names in sources.items():
         found = stored_tensors(path, allow_pickle)
@@ -85,6 +94,16 @@ def tensors(
             if new in taken:
                 raise CheckpointError(f"{str(path)!r} holds {new!r}, which another file has given already.")
             taken[new] = found[name]
+    return taken
+
+
+def tensor_file(taken: Mapping[str, StoredTensor], metadata: Mapping[str, str] | None = None) -> Content:
+    """One safetensors file of these tensors.
+
+    Args:
+        taken: by their names in the file.
+        metadata: of the file.
+    """
     # the widest first: a reader maps a tensor where it lies, which must be a multiple of its item's size
     order = sorted(taken, key=lambda name: (-taken[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -112,36 +131,65 @@ def stored_tensors(path: Path, allow_pickle: bool = False) -> dict[str, StoredTe
         allow_pickle: open pickles too, for their tensors alone.
 
     Raises:
-        CheckpointError: missing, damaged, of another kind, or a pickle that nobody allowed.
+        CheckpointError: missing, damaged, of another kind, or a pickle that nobody allowed; while the bytes are read, a
+            tensor that holds NaN or infinity.
     """
-    if is_pickle(path):
-        if not allow_pickle:
-            raise CheckpointError(
-                f"{str(path)!r} is a PyTorch pickle, which is not opened unasked, for pickles can hold code; "
-                "give safetensors weights, or allow it with --allow-pickle (allow_pickle=True)."
-            )
-        return {name: _of_pickle(path, name, value) for name, value in read_pickle(path).items()}
-    header = read_header(path)
-    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    data = path.stat().st_size - max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if allow_pickle and is_pickle(path):
+        return {
+            name: computed(spelled(path, name, value.dtype), tuple(value.shape), lambda value=value: value, path, name)
+            for name, value in read_pickle(path).items()
+        }
+    entries = {name: entry for name, entry in read_header(path).items() if name != "__metadata__"}
+    data = _data_start(path, entries)
     found = {}
     for name, entry in entries.items():
         start, stop = entry["data_offsets"]
-        content = _range(path, data + start, stop - start)
+        content = _finite(_range(path, data + start, stop - start), entry["dtype"], path, name)
         found[name] = StoredTensor(entry["dtype"], tuple(entry["shape"]), content)
     return found
 
 
-def _of_pickle(path: Path, name: str, tensor: Tensor) -> StoredTensor:
-    if tensor.dtype not in _DTYPES:
-        raise CheckpointError(f"{str(path)!r} holds {name!r} in {tensor.dtype}, which safetensors files do not have.")
+def computed(
+    dtype: str, shape: tuple[int, ...], make: Callable[[], torch.Tensor], path: Path, name: str
+) -> StoredTensor:
+    """A tensor that is made when its bytes are wanted.
+
+    Args:
+        make: gives it, in this dtype and shape.
+        path, name: where its numbers are from.
+    """
 
     def chunks() -> Iterator[bytes]:
-        flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+        flat = make().detach().contiguous().view(-1).view(torch.uint8)
         for start in range(0, len(flat), CHUNK):
             yield flat[start : start + CHUNK].numpy().tobytes()
 
-    return StoredTensor(_DTYPES[tensor.dtype], tuple(tensor.shape), Content(tensor.nbytes, chunks))
+    content = Content(math.prod(shape) * DTYPES[dtype].itemsize, chunks)
+    return StoredTensor(dtype, shape, _finite(content, dtype, path, name))
+
+
+def _data_start(path: Path, entries: Mapping[str, Any]) -> int:
+    """Where the first tensor's bytes lie in a safetensors file, whose header was checked."""
+    return path.stat().st_size - max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+
+
+def _finite(content: Content, dtype: str, path: Path, name: str) -> Content:
+    """The same bytes, of numbers of this dtype; NaN or infinity among them raises CheckpointError."""
+    kind = DTYPES.get(dtype)
+    if kind is None or not kind.is_floating_point:
+        return content
+
+    def chunks() -> Iterator[bytes]:
+        rest = b""
+        for chunk in content.chunks():
+            data = rest + chunk
+            whole = len(data) - len(data) % kind.itemsize
+            rest = data[whole:]
+            if whole:
+                check_finite({name: torch.frombuffer(bytearray(data[:whole]), dtype=kind)}, path)
+            yield chunk
+
+    return Content(content.size, chunks)
 
 
 def _range(path: Path, start: int, size: int) -> Content:

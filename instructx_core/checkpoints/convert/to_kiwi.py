@@ -13,25 +13,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...config import Dialect, ModelConfig
 from ...errors import CheckpointError
+from ..base import OWN
 from ..bundle import ADAPTER, read_config
-from ..files import read_json, read_shapes
+from ..files import read_shapes
+from ..forms import Family, Form
 from ..kiwi import PROCESSOR, QWEN_CONFIG, TRANSFORMER, VAE
 from ..kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_published
+from ..loading import find_part
+from ..outline import outline
+from ..vae import to_diffusers as vae_to_diffusers
+from ..vae import vae_config
 from ..wan_keys import vae_to_original
-from .component_files import (
-    DIFFUSERS_WEIGHTS,
-    INDEX,
-    MLLM_WEIGHTS,
-    Plan,
-    diffusers_part,
-    shards,
-    turned,
-    under,
-    weight_files,
-)
-from .streaming import Content, copied, stored_tensors, tensors, text
+from .component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, turned, under
+from .streaming import Content, tensor_file, tensors, text
+from .values import form_tensors
 
 _VERSION = {"_diffusers_version": "0.36.0"}  # that their published configs name
 _INDEX = {
@@ -45,6 +44,7 @@ _INDEX = {
     "ref_embedder": ["conditional_embedder", "ConditionalEmbedder"],
 }
 _SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
+WEIGHTS = (".safetensors", ".safetensors.index.json")
 _VAE_ARGUMENTS = ("z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample", "dropout")
 
 
@@ -60,10 +60,12 @@ def own_to_kiwi(source: Path, allow_pickle: bool) -> Plan:
             f"{str(source)!r} has this layout already and is no model of Kiwi-Edit's form, so there is no other layout "
             "to convert it into; give a .safetensors file to write for ComfyUI."
         )
+    outline(source, torch.float32, allow_pickle=allow_pickle)
     shapes = read_shapes(source / ADAPTER)
     embedders = {SOURCE: "source_embedding", REFERENCE: "reference_embedding"}
     plan = _mllm(source, config, allow_pickle)
-    plan |= under(TRANSFORMER, diffusers_part(source / "transformer", allow_pickle)) | under(VAE, _vae(source / "vae"))
+    plan |= under(TRANSFORMER, dit_part(find_part(source, OWN, Family.DIT, allow_pickle), allow_pickle))
+    plan |= under(VAE, _vae(find_part(source, OWN, Family.VAE, allow_pickle), allow_pickle))
     index = dict(_INDEX)
     for part, module in embedders.items():
         if f"denoiser.{module}.weight" not in shapes:
@@ -79,11 +81,14 @@ def own_to_kiwi(source: Path, allow_pickle: bool) -> Plan:
 
 def _mllm(source: Path, config: ModelConfig, allow_pickle: bool) -> Plan:
     """MLLM and queries; tokenizer and the MLLM's own config lie apart from its weights there."""
-    guidance, connector, folder = config.guidance, config.connector, source / "mllm"
-    files = weight_files(folder, allow_pickle)
-    indices = set(folder.glob(INDEX))
-    beside = [path for path in folder.iterdir() if path.is_file() and path not in {*files, *indices}]
-    processor = {QWEN_CONFIG if path.name == "config.json" else path.name: copied(path) for path in sorted(beside)}
+    guidance, connector = config.guidance, config.connector
+    files = mllm_part(find_part(source, OWN, Family.MLLM, allow_pickle), source, allow_pickle)
+    weights = {name: content for name, content in files.items() if name.endswith(WEIGHTS)}
+    processor = {
+        QWEN_CONFIG if name == "config.json" else name: content
+        for name, content in files.items()
+        if name not in weights
+    }
     said = {
         "_class_name": "MLLMEncoder",
         "dit_dim": connector.output_dim,
@@ -97,7 +102,7 @@ def _mllm(source: Path, config: ModelConfig, allow_pickle: bool) -> Plan:
         "mllm_model_path": ".",
     }
     encoder = {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(source, MLLM)}
-    return under(PROCESSOR, processor) | under(MLLM, shards(folder, files, MLLM_WEIGHTS) | encoder)
+    return under(PROCESSOR, processor) | under(MLLM, weights | encoder)
 
 
 def _adapter(source: Path, part: str) -> Content:
@@ -106,12 +111,10 @@ def _adapter(source: Path, part: str) -> Content:
     return tensors({source / ADAPTER: names}, {"format": "pt"})
 
 
-def _vae(folder: Path) -> Plan:
+def _vae(form: Form, allow_pickle: bool) -> Plan:
     """The VAE under its original names, with the arguments of the authors' class."""
-    files = {path: list(stored_tensors(path)) for path in weight_files(folder)}
-    new = turned(vae_to_original({name: name for names in files.values() for name in names}))
-    weights = tensors({path: {name: new[name] for name in names} for path, names in files.items()}, {"format": "pt"})
-    own = read_json(folder / "config.json")
+    weights = tensor_file(vae_to_original(vae_to_diffusers(form, form_tensors(form, allow_pickle))), FILE)
+    own = vae_config(form)
     said = {"_class_name": "VAE", "dim": own["base_dim"]} | {name: own[name] for name in _VAE_ARGUMENTS if name in own}
     said |= {name: own[name] for name in ("latents_mean", "latents_std")}
     return {"config.json": _json(said), DIFFUSERS_WEIGHTS: weights}

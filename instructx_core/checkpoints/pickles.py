@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ..errors import CheckpointError
 
+PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
 _BEGINNINGS = (b"PK\x03\x04", b"\x80")  # of torch.save's zip archives, and of bare pickles
 
 

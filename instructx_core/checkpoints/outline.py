@@ -1,0 +1,92 @@
+"""A model's parts without a single weight: the real classes on PyTorch's meta device, from configs and headers.
+
+Everything that loading would find wrong with names, shapes and types is found here, before anything is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..connectors import Connector
+from ..denoiser import Denoiser
+from ..errors import CheckpointError
+from ..latents import LatentCodec
+from .base import OWN, Base, check_fit
+from .bundle import DIALECTS, Components, adapter_state
+from .dit import checked_dit, to_diffusers
+from .files import check_types
+from .forms import Family, Form
+from .headers import Stored, read_stored
+from .kiwi_trained import check_lora_fits, checked_own_dit, is_trained, read_trained
+from .loading import adapter_names, find_part, read_model_config
+from .mllm import checked_mllm, mllm_config
+from .shapes import first_difference, shapes_of
+from .vae import checked_vae
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+PLAIN = {"F32", "F16"}  # GGUF's types that diffusers keeps as numbers
+
+
+def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool = False) -> Components:
+    """The components of a model on the meta device; they cannot run.
+
+    Args:
+        path: as `load_model`.
+        dtype: that the weights would be loaded in.
+        base: base models that take the place of its own, or that it does not have.
+        allow_pickle: as `find_form`.
+
+    Raises:
+        CheckpointError: as `load_model`, as far as headers and configs tell.
+    """
+    config = read_model_config(path)
+    dit, vae, mllm = (find_part(path, base, family, allow_pickle) for family in (Family.DIT, Family.VAE, Family.MLLM))
+    check_fit(config, path, dit, vae, mllm)
+    if is_trained(path):
+        trained = read_trained(path)
+        check_lora_fits(trained, dit, mllm)
+        if trained.dit:
+            checked_own_dit(trained, dit)
+    qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
+    transformer = checked_dit(dit)
+    with torch.device("meta"):
+        guidance = DIALECTS[config.guidance.dialect](qwen, None, config.guidance)
+        codec = LatentCodec(checked_vae(vae))
+        connector = Connector(config.connector)
+        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+    for module in (guidance, connector, denoiser, codec):
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
+    if dit.is_gguf:
+        _pack(transformer, dit)
+    _check_adapter(path, guidance, connector, denoiser)
+    return Components(config, guidance, connector, denoiser, codec)
+
+
+def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
+    """Give the weights the sizes in which GGUF's blocks lie in memory: those of linear layers stay packed."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    linear = {f"{name}.weight" for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
+    for name, stored in to_diffusers(form, form.tensors).items():
+        if name in linear and stored.dtype not in PLAIN:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType[stored.dtype]]  # numbers, and the bytes that they take
+            packed = torch.empty(stored.numel // block * size, dtype=torch.uint8, device="meta")
+            transformer.get_submodule(name.removesuffix(".weight")).weight = torch.nn.Parameter(packed, False)
+
+
+def _check_adapter(path: Path, *modules: torch.nn.Module) -> None:
+    """Raise CheckpointError unless a checkpoint adds just the tensors that its config tells of."""
+    found: dict[str, Stored] = {}
+    for file, names in adapter_names(path).items():
+        stored = read_stored(file)
+        found |= {own: stored[there] for there, own in names.items()}
+    if odd := first_difference(shapes_of(adapter_state(*modules)), shapes_of(found)):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
+    check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, path)

@@ -1,0 +1,322 @@
+"""Every form that is read, converted and planned: as the model that it loads as, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import comfyui
+import kiwi_model
+import pytest
+import torch
+from test_convert import assert_same, weights
+from test_kiwi_trained import as_trained, spelled, taken_off
+from test_vae_mllm_forms import old_names
+from weight_forms import E4M3, in_shards, scaled, write_gguf
+
+from instructx_core.checkpoints.base import OWN, Base
+from instructx_core.checkpoints.bundle import ADAPTER, save_checkpoint
+from instructx_core.checkpoints.convert import convert
+from instructx_core.checkpoints.files import read_safetensors, write_safetensors
+from instructx_core.checkpoints.headers import DTYPES
+from instructx_core.checkpoints.kiwi import read_adapter
+from instructx_core.checkpoints.loading import load_model
+from instructx_core.checkpoints.outline import outline
+from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
+from instructx_core.cli import main
+from instructx_core.config import ContextEntry, Prediction, SourceInjection
+from instructx_core.errors import CheckpointError
+from instructx_core.memory.sizes import sizes_of
+
+DIT = "transformer/diffusion_pytorch_model.safetensors"
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A model whose DiT has Wan's heads of 128, as a folder; read-only."""
+    folder = tmp_path_factory.mktemp("forms") / "whole"
+    config = comfyui.config("whole", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
+    save_checkpoint(comfyui.components(config), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def apart(whole: Path, tmp_path_factory) -> Path:
+    """Its parts in every form: DiTs, VAEs in folders that tell their scale, MLLMs; and what was trained, alone."""
+    folder = tmp_path_factory.mktemp("apart")
+    shutil.copy(whole / ADAPTER, folder / "mine.safetensors")
+    original = dit_to_original(read_safetensors(whole / DIT)[0])
+    prefixed = {f"model.diffusion_model.{name}": value for name, value in original.items()}
+    dits = {
+        "dit": original,
+        "dit-prefix": prefixed,
+        "dit-bf16": {name: value.bfloat16() for name, value in original.items()},
+        "dit-fp8": {name: value.to(E4M3) if value.ndim == 2 else value for name, value in original.items()},
+        "dit-scaled-old": scaled(original, "old"),
+        "dit-scaled-new": scaled(prefixed, "new"),
+    }
+    mllm = old_names(read_safetensors(whole / "mllm" / "model.safetensors")[0])
+    headless = {name: value for name, value in mllm.items() if name != "lm_head.weight"}
+    mllms = {"qwen": mllm, "qwen-headless": headless, "qwen-fp8": {k: v.to(E4M3) for k, v in mllm.items()},
+             "qwen-scaled": scaled(headless, "new")}  # fmt: skip
+    for name, state in dits.items():
+        write_safetensors(folder / name, state)
+    in_shards(original, folder / "dit-shards")
+    in_shards(read_safetensors(whole / DIT)[0], folder / "pipeline" / "transformer")
+    shutil.copy(whole / "transformer" / "config.json", folder / "pipeline" / "transformer")
+    for name, state in mllms.items():
+        (folder / name).mkdir()
+        write_safetensors(folder / name / "file", state)
+        for small in (whole / "mllm").glob("*.json"):
+            shutil.copy(small, folder / name)
+    shutil.copytree(whole / "vae", folder / "wan-vae")
+    state, _ = read_safetensors(folder / "wan-vae" / "diffusion_pytorch_model.safetensors")
+    write_safetensors(folder / "wan-vae" / "diffusion_pytorch_model.safetensors", vae_to_original(state))
+    return folder
+
+
+def assert_same_model(found: Path, source: Path, base: Base, dtype: torch.dtype) -> None:
+    """The folder loads as what the same model and base models load as, bit for bit."""
+    one, other = load_model(found, dtype=dtype), load_model(source, dtype=dtype, base=base)
+    assert one.config == other.config
+    for part in ("guidance", "connector", "denoiser", "codec"):
+        first, second = getattr(one, part).state_dict(), getattr(other, part).state_dict()
+        assert first.keys() == second.keys()
+        for name, value in second.items():
+            assert first[name].dtype == value.dtype and torch.equal(first[name], value), name
+    words = "Make the sky golden, 1234!"
+    assert one.guidance.tokenizer(words)["input_ids"] == other.guidance.tokenizer(words)["input_ids"]
+
+
+FORMS = {
+    "dit": "transformer", "dit-prefix": "transformer", "dit-bf16": "transformer", "dit-fp8": "transformer",
+    "dit-scaled-old": "transformer", "dit-scaled-new": "transformer", "dit-shards": "transformer",
+    "pipeline": "transformer", "wan-vae": "vae", "qwen/file": "mllm", "qwen-headless/file": "mllm",
+    "qwen-fp8/file": "mllm", "qwen-scaled/file": "mllm",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_model_with_a_part_in_any_form(form: str, whole: Path, apart: Path, tmp_path: Path):
+    base = Base(**{FORMS[form]: apart / form})
+    convert(whole, tmp_path / "own", base)
+    # what has a scale is rounded to bfloat16 once, as it is where a GPU computes with it
+    for dtype in [torch.bfloat16] if "scaled" in form else [torch.float32, torch.bfloat16]:
+        assert_same_model(tmp_path / "own", whole, base, dtype)
+
+
+def test_what_was_trained_alone_and_all_of_its_base_models(whole: Path, apart: Path, tmp_path: Path, capsys):
+    base = {"transformer": apart / "dit", "vae": apart / "wan-vae", "mllm": apart / "qwen" / "file"}
+    options = [word for part, path in base.items() for word in (f"--{part}", str(path))]
+    command = ["convert", str(apart / "mine.safetensors"), str(tmp_path / "own")]
+    assert main(command) == 2 and "has no Wan DiT of its own; give the one" in capsys.readouterr().err
+    assert main([*command, *options]) == 0
+    assert_same_model(tmp_path / "own", apart / "mine.safetensors", Base(**base), torch.float32)
+    found, expected = weights(tmp_path / "own"), weights(whole)
+    expected["mllm/model.safetensors"] = old_names(expected["mllm/model.safetensors"])
+    assert_same(found, expected)
+
+
+def test_there_and_back_in_comfyui_s_files(whole: Path, apart: Path, tmp_path: Path):
+    """One file for UNETLoader and one adapter, and from these two the model again."""
+    convert(whole, tmp_path / "dit.safetensors")
+    convert(whole, tmp_path / "adapter" / ADAPTER)
+    base = Base(tmp_path / "dit.safetensors", whole / "vae", whole / "mllm")
+    convert(tmp_path / "adapter" / ADAPTER, tmp_path / "own", base)
+    assert_same(weights(tmp_path / "own"), weights(whole))
+
+
+@pytest.mark.parametrize("form", ["dit", "dit-prefix", "dit-shards", "pipeline", "dit-fp8", "dit-scaled-new"])
+def test_a_dit_alone_of_any_form_as_one_plain_file(form: str, apart: Path, tmp_path: Path):
+    convert(apart / form, tmp_path / "plain.safetensors")
+    found, original = (read_safetensors(path)[0] for path in (tmp_path / "plain.safetensors", apart / "dit"))
+    stored = read_safetensors(apart / form)[0] if (apart / form).is_file() else original
+    assert found.keys() == original.keys()
+    for name, value in found.items():
+        there = stored.get(name, stored.get(f"model.diffusion_model.{name}"))
+        scale = stored.get(f"model.diffusion_model.{name}_scale")
+        expected = there if scale is None else (there.float() * scale).bfloat16()
+        assert value.dtype == expected.dtype and torch.equal(value, expected), name
+
+
+# --- planned without reading
+
+
+@pytest.mark.parametrize("form", [*FORMS, "dit-gguf"])
+def test_an_outline_has_the_sizes_of_what_is_loaded(form: str, whole: Path, apart: Path, tmp_path: Path):
+    base = Base(**{FORMS.get(form, "transformer"): apart / form})
+    if form == "dit-gguf":
+        write_gguf(read_safetensors(apart / "dit")[0], tmp_path / form, "Q8_0")
+        base = Base(tmp_path / form)
+    assert sizes_of(outline(whole, torch.float32, base)) == sizes_of(load_model(whole, base=base))
+
+
+def test_a_plan_of_weights_that_lie_elsewhere(whole: Path, apart: Path, capsys, monkeypatch):
+    def fail(*_args, **_options):
+        raise AssertionError("weights were read")
+
+    for module in ("assembling", "bundle", "pretrained"):
+        name = "load_or_explain" if module == "pretrained" else "read_safetensors"
+        monkeypatch.setattr(f"instructx_core.checkpoints.{module}.{name}", fail)
+    plan = ["info", "--plan", "--width", "64", "--height", "64", "--frames", "5", "--vram", "1"]
+    assert main([*plan, str(whole)]) == 0
+    expected = capsys.readouterr().out
+    plan += [str(apart / "mine.safetensors"), "--transformer", str(apart / "dit"), "--vae", str(apart / "wan-vae")]
+    assert main(plan) == 2 and "has no Qwen2.5-VL of its own; give the one" in capsys.readouterr().err
+    assert main([*plan, "--mllm", str(apart / "qwen" / "file")]) == 0
+    assert capsys.readouterr().out == expected
+    assert main(["info", str(whole), "--vae", str(apart / "wan-vae")]) == 2
+    assert "--vae is for --plan; add --plan" in capsys.readouterr().err
+
+
+# --- training checkpoints
+
+
+@pytest.fixture(scope="module")
+def kiwi_like(tmp_path_factory) -> Path:
+    """A random Kiwi-Edit with heads of 128 as published; read-only."""
+    folder = tmp_path_factory.mktemp("kiwi") / "published"
+    kiwi_model.publish(kiwi_model.components(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("trained", ["whole DiT", "LoRA"])
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, E4M3], ids=str)
+def test_a_training_checkpoint_becomes_a_model(trained: str, stored: torch.dtype, kiwi_like: Path, tmp_path: Path):
+    """LoRA of MLLM and DiT are merged: what is computed is what loading computes."""
+    dit = dit_to_original(read_safetensors(kiwi_like / DIT)[0])
+    mllm, metadata = read_safetensors(kiwi_like / "mllm_encoder" / "model.safetensors")
+    state = as_trained(read_adapter(kiwi_like))
+    if trained == "whole DiT":
+        state |= {f"dit.{name}": value.bfloat16() for name, value in dit.items()}
+    else:
+        dit, pairs = taken_off(dit, [name for name in dit if name.endswith("self_attn.q.weight")])
+        state |= spelled(pairs, "dit.")
+    targets = [name for name in mllm if name.endswith("self_attn.q_proj.weight") and "visual" not in name]
+    mllm, pairs = taken_off(mllm, targets)
+    pairs = {"model.language_model." + name.split("model.")[-1]: pair for name, pair in pairs.items()}
+    state |= spelled(pairs, "mllm.model.")
+    write_safetensors(tmp_path / "step", state)
+    write_safetensors(tmp_path / "dit", {k: v.to(stored) if v.ndim == 2 else v for k, v in dit.items()})
+    shutil.copytree(kiwi_like / "processor", tmp_path / "qwen")
+    write_safetensors(tmp_path / "qwen" / "file", {k: v.to(stored) for k, v in mllm.items()}, metadata)
+    base = Base(tmp_path / "dit", kiwi_like / "vae", tmp_path / "qwen" / "file")
+    assert sizes_of(outline(tmp_path / "step", torch.float32, base)) == sizes_of(
+        load_model(tmp_path / "step", base=base)
+    )
+    convert(tmp_path / "step", tmp_path / "own", base)
+    # it is merged in the type in which it is stored, or in bfloat16 for 8 bits
+    dtype = torch.float32 if stored is torch.float32 else torch.bfloat16
+    assert_same_model(tmp_path / "own", tmp_path / "step", base, dtype)
+    convert(tmp_path / "step", tmp_path / "dit.safetensors", Base(tmp_path / "dit"))
+    native = read_safetensors(tmp_path / "dit.safetensors")[0]
+    merged = dit_to_original(read_safetensors(tmp_path / "own" / DIT)[0])
+    assert {*native} - {*merged} == {name for name in native if "vae_condition" in name} != set()
+    assert all(torch.equal(native[name], value) for name, value in merged.items())
+    with pytest.raises(CheckpointError, match=r"step' holds a LoRA of its MLLM, .*write a folder"):
+        convert(tmp_path / "step", tmp_path / ADAPTER)
+
+
+# --- in little memory
+
+MEASURED = """
+import sys
+from pathlib import Path
+from instructx_core.checkpoints.base import OWN
+from instructx_core.checkpoints.convert.native_files import dit_file
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+contents = [dit_file(Path(path), OWN, False) for path in sys.argv[1:]]
+for content in contents:
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before, size = peak(), 0
+    for chunk in content.chunks():
+        size += len(chunk)
+    print(peak() - before, size)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak of a process's memory")
+def test_memory_is_that_of_a_tensor(tmp_path: Path):
+    """DiTs that take no room on the disk, of which no more is in memory at once than the copies of one tensor."""
+    from accelerate import init_empty_weights
+    from diffusers import WanTransformer3DModel
+
+    with init_empty_weights():
+        model = WanTransformer3DModel(num_attention_heads=8, in_channels=16, text_dim=64, ffn_dim=2048, num_layers=12)
+    shapes = {name: tuple(value.shape) for name, value in dit_to_original(model.state_dict()).items()}
+    files = [tmp_path / kind for kind in ("BF16", "F8_E4M3")]
+    for file in files:
+        write_holes(file, shapes, file.name)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURED, *files],
+        capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    for line in run.stdout.splitlines():
+        grown, size = map(int, line.split())
+        assert size > 300e6 and grown < 110e6, run.stdout
+
+
+def write_holes(path: Path, shapes: dict[str, tuple[int, ...]], kind: str) -> None:
+    """A safetensors file of zeros that takes no room on the disk; of 8-bit floats with a scale for each matrix."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        entries = {name: (kind, shape)}
+        if kind.startswith("F8") and len(shape) == 2 and name.endswith(".weight"):
+            entries[name.replace(".weight", ".scale_weight")] = ("F32", ())
+        for key, (dtype, sizes) in entries.items():
+            start, end = end, end + torch.Size(sizes).numel() * DTYPES[dtype].itemsize
+            header[key] = {"dtype": dtype, "shape": list(sizes), "data_offsets": [start, end]}
+    said = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(said).to_bytes(8, "little") + said)
+        file.truncate(8 + len(said) + end)
+
+
+# --- what is refused
+
+
+def test_gguf_is_refused(whole: Path, apart: Path, tmp_path: Path):
+    write_gguf(read_safetensors(apart / "dit")[0], tmp_path / "dit.gguf", "Q8_0")
+    for source, target, base in (
+        (whole, tmp_path / "own", Base(tmp_path / "dit.gguf")),
+        (tmp_path / "dit.gguf", tmp_path / "dit.safetensors", OWN),
+    ):
+        with pytest.raises(CheckpointError, match=r"dit\.gguf' is GGUF, whose packed blocks .*give the bf16"):
+            convert(source, target, base)
+        assert not target.exists()
+
+
+def test_base_models_that_do_not_fit(whole: Path, apart: Path, saved: Path, tmp_path: Path):
+    def refused(match: str, **base: Path) -> None:
+        with pytest.raises(CheckpointError, match=match):
+            convert(whole, tmp_path / "own", Base(**base))
+        assert not (tmp_path / "own").exists()
+
+    refused(r"makes a context of width 128, the DiT in .* takes 24", transformer=saved / "transformer")
+    refused(r"the VAE in .* makes 4 channels", vae=saved / "vae")
+    refused(r"wan-vae' does not hold a Qwen2.5-VL: it is a Wan VAE", mllm=apart / "wan-vae")
+    state, _ = read_safetensors(apart / "dit")
+    write_safetensors(tmp_path / "gap", {name: value for name, value in state.items() if name != "head.head.bias"})
+    refused(r"gap' holds no whole Wan DiT: proj_out.bias is missing", transformer=tmp_path / "gap")
+    state, metadata = read_safetensors(apart / "qwen" / "file")
+    (gap := tmp_path / "qwen").mkdir()
+    for small in (whole / "mllm").glob("*.json"):
+        shutil.copy(small, gap)
+    name = next(name for name in state if name.endswith("layers.1.mlp.up_proj.weight") and "visual" not in name)
+    write_safetensors(gap / "model.safetensors", {**state, name: state[name][:-1]}, metadata)
+    refused(r"qwen' does not fit its config: layers.1.mlp.up_proj.weight is \(47, 32\), expected \(48, 32\)", mllm=gap)
+
+
+def test_an_adapter_that_does_not_fit_its_config(model: Path, tmp_path: Path):
+    state, metadata = read_safetensors(model / ADAPTER)
+    write_safetensors(model / ADAPTER, state | {"queries.image": state["queries.image"][:-1]}, metadata)
+    with pytest.raises(
+        CheckpointError, match=r"does not fit its config: queries.image is \(2, 32\), expected \(3, 32\)"
+    ):
+        convert(model, tmp_path / "own", Base(vae=model / "vae"))
