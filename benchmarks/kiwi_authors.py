@@ -7,7 +7,9 @@ torchvision and einops.
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,12 +27,12 @@ def load_authors(checkout: Path, folder: Path, dtype: torch.dtype, decoder_width
     """Their `KiwiEditPipeline` with everything loaded on the CPU, the MLLM too, which they would load when first used.
 
     Raises:
-        SystemExit: their files are not in `checkout`, or no longer say what is to be replaced.
+        SystemExit: as `import_authors`.
     """
     from diffusers import WanTransformer3DModel
     from transformers import AutoProcessor
 
-    modules = _import(checkout, {WRITTEN_TYPE: str(dtype), WRITTEN_WIDTH: f"dec_dim={decoder_width}"})
+    modules = import_authors(checkout, dtype, decoder_width)
     embedder = modules["conditional_embedder"].ConditionalEmbedder
     classes = {
         "transformer": WanTransformer3DModel,
@@ -47,9 +49,15 @@ def load_authors(checkout: Path, folder: Path, dtype: torch.dtype, decoder_width
     return pipeline
 
 
-def _import(checkout: Path, words: dict[str, str]) -> dict[str, Any]:
-    """Their modules with words replaced; each call imports them anew, from a folder that stays for this process."""
+def import_authors(checkout: Path, dtype: torch.dtype, decoder_width: int) -> dict[str, Any]:
+    """Their modules by name; each call imports them anew.
+
+    Raises:
+        SystemExit: their files are not in `checkout`, or no longer say what is to be replaced.
+    """
+    words = {WRITTEN_TYPE: str(dtype), WRITTEN_WIDTH: f"dec_dim={decoder_width}"}
     folder = Path(tempfile.mkdtemp(prefix="kiwi-authors-"))
+    atexit.register(shutil.rmtree, folder)
     replaced = set()
     for name in MODULES:
         path = checkout / SOURCES / f"{name}.py"

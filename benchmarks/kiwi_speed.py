@@ -34,22 +34,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import kiwi_authors
-from kiwi_layout import VAE_DECODER_WIDTH, make_layout
+from kiwi_layout import SMALL, make_layout
+from kiwi_memory import DECODES, ENCODES, GIB, PHASES, READS, STEP, print_table
 from live_memory import LiveMemory
 
 from instructx_core import Editor
 from instructx_core.denoiser import Conditions
 from instructx_core.memory.choice import Memory
-from instructx_core.memory.estimate import Part
 from instructx_core.memory.plan import CHOICES, resident
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.sampling import initial_noise
 
 INSTRUCTION = "Make the background a quiet street at night."
 SEED = 0
-GIB = 1024**3
-PHASES = {"MLLM reads": Part.MLLM, "VAE encodes": Part.VAE, "DiT step": Part.DIT, "VAE decodes": Part.VAE}
-READS, ENCODES, STEP, DECODES = PHASES
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class Authors:
         from PIL import Image
 
         self.job, self.dtype = job, dtype
-        self.pipeline = kiwi_authors.load_authors(job.authors, job.folder, dtype, VAE_DECODER_WIDTH)
+        self.pipeline = kiwi_authors.load_authors(job.authors, job.folder, dtype, SMALL.vae_decoder)
         self.frames = [Image.fromarray(frame.numpy()) for frame in job.clip]
         watch.over(READS, self.pipeline.mllm_encoder.qwen_model, "forward")
         watch.over(ENCODES, self.pipeline.vae, "encode")
@@ -263,11 +260,7 @@ def compare_memory(job: Job, dtype: torch.dtype) -> None:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             found, took[name] = pool.submit(measure_memory, job, is_ours, dtype).result()
         columns |= found
-    print(f"\n{f'GiB alive, {dtype}':<24}" + "".join(f"{name:>12}" for name in columns))
-    for phase in PHASES:
-        print(f"{phase:<24}" + "".join(f"{column[phase] / GIB:>12.2f}" for column in columns.values()))
-    peaks = {name: max(column.values()) for name, column in columns.items()}
-    print(f"{'peak, over theirs':<24}" + "".join(f"{peak / peaks['theirs']:>12.2f}" for peak in peaks.values()))
+    print_table(f"GiB alive, {dtype}", columns)
     share = took["ours"] / took["theirs"]
     print(f"the process, load and edit: {took['ours']:.2f} / {took['theirs']:.2f} GiB, ratio {share:.2f}", flush=True)
 
