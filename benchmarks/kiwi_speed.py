@@ -230,12 +230,12 @@ def measure_memory(job: Job, is_ours: bool, dtype: torch.dtype) -> tuple[dict[st
     import diffusers.models  # noqa: F401
     import transformers.models.qwen2_5_vl  # noqa: F401
 
-    start, watch = _resident("VmRSS"), Watch()
+    start, watch = _process_bytes("VmRSS"), Watch()
     model = Ours(job, dtype, watch) if is_ours else Authors(job, dtype, watch)
     watch.live = LiveMemory(*model.modules)
     with watch.live:
         model.edit()
-    took = (_resident("VmHWM") - start) / GIB
+    took = (_process_bytes("VmHWM") - start) / GIB
     if not is_ours:  # everything is loaded together
         weights = sum(tensor.nbytes for part in model.modules for tensor in part.parameters())
         return {"theirs": {phase: weights + watch.most[phase] for phase in PHASES}}, took
@@ -247,7 +247,7 @@ def measure_memory(job: Job, is_ours: bool, dtype: torch.dtype) -> tuple[dict[st
     return {memory.value: there(memory) for memory in CHOICES}, took
 
 
-def _resident(field_name: str) -> int:
+def _process_bytes(field_name: str) -> int:
     """Bytes of main memory that this process has now (VmRSS) or had at most (VmHWM)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[field_name].split()[0]) * 1024
