@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 # how long an example takes says more about what else the machine is doing than about the code
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """Where pytest-xdist has a process on each core, threads of their own would only be in each other's way."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from comfyui_server import cached, files, succeeded
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.source import load_source
 
+pytestmark = pytest.mark.xdist_group("comfyui")  # which has one user and temporary folder
+
 START_UP = 0.5  # seconds that the pack may add to ComfyUI's start
 GOLDEN = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 GOLDEN_VERSION = "0.33.0"
