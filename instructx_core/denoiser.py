@@ -42,7 +42,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Prepared:
-    """`Conditions` after everything that is the same in every step has been computed, for one run of steps."""
+    """`Conditions` after everything that is the same in every step has been computed, for the steps of one run."""
 
     context: torch.Tensor  # [B, N, D]
     source: torch.Tensor | None  # [B, C, T, H, W]

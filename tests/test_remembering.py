@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from contextlib import nullcontext
 from dataclasses import replace
@@ -127,6 +128,41 @@ def test_runs_may_take_turns():
     for sigma in map(torch.tensor, SIGMAS):
         for (latents, conditions), own in zip(runs, prepared, strict=True):
             assert torch.equal(denoiser(latents, sigma, own), denoiser(latents, sigma, conditions))
+
+
+@torch.no_grad()
+def test_latents_of_another_size_have_their_own_positions():
+    denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
+    conditions = Conditions(context(1))
+    prepared = denoiser.prepare(conditions, LATENTS.shape[2])
+    for latents in (LATENTS, LATENTS.mT.contiguous()):
+        assert torch.equal(
+            denoiser(latents, torch.tensor(0.5), prepared), denoiser(latents, torch.tensor(0.5), conditions)
+        )
+
+
+@torch.no_grad()
+def test_a_step_that_failed_can_be_tried_again(monkeypatch: pytest.MonkeyPatch):
+    denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
+    conditions = Conditions(context(1))
+    prepared, to_v = denoiser.prepare(conditions, 2), denoiser.transformer.blocks[-1].attn2.to_v
+    with monkeypatch.context() as broken, pytest.raises(MemoryError):
+        broken.setattr(to_v, "forward", lambda _: (_ for _ in ()).throw(MemoryError))
+        denoiser(LATENTS, torch.tensor(0.5), prepared)
+    expected = denoiser(LATENTS, torch.tensor(0.5), conditions)
+    assert torch.equal(denoiser(LATENTS, torch.tensor(0.5), prepared), expected)
+
+
+@torch.no_grad()
+def test_a_copy_computes_by_itself():
+    denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
+    conditions = Conditions(context(1))
+    denoiser(LATENTS, torch.tensor(0.5), denoiser.prepare(conditions, 2))
+    other = copy.deepcopy(denoiser)
+    for weight in denoiser.parameters():
+        weight.zero_()
+    ours = other(LATENTS, torch.tensor(0.5), other.prepare(conditions, 2))
+    assert ours.abs().max() > 0 and torch.equal(ours, other(LATENTS, torch.tensor(0.5), conditions))
 
 
 def test_two_denoisers_of_one_dit():
