@@ -116,7 +116,7 @@ class Editor:
                 a LoRA for a DiT that is quantised.
         """
         device, asked = pick_device(device), parse_memory(memory)
-        check_speed(attention, cache, device)
+        check_speed(attention, compile, cache, device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         base = Base(*(None if given is None else Path(given) for given in (transformer, vae, mllm)))

@@ -25,11 +25,12 @@ CACHES: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' settings, its ow
 }
 
 
-def check_speed(attention: str, cache: str | None, device: torch.device) -> None:
+def check_speed(attention: str, compile_blocks: bool, cache: str | None, device: torch.device) -> None:
     """Look at the options of a fast DiT before a model is loaded.
 
     Raises:
-        InputError: an unknown name, attention that needs a GPU, or a cache that this diffusers does not have.
+        InputError: an unknown name, attention that needs a GPU, a cache that this diffusers does not have, or one that
+            leaves nothing to compile.
     """
     if attention not in ATTENTION:
         raise InputError(f"attention is {attention!r}; choose one of {', '.join(ATTENTION)}.")
@@ -37,6 +38,8 @@ def check_speed(attention: str, cache: str | None, device: torch.device) -> None
         raise InputError(f"attention is {attention!r}, which needs a CUDA GPU, and this is {device.type}; choose sdpa.")
     if cache is not None:
         find_cache(cache)
+    if compile_blocks and cache == "mag":  # its hooks are around every block, and torch.compile stops at them
+        raise InputError("cache 'mag' keeps the DiT's blocks from being compiled; leave out either it or compile.")
 
 
 def cache_settings(cache: str | None, model: Path) -> Any | None:

@@ -80,6 +80,7 @@ def test_compiled_blocks_are_the_repeated_ones():
         ({"attention": "fast"}, "attention is 'fast'; choose one of sdpa, flash, sage"),
         ({"attention": "flash"}, "needs a CUDA GPU"),
         ({"cache": "everything"}, "cache is 'everything'; choose one of first-block, taylor, mag"),
+        ({"cache": "mag", "compile": True}, "cache 'mag' keeps the DiT's blocks from being compiled; leave out either"),
     ],
 )
 def test_refused_before_anything_is_loaded(options: dict, message: str, tmp_path):
@@ -91,7 +92,7 @@ def test_refused_before_anything_is_loaded(options: dict, message: str, tmp_path
 def test_an_older_diffusers_is_named(cache: str, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(f"diffusers.hooks.{name}")
     with pytest.raises(InputError, match=f"cache '{cache}' is not in diffusers .*update diffusers"):
-        check_speed("sdpa", cache, CPU)
+        check_speed("sdpa", False, cache, CPU)
 
 
 def test_missing_packages_are_named():
