@@ -33,4 +33,5 @@ def _calibrate(arguments: argparse.Namespace) -> None:
 
     disable_progress_bar()
     with Progress("calibrating") as progress:
-        print(calibrate(arguments.model, arguments.steps, arguments.device, progress))
+        written = calibrate(arguments.model, arguments.steps, arguments.device, progress)
+    print(written)
