@@ -4,6 +4,7 @@
   gives one ratio of the two sampling loops' times, and the median counts.
 - PSNR is of the whole edit's frames against the plain one's, in dB, 100 at most.
 - Fewer steps are ways too: as many warm steps as they take against as many as the plain edit takes.
+- MagCache's ratios are measured first, as `instructx calibrate` would with as many steps; no file is written.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --model kiwi-edit-5b --source clip.mp4 --steps 50 --device cuda
@@ -24,10 +25,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core import Editor
+from instructx_core.calibration import measure_ratios
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.evaluation.metrics import psnr
+from instructx_core.mag_cache import MagCache
 from instructx_core.source import Source, load_source
-from instructx_core.speed import CACHES
+from instructx_core.speed import CACHES, speed_up
 
 WAYS: dict[str, dict[str, object]] = {
     **{f"cache {name}": {"cache": name} for name in CACHES},
@@ -107,8 +110,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: %(default)s)")
     given = parser.parse_args()
 
-    def load(**options: object) -> Editor:
-        return Editor.from_pretrained(given.model, device=given.device, **options)
+    def load(cache: str | None = None, **options: object) -> Editor:
+        if cache != "mag":
+            return Editor.from_pretrained(given.model, device=given.device, cache=cache, **options)
+        editor = Editor.from_pretrained(given.model, device=given.device, **options)
+        measured = MagCache(measure_ratios(editor, given.steps))
+        speed_up(editor.denoiser.transformer, "sdpa", compile_blocks=False, cache=measured)
+        return editor
 
     width, height = given.size or (None, None)
     job = Job(load_source(given.source), given.instruction, given.steps, height, width)

@@ -20,6 +20,7 @@ from torch import nn
 
 from .config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
 from .errors import InputError
+from .speed import begin_run
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -88,15 +89,19 @@ class Denoiser(nn.Module):
         """What the DiT's patch embedding takes; some of its other layers stay in float32 next to bfloat16 ones."""
         return self.transformer.patch_embedding.weight.dtype
 
-    def prepare(self, conditions: Conditions, frames: int) -> Prepared:
+    def prepare(self, conditions: Conditions, frames: int, steps: int = 1) -> Prepared:
         """Everything that is the same in every step of a denoising of `frames` latent frames; a step cache begins anew.
+
+        Args:
+            conditions: what steers all of its steps.
+            frames: T of the latents.
+            steps: of the whole denoising; a step cache may plan with it.
 
         Raises:
             InputError: the source or a reference has another latent size than the edit, or a model that predicts what
                 to change has no source.
         """
-        if self.transformer.is_cache_enabled:
-            self.transformer._reset_stateful_cache()  # as diffusers' own pipelines do
+        begin_run(self.transformer, steps)
         source, references = conditions.source, conditions.references
         if source is None and self.config.prediction is Prediction.CHANGE:
             raise InputError("This model predicts what to change in a source, but there is none; give the source.")
@@ -138,7 +143,7 @@ class Denoiser(nn.Module):
         if prepared.addend is not None and self.source_embedding is None:
             hidden = hidden + prepared.addend
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
-        with self._after_patchify(self._injected(prepared, sigma)), self._caching(), self._remembering(conditions):
+        with self._after_patchify(self._injected(prepared, sigma)), self.caching(), self._remembering(conditions):
             output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
         first = output.shape[2] - frames if self.config.references_first else 0
         output = output[:, :, first : first + frames].to(latents.dtype)
@@ -191,7 +196,7 @@ class Denoiser(nn.Module):
             return nullcontext()
         return self._keepers.lent(conditions.kept)
 
-    def _caching(self) -> AbstractContextManager[None]:
+    def caching(self) -> AbstractContextManager[None]:
         """What a step cache asks for around a forward; both halves of a guided batch are one to it."""
         return self.transformer.cache_context("edit") if self.transformer.is_cache_enabled else nullcontext()
 

@@ -30,7 +30,7 @@ from .memory.plan import free_bytes, make_plan, trained_job
 from .memory.sizes import sizes_of
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
-from .speed import check_speed, speed_up
+from .speed import cache_settings, check_speed, speed_up
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -106,7 +106,8 @@ class Editor:
             fp8: keep the DiT's weights in 8-bit floats: half the memory, less exact.
             attention: of the DiT: "sdpa" (PyTorch's), "flash" or "sage", where these packages are installed.
             compile: compile the DiT's block with torch.compile, at the first step of each new size.
-            cache: use outputs of earlier steps again where they hardly change: "first-block" or "taylor"; less exact.
+            cache: use outputs of earlier steps again where they hardly change: "first-block", "taylor", or "mag", which
+                needs the model's folder calibrated (`calibration.calibrate`) first; less exact.
 
         Raises:
             CheckpointError: no model there, a damaged one, base weights that it was not trained on, or a file that is
@@ -115,18 +116,20 @@ class Editor:
                 a LoRA for a DiT that is quantised.
         """
         device, asked = pick_device(device), parse_memory(memory)
-        check_speed(attention, cache, device)
+        check_speed(attention, compile, cache, device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         base = Base(*(None if given is None else Path(given) for given in (transformer, vae, mllm)))
-        components = load_model(_find_model(path, download), "cpu", dtype, base)
+        model = _find_model(path, download)
+        reuse = cache_settings(cache, model)
+        components = load_model(model, "cpu", dtype, base)
         for file, strength in loras:
             load_lora(components.denoiser.transformer, file, strength)
         if fp8:
             store_in_fp8(components)
         plan = make_plan(sizes_of(components), trained_job(components.config), asked, free_bytes(device))
         place(components, plan, device)
-        speed_up(components.denoiser.transformer, attention, compile, cache)
+        speed_up(components.denoiser.transformer, attention, compile, reuse)
         return cls(components, device)
 
     @property

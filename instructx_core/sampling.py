@@ -93,7 +93,8 @@ def sample(
     if pinned is not None:
         check_pinned(pinned, noise)
     frames = noise.shape[2]
-    prepared = denoiser.prepare(batch_conditions(conditions, unconditional) if guided else conditions, frames)
+    both = batch_conditions(conditions, unconditional) if guided else conditions
+    prepared = denoiser.prepare(both, frames, steps)
 
     latents = noise
     for step, timestep in enumerate(scheduler.timesteps):

@@ -1,12 +1,12 @@
 """Faster DiT steps by diffusers' own parts: another attention, compiled blocks, outputs that are used again.
 
 - Attention and compiled blocks compute the same up to rounding; a step cache trades likeness for time.
-- diffusers has more caches than these: MagCache needs ratios measured for each checkpoint (docs/memory.md), TextKVCache
-  is written for another model's blocks; what that one would do is done always, see `remembering`.
+- diffusers' TextKVCache is written for another model's blocks; what it would do is done always, see `remembering`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
@@ -21,33 +21,59 @@ CACHES: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' settings, its ow
     # the DiT's last output alone: by default it looks for attention under other names than Wan's, and caching each of a
     # 14 B model's would take tens of GB
     "taylor": ("TaylorSeerCacheConfig", {"use_lite_mode": True}),
+    "mag": ("MagCacheConfig", {}),  # and the checkpoint's own ratios, see `mag_ratios`
 }
 
 
-def check_speed(attention: str, cache: str | None, device: torch.device) -> None:
+def check_speed(attention: str, compile_blocks: bool, cache: str | None, device: torch.device) -> None:
     """Look at the options of a fast DiT before a model is loaded.
 
     Raises:
-        InputError: an unknown name, attention that needs a GPU, or a cache that this diffusers does not have.
+        InputError: an unknown name, attention that needs a GPU, a cache that this diffusers does not have, or one that
+            leaves nothing to compile.
     """
     if attention not in ATTENTION:
         raise InputError(f"attention is {attention!r}; choose one of {', '.join(ATTENTION)}.")
     if attention != "sdpa" and device.type != "cuda":
         raise InputError(f"attention is {attention!r}, which needs a CUDA GPU, and this is {device.type}; choose sdpa.")
     if cache is not None:
-        _cache_config(cache)
+        find_cache(cache)
+    if compile_blocks and cache == "mag":  # its hooks are around every block, and torch.compile stops at them
+        raise InputError("cache 'mag' keeps the DiT's blocks from being compiled; leave out either it or compile.")
 
 
-def speed_up(transformer: WanTransformer3DModel, attention: str, compile_blocks: bool, cache: str | None) -> None:
+def cache_settings(cache: str | None, model: Path) -> Any | None:
+    """diffusers' settings of a step cache for a model.
+
+    Args:
+        cache: a key of `CACHES`, or None.
+        model: its folder.
+
+    Raises:
+        InputError: as `check_speed`, or "mag" where the model has no ratios yet.
+        CheckpointError: its ratios cannot be used.
+    """
+    if cache is None:
+        return None
+    config, options = find_cache(cache), CACHES[cache][1]
+    if cache == "mag":
+        from .mag_cache import MagCache
+        from .mag_ratios import read_ratios
+
+        return MagCache(read_ratios(model))
+    return config(**options)
+
+
+def speed_up(transformer: WanTransformer3DModel, attention: str, compile_blocks: bool, cache: Any | None) -> None:
     """Prepare a DiT, in place, whose weights are where they are to be.
 
     Args:
         attention: a key of `ATTENTION`.
         compile_blocks: let torch.compile make one of the repeated block, at the first step of each new size.
-        cache: a key of `CACHES`, or None.
+        cache: what `cache_settings` gave.
 
     Raises:
-        InputError: the package for this attention is not installed, or as `check_speed`.
+        InputError: the package for this attention is not installed.
     """
     if attention != "sdpa":
         try:
@@ -55,21 +81,34 @@ def speed_up(transformer: WanTransformer3DModel, attention: str, compile_blocks:
         except (RuntimeError, ValueError) as error:
             raise InputError(f"attention {attention!r} cannot be used here: {error}") from error
     if cache is not None:
-        transformer.enable_cache(_cache_config(cache))
+        transformer.enable_cache(cache)
     if compile_blocks:
         transformer.compile_repeated_blocks()
 
 
-def _cache_config(cache: str) -> Any:
-    """The settings of a step cache."""
+def begin_run(transformer: WanTransformer3DModel, steps: int) -> None:
+    """Empty a DiT's step cache, if it has one, before a run of `steps`, as diffusers' own pipelines do."""
+    if not transformer.is_cache_enabled:
+        return
+    transformer._reset_stateful_cache()
+    if hasattr(transformer._cache_config, "set_steps"):  # of `MagCache`, which not every diffusers has
+        transformer._cache_config.set_steps(steps)
+
+
+def find_cache(cache: str) -> type:
+    """The class of a step cache's settings, by a key of `CACHES`.
+
+    Raises:
+        InputError: an unknown name, or a cache that this diffusers does not have.
+    """
     import diffusers
     from diffusers import hooks
 
     if cache not in CACHES:
         raise InputError(f"cache is {cache!r}; choose one of {', '.join(CACHES)}.")
-    name, options = CACHES[cache]
+    name = CACHES[cache][0]
     config = getattr(hooks, name, None)
     if config is None:
         version = diffusers.__version__
         raise InputError(f"cache {cache!r} is not in diffusers {version}; update diffusers, or leave it out.")
-    return config(**options)
+    return config

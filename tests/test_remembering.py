@@ -111,7 +111,7 @@ def test_in_16_bits(monkeypatch: pytest.MonkeyPatch):
 def test_beside_a_step_cache(cache: str, monkeypatch: pytest.MonkeyPatch):
     def editor() -> Editor:
         editor = editor_with()
-        speed_up(editor.denoiser.transformer, "sdpa", compile_blocks=False, cache=cache)
+        speed_up(editor.denoiser.transformer, "sdpa", compile_blocks=False, cache=tiny.step_cache(cache))
         return editor
 
     options = {"steps": 10, "guidance_scale": 1.5}

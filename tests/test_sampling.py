@@ -21,7 +21,7 @@ class Field:
         self.velocity = velocity
         self.sigmas: list[float] = []
 
-    def prepare(self, conditions: Conditions, frames: int) -> Conditions:
+    def prepare(self, conditions: Conditions, frames: int, steps: int) -> Conditions:
         return conditions
 
     def __call__(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> torch.Tensor:

@@ -20,7 +20,7 @@ STEPS = 10
 
 def editor_with(cache: str | None = None, memory: Memory = Memory.FULL) -> Editor:
     components = place(tiny.components(), Plan(memory, tiled=False), CPU)
-    speed_up(components.denoiser.transformer, "sdpa", compile_blocks=False, cache=cache)
+    speed_up(components.denoiser.transformer, "sdpa", compile_blocks=False, cache=cache and tiny.step_cache(cache))
     return Editor(components, CPU)
 
 
@@ -79,7 +79,8 @@ def test_compiled_blocks_are_the_repeated_ones():
     [
         ({"attention": "fast"}, "attention is 'fast'; choose one of sdpa, flash, sage"),
         ({"attention": "flash"}, "needs a CUDA GPU"),
-        ({"cache": "everything"}, "cache is 'everything'; choose one of first-block, taylor"),
+        ({"cache": "everything"}, "cache is 'everything'; choose one of first-block, taylor, mag"),
+        ({"cache": "mag", "compile": True}, "cache 'mag' keeps the DiT's blocks from being compiled; leave out either"),
     ],
 )
 def test_refused_before_anything_is_loaded(options: dict, message: str, tmp_path):
@@ -87,10 +88,11 @@ def test_refused_before_anything_is_loaded(options: dict, message: str, tmp_path
         Editor.from_pretrained(tmp_path, device="cpu", **options)
 
 
-def test_an_older_diffusers_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr("diffusers.hooks.TaylorSeerCacheConfig")
-    with pytest.raises(InputError, match="cache 'taylor' is not in diffusers .*update diffusers"):
-        check_speed("sdpa", "taylor", CPU)
+@pytest.mark.parametrize(("cache", "name"), [("taylor", "TaylorSeerCacheConfig"), ("mag", "MagCacheConfig")])
+def test_an_older_diffusers_is_named(cache: str, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(f"diffusers.hooks.{name}")
+    with pytest.raises(InputError, match=f"cache '{cache}' is not in diffusers .*update diffusers"):
+        check_speed("sdpa", False, cache, CPU)
 
 
 def test_missing_packages_are_named():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ from instructx_core.denoiser import Denoiser
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory
+from instructx_core.speed import cache_settings
 from instructx_core.training.language import build_mllm
 from instructx_core.training.tokenizer import train_tokenizer
 
@@ -150,6 +152,15 @@ def shake(module: torch.nn.Module, by: float) -> None:
     """Add noise to every parameter, biases and LoRA's zeros included."""
     for parameter in module.parameters():
         parameter.add_(torch.randn_like(parameter) * by)
+
+
+def step_cache(name: str) -> Any:
+    """The settings of a step cache; where it wants ratios of a model, ones that promise little change."""
+    if name == "mag":
+        from instructx_core.mag_cache import MagCache
+
+        return MagCache([1.0, 1.02, 0.99, 1.01, 1.0, 0.98])
+    return cache_settings(name, Path())
 
 
 def clip(frames: int = 1, height: int = 48, width: int = 48, seed: int = 0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The `instructx` command: edit, demo, train, evaluate, world, convert, info; a file for each.
+"""The `instructx` command: edit, demo, train, evaluate, world, convert, calibrate, info; a file for each.
 
 - Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
 - What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InstructXError
+from .calibrate import add_calibrate
 from .convert import add_convert
 from .demo import add_demo
 from .edit import add_edit
@@ -62,5 +63,6 @@ def build_parser() -> Parser:
     add_evaluate(commands)
     add_world(commands)
     add_convert(commands)
+    add_calibrate(commands)
     add_info(commands)
     return parser

@@ -58,7 +58,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the DiT's block: a slow first step, faster ones"
     )
-    parser.add_argument("--cache", choices=CACHES, help="use outputs of earlier steps again: faster, less exact")
+    parser.add_argument(
+        "--cache", choices=CACHES, help="use outputs of earlier steps again: faster, less exact (mag: after calibrate)"
+    )
 
 
 def add_base(parser: argparse._ActionsContainer) -> None:

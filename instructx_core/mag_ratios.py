@@ -1,0 +1,60 @@
+"""What MagCache has to know of a checkpoint, in a file in its folder.
+
+The length of what the DiT's blocks add to their input, as a ratio to the step before: 1 for the first step of a run,
+then one for each further step. `calibration` measures them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import CheckpointError, InputError
+from .paths import partial_file
+
+MAG_RATIOS = "mag_ratios.json"
+
+
+def read_ratios(folder: Path) -> list[float]:
+    """The ratios of the model in `folder`.
+
+    Raises:
+        InputError: they were not measured yet.
+        CheckpointError: the file holds something else.
+    """
+    path = folder / MAG_RATIOS
+    if not path.is_file():
+        raise InputError(
+            f"cache 'mag' needs {MAG_RATIOS} in the model's folder, and {str(folder)!r} has none; make it with "
+            "`instructx calibrate FOLDER`."
+        )
+    try:
+        ratios = json.loads(path.read_text(encoding="utf-8"))["ratios"]
+        good = are_ratios(ratios)
+    except (OSError, ValueError, KeyError, TypeError):
+        good = False
+    if not good:
+        raise CheckpointError(
+            f"{str(path)!r} does not hold ratios, finite and above 0, of 2 to 1000 steps; make it again with "
+            "`instructx calibrate`."
+        )
+    return ratios
+
+
+def write_ratios(folder: Path, ratios: Sequence[float]) -> Path:
+    """Put the ratios of a model into its folder; an older file there stays until the new one is complete.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = folder / MAG_RATIOS
+    with partial_file(path) as partial:
+        partial.write_text(json.dumps({"ratios": list(ratios)}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def are_ratios(ratios: Sequence[float]) -> bool:
+    """Whether these can be a run's: of 2 to 1000 steps, finite and above 0. Raises TypeError where one is no number."""
+    return 2 <= len(ratios) <= 1000 and all(math.isfinite(ratio) and ratio > 0 for ratio in ratios)
