@@ -195,8 +195,9 @@ def test_compiled_blocks_are_two():
     torch._dynamo.reset()
     editor, counter = editor_with(), CompileCounter()
     editor.denoiser.transformer.compile_repeated_blocks(backend=counter, fullgraph=True)
-    edit(editor)
+    compiled = edit(editor)
     assert counter.frame_count == 2
+    torch.testing.assert_close(compiled, edit(editor_with()), atol=1e-5, rtol=0)
     edit(editor, seed=1)
     assert counter.frame_count == 2
     torch._dynamo.reset()
