@@ -248,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="joins: per video, if one frame were shared (default: 20)",
     )
     parser.add_argument("--window", type=Span.parse, help="joins: length (default: the model's)")
-    parser.add_argument("--overlap", type=Span.parse, help="joins: what two windows share (default: 5f)")
+    parser.add_argument("--overlap", type=Span.parse, help="joins: what two windows share (default: as in editing)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the model's; memory: 1)")
     parser.add_argument("--ways", nargs="+", default=["alone", "pin", "source", "latent", "pin-free", "source-free"])
     given = parser.parse_args(argv)

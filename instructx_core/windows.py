@@ -4,7 +4,7 @@ The edited tail of a window is where the next one begins, so that the next edit 
 with. A window is *full* when it has the length that was asked for; a model does best at the length it was trained at,
 so the last window can be drawn back over frames that are already edited rather than be cut short.
 
-Nothing here needs torch before a tensor is there: the command line reads lengths with it.
+Nothing here needs torch: the command line reads lengths with it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from .errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 USUAL_OVERLAP = 5  # frames: with them joins measure as other frames do (benchmarks/long_video.py joins)
 AUTO_CUTS = "auto"
@@ -30,12 +27,12 @@ LONGEST = 1_000_000  # seconds or frames of a span: a typing mistake, not a wind
 class Head(str, Enum):
     """How a window is made to begin with what the one before ended with (A.5).
 
-    Of the frames that two windows share, those before the later edit fades in, and the first of the fade.
+    It begins with the first of the frames that the two share; the others are edited anew and faded over.
     """
 
-    PIN = "pin"  # the edited frames, encoded, are held at the head of the noisy latents in every step
-    SOURCE = "source"  # the edited frames take the place of the source's: the paper's way
-    LATENT = "latent"  # the latents that the window before ended with are held, without decoding and encoding them
+    PIN = "pin"  # the edited frame, encoded, is held at the head of the noisy latents in every step
+    SOURCE = "source"  # the edited frame takes the place of the source's: the paper's way
+    LATENT = "latent"  # the latent that the window before ended with is held, without decoding and encoding it
 
 
 class Reading(str, Enum):
@@ -167,16 +164,3 @@ def final_frames(windows: Sequence[Window]) -> list[range]:
     """
     stops = [window.start for window in windows[1:]] + [windows[-1].stop]
     return [range(window.start, stop) for window, stop in zip(windows, stops, strict=True)]
-
-
-def replace_head(source: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
-    """A window's source [T, H, W, 3] with its first frames replaced by the edited `tail` [O, H, W, 3] of the last one.
-
-    Raises:
-        InputError: a tail longer than the window.
-    """
-    import torch
-
-    if len(tail) > len(source):
-        raise InputError(f"The tail of {len(tail)} frames is longer than the window of {len(source)}.")
-    return torch.cat([tail.to(source), source[len(tail) :]])

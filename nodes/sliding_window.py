@@ -62,7 +62,10 @@ def inputs(source: io.Input) -> list[io.Input]:
             default=USUAL_OVERLAP,
             min=0,
             max=64,
-            tooltip="Frames that two windows share: 1 as in the paper, more fade into each other, 0 for none.",
+            tooltip=(
+                "Frames that two windows share: 1 as in the paper, more fade into each other (5 is enough to hide"
+                " joins), 0 for none."
+            ),
         ),
         io.Combo.Input(
             "head",
@@ -70,7 +73,7 @@ def inputs(source: io.Input) -> list[io.Input]:
             default=Head.PIN.value,
             tooltip=(
                 "How a window begins with the last one's end: held in the noisy latents (pin), in place of the source's"
-                " frames (source, the paper's way), or as latents that were never decoded (latent)."
+                " frame (source, the paper's way), or as a latent that was never decoded (latent)."
             ),
             advanced=True,
         ),
@@ -265,7 +268,7 @@ def _request(
     check_wan(model)
     options = LongOptions(
         window=Span(Fraction(settings["window"])) if settings["window"] else None,
-        overlap=Span(Fraction(settings["overlap"])),
+        overlap=None if settings["overlap"] == USUAL_OVERLAP else Span(Fraction(settings["overlap"])),
         head=Head(settings["head"]),
         reading=Reading(settings["guidance_from"]),
         anchor_colour=settings["hold_colour"],

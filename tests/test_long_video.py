@@ -111,6 +111,35 @@ def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_p
             torch.testing.assert_close(pinned, tiny_editor.encode(fitted[None]), atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize(("frames", "window", "shared", "held"), [(13, "9f", 5, 1), (17, "13f", 9, 5)])
+def test_what_is_faded_over_is_edited_anew(
+    tiny_editor: Editor, tmp_path: Path, frames: int, window: str, shared: int, held: int, monkeypatch
+):
+    """Five frames overlap; the second video's last window is drawn back by four more, which are held too."""
+    from instructx_core.long_video import editor_model
+
+    source = write(tmp_path / "in.mp4", tiny.clip(frames, 40, 56))
+    encoded: list[torch.Tensor] = []
+    pins: list[torch.Tensor | None] = []
+    encode, sample = Editor.encode, editor_model.sample
+    monkeypatch.setattr(Editor, "encode", lambda self, clip: encoded.append(clip[0]) or encode(self, clip))
+    monkeypatch.setattr(editor_model, "sample", lambda *given: pins.append(given[-1]) or sample(*given))
+
+    def second(head: Head) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        encoded.clear(), pins.clear()
+        options = LongOptions(window=Span.parse(window), head=head)
+        result = edit_video(tiny_editor, source, tmp_path / "out.mp4", WORDS, options=options, steps=1)
+        assert [w.head for w in result.windows] == [0, shared]
+        return encoded[1:], pins[1]
+
+    (canvas, head), pinned = second(Head.PIN)
+    assert len(head) == held and pinned.shape[2] == 1 + (held - 1) // 4
+    (same,), pinned = second(Head.LATENT)
+    assert torch.equal(same, canvas) and pinned.shape[2] == 1 + (held - 1) // 4
+    (replaced,), pinned = second(Head.SOURCE)
+    assert pinned is None and torch.equal(replaced[:held], head) and torch.equal(replaced[held:], canvas[held:])
+
+
 # --- what the MLLM reads
 
 

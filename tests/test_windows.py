@@ -4,12 +4,11 @@ import itertools
 from fractions import Fraction
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instructx_core.errors import InputError
-from instructx_core.windows import Span, final_frames, parse_cuts, plan_windows, replace_head, snap
+from instructx_core.windows import Span, final_frames, parse_cuts, plan_windows, snap
 
 
 @st.composite
@@ -127,9 +126,3 @@ def test_cuts_from_text():
     for text in ("", "0", "1,,2", "-3", "1.5", "x"):
         with pytest.raises(InputError, match="no frame at which a scene begins"):
             parse_cuts(text)
-
-
-def test_head_is_replaced():
-    source, tail = torch.zeros(5, 2, 2, 3), torch.ones(2, 2, 2, 3)
-    assert replace_head(source, tail)[:, 0, 0, 0].tolist() == [1, 1, 0, 0, 0]
-    assert replace_head(source, tail[:0]) is not None

@@ -24,7 +24,7 @@ CLIP = 81  # frames that any model can be given in one go: the paper's window
 
 LONG_EXAMPLES = """\
 long videos, in windows that go on from each other:
-  instructx edit long.mp4 "make it grayscale" -o out.mp4 --window 5s --overlap 1 --resume
+  instructx edit long.mp4 "make it grayscale" -o out.mp4 --window 5s --resume
 
 With --resume finished windows stay beside the output until it is complete, also after a crash: run the same command
 again to go on. Windows and overlaps go to the nearest length that the model's VAE takes (1 + 4 n frames for Wan's).
@@ -44,13 +44,14 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
         "--overlap",
         metavar="LENGTH",
         type=_span,
-        help="what two windows share: 1f as the paper, more fade into each other, 0 for nothing (default: 5f)",
+        help="what two windows share: 1f as the paper, more fade into each other, 0 for nothing (default: 5f, or 1f in "
+        "windows no longer than that)",
     )
     group.add_argument(
         "--head",
         choices=[head.value for head in Head],
-        help="how a window begins with the last one's end: held in the noisy latents, in place of the source's frames "
-        "(the paper's way), or as latents that were never decoded (default: pin)",
+        help="how a window begins with the last one's end: held in the noisy latents, in place of the source's frame "
+        "(the paper's way), or as a latent that was never decoded (default: pin)",
     )
     group.add_argument(
         "--guidance-from",

@@ -69,7 +69,7 @@ class LongOptions:
         """The options as JSON can hold them."""
         return {
             "window": _words(self.window),
-            "overlap": _words(self.overlap),
+            "overlap": _words(self.overlap) or f"up to {USUAL_OVERLAP}f",
             "head": self.head.value,
             "reading": self.reading.value,
             "anchor_colour": self.anchor_colour,

@@ -28,7 +28,7 @@ from .joining import EditedWindow
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # of what lies there, and of the way in which windows are joined
 MANIFEST = "manifest.json"
 CHECKSUM = "sha256"
 
