@@ -28,9 +28,9 @@ from instructx_core import Editor
 from instructx_core.calibration import measure_ratios
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.evaluation.metrics import psnr
-from instructx_core.mag_cache import MagCache
 from instructx_core.source import Source, load_source
-from instructx_core.speed import CACHES, speed_up
+from instructx_core.speed.mag_cache import MagCache
+from instructx_core.speed.options import CACHES, speed_up
 
 WAYS: dict[str, dict[str, object]] = {
     **{f"cache {name}": {"cache": name} for name in CACHES},

@@ -1,4 +1,4 @@
-"""Measure the ratios that MagCache needs of a checkpoint (see `mag_ratios`), by diffusers' own measurement.
+"""Measure the ratios that MagCache needs of a checkpoint (see `speed.mag_ratios`), by diffusers' own measurement.
 
 The mean over a few edits is taken: of the demo's picture and clip, by each of its sentences. What is said and what is
 edited change the ratios as much as the steps do, the seed hardly (bundled model, 12 steps: by 0.06 and by 0.005).
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from .demo import DEMO_EDITS, DemoEdit
 from .editor import Editor
 from .errors import CheckpointError, InputError
-from .mag_ratios import MAG_RATIOS, are_ratios, write_ratios
 from .paths import writable_file
-from .speed import find_cache
+from .speed.mag_ratios import MAG_RATIOS, are_ratios, write_ratios
+from .speed.options import find_cache
 
 if TYPE_CHECKING:
     from .denoiser import Denoiser

@@ -20,12 +20,12 @@ from torch import nn
 
 from .config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
 from .errors import InputError
-from .speed import begin_run
+from .speed.options import begin_run
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-    from .remembering import Kept
+    from .speed.remembering import Kept
 
 TokenChange = Callable[[torch.Tensor], torch.Tensor]
 
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
         config: DenoiserConfig,
         entry: ContextEntry = ContextEntry.TEXT,
     ) -> None:
-        from .remembering import Keepers
+        from .speed.remembering import Keepers
 
         super().__init__()
         self.config = config

@@ -30,7 +30,7 @@ from .memory.plan import free_bytes, make_plan, trained_job
 from .memory.sizes import sizes_of
 from .sampling import StepCallback, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
-from .speed import cache_settings, check_speed, speed_up
+from .speed.options import cache_settings, check_speed, speed_up
 
 if TYPE_CHECKING:
     from .config import ModelConfig

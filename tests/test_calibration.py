@@ -14,9 +14,9 @@ from diffusers.hooks import MagCacheConfig
 
 from instructx_core import CheckpointError, Editor, InputError, cli
 from instructx_core.calibration import EDITS, calibrate, measure_ratios
-from instructx_core.mag_cache import MagCache
-from instructx_core.mag_ratios import MAG_RATIOS, read_ratios, write_ratios
-from instructx_core.speed import speed_up
+from instructx_core.speed.mag_cache import MagCache
+from instructx_core.speed.mag_ratios import MAG_RATIOS, read_ratios, write_ratios
+from instructx_core.speed.options import speed_up
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"

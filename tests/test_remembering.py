@@ -19,7 +19,7 @@ from instructx_core.denoiser import Conditions, Denoiser
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.placement import place, store_in_fp8
 from instructx_core.memory.plan import CHOICES, Plan
-from instructx_core.speed import CACHES, speed_up
+from instructx_core.speed.options import CACHES, speed_up
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"

@@ -11,7 +11,7 @@ from instructx_core.memory.choice import Memory
 from instructx_core.memory.placement import place, store_in_fp8
 from instructx_core.memory.plan import Plan
 from instructx_core.memory.sizes import sizes_of
-from instructx_core.speed import CACHES, check_speed, speed_up
+from instructx_core.speed.options import CACHES, check_speed, speed_up
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"

@@ -25,7 +25,7 @@ from instructx_core.denoiser import Denoiser
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory
-from instructx_core.speed import cache_settings
+from instructx_core.speed.options import cache_settings
 from instructx_core.training.language import build_mllm
 from instructx_core.training.tokenizer import train_tokenizer
 
@@ -157,7 +157,7 @@ def shake(module: torch.nn.Module, by: float) -> None:
 def step_cache(name: str) -> Any:
     """The settings of a step cache; where it wants ratios of a model, ones that promise little change."""
     if name == "mag":
-        from instructx_core.mag_cache import MagCache
+        from instructx_core.speed.mag_cache import MagCache
 
         return MagCache([1.0, 1.02, 0.99, 1.01, 1.0, 0.98])
     return cache_settings(name, Path())

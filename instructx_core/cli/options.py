@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..memory.choice import NAMES, Memory
-from ..speed import ATTENTION, CACHES
+from ..speed.options import ATTENTION, CACHES
 
 if TYPE_CHECKING:
     from ..editor import Editor

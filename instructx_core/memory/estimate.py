@@ -91,7 +91,7 @@ def dit_working(dit: DiTSizes, vae: VAESizes, job: Job, source_copies: int = 0) 
 
 
 def kept_working(dit: DiTSizes, queries: int, guided: bool) -> int:
-    """Bytes that a run keeps from its first step on: the context's embedding, keys and values, see `remembering`."""
+    """Bytes of what a run keeps (`speed.remembering`): the context's embedding, its keys and values in each block."""
     return (1 + guided) * queries * dit.width * dit.item * (2 * dit.layers + 1)
 
 

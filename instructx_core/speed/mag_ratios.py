@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import CheckpointError, InputError
-from .paths import partial_file
+from ..errors import CheckpointError, InputError
+from ..paths import partial_file
 
 MAG_RATIOS = "mag_ratios.json"
 
