@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from .float8 import is_beside, scale_of
-from .headers import Stored, is_gguf, read_stored
+from .headers import EIGHT_BITS, Stored, is_gguf, read_stored
 from .kiwi_keys import is_adapter
 from .pickles import PICKLES, is_pickle
 from .wan_keys import without_prefix
@@ -99,7 +99,9 @@ class Form:
         """Whether that library reads the weights by itself: a folder as it saves one."""
         stem = "model" if self.family is Family.MLLM else "diffusion_pytorch_model"
         named = any(file.name.startswith(stem) for file in self.files)
-        return self.has_config and named and not self.is_scaled and not self.is_pickled
+        # transformers 4.57 leaves 8-bit floats as they are, in which nothing can be computed
+        left = self.family is Family.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
+        return self.has_config and named and not (self.is_scaled or self.is_pickled or left)
 
     @property
     def dtypes(self) -> dict[str, int]:
