@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import comfyui
@@ -219,6 +220,55 @@ def test_a_training_checkpoint_becomes_a_model(trained: str, stored: torch.dtype
     assert all(torch.equal(native[name], value) for name, value in merged.items())
     with pytest.raises(CheckpointError, match=r"step' holds a LoRA of its MLLM, .*write a folder"):
         convert(tmp_path / "step", tmp_path / ADAPTER)
+
+
+def without(state: State, part: str) -> State:
+    return {name: value for name, value in state.items() if part not in name}
+
+
+# what is wrong -> the checkpoint and the DiT that it is for, from a LoRA, a whole DiT and the DiT; and what is said
+FAULTS: dict[str, tuple[Callable[[State, State, State], tuple[State, State]], str]] = {
+    "no such block": (lambda lora, _, dit: (lora, without(dit, "blocks.1.")), r"has a LoRA for blocks.1.*is missing"),
+    "another width": (
+        lambda lora, _, dit: ({k: v[:, :-1].clone() if "lora_A" in k else v for k, v in lora.items()}, dit),
+        r"of \(128, 127\), which in .* is \(128, 128\)",
+    ),
+    "two ranks": (
+        lambda lora, _, dit: ({k: v[:-1].clone() if "lora_A" in k else v for k, v in lora.items()}, dit),
+        r"of \(3, 128\) and \(128, 4\), which are no two matrices of one rank",
+    ),
+    "no matrix": (
+        lambda lora, _, dit: ({k: v[..., None] if "lora_B" in k else v for k, v in lora.items()}, dit),
+        r"of \(4, 128\) and \(128, 4, 1\), which are no two matrices of one rank",
+    ),
+    "whole numbers": (lambda lora, _, dit: ({k: v.int() for k, v in lora.items()}, dit), "as I32, expected floats"),
+    "a gap": (lambda _, whole, dit: (without(whole, "blocks.1.ffn"), dit), r"step' holds no whole Wan DiT: blocks.1"),
+    "a DiT of whole numbers": (
+        lambda _, whole, dit: ({k: v.int() if v.ndim == 2 else v for k, v in whole.items()}, dit),
+        r"step' stores .* as I32",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "gguf"])
+def test_what_was_trained_and_does_not_fit(fault: str, kiwi_like: Path, tmp_path: Path):
+    """Editing, planning and converting say the same before any weight is read, and leave nothing."""
+    dit = dit_to_original(read_safetensors(kiwi_like / DIT)[0])
+    lora = spelled(taken_off(dit, [name for name in dit if name.endswith("self_attn.q.weight")])[1], "dit.")
+    change, match = FAULTS.get(fault, (lambda lora, _whole, dit: (lora, dit), "a LoRA, which GGUF weights cannot take"))
+    trained, dit = change(lora, {f"dit.{name}": value for name, value in dit.items()}, dit)
+    write_safetensors(tmp_path / "step", as_trained(read_adapter(kiwi_like)) | trained)
+    write_gguf(dit, tmp_path / "dit", "Q8_0") if fault == "gguf" else write_safetensors(tmp_path / "dit", dit)
+    base, alone = Base(tmp_path / "dit", kiwi_like / "vae", kiwi_like), Base(tmp_path / "dit")
+    for call in (
+        lambda: load_model(tmp_path / "step", base=base),
+        lambda: outline(tmp_path / "step", torch.float32, base),
+        lambda: convert(tmp_path / "step", tmp_path / "own", base),
+        lambda: convert(tmp_path / "step", tmp_path / "dit.safetensors", alone),
+    ):
+        with pytest.raises(CheckpointError, match=match):
+            call()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dit", "step"]
 
 
 # --- in little memory

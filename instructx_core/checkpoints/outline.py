@@ -20,7 +20,7 @@ from .dit import checked_dit, to_diffusers
 from .files import check_types
 from .forms import Family, Form
 from .headers import Stored, read_stored
-from .kiwi_trained import check_lora_fits, checked_own_dit, is_trained, read_trained
+from .kiwi_trained import check_trained, is_trained, read_trained
 from .loading import adapter_names, find_part, read_model_config
 from .mllm import checked_mllm, mllm_config
 from .shapes import first_difference, shapes_of
@@ -48,10 +48,7 @@ def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool
     dit, vae, mllm = (find_part(path, base, family, allow_pickle) for family in (Family.DIT, Family.VAE, Family.MLLM))
     check_fit(config, path, dit, vae, mllm)
     if is_trained(path):
-        trained = read_trained(path)
-        check_lora_fits(trained, dit, mllm)
-        if trained.dit:
-            checked_own_dit(trained, dit)
+        check_trained(read_trained(path), dit, mllm)
     qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
     transformer = checked_dit(dit)
     with torch.device("meta"):

@@ -13,6 +13,7 @@ from ..bundle import FORMAT
 from ..dit import checked_dit
 from ..forms import Family, find_form
 from ..kiwi_keys import dit_to_native
+from ..kiwi_trained import check_trained, is_trained, read_trained
 from ..loading import adapter_names, find_part, is_model, read_model_config
 from .component_files import FILE, dit_tensors
 from .streaming import Content, taken_tensors, tensor_file
@@ -37,6 +38,8 @@ def dit_file(source: Path, base: Base, allow_pickle: bool) -> Content:
     form = find_part(source, base, Family.DIT, allow_pickle)
     checked_dit(form)
     check_context(read_model_config(source), source, form)
+    if is_trained(source):
+        check_trained(read_trained(source), form)
     dit = changed_dit(source, form, allow_pickle) or dit_tensors(form, allow_pickle)
     return tensor_file(dit_to_native(dit, taken_tensors(adapter_names(source))), FILE)
 
