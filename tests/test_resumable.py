@@ -108,6 +108,9 @@ def test_a_bad_source_leaves_nothing_and_a_full_disk_what_was_written(tmp_path: 
         write_file(tmp_path / "out", content(b"0123456789", CheckpointError("shorter")), nothing)
     with pytest.raises(CheckpointError):
         write_folder(tmp_path / "model", {"a/b": content(b"0123456789", CheckpointError("shorter"))}, nothing)
+    for size in (9, 11):
+        with pytest.raises(CheckpointError, match=rf"got 10 of {size} bytes"):
+            write_file(tmp_path / "out", Content(size, content(b"0123456789").chunks), nothing)
     assert list(tmp_path.iterdir()) == []
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(InputError, match=r"No space left on device.*run the same again to go on"):

@@ -128,6 +128,11 @@ def _write(path: Path, content: Content, progress: Progress) -> tuple[str, int]:
                 file.write(chunk)
             progress(len(chunk))
         file.truncate()
+        if file.tell() != content.size:
+            raise CheckpointError(
+                f"{str(path)!r} got {file.tell()} of {content.size} bytes: its source does not hold what its headers "
+                "tell; get it again."
+            )
     return digest.hexdigest(), kept
 
 
