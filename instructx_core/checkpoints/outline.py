@@ -15,6 +15,7 @@ from ..connectors import Connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..latents import LatentCodec
+from .assembling import loaded_dtype
 from .base import OWN, Base, check_fit
 from .bundle import DIALECTS, Components, adapter_state
 from .dit import checked_dit, to_diffusers
@@ -57,10 +58,10 @@ def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool
         codec = LatentCodec(checked_vae(vae))
         connector = Connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
-    for module in (guidance, connector, denoiser, codec):
-        for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.to(dtype)
+    # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
+    for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
+        for name, weight in module.named_parameters():
+            weight.data = weight.data.to(loaded_dtype(model, name, dtype))
     if dit.is_gguf:
         _pack(transformer, dit)
     _check_adapter(path, guidance, connector, denoiser)
