@@ -28,8 +28,8 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError
 
 _NOT_OPENED = (
-    "which is not opened unasked, for pickles can hold code; get safetensors, or make them of it with "
-    "`instructx convert --allow-pickle`"
+    "which is not opened unasked, for pickles can hold code; get safetensors (of a DiT, a VAE or an MLLM "
+    "`instructx convert --allow-pickle` makes them)"
 )
 # How files that people mistake for safetensors begin, and what to do with them.
 _OTHER_KINDS = (
