@@ -75,6 +75,12 @@ class GuidanceConfig:
     lora_rank: int = 64
     lora_alpha: int = 64
 
+    @property
+    def queries(self) -> dict[str, int]:
+        """How many queries each set has, of the sets that there are."""
+        counts = {"image": self.image_queries, "video": self.video_queries, "reference": self.reference_queries}
+        return {name: count for name, count in counts.items() if count}
+
 
 @dataclass(frozen=True)
 class ConnectorConfig:

@@ -54,13 +54,17 @@ def a_gap(state: State) -> State:
     return {name: value for name, value in state.items() if name != longest(state)}
 
 
+def without(state: State, prefix: str) -> State:
+    return {name: value for name, value in state.items() if not name.startswith(prefix)}
+
+
 def too_much(state: State) -> State:
     return state | {"foo.bar": torch.ones(2)}
 
 
 # what is wrong -> how a file gets it, and what is said of it
 FAULTS: dict[str, tuple[Callable[[State], State], str]] = {
-    "whole numbers": (whole_numbers, r"as I32, in blocks, packed or as whole|as (I32|torch.int32), expected floats"),
+    "whole numbers": (whole_numbers, r"as I32, packed or in whole numbers|as (I32|torch.int32), expected floats"),
     "another shape": (another_shape, r"is \(.*\), expected \(|are no multiples of"),
     "NaN": (not_a_number, "holds NaN or infinity in 1 tensors"),
     "a gap": (a_gap, r"missing, expected \(|expected nothing|is missing; original Wan weights hold it"),
@@ -108,6 +112,37 @@ def test_a_missing_shard(layout: str, file: str, index: bool, models: dict[str, 
         if "00002-of" not in path.name and (index or path.suffix != ".json"):
             shutil.copy(path, (folder / file).parent)
     everywhere(folder, r"00002-of-00002.safetensors' is missing \(1 of 2 shards\)", tmp_path / "out")
+
+
+# of what a model adds: what is wrong -> how a file gets it, and what is said of it
+ADDED: dict[str, tuple[Callable[[State], State], str]] = {
+    "whole numbers": (whole_numbers, "as I32, expected floats"),
+    "a gap": (lambda state: without(state, "queries.image"), r"queries.image is missing, expected \(3, 32\)"),
+    "another shape": (
+        lambda state: {
+            name: value[:-1] if name == "connector.linear_in.bias" else value for name, value in state.items()
+        },
+        r"connector.linear_in.bias is \(\d+,\), expected \(\d+,\)",
+    ),
+    "no LoRA": (lambda state: without(state, "lora."), r"it holds no lora\.\*"),
+    "an embedding": (
+        lambda state: state | {"denoiser.source_embedding.bias": torch.ones(2)},
+        r"it holds a denoiser\.source_embedding\.\*",
+    ),
+    "too much": (too_much, r"foo\.bar is \(2,\), expected nothing"),
+}
+
+
+@pytest.mark.parametrize("target", [ADAPTER, "dit.safetensors"])
+@pytest.mark.parametrize("fault", ADDED)
+def test_what_a_model_adds_for_comfyui(fault: str, target: str, model: Path, tmp_path: Path):
+    """Without its base models: the config tells alone."""
+    change, match = ADDED[fault]
+    state, metadata = read_safetensors(model / ADAPTER)
+    write_safetensors(model / ADAPTER, change(state), metadata)
+    with pytest.raises(CheckpointError, match=match):
+        convert(model, tmp_path / target)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -14,6 +14,7 @@ from instructx_core.checkpoints.files import (
     check_finite,
     read_metadata,
     read_safetensors,
+    read_shapes,
     recover_folder,
     replace_folder,
     write_safetensors,
@@ -156,6 +157,19 @@ def test_header_that_only_safetensors_finds_wrong(weights):
     weights.write_bytes(content.replace(b"F32", b"F64"))
     with pytest.raises(CheckpointError, match="weights.safetensors.*damaged"):
         read_safetensors(weights)
+
+
+@pytest.mark.parametrize("read", [read_metadata, read_shapes, read_safetensors])
+@pytest.mark.parametrize("fault", ["a hole", "an overlap", "another length"])
+def test_tensors_that_do_not_lie_one_behind_the_other(tmp_path, fault, read):
+    """Files of the size that their header tells."""
+    last = {"a hole": [12, 20], "an overlap": [4, 12], "another length": [8, 12]}[fault]
+    entries = {"a": [0, 8], "b": last}
+    header = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": ends} for name, ends in entries.items()})
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(last[1]))
+    with pytest.raises(CheckpointError, match=r"w\.safetensors' is damaged") as caught:
+        read(tmp_path / "w.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 def test_check_finite_names_the_tensors():

@@ -349,10 +349,33 @@ def test_other_things_are_refused(published: Path, converted: Path, saved: Path,
         convert(published, tmp_path / "dit.safetensors", Base(vae=converted / "vae"))
     with pytest.raises(InputError, match="would hold nothing of the base models"):
         convert(published, tmp_path / ADAPTER, Base(converted / "transformer"))
-    for target in (published, converted / "vae"):
-        with pytest.raises(InputError, match="is what is to be converted"):
-            convert(published, target, Base(vae=converted / "vae"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "base"),
+    [
+        ("own", "own", None),
+        ("own", f"own/{DIT}", None),
+        ("own", f"own/{ADAPTER}", None),
+        ("own", "own/new.safetensors", None),
+        ("own", "linked/transformer", None),
+        (f"own/{ADAPTER}", "own", None),
+        (f"own/{ADAPTER}", f"own/{DIT}", None),
+        ("own", "other/transformer", "other/transformer"),
+        ("own", f"other/{DIT}", "other/transformer"),
+        ("own", f"other/{DIT}", f"other/{DIT}"),
+        ("own", "other", f"other/{DIT}"),
+    ],
+)
+def test_a_source_is_never_written_over(source: str, target: str, base: str | None, converted: Path, tmp_path: Path):
+    for name in ("own", "other"):
+        shutil.copytree(converted, tmp_path / name)
+    before = files(tmp_path)
+    (tmp_path / "linked").symlink_to("own")
+    with pytest.raises(InputError, match="is, holds or lies in .*, which is to be converted; give a name elsewhere"):
+        convert(tmp_path / source, tmp_path / target, Base(base and tmp_path / base))
+    assert files(tmp_path) == before
 
 
 def test_one_line_on_the_command_line(tmp_path: Path, capsys):

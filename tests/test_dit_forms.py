@@ -187,7 +187,11 @@ def test_a_form_of_packed_blocks_is_refused(original: State, tmp_path: Path):
     state[name] = torch.zeros(rows, columns // 2, dtype=torch.uint8)
     state["blocks.0.self_attn.q.weight_scale"] = torch.ones(rows, columns // 16).to(E4M3)
     write_safetensors(tmp_path / "weights", state)
-    with pytest.raises(CheckpointError, match=r"stores 'blocks.0.self_attn.q.weight' as U8"):
+    with pytest.raises(CheckpointError, match=r"stores 'blocks.0.self_attn.q.weight' as U8, packed"):
+        load_dit(tmp_path / "weights", torch.float32)
+    state[name] = torch.zeros(rows, columns).to(E4M3)
+    write_safetensors(tmp_path / "weights", state)
+    with pytest.raises(CheckpointError, match="self_attn.q.weight' as F8_E4M3, with scales of blocks"):
         load_dit(tmp_path / "weights", torch.float32)
 
 

@@ -97,7 +97,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, capsys):
     state = dit_to_original(transformer(CHANNELS).state_dict())
     name = "blocks.0.self_attn.q.weight"
     write_safetensors(tmp_path / "packed", state | {name: torch.zeros(128, 64, dtype=torch.uint8)})
-    assert "nothing here" in (said := info(tmp_path / "packed", capsys)["for"]) and "as U8, in blocks" in said
+    assert "nothing here" in (said := info(tmp_path / "packed", capsys)["for"]) and "as U8, packed" in said
     del state["blocks.1.norm3.bias"]
     write_safetensors(tmp_path / "gap", state)
     assert "blocks.1.norm2.bias is missing" in info(tmp_path / "gap", capsys)["for"]

@@ -131,11 +131,12 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
     assert all(0.8 < ratio < 1.3 for ratio in ratios.values()), ratios
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", ["saved", "kiwi"])
-def test_an_outline_has_the_sizes_of_the_model(layout: str, request: pytest.FixtureRequest):
+def test_an_outline_has_the_sizes_of_the_model(layout: str, dtype: torch.dtype, request: pytest.FixtureRequest):
     """A model's weights are counted without them; buffers and LoRA included."""
     folder = request.getfixturevalue(layout)
-    assert sizes_of(outline(folder, torch.float32)) == sizes_of(load_model(folder))
+    assert sizes_of(outline(folder, dtype)) == sizes_of(load_model(folder, dtype=dtype))
 
 
 # --- the plan

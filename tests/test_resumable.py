@@ -23,7 +23,7 @@ from instructx_core.run_lock import only_run
 PIECE = 5
 
 
-def content(data: bytes, error: Exception | None = None) -> Content:
+def content(data: bytes, error: BaseException | None = None) -> Content:
     """`data` in small pieces; then `error`."""
 
     def chunks() -> Iterator[bytes]:
@@ -103,16 +103,23 @@ def test_a_folder_goes_on_and_holds_nothing_else(tmp_path: Path):
     assert {path.name for path in target.iterdir()} == {"two", SUMS}
 
 
-def test_a_bad_source_leaves_nothing_and_a_full_disk_what_was_written(tmp_path: Path):
-    with pytest.raises(CheckpointError):
-        write_file(tmp_path / "out", content(b"0123456789", CheckpointError("shorter")), nothing)
-    with pytest.raises(CheckpointError):
-        write_folder(tmp_path / "model", {"a/b": content(b"0123456789", CheckpointError("shorter"))}, nothing)
+def test_a_bad_source_leaves_nothing_a_full_disk_and_an_interruption_what_was_written(tmp_path: Path):
+    for error in (CheckpointError("shorter"), RuntimeError("shapes cannot be multiplied"), MemoryError()):
+        with pytest.raises(type(error)):
+            write_file(tmp_path / "out", content(b"0123456789", error), nothing)
+        with pytest.raises(type(error)):
+            write_folder(tmp_path / "model", {"a/b": content(b"0123456789", error)}, nothing)
+    for size in (9, 11):
+        with pytest.raises(CheckpointError, match=rf"got 10 of {size} bytes"):
+            write_file(tmp_path / "out", Content(size, content(b"0123456789").chunks), nothing)
     assert list(tmp_path.iterdir()) == []
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(InputError, match=r"No space left on device.*run the same again to go on"):
         write_file(tmp_path / "out", content(b"0123456789", full), nothing)
     assert write_file(tmp_path / "out", content(b"0123456789"), nothing).kept == 10
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "again", content(b"0123456789", KeyboardInterrupt()), nothing)
+    assert write_file(tmp_path / "again", content(b"0123456789"), nothing).kept == 10
 
 
 def test_two_runs_and_wrong_targets_are_refused(tmp_path: Path):

@@ -138,6 +138,19 @@ def test_mllm_folders(folder: Path, tmp_path: Path):
         assert all(torch.equal(mllm.state_dict()[name], value) for name, value in expected.items())
 
 
+def test_a_folder_of_8_bit_floats_is_widened(folder: Path, tmp_path: Path):
+    """transformers 4.57 would leave them as they are."""
+    small = shutil.copytree(folder, tmp_path / "small")
+    state, metadata = read_safetensors(small / "model.safetensors")
+    write_safetensors(small / "model.safetensors", {name: value.to(E4M3) for name, value in state.items()}, metadata)
+    seen: list[int] = []
+    for progress in (None, seen.append):
+        mllm, _ = load_mllm(small, NOWHERE, torch.bfloat16, progress)
+        read = old_names(mllm.state_dict())
+        assert all(torch.equal(read[name], value.to(E4M3).bfloat16()) for name, value in old_names(state).items())
+    assert sum(seen) == sum(value.numel() for value in state.values())
+
+
 def test_a_file_without_a_tokenizer(folder: Path, tmp_path: Path):
     shutil.copy(folder / "model.safetensors", tmp_path)
     with pytest.raises(CheckpointError, match="no tokenizer beside it; put tokenizer.json"):

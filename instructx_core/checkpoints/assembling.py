@@ -53,6 +53,12 @@ def check_shapes(model: torch.nn.Module, found: Mapping[str, Any], source: objec
         raise CheckpointError(f"{str(source)!r} holds no whole {kind}: {odd}; get it again.")
 
 
+def loaded_dtype(model: torch.nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
+    """What `from_pretrained` would load a parameter in, asked for `dtype`: diffusers keeps some in float32."""
+    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
+    return torch.float32 if not set(kept).isdisjoint(name.split(".")) else dtype
+
+
 def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> M:
     """Put the tensors of `form` into an empty model, in place, in `dtype` as `from_pretrained` would.
 
@@ -61,13 +67,12 @@ def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -
         renamed: the model's names -> those in the file.
         dtype: of everything but the layers that diffusers keeps in float32.
     """
-    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())
     own = {there: here for here, there in renamed.items()}
     state = {}
     for name, value in read_tensors(form):
         if name in own:
             check_finite({name: value}, form.path)
-            target = torch.float32 if kept.intersection(own[name].split(".")) else dtype
+            target = loaded_dtype(model, own[name], dtype)
             state[own[name]] = value.to(target, copy=True)  # the file may change while the model lives
     model.load_state_dict(state, assign=True)
     return model.eval()

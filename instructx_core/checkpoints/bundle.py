@@ -32,8 +32,7 @@ from .files import (
     write_safetensors,
 )
 from .forms import Family
-from .mllm import load_mllm, load_mllm_config, load_qwen
-from .pretrained import load_or_explain
+from .mllm import load_mllm
 from .shapes import first_difference, shapes_of
 from .vae import load_vae
 
@@ -153,10 +152,7 @@ def load_checkpoint(
     dit = choose(base.transformer, folder / "transformer", Family.DIT)
     vae = choose(base.vae, folder / "vae", Family.VAE)
     check_fit(config, adapter, dit, vae, mllm)
-    if base.mllm is None:
-        guidance = load_guidance(mllm.path, config, dtype)
-    else:
-        guidance = with_queries(*load_mllm(mllm.path, folder, dtype), config, dtype)
+    guidance = load_guidance(mllm.path, folder, config, dtype)
     state, _ = read_safetensors(adapter)
     check_finite(state, adapter)
     transformer, codec = load_dit(dit.path, dtype), load_vae(vae.path, dtype)
@@ -247,21 +243,20 @@ def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
 
 
 def load_guidance(
-    folder: Path, config: ModelConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    mllm: Path,
+    checkpoint: Path,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
 ) -> MLLMGuidance:
-    """The MLLM of a checkpoint with fresh queries and LoRA.
+    """An MLLM with fresh queries and LoRA.
 
     Args:
-        folder: of a Qwen2.5-VL, as transformers saves it.
+        mllm, checkpoint, progress: as `load_mllm`.
         config: of the checkpoint.
         dtype: of everything but the rotary frequencies.
-        progress: as `load_qwen`.
     """
-    from transformers import AutoTokenizer
-
-    mllm_config = load_mllm_config(folder)
-    tokenizer = load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder))
-    return with_queries(load_qwen(folder, mllm_config, dtype, progress), tokenizer, config, dtype)
+    return with_queries(*load_mllm(mllm, checkpoint, dtype, progress), config, dtype)
 
 
 def with_queries(

@@ -28,8 +28,8 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError
 
 _NOT_OPENED = (
-    "which is not opened unasked, for pickles can hold code; get safetensors, or make them of it with "
-    "`instructx convert --allow-pickle`"
+    "which is not opened unasked, for pickles can hold code; get safetensors (of a DiT, a VAE or an MLLM "
+    "`instructx convert --allow-pickle` makes them)"
 )
 # How files that people mistake for safetensors begin, and what to do with them.
 _OTHER_KINDS = (
@@ -84,10 +84,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     """
     path = Path(path)
     metadata = read_metadata(path)
-    try:
+    with _damaged(path):
         return load_file(path), metadata
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
 
 
 def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]) -> dict[str, Tensor]:
@@ -104,14 +102,11 @@ def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]
     state: dict[str, Tensor] = {}
     for path in paths:
         read_metadata(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = list(file.keys())
-                for name in names:
-                    state[name] = file.get_tensor(name).clone()
-                    progress(state[name].nbytes)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
+        with _damaged(path), safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            for name in names:
+                state[name] = file.get_tensor(name).clone()
+                progress(state[name].nbytes)
     return state
 
 
@@ -132,7 +127,7 @@ def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The header of a safetensors file as it stands there, checked against the file's size.
+    """The header of a safetensors file as it stands there, checked against the file's size and by safetensors itself.
 
     Raises CheckpointError as read_safetensors does.
     """
@@ -140,11 +135,14 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            return _read_header(path, file.read(8), file, size)
+            header = _read_header(path, file.read(8), file, size)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {str(path)!r}; check the path to the weights.") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror}; give a .safetensors file.") from error
+    # whether tensors lie one behind the other without gaps, each as long as its shape and type say; none is read
+    with _damaged(path), safe_open(path, framework="pt"):
+        return header
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -270,6 +268,15 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _damaged(path: str | Path) -> Iterator[None]:
+    """Name a file that the safetensors library refuses within the block."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
 
 
 def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[str, Any]:

@@ -47,12 +47,12 @@ def check_scales(tensors: Mapping[str, Stored], source: object) -> None:
         if is_beside(name):
             continue
         scale = scale_of(name, tensors)
-        packed = not stored.is_float
-        if packed or (scale is not None and (not scale.is_float or scale.numel not in (1, stored.shape[0]))):
+        in_blocks = scale is not None and (not scale.is_float or scale.numel not in (1, *stored.shape[:1]))
+        if in_blocks or not stored.is_float:
+            how = "packed or in whole numbers" if not stored.is_float else "with scales of blocks"
             raise CheckpointError(
-                f"{str(source)!r} stores {name!r} as {stored.dtype}, in blocks, packed or as whole numbers, which is "
-                "not read here; "
-                "give the bf16, fp16 or fp8 file of this model."
+                f"{str(source)!r} stores {name!r} as {stored.dtype}, {how}, which is not read here; give the bf16, "
+                "fp16 or fp8 file of this model."
             )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from .float8 import is_beside, scale_of
-from .headers import Stored, is_gguf, read_stored
+from .headers import EIGHT_BITS, Stored, is_gguf, read_stored
 from .kiwi_keys import is_adapter
 from .pickles import PICKLES, is_pickle
 from .wan_keys import without_prefix
@@ -57,6 +57,8 @@ _MARKS = {
 }
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
+# as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
+_NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 _SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
 SECOND = "transformer_2"  # the DiT for low noise, of a pair
 
@@ -98,8 +100,10 @@ class Form:
     def is_library_folder(self) -> bool:
         """Whether that library reads the weights by itself: a folder as it saves one."""
         stem = "model" if self.family is Family.MLLM else "diffusion_pytorch_model"
-        named = any(file.name.startswith(stem) for file in self.files)
-        return self.has_config and named and not self.is_scaled and not self.is_pickled
+        named = all(_NAMED.fullmatch(file.name) and file.name.startswith(stem) for file in self.files)
+        # transformers 4.57 leaves 8-bit floats as they are, in which nothing can be computed
+        left = self.family is Family.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
+        return self.has_config and named and not (self.is_scaled or self.is_pickled or left)
 
     @property
     def dtypes(self) -> dict[str, int]:
@@ -166,6 +170,9 @@ def _component(path: Path, family: Family | None) -> Path:
 def _weight_files(path: Path) -> tuple[Path, ...]:
     """The file, or all shards in the folder; pickles where there are no others.
 
+    Files that an index names, or that are called as the libraries call weights, are taken alone: a LoRA, a variant or a
+    trainer's state may lie beside them.
+
     Raises:
         CheckpointError: nothing there, or a shard missing that the folder's index names.
     """
@@ -179,17 +186,27 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
         raise CheckpointError(
             f"{str(path)!r} has no .safetensors weights; the model is incomplete, get it again or give a file."
         )
-    for index in sorted(path.glob("*.safetensors.index.json")):
-        try:
-            named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{str(index)!r} is no list of shards; get it again.") from error
-        _check_there(path, files, named)
+    indexed = _indexed(path, files)
+    files = tuple(file for file in files if file.name in indexed or _NAMED.fullmatch(file.name)) or files
     for file in files:  # an index may be missing too
         if match := _SHARD.fullmatch(file.name):
             numbers = range(1, int(match[2]) + 1)
             _check_there(path, files, {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers})
     return files
+
+
+def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
+    """The files that the folder's indices name, all of which are there."""
+    kind = ".safetensors" if files[0].suffix == ".safetensors" else ".bin"
+    indexed: set[str] = set()
+    for index in sorted(folder.glob(f"*{kind}.index.json")):
+        try:
+            named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{str(index)!r} is no list of shards; get it again.") from error
+        _check_there(folder, files, named)
+        indexed |= named
+    return indexed
 
 
 def _check_there(folder: Path, files: tuple[Path, ...], named: set[str]) -> None:

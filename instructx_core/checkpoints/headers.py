@@ -24,8 +24,9 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 SPELLED = {dtype: name for name, dtype in DTYPES.items()}
+EIGHT_BITS = {"F8_E4M3", "F8_E5M2"}
 # GGUF's types of fewer bits are packed too, but diffusers unpacks them
-_FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+_FLOATS = {"F64", "F32", "F16", "BF16", *EIGHT_BITS}
 
 
 @dataclass(frozen=True)

@@ -27,21 +27,16 @@ from ..config import (
 )
 from ..errors import CheckpointError
 from .base import OWN, Base, check_fit, choose
-from .bundle import Components, combine, with_queries
+from .bundle import Components, combine, load_guidance
 from .dit import load_dit
 from .files import check_finite, naming, read_json, read_safetensors, read_shapes
 from .forms import Family
 from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, is_adapter
-from .mllm import load_mllm, load_mllm_config, load_qwen, load_tokenizer
 from .pretrained import check_part
 from .vae import load_vae
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from transformers import Qwen2_5_VLConfig
-
-    from ..guidance.encoder import MLLMGuidance
+    from collections.abc import Mapping
 
 TRANSFORMER, VAE, PROCESSOR = "transformer", "vae", "processor"
 QWEN_CONFIG = "qwen_config.json"
@@ -91,10 +86,7 @@ def load_kiwi(
     check_finite(adapter, folder)
     config = read_kiwi_config(folder)
     check_fit(config, folder, dit, vae, mllm)
-    if base.mllm is None:
-        guidance = load_kiwi_guidance(folder, config, dtype)
-    else:
-        guidance = with_queries(*load_mllm(mllm.path, folder, dtype), config, dtype)
+    guidance = load_guidance(mllm.path, folder, config, dtype)
     transformer, codec = load_dit(dit.path, dtype), load_vae(vae.path, dtype)
     return combine(config, folder, adapter, guidance, transformer, codec, device)
 
@@ -193,26 +185,6 @@ def kiwi_adapter_names(folder: Path) -> dict[Path, dict[str, str]]:
             renamed = adapter_to_own(part, {name: name for name in read_shapes(file)})
         names[file] = {there: own for own, there in renamed.items()}
     return names
-
-
-def load_kiwi_guidance(
-    folder: Path, config: ModelConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
-) -> MLLMGuidance:
-    """The MLLM of a Kiwi-Edit folder with fresh queries for the checkpoint of `config`; else as `load_guidance`."""
-    mllm = load_qwen(folder / MLLM, load_kiwi_mllm_config(folder), dtype, progress)
-    return with_queries(mllm, load_tokenizer(folder / PROCESSOR), config, dtype)
-
-
-def load_kiwi_mllm_config(folder: Path) -> Qwen2_5_VLConfig:
-    """The MLLM's config, which the published folder keeps beside the tokenizer, older ones beside the weights.
-
-    Raises:
-        CheckpointError: in neither place, or damaged.
-    """
-    for path in (folder / PROCESSOR / QWEN_CONFIG, folder / MLLM / QWEN_CONFIG):
-        if path.is_file():
-            return load_mllm_config(path)
-    raise CheckpointError(f"{str(folder / PROCESSOR)!r} has no {QWEN_CONFIG}; the model is incomplete, get it again.")
 
 
 def _limits(path: Path) -> dict[str, int]:

@@ -24,7 +24,8 @@ from .assembling import check_shapes, empty_model, fill
 from .base import OWN, Base, check_fit, need
 from .bundle import Components, combine, with_queries
 from .dit import dit_config, load_dit, to_diffusers
-from .files import check_finite, read_safetensors
+from .files import check_finite, check_types, read_safetensors
+from .float8 import check_scales
 from .forms import Family, Form, Names, bare_mllm, find_form
 from .headers import Stored, is_gguf, read_stored
 from .kiwi import config_of_shapes
@@ -127,9 +128,7 @@ def load_trained(
     folder, config = trained.path.parent, trained.config
     vae, mllm, dit = (base_of_trained(trained, base, family) for family in (Family.VAE, Family.MLLM, Family.DIT))
     check_fit(config, trained.path, dit, vae, mllm)
-    if trained.dit_lora and dit.is_gguf:
-        raise CheckpointError(f"{str(trained.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
-    check_lora_fits(trained, dit, mllm)
+    check_trained(trained, dit, mllm)
     state, _ = read_safetensors(trained.path)
     check_finite(state, trained.path)
     model, tokenizer = load_mllm(mllm.path, folder, dtype)
@@ -156,15 +155,28 @@ def base_of_trained(trained: Trained, base: Base, family: Family, allow_pickle: 
     raise need(trained.path, family)
 
 
-def check_lora_fits(trained: Trained, dit: Form, mllm: Form) -> None:
-    """Raise CheckpointError unless each of a training checkpoint's LoRA matrices is for a weight of its base models."""
-    words = {bare_mllm(name): stored for name, stored in mllm.tensors.items()}
-    _check_targets(trained, trained.mllm_lora, words, mllm)
+def check_trained(trained: Trained, dit: Form, mllm: Form | None = None) -> None:
+    """Look at a training checkpoint's whole DiT and its LoRA, from headers.
+
+    Args:
+        dit: of its base models, checked; of a whole DiT the sizes.
+        mllm: of its base models; None where the DiT is wanted alone.
+
+    Raises:
+        CheckpointError: the DiT is not whole, or a LoRA is for no weight of the base models that can take it.
+    """
+    if trained.dit:
+        _checked_own_dit(trained, dit)
     if trained.dit_lora:
+        if dit.is_gguf:
+            raise CheckpointError(f"{str(trained.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
         _check_targets(trained, trained.dit_lora, to_diffusers(dit, dit.tensors), dit)
+    if mllm is not None:
+        words = {bare_mllm(name): stored for name, stored in mllm.tensors.items()}
+        _check_targets(trained, trained.mllm_lora, words, mllm)
 
 
-def checked_own_dit(trained: Trained, sizes: Form) -> WanTransformer3DModel:
+def _checked_own_dit(trained: Trained, sizes: Form) -> WanTransformer3DModel:
     """An empty DiT in the sizes of the base's, of which a training checkpoint holds all tensors.
 
     Raises:
@@ -174,13 +186,14 @@ def checked_own_dit(trained: Trained, sizes: Form) -> WanTransformer3DModel:
 
     model = empty_model(WanTransformer3DModel, dit_config(sizes))
     held = {name: trained.stored[there] for name, there in trained.dit.items()}
+    check_scales(held, trained.path)
     check_shapes(model, held, trained.path, "Wan DiT")
     return model
 
 
 def _load_own_dit(trained: Trained, sizes: Form, dtype: torch.dtype) -> WanTransformer3DModel:
     """The file's whole DiT, in the sizes of the base's."""
-    return fill(checked_own_dit(trained, sizes), trained.form, trained.dit, dtype)
+    return fill(_checked_own_dit(trained, sizes), trained.form, trained.dit, dtype)
 
 
 def _lora_pairs(path: Path, rest: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -201,8 +214,16 @@ def _check_targets(
     trained: Trained, lora: Mapping[str, tuple[str, str]], weights: Mapping[str, Stored], base: Form
 ) -> None:
     """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the base."""
-    for name, (down, up) in lora.items():
-        made = (trained.stored[up].shape[0], trained.stored[down].shape[1])
+    for name, pair in lora.items():
+        held = {there: trained.stored[there] for there in pair}
+        check_types({there: stored.dtype for there, stored in held.items() if not stored.is_float}, trained.path)
+        first, second = (stored.shape for stored in held.values())
+        if len(first) != 2 or len(second) != 2 or first[0] != second[1]:
+            raise CheckpointError(
+                f"{str(trained.path)!r} has a LoRA for {name} of {first} and {second}, which are no two matrices of "
+                "one rank; get the file again."
+            )
+        made = (second[0], first[1])
         found = tuple(weights[name].shape) if name in weights else None
         if found != made:
             raise CheckpointError(

@@ -42,7 +42,7 @@ FULL_ATTENTION = 8  # every so many layers of the vision tower
 
 
 def load_mllm(
-    path: str | Path, checkpoint: Path, dtype: torch.dtype
+    path: str | Path, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerBase]:
     """The MLLM that `path` holds, on the CPU, and its tokenizer.
 
@@ -50,36 +50,21 @@ def load_mllm(
         path: see `find_form`.
         checkpoint: the model folder that it is to be used with, which may have a config and a tokenizer.
         dtype: of the weights.
+        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
 
     Raises:
         CheckpointError: no Qwen2.5-VL there, one that is incomplete or damaged, or no tokenizer for it.
     """
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
     form = find_form(path, Family.MLLM)
     tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
     config = mllm_config(form, checkpoint)
     if form.is_library_folder:
-        return load_qwen(form.path, config, dtype), tokenizer
-    return _load_read(form, config, dtype), tokenizer
-
-
-def load_qwen(
-    folder: Path, config: Qwen2_5_VLConfig, dtype: torch.dtype, progress: Callable[[int], None] | None = None
-) -> Qwen2_5_VLForConditionalGeneration:
-    """The MLLM itself, whose weights are in `folder`.
-
-    Args:
-        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
-    """
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    state = None if progress is None else read_one_by_one(mllm_weights(folder), progress)
-    return load_weights(folder, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
-
-
-def mllm_weights(folder: Path) -> list[Path]:
-    """The files that transformers reads the MLLM in `folder` from: the whole in one, or its shards."""
-    whole = folder / "model.safetensors"
-    return [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+        state = None if progress is None else read_one_by_one(form.files, progress)
+    else:
+        state = _widened(form, dtype, progress)
+    return load_weights(form.path, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype), tokenizer
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -234,12 +219,14 @@ def mllm_width(form: Form) -> int:
     return next(stored.shape[1] for name, stored in form.tensors.items() if bare_mllm(name) == "embed_tokens.weight")
 
 
-def _load_read(form: Form, config: Qwen2_5_VLConfig, dtype: torch.dtype) -> Qwen2_5_VLForConditionalGeneration:
-    """As `load_qwen`, of tensors that are read and widened here."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    state = {name: value.to(dtype) for name, value in read_tensors(form)}
-    return load_weights(form.path, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype)
+def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | None) -> dict[str, torch.Tensor]:
+    """All tensors in `dtype`, for `load_mllm`."""
+    state = {}
+    for name, value in read_tensors(form):
+        state[name] = value.to(dtype)
+        if progress is not None:
+            progress(value.nbytes)
+    return state
 
 
 def _places(form: Form, checkpoint: Path) -> list[Path]:

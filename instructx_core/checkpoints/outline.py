@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..config import ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..latents import LatentCodec
+from .assembling import loaded_dtype
 from .base import OWN, Base, check_fit
 from .bundle import DIALECTS, Components, adapter_state
 from .dit import checked_dit, to_diffusers
 from .files import check_types
 from .forms import Family, Form
 from .headers import Stored, read_stored
-from .kiwi_trained import check_lora_fits, checked_own_dit, is_trained, read_trained
+from .kiwi_trained import check_trained, is_trained, read_trained
 from .loading import adapter_names, find_part, read_model_config
 from .mllm import checked_mllm, mllm_config
-from .shapes import first_difference, shapes_of
+from .shapes import Shapes, first_difference, shapes_of
 from .vae import checked_vae
 
 if TYPE_CHECKING:
@@ -48,10 +50,7 @@ def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool
     dit, vae, mllm = (find_part(path, base, family, allow_pickle) for family in (Family.DIT, Family.VAE, Family.MLLM))
     check_fit(config, path, dit, vae, mllm)
     if is_trained(path):
-        trained = read_trained(path)
-        check_lora_fits(trained, dit, mllm)
-        if trained.dit:
-            checked_own_dit(trained, dit)
+        check_trained(read_trained(path), dit, mllm)
     qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
     transformer = checked_dit(dit)
     with torch.device("meta"):
@@ -59,14 +58,40 @@ def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool
         codec = LatentCodec(checked_vae(vae))
         connector = Connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
-    for module in (guidance, connector, denoiser, codec):
-        for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.to(dtype)
+    # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
+    for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
+        for name, weight in module.named_parameters():
+            weight.data = weight.data.to(loaded_dtype(model, name, dtype))
     if dit.is_gguf:
         _pack(transformer, dit)
     _check_adapter(path, guidance, connector, denoiser)
     return Components(config, guidance, connector, denoiser, codec)
+
+
+def check_added(path: Path) -> None:
+    """Look at what a checkpoint adds, where its base models are not asked for: as far as its config tells alone.
+
+    Raises:
+        CheckpointError: queries or a connector of other shapes, LoRA or embeddings that are missing or too much, or
+            tensors of whole numbers.
+    """
+    config, found = read_model_config(path), _added(path)
+    with torch.device("meta"):
+        connector = Connector(config.connector)
+    wanted = {f"queries.{name}": (count, config.connector.input_dim) for name, count in config.guidance.queries.items()}
+    wanted |= {f"connector.{name}": tuple(value.shape) for name, value in connector.state_dict().items()}
+    # the shapes of these are known with the base models alone
+    rest = {
+        "lora.": config.guidance.lora_rank > 0,
+        "denoiser.source_embedding.": config.denoiser.source is SourceInjection.EMBEDDING,
+        "denoiser.reference_embedding.": config.denoiser.reference is ReferenceInjection.EMBEDDING,
+    }
+    for prefix, is_wanted in rest.items():
+        if is_wanted != any(name.startswith(prefix) for name in found):
+            word = "no" if is_wanted else "a"
+            raise CheckpointError(f"{str(path)!r} does not fit its config: it holds {word} {prefix}*; get it again.")
+    shapes = shapes_of(found)
+    _compare(path, wanted, {name: shape for name, shape in shapes.items() if not name.startswith(tuple(rest))})
 
 
 def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
@@ -83,10 +108,23 @@ def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
 
 def _check_adapter(path: Path, *modules: torch.nn.Module) -> None:
     """Raise CheckpointError unless a checkpoint adds just the tensors that its config tells of."""
+    _compare(path, shapes_of(adapter_state(*modules)), shapes_of(_added(path)))
+
+
+def _compare(path: Path, wanted: Shapes, found: Shapes) -> None:
+    if odd := first_difference(wanted, found):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
+
+
+def _added(path: Path) -> dict[str, Stored]:
+    """What a checkpoint adds to its base models, under the names of `instructx.safetensors`.
+
+    Raises:
+        CheckpointError: tensors of whole numbers among it.
+    """
     found: dict[str, Stored] = {}
     for file, names in adapter_names(path).items():
         stored = read_stored(file)
         found |= {own: stored[there] for there, own in names.items()}
-    if odd := first_difference(shapes_of(adapter_state(*modules)), shapes_of(found)):
-        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
     check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, path)
+    return found

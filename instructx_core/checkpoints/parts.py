@@ -18,7 +18,7 @@ from ..connectors import Connector
 from ..errors import CheckpointError
 from .bundle import adapter_path, load_guidance, put_guidance, strip
 from .files import check_finite, read_safetensors
-from .kiwi import MLLM, is_kiwi, load_kiwi_guidance, read_adapter
+from .kiwi import MLLM, is_kiwi, read_adapter
 from .loading import read_model_config
 from .pretrained import check_part
 from .shapes import first_difference, shapes_of
@@ -55,10 +55,7 @@ def load_guidance_part(
     folder = mllm_folder(base)
     config = read_model_config(adapter)
     check_part(folder)
-    if is_kiwi(base):
-        guidance = load_kiwi_guidance(base, config, dtype, progress)
-    else:
-        guidance = load_guidance(folder, config, dtype, progress)
+    guidance = load_guidance(folder, base, config, dtype, progress)
     path, state = _added(adapter)
     _check_guidance(path, state, guidance)
     put_guidance(state, guidance)

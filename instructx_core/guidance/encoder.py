@@ -65,9 +65,8 @@ class MLLMGuidance(nn.Module):
         self.mllm = mllm
         self.tokenizer = tokenizer
         width = mllm.config.text_config.hidden_size
-        counts = {"image": config.image_queries, "video": config.video_queries, "reference": config.reference_queries}
         self.queries = nn.ParameterDict(
-            {name: nn.Parameter(torch.randn(count, width) * 0.02) for name, count in counts.items() if count}
+            {name: nn.Parameter(torch.randn(count, width) * 0.02) for name, count in config.queries.items()}
         )
         if config.lora_rank:
             add_lora(mllm.model.language_model, config)

@@ -16,6 +16,7 @@ from pathlib import Path
 from ...errors import CheckpointError, InputError
 from ..base import OWN, Base
 from ..bundle import ADAPTER
+from ..forms import FOLDERS, Family
 from ..kiwi import is_kiwi
 from ..loading import is_model
 from .native_files import adapter_file, dit_file
@@ -49,7 +50,7 @@ def convert(
     Raises:
         CheckpointError: a source of another kind, or one that is incomplete, damaged or pickled, or that has NaN in its
             weights; nothing is left then.
-        InputError: a target that cannot be written, or that is one of the sources.
+        InputError: a target that cannot be written, or that is, holds or lies in one of the sources.
     """
     source, target = Path(source), Path(target)
     _check(source, target, base)
@@ -64,9 +65,6 @@ def _check(source: Path, target: Path, base: Base) -> None:
     """Refuse what does not go together before any weight is read."""
     if not source.exists():
         raise CheckpointError(f"there is no {str(source)!r}; give a model, such as Kiwi-Edit's folder.")
-    sources = {source, base.transformer, base.vae, base.mllm} - {None}
-    if target.resolve() in {path.resolve() for path in sources}:
-        raise InputError(f"{str(target)!r} is what is to be converted; give a new name.")
     if not is_model(source) and (target.suffix != ".safetensors" or target.name == ADAPTER or base != OWN):
         raise CheckpointError(
             f"{str(source)!r} is no model: neither Kiwi-Edit's queries and connector nor {ADAPTER} are in it; give a "
@@ -74,6 +72,18 @@ def _check(source: Path, target: Path, base: Base) -> None:
         )
     if target.suffix == ".safetensors" and (base.vae or base.mllm or (base.transformer and target.name == ADAPTER)):
         raise InputError(f"{str(target)!r} would hold nothing of the base models that were given; write a folder.")
+    for path in _sources(source, base):
+        if target.resolve().is_relative_to(path.resolve()) or path.resolve().is_relative_to(target.resolve()):
+            raise InputError(
+                f"{str(target)!r} is, holds or lies in {str(path)!r}, which is to be converted; give a name elsewhere."
+            )
+
+
+def _sources(source: Path, base: Base) -> list[Path]:
+    """All that may be read, files and folders: also the parts that lie beside a lone adapter."""
+    beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
+    given = [base.given(family) for family in Family]
+    return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]
 
 
 def _plan(source: Path, base: Base, allow_pickle: bool) -> dict[str, Content]:

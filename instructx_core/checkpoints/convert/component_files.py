@@ -122,7 +122,7 @@ def under(folder: str, files: Mapping[str, Content]) -> Plan:
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
-def turned(renamed: Mapping[str, str]) -> dict[str, str]:
+def inverted(renamed: Mapping[str, str]) -> dict[str, str]:
     """New name -> old, as old -> new."""
     return {old: new for new, old in renamed.items()}
 

@@ -13,7 +13,9 @@ from ..bundle import FORMAT
 from ..dit import checked_dit
 from ..forms import Family, find_form
 from ..kiwi_keys import dit_to_native
+from ..kiwi_trained import check_trained, is_trained, read_trained
 from ..loading import adapter_names, find_part, is_model, read_model_config
+from ..outline import check_added
 from .component_files import FILE, dit_tensors
 from .streaming import Content, taken_tensors, tensor_file
 from .trained import changed_dit, mllm_loras
@@ -37,6 +39,9 @@ def dit_file(source: Path, base: Base, allow_pickle: bool) -> Content:
     form = find_part(source, base, Family.DIT, allow_pickle)
     checked_dit(form)
     check_context(read_model_config(source), source, form)
+    check_added(source)
+    if is_trained(source):
+        check_trained(read_trained(source), form)
     dit = changed_dit(source, form, allow_pickle) or dit_tensors(form, allow_pickle)
     return tensor_file(dit_to_native(dit, taken_tensors(adapter_names(source))), FILE)
 
@@ -45,13 +50,14 @@ def adapter_file(source: Path) -> Content:
     """Queries, LoRA, connector and embedders of a model, as `instructx.safetensors` alone.
 
     Raises:
-        CheckpointError: no model, a damaged file, or one that changes its MLLM too.
+        CheckpointError: no model, a damaged file, one that does not fit its config, or one that changes its MLLM too.
     """
     if mllm_loras(source):
         raise CheckpointError(
             f"{str(source)!r} holds a LoRA of its MLLM, for which the adapter has no place; write a folder, into which "
             "it is merged."
         )
+    check_added(source)
     return adapter_content(source)
 
 

@@ -45,7 +45,7 @@ def write_file(path: Path, content: Content, progress: Progress) -> Written:
     """Write one file, and its checksum beside it as `NAME.sha256`; it appears under its name when it is complete.
 
     Raises:
-        CheckpointError: from the content; then nothing stays behind.
+        CheckpointError: from the content; then, as after any other error in it, nothing stays behind.
         InputError: another run writes there, or the file cannot be written; what was written stays for the next run.
     """
     if path.is_dir():
@@ -128,24 +128,35 @@ def _write(path: Path, content: Content, progress: Progress) -> tuple[str, int]:
                 file.write(chunk)
             progress(len(chunk))
         file.truncate()
+        if file.tell() != content.size:
+            raise CheckpointError(
+                f"{str(path)!r} got {file.tell()} of {content.size} bytes: its source does not hold what its headers "
+                "tell; get it again."
+            )
     return digest.hexdigest(), kept
 
 
 @contextmanager
 def _one_run(path: Path) -> Iterator[None]:
-    """Write to `path` alone; what the system refuses is told in a sentence, and a bad source leaves nothing."""
+    """Write to `path` alone; what the system refuses is told in a sentence.
+
+    What was written stays for the next run after an interruption, a full disk and another refusal of the system; after
+    any other error it goes: the same run would come to the same end.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_run(path):
             yield
-    except CheckpointError:
-        _discard(path)
+    except InputError:  # nothing was written yet, or another run is writing
         raise
     except OSError as error:
         raise InputError(
             f"{path}: it could not be written ({error.strerror}); free space, or give another folder. What was written "
             "stays: run the same again to go on."
         ) from error
+    except Exception:
+        _discard(path)
+        raise
 
 
 def _check_space(path: Path, size: int) -> None:

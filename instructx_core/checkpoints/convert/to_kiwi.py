@@ -1,4 +1,4 @@
-"""This repo's folder of a Kiwi-Edit model as its authors publish theirs: the inverse of `to_own.kiwi_to_own`.
+"""This repo's folder of a Kiwi-Edit model as its authors publish theirs: the inverse of `to_own`.
 
 Their folder holds code and settings of pictures too (`*.py`, `processor/*preprocessor_config.json`), which no weights
 tell: to run their pipeline on the result, copy these from a folder that they have published. This library needs none.
@@ -28,7 +28,7 @@ from ..outline import outline
 from ..vae import to_diffusers as vae_to_diffusers
 from ..vae import vae_config
 from ..wan_keys import vae_to_original
-from .component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, turned, under
+from .component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, inverted, mllm_part, under
 from .streaming import Content, tensor_file, tensors, text
 from .values import form_tensors
 
@@ -107,7 +107,7 @@ def _mllm(source: Path, config: ModelConfig, allow_pickle: bool) -> Plan:
 
 def _adapter(source: Path, part: str) -> Content:
     """The tensors of `instructx.safetensors` that are one component's."""
-    names = turned(adapter_to_published(part, {name: name for name in read_shapes(source / ADAPTER)}))
+    names = inverted(adapter_to_published(part, {name: name for name in read_shapes(source / ADAPTER)}))
     return tensors({source / ADAPTER: names}, {"format": "pt"})
 
 

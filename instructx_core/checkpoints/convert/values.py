@@ -15,11 +15,10 @@ import torch
 from ...errors import CheckpointError
 from ..float8 import check_scales, is_beside, scale_of, widened
 from ..forms import Form
-from ..headers import DTYPES
+from ..headers import DTYPES, EIGHT_BITS
 from .streaming import StoredTensor, computed, stored_tensors
 
 WIDE = "BF16"  # what 8-bit floats become that are not copied
-EIGHT_BITS = {"F8_E4M3", "F8_E5M2"}
 
 Lora = tuple[StoredTensor, StoredTensor]  # A [rank, in], B [out, rank]
 
