@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import comfyui
 import pytest
 import tiny
 import torch
@@ -14,6 +15,7 @@ from hypothesis import settings
 from kiwi_model import RECORDED
 
 from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED, save_checkpoint
+from instructx_core.config import ContextEntry, Prediction, SourceInjection
 
 if TYPE_CHECKING:
     from instructx_core import Editor
@@ -51,6 +53,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory, tiny_components: Components)
     """The tiny model as a folder; read-only."""
     folder = tmp_path_factory.mktemp("models") / "model"
     save_checkpoint(tiny_components, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as a folder whose DiT has Wan's heads of 128, so that its parts can lie elsewhere; read-only."""
+    folder = tmp_path_factory.mktemp("models") / "whole"
+    config = comfyui.config("whole", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
+    save_checkpoint(comfyui.components(config), folder)
     return folder
 
 

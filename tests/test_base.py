@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import comfyui
 import pytest
 import tiny
 import torch
@@ -16,19 +15,9 @@ from instructx_core import Editor, cli
 from instructx_core.checkpoints.bundle import ADAPTER, save_checkpoint
 from instructx_core.checkpoints.files import read_safetensors, write_safetensors
 from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
-from instructx_core.config import ContextEntry, Prediction, SourceInjection
 from instructx_core.errors import CheckpointError, InputError
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """A model whose DiT has Wan's heads of 128, as a folder."""
-    folder = tmp_path_factory.mktemp("base") / "whole"
-    config = comfyui.config("whole", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
-    save_checkpoint(comfyui.components(config), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ import front_end
 import pytest
 import workflow_files
 
-pytestmark = pytest.mark.xdist_group("comfyui")  # which has one user and temporary folder
-
 RUN_LIMIT = 600_000  # milliseconds
 
 

@@ -10,8 +10,6 @@ import comfyui
 import kiwi_model
 import pytest
 
-pytestmark = pytest.mark.xdist_group("comfyui")  # which has one user and temporary folder
-
 HERE = Path(__file__).resolve().parent / "in_comfyui"
 NAMES = [
     node.name

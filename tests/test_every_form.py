@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import comfyui
 import kiwi_model
 import pytest
 import torch
@@ -19,7 +18,7 @@ from test_vae_mllm_forms import old_names
 from weight_forms import E4M3, in_shards, scaled, write_gguf
 
 from instructx_core.checkpoints.base import OWN, Base
-from instructx_core.checkpoints.bundle import ADAPTER, save_checkpoint
+from instructx_core.checkpoints.bundle import ADAPTER
 from instructx_core.checkpoints.convert import convert
 from instructx_core.checkpoints.convert.native_files import dit_file
 from instructx_core.checkpoints.files import read_safetensors, write_safetensors
@@ -29,21 +28,11 @@ from instructx_core.checkpoints.loading import load_model
 from instructx_core.checkpoints.outline import outline
 from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
 from instructx_core.cli import main
-from instructx_core.config import ContextEntry, Prediction, SourceInjection
 from instructx_core.errors import CheckpointError
 from instructx_core.memory.sizes import sizes_of
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 State = dict[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """A model whose DiT has Wan's heads of 128, as a folder; read-only."""
-    folder = tmp_path_factory.mktemp("forms") / "whole"
-    config = comfyui.config("whole", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
-    save_checkpoint(comfyui.components(config), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

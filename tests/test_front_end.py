@@ -6,8 +6,6 @@ import front_end
 import pytest
 import workflow_files
 
-pytestmark = pytest.mark.xdist_group("comfyui")  # which has one user and temporary folder
-
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 
 
