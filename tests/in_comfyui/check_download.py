@@ -5,6 +5,8 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import comfy.model_management as management
 import folder_paths
@@ -79,7 +81,6 @@ def check_a_download_that_was_cancelled_goes_on():
 
 def check_the_size_is_shown_on_the_node():
     """As ComfyUI's server runs a node; the words go to the page as those of its own API nodes do."""
-    import server
     from comfy_execution.utils import CurrentNodeContext
 
     said = []
@@ -88,14 +89,10 @@ def check_the_size_is_shown_on_the_node():
         def send_progress_text(self, words, node_id):
             said.append((words, node_id))
 
-    before = getattr(server.PromptServer, "instance", None)
-    server.PromptServer.instance = Page()
-    try:
-        with served() as (hub, _), CurrentNodeContext("prompt", "7"):
-            run("LoadModel", download=True, **ASKED)
-            size = sum(map(len, hub.models["owner/name"].values()))
-    finally:
-        server.PromptServer.instance = before
+    page = SimpleNamespace(PromptServer=SimpleNamespace(instance=Page()))
+    with served() as (hub, _), mock.patch.dict(sys.modules, server=page), CurrentNodeContext("prompt", "7"):
+        run("LoadModel", download=True, **ASKED)
+        size = sum(map(len, hub.models["owner/name"].values()))
     assert said == [(f"fetching {size / 1e6:.1f} MB", "7")]
 
 
