@@ -56,6 +56,7 @@ class JoinScore:
     """What one edited video says about its joins."""
 
     seam: float
+    fade: float | None  # the same inside fades
     unedited: tuple[float, float] | None  # delta E in the first and last window; None where no pixel stays as it was
     error: tuple[float, float]  # delta E of all pixels against the target
     first_success: bool
@@ -68,6 +69,17 @@ def seam_score(frames: Tensor, windows: Sequence[Window]) -> float:
     joins = {window.start + window.head for window in windows if window.start}  # first new frame of each window
     inside = [value for index, value in enumerate(steps.tolist(), start=1) if index not in joins]
     return statistics.fmean(steps[index - 1].item() for index in joins) / max(statistics.fmean(inside), 1e-9)
+
+
+def fade_score(frames: Tensor, windows: Sequence[Window]) -> float | None:
+    """The same of the steps inside fades, over those outside of fades and joins; None where nothing fades."""
+    steps = (frames[1:].float() - frames[:-1].float()).abs().mean(dim=(1, 2, 3)).tolist()
+    fading = {index for window in windows for index in range(window.start + 1, window.start + window.head)}
+    joins = {window.start + window.head for window in windows if window.start}
+    inside = [value for index, value in enumerate(steps, start=1) if index not in joins | fading]
+    if not fading or not inside:
+        return None
+    return statistics.fmean(steps[index - 1] for index in fading) / max(statistics.fmean(inside), 1e-9)
 
 
 def delta_e(first: Tensor, second: Tensor) -> Tensor:
@@ -133,7 +145,7 @@ def score(edited: Tensor, triplet: Triplet, windows: Sequence[Window]) -> JoinSc
         drift = tuple(delta_e(edited[end], source[end])[unedited[end]].mean().item() for end in ends)
     error = tuple(delta_e(edited[end], target[end]).mean().item() for end in ends)
     success = [score_edit(edited[end], target[end], source[end]).success for end in ends]
-    return JoinScore(seam_score(edited, windows), drift, error, *success)
+    return JoinScore(seam_score(edited, windows), fade_score(edited, windows), drift, error, *success)
 
 
 def joins(
@@ -147,8 +159,12 @@ def joins(
     print(f"{videos} videos of {frames} frames ({', '.join(groups)}), {len(plan)} windows of {length}, {shared} shared")
     print(f"goals: seam {GOALS['seam']},", end=" ")
     print(f"unedited dE in the last window at most {GOALS['drift']} more, success at most {-GOALS['success']} less")
-    print(f"{'':<16}{'':>8}{'unedited dE':>18}{'dE to target':>18}{'success':>16}")
-    print(f"{'way':<16}{'seam':>8}" + f"{'first':>9}{'last':>9}" * 2 + f"{'first':>8}{'last':>8}{'s/window':>10}")
+    print(f"{'':<16}{'':>18}{'unedited dE':>18}{'dE to target':>18}{'success':>16}")
+    print(
+        f"{'way':<16}{'seam':>8}{'in fades':>10}"
+        + f"{'first':>9}{'last':>9}" * 2
+        + f"{'first':>8}{'last':>8}{'s/window':>10}"
+    )
     targets = [seam_score(torch.from_numpy(triplet.target), plan) for triplet in triplets]
     print(f"{'the target':<16}{statistics.fmean(targets):>8.3f}", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -168,7 +184,9 @@ def joins(
 def row(name: str, scores: Sequence[JoinScore], seconds: float) -> str:
     """One line of the table."""
     drifts = [s.unedited for s in scores if s.unedited is not None]
+    fades = [s.fade for s in scores if s.fade is not None]
     cells = [f"{statistics.fmean(s.seam for s in scores):>8.3f}"]
+    cells.append(f"{statistics.fmean(fades):>10.3f}" if fades else f"{'-':>10}")
     for pairs in (drifts, [s.error for s in scores]):
         cells += [f"{statistics.fmean(pair[end] for pair in pairs):>9.2f}" if pairs else f"{'-':>9}" for end in (0, 1)]
     cells += [

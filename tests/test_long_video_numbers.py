@@ -64,6 +64,15 @@ def test_seam_score(benchmark):
     assert benchmark.seam_score(jumping, windows) == pytest.approx(3)
 
 
+def test_fade_score(benchmark):
+    windows = plan_windows(13, 9, 5, multiple=4)
+    assert benchmark.fade_score(torch.zeros(9, 4, 4, 3), plan_windows(9, 9, 5)) is None
+    steady = torch.arange(13.0).view(13, 1, 1, 1).expand(13, 4, 4, 3)
+    assert benchmark.fade_score(steady, windows) == pytest.approx(1)
+    faster = steady + 2 * (torch.arange(13) - 4).clamp(0, 4).view(13, 1, 1, 1)  # frames 4 to 8 are shared
+    assert benchmark.fade_score(faster, windows) == pytest.approx(3)
+
+
 def test_colour_difference(benchmark):
     white, black = torch.ones(3), torch.zeros(3)
     assert benchmark.delta_e(white, black).item() == pytest.approx(100, abs=0.01)
