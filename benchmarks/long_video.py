@@ -3,9 +3,9 @@
 - *memory*: peak RSS after a short and after a ten times longer video, in one process; ratio of the two.
 - *time*: seconds per window at the end of the long video over those at its beginning.
 - *joins*, for each way of beginning a window and for windows by themselves: the mean difference of two frames that
-  meet at a join over that of two inside a window, of the edited video; colour drift, the mean CIE delta E (1976) of
-  unedited pixels against the source and of all pixels against the exact target, in the first and in the last window;
-  how often the edit succeeds in both.
+  meet at a join, or inside a fade, over that of two inside a window, of the edited video; colour drift, the mean CIE
+  delta E (1976) of unedited pixels against the source and of all pixels against the exact target, in the first and in
+  the last window; how often the edit succeeds in both.
 
     python benchmarks/long_video.py memory --frames 180 --longer 1800
     python benchmarks/long_video.py joins --videos 1 --windows 20 --groups recolor --ways alone pin source
