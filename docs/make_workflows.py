@@ -1,9 +1,9 @@
-"""Write workflows/*.json from the short descriptions below.
+"""Write workflows/*.json from short descriptions: those below, and those of kiwi_workflows.py.
 
     python docs/make_workflows.py [--check]
 
-How a description becomes a file is for workflow_layout.py. `--check` writes nothing and fails when a file on disk
-differs.
+What graphs have in common is in workflow_stations.py; how a description becomes a file is for workflow_layout.py.
+`--check` writes nothing and fails when a file on disk differs.
 """
 
 from __future__ import annotations
@@ -12,95 +12,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-from workflow_layout import Column, Node, Workflow, build
+from kiwi_workflows import kiwi_workflows
+from workflow_layout import Column, Workflow, build
+from workflow_stations import HEAD, TINY, edit_columns, example, loader, node
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECT_INFO = ROOT / "tests" / "golden" / "object_info.json"
 WORKFLOWS = ROOT / "workflows"
-
-
-def node(kind: str, title: str = "", height: int = 0, **settings: Any) -> Node:
-    return Node(kind, title, settings, height)
-
-
-def loader() -> Node:
-    return node("InstructXLoadModel", "1. The model (bundled, runs on a CPU)")
-
-
-def example(group: str, seed: int, frames: int = 1) -> Node:
-    return node("InstructXExampleInput", "2. Something to edit", example=group, seed=seed, frames=frames)
-
-
-HEAD = (
-    "For your own picture replace **InstructX Example Input** by *Load Image* or *Load Video* and type an instruction."
-)
-TINY = (
-    "The bundled **InstructX Tiny** knows a world of coloured shapes at 64 x 64 pixels: it shows that everything is "
-    "wired, not what a large model can do."
-)
-
-KIWI = (
-    "**To get it** (20 to 30 GB, the log says how much): switch **download** on in *InstructX Load Model* and run once;"
-    " or `hf download {hub_id} --local-dir ComfyUI/models/instructx/{folder}`.\n\n"
-    "**Memory** in bfloat16, by counting parameters: 7.5 GB for the MLLM, 10 GB for the DiT, one after the other on the"
-    " GPU, and room to compute in. It takes 50 steps, cfg 1."
-)
-
-
-def edit_columns(
-    group: str, seed: int, frames: int = 1, references: int = 0
-) -> tuple[list[Column], dict[str, list[str]]]:
-    """The columns that nearly every graph begins with, up to the sampler's decoded picture."""
-    inputs = Column("Model and input", {"load": loader(), "input": example(group, seed, frames)})
-    reads = Column(
-        "The MLLM reads",
-        {
-            "fit": node("InstructXFit", "3. To the model's size"),
-            "guidance": node("InstructXMLLMGuidance", "4. Instruction and pixels", 200),
-            "connector": node("InstructXConnector", "5. To CONDITIONING"),
-        },
-        "#8a8",
-    )
-    denoises: dict[str, Node] = {"source": node("InstructXSource", "6. What is edited")}
-    links = {
-        "load.MODEL": ["fit.model", "source.model"],
-        "load.VAE": ["fit.vae", "source.vae", "decode.vae"],
-        "load.MLLM": ["guidance.mllm"],
-        "load.CONNECTOR": ["connector.connector"],
-        "input.instruction": ["guidance.instruction"],
-        "fit.IMAGE": ["guidance.source", "source.source"],
-        "fit.FIT": ["guidance.fit", "restore.fit"],
-        "guidance.GUIDANCE": ["connector.guidance"],
-        "connector.positive": ["source.positive"],
-        "connector.negative": ["source.negative"],
-        "source.LATENT": ["sampler.latent"],
-        "sampler.LATENT": ["decode.samples"],
-        "decode.IMAGE": ["restore.image"],
-    }
-    links["input.VIDEO" if frames > 1 else "input.IMAGE"] = ["fit.source"]
-    last = "source"
-    if references:
-        denoises["reference"] = node("InstructXReference", "7. Whose subject")
-        links["input.reference"] = ["guidance.reference", "reference.reference"]
-        links["load.VAE"].append("reference.vae")
-        for name in ("MODEL", "positive", "negative"):
-            links[f"source.{name}"] = [f"reference.{name.lower()}"]
-        last = "reference"
-    for name in ("MODEL", "positive", "negative"):
-        links[f"{last}.{name}"] = [f"sampler.{name.lower()}"]
-    denoises["sampler"] = node("InstructXSampler", "Sample, with the model's own settings", seed=0)
-    samples = Column("The DiT edits", denoises, "#a1309b")
-    result = Column(
-        "Result",
-        {
-            "decode": node("VAEDecode"),
-            "restore": node("InstructXRestore", "Back to the source's size"),
-        },
-        "#b58b2a",
-    )
-    return [inputs, reads, samples, result], links
 
 
 def image_edit() -> Workflow:
@@ -304,72 +223,6 @@ def stock_ksampler() -> Workflow:
         f" sampler work on it.\n\n{TINY}"
     )
     return Workflow("stock-ksampler", note, columns, links)
-
-
-def kiwi_loader(hub_id: str, references: bool) -> Node:
-    """Kiwi-Edit by its hub id, with links to its weights."""
-    weights = "diffusion_pytorch_model.safetensors"
-    files = [f"mllm_encoder/model-0000{shard}-of-00002.safetensors" for shard in (1, 2)]
-    files += [f"{part}/{weights}" for part in ("mllm_encoder", "transformer", "vae", "source_embedder")]
-    files += [f"ref_embedder/{weights}"] if references else []
-    loads = node("InstructXLoadModel", "1. Kiwi-Edit: switch download on, once", hub_id=hub_id, download=False)
-    folder = hub_id.replace("/", "--")
-    loads.models = [
-        {
-            "name": f"{folder}/{file}",
-            "url": f"https://huggingface.co/{hub_id}/resolve/main/{file}",
-            "directory": "instructx",
-        }
-        for file in files
-    ]
-    return loads
-
-
-def kiwi(name: str, hub_id: str, words: str, note: str, video: bool = False, references: bool = False) -> Workflow:
-    """A graph for real footage: the same stations, another model and other loaders in front."""
-    columns, links = edit_columns("recolor", 0, 2 if video else 1, int(references))
-    clip = node("LoadVideo", "2. Your video", file="your-video.mp4")
-    columns[0].nodes = {
-        "load": kiwi_loader(hub_id, references),
-        "input": clip if video else node("LoadImage", "2. Your picture", 380, image="example.png"),
-    }
-    columns[1].nodes["guidance"] = node("InstructXMLLMGuidance", "4. Say what to change", 200, instruction=words)
-    del links["input.instruction"]
-    if references:
-        columns[0].nodes["look"] = node("LoadImage", "The reference", 380, image="example.png")
-        links["look.IMAGE"] = links.pop("input.reference")
-    if video:
-        columns[-1].nodes["save"] = node("SaveVideo", height=320, filename_prefix=f"InstructX/{name}")
-        links["restore.VIDEO"] = ["save.video"]
-    else:
-        columns[-1].nodes["save"] = node("SaveImage", height=300, filename_prefix=f"InstructX/{name}")
-        links["restore.IMAGE"] = ["save.images"]
-    return Workflow(name, f"{note}\n\n{KIWI.format(hub_id=hub_id, folder=hub_id.replace('/', '--'))}", columns, links)
-
-
-def kiwi_workflows() -> list[Workflow]:
-    instruct = "linyq/kiwi-edit-5b-instruct-only-diffusers"
-    picture = "## Edit a photograph with Kiwi-Edit\nChoose your picture and say in a sentence what to change."
-    footage = (
-        "## Edit a video with Kiwi-Edit\nUp to 81 frames at about 832 x 480 in one go, its training's length; for more"
-        " put *InstructX Sliding Window* in the middle, as in *long-video*."
-    )
-    subject = (
-        "## Edit a video with a reference, with Kiwi-Edit\nThis checkpoint was trained with references; the MLLM reads"
-        " one, the DiT sees it."
-    )
-    return [
-        kiwi("image-edit-kiwi", instruct, "Turn the sky into a warm sunset.", picture),
-        kiwi("video-edit-kiwi", instruct, "Turn the sky into a warm sunset.", footage, video=True),
-        kiwi(
-            "reference-edit-kiwi",
-            "linyq/kiwi-edit-5b-instruct-reference-diffusers",
-            "Add the hat of the reference to the person's head.",
-            subject,
-            video=True,
-            references=True,
-        ),
-    ]
 
 
 def workflows() -> list[Workflow]:
