@@ -74,6 +74,11 @@ def check_fit(config: ModelConfig, checkpoint: Path, dit: Form, vae: Form, mllm:
     checked_dit(dit)
     checked_vae(vae)
     checked_mllm(mllm, mllm_config(mllm, checkpoint if checkpoint.is_dir() else checkpoint.parent))
+    check_sizes(config, checkpoint, dit, vae, mllm)
+
+
+def check_sizes(config: ModelConfig, checkpoint: Path, dit: Form, vae: Form, mllm: Form) -> None:
+    """As `check_fit`, of three that are known to be whole."""
     check_context(config, checkpoint, dit)
     width = mllm_width(mllm)
     if width != config.connector.input_dim:

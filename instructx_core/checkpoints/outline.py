@@ -16,7 +16,7 @@ from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..latents import LatentCodec
 from .assembling import loaded_dtype
-from .base import OWN, Base, check_fit
+from .base import OWN, Base, check_sizes
 from .bundle import DIALECTS, Components, adapter_state
 from .dit import checked_dit, to_diffusers
 from .files import check_types
@@ -48,14 +48,14 @@ def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool
     """
     config = read_model_config(path)
     dit, vae, mllm = (find_part(path, base, family, allow_pickle) for family in (Family.DIT, Family.VAE, Family.MLLM))
-    check_fit(config, path, dit, vae, mllm)
+    transformer, autoencoder = checked_dit(dit), checked_vae(vae)
+    qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
+    check_sizes(config, path, dit, vae, mllm)
     if is_trained(path):
         check_trained(read_trained(path), dit, mllm)
-    qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
-    transformer = checked_dit(dit)
     with torch.device("meta"):
         guidance = DIALECTS[config.guidance.dialect](qwen, None, config.guidance)
-        codec = LatentCodec(checked_vae(vae))
+        codec = LatentCodec(autoencoder)
         connector = Connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
