@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kiwi_workflows import kiwi_workflows
 from workflow_layout import Column, Workflow, build
-from workflow_stations import HEAD, TINY, edit_columns, example, loader, node
+from workflow_stations import HEAD, PREVIEWED, TINY, edit_columns, example, loader, node
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECT_INFO = ROOT / "tests" / "golden" / "object_info.json"
@@ -31,7 +31,7 @@ def image_edit() -> Workflow:
 
 def video_edit() -> Workflow:
     columns, links = edit_columns("background", 0, frames=5)
-    columns[-1].nodes["save"] = node("SaveVideo", height=300, filename_prefix="InstructX/video-edit")
+    columns[-1].nodes["save"] = node("SaveVideo", height=400, filename_prefix="InstructX/video-edit")
     links["restore.VIDEO"] = ["save.video"]
     note = (
         "## Edit a video from a sentence\nA VIDEO keeps its frame rate and sound from *Load Video* to *Save Video*."
@@ -58,12 +58,12 @@ def long_video() -> Workflow:
         Column("Model and input", {"load": loader(), "input": example("background", 1, 17)}),
         Column(
             "Window by window",
-            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 480, window=9, overlap=5)},
+            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 620, window=9, overlap=5)},
             "#a1309b",
         ),
         Column(
             "Result",
-            {"save": node("SaveVideo", height=320, filename_prefix="InstructX/long-video")},
+            {"save": node("SaveVideo", height=400, filename_prefix="InstructX/long-video")},
             "#b58b2a",
         ),
     ]
@@ -128,7 +128,7 @@ def edit_mask_inpaint() -> Workflow:
             {
                 "encode": node("VAEEncode"),
                 "only": node("SetLatentNoiseMask"),
-                "again": node("InstructXSampler", "A second pass inside the mask", seed=1, denoise=0.6),
+                "again": node("InstructXSampler", "A second pass inside the mask", PREVIEWED, seed=1, denoise=0.6),
                 "decode2": node("VAEDecode"),
             },
             "#a1309b",
@@ -172,7 +172,7 @@ def two_edits() -> Workflow:
         "guidance2": node("InstructXMLLMGuidance", "A second instruction", 200, instruction="make it grayscale"),
         "connector2": node("InstructXConnector"),
         "source2": node("InstructXSource", "The first edit is the source now"),
-        "sampler2": node("InstructXSampler", "Sample again", seed=0),
+        "sampler2": node("InstructXSampler", "Sample again", PREVIEWED, seed=0),
     }
     columns.append(Column("The second edit", second, "#a1309b"))
     columns.append(

@@ -19,6 +19,7 @@ def example(group: str, seed: int, frames: int = 1) -> Node:
     return node("InstructXExampleInput", "2. Something to edit", example=group, seed=seed, frames=frames)
 
 
+PREVIEWED = 400  # a sampler's height once it shows what it makes
 HEAD = (
     "For your own picture replace **InstructX Example Input** by *Load Image* or *Load Video* and type an instruction."
 )
@@ -69,7 +70,7 @@ def edit_columns(
         last = "reference"
     for name in ("MODEL", "positive", "negative"):
         links[f"{last}.{name}"] = [f"sampler.{name.lower()}"]
-    denoises["sampler"] = node("InstructXSampler", "Sample, with the model's own settings", seed=0)
+    denoises["sampler"] = node("InstructXSampler", "Sample, with the model's own settings", PREVIEWED, seed=0)
     samples = Column("The DiT edits", denoises, "#a1309b")
     result = Column(
         "Result",
