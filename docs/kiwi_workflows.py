@@ -46,7 +46,7 @@ def kiwi(name: str, hub_id: str, words: str, note: str, video: bool = False, ref
         columns[0].nodes["look"] = node("LoadImage", "The reference", 380, image="example.png")
         links["look.IMAGE"] = links.pop("input.reference")
     if video:
-        columns[-1].nodes["save"] = node("SaveVideo", height=400, filename_prefix=f"InstructX/{name}")
+        columns[-1].nodes["save"] = node("SaveVideo", height=430, filename_prefix=f"InstructX/{name}")
         links["restore.VIDEO"] = ["save.video"]
     else:
         columns[-1].nodes["save"] = node("SaveImage", height=300, filename_prefix=f"InstructX/{name}")

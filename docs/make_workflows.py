@@ -31,7 +31,7 @@ def image_edit() -> Workflow:
 
 def video_edit() -> Workflow:
     columns, links = edit_columns("background", 0, frames=5)
-    columns[-1].nodes["save"] = node("SaveVideo", height=400, filename_prefix="InstructX/video-edit")
+    columns[-1].nodes["save"] = node("SaveVideo", height=430, filename_prefix="InstructX/video-edit")
     links["restore.VIDEO"] = ["save.video"]
     note = (
         "## Edit a video from a sentence\nA VIDEO keeps its frame rate and sound from *Load Video* to *Save Video*."
@@ -58,12 +58,12 @@ def long_video() -> Workflow:
         Column("Model and input", {"load": loader(), "input": example("background", 1, 17)}),
         Column(
             "Window by window",
-            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 620, window=9, overlap=5)},
+            {"windows": node("InstructXSlidingWindow", "3. Edit, hand over, edit on", 720, window=9, overlap=5)},
             "#a1309b",
         ),
         Column(
             "Result",
-            {"save": node("SaveVideo", height=400, filename_prefix="InstructX/long-video")},
+            {"save": node("SaveVideo", height=430, filename_prefix="InstructX/long-video")},
             "#b58b2a",
         ),
     ]

@@ -19,7 +19,7 @@ def example(group: str, seed: int, frames: int = 1) -> Node:
     return node("InstructXExampleInput", "2. Something to edit", example=group, seed=seed, frames=frames)
 
 
-PREVIEWED = 400  # a sampler's height once it shows what it makes
+PREVIEWED = 490  # a sampler's height once it shows what it makes
 HEAD = (
     "For your own picture replace **InstructX Example Input** by *Load Image* or *Load Video* and type an instruction."
 )
