@@ -1,0 +1,57 @@
+"""What comes from outside, as messages show it: escaped, on one line, and cut.
+
+Names of tensors, values of settings and paths may hold escape codes, line breaks or megabytes of text. A terminal must
+not act on them, and a message stays one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+NAME = 100  # characters shown of a name or a value
+PATH = 300  # of a path: real ones are long
+
+
+def quoted(name: object, most: int = NAME) -> str:
+    """A name from outside in quotes, at most about `most` characters; control characters and surrogates escaped."""
+    return _cut(repr(_cut(str(name), most)), 2 * most)
+
+
+def quoted_path(path: object) -> str:
+    """A path in quotes; of one that is longer than the longest real ones, both ends."""
+    return quoted(path, PATH)
+
+
+def shown(value: object, most: int = NAME) -> str:
+    """A value from outside as Python writes it, cut; of a container only its kind and length."""
+    if isinstance(value, (dict, list, tuple, set, frozenset)) and (len(value) > 8 or any(map(_is_container, value))):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, str):
+        return quoted(value, most)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
+        return "a whole number of hundreds of digits"
+    return _cut(" ".join(repr(value).split()), most)
+
+
+def listed(names: Collection[object], most: int = 3) -> str:
+    """The first few names, quoted, and ", ..." where there are more."""
+    first = [quoted(name) for name, _ in zip(names, range(most), strict=False)]
+    return ", ".join(first) + (", ..." if len(names) > most else "")
+
+
+def one_line(text: object, most: int = 1000) -> str:
+    """A message of another library as one line without control characters, cut."""
+    words = " ".join(str(text)[: 8 * most].split())
+    return _cut("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words), most)
+
+
+def _is_container(value: object) -> bool:
+    return isinstance(value, (dict, list, tuple, set, frozenset))
+
+
+def _cut(text: str, most: int) -> str:
+    """Both ends of a text that is longer than `most`."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail - 3]}...{text[-tail:]}"
