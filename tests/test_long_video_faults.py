@@ -1,7 +1,6 @@
 """What can go wrong in hours of editing, one test for each row of the table in docs/long-video.md.
 
-The model's place is taken by an inverter with a memory: each window writes into its corner a number that follows from
-the frames that it was handed, so that a chain of windows that was broken somewhere shows in the pixels.
+The model's place is taken by an inverter (inverter.py). The folder of windows has its own file, test_windows_folder.py.
 """
 
 from __future__ import annotations
@@ -20,30 +19,16 @@ import av
 import numpy as np
 import pytest
 import torch
+from inverter import COUNT, edit, interrupted, names, stand_in, stop_after
 from video_files import can_tag_rotation, clip, make_video, packets, read
 
 from instructx_core import EditInterrupted, Editor, InputError
-from instructx_core.long_video import LongOptions, edit_video
-from instructx_core.long_video.joining import EditedWindow
+from instructx_core.long_video import LongOptions
 from instructx_core.long_video.store import WindowStore
 from instructx_core.long_video.window_editor import WindowEditor
 from instructx_core.run_lock import only_run
 from instructx_core.video import probe
 from instructx_core.windows import Span
-
-WORDS = "invert it"
-OPTIONS = LongOptions(window=Span.parse("5f"))
-COUNT = 17  # four windows
-
-
-def stand_in(self: WindowEditor, frames: torch.Tensor, given=None, callback=None) -> EditedWindow:
-    edited = 255 - frames
-    edited[:, :8, :8] = 40 if given is None else (int(given.frames[-1, :8, :8].float().mean()) + 20) % 250
-    if given is not None:
-        edited[: len(given.frames)] = given.frames
-    if callback is not None and callback(1, 1, None) is False:
-        raise EditInterrupted("stopped")
-    return EditedWindow(edited, torch.zeros(1, 1, len(frames), 1, 1))
 
 
 @pytest.fixture
@@ -57,31 +42,11 @@ def source(tmp_path: Path) -> Path:
     return make_video(tmp_path / "in.mp4", clip(COUNT))
 
 
-def edit(editor: Editor, source: Path, target: Path, **more: object):
-    return edit_video(editor, source, target, WORDS, **({"options": OPTIONS, "resume": True} | more))
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def stop_after(windows: int):
-    return lambda at: at.window <= windows
-
-
 @pytest.fixture
 def whole(editor: Editor, source: Path, tmp_path: Path) -> bytes:
     """The file that an edit which nothing interrupts writes."""
     edit(editor, source, tmp_path / "whole.mp4")
     return (tmp_path / "whole.mp4").read_bytes()
-
-
-def interrupted(editor: Editor, source: Path, target: Path, windows: int = 2) -> WindowStore:
-    with pytest.raises(EditInterrupted):
-        edit(editor, source, target, callback=stop_after(windows))
-    store = WindowStore(target)
-    assert store.exists and not target.exists()
-    return store
 
 
 # --- crashes

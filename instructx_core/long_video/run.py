@@ -95,7 +95,8 @@ class WindowRun:
         """A window of an earlier run; after the first that is damaged there are none, for they went on from it."""
         if self.store is None or index >= self.found:
             return None
-        edited = self.store.load(index)
+        info = self.footage.info
+        edited = self.store.load(index, self.editor.size(len(self.windows[index]), (info.height, info.width)))
         if edited is None:
             self.found = index
         else:

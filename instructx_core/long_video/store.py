@@ -2,8 +2,11 @@
 
 A hidden folder `.NAME.windows` holds a manifest, which says what is being edited and how, and one file for each window:
 its frames, without loss (FFV1), and its latents. Every file appears under its name only when it is complete, so a run
-may be killed at any moment. A folder whose manifest says anything else is of another edit: it is emptied, and the
+may be killed at any moment. Windows whose manifest says anything else are of another edit: they are deleted, and the
 reason is logged.
+
+Nothing there is trusted: only files that were written here are deleted, and sizes are looked at before pixels are
+decoded. What is of somebody else stays, and where it has a name that is needed here, the edit is refused.
 """
 
 from __future__ import annotations
@@ -12,8 +15,13 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints.files import read_safetensors, write_safetensors
+from ..checkpoints.files import read_header, read_safetensors, write_safetensors
 from ..errors import CheckpointError, InputError
 from ..paths import partial_file
 from .joining import EditedWindow
@@ -31,6 +39,19 @@ logger = logging.getLogger(__name__)
 FORMAT = 2  # of what lies there, and of the way in which windows are joined
 MANIFEST = "manifest.json"
 CHECKSUM = "sha256"
+_WINDOW = re.compile(r"\d{5,}\.safetensors")
+_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8}|[0-9a-f]{12})\.partial")  # of paths.partial_file, of write_safetensors
+_MOST_MANIFEST = 1 << 20  # bytes
+_MOST_HEADER = 1 << 16
+
+
+@dataclass(frozen=True)
+class WindowSize:
+    """What a kept window must measure to be the one that is looked for."""
+
+    frames: tuple[int, int, int]  # how many, height, width
+    latent_frames: range  # how many latent frames it may have
+    latents: int  # the most values
 
 
 class WindowStore:
@@ -58,7 +79,7 @@ class WindowStore:
             How many windows from the first on are there; `load` says whether each is whole.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or holds files of somebody else under names that are needed.
         """
         wanted = {"format": FORMAT, **identity}
         found = self._manifest()
@@ -66,30 +87,40 @@ class WindowStore:
             changed = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
             logger.warning("%s: begun anew, because of another %s.", self.folder, ", ".join(changed))
         if found != wanted:
-            self.remove()
+            self._clear()
             self._write_manifest(wanted)
-        for leftover in self.folder.glob(".*.partial"):  # what a run was writing when it was killed
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for path in self._own(_PARTIAL):  # what a run was writing when it was killed
+            _delete(path)
         count = 0
         while self._file(count).is_file():
             count += 1
         return count
 
-    def load(self, index: int) -> EditedWindow | None:
-        """A finished window, or None, with a warning, where its file is damaged or missing."""
+    def load(self, index: int, size: WindowSize | None = None) -> EditedWindow | None:
+        """A finished window, or None, with a warning, where its file is damaged, missing or of another size.
+
+        Args:
+            size: what it must measure; it is held against the file's header before anything is decoded.
+        """
+        file = self._file(index)
         try:
-            tensors, metadata = read_safetensors(self._file(index))
+            _check_header(file, size)
+            tensors, metadata = read_safetensors(file)
             if metadata.get(CHECKSUM) != _checksum(tensors):
                 raise CheckpointError("its checksum is another")
-            return EditedWindow(_decode(tensors["frames"]), tensors["latents"])
-        except (CheckpointError, InputError) as error:
-            logger.warning("%s is not whole (%s); it is edited again.", self._file(index), error)
+            if not tensors["latents"].isfinite().all():
+                raise CheckpointError("its latents hold NaN or infinity")
+            return EditedWindow(_decode(tensors["frames"], size), tensors["latents"])
+        except (OSError, ValueError, RecursionError) as error:  # ValueError: CheckpointError among them
+            logger.warning("%s is not whole (%s); it is edited again.", file, error)
             return None
 
     def save(self, index: int, edited: EditedWindow) -> None:
         """Keep a finished window. Raises InputError where it cannot be written, as on a full disk."""
         tensors = {"frames": _encode(edited.frames), "latents": edited.latents.contiguous()}
         try:
+            if self._file(index).is_symlink():  # it would be followed
+                raise InputError("a link is in its place")
             write_safetensors(self._file(index), tensors, {CHECKSUM: _checksum(tensors)})
         except InputError as error:
             raise InputError(
@@ -97,19 +128,54 @@ class WindowStore:
             ) from error
 
     def remove(self) -> None:
-        """Delete the folder with all that this class writes."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete all that this class has written, and the folder, unless somebody else has files there."""
+        self._clear()
+        with suppress(OSError):  # not empty, a link, or not there
+            self.folder.rmdir()
+        left = [path.name for path in self._entries()]
+        if left:
+            logger.warning(
+                "%s: it stays, for it holds what is not of this edit (%s).", self.folder, ", ".join(left[:3])
+            )
 
     def _file(self, index: int) -> Path:
         return self.folder / f"{index:05}.safetensors"
 
+    def _entries(self) -> list[Path]:
+        return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def _own(self, names: re.Pattern[str]) -> list[Path]:
+        return [path for path in self._entries() if names.fullmatch(path.name)]
+
+    def _clear(self) -> None:
+        """Delete what a manifest of ours stands for, and it last: until then the rest is known as ours."""
+        for path in (*self._own(_PARTIAL), *self._own(_WINDOW), self.output, self.folder / MANIFEST):
+            _delete(path)
+
     def _manifest(self) -> dict[str, Any] | None:
-        """What the folder belongs to; None where there is none, or one that is no manifest."""
+        """What the windows here belong to; None where there are none.
+
+        Raises:
+            InputError: files of somebody else have the names of windows or of a manifest.
+        """
+        file = self.folder / MANIFEST
         try:
-            plain = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return plain if isinstance(plain, dict) else None
+            for path in self._own(_WINDOW):  # a link would be followed when its window is written
+                _check_regular(path)
+            if not file.is_symlink() and not file.exists():
+                taken = [*self._own(_WINDOW), *(path for path in self._entries() if path == self.output)]
+                if not taken:
+                    return None
+                raise ValueError(f"it has no {MANIFEST}, but {taken[0].name}")
+            plain = json.loads(_read_small(file))
+            if not isinstance(plain, dict) or "format" not in plain:
+                raise ValueError(f"its {MANIFEST} is another program's")
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{self.folder}: finished windows are kept in a folder of this name, and this one is not of an edit "
+                f"({error}); move it away, or give another output."
+            ) from error
+        return plain
 
     def _write_manifest(self, plain: dict[str, Any]) -> None:
         try:
@@ -120,6 +186,51 @@ class WindowStore:
             ) from error
         with partial_file(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_small(path: Path) -> str:
+    """The text of a manifest. Raises ValueError where it is no regular file of a manifest's size, OSError."""
+    size = _check_regular(path)
+    if size > _MOST_MANIFEST:
+        raise ValueError(f"its {path.name} has {size} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def _check_regular(path: Path) -> int:
+    """The size in bytes of a regular file. Raises ValueError where it is a link, a folder or a device, OSError."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"its {path.name} is no regular file")
+    return found.st_size
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link or a folder that this class has written, if it is there."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_header(path: Path, size: WindowSize | None) -> None:
+    """Raise ValueError (CheckpointError too) or OSError unless a file is a window, of `size`, by its header."""
+    _check_regular(path)
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
+            raise CheckpointError("its header is too long")
+    header = read_header(path)
+    frames, latents = header.get("frames"), header.get("latents")
+    if header.keys() - {"__metadata__"} != {"frames", "latents"}:
+        raise CheckpointError("it does not hold frames and latents, and nothing else")
+    shape = latents["shape"]
+    fits = frames["dtype"] == "U8" and latents["dtype"] == "F32" and len(shape) == 5 and shape[0] == 1 and all(shape)
+    if size is not None:
+        # FFV1 needs more than the pixels themselves only for noise, and then by little
+        fits = fits and prod(frames["shape"]) <= 8 * prod(size.frames) + (1 << 20)
+        fits = fits and prod(shape) <= size.latents and shape[2] in size.latent_frames
+    if not fits or len(frames["shape"]) != 1:
+        raise CheckpointError("its frames or latents have another shape")
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -145,13 +256,23 @@ def _encode(frames: Tensor) -> Tensor:
     return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
 
 
-def _decode(data: Tensor) -> Tensor:
-    """The inverse of `_encode`. Raises CheckpointError where FFmpeg cannot read it."""
+def _decode(data: Tensor, size: WindowSize | None) -> Tensor:
+    """The inverse of `_encode`. Raises CheckpointError where FFmpeg cannot read it, or it is not of `size`."""
     import av
 
+    frames: list[Tensor] = []
     try:
         with av.open(io.BytesIO(data.numpy().tobytes()), format="matroska") as file:
-            frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
-    except av.FFmpegError as error:
-        raise CheckpointError(f"its frames cannot be read: {error.strerror}") from error
+            stream = file.streams.video[0]
+            measures = (stream.codec_context.height, stream.codec_context.width)
+            if stream.codec_context.name != "ffv1" or (size is not None and measures != size.frames[1:]):
+                raise CheckpointError(f"its frames are {measures[0]} x {measures[1]} of {stream.codec_context.name}")
+            for frame in file.decode(stream):
+                if (frame.height, frame.width) != measures or (size is not None and len(frames) == size.frames[0]):
+                    raise CheckpointError("it has other frames than its window")
+                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+    except (av.FFmpegError, IndexError, AttributeError) as error:  # the latter: no video in it, or of no known codec
+        raise CheckpointError(f"its frames cannot be read: {getattr(error, 'strerror', error)}") from error
+    if not frames or (size is not None and len(frames) != size.frames[0]):
+        raise CheckpointError(f"it has {len(frames)} frames")
     return torch.stack(frames)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..fit import repeat_last
 from ..images import to_uint8
 from ..sampling import StepCallback
 from ..windows import Head
 from .joining import EditedWindow, Handover, anchor_colour, fade
 from .options import LongOptions
+from .store import WindowSize
 from .window_model import WindowModel
 
 if TYPE_CHECKING:
@@ -41,6 +44,12 @@ class WindowEditor:
         fit = self.model.fit(len(frames), tuple(frames[0].shape[:2]))
         self._whole = self._read(_to_canvas(frames, fit), fit)
 
+    def size(self, frames: int, size: tuple[int, int]) -> WindowSize:
+        """What an edited window of so many frames of (height, width) measures; of latents only the bounds are known."""
+        fit = self.model.fit(frames, size)
+        latent_frames = range(1 + (frames - 1) // self.model.temporal_stride, fit.padded_frames + 1)
+        return WindowSize((frames, *size), latent_frames, 3 * fit.padded_frames * prod(fit.canvas))
+
     @torch.no_grad()
     def edit(self, frames: Tensor, given: Handover | None, callback: StepCallback | None = None) -> EditedWindow:
         """Edit one window.
@@ -52,6 +61,7 @@ class WindowEditor:
 
         Raises:
             EditInterrupted: the callback returned False.
+            InputError: the latents that are given are another model's.
         """
         fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
         canvas = _to_canvas(frames, fit)
@@ -72,7 +82,10 @@ class WindowEditor:
         if head is None:
             return encode(canvas), None
         if way is Head.LATENT:
-            return encode(canvas), head.latents
+            source = encode(canvas)
+            if (head.latents.shape[1], *head.latents.shape[3:]) != (source.shape[1], *source.shape[3:]):
+                raise InputError("The latents of a kept window are not this model's; delete the folder of windows.")
+            return source, head.latents
         edited = _to_canvas(head.frames, replace(fit, frames=len(head.frames), padded_frames=len(head.frames)))
         if way is Head.SOURCE:
             return encode(torch.cat([edited, canvas[len(edited) :]])), None
