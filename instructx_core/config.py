@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, get_type_hints
 
+from .bounded import parse_json
 from .errors import CheckpointError
 
 SCALARS = {bool: bool, int: int, float: (int, float), str: str}  # what JSON and YAML may give for a field's type
@@ -142,7 +143,7 @@ class ModelConfig:
             CheckpointError: not JSON, an unknown field (a checkpoint of a newer version), or an unknown variant.
         """
         try:
-            return from_plain(cls, json.loads(text))
+            return from_plain(cls, parse_json(text, "the text"))
         except (ValueError, TypeError) as error:
             raise CheckpointError(
                 f"The model's config cannot be read ({error}); was it made by a newer version?"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .bounded import is_dir, is_file
 from .checkpoints.bundle import BUNDLED, adapter_path
 from .checkpoints.files import read_shapes
 from .checkpoints.kiwi import added_files, is_kiwi
@@ -30,7 +31,7 @@ def describe(path: Path | None = None) -> str:
     Raises:
         CheckpointError: nothing there, something that is none of these, or a missing, truncated or damaged file.
     """
-    if path is None or not path.exists():
+    if path is None or not (is_file(path) or is_dir(path)):
         return describe_model(path)
     if is_trained(path):
         return describe_trained(path)

@@ -13,6 +13,7 @@ from .checkpoints.mllm import mllm_width
 from .checkpoints.vae import checked_vae, vae_channels, vae_config
 from .checkpoints.wan_keys import without_prefix
 from .errors import CheckpointError
+from .words import one_line
 
 # sizes -> what was published in them
 DITS = {  # width, layers, channels in
@@ -78,9 +79,9 @@ def describe_trained(path: Path) -> str:
 
 
 def table(rows: Mapping[str, str]) -> str:
-    """Titles and values in two columns."""
+    """Titles and values in two columns, whatever codes a name from outside may hold."""
     width = max(map(len, rows))
-    return "\n".join(f"{title:<{width}}  {value}" for title, value in rows.items())
+    return "\n".join(f"{title:<{width}}  {one_line(value)}" for title, value in rows.items())
 
 
 def _trained_dit(trained: Trained) -> str:
@@ -123,7 +124,7 @@ def _form(form: Form) -> str:
 
 def _types(form: Form) -> str:
     """Each type with its share of the numbers, the most first."""
-    total = sum(form.dtypes.values())
+    total = sum(form.dtypes.values()) or 1
     return ", ".join(f"{SPELLED.get(kind, kind)} {count / total:.0%}" for kind, count in form.dtypes.items())
 
 

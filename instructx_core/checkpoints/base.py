@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bounded import is_dir
 from ..config import ContextEntry, ModelConfig
 from ..errors import CheckpointError
 from .dit import checked_dit, to_diffusers
@@ -49,7 +50,7 @@ def choose(given: Path | None, own: Path, family: Family, allow_pickle: bool = F
     """
     if given is not None:
         return find_form(given, family, allow_pickle)
-    if not own.is_dir():
+    if not is_dir(own):
         raise need(own.parent, family)
     check_config(own)
     return find_form(own, family, allow_pickle)

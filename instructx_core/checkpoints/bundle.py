@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..bounded import is_dir, is_file, parse_json, read_text
 from ..config import Dialect, ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
@@ -20,6 +21,7 @@ from ..errors import CheckpointError, InputError
 from ..guidance.encoder import MLLMGuidance
 from ..guidance.kiwi import KiwiGuidance
 from ..latents import LatentCodec
+from ..words import quoted_path
 from .base import OWN, Base, check_fit, choose
 from .dit import load_dit
 from .files import (
@@ -83,14 +85,14 @@ def adapter_path(path: str | Path) -> Path:
         CheckpointError: no such folder, or no such file in it.
     """
     path = Path(path)
-    if path.is_file():
+    if is_file(path):
         return path
-    if not path.is_dir():
+    if not is_dir(path):
         recover_folder(path)  # a save that was killed between two renames; what is here is not the reader's to clean
-    if not path.is_dir():
-        raise CheckpointError(f"there is no model folder {str(path)!r}; check the path.")
-    if not (path / ADAPTER).is_file():
-        raise CheckpointError(f"{str(path)!r} is not an InstructX model: it has no {ADAPTER}.")
+    if not is_dir(path):
+        raise CheckpointError(f"there is no model folder {quoted_path(path)}; check the path.")
+    if not is_file(path / ADAPTER):
+        raise CheckpointError(f"{quoted_path(path)} is not an InstructX model: it has no {ADAPTER}.")
     return path / ADAPTER
 
 
@@ -124,12 +126,12 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
 
 def make_portable(path: Path) -> None:
     """Rewrite a config as `portable` has it."""
-    path.write_text(portable(path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(portable(read_text(path)), encoding="utf-8")
 
 
 def portable(config: str) -> str:
     """A config's JSON without where the model was loaded from, the tokenizer's class named as transformers 4 does."""
-    plain = json.loads(config)
+    plain = parse_json(config, "the config")
     for part in (plain, *(value for value in plain.values() if isinstance(value, dict))):
         for name in OF_THE_LOADER & part.keys():
             del part[name]

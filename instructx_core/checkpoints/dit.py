@@ -100,7 +100,13 @@ def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
     config = dit_config(form)
     model = empty_model(WanTransformer3DModel, config)
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    state = to_diffusers(form, load_or_explain(form.path, lambda: load_gguf_checkpoint(str(form.files[0]))))
+    held = load_or_explain(form.path, lambda: load_gguf_checkpoint(str(form.files[0])))
+    for name, stored in form.stored.items():
+        if stored.is_reshaped:  # blocks run along other rows than the model's
+            value = held[name]
+            plain = dequantize_gguf_tensor(value) if isinstance(value, GGUFParameter) else value
+            held[name] = plain.reshape(stored.shape)
+    state = to_diffusers(form, held)
     for name, value in state.items():
         if isinstance(value, GGUFParameter) and name not in linear:
             state[name] = dequantize_gguf_tensor(value)

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,7 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .. import bounded
 from ..errors import CheckpointError, InputError
+from ..words import listed, one_line, quoted, quoted_path
 
 _NOT_OPENED = (
     "which is not opened unasked, for pickles can hold code; get safetensors (of a DiT, a VAE or an MLLM "
@@ -41,6 +42,8 @@ _OTHER_KINDS = (
     (b"{", "a JSON text, not weights; give the .safetensors file beside it"),
 )
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
+MAX_TENSORS = 100_000  # in one file; the largest models in use have some thousands in a shard
+_PLAIN_HEADER = 32 << 20  # bytes that so many tensors and their metadata never need
 
 
 def write_safetensors(
@@ -53,8 +56,8 @@ def write_safetensors(
     missing or the file cannot be written.
     """
     path = _real(path)
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "that is a folder" if path.is_dir() else "its folder does not exist"
+    if bounded.is_dir(path) or not bounded.is_dir(path.parent):
+        reason = "that is a folder" if bounded.is_dir(path) else "its folder does not exist"
         raise InputError(f"cannot write weights to {str(path)!r}: {reason}; give a file name in an existing folder.")
     partial = _hidden(path, "partial")  # a folder: safetensors has an unfinished file of its own
     written = partial / path.name
@@ -132,14 +135,16 @@ def read_header(path: str | Path) -> dict[str, Any]:
     Raises CheckpointError as read_safetensors does.
     """
     path = Path(path)
+    if not os.path.lexists(path) and bounded.is_dir(path.parent):
+        raise CheckpointError(f"there is no file {quoted_path(path)}; check the path to the weights.")
     try:
-        with path.open("rb") as file:
+        with bounded.open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(path, file.read(8), file, size)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {str(path)!r}; check the path to the weights.") from error
+    except bounded.UnreadableError as error:
+        raise CheckpointError(f"cannot read {quoted_path(path)}: {error.reason}; give a .safetensors file.") from error
     except OSError as error:
-        raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror}; give a .safetensors file.") from error
+        raise CheckpointError(f"cannot read {quoted_path(path)}: {error.strerror}; get the file again.") from error
     # whether tensors lie one behind the other without gaps, each as long as its shape and type say; none is read
     with _damaged(path), safe_open(path, framework="pt"):
         return header
@@ -152,13 +157,13 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: missing, or no JSON mapping.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        plain = bounded.read_json(path)
+    except bounded.UnreadableError as error:
         raise CheckpointError(
-            f"{str(path)!r} cannot be read ({error}); the model is incomplete, get it again."
+            f"{quoted_path(path)} cannot be read ({error.reason}); the model is incomplete, get it again."
         ) from error
     if not isinstance(plain, dict):
-        raise CheckpointError(f"{str(path)!r} is no mapping of settings; get it again.")
+        raise CheckpointError(f"{quoted_path(path)} is no mapping of settings; get it again.")
     return plain
 
 
@@ -175,9 +180,8 @@ def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise CheckpointError, naming `path` and the tensors, if any floating-point tensor holds NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
-        listed = ", ".join(repr(name) for name in bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise CheckpointError(
-            f"{str(path)!r} holds NaN or infinity in {len(bad)} tensors ({listed}); get the file again."
+            f"{quoted_path(path)} holds NaN or infinity in {len(bad)} tensors ({listed(bad)}); get the file again."
         )
 
 
@@ -185,7 +189,9 @@ def check_types(whole: Mapping[str, object], path: str | Path) -> None:
     """Raise CheckpointError where tensors of a checkpoint, given with their types, are of whole numbers."""
     if whole:
         name = min(whole)
-        raise CheckpointError(f"{str(path)!r} holds {name} as {whole[name]}, expected floats; get the file again.")
+        raise CheckpointError(
+            f"{quoted_path(path)} holds {quoted(name)} as {whole[name]}, expected floats; get the file again."
+        )
 
 
 @contextmanager
@@ -276,12 +282,12 @@ def _damaged(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged: {error}; get the file again.") from error
+        raise CheckpointError(f"{quoted_path(path)} is damaged: {one_line(error, 200)}; get the file again.") from error
 
 
 def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[str, Any]:
     """The header of an open safetensors file, read and checked against the file's size [bytes]."""
-    name = repr(str(path))
+    name = quoted_path(path)
     if size == 0:
         raise CheckpointError(f"{name} is empty; get the file again.")
     length = int.from_bytes(start, "little")
@@ -296,8 +302,11 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
         )
     if len(rest) < length:
         raise CheckpointError(f"{name} is truncated: {size} bytes, too few for its own header; get the file again.")
+    # counted before they are read: a million entries take gigabytes
+    if length > _PLAIN_HEADER or rest.count(b'"data_offsets"') > MAX_TENSORS:
+        raise CheckpointError(f"{name} has a header of {length >> 20} MB, more than {MAX_TENSORS} tensors need.")
     try:
-        header = json.loads(rest)
+        header = bounded.parse_json(rest, name, _PLAIN_HEADER)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
         needed = 8 + length + max(ends, default=0)
         if not all(isinstance(text, str) for text in header.get("__metadata__", {}).values()):
@@ -332,7 +341,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _refuse_file(path: Path) -> None:
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not bounded.is_dir(path):
         raise InputError(f"cannot write a folder to {str(path)!r}: a file has that name; choose another.")
 
 
@@ -348,7 +357,7 @@ def _hidden(path: Path, kind: str) -> Path:
 
 def _leftovers(path: Path, kind: str) -> list[Path]:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.{kind}")
-    if not path.parent.is_dir():
+    if not bounded.is_dir(path.parent):
         return []
     return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
 

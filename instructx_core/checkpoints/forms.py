@@ -7,7 +7,6 @@ Shards are read as one, and a folder that lacks one of its shards is refused her
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,9 +15,12 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
+from ..bounded import is_dir, read_json
 from ..errors import CheckpointError
+from ..words import listed, quoted, quoted_path
 from .float8 import is_beside, scale_of
-from .headers import EIGHT_BITS, Stored, is_gguf, read_stored
+from .gguf_header import is_gguf
+from .headers import EIGHT_BITS, Stored, read_stored
 from .kiwi_keys import is_adapter
 from .pickles import PICKLES, is_pickle
 from .wan_keys import without_prefix
@@ -133,14 +135,15 @@ def find_form(path: str | Path, family: Family | None = None, allow_pickle: bool
         held = read_stored(file, allow_pickle)
         if twice := stored.keys() & held.keys():
             raise CheckpointError(
-                f"{str(path)!r} holds several models ({min(twice)!r} is in more than one file); give one of the files."
+                f"{quoted_path(path)} holds several models ({quoted(min(twice))} is in more than one file); give one "
+                "of the files."
             )
         stored |= held
     found = _classify(stored)
     if found is None or family not in (None, found[0]):
         wanted = f"a {family.value}" if family else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
         what = f"it is a {found[0].value}" if found else _unknown(stored)
-        raise CheckpointError(f"{str(path)!r} does not hold {wanted}: {what}; give other weights.")
+        raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
     return Form(path, files, *found, stored)
 
 
@@ -157,7 +160,7 @@ def _classify(names: Iterable[str]) -> tuple[Family, Names] | None:
 
 def _component(path: Path, family: Family | None) -> Path:
     """`path` itself, or the folder in it where a pipeline keeps its part."""
-    if family is None or not path.is_dir() or any(path.glob("*.safetensors")):
+    if family is None or not is_dir(path) or any(path.glob("*.safetensors")):
         return path
     if family is Family.DIT and (path / FOLDERS[family][0]).is_dir() and (path / SECOND).is_dir():
         raise CheckpointError(
@@ -176,7 +179,7 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
     Raises:
         CheckpointError: nothing there, or a shard missing that the folder's index names.
     """
-    if not path.is_dir():
+    if not is_dir(path):
         return (path,)  # whether it can be read is seen when it is
     # Kiwi-Edit's published folder has its queries beside the MLLM
     files = tuple(file for file in sorted(path.glob("*.safetensors")) if not is_adapter(read_stored(file)))
@@ -201,9 +204,11 @@ def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
     indexed: set[str] = set()
     for index in sorted(folder.glob(f"*{kind}.index.json")):
         try:
-            named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{str(index)!r} is no list of shards; get it again.") from error
+            named = set(read_json(index)["weight_map"].values())
+            if not named or any(not name or Path(name).name != name for name in named):
+                raise ValueError("it names no files beside it")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{quoted_path(index)} is no list of shards; get it again.") from error
         _check_there(folder, files, named)
         indexed |= named
     return indexed
@@ -212,10 +217,9 @@ def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
 def _check_there(folder: Path, files: tuple[Path, ...], named: set[str]) -> None:
     if missing := sorted(named - {file.name for file in files}):
         raise CheckpointError(
-            f"{str(folder / missing[0])!r} is missing ({len(missing)} of {len(named)} shards); get it again."
+            f"{quoted_path(folder / missing[0])} is missing ({len(missing)} of {len(named)} shards); get it again."
         )
 
 
 def _unknown(stored: Mapping[str, Stored]) -> str:
-    listed = ", ".join(map(repr, sorted(stored)[:3])) + (", ..." if len(stored) > 3 else "")
-    return f"it holds {listed}" if stored else "it is empty"
+    return f"it holds {listed(sorted(stored))}" if stored else "it is empty"

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import CheckpointError
 from .files import read_header
+from .gguf_header import is_gguf, original_shapes, read_gguf
 from .pickles import is_pickle, read_pickle
 
-if TYPE_CHECKING:
-    from gguf import GGUFReader
-
-GGUF_MAGIC = b"GGUF"
 # the safetensors format's names of dtypes (its documentation's table), of those that PyTorch has
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -35,6 +31,7 @@ class Stored:
 
     dtype: str  # as the format spells it: BF16, F8_E4M3, U8; of GGUF F16, Q8_0, Q4_K
     shape: tuple[int, ...]  # of the numbers, not of the bytes that they are packed into
+    is_reshaped: bool = False  # of a GGUF that stores it in another shape
 
     @property
     def numel(self) -> int:
@@ -57,8 +54,13 @@ def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
         return {name: Stored(spelled(path, name, value.dtype), tuple(value.shape)) for name, value in state.items()}
     if is_gguf(path):
         reader = read_gguf(path)
+        own = original_shapes(reader, path)
         return {
-            tensor.name: Stored(tensor.tensor_type.name, tuple(int(size) for size in reversed(tensor.shape)))
+            tensor.name: Stored(
+                tensor.tensor_type.name,
+                own.get(tensor.name) or tuple(int(size) for size in reversed(tensor.shape)),
+                tensor.name in own,
+            )
             for tensor in reader.tensors
         }
     header = read_header(path)
@@ -76,30 +78,3 @@ def spelled(path: Path, name: str, dtype: torch.dtype) -> str:
     if dtype not in SPELLED:
         raise CheckpointError(f"{str(path)!r} holds {name!r} in {dtype}, which safetensors files do not have.")
     return SPELLED[dtype]
-
-
-def is_gguf(path: Path) -> bool:
-    """Whether a file begins as GGUF files do; a file that cannot be read does not."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
-    except OSError:
-        return False
-
-
-def read_gguf(path: Path) -> GGUFReader:
-    """A GGUF file's header; its tensors are mapped, not read.
-
-    Raises:
-        CheckpointError: the package `gguf` is missing, or the file is truncated or damaged.
-    """
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise CheckpointError(
-            f"{str(path)!r} is a GGUF file, which needs the package gguf; install it with `pip install gguf`."
-        ) from error
-    try:
-        return GGUFReader(path)
-    except Exception as error:  # it checks little: a cut file ends in whatever numpy raises
-        raise CheckpointError(f"{str(path)!r} is a GGUF file that is truncated or damaged; get it again.") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..bounded import is_dir
 from ..config import (
     ConnectorConfig,
     ContextEntry,
@@ -56,7 +57,7 @@ def adapter_file(folder: Path) -> Path | None:
     Raises:
         CheckpointError: a file beside the MLLM's that is truncated, damaged or no safetensors.
     """
-    for path in sorted((folder / MLLM).glob("*.safetensors")):
+    for path in sorted((folder / MLLM).glob("*.safetensors")) if is_dir(folder / MLLM) else ():
         if is_adapter(read_shapes(path)):
             return path
     return None

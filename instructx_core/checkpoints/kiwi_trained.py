@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..bounded import is_file
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from .assembling import check_shapes, empty_model, fill
@@ -27,7 +28,8 @@ from .dit import dit_config, load_dit, to_diffusers
 from .files import check_finite, check_types, read_safetensors
 from .float8 import check_scales
 from .forms import Family, Form, Names, bare_mllm, find_form
-from .headers import Stored, is_gguf, read_stored
+from .gguf_header import is_gguf
+from .headers import Stored, read_stored
 from .kiwi import config_of_shapes
 from .kiwi_keys import split_trained
 from .mllm import load_mllm
@@ -80,7 +82,7 @@ def is_trained(path: str | Path) -> bool:
         CheckpointError: a file that is damaged or no safetensors.
     """
     path = Path(path)
-    return path.is_file() and not is_gguf(path) and any(name.endswith(MARK) for name in read_stored(path))
+    return is_file(path) and not is_gguf(path) and any(name.endswith(MARK) for name in read_stored(path))
 
 
 def read_trained(path: str | Path) -> Trained:

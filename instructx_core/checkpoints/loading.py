@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from ..bounded import is_dir, is_file
 from ..config import ModelConfig
 from .base import OWN, Base, choose
 from .bundle import ADAPTER, FORMAT, Components, adapter_path, load_checkpoint, read_config
 from .files import read_metadata, read_shapes
 from .forms import FOLDERS, Family, Form
-from .headers import is_gguf
+from .gguf_header import is_gguf
 from .kiwi import is_kiwi, kiwi_adapter_names, load_kiwi, read_kiwi_config
 from .kiwi_trained import base_of_trained, is_trained, load_trained, read_trained, read_trained_config
 from .pickles import is_pickle
@@ -80,7 +81,7 @@ def is_model(path: str | Path) -> bool:
         CheckpointError: a file that is damaged or no safetensors.
     """
     path = Path(path)
-    if path.is_dir():
-        return (path / ADAPTER).is_file() or is_kiwi(path)
-    lone = path.is_file() and not is_gguf(path) and not is_pickle(path)
+    if is_dir(path):
+        return is_file(path / ADAPTER) or is_kiwi(path)
+    lone = is_file(path) and not is_gguf(path) and not is_pickle(path)
     return lone and (FORMAT in read_metadata(path) or is_trained(path))

@@ -100,7 +100,7 @@ def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
 
     linear = {f"{name}.weight" for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
     for name, stored in to_diffusers(form, form.tensors).items():
-        if name in linear and stored.dtype not in PLAIN:
+        if name in linear and stored.dtype not in PLAIN and not stored.is_reshaped:
             block, size = GGML_QUANT_SIZES[GGMLQuantizationType[stored.dtype]]  # numbers, and the bytes that they take
             packed = torch.empty(stored.numel // block * size, dtype=torch.uint8, device="meta")
             transformer.get_submodule(name.removesuffix(".weight")).weight = torch.nn.Parameter(packed, False)

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..bounded import UnreadableError, open_regular
 from ..errors import CheckpointError
+from ..words import one_line
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
 _BEGINNINGS = (b"PK\x03\x04", b"\x80")  # of torch.save's zip archives, and of bare pickles
@@ -19,12 +21,12 @@ _BEGINNINGS = (b"PK\x03\x04", b"\x80")  # of torch.save's zip archives, and of b
 
 def is_pickle(path: str | Path) -> bool:
     """Whether a file begins as a pickle does, whatever it is called; False where there is none."""
-    path = Path(path)
-    if not path.is_file():
+    try:
+        with open_regular(path) as file:
+            # a safetensors file may begin with any length; behind it stands its header
+            start = file.read(9)
+    except (UnreadableError, OSError):
         return False
-    with path.open("rb") as file:
-        # a safetensors file may begin with any length; behind it stands its header
-        start = file.read(9)
     return start.startswith(_BEGINNINGS) and start[8:] != b"{"
 
 
@@ -39,7 +41,7 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__), 200)
         raise CheckpointError(
             f"{str(path)!r} is no pickle of tensors that could be opened safely ({reason}); get safetensors weights."
         ) from error

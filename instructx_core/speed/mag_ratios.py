@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..bounded import is_file, read_json
 from ..errors import CheckpointError, InputError
 from ..paths import partial_file
 
@@ -25,15 +26,15 @@ def read_ratios(folder: Path) -> list[float]:
         CheckpointError: the file holds something else.
     """
     path = folder / MAG_RATIOS
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"cache 'mag' needs {MAG_RATIOS} in the model's folder, and {str(folder)!r} has none; make it with "
             "`instructx calibrate FOLDER`."
         )
     try:
-        ratios = json.loads(path.read_text(encoding="utf-8"))["ratios"]
+        ratios = read_json(path)["ratios"]
         good = are_ratios(ratios)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError):
         good = False
     if not good:
         raise CheckpointError(

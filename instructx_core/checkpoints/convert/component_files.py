@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ...bounded import read_text
 from ...errors import CheckpointError
 from ..bundle import portable
 from ..dit import dit_config
@@ -130,5 +131,5 @@ def inverted(renamed: Mapping[str, str]) -> dict[str, str]:
 def _config(form: Form, class_name: str, arguments: Callable[[Form], dict[str, Any]]) -> Content:
     """A folder's own config as it is, or one of the class's arguments."""
     if form.has_config:
-        return text(portable((form.path / "config.json").read_text(encoding="utf-8")))
+        return text(portable(read_text(form.path / "config.json")))
     return text(json.dumps({"_class_name": class_name} | arguments(form), indent=2) + "\n")

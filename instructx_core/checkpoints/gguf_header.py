@@ -1,0 +1,171 @@
+"""What a GGUF file's header says, checked before the package `gguf` reads it.
+
+`GGUFReader` believes every count: a file of 70 bytes that claims an array of 10^12 entries keeps it busy until the
+memory is full. Here each count is compared with the bytes that are left, so that reading ends in time with any file.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..bounded import UnreadableError, open_regular
+from ..errors import CheckpointError
+from ..words import quoted, quoted_path
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+
+GGUF_MAGIC = b"GGUF"
+MAX_TENSORS = 100_000
+MAX_VALUES = 2_000_000  # in all arrays of the header; a tokenizer of 256,000 words has 1.3 million
+MAX_NAME = 1 << 16  # bytes
+ARRAYS = 4  # in each other
+# the format's value types (ggml's gguf.h): number -> bytes
+_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_STRING, _ARRAY = 8, 9
+_SHAPES = "comfy.gguf.orig_shape."  # before a tensor's name: its shape, where it was stored in another
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether a file begins as GGUF files do; a file that cannot be read does not."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+    except (UnreadableError, OSError):
+        return False
+
+
+def read_gguf(path: Path) -> GGUFReader:
+    """A GGUF file's header; its tensors are mapped, not read.
+
+    Raises:
+        CheckpointError: the package `gguf` is missing, or the file is truncated, damaged or claims more than it holds.
+    """
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise CheckpointError(
+            f"{quoted_path(path)} is a GGUF file, which needs the package gguf; install it with `pip install gguf`."
+        ) from error
+    _check(path)
+    try:
+        return GGUFReader(path)
+    except Exception as error:  # it checks little: a cut file ends in whatever numpy raises
+        raise CheckpointError(
+            f"{quoted_path(path)} is a GGUF file that is truncated or damaged; get it again."
+        ) from error
+
+
+def original_shapes(reader: GGUFReader, path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors that are stored in another one, as ComfyUI-GGUF's converter notes them.
+
+    GGUF takes four dimensions at most, and blocks of numbers along the last; what does not fit is flattened.
+
+    Raises CheckpointError where a shape has another number of values than its tensor.
+    """
+    shapes = {}
+    for tensor in reader.tensors:
+        field = reader.get_field(_SHAPES + tensor.name)
+        if field is None:
+            continue
+        try:
+            shape = tuple(int(field.parts[index][0]) for index in field.data[:16])
+        except (ValueError, OverflowError, IndexError):  # floats, texts
+            shape = ()
+        if not shape or min(shape) < 0 or math.prod(shape) != int(tensor.n_elements):
+            raise CheckpointError(
+                f"{quoted_path(path)} says that {quoted(tensor.name)} has the shape {shape}, but holds "
+                f"{int(tensor.n_elements)} numbers of it; get it again."
+            )
+        shapes[tensor.name] = shape
+    return shapes
+
+
+def _check(path: Path) -> None:
+    """Raise CheckpointError where a header claims more than its file can hold."""
+    try:
+        with open_regular(path) as file:
+            _Scan(file).run()
+    except UnreadableError as error:
+        raise CheckpointError(str(error)) from error
+    except (ValueError, OSError, struct.error) as error:
+        raise CheckpointError(
+            f"{quoted_path(path)} is a GGUF file that is truncated or damaged ({error}); get it again."
+        ) from error
+
+
+class _Scan:
+    """One pass over a header that keeps nothing; ValueError where it cannot be true."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.left = file.seek(0, 2) - file.seek(0)
+        self.values = 0
+        self.order = "<"
+
+    def run(self) -> None:
+        self.skip(len(GGUF_MAGIC))
+        version = self.bytes(4)
+        if int.from_bytes(version, "little") & 0xFFFF == 0:  # written on a machine of the other byte order
+            self.order = ">"
+        tensors, fields = self.number("Q"), self.number("Q")
+        self.check("tensors", tensors, 8 + 4 + 4 + 8, MAX_TENSORS)
+        self.check("settings", fields, 8 + 4 + 1, MAX_TENSORS)
+        for _ in range(fields):
+            self.text(MAX_NAME)
+            self.value(self.number("I"))
+        for _ in range(tensors):
+            self.text(MAX_NAME)
+            dimensions = self.number("I")
+            if dimensions > 8:
+                raise ValueError(f"a tensor of {dimensions} dimensions")
+            self.skip(8 * dimensions + 4 + 8)
+
+    def value(self, kind: int, arrays: int = 0) -> None:
+        if kind in _SCALARS:
+            self.skip(_SCALARS[kind])
+        elif kind == _STRING:
+            self.text(self.left)
+        elif kind == _ARRAY and arrays < ARRAYS:
+            inner, count = self.number("I"), self.number("Q")
+            size = _SCALARS.get(inner)
+            self.check("entries of an array", count, size or 8, MAX_VALUES - self.values)
+            self.values += count
+            if size:
+                self.skip(size * count)
+            else:
+                for _ in range(count):
+                    self.value(inner, arrays + 1)
+        else:
+            raise ValueError(f"a setting of the type {kind}")
+
+    def check(self, what: str, count: int, size: int, most: int) -> None:
+        if count * size > self.left:
+            raise ValueError(f"it claims {count} {what} in {self.left} bytes")
+        if count > most:
+            raise ValueError(f"it has {count} {what}")
+
+    def text(self, most: int) -> None:
+        length = self.number("Q")
+        if length > min(most, self.left):
+            raise ValueError(f"it claims a text of {length} bytes")
+        self.skip(length)
+
+    def number(self, kind: str) -> int:
+        return struct.unpack(self.order + kind, self.bytes(struct.calcsize(kind)))[0]
+
+    def bytes(self, count: int) -> bytes:
+        self.left -= count
+        content = self.file.read(count) if self.left >= 0 else b""
+        if len(content) < count:
+            raise ValueError("it ends within its header")
+        return content
+
+    def skip(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise ValueError("it ends within its header")
+        self.file.seek(count, 1)
