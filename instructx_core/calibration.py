@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .compat import mag_cache_ratios
 from .demo import DEMO_EDITS, DemoEdit
 from .editor import Editor
 from .errors import CheckpointError, InputError
@@ -87,12 +88,8 @@ def measure_ratios(editor: Editor, steps: int, progress: ProgressCallback | None
 
 def _noted(denoiser: Denoiser) -> list[float]:
     """The ratios that diffusers noted in the run that was just made."""
-    from diffusers.hooks import HookRegistry
-    from diffusers.hooks.mag_cache import _MAG_CACHE_LEADER_BLOCK_HOOK
-
-    first = HookRegistry.check_if_exists_or_initialize(denoiser.transformer.blocks[0])
     with denoiser.caching():
-        return first.get_hook(_MAG_CACHE_LEADER_BLOCK_HOOK).state_manager.get_state().calibration_ratios
+        return mag_cache_ratios(denoiser.transformer.blocks[0])
 
 
 def _counting(progress: ProgressCallback | None, before: int) -> StepCallback | None:

@@ -21,6 +21,7 @@ from .checkpoints.loras import load_lora
 from .compositing import restore_edit
 from .config import Margin
 from .denoiser import Conditions
+from .device import pick_device
 from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
 from .instruction import check_instruction
@@ -322,26 +323,6 @@ class Editor:
         if not 0 <= settings.guidance_scale <= 100:
             raise InputError(f"guidance_scale is {settings.guidance_scale}; give a number from 0 to 100.")
         return settings
-
-
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """A device of this machine by its name; None for the accelerator, else the CPU.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-        torch.empty(0, device=picked)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"There is no device {str(device)!r} here; use cpu, or cuda where a GPU is installed."
-        ) from error
-    return picked
 
 
 def _find_model(path: str | Path | None, download: bool) -> Path:

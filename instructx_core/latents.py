@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from .compat import changes, spatial_padding
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
@@ -98,15 +100,14 @@ class _PresentForward:
         still = cache_x is None and x.shape[2] == 1
         if not (still or self._ignores_past()):
             return self.padded(own, x, cache_x)
-        left, _, top, _, _, _ = own._padding
         frames = rearrange(x, "b c t h w -> (b t) c h w")
-        frames = F.conv2d(frames, own.weight[:, :, -1], own.bias, own.stride[1:], (top, left))
+        frames = F.conv2d(frames, own.weight[:, :, -1], own.bias, own.stride[1:], spatial_padding(own))
         return rearrange(frames, "(b t) c h w -> b c t h w", b=len(x))
 
     def _ignores_past(self) -> bool:
         """Whether all weights on earlier frames are zero, looked up again only after the weights have changed."""
         weight = self.convolution.weight
-        version = 0 if weight.is_inference() else weight._version  # inference tensors count no versions
+        version = changes(weight)
         if version != self.checked_version:
             self.checked_version = version
             self.ignores_past = not bool(weight[:, :, :-1].any())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from ..compat import kept_in_float32
 from ..errors import CheckpointError
 from .files import check_finite, read_safetensors
 from .float8 import check_scales, is_beside, scale_of, widened
@@ -55,8 +56,7 @@ def check_shapes(model: torch.nn.Module, found: Mapping[str, Any], source: objec
 
 def loaded_dtype(model: torch.nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
     """What `from_pretrained` would load a parameter in, asked for `dtype`: diffusers keeps some in float32."""
-    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
-    return torch.float32 if not set(kept).isdisjoint(name.split(".")) else dtype
+    return dtype if kept_in_float32(model).isdisjoint(name.split(".")) else torch.float32
 
 
 def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> M:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from ..compat import read_gguf, unpack_gguf
 from .assembling import check_shapes, empty_model, fill
 from .files import naming, read_json
 from .float8 import check_scales
@@ -94,22 +95,18 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
 def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
     """Linear layers stay packed; what else a file has packed is unpacked here, for diffusers unpacks only these."""
     from diffusers import GGUFQuantizationConfig, WanTransformer3DModel
-    from diffusers.models.model_loading_utils import load_gguf_checkpoint
-    from diffusers.quantizers.gguf.utils import GGUFParameter, dequantize_gguf_tensor
 
     config = dit_config(form)
     model = empty_model(WanTransformer3DModel, config)
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    held = load_or_explain(form.path, lambda: load_gguf_checkpoint(str(form.files[0])))
+    held = load_or_explain(form.path, lambda: dict(read_gguf(form.files[0])))
     for name, stored in form.stored.items():
         if stored.is_reshaped:  # blocks run along other rows than the model's
-            value = held[name]
-            plain = dequantize_gguf_tensor(value) if isinstance(value, GGUFParameter) else value
-            held[name] = plain.reshape(stored.shape)
+            held[name] = unpack_gguf(held[name]).reshape(stored.shape)
     state = to_diffusers(form, held)
     for name, value in state.items():
-        if isinstance(value, GGUFParameter) and name not in linear:
-            state[name] = dequantize_gguf_tensor(value)
+        if name not in linear:
+            state[name] = unpack_gguf(value)
     with tempfile.TemporaryDirectory() as folder:  # diffusers takes a config from a folder or the hub alone
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         quantised = GGUFQuantizationConfig(compute_dtype=dtype)

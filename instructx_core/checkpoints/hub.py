@@ -20,6 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from ..compat import download_into
 from ..errors import CheckpointError, InputError
 from .bundle import ADAPTER
 from .kiwi_keys import MLLM
@@ -155,7 +156,6 @@ class _Counted:
 def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callable[[int], object]) -> None:
     """One file, from where an earlier transfer of the same content stopped."""
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
     target = folder / file.name
@@ -165,13 +165,13 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
         if other != partial or other.stat().st_size > file.size:  # of an older commit, or spoilt
             other.unlink()
     with partial.open("ab") as begun:
-        http_get(
+        download_into(
             hf_hub_url(model.repository, file.name, revision=model.commit),
             _Counted(begun, report),
-            resume_size=begun.tell(),
+            begun=begun.tell(),
             headers=build_hf_headers() | {"Accept-Encoding": "identity"},  # a Range counts the bytes that are sent
-            expected_size=file.size,
-            displayed_filename=file.name,
+            size=file.size,
+            name=file.name,
         )
     if not _is_whole(partial, file):
         partial.unlink()

@@ -63,7 +63,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_base(parser: argparse._ActionsContainer) -> None:
+def add_base(parser: Any) -> None:  # a parser, or a group of one: argparse has no public name for both
     for option, what in BASE.items():
         parser.add_argument(
             f"--{option}",

@@ -42,7 +42,7 @@ def describe_plan(
     """
     import torch
 
-    from ..editor import pick_device
+    from ..device import pick_device
 
     device = pick_device(None)
     dtype = torch.float32 if vram is None and device.type == "cpu" else torch.bfloat16

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..compat import cache_config, empty_step_cache
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ def begin_run(transformer: WanTransformer3DModel, steps: int) -> None:
     """Empty a DiT's step cache, if it has one, before a run of `steps`, as diffusers' own pipelines do."""
     if not transformer.is_cache_enabled:
         return
-    transformer._reset_stateful_cache()
-    if hasattr(transformer._cache_config, "set_steps"):  # of `MagCache`, which not every diffusers has
-        transformer._cache_config.set_steps(steps)
+    empty_step_cache(transformer)
+    settings = cache_config(transformer)
+    if hasattr(settings, "set_steps"):  # of `MagCache`, which not every diffusers has
+        settings.set_steps(steps)
 
 
 def find_cache(cache: str) -> type:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
+from ..compat import attention_backend
+
 if TYPE_CHECKING:
     import torch
     from diffusers import WanTransformer3DModel
@@ -46,7 +48,7 @@ class ContextAttention(WanAttnProcessor):
             value = attn.to_v(encoder_hidden_states).unflatten(2, heads)
             self.kept["key"], self.kept["value"] = key, value
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, heads)
-        mixed = dispatch_attention_fn(query, self.kept["key"], self.kept["value"], backend=self._attention_backend)
+        mixed = dispatch_attention_fn(query, self.kept["key"], self.kept["value"], backend=attention_backend(self))
         mixed = mixed.flatten(2, 3).type_as(query)
         for layer in attn.to_out:
             mixed = layer(mixed)
