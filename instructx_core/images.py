@@ -50,14 +50,12 @@ def open_picture(path: Path) -> Image.Image | None:
     """
     from PIL import Image
 
+    Image.init()
     try:
-        picture = Image.open(path)
+        picture = Image.open(path, formats=sorted(_STILL_FORMATS & Image.OPEN.keys()))
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: it is too large to open as an image ({error}); scale it down.") from error
     except (OSError, SyntaxError, ValueError, struct.error):
-        return None
-    if picture.format not in _STILL_FORMATS:
-        picture.close()
         return None
     return picture
 

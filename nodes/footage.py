@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
-from .pixels import rgb
+from .pixels import check_file, rgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
     - All else (a file cut in time, bytes) is saved to a temporary file first.
 
     Raises:
-        InputError: a video of which nothing can be decoded, or frames that are no pictures.
+        InputError: a video of which nothing can be decoded, that names other files, or frames that are no pictures.
     """
     from ..instructx_core.long_video.footage import hold, look_through
 
@@ -52,6 +52,7 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
             parts = video.get_components()
             yield hold(rgb(parts.images, "source"), parts.frame_rate, _sound(parts.audio, folder / "sound.wav"))
             return
+        check_file(video)
         path = video.get_stream_source() if _is_whole_file(video) else None
         if not isinstance(path, str):
             path = str(folder / "source.mp4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,12 +29,23 @@ def to_clip(value: torch.Tensor | Input.Video, name: str = "source") -> Clip:
     """Read an IMAGE (a batch is a video's frames) or a VIDEO.
 
     Raises:
-        InputError: no frames, or not three or four channels; a fourth (alpha) is put on white.
+        InputError: no frames, or not three or four channels; a fourth (alpha) is put on white; or a VIDEO whose file
+            names other files.
     """
     if isinstance(value, Input.Video):
+        check_file(value)
         components = value.get_components()
         return Clip(rgb(components.images, name), True, components.frame_rate, components.audio)
     return Clip(rgb(value, name), len(value) > 1)
+
+
+def check_file(video: Input.Video) -> None:
+    """Raise InputError where a VIDEO's file is a playlist or another that names files, which ComfyUI would read."""
+    from ..instructx_core.video.container import check_media
+
+    if isinstance(video, InputImpl.VideoFromFile):
+        source = video.get_stream_source()
+        check_media(Path(source) if isinstance(source, str) else source)
 
 
 def to_video(frames: torch.Tensor, frame_rate: Fraction, audio: Any = None) -> Input.Video:

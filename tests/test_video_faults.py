@@ -31,7 +31,7 @@ def test_what_is_no_video_is_refused_with_its_name(tmp_path: Path) -> None:
         output.mux(track.encode(None))
     for name, problem in {
         "text.mp4": "neither an image nor a video",
-        "text.txt": "not a video",
+        "text.txt": "neither an image nor a video",
         "zeros.mp4": "neither an image nor a video",
         "empty.mp4": "empty",
         "still.png": "single picture",

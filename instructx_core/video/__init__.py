@@ -13,6 +13,7 @@ the writer, so that an edited file keeps it:
   desktop players show and some hardware decoders do not; even sizes are 4:2:0, which everything plays.
 - *Animated images* (GIF, WebP, PNG, AVIF) are videos too, read through Pillow with transparency on white. GIF is also
   an output, of 256 colours chosen for each frame.
+- *Containers*: only those that hold their own pictures, see container.py: no playlist reads another file.
 - *Damage*: what can be decoded is handed out at its own time; what cannot is skipped and counted in one logged warning.
 """
 

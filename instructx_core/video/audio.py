@@ -10,34 +10,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .container import clock_start, open_media
+
 if TYPE_CHECKING:
     from av import Packet
     from av.audio.stream import AudioStream
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.stream import Stream
 
 logger = logging.getLogger(__name__)
 
 _USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-OPEN_OPTIONS = {"protocol_whitelist": "file"}  # a playlist must not fetch from the network
-
-
-def open_media(path: Path) -> InputContainer:
-    """Open a media file by exactly this name, which FFmpeg would else read as a URL where it holds a colon.
-
-    Raises av.FFmpegError.
-    """
-    import av
-
-    return av.open(f"file:{path}", options=OPEN_OPTIONS)
-
-
-def clock_start(container: InputContainer) -> Fraction:
-    """Seconds to take off every timestamp: broadcast formats (MPEG-TS) start their clock anywhere, files at zero."""
-    from av.format import Flags
-
-    runs_on = bool(Flags(container.format.flags) & Flags.ts_discont)
-    return Fraction(container.start_time or 0, 1_000_000) if runs_on else Fraction(0)
 
 
 class AudioTracks:

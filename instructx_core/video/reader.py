@@ -17,8 +17,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..images import is_animated, open_picture, read_image, to_uint8
 from ..paths import readable_file
-from .audio import clock_start, open_media
 from .colour import colour_of, frame_to_rgb
+from .container import clock_start, not_readable, open_media
 from .info import DisplayMatrix, VideoInfo, is_turned, upright
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def _open_video(path: Path, stack: ExitStack) -> tuple[VideoInfo, TimedFrames]:
     try:
         container = stack.enter_context(open_media(path))
     except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path}: it is neither an image nor a video that can be read ({reason}).") from error
+        raise InputError(f"{path}: {not_readable(error)}") from error
     stream = _picture_stream(path, container)
     decoded = _decode(path, container, stream)
     first = next(decoded, None)
@@ -107,9 +106,6 @@ def _picture_stream(path: Path, container: InputContainer) -> VideoStream:
     """The first video stream that is not a cover picture."""
     from av.stream import Disposition
 
-    kind = container.format.name
-    if kind in ("image2", "tty") or kind.endswith("_pipe"):  # FFmpeg "plays" single pictures and text files too
-        raise InputError(f"{path}: it is not a video, and not an image of a kind that can be read; give a PNG or MP4.")
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
         what = "only sound" if container.streams.audio else "no pictures"

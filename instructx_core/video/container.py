@@ -1,0 +1,149 @@
+"""Opening media files: only formats that hold their own pictures and sound.
+
+A playlist, a manifest or a concat script names other files, which FFmpeg would read and hand out as the video's own.
+FFmpeg finds the format from the content, whatever the name ends in, so the formats are a positive list.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+# FFmpeg's names of demuxers, the first of each comma-separated family. None of them opens a second file: "mov" leaves
+# external references (dref) alone unless told otherwise.
+_VIDEO_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,ivf,dv,rm,wtv,nsv,dhav,pva,"
+    "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,h263,h261,vc1,dirac,dnxhd,yuv4mpegpipe,gif,apng"
+)
+_SOUND_FORMATS = "mp3,wav,w64,flac,aac,aiff,caf,ac3,eac3,dts,truehd,amr,au,tta,wv,ape"
+_OPTIONS = {
+    "format_whitelist": f"{_VIDEO_FORMATS},{_SOUND_FORMATS}",  # holds for formats inside formats too
+    "protocol_whitelist": "file",
+}
+
+# How files that name others begin, after spaces, a byte order mark and the prolog of XML, in any case.
+_REFERRING = {
+    "an HLS playlist": rb"#extm3u",
+    "a DASH manifest": rb"<(\w+:)?mpd\b",
+    "a concat script": rb"ffconcat version",
+    "an SDP description": rb"v=\d+\s*o=",
+    "an ASX playlist": rb"<asx\b|asf\s+https?:|\[reference\]",
+    "a PLS playlist": rb"\[playlist\]",
+    "an XSPF playlist": rb"<playlist\b",
+    "a SMIL playlist": rb"<(smil|smoothstreamingmedia)\b",
+    "an IMF package": rb"<(\w+:)?(assetmap|compositionplaylist|packinglist)\b",
+    "an internet shortcut": rb"\[internetshortcut\]|rtsptext|(rtsp|https?|file)://",
+}
+_HEAD = 4096  # bytes that are looked at
+_TAGS = 8  # ID3 tags that are skipped
+_SEQUENCE = re.compile(r"%0?\d*d|[*?]|\{\d+\.\.\d+\}")
+_IMAGE_NAME = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif|dpx|exr|tga|p[bgp]m|jp2|j2k|sgi|xpm|xbm|pcx|qoi)$", re.I)
+
+
+def open_media(source: Path | io.BytesIO) -> InputContainer:
+    """Open a media file by exactly this name, which FFmpeg would else read as a URL where it holds a colon.
+
+    Args:
+        source: a file, or the bytes of one.
+
+    Raises:
+        InputError: it refers to other files instead of holding pictures or sound.
+        av.FFmpegError: it is none, or of a format that is not read.
+    """
+    import av
+
+    _refuse_references(source)
+    return av.open(f"file:{source}" if isinstance(source, Path) else source, options=_OPTIONS)
+
+
+def check_media(source: Path | io.BytesIO) -> None:
+    """Raise InputError unless `open_media` opens `source`: for files that other code then reads."""
+    import av
+
+    at = source.tell() if isinstance(source, io.BytesIO) else 0
+    try:
+        open_media(source).close()
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{_name(source)}: {not_readable(error)}") from error
+    finally:
+        if isinstance(source, io.BytesIO):
+            source.seek(at)
+
+
+def not_readable(error: OSError) -> str:
+    """What is said of a file that `open_media` could not open."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.EINVAL:  # what FFmpeg answers for a format that is not on the list
+        reason = "its format is not one of those that are read"
+    return f"it is neither an image nor a video that can be read ({reason}); give a PNG, JPEG, MP4, MOV or MKV file."
+
+
+def clock_start(container: InputContainer) -> Fraction:
+    """Seconds to take off every timestamp: broadcast formats (MPEG-TS) start their clock anywhere, files at zero."""
+    from av.format import Flags
+
+    runs_on = bool(Flags(container.format.flags) & Flags.ts_discont)
+    return Fraction(container.start_time or 0, 1_000_000) if runs_on else Fraction(0)
+
+
+def _refuse_references(source: Path | io.BytesIO) -> None:
+    """Raise InputError for a file that names others, with what it is."""
+    head = _head(source)
+    kind = next((kind for kind, begin in _REFERRING.items() if re.match(begin, head, re.I | re.S)), None)
+    if kind is None and _is_sequence(source, head):
+        kind = "an image sequence"
+    if kind is not None:
+        raise InputError(
+            f"{_name(source)}: it is {kind}, which names other files instead of holding pictures; "
+            "give the video itself."
+        )
+
+
+def _name(source: Path | io.BytesIO) -> str:
+    return str(source) if isinstance(source, Path) else "video"
+
+
+def _head(source: Path | io.BytesIO) -> bytes:
+    """How the content begins, behind ID3 tags (which FFmpeg skips as well), a byte order mark and XML's prolog."""
+    if isinstance(source, io.BytesIO):
+        at = source.tell()
+        source.seek(0)
+        head = _content(source)
+        source.seek(at)
+    else:
+        with open(source, "rb") as file:
+            head = _content(file)
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    while head.startswith((b"<?", b"<!")):
+        end = b"-->" if head.startswith(b"<!--") else b">"
+        head = head.partition(end)[2].lstrip()
+    return head
+
+
+def _content(file: io.BufferedIOBase) -> bytes:
+    head = file.read(_HEAD)
+    for _ in range(_TAGS):
+        if head[:3] != b"ID3" or len(head) < 10:
+            break
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        file.seek(10 + size - len(head), io.SEEK_CUR)
+        head = file.read(_HEAD)
+    return head
+
+
+def _is_sequence(source: Path | io.BytesIO, head: bytes) -> bool:
+    """Whether FFmpeg would take the name for a pattern of pictures, as `frame%03d.png`; the content then is none."""
+    return (
+        isinstance(source, Path)
+        and bool(_SEQUENCE.search(source.name) and _IMAGE_NAME.search(source.name))
+        and head[4:8] != b"ftyp"
+    )
