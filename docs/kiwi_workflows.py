@@ -6,21 +6,22 @@ from workflow_layout import Node, Workflow
 from workflow_stations import edit_columns, node
 
 KIWI = (
-    "**To get it** (20 to 30 GB, the log says how much): switch **download** on in *InstructX Load Model* and run once;"
-    " or `hf download {hub_id} --local-dir ComfyUI/models/instructx/{folder}`.\n\n"
+    "**To get it** (20 to 30 GB; size and licence are shown first): in this pack's folder, with ComfyUI's Python,"
+    " `python -m instructx_core download {name} --to ../../models/instructx`, then press R. Or copy the folder that its"
+    " authors publish to `models/instructx/{folder}`.\n\n"
     "**Memory** in bfloat16, by counting parameters: 7.5 GB for the MLLM, 10 GB for the DiT, one after the other on the"
     " GPU, and room to compute in. It takes 50 steps, cfg 1."
 )
 
 
 def kiwi_loader(hub_id: str, references: bool) -> Node:
-    """Kiwi-Edit by its hub id, with links to its weights."""
+    """Kiwi-Edit by the name of its folder, with links to its weights."""
     weights = "diffusion_pytorch_model.safetensors"
     files = [f"mllm_encoder/model-0000{shard}-of-00002.safetensors" for shard in (1, 2)]
     files += [f"{part}/{weights}" for part in ("mllm_encoder", "transformer", "vae", "source_embedder")]
     files += [f"ref_embedder/{weights}"] if references else []
-    loads = node("InstructXLoadModel", "1. Kiwi-Edit: switch download on, once", hub_id=hub_id, download=False)
     folder = hub_id.replace("/", "--")
+    loads = node("InstructXLoadModel", "1. Kiwi-Edit", model_name=folder)
     loads.models = [
         {
             "name": f"{folder}/{file}",
@@ -51,7 +52,8 @@ def kiwi(name: str, hub_id: str, words: str, note: str, video: bool = False, ref
     else:
         columns[-1].nodes["save"] = node("SaveImage", height=300, filename_prefix=f"InstructX/{name}")
         links["restore.IMAGE"] = ["save.images"]
-    return Workflow(name, f"{note}\n\n{KIWI.format(hub_id=hub_id, folder=hub_id.replace('/', '--'))}", columns, links)
+    how = KIWI.format(name=hub_id.removeprefix("linyq/").removesuffix("-diffusers"), folder=hub_id.replace("/", "--"))
+    return Workflow(name, f"{note}\n\n{how}", columns, links)
 
 
 def kiwi_workflows() -> list[Workflow]:

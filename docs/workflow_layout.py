@@ -169,7 +169,6 @@ def _node(number: int, described: Node, info: dict[str, Any], position: tuple[in
     }
     if described.models:
         result["properties"]["models"] = described.models
-        result["showAdvanced"] = True  # the hub's id and the switch to download it are advanced inputs
     if described.title:
         result["title"] = described.title
     return result

@@ -6,7 +6,7 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import requirements
+from . import old_graphs, requirements
 from .composite import InstructXComposite
 from .connector import InstructXConnector
 from .example_input import InstructXExampleInput
@@ -48,6 +48,7 @@ class InstructXExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folder()
+        old_graphs.register()
         if problems := requirements.lacking():
             _logger.warning(requirements.advice(problems))
 

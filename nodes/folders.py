@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+from itertools import islice
 from pathlib import Path
 
 import folder_paths
 
-from ..instructx_core.errors import CheckpointError
+from ..instructx_core.bounded import read_text
+from ..instructx_core.checkpoints.known_models import find_known
+from ..instructx_core.errors import CheckpointError, InputError
+from ..instructx_core.names import is_plain
+from ..instructx_core.words import shown
 
 KIND = "instructx"
 STOCK_MODELS = "diffusers"  # where ComfyUI users keep folders of whole models
 STOCK_MLLMS = "text_encoders"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
-BUNDLED = Path(__file__).parent.parent / "instructx_core" / "bundled" / "instructx-tiny"
+PACK = Path(__file__).resolve().parent.parent
+BUNDLED = PACK / "instructx_core" / "bundled" / "instructx-tiny"
 ADAPTER = "instructx.safetensors"  # what makes a folder a model; the same as in instructx_core.checkpoints.bundle
 KIWI = "mllm_encoder/config.json"  # what a folder has that is laid out as Kiwi-Edit is published
 PARTS = ("mllm", "transformer", "vae", "mllm_encoder", "source_embedder", "ref_embedder")  # components with a config
+MOST_FILES = 1000  # in one folder of a model
 HUB = "https://huggingface.co/linyq"  # of Kiwi-Edit's authors
 
 
@@ -31,75 +39,133 @@ def roots(kind: str = KIND) -> list[Path]:
     return [Path(root) for root in folder_paths.get_folder_paths(kind)] if known else []
 
 
+def models() -> dict[str, Path]:
+    """What a model menu offers, with where it lies: the bundled model, then every folder with a checkpoint in it."""
+    found = {BUNDLED_NAME: BUNDLED} | _folders_with(KIWI) | _folders_with(ADAPTER)
+    stock = _folders_with(KIWI, STOCK_MODELS) | _folders_with(ADAPTER, STOCK_MODELS)
+    return {f"{STOCK_MODELS}/{name}": folder for name, folder in stock.items()} | found
+
+
+def adapters() -> dict[str, Path]:
+    """What an adapter menu offers: models, and single files in `models/instructx` with what a checkpoint adds."""
+    files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
+    return {path.name: path for path in files if path.is_file() and _is_adapter(path)} | models()
+
+
+def bases() -> dict[str, Path]:
+    """What an MLLM menu offers: models with an MLLM of their own, and folders of a bare Qwen2.5-VL."""
+    own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in PARTS}
+    stock = _folders_with("config.json", STOCK_MLLMS).items()
+    return {f"{STOCK_MLLMS}/{name}": folder for name, folder in stock if _is_qwen(folder)} | own | models()
+
+
 def model_names() -> list[str]:
-    """What a model menu offers: the bundled model, then every folder with a checkpoint in it."""
-    own = [*_folders_with(ADAPTER), *_folders_with(KIWI)]
-    stock = [*_folders_with(ADAPTER, STOCK_MODELS), *_folders_with(KIWI, STOCK_MODELS)]
-    return [BUNDLED_NAME, *dict.fromkeys(own), *dict.fromkeys(f"{STOCK_MODELS}/{name}" for name in stock)]
+    return _menu(models())
 
 
 def adapter_names() -> list[str]:
-    """What an adapter menu offers: models, and single files in `models/instructx` with what a checkpoint adds."""
-    files = [path for root in roots() for path in sorted(root.glob("*.safetensors")) if _is_adapter(path)]
-    return [*model_names(), *dict.fromkeys(path.name for path in files)]
+    return _menu(adapters())
 
 
 def base_names() -> list[str]:
-    """What an MLLM menu offers: models with an MLLM of their own, and folders of a bare Qwen2.5-VL."""
-    own = [name for name in _folders_with("config.json") if Path(name).name not in PARTS]
-    stock = [name for name in _folders_with("config.json", STOCK_MLLMS) if _is_qwen(STOCK_MLLMS, name)]
-    return list(dict.fromkeys([*model_names(), *own, *(f"{STOCK_MLLMS}/{name}" for name in stock)]))
+    return _menu(bases())
 
 
 def find_model(name: str) -> Path:
-    """The folder behind a menu entry.
+    """The folder behind an entry of the model menu.
+
+    No other name is looked for on the disk: a workflow comes from anywhere, and this machine's folders are not its
+    business.
 
     Raises:
-        CheckpointError: it is not there (any more); the message says where to get it and where to put it.
+        CheckpointError: it is none (any more); the message says where to get it and where to put it.
     """
-    if name == BUNDLED_NAME:
-        return BUNDLED
-    kind, _, rest = name.partition("/")
-    places = [root / name for root in roots()]
-    if kind in (STOCK_MODELS, STOCK_MLLMS):
-        places += [root / rest for root in roots(kind)]
-    for place in places:
-        if place.is_dir():
-            return place
-    where = " or ".join(str(root) for root in roots()) or "models/instructx"
-    raise CheckpointError(
-        f"There is no model {name!r}; put its folder (instructx.safetensors, mllm, transformer, vae; or one of"
-        f" Kiwi-Edit's, as published on {HUB}) into {where}, then press R to refresh the menus."
-    )
+    return _find(name, models())
 
 
 def find_adapter(name: str) -> Path:
-    """The folder or the file behind an adapter menu's entry.
+    """The folder or the file behind an entry of the adapter menu.
 
     Raises:
         CheckpointError: as `find_model`.
     """
-    for root in roots():
-        if name.endswith(".safetensors") and (root / name).is_file():
-            return root / name
-    return find_model(name)
+    return _find(name, adapters())
+
+
+def find_base(name: str) -> Path:
+    """The folder behind an entry of the MLLM menu.
+
+    Raises:
+        CheckpointError: as `find_model`.
+    """
+    return _find(name, bases())
 
 
 def stamp(place: Path) -> str:
-    """What tells a model on the disk from another that took its place: its files' names, sizes and times."""
-    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    facts = [(path.relative_to(place.parent).as_posix(), path.stat()) for path in files]
-    return json.dumps([(name, fact.st_size, fact.st_mtime_ns) for name, fact in facts])
+    """What tells a model on the disk from another that took its place: its files' names, sizes and times.
+
+    A model's own files are those in its folder and in the folders right below it. A folder that is a link is not
+    entered: of it, the time of its last change counts.
+
+    Raises:
+        CheckpointError: more files than a model has.
+    """
+    if place.is_file():
+        return json.dumps([_facts(place, place.parent)])
+    entries = _entries(place)
+    folders = [path for path in entries if path.is_dir() and not path.is_symlink()]
+    entries += [inner for folder in folders for inner in _entries(folder)]
+    return json.dumps([_facts(path, place) for path in sorted(set(entries) - set(folders))])
 
 
-def _folders_with(file: str, kind: str = KIND) -> list[str]:
-    """Folders, up to two levels below a root, that hold `file`, a name or a path below them."""
-    found = []
-    for root in roots(kind):
+def _find(name: object, known: dict[str, Path]) -> Path:
+    if isinstance(name, str) and name in known:
+        return known[name]
+    where = " or ".join(str(root) for root in roots()) or "models/instructx"
+    model = find_known(name) if isinstance(name, str) else None
+    fetch = (
+        f"python -m instructx_core download {'NAME' if model is None else model.name}"
+        f' --to "{roots()[0] if roots() else where}"'
+    )
+    raise CheckpointError(
+        f"There is no model {shown(name)} in the menu; put its folder (instructx.safetensors, mllm, transformer, vae;"
+        f" or one of Kiwi-Edit's, as published on {HUB}) into {where}, or fetch Kiwi-Edit's with ComfyUI's Python in"
+        f" {PACK}: `{fetch}`. Then press R to refresh the menus."
+    )
+
+
+def _menu(places: dict[str, Path]) -> list[str]:
+    """Names in order: the bundled model, own ones, those of ComfyUI's own folders."""
+    stock = (f"{STOCK_MODELS}/", f"{STOCK_MLLMS}/")
+    return sorted(places, key=lambda name: (name != BUNDLED_NAME, name.startswith(stock), name))
+
+
+def _folders_with(file: str, kind: str = KIND) -> dict[str, Path]:
+    """Folders, up to two levels below a root, that hold `file`, a name or a path below them; earlier roots win."""
+    found = {}
+    for root in reversed(roots(kind)):
         for pattern in (f"*/{file}", f"*/*/{file}"):
-            folders = [path.parents[file.count("/")] for path in sorted(root.glob(pattern))]
-            found += [folder.relative_to(root).as_posix() for folder in folders]
-    return list(dict.fromkeys(found))
+            folders = [path.parents[file.count("/")] for path in root.glob(pattern)]
+            found |= {folder.relative_to(root).as_posix(): folder for folder in folders}
+    return {name: folder for name, folder in found.items() if is_plain(name)}
+
+
+def _entries(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in islice(entries, MOST_FILES + 1)]
+    if len(found) > MOST_FILES:
+        raise CheckpointError(
+            f"{str(folder)!r} holds more than {MOST_FILES} files; keep the model alone in its folder."
+        )
+    return found
+
+
+def _facts(path: Path, folder: Path) -> tuple[str, int, int]:
+    try:
+        facts = path.stat()
+    except OSError:  # a link to nothing
+        facts = path.lstat()
+    return path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns
 
 
 def _is_adapter(path: Path) -> bool:
@@ -113,10 +179,9 @@ def _is_adapter(path: Path) -> bool:
         return False
 
 
-def _is_qwen(kind: str, name: str) -> bool:
+def _is_qwen(folder: Path) -> bool:
     """Whether a folder's config is a Qwen2.5-VL's: text encoders of many kinds share that place."""
-    for root in roots(kind):
-        config = root / name / "config.json"
-        if config.is_file():
-            return '"qwen2_5_vl"' in config.read_text(encoding="utf-8", errors="replace")
-    return False
+    try:
+        return '"qwen2_5_vl"' in read_text(folder / "config.json")
+    except InputError:
+        return False

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import categories, requirements
-from .folders import adapter_names, base_names, find_adapter, find_model, stamp
+from .folders import adapter_names, base_names, find_adapter, find_base, stamp
 from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
 from .menus import problem
@@ -47,12 +47,12 @@ class InstructXLoadMLLM(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, base: str | None = None, adapter: str | None = None) -> bool | str:
-        said = True if base is None else problem(find_model, base)
+        said = True if base is None else problem(find_base, base)
         return problem(find_adapter, adapter) if said is True and adapter is not None else said
 
     @classmethod
     def fingerprint_inputs(cls, base: str, adapter: str, **_: Any) -> str:
-        return stamp(find_model(base)) + stamp(find_adapter(adapter))
+        return stamp(find_base(base)) + stamp(find_adapter(adapter))
 
     @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
@@ -60,6 +60,6 @@ class InstructXLoadMLLM(io.ComfyNode):
         from ..instructx_core.checkpoints.parts import mllm_folder
         from .loading import load_mllm
 
-        folder = find_model(base)
+        folder = find_base(base)
         bar = LoadBar([mllm_folder(folder)])
         return io.NodeOutput(load_mllm(folder, find_adapter(adapter), precision, adapter, bar))

@@ -7,7 +7,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import categories, requirements
-from .downloading import hub_model
 from .folders import find_model, model_names, stamp
 from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
@@ -36,21 +35,6 @@ class InstructXLoadModel(io.ComfyNode):
                 io.Combo.Input(
                     "precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP, advanced=True
                 ),
-                io.String.Input(
-                    "hub_id",
-                    default="",
-                    tooltip="Instead of the menu: a model on the Hugging Face hub, as owner/name. Empty for the menu.",
-                    advanced=True,
-                ),
-                io.Boolean.Input(
-                    "download",
-                    default=False,
-                    tooltip=(
-                        "Fetch hub_id into models/instructx if it is not there. Its size is shown here and in the log;"
-                        " a download that was cut off goes on. Nothing is ever fetched while this is off."
-                    ),
-                    advanced=True,
-                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -65,28 +49,25 @@ class InstructXLoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str | None = None, hub_id: str | None = None) -> bool | str:
-        return True if hub_id or model_name is None else problem(find_model, model_name)
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        return True if model_name is None else problem(find_model, model_name)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, hub_id: str = "", **_: Any) -> str:
-        return "" if hub_id else stamp(find_model(model_name))
+    def fingerprint_inputs(cls, model_name: str, **_: Any) -> str:
+        return stamp(find_model(model_name))
 
     @classmethod
-    def execute(
-        cls, model_name: str, precision: str = "default", hub_id: str = "", download: bool = False
-    ) -> io.NodeOutput:
+    def execute(cls, model_name: str, precision: str = "default") -> io.NodeOutput:
         requirements.check()
         from ..instructx_core.checkpoints.parts import mllm_folder
         from . import loading
 
-        hub_id = hub_id.strip()
-        folder = hub_model(hub_id, download) if hub_id else find_model(model_name)
+        folder = find_model(model_name)
         bar = LoadBar([mllm_folder(folder), folder / "transformer", folder / "vae"])
         connector = loading.load_connector(folder)
         vae, codec = loading.load_vae(folder, bar)
         model = loading.load_model(folder, precision, bar)
         if codec is not None:
             loading.use_codec(model, codec)
-        mllm = loading.load_mllm(folder, folder, precision, hub_id or model_name, bar)
+        mllm = loading.load_mllm(folder, folder, precision, model_name, bar)
         return io.NodeOutput(model, vae, mllm, connector)

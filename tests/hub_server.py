@@ -155,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         if what == "tree":
             self.send(200, json.dumps([entry | {"type": "file"} for entry in entries]).encode())
         else:
-            self.send(200, json.dumps({"id": f"{owner}/{name}", "sha": COMMIT, "siblings": entries}).encode())
+            about = {"id": f"{owner}/{name}", "sha": COMMIT, "cardData": {"license": "mit"}, "tags": ["license:mit"]}
+            self.send(200, json.dumps(about | {"siblings": entries}).encode())
 
     def give(self, path: str, content: bytes, start: int) -> None:
         """A file's content from `start` on, or where it lies."""

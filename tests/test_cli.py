@@ -21,7 +21,7 @@ from instructx_core.errors import EditInterrupted, InputError
 from instructx_core.source import load_source
 from instructx_core.world import GROUPS, HELD_OUT_SEED
 
-COMMANDS = ("edit", "demo", "train", "evaluate", "world", "convert", "calibrate", "info")
+COMMANDS = ("edit", "demo", "train", "evaluate", "world", "convert", "calibrate", "info", "download")
 CLIP = DEMO_EDITS[1].source
 
 

@@ -66,6 +66,20 @@ def test_every_workflow_loads_and_turns_into_its_prompt(page, server):
         keep(page, f"graph-{path.stem}")
 
 
+def test_a_workflow_of_an_older_version_loads(page):
+    """InstructX Load Model had two widgets more; the hub id is now the name of the folder in the menu."""
+    for hub_id, name in (("", "InstructX Tiny (bundled)"), ("owner/name", "owner--name")):
+        workflow = workflow_files.read(workflow_files.FOLDER / "image-edit.json")
+        (old,) = [node for node in workflow["nodes"] if node["type"] == "InstructXLoadModel"]
+        old["widgets_values"] += [hub_id, True]
+        for gone, kind in (("hub_id", "STRING"), ("download", "BOOLEAN")):
+            old["inputs"].append({"name": gone, "type": kind, "widget": {"name": gone}, "link": None})
+        front_end.load(page, workflow)
+        assert front_end.problems(page)["links"] == len(workflow["links"])
+        made = front_end.prompt(page)[str(old["id"])]["inputs"]
+        assert made == {"model_name": name, "precision": "default"}
+
+
 def test_node_from_the_search_box_is_wired_by_hand(page):
     page.wait_for_timeout(1500)
     page.keyboard.press("Escape")  # a fresh installation opens with the template browser over the canvas

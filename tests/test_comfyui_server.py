@@ -112,6 +112,24 @@ def test_missing_model_is_refused_on_its_node(server, object_info):
     assert str(server.base / "models" / "instructx") in answer
 
 
+@pytest.mark.parametrize("name", ["/etc", "../../..", "", ".", "C:\\x", "\\\\host\\share", "nul", 5])
+def test_a_workflow_names_no_folder_of_the_machine(server, object_info, name):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXLoadModel")
+    prompt[node]["inputs"]["model_name"] = name
+    assert "There is no model" in json.dumps(server.post("/prompt", {"prompt": prompt})["node_errors"][node])
+
+
+def test_a_prompt_of_an_older_version_runs_and_fetches_nothing(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXLoadModel")
+    prompt[node]["inputs"] |= {"hub_id": "", "download": True}
+    assert succeeded(server.run(prompt))
+    prompt[node]["inputs"] |= {"hub_id": "linyq/kiwi-edit-5b-reference-only-diffusers", "download": True}
+    answer = json.dumps(server.post("/prompt", {"prompt": prompt})["node_errors"][node])
+    assert "instructx_core download kiwi-edit-5b-reference-only --to" in answer
+
+
 def test_bad_size_is_reported_on_its_node(server, object_info):
     prompt = prompt_of("image-edit", object_info)
     prompt[of_type(prompt, "InstructXFit")]["inputs"]["width"] = 64

@@ -20,12 +20,17 @@ FILES = {
     "instructx.safetensors": b"adapter",
     "vae/config.json": b"{}",
     BIG: bytes(range(256)) * 200,
+    "vae/merges.txt": b"a b",
     "mllm/odd name.json": b"[1]",
     "train.py": b"import os",
     "mllm/pytorch_model.bin": b"pickle",
     "../outside.json": b"{}",
+    "..\\..\\outside.json": b"{}",
+    "C:/outside.json": b"{}",
+    "mllm/aux.json": b"{}",
+    "notes.txt": b"words",
 }
-TAKEN = (BIG, "mllm/odd name.json", "vae/config.json", "instructx.safetensors")
+TAKEN = (BIG, "mllm/odd name.json", "vae/config.json", "vae/merges.txt", "instructx.safetensors")
 WHOLE = len(FILES[BIG])
 
 
@@ -71,7 +76,7 @@ def test_everything_arrives_from_that_commit(server, tmp_path):
     hub.fetch(hub.look_up(NAME), tmp_path, quiet)
     assert files_of(tmp_path) == set(TAKEN)
     assert all((tmp_path / name).read_bytes() == FILES[name] for name in TAKEN)
-    paths = [f"/cdn{RESOLVE}/{BIG}", *(f"{RESOLVE}/{name}" for name in TAKEN[1:])]
+    paths = [f"/cdn{RESOLVE}/{name}" if name == BIG else f"{RESOLVE}/{name}" for name in TAKEN]
     assert server.contents() == [Request("GET", path, 0) for path in paths]
 
 

@@ -7,6 +7,8 @@ import sys
 import pytest
 import workflow_files
 
+from instructx_core.checkpoints.known_models import find_known, folder_name
+
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 TITLE_CHARACTER = 8.4  # pixels that the front end widens a node to for each character of its title
 each = pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
@@ -67,20 +69,23 @@ def test_a_note_explains_it_and_groups_hold_it(path):
 
 @pytest.mark.parametrize("path", sorted(set(workflow_files.PATHS) - set(workflow_files.RUNNABLE)), ids=lambda p: p.stem)
 def test_what_is_to_be_downloaded_is_linked(path):
-    """Every weight by its public address and the place it belongs to; nothing is fetched before the switch is on."""
-    prompt = workflow_files.to_api(workflow_files.read(path), INFO)
+    """Every weight by its public address and the place it belongs to; the note says how its owner fetches it."""
+    workflow = workflow_files.read(path)
+    prompt = workflow_files.to_api(workflow, INFO)
     (number,) = [number for number, node in prompt.items() if node["class_type"] == "InstructXLoadModel"]
-    inputs = prompt[number]["inputs"]
-    assert inputs["hub_id"].startswith("linyq/kiwi-edit-5b-")
-    assert inputs["download"] is False
+    name = prompt[number]["inputs"]["model_name"]
+    known = find_known(name)
+    assert name == folder_name(known.repository)
+    (note,) = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert f"instructx_core download {known.name} " in note["widgets_values"][0]
     (node,) = [node for node in workflow_files.read(path)["nodes"] if str(node["id"]) == number]
     models = node["properties"]["models"]
     parts = {"mllm_encoder", "transformer", "vae", "source_embedder"}
     assert parts <= {model["name"].split("/")[1] for model in models}
     for model in models:
         folder, _, file = model["name"].partition("/")
-        assert folder == inputs["hub_id"].replace("/", "--")
-        assert model["url"] == f"https://huggingface.co/{inputs['hub_id']}/resolve/main/{file}"
+        assert folder == name
+        assert model["url"] == f"https://huggingface.co/{known.repository}/resolve/main/{file}"
         assert file.endswith(".safetensors")
         assert model["directory"] == "instructx"
 

@@ -1,6 +1,7 @@
 """Fetching a model folder from the Hugging Face hub, only ever when it was asked for.
 
-- A model is looked up once: names, sizes, digests, and the commit that every file then comes from.
+- A model is looked up once: names, sizes, digests, licence, and the commit that every file then comes from.
+- `record` notes the commit in the folder (`download.json`), so that going on later means the same commit.
 - Files come one by one over plain HTTP into `NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on at
   that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes is
   no way to go on.
@@ -12,21 +13,32 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..bounded import is_file, read_json, why
 from ..compat import download_into
 from ..errors import CheckpointError, InputError
+from ..names import is_plain
+from ..paths import partial_file
+from ..words import one_line, quoted_path, shown
 from .bundle import ADAPTER
 from .kiwi_keys import MLLM
 
-PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja")  # never code, never pickles
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+PATTERNS = ("*.json", "*.safetensors", "merges.txt", "*/merges.txt")  # never code, never pickles
 LAST = (ADAPTER, f"{MLLM}/config.json")  # of this repo's layout, of Kiwi-Edit's
+RECORD = "download.json"  # where a folder came from
+DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # git's blob id or commit; SHA-256
 SHA256_DIGITS = 64
 
 ProgressCallback = Callable[[int, int], object]  # (bytes done, bytes in all)
@@ -48,6 +60,7 @@ class RemoteModel:
     repository: str  # owner/name
     commit: str
     files: tuple[RemoteFile, ...]  # in the order in which to fetch them
+    licence: str = "not stated"  # as its page on the hub says
 
     @property
     def size(self) -> int:
@@ -55,8 +68,13 @@ class RemoteModel:
         return sum(file.size for file in self.files)
 
 
-def look_up(repository: str) -> RemoteModel:
+def look_up(repository: str, commit: str | None = None) -> RemoteModel:
     """What a model on the hub ("owner/name") consists of.
+
+    Files whose names would lie outside a folder on any system are no part of it.
+
+    Args:
+        commit: None for the newest.
 
     Raises:
         InputError: not of the form "owner/name".
@@ -68,7 +86,7 @@ def look_up(repository: str) -> RemoteModel:
     if repository.count("/") != 1 or repository.startswith("/") or repository.endswith("/"):
         raise InputError(f"{repository!r} is no hub id; give one of the form owner/name.")
     try:
-        found = HfApi().model_info(repository, files_metadata=True)
+        found = HfApi().model_info(repository, revision=commit, files_metadata=True)
     except HFValidationError as error:
         raise InputError(f"{repository!r} is no hub id: {error}") from error
     except transport_errors() as error:
@@ -85,7 +103,41 @@ def look_up(repository: str) -> RemoteModel:
             f" {' and no '.join(LAST)}."
         )
     files.sort(key=lambda file: (file.name == last, file.name))
-    return RemoteModel(repository, found.sha, tuple(files))
+    odd = [found.sha or "", *(file.digest or "" for file in files)]
+    if not all(map(DIGEST.fullmatch, odd)) or any(file.size < 0 for file in files):
+        raise CheckpointError(f"The hub describes {repository!r} without checksums; nothing of it can be checked.")
+    return RemoteModel(repository, found.sha, tuple(files), _licence(found))
+
+
+def record(model: RemoteModel, folder: Path) -> None:
+    """Note in `folder` where its files come from, for `recorded_commit`.
+
+    Raises InputError where it cannot be written.
+    """
+    fields = {"repository": model.repository, "commit": model.commit, "licence": model.licence}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{quoted_path(folder)} cannot be made: {why(error)}.") from error
+    with partial_file(folder / RECORD) as partial:
+        partial.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def recorded_commit(folder: Path, repository: str) -> str | None:
+    """The commit that a begun or finished download of `repository` in `folder` comes from; None where there is none.
+
+    Raises:
+        CheckpointError: `folder` holds a download of another model.
+        InputError: what the folder says about itself cannot be read.
+    """
+    if not is_file(folder / RECORD):
+        return None
+    plain = read_json(folder / RECORD)
+    fields = plain if isinstance(plain, dict) else {}
+    known, commit = fields.get("repository"), fields.get("commit")
+    if known != repository:
+        raise CheckpointError(f"{str(folder)!r} is a download of {shown(known)}; move it away first.")
+    return commit if isinstance(commit, str) and DIGEST.fullmatch(commit) else None
 
 
 def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
@@ -138,13 +190,19 @@ def first_line(error: Exception) -> str:
 
 
 class _Counted:
-    """A file that says after every piece how long it has become, which is also where a transfer can be stopped."""
+    """A file that says after every piece how long it has become, which is also where a transfer can be stopped.
 
-    def __init__(self, file: BinaryIO, report: Callable[[int], object]) -> None:
+    It takes no more than `size` bytes, however much a server sends.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, report: Callable[[int], object]) -> None:
         self.file = file
+        self.size = size
         self.report = report
 
     def write(self, data: bytes) -> int:
+        if self.file.tell() + len(data) > self.size:
+            raise OSError(f"more than the {self.size} bytes that it should have were sent")
         count = self.file.write(data)
         self.report(self.file.tell())
         return count
@@ -167,7 +225,7 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
     with partial.open("ab") as begun:
         download_into(
             hf_hub_url(model.repository, file.name, revision=model.commit),
-            _Counted(begun, report),
+            _Counted(begun, file.size, report),
             begun=begun.tell(),
             headers=build_hf_headers() | {"Accept-Encoding": "identity"},  # a Range counts the bytes that are sent
             size=file.size,
@@ -214,5 +272,11 @@ def _check_space(model: RemoteModel, folder: Path) -> None:
 
 
 def _wanted(name: str) -> bool:
-    path = PurePosixPath(name)
-    return ".." not in path.parts and not path.is_absolute() and any(fnmatch(name, pattern) for pattern in PATTERNS)
+    return name != RECORD and is_plain(name) and any(fnmatch(name, pattern) for pattern in PATTERNS)
+
+
+def _licence(found: ModelInfo) -> str:
+    """What the model's card says, or its tags."""
+    tagged = [tag.removeprefix("license:") for tag in found.tags or [] if tag.startswith("license:")]
+    said = (found.card_data or {}).get("license") or next(iter(tagged), None)
+    return one_line(said, 80) if said else "not stated"

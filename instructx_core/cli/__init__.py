@@ -1,4 +1,4 @@
-"""The `instructx` command: edit, demo, train, evaluate, world, convert, calibrate, info; a file for each.
+"""The `instructx` command: edit, demo, train, evaluate, world, convert, calibrate, info, download; a file for each.
 
 - Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
 - What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
@@ -16,14 +16,13 @@ from ..errors import InstructXError
 from .calibrate import add_calibrate
 from .convert import add_convert
 from .demo import add_demo
+from .download import add_download
 from .edit import add_edit
 from .evaluate import add_evaluate
 from .info import add_info
-from .options import BAD_INPUT, Parser, one_line
+from .options import BAD_INPUT, INTERRUPTED, Parser, one_line
 from .train import add_train
 from .world import add_world
-
-INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 DESCRIPTION = "Edit a picture or a video from a sentence (InstructX)."
 OVERVIEW = """\
@@ -65,4 +64,5 @@ def build_parser() -> Parser:
     add_convert(commands)
     add_calibrate(commands)
     add_info(commands)
+    add_download(commands)
     return parser

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..editor import Editor
 
 BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 BASE = {"transformer": "the DiT", "vae": "the VAE", "mllm": "the Qwen2.5-VL"}
 
 

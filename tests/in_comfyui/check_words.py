@@ -71,9 +71,10 @@ def check_words_in_the_menus():
 
     assert "empty" in said("MLLMGuidance", instruction=" ")
     assert said("MLLMGuidance", instruction=None) is True
-    assert "huggingface.co/linyq" in said("LoadModel", model_name="nowhere", hub_id="")
-    assert said("LoadModel", model_name="nowhere", hub_id="owner/name") is True
-    assert said("LoadModel", model_name=BUNDLED, hub_id="") is True
+    assert "huggingface.co/linyq" in said("LoadModel", model_name="nowhere")
+    assert said("LoadModel", model_name=BUNDLED) is True
+    absent = said("LoadModel", model_name="linyq--kiwi-edit-5b-instruct-only-diffusers")
+    assert "`python -m instructx_core download kiwi-edit-5b-instruct-only --to " in absent
     assert "'nowhere'" in said("LoadMLLM", base=BUNDLED, adapter="nowhere")
     assert "'nowhere'" in said("LoadMLLM", base="nowhere", adapter=BUNDLED)
     assert "'nowhere.safetensors'" in said("LoadAdapter", adapter="nowhere.safetensors")
@@ -90,10 +91,6 @@ def check_model_that_is_not_wan():
     expect("InputError", "not Wan", run, "Fit", model=model, vae=vae, source=image)
     expect("InputError", "not Wan", run, "Source", model=model, positive=[], negative=[], source=image, vae=vae)
     expect("InputError", "not Wan", run, "Sigmas", model=model)
-
-
-def check_nothing_is_fetched_without_the_switch():
-    expect("CheckpointError", "switch download on", run, "LoadModel", model_name=BUNDLED, hub_id="owner/name")
 
 
 def check_heavy_libraries_wait_for_a_loader():

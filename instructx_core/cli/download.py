@@ -1,0 +1,98 @@
+"""`instructx download`: a public model from the Hugging Face hub, into a folder of models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..bounded import is_dir, is_file, read_text
+from ..checkpoints.known_models import KNOWN, find_known, folder_name
+from ..errors import InputError
+from ..names import is_plain
+from ..words import quoted_path, shown
+from .options import INTERRUPTED, command
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..checkpoints.hub import RemoteModel
+
+ALLOWED = "allowed.txt"
+LONGEST = 100_000  # bytes of it
+NAMES = ", ".join(model.name for model in KNOWN)
+
+EXAMPLES = f"""\
+examples:
+  instructx download {KNOWN[0].name}
+  instructx download {KNOWN[0].name} --to ComfyUI/models/instructx
+
+Known models: {NAMES}.
+Any other model's hub id (owner/name) has to stand in the file {ALLOWED} of the folder --to, one id a line, before it is
+fetched. Only safetensors, JSON and a tokenizer's merges.txt come, never code or pickles; each file is checked against
+the hub's checksum. Size and licence are shown first. A download that was cut off goes on when the command is run again,
+from the commit that it began with (noted in the folder's download.json).
+"""
+
+
+def add_download(commands: Any) -> None:
+    parser = command(commands, "download", "fetch a public model from the Hugging Face hub", EXAMPLES, _run_download)
+    parser.add_argument("name", metavar="NAME", help=f"one of {NAMES}; or an allowed hub id")
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(),
+        help="the folder in which the model gets a folder of its own, such as ComfyUI/models/instructx (default: here)",
+    )
+
+
+def _run_download(arguments: argparse.Namespace) -> None:
+    repository, commit = _wanted(arguments.name, arguments.to)
+    if not is_dir(arguments.to):
+        raise InputError(f"{quoted_path(arguments.to)} is no folder; make it first, or give another with --to.")
+    from ..checkpoints import hub
+
+    folder = arguments.to / folder_name(repository)
+    model = hub.look_up(repository, hub.recorded_commit(folder, repository) or commit)
+    print(_summary(model, folder), file=sys.stderr)
+    hub.record(model, folder)
+    try:
+        with Progress("bytes") as progress:
+            hub.fetch(model, folder, progress)
+    except KeyboardInterrupt:
+        print("instructx: interrupted; what has arrived is kept, run again to go on.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    print(folder)
+
+
+def _summary(model: RemoteModel, folder: Path) -> str:
+    from ..checkpoints.hub import readable_size
+
+    return (
+        f"{model.repository} at commit {model.commit}: {readable_size(model.size)} in {len(model.files)} files, licence"
+        f" {model.licence}; into {folder}"
+    )
+
+
+def _wanted(name: str, folder: Path) -> tuple[str, str | None]:
+    """(hub id, commit) of a known name, or of a hub id that the folder's owner has allowed.
+
+    Raises:
+        InputError: neither.
+    """
+    known = find_known(name)
+    if known is not None:
+        return known.repository, known.commit
+    if is_plain(name) and name in _allowed(folder / ALLOWED):
+        return name, None
+    raise InputError(
+        f"{shown(name)} is none of the known models ({NAMES}); if you trust its publisher, write its hub id"
+        f" (owner/name) into {quoted_path(folder / ALLOWED)}, one a line, and run again."
+    )
+
+
+def _allowed(path: Path) -> set[str]:
+    """The hub ids in a file, one a line; what follows a # is a remark."""
+    lines = read_text(path, LONGEST).splitlines() if is_file(path) else []
+    return {line.partition("#")[0].strip() for line in lines} - {""}
