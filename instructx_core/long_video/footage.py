@@ -68,7 +68,7 @@ class FileFootage(Footage):
 
     def read(self, windows: Iterable[Window]) -> Iterator[Tensor]:
         self.check_unchanged()
-        with VideoReader(self.path) as reader:
+        with VideoReader(self.path, quiet=True) as reader:  # what there is to say was said at the first look
             frames = (frame for frame, _ in reader)
             held: deque[tuple[int, Tensor]] = deque()  # with their numbers; none before the window
             decoded = 0

@@ -62,8 +62,11 @@ def colour_of(frame: VideoFrame, context: VideoCodecContext) -> Colour:
     return Colour(matrix, limits, int(context.color_primaries), int(context.color_trc))
 
 
-def frame_to_rgb(frame: VideoFrame, colour: Colour, width: int, height: int, scaler: VideoReformatter) -> Tensor:
-    """Decoded frame of any pixel format and depth -> uint8 [height, width, 3]; another size is scaled to this one."""
+def frame_to_pixels(frame: VideoFrame, colour: Colour, width: int, height: int, scaler: VideoReformatter) -> Tensor:
+    """Decoded frame of any pixel format and depth -> uint8 [height, width, 3], or 4 with alpha.
+
+    Another size is scaled to this one. Alpha is straight, not multiplied into the colours.
+    """
     options = {}
     if not frame.format.is_rgb:
         matrix = colour.swscale_matrix(frame.width, frame.height)
@@ -73,8 +76,20 @@ def frame_to_rgb(frame: VideoFrame, colour: Colour, width: int, height: int, sca
             "src_color_range": colour.ranges[0],
             "dst_color_range": colour.ranges[1],
         }
-    rgb = scaler.reformat(frame, width, height, "rgb24", interpolation=_ACCURATE, **options)
+    target = "rgba" if has_alpha(frame) else "rgb24"
+    rgb = scaler.reformat(frame, width, height, target, interpolation=_ACCURATE, **options)
     return torch.from_numpy(rgb.to_ndarray())
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Whether a frame's pixel format holds alpha; a palette may."""
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
+
+
+def on_white(pixels: Tensor) -> Tensor:
+    """uint8 [H, W, 4] with straight alpha -> [H, W, 3] before white, as pictures with alpha are put there."""
+    colours, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
+    return (colours * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
 
 
 def rgb_to_frame(pixels: Tensor, colour: Colour, pixel_format: str, scaler: VideoReformatter) -> VideoFrame:

@@ -1,44 +1,51 @@
-"""Frames out of video files and animated images, each decoded once."""
+"""Frames out of video files and animated images, each decoded once.
+
+What of a file an edit cannot keep, or does not take as it is, is said once, when it is met: alpha (put on white),
+interlacing, more than 8 bits, captions in the pictures, a size that changes.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
 from ..images import is_animated, open_picture, read_image, to_uint8
 from ..paths import readable_file
-from .colour import colour_of, frame_to_rgb
+from .colour import colour_of, frame_to_pixels, on_white
 from .container import clock_start, not_readable, open_media
-from .info import DisplayMatrix, VideoInfo, is_turned, upright
+from .deinterlace import progressive
+from .info import VideoInfo, is_turned, upright
+from .side_data import display_matrix, side_data
 
 if TYPE_CHECKING:
     from typing import Self
 
     from av import VideoFrame
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
     from PIL import Image
 
 logger = logging.getLogger(__name__)
 
 TimedFrames = Iterator[tuple[Tensor, int, int]]  # uint8 [H, W, 3], timestamp and duration in units of the time base
+Say = Callable[..., None]  # a logger's way of saying something
 _MILLISECOND = Fraction(1, 1000)
-_IDENTITY = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave alpha out
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Read what a video says about itself; decodes its first frame only. Raises InputError as `VideoReader` does."""
-    with VideoReader(path) as reader:
+    with VideoReader(path, quiet=True) as reader:
         return reader.info
 
 
@@ -53,18 +60,23 @@ class VideoReader:
         frame_duration: how long the frame last handed out is shown, in units of the time base.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], quiet: bool = False) -> None:
         """Open a video or an animated image and decode its first frame.
+
+        Args:
+            path: the file.
+            quiet: log nothing below an error, because the file is read a second time.
 
         Raises InputError when the file is missing, is no video, holds only sound, or no frame of it can be decoded.
         """
         file = readable_file(path)
+        say = logger.debug if quiet else logger.warning
         with ExitStack() as stack:
             picture = open_picture(file)
             if picture is None:
-                self.info, self._frames = _open_video(file, stack)
+                self.info, self._frames = _open_video(file, stack, say)
             else:
-                self.info, self._frames = _open_animation(file, stack.enter_context(picture))
+                self.info, self._frames = _open_animation(file, stack.enter_context(picture), say)
             self._open = stack.pop_all()
         self.frame_duration = 0
 
@@ -85,7 +97,7 @@ class VideoReader:
 # --- videos, through PyAV
 
 
-def _open_video(path: Path, stack: ExitStack) -> tuple[VideoInfo, TimedFrames]:
+def _open_video(path: Path, stack: ExitStack, say: Say) -> tuple[VideoInfo, TimedFrames]:
     """Open a video and decode up to its first frame; `stack` closes it."""
     import av
 
@@ -94,12 +106,16 @@ def _open_video(path: Path, stack: ExitStack) -> tuple[VideoInfo, TimedFrames]:
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: {not_readable(error)}") from error
     stream = _picture_stream(path, container)
-    decoded = _decode(path, container, stream)
+    decoded = _decode(path, container, stream, say)
     first = next(decoded, None)
     if first is None:
         raise InputError(f"{path}: no frame of this video can be decoded; it is empty, damaged or cut off.")
     info = _describe(path, container, stream, first)
-    return info, _to_rgb(chain([first], decoded), info, stream, clock_start(container))
+    frames = progressive(
+        _watched(path, chain([first], decoded), say),
+        lambda: say("%s: it is interlaced; it is deinterlaced, and its edit is progressive.", path),
+    )
+    return info, _to_rgb(frames, info, stream, clock_start(container), say)
 
 
 def _picture_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -116,30 +132,63 @@ def _picture_stream(path: Path, container: InputContainer) -> VideoStream:
     return streams[0]
 
 
-def _decode(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decode(path: Path, container: InputContainer, stream: VideoStream, say: Say) -> Iterator[VideoFrame]:
     """All frames that can be decoded; one warning at the end counts the packets that could not."""
     import av
 
-    packets, damaged = container.demux(stream), 0
+    decoder = _decoder(path, stream, say)
+    packets, damaged, any_frame = container.demux(stream), 0, False
     while True:
         try:
             packet = next(packets, None)
-            frames = packet.decode() if packet is not None else []
+            frames = decoder.decode(packet) if packet is not None else []
             damaged += packet is not None and packet.is_corrupt  # cut off, yet decoded as far as it goes
         except av.FFmpegError:  # of the decoder: the next packet may do; of the file: `packets` is at its end now
             damaged += 1
             continue
+        any_frame = any_frame or bool(frames)
         yield from frames
         if packet is None:
             break
     with suppress(av.FFmpegError):  # the end of a file is already flushed; a break in it is not
-        yield from stream.codec_context.decode(None)
-    if damaged:
-        logger.warning("%s: %d damaged packets of video were skipped.", path, damaged)
+        yield from decoder.decode(None)
+    if damaged and any_frame:
+        say("%s: %d damaged packets of video were skipped.", path, damaged)
+
+
+def _decoder(path: Path, stream: VideoStream, say: Say) -> VideoCodecContext:
+    """A stream's own decoder, or libvpx where the container says that VP8 or VP9 has alpha beside it."""
+    from av.codec import CodecContext
+    from av.codec.codec import UnknownCodecError
+
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    try:
+        decoder = CodecContext.create(name, "r")
+    except UnknownCodecError:
+        say("%s: it has alpha, which this FFmpeg cannot decode (it lacks %s); all is taken as opaque.", path, name)
+        return stream.codec_context
+    decoder.thread_type = "AUTO"
+    return decoder
+
+
+def _watched(path: Path, frames: Iterator[VideoFrame], say: Say) -> Iterator[VideoFrame]:
+    """The same frames; what they hold that comes through no edit is said once."""
+    depth, captions = 8, False
+    for frame in frames:
+        deeper = max(component.bits for component in frame.format.components)
+        if deeper > depth:
+            depth = deeper
+            say("%s: it has %d bits a channel, of which an edit keeps 8.", path, depth)
+        if not captions and "A53_CC" in side_data(frame):
+            captions = True
+            say("%s: the closed captions inside its pictures are not in an edit.", path)
+        yield frame
 
 
 def _describe(path: Path, container: InputContainer, stream: VideoStream, first: VideoFrame) -> VideoInfo:
-    matrix = _display_matrix(first)
+    matrix = display_matrix(side_data(first))
     width, height = (first.height, first.width) if is_turned(matrix) else (first.width, first.height)
     return VideoInfo(
         path=path,
@@ -156,45 +205,48 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, first:
     )
 
 
-def _display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
-    try:
-        data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # this frame carries side data of a kind that PyAV has no name for
-        return None
-    matrix = tuple(np.frombuffer(bytes(data), dtype=np.int32).tolist()) if data is not None else _IDENTITY
-    return None if matrix == _IDENTITY else matrix
-
-
-def _to_rgb(frames: Iterator[VideoFrame], info: VideoInfo, stream: VideoStream, start: Fraction) -> TimedFrames:
+def _to_rgb(
+    frames: Iterator[VideoFrame], info: VideoInfo, stream: VideoStream, start: Fraction, say: Say
+) -> TimedFrames:
     from av.video.reformatter import VideoReformatter
 
     scaler = VideoReformatter()
     width, height = (info.height, info.width) if is_turned(info.display_matrix) else (info.width, info.height)
     period = max(1, round(1 / (info.fps * info.time_base)))
     offset, expected = round(start / info.time_base), 0
-    for frame in frames:
+    opaque = same_size = True
+    for number, frame in enumerate(frames):
         stamp = frame.pts if frame.pts is not None else frame.dts
         pts = expected if stamp is None else stamp - offset  # raw streams have no clock: frames follow each other
         duration = getattr(frame, "duration", None) or period  # older PyAV does not say
         expected = pts + duration
-        colour = colour_of(frame, stream.codec_context)
-        yield upright(frame_to_rgb(frame, colour, width, height, scaler), info.display_matrix), pts, duration
+        if same_size and (frame.width, frame.height) != (width, height):
+            same_size = False
+            sizes = f"from {width} x {height} to {frame.width} x {frame.height}"
+            say("%s: its pictures change at frame %d %s; they are scaled to the first size.", info.path, number, sizes)
+        pixels = frame_to_pixels(frame, colour_of(frame, stream.codec_context), width, height, scaler)
+        if pixels.shape[2] == 4:
+            if opaque and pixels[..., 3].min() < 255:
+                opaque = False
+                say("%s: it has alpha, which an edit has not; it is put on white.", info.path)
+            pixels = on_white(pixels)
+        yield upright(pixels, info.display_matrix), pts, duration
 
 
 # --- animated images, through Pillow
 
 
-def _open_animation(path: Path, picture: Image.Image) -> tuple[VideoInfo, TimedFrames]:
+def _open_animation(path: Path, picture: Image.Image, say: Say) -> tuple[VideoInfo, TimedFrames]:
     if not is_animated(picture):
         raise InputError(f"{path}: it is a single picture; give a video.")
-    frames = _animation_frames(path, picture)
+    frames = _animation_frames(path, picture, say)
     first = next(frames)
     height, width = first[0].shape[:2]
     info = VideoInfo(path, width, height, picture.n_frames, Fraction(1000, first[2]), _MILLISECOND)
     return info, chain([first], frames)
 
 
-def _animation_frames(path: Path, picture: Image.Image) -> TimedFrames:
+def _animation_frames(path: Path, picture: Image.Image, say: Say) -> TimedFrames:
     pts = 0
     for index in range(picture.n_frames):
         try:
@@ -203,7 +255,7 @@ def _animation_frames(path: Path, picture: Image.Image) -> TimedFrames:
         except (EOFError, InputError) as error:
             if index == 0:
                 raise InputError(f"{path}: no frame of this animation can be decoded; it is damaged.") from error
-            logger.warning("%s: the animation breaks off after %d of %d frames.", path, index, picture.n_frames)
+            say("%s: the animation breaks off after %d of %d frames.", path, index, picture.n_frames)
             return
         delay = round(picture.info.get("duration") or 0)
         delay = delay if delay >= 20 else 100  # as browsers show it: shorter ones are files that meant "no delay given"
