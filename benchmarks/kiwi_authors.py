@@ -1,7 +1,8 @@
 """The authors' own Kiwi-Edit pipeline, from a checkout of their code, on a model folder in their layout.
 
-Their files run as they are but for two words, replaced in a temporary copy: the type of numbers, which they fix to
-bfloat16, and the width of the VAE's decoder, which no config of theirs says. They ask for transformers 4.57,
+Their files run as they are but for three words, replaced in a temporary copy: the type of numbers, which they fix to
+bfloat16, the width of the VAE's decoder, which no config of theirs says, and the number of the token at the queries'
+places, for a tokenizer smaller than Qwen's. They ask for transformers 4.57,
 torchvision and einops.
 """
 
@@ -20,10 +21,12 @@ import torch
 
 SOURCES = Path("utils", "convert_diffusers")
 MODULES = ("pipeline_kiwi_edit", "mllm_encoder", "conditional_embedder", "wan_video_vae")
-WRITTEN_TYPE, WRITTEN_WIDTH = "torch.bfloat16", "dec_dim=256"
+WRITTEN_TYPE, WRITTEN_WIDTH, WRITTEN_TOKEN = "torch.bfloat16", "dec_dim=256", "151646"
 
 
-def load_authors(checkout: Path, folder: Path, dtype: torch.dtype, decoder_width: int) -> Any:
+def load_authors(
+    checkout: Path, folder: Path, dtype: torch.dtype, decoder_width: int, query_token: int = int(WRITTEN_TOKEN)
+) -> Any:
     """Their `KiwiEditPipeline` with everything loaded on the CPU, the MLLM too, which they would load when first used.
 
     Raises:
@@ -32,7 +35,7 @@ def load_authors(checkout: Path, folder: Path, dtype: torch.dtype, decoder_width
     from diffusers import WanTransformer3DModel
     from transformers import AutoProcessor
 
-    modules = import_authors(checkout, dtype, decoder_width)
+    modules = import_authors(checkout, dtype, decoder_width, query_token)
     embedder = modules["conditional_embedder"].ConditionalEmbedder
     classes = {
         "transformer": WanTransformer3DModel,
@@ -49,13 +52,15 @@ def load_authors(checkout: Path, folder: Path, dtype: torch.dtype, decoder_width
     return pipeline
 
 
-def import_authors(checkout: Path, dtype: torch.dtype, decoder_width: int) -> dict[str, Any]:
+def import_authors(
+    checkout: Path, dtype: torch.dtype, decoder_width: int, query_token: int = int(WRITTEN_TOKEN)
+) -> dict[str, Any]:
     """Their modules by name; each call imports them anew.
 
     Raises:
         SystemExit: their files are not in `checkout`, or no longer say what is to be replaced.
     """
-    words = {WRITTEN_TYPE: str(dtype), WRITTEN_WIDTH: f"dec_dim={decoder_width}"}
+    words = {WRITTEN_TYPE: str(dtype), WRITTEN_WIDTH: f"dec_dim={decoder_width}", WRITTEN_TOKEN: str(query_token)}
     folder = Path(tempfile.mkdtemp(prefix="kiwi-authors-"))
     atexit.register(shutil.rmtree, folder)
     replaced = set()

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import comfyui
+import golden_runs
 import pytest
 import tiny
 import torch
 from hypothesis import settings
-from kiwi_model import RECORDED
 
 from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED, save_checkpoint
 from instructx_core.config import ContextEntry, Prediction, SourceInjection
@@ -74,16 +74,13 @@ def model(saved: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def kiwi() -> Path:
     """A tiny Kiwi-Edit in its published layout, with what its authors' code makes of it; read-only."""
-    if not (RECORDED / "reference_outputs.safetensors").is_file():
-        pytest.skip(f"KIWI-EDIT'S RECORDED OUTPUTS ARE MISSING: nothing in {RECORDED}; parity with it was not tested")
-    return RECORDED
+    return golden_runs.KIWI
 
 
 @pytest.fixture(scope="session")
 def bundled() -> Path:
     """The folder of the bundled model."""
-    if not (BUNDLED / ADAPTER).is_file():
-        pytest.skip(f"THE BUNDLED MODEL IS MISSING: nothing in {BUNDLED}; what needs it was not tested")
+    assert (BUNDLED / ADAPTER).is_file(), f"The bundled model is missing: nothing in {BUNDLED}."
     return BUNDLED
 
 

@@ -12,6 +12,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 RANDOM = GOLDEN / "random"
+KIWI = GOLDEN / "kiwi"  # a Kiwi-Edit as published, with its authors' outputs; see record_kiwi.py
 KEPT = 400  # values of a tensor that are recorded, evenly spread over it
 LONG = "source-latent"  # the model that edits a long video too
 WORDS = "make the red circle blue"
@@ -63,9 +65,19 @@ EDITS: dict[str, tuple[int, bool, dict[str, Any]]] = {
     "clip": (5, False, {"seed": 2}),
     "reference": (5, True, {"seed": 3, "guidance_scale": 2.0}),
 }
-# name -> its folder (None: made by `make_random`, or the bundled model), height and width of the source
-MODELS: dict[str, tuple[Path | None, tuple[int, int]]] = dict.fromkeys(VARIANTS, (None, (40, 56)))
-MODELS["bundled"] = (None, (64, 80))
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A model, and what it edits."""
+
+    folder: Path | None = None  # None: `make_random`, or the bundled model
+    size: tuple[int, int] = (40, 56)  # height and width of the source
+    steps: int | None = None  # None: the model's own
+
+
+MODELS = {name: Golden() for name in VARIANTS}
+MODELS |= {"kiwi": Golden(KIWI, (64, 96), steps=3), "bundled": Golden(size=(64, 80))}
 
 
 def make_random(name: str, folder: Path) -> Path:
@@ -111,11 +123,11 @@ def pictures(frames: int, height: int, width: int) -> torch.Tensor:
     return (0.5 + 0.24 * waves).float()
 
 
-def edits(editor: Editor, height: int, width: int) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+def edits(editor: Editor, size: tuple[int, int], steps: int | None) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """Every edit of `EDITS`, with context, latents and frames."""
     for name, (frames, with_reference, more) in EDITS.items():
         reference = pictures(1, 40, 60)[0].flip(0) if with_reference else None
-        result = editor.edit(pictures(frames, height, width), WORDS, reference, **more)
+        result = editor.edit(pictures(frames, *size), WORDS, reference, steps, **more)
         yield name, {"context": result.context, "latents": result.latents, "frames": result.frames}
 
 
@@ -148,11 +160,12 @@ def run(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """What is recorded of a model of `MODELS`; `folder` is an empty one to write to."""
     from instructx_core import Editor
 
-    path, size = MODELS[name]
-    if path is None and name in VARIANTS:
-        path = make_random(name, folder / "model")
+    model = MODELS[name]
+    path = make_random(name, folder / "model") if name in VARIANTS else model.folder
     editor = Editor.from_pretrained(path, device="cpu", dtype=torch.float32)
-    values = {f"{edit}.{part}": sampled(value) for edit, parts in edits(editor, *size) for part, value in parts.items()}
+    values = {}
+    for edit, parts in edits(editor, model.size, model.steps):
+        values |= {f"{edit}.{part}": sampled(value) for part, value in parts.items()}
     if name == LONG:
         values["long.frames"] = sampled(long_edit(editor, folder))
     return values

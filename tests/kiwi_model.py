@@ -38,7 +38,6 @@ from instructx_core.denoiser import Denoiser
 from instructx_core.guidance.kiwi import KiwiGuidance
 from instructx_core.latents import LatentCodec
 
-RECORDED = Path(__file__).parents[2] / "shared" / "fixtures" / "kiwi-tiny"  # runs of the authors' own pipeline
 CHANNELS = 48
 LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 16}
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import comfyui
+import golden_runs
 import kiwi_model
 import pytest
 
@@ -28,7 +29,7 @@ def results(bundled, tmp_path_factory):
     kiwi_model.save_layouts(kiwi_models)
     report = tmp_path_factory.mktemp("report") / "report.json"
     settings = {"COMFYUI_PATH": folder, "INSTRUCTX_TEST_MODELS": models, "INSTRUCTX_TEST_REPORT": report}
-    settings |= {"INSTRUCTX_TEST_KIWI": kiwi_models, "INSTRUCTX_TEST_RECORDED": kiwi_model.RECORDED}
+    settings |= {"INSTRUCTX_TEST_KIWI": kiwi_models, "INSTRUCTX_TEST_RECORDED": golden_runs.KIWI}
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
     done = subprocess.run(
