@@ -15,7 +15,7 @@ import numpy as np
 
 from .checkpoints.files import atomic_folder
 from .errors import InputError
-from .world import GROUPS, HELD_OUT_SEED, sample_triplet
+from .world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, Variety, sample_triplet
 
 METADATA = "metadata.csv"
 COLUMNS = ("source", "target", "instruction", "reference")
@@ -30,6 +30,7 @@ def write_pairs(
     frames: int = 1,
     size: int = 64,
     seed: int = 0,
+    variety: Variety = PLAIN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `count` pairs into a new or empty folder, which appears only when all of them are there.
@@ -40,6 +41,7 @@ def write_pairs(
         size: height and width in pixels, even for clips.
         seed: of the first pair; the next ones follow. All stay below `HELD_OUT_SEED`, so that no benchmark sample
             is written.
+        variety: how much the world shows; see `world.Variety`.
         progress: called as progress(done, count) after every pair.
 
     Returns:
@@ -53,7 +55,7 @@ def write_pairs(
     with atomic_folder(directory) as folder:
         rows = []
         for index in range(count):
-            rows.append(_write_pair(folder, index, seed + index, groups[index % len(groups)], frames, size))
+            rows.append(_write_pair(folder, index, seed + index, groups[index % len(groups)], frames, size, variety))
             if progress:
                 progress(index + 1, count)
         with open(folder / METADATA, "w", newline="", encoding="utf-8") as file:
@@ -63,9 +65,11 @@ def write_pairs(
     return directory / METADATA
 
 
-def _write_pair(directory: Path, index: int, seed: int, group: str, frames: int, size: int) -> dict[str, str]:
+def _write_pair(
+    directory: Path, index: int, seed: int, group: str, frames: int, size: int, variety: Variety
+) -> dict[str, str]:
     """Write the files of one pair; return its row of the table."""
-    triplet = sample_triplet(seed, group, frames=frames, height=size, width=size)
+    triplet = sample_triplet(seed, group, frames=frames, height=size, width=size, variety=variety)
     suffix = "png" if frames == 1 else "mp4"
     stem = f"{index:05d}_{group}"
     row = {"source": f"{stem}_source.{suffix}", "target": f"{stem}_target.{suffix}", "instruction": triplet.instruction}
@@ -108,10 +112,12 @@ def _free_folder(directory: Path) -> Path:
 
 
 def _check(groups: Sequence[str], frames: int, size: int, seed: int, count: int) -> None:
-    unknown = [group for group in groups if group not in GROUPS]
+    unknown = [group for group in groups if group not in EVERY_GROUP]
     if unknown or not groups:
         name = repr(unknown[0]) if unknown else "an empty list"
-        raise InputError(f"groups: {name} is not a group of the world; choose from {', '.join(GROUPS)}.")
+        raise InputError(f"groups: {name} is not a group of the world; choose from {', '.join(EVERY_GROUP)}.")
+    if frames == 1 and (late := set(groups) & set(CLIP_GROUPS)):
+        raise InputError(f"groups: {late.pop()!r} exists in clips only; give frames of 2 or more.")
     if count < 1 or frames < 1:
         raise InputError(f"count and frames: {count} and {frames} must both be at least 1; give larger numbers.")
     if not 32 <= size <= 1024 or (frames > 1 and size % 2):

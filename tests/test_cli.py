@@ -15,11 +15,11 @@ from PIL import Image
 
 from instructx_core import cli
 from instructx_core.cli.progress import Progress
-from instructx_core.cli.world import WORLD_GROUPS
+from instructx_core.cli.world import LATER_GROUPS, WORLD_GROUPS
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.errors import EditInterrupted, InputError
 from instructx_core.source import load_source
-from instructx_core.world import GROUPS, HELD_OUT_SEED
+from instructx_core.world import EVERY_GROUP, GROUPS, HELD_OUT_SEED
 
 COMMANDS = ("edit", "demo", "train", "evaluate", "world", "convert", "calibrate", "info", "download")
 CLIP = DEMO_EDITS[1].source
@@ -124,6 +124,7 @@ def test_module_and_command_are_the_same_program():
 
 def test_help_names_the_groups_of_the_world():
     assert ", ".join(GROUPS) == WORLD_GROUPS
+    assert ", ".join(EVERY_GROUP[len(GROUPS) :]) == LATER_GROUPS.replace(" (clips only)", "")
 
 
 # --- refusals, without a model

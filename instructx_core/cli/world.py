@@ -10,12 +10,15 @@ from .options import command, whole
 from .progress import Progress
 
 WORLD_GROUPS = "recolor, remove, add, replace, background, grayscale, invert, hybrid, reference_swap, reference_add"
+LATER_GROUPS = "tone, style, weather, segment, late (clips only), outside"
 EXAMPLES = f"""\
 examples:
   instructx world -o pairs                                    8 pictures before and after, edits of all groups in turn
   instructx world -o clips --frames 17 --group recolor --group remove --count 50
+  instructx world -o rich --rich --group tone --group style   natural grounds, lively objects, Chinese beside English
 
-groups: {WORLD_GROUPS}
+groups: {WORLD_GROUPS};
+only when named: {LATER_GROUPS}
 The folder gets a metadata.csv with the columns source, target, instruction, reference: the form that
 `instructx train` reads.
 """
@@ -28,6 +31,9 @@ def add_world(commands: Any) -> None:
     parser.add_argument(
         "--group", action="append", help="a kind of edit, repeatable; see below (default: all, in turn)"
     )
+    parser.add_argument(
+        "--rich", action="store_true", help="natural grounds, lively objects, and Chinese beside English"
+    )
     parser.add_argument("--frames", type=whole(1, 1000), default=1, help="1 for pictures, more for clips (default: 1)")
     parser.add_argument(
         "--size", type=whole(32, 1024), default=64, help="height and width, 32 to 1024 pixels (default: 64)"
@@ -36,7 +42,7 @@ def add_world(commands: Any) -> None:
 
 
 def _run_world(arguments: argparse.Namespace) -> None:
-    from ..world import GROUPS
+    from ..world import GROUPS, PLAIN, RICH
     from ..world_folder import write_pairs
 
     with Progress("pairs") as progress:
@@ -47,6 +53,7 @@ def _run_world(arguments: argparse.Namespace) -> None:
             frames=arguments.frames,
             size=arguments.size,
             seed=arguments.seed,
+            variety=RICH if arguments.rich else PLAIN,
             progress=progress,
         )
     print(metadata)

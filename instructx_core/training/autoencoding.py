@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import nn
 
 from ..latents import skip_empty_taps
-from ..world import GROUPS, sample_triplet
+from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, sample_triplet
 from .config import TrainConfig
 from .initialisation import fold_statistics, start_vae_linear
 
@@ -83,12 +83,19 @@ def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Ten
         share = shape_share(index, len(data.sizes))
         for target, count, lengths in ((images, data.images, (1,)), (clips, data.videos, data.lengths)):
             for frames in lengths:
+                groups = GROUPS if data.variety == PLAIN else EVERY_GROUP
+                groups = [group for group in groups if frames > 1 or group not in CLIP_GROUPS]
                 drawn: list[torch.Tensor] = []
                 wanted = int(count * share / len(lengths))
                 for _ in tqdm(range((wanted + 1) // 2), desc=f"drawing {frames} x {height} x {width}", leave=False):
                     seed = next(seeds)
                     triplet = sample_triplet(
-                        seed, GROUPS[seed % len(GROUPS)], frames=frames, height=height, width=width
+                        seed,
+                        groups[seed % len(groups)],
+                        frames=frames,
+                        height=height,
+                        width=width,
+                        variety=data.variety,
                     )
                     drawn += [torch.from_numpy(triplet.source), torch.from_numpy(triplet.target)]
                 if drawn:

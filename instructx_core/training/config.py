@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..config import from_plain
 from ..errors import InputError
+from ..world import PLAIN, RICH, Variety
 
 TASKS = ("autoencoder", "language", "generator", "reading", "editing")
 PARTS = ("queries", "lora", "connector", "transformer", "source_embedding")
@@ -28,6 +29,12 @@ class DataConfig:
     lengths: tuple[int, ...] = (5, 9, 17, 33)  # frames of a clip
     groups: dict[str, float] = field(default_factory=dict)  # relative weights of edit groups; empty: all alike
     held_out_from_video: tuple[str, ...] = ()  # edit types that no training clip shows
+    world: str = "plain"  # or "rich": natural grounds, lively objects, Chinese beside English
+    photographs: str | None = None  # a folder of pictures that half of the natural grounds are cut from
+
+    @property
+    def variety(self) -> Variety:
+        return replace(RICH, photographs=self.photographs) if self.world == "rich" else PLAIN
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class TrainConfig:
             (0 <= self.deadband < 1, f"deadband is {self.deadband}; give a share from 0 to below 1"),
             (0 <= self.average < 1, f"average is {self.average}; give a decay from 0 to below 1"),
             (self.precision in ("no", "bf16"), f"precision is {self.precision!r}; give no or bf16"),
+            (self.data.world in ("plain", "rich"), f"data.world is {self.data.world!r}; give plain or rich"),
             (0 <= self.data.video_probability <= 1, "video_probability lies from 0 to 1"),
             (
                 self.task in ("autoencoder", "language") or set(self.start) in ({"model"}, {"vae", "mllm"}),

@@ -69,7 +69,7 @@ class LanguageTask:
             self.tokenizer = AutoTokenizer.from_pretrained(config.start["mllm"])
             self.mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.start["mllm"])
         else:
-            self.tokenizer = train_tokenizer(corpus(), config.model["vocabulary"])
+            self.tokenizer = train_tokenizer(corpus(config.data.variety), config.model["vocabulary"])
             torch.manual_seed(config.seed)
             self.mllm = build_mllm(config.model, self.tokenizer)
         self.module = Answering(self.mllm)
@@ -83,7 +83,7 @@ class LanguageTask:
         seeds = torch.randint(HELD_OUT_SEED, (size,), generator=generator).tolist()
         sequences, places, pictures, answer_lengths = [], [], [], []
         for seed in seeds:
-            question = sample_question(seed, frames=frames, height=height, width=width)
+            question = sample_question(seed, frames=frames, height=height, width=width, variety=data.variety)
             pixels = torch.from_numpy(question.frames)
             shown = pixels[sample_indices(len(pixels), self.guidance.video_frames)]
             patches = to_patches(shown, self.guidance.min_pixels, self.guidance.max_pixels)

@@ -20,7 +20,7 @@ from ..fit import fit_reference, plan_fit
 from ..guidance.frames import sample_indices
 from ..latents import LatentCodec
 from ..source import load_references, load_source
-from ..world import GROUPS, sample_triplet
+from ..world import CLIP_GROUPS, GROUPS, sample_triplet
 from .config import DataConfig
 
 ENCODE_BATCH = 32
@@ -83,7 +83,7 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
 def describe_origin(data: DataConfig, codec: LatentCodec) -> dict[str, object]:
     """What a pool's contents depend on."""
     weights = sum(float(parameter.double().abs().sum()) for parameter in codec.vae.parameters())
-    names = ("table", "images", "videos", "sizes", "lengths", "groups", "held_out_from_video")
+    names = ("table", "images", "videos", "sizes", "lengths", "groups", "held_out_from_video", "world", "photographs")
     return {**{name: getattr(data, name) for name in names}, "vae": round(weights, 3)}
 
 
@@ -160,7 +160,7 @@ def world_examples(data: DataConfig) -> Iterator[Example]:
     """Triplets of the world; the first size serves half of them, lengths share the clips evenly."""
     from tqdm import tqdm
 
-    weights = {group: data.groups.get(group, 0.0 if data.groups else 1.0) for group in GROUPS}
+    weights = data.groups or dict.fromkeys(GROUPS, 1.0)
     random = torch.Generator().manual_seed(0)
     rest = max(1, len(data.sizes) - 1)
     sizes = torch.tensor([1.0 if len(data.sizes) == 1 else 0.5] + [0.5 / rest] * (len(data.sizes) - 1))
@@ -169,11 +169,11 @@ def world_examples(data: DataConfig) -> Iterator[Example]:
         frames = data.lengths[index % len(data.lengths)] if is_video else 1
         height, width = data.sizes[int(torch.multinomial(sizes, 1, generator=random))]
         while True:
-            group = GROUPS[int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=random))]
+            group = list(weights)[int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=random))]
             drawn = int(torch.randint(2**40, (), generator=random))
-            if is_video and group in data.held_out_from_video:
+            if group in (data.held_out_from_video if is_video else CLIP_GROUPS):
                 continue
-            triplet = sample_triplet(drawn, group, frames=frames, height=height, width=width)
+            triplet = sample_triplet(drawn, group, frames=frames, height=height, width=width, variety=data.variety)
             if not (is_video and set(triplet.edits) & set(data.held_out_from_video)):
                 break
         yield Example(

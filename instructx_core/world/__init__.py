@@ -2,19 +2,31 @@
 
 One value leads to the next: vocabulary (words and colours, as data) -> scenes (what is in a picture) -> edits (the
 scene after, and the words that ask for it) -> triplets and questions (pixels and text). To add a colour, place or
-phrase, extend `vocabulary`; a shape also needs its distance function and reach in `drawing`.
+phrase, extend `vocabulary` (and `chinese`); a shape also needs its distance function and reach in `drawing`, a look its
+function in `looks` and its words in `look_phrases`.
+
+`variety` says how much more there is than flat shapes on plain grounds: `grounds` (natural ones), objects that are
+turned and lit, Chinese. Without it (PLAIN), the first ten groups are what they were when version 5 of the bundled model
+was trained, to the last bit.
 """
 
 from .questions import Question, corpus, sample_question
 from .triplets import HELD_OUT_SEED, Triplet, sample_triplet
-from .vocabulary import EDIT_KINDS, GROUPS
+from .variety import PLAIN, RICH, Variety
+from .vocabulary import CLIP_GROUPS, EDIT_KINDS, EVERY_GROUP, GROUPS, PICTURE_KINDS
 
 __all__ = [
+    "CLIP_GROUPS",
     "EDIT_KINDS",
+    "EVERY_GROUP",
     "GROUPS",
     "HELD_OUT_SEED",
+    "PICTURE_KINDS",
+    "PLAIN",
+    "RICH",
     "Question",
     "Triplet",
+    "Variety",
     "corpus",
     "sample_question",
     "sample_triplet",

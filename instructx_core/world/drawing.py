@@ -13,7 +13,6 @@ import numpy as np
 
 # Greatest distance from the centre to the outline, in radii.
 REACH = {"circle": 1.0, "square": 0.85 * 2**0.5, "triangle": (0.87**2 + 0.55**2) ** 0.5, "star": 1.0}
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 _SUBSAMPLES = 3
 
 
@@ -68,37 +67,62 @@ def distance(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float) -> np.nd
     return _DISTANCE[shape](dy, dx, radius)
 
 
-def _coverage(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float, edge: Edge) -> np.ndarray:
+def _turned(dy: np.ndarray, dx: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets as a shape that is turned clockwise sees them."""
+    if not degrees:
+        return dy, dx
+    cos, sin = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
+    return cos * dy - sin * dx, sin * dy + cos * dx
+
+
+def _coverage(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float, edge: Edge, turn: float) -> np.ndarray:
     """Share of each pixel that the shape covers, [T, n, n] in [0, 1], for pixel centres at `dy`, `dx` [T, n]."""
     dy, dx = dy[:, :, None], dx[:, None, :]
     if edge.mode == "supersampled":
         fine = ((np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5).astype(np.float32)
         hits = sum(
-            (distance(shape, dy + down, dx + right, radius) <= 0).view(np.uint8) for down in fine for right in fine
+            (distance(shape, *_turned(dy + down, dx + right, turn), radius) <= 0).view(np.uint8)
+            for down in fine
+            for right in fine
         )
         return hits * np.float32(1 / _SUBSAMPLES**2)
-    signed = distance(shape, dy, dx, radius)
+    signed = distance(shape, *_turned(dy, dx, turn), radius)
     if edge.mode == "hard":
         return (signed <= 0).astype(np.float32)
     return np.clip(0.5 - signed / np.float32(edge.width), 0, 1)
 
 
 def draw_shape(
-    frames: np.ndarray, shape: str, rgb: tuple[float, float, float], path: np.ndarray, radius: float, edge: Edge
+    frames: np.ndarray,
+    shape: str,
+    rgb: tuple[float, float, float],
+    path: np.ndarray,
+    radius: float,
+    edge: Edge,
+    *,
+    turn: float = 0.0,
+    light: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Paint a shape into `frames` [T, H, W, 3] in place, centred in each frame at `path` [T, 2] (y, x; pixels)."""
+    """Paint a shape into `frames` [T, H, W, 3] in place, centred in each frame at `path` [T, 2] (y, x; pixels).
+
+    `turn` is clockwise in degrees; `light` (down, right) is what the colour gains from the centre over one radius.
+    """
     height, width = frames.shape[1:3]
-    reach = REACH[shape] * radius + 1.5
+    reach = REACH[shape] * radius + max(1.5, edge.width)
     size = int(np.ceil(2 * reach)) + 1
     corner = np.floor(path - reach).astype(int)  # only a box around the shape is computed
     offsets = (corner[:, :, None] + np.arange(size) + 0.5 - path[:, :, None]).astype(np.float32)
-    covered = _coverage(shape, offsets[:, 0], offsets[:, 1], radius, edge)[..., None]
+    covered = _coverage(shape, offsets[:, 0], offsets[:, 1], radius, edge, turn)[..., None]
     colour = np.array(rgb, np.float32)
-    for frame, (top, left), cover in zip(frames, corner.tolist(), covered, strict=True):
+    for frame, (top, left), cover, (dy, dx) in zip(frames, corner.tolist(), covered, offsets, strict=True):
         y0, y1, x0, x1 = max(top, 0), min(top + size, height), max(left, 0), min(left + size, width)
         if y0 < y1 and x0 < x1:
             box = frame[y0:y1, x0:x1]
-            box += cover[y0 - top : y1 - top, x0 - left : x1 - left] * (colour - box)
+            paint = colour
+            if any(light):
+                gain = (np.float32(light[0]) * dy[:, None] + np.float32(light[1]) * dx[None]) / np.float32(radius)
+                paint = np.clip(colour + gain[y0 - top : y1 - top, x0 - left : x1 - left, None], 0, 1)
+            box += cover[y0 - top : y1 - top, x0 - left : x1 - left] * (paint - box)
 
 
 def _gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -164,13 +188,3 @@ def sample_relief(rng: np.random.Generator, frames: int, height: int, width: int
         flicker = rng.random((frames, height, width, 1), dtype=np.float32) * 2 - 1
         relief = relief + flicker * np.float32(rng.uniform(0.002, 0.01))
     return relief
-
-
-def grayscale(frames: np.ndarray) -> np.ndarray:
-    """BT.601 luma of `frames` [..., 3] in all three channels."""
-    return np.repeat((frames @ LUMA)[..., None], 3, axis=-1)
-
-
-def invert(frames: np.ndarray) -> np.ndarray:
-    """The photographic negative, 1 - x."""
-    return 1 - frames

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from .look_phrases import LOOK_CAPTIONS, LOOK_PHRASES, LOOK_STATEMENTS
 from .scenes import Canvas, Object, Scene
 from .vocabulary import (
     CORNER_PHRASES,
@@ -25,6 +26,9 @@ from .vocabulary import (
 
 SMALL, LARGE = 0.145, 0.17  # radii below and above which a caption says the size; an added object is neither
 _SYNONYM_SHARE = 0.07
+_PHRASES = PHRASES | LOOK_PHRASES
+_STATEMENTS = STATEMENTS | LOOK_STATEMENTS
+_EFFECT_CAPTIONS = EFFECT_CAPTIONS | LOOK_CAPTIONS
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
@@ -78,7 +82,7 @@ def phrase(
     spot: str = "",
 ) -> str:
     """One wording of an edit, an imperative or a `statement`; words that its template has no slot for are left out."""
-    template = pick(rng, (STATEMENTS if statement else PHRASES)[kind])
+    template = pick(rng, (_STATEMENTS if statement else _PHRASES)[kind])
     medium = pick(rng, IMAGE_MEDIA if canvas.frames == 1 else VIDEO_MEDIA)
     colour = _word(rng, colour)
     return template.format(
@@ -126,10 +130,12 @@ def describe_object(o: Object, canvas: Canvas) -> str:
 
 def caption(scene: Scene) -> str:
     """What the scene shows, in one deterministic sentence; objects in reading order of their coarse positions."""
+    if scene.masks is not None:
+        return f"the mask of {describe_object(scene.masks, scene.canvas)}"
     cells = [cell for row in GRID for cell in row]
     ordered = sorted(scene.objects, key=lambda o: (cells.index(o.position()), o.start[1], o.start[0]))
     parts = [describe_object(o, scene.canvas) for o in ordered]
     listed = " and ".join(parts) if len(parts) < 3 else ", ".join(parts[:-1]) + " and " + parts[-1]
-    background = with_article(f"{scene.background} background")
+    background = with_article(f"{'blurred ' * scene.blurred}{scene.background} background")
     text = f"{listed} on {background}" if parts else f"only {background}"
-    return ", ".join([EFFECT_CAPTIONS[e] for e in scene.effects] + [text])
+    return ", ".join([_EFFECT_CAPTIONS[e] for e in scene.effects] + [text])

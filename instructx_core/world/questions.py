@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 
 import numpy as np
 
+from .chinese import phrases_filled as chinese_phrases
 from .language import caption, name_object, pick, with_article
+from .look_phrases import LOOK_PHRASES, LOOK_STATEMENTS
 from .scenes import Canvas, Scene, render, sample_scene
-from .triplets import Draft, draft_triplet, make_rng
+from .triplets import MIN_SIDE, Draft, draft_triplet, make_rng
+from .variety import PLAIN, Variety
 from .vocabulary import (
     BACKGROUNDS,
+    CLIP_GROUPS,
     COLOURS,
     CORNER_PHRASES,
     EDIT_KINDS,
+    EVERY_GROUP,
     GRID,
     GROUPS,
     IMAGE_MEDIA,
@@ -36,6 +41,8 @@ from .vocabulary import (
 POINTING_CELLS = 8
 _STREAM = len(GROUPS)  # questions draw from a stream of their own
 _CORPUS_SAMPLES = 150
+_RICH_SAMPLES = 40
+_ENDS = ".!?。！？"  # noqa: RUF001
 
 
 @dataclass(frozen=True)
@@ -119,23 +126,27 @@ _SHARES = {
 }
 
 
-def _ask_about_instruction(rng: np.random.Generator, kind: str, canvas: Canvas) -> tuple[Draft, str, str]:
+def _ask_about_instruction(
+    rng: np.random.Generator, kind: str, canvas: Canvas, variety: Variety
+) -> tuple[Draft, str, str]:
     groups = GROUPS if kind == "plan" else (*EDIT_KINDS, "hybrid")
-    draft = draft_triplet(rng, groups[rng.integers(len(groups))], canvas)
-    instruction = draft.instruction if draft.instruction[-1] in ".!?" else draft.instruction + "."
+    if variety != PLAIN and kind == "plan":
+        groups = tuple(g for g in EVERY_GROUP if canvas.frames > 1 or g not in CLIP_GROUPS)
+    draft = draft_triplet(rng, groups[rng.integers(len(groups))], canvas, variety)
+    instruction = draft.instruction if draft.instruction[-1] in _ENDS else draft.instruction + "."
     question = pick(rng, QUESTIONS[kind]).format(instruction=instruction)
     return draft, question, draft.plan if kind == "plan" else caption(draft.target)
 
 
-def _draft_question(rng: np.random.Generator, canvas: Canvas) -> tuple[Scene, str, str]:
+def _draft_question(rng: np.random.Generator, canvas: Canvas, variety: Variety = PLAIN) -> tuple[Scene, str, str]:
     """A scene with a question and its answer, not drawn yet."""
     kind = list(_SHARES)[int(rng.choice(len(_SHARES), p=list(_SHARES.values())))]
     if kind not in _ABOUT_SCENES:
-        draft, question, answer = _ask_about_instruction(rng, kind, canvas)
+        draft, question, answer = _ask_about_instruction(rng, kind, canvas, variety)
         return draft.source, question, answer
     asked = None
     while asked is None:
-        scene = sample_scene(rng, canvas)
+        scene = sample_scene(rng, canvas, variety=variety)
         asked = _ABOUT_SCENES[kind](rng, scene)
     slots, answer = asked
     medium = pick(rng, IMAGE_MEDIA if canvas.frames == 1 else VIDEO_MEDIA)
@@ -143,7 +154,9 @@ def _draft_question(rng: np.random.Generator, canvas: Canvas) -> tuple[Scene, st
     return scene, question[0].upper() + question[1:] if rng.random() < 0.3 else question, answer
 
 
-def sample_question(seed: int, *, frames: int = 1, height: int = 64, width: int = 64) -> Question:
+def sample_question(
+    seed: int, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
+) -> Question:
     """Draw the question that these arguments mean, always the same one.
 
     Answers are lower case: a caption; a word; "row 3 column 5" (counted from 1, of POINTING_CELLS each) for "point to
@@ -151,7 +164,7 @@ def sample_question(seed: int, *, frames: int = 1, height: int = 64, width: int 
     changes?". Raises InputError for a seed or size out of range.
     """
     canvas = Canvas(frames, height, width)
-    scene, question, answer = _draft_question(make_rng(seed, _STREAM, canvas), canvas)
+    scene, question, answer = _draft_question(make_rng(seed, _STREAM, canvas), canvas, variety)
     return Question(render(scene), question, answer)
 
 
@@ -185,19 +198,26 @@ def _slot_words(kind: str) -> dict[str, list[str]]:
     }
 
 
-def _phrases_filled() -> Iterator[str]:
+def _phrases_filled(phrases: dict[str, tuple[str, ...]], statements: dict[str, tuple[str, ...]]) -> Iterator[str]:
     """Every template with every word in each of its slots (each slot runs through its words; not every combination)."""
-    for kind, templates in PHRASES.items():
+    for kind, templates in phrases.items():
         words = _slot_words(kind)
-        for template in templates + STATEMENTS[kind]:
+        for template in templates + statements[kind]:
             slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot}
             for i in range(max([len(words[slot]) for slot in slots], default=1)):
                 yield template.format(**{slot: words[slot][i % len(words[slot])] for slot in slots})
 
 
-def corpus() -> Iterator[str]:
+def corpus(variety: Variety = PLAIN) -> Iterator[str]:
     """Text to train a tokenizer on: every phrase with every word in each slot, in three letter cases; sampled texts."""
-    for i, text in enumerate(_phrases_filled()):
+    yield from plain_texts()
+    if variety != PLAIN:
+        yield from rich_texts(variety)
+
+
+def plain_texts() -> Iterator[str]:
+    """The part of the corpus that every world speaks."""
+    for i, text in enumerate(_phrases_filled(PHRASES, STATEMENTS)):
         yield text
         yield text[0].upper() + text[1:] + "."
         if i % 4 == 0:
@@ -210,3 +230,16 @@ def corpus() -> Iterator[str]:
                 yield from (draft.instruction, caption(draft.source), caption(draft.target))
             for _ in range(len(_SHARES)):
                 yield from _draft_question(rng, canvas)[1:]
+
+
+def rich_texts(variety: Variety) -> Iterator[str]:
+    """Phrases of looks, everything in Chinese, and sampled texts of every group; grounds have no words of their own."""
+    yield from _phrases_filled(LOOK_PHRASES, LOOK_STATEMENTS)
+    yield from chinese_phrases()
+    yield from ("only a natural background", "only a blurred natural background") * _RICH_SAMPLES
+    canvas, groundless = Canvas(2, MIN_SIDE, MIN_SIDE), replace(variety, natural=0.0)
+    for seed in range(_RICH_SAMPLES):
+        rng = make_rng(seed, _STREAM + 2, canvas)
+        for group in EVERY_GROUP:
+            draft = draft_triplet(rng, group, canvas, groundless)
+            yield from (draft.instruction, draft.plan, caption(draft.target))

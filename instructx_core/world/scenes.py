@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .drawing import REACH, Edge, draw_shape, grayscale, invert, sample_relief
+from .drawing import REACH, Edge, draw_shape, sample_relief
+from .grounds import sample_ground
+from .looks import LOOKS, LUMA, blur
+from .variety import PLAIN, Variety
 from .vocabulary import BACKGROUNDS, COLOURS, GRID, PLACES, SHAPES
 
 RADII = (1 / 8, 3 / 16)  # of the frame's shorter side
@@ -14,7 +17,8 @@ ADDED_RADIUS = 0.15
 MAX_SPEED = 0.019  # of the shorter side per frame: 1.2 pixels at 64
 MAX_TRAVEL = 0.5  # of the shorter side over the clip
 _CANDIDATES = 48  # positions tried for one object before its scene is given up
-_EFFECTS = {"grayscale": grayscale, "invert": invert}
+NATURAL = "natural"  # the name of a ground that has more than one colour
+_SHADOW = (0.06, 0.04)  # down and right, of the shorter side
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,13 @@ class Object:
     radius: float
     start: tuple[float, float]
     velocity: tuple[float, float] = (0.0, 0.0)
+    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)  # how this one differs from its colour's usual tone
+    turn: float = 0.0  # clockwise, degrees
+    light: tuple[float, float] = (0.0, 0.0)  # see `drawing.draw_shape`
+
+    @property
+    def rgb(self) -> tuple[float, float, float]:
+        return tuple(min(max(c + t, 0.0), 1.0) for c, t in zip(COLOURS[self.colour], self.tint, strict=True))
 
     def path(self, canvas: Canvas) -> np.ndarray:
         """Centre (y, x) in each frame, in pixels: float64 [T, 2]."""
@@ -64,8 +75,9 @@ class Object:
 class Scene:
     """Objects that never touch, on a ground; `effects` are applied to the finished pixels in order.
 
-    `relief` is added to the ground's colour (see `drawing.sample_relief`). `free` names a place of PLACES that no
-    object crosses.
+    `relief` is added to the ground's colour (see `drawing.sample_relief`); a natural ground, whose `background` is
+    NATURAL, is the relief itself. `free` names a place of PLACES that no object crosses. `shadow` is how dark the
+    objects' soft shadows are. A scene that `masks` an object shows nothing else: white on black.
     """
 
     canvas: Canvas
@@ -75,6 +87,9 @@ class Scene:
     edge: Edge
     effects: tuple[str, ...] = ()
     free: str | None = None
+    shadow: float = 0.0
+    blurred: bool = False  # the ground is out of focus
+    masks: Object | None = None
 
 
 def standing(colour: str, shape: str, place: str) -> Object:
@@ -159,27 +174,88 @@ def _sample_edge(rng: np.random.Generator) -> Edge:
     return Edge(mode, float(rng.uniform(0.7, 1.4)) if mode == "soft" else 1.0)
 
 
-def sample_scene(rng: np.random.Generator, canvas: Canvas, *, at_least: int = 1, free: str | None = None) -> Scene:
+def sample_scene(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    *,
+    at_least: int = 1,
+    free: str | None = None,
+    variety: Variety = PLAIN,
+) -> Scene:
     """Draw a scene of `at_least` to three objects; `free` keeps a place of PLACES clear for an object of any shape."""
     obstacles = () if free is None else (standing("white", "square", free),)
     wanted = max(at_least, int(rng.choice(3, p=(0.25, 0.4, 0.35))) + 1)
+    if variety.natural and not at_least and rng.random() < 0.6:
+        wanted = 0
     objects = None
     while objects is None:
         for _ in range(3):
             objects = objects or _sample_objects(rng, canvas, wanted, obstacles)
         wanted = max(at_least, wanted - 1)  # a crowded canvas gets fewer objects rather than many more tries
     background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
-    relief = sample_relief(rng, canvas.frames, canvas.height, canvas.width)
-    return Scene(canvas, objects, background, relief, _sample_edge(rng), free=free)
+    if variety.natural and (not objects or rng.random() < variety.natural):
+        ground = sample_ground(rng, canvas.frames, canvas.height, canvas.width, variety.photographs)
+        scene = Scene(canvas, objects, NATURAL, ground, _sample_edge(rng), free=free)
+    else:
+        relief = sample_relief(rng, canvas.frames, canvas.height, canvas.width)
+        scene = Scene(canvas, objects, background, relief, _sample_edge(rng), free=free)
+    return _enliven(rng, scene) if variety.lively and rng.random() < variety.lively else scene
+
+
+def _enliven(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene with objects that are turned, lit and not quite the usual colour, some above soft shadows."""
+    objects = []
+    for o in scene.objects:
+        tint = tuple(rng.normal(0, 0.03, 3).clip(-0.06, 0.06).tolist())
+        light = tuple((rng.normal(0, 0.05, 2) * (rng.random() < 0.5)).tolist())
+        objects.append(replace(o, tint=tint, light=light, turn=float(rng.uniform(-15, 15) * (rng.random() < 0.5))))
+    shadow = float(rng.uniform(0.2, 0.5)) if rng.random() < 0.25 else 0.0
+    return replace(scene, objects=tuple(objects), shadow=shadow)
+
+
+def plain_relief(ground: np.ndarray) -> np.ndarray:
+    """What is left of a natural ground when it is painted over: a quarter of its light and shade, within +-.1."""
+    light = (ground @ LUMA)[..., None]
+    return np.clip(0.25 * (light - light.mean()), -0.1, 0.1)
 
 
 def render(scene: Scene) -> np.ndarray:
     """Pixels of a scene: float32 [T, H, W, 3] in [0, 1]."""
     canvas = scene.canvas
-    ground = np.clip(np.array(BACKGROUNDS[scene.background], np.float32) + scene.relief, 0, 1)
+    if scene.masks is not None:
+        return _render_mask(scene, scene.masks)
+    ground = np.array(BACKGROUNDS.get(scene.background, (0.0, 0.0, 0.0)), np.float32) + scene.relief
+    ground = np.clip(ground, 0, 1)
+    if scene.blurred:
+        ground = blur(ground, 0.03)
     frames = np.array(np.broadcast_to(ground, (canvas.frames, canvas.height, canvas.width, 3)))
+    if scene.shadow:
+        for o in scene.objects:
+            _cast_shadow(frames, scene, o)
     for o in scene.objects:
-        draw_shape(frames, o.shape, COLOURS[o.colour], o.path(canvas), o.radius * canvas.short, scene.edge)
+        _draw(frames, scene, o, o.rgb)
     for effect in scene.effects:
-        frames = _EFFECTS[effect](frames)
+        frames = LOOKS[effect](frames)
     return np.clip(frames, 0, 1)
+
+
+def _draw(frames: np.ndarray, scene: Scene, o: Object, rgb: tuple[float, float, float]) -> None:
+    radius = o.radius * scene.canvas.short
+    draw_shape(frames, o.shape, rgb, o.path(scene.canvas), radius, scene.edge, turn=o.turn, light=o.light)
+
+
+def _render_mask(scene: Scene, o: Object) -> np.ndarray:
+    canvas = scene.canvas
+    frames = np.zeros((canvas.frames, canvas.height, canvas.width, 3), np.float32)
+    _draw(frames, scene, replace(o, light=(0.0, 0.0)), (1.0, 1.0, 1.0))
+    return frames
+
+
+def _cast_shadow(frames: np.ndarray, scene: Scene, o: Object) -> None:
+    """Darken the ground down and right of an object, softly."""
+    canvas = scene.canvas
+    radius = o.radius * canvas.short
+    cover = np.zeros_like(frames)
+    path = o.path(canvas) + np.array(_SHADOW) * canvas.short
+    draw_shape(cover, o.shape, (1.0, 1.0, 1.0), path, radius, Edge("soft", 0.6 * radius), turn=o.turn)
+    frames *= 1 - scene.shadow * cover

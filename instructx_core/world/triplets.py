@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import InputError
+from .arrivals import enter_late
 from .edits import Step, apply_edit
-from .language import caption, pick, style
+from .language import caption, pick
+from .languages import CHINESE, ENGLISH, Language
+from .outside import outside_sentence
 from .scenes import Canvas, Object, Scene, render, sample_scene
-from .vocabulary import EDIT_KINDS, GROUPS, JOINERS, LOCAL_KINDS, PIXEL_KINDS, PLACES
+from .variety import PLAIN, Variety
+from .vocabulary import (
+    CLIP_GROUPS,
+    COLOURS,
+    EDIT_KINDS,
+    EVERY_GROUP,
+    GROUPS,
+    LOCAL_KINDS,
+    PIXEL_KINDS,
+    PLACES,
+    SHAPES,
+)
 
 HELD_OUT_SEED = 2**40
 """Training seeds are below this, evaluation seeds at and above it."""
 MIN_SIDE = 16
+_LATER_STREAMS = 20
+_CHANGES = ("recolor", "remove", "replace")
 
 
 @dataclass(frozen=True)
@@ -45,34 +61,49 @@ class Draft:
     plan: str
 
 
-def _hybrid_kinds(rng: np.random.Generator) -> tuple[str, str]:
+def stream_of(group: str) -> int:
+    """The number of a group's own stream of random numbers; those of the first ten never change."""
+    return GROUPS.index(group) if group in GROUPS else _LATER_STREAMS + EVERY_GROUP.index(group)
+
+
+def _hybrid_kinds(rng: np.random.Generator, variety: Variety) -> tuple[str, str]:
     """Two edits with one sensible reading: at most one acts on all pixels, and that one comes last."""
+    kinds = EDIT_KINDS if variety == PLAIN else (*EDIT_KINDS, "tone", "style", "weather")
     while True:
-        first, second = (EDIT_KINDS[i] for i in rng.permutation(len(EDIT_KINDS))[:2])
+        first, second = (kinds[i] for i in rng.permutation(len(kinds))[:2])
         if first not in PIXEL_KINDS:
             return first, second
         if second not in PIXEL_KINDS:
             return second, first
 
 
-def _reference_scene(rng: np.random.Generator, canvas: Canvas, subject: Object) -> Scene:
+def _reference_scene(rng: np.random.Generator, canvas: Canvas, subject: Object, variety: Variety) -> Scene:
     """The subject alone, large and near the middle of a square image with a ground of its own."""
     side = Canvas(1, canvas.short, canvas.short)
-    ground = sample_scene(rng, side)
+    ground = sample_scene(rng, side, variety=variety)
     y, x = rng.uniform(0.45, 0.55, 2).tolist()
-    shown = Object(subject.colour, subject.shape, float(rng.uniform(0.2, 0.35)), (y, x))
+    shown = Object(subject.colour, subject.shape, float(rng.uniform(0.2, 0.35)), (y, x), turn=subject.turn)
     return Scene(side, (shown,), ground.background, ground.relief, ground.edge)
 
 
-def _attempt(rng: np.random.Generator, kinds: tuple[str, ...], canvas: Canvas) -> tuple[Scene, list[Step]] | None:
+def _attempt(
+    rng: np.random.Generator, group: str, canvas: Canvas, variety: Variety, language: Language, kinds: tuple[str, ...]
+) -> tuple[Scene, list[Step]] | None:
     adds = any(kind in ("add", "reference_add") for kind in kinds)
     free = list(PLACES)[rng.integers(len(PLACES))] if adds else None
     needed = sum(kind in LOCAL_KINDS and kind != "add" for kind in kinds)
-    source = sample_scene(rng, canvas, at_least=max(needed, 1), free=free)
+    whole = variety.natural and group in ("grayscale", "invert", "tone", "style", "weather", "outside")
+    source = sample_scene(rng, canvas, at_least=0 if whole else max(needed, 1), free=free, variety=variety)
+    only = None
+    if group == "late":
+        entered = enter_late(rng, source)
+        if entered is None:
+            return None
+        source, only = entered
     statement = len(kinds) == 1 and rng.random() < 0.12  # statements read badly when joined
     scene, steps = source, []
     for kind in kinds:
-        step = apply_edit(rng, kind, scene, source, statement=statement)
+        step = apply_edit(rng, kind, scene, source, statement=statement, language=language, only=only)
         if step is None:
             return None
         steps.append(step)
@@ -80,22 +111,51 @@ def _attempt(rng: np.random.Generator, kinds: tuple[str, ...], canvas: Canvas) -
     return source, steps
 
 
-def _instruction(rng: np.random.Generator, steps: list[Step]) -> str:
+def _instruction(rng: np.random.Generator, steps: list[Step], language: Language) -> str:
     if len(steps) == 1:
-        return style(rng, steps[0].request, polite=not steps[0].statement)
-    return style(rng, pick(rng, JOINERS).format(first=steps[0].request, second=steps[1].request), polite=False)
+        return language.style(rng, steps[0].request, polite=not steps[0].statement)
+    joined = pick(rng, language.joiners).format(first=steps[0].request, second=steps[1].request)
+    return language.style(rng, joined, polite=False)
 
 
-def draft_triplet(rng: np.random.Generator, group: str, canvas: Canvas) -> Draft:
-    """Choose everything about a triplet of `group` but its pixels."""
-    kinds = _hybrid_kinds(rng) if group == "hybrid" else (group,)
+def _about_nobody(rng: np.random.Generator, scene: Scene, language: Language) -> str:
+    """A request about an object that the scene does not have, in colour or in shape."""
+    colours = [c for c in COLOURS if all(o.colour != c for o in scene.objects)]
+    shapes = [s for s in SHAPES if all(o.shape != s for o in scene.objects)]
+    colour, shape = (options[rng.integers(len(options))] for options in (colours, shapes))
+    absent = Object(colour, shape, 0.15, (0.5, 0.5))
+    kind = _CHANGES[rng.integers(len(_CHANGES))]
+    name = language.name_object(rng, absent, (scene, replace(scene, objects=(absent,))))
+    request = language.phrase(
+        rng, kind, scene.canvas, name=name, colour=list(COLOURS)[rng.integers(len(COLOURS))], shape=shape, thing=shape
+    )
+    return language.style(rng, request, polite=True)
+
+
+def _kinds(rng: np.random.Generator, group: str, variety: Variety) -> tuple[str, ...]:
+    if group == "hybrid":
+        return _hybrid_kinds(rng, variety)
+    if group == "late":
+        return (_CHANGES[rng.integers(len(_CHANGES))],)
+    return () if group == "outside" else (group,)
+
+
+def draft_triplet(
+    rng: np.random.Generator, group: str, canvas: Canvas, variety: Variety = PLAIN, held_out: bool = False
+) -> Draft:
+    """Choose everything about a triplet of `group` but its pixels; `held_out` draws words that training never sees."""
+    language = CHINESE if variety.chinese and rng.random() < variety.chinese else ENGLISH
+    kinds = _kinds(rng, group, variety)
     found = None
     while found is None:  # a scene where the edit has no room is drawn anew
-        found = _attempt(rng, kinds, canvas)
+        found = _attempt(rng, group, canvas, variety, language, kinds)
     source, steps = found
-    references = tuple(_reference_scene(rng, canvas, s.subject) for s in steps if s.subject is not None)
+    if not steps:
+        sentence = _about_nobody(rng, source, language) if rng.random() < 0.15 else outside_sentence(rng, held_out)
+        return Draft(source, sentence, source, (), ("outside",), "nothing")
+    references = tuple(_reference_scene(rng, canvas, s.subject, variety) for s in steps if s.subject is not None)
     plan = " then ".join(step.plan for step in steps)
-    return Draft(source, _instruction(rng, steps), steps[-1].scene, references, kinds, plan)
+    return Draft(source, _instruction(rng, steps, language), steps[-1].scene, references, kinds, plan)
 
 
 def make_rng(seed: int, stream: int, canvas: Canvas) -> np.random.Generator:
@@ -112,17 +172,21 @@ def make_rng(seed: int, stream: int, canvas: Canvas) -> np.random.Generator:
     return np.random.default_rng([seed, stream, canvas.frames, canvas.height, canvas.width])
 
 
-def sample_triplet(seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64) -> Triplet:
+def sample_triplet(
+    seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
+) -> Triplet:
     """Draw the triplet that these arguments mean, always the same one.
 
-    `group` is one of GROUPS. Source and target come as float32 [frames, height, width, 3] in [0, 1]; the reference
+    `group` is one of EVERY_GROUP. Source and target come as float32 [frames, height, width, 3] in [0, 1]; the reference
     groups carry one square reference image whose side is the frame's shorter one. Raises InputError for an unknown
-    group, a negative seed or a size out of range.
+    group, a negative seed, a size out of range, or an image of a group that only clips have.
     """
-    if group not in GROUPS:
-        raise InputError(f"group is {group!r}; give one of {', '.join(GROUPS)}")
+    if group not in EVERY_GROUP:
+        raise InputError(f"group is {group!r}; give one of {', '.join(EVERY_GROUP)}")
+    if frames == 1 and group in CLIP_GROUPS:
+        raise InputError(f"group is {group!r}, which an image cannot have; give frames of 2 or more")
     canvas = Canvas(frames, height, width)
-    draft = draft_triplet(make_rng(seed, GROUPS.index(group), canvas), group, canvas)
+    draft = draft_triplet(make_rng(seed, stream_of(group), canvas), group, canvas, variety, seed >= HELD_OUT_SEED)
     return Triplet(
         source=render(draft.source),
         instruction=draft.instruction,

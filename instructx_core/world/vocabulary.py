@@ -9,8 +9,16 @@ so the plainest wording comes first.
 
 EDIT_KINDS = ("recolor", "remove", "add", "replace", "background", "grayscale", "invert")
 GROUPS = (*EDIT_KINDS, "hybrid", "reference_swap", "reference_add")
+# What came later: looks, weather, masks, an object that enters a clip late, and sentences that ask for nothing known.
+PICTURE_KINDS = ("tone", "style", "weather", "segment")
+EVERY_GROUP = (*GROUPS, *PICTURE_KINDS, "late", "outside")
+CLIP_GROUPS = ("late",)  # which an image cannot have
+TONES = ("sepia", "warmer", "cooler", "brighter", "darker", "contrast", "night")
+BLUR = "blurred background"
+STYLES = ("sketch", "posterised", "cartoon", "pixelated", BLUR)
+WEATHER = ("fog", "snow")
 LOCAL_KINDS = ("recolor", "remove", "add", "replace")
-PIXEL_KINDS = ("grayscale", "invert")
+PIXEL_KINDS = ("grayscale", "invert", "tone", "style", "weather")  # they act on all pixels
 
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.85, 0.12, 0.12),
