@@ -48,20 +48,28 @@ def write_pairs(
         The metadata file.
 
     Raises:
-        InputError: the folder is not empty or cannot be written, an unknown group, or a number out of range.
+        InputError: the folder is not empty or cannot be written (as on a full disk), an unknown group, or a number out
+            of range.
     """
     _check(groups, frames, size, seed, count)
     directory = _free_folder(directory)
-    with atomic_folder(directory) as folder:
-        rows = []
-        for index in range(count):
-            rows.append(_write_pair(folder, index, seed + index, groups[index % len(groups)], frames, size, variety))
-            if progress:
-                progress(index + 1, count)
-        with open(folder / METADATA, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+    try:
+        with atomic_folder(directory) as folder:
+            rows = []
+            for index in range(count):
+                group = groups[index % len(groups)]
+                rows.append(_write_pair(folder, index, seed + index, group, frames, size, variety))
+                if progress:
+                    progress(index + 1, count)
+            with open(folder / METADATA, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{directory}: the pairs could not be written ({reason}); free space or name another folder."
+        ) from error
     return directory / METADATA
 
 
@@ -104,8 +112,9 @@ def _free_folder(directory: Path) -> Path:
     try:
         path = directory.resolve()
         taken = path.exists() and (not path.is_dir() or path == Path.cwd() or any(path.iterdir()))
-    except OSError as error:
-        raise InputError(f"{directory}: it cannot be read ({error.strerror}); name a new folder.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # the latter two: a loop of links, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{directory}: it cannot be read ({reason}); name a new folder.") from error
     if taken:
         raise InputError(f"{directory}: it is not an empty folder, or is the current one; name a new folder.")
     return path

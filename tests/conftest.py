@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 from hypothesis import settings
+from training_runs import foundation  # noqa: F401
 
 from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED, save_checkpoint
 from instructx_core.config import ContextEntry, Prediction, SourceInjection

@@ -3,71 +3,30 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from training_runs import (
+    CONFIGS,
+    assert_same,
+    editing_config,
+    start_training,
+    train_on_two,
+    wait_for_state,
+    weights,
+    write_config,
+)
 
 from instructx_core import Editor, InputError
 from instructx_core.checkpoints.bundle import load_checkpoint, read_config
-from instructx_core.checkpoints.files import read_safetensors
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask
 from instructx_core.training.stages import train
-from instructx_core.training.trainer import batch_generator, learning_rate, rate_groups, saved_states
-
-CONFIGS = Path(__file__).parent.parent / "instructx_core" / "training" / "configs"
-SMALL_DATA = {"images": 6, "videos": 4, "image_batch": 2, "video_batch": 1, "sizes": [[32, 32]], "lengths": [5]}
-
-
-def write_config(path: Path, **values: Any) -> Path:
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-@pytest.fixture(scope="session")
-def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE, an MLLM and a whole model, each after two steps of its stage 0."""
-    root = tmp_path_factory.mktemp("foundation")
-    autoencoder = yaml.safe_load((CONFIGS / "stage0-autoencoder.yaml").read_text())
-    autoencoder |= {"output": str(root / "autoencoder"), "steps": 2, "sample_every": 0, "data": SMALL_DATA}
-    language = yaml.safe_load((CONFIGS / "stage0-language.yaml").read_text())
-    language |= {"output": str(root / "language"), "steps": 2, "data": SMALL_DATA}
-    language["model"]["text"] |= {"num_hidden_layers": 1}
-    generator = yaml.safe_load((CONFIGS / "stage0-generator.yaml").read_text())
-    start = {"vae": str(root / "autoencoder/model/vae"), "mllm": str(root / "language/model/mllm")}
-    data = {**SMALL_DATA, "pool": str(root / "pool")}
-    generator |= {"output": str(root / "generator"), "start": start, "steps": 2, "sample_every": 0, "data": data}
-    generator["model"]["transformer"] |= {"num_layers": 1, "ffn_dim": 64, "num_attention_heads": 2}
-    for name, stage in (("autoencoder", autoencoder), ("language", language), ("generator", generator)):
-        train(read_train_config(write_config(root / f"{name}.yaml", **stage)))
-    return root
-
-
-def editing_config(foundation: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    data = {**SMALL_DATA, "pool": str(foundation / "pool"), "video_probability": 0.5}
-    start = {"model": str(foundation / "generator/model")}
-    basics = {"task": "editing", "output": str(output), "start": start, "learning_rate": 1e-3, "data": data}
-    return {**basics, "steps": 6, "save_every": 2, "log_every": 1, **changes}
-
-
-def weights(model: Path) -> dict[str, torch.Tensor]:
-    transformer, _ = read_safetensors(model / "transformer" / "diffusion_pytorch_model.safetensors")
-    adapter, _ = read_safetensors(model / "instructx.safetensors")
-    return transformer | adapter
-
-
-def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
+from instructx_core.training.states import saved_states
+from instructx_core.training.trainer import batch_generator, learning_rate, rate_groups
 
 
 def test_shipped_configs_are_valid() -> None:
@@ -202,17 +161,22 @@ def test_a_finished_run_is_not_overwritten(foundation: Path, tmp_path: Path) -> 
 
 
 def test_two_processes_train_one_model(foundation: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path / "c.yaml", **editing_config(foundation, tmp_path / "run", steps=2, accumulate=2))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "instructx_core", "train", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
+    def config(steps: int) -> Path:
+        plain = editing_config(foundation, tmp_path / "run", steps=steps, accumulate=2, average=0.9, decay_from=1.0)
+        return write_config(tmp_path / "c.yaml", **plain)
+
+    done = train_on_two(config(2))
     assert done.returncode == 0, done.stderr[-2000:]
     trained = weights(tmp_path / "run/model")
     before = weights(foundation / "generator/model")
     assert any(not torch.equal(trained[name], before[name]) for name in trained)
     assert all(value.isfinite().all() for value in trained.values())
-    # both processes' random states are in the saved state
-    assert len(list((saved_states(tmp_path / "run")[-1]).glob("random_states_*.pkl"))) == 2
+    # each process wrote its share of the state, and one alone goes on from it
+    names = {path.name for path in saved_states(tmp_path / "run")[-1].iterdir()}
+    kinds = ("weights", "average", "optimizer")
+    assert names >= {f"{kind}-{process}-of-2.safetensors" for kind in kinds for process in (1, 2)}
+    train(read_train_config(config(3)), resume=True)
+    assert [path.name for path in saved_states(tmp_path / "run")] == ["00000002", "00000003"]
 
 
 def test_table_of_files_is_a_data_set(foundation: Path, tmp_path: Path) -> None:
@@ -235,20 +199,3 @@ def test_pool_of_other_data_is_refused(foundation: Path, tmp_path: Path) -> None
     config["data"] |= {"images": 7}
     with pytest.raises(InputError, match="images"):
         train(read_train_config(write_config(tmp_path / "c.yaml", **config)))
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parents[2])}
-
-
-def start_training(config: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "instructx_core", "train", str(config), *options]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment())
-
-
-def wait_for_state(output: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not saved_states(output):
-        assert process.poll() is None, "the training ended before it saved a state"
-        assert time.monotonic() < deadline, "no state was saved in two minutes"
-        time.sleep(0.01)

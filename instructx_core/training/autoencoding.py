@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from ..checkpoints.vae import load_vae
 from ..latents import skip_empty_taps
 from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, sample_triplet
 from .config import TrainConfig
@@ -44,7 +45,7 @@ class AutoencoderTask:
         self.images, self.clips = draw_pixels(config)
         torch.manual_seed(config.seed)
         if "vae" in config.start:
-            vae = AutoencoderKLWan.from_pretrained(config.start["vae"])
+            vae = load_vae(Path(config.start["vae"]), torch.float32)
         else:
             vae = AutoencoderKLWan(**config.model)
             start_vae_linear(vae, to_unit(self.images[0][:1500]))

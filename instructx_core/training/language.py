@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..checkpoints.mllm import load_mllm
 from ..config import GuidanceConfig
 from ..guidance.encoder import embed, join_pictures, pad_left
 from ..guidance.frames import sample_indices
@@ -61,13 +62,11 @@ class LanguageTask:
     """Trains a `Qwen2_5_VLForConditionalGeneration`, made from `config.model` or loaded from `config.start`."""
 
     def __init__(self, config: TrainConfig) -> None:
-        from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
-
         self.config = config
         self.guidance = GuidanceConfig(**config.model.get("guidance", {}))
         if "mllm" in config.start:
-            self.tokenizer = AutoTokenizer.from_pretrained(config.start["mllm"])
-            self.mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.start["mllm"])
+            start = Path(config.start["mllm"])
+            self.mllm, self.tokenizer = load_mllm(start, start, torch.float32)
         else:
             self.tokenizer = train_tokenizer(corpus(config.data.variety), config.model["vocabulary"])
             torch.manual_seed(config.seed)

@@ -62,14 +62,19 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
     """Read the pool in `folder`, making it first where there is none.
 
     Raises:
-        InputError: the pool there was made from other data or with another VAE.
+        InputError: the pool there was made from other data or with another VAE, or it is damaged.
     """
     origin = describe_origin(data, codec)
     if not folder.is_dir():
         with atomic_folder(folder) as partial:
             build_pool(partial, draw_examples(data, stride, codec.frame_multiple), codec, shown_frames)
-            (partial / ORIGIN).write_text(json.dumps(origin, indent=1))
-    found = json.loads((folder / ORIGIN).read_text())
+            try:
+                (partial / ORIGIN).write_text(json.dumps(origin, indent=1))
+            except OSError as error:
+                raise InputError(
+                    f"The pool {str(folder)!r} could not be written ({error.strerror}); free space."
+                ) from error
+    found = read_origin(folder)
     if found != json.loads(json.dumps(origin)):
         differing = ", ".join(
             sorted(name for name in origin if json.loads(json.dumps(origin[name])) != found.get(name))
@@ -77,7 +82,27 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
         raise InputError(
             f"The pool {str(folder)!r} was made with other settings ({differing}); choose another folder for it."
         )
-    return [read_bucket(path) for path in sorted(folder.glob("*.safetensors"))]
+    buckets = [read_bucket(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not buckets:
+        raise InputError(f"The pool {str(folder)!r} holds no examples; delete it, and it is made anew.")
+    return buckets
+
+
+def read_origin(folder: Path) -> dict[str, object]:
+    """What `describe_origin` said when the pool was made.
+
+    Raises:
+        InputError: the file that says it is missing or damaged.
+    """
+    try:
+        found = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{str(folder / ORIGIN)!r} is missing or damaged; choose another pool, or delete this one to make it anew."
+        ) from error
+    return found
 
 
 def describe_origin(data: DataConfig, codec: LatentCodec) -> dict[str, object]:
@@ -114,9 +139,25 @@ def build_pool(folder: Path, examples: Iterable[Example], codec: LatentCodec, sh
 
 
 def read_bucket(path: Path) -> Bucket:
+    """A bucket as `build_pool` wrote it.
+
+    Raises:
+        CheckpointError: the file is truncated or damaged.
+        InputError: it is no bucket.
+    """
     tensors, metadata = read_safetensors(path)
-    texts = {name: json.loads(metadata[name]) for name in ("instructions", "captions")}
-    return Bucket(is_video=metadata["is_video"] == "1", frames=int(metadata["frames"]), **tensors, **texts)
+    try:
+        texts = {name: json.loads(metadata[name]) for name in ("instructions", "captions")}
+        bucket = Bucket(is_video=metadata["is_video"] == "1", frames=int(metadata["frames"]), **tensors, **texts)
+        lengths = {len(getattr(bucket, name)) for name in (*TENSORS, *texts)}
+        words = all(isinstance(text, str) for held in texts.values() for text in held)
+        if len(lengths) != 1 or not len(bucket) or not words or bucket.source.shape != bucket.target.shape:
+            raise ValueError("its parts differ in length")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{str(path)!r} is no bucket of examples, or damaged; delete its pool, and it is made anew."
+        ) from error
+    return bucket
 
 
 @torch.no_grad()

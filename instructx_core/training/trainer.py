@@ -1,16 +1,14 @@
 """The training loop: one for every stage, on one CPU, one GPU or many processes, through `accelerate`.
 
-- A batch and its noise are functions of (seed, step, micro-batch, process) alone, so a resumed run repeats exactly what
-  an uninterrupted one would have seen.
-- A saved state is complete or absent: it is written beside its place and renamed; the two newest are kept.
+- A batch, its noise and whatever torch's own generator draws are functions of (seed, step, micro-batch, process) alone,
+  so a resumed run repeats exactly what an uninterrupted one would have seen.
+- A saved state is whole or not used; see `states`. The two newest are kept.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,9 +20,9 @@ from ..checkpoints.files import atomic_folder
 from ..errors import InputError
 from .config import TrainConfig
 from .processes import on_cpu
+from .states import Snapshot, clear_unfinished, find_state, read_state, saved_states, write_state
 
 logger = logging.getLogger(__name__)
-KEPT_STATES = 2
 FINAL_RATE = 0.02
 
 
@@ -73,10 +71,9 @@ class Trainer:
         )
         self.model, self.optimizer = self.accelerator.prepare(task.module, optimizer)
         self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.average: EMAModel | None = None
-        if config.average:
-            self.average = EMAModel(self.trained, decay=config.average, foreach=True)
-            self.accelerator.register_for_checkpointing(self.average)
+        names = {parameter: name for name, parameter in task.module.named_parameters()}
+        self.names = [names[parameter] for parameter in self.trained]
+        self.average = EMAModel(self.trained, decay=config.average, foreach=True) if config.average else None
         self.step = 0
 
     def run(self, resume: bool = False) -> Path:
@@ -93,11 +90,10 @@ class Trainer:
         """
         from tqdm import tqdm
 
-        found = saved_states(self.output)
-        if found and not resume:
+        if resume:
+            self._resume()
+        elif saved_states(self.output):
             raise InputError(f"{str(self.output)!r} already holds a training run; resume it or choose another output.")
-        if found:
-            self._load(found[-1])
         self.accelerator.init_trackers("logs")
         main = self.accelerator.is_main_process
         with tqdm(total=self.config.steps, initial=self.step, desc=self.config.task, disable=not main) as bar:
@@ -110,8 +106,8 @@ class Trainer:
                 self._at_intervals()
         folder = self.output / "model"
         if main:
-            with self._averaged():
-                self.task.export(folder)
+            with self._averaged(), exporting(folder) as partial:
+                self.task.export(partial)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return folder
@@ -131,6 +127,7 @@ class Trainer:
         self.model.train()
         for micro in range(self.config.accumulate):
             generator = batch_generator(self.config.seed, self.step, micro, self.accelerator.process_index)
+            torch.manual_seed(generator.initial_seed())  # for what draws without being given a generator, as dropout
             batch = self.task.batch(generator)
             with self.accelerator.accumulate(self.model), self._attention():
                 report = self.model(batch, generator)
@@ -167,27 +164,61 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the state of this step; every process takes part."""
-        place = self.output / "states" / f"{self.step:08d}"
-        partial = place.with_name(f".{place.name}.writing")
-        if self.accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.parent.mkdir(parents=True, exist_ok=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(partial))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            with atomic_folder(place) as folder:
-                for file in partial.iterdir():
-                    shutil.move(str(file), folder / file.name)
-                (folder / "progress.json").write_text(json.dumps({"step": self.step}))
-            shutil.rmtree(partial)
-            for old in saved_states(self.output)[:-KEPT_STATES]:
-                shutil.rmtree(old)
+        tensors = {"weights": dict(zip(self.names, self.trained, strict=True)), "optimizer": self._optimizer_tensors()}
+        if self.average is not None:
+            tensors["average"] = dict(zip(self.names, self.average.shadow_params, strict=True))
+        averaged = self.average.optimization_step if self.average is not None else 0
+        write_state(self.output, Snapshot(self.step, averaged, tensors), self.accelerator)
 
-    def _load(self, folder: Path) -> None:
-        self.accelerator.load_state(str(folder))
-        self.step = json.loads((folder / "progress.json").read_text())["step"]
-        logger.info("resuming at step %d", self.step)
+    def _resume(self) -> None:
+        """Go on from the newest whole state, the same one on every process."""
+        from accelerate.utils import broadcast_object_list
+
+        found: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            clear_unfinished(self.output)
+            try:
+                found[0] = find_state(self.output, self.expected_tensors())
+            except InputError as error:
+                found[0] = error
+        (state,) = broadcast_object_list(found)
+        if isinstance(state, InputError):
+            raise state
+        if state is not None:
+            self._load(read_state(state))
+            logger.info("resuming at step %d", self.step)
+
+    @torch.no_grad()
+    def _load(self, snapshot: Snapshot) -> None:
+        self.step = snapshot.step
+        for name, parameter in zip(self.names, self.trained, strict=True):
+            parameter.copy_(snapshot.tensors["weights"][name])
+        if self.average is not None:
+            self.average.optimization_step = snapshot.averaged_steps
+            for name, average in zip(self.names, self.average.shadow_params, strict=True):
+                average.copy_(snapshot.tensors["average"][name])
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in snapshot.tensors["optimizer"].items():
+            kind, name = key.split("/", 1)
+            state.setdefault(self.names.index(name), {})[kind] = tensor
+        # what a group's rate, betas and so on are, the config says
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        """What the optimizer knows of each parameter, as "exp_avg/NAME"."""
+        names = dict(zip(self.trained, self.names, strict=True))
+        return {
+            f"{kind}/{names[parameter]}": value
+            for parameter, values in self.optimizer.state.items()
+            for kind, value in values.items()
+        }
+
+    def expected_tensors(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Names and shapes of all that a state of this run may hold."""
+        shapes = {name: tuple(parameter.shape) for name, parameter in zip(self.names, self.trained, strict=True)}
+        kinds: Mapping[str, Any] = {"step": lambda shape: (), "exp_avg": tuple, "exp_avg_sq": tuple}
+        optimizer = {f"{kind}/{name}": of(shape) for name, shape in shapes.items() for kind, of in kinds.items()}
+        return {"weights": shapes, "average": shapes if self.average is not None else {}, "optimizer": optimizer}
 
     def _write_grid(self) -> None:
         from PIL import Image
@@ -213,13 +244,18 @@ def rate_groups(module: nn.Module, guidance_rate: float) -> list[dict[str, Any]]
     return [group for group in groups if group["params"]]
 
 
-def saved_states(output: Path) -> list[Path]:
-    """The complete training states in a run's folder, oldest first."""
-    folder = Path(output) / "states"
-    complete = [
-        path for path in folder.glob("*") if (path / "progress.json").is_file() and not path.name.startswith(".")
-    ]
-    return sorted(complete)
+@contextmanager
+def exporting(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which appears as `folder` when it is whole. Raises InputError where the disk refuses it."""
+    from safetensors import SafetensorError
+
+    try:
+        with atomic_folder(folder) as partial:
+            yield partial
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{str(folder)!r} could not be written ({error}); free space and write it again with --resume."
+        ) from error
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -1,0 +1,264 @@
+"""Training states: what a resumed run needs, as safetensors and JSON. Nothing is ever unpickled.
+
+    states/00000250/
+      weights-1-of-2.safetensors     the trained parameters, by name
+      average-1-of-2.safetensors     their exponential average, where one is kept
+      optimizer-1-of-2.safetensors   the optimizers' tensors, as "exp_avg/NAME"
+      progress.json                  the step, and how many steps the average has seen
+      manifest.json                  size and SHA-256 of all other files; written last
+
+- Each process writes every n-th tensor, whole. So a state fits any number of processes, and none holds all of it.
+- Frozen weights are not in it: they come from the config's `start`, or from its seed, again.
+- Rates and other settings of the optimizer are the config's. The rate is a function of the step, so there is no
+  scheduler.
+- There are no random states: a batch, its noise and torch's own generator are functions of (seed, step, micro-batch,
+  process); see `trainer.batch_generator`.
+- A state is written under a hidden name and renamed when it is whole. Before it is read, every file is compared with
+  the manifest, and every tensor's name and shape with the run's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from ..checkpoints.files import read_shapes, replace_folder, write_safetensors
+from ..errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MANIFEST, PROGRESS = "manifest.json", "progress.json"
+LARGEST_JSON = 1 << 20  # bytes; a manifest names three files a process
+TENSOR_FILE = re.compile(r"(weights|average|optimizer)-\d+-of-\d+\.safetensors")
+PICKLES = {".pkl", ".bin", ".pt", ".pth"}  # what accelerate's own states are made of
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run between two steps."""
+
+    step: int
+    averaged_steps: int  # how many steps the average has seen; 0 where there is none
+    tensors: Mapping[str, Mapping[str, Tensor]]  # "weights", "average" and "optimizer", each by name
+
+
+class StateError(Exception):
+    """Why one state cannot be used."""
+
+
+def saved_states(output: Path) -> list[Path]:
+    """The training states in a run's folder, whole or not, oldest first."""
+    folder = Path(output) / "states"
+    return sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
+
+
+def clear_unfinished(output: Path) -> None:
+    """Delete what a killed run was writing."""
+    for path in (Path(output) / "states").glob(".*.writing"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> None:
+    """Write the state of this step, then delete all but the one before it; every process takes part.
+
+    Raises:
+        InputError: it cannot be written, as on a full disk. Earlier states stay.
+    """
+    from accelerate.utils import gather_object
+
+    folder = Path(output) / "states" / f"{snapshot.step:08d}"
+    partial = folder.with_name(f".{folder.name}.writing")
+    sums: dict[str, list[Any]] = {}
+    problem: str | None = None
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+    except OSError as error:
+        problem = error.strerror
+    accelerator.wait_for_everyone()
+    try:
+        sums = {} if problem else _write_share(partial, snapshot, accelerator.process_index, accelerator.num_processes)
+    except (InputError, OSError) as error:
+        problem = str(error.__cause__ or error)
+    parts = gather_object([(sums, problem)])
+    problem = next((found for _, found in parts if found), None)
+    if accelerator.is_main_process and problem is None:
+        try:
+            _finish(partial, folder, snapshot, {name: entry for part, _ in parts for name, entry in part.items()})
+        except (InputError, OSError) as error:
+            problem = str(error)
+    if problem is not None:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(
+            f"The training state {str(folder)!r} could not be written ({problem}); free space and go on with --resume."
+        )
+    accelerator.wait_for_everyone()
+
+
+def find_state(output: Path, expected: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Path | None:
+    """The newest state that is whole; None where there is no state at all. Each that is not is named in the log.
+
+    Args:
+        expected: names and shapes of the run's own tensors. Those of the weights and of the average must all be there,
+            those of the optimizer may be missing (a parameter without a gradient so far has none).
+
+    Raises:
+        InputError: there are states, but none is whole.
+    """
+    reasons: list[str] = []
+    for folder in reversed(saved_states(output)):
+        try:
+            check_state(folder, expected)
+        except StateError as error:
+            reasons.append(f"{folder.name}: {error}")
+            continue
+        for reason in reasons:
+            logger.warning("State %s; going on from %s instead.", reason, folder.name)
+        return folder
+    if not reasons:
+        return None
+    raise InputError(
+        f"No training state in {str(Path(output) / 'states')!r} can be used ({'; '.join(reasons)}); "
+        "begin anew in another output folder."
+    )
+
+
+def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
+    """Compare a state's files with its manifest and its tensors with those of the run.
+
+    Raises:
+        StateError: what is missing, left over, changed, or of another run.
+    """
+    if not folder.is_dir():
+        raise StateError("it is no folder")
+    files = sorted(path.name for path in folder.iterdir())
+    if MANIFEST not in files:
+        if any(Path(name).suffix in PICKLES for name in files):
+            raise StateError("an older version wrote it as pickles, which are not opened because they can run code")
+        raise StateError(f"it has no {MANIFEST}")
+    manifest = _read_json(folder / MANIFEST)
+    listed = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(listed, dict):
+        raise StateError(f"{MANIFEST} is damaged or of another version")
+    if odd := sorted(set(files) ^ {MANIFEST, *listed}):
+        raise StateError(f"{odd[0][:80]!r} {'does not belong to it' if odd[0] in files else 'is missing'}")
+    for name, entry in listed.items():
+        _check_file(folder / name, entry)
+    progress = _read_json(folder / PROGRESS)
+    if set(progress) != {"step", "averaged_steps"} or not all(type(n) is int and n >= 0 for n in progress.values()):
+        raise StateError(f"{PROGRESS} is damaged")
+    if progress["step"] != int(folder.name):
+        raise StateError(f"it was written at step {progress['step']}")
+    found = {kind: _shapes(folder, kind) for kind in ("weights", "average", "optimizer")}
+    for kind, shapes in found.items():
+        wanted = expected.get(kind, {})
+        for name, shape in shapes.items():
+            if wanted.get(name) != shape:
+                raise StateError(f"its {kind} holds {name[:80]!r} as {shape}, which this config does not train")
+        if kind != "optimizer" and (missing := sorted(set(wanted) - set(shapes))):
+            raise StateError(f"its {kind} lacks {missing[0]!r}, which this config trains")
+
+
+def read_state(folder: Path) -> Snapshot:
+    """A state that `check_state` has passed; its tensors are mapped, on the CPU."""
+    tensors: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}
+    for kind, held in tensors.items():
+        for path in _files(folder, kind):
+            with safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                held |= {name: file.get_tensor(name) for name in names}
+    progress = _read_json(folder / PROGRESS)
+    return Snapshot(progress["step"], progress["averaged_steps"], tensors)
+
+
+def _write_share(partial: Path, snapshot: Snapshot, process: int, processes: int) -> dict[str, list[Any]]:
+    """Write this process's tensors; return size and checksum of each file."""
+    sums = {}
+    for kind, tensors in snapshot.tensors.items():
+        path = partial / f"{kind}-{process + 1}-of-{processes}.safetensors"
+        write_safetensors(path, {name: tensors[name] for name in sorted(tensors)[process::processes]})
+        sums[path.name] = [path.stat().st_size, _checksum(path)]
+    return sums
+
+
+def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, list[Any]]) -> None:
+    """Add the JSON files, give the state its name, and delete older ones but the newest."""
+    progress = partial / PROGRESS
+    progress.write_text(json.dumps({"step": snapshot.step, "averaged_steps": snapshot.averaged_steps}))
+    sums[PROGRESS] = [progress.stat().st_size, _checksum(progress)]
+    (partial / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": sums}, indent=1))
+    replace_folder(partial, folder)
+    for old in [path for path in saved_states(folder.parent.parent) if int(path.name) < snapshot.step][:-1]:
+        shutil.rmtree(old)
+
+
+def _check_file(path: Path, entry: object) -> None:
+    """Compare one file with what the manifest says of it."""
+    name = path.name
+    if name != PROGRESS and not TENSOR_FILE.fullmatch(name):
+        raise StateError(f"{name[:80]!r} does not belong to it")
+    if not _is_regular(path):
+        raise StateError(f"{name!r} is no regular file")
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise StateError(f"{MANIFEST} is damaged")
+    size, digest = entry
+    if path.stat().st_size != size:
+        raise StateError(f"{name!r} has {path.stat().st_size} bytes instead of {size}")
+    if _checksum(path) != digest:
+        raise StateError(f"{name!r} has been changed: its checksum is another")
+
+
+def _shapes(folder: Path, kind: str) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _files(folder, kind):
+        try:
+            shapes |= read_shapes(path)
+        except (CheckpointError, RecursionError) as error:
+            raise StateError(f"{path.name!r} is damaged") from error
+    return shapes
+
+
+def _files(folder: Path, kind: str) -> list[Path]:
+    return sorted(folder.glob(f"{kind}-*.safetensors"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not _is_regular(path) or path.stat().st_size > LARGEST_JSON:
+        raise StateError(f"{path.name!r} is no file of this program")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StateError(f"{path.name!r} is damaged") from error
+    if not isinstance(plain, dict):
+        raise StateError(f"{path.name!r} is damaged")
+    return plain
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file: a device has no end, and a pipe may never begin."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
