@@ -11,13 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import CheckpointError, EditInterrupted, InputError, InstructXError
+from .version import __version__
 
 if TYPE_CHECKING:
     from .editor import Editor, EditResult
     from .long_video import edit_video
 
-__version__ = "0.1.0"
-__all__ = ["CheckpointError", "EditInterrupted", "EditResult", "Editor", "InputError", "InstructXError", "edit_video"]
+__all__ = [
+    "CheckpointError",
+    "EditInterrupted",
+    "EditResult",
+    "Editor",
+    "InputError",
+    "InstructXError",
+    "__version__",
+    "edit_video",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -10,8 +10,8 @@ import comfy.model_management as management
 import comfyui_version
 import torch
 
-from ..instructx_core import __version__
 from ..instructx_core.errors import EditInterrupted
+from ..instructx_core.version import __version__
 from . import sampling
 from .connector import connect
 from .fit import lay

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..denoiser import Conditions
 from ..sampling import StepCallback, initial_noise, sample
 from ..source import Source
+from ..version import __version__
 from .window_model import digest_frames
 
 if TYPE_CHECKING:

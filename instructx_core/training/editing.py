@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +20,9 @@ from ..checkpoints.vae import load_vae
 from ..config import ModelConfig, from_plain
 from ..connectors import Connector
 from ..denoiser import Conditions, Denoiser
-from ..guidance.encoder import GuidanceInputs
 from ..latents import LatentCodec
 from ..sampling import sample
+from .batch import EditBatch
 from .config import TrainConfig
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
@@ -33,17 +33,6 @@ from .reading import InstructionReader, Reading, instruction_tokens
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
 SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
 SHOWN = 8
-
-
-@dataclass(frozen=True)
-class EditBatch:
-    """A batch of one shape, on the CPU."""
-
-    inputs: GuidanceInputs
-    source: torch.Tensor  # [B, C, t, h, w] normalised
-    target: torch.Tensor
-    references: tuple[torch.Tensor, ...]  # each [B, C, 1, h, w]
-    words: torch.Tensor  # int64 [B, L]: the instructions' tokens, for the reader
 
 
 class FlowMatching(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from ..guidance.encoder import MLLMGuidance
-    from .editing import EditBatch
+    from .batch import EditBatch
 
 IGNORED = -100
 LONGEST = 64  # tokens of an instruction that are read back

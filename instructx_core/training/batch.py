@@ -1,0 +1,22 @@
+"""What one training step of the editing stages is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from ..guidance.encoder import GuidanceInputs
+
+
+@dataclass(frozen=True)
+class EditBatch:
+    """A batch of one shape, on the CPU."""
+
+    inputs: GuidanceInputs
+    source: torch.Tensor  # [B, C, t, h, w] normalised
+    target: torch.Tensor
+    references: tuple[torch.Tensor, ...]  # each [B, C, 1, h, w]
+    words: torch.Tensor  # int64 [B, L]: the instructions' tokens, for the reader
