@@ -17,6 +17,11 @@ def quoted(name: object, most: int = NAME) -> str:
     return _cut(repr(_cut(str(name), most)), 2 * most)
 
 
+def escaped(name: object, most: int = NAME) -> str:
+    """As `quoted`, without the quotes."""
+    return quoted(name, most)[1:-1]
+
+
 def quoted_path(path: object) -> str:
     """A path in quotes; of one that is longer than the longest real ones, both ends."""
     return quoted(path, PATH)

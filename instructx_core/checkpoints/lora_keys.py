@@ -1,8 +1,8 @@
 """Names in the LoRA files that people share -> modules of diffusers' `WanTransformer3DModel`.
 
-A key is a prefix of the program that wrote it, a module's name and what the tensor is to it. Names are diffusers' or
-the original Wan's, with dots or, as kohya's trainers write them, with underscores; all of them are looked up in one
-table made of the DiT at hand, so that nothing depends on which modules a file happens to hold.
+A key is what programs put around a model's names, a module's name and what the tensor is to it. Names are diffusers' or
+the original Wan's, with dots or, as kohya's trainers write them, with underscores, or both; all of them are looked up
+in one table made of the DiT at hand, so that nothing depends on which modules a file happens to hold.
 
 Why not diffusers' own converters (0.42, `_convert_non_diffusers_wan_lora_to_diffusers` and its like for kohya's names)?
 They leave out, in silence, differences of weights and norms and of the time projection's bias, which few-step LoRAs
@@ -13,14 +13,14 @@ alpha. The tests hold this file against them on what they do convert.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from enum import Enum
 
 from .wan_keys import dit_to_original
 
 
 class Role(str, Enum):
-    """What a tensor is to a module of weight W [out, in, ...] and bias b: W + alpha / rank * up @ down, and so on."""
+    """What a tensor is to a module of weight W [out, in, ...] and bias b; `lora_changes` has the arithmetic."""
 
     DOWN = "down"  # [rank, in, ...]
     UP = "up"  # [out, rank, ...]
@@ -28,38 +28,60 @@ class Role(str, Enum):
     ALPHA = "alpha"  # one number
     WEIGHT = "diff"  # added to W as it is
     BIAS = "diff_b"  # added to b as it is
+    # LoKr: a Kronecker product of two, each whole or as a product itself
+    LOKR_1, LOKR_1A, LOKR_1B = "lokr_w1", "lokr_w1_a", "lokr_w1_b"
+    LOKR_2, LOKR_2A, LOKR_2B, LOKR_T2 = "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"
+    # LoHa: two products, multiplied number by number
+    LOHA_1A, LOHA_1B, LOHA_T1 = "hada_w1_a", "hada_w1_b", "hada_t1"
+    LOHA_2A, LOHA_2B, LOHA_T2 = "hada_w2_a", "hada_w2_b", "hada_t2"
 
 
-_PREFIX = re.compile(
-    r"^(model\.diffusion_model\.|diffusion_model\.|base_model\.model\.|transformer\.|pipe\.dit\.|dit\."
-    r"|lora_unet_+|lora_transformer_|lycoris_)"
-)
+_ADAPTER = r"(\.[^.]+)?"  # peft's name of an adapter, most often "default"
 _ENDINGS = {
-    Role.DOWN: r"(\.lora_down|\.lora_A|[._]lora\.down)(\.default)?(\.weight)?",
-    Role.UP: r"(\.lora_up|\.lora_B|[._]lora\.up)(\.default)?(\.weight)?",
-    Role.UP_BIAS: r"(\.lora_up|\.lora_B)(\.default)?\.bias",
+    Role.DOWN: rf"(\.lora_down|\.lora_A|[._]lora(_linear_layer)?\.down){_ADAPTER}(\.weight)?",
+    Role.UP: rf"(\.lora_up|\.lora_B|[._]lora(_linear_layer)?\.up){_ADAPTER}(\.weight)?",
+    Role.UP_BIAS: rf"(\.lora_up|\.lora_B){_ADAPTER}\.bias",
     Role.ALPHA: r"\.alpha",
-    Role.WEIGHT: r"\.diff",
-    Role.BIAS: r"\.diff_b",
+    Role.WEIGHT: r"\.(diff|w_norm)",
+    Role.BIAS: r"\.(diff_b|b_norm)",
+} | {role: rf"\.{role.value}{_ADAPTER}" for role in Role if role.value.startswith(("lokr_", "hada_"))}
+# The longest ending first: `.lora_B.bias` is no `up` of an adapter called "bias".
+_ROLES = [(role, re.compile(rf"(.+?){_ENDINGS[role]}")) for role in (Role.UP_BIAS, *_ENDINGS)]
+# Changes of other kinds, by what LyCORIS and peft call their tensors.
+_UNREAD = {
+    "DoRA": rf"(dora_scale|lora_magnitude_vector{_ADAPTER}(\.weight)?)",
+    "LoCon of three matrices": r"lora_mid\.weight",
+    "OFT or BOFT": rf"(oft_blocks|oft_diag|rescale|oft_[rRs]|boft_[RsPrb]){_ADAPTER}(\.weight)?",
+    "(IA)^3": rf"(on_input|ia3_l){_ADAPTER}",
+    "GLoRA": r"(a1|a2|b1|b2|bm)\.weight",
+    "VeRA": rf"vera_(lambda_[bd]|[AB]){_ADAPTER}",
+    "FourierFT": rf"fourierft_spectrum{_ADAPTER}",
+    "LoRA of an embedding": rf"lora_embedding_[AB]{_ADAPTER}",
+    "change of a weight's size": r"reshape_weight",
+    "replacement of weights": r"set_weight",
 }
-# What changes the meaning of the pair beside it: DoRA's magnitudes, LoCon's third matrix.
-_ALTERING = re.compile(r".*\.(dora_scale|lora_magnitude_vector(\.default)?(\.weight)?|lora_mid\.weight)")
+_KINDS = {kind: re.compile(rf".*[._]{ending}") for kind, ending in _UNREAD.items()}
+# what the usual programs put before a DiT's names, flat
+_USUAL_LEADS = {"", "transformer", "diffusion_model", "model_diffusion_model", "dit", "pipe_dit", "base_model_model",
+                "lora_unet", "lora_transformer", "lycoris"}  # fmt: skip
+MAX_KEY = 1000  # characters that are looked at; no module's name is as long
+_BLOCK = re.compile(r"(?:^|_)blocks_(\d+)_")
 
 
 def split_key(key: str) -> tuple[str, Role] | None:
-    """A LoRA file's key as a module's name without its writer's prefix, and a role; None for what is no LoRA's."""
-    for role, ending in _ENDINGS.items():
-        if match := re.fullmatch(rf"(.+?){ending}", key):
-            return _PREFIX.sub("", match[1]), role
+    """A LoRA file's key as a module's name with all that stands before it, and a role; None for what is no LoRA's."""
+    for role, pattern in _ROLES:
+        if match := pattern.fullmatch(key):
+            return match[1], role
     return None
 
 
-def is_altering(key: str) -> bool:
-    """Whether a tensor makes the up and down beside it mean something else than their product."""
-    return _ALTERING.fullmatch(key) is not None
+def unread_kind(key: str) -> str | None:
+    """The kind of change that a tensor belongs to where it is one that is not read here."""
+    return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(key)), None)
 
 
-def module_names(parameters: Iterable[str]) -> dict[str, str]:
+class ModuleNames:
     """Every way to write a module of a DiT -> its name in diffusers; what has no `.weight` goes by its own name.
 
     Args:
@@ -67,9 +89,51 @@ def module_names(parameters: Iterable[str]) -> dict[str, str]:
 
     Raises CheckpointError where these are of another kind of model.
     """
-    names: dict[str, str] = {}
-    for original, diffusers in dit_to_original({name: name for name in parameters}).items():
-        module = diffusers.removesuffix(".weight")
-        for spelled in (original.removesuffix(".weight"), module):
-            names[spelled] = names[spelled.replace(".", "_")] = module
-    return names
+
+    def __init__(self, parameters: Iterable[str]) -> None:
+        self._modules: dict[str, str] = {}
+        self._words: set[str] = set()
+        for original, diffusers in dit_to_original({name: name for name in parameters}).items():
+            module = diffusers.removesuffix(".weight")
+            for spelled in (original.removesuffix(".weight"), module):
+                self._modules[_flat(spelled)] = module
+                self._words.update(spelled.split("."))
+        self._pieces = {piece for word in self._words for piece in word.split("_")}
+
+    def leads(self, names: Iterable[str]) -> set[str]:
+        """What stands before this DiT in a file: the usual words, and whatever stands before its blocks there."""
+        found = {lead for name in names for lead, module in self._spellings(name) if module.startswith("blocks.")}
+        return _USUAL_LEADS | found
+
+    def find(self, name: str, leads: Container[str]) -> str | None:
+        """The module that a key names, whatever `torch.compile` and its like have put within the name.
+
+        Args:
+            leads: of the file; a picture's or a text's encoder has a `patch_embedding` too, behind other words.
+        """
+        return next((module for lead, module in self._spellings(name) if lead in leads), None)
+
+    def contains(self, key: str, leads: Container[str]) -> bool:
+        """Whether a key begins with the name of one of the modules."""
+        words = key.split(".")
+        return any(self.find(".".join(words[:end]), leads) for end in range(len(words) - 1, 0, -1))
+
+    def _spellings(self, name: str) -> Iterator[tuple[str, str]]:
+        """(what stands before, module), the longest name first."""
+        words = name[:MAX_KEY].split(".")
+        start = next((index for index, word in enumerate(words) if word in self._words), len(words))
+        own = [word for word in words[start:] if self._pieces.issuperset(word.split("_"))]
+        parts = _flat(".".join(words[:start] + own)).replace("__orig_mod_", "_").split("_")
+        for index in range(len(parts)):
+            if module := self._modules.get("_".join(parts[index:])):
+                yield "_".join(part for part in parts[:index] if part), module
+
+
+def block_number(name: str) -> int | None:
+    """Which block a key speaks of, None where it speaks of none."""
+    match = _BLOCK.search(_flat(name))
+    return int(match[1][:9]) if match else None
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")

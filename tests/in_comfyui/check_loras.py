@@ -35,6 +35,40 @@ def low_rank(prefix, separator, down, up, alpha):
     return state
 
 
+def lycoris(prefix, made):
+    """Some modules of every block, each with what `made` gives for its shape, under LyCORIS's or ComfyUI's keys."""
+    generator, state = torch.Generator().manual_seed(3), {}
+    separator = "_" if prefix == "lora_unet_" else "."
+    for name, weight in native_weights().items():
+        module = name.removesuffix(".weight")
+        if name.startswith("blocks.") and module.endswith(LOW_RANK) and name != module:
+            key = prefix + module.replace(".", separator)
+            state |= {f"{key}.{part}": value for part, value in made(weight.shape, generator).items()}
+    return state
+
+
+def lokr(shape, generator):
+    return {"lokr_w1": random((2, 2), generator), "lokr_w2": random((shape[0] // 2, shape[1] // 2), generator, 0.5),
+            "alpha": torch.tensor(4.0)}  # fmt: skip
+
+
+def lokr_of_products(shape, generator):
+    return {
+        "lokr_w1_a": random((4, 2), generator, 0.3),
+        "lokr_w1_b": random((2, 4), generator, 0.3),
+        "lokr_w2_a": random((shape[0] // 4, 3), generator, 0.3),
+        "lokr_w2_b": random((3, shape[1] // 4), generator),
+        "alpha": torch.tensor(12.0),
+    }
+
+
+def loha(shape, generator):
+    sides = {"a": (shape[0], 3), "b": (3, shape[1])}
+    return {f"hada_w{half}_{side}": random(sides[side], generator, 0.3) for half in (1, 2) for side in "ab"} | {
+        "alpha": torch.tensor(1.5)
+    }
+
+
 def distilled():
     """As a few-step LoRA: pairs, and differences of norms, biases, and of head and patch embedding whole."""
     generator = torch.Generator().manual_seed(2)
@@ -57,6 +91,9 @@ def check_lora_files_as_in_comfyui():
         "original": low_rank("diffusion_model.", ".", "lora_A", "lora_B", None),
         "original, up and down": low_rank("diffusion_model.", ".", "lora_down", "lora_up", 3),
         "distilled": distilled(),
+        "LoKr": lycoris("diffusion_model.", lokr),
+        "LoKr of products": lycoris("lora_unet_", lokr_of_products),
+        "LoHa": lycoris("diffusion_model.", loha),
     }
     image, instruction, reference = example("reference_swap")
     plain = sampled(wired(BUNDLED, image, instruction, [reference]), seed=5)

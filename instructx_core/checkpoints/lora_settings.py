@@ -1,0 +1,103 @@
+"""peft's settings of an adapter, where diffusers wrote them into a LoRA file's metadata: what alpha is of each module.
+
+peft takes the names in `alpha_pattern` for regular expressions. Those of a file from elsewhere are never run: some take
+for ever. A name is compared as it stands, whole or behind a dot; what is more than a name is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..bounded import UnreadableError, parse_json
+from ..errors import CheckpointError
+from ..words import quoted, quoted_path, shown
+
+METADATA = "lora_adapter_metadata"  # diffusers' name of them
+_NAME = re.compile(r"\^?[\w.]+\$?")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """alpha of each module; None where the file does not say it."""
+
+    alpha: float | None = None
+    patterns: Mapping[str, float] = field(default_factory=dict)  # module, or the end of its name -> alpha
+    rank_stabilised: bool = False
+
+    def factor(self, module: str, rank: int) -> float:
+        """alpha / rank, or its root where the adapter was trained so; 1 where nothing is said.
+
+        Args:
+            module: its name in diffusers.
+        """
+        if self.alpha is None:
+            return 1.0
+        alpha = next((own for name, own in self.patterns.items() if _names(name, module)), self.alpha)
+        return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
+
+
+def read_settings(path: str | Path, metadata: Mapping[str, str]) -> Settings:
+    """The settings in a LoRA file's metadata.
+
+    Raises CheckpointError where they are no mapping, or a value is of another kind or no finite number.
+    """
+    if METADATA not in metadata:
+        return Settings()
+    try:
+        said = parse_json(metadata[METADATA], "the text")
+    except UnreadableError as error:
+        raise CheckpointError(
+            f"{quoted_path(path)} has damaged settings in its metadata ({error.reason}); get the file again."
+        ) from error
+    if not isinstance(said, dict):
+        raise CheckpointError(f"{quoted_path(path)} has damaged settings in its metadata; get the file again.")
+    said = {name.removeprefix("transformer."): value for name, value in said.items()}
+    alpha = _number(path, "lora_alpha", said["lora_alpha"]) if "lora_alpha" in said else None
+    patterns = said.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise _wrong(path, "alpha_pattern", patterns, "a mapping of modules to numbers")
+    stabilised = said.get("use_rslora") or False
+    if not isinstance(stabilised, bool):
+        raise _wrong(path, "use_rslora", stabilised, "true or false")
+    return Settings(
+        alpha, {_module(path, name): _number(path, name, own) for name, own in patterns.items()}, stabilised
+    )
+
+
+def _names(name: str, module: str) -> bool:
+    """Whether a pattern, which has an end and perhaps a beginning, names a module."""
+    if name.startswith("^"):
+        return module == name[1:]
+    return module == name or module.endswith(f".{name}")
+
+
+def _module(path: str | Path, pattern: str) -> str:
+    plain = pattern.replace(r"\.", ".")
+    if not _NAME.fullmatch(plain):
+        raise CheckpointError(
+            f"{quoted_path(path)} has the pattern {quoted(pattern)} in its settings, which is more than the name of a "
+            "module; such patterns are not read here, merge the LoRA with the program that made it."
+        )
+    return plain.removesuffix("$")
+
+
+def _number(path: str | Path, name: str, value: Any) -> float:
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _wrong(path, name, value, "a finite number")
+    return number
+
+
+def _wrong(path: str | Path, name: str, value: Any, wanted: str) -> CheckpointError:
+    return CheckpointError(
+        f"{quoted_path(path)} says in its settings that {quoted(name)} is {shown(value)}, expected {wanted}; get the "
+        "file again."
+    )
