@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from .errors import InputError
 from .fit import Fit, resize
+from .images import check_range
 
 
 def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float = 0.1, grow: int = 4) -> torch.Tensor:
@@ -19,7 +20,7 @@ def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float 
     wider than a speck (3 x 3 pixels); what is found then grows, to take in the soft edge around it.
 
     Args:
-        source, edited: [T, H, W, 3] in [0, 1], the same shape.
+        source, edited: [T, H, W, 3] in [0, 1], of one size; a fourth channel (alpha) is seen on white.
         threshold: of the largest difference among the three channels, in (0, 1).
         grow: pixels by which the region is widened on all sides, >= 0.
 
@@ -27,12 +28,12 @@ def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float 
         float32 [T, H, W] of zeros and ones.
 
     Raises:
-        InputError: shapes that differ, or a threshold out of range.
+        InputError: sizes that differ, or a threshold out of range.
     """
-    check_same_shape(source, edited)
+    check_same_size(source, edited)
     if not 0 < threshold < 1:
         raise InputError(f"threshold is {threshold}; give a number above 0 and below 1.")
-    difference = (edited[..., :3] - source[..., :3]).abs().amax(dim=-1)
+    difference = (_on_white(edited) - _on_white(source)).abs().amax(dim=-1)
     mask = (difference > threshold).float()
     return widen(narrow(mask, 1), 1 + grow)
 
@@ -41,14 +42,19 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
     """`edited` where the mask is 1, `source` to the last bit where it is 0.
 
     Args:
-        source, edited: [T, H, W, 3], the same shape.
-        mask: [T or 1, H, W] in [0, 1].
+        source, edited: [T, H, W, 3], of one size; either may have a fourth channel, alpha. Without one a picture is
+            opaque, and an edit with alpha of a source without is put on white.
+        mask: in [0, 1], as `as_mask` takes it.
         feather: pixels over which the edit fades in, from the mask's edge inwards: nothing outside it is touched.
 
+    Returns:
+        [T, H, W, channels of the source].
+
     Raises:
-        InputError: shapes that do not fit together, or a negative feather.
+        InputError: shapes that do not fit together, a mask that is none, or a negative feather.
     """
-    check_same_shape(source, edited)
+    check_same_size(source, edited)
+    mask = as_mask(mask)
     if mask.shape[-2:] != source.shape[1:3] or len(mask) not in (1, len(source)):
         raise InputError(
             f"The mask is {len(mask)} x {mask.shape[-1]} x {mask.shape[-2]} (frames, width, height), the source "
@@ -57,8 +63,48 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
     if feather < 0:
         raise InputError(f"feather is {feather}; give 0 or more pixels.")
     weight = inner_fade(mask.to(source), feather)[..., None]
-    mixed = source + weight * (edited - source)
+    if source.shape[3] == 3:
+        edited = _on_white(edited)
+        mixed = source + weight * (edited - source)
+    else:
+        edited = edited if edited.shape[3] == 4 else torch.cat([edited, torch.ones_like(edited[..., :1])], dim=-1)
+        mixed = _mix_with_alpha(source, edited, weight)
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, mixed))
+
+
+def as_mask(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
+    """A mask of two, three or four dimensions as float [T, H, W] in [0, 1].
+
+    Args:
+        mask: [H, W], [T, H, W], [T, 1, H, W] or [T, H, W, 1], floats in [0, 1] or booleans.
+        name: what error messages call it.
+
+    Raises:
+        InputError: another shape or type, or numbers that are not in [0, 1] (NaN among them).
+    """
+    shape = list(mask.shape)
+    if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[3]):
+        mask = mask[:, 0] if mask.shape[1] == 1 else mask[..., 0]
+    elif mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim != 3 or 0 in shape:
+        raise InputError(f"The {name} has the shape {shape}; give one of [frames, height, width], of one channel.")
+    if not (mask.is_floating_point() or mask.dtype == torch.bool):
+        kind = str(mask.dtype).removeprefix("torch.")
+        raise InputError(f"The {name} is of {kind}; give floats in [0, 1], or booleans.")
+    return check_range(mask.float(), name)
+
+
+def _mix_with_alpha(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Two pictures with straight alpha, mixed as light: a colour counts as far as it is seen."""
+    alpha = source[..., 3:] * (1 - weight) + edited[..., 3:] * weight
+    light = source[..., :3] * source[..., 3:] * (1 - weight) + edited[..., :3] * edited[..., 3:] * weight
+    return torch.cat([light / alpha.clamp(min=1e-6), alpha], dim=-1)
+
+
+def _on_white(frames: torch.Tensor) -> torch.Tensor:
+    """[T, H, W, 3 or 4] -> [T, H, W, 3]."""
+    return frames if frames.shape[3] == 3 else frames[..., :3] * frames[..., 3:] + (1 - frames[..., 3:])
 
 
 def restore_edit(
@@ -122,6 +168,14 @@ def widen(mask: torch.Tensor, reach: int) -> torch.Tensor:
 def narrow(mask: torch.Tensor, reach: int) -> torch.Tensor:
     """The least value within a square of `reach` pixels; what lies outside the picture does not count."""
     return -widen(-mask, reach)
+
+
+def check_same_size(source: torch.Tensor, edited: torch.Tensor) -> None:
+    """Raise InputError unless both are frames of one size and number, of three or four channels each."""
+    if any(one.ndim != 4 or one.shape[3] not in (3, 4) for one in (source, edited)):
+        shapes = f"{list(source.shape)} and {list(edited.shape)}"
+        raise InputError(f"The source and the edited picture have the shapes {shapes}; give frames [T, H, W, 3].")
+    check_same_shape(source[..., :3], edited[..., :3])
 
 
 def check_same_shape(source: torch.Tensor, edited: torch.Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import categories
+from .pixels import checked, mask_of
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ class InstructXComposite(io.ComfyNode):
             ),
             search_aliases=["instructx", "changed region", "difference mask", "inpaint"],
             inputs=[
-                io.Image.Input("source", tooltip="What was edited."),
+                io.Image.Input("source", tooltip="What was edited; alpha stays where the edit is not taken."),
                 io.Image.Input("edited", tooltip="The edit, at the source's size and length (InstructX Restore)."),
                 io.Int.Input(
                     "feather",
@@ -76,6 +77,6 @@ class InstructXComposite(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..instructx_core.compositing import changed_region, composite
 
-        if mask is None:
-            mask = changed_region(source, edited, threshold, grow)
+        source, edited = checked(source, "source"), checked(edited, "edited picture").to(source.device)
+        mask = changed_region(source, edited, threshold, grow) if mask is None else mask_of(mask).to(source.device)
         return io.NodeOutput(composite(source, edited, mask, feather), mask)

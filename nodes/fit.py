@@ -5,17 +5,17 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import torch
 from comfy_api.latest import io
 
 from ..instructx_core.compositing import restore_edit
 from ..instructx_core.errors import InputError
 from . import categories
-from .pixels import to_clip, to_video
+from .pixels import OVERFLOWED, rgb, to_clip, to_video
 from .sockets import Fit, FitValue
 from .wan import check_wan, denoising
 
 if TYPE_CHECKING:
-    import torch
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import Input
 
@@ -89,7 +89,10 @@ class InstructXRestore(io.ComfyNode):
             ),
             search_aliases=["instructx", "resize", "unpad"],
             inputs=[
-                io.Image.Input("image", tooltip="The edited frames, from VAE Decode."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The edited frames, from VAE Decode; of several tries in a batch, one after the other.",
+                ),
                 Fit.Input("fit", tooltip="From InstructX Fit."),
                 io.Boolean.Input(
                     "keep_source",
@@ -102,7 +105,9 @@ class InstructXRestore(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="IMAGE", tooltip="The source's size and length."),
+                io.Image.Output(
+                    display_name="IMAGE", tooltip="The source's size and length; several tries follow each other."
+                ),
                 io.Video.Output(
                     display_name="VIDEO",
                     tooltip="The same with the source's frame rate and sound (16 frames a second for bare images).",
@@ -112,19 +117,38 @@ class InstructXRestore(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: torch.Tensor, fit: FitValue, keep_source: bool = True) -> io.NodeOutput:
-        wanted = (fit.plan.padded_frames, *fit.plan.canvas)
-        if tuple(image.shape[:3]) != wanted:
+        if image.ndim == 5:  # [tries, T, H, W, 3], as a VAE gives them
+            image = image.flatten(0, 1)
+        image = rgb(image, "edited image", OVERFLOWED)
+        count, height, width = fit.plan.padded_frames, *fit.plan.canvas
+        if tuple(image.shape[1:3]) != (height, width) or len(image) % count:
             raise InputError(
-                f"The image is {len(image)} frames of {image.shape[2]} x {image.shape[1]}, the FIT is for {wanted[0]}"
-                f" of {wanted[2]} x {wanted[1]}; connect the edit of what that InstructX Fit gave (upscale after"
-                " restoring)."
+                f"The image is {len(image)} frames of {image.shape[2]} x {image.shape[1]}, the FIT is for {count} of"
+                f" {width} x {height} (or several edits of as many); connect the edit of what that InstructX Fit gave"
+                " (upscale after restoring)."
             )
-        decoded = image.float().cpu()
-        if keep_source and fit.source is not None:
-            frames = restore_edit(fit.plan, fit.source, fit.plan.apply(fit.source), decoded, fit.kept_share)
-        else:
-            frames = fit.plan.restore(decoded)
-        return io.NodeOutput(frames, to_video(frames, fit.frame_rate or FRAME_RATE, fit.audio))
+        source = fit.source if keep_source else None
+        fitted = None if source is None else fit.plan.apply(source)
+        edits = []
+        for decoded in image.split(count):
+            if source is None:
+                edits.append(fit.plan.restore(decoded))
+            else:
+                edits.append(restore_edit(fit.plan, source, fitted, decoded, fit.kept_share))
+        frames = torch.cat(edits)
+        rate = fit.frame_rate or FRAME_RATE
+        audio = repeated(fit.audio, len(edits), fit.plan.frames / rate)
+        return io.NodeOutput(frames, to_video(frames, rate, audio))
+
+
+def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dict[str, Any] | None:
+    """AUDIO to `count` edits of one clip of so many seconds that follow each other."""
+    if audio is None or count == 1:
+        return audio
+    length = round(seconds * audio["sample_rate"])
+    waveform = audio["waveform"][..., :length]
+    once = torch.nn.functional.pad(waveform, (0, length - waveform.shape[-1]))
+    return audio | {"waveform": once.repeat(1, 1, count)}
 
 
 def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> FitValue:

@@ -1,18 +1,22 @@
-"""What comes along an IMAGE or VIDEO socket, as the library takes it."""
+"""What comes along an IMAGE, MASK or VIDEO socket, checked and as the library takes it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import Input, InputImpl, Types
 
+from ..instructx_core.compositing import as_mask
 from ..instructx_core.errors import InputError
+from .video_files import file_of, read_frames
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+OVERSHOOT = 1.0  # how far resampling and sharpening may leave [0, 1]; further out a picture is of another range
+OVERFLOWED = "; the model's numbers overflowed, load it in bfloat16 or float32"
 
 
 @dataclass(frozen=True)
@@ -29,23 +33,17 @@ def to_clip(value: torch.Tensor | Input.Video, name: str = "source") -> Clip:
     """Read an IMAGE (a batch is a video's frames) or a VIDEO.
 
     Raises:
-        InputError: no frames, or not three or four channels; a fourth (alpha) is put on white; or a VIDEO whose file
-            names other files.
+        InputError: as `checked`; a VIDEO without a picture that can be decoded.
     """
+    if isinstance(value, InputImpl.VideoFromComponents):
+        parts = value.get_components()
+        frames = _with_alpha(parts.images, getattr(parts, "alpha", None))
+        return Clip(rgb(frames, name), True, parts.frame_rate, parts.audio)
     if isinstance(value, Input.Video):
-        check_file(value)
-        components = value.get_components()
-        return Clip(rgb(components.images, name), True, components.frame_rate, components.audio)
+        with file_of(value) as part:
+            read = read_frames(part)
+        return Clip(read.frames, True, read.rate, read.audio)
     return Clip(rgb(value, name), len(value) > 1)
-
-
-def check_file(video: Input.Video) -> None:
-    """Raise InputError where a VIDEO's file is a playlist or another that names files, which ComfyUI would read."""
-    from ..instructx_core.video.container import check_media
-
-    if isinstance(video, InputImpl.VideoFromFile):
-        source = video.get_stream_source()
-        check_media(Path(source) if isinstance(source, str) else source)
 
 
 def to_video(frames: torch.Tensor, frame_rate: Fraction, audio: Any = None) -> Input.Video:
@@ -58,17 +56,64 @@ def to_references(*images: torch.Tensor | None) -> list[torch.Tensor]:
     return [image for batch in images if batch is not None for image in rgb(batch, "reference")]
 
 
-def rgb(frames: torch.Tensor, name: str) -> torch.Tensor:
-    """Frames [T, H, W, 3 or 4] as float32 [T, H, W, 3] on the CPU.
+def rgb(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
+    """Frames [T, H, W, 1, 3 or 4] as float32 [T, H, W, 3] in [0, 1] on the CPU; alpha is put on white.
 
     Raises:
-        InputError: as `to_clip`.
+        InputError: as `checked`, which takes the same.
     """
-    if frames.ndim != 4 or not len(frames):
-        raise InputError(f"The {name} has no frames; connect an image or a video that holds at least one.")
-    frames = frames.float().cpu()
-    if frames.shape[-1] == 3:
-        return frames
+    frames = checked(frames, name, advice).cpu().clamp(0, 1)
     if frames.shape[-1] == 4:
         return frames[..., :3] * frames[..., 3:] + (1 - frames[..., 3:])
-    raise InputError(f"The {name} has {frames.shape[-1]} colour channels; give a picture with 3 (RGB) or 4 (RGBA).")
+    return frames.expand(-1, -1, -1, 3)
+
+
+def checked(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
+    """Frames [T, H, W, 1, 3 or 4] as float32; whole numbers of 8 bits are scaled to [0, 1].
+
+    Args:
+        advice: what to add where a number is NaN or infinite.
+
+    Raises:
+        InputError: no frames, another number of channels or type; NaN, infinity, or another range than [0, 1].
+    """
+    if not isinstance(frames, torch.Tensor) or frames.ndim != 4 or 0 in frames.shape:
+        raise InputError(f"The {name} has no frames; connect an image or a video that holds at least one.")
+    if frames.shape[-1] not in (1, 3, 4):
+        raise InputError(f"The {name} has {frames.shape[-1]} colour channels; give a picture with 3 (RGB) or 4 (RGBA).")
+    if frames.dtype == torch.uint8:
+        return frames.float() / 255
+    if not frames.is_floating_point():
+        kind = str(frames.dtype).removeprefix("torch.")
+        raise InputError(f"The {name} is of {kind}; give floats in [0, 1], or uint8.")
+    return _in_range(frames.float(), name, advice)
+
+
+def mask_of(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
+    """A MASK of two to four dimensions as float32 [T, H, W] in [0, 1].
+
+    Raises:
+        InputError: as the library's `as_mask`.
+    """
+    floats = mask.is_floating_point()
+    return as_mask(_in_range(mask.float(), name).clamp(0, 1) if floats and mask.numel() else mask, name)
+
+
+def _in_range(values: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
+    """Raise InputError where a number is not finite or far from [0, 1]."""
+    wrong = ~((values >= -OVERSHOOT) & (values <= 1 + OVERSHOOT))  # NaN compares false, so it is wrong as well
+    if wrong.any():
+        index = wrong.nonzero()[0].tolist()
+        number = values[tuple(index)]
+        raise InputError(
+            f"The {name} holds {number.item():g} at index {index} ({int(wrong.sum())} such values of"
+            f" {values.numel()}); give finite floats in [0, 1]{'' if number.isfinite() else advice}."
+        )
+    return values
+
+
+def _with_alpha(images: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
+    """Frames [T, H, W, 3], with alpha [T, H, W] or [T, H, W, 1] as a fourth channel where there is one."""
+    if alpha is None:
+        return images
+    return torch.cat([images, (alpha if alpha.ndim == 4 else alpha[..., None]).to(images)], dim=-1)

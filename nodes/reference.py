@@ -102,7 +102,7 @@ def add_reference(
     Raises:
         InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
     """
-    from .pixels import to_references
+    from .pixels import mask_of, to_references
     from .vae import check_vae, strides
     from .wan import denoising, source_shape, with_reference
 
@@ -113,6 +113,7 @@ def add_reference(
     stride = strides(vae).space
     canvas = (shape[3] * stride, shape[4] * stride)
     margin = denoising(model).config.denoiser.reference_margin
+    mask = None if mask is None else mask_of(mask)
     for index, image in enumerate(to_references(images)):
         if mask is not None:
             image = subject_only(image, mask[min(index, len(mask) - 1)])

@@ -20,11 +20,12 @@ from ..instructx_core.instruction import check_instruction
 from ..instructx_core.windows import USUAL_OVERLAP, Cuts, Head, Reading, Span, parse_cuts
 from . import categories, sampling
 from .fit import FRAME_RATE
-from .footage import footage_of, temp_folder
+from .footage import footage_of
 from .graph_identity import origins
 from .menus import problem
 from .pixels import rgb
 from .sockets import Connector, Mllm
+from .video_files import temp_folder
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -75,6 +75,7 @@ class InstructXSource(io.ComfyNode):
         strength: float = 1.0,
         vae: Any = None,
     ) -> io.NodeOutput:
+        from .pixels import rgb
         from .vae import check_vae, encode
         from .wan import prepare, with_source
 
@@ -88,7 +89,7 @@ class InstructXSource(io.ComfyNode):
                     "The source is an IMAGE but no VAE is connected; connect the VAE, or a LATENT instead."
                 )
             check_vae(patched, vae)
-            latent = {"samples": encode(vae, source, patched)}
+            latent = {"samples": encode(vae, rgb(source, "source"), patched)}
         raw = latent["samples"]
         return io.NodeOutput(
             patched,
@@ -106,3 +107,5 @@ def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:
             f"The source LATENT has shape {tuple(samples.shape)}, the MODEL takes [batch, {taken}, time, height,"
             " width]; encode the source with the MODEL's own VAE."
         )
+    if not samples.isfinite().all():
+        raise InputError("The source LATENT holds NaN or infinity; encode the source again, with a VAE in float32.")

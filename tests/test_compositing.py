@@ -106,3 +106,60 @@ def test_a_larger_source_keeps_its_detail():
     assert torch.equal(kept[:, far], source[:, far])
     assert torch.equal(kept[:, 14, 14], fit.restore(decoded)[:, 14, 14])
     assert not torch.equal(fit.restore(decoded)[:, far], source[:, far])
+
+
+@pytest.mark.parametrize("shape", [(24, 32), (1, 24, 32), (2, 24, 32), (2, 1, 24, 32), (2, 24, 32, 1), (1, 1, 24, 32)])
+def test_masks_of_two_to_four_dimensions(shape):
+    source, edited = pair()
+    mask = torch.zeros(24, 32)
+    mask[4:12, 6:20] = 1
+    given = mask.reshape([1 if side not in (24, 32) else side for side in shape]).expand(shape)
+    whole = composite(source, edited, mask[None], 2)
+    assert torch.equal(composite(source, edited, given, 2), whole)
+    assert torch.equal(composite(source, edited, given.bool(), 2), whole)
+
+
+@pytest.mark.parametrize("shape", [(32,), (2, 3, 24, 32), (2, 24, 32, 3), (1, 1, 1, 24, 32), (0, 24, 32), (0,), ()])
+def test_what_is_no_mask_is_named(shape):
+    source, edited = pair()
+    with pytest.raises(InputError, match="The mask has the shape|The mask is"):
+        composite(source, edited, torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 2.0, -0.5])
+def test_numbers_that_no_mask_holds(value):
+    source, edited = pair()
+    mask = torch.zeros(1, 24, 32)
+    mask[0, 3, 4] = value
+    with pytest.raises(InputError, match=r"mask: it holds .* at index \[0, 3, 4\]"):
+        composite(source, edited, mask)
+    with pytest.raises(InputError, match="of int64"):
+        composite(source, edited, torch.zeros(1, 24, 32, dtype=torch.int64))
+
+
+def test_a_source_with_alpha_keeps_it_where_it_is_not_edited():
+    source, edited = pair()
+    alpha = torch.rand(2, 24, 32, 1, generator=torch.Generator().manual_seed(1))
+    picture = torch.cat([source, alpha], dim=-1)
+    mask = torch.zeros(1, 24, 32)
+    mask[:, 4:16, 6:26] = 1
+    result = composite(picture, edited, mask, 4)
+    inside, outside = inner_fade(mask, 4).expand(2, -1, -1) >= 1, mask.expand(2, -1, -1) == 0
+    assert result.shape == picture.shape
+    assert torch.equal(result[outside], picture[outside])
+    assert torch.equal(result[inside][:, :3], edited[inside])
+    assert (result[inside][:, 3] == 1).all()
+    assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1 + 1e-6
+    opaque = torch.cat([source, torch.ones_like(alpha)], dim=-1)
+    torch.testing.assert_close(composite(opaque, edited, mask, 4)[..., :3], composite(source, edited, mask, 4))
+
+
+def test_what_changed_is_seen_on_white():
+    source, _ = pair()
+    alpha = torch.ones(2, 24, 32, 1)
+    alpha[:, :8] = 0
+    picture = torch.cat([source, alpha], dim=-1)
+    edited = source * alpha + (1 - alpha)  # what an edit that changes nothing makes of it
+    assert not changed_region(picture, edited).any()
+    edited[:, 10:20, 4:20] = 1 - edited[:, 10:20, 4:20].round()
+    assert changed_region(picture, edited, grow=0)[:, 12:18, 6:18].all()

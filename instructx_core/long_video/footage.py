@@ -12,7 +12,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -130,6 +130,53 @@ def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], ob
     with open(info.path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return FileFootage(info, pts, last_duration, sha256, info.path, stamp)
+
+
+@dataclass(frozen=True)
+class CutFootage(Footage):
+    """A part of a file in time.
+
+    Attributes:
+        whole: the file.
+        first: the number of the part's first frame in it.
+    """
+
+    whole: FileFootage
+    first: int
+
+    def read(self, windows: Iterable[Window]) -> Iterator[Tensor]:
+        shifted = (replace(one, start=one.start + self.first, stop=one.stop + self.first) for one in windows)
+        return self.whole.read(shifted)
+
+
+def cut(whole: FileFootage, start: Fraction, stop: Fraction | None, sound: Path | None = None) -> CutFootage:
+    """The frames of a file that are shown first at `start` or later, and before `stop`.
+
+    Args:
+        start, stop: seconds; None for the end of the file.
+        sound: a media file with the part's sound.
+
+    Raises:
+        InputError: no frame lies there.
+    """
+    base = whole.info.time_base
+    inside = [
+        number for number, pts in enumerate(whole.pts) if start <= pts * base and (stop is None or pts * base < stop)
+    ]
+    check_part(whole.path, inside, start, stop)
+    first, last = inside[0], inside[-1]
+    ends = whole.pts[last + 1] if last + 1 < len(whole.pts) else whole.pts[last] + whole.last_duration
+    pts = [stamp - whole.pts[first] for stamp in whole.pts[first : last + 1]]
+    info = replace(whole.info, frames=len(pts), path=sound or Path(), has_audio=sound is not None)
+    digest = hashlib.sha256(f"{whole.sha256} {start} {stop}".encode()).hexdigest()
+    return CutFootage(info, pts, ends - whole.pts[last], digest, whole, first)
+
+
+def check_part(path: Path, frames: Sequence[object], start: Fraction, stop: Fraction | None) -> None:
+    """Raise InputError where no frame of a file lies between `start` and `stop` (seconds; None for the end)."""
+    if not frames:
+        span = f"from {float(start):g} s" + (" on" if stop is None else f" to {float(stop):g} s")
+        raise InputError(f"{path}: it has no frame {span}; give a part that lies within the video.")
 
 
 def hold(frames: Tensor, fps: Fraction, sound: Path | None = None) -> HeldFootage:

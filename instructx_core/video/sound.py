@@ -1,0 +1,127 @@
+"""The sound of a part of a file, to the sample: decoded into memory, or as a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .container import clock_start, open_media
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+Samples = np.ndarray  # [channels, N]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One track in memory."""
+
+    samples: torch.Tensor  # float32 [channels, N], usually in [-1, 1]
+    rate: int  # samples per second
+
+
+def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None = None) -> Sound | None:
+    """The sound from `start` to `stop` (seconds; None for the end) of the last track that can be decoded.
+
+    ComfyUI takes that track too. None where there is none, or nothing to hear in that part. Raises av.FFmpegError when
+    the file cannot be opened.
+    """
+    with open_media(path) as file:
+        track = next((one for one in reversed(file.streams.audio) if one.codec_context is not None), None)
+        if track is None:
+            return None
+        pieces = [samples for samples, _ in _cut(file, track, "fltp", start, stop)]
+        rate = track.codec_context.sample_rate
+    return Sound(torch.from_numpy(np.concatenate(pieces, axis=1)), rate) if pieces else None
+
+
+def cut_sound(path: Path, start: Fraction, stop: Fraction | None, target: Path) -> bool:
+    """Write the sound from `start` to `stop` (seconds; None for the end) of every track to `target`, a .mka file.
+
+    Samples become 16-bit PCM. False, and no file, where there is nothing to hear. Raises av.FFmpegError when the file
+    cannot be opened.
+    """
+    import av
+
+    with open_media(path) as file:
+        tracks = [track.index for track in file.streams.audio if track.codec_context is not None]
+    written = False
+    with av.open(str(target), "w", format="matroska") as output:
+        added = {}
+        for index in tracks:
+            with open_media(path) as file:
+                track = file.streams[index]
+                added[index] = output.add_stream("pcm_s16le", rate=track.codec_context.sample_rate)
+                added[index].codec_context.layout = track.codec_context.layout.name
+                added[index].metadata.update(
+                    {name: text for name, text in track.metadata.items() if name == "language"}
+                )
+        for index in tracks:
+            with open_media(path) as file:
+                done = 0
+                for samples, layout in _cut(file, file.streams[index], "s16p", start, stop):
+                    rate = added[index].codec_context.sample_rate
+                    packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+                    frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+                    frame.sample_rate, frame.pts, frame.time_base = rate, done, Fraction(1, rate)
+                    output.mux(added[index].encode(frame))
+                    done += samples.shape[1]
+                written |= done > 0
+                output.mux(added[index].encode(None))
+    if not written:
+        target.unlink(missing_ok=True)
+    return written
+
+
+def _cut(
+    file: InputContainer, track: AudioStream, kind: str, start: Fraction, stop: Fraction | None
+) -> Iterator[tuple[Samples, str]]:
+    """Samples of a planar kind with the name of their layout; silence stands where a track begins after `start`."""
+    rate = track.codec_context.sample_rate
+    left = None if stop is None else max(0, round((stop - start) * rate))
+    offset, begun = clock_start(file), False
+    for frame in _decoded(file, track, kind):
+        samples = frame.to_ndarray()
+        if not begun:
+            at = Fraction(0) if frame.pts is None else frame.pts * frame.time_base - offset
+            skipped = round((start - at) * rate)
+            if skipped >= samples.shape[1]:
+                continue
+            begun = True
+            silence = np.zeros((len(samples), max(0, -skipped)), samples.dtype)
+            samples = np.concatenate([silence, samples[:, max(0, skipped) :]], axis=1)
+        if left is not None:
+            samples = samples[:, :left]
+            left -= samples.shape[1]
+        if samples.shape[1]:
+            yield samples, frame.layout.name
+        if left == 0:
+            return
+
+
+def _decoded(file: InputContainer, track: AudioStream, kind: str) -> Iterator[AudioFrame]:
+    """Every frame of a track that can be decoded; a damaged packet is a gap."""
+    import av
+
+    resampler = av.AudioResampler(format=kind)
+    packets = file.demux(track)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:  # the file breaks off
+            return
+        if packet is None:
+            return
+        with suppress(av.error.InvalidDataError):
+            for frame in packet.decode():
+                yield from resampler.resample(frame)

@@ -1,0 +1,22 @@
+"""What a node has to say beside its outputs, in the log and on the node itself."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_execution.utils import get_executing_context
+
+_logger = logging.getLogger(__name__)
+
+
+def say(words: str) -> None:
+    """Log one line, and show it on the node that is being run where a server runs it."""
+    _logger.warning("InstructX: %s", words)
+    running = get_executing_context()
+    if running is None:
+        return
+    try:
+        from server import PromptServer
+    except ImportError:  # a ComfyUI without its server
+        return
+    PromptServer.instance.send_progress_text(words, running.node_id)

@@ -1,0 +1,129 @@
+"""A VIDEO that comes from a file: where it lies, which part of it counts, and its frames and sound as a Clip has them.
+
+Files are read by the library, as the command line reads them: what is refused, how pixels lie, and what is said about
+what an edit cannot keep is the same at both doors. Sound comes to the sample.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management as management
+import folder_paths
+import torch
+from comfy_api.latest import Input, InputImpl
+
+from .notes import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = "InstructX"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a video file in time."""
+
+    path: Path
+    start: Fraction  # seconds
+    stop: Fraction | None  # None: the end of the file
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.start and self.stop is None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What a part of a video file holds, at a constant rate."""
+
+    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1]
+    rate: Fraction
+    audio: dict[str, Any] | None  # ComfyUI's AUDIO
+
+
+def temp_folder() -> Path:
+    """The pack's folder in ComfyUI's temporary one, which is emptied when ComfyUI starts."""
+    folder = Path(folder_paths.get_temp_directory()) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def file_of(video: Input.Video) -> Iterator[Part]:
+    """The file behind a VIDEO that no node made of frames; a copy that this needs is gone after the block."""
+    with TemporaryDirectory(dir=temp_folder()) as folder:
+        if not isinstance(video, InputImpl.VideoFromFile):
+            path = Path(folder) / "source.mp4"
+            video.save_to(str(path))
+            yield Part(path, Fraction(0), None)
+            return
+        start, duration = _trim(video)
+        stop = start + duration if duration else None
+        source = video.get_stream_source()
+        if isinstance(source, io.BytesIO):
+            path = Path(folder) / "source.mp4"
+            path.write_bytes(source.getbuffer())
+            source = path
+        yield Part(Path(source), start, stop)
+
+
+def read_frames(part: Part) -> Frames:
+    """All frames of a part, with the sound to them.
+
+    Where a file's frame rate varies, frames are repeated or left out to a constant one, in time with the sound, and
+    that is said.
+
+    Raises:
+        InputError: no video, only sound, or no frame in this part.
+    """
+    from ..instructx_core.long_video.footage import check_part
+    from ..instructx_core.video import VideoReader
+    from ..instructx_core.video.constant_rate import constant_rate
+    from ..instructx_core.video.sound import read_sound
+
+    kept, times, last = [], [], Fraction(0)
+    with VideoReader(part.path) as reader:
+        info = reader.info
+        for frame, pts in reader:
+            management.throw_exception_if_processing_interrupted()
+            time = pts * info.time_base
+            if part.stop is not None and time >= part.stop:
+                last = min(last, part.stop - times[-1]) if times else last
+                break
+            if time >= part.start:
+                kept.append(frame)
+                times.append(time)
+                last = reader.frame_duration * info.time_base
+    check_part(part.path, times, part.start, part.stop)
+    rate, shown = constant_rate(times, last, info.fps)
+    if shown != list(range(len(kept))):
+        say(
+            f"The frame rate of this video varies: its {len(kept)} frames became {len(shown)} at {float(rate):.4g} a"
+            " second, to stay in time with the sound. InstructX Sliding Window keeps the exact times."
+        )
+    frames = torch.empty(len(shown), *kept[0].shape)
+    for slot, number in enumerate(shown):
+        frames[slot] = kept[number]
+    sound = None
+    if info.has_audio:
+        sound = read_sound(part.path, times[0] if part.is_whole else part.start, part.stop)
+    audio = None if sound is None else {"waveform": sound.samples[None], "sample_rate": sound.rate}
+    return Frames(frames.div_(255), rate, audio)
+
+
+def _trim(video: Input.Video) -> tuple[Fraction, Fraction]:
+    """Where a part of a file begins and how long it is, in seconds; 0 for the whole rest."""
+    if hasattr(video, "get_active_trim_window"):
+        start, duration = video.get_active_trim_window()
+    else:  # before that method came, the two numbers could not be asked for
+        own = vars(video)
+        start, duration = (own.get(f"_VideoFromFile__{name}") or 0 for name in ("start_time", "duration"))
+    return tuple(Fraction(seconds).limit_denominator(1_000_000) for seconds in (start, duration))
