@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .checkpoints.base import OPTIONS, dit_sizes
-from .checkpoints.dit import checked_dit
+from .checkpoints.dit import checked_dit, to_diffusers
 from .checkpoints.forms import FOLDERS, SECOND, Family, Form, Names, bare_mllm, find_form
 from .checkpoints.kiwi_trained import Trained, read_trained
 from .checkpoints.mllm import mllm_width
 from .checkpoints.vae import checked_vae, vae_channels, vae_config
-from .checkpoints.wan_keys import without_prefix
 from .errors import CheckpointError
 from .words import one_line
 
@@ -93,7 +92,7 @@ def _trained_dit(trained: Trained) -> str:
 def _dit(form: Form) -> tuple[str, str]:
     """Which of the published models it is, and its sizes."""
     sizes = dit_sizes(form)
-    names = {without_prefix(name) for name in form.tensors}
+    names = to_diffusers(form, form.tensors)
     layers = next(number for number in range(len(names)) if not any(n.startswith(f"blocks.{number}.") for n in names))
     which = DITS.get((sizes.width, layers, sizes.channels), "of a size of its own")
     return which, f"width {sizes.width}, {layers} layers, {sizes.channels} channels, text {sizes.text_dim}"

@@ -77,7 +77,7 @@ def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     from ..instructx_core.checkpoints.pretrained import check_part
     from ..instructx_core.checkpoints.vae import load_vae as load_library_vae
     from ..instructx_core.checkpoints.vae import vae_config
-    from ..instructx_core.checkpoints.wan_keys import vae_to_original
+    from ..instructx_core.checkpoints.wan_keys import VAE_ORIGINAL, vae_to_original
     from ..instructx_core.latents import LatentCodec
 
     part = folder / "vae"
@@ -85,7 +85,8 @@ def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     form = find_form(part, Family.VAE)
     if is_native_vae(vae_config(form)):
         state = read_folder(part, bar)
-        return comfy.sd.VAE(sd=state if form.names is Names.ORIGINAL else vae_to_original(state)), None
+        is_original = form.names is Names.ORIGINAL
+        return comfy.sd.VAE(sd=VAE_ORIGINAL.unwrapped(state) if is_original else vae_to_original(state)), None
     vae = load_library_vae(part, torch.float32)
     for path in weight_files(part):
         bar(path.stat().st_size)

@@ -23,7 +23,7 @@ from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
 from .kiwi_keys import dit_from_native
 from .pretrained import load_or_explain, load_weights
-from .wan_keys import dit_config_from_original, dit_to_original, is_unread
+from .wan_keys import DIT_LIBRARY, dit_config_from_original, dit_to_original, is_unread
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -76,8 +76,7 @@ def dit_config(form: Form) -> dict[str, Any]:
     if form.has_config:
         return read_json(form.path / "config.json")
     with naming(form.path):
-        original = form.tensors if form.names is Names.ORIGINAL else dit_to_original(form.tensors)
-        return dit_config_from_original(original)
+        return dit_config_from_original(dit_to_original(to_diffusers(form, form.tensors)))
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
@@ -86,10 +85,10 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
     Raises:
         CheckpointError: a tensor that no Wan DiT has.
     """
-    if form.names is Names.LIBRARY:
-        return {name: value for name, value in state.items() if not is_unread(name)}
     with naming(form.path):
-        return dit_from_native(state)[0]
+        if form.names is Names.ORIGINAL:
+            return dit_from_native(state)[0]
+        return {name: value for name, value in DIT_LIBRARY.unwrapped(state).items() if not is_unread(name)}
 
 
 def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:

@@ -173,7 +173,7 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise CheckpointError(f"{str(path)!r} cannot be used: {error}") from error
+        raise CheckpointError(f"{quoted_path(path)} cannot be used: {error}") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:

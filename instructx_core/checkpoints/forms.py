@@ -18,12 +18,14 @@ from pathlib import Path
 from ..bounded import is_dir, read_json
 from ..errors import CheckpointError
 from ..words import listed, quoted, quoted_path
+from .files import naming
 from .float8 import is_beside, scale_of
 from .gguf_header import is_gguf
 from .headers import EIGHT_BITS, Stored, read_stored
 from .kiwi_keys import is_adapter
 from .pickles import PICKLES, is_pickle
-from .wan_keys import without_prefix
+from .wan_keys import DIT_LIBRARY, DIT_ORIGINAL, VAE_LIBRARY, VAE_ORIGINAL
+from .wrapped_names import Layout
 
 
 class Family(str, Enum):
@@ -57,6 +59,29 @@ _MARKS = {
         "visual.blocks.0.mlp.gate_proj.weight",
     },
 }
+_MLLM_LAYERS = {
+    "": ("embed_tokens", "norm", "lm_head"),
+    "layers.0.": ("input_layernorm", "post_attention_layernorm"),
+    "layers.0.self_attn.": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "layers.0.mlp.": ("gate_proj", "up_proj", "down_proj"),
+    "visual.": ("patch_embed.proj", "merger.ln_q", "merger.mlp.0", "merger.mlp.2"),
+    "visual.blocks.0.": ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+}
+_MLLM = Layout(
+    f"{before}{layer}.{leaf}"
+    for before, layers in _MLLM_LAYERS.items()
+    for layer in layers
+    for leaf in ("weight", "bias")
+)
+_LAYOUTS = {
+    (Family.DIT, Names.ORIGINAL): DIT_ORIGINAL,
+    (Family.DIT, Names.LIBRARY): DIT_LIBRARY,
+    (Family.VAE, Names.ORIGINAL): VAE_ORIGINAL,
+    (Family.VAE, Names.LIBRARY): VAE_LIBRARY,
+    (Family.MLLM, Names.LIBRARY): _MLLM,
+}
+# what transformers' versions put before names of their own accord
+_MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
@@ -93,6 +118,13 @@ class Form:
         """Whether some of the weights are to be multiplied by a scale."""
         return any(scale_of(name, self.stored) is not None for name in self.tensors)
 
+    @cached_property
+    def is_wrapped(self) -> bool:
+        """Whether some names are not those that a library or the model's first code gives."""
+        layout = _LAYOUTS[self.family, self.names]
+        prefixes = _MLLM_PREFIXES if self.family is Family.MLLM else ("",)
+        return any(name not in {prefix + layout.bare(name) for prefix in prefixes} for name in self.tensors)
+
     @property
     def has_config(self) -> bool:
         """Whether the library that the names are of finds its config beside the weights."""
@@ -105,7 +137,7 @@ class Form:
         named = all(_NAMED.fullmatch(file.name) and file.name.startswith(stem) for file in self.files)
         # transformers 4.57 leaves 8-bit floats as they are, in which nothing can be computed
         left = self.family is Family.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
-        return self.has_config and named and not (self.is_scaled or self.is_pickled or left)
+        return self.has_config and named and not (self.is_scaled or self.is_pickled or left or self.is_wrapped)
 
     @property
     def dtypes(self) -> dict[str, int]:
@@ -144,18 +176,26 @@ def find_form(path: str | Path, family: Family | None = None, allow_pickle: bool
         wanted = f"a {family.value}" if family else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
         what = f"it is a {found[0].value}" if found else _unknown(stored)
         raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
+    if found[0] is Family.MLLM:
+        with naming(path):
+            _MLLM.unwrapped(stored)
     return Form(path, files, *found, stored)
 
 
 def bare_mllm(name: str) -> str:
-    """A name of Qwen2.5-VL's without the prefixes that transformers' versions put before it."""
-    return name.removeprefix("model.").removeprefix("language_model.").removeprefix("model.")
+    """A name of Qwen2.5-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
+    return _MLLM.bare(name)
+
+
+def published_mllm(name: str) -> str:
+    """A name of Qwen2.5-VL's as it was published, which every version of transformers reads."""
+    bare = bare_mllm(name)
+    return f"model.{bare}" if bare.startswith(("embed_tokens.", "layers.", "norm.")) else bare
 
 
 def _classify(names: Iterable[str]) -> tuple[Family, Names] | None:
     names = list(names)
-    spellings = {Family.DIT: {*map(without_prefix, names)}, Family.VAE: {*names}, Family.MLLM: {*map(bare_mllm, names)}}
-    return next((kind for kind, marks in _MARKS.items() if marks <= spellings[kind[0]]), None)
+    return next((kind for kind, marks in _MARKS.items() if marks <= {*map(_LAYOUTS[kind].bare, names)}), None)
 
 
 def _component(path: Path, family: Family | None) -> Path:

@@ -66,6 +66,9 @@ _TRAINED |= _linears(
 )
 
 
+_MARK = "mllm.image_queries.q"
+
+
 def is_adapter(names: Mapping[str, Any]) -> bool:
     """Whether these are the tensors that Kiwi-Edit adds to its MLLM: queries and a connector into the DiT's width."""
     return {"image_queries", "video_queries", "connector.0.weight", "connector.2.weight"} <= names.keys()
@@ -103,9 +106,15 @@ def dit_from_native(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]
 
     Raises CheckpointError naming tensors that are neither's.
     """
-    table = {native: own for own, native in _NATIVE_EMBEDDERS.items()}
-    embedders = {table[name]: value for name, value in state.items() if name in table}
-    return dit_to_diffusers({name: value for name, value in state.items() if name not in table}), embedders
+    embedders: dict[str, T] = {}
+    dit: dict[str, T] = {}
+    for name, value in state.items():
+        own = next((own for own, native in _NATIVE_EMBEDDERS.items() if f".{name}".endswith(f".{native}")), None)
+        if own is None:
+            dit[name] = value
+        else:
+            embedders[own] = value
+    return dit_to_diffusers(dit), embedders
 
 
 def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], dict[str, T]]:
@@ -116,8 +125,9 @@ def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], d
     adapter: dict[str, T] = {}
     dit: dict[str, T] = {}
     rest: dict[str, T] = {}
+    lead = next((name.removesuffix(_MARK) for name in state if name.endswith(_MARK)), "pipe.")
     for name, value in state.items():
-        bare = name.removeprefix("pipe.").removeprefix("dit.")
+        bare = name.removeprefix(lead).removeprefix("pipe.").removeprefix("dit.")
         if bare in _TRAINED:
             adapter[_TRAINED[bare]] = value
         elif ".lora_" in bare or bare.startswith("mllm."):

@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 from .assembling import read_tensors
 from .files import read_json, read_one_by_one
 from .float8 import check_scales
-from .forms import Family, Form, bare_mllm, find_form
+from .forms import Family, Form, bare_mllm, find_form, published_mllm
 from .pretrained import load_or_explain, load_weights
 from .shapes import first_difference, shapes_of
 
@@ -126,7 +126,9 @@ def mllm_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig:
     config = find_config(form, checkpoint)
     if config is None:
         config = config_from_shapes(form, load_tokenizer(find_tokenizer(form, checkpoint)))
-    if "lm_head.weight" not in form.tensors:  # left out of files that are for reading alone: no hidden state needs it
+    if "lm_head.weight" not in map(
+        bare_mllm, form.tensors
+    ):  # left out of files that are for reading alone: no hidden state needs it
         config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
     return config
 
@@ -223,7 +225,7 @@ def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | N
     """All tensors in `dtype`, for `load_mllm`."""
     state = {}
     for name, value in read_tensors(form):
-        state[name] = value.to(dtype)
+        state[published_mllm(name)] = value.to(dtype)
         if progress is not None:
             progress(value.nbytes)
     return state

@@ -18,12 +18,14 @@ from .files import naming, read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
 from .pretrained import load_or_explain, load_weights
-from .wan_keys import vae_config_from_original, vae_to_diffusers, vae_to_original
+from .wan_keys import VAE_LIBRARY, vae_config_from_original, vae_to_diffusers, vae_to_original
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
 T = TypeVar("T")
+
+LAST = "post_quant_conv.weight"  # what decoding begins with, as wide as the latents
 
 # channels -> what the published VAE's latents are normalised with: Wan2.1 (`wan/modules/vae2_1.py`, 16 channels) and
 # Wan2.2 (`vae2_2.py`, 48); the same numbers as in ComfyUI's `latent_formats.py`
@@ -103,7 +105,8 @@ def vae_config(form: Form) -> dict[str, Any]:
     if form.has_config:
         return read_json(said)
     with naming(form.path):
-        original = form.tensors if form.names is Names.ORIGINAL else vae_to_original(form.tensors)
+        is_original = form.names is Names.ORIGINAL
+        original = form.tensors if is_original else vae_to_original(form.tensors)
         config = vae_config_from_original(original)
     channels = config["z_dim"]
     scale = read_json(said) if said.is_file() else SCALES.get(channels)
@@ -121,7 +124,7 @@ def vae_config(form: Form) -> dict[str, Any]:
 
 def vae_channels(form: Form) -> int:
     """How many channels its latents have."""
-    return form.tensors["conv2.weight" if form.names is Names.ORIGINAL else "post_quant_conv.weight"].shape[0]
+    return next(stored.shape[0] for name, stored in to_diffusers(form, form.tensors).items() if name == LAST)
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
@@ -130,7 +133,5 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
     Raises:
         CheckpointError: a tensor that no Wan VAE has.
     """
-    if form.names is Names.LIBRARY:
-        return dict(state)
     with naming(form.path):
-        return vae_to_diffusers(state)
+        return VAE_LIBRARY.unwrapped(state) if form.names is Names.LIBRARY else vae_to_diffusers(state)

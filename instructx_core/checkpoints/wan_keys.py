@@ -22,14 +22,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..errors import CheckpointError
+from ..words import listed
+from .wrapped_names import Layout
 
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
-
-# How single files wrap a DiT: checkpoints with text encoder and VAE beside it, files saved from within ComfyUI, and
-# what DiffSynth trains (Kiwi-Edit).
-_DIT_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "pipe.dit.", "dit.")
 
 # original module -> diffusers module; each holds `weight` and, but for RMS norms, `bias`.
 _DIT_MODULES = {
@@ -79,6 +77,7 @@ def dit_to_original(state: Mapping[str, T]) -> dict[str, T]:
     which diffusers itself does not load (logged). Raises CheckpointError naming the unknown tensors, such as those of
     a model with modules of its own (VACE, Animate).
     """
+    state = DIT_LIBRARY.unwrapped(state)
     unread = [name for name in state if is_unread(name)]
     if unread:
         _logger.info("left out %d unread tensors (%s, ...)", len(unread), unread[0])
@@ -90,15 +89,10 @@ def dit_to_original(state: Mapping[str, T]) -> dict[str, T]:
 def dit_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
     """Rename original Wan DiT weights to the names of diffusers' `WanTransformer3DModel`.
 
-    `state` may be a part of a model; names may carry the prefix `model.diffusion_model.` or `diffusion_model.`. Raises
-    CheckpointError naming the unknown tensors, or one that is there both with a prefix and without.
+    `state` may be a part of a model; names may be wrapped. Raises CheckpointError naming the unknown tensors, or one
+    that is there both with a prefix and without.
     """
-    bare: dict[str, T] = {}
-    for name, value in state.items():
-        short = without_prefix(name)
-        if short in bare:
-            raise CheckpointError(f"the weights hold {short!r} twice, with and without a prefix; keep one of the two.")
-        bare[short] = value
+    bare = DIT_ORIGINAL.unwrapped(state)
     return _rename(bare, _dit_table(_numbers(bare, r"blocks\.(\d{1,4})\.")), "an original Wan transformer")
 
 
@@ -113,6 +107,7 @@ def vae_to_original(state: Mapping[str, T]) -> dict[str, T]:
     `state` must be the whole model: its depth is read from the names. Raises CheckpointError naming the unknown
     tensors.
     """
+    state = VAE_LIBRARY.unwrapped(state)
     residual = bool(_numbers(state, r"encoder\.down_blocks\.(\d{1,3})\.resnets\."))
     levels = _numbers(state, r"decoder\.up_blocks\.(\d{1,3})\.")
     resnets = _numbers(state, r"decoder\.up_blocks\.\d+\.resnets\.(\d{1,3})\.")
@@ -126,7 +121,8 @@ def vae_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
     `state` must be the whole model: its depth is read from the names. Raises CheckpointError naming the unknown
     tensors.
     """
-    return _rename(state, _vae_table(*_original_vae_layout(state)), "an original Wan VAE")
+    bare = VAE_ORIGINAL.unwrapped(state)
+    return _rename(bare, _vae_table(*_original_vae_layout(bare)), "an original Wan VAE")
 
 
 def dit_config_from_original(state: Mapping[str, Any], head_dim: int = 128) -> dict[str, Any]:
@@ -136,7 +132,7 @@ def dit_config_from_original(state: Mapping[str, Any], head_dim: int = 128) -> d
     CheckpointError when a tensor that the model cannot do without is missing, or when the width is no multiple of
     `head_dim`.
     """
-    shapes = {without_prefix(name): tuple(value.shape) for name, value in state.items()}
+    shapes = {DIT_ORIGINAL.bare(name): tuple(value.shape) for name, value in state.items()}
     dim, in_channels, *patch_size = _shape(shapes, "patch_embedding.weight", 5)
     if dim % head_dim:
         raise CheckpointError(f"a Wan transformer of width {dim} has no heads of {head_dim}; give its own head size.")
@@ -164,7 +160,7 @@ def vae_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
     with 12 inputs means 2 x 2 pixel patches. Raises CheckpointError when a tensor is missing or widths are no
     multiples of the first.
     """
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    shapes = {VAE_ORIGINAL.bare(name): tuple(value.shape) for name, value in state.items()}
     residual, levels, blocks = _original_vae_layout(shapes)
     base_dim, in_channels = _shape(shapes, "encoder.conv1.weight", 5)[:2]
     resnets = ["encoder." + _stage("downsamples", residual, level, blocks - 1, blocks) for level in range(levels)]
@@ -259,9 +255,9 @@ def _original_vae_layout(names: Iterable[str]) -> tuple[bool, int, int]:
 def _rename(state: Mapping[str, T], table: Mapping[str, str], kind: str) -> dict[str, T]:
     unknown = [name for name in state if name not in table]
     if unknown:
-        listed = ", ".join(repr(name) for name in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors do not belong to {kind}, so nothing was converted: {listed}."
+            f"{len(unknown)} of {len(state)} tensors do not belong to {kind}, so nothing was converted: "
+            f"{listed(unknown, 5)}."
         )
     return {table[name]: value for name, value in state.items()}
 
@@ -280,17 +276,16 @@ def _numbers(names: Iterable[str], pattern: str) -> set[int]:
     return {int(match[1]) for match in matches if match}
 
 
-def without_prefix(name: str) -> str:
-    """A DiT tensor's name without what files that hold more than a DiT put before it."""
-    for prefix in _DIT_PREFIXES:
-        if name.startswith(prefix):
-            return name[len(prefix) :]
-    return name
-
-
 def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, dimensions: int) -> tuple[int, ...]:
     shape = shapes.get(name)
     if shape is None or len(shape) != dimensions:
         found = "is missing" if shape is None else f"has the shape {shape}"
         raise CheckpointError(f"{name!r} {found}; original Wan weights hold it with {dimensions} dimensions.")
     return shape
+
+
+# one level of everything: numbers are no part of a layout
+DIT_ORIGINAL, DIT_LIBRARY = (Layout(names) for names in (_dit_table([0]).keys(), _dit_table([0]).values()))
+_VAE_TABLES = [_vae_table(residual, 1, 1) for residual in (False, True)]
+VAE_ORIGINAL = Layout(name for table in _VAE_TABLES for name in table)
+VAE_LIBRARY = Layout(name for table in _VAE_TABLES for name in table.values())

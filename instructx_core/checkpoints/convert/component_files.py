@@ -18,7 +18,7 @@ from ...errors import CheckpointError
 from ..bundle import portable
 from ..dit import dit_config
 from ..dit import to_diffusers as dit_to_diffusers
-from ..forms import Form, bare_mllm
+from ..forms import Form, published_mllm
 from ..mllm import checked_mllm, find_tokenizer, load_tokenizer, mllm_config
 from ..vae import to_diffusers as vae_to_diffusers
 from ..vae import vae_config
@@ -89,9 +89,9 @@ def mllm_part(
     small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
     if form.is_library_folder and not loras:
         return small | shards(form, MLLM_WEIGHTS)
-    spelled = {bare_mllm(name): name for name in form.tensors}
-    wanted = {spelled[name]: pair for name, pair in (loras or {}).items()}
-    return small | {MLLM_WEIGHTS: tensor_file(merged(form_tensors(form, allow_pickle), wanted, checkpoint), FILE)}
+    held = {published_mllm(name): value for name, value in form_tensors(form, allow_pickle).items()}
+    wanted = {published_mllm(name): pair for name, pair in (loras or {}).items()}
+    return small | {MLLM_WEIGHTS: tensor_file(merged(held, wanted, checkpoint), FILE)}
 
 
 def shards(form: Form, whole: str) -> Plan:
