@@ -19,7 +19,7 @@ from torch import Tensor
 from .errors import InputError
 from .images import IMAGE_SUFFIXES, check_range, is_animated, open_picture, read_image, to_uint8, write_image
 from .paths import readable_file, writable_file
-from .video import VIDEO_SUFFIXES, VideoInfo, VideoReader, VideoWriter
+from .video import VIDEO_SUFFIXES, VideoInfo, VideoReader, VideoWriter, check_writer, probe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -98,7 +98,8 @@ def check_output(
 
     Raises:
         InputError: the output is a folder, is in a folder that is missing or cannot be written to, has a suffix that is
-            unknown or fits the other kind (.png for a video), or is the same file as an input.
+            unknown or fits the other kind (.png for a video), or is the same file as an input; a video, given as a
+            path, whose size, colour or tracks that format's encoders do not take.
     """
     target = writable_file(path)
     if isinstance(like, Source):
@@ -114,6 +115,8 @@ def check_output(
         kind = "a video" if is_video else "an image"
         problem = f"the result is {kind}" if suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES else f"'{suffix}' is no format"
         raise InputError(f"{target}: {problem}; save {kind} as one of {', '.join(right)}.")
+    if is_video and not isinstance(like, Source):
+        check_writer(target, probe(origin))
     return target
 
 

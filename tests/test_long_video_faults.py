@@ -225,6 +225,48 @@ def test_a_dead_run_holds_no_lock(editor: Editor, source: Path, whole: bytes, tm
     assert target.read_bytes() == whole and names(tmp_path) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
+# --- an output that cannot be written
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_it_is_found_before_a_window_is_edited(
+    editor: Editor, source: Path, tmp_path: Path, monkeypatch, growing: bool
+):
+    from instructx_core.long_video import edit as edit_module
+
+    calls = []
+    refused = InputError("out.mp4: what in.mp4 holds cannot be written in this format")
+
+    def refuse(path: Path, like: object, is_growing: bool) -> None:
+        calls.append((path, is_growing))
+        raise refused
+
+    monkeypatch.setattr(edit_module, "check_writer", refuse)
+    with pytest.raises(InputError, match="cannot be written in this format"):
+        edit(editor, source, tmp_path / "out.mp4", growing=growing, callback=lambda at: calls.append(at))
+    assert calls == [(tmp_path / "out.mp4", growing)] and names(tmp_path) == ["in.mp4"]
+
+
+def test_five_channels_and_bass_to_webm(editor: Editor, tmp_path: Path):
+    """AC-3 whose surround channels lie at the sides, which Opus calls back channels."""
+    source = tmp_path / "in.mp4"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("libx264", rate=10, width=48, height=32, pix_fmt="yuv420p")
+        track = output.add_stream("ac3", rate=48_000, layout="5.1(side)")
+        for index, frame in enumerate(clip(5)):
+            made = av.VideoFrame.from_ndarray(frame)
+            made.pts = index
+            output.mux(stream.encode(made))
+        output.mux(stream.encode(None))
+        sound = av.AudioFrame.from_ndarray(np.ones((1, 6 * 24_000), np.int16), format="s16", layout="5.1(side)")
+        sound.rate, sound.pts = 48_000, 0
+        output.mux(track.encode(sound))
+        output.mux(track.encode(None))
+    edit(editor, source, tmp_path / "out.webm")
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "5.1"
+
+
 # --- another edit than before
 
 

@@ -20,7 +20,7 @@ from ..paths import readable_file
 from ..run_lock import only_run
 from ..sampling import initial_noise
 from ..source import check_output, is_video_file, load_references
-from ..video import VideoWriter
+from ..video import VideoWriter, check_writer
 from ..windows import Window
 from .cuts import check_cuts, with_cuts
 from .editor_model import EditorModel, Request
@@ -117,12 +117,13 @@ def edit_footage(
         finished: called after each window that this run edits, with its number and frames.
 
     Raises:
-        InputError: windows or a size that do not suit, before a window is edited; the source changing meanwhile; a full
-            disk; another run at the same output.
+        InputError: windows or a size that do not suit, or an output that cannot be written in its format, before a
+            window is edited; the source changing meanwhile; a full disk; another run at the same output.
         EditInterrupted: the callback returned False. Finished windows stay where `resume` is given.
     """
     options = with_cuts(options, footage)
     windows, window_editor = plan_edit(model, footage, options)
+    check_writer(output, footage.info, growing)
     with only_run(output):
         store = WindowStore(output)
         if not resume:

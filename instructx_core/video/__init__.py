@@ -10,7 +10,7 @@ the writer, so that an edited file keeps it:
 - *Colour*: see colour.py. Deeper than 8 bits comes in rounded to 8.
 - *Alpha* is put on white, as that of pictures is (VP8's and VP9's too).
 - *Interlaced* pictures are deinterlaced, see deinterlace.py.
-- *Sound*: see audio.py.
+- *Sound, subtitles, chapters, tags*: see other_tracks.py.
 - *Size*: exact. H.264 can only say odd sizes without chroma subsampling, so these are written as 4:4:4, which most
   desktop players show and some hardware decoders do not; even sizes are 4:2:0, which everything plays.
 - *Animated images* (GIF, WebP, PNG, AVIF) are videos too, read through Pillow with transparency on white. GIF is also
@@ -23,6 +23,16 @@ the writer, so that an edited file keeps it:
 from .colour import Colour
 from .info import VideoInfo
 from .reader import VideoReader, probe
+from .trial import check_writer
 from .writer import DEFAULT_FPS, VIDEO_SUFFIXES, VideoWriter
 
-__all__ = ["DEFAULT_FPS", "VIDEO_SUFFIXES", "Colour", "VideoInfo", "VideoReader", "VideoWriter", "probe"]
+__all__ = [
+    "DEFAULT_FPS",
+    "VIDEO_SUFFIXES",
+    "Colour",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_writer",
+    "probe",
+]

@@ -1,143 +1,138 @@
-"""The sound of a video: every audio track goes over into the edited file, packet by packet beside its pictures."""
+"""Sound that a container does not take as it is: decoded, and encoded anew with as many channels."""
 
 from __future__ import annotations
 
-import io
-import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .container import clock_start, open_media
-
 if TYPE_CHECKING:
-    from av import Packet
+    from av import AudioFrame, Packet
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
-    from av.stream import Stream
+    from av.filter import Graph
 
-logger = logging.getLogger(__name__)
+# What encoders take best for a number of channels: the order of Vorbis and Opus, which take no other.
+_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
-_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
+class SoundEncoder:
+    """One audio track on its way into another codec.
 
-class AudioTracks:
-    """Carries the audio tracks of a file into a container that is being written.
-
-    A track is copied bit by bit where the container takes its codec and encoded anew where it does not. Packets
-    are handed over up to the time of the pictures, so that the file is interleaved and nothing piles up in memory.
-    A track that cannot be read at all is left out with a warning.
+    Attributes:
+        stream: the track of the output.
+        layout: its channels, as FFmpeg names them: the source's where the encoder takes it, else the usual ones of the
+            same number, between which FFmpeg's resampler mixes (5.1(side) becomes 5.1 as it is). Stereo where the
+            encoder takes no such number.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, encoder: str) -> None:
-        """path: the file with the sound; encoder: FFmpeg's encoder for tracks that cannot be copied.
+    def __init__(self, track: AudioStream, output: OutputContainer, encoder: str) -> None:
+        """Raises av.FFmpegError or ValueError when the encoder is missing or takes nothing of it."""
+        from av.codec import Codec
 
-        Must be called before the first packet of `output`. Raises av.FFmpegError when `path` cannot be opened.
-        """
-        self._path = path
-        self._output = output
-        self._input = open_media(path)
-        self._start = clock_start(self._input)
-        self._copied: dict[int, Stream] = {}
-        self._encoded: dict[int, AudioStream] = {}
-        for track in self._input.streams.audio:
-            self._add(track, encoder)
-        tracks = [self._input.streams[index] for index in (*self._copied, *self._encoded)]
-        self._packets = self._read(tracks) if tracks else iter(())
-        self._waiting = next(self._packets, None)
+        self._track = track
+        rate, layout = track.codec_context.sample_rate, track.codec_context.layout
+        rates = Codec(encoder, "w").audio_rates
+        rate = rate if rate and (not rates or rate in rates) else 48_000
+        self.layout = _layout(encoder, rate, layout.name, layout.nb_channels)
+        self.stream = output.add_stream(encoder, rate=rate, layout=self.layout)
+        self.stream.codec_context.bit_rate = min(96_000, 4 * rate) * self.stream.codec_context.channels
+        self._graph: Graph | None = None
+        self._form: tuple[str, str, int] | None = None
+        self._next: int | None = None  # the time at which the last frame ends
 
-    def advance(self, seconds: Fraction) -> None:
-        """Write all packets that begin before `seconds`."""
-        while self._waiting is not None and self._time(self._waiting) < seconds:
-            self._write(self._waiting)
-            self._waiting = next(self._packets, None)
-
-    def finish(self) -> None:
-        """Write what is left, to the end of the sound."""
-        while self._waiting is not None:
-            self._write(self._waiting)
-            self._waiting = next(self._packets, None)
-        for encoder in self._encoded.values():
-            self._output.mux(encoder.encode(None))
-
-    def close(self) -> None:
-        """Close the file with the sound."""
-        self._input.close()
-
-    def _add(self, track: AudioStream, encoder: str) -> None:
-        """Set up a track of the output for `track`: a copy, else a new encoding."""
-        if track.codec_context is None:  # no decoder in this FFmpeg, so neither way is open
-            logger.warning("%s: audio track %d has an unknown codec and is left out.", self._path, track.index)
-            return
-        if _can_copy(track, self._output.format.name):
-            added: Stream = self._output.add_stream_from_template(track)
-            self._copied[track.index] = added
-        else:
-            added = _add_encoder(self._output, encoder, track)
-            self._encoded[track.index] = added
-        added.metadata.update({key: text for key, text in track.metadata.items() if key in ("language", "title")})
-        added.disposition = track.disposition.value  # which one plays by default, which is a commentary
-
-    def _read(self, tracks: list[Stream]) -> Iterator[Packet]:
+    def packets(self, packet: Packet) -> Iterator[Packet]:
+        """Encode what a packet of the track holds; a damaged one is a gap in the sound, not the end of the edit."""
         import av
 
-        try:
-            yield from (packet for packet in self._input.demux(tracks) if packet.size)
-        except av.FFmpegError as error:
-            logger.warning("%s: the sound breaks off early (%s).", self._path, error.strerror)
+        with suppress(av.error.InvalidDataError):
+            for frame in self._track.codec_context.decode(packet):
+                yield from self._encode(frame)
 
-    def _time(self, packet: Packet) -> Fraction:
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        return Fraction(-1) if stamp is None else stamp * packet.time_base - self._start
-
-    def _write(self, packet: Packet) -> None:
+    def rest(self) -> Iterator[Packet]:
+        """Encode what decoder, filter and encoder still hold."""
         import av
 
-        index = packet.stream_index
-        if index in self._copied:
-            shift = int(self._start / packet.time_base)
-            if packet.pts is not None:
-                packet.pts -= shift
-            packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-            packet.stream = self._copied[index]
-            self._output.mux(packet)
-            return
-        with suppress(av.error.InvalidDataError):  # a damaged packet is a gap in the sound, not the end of the edit
-            for frame in packet.decode():
-                if frame.pts is not None:
-                    frame.pts -= int(self._start / frame.time_base)
-                self._output.mux(self._encoded[index].encode(frame))
+        with suppress(av.error.InvalidDataError, av.error.EOFError):  # EOFError: it is flushed already
+            for frame in self._track.codec_context.decode(None):
+                yield from self._encode(frame)
+        if self._graph is not None:
+            yield from self._through(None)
+        yield from self.stream.encode(None)
+
+    def _encode(self, frame: AudioFrame) -> Iterator[Packet]:
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form:  # the first, or channels that change within a track
+            if self._graph is not None:
+                yield from self._through(None)
+            self._form, self._graph = form, self._converter(frame)
+        if frame.pts is not None:
+            length = int(frame.samples / frame.sample_rate / frame.time_base)
+            if self._next is not None and frame.pts + length < self._next:  # damaged clocks jump back
+                frame.pts = self._next
+            self._next = frame.pts + length
+        yield from self._through(frame)
+
+    def _through(self, frame: AudioFrame | None) -> Iterator[Packet]:
+        import av
+
+        self._graph.push(frame)
+        while True:
+            try:
+                converted = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            yield from self.stream.encode(converted)
+
+    def _converter(self, like: AudioFrame) -> Graph:
+        """A filter from frames like this one to what the encoder takes."""
+        import av
+        from av.filter import Graph
+
+        context = self.stream.codec_context
+        sink = f"sample_fmts={context.format.name}:sample_rates={context.sample_rate}:channel_layouts={self.layout}"
+        # lfe_mix_level: bass that has no channel of its own goes to the others instead of nowhere
+        mixed = f"out_chlayout={self.layout}:lfe_mix_level=1"
+        relabelled = "|".join([f"pan={self.layout}", *(f"c{n}=c{n}" for n in range(context.channels))])
+        for name, arguments in (("aresample", mixed), ("pan", relabelled.removeprefix("pan="))):
+            graph = Graph()
+            try:
+                graph.link_nodes(
+                    graph.add_abuffer(
+                        sample_rate=like.sample_rate,
+                        format=like.format.name,
+                        layout=like.layout.name,
+                        time_base=like.time_base,
+                    ),
+                    graph.add(name, arguments),
+                    graph.add("aformat", sink),
+                    graph.add("abuffersink"),
+                ).configure()
+                return graph
+            except (av.FFmpegError, ValueError):  # channels that the resampler cannot mix: each keeps its number
+                if name == "pan":
+                    raise
+        raise AssertionError
 
 
-def _can_copy(track: AudioStream, muxer: str) -> bool:
-    """Whether a container takes the packets of `track` as they are, found out on a trial header in memory.
+def _layout(encoder: str, rate: int, name: str, channels: int) -> str:
+    """The layout to encode with."""
+    named = "channel" not in name  # "2 channels": the file does not say which
+    for layout in (name if named else None, _USUAL_LAYOUTS.get(channels), "stereo"):
+        if layout is not None and _opens(encoder, rate, layout):
+            return layout
+    return "mono"
 
-    FFmpeg's own table of codecs promises more than its muxers then write. Bare PCM in MP4 is legal and written, but
-    browsers play it silently, so it counts as not taken.
-    """
+
+def _opens(encoder: str, rate: int, layout: str) -> bool:
     import av
+    from av.codec import Codec, CodecContext
 
-    if muxer == "mp4" and track.codec_context.name.startswith("pcm_"):
-        return False
+    context = CodecContext.create(encoder, "w")
     try:
-        with av.open(io.BytesIO(), "w", format=muxer) as trial:
-            trial.add_stream_from_template(track)
-            trial.start_encoding()
-    except (ValueError, av.FFmpegError):
+        context.sample_rate, context.layout = rate, layout
+        context.format = Codec(encoder, "w").audio_formats[0]
+        context.open()
+    except (av.FFmpegError, ValueError):
         return False
     return True
-
-
-def _add_encoder(output: OutputContainer, encoder: str, track: AudioStream) -> AudioStream:
-    """A track of `output` that encodes anew what `track` holds: 96 kbit/s a channel, 48 kHz if its rate will not do."""
-    from av.codec import Codec
-
-    rate, layout = track.codec_context.sample_rate, track.codec_context.layout
-    rates = Codec(encoder, "w").audio_rates
-    added = output.add_stream(encoder, rate=rate if not rates or rate in rates else 48_000)
-    named = "channel" not in layout.name  # "2 channels": the file does not say which
-    added.codec_context.layout = layout.name if named else _USUAL_LAYOUTS.get(layout.nb_channels, "stereo")
-    added.codec_context.bit_rate = min(96_000, 4 * added.codec_context.sample_rate) * layout.nb_channels
-    return added

@@ -62,7 +62,8 @@ def open_media(source: Path | io.BytesIO) -> InputContainer:
     import av
 
     _refuse_references(source)
-    return av.open(f"file:{source}" if isinstance(source, Path) else source, options=_OPTIONS)
+    name = f"file:{source}" if isinstance(source, Path) else source
+    return av.open(name, options=_OPTIONS, metadata_errors="replace")  # tags of old files are in any encoding
 
 
 def check_media(source: Path | io.BytesIO) -> None:

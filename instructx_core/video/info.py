@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .colour import Colour
+from .hdr import Hdr
 
 # FFmpeg's display matrix (a, b, u, c, d, v, x, y, w): a stored pixel (p, q) is shown at (a p + c q, b p + d q).
 DisplayMatrix = tuple[int, ...]
@@ -29,6 +30,7 @@ class VideoInfo:
         display_matrix: the tag that says so, mirroring included: 9 fixed-point numbers as FFmpeg has them, or None.
         pixel_aspect: width / height of a stored pixel; 1 except in anamorphic video.
         colour: its colour tags.
+        hdr: HDR10's static metadata, or None.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class VideoInfo:
     display_matrix: DisplayMatrix | None = None
     pixel_aspect: Fraction = Fraction(1)
     colour: Colour = field(default_factory=Colour)
+    hdr: Hdr | None = None
 
 
 def is_turned(matrix: DisplayMatrix | None) -> bool:

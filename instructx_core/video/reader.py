@@ -1,7 +1,7 @@
 """Frames out of video files and animated images, each decoded once.
 
 What of a file an edit cannot keep, or does not take as it is, is said once, when it is met: alpha (put on white),
-interlacing, more than 8 bits, captions in the pictures, a size that changes.
+interlacing, more than 8 bits, captions and the like inside the pictures, a size that changes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..paths import readable_file
 from .colour import colour_of, frame_to_pixels, on_white
 from .container import clock_start, not_readable, open_media
 from .deinterlace import progressive
+from .hdr import hdr_of
 from .info import VideoInfo, is_turned, upright
 from .side_data import display_matrix, side_data
 
@@ -40,6 +41,17 @@ logger = logging.getLogger(__name__)
 TimedFrames = Iterator[tuple[Tensor, int, int]]  # uint8 [H, W, 3], timestamp and duration in units of the time base
 Say = Callable[..., None]  # a logger's way of saying something
 _MILLISECOND = Fraction(1, 1000)
+# Side data of frames that no encoder here is given, in words.
+_LOST = {
+    "A53_CC": "closed captions",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+    "ICC_PROFILE": "colour profile",
+    "SPHERICAL": "tag for a spherical view",
+    "STEREO3D": "tag for stereoscopic 3D",
+}
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave alpha out
 
 
@@ -175,20 +187,21 @@ def _decoder(path: Path, stream: VideoStream, say: Say) -> VideoCodecContext:
 
 def _watched(path: Path, frames: Iterator[VideoFrame], say: Say) -> Iterator[VideoFrame]:
     """The same frames; what they hold that comes through no edit is said once."""
-    depth, captions = 8, False
+    depth, met = 8, set[str]()
     for frame in frames:
         deeper = max(component.bits for component in frame.format.components)
         if deeper > depth:
             depth = deeper
             say("%s: it has %d bits a channel, of which an edit keeps 8.", path, depth)
-        if not captions and "A53_CC" in side_data(frame):
-            captions = True
-            say("%s: the closed captions inside its pictures are not in an edit.", path)
+        for what in {_LOST[name] for name in side_data(frame).keys() & _LOST.keys()} - met:
+            met.add(what)
+            say("%s: an edit does not keep its %s.", path, what)
         yield frame
 
 
 def _describe(path: Path, container: InputContainer, stream: VideoStream, first: VideoFrame) -> VideoInfo:
-    matrix = display_matrix(side_data(first))
+    beside = side_data(first)
+    matrix = display_matrix(beside)
     width, height = (first.height, first.width) if is_turned(matrix) else (first.width, first.height)
     return VideoInfo(
         path=path,
@@ -202,6 +215,7 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, first:
         display_matrix=matrix,
         pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
         colour=colour_of(first, stream.codec_context),
+        hdr=hdr_of(beside),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -17,14 +17,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..paths import partial_file, writable_file
-from .audio import AudioTracks
 from .colour import Colour, rgb_to_frame
 from .info import DisplayMatrix, VideoInfo, is_turned, stored
+from .other_tracks import OtherTracks
 
 if TYPE_CHECKING:
     from typing import Self
 
     from av import Packet, VideoFrame
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = Fraction(24)  # of frames that never had a clock
 _FINEST_TIME_BASE = Fraction(1, 1_000_000)  # MP4 counts a frame's duration in 32 bits
@@ -83,8 +85,8 @@ class VideoWriter:
 
         Args:
             path: its suffix (VIDEO_SUFFIXES) gives container and codec.
-            like: the video whose time base, rotation, colour and sound to keep; for the pictures alone
-                `dataclasses.replace(info, has_audio=False)`.
+            like: the video whose time base, rotation, colour, sound, subtitles, chapters and tags to keep; without its
+                sound: `dataclasses.replace(info, has_audio=False)`.
             fps: frames per second where frames come without timestamps; default: that of `like`, else 24.
             size: (height, width) of every frame; default: that of the first.
             growing: write under the file's own name from the beginning, so that at any time, also after a crash, what
@@ -114,12 +116,14 @@ class VideoWriter:
         from av.video.reformatter import VideoReformatter
 
         self._scaler = VideoReformatter()
-        self._stream = self._audio = None
+        self._stream = None
         with ExitStack() as stack:
-            file = self.path if self._growing else stack.enter_context(partial_file(self.path))
-            header = self._format.growing_header | _FLUSH if self._growing else self._format.header
-            stack.enter_context(_ffmpeg_errors(self.path))
-            self._output = av.open(f"file:{file}", "w", format=self._format.muxer, container_options=header)
+            target = self._target(stack)
+            stack.enter_context(self._explained())
+            self._others = self._other_tracks()
+            if self._others is not None:
+                stack.callback(self._others.close)
+            self._output = av.open(target, "w", format=self._format.muxer, container_options=self._header())
             stack.push(self._finish)
             self._open = stack.pop_all()
         return self
@@ -156,8 +160,37 @@ class VideoWriter:
         picture.pts, picture.time_base = self._last, self._stream.codec_context.time_base
         for packet in self._stream.encode(picture):
             self._mux(packet)
-        if self._audio is not None:
-            self._audio.advance(self._last * picture.time_base)
+        if self._others is not None:
+            self._others.advance(self._last * picture.time_base)
+
+    def _target(self, stack: ExitStack) -> str | BinaryIO:
+        """Where FFmpeg is to write; `stack` puts it in its place or removes it."""
+        self._file = self.path if self._growing else stack.enter_context(partial_file(self.path))
+        return f"file:{self._file}"
+
+    def _say(self, *words: object) -> None:
+        """Log what an edited file loses of its source."""
+        logger.warning(*words)
+
+    def _other_tracks(self) -> OtherTracks | None:
+        """The file that frames are like, for what it holds beside them; None where there is none, or no media file."""
+        import av
+
+        if self._like is None or not self._like.path.is_file():
+            return None
+        try:
+            return OtherTracks(self._like.path)
+        except (av.FFmpegError, InputError):  # animated images are read by Pillow
+            if self._like.has_audio:
+                raise
+            return None
+
+    def _header(self) -> dict[str, str]:
+        """Options of the muxer."""
+        header = self._format.growing_header | _FLUSH if self._growing else self._format.header
+        if self._others is not None and self._others.has_device_tags and "movflags" in header:
+            return header | {"movflags": header["movflags"] + "+use_metadata_tags"}
+        return header
 
     def _check(self, frame: Tensor) -> None:
         if frame.dtype != torch.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -174,6 +207,8 @@ class VideoWriter:
         """Set up the streams, now that the size is known."""
         like, animation = self._like, self._format.codec == "gif"
         options = self._format.options | (_AT_ONCE[self._format.codec] if self._growing else {})
+        if like and like.hdr and self._format.codec == "libx264":
+            options |= {"x264-params": like.hdr.x264_params()}
         stream = self._output.add_stream(self._format.codec, rate=self._fps, options=options)
         self._matrix: DisplayMatrix | None = None
         if like and like.display_matrix and not animation and hasattr(stream, "set_display_matrix"):
@@ -192,8 +227,11 @@ class VideoWriter:
         if like and like.pixel_aspect != 1:
             upright_instead = is_turned(like.display_matrix) != turned
             context.sample_aspect_ratio = 1 / like.pixel_aspect if upright_instead else like.pixel_aspect
-        if like and like.has_audio and self._format.audio_codec:
-            self._audio = AudioTracks(like.path, self._output, self._format.audio_codec)
+        if like and self._others is not None:
+            self._others.add_to(self._output, stream, self._format.audio_codec, sound=like.has_audio)
+            changes = ", ".join(self._others.re_encoded())
+            if changes:
+                self._say("%s: its sound is encoded anew for %s: %s.", like.path, self.path.suffix, changes)
         self._stream = stream
 
     def _picture(self, frame: Tensor) -> VideoFrame:
@@ -214,36 +252,39 @@ class VideoWriter:
         """Write what the encoders still hold, if all went well, and close the file."""
         import av
 
+        if error is not None:
+            with suppress(av.FFmpegError):  # the first error is the one to tell
+                if self._growing and self._stream is not None:
+                    for packet in self._stream.encode(None):
+                        self._mux(packet)
+                self._output.close()
+            return
         with ExitStack() as stack:
-            if self._audio is not None:
-                stack.callback(self._audio.close)
-            if error is not None:
-                with suppress(av.FFmpegError):  # the first error is the one to tell
-                    if self._growing and self._stream is not None:
-                        for packet in self._stream.encode(None):
-                            self._mux(packet)
-                    self._output.close()
-                return
             stack.callback(self._output.close)
             if self._stream is None:
                 raise InputError(f"{self.path}: no frame was written to this video; write at least one.")
             for packet in self._stream.encode(None):
                 self._mux(packet)
-            if self._audio is not None:
-                self._audio.finish()
+            if self._others is not None:
+                self._others.finish()
+        lost = [] if self._others is None else self._others.missing_from(self._file)
+        if self._like and self._like.hdr and self._format.codec != "libx264":
+            lost = [*lost, "the HDR10 metadata"]
+        if lost:
+            self._say("%s: left out from %s: %s.", self.path, self._like.path.name, ", ".join(dict.fromkeys(lost)))
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """FFmpeg's errors within the block as InputError."""
+        import av
 
-@contextmanager
-def _ffmpeg_errors(path: Path) -> Iterator[None]:
-    import av
-
-    try:
-        yield
-    except av.FFmpegError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{path}: it could not be written ({reason}); check the disk, or try another format."
-        ) from error
+        try:
+            yield
+        except av.FFmpegError as error:
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"{self.path}: it could not be written ({reason}); check the disk, or try another format."
+            ) from error
 
 
 def _palette_frame(pixels: Tensor) -> VideoFrame:

@@ -1,0 +1,75 @@
+"""Whether a video can be written at all, found out before it is edited."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from types import TracebackType
+from typing import BinaryIO
+
+import torch
+
+from ..errors import InputError
+from .info import VideoInfo
+from .writer import VideoWriter
+
+logger = logging.getLogger(__name__)
+
+_FIRST_SOUND = Fraction(1, 10)  # seconds
+
+
+def check_writer(path: str | os.PathLike[str], like: VideoInfo, growing: bool = False) -> None:
+    """Write one black frame and the first sound of an edited video into memory, as the whole will be written.
+
+    Args:
+        path, like, growing: as `VideoWriter`.
+
+    Raises:
+        InputError: as `VideoWriter`; an encoder or a container that cannot be opened for what `like` is and holds.
+    """
+    with _Trial(path, like, growing=growing) as trial:
+        trial.write(torch.zeros(like.height, like.width, 3, dtype=torch.uint8))
+        trial.flush()
+
+
+class _Trial(VideoWriter):
+    """The writer itself; only where it writes to differs, and that nothing is told twice."""
+
+    def flush(self) -> None:
+        for packet in self._stream.encode(None):
+            self._mux(packet)
+        if self._others is not None:
+            self._others.advance(_FIRST_SOUND)
+
+    def _target(self, stack: ExitStack) -> str | BinaryIO:
+        return io.BytesIO()
+
+    def _say(self, *words: object) -> None:
+        logger.debug(*words)
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import av
+
+        with suppress(av.FFmpegError):  # a file that ends after a frame may have no proper end
+            self._output.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        import av
+
+        try:
+            yield
+        except InputError:
+            raise
+        except (av.FFmpegError, ValueError) as error:  # ValueError: what PyAV finds wrong by itself
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"{self.path}: what {self._like.path.name} holds cannot be written in this format ({reason}); "
+                "give another, such as .mkv."
+            ) from error
