@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,22 @@ def test_resume(source: Path, editor, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert "1 of 4 windows were there" in captured.err and "3/3" in captured.err
     assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--growing"]], ids=str)
+def test_sigterm_cleans_up_as_ctrl_c_does(source: Path, editor, monkeypatch, capsys, options: list[str]):
+    output = source.with_name("out.mp4")
+
+    def terminated(self, frames, given=None, callback=None):
+        if given is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stand_in(self, frames, given, callback)
+
+    monkeypatch.setattr(WindowEditor, "edit", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(source, "invert it", "-o", output, "--window", "9f", *options) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "interrupted" in capsys.readouterr().err
+    left = {"[]": ["in.mp4"], "['--resume']": [".out.mp4.windows", "in.mp4"], "['--growing']": ["in.mp4", "out.mp4"]}
+    assert sorted(path.name for path in source.parent.iterdir()) == left[str(options)]

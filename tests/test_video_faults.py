@@ -88,6 +88,21 @@ def test_a_cut_off_file_gives_what_it_has(tmp_path: Path, caplog: pytest.LogCapt
         VideoReader(tmp_path / "index_last.mp4")
 
 
+def test_no_frame_at_all_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every packet is damaged, or they are missing: the error says so, and no warning beside it."""
+    source = make_video(tmp_path / "a.mov", codec="png", pix_fmt="rgb24", header={"movflags": "+faststart"})
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    content = source.read_bytes()
+    for packet in packets:
+        content = content.replace(packet, bytes(len(packet)))
+    for name, data in {"zeros.mov": content, "index.mov": content[: content.index(b"mdat")]}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match="no frame of this video can be decoded"):
+            VideoReader(tmp_path / name)
+    assert not caplog.messages
+
+
 def test_damage_in_the_middle_costs_no_other_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_video(tmp_path / "a.mov", codec="png", pix_fmt="rgb24")
     with av.open(str(source)) as container:

@@ -2,15 +2,18 @@
 
 - Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
 - What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
-- Input that cannot be used ends with exit code 2 and one line on stderr; Ctrl-C with 130 and one line. Anything
-  else that goes wrong is a defect and keeps its traceback.
+- Input that cannot be used ends with exit code 2 and one line on stderr; Ctrl-C with 130 and one line, SIGTERM (which
+  batch systems send) with 143. Anything else that goes wrong is a defect and keeps its traceback.
 - Results go to stdout, progress to stderr.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ..errors import InstructXError
 from .calibrate import add_calibrate
@@ -20,7 +23,7 @@ from .download import add_download
 from .edit import add_edit
 from .evaluate import add_evaluate
 from .info import add_info
-from .options import BAD_INPUT, INTERRUPTED, Parser, one_line
+from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser, one_line
 from .train import add_train
 from .world import add_world
 
@@ -34,22 +37,44 @@ examples:
   instructx train stage2.yaml --resume                        continue a training run
 
 `instructx COMMAND --help` explains a command. Exit codes: 0 done, 2 input that cannot be used (one line says why),
-130 Ctrl-C.
+130 Ctrl-C, 143 SIGTERM.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own by default); return the exit code."""
     try:
-        arguments = build_parser().parse_args(argv)
-        arguments.run(arguments)
+        with _terminated_as_interrupted():
+            arguments = build_parser().parse_args(argv)
+            arguments.run(arguments)
     except InstructXError as error:
         print(f"instructx: {one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("instructx: interrupted; no unfinished output was left behind.", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(stopped, _TerminatedError) else INTERRUPTED
     return 0
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as a batch system sends it: to be cleaned up after as after Ctrl-C."""
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Raise at SIGTERM within the block, unless somebody else looks after it."""
+
+    def stop(*_: object) -> None:
+        raise _TerminatedError
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def build_parser() -> Parser:

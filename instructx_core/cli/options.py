@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+TERMINATED = 143  # 128 + SIGTERM
 BASE = {"transformer": "the DiT", "vae": "the VAE", "mllm": "the Qwen2.5-VL"}
 
 

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bounded import read_json
 from ..checkpoints.files import read_header, read_safetensors, write_safetensors
 from ..errors import CheckpointError, InputError
 from ..paths import partial_file
@@ -111,7 +112,7 @@ class WindowStore:
             if not tensors["latents"].isfinite().all():
                 raise CheckpointError("its latents hold NaN or infinity")
             return EditedWindow(_decode(tensors["frames"], size), tensors["latents"])
-        except (OSError, ValueError, RecursionError) as error:  # ValueError: CheckpointError among them
+        except (OSError, ValueError) as error:  # ValueError: CheckpointError and InputError among them
             logger.warning("%s is not whole (%s); it is edited again.", file, error)
             return None
 
@@ -167,13 +168,14 @@ class WindowStore:
                 if not taken:
                     return None
                 raise ValueError(f"it has no {MANIFEST}, but {taken[0].name}")
-            plain = json.loads(_read_small(file))
+            _check_regular(file)
+            plain = read_json(file, _MOST_MANIFEST)
             if not isinstance(plain, dict) or "format" not in plain:
                 raise ValueError(f"its {MANIFEST} is another program's")
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:  # ValueError: InputError among them
             raise InputError(
                 f"{self.folder}: finished windows are kept in a folder of this name, and this one is not of an edit "
-                f"({error}); move it away, or give another output."
+                f"({getattr(error, 'reason', error)}); move it away, or give another output."
             ) from error
         return plain
 
@@ -186,14 +188,6 @@ class WindowStore:
             ) from error
         with partial_file(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_small(path: Path) -> str:
-    """The text of a manifest. Raises ValueError where it is no regular file of a manifest's size, OSError."""
-    size = _check_regular(path)
-    if size > _MOST_MANIFEST:
-        raise ValueError(f"its {path.name} has {size} bytes")
-    return path.read_text(encoding="utf-8")
 
 
 def _check_regular(path: Path) -> int:

@@ -11,8 +11,6 @@ from fractions import Fraction
 from types import TracebackType
 from typing import BinaryIO
 
-import torch
-
 from ..errors import InputError
 from .info import VideoInfo
 from .writer import VideoWriter
@@ -23,7 +21,7 @@ _FIRST_SOUND = Fraction(1, 10)  # seconds
 
 
 def check_writer(path: str | os.PathLike[str], like: VideoInfo, growing: bool = False) -> None:
-    """Write one black frame and the first sound of an edited video into memory, as the whole will be written.
+    """Begin to write a video into memory as the edited one will be: all encoders, the header, the first sound.
 
     Args:
         path, like, growing: as `VideoWriter`.
@@ -32,16 +30,16 @@ def check_writer(path: str | os.PathLike[str], like: VideoInfo, growing: bool = 
         InputError: as `VideoWriter`; an encoder or a container that cannot be opened for what `like` is and holds.
     """
     with _Trial(path, like, growing=growing) as trial:
-        trial.write(torch.zeros(like.height, like.width, 3, dtype=torch.uint8))
-        trial.flush()
+        trial.begin(like.height, like.width)
 
 
 class _Trial(VideoWriter):
     """The writer itself; only where it writes to differs, and that nothing is told twice."""
 
-    def flush(self) -> None:
-        for packet in self._stream.encode(None):
-            self._mux(packet)
+    def begin(self, height: int, width: int) -> None:
+        """Open all encoders, write the header and the first sound. A frame would take gigabytes of 8K in VP9."""
+        self._start(height, width)
+        self._output.start_encoding()
         if self._others is not None:
             self._others.advance(_FIRST_SOUND)
 
