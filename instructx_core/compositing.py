@@ -5,12 +5,18 @@ Masks are float32 [T, H, W] in [0, 1]. All of it works on frames [T, H, W, 3] in
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 
+from .config import Detail
+from .detail import carry, gain
 from .errors import InputError
 from .fit import Fit, resize
 from .images import check_range
+
+FAINTEST = 0.09  # RMS of changes; with a share of .2 pixels changed by less than 2.3 / 255 are always the source's
 
 
 def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float = 0.1, grow: int = 4) -> torch.Tensor:
@@ -108,25 +114,58 @@ def _on_white(frames: torch.Tensor) -> torch.Tensor:
 
 
 def restore_edit(
-    fit: Fit, source: torch.Tensor, fitted: torch.Tensor, decoded: torch.Tensor, share: float
+    fit: Fit,
+    source: torch.Tensor,
+    fitted: torch.Tensor,
+    decoded: torch.Tensor,
+    share: float,
+    detail: Detail = Detail.SOURCE,
 ) -> torch.Tensor:
-    """An edit at its source's own size and length, with the source's pixels where the two hardly differ.
+    """An edit at its source's own size and length: all of `restored_frames`.
+
+    Returns:
+        [frames, H, W, 3] of the dtype of `source`.
+    """
+    frames = list(restored_frames(fit, source, fitted, decoded, share, detail))
+    return frames[0][None] if len(frames) == 1 else torch.stack(frames)
+
+
+def restored_frames(
+    fit: Fit,
+    source: Iterable[torch.Tensor],
+    fitted: torch.Tensor,
+    decoded: torch.Tensor,
+    share: float,
+    detail: Detail = Detail.SOURCE,
+) -> Iterator[torch.Tensor]:
+    """An edit's frames at their source's own size, one by one, with the source's pixels where the two hardly differ.
 
     They are compared where the edit was made, on the model's canvas: a source that is larger than that loses its detail
-    on the way there, which is no change that anybody asked for, and gets it back here wherever it was not edited.
+    on the way there, which is no change that anybody asked for, and gets it back here wherever it was not edited. Where
+    it was, `detail` says whose detail it has.
 
     Args:
         fit: how the source lies in the model's frames.
-        source: [frames, H, W, 3] in [0, 1].
+        source: frames [H, W, 3] in [0, 1]; uint8 too where `detail` is the source's and the canvas is smaller.
         fitted: the same on the canvas, [padded_frames, *canvas, 3].
         decoded: [padded_frames, *canvas, 3], what the VAE made of the edit.
         share: see `edited_weight`; 0 takes every pixel of the edit.
+        detail: the source's, through the edit's own colour map (`detail.carry`), or the model's, resized.
     """
-    edited = fit.restore(decoded)
-    if not share:
-        return edited
-    weight = resize(edited_weight(fit.cut(fitted), fit.cut(decoded), share), fit.size)
-    return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * (edited - source)))
+    small, edited = fit.cut(fitted), fit.cut(decoded)
+    weight = edited_weight(small, edited, share) if share else None
+    if detail is Detail.SOURCE and fit.shrinks:
+        change = edited - small if weight is None else weight * (edited - small)
+        for index, frame in enumerate(source):
+            yield carry(frame, small[index], change[index], gain(small, change, index))
+        return
+    for index, frame in enumerate(source):
+        large = resize(edited[index : index + 1], fit.size)[0]
+        if weight is None:
+            yield large
+            continue
+        own = resize(weight[index : index + 1], fit.size)[0]
+        yield torch.where(own <= 0, frame, torch.where(own >= 1, large, frame + own * (large - frame)))
 
 
 def edited_weight(source: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
@@ -136,13 +175,14 @@ def edited_weight(source: torch.Tensor, edited: torch.Tensor, share: float) -> t
     own changes say: the RMS of all pixels' changes, each weighed by its power, so that the size of what is edited does
     not count. Pixels changed by less than half of `share` of it are the source's, those by more than `share` the
     edit's, and between the two one fades into the other. A faint edit of everything is strong by its own measure, and
-    stays.
+    stays; but no edit counts as fainter than `FAINTEST`, so that what a model adds to a picture that it was to leave
+    alone goes.
     """
     check_same_shape(source, edited)
     power = (edited - source).square().mean(dim=-1, keepdim=True)
     if not power.any():
         return torch.zeros_like(power)
-    strength = (power.square().mean() / power.mean()).sqrt()
+    strength = (power.square().mean() / power.mean()).sqrt().clamp(min=FAINTEST)
     return (2 * power.sqrt() / (share * strength) - 1).clamp(0, 1)
 
 

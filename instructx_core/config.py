@@ -53,6 +53,13 @@ class Margin(str, Enum):
     WHITE = "white"  # white, the reference in 8 bits, as Kiwi-Edit was trained
 
 
+class Detail(str, Enum):
+    """Whose detail an edit has that was made on a smaller canvas than its source."""
+
+    SOURCE = "source"  # the source's, through the edit's own colours
+    MODEL = "model"  # the model's, resized
+
+
 class Dialect(str, Enum):
     """How pictures and words are put to the MLLM, and which of its hidden states are the guidance."""
 

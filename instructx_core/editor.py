@@ -19,8 +19,9 @@ from .checkpoints.hub import PATTERNS, first_line, transport_errors
 from .checkpoints.loading import load_model
 from .checkpoints.loras import load_lora
 from .compositing import restore_edit
-from .config import Margin
+from .config import Detail, Margin
 from .denoiser import Conditions
+from .detail import parse_detail
 from .device import pick_device
 from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
@@ -163,6 +164,7 @@ class Editor:
         seed: int = 0,
         height: int | None = None,
         width: int | None = None,
+        detail: str = Detail.SOURCE.value,
         callback: StepCallback | None = None,
     ) -> EditResult:
         """Edit an image or a video from a sentence.
@@ -176,6 +178,8 @@ class Editor:
             seed: the same seed gives the same pixels on the same machine.
             height, width: what the model works at, multiples of `stride`; None for its trained area in the source's
                 aspect. The result always has the source's size.
+            detail: of an edit made on a smaller canvas than its source: "source" carries the source's own detail over
+                through the edit's colours (see `detail`), "model" resizes what the model made.
             callback: called as callback(step, total, latents) after each step; a return of False stops the edit.
 
         Raises:
@@ -184,14 +188,15 @@ class Editor:
         """
         settings = self.settings(steps, shift, guidance_scale)
         check_instruction(instruction)
+        whose = parse_detail(detail)
         loaded = load_source(source)
         references = load_references(reference)
         fit = self.fit(loaded, height, width)
         noise_shape = self.latent_shape(fit)
         noise = initial_noise((1, *noise_shape), seed)
-        return self._run([loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, callback)[
-            0
-        ]
+        return self._run(
+            [loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, whose, callback
+        )[0]
 
     def edit_batch(
         self,
@@ -202,6 +207,7 @@ class Editor:
         steps: int | None = None,
         shift: float | None = None,
         guidance_scale: float | None = None,
+        detail: str = Detail.SOURCE.value,
         context_transform: ContextTransform | None = None,
     ) -> list[EditResult]:
         """Edit several sources of one shape together, as evaluation does; each as `edit` would (up to rounding).
@@ -211,6 +217,7 @@ class Editor:
             instructions: B sentences.
             references: for each of the B, the same number of [H, W, 3] in [0, 1].
             seeds: B seeds; None for 0 each.
+            steps, shift, guidance_scale, detail: as `edit`.
             context_transform: applied to the context [B, N, D]; ablations zero or shuffle it with this.
         """
         settings = self.settings(steps, shift, guidance_scale)
@@ -221,7 +228,17 @@ class Editor:
         shape = self.latent_shape(fit)
         noise = torch.cat([initial_noise((1, *shape), seed) for seed in seeds or [0] * len(sources)])
         references = references or [()] * len(sources)
-        return self._run(sources, instructions, references, is_video, fit, noise, settings, None, context_transform)
+        return self._run(
+            sources,
+            instructions,
+            references,
+            is_video,
+            fit,
+            noise,
+            settings,
+            parse_detail(detail),
+            context_transform=context_transform,
+        )
 
     def fit(self, source: Source, height: int | None, width: int | None) -> Fit:
         """How `source` lies in the model's frames; see `plan_fit`.
@@ -266,7 +283,8 @@ class Editor:
         fit: Fit,
         noise: torch.Tensor,
         settings: Settings,
-        callback: StepCallback | None,
+        detail: Detail,
+        callback: StepCallback | None = None,
         context_transform: ContextTransform | None = None,
     ) -> list[EditResult]:
         fitted = [fit.apply(frames) for frames in sources]
@@ -294,7 +312,8 @@ class Editor:
         )
         results = []
         for index, decoded in enumerate(self.decode(latents)):
-            frames = restore_edit(fit, sources[index].cpu(), fitted[index].cpu(), decoded, self.config.keep_source)
+            source, small = sources[index].cpu(), fitted[index].cpu()
+            frames = restore_edit(fit, source, small, decoded, self.config.keep_source, detail)
             results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
         return results
 

@@ -29,6 +29,11 @@ class Fit:
     canvas: tuple[int, int]  # multiples of the stride
     padded_frames: int  # 1 + n * frame_multiple
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether the canvas holds fewer pixels than the source, so that detail is lost on the way there."""
+        return self.inner[0] < self.size[0] and self.inner[1] < self.size[1]
+
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
         """[frames, H, W, 3] in [0, 1] -> [padded_frames, *canvas, 3]."""
         pixels = resize(frames, self.inner)

@@ -267,7 +267,7 @@ def test_edit_of_a_picture(picture: Path, inverter: Inverter, capsys):
     assert np.array_equal(np.asarray(Image.open(output)), 255 - np.asarray(Image.open(picture)))
     (reference,) = inverter.options.pop("reference")
     assert reference.shape == (20, 30, 3)
-    expected = {"steps": 3, "seed": 5, "shift": 2, "guidance_scale": 1.5, "height": 32, "width": 64}
+    expected = {"steps": 3, "seed": 5, "shift": 2, "guidance_scale": 1.5, "height": 32, "width": 64, "detail": "source"}
     assert inverter.options == expected | {"instruction": "invert it"}
     captured = capsys.readouterr()
     assert captured.out.strip() == str(output)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit
+from instructx_core.config import Detail
 from instructx_core.errors import InputError
 from instructx_core.fit import Fit, plan_fit
 
@@ -100,7 +101,7 @@ def test_a_larger_source_keeps_its_detail():
     fitted = fit.apply(source)
     decoded = fitted.clone()
     decoded[:, 2:5, 2:5] = 1 - decoded[:, 2:5, 2:5].round()
-    kept = restore_edit(fit, source, fitted, decoded, 0.2)
+    kept = restore_edit(fit, source, fitted, decoded, 0.2, Detail.MODEL)
     far = torch.ones(32, 40, dtype=torch.bool)
     far[:28, :28] = False
     assert torch.equal(kept[:, far], source[:, far])

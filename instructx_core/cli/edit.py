@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import Detail
 from ..errors import InputError
 from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
@@ -65,6 +66,13 @@ def add_edit(commands: Any) -> None:
             type=whole(1, 8192),
             help=f"{side} to work at, a multiple of the model's stride (default: its area at the source's aspect)",
         )
+    parser.add_argument(
+        "--detail",
+        choices=[detail.value for detail in Detail],
+        default=Detail.SOURCE.value,
+        help="of a source larger than the model works at: its own, through the edit's colours, or what the model made, "
+        "resized (default: source)",
+    )
     add_long_options(parser)
 
 
@@ -90,6 +98,7 @@ def _run_edit(arguments: argparse.Namespace) -> None:
             arguments.instruction,
             reference=references,
             callback=progress,
+            detail=arguments.detail,
             **sampling_options(arguments),
         )
     save_result(result.frames, arguments.output, like=source)

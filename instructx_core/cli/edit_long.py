@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..config import Detail
 from ..errors import InputError
 from ..windows import Cuts, Head, Reading, Span, parse_cuts
 from .options import sampling_options
@@ -148,7 +149,7 @@ def _options(arguments: argparse.Namespace) -> LongOptions:
         options = replace(options, head=Head(arguments.head))
     if arguments.reading is not None:
         options = replace(options, reading=Reading(arguments.reading))
-    return replace(options, anchor_colour=not arguments.free_colour)
+    return replace(options, anchor_colour=not arguments.free_colour, detail=Detail(arguments.detail))
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ..config import Detail
 from ..errors import InputError
 from ..windows import AUTO_CUTS, USUAL_OVERLAP, Cuts, Head, Reading, Span, Window, plan_windows, snap
 
@@ -21,6 +22,7 @@ class LongOptions:
         head: how a window begins with what the one before ended with.
         reading: what the guidance is made from.
         anchor_colour: keep the colour of unedited pixels at the source's, so that drift does not add up.
+        detail: whose detail an edit has that was made on a smaller canvas than its source.
         cuts: first frames of new scenes, at which a window starts afresh; "auto" has them found (cuts.py).
     """
 
@@ -29,6 +31,7 @@ class LongOptions:
     head: Head = Head.PIN
     reading: Reading = Reading.WINDOW
     anchor_colour: bool = True
+    detail: Detail = Detail.SOURCE
     cuts: Cuts = ()
 
     def plan(self, frames: int, fps: Fraction, default_length: int, multiple: int) -> tuple[list[Window], int]:
@@ -73,6 +76,7 @@ class LongOptions:
             "head": self.head.value,
             "reading": self.reading.value,
             "anchor_colour": self.anchor_colour,
+            "detail": self.detail.value,
             "cuts": self.cuts if self.cuts == AUTO_CUTS else list(self.cuts),
         }
 

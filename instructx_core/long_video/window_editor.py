@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..compositing import restored_frames
 from ..errors import InputError
 from ..fit import repeat_last
 from ..images import to_uint8
@@ -70,7 +71,7 @@ class WindowEditor:
         source, pinned = self._begin(canvas, held, fit)
         latents = self.model.denoise(source, pinned, guidance, fit, callback)
         decoded = self.model.decode(latents)
-        edited = torch.stack([self._finish(*pair, fit) for pair in zip(decoded[: len(frames)], frames, strict=True)])
+        edited = self._finish(frames, canvas, decoded, fit)
         if given is not None:
             shared = len(given.frames)
             edited[:shared] = fade(given.frames, edited[:shared], self.overlap)
@@ -95,10 +96,19 @@ class WindowEditor:
         # the MLLM sees the source's own pixels, not those repeated around them, and never a head that is edited already
         return self.model.read(fit.cut(canvas))
 
-    def _finish(self, decoded: Tensor, source: Tensor, fit: Fit) -> Tensor:
-        """One frame of the canvas -> uint8 [H, W, 3] at the source's size."""
-        pixels = _still(fit).restore(decoded[None])[0]
-        return to_uint8(anchor_colour(pixels, source.float() / 255) if self.options.anchor_colour else pixels)
+    def _finish(self, source: Tensor, canvas: Tensor, decoded: Tensor, fit: Fit) -> Tensor:
+        """The frames of the canvas -> uint8 [T, H, W, 3] at the source's size, one by one.
+
+        No pixel is kept for having hardly changed: how strong an edit is would be another number in each window.
+        """
+        floats = (frame.float() / 255 for frame in source)
+        edits = restored_frames(fit, floats, canvas, decoded, 0.0, self.options.detail)
+        finished = torch.empty_like(source)
+        for index, pixels in enumerate(edits):
+            if self.options.anchor_colour:
+                pixels = anchor_colour(pixels, source[index].float() / 255)
+            finished[index] = to_uint8(pixels)
+        return finished
 
 
 def _to_canvas(frames: Iterable[Tensor], fit: Fit) -> Tensor:

@@ -1,0 +1,169 @@
+"""Detail transfer: exact where nothing changed, sharp where colours are mapped, no source left under what is new."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instructx_core.compositing import edited_weight, restore_edit, restored_frames
+from instructx_core.config import Detail
+from instructx_core.detail import STRIP, carry, gain, parse_detail
+from instructx_core.errors import InputError
+from instructx_core.fit import Fit, plan_fit, resize
+
+
+def picture(frames=1, height=96, width=128, seed=0):
+    """Smooth colours under a fine texture that a canvas of a fourth of the size cannot hold."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(frames, 6, 8, 3, generator=generator) * 0.6 + 0.2
+    fine = torch.rand(1, height, width, 3, generator=generator) - 0.5
+    return (resize(coarse, (height, width)) + 0.15 * fine).clamp(0, 1)
+
+
+def quarter(frames):
+    return plan_fit(len(frames), tuple(frames.shape[1:3]), 8, 4, frames.shape[1] * frames.shape[2] // 16)
+
+
+def psnr(a, b):
+    return -10 * math.log10((a - b).square().mean().item())
+
+
+def edited(source, function, detail=Detail.SOURCE, share=0.0):
+    """`function` applied on the canvas, restored; and applied to the source itself."""
+    fit = quarter(source)
+    fitted = fit.apply(source)
+    return restore_edit(fit, source, fitted, function(fitted), share, detail), function(source)
+
+
+MAPS = {
+    "grayscale": lambda x: x.mean(-1, keepdim=True).expand_as(x),
+    "invert": lambda x: 1 - x,
+    "warmer": lambda x: x * torch.tensor([1.1, 1.0, 0.7]),
+    "exchanged channels": lambda x: x[..., [1, 2, 0]],
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_colour_map_of_everything_reaches_every_pixel(name):
+    source = picture()
+    mine, target = edited(source, MAPS[name])
+    plain, _ = edited(source, MAPS[name], Detail.MODEL)
+    assert psnr(mine, target) > 37
+    assert psnr(mine, target) > psnr(plain, target) + 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_pixels_far_from_any_change_are_the_sources_to_the_last_bit(dtype):
+    source = picture(3)
+    if dtype is torch.uint8:
+        source = (source * 255).round().to(torch.uint8)
+    floats = source.float() / (255 if dtype is torch.uint8 else 1)
+    fit = quarter(source)
+    fitted = fit.apply(floats)
+    decoded = fitted.clone()
+    decoded[:, 8:12, 10:14] = 1 - decoded[:, 8:12, 10:14]
+    result = restore_edit(fit, source, fitted, decoded, 0.0)
+    assert result.dtype == dtype
+    far = torch.ones(96, 128, dtype=torch.bool)
+    far[:84, 4:92] = False  # two windows and a cubic's reach around the change, in pixels of the source
+    assert torch.equal(result[:, far], source[:, far])
+    assert not torch.equal(result[:, 40, 48], source[:, 40, 48])
+    assert torch.equal(restore_edit(fit, source, fitted, fitted.clone(), 0.0), source)
+
+
+def test_what_is_new_hides_the_texture_that_was_there():
+    """A flat patch on a texture: inside it, nothing of the source's detail is left."""
+    source = picture()
+    fit = quarter(source)
+    fitted = fit.apply(source)
+    decoded = fitted.clone()
+    decoded[:, 4:20, 6:26] = torch.tensor([0.8, 0.1, 0.1])
+    result = restore_edit(fit, source, fitted, decoded, 0.0)
+    inside = result[:, 44:56, 56:72]
+    assert (inside - torch.tensor([0.8, 0.1, 0.1])).abs().mean() < 0.02
+    assert source[:, 44:56, 56:72].std() > 0.04
+
+
+def test_a_recoloured_object_keeps_the_sources_edge():
+    """The canvas draws a soft edge; source and result have a hard one at the same pixels."""
+    source = torch.full((1, 96, 128, 3), 0.3)
+    disc = (torch.arange(96)[:, None] - 47.5) ** 2 + (torch.arange(128)[None] - 63.5) ** 2 < 27**2
+    source[:, disc] = torch.tensor([0.9, 0.1, 0.1])
+    target = source.clone()
+    target[:, disc] = torch.tensor([0.1, 0.2, 0.9])
+    fit = quarter(source)
+    decoded = fit.apply(target)
+    mine = restore_edit(fit, source, fit.apply(source), decoded, 0.0)
+    plain = restore_edit(fit, source, fit.apply(source), decoded, 0.0, Detail.MODEL)
+    assert psnr(mine, target) > psnr(plain, target) + 12
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(1, 30))
+def test_strips_make_no_difference(height, width, rows):
+    import instructx_core.detail as module
+
+    source = picture(1, height, width)[0]
+    small = resize(source[None], (height // 2, width // 2))
+    change = 0.3 - 0.5 * small
+    gains = gain(small, change, 0)
+    whole = carry(source, small[0], change[0], gains)
+    module.STRIP, kept = rows * width, module.STRIP
+    try:
+        parts = carry(source, small[0], change[0], gains)
+    finally:
+        module.STRIP = kept
+    torch.testing.assert_close(whole, parts, atol=1e-6, rtol=0)
+    assert STRIP >= 2**16
+
+
+def test_still_pixels_of_a_clip_do_not_flicker():
+    """Noise of the model over a still source: carried detail flickers no more than the model's own pixels do."""
+    source = picture(1).expand(9, -1, -1, -1)
+    fit = Fit(9, (96, 128), (24, 32), (24, 32), 9)
+    fitted = fit.apply(source)
+    noise = 0.01 * torch.randn(fitted.shape, generator=torch.Generator().manual_seed(1))
+    decoded = (MAPS["grayscale"](fitted) + noise).clamp(0, 1)
+
+    def flicker(detail):
+        frames = restore_edit(fit, source, fitted, decoded, 0.0, detail)
+        return (frames[1:] - frames[:-1]).abs().mean()
+
+    assert flicker(Detail.SOURCE) < 1.15 * flicker(Detail.MODEL)
+
+
+def test_a_source_that_the_canvas_holds_is_restored_as_before():
+    source = picture(1, 24, 32)
+    fit = Fit(1, (24, 32), (24, 32), (24, 32), 1)
+    decoded = 1 - source
+    assert torch.equal(restore_edit(fit, source, source, decoded, 0.0), decoded)
+    larger = Fit(1, (24, 32), (48, 64), (48, 64), 1)
+    fitted = larger.apply(source)
+    assert not larger.shrinks
+    assert torch.equal(restore_edit(larger, source, fitted, 1 - fitted, 0.0), larger.restore(1 - fitted))
+
+
+def test_frames_come_one_by_one():
+    source = picture(5)
+    fit = quarter(source)
+    fitted = fit.apply(source)
+    decoded = 1 - fitted
+    frames = restored_frames(fit, iter(source), fitted, decoded, 0.2)
+    whole = restore_edit(fit, source, fitted, decoded, 0.2)
+    for one, same in zip(frames, whole, strict=True):
+        assert torch.equal(one, same)
+
+
+def test_what_a_model_adds_to_a_picture_it_leaves_alone_goes():
+    """Changes of less than about 2 / 255 everywhere are no edit; a faint one that can be seen stays."""
+    source = picture(1, 24, 32)
+    assert not edited_weight(source, source + 0.008, 0.2).any()
+    assert (edited_weight(source, source + 0.021, 0.2) == 1).all()
+
+
+def test_other_names_are_refused():
+    assert parse_detail("model") is Detail.MODEL
+    with pytest.raises(InputError, match="source or model"):
+        parse_detail("both")
