@@ -15,3 +15,11 @@ class CheckpointError(InstructXError, ValueError):
 
 class EditInterrupted(InstructXError):
     """A callback returned False: the edit stopped between two steps and has no result."""
+
+
+class TrainingStopped(InstructXError):
+    """A signal ended a training run before its last step; a state was saved first."""
+
+
+class TrainingError(InstructXError):
+    """Training cannot go on: a loss that is no number, or an example that a step fails on."""

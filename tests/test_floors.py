@@ -18,7 +18,7 @@ ROOT = "instructx_core"
 FLOORS: list[set[str]] = [
     {"errors", "version"},
     {"compat", "device", "instruction", "names", "paths", "run_lock", "windows", "words"},
-    {"bounded", "world"},
+    {"bounded", "validation", "world"},
     {"config", "images", "speed"},
     {"connectors", "fit", "latents", "video"},
     {"compositing", "denoiser", "guidance", "preview", "source"},

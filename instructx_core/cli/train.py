@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
+from ..errors import TrainingStopped
 from .options import command
+
+INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 EXAMPLES = """\
 examples:
   instructx train stage1.yaml
   instructx train stage1.yaml --resume            after an interruption: continues at the last complete save
+  instructx train stage1.yaml --set steps=10 --set data.image_batch=4        other values than the file's
   accelerate launch -m instructx_core train stage1.yaml       the same run on several processes or GPUs
 
-The configs of all stages lie in instructx_core/training/configs. A stopped run loses the steps since its last save.
+The configs of all stages lie in instructx_core/training/configs. Ctrl-C and SIGTERM save a state first;
+a run that is killed loses the steps since its last save.
 """
 
 
@@ -24,12 +30,24 @@ def add_train(commands: Any) -> None:
         "config", metavar="CONFIG.yaml", type=Path, help="the stage's settings, its data and where it saves"
     )
     parser.add_argument("--resume", action="store_true", help="continue at the last complete save of this config's run")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="changes",
+        action="append",
+        default=[],
+        help="another value for a field of the config, as steps=10 or data.image_batch=4; repeatable",
+    )
 
 
 def _run_train(arguments: argparse.Namespace) -> None:
     from ..training.config import read_train_config
 
-    config = read_train_config(arguments.config)
+    config = read_train_config(arguments.config, arguments.changes)
     from ..training.stages import train
 
-    print(train(config, resume=arguments.resume))
+    try:
+        print(train(config, resume=arguments.resume))
+    except TrainingStopped as stopped:
+        print(f"instructx: {stopped}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from stopped

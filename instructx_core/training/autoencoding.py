@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,9 +11,11 @@ from torch import nn
 
 from ..checkpoints.vae import load_vae
 from ..latents import skip_empty_taps
-from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, sample_triplet
+from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
 from .config import TrainConfig
 from .initialisation import fold_statistics, start_vae_linear
+from .sizes import build_sized
+from .world_data import check_shapes
 
 LATENT_NOISE = 0.03  # in units of the code's deviation: the decoder learns to forgive a denoiser's small errors
 SHOWN = 6
@@ -42,18 +45,20 @@ class AutoencoderTask:
         from diffusers import AutoencoderKLWan
 
         self.config = config
-        self.images, self.clips = draw_pixels(config)
         torch.manual_seed(config.seed)
         if "vae" in config.start:
             vae = load_vae(Path(config.start["vae"]), torch.float32)
         else:
-            vae = AutoencoderKLWan(**config.model)
+            vae = build_sized(lambda: AutoencoderKLWan(**config.model), "the VAE under model")
+        check_shapes(config.data, vae.config.scale_factor_spatial, 1)
+        self.images, self.clips = draw_pixels(config)
+        if "vae" not in config.start:
             start_vae_linear(vae, to_unit(self.images[0][:1500]))
         self.module = Reconstruction(skip_empty_taps(vae))
 
-    def batch(self, generator: torch.Generator) -> torch.Tensor:
+    def batch(self, generator: torch.Generator, is_video: bool) -> torch.Tensor:
         data = self.config.data
-        is_video = torch.rand((), generator=generator) < data.video_probability
+        is_video = is_video if self.images and self.clips else bool(self.clips)
         buckets, size = (self.clips, data.video_batch) if is_video else (self.images, data.image_batch)
         weights = torch.tensor([float(len(bucket)) for bucket in buckets])
         bucket = buckets[int(torch.multinomial(weights, 1, generator=generator))]
@@ -64,12 +69,15 @@ class AutoencoderTask:
         fold_statistics(vae, to_unit(self.images[0][:1000]))
         vae.save_pretrained(folder / "vae")
 
+    def validation(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(())
+
     @torch.no_grad()
-    def grid(self) -> torch.Tensor:
+    def grids(self) -> dict[str, torch.Tensor]:
         pixels = to_unit(self.images[0][:SHOWN])
         device = next(self.module.parameters()).device
         decoded = self.module.vae.decode(self.module.vae.encode(pixels.to(device)).latent_dist.mean).sample.cpu()
-        return rearrange([pixels, decoded], "two b c 1 h w -> (two h) (b w) c") / 2 + 0.5
+        return {"images": rearrange([pixels, decoded], "two b c 1 h w -> (two h) (b w) c").clamp(-1, 1) / 2 + 0.5}
 
 
 def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -79,7 +87,7 @@ def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Ten
     data = config.data
     images: list[torch.Tensor] = []
     clips: list[torch.Tensor] = []
-    seeds = iter(range(config.seed * 10**7, 2**40))
+    seeds = iter(range(config.seed * 10**7 % 2**39, HELD_OUT_SEED))
     for index, (height, width) in enumerate(data.sizes):
         share = shape_share(index, len(data.sizes))
         for target, count, lengths in ((images, data.images, (1,)), (clips, data.videos, data.lengths)):

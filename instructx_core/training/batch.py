@@ -20,3 +20,8 @@ class EditBatch:
     target: torch.Tensor
     references: tuple[torch.Tensor, ...]  # each [B, C, 1, h, w]
     words: torch.Tensor  # int64 [B, L]: the instructions' tokens, for the reader
+    sourceless: torch.Tensor  # bool [B]: examples whose source the DiT is not shown
+    names: tuple[str, ...]  # where each example is from, for messages
+
+    def __len__(self) -> int:
+        return len(self.target)

@@ -2,114 +2,217 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ..config import from_plain
+from ..bounded import UnreadableError, parse_yaml, read_yaml
 from ..errors import InputError
-from ..world import PLAIN, RICH, Variety
+from ..validation import Choice, FieldError, Length, Range, check_fields, converted
+from ..words import quoted, quoted_path
+from ..world import CLIP_GROUPS, EVERY_GROUP, PLAIN, RICH, Variety
 
-TASKS = ("autoencoder", "language", "generator", "reading", "editing")
-PARTS = ("queries", "lora", "connector", "transformer", "source_embedding")
+Task = Literal["autoencoder", "language", "generator", "reading", "editing"]
+Part = Literal["queries", "lora", "connector", "transformer", "source_embedding"]
+PARTS: tuple[Part, ...] = ("queries", "lora", "connector", "transformer", "source_embedding")
+
+Share = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(0, 10**9)]
+Some = Annotated[int, Range(1, 10**9)]
+Weight = Annotated[float, Range(0, 10**6)]
+Rate = Annotated[float, Range(above=0, most=10)]
+Name = Annotated[str, Length(1, 4096)]
+Side = Annotated[int, Range(16, 8192)]
+Batch = Annotated[int, Range(1, 65536)]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where examples come from, and how images and videos mix (section 4.1: video with probability 0.6)."""
+    """Where examples come from, and how images and videos mix."""
 
-    table: str | None = None  # a CSV of source,target,instruction[,reference]; None: the procedural world
-    pool: str | None = None  # folder of encoded examples, which stages of one data set share; None: in the output
-    images: int = 20000  # examples drawn from the world, encoded once
-    videos: int = 4000
-    image_batch: int = 32
-    video_batch: int = 8  # for the shortest clips; longer ones come in batches of the same cost
-    video_probability: float = 0.6
-    sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # (height, width); the first serves half of the examples
-    lengths: tuple[int, ...] = (5, 9, 17, 33)  # frames of a clip
-    groups: dict[str, float] = field(default_factory=dict)  # relative weights of edit groups; empty: all alike
-    held_out_from_video: tuple[str, ...] = ()  # edit types that no training clip shows
-    world: str = "plain"  # or "rich": natural grounds, lively objects, Chinese beside English
-    photographs: str | None = None  # a folder of pictures that half of the natural grounds are cut from
+    table: Name | None = None  # a CSV of source,target,instruction[,reference]; None: the procedural world
+    pool: Name | None = None  # folder of encoded examples, which stages of one data set share; None: in the output
+    images: Count = 20000  # examples drawn from the world, encoded once
+    videos: Count = 4000
+    image_batch: Batch = 32  # of a process and micro-batch
+    video_batch: Batch = 8  # for the shortest clips; longer ones come in batches of the same cost
+    step_images: Count = 0  # in one step of all processes, in as many micro-batches as that takes; 0: `accumulate` says
+    step_videos: Count = 0
+    video_probability: Share = 0.6  # of a step on videos, the same kind for all processes and micro-batches (4.1)
+    # (height, width); of the world's examples, the first serves half
+    sizes: Annotated[tuple[tuple[Side, Side], ...], Length(1, 100)] = ((64, 64),)
+    lengths: Annotated[tuple[Annotated[int, Range(1, 100_000)], ...], Length(1, 100)] = (5, 9, 17, 33)  # of a clip
+    # relative weights of the world's edit groups; empty: those of `world.GROUPS`, all alike
+    groups: dict[Annotated[str, Choice(EVERY_GROUP)], Weight] = field(default_factory=dict)
+    held_out_from_video: tuple[Annotated[str, Choice(EVERY_GROUP)], ...] = ()  # edits that no training clip shows
+    world: Literal["plain", "rich"] = "plain"  # rich: natural grounds, lively objects, Chinese beside English
+    photographs: Name | None = None  # a folder of pictures that half of the natural grounds are cut from
 
     @property
     def variety(self) -> Variety:
         return replace(RICH, photographs=self.photographs) if self.world == "rich" else PLAIN
 
+    def __post_init__(self) -> None:
+        _checked(self, "the data section of the training config")
+        if self.groups and not sum(self.groups.values()):
+            raise InputError("In the training config, data.groups weighs every group with 0; give one of them more.")
+        if self.table is None and not self.images + self.videos:
+            raise InputError("In the training config, data.images and data.videos are both 0; give one of them more.")
+        weighed = {group for group, weight in self.groups.items() if weight} or set(EVERY_GROUP)
+        for count, without, kind in (
+            (self.images, CLIP_GROUPS, "images"),
+            (self.videos, self.held_out_from_video, "videos"),
+        ):
+            if count and not weighed - set(without):
+                raise InputError(
+                    f"In the training config, no group in data.groups is left for {kind}; weigh another one, or set "
+                    f"data.{kind} to 0."
+                )
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Which noise levels sigma (1 = noise) a step trains.
+
+    `uniform`: s u / (1 + (s - 1) u) for u uniform in [0, 1] and the shift s, as Wan and SD3 do.
+    `logit_normal`: 1 / (1 + exp(-(std n + mean))) for n standard normal.
+    """
+
+    kind: Literal["uniform", "logit_normal"] = "uniform"
+    shift: Annotated[float, Range(above=0, most=100)] | None = None  # None: the one that the model samples with
+    mean: Annotated[float, Range(-20, 20)] = 0.0
+    std: Annotated[float, Range(above=0, most=20)] = 1.0
+
+    def __post_init__(self) -> None:
+        _checked(self, "the noise section of the training config")
+        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
+            raise InputError("In the training config, noise.mean and noise.std belong to kind: logit_normal.")
+        if self.kind == "logit_normal" and self.shift is not None:
+            raise InputError("In the training config, noise.shift belongs to kind: uniform.")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run of one stage."""
+    """One run of one stage. The defaults are the paper's (4.1) where it says them."""
 
-    task: str
-    output: str  # folder for training states, logs and, at the end, the model
-    steps: int
-    start: dict[str, str] = field(default_factory=dict)  # folders to go on from: "model", or "vae" and "mllm"
+    task: Task
+    output: Name  # folder for training states, logs and, at the end, the model
+    steps: Some
+    start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to go on from
     model: dict[str, Any] = field(default_factory=dict)  # sizes of what this stage makes anew
-    train: tuple[str, ...] = PARTS  # which parts an editing or generator stage trains
+    train: Annotated[tuple[Part, ...], Length(1)] = PARTS  # which parts an editing or generator stage trains
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)
-    loss: str = "data"  # velocity error x sigma^2, or plain "velocity"
-    channel_emphasis: float = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
-    edited_weight: float = 1.0  # weight of latent positions that the edit changes
-    balance: float = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
-    reading_weight: float = 0.0  # of the auxiliary loss that reads the instruction back from the queries
-    locating_weight: float = 0.0  # of the auxiliary loss that tells where the edit changes something
-    deadband: float = 0.0  # that the DiT's predicted changes get from here on (DenoiserConfig); 0: the start's
-    drop_instruction: float = 0.0  # probability of an empty instruction, which guidance_scale needs
-    learning_rate: float = 1e-5
-    guidance_rate: float = 1.0  # times the learning rate: what queries and LoRA get
-    warmup: int = 100
-    decay_from: float = 0.5  # fraction of the steps after which the rate falls linearly to a fiftieth
-    average: float = 0.0  # decay of the exponential average of the weights that is exported; 0: the last weights
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    accumulate: int = 1
-    precision: str = "no"  # or "bf16"
+    loss: Literal["velocity", "data"] = "velocity"  # data: the velocity's error times sigma
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    drop_instruction: Share = 0.0  # probability of an empty instruction, which guidance_scale needs
+    drop_source: Share = 0.0  # probability of a source of zeros, which guidance over the source needs
+
+    # what stands in for pre-training that a tiny model has not had; all off by default
+    channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
+    edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
+    balance: Weight = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
+    reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
+    locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
+    deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
+
+    optimizer: Literal["adamw", "muon", "adafactor"] = "adamw"
+    learning_rate: Rate = 1e-5
+    muon_rate: Rate = 1e-3  # what `muon` trains matrices of repeated layers with; AdamW trains the others
+    guidance_rate: Weight = 1.0  # times the learning rate: what queries and LoRA get
+    betas: tuple[Annotated[float, Range(0, below=1)], Annotated[float, Range(0, below=1)]] = (0.9, 0.999)  # of AdamW
+    weight_decay: Weight = 0.0
+    warmup: Count = 100
+    decay_from: Share = 0.5  # fraction of the steps after which the rates fall linearly to a fiftieth; 1: never
+    max_grad_norm: Annotated[float, Range(above=0, most=10**9)] = 1.0
+    average: Annotated[float, Range(0, below=1)] = 0.0  # decay of the average of the weights that is exported; 0: none
+    accumulate: Annotated[int, Range(1, 65536)] = 1  # micro-batches in a step
+    precision: Literal["no", "bf16"] = "no"
     checkpointing: bool = False  # recompute activations in the backward pass
-    seed: int = 0
-    save_every: int = 500
-    log_every: int = 20
-    sample_every: int = 0  # 0: no grids
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    save_every: Some = 500
+    log_every: Some = 20
+    sample_every: Count = 0  # 0: no samples
+    validate_every: Count = 0  # 0: no validation
+    validation: Annotated[int, Range(1, 100_000)] = 64  # examples held out for it
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
+        _checked(self, "the training config")
+        makes = self.task in ("autoencoder", "language")
+        part = {"autoencoder": "vae", "language": "mllm"}.get(self.task)
         checks = [
-            (self.task in TASKS, f"task is {self.task!r}; give one of {', '.join(TASKS)}"),
-            (self.steps > 0, f"steps is {self.steps}; give a number above 0"),
-            (set(self.train) <= set(PARTS), f"train is {list(self.train)}; its parts are {', '.join(PARTS)}"),
-            (self.loss in ("data", "velocity"), f"loss is {self.loss!r}; give data or velocity"),
-            (0 <= self.deadband < 1, f"deadband is {self.deadband}; give a share from 0 to below 1"),
-            (0 <= self.average < 1, f"average is {self.average}; give a decay from 0 to below 1"),
-            (self.precision in ("no", "bf16"), f"precision is {self.precision!r}; give no or bf16"),
-            (self.data.world in ("plain", "rich"), f"data.world is {self.data.world!r}; give plain or rich"),
-            (0 <= self.data.video_probability <= 1, "video_probability lies from 0 to 1"),
             (
-                self.task in ("autoencoder", "language") or set(self.start) in ({"model"}, {"vae", "mllm"}),
+                makes or set(self.start) in ({"model"}, {"vae", "mllm"}),
                 f"a {self.task} stage needs start: a model folder under 'model', or a vae and an mllm folder",
             ),
+            (
+                not makes or set(self.start) <= {part},
+                f"an {self.task} stage starts from a folder under {part!r}, or from nothing",
+            ),
+            (
+                bool(self.start) or self.task != "language" or {"vocabulary", "text", "vision"} <= set(self.model),
+                "a language stage that starts from nothing needs vocabulary, text and vision under model",
+            ),
+            (
+                bool(self.start) or self.task != "autoencoder" or bool(self.model),
+                "an autoencoder stage that starts from nothing needs the sizes of an AutoencoderKLWan under model",
+            ),
+            (
+                "model" in self.start or makes or "transformer" in self.model,
+                "a stage that starts from vae and mllm needs the sizes of the DiT under model.transformer",
+            ),
+            (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
         ]
         for passed, message in checks:
             if not passed:
                 raise InputError(f"In the training config, {message}.")
 
 
-def read_train_config(path: str | Path) -> TrainConfig:
+def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
     """Read a stage's YAML file.
+
+    Args:
+        changes: "key=value" or "section.key=value", the value in YAML; each takes the place of what the file says.
 
     Raises:
         InputError: no such file, not YAML, or a field that is unknown, missing or out of range.
     """
-    import yaml
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"There is no training config {str(path)!r}; configs of all stages lie in instructx_core/training/configs."
-        )
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(plain, dict) and "sizes" in (plain.get("data") or {}):
-            plain["data"]["sizes"] = tuple(tuple(size) for size in plain["data"]["sizes"])
-        return from_plain(TrainConfig, plain)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise InputError(f"The training config {str(path)!r} cannot be used: {error}") from error
+        plain = read_yaml(path)
+    except UnreadableError as error:
+        raise InputError(
+            f"The training config {quoted_path(path)} cannot be read: {error.reason}; "
+            "configs of all stages lie in instructx_core/training/configs."
+        ) from error
+    if not isinstance(plain, dict):
+        raise InputError(f"The training config {quoted_path(path)} is no mapping of fields to values.")
+    for change in changes:
+        _change(plain, change)
+    try:
+        return converted(TrainConfig, plain)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The training config {quoted_path(path)} cannot be used: {error}.") from error
+
+
+def _change(plain: dict[str, Any], change: str) -> None:
+    """Set one value of a config, in place."""
+    key, equals, text = change.partition("=")
+    *sections, name = key.split(".")
+    if not equals or not all((*sections, name)):
+        raise InputError(f"--set {quoted(change)}: give KEY=VALUE, as in --set steps=10 or --set data.image_batch=4.")
+    place = plain
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise InputError(f"--set {quoted(change)}: {quoted(section)} is no section of the config.")
+    place[name] = parse_yaml(text, f"the value in --set {quoted(change)}")
+
+
+def _checked(config: Any, what: str) -> None:
+    try:
+        check_fields(config)
+    except FieldError as error:
+        raise InputError(f"In {what}, {error}.") from error

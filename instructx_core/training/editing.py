@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +18,27 @@ from torch import nn
 
 from ..checkpoints.bundle import Components, load_checkpoint, load_guidance, save_checkpoint
 from ..checkpoints.vae import load_vae
-from ..config import ModelConfig, from_plain
+from ..config import ModelConfig
 from ..connectors import Connector
 from ..denoiser import Conditions, Denoiser
+from ..errors import InputError
 from ..latents import LatentCodec
 from ..sampling import sample
+from ..validation import FieldError, converted
 from .batch import EditBatch
-from .config import TrainConfig
+from .config import NoiseConfig, TrainConfig
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
 from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
+from .sizes import build_sized
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
 SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
 SHOWN = 8
+GRID = "rows b 1 h w c -> (rows h) (b w) c"
+LEAST_NOISE = 1e-3  # at 0 what is predicted would be divided by nothing
 
 
 class FlowMatching(nn.Module):
@@ -50,21 +56,23 @@ class FlowMatching(nn.Module):
             self.reader = InstructionReader(text.hidden_size, text.vocab_size)
         self.locator = ChangeLocator(self.denoiser.transformer) if config.locating_weight else None
         self.config = config
+        self.shift = config.noise.shift or components.config.sampling.shift
 
     def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         device = self.guidance.device
-        target, source = batch.target.to(device), batch.source.to(device)
+        target = batch.target.to(device)
+        # what the DiT is not shown is zeros: nothing added (`latent`), or a constant (`embedding`)
+        source = batch.source.to(device) * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
         guidance = self.guidance(batch.inputs.to(device))
         context = self.connector(guidance, batch.inputs.reference_places)
-        # more of the steps at high noise, where the edit is decided
-        level = torch.sigmoid(1.5 * torch.randn(len(target), generator=generator) + 2.5).to(device)
-        sigma = level.view(-1, 1, 1, 1, 1)
+        level = noise_levels(self.config.noise, self.shift, len(target), generator).to(device)
         noise = torch.randn(target.shape, generator=generator).to(device)
         conditions = Conditions(
             context,
             source if self.config.use_source else None,
             tuple(reference.to(device) for reference in batch.references),
         )
+        sigma = level.view(-1, 1, 1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise
         with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
             velocity = self.denoiser(noisy, level, conditions)
@@ -105,22 +113,28 @@ class EditingTask:
         folder = Path(config.data.pool or Path(config.output) / "pool")
         with process_state().main_process_first():
             self.buckets = open_pool(folder, config.data, own.codec.eval(), shown_frames, stride)
+        self.training, self.held_out = split_examples(self.buckets, config.validation if config.validate_every else 0)
         reading = config.task == "reading"
         self.module = Reading(own.guidance) if reading else FlowMatching(own, config, self._channel_weights())
 
-    def batch(self, generator: torch.Generator) -> EditBatch:
-        data = self.config.data
-        is_video = bool(torch.rand((), generator=generator) < data.video_probability)
-        bucket = draw_bucket(self.buckets, is_video, generator)
-        size = data.image_batch
-        if bucket.is_video:
-            size = max(1, round(data.video_batch * min(data.lengths) / bucket.frames))
-        chosen = torch.randint(len(bucket), (size,), generator=generator)
+    def batch(self, generator: torch.Generator, is_video: bool) -> EditBatch:
+        bucket, examples = draw_bucket(self.training, is_video, generator)
+        size = self._batch_size(bucket)
+        chosen = examples[torch.randint(len(examples), (size,), generator=generator)]
         dropped = torch.rand(size, generator=generator) < self.config.drop_instruction
-        return self.make_batch(bucket, chosen.tolist(), dropped.tolist())
+        sourceless = torch.rand(size, generator=generator) < self.config.drop_source
+        return self.make_batch(bucket, chosen.tolist(), dropped.tolist(), sourceless)
 
-    def make_batch(self, bucket: Bucket, chosen: list[int], dropped: list[bool]) -> EditBatch:
-        """The examples `chosen` of a bucket; a dropped instruction is empty."""
+    def validation(self) -> Iterator[tuple[str, EditBatch]]:
+        for bucket, examples in self.held_out:
+            for chosen in examples.split(self._batch_size(bucket)):
+                kind = "videos" if bucket.is_video else "images"
+                yield kind, self.make_batch(bucket, chosen.tolist(), [False] * len(chosen))
+
+    def make_batch(
+        self, bucket: Bucket, chosen: list[int], dropped: list[bool], sourceless: torch.Tensor | None = None
+    ) -> EditBatch:
+        """The examples `chosen` of a bucket; a dropped instruction is empty, a dropped source is not shown."""
         generating = self.config.task == "generator"
         texts = bucket.captions if generating else bucket.instructions
         instructions = ["" if drop else texts[index] for index, drop in zip(chosen, dropped, strict=True)]
@@ -135,7 +149,16 @@ class EditingTask:
             bucket.target[chosen].float(),
             tuple(references[:, place] for place in range(count)),
             instruction_tokens(self.components.guidance.tokenizer, instructions),
+            torch.zeros(len(chosen), dtype=torch.bool) if sourceless is None else sourceless,
+            tuple(bucket.names[index] for index in chosen),
         )
+
+    def _batch_size(self, bucket: Bucket) -> int:
+        """Longer clips come in batches of the cost of the shortest ones."""
+        data = self.config.data
+        if not bucket.is_video:
+            return data.image_batch
+        return max(1, round(data.video_batch * min(data.lengths) / bucket.frames))
 
     def _channel_weights(self) -> torch.Tensor:
         """What an error in each normalised channel weighs, float32 [C] with mean 1."""
@@ -149,19 +172,38 @@ class EditingTask:
         save_checkpoint(self.components, folder)
 
     @torch.no_grad()
-    def grid(self) -> torch.Tensor:
-        """Source, edit and target of the first examples of the largest image bucket, one below the other."""
-        bucket = max((bucket for bucket in self.buckets if not bucket.is_video), key=len)
-        shown = min(SHOWN, len(bucket))
+    def grids(self) -> dict[str, torch.Tensor]:
+        """Source, edit and target, one below the other: of the first pictures, and the frames of a clip."""
+        found = {}
+        for name, is_video, count in (("images", False, SHOWN), ("clip", True, 1)):
+            if buckets := [bucket for bucket in self.buckets if bucket.is_video == is_video]:
+                rows = self._edited(max(buckets, key=len), count)
+                found[name] = rearrange(rows, "rows b t h w c -> (b rows h) (t w) c" if is_video else GRID)
+        return found
+
+    def _edited(self, bucket: Bucket, count: int) -> list[torch.Tensor]:
+        """Source, edit and target of a bucket's first examples, each [B, T, H, W, 3] on the CPU."""
+        shown = min(count, len(bucket))
         batch = self.make_batch(bucket, list(range(shown)), [False] * shown)
         device = self.components.guidance.device
-        context = self.components.connector(self.components.guidance(batch.inputs.to(device)))
+        guidance = self.components.guidance(batch.inputs.to(device))
+        context = self.components.connector(guidance, batch.inputs.reference_places)
         source = batch.source.to(device) if self.config.use_source else None
         references = tuple(reference.to(device) for reference in batch.references)
         noise = torch.randn(batch.source.shape, generator=torch.Generator().manual_seed(0)).to(device)
         edited = sample(self.components.denoiser, noise, Conditions(context, source, references), 8, 3.0)
-        rows = [self.components.codec.decode(latents.to(device)) for latents in (batch.source, edited, batch.target)]
-        return rearrange([row.cpu() for row in rows], "rows b 1 h w c -> (rows h) (b w) c")
+        rows = (batch.source, edited, batch.target)
+        return [self.components.codec.decode(latents.to(device)).cpu() for latents in rows]
+
+
+def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch.Generator) -> torch.Tensor:
+    """The noise levels [count] that a batch trains, in (0, 1); 1 is noise."""
+    if config.kind == "uniform":
+        u = torch.rand(count, generator=generator)
+        level = shift * u / (1 + (shift - 1) * u)
+    else:
+        level = torch.sigmoid(config.std * torch.randn(count, generator=generator) + config.mean)
+    return level.clamp(LEAST_NOISE, 1)
 
 
 def assemble(config: TrainConfig) -> Components:
@@ -170,12 +212,16 @@ def assemble(config: TrainConfig) -> Components:
 
     sizes = dict(config.model)
     transformer_sizes = sizes.pop("transformer")
-    model = from_plain(ModelConfig, sizes)
+    try:
+        model = converted(ModelConfig, sizes, "model.")
+    except FieldError as error:
+        raise InputError(f"In the training config, {error}.") from error
     mllm = Path(config.start["mllm"])
     guidance = load_guidance(mllm, mllm, model, torch.float32)
     codec = LatentCodec(load_vae(Path(config.start["vae"]), torch.float32))
     connector = Connector(model.connector)
-    denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
+    transformer = build_sized(lambda: WanTransformer3DModel(**transformer_sizes), "the DiT under model.transformer")
+    denoiser = Denoiser(transformer, model.denoiser, model.connector.entry)
     start_unchanging(connector, denoiser)
     return Components(model, guidance, connector, denoiser, codec)
 
@@ -208,8 +254,24 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
         guidance.mllm.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def draw_bucket(buckets: list[Bucket], is_video: bool, generator: torch.Generator) -> Bucket:
+Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: which of its examples
+
+
+def split_examples(buckets: list[Bucket], held_out: int) -> tuple[list[Examples], list[Examples]]:
+    """The examples to train on, and `held_out` others, drawn evenly from all; never more than a tenth of a bucket."""
+    total = sum(map(len, buckets))
+    training, validation = [], []
+    for bucket in buckets:
+        order = torch.randperm(len(bucket), generator=torch.Generator().manual_seed(0))
+        count = min(len(bucket) // 10, round(held_out * len(bucket) / total))
+        training.append((bucket, order[count:].sort().values))
+        if count:
+            validation.append((bucket, order[:count].sort().values))
+    return training, validation
+
+
+def draw_bucket(buckets: list[Examples], is_video: bool, generator: torch.Generator) -> Examples:
     """A bucket of images or of videos, by its share of the examples; the other kind where there are none."""
-    fitting = [bucket for bucket in buckets if bucket.is_video == is_video] or buckets
-    shares = torch.tensor([float(len(bucket)) for bucket in fitting])
+    fitting = [entry for entry in buckets if entry[0].is_video == is_video] or buckets
+    shares = torch.tensor([float(len(examples)) for _, examples in fitting])
     return fitting[int(torch.multinomial(shares, 1, generator=generator))]

@@ -6,6 +6,7 @@ answer's tokens count in the loss.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from torch import nn
 
 from ..checkpoints.mllm import load_mllm
 from ..config import GuidanceConfig
+from ..errors import InputError
 from ..guidance.encoder import embed, join_pictures, pad_left
 from ..guidance.frames import sample_indices
 from ..guidance.positions import positions
 from ..guidance.prompt import prompt_tokens
 from ..guidance.vision import to_patches
+from ..validation import FieldError, converted
 from ..world import HELD_OUT_SEED, corpus, sample_question
 from .config import TrainConfig
 from .tokenizer import END, PADDING, train_tokenizer
@@ -36,6 +39,9 @@ class QuestionBatch:
     is_answer: torch.Tensor  # bool [B, L]: tokens that are to be predicted
     patches: torch.Tensor
     grids: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
 
 
 class Answering(nn.Module):
@@ -63,7 +69,10 @@ class LanguageTask:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.guidance = GuidanceConfig(**config.model.get("guidance", {}))
+        try:
+            self.guidance = converted(GuidanceConfig, config.model.get("guidance", {}), "model.guidance.")
+        except FieldError as error:
+            raise InputError(f"In the training config, {error}.") from error
         if "mllm" in config.start:
             start = Path(config.start["mllm"])
             self.mllm, self.tokenizer = load_mllm(start, start, torch.float32)
@@ -73,9 +82,8 @@ class LanguageTask:
             self.mllm = build_mllm(config.model, self.tokenizer)
         self.module = Answering(self.mllm)
 
-    def batch(self, generator: torch.Generator) -> QuestionBatch:
+    def batch(self, generator: torch.Generator, is_video: bool) -> QuestionBatch:
         data = self.config.data
-        is_video = bool(torch.rand((), generator=generator) < data.video_probability)
         size = data.video_batch if is_video else data.image_batch
         height, width = data.sizes[pick(len(data.sizes), generator)]
         frames = data.lengths[pick(len(data.lengths), generator)] if is_video else 1
@@ -101,8 +109,15 @@ class LanguageTask:
         self.mllm.save_pretrained(folder / "mllm")
         self.tokenizer.save_pretrained(folder / "mllm")
 
-    def grid(self) -> None:
-        return None
+    def validation(self) -> Iterator[tuple[str, QuestionBatch]]:
+        """Questions that no run has ever seen in all likelihood: there are as many as seeds."""
+        data, generator = self.config.data, torch.Generator().manual_seed(self.config.seed)
+        for kind, is_video, size in (("images", False, data.image_batch), ("videos", True, data.video_batch)):
+            for _ in range(-(-self.config.validation // (2 * size))):
+                yield kind, self.batch(generator, is_video)
+
+    def grids(self) -> dict[str, torch.Tensor]:
+        return {}
 
     def _positions(self, ids: list[int], grid: tuple[int, int, int]) -> torch.Tensor:
         config = self.mllm.config

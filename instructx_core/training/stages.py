@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..bounded import is_file
+from ..errors import InputError
+from ..words import quoted_path
 from .config import TrainConfig
+from .states import saved_states
 from .trainer import Task, Trainer
 
 
@@ -24,5 +28,19 @@ def make_task(config: TrainConfig) -> Task:
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:
-    """Run one stage to its end; returns the folder of the trained model."""
+    """Run one stage to its end; returns the folder of the trained model.
+
+    Args:
+        resume: go on from the newest whole state; where there is no state, start anew.
+
+    Raises:
+        InputError: a config, data or output folder that cannot be used.
+        CheckpointError: what the stage starts from is missing or damaged.
+        TrainingError, TrainingStopped: see `Trainer.run`.
+    """
+    output = Path(config.output)
+    if is_file(output):
+        raise InputError(f"The output {quoted_path(output)} is a file; name a folder.")
+    if not resume and saved_states(output):
+        raise InputError(f"{quoted_path(output)} already holds a training run; resume it or choose another output.")
     return Trainer(config, make_task(config)).run(resume)

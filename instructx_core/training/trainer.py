@@ -1,14 +1,16 @@
 """The training loop: one for every stage, on one CPU, one GPU or many processes, through `accelerate`.
 
-- A batch, its noise and whatever torch's own generator draws are functions of (seed, step, micro-batch, process) alone,
-  so a resumed run repeats exactly what an uninterrupted one would have seen.
-- A saved state is whole or not used; see `states`. The two newest are kept.
+- What a step draws is a function of (seed, step, micro-batch, process) alone (see `steps`), so a resumed run repeats
+  exactly what an uninterrupted one would have seen.
+- A saved state is whole or not used; see `states`. The two newest are kept. Ctrl-C and SIGTERM save one first.
+- A loss that is no number ends the run before it can spoil the weights.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,28 +19,36 @@ import torch
 from torch import nn
 
 from ..checkpoints.files import atomic_folder
-from ..errors import InputError
+from ..errors import InputError, InstructXError, TrainingError, TrainingStopped
+from ..words import listed, one_line, quoted_path
+from .card import write_card
 from .config import TrainConfig
+from .monitor import Monitor
+from .optimizers import make_optimizers, parameter_groups, rate_share, set_rates, state_shapes
 from .processes import on_cpu
-from .states import Snapshot, clear_unfinished, find_state, read_state, saved_states, write_state
+from .signals import Stop, stop_on_signals
+from .states import Snapshot, clear_unfinished, find_state, read_state, write_state
+from .steps import batch_generator, is_video_step, micro_batches
 
 logger = logging.getLogger(__name__)
-FINAL_RATE = 0.02
 
 
 class Task(Protocol):
-    """What a stage brings to the loop."""
+    """What a stage brings to the loop. A batch has a length, and may have `names` that say where it is from."""
 
     module: nn.Module  # its forward(batch, generator) gives {"loss": scalar, ...}; frozen parameters need no gradient
 
-    def batch(self, generator: torch.Generator) -> Any:
-        """Draw one micro-batch, on the CPU, from `generator` alone."""
+    def batch(self, generator: torch.Generator, is_video: bool) -> Any:
+        """Draw one micro-batch of images or of videos, on the CPU, from `generator` alone."""
+
+    def validation(self) -> Iterator[tuple[str, Any]]:
+        """Batches of examples that are never trained on, each with the name of its kind; none where there are none."""
 
     def export(self, folder: Path) -> None:
         """Write the trained model."""
 
-    def grid(self) -> torch.Tensor | None:
-        """A picture [H, W, 3] in [0, 1] of how it does now, or None."""
+    def grids(self) -> dict[str, torch.Tensor]:
+        """Pictures [H, W, 3] in [0, 1] of how it does now, by name."""
 
 
 class Trainer:
@@ -53,24 +63,17 @@ class Trainer:
         self.output = Path(config.output)
         self.accelerator = Accelerator(
             cpu=on_cpu(),
-            gradient_accumulation_steps=config.accumulate,
-            mixed_precision=config.precision,
+            mixed_precision="no",  # see `_precision`
             log_with="tensorboard",
             project_dir=str(self.output),
             # an image batch leaves the video queries without a gradient, and the other way round
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        groups = rate_groups(task.module, config.guidance_rate)
-        self.multiples = [group.pop("multiple") for group in groups]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.model, self.optimizer = self.accelerator.prepare(task.module, optimizer)
-        self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for is_video in (False, True):
+            micro_batches(config, is_video, self.accelerator.num_processes)  # whether they can be shared
+        groups = parameter_groups(task.module, config)
+        self.model, *self.optimizers = self.accelerator.prepare(task.module, *make_optimizers(groups, config))
+        self.trained = [parameter for group in groups for parameter in group.parameters]
         names = {parameter: name for name, parameter in task.module.named_parameters()}
         self.names = [names[parameter] for parameter in self.trained]
         self.average = EMAModel(self.trained, decay=config.average, foreach=True) if config.average else None
@@ -86,30 +89,28 @@ class Trainer:
             The folder of the exported model.
 
         Raises:
-            InputError: `resume` is False and the output folder already holds states.
+            InputError: a state, a sample or the model cannot be written, or no state is whole.
+            TrainingError: a loss that is no number, or an example that a step fails on.
+            TrainingStopped: a signal came; a state has been saved.
         """
-        from tqdm import tqdm
-
         if resume:
             self._resume()
-        elif saved_states(self.output):
-            raise InputError(f"{str(self.output)!r} already holds a training run; resume it or choose another output.")
-        self.accelerator.init_trackers("logs")
-        main = self.accelerator.is_main_process
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.config.task, disable=not main) as bar:
+        with Monitor(self.config, self.accelerator, self.step) as monitor, stop_on_signals() as stop:
             while self.step < self.config.steps:
-                values = self._one_step()
-                bar.update()
-                if self.step % self.config.log_every == 0:
-                    bar.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
-                    self.accelerator.log(values, step=self.step)
-                self._at_intervals()
-        folder = self.output / "model"
-        if main:
-            with self._averaged(), exporting(folder) as partial:
-                self.task.export(partial)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
+                values, examples = self._one_step()
+                monitor.advance(self.step, values, examples)
+                ending = self._is_ending(stop)
+                if ending or self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                    self._save()
+                if ending and self.step < self.config.steps:
+                    raise TrainingStopped(f"stopped after step {self.step}, which is saved; go on with --resume.")
+                self._look(monitor)
+            folder = self.output / "model"
+            if self.accelerator.is_main_process:
+                with self._averaged(), exporting(folder) as partial:
+                    self.task.export(partial)
+                    write_card(partial, self.config, self.accelerator.num_processes, monitor.last)
+            self.accelerator.wait_for_everyone()
         return folder
 
     def _attention(self) -> AbstractContextManager[None]:
@@ -118,30 +119,69 @@ class Trainer:
 
         return sdpa_kernel(SDPBackend.MATH) if self.accelerator.device.type == "cpu" else nullcontext()
 
-    def _one_step(self) -> dict[str, float]:
-        """One optimizer step over `accumulate` micro-batches; the mean of what they reported."""
-        rate = learning_rate(self.config, self.step)
-        for group, multiple in zip(self.optimizer.param_groups, self.multiples, strict=True):
-            group["lr"] = rate * multiple
+    def _precision(self) -> AbstractContextManager[Any]:
+        """Autocast by hand: accelerate's is fixed for a whole process, so a second run in it could have no other."""
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _one_step(self) -> tuple[dict[str, float], int]:
+        """One step of the optimizers; the mean of what its micro-batches reported, and examples of all processes."""
+        share = rate_share(self.config, self.step)
+        set_rates(self.optimizers, share)
+        is_video = is_video_step(self.config.seed, self.step, self.config.data.video_probability)
+        count = micro_batches(self.config, is_video, self.accelerator.num_processes)
         reports: list[dict[str, float]] = []
+        examples = 0
         self.model.train()
-        for micro in range(self.config.accumulate):
+        for micro in range(count):
             generator = batch_generator(self.config.seed, self.step, micro, self.accelerator.process_index)
             torch.manual_seed(generator.initial_seed())  # for what draws without being given a generator, as dropout
-            batch = self.task.batch(generator)
-            with self.accelerator.accumulate(self.model), self._attention():
-                report = self.model(batch, generator)
-                self.accelerator.backward(report["loss"])
-                if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-            reports.append({name: value.item() for name, value in report.items()})
+            batch = self.task.batch(generator, is_video)
+            # gradients of processes are averaged once a step
+            with nullcontext() if micro == count - 1 else self.accelerator.no_sync(self.model):
+                reports.append(self._one_micro_batch(batch, generator, count))
+            examples += len(batch)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm).item()
+        if not math.isfinite(norm):
+            raise TrainingError(f"The gradient is {norm} at step {self.step + 1}; {self._advice()}")
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         if self.average is not None:
             self.average.step(self.trained)
         self.step += 1
-        means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
-        return {**means, "rate": rate}
+        means = {name: sum(report[name] for report in reports) / count for name in reports[0]}
+        rate = self.config.learning_rate * share
+        return {**means, "gradient": norm, "rate": rate}, examples * self.accelerator.num_processes
+
+    def _one_micro_batch(self, batch: Any, generator: torch.Generator, count: int) -> dict[str, float]:
+        """Add the gradients of one of `count` micro-batches; what it reports."""
+        with self._naming(batch), self._attention():
+            with self._precision():
+                report = self.model(batch, generator)
+            self.accelerator.backward(report["loss"] / count)
+        values = {name: value.item() for name, value in report.items()}
+        if not math.isfinite(values["loss"]):
+            names = listed(getattr(batch, "names", ())) or "drawn anew"
+            raise TrainingError(
+                f"The loss is {values['loss']} at step {self.step + 1} (examples: {names}); {self._advice()}"
+            )
+        return values
+
+    @contextmanager
+    def _naming(self, batch: Any) -> Iterator[None]:
+        """Say of an error in the block which step and examples it came from."""
+        try:
+            yield
+        except InstructXError:
+            raise
+        except Exception as error:
+            names = listed(getattr(batch, "names", ())) or "drawn anew"
+            raise TrainingError(
+                f"Step {self.step + 1} failed on its examples ({names}): {type(error).__name__}: {one_line(error, 300)}"
+            ) from error
+
+    def _advice(self) -> str:
+        return "look at these examples, or lower the learning rate, and go on from the last state with --resume."
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -156,11 +196,36 @@ class Trainer:
         finally:
             self.average.restore(self.trained)
 
-    def _at_intervals(self) -> None:
-        if self.step % self.config.save_every == 0 or self.step == self.config.steps:
-            self._save()
-        if self.config.sample_every and self.step % self.config.sample_every == 0 and self.accelerator.is_main_process:
-            self._write_grid()
+    def _is_ending(self, stop: Stop) -> bool:
+        """Whether a signal came to any process: all of them save together."""
+        if self.accelerator.num_processes == 1:
+            return stop.signal is not None
+        flag = torch.tensor(float(stop.signal is not None), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
+    def _look(self, monitor: Monitor) -> None:
+        """Samples and validation losses where their time has come; all processes compute, the main one writes."""
+        every, validate = self.config.sample_every, self.config.validate_every
+        if every and self.step % every == 0:
+            self.model.eval()
+            with self._averaged():
+                monitor.show(self.step, self.task.grids())
+        if validate and self.step % validate == 0:
+            monitor.log(self.step, self._validate())
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """The mean of what the model reports on examples it is not trained on, with the same noise every time."""
+        sums: dict[str, list[float]] = {}
+        self.model.eval()
+        with self._averaged():
+            for number, (kind, batch) in enumerate(self.task.validation()):
+                generator = batch_generator(self.config.seed, 0, number, VALIDATION)
+                with self._precision():
+                    report = self.model(batch, generator)
+                for name, value in report.items():
+                    sums.setdefault(f"validation/{kind}/{name}", []).append(value.item())
+        return {name: sum(values) / len(values) for name, values in sums.items()}
 
     def _save(self) -> None:
         """Write the state of this step; every process takes part."""
@@ -197,51 +262,35 @@ class Trainer:
             self.average.optimization_step = snapshot.averaged_steps
             for name, average in zip(self.names, self.average.shadow_params, strict=True):
                 average.copy_(snapshot.tensors["average"][name])
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        names = dict(zip(self.trained, self.names, strict=True))
+        kept: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in snapshot.tensors["optimizer"].items():
             kind, name = key.split("/", 1)
-            state.setdefault(self.names.index(name), {})[kind] = tensor
-        # what a group's rate, betas and so on are, the config says
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+            kept.setdefault(name, {})[kind] = tensor
+        for optimizer in self.optimizers:
+            plain = optimizer.state_dict()  # what a group's rate, betas and so on are, the config says
+            order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+            plain["state"] = {place: kept[name] for place, name in enumerate(order) if name in kept}
+            optimizer.load_state_dict(plain)
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
-        """What the optimizer knows of each parameter, as "exp_avg/NAME"."""
+        """What the optimizers know of each parameter, as "exp_avg/NAME"."""
         names = dict(zip(self.trained, self.names, strict=True))
         return {
             f"{kind}/{names[parameter]}": value
-            for parameter, values in self.optimizer.state.items()
+            for optimizer in self.optimizers
+            for parameter, values in optimizer.state.items()
             for kind, value in values.items()
         }
 
     def expected_tensors(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Names and shapes of all that a state of this run may hold."""
         shapes = {name: tuple(parameter.shape) for name, parameter in zip(self.names, self.trained, strict=True)}
-        kinds: Mapping[str, Any] = {"step": lambda shape: (), "exp_avg": tuple, "exp_avg_sq": tuple}
-        optimizer = {f"{kind}/{name}": of(shape) for name, shape in shapes.items() for kind, of in kinds.items()}
+        optimizer = {f"{kind}/{name}": of for name, shape in shapes.items() for kind, of in state_shapes(shape).items()}
         return {"weights": shapes, "average": shapes if self.average is not None else {}, "optimizer": optimizer}
 
-    def _write_grid(self) -> None:
-        from PIL import Image
 
-        self.model.eval()
-        with self._averaged():
-            picture = self.task.grid()
-        if picture is None:
-            return
-        folder = self.output / "samples"
-        folder.mkdir(exist_ok=True)
-        Image.fromarray((picture * 255).round().byte().numpy()).save(folder / f"{self.step:08d}.png")
-
-
-def rate_groups(module: nn.Module, guidance_rate: float) -> list[dict[str, Any]]:
-    """The trained parameters, the guidance's apart; `multiple` is what a group gets of the config's learning rate."""
-    guidance: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            (guidance if name.startswith("guidance.") else others).append(parameter)
-    groups = [{"params": guidance, "multiple": guidance_rate}, {"params": others, "multiple": 1.0}]
-    return [group for group in groups if group["params"]]
+VALIDATION = 1 << 30  # in the place of a process: randomness that no training batch has
 
 
 @contextmanager
@@ -254,21 +303,6 @@ def exporting(folder: Path) -> Iterator[Path]:
             yield partial
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{str(folder)!r} could not be written ({error}); free space and write it again with --resume."
+            f"{quoted_path(folder)} could not be written ({one_line(error, 200)}); free space and write it again with "
+            "--resume."
         ) from error
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, flat, then a linear fall to a fiftieth of the rate."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup))
-    start = config.decay_from * config.steps
-    fallen = max(0.0, (step - start) / max(1.0, config.steps - start))
-    return config.learning_rate * warm * (1 - (1 - FINAL_RATE) * fallen)
-
-
-def batch_generator(seed: int, step: int, micro: int, process: int) -> torch.Generator:
-    """The one source of randomness of a micro-batch."""
-    import numpy as np
-
-    mixed = np.random.SeedSequence([seed, step, micro, process]).generate_state(2, np.uint32)
-    return torch.Generator("cpu").manual_seed(int(mixed[0]) << 31 ^ int(mixed[1]))

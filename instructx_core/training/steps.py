@@ -1,0 +1,54 @@
+"""What each step draws: its kind, its micro-batches and their randomness, as functions of (seed, step, ...) alone.
+
+So a resumed run, on as many processes, goes through the very batches of one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import InputError
+from .config import DataConfig, TrainConfig
+
+KIND = 1  # a stream of its own; numpy fills up with zeros, so (seed, step) alone would be that of the first micro-batch
+
+
+def batch_generator(seed: int, step: int, micro: int, process: int) -> torch.Generator:
+    """The one source of randomness of a micro-batch."""
+    return _generator(seed, step, micro, process)
+
+
+def is_video_step(seed: int, step: int, probability: float) -> bool:
+    """Whether a step is on videos, the same for all processes and micro-batches (section 4.1)."""
+    return bool(torch.rand((), generator=_generator(seed, step, 0, 0, KIND)) < probability)
+
+
+def micro_batches(config: TrainConfig, is_video: bool, processes: int) -> int:
+    """How many micro-batches a process goes through in a step.
+
+    Raises:
+        InputError: `step_images` or `step_videos` cannot be shared evenly.
+    """
+    data = config.data
+    wanted, batch = wanted_and_batch(data, is_video)
+    if not wanted:
+        return config.accumulate
+    if wanted % (batch * processes):
+        kind = "video" if is_video else "image"
+        raise InputError(
+            f"data.step_{kind}s is {wanted}, which {processes} processes with a data.{kind}_batch of {batch} cannot "
+            f"share; make it a multiple of {batch * processes}."
+        )
+    return wanted // (batch * processes)
+
+
+def wanted_and_batch(data: DataConfig, is_video: bool) -> tuple[int, int]:
+    """Examples in a step of all processes (0: as `accumulate` has it), and in a micro-batch."""
+    return (data.step_videos, data.video_batch) if is_video else (data.step_images, data.image_batch)
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    import numpy as np
+
+    mixed = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
+    return torch.Generator("cpu").manual_seed(int(mixed[0]) << 31 ^ int(mixed[1]))

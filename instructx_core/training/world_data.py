@@ -1,0 +1,53 @@
+"""Examples of the procedural world, in the mixture that a config asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from ..errors import InputError
+from ..world import CLIP_GROUPS, GROUPS, sample_triplet
+from .config import DataConfig
+from .examples import Example
+
+
+def check_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
+    """Raise InputError unless the world's pictures and clips come in shapes that the model takes as they are."""
+    for size in data.sizes:
+        if any(side % stride for side in size):
+            raise InputError(f"data.sizes has {list(size)}; this model takes sides that are multiples of {stride}.")
+    for length in data.lengths if data.videos else ():
+        if (length - 1) % frame_multiple:
+            raise InputError(f"data.lengths has {length}; this model takes 1 + a multiple of {frame_multiple} frames.")
+
+
+def world_examples(data: DataConfig) -> Iterator[Example]:
+    """Triplets of the world; the first size serves half of them, lengths share the clips evenly."""
+    from tqdm import tqdm
+
+    weights = data.groups or dict.fromkeys(GROUPS, 1.0)
+    random = torch.Generator().manual_seed(0)
+    rest = max(1, len(data.sizes) - 1)
+    sizes = torch.tensor([1.0 if len(data.sizes) == 1 else 0.5] + [0.5 / rest] * (len(data.sizes) - 1))
+    for index in tqdm(range(data.images + data.videos), desc="encoding examples"):
+        is_video = index >= data.images
+        frames = data.lengths[index % len(data.lengths)] if is_video else 1
+        height, width = data.sizes[int(torch.multinomial(sizes, 1, generator=random))]
+        while True:
+            group = list(weights)[int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=random))]
+            drawn = int(torch.randint(2**40, (), generator=random))
+            if group in (data.held_out_from_video if is_video else CLIP_GROUPS):
+                continue
+            triplet = sample_triplet(drawn, group, frames=frames, height=height, width=width, variety=data.variety)
+            if not (is_video and set(triplet.edits) & set(data.held_out_from_video)):
+                break
+        yield Example(
+            source=torch.from_numpy(triplet.source),
+            target=torch.from_numpy(triplet.target),
+            references=tuple(torch.from_numpy(image) for image in triplet.references),
+            instruction=triplet.instruction,
+            caption=triplet.target_caption,
+            is_video=is_video,
+            name=f"{group} {drawn} of the world",
+        )
