@@ -27,6 +27,7 @@ def world_examples(data: DataConfig) -> Iterator[Example]:
     from tqdm import tqdm
 
     weights = data.groups or dict.fromkeys(GROUPS, 1.0)
+    groups, shares = list(weights), torch.tensor([float(weight) for weight in weights.values()])
     random = torch.Generator().manual_seed(0)
     rest = max(1, len(data.sizes) - 1)
     sizes = torch.tensor([1.0 if len(data.sizes) == 1 else 0.5] + [0.5 / rest] * (len(data.sizes) - 1))
@@ -35,7 +36,7 @@ def world_examples(data: DataConfig) -> Iterator[Example]:
         frames = data.lengths[index % len(data.lengths)] if is_video else 1
         height, width = data.sizes[int(torch.multinomial(sizes, 1, generator=random))]
         while True:
-            group = list(weights)[int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=random))]
+            group = groups[int(torch.multinomial(shares, 1, generator=random))]
             drawn = int(torch.randint(2**40, (), generator=random))
             if group in (data.held_out_from_video if is_video else CLIP_GROUPS):
                 continue
