@@ -10,12 +10,20 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from .bounded import parse_json
 from .errors import CheckpointError
+from .validation import Length, Range, converted
 
 SCALARS = {bool: bool, int: int, float: (int, float), str: str}  # what JSON and YAML may give for a field's type
+
+
+MOST_PIXELS = 1 << 25  # of a frame that a model is trained at
+Pixels = Annotated[int, Range(1, MOST_PIXELS)]
+MaybePixels = Annotated[int, Range(0, MOST_PIXELS)]
+Width = Annotated[int, Range(1, 65536)]
+Side = Annotated[int, Range(16, 16384)]
 
 
 class SourceInjection(str, Enum):
@@ -71,17 +79,17 @@ class Dialect(str, Enum):
 class GuidanceConfig:
     """Instruction and frames -> guidance (sections 3.1 and 3.2)."""
 
-    image_queries: int = 256
-    video_queries: int = 512
-    reference_queries: int = 0  # 0: edits with a reference use the image or video set
-    video_frames: int = 13  # frames of a video that the MLLM sees
-    min_pixels: int = 56 * 56  # a frame's area after resizing stays within these bounds
-    max_pixels: int = 480 * 832
-    video_max_pixels: int = 0  # of a frame of a video; 0: as max_pixels
-    reference_max_pixels: int = 0  # of a reference; 0: as max_pixels
+    image_queries: Annotated[int, Range(1, 65536)] = 256
+    video_queries: Annotated[int, Range(1, 65536)] = 512
+    reference_queries: Annotated[int, Range(0, 65536)] = 0  # 0: edits with a reference use the image or video set
+    video_frames: Annotated[int, Range(1, 4096)] = 13  # frames of a video that the MLLM sees
+    min_pixels: Pixels = 56 * 56  # a frame's area after resizing stays within these bounds
+    max_pixels: Pixels = 480 * 832
+    video_max_pixels: MaybePixels = 0  # of a frame of a video; 0: as max_pixels
+    reference_max_pixels: MaybePixels = 0  # of a reference; 0: as max_pixels
     dialect: Dialect = Dialect.INSTRUCTX
-    lora_rank: int = 64
-    lora_alpha: int = 64
+    lora_rank: Annotated[int, Range(0, 8192)] = 64
+    lora_alpha: Annotated[int, Range(0, 1_000_000)] = 64
 
     @property
     def queries(self) -> dict[str, int]:
@@ -94,9 +102,9 @@ class GuidanceConfig:
 class ConnectorConfig:
     """Guidance -> context: a two-layer MLP (section 3.1)."""
 
-    input_dim: int = 2048
-    hidden_dim: int = 4096
-    output_dim: int = 4096
+    input_dim: Width = 2048
+    hidden_dim: Width = 4096
+    output_dim: Width = 4096
     entry: ContextEntry = ContextEntry.TEXT
     tanh_gelu: bool = False  # GELU by its tanh approximation
     reads_references: bool = False  # a second MLP for hidden states at a reference's own places (Kiwi-Edit)
@@ -112,31 +120,34 @@ class DenoiserConfig:
     reference: ReferenceInjection = ReferenceInjection.LATENT
     references_first: bool = False  # their frames stand before the edit's, not behind them
     reference_margin: Margin = Margin.EDGE
-    deadband: float = 0.0  # of a predicted change: places below this share of its RMS keep their source
+    # of a predicted change: places below this share of its RMS keep their source
+    deadband: Annotated[float, Range(0, 100)] = 0.0
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
     """The settings that `Editor.edit` uses where the caller gives none."""
 
-    steps: int = 50
-    shift: float = 5.0
-    guidance_scale: float = 1.0  # 1: no classifier-free guidance, one forward a step
-    sigma_min: float = 0.0  # where the even steps before the shift would end; the last step goes to 0 all the same
+    steps: Annotated[int, Range(1, 1000)] = 50
+    shift: Annotated[float, Range(above=0, most=100)] = 5.0
+    guidance_scale: Annotated[float, Range(0, 100)] = 1.0  # 1: no classifier-free guidance, one forward a step
+    # where the even steps before the shift would end; the last step goes to 0 all the same
+    sigma_min: Annotated[float, Range(0, below=1)] = 0.0
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything about a checkpoint that its weights do not say."""
 
-    name: str = "instructx"
-    default_size: tuple[int, int] = (480, 832)  # height, width in pixels
-    default_frames: int = 81
+    name: Annotated[str, Length(0, 1000)] = "instructx"
+    default_size: tuple[Side, Side] = (480, 832)  # height, width in pixels
+    default_frames: Annotated[int, Range(1, 10_000)] = 81
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    keep_source: float = 0.0  # pixels changed by less than about this share of the edit's strength are the source's own
+    # pixels changed by less than about this share of the edit's strength are the source's own
+    keep_source: Annotated[float, Range(0, 1)] = 0.0
     held_out_from_video: tuple[str, ...] = ()  # edit types that the model saw on images only
 
     def to_json(self) -> str:
@@ -147,14 +158,41 @@ class ModelConfig:
         """Read what `to_json` wrote.
 
         Raises:
-            CheckpointError: not JSON, an unknown field (a checkpoint of a newer version), or an unknown variant.
+            CheckpointError: not JSON, an unknown field (a checkpoint of a newer version), an unknown variant, or a
+                number out of range.
         """
         try:
-            return from_plain(cls, parse_json(text, "the text"))
-        except (ValueError, TypeError) as error:
+            config = converted(cls, parse_json(text, "the text"))
+        except ValueError as error:
             raise CheckpointError(
                 f"The model's config cannot be read ({error}); was it made by a newer version?"
             ) from error
+        return config.checked()
+
+    def checked(self) -> ModelConfig:
+        """This config, all of whose numbers are in range and go together.
+
+        Raises:
+            CheckpointError: the first field that does not.
+        """
+        try:
+            converted(ModelConfig, dataclasses.asdict(self))
+        except ValueError as error:
+            raise CheckpointError(f"The model's config cannot be used ({error}).") from error
+        guidance, (height, width) = self.guidance, self.default_size
+        for name in ("max_pixels", "video_max_pixels", "reference_max_pixels"):
+            bound = getattr(guidance, name)
+            if 0 < bound < guidance.min_pixels:
+                raise CheckpointError(
+                    f"The model's config cannot be used (guidance.{name} is {bound}, below guidance.min_pixels, "
+                    f"{guidance.min_pixels})."
+                )
+        if height * width > MOST_PIXELS:
+            raise CheckpointError(
+                f"The model's config cannot be used (default_size is {height} x {width}; give at most {MOST_PIXELS} "
+                "pixels)."
+            )
+        return self
 
 
 def from_plain(cls: type, plain: dict[str, Any]) -> Any:

@@ -142,6 +142,7 @@ class Denoiser(nn.Module):
         hidden = self._beside(latents, prepared.references)
         if prepared.addend is not None and self.source_embedding is None:
             hidden = hidden + prepared.addend
+        self._check_extent(hidden)
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
         with self._after_patchify(self._injected(prepared, sigma)), self.caching(), self._remembering(conditions):
             output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
@@ -150,6 +151,16 @@ class Denoiser(nn.Module):
         if self.config.prediction is Prediction.CHANGE:
             return velocity_of_change(output, latents, prepared.source, sigma, self.config.deadband)
         return output
+
+    def _check_extent(self, hidden: torch.Tensor) -> None:
+        """Raise InputError where [B, C, T + R, H, W] has more places along an axis than the DiT's positions reach."""
+        config = self.transformer.config
+        places = [size // patch for size, patch in zip(hidden.shape[2:], config.patch_size, strict=True)]
+        if max(places) > config.rope_max_seq_len:
+            raise InputError(
+                f"The edit has {' x '.join(map(str, places))} places (time, height, width), more along one than this "
+                f"DiT's {config.rope_max_seq_len}; edit fewer frames or a smaller size."
+            )
 
     def _beside(self, frames: torch.Tensor, references: torch.Tensor | None) -> torch.Tensor:
         """Frames and references in one tensor along time, in the order in which this model takes them."""

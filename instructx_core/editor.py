@@ -30,7 +30,8 @@ from .memory.choice import parse_memory
 from .memory.placement import place, store_in_fp8
 from .memory.plan import free_bytes, make_plan, trained_job
 from .memory.sizes import sizes_of
-from .sampling import StepCallback, initial_noise, sample, schedule
+from .results import check_frames
+from .sampling import StepCallback, check_guidance_scale, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
 from .speed.options import cache_settings, check_speed, speed_up
 
@@ -184,6 +185,7 @@ class Editor:
 
         Raises:
             InputError: any of these cannot be used; raised before long work starts.
+            CheckpointError: the model gave NaN, infinity or one colour.
             EditInterrupted: the callback returned False.
         """
         settings = self.settings(steps, shift, guidance_scale)
@@ -313,6 +315,7 @@ class Editor:
         results = []
         for index, decoded in enumerate(self.decode(latents)):
             source, small = sources[index].cpu(), fitted[index].cpu()
+            check_frames(decoded, small)
             frames = restore_edit(fit, source, small, decoded, self.config.keep_source, detail)
             results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
         return results
@@ -339,8 +342,7 @@ class Editor:
             own.guidance_scale if guidance_scale is None else guidance_scale,
         )
         schedule(settings.steps, settings.shift)
-        if not 0 <= settings.guidance_scale <= 100:
-            raise InputError(f"guidance_scale is {settings.guidance_scale}; give a number from 0 to 100.")
+        check_guidance_scale(settings.guidance_scale)
         return settings
 
 

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import nn
 
 from .compat import changes, spatial_padding
+from .results import check_numbers
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -59,8 +60,13 @@ class LatentCodec(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised [B, C, t, h, w] -> float32 [B, T, H, W, 3] in [0, 1]."""
+        """Normalised [B, C, t, h, w] -> float32 [B, T, H, W, 3] in [0, 1].
+
+        Raises:
+            CheckpointError: the VAE gave NaN or infinity.
+        """
         pixels = self.vae.decode(self.denormalise(latents).to(self.vae.dtype), return_dict=False)[0]
+        check_numbers(pixels, "while decoding")
         return rearrange(pixels.float() / 2 + 0.5, "b c t h w -> b t h w c").clamp(0, 1)
 
     def normalise(self, raw: torch.Tensor) -> torch.Tensor:

@@ -7,12 +7,14 @@ were trained with a u that runs to a sigma_min above 0 in the same N steps, the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 
 from .denoiser import Conditions, Denoiser, batch_conditions
 from .errors import EditInterrupted, InputError
+from .results import check_numbers
+from .words import shown
 
 StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
 
@@ -32,12 +34,23 @@ def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
         InputError: steps or shift out of range.
     """
     if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
-        raise InputError(f"steps is {steps}; give a whole number from 1 to 1000.")
-    if not 0 < shift <= 100:
-        raise InputError(f"shift is {shift}; give a number above 0, at most 100.")
+        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to 1000.")
+    if not is_number(shift) or not 0 < shift <= 100:
+        raise InputError(f"shift is {shown(shift)}; give a number above 0, at most 100.")
     u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
     u[-1] = 0
     return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
+
+
+def check_guidance_scale(scale: object) -> None:
+    """Raise InputError unless this is a number from 0 to 100."""
+    if not is_number(scale) or not 0 <= scale <= 100:
+        raise InputError(f"guidance_scale is {shown(scale)}; give a number from 0 to 100.")
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a real number, of whatever type; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -47,7 +60,7 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
         InputError: a seed that is no whole number from 0 to 2**64 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise InputError(f"seed is {seed}; give a whole number from 0 to 2**64 - 1.")
+        raise InputError(f"seed is {shown(seed)}; give a whole number from 0 to 2**64 - 1.")
     generator = torch.Generator("cpu").manual_seed(int(seed))
     return torch.randn(shape, generator=generator)
 
@@ -77,12 +90,12 @@ def sample(
 
     Raises:
         InputError: steps, shift or guidance scale out of range, or pinned latents of another shape.
+        CheckpointError: the model gave NaN or infinity.
         EditInterrupted: the callback returned False.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    if not 0 <= guidance_scale <= 100:
-        raise InputError(f"guidance_scale is {guidance_scale}; give a number from 0 to 100.")
+    check_guidance_scale(guidance_scale)
     sigmas = schedule(steps, shift, sigma_min)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
@@ -92,6 +105,7 @@ def sample(
         raise InputError("guidance_scale other than 1 needs unconditional conditions.")
     if pinned is not None:
         check_pinned(pinned, noise)
+    check_numbers(conditions.context, "while reading the instruction")
     frames = noise.shape[2]
     both = batch_conditions(conditions, unconditional) if guided else conditions
     prepared = denoiser.prepare(both, frames, steps)
@@ -108,6 +122,7 @@ def sample(
             latents = hold(latents, pinned, noise, scheduler.sigmas[step + 1])
         if callback is not None and callback(step + 1, steps, latents) is False:
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
+    check_numbers(latents, "while sampling")
     return latents
 
 

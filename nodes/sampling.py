@@ -14,6 +14,7 @@ import torch
 from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
+from ..instructx_core.results import check_numbers
 from .wan import denoising
 
 if TYPE_CHECKING:
@@ -171,4 +172,5 @@ def sample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
+    check_numbers(samples, "while sampling")
     return latent | {"samples": samples}

@@ -12,10 +12,12 @@ from pathlib import Path
 from ..bounded import is_dir
 from ..config import ContextEntry, ModelConfig
 from ..errors import CheckpointError
+from ..words import quoted_path
 from .dit import checked_dit, to_diffusers
 from .forms import Family, Form, find_form
 from .mllm import checked_mllm, mllm_config, mllm_width
 from .pretrained import check_config
+from .shapes import shape_of, shapes_of
 from .vae import checked_vae, vae_channels
 
 TEXT = "condition_embedder.text_embedder.linear_1.weight"
@@ -121,8 +123,8 @@ def dit_sizes(form: Form) -> DitSizes:
     Raises:
         CheckpointError: the weights have no text embedding.
     """
-    shapes = {name: stored.shape for name, stored in to_diffusers(form, form.tensors).items()}
+    shapes = shapes_of(to_diffusers(form, form.tensors))
     if TEXT not in shapes:
-        raise CheckpointError(f"{str(form.path)!r} is no whole Wan DiT: {TEXT} is missing; get it again.")
-    width, channels = shapes["patch_embedding.weight"][:2]
-    return DitSizes(width, channels, shapes[TEXT][1])
+        raise CheckpointError(f"{quoted_path(form.path)} is no whole Wan DiT: {TEXT} is missing; get it again.")
+    width, channels = shape_of(shapes, "patch_embedding.weight", 5, form.path)[:2]
+    return DitSizes(width, channels, shape_of(shapes, TEXT, 2, form.path)[1])

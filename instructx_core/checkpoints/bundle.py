@@ -28,6 +28,7 @@ from .files import (
     atomic_folder,
     check_finite,
     check_types,
+    naming,
     read_metadata,
     read_safetensors,
     recover_folder,
@@ -75,7 +76,8 @@ def read_config(path: str | Path) -> ModelConfig:
             f"{str(adapter)!r} does not say {FORMAT!r} in its metadata; "
             "it belongs to another program or another version."
         )
-    return ModelConfig.from_json(metadata[FORMAT])
+    with naming(adapter):
+        return ModelConfig.from_json(metadata[FORMAT])
 
 
 def adapter_path(path: str | Path) -> Path:

@@ -22,6 +22,7 @@ from .files import naming, read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
 from .kiwi_keys import dit_from_native
+from .part_configs import check_dit_config
 from .pretrained import load_or_explain, load_weights
 from .wan_keys import DIT_LIBRARY, dit_config_from_original, dit_to_original, is_unread
 
@@ -45,6 +46,7 @@ def load_dit(path: str | Path, dtype: torch.dtype) -> WanTransformer3DModel:
 
     form = find_form(path, Family.DIT)
     if form.is_library_folder:
+        dit_config(form)
         return load_weights(form.path, WanTransformer3DModel, torch_dtype=dtype)
     model = checked_dit(form)
     if form.is_gguf:
@@ -71,12 +73,17 @@ def dit_config(form: Form) -> dict[str, Any]:
     """The arguments of `WanTransformer3DModel`: a diffusers folder's own, else from the shapes of the tensors.
 
     Raises:
-        CheckpointError: a tensor that no Wan does without is missing, or the width is no multiple of 128.
+        CheckpointError: a tensor that no Wan does without is missing, the width is no multiple of 128, or a number of
+            the config is out of range.
     """
+    said = form.path / "config.json"
     if form.has_config:
-        return read_json(form.path / "config.json")
-    with naming(form.path):
-        return dit_config_from_original(dit_to_original(to_diffusers(form, form.tensors)))
+        config = read_json(said)
+    else:
+        with naming(form.path):
+            config = dit_config_from_original(dit_to_original(to_diffusers(form, form.tensors)))
+    check_dit_config(config, said if form.has_config else form.path)
+    return config
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:

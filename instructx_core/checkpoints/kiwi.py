@@ -34,6 +34,7 @@ from .files import check_finite, naming, read_json, read_safetensors, read_shape
 from .forms import Family
 from .kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_own, is_adapter
 from .pretrained import check_part
+from .shapes import shape_of
 from .vae import load_vae
 
 if TYPE_CHECKING:
@@ -108,11 +109,15 @@ def read_kiwi_config(folder: str | Path) -> ModelConfig:
         shapes |= {own: held[there] for there, own in names.items()}
     order = folder / REFERENCE / "config.json"
     references_first = order.is_file() and bool(read_json(order).get("ref_pad_first", False))
-    return config_of_shapes(shapes, _limits(folder / MLLM / "config.json"), references_first)
+    with naming(folder):
+        return config_of_shapes(shapes, _limits(folder / MLLM / "config.json"), references_first, folder).checked()
 
 
 def config_of_shapes(
-    shapes: Mapping[str, tuple[int, ...]], limits: Mapping[str, int] = LIMITS, references_first: bool = False
+    shapes: Mapping[str, tuple[int, ...]],
+    limits: Mapping[str, int] = LIMITS,
+    references_first: bool = False,
+    source: object = "Kiwi-Edit",
 ) -> ModelConfig:
     """The config of a Kiwi-Edit from the shapes of what it adds.
 
@@ -120,15 +125,20 @@ def config_of_shapes(
         shapes: of its tensors, under the names of `instructx.safetensors`.
         limits: what the MLLM is shown at most, see `LIMITS`.
         references_first: the authors' `ref_pad_first`.
+        source: the path to name.
     """
     has_embedder = "denoiser.reference_embedding.weight" in shapes
+    queries, hidden, output = (
+        shape_of(shapes, name, 2, source)
+        for name in ("queries.image", "connector.linear_in.weight", "connector.linear_out.weight")
+    )
     return ModelConfig(
         name="Kiwi-Edit",
         default_size=(480, 832),
         default_frames=81,
         guidance=GuidanceConfig(
-            image_queries=shapes["queries.image"][0],
-            video_queries=shapes["queries.video"][0],
+            image_queries=queries[0],
+            video_queries=shape_of(shapes, "queries.video", 2, source)[0],
             reference_queries=shapes.get("queries.reference", (0,))[0],
             video_frames=min(limits["max_frames"], 16),  # its reader of frames stops at 16 whatever is asked
             max_pixels=IMAGE_MAX_PIXELS,
@@ -139,9 +149,9 @@ def config_of_shapes(
             lora_alpha=0,
         ),
         connector=ConnectorConfig(
-            input_dim=shapes["connector.linear_in.weight"][1],
-            hidden_dim=shapes["connector.linear_in.weight"][0],
-            output_dim=shapes["connector.linear_out.weight"][0],
+            input_dim=hidden[1],
+            hidden_dim=hidden[0],
+            output_dim=output[0],
             entry=ContextEntry.WIDTH,
             tanh_gelu=True,
             reads_references="connector.reference.linear_in.weight" in shapes,

@@ -25,7 +25,7 @@ from .assembling import check_shapes, empty_model, fill
 from .base import OWN, Base, check_fit, need
 from .bundle import Components, combine, with_queries
 from .dit import dit_config, load_dit, to_diffusers
-from .files import check_finite, check_types, read_safetensors
+from .files import check_finite, check_types, naming, read_safetensors
 from .float8 import check_scales
 from .forms import Family, Form, Names, bare_mllm, find_form
 from .gguf_header import is_gguf
@@ -66,7 +66,9 @@ class Trained:
     @property
     def config(self) -> ModelConfig:
         """What the shapes of the tensors tell."""
-        return config_of_shapes({name: self.stored[there].shape for name, there in self.adapter.items()})
+        shapes = {name: self.stored[there].shape for name, there in self.adapter.items()}
+        with naming(self.path):
+            return config_of_shapes(shapes, source=self.path).checked()
 
     @property
     def form(self) -> Form:

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import bounded
 from ..errors import CheckpointError
+from ..words import quoted_path
 from .assembling import read_tensors
 from .files import read_json, read_one_by_one
 from .float8 import check_scales
 from .forms import Family, Form, bare_mllm, find_form, published_mllm
+from .part_configs import check_mllm_config
 from .pretrained import load_or_explain, load_weights
-from .shapes import first_difference, shapes_of
+from .shapes import first_difference, shape_of, shapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 CONFIGS = ("config.json", "qwen_config.json")  # the second in Kiwi-Edit's folders
 TOKENIZERS = ("tokenizer.json", "vocab.json")
+WORDS = {".json", ".txt", ".jinja", ".model"}  # files that a tokenizer may be read from
+WORDS_BYTES = 64 << 20  # of one of them; Qwen's tokenizer.json has 11 MB
+# what a config may not choose: code, and how attention is computed
+OF_CODE = {"auto_map", "_attn_implementation", "attn_implementation", "_attn_implementation_internal",
+           "_experts_implementation", "experts_implementation"}  # fmt: skip
 # what no shape tells, the same in Qwen2.5-VL 3B, 7B and 32B (their config.json on the hub)
 TEXT_HEAD, VISION_HEAD = 128, 80
 TEXT = {
@@ -58,8 +66,10 @@ def load_mllm(
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     form = find_form(path, Family.MLLM)
-    tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
+    words = find_tokenizer(form, checkpoint)
+    tokenizer = load_tokenizer(words)
     config = mllm_config(form, checkpoint)
+    _check_tokens(tokenizer, words, config)
     if form.is_library_folder:
         state = None if progress is None else read_one_by_one(form.files, progress)
     else:
@@ -78,18 +88,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in TOKENIZERS):
         # transformers would make one of no words at all
         raise CheckpointError(f"{str(folder)!r} has no tokenizer.json; the model is incomplete, get it again.")
-    return load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder))
+    _check_words(folder)
+    return load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 
 def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
-    """The config in a file or a folder of transformers'.
+    """The config in a file of transformers', without what it says of code: how attention is computed is not its own.
 
     Raises:
-        CheckpointError: missing or damaged.
+        CheckpointError: missing or damaged, or a number out of range.
     """
     from transformers import Qwen2_5_VLConfig
 
-    return load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_pretrained(path)))
+    plain = _data_alone(read_json(path))
+    config = load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_dict(plain)))
+    load_or_explain(path, lambda: check_mllm_config(config, path))
+    return config
 
 
 def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
@@ -141,8 +155,11 @@ def checked_mllm(form: Form, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForCondition
     """
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration(config)
+    def build() -> Qwen2_5_VLForConditionalGeneration:
+        with torch.device("meta"):
+            return Qwen2_5_VLForConditionalGeneration(config)
+
+    model = load_or_explain(form.path, build)
     if is_packed(config):  # its own library reads shapes of bytes
         return model
     check_scales(form.stored, form.path)
@@ -187,7 +204,12 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
     shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
     if missing := sorted(SIZED - shapes.keys()):
         raise CheckpointError(f"{str(form.path)!r} is no whole Qwen2.5-VL: it has no {missing[0]}; get it again.")
-    width, vision = mllm_width(form), shapes["visual.blocks.0.norm1.weight"][0]
+    width = mllm_width(form)
+
+    def side(name: str, dimensions: int = 2, which: int = 0) -> int:
+        return shape_of(shapes, name, dimensions, form.path)[which]
+
+    vision = side("visual.blocks.0.norm1.weight", 1)
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(
             f"{str(form.path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
@@ -195,17 +217,17 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
         )
     depth = _count(shapes, "visual.blocks.{}.norm1.weight")
     text = {
-        "vocab_size": shapes["embed_tokens.weight"][0],
+        "vocab_size": side("embed_tokens.weight"),
         "hidden_size": width,
-        "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
+        "intermediate_size": side("layers.0.mlp.gate_proj.weight"),
         "num_hidden_layers": _count(shapes, "layers.{}.input_layernorm.weight"),
-        "num_attention_heads": shapes["layers.0.self_attn.q_proj.weight"][0] // TEXT_HEAD,
-        "num_key_value_heads": shapes["layers.0.self_attn.k_proj.weight"][0] // TEXT_HEAD,
+        "num_attention_heads": side("layers.0.self_attn.q_proj.weight") // TEXT_HEAD,
+        "num_key_value_heads": side("layers.0.self_attn.k_proj.weight") // TEXT_HEAD,
     }
     tower = {
         "depth": depth,
         "hidden_size": vision,
-        "intermediate_size": shapes["visual.blocks.0.mlp.gate_proj.weight"][0],
+        "intermediate_size": side("visual.blocks.0.mlp.gate_proj.weight"),
         "num_heads": vision // VISION_HEAD,
         "out_hidden_size": width,
         "fullatt_block_indexes": list(range(FULL_ATTENTION - 1, depth, FULL_ATTENTION)),
@@ -213,12 +235,55 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
     tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
               "vision_end_token_id": VISION_END}  # fmt: skip
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
-    return portable_rope(Qwen2_5_VLConfig(text_config=TEXT | text, vision_config=VISION | tower, **ids))
+    options = {"text_config": TEXT | text, "vision_config": VISION | tower, **ids}
+    config = load_or_explain(form.path, lambda: portable_rope(Qwen2_5_VLConfig(**options)))
+    load_or_explain(form.path, lambda: check_mllm_config(config, form.path))
+    return config
 
 
 def mllm_width(form: Form) -> int:
     """The width of the hidden states, from the table of words."""
-    return next(stored.shape[1] for name, stored in form.tensors.items() if bare_mllm(name) == "embed_tokens.weight")
+    shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
+    return shape_of(shapes, "embed_tokens.weight", 2, form.path)[1]
+
+
+def _data_alone(plain: Any) -> Any:
+    """A config without the keys that choose code, at every depth."""
+    if isinstance(plain, dict):
+        return {name: _data_alone(value) for name, value in plain.items() if name not in OF_CODE}
+    return [_data_alone(value) for value in plain] if isinstance(plain, list) else plain
+
+
+def _check_words(folder: Path) -> None:
+    """Raise CheckpointError where a tokenizer's folder holds what its library would wait for or read for ever."""
+    for path in folder.iterdir():
+        if path.suffix in WORDS and not path.is_dir():
+            read = bounded.read_json if path.suffix == ".json" else bounded.read_bytes
+            try:
+                read(path, WORDS_BYTES)
+            except bounded.UnreadableError as error:
+                raise CheckpointError(
+                    f"{quoted_path(path)} cannot be read ({error.reason}); the model is incomplete, get it again."
+                ) from error
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: Qwen2_5_VLConfig) -> None:
+    """Raise CheckpointError unless a tokenizer's ids lie in the MLLM's table, and pictures have the same ones there."""
+    from ..guidance.prompt import IMAGE, VIDEO
+
+    highest = max(load_or_explain(folder, tokenizer.get_vocab).values(), default=-1)
+    if not 0 <= highest < config.text_config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {quoted_path(folder)} has ids up to {highest}, the MLLM's table holds "
+            f"{config.text_config.vocab_size}; give the tokenizer that it was trained with."
+        )
+    for name, token in (("image_token_id", IMAGE), ("video_token_id", VIDEO)):
+        own = tokenizer.convert_tokens_to_ids(token)
+        if own != getattr(config, name):
+            raise CheckpointError(
+                f"the tokenizer in {quoted_path(folder)} has {own} for {token}, the MLLM's config says {name} is "
+                f"{getattr(config, name)}; give the tokenizer that it was trained with."
+            )
 
 
 def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | None) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..words import escaped, one_line, quoted_path
 from .files import check_finite, read_metadata
 
 
@@ -45,7 +46,8 @@ def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] 
     for problem in ("missing", "unexpected"):
         if names := sorted(report[f"{problem}_keys"]):
             raise CheckpointError(
-                f"{str(folder)!r} does not fit its config: {problem} {names[0]} ({len(names)} tensors); get it again."
+                f"{quoted_path(folder)} does not fit its config: {problem} {escaped(names[0])} ({len(names)} tensors); "
+                "get it again."
             )
     check_finite(model.state_dict(), folder)
     return model
@@ -59,4 +61,4 @@ def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CheckpointError(f"{str(folder)!r} cannot be loaded: {first_line}") from error
+        raise CheckpointError(f"{quoted_path(folder)} cannot be loaded: {one_line(first_line, 300)}") from error

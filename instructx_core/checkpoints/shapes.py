@@ -5,7 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import CheckpointError
+from ..words import escaped, quoted, quoted_path
+
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def shape_of(shapes: Shapes, name: str, dimensions: int, source: object) -> tuple[int, ...]:
+    """The shape of a tensor that a model does not do without.
+
+    Raises:
+        CheckpointError: it is missing, empty, or of another number of dimensions; `source` is the path to name.
+    """
+    shape = shapes.get(name)
+    if shape is None or len(shape) != dimensions or not all(shape):
+        found = "is missing" if shape is None else f"has the shape {tuple(shape)[:8]}"
+        raise CheckpointError(
+            f"{quoted_path(source)} cannot be used: {quoted(name)} {found}, expected {dimensions} dimensions; get it "
+            "again."
+        )
+    return tuple(shape)
 
 
 def shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -19,4 +38,4 @@ def first_difference(wanted: Shapes, found: Shapes) -> str:
     if not odd:
         return ""
     is_here, expected = found.get(odd[0], "missing"), wanted.get(odd[0], "nothing")
-    return f"{odd[0]} is {is_here}, expected {expected} ({len(odd)} tensors differ)"
+    return f"{escaped(odd[0])} is {is_here}, expected {expected} ({len(odd)} tensors differ)"

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from ..errors import CheckpointError
+from ..words import quoted_path
 from .assembling import check_shapes, empty_model, fill
 from .files import naming, read_json
 from .float8 import check_scales
 from .forms import Family, Form, Names, find_form
+from .part_configs import check_vae_config
 from .pretrained import load_or_explain, load_weights
+from .shapes import shape_of, shapes_of
 from .wan_keys import VAE_LIBRARY, vae_config_from_original, vae_to_diffusers, vae_to_original
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
 
     form = find_form(path, Family.VAE)
     if form.is_library_folder:
+        vae_config(form)
         return load_weights(form.path, AutoencoderKLWan, torch_dtype=dtype)
     model = checked_vae(form)
     return fill(model, form, to_diffusers(form, {name: name for name in form.tensors}), dtype)
@@ -103,7 +107,9 @@ def vae_config(form: Form) -> dict[str, Any]:
     """
     said = form.path / "config.json"
     if form.has_config:
-        return read_json(said)
+        config = read_json(said)
+        check_vae_config(config, said)
+        return config
     with naming(form.path):
         is_original = form.names is Names.ORIGINAL
         original = form.tensors if is_original else vae_to_original(form.tensors)
@@ -117,14 +123,15 @@ def vae_config(form: Form) -> dict[str, Any]:
         )
     for name in ("latents_mean", "latents_std"):
         if not isinstance(scale.get(name), list) or len(scale[name]) != channels:
-            raise CheckpointError(f"{str(said)!r} gives no {name} of {channels} numbers; get the folder again.")
+            raise CheckpointError(f"{quoted_path(said)} gives no {name} of {channels} numbers; get the folder again.")
         config[name] = scale[name]
+    check_vae_config(config, said if said.is_file() else form.path)
     return config
 
 
 def vae_channels(form: Form) -> int:
     """How many channels its latents have."""
-    return next(stored.shape[0] for name, stored in to_diffusers(form, form.tensors).items() if name == LAST)
+    return shape_of(shapes_of(to_diffusers(form, form.tensors)), LAST, 5, form.path)[0]
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:

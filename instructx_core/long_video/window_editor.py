@@ -18,6 +18,7 @@ from ..compositing import restored_frames
 from ..errors import InputError
 from ..fit import repeat_last
 from ..images import to_uint8
+from ..results import check_frames
 from ..sampling import StepCallback
 from ..windows import Head
 from .joining import EditedWindow, Handover, anchor_colour, fade
@@ -62,6 +63,7 @@ class WindowEditor:
 
         Raises:
             EditInterrupted: the callback returned False.
+            CheckpointError: the model gave NaN, infinity or one colour.
             InputError: the latents that are given are another model's.
         """
         fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
@@ -71,6 +73,7 @@ class WindowEditor:
         source, pinned = self._begin(canvas, held, fit)
         latents = self.model.denoise(source, pinned, guidance, fit, callback)
         decoded = self.model.decode(latents)
+        check_frames(decoded[: len(frames)], frames)
         edited = self._finish(frames, canvas, decoded, fit)
         if given is not None:
             shared = len(given.frames)

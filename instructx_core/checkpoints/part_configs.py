@@ -1,0 +1,220 @@
+"""What the configs of a DiT, a VAE and an MLLM may say: the numbers that no weight fixes, as ranges.
+
+A config comes with a download. A rotary table of length 1, a latent scale of 1e-38 or a window of -1 would end an edit
+half way or spoil it without a word; here it is one sentence that names the file, the field, the value and the range.
+Fields that are not named here are the libraries' own business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from ..errors import CheckpointError
+from ..validation import FieldError, Length, Range, converted
+from ..words import quoted_path
+
+Width = Annotated[int, Range(1, 1 << 20)]
+Depth = Annotated[int, Range(1, 1024)]
+Epsilon = Annotated[float, Range(above=0, most=0.01)]
+TokenId = Annotated[int, Range(0, 1 << 24)]
+Base = Annotated[float, Range(1, 1e12)]  # of rotary frequencies
+PATCH, MERGE, TEMPORAL = 14, 2, 2  # what `guidance.vision` cuts pictures into, and so every Qwen2.5-VL
+
+
+@dataclass(frozen=True)
+class DitNumbers:
+    """Arguments of `WanTransformer3DModel`."""
+
+    patch_size: tuple[Annotated[int, Range(1, 16)], Annotated[int, Range(1, 64)], Annotated[int, Range(1, 64)]]
+    num_attention_heads: Annotated[int, Range(1, 1024)]
+    attention_head_dim: Annotated[int, Range(2, 4096)]
+    in_channels: Width
+    out_channels: Width | None
+    text_dim: Width
+    freq_dim: Annotated[int, Range(2, 65536)]
+    ffn_dim: Width
+    num_layers: Depth
+    cross_attn_norm: bool
+    qk_norm: Literal["rms_norm_across_heads"] | None
+    eps: Epsilon
+    image_dim: Width | None
+    added_kv_proj_dim: Width | None
+    rope_max_seq_len: Annotated[int, Range(16, 65536)]
+    pos_embed_seq_len: Width | None
+
+
+@dataclass(frozen=True)
+class LatentScale:
+    """What latents are normalised with, one number a channel."""
+
+    latents_mean: tuple[Annotated[float, Range(-1000, 1000)], ...]
+    latents_std: tuple[Annotated[float, Range(0.001, 1000)], ...]
+
+
+@dataclass(frozen=True)
+class VaeNumbers(LatentScale):
+    """Arguments of `AutoencoderKLWan`."""
+
+    base_dim: Width
+    decoder_base_dim: Width | None
+    z_dim: Annotated[int, Range(1, 4096)]
+    dim_mult: Annotated[tuple[Annotated[int, Range(1, 256)], ...], Length(1, 8)]
+    num_res_blocks: Annotated[int, Range(1, 64)]
+    temperal_downsample: tuple[bool, ...]
+    is_residual: bool
+    in_channels: Width
+    out_channels: Width
+    patch_size: Annotated[int, Range(1, 16)] | None
+    scale_factor_temporal: Annotated[int, Range(1, 256)]
+    scale_factor_spatial: Annotated[int, Range(1, 4096)]
+
+
+@dataclass(frozen=True)
+class TextNumbers:
+    """`text_config` of a Qwen2.5-VL."""
+
+    vocab_size: Annotated[int, Range(1, 1 << 24)]
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Annotated[int, Range(1, 4096)]
+    num_key_value_heads: Annotated[int, Range(1, 4096)]
+    rms_norm_eps: Epsilon
+    max_position_embeddings: Annotated[int, Range(1, 1 << 30)]
+    pad_token_id: TokenId | None = None
+    sliding_window: Annotated[int, Range(1, 1 << 30)] | None = None
+    use_sliding_window: bool = False
+    max_window_layers: Annotated[int, Range(0, 1 << 20)] = 0
+
+
+@dataclass(frozen=True)
+class Rope:
+    """How a text model turns its places."""
+
+    rope_theta: Base
+    mrope_section: tuple[Annotated[int, Range(0, 4096)], Annotated[int, Range(0, 4096)], Annotated[int, Range(0, 4096)]]
+
+
+@dataclass(frozen=True)
+class VisionNumbers:
+    """`vision_config` of a Qwen2.5-VL."""
+
+    depth: Depth
+    hidden_size: Width
+    intermediate_size: Width
+    num_heads: Annotated[int, Range(1, 4096)]
+    in_channels: Annotated[int, Range(3, 3)]
+    patch_size: Annotated[int, Range(PATCH, PATCH)]
+    spatial_merge_size: Annotated[int, Range(MERGE, MERGE)]
+    temporal_patch_size: Annotated[int, Range(TEMPORAL, TEMPORAL)]
+    window_size: Annotated[int, Range(PATCH * MERGE, 1 << 16)]
+    tokens_per_second: Annotated[float, Range(above=0, most=1000)]
+    out_hidden_size: Width
+    fullatt_block_indexes: tuple[Annotated[int, Range(0, 1023)], ...]
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Which tokens of a Qwen2.5-VL stand for pictures."""
+
+    image_token_id: TokenId
+    video_token_id: TokenId
+
+
+T = TypeVar("T")
+
+
+def check_dit_config(config: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError, naming `path`, where the arguments of a Wan DiT are out of range or contradict."""
+    from diffusers import WanTransformer3DModel
+
+    numbers = _numbers(DitNumbers, _defaults(WanTransformer3DModel) | dict(config), path)
+    if numbers.attention_head_dim % 2:
+        raise _wrong(path, f"attention_head_dim is {numbers.attention_head_dim}; give an even number")
+
+
+def check_vae_config(config: Mapping[str, Any], path: Path) -> None:
+    """As `check_dit_config`, of a Wan VAE."""
+    from diffusers import AutoencoderKLWan
+
+    numbers = _numbers(VaeNumbers, _defaults(AutoencoderKLWan) | dict(config), path)
+    check_scale(config, path, numbers.z_dim)
+    levels, patch = len(numbers.dim_mult), numbers.patch_size or 1
+    if len(numbers.temperal_downsample) != levels - 1:
+        raise _wrong(path, f"temperal_downsample has {len(numbers.temperal_downsample)} entries; give {levels - 1}")
+    made = {
+        "scale_factor_spatial": patch * 2 ** (levels - 1),
+        "scale_factor_temporal": 2 ** sum(numbers.temperal_downsample),
+        "in_channels": 3 * patch**2,
+        "out_channels": 3 * patch**2,
+    }
+    for name, value in made.items():
+        if getattr(numbers, name) != value:
+            raise _wrong(path, f"{name} is {getattr(numbers, name)}, but its layers make {value}; give that")
+
+
+def check_scale(config: Mapping[str, Any], path: Path, channels: int) -> None:
+    """Raise CheckpointError, naming `path`, unless the latents' mean and deviation are numbers in range for each."""
+    from diffusers import AutoencoderKLWan
+
+    scale = _numbers(LatentScale, _defaults(AutoencoderKLWan) | dict(config), path)
+    for name in ("latents_mean", "latents_std"):
+        if len(getattr(scale, name)) != channels:
+            raise _wrong(path, f"{name} has {len(getattr(scale, name))} numbers; give {channels}, one a channel")
+
+
+def check_mllm_config(config: Any, path: Path) -> None:
+    """As `check_dit_config`, of a `Qwen2_5_VLConfig`."""
+    text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
+    words = _numbers(TextNumbers, text, path, "text_config.")
+    sight = _numbers(VisionNumbers, vision, path, "vision_config.")
+    tokens = _numbers(TokenIds, config.to_dict(), path)
+    _check_heads(path, "text_config", words.hidden_size, "num_attention_heads", words.num_attention_heads, 2)
+    _check_heads(path, "vision_config", sight.hidden_size, "num_heads", sight.num_heads, 4)
+    if words.num_attention_heads % words.num_key_value_heads:
+        raise _wrong(
+            path,
+            f"text_config.num_key_value_heads is {words.num_key_value_heads}; give a divisor of num_attention_heads, "
+            f"{words.num_attention_heads}",
+        )
+    for name, token in {**dataclasses.asdict(tokens), "text_config.pad_token_id": words.pad_token_id}.items():
+        if token is not None and token >= words.vocab_size:
+            raise _wrong(path, f"{name} is {token}; give a number below vocab_size, {words.vocab_size}")
+    if sight.out_hidden_size != words.hidden_size:
+        raise _wrong(path, f"vision_config.out_hidden_size is {sight.out_hidden_size}; give {words.hidden_size}")
+    if beyond := [index for index in sight.fullatt_block_indexes if index >= sight.depth]:
+        raise _wrong(path, f"vision_config.fullatt_block_indexes has {beyond[0]}; give numbers below {sight.depth}")
+    rope = dict(text.get("rope_scaling") or {}) | dict(text.get("rope_parameters") or {})
+    rope.setdefault("rope_theta", text.get("rope_theta", 1e6))
+    turned = _numbers(Rope, rope, path, "text_config.rope_parameters.")
+    half = words.hidden_size // words.num_attention_heads // 2
+    if sum(turned.mrope_section) != half:
+        raise _wrong(path, f"mrope_section adds up to {sum(turned.mrope_section)}; give {half}, half of a head")
+
+
+def _check_heads(path: Path, part: str, width: int, name: str, heads: int, multiple: int) -> None:
+    if width % heads or width // heads % multiple:
+        raise _wrong(path, f"{part}.{name} is {heads}; give a number of heads into which its width, {width}, goes")
+
+
+def _numbers(cls: type[T], plain: Mapping[str, Any], path: Path, place: str = "") -> T:
+    known = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name in plain}
+    try:
+        return converted(cls, known, place)
+    except FieldError as error:
+        raise _wrong(path, str(error)) from error
+
+
+def _defaults(model_class: type) -> dict[str, Any]:
+    """What a library's class takes for arguments that a config leaves out."""
+    parameters = inspect.signature(model_class.__init__).parameters.values()
+    return {it.name: it.default for it in parameters if it.default is not inspect.Parameter.empty}
+
+
+def _wrong(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{quoted_path(path)} cannot be used: {what}.")
