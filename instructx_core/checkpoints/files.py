@@ -198,24 +198,29 @@ def check_types(whole: Mapping[str, object], path: str | Path) -> None:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of `path` when the block ends without an exception.
 
-    Missing parents are made. On an exception the new folder is deleted and an older one at `path` stays as it was.
+    Missing parents are made. On an exception the new folder and the parents made for it are deleted, and an older one
+    at `path` stays as it was.
     One writer at a time per path: a second one makes the first fail. Raises InputError when `path` is a file or
     cannot be written to.
     """
     path = _real(path)
     _refuse_file(path)
     partial = _hidden(path, "partial")
+    made: list[Path] = []
     try:
+        made = [parent for parent in path.parents if not parent.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         recover_folder(path)
         partial.mkdir()
     except OSError as error:
+        _remove_empty(made)
         raise InputError(f"cannot write a folder to {str(path)!r}: {error.strerror}; choose another place.") from error
     try:
         yield partial
         replace_folder(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        _remove_empty(made)
         raise
 
 
@@ -366,6 +371,15 @@ def _clear(path: Path) -> None:
     """Delete what killed writes to `path` left unfinished."""
     for partial in _leftovers(path, "partial"):
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Delete folders, inner ones first, up to the first that something is in."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _discard(aside: Path, path: Path) -> None:

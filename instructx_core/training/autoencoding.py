@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..latents import skip_empty_taps
 from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
 from .config import TrainConfig
 from .initialisation import fold_statistics, start_vae_linear
-from .sizes import build_sized
+from .sizes import check_numbers, check_sized, refusing
 from .world_data import check_shapes
 
 LATENT_NOISE = 0.03  # in units of the code's deviation: the decoder learns to forgive a denoiser's small errors
@@ -49,7 +50,10 @@ class AutoencoderTask:
         if "vae" in config.start:
             vae = load_vae(Path(config.start["vae"]), torch.float32)
         else:
-            vae = build_sized(lambda: AutoencoderKLWan(**config.model), "the VAE under model")
+            check_numbers(config.model, "model")
+            check_sized(lambda: AutoencoderKLWan(**config.model), "model")
+            vae = AutoencoderKLWan(**config.model)
+            check_start(vae, config.data.sizes[0])
         check_shapes(config.data, vae.config.scale_factor_spatial, 1)
         self.images, self.clips = draw_pixels(config)
         if "vae" not in config.start:
@@ -78,6 +82,21 @@ class AutoencoderTask:
         device = next(self.module.parameters()).device
         decoded = self.module.vae.decode(self.module.vae.encode(pixels.to(device)).latent_dist.mean).sample.cpu()
         return {"images": rearrange([pixels, decoded], "two b c 1 h w -> (two h) (b w) c").clamp(-1, 1) / 2 + 0.5}
+
+
+@torch.no_grad()
+def check_start(vae: nn.Module, size: tuple[int, int]) -> None:
+    """Raise InputError unless a VAE of these sizes can begin linearly and has the strides that its config says."""
+    with refusing("model"), torch.random.fork_rng(devices=[]):
+        trial, pixels = copy.deepcopy(vae), torch.rand(4, 3, 1, *size) * 2 - 1
+        start_vae_linear(trial, pixels)
+        code = trial.encode(pixels).latent_dist.mean
+        config = vae.config
+        wanted = (config.z_dim, 1, *(side // config.scale_factor_spatial for side in size))
+        if tuple(code.shape[1:]) != wanted or trial.decode(code).sample.shape != pixels.shape:
+            raise ValueError(f"a picture of {list(size)} becomes {list(code.shape[1:])} instead of {list(wanted)}")
+        if not len(config.latents_mean) == len(config.latents_std) == config.z_dim:
+            raise ValueError(f"latents_mean and latents_std are not of z_dim {config.z_dim} numbers")
 
 
 def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

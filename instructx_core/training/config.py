@@ -197,6 +197,11 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
         raise InputError(f"The training config {quoted_path(path)} cannot be used: {error}.") from error
 
 
+def pool_folder(config: TrainConfig) -> Path:
+    """Where a stage's encoded examples are."""
+    return Path(config.data.pool or Path(config.output) / "pool")
+
+
 def _change(plain: dict[str, Any], change: str) -> None:
     """Set one value of a config, in place."""
     key, equals, text = change.partition("=")

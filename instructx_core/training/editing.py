@@ -26,13 +26,13 @@ from ..latents import LatentCodec
 from ..sampling import sample
 from ..validation import FieldError, converted
 from .batch import EditBatch
-from .config import NoiseConfig, TrainConfig
+from .config import NoiseConfig, TrainConfig, pool_folder
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
 from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
-from .sizes import build_sized
+from .sizes import check_numbers, check_sized
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
 SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
@@ -110,9 +110,8 @@ class EditingTask:
         own = self.components
         stride = own.codec.stride * own.denoiser.transformer.config.patch_size[1]
         shown_frames = own.config.guidance.video_frames
-        folder = Path(config.data.pool or Path(config.output) / "pool")
         with process_state().main_process_first():
-            self.buckets = open_pool(folder, config.data, own.codec.eval(), shown_frames, stride)
+            self.buckets = open_pool(pool_folder(config), config.data, own.codec.eval(), shown_frames, stride)
         self.training, self.held_out = split_examples(self.buckets, config.validation if config.validate_every else 0)
         reading = config.task == "reading"
         self.module = Reading(own.guidance) if reading else FlowMatching(own, config, self._channel_weights())
@@ -215,13 +214,14 @@ def assemble(config: TrainConfig) -> Components:
     try:
         model = converted(ModelConfig, sizes, "model.")
     except FieldError as error:
-        raise InputError(f"In the training config, {error}.") from error
+        raise InputError(f"In the model section of the training config, {error}.") from error
+    check_numbers(transformer_sizes, "model.transformer")
+    check_sized(lambda: WanTransformer3DModel(**transformer_sizes), "model.transformer")
     mllm = Path(config.start["mllm"])
     guidance = load_guidance(mllm, mllm, model, torch.float32)
     codec = LatentCodec(load_vae(Path(config.start["vae"]), torch.float32))
     connector = Connector(model.connector)
-    transformer = build_sized(lambda: WanTransformer3DModel(**transformer_sizes), "the DiT under model.transformer")
-    denoiser = Denoiser(transformer, model.denoiser, model.connector.entry)
+    denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
     start_unchanging(connector, denoiser)
     return Components(model, guidance, connector, denoiser, codec)
 

@@ -24,9 +24,14 @@ from ..guidance.positions import positions
 from ..guidance.prompt import prompt_tokens
 from ..guidance.vision import to_patches
 from ..validation import FieldError, converted
+from ..words import shown
 from ..world import HELD_OUT_SEED, corpus, sample_question
 from .config import TrainConfig
-from .tokenizer import END, PADDING, train_tokenizer
+from .sizes import check_numbers, check_sized
+from .tokenizer import END, PADDING, SPECIAL, train_tokenizer
+
+LEAST_VOCABULARY = 300  # bytes and special tokens
+MOST_VOCABULARY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,18 @@ class LanguageTask:
         try:
             self.guidance = converted(GuidanceConfig, config.model.get("guidance", {}), "model.guidance.")
         except FieldError as error:
-            raise InputError(f"In the training config, {error}.") from error
+            raise InputError(f"In the model section of the training config, {error}.") from error
         if "mllm" in config.start:
             start = Path(config.start["mllm"])
             self.mllm, self.tokenizer = load_mllm(start, start, torch.float32)
         else:
-            self.tokenizer = train_tokenizer(corpus(config.data.variety), config.model["vocabulary"])
+            sizes = config.model
+            check_numbers(sizes, "model")
+            planned = _Planned(sizes["vocabulary"])
+            check_sized(lambda: build_mllm(sizes, planned), "model")
+            self.tokenizer = train_tokenizer(corpus(config.data.variety), sizes["vocabulary"])
             torch.manual_seed(config.seed)
-            self.mllm = build_mllm(config.model, self.tokenizer)
+            self.mllm = build_mllm(sizes, self.tokenizer)
         self.module = Answering(self.mllm)
 
     def batch(self, generator: torch.Generator, is_video: bool) -> QuestionBatch:
@@ -123,6 +132,24 @@ class LanguageTask:
         config = self.mllm.config
         pace = config.vision_config.tokens_per_second
         return positions(ids, [grid], config.image_token_id, config.video_token_id, pace)
+
+
+class _Planned:
+    """In the place of a tokenizer that is yet to be trained, which takes longer than all checks."""
+
+    def __init__(self, vocabulary: object) -> None:
+        if type(vocabulary) is not int or not LEAST_VOCABULARY <= vocabulary <= MOST_VOCABULARY:
+            raise InputError(
+                f"In the training config, model.vocabulary is {shown(vocabulary)}; give a whole number from "
+                f"{LEAST_VOCABULARY} to {MOST_VOCABULARY}."
+            )
+        self.vocabulary = vocabulary
+
+    def __len__(self) -> int:
+        return self.vocabulary
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return SPECIAL.index(token)
 
 
 def build_mllm(sizes: dict[str, Any], tokenizer: Any) -> nn.Module:

@@ -1,33 +1,68 @@
-"""Models that a config gives the sizes of: built without weights first, so that wrong sizes end in a sentence."""
+"""Models that a config gives the sizes of: wrong sizes end in a sentence, before anything is made or drawn."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..errors import InputError
-from ..words import one_line
+from ..words import one_line, quoted, shown
 
 Model = TypeVar("Model", bound=nn.Module)
+LARGEST = 10**9  # of any one number; how large the whole may be, its parameters say
 MOST_PARAMETERS = 50_000_000_000
 
 
-def build_sized(build: Callable[[], Model], what: str) -> Model:
-    """The model that `build` makes, unless its library refuses the sizes or they are beyond reason.
+def check_numbers(sizes: Any, name: str) -> None:
+    """Raise InputError where sizes under `name` hold a number that no size is: negative, not finite, or beyond reason.
+
+    What a library would make of a layer count of -1 is a model without layers.
+    """
+    if isinstance(sizes, dict):
+        for key, value in sizes.items():
+            check_numbers(value, f"{name}.{quoted(key)[1:-1]}")
+            if type(value) is int and value == 0:
+                raise InputError(f"In the training config, {name}.{quoted(key)[1:-1]} is 0; give a larger number.")
+    elif isinstance(sizes, list):
+        for value in sizes:
+            check_numbers(value, name)
+    elif isinstance(sizes, float) and not math.isfinite(sizes):
+        raise InputError(f"In the training config, {name} is {sizes}; give a number.")
+    elif isinstance(sizes, int) and not 0 <= sizes <= LARGEST:
+        raise InputError(f"In the training config, {name} is {shown(sizes)}; give a number from 0 to {LARGEST}.")
+
+
+def check_sized(build: Callable[[], nn.Module], name: str) -> None:
+    """Build a model without weights.
+
+    Args:
+        name: the section of the config that its sizes are in.
 
     Raises:
-        InputError: with `what` and the library's reason.
+        InputError: its library refuses the sizes, or they are beyond reason.
     """
-    try:
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in build().parameters())
+    with refusing(name), torch.device("meta"):
+        count = sum(parameter.numel() for parameter in build().parameters())
         if not 0 < count <= MOST_PARAMETERS:
             raise ValueError(f"it would have {count} parameters")
-        return build()
-    except Exception as error:  # whatever a library makes of a size that is a text, 0 or 10 ** 12
-        raise InputError(
-            f"In the training config, {what} cannot be built: {one_line(error, 200)}; see the configs of stage 0."
-        ) from error
+
+
+class refusing:  # noqa: N801: reads as a statement
+    """Turns whatever a library raises of a model's sizes within the block into one sentence that names the section."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            raise InputError(
+                f"In the training config, the sizes under {self.name} make no model: {type(error).__name__}: "
+                f"{one_line(error, 200)}; see the configs of stage 0."
+            ) from error
