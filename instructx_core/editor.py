@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .bounded import is_dir, is_file
 from .checkpoints.base import Base
 from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
 from .checkpoints.hub import PATTERNS, first_line, transport_errors
@@ -30,10 +31,12 @@ from .memory.choice import parse_memory
 from .memory.placement import place, store_in_fp8
 from .memory.plan import free_bytes, make_plan, trained_job
 from .memory.sizes import sizes_of
+from .paths import as_path
 from .results import check_frames
 from .sampling import StepCallback, check_guidance_scale, initial_noise, sample, schedule
 from .source import Source, load_references, load_source
 from .speed.options import cache_settings, check_speed, speed_up
+from .words import quoted_path, shown
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -122,11 +125,13 @@ class Editor:
         check_speed(attention, compile, cache, device)
         if dtype is None:
             dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        base = Base(*(None if given is None else Path(given) for given in (transformer, vae, mllm)))
+        parts = {"transformer": transformer, "vae": vae, "mllm": mllm}
+        base = Base(*(None if given is None else as_path(given, name) for name, given in parts.items()))
+        merged = _pairs(loras)
         model = _find_model(path, download)
         reuse = cache_settings(cache, model)
         components = load_model(model, "cpu", dtype, base)
-        for file, strength in loras:
+        for file, strength in merged:
             load_lora(components.denoiser.transformer, file, strength)
         if fp8:
             store_in_fp8(components)
@@ -346,14 +351,23 @@ class Editor:
         return settings
 
 
+def _pairs(loras: Any) -> list[tuple[Path, float]]:
+    """LoRA files with their strengths. Raises InputError for anything else."""
+    given = list(loras) if isinstance(loras, (list, tuple)) else [loras]
+    for pair in given:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise InputError(f"loras is a list of pairs (path, strength), not {shown(pair)}.")
+    return [(as_path(file, "A LoRA"), strength) for file, strength in given]
+
+
 def _find_model(path: str | Path | None, download: bool) -> Path:
     if path is None:
         return BUNDLED
-    folder = Path(path)
-    if folder.exists() or not download:
-        if not folder.exists():
-            raise CheckpointError(f"There is no model folder {str(path)!r}; to fetch a hub id, say download=True.")
+    folder = as_path(path, "The model")
+    if is_file(folder) or is_dir(folder):
         return folder
+    if not download:
+        raise CheckpointError(f"There is no model folder {quoted_path(path)}; to fetch a hub id, say download=True.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 

@@ -9,47 +9,63 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .bounded import UnreadableError, is_dir, open_regular, why
 from .errors import InputError
+from .words import PATH, escaped, shown
+
+
+def as_path(value: object, name: str) -> Path:
+    """`value` as a Path; raises InputError, which calls it `name`, where it is no path at all."""
+    try:
+        return Path(os.fspath(value))  # type: ignore[call-overload]
+    except TypeError as error:  # bytes too: a Path is text
+        raise InputError(f"{name} is {shown(value)}; give a path.") from error
 
 
 def readable_file(path: str | os.PathLike[str]) -> Path:
-    """Return `path` as a Path to a file that exists, holds something and can be read.
+    """Return `path` as a Path to a regular file that exists, holds something and can be read.
 
-    Raises InputError when it is empty, missing, a folder, of length zero or not readable.
+    Raises InputError when it is no path, empty, missing, a folder, a FIFO or device, of length zero or not readable.
     """
+    found = as_path(path, "The input file")
     if not os.fspath(path):
         raise InputError("The path of the input file is empty; give the name of an image or video file.")
-    found = Path(path)
-    if found.is_dir():
-        raise InputError(f"{found}: it is a folder; give an image or video file.")
     try:
-        with open(found, "rb") as file:
+        with open_regular(found) as file:
             first = file.read(1)
-    except FileNotFoundError as error:
-        raise InputError(f"{found}: it does not exist; check the name of the file.") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise InputError(f"{found}: it cannot be read ({_reason(error)}); give an existing file.") from error
+    except UnreadableError as error:
+        reason = error.reason if error.reason.startswith("it ") else f"it cannot be read ({error.reason})"
+        advice = "check the name of the file" if reason == "it does not exist" else "give an image or video file"
+        raise InputError(f"{_named(found)}: {reason}; {advice}.") from error
+    except OSError as error:
+        raise InputError(f"{_named(found)}: it cannot be read ({why(error)}); give an existing file.") from error
     if not first:
-        raise InputError(f"{found}: it is empty (0 bytes); give an image or video file.")
+        raise InputError(f"{_named(found)}: it is empty (0 bytes); give an image or video file.")
     return found
 
 
 def writable_file(path: str | os.PathLike[str]) -> Path:
     """Return `path` as a Path that a new file can be put at; a file that is there stays as it is.
 
-    Raises InputError when it is a folder, or its folder is missing or cannot be written to.
+    Raises InputError when it is no path, a folder, a name that no system takes, or its folder is missing or cannot be
+    written to.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"{target}: the output is a folder; give the name of a file to write.")
+    target = as_path(path, "The output file")
+    if is_dir(target):
+        raise InputError(f"{_named(target)}: the output is a folder; give the name of a file to write.")
+    try:
+        os.path.lexists(target) or target.stat()  # too long a name is found here, not after the work
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise InputError(f"{_named(target)}: it cannot be written there ({why(error)}); give another name.") from error
     try:
         # Asking for permissions is not enough: root and read-only mounts answer differently from a real write.
         with tempfile.TemporaryFile(dir=target.parent):
             return target
     except (OSError, ValueError) as error:
-        reason = _reason(error)
         raise InputError(
-            f"{target}: it cannot be written there ({reason}); give a file in a writable folder."
+            f"{_named(target)}: it cannot be written there ({why(error)}); give a file in a writable folder."
         ) from error
 
 
@@ -67,12 +83,12 @@ def partial_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(
-            f"{path}: it could not be written ({_reason(error)}); free space or another folder."
+            f"{_named(path)}: it could not be written ({why(error)}); free space or another folder."
         ) from error
     except BaseException:  # KeyboardInterrupt too: a half-written file must not stay behind
         partial.unlink(missing_ok=True)
         raise
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def _named(path: Path) -> str:
+    return escaped(path, PATH)

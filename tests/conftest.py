@@ -7,6 +7,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import environment
+
+environment.settle()  # before a library reads it
+
 import comfyui
 import golden_runs
 import pytest
@@ -30,6 +34,7 @@ settings.load_profile("default")
 
 def pytest_configure() -> None:
     """Where pytest-xdist has a process on each core, threads of their own would only be in each other's way."""
+    environment.calm_warnings()
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
         torch.set_num_threads(1)

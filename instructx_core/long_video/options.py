@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from ..config import Detail
 from ..errors import InputError
+from ..validation import FieldError, check_fields
 from ..windows import AUTO_CUTS, USUAL_OVERLAP, Cuts, Head, Reading, Span, Window, plan_windows, snap
 
 
@@ -24,6 +25,9 @@ class LongOptions:
         anchor_colour: keep the colour of unedited pixels at the source's, so that drift does not add up.
         detail: whose detail an edit has that was made on a smaller canvas than its source.
         cuts: first frames of new scenes, at which a window starts afresh; "auto" has them found (cuts.py).
+
+    Raises:
+        InputError: a value of another type.
     """
 
     window: Span | None = None
@@ -33,6 +37,12 @@ class LongOptions:
     anchor_colour: bool = True
     detail: Detail = Detail.SOURCE
     cuts: Cuts = ()
+
+    def __post_init__(self) -> None:
+        try:
+            check_fields(self)
+        except FieldError as error:
+            raise InputError(f"Of a long edit's options, {error}.") from error
 
     def plan(self, frames: int, fps: Fraction, default_length: int, multiple: int) -> tuple[list[Window], int]:
         """The windows of a video, and the frames that two of them share.

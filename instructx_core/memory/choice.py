@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..errors import InputError
+from ..words import shown
 
 
 class Memory(str, Enum):
@@ -20,7 +21,7 @@ class Memory(str, Enum):
 NAMES = [memory.value for memory in Memory]
 
 
-def parse_memory(text: str) -> Memory:
+def parse_memory(text: object) -> Memory:
     """A `Memory` by its name.
 
     Raises:
@@ -29,4 +30,4 @@ def parse_memory(text: str) -> Memory:
     try:
         return Memory(text)
     except ValueError as error:
-        raise InputError(f"memory is {text!r}; choose one of {', '.join(NAMES)}.") from error
+        raise InputError(f"memory is {shown(text)}; choose one of {', '.join(NAMES)}.") from error

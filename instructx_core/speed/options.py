@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..compat import cache_config, empty_step_cache
 from ..errors import InputError
+from ..words import shown
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,8 @@ def check_speed(attention: str, compile_blocks: bool, cache: str | None, device:
         InputError: an unknown name, attention that needs a GPU, a cache that this diffusers does not have, or one that
             leaves nothing to compile.
     """
-    if attention not in ATTENTION:
-        raise InputError(f"attention is {attention!r}; choose one of {', '.join(ATTENTION)}.")
+    if not isinstance(attention, str) or attention not in ATTENTION:
+        raise InputError(f"attention is {shown(attention)}; choose one of {', '.join(ATTENTION)}.")
     if attention != "sdpa" and device.type != "cuda":
         raise InputError(f"attention is {attention!r}, which needs a CUDA GPU, and this is {device.type}; choose sdpa.")
     if cache is not None:
@@ -106,8 +107,8 @@ def find_cache(cache: str) -> type:
     import diffusers
     from diffusers import hooks
 
-    if cache not in CACHES:
-        raise InputError(f"cache is {cache!r}; choose one of {', '.join(CACHES)}.")
+    if not isinstance(cache, str) or cache not in CACHES:
+        raise InputError(f"cache is {shown(cache)}; choose one of {', '.join(CACHES)}.")
     name = CACHES[cache][0]
     config = getattr(hooks, name, None)
     if config is None:
