@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from .config import Detail
 from .detail import carry, gain
 from .errors import InputError
-from .fit import Fit, resize
-from .images import check_range
+from .fit import Fit, resized_columns
+from .images import check_range, to_floats, to_uint8
 
 FAINTEST = 0.09  # RMS of changes; with a share of .2 pixels changed by less than 2.3 / 255 are always the source's
 
@@ -120,14 +120,16 @@ def restore_edit(
     decoded: torch.Tensor,
     share: float,
     detail: Detail = Detail.SOURCE,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """An edit at its source's own size and length: all of `restored_frames`.
-
-    Returns:
-        [frames, H, W, 3] of the dtype of `source`.
-    """
-    frames = list(restored_frames(fit, source, fitted, decoded, share, detail))
-    return frames[0][None] if len(frames) == 1 else torch.stack(frames)
+    """An edit at its source's own size and length: all of `restored_frames`, as [frames, H, W, 3]."""
+    frames = restored_frames(fit, source, fitted, decoded, share, detail, dtype)
+    if len(source) == 1:
+        return next(frames)[None]
+    restored = torch.empty(source.shape, dtype=dtype)
+    for whole, frame in zip(restored, frames, strict=True):
+        whole.copy_(frame)
+    return restored
 
 
 def restored_frames(
@@ -137,35 +139,44 @@ def restored_frames(
     decoded: torch.Tensor,
     share: float,
     detail: Detail = Detail.SOURCE,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[torch.Tensor]:
     """An edit's frames at their source's own size, one by one, with the source's pixels where the two hardly differ.
 
     They are compared where the edit was made, on the model's canvas: a source that is larger than that loses its detail
     on the way there, which is no change that anybody asked for, and gets it back here wherever it was not edited. Where
-    it was, `detail` says whose detail it has.
+    it was, `detail` says whose detail it has. Beside the frame little memory is needed: it is made in strips.
 
     Args:
         fit: how the source lies in the model's frames.
-        source: frames [H, W, 3] in [0, 1]; uint8 too where `detail` is the source's and the canvas is smaller.
-        fitted: the same on the canvas, [padded_frames, *canvas, 3].
+        source: frames [H, W, 3], uint8 or float in [0, 1].
+        fitted: the same on the canvas, [padded_frames, *canvas, 3] in [0, 1].
         decoded: [padded_frames, *canvas, 3], what the VAE made of the edit.
         share: see `edited_weight`; 0 takes every pixel of the edit.
         detail: the source's, through the edit's own colour map (`detail.carry`), or the model's, resized.
+        dtype: of the result: torch.float32 in [0, 1], or torch.uint8, rounded.
     """
     small, edited = fit.cut(fitted), fit.cut(decoded)
     weight = edited_weight(small, edited, share) if share else None
     if detail is Detail.SOURCE and fit.shrinks:
         change = edited - small if weight is None else weight * (edited - small)
         for index, frame in enumerate(source):
-            yield carry(frame, small[index], change[index], gain(small, change, index))
+            yield carry(frame, small[index], change[index], gain(small, change, index), dtype)
         return
+    both = edited if weight is None else torch.cat([edited, weight], dim=-1)
     for index, frame in enumerate(source):
-        large = resize(edited[index : index + 1], fit.size)[0]
-        if weight is None:
-            yield large
-            continue
-        own = resize(weight[index : index + 1], fit.size)[0]
-        yield torch.where(own <= 0, frame, torch.where(own >= 1, large, frame + own * (large - frame)))
+        restored = torch.empty(frame.shape, dtype=dtype)
+        for columns, part in resized_columns(both[index], fit.size):
+            large = part[..., :3]
+            if weight is not None:
+                large = _mixed(to_floats(frame[:, columns]), large, part[..., 3:])
+            restored[:, columns] = to_uint8(large) if dtype == torch.uint8 else large
+        yield restored
+
+
+def _mixed(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`edited` where the weight is 1, `source` to the last bit where it is 0, and between them in between."""
+    return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * (edited - source)))
 
 
 def edited_weight(source: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:

@@ -24,10 +24,11 @@ from einops import rearrange
 
 from .config import Detail
 from .errors import InputError
+from .images import to_floats, to_uint8
 
 RADIUS = 4  # of a window, in pixels of the canvas
 RIDGE = 1e-4  # of variances of colours in [0, 1]: a texture fainter than about .01 is left as it is
-STRIP = 2**18  # pixels that are worked on at a time
+STRIP = 2**16  # pixels that are worked on at a time
 
 
 def parse_detail(name: str) -> Detail:
@@ -61,30 +62,36 @@ def gain(source: torch.Tensor, change: torch.Tensor, index: int) -> torch.Tensor
     return _blur(matrices.flatten(0, 1)[None])[0]
 
 
-def carry(frame: torch.Tensor, small: torch.Tensor, change: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+def carry(
+    frame: torch.Tensor,
+    small: torch.Tensor,
+    change: torch.Tensor,
+    gains: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
     """One edited frame at its source's size.
 
     Args:
         frame: [H, W, 3], uint8 or float in [0, 1].
         small, change: [h, w, 3] on the canvas; see `gain`.
         gains: [9, h, w] of the frame.
+        dtype: of the result: torch.float32 in [0, 1], or torch.uint8, rounded.
 
     Returns:
-        [H, W, 3] of the dtype of `frame`, which is exactly the frame wherever `change` and `gains` are 0 around it.
+        [H, W, 3], which is exactly the frame wherever `change` and `gains` are 0 around it.
     """
     height, width = frame.shape[:2]
-    result = torch.empty_like(frame)
+    result = torch.empty(frame.shape, dtype=dtype)
     smooth = torch.cat([rearrange(pixels.float(), "h w c -> c h w") for pixels in (change, small)])
     rows = max(1, STRIP // width)
-    is_bytes = frame.dtype == torch.uint8
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels = rearrange(frame[top:bottom], "h w c -> c h w").float() / (255 if is_bytes else 1)
+        pixels = rearrange(to_floats(frame[top:bottom]), "h w c -> c h w").float()
         both = _enlarge(smooth, height, width, top, bottom, "bicubic")
         matrices = _enlarge(gains, height, width, top, bottom, "bilinear").unflatten(0, (3, 3))
         shift = both[:3] + torch.einsum("oihw,ihw->ohw", matrices, pixels - both[3:])
         edited = rearrange((pixels + shift).clamp(0, 1), "c h w -> h w c")
-        result[top:bottom] = (edited * 255).round() if is_bytes else edited
+        result[top:bottom] = to_uint8(edited) if dtype == torch.uint8 else edited
     return result
 
 

@@ -48,7 +48,7 @@ ContextTransform = Callable[[torch.Tensor], torch.Tensor]
 class EditResult:
     """What an edit gives back."""
 
-    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], T, H, W as the source's
+    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 where asked for; T, H, W as the source's
     latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
     context: torch.Tensor  # [1, N, D]
 
@@ -172,6 +172,7 @@ class Editor:
         width: int | None = None,
         detail: str = Detail.SOURCE.value,
         callback: StepCallback | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> EditResult:
         """Edit an image or a video from a sentence.
 
@@ -187,6 +188,7 @@ class Editor:
             detail: of an edit made on a smaller canvas than its source: "source" carries the source's own detail over
                 through the edit's colours (see `detail`), "model" resizes what the model made.
             callback: called as callback(step, total, latents) after each step; a return of False stops the edit.
+            dtype: of the result's frames: torch.float32 in [0, 1], or torch.uint8, a quarter of the memory.
 
         Raises:
             InputError: any of these cannot be used; raised before long work starts.
@@ -201,9 +203,19 @@ class Editor:
         fit = self.fit(loaded, height, width)
         noise_shape = self.latent_shape(fit)
         noise = initial_noise((1, *noise_shape), seed)
-        return self._run(
-            [loaded.frames], [instruction], [references], loaded.is_video, fit, noise, settings, whose, callback
-        )[0]
+        (result,) = self._run(
+            [loaded.pixels],
+            [instruction],
+            [references],
+            loaded.is_video,
+            fit,
+            noise,
+            settings,
+            whose,
+            callback,
+            dtype=dtype,
+        )
+        return result
 
     def edit_batch(
         self,
@@ -231,7 +243,7 @@ class Editor:
         for instruction in instructions:
             check_instruction(instruction)
         is_video = len(sources[0]) > 1
-        fit = self.fit(Source(frames=sources[0], is_video=is_video), None, None)
+        fit = self.fit(Source(sources[0], is_video=is_video), None, None)
         shape = self.latent_shape(fit)
         noise = torch.cat([initial_noise((1, *shape), seed) for seed in seeds or [0] * len(sources)])
         references = references or [()] * len(sources)
@@ -257,7 +269,7 @@ class Editor:
             raise InputError("height and width go together; give both or neither.")
         canvas = None if height is None else (height, width)
         area = self.default_size[0] * self.default_size[1]
-        frames, size = len(source.frames), tuple(source.frames.shape[1:3])
+        frames, size = len(source.pixels), tuple(source.pixels.shape[1:3])
         return plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
@@ -293,6 +305,7 @@ class Editor:
         detail: Detail,
         callback: StepCallback | None = None,
         context_transform: ContextTransform | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> list[EditResult]:
         fitted = [fit.apply(frames) for frames in sources]
         # the MLLM sees the source's own frames, not the repeated ones at the end
@@ -321,7 +334,8 @@ class Editor:
         for index, decoded in enumerate(self.decode(latents)):
             source, small = sources[index].cpu(), fitted[index].cpu()
             check_frames(decoded, small)
-            frames = restore_edit(fit, source, small, decoded, self.config.keep_source, detail)
+            share = self.config.keep_source
+            frames = restore_edit(fit, source, small, decoded, share, detail, dtype)
             results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
         return results
 

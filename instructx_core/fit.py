@@ -8,6 +8,7 @@ the model's stride, and the rest of the canvas repeats its last row and column; 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from .errors import InputError
-from .images import to_uint8
+from .images import strips, to_floats, to_uint8
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Fit:
         return self.inner[0] < self.size[0] and self.inner[1] < self.size[1]
 
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
-        """[frames, H, W, 3] in [0, 1] -> [padded_frames, *canvas, 3]."""
+        """[frames, H, W, 3], uint8 or float in [0, 1] -> float [padded_frames, *canvas, 3]."""
         pixels = resize(frames, self.inner)
         bottom, right = self.canvas[0] - self.inner[0], self.canvas[1] - self.inner[1]
         if bottom or right:
@@ -95,12 +96,52 @@ def nearest(side: float, stride: int) -> int:
 
 
 def resize(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """[T, H, W, C] -> [T, *size, C] in [0, 1], antialiased bicubic; the same size comes back untouched."""
+    """[T, H, W, C], uint8 or float in [0, 1] -> float [T, *size, C], antialiased bicubic.
+
+    Beside the result it takes little memory, however large the frames are; floats of the same size come back untouched.
+    """
     if tuple(frames.shape[1:3]) == tuple(size):
-        return frames
-    pixels = rearrange(frames, "t h w c -> t c h w")
-    pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
-    return rearrange(pixels, "t c h w -> t h w c")
+        return to_floats(frames)
+    resized = torch.empty(len(frames), *size, frames.shape[3], device=frames.device, dtype=_computed(frames))
+    for frame, whole in zip(frames, resized, strict=True):
+        for columns, part in resized_columns(frame, size):
+            whole[:, columns] = part
+    return resized
+
+
+def resized_columns(frame: torch.Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
+    """What `resize` makes of one frame [H, W, C], in strips from left to right: columns, and float [height, n, C].
+
+    The rows are resized first, a strip of them at a time, then the columns: to the last bit what one call gives.
+    """
+    height, width = size
+    same = tuple(frame.shape[:2]) == (height, width)
+    rows = frame if same else _resized_rows(frame, width)
+    for columns in strips(width, max(height, len(frame)) * frame.shape[2]):
+        part = rows[:, columns]
+        yield columns, to_floats(part) if same else _interpolate(part, (height, part.shape[1])).clamp(0, 1)
+
+
+def _resized_rows(frame: torch.Tensor, width: int) -> torch.Tensor:
+    """[H, W, C] -> float [H, width, C], which may leave [0, 1]."""
+    height, old, channels = frame.shape
+    narrow = torch.empty(height, width, channels, device=frame.device, dtype=_computed(frame))
+    for rows in strips(height, max(old, width) * channels):
+        part = to_floats(frame[rows])
+        narrow[rows] = _interpolate(part, (len(part), width))
+    return narrow
+
+
+def _interpolate(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """[H, W, C] -> [*size, C], which may leave [0, 1]."""
+    if frame.shape[1] == size[1] == 1:  # PyTorch 2.13 resizes a single column to wrong numbers
+        return _interpolate(frame.expand(-1, 2, -1), (size[0], 2))[:, :1]
+    pixels = rearrange(frame, "h w c -> 1 c h w")
+    return rearrange(F.interpolate(pixels, size, mode="bicubic", antialias=True), "1 c h w -> h w c")
+
+
+def _computed(frames: torch.Tensor) -> torch.dtype:
+    return torch.float32 if frames.dtype == torch.uint8 else frames.dtype
 
 
 def repeat_last(frames: torch.Tensor, count: int) -> torch.Tensor:

@@ -1,19 +1,22 @@
-"""Still images: any picture that Pillow opens <-> float RGB tensors.
+"""Still images: any picture that Pillow opens <-> RGB tensors.
 
 Decisions:
 - Pixels come out upright (EXIF orientation applied) as sRGB: an embedded profile of another kind (Display P3, CMYK) is
   converted, because the written file carries no profile and would show other colours.
 - Alpha is composited on white, the paper that most transparent pictures are drawn for.
-- 16-bit grey is scaled by 65535, not clipped to 8 bits as Pillow's own conversion does.
+- 16-bit grey is scaled by 65535, not clipped to 8 bits as Pillow's own conversion does. Float grey (TIFF) counts from 0
+  to 1; highlights above are clipped with a warning, a picture that mostly lies above is refused.
 - GIF, WebP, PNG and AVIF files with more than one frame are animations; `video.VideoReader` reads all of their frames,
   `read_image` the first. A PIL image object is one picture: the frame that it stands at.
+- Memory: pixels stay 8-bit as long as they can, and whatever needs floats is done strip by strip.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
-import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +25,14 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .main_memory import check_room
 from .paths import partial_file, readable_file
+from .still_kinds import check_kind, register_heif
 
 if TYPE_CHECKING:
     from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 # What a reader may be handed; other plugins of Pillow (MPEG, EPS, ...) open files that are not pictures to edit.
 _STILL_FORMATS = {"PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000", "ICO"}
@@ -41,35 +48,61 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
 }
 IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
 RANGE_SLACK = 1e-4  # how far resampling or rounding may leave [0, 1] before it counts as another range
+STRIP = 2**20  # values that are computed in floats at a time
+_ORIENTATION = 0x0112
 
 
 def open_picture(path: Path) -> Image.Image | None:
     """Open an image file (its header only), or return None when it is none; the caller closes it.
 
-    Raises InputError when Pillow refuses the size of the picture.
+    Raises InputError for a picture that is too large, or of a kind that Pillow would read a part of.
     """
     from PIL import Image
 
     Image.init()
+    register_heif()
     try:
         picture = Image.open(path, formats=sorted(_STILL_FORMATS & Image.OPEN.keys()))
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: it is too large to open as an image ({error}); scale it down.") from error
-    except (OSError, SyntaxError, ValueError, struct.error):
-        return None
+        raise InputError(f"{path}: {_too_many_pixels()}") from error
+    except Exception:  # plugins answer hostile bytes with any kind of error
+        picture = None
+    try:
+        check_kind(path, picture)
+    except InputError:
+        if picture is not None:
+            picture.close()
+        raise
     return picture
 
 
 def is_animated(picture: Image.Image) -> bool:
     """Whether an opened image file holds frames that follow each other in time."""
-    return picture.format in _ANIMATED_FORMATS and bool(getattr(picture, "is_animated", False))
+    try:
+        return picture.format in _ANIMATED_FORMATS and bool(getattr(picture, "is_animated", False))
+    except Exception:  # a GIF is looked into for that, whose bytes may be anything
+        return False
+
+
+def frame_count(picture: Image.Image) -> int:
+    """How many frames an animation says that it holds; one that cannot be counted has its first."""
+    try:
+        return int(getattr(picture, "n_frames", 1))
+    except Exception:  # as above
+        return 1
 
 
 def read_image(value: str | os.PathLike[str] | Image.Image, name: str = "image") -> Tensor:
-    """Read one picture as float32 [H, W, 3] in [0, 1].
+    """Read one picture as float32 [H, W, 3] in [0, 1]. Arguments and errors as `read_pixels`."""
+    return to_floats(read_pixels(value, name)).contiguous()
+
+
+def read_pixels(value: str | os.PathLike[str] | Image.Image, name: str = "image") -> Tensor:
+    """Read one picture as uint8 [H, W, 3], or as float32 in [0, 1] where it holds more than 8 bits.
 
     value: a path or a PIL image; name: what error messages call a PIL image (a file is called by its path).
-    Raises InputError when the file is missing, is not an image, is damaged, or holds numbers outside of its range.
+    Raises InputError when the file is missing, is not an image, is damaged, is larger than the memory that is free, or
+    holds numbers outside of its range.
     """
     from PIL import Image
 
@@ -84,7 +117,7 @@ def read_image(value: str | os.PathLike[str] | Image.Image, name: str = "image")
 
 
 def write_image(pixels: Tensor, path: Path) -> None:
-    """Write float [H, W, 3] in [0, 1] as an 8-bit image; the suffix of `path` (IMAGE_SUFFIXES) gives the format.
+    """Write [H, W, 3], uint8 or float in [0, 1], as an 8-bit image in the format that the suffix of `path` names.
 
     Raises InputError when the format cannot hold the picture or the file cannot be written.
     """
@@ -101,8 +134,28 @@ def write_image(pixels: Tensor, path: Path) -> None:
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Float pixels in [0, 1] of any shape -> uint8 on the CPU, rounded to the nearest."""
-    return (pixels.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    """Float pixels in [0, 1] of any shape -> uint8 on the CPU, rounded to the nearest; uint8 stays as it is."""
+    if pixels.dtype == torch.uint8:
+        return pixels.detach().cpu()
+    if pixels.ndim and len(pixels) == 1:
+        return to_uint8(pixels[0])[None]
+    if pixels.numel() <= STRIP or not pixels.ndim:
+        return (pixels.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    whole = torch.empty(pixels.shape, dtype=torch.uint8)
+    for rows in strips(len(pixels), pixels[0].numel()):
+        whole[rows] = to_uint8(pixels[rows])
+    return whole
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]; floats stay as they are."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+
+
+def strips(length: int, each: int) -> Iterator[slice]:
+    """Cut an axis of `length` positions that hold `each` values into slices of about STRIP values."""
+    step = max(1, STRIP // max(1, each))
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
 
 
 def check_range(values: Tensor, name: str) -> Tensor:
@@ -110,58 +163,109 @@ def check_range(values: Tensor, name: str) -> Tensor:
 
     Raises InputError naming `name`, the offending number and its index.
     """
-    wrong = ~((values >= -RANGE_SLACK) & (values <= 1 + RANGE_SLACK))  # NaN compares false, so it is wrong as well
-    if wrong.any():
-        index = tuple(wrong.nonzero()[0].tolist())
-        raise InputError(
-            f"{name}: it holds {values[index].item():g} at index {list(index)} ({int(wrong.sum())} such values of "
-            f"{values.numel()}); give finite floats in [0, 1], or uint8."
-        )
-    return values.clamp(0, 1)
+    low, high = values.aminmax()
+    if low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK:  # NaN compares false
+        return values.clamp(0, 1)
+    wrong = ~((values >= -RANGE_SLACK) & (values <= 1 + RANGE_SLACK))
+    index = tuple(wrong.nonzero()[0].tolist())
+    raise InputError(
+        f"{name}: it holds {values[index].item():g} at index {list(index)} ({int(wrong.sum())} such values of "
+        f"{values.numel()}); give finite floats in [0, 1], or uint8."
+    )
 
 
 def _to_rgb(picture: Image.Image, name: str) -> Tensor:
-    """PIL image -> float32 [H, W, 3] in [0, 1], upright, sRGB, on white."""
-    from PIL import Image, ImageOps
+    """PIL image -> uint8 [H, W, 3], or float32 in [0, 1] of deep grey; upright, sRGB, on white."""
+    from PIL import Image
 
+    check_room(name, picture.width, picture.height)
     try:
-        picture = ImageOps.exif_transpose(picture)
+        picture = _upright(picture)
+        if 0 in picture.size:
+            raise InputError(
+                f"{name}: it has no pixels ({picture.width} x {picture.height}); give a picture of at least 1 x 1."
+            )
         if picture.mode.startswith(("I", "F")):
-            grey = _deep_grey(np.asarray(picture), picture.mode, name)
-            return grey[..., None].expand(-1, -1, 3).contiguous()
-        rgb = _to_srgb(picture)
-        if picture.has_transparency_data:
-            alpha = picture.convert("RGBA").getchannel("A")
-            rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+            return _deep_grey(picture, name)[..., None].expand(-1, -1, 3)
+        return _plain_rgb(picture)
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: it is too large to open as an image ({error}); scale it down.") from error
-    except (OSError, SyntaxError, EOFError, struct.error) as error:
+        raise InputError(f"{name}: {_too_many_pixels()}") from error
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it; scale it down.") from error
+    except Exception as error:  # decoders answer hostile bytes with any kind of error
         raise InputError(f"{name}: it is damaged and cannot be decoded ({error}); give another file.") from error
-    pixels = np.array(rgb, dtype=np.float32)
-    if 0 in pixels.shape:
-        raise InputError(f"{name}: it has no pixels ({rgb.width} x {rgb.height}); give a picture of at least 1 x 1.")
-    return torch.from_numpy(pixels) / 255
 
 
-def _deep_grey(values: np.ndarray, mode: str, name: str) -> Tensor:
+def _upright(picture: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    picture.load()  # a PNG's EXIF may stand behind its pixels
+    return ImageOps.exif_transpose(picture) if picture.getexif().get(_ORIENTATION, 1) in range(2, 9) else picture
+
+
+def _plain_rgb(picture: Image.Image) -> Tensor:
+    from PIL import Image
+
+    convert = _srgb_converter(picture)
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for rows in strips(height, 3 * width):
+        strip = picture.crop((0, rows.start, width, rows.stop))
+        rgb = convert(strip)
+        if strip.has_transparency_data:
+            alpha = strip.convert("RGBA").getchannel("A")
+            rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+        pixels[rows] = np.asarray(rgb)
+    return torch.from_numpy(pixels)
+
+
+def _deep_grey(picture: Image.Image, name: str) -> Tensor:
     """Grey of more than 8 bits -> float32 [H, W] in [0, 1]; whole numbers count as 16-bit, as in PNG and TIFF."""
-    scale = 1.0 if mode == "F" else 65535.0
-    return check_range(torch.from_numpy(values.astype(np.float32) / scale), name)
+    floats, (width, height) = picture.mode == "F", picture.size
+    grey = torch.empty(height, width)
+    for rows in strips(height, width):
+        values = np.asarray(picture.crop((0, rows.start, width, rows.stop))).astype(np.float32)
+        grey[rows] = torch.from_numpy(values if floats else values / 65535.0)
+    if floats and grey.isfinite().all() and (grey.amax() > 1 + RANGE_SLACK or grey.amin() < -RANGE_SLACK):
+        outside, most = int(((grey > 1) | (grey < 0)).sum()), float(grey.amax())
+        if outside > grey.numel() // 2:
+            raise InputError(
+                f"{name}: most of its numbers lie outside of [0, 1] (up to {most:g}); scale them to [0, 1] first."
+            )
+        logger.warning("%s: %d of its pixels lie outside of [0, 1] (up to %g) and are clipped.", name, outside, most)
+        grey.clamp_(0, 1)
+    return check_range(grey, name)
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Colours of `picture` as sRGB without alpha; a profile that cannot be used is ignored, as viewers do."""
+def _srgb_converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes sRGB without alpha of strips of `picture`; a profile that cannot be used is ignored, as viewers do."""
     from PIL import ImageCms
 
-    plain = picture if picture.mode in ("RGB", "CMYK") else picture.convert("RGB")
+    def plain(strip: Image.Image) -> Image.Image:
+        return strip if strip.mode in ("RGB", "CMYK") else strip.convert("RGB")
+
+    def ignoring(strip: Image.Image) -> Image.Image:
+        return plain(strip).convert("RGB")
+
     embedded = picture.info.get("icc_profile")
     if not embedded:
-        return plain.convert("RGB")
+        return ignoring
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return plain.convert("RGB")
-        converted = ImageCms.profileToProfile(plain, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return ignoring
+        mode = "CMYK" if picture.mode == "CMYK" else "RGB"
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+        ImageCms.applyTransform(plain(picture.crop((0, 0, 1, 1))), transform)
     except (ImageCms.PyCMSError, OSError):
-        return plain.convert("RGB")
-    return converted
+        return ignoring
+    return lambda strip: ImageCms.applyTransform(plain(strip), transform)
+
+
+def _too_many_pixels() -> str:
+    from PIL import Image
+
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return f"it is too large to open as an image (more than {most / 1e6:.0f} million pixels); scale it down."

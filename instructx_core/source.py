@@ -17,7 +17,18 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .images import IMAGE_SUFFIXES, check_range, is_animated, open_picture, read_image, to_uint8, write_image
+from .images import (
+    IMAGE_SUFFIXES,
+    check_range,
+    frame_count,
+    is_animated,
+    open_picture,
+    read_pixels,
+    to_floats,
+    to_uint8,
+    write_image,
+)
+from .main_memory import check_room
 from .paths import readable_file, writable_file
 from .video import VIDEO_SUFFIXES, VideoInfo, VideoReader, VideoWriter, check_writer, probe
 
@@ -33,7 +44,7 @@ class Source:
     """An image or a video in memory.
 
     Attributes:
-        frames: float32 [T, H, W, 3] in [0, 1], upright, on the CPU; T = 1 for an image.
+        pixels: uint8 [T, H, W, 3], or float32 in [0, 1] where it came as that; upright, on the CPU; T = 1 for an image.
         is_video: whether it is a video, which may have one frame too.
         path: the file it was read from, if any.
         pts: for a video file, when each frame is shown, in units of info.time_base.
@@ -41,12 +52,17 @@ class Source:
         last_duration: for a video file, how long the last frame is shown, in units of info.time_base.
     """
 
-    frames: Tensor
+    pixels: Tensor
     is_video: bool
     path: Path | None = None
     pts: list[int] | None = None
     info: VideoInfo | None = None
     last_duration: int | None = None
+
+    @property
+    def frames(self) -> Tensor:
+        """float32 [T, H, W, 3] in [0, 1], made anew from 8-bit pixels: four times their memory."""
+        return to_floats(self.pixels).contiguous()
 
 
 def load_source(value: Pixels | Source, name: str = "source") -> Source:
@@ -66,10 +82,10 @@ def load_source(value: Pixels | Source, name: str = "source") -> Source:
         return value
     if isinstance(value, (str, os.PathLike)):
         path = readable_file(value)
-        return _load_video(path) if is_video_file(path) else Source(read_image(path)[None], is_video=False, path=path)
+        return _load_video(path) if is_video_file(path) else Source(read_pixels(path)[None], is_video=False, path=path)
     if isinstance(value, (np.ndarray, Tensor)):
-        frames = _array_frames(value, name)
-        return Source(frames, is_video=len(frames) > 1)
+        pixels = _array_pixels(value, name)
+        return Source(pixels, is_video=len(pixels) > 1)
     return Source(_read_pil(value, name)[None], is_video=False)
 
 
@@ -124,7 +140,7 @@ def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> N
     """Save an edit under a name that appears only when the file is complete.
 
     Args:
-        frames: float [T, H, W, 3] in [0, 1]; rounded to 8 bits.
+        frames: [T, H, W, 3], uint8 or float in [0, 1], which is rounded to 8 bits.
         path: its suffix gives the format (images.IMAGE_SUFFIXES, video.VIDEO_SUFFIXES).
         like: the source of the edit; a video keeps its timestamps, rotation, colour and sound, if T is as there.
 
@@ -148,36 +164,51 @@ def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> N
 
 
 def is_video_file(path: Path) -> bool:
-    """Whether a file is to be read frame by frame; whether that works is for `VideoReader` to say."""
+    """Whether a file is a video or an animation, and not a picture. Raises InputError where it is none of them."""
     picture = open_picture(path)
     if picture is None:
+        probe(path)
         return True
     with picture:
         return is_animated(picture)
 
 
 def _load_video(path: Path) -> Source:
-    """Decode all frames, 8-bit at first: the floats, four times the size, are needed once only."""
-    decoded, pts = [], []
+    """Decode all frames into 8 bits."""
+    if (picture := open_picture(path)) is not None:
+        with picture:
+            _check_length(path, *picture.size, frame_count(picture))
     with VideoReader(path) as reader:
+        info, pts = reader.info, []
+        pixels = _room_for(info, info.frames or 1)
         for frame, stamp in reader:
-            decoded.append(frame)
+            if len(pts) == len(pixels):  # the container was wrong about the number, or does not say
+                longer = _room_for(info, len(pixels) + max(1, len(pixels) // 2))
+                longer[: len(pixels)] = pixels
+                pixels = longer
+            pixels[len(pts)] = frame
             pts.append(stamp)
-        info, last_duration = reader.info, reader.frame_duration
-    frames = torch.empty(len(decoded), info.height, info.width, 3)
-    for index in range(len(decoded)):
-        frames[index] = decoded[index]
-        decoded[index] = None  # given back frame by frame
-    return Source(frames.div_(255), True, path, pts, replace(info, frames=len(pts)), last_duration)
+        last_duration = reader.frame_duration
+    return Source(pixels[: len(pts)], True, path, pts, replace(info, frames=len(pts)), last_duration)
+
+
+def _room_for(info: VideoInfo, frames: int) -> Tensor:
+    """uint8 [frames, H, W, 3] to be filled. Raises InputError where an edit of so much would not fit into memory."""
+    _check_length(info.path, info.width, info.height, frames)
+    return torch.empty(frames, info.height, info.width, 3, dtype=torch.uint8)
+
+
+def _check_length(path: Path, width: int, height: int, frames: int) -> None:
+    check_room(str(path), width, height, frames, "scale it down, or edit it in windows (--window)")
 
 
 def _load_reference(value: Pixels, name: str) -> Tensor:
     if isinstance(value, (np.ndarray, Tensor)):
-        frames = _array_frames(value, name)
-        if len(frames) > 1:
-            raise InputError(f"{name}: it has {len(frames)} frames; give one image [H, W, 3], or a list of images.")
-        return frames[0]
-    return _read_pil(value, name)
+        pixels = _array_pixels(value, name)
+        if len(pixels) > 1:
+            raise InputError(f"{name}: it has {len(pixels)} frames; give one image [H, W, 3], or a list of images.")
+        return to_floats(pixels[0]).contiguous()
+    return to_floats(_read_pil(value, name)).contiguous()
 
 
 def _read_pil(value: object, name: str) -> Tensor:
@@ -185,11 +216,14 @@ def _read_pil(value: object, name: str) -> Tensor:
 
     if not isinstance(value, (str, os.PathLike, Image.Image)):
         raise InputError(f"{name}: it is of type {type(value).__name__}; give {_ACCEPTED}.")
-    return read_image(value, name)
+    return read_pixels(value, name)
 
 
-def _array_frames(value: np.ndarray | Tensor, name: str) -> Tensor:
-    """Array or tensor -> new float32 [T, H, W, 3] in [0, 1] on the CPU."""
+def _array_pixels(value: np.ndarray | Tensor, name: str) -> Tensor:
+    """Array or tensor -> new [T, H, W, 3] on the CPU, uint8 or float32 in [0, 1]."""
+    if isinstance(value, Tensor) and (value.is_nested or value.layout != torch.strided or value.device.type == "meta"):
+        kind = "nested" if value.is_nested else "on the meta device" if value.is_meta else "sparse"
+        raise InputError(f"{name}: it is a tensor that is {kind}; give a plain tensor [T, H, W, 3] or [H, W, 3].")
     shape = list(value.shape)
     if len(shape) == 2:
         value = value[..., None]
@@ -200,15 +234,18 @@ def _array_frames(value: np.ndarray | Tensor, name: str) -> Tensor:
         raise InputError(f"{name}: its shape is {shape}{hint}; give [T, H, W, 3] or [H, W, 3].")
     if 0 in value.shape:
         raise InputError(f"{name}: its shape {shape} holds no pixels; give at least one frame of 1 x 1.")
-    pixels = _unit_floats(value, name)
+    frames, height, width = value.shape[:3]
+    check_room(name, width, height, frames)
+    pixels = _own(value, name)
     if pixels.shape[3] == 4:
+        pixels = to_floats(pixels)
         alpha = pixels[..., 3:]
         pixels = pixels[..., :3] * alpha + (1 - alpha)
-    return pixels.expand(-1, -1, -1, 3).contiguous()
+    return pixels.expand(-1, -1, -1, 3)
 
 
-def _unit_floats(value: np.ndarray | Tensor, name: str) -> Tensor:
-    """uint8 or float of any width -> new float32 in [0, 1] of the same shape."""
+def _own(value: np.ndarray | Tensor, name: str) -> Tensor:
+    """uint8, or float of any width -> a new tensor of uint8, or of float32 in [0, 1], of the same shape."""
     dtype = str(value.dtype).removeprefix("torch.")
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "f":
@@ -216,7 +253,7 @@ def _unit_floats(value: np.ndarray | Tensor, name: str) -> Tensor:
         elif value.dtype == np.uint8:
             value = torch.from_numpy(np.array(value))  # a copy: views may run backwards or be read-only
     if isinstance(value, Tensor) and value.dtype == torch.uint8:
-        return value.detach().to("cpu", torch.float32) / 255
+        return value.detach().to("cpu", copy=True).contiguous()
     if isinstance(value, Tensor) and value.is_floating_point():
         return check_range(value.detach().to("cpu", torch.float32), name)
     raise InputError(f"{name}: its type is {dtype}; give uint8, or floats in [0, 1].")

@@ -268,7 +268,7 @@ def test_edit_of_a_picture(picture: Path, inverter: Inverter, capsys):
     (reference,) = inverter.options.pop("reference")
     assert reference.shape == (20, 30, 3)
     expected = {"steps": 3, "seed": 5, "shift": 2, "guidance_scale": 1.5, "height": 32, "width": 64, "detail": "source"}
-    assert inverter.options == expected | {"instruction": "invert it"}
+    assert inverter.options == expected | {"instruction": "invert it", "dtype": torch.uint8}
     captured = capsys.readouterr()
     assert captured.out.strip() == str(output)
     assert "2/2" in captured.err

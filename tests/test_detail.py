@@ -64,13 +64,13 @@ def test_pixels_far_from_any_change_are_the_sources_to_the_last_bit(dtype):
     fitted = fit.apply(floats)
     decoded = fitted.clone()
     decoded[:, 8:12, 10:14] = 1 - decoded[:, 8:12, 10:14]
-    result = restore_edit(fit, source, fitted, decoded, 0.0)
+    result = restore_edit(fit, source, fitted, decoded, 0.0, dtype=dtype)
     assert result.dtype == dtype
     far = torch.ones(96, 128, dtype=torch.bool)
     far[:84, 4:92] = False  # two windows and a cubic's reach around the change, in pixels of the source
     assert torch.equal(result[:, far], source[:, far])
     assert not torch.equal(result[:, 40, 48], source[:, 40, 48])
-    assert torch.equal(restore_edit(fit, source, fitted, fitted.clone(), 0.0), source)
+    assert torch.equal(restore_edit(fit, source, fitted, fitted.clone(), 0.0, dtype=dtype), source)
 
 
 def test_what_is_new_hides_the_texture_that_was_there():

@@ -270,4 +270,4 @@ def test_output_is_checked_before_long_work(video: Path, picture: Path, tmp_path
 
 def test_a_source_is_a_value(picture: Path) -> None:
     source = load_source(picture)
-    assert replace(source, frames=source.frames / 2).path == picture
+    assert replace(source, pixels=source.frames / 2).path == picture

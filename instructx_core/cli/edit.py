@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import Detail
 from ..errors import InputError
@@ -12,9 +12,6 @@ from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
 from .options import add_lora, add_model, check_loras, command, load_editor, real, sampling_options, whole
 from .progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = f"""\
 examples:
@@ -77,6 +74,8 @@ def add_edit(commands: Any) -> None:
 
 
 def _run_edit(arguments: argparse.Namespace) -> None:
+    import torch
+
     from ..source import check_output, load_references, load_source, save_result
 
     check_instruction(arguments.instruction)
@@ -99,6 +98,7 @@ def _run_edit(arguments: argparse.Namespace) -> None:
             reference=references,
             callback=progress,
             detail=arguments.detail,
+            dtype=torch.uint8,
             **sampling_options(arguments),
         )
     save_result(result.frames, arguments.output, like=source)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import is_animated, open_picture, read_image, to_uint8
+from ..images import frame_count, is_animated, open_picture, read_pixels, to_uint8
+from ..main_memory import check_room
 from ..paths import readable_file
 from .colour import colour_of, frame_to_pixels, on_white
 from .container import clock_start, not_readable, open_media
@@ -118,6 +119,7 @@ def _open_video(path: Path, stack: ExitStack, say: Say) -> tuple[VideoInfo, Time
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: {not_readable(error)}") from error
     stream = _picture_stream(path, container)
+    check_room(str(path), stream.codec_context.width, stream.codec_context.height)
     decoded = _decode(path, container, stream, say)
     first = next(decoded, None)
     if first is None:
@@ -256,20 +258,21 @@ def _open_animation(path: Path, picture: Image.Image, say: Say) -> tuple[VideoIn
     frames = _animation_frames(path, picture, say)
     first = next(frames)
     height, width = first[0].shape[:2]
-    info = VideoInfo(path, width, height, picture.n_frames, Fraction(1000, first[2]), _MILLISECOND)
+    info = VideoInfo(path, width, height, frame_count(picture), Fraction(1000, first[2]), _MILLISECOND)
     return info, chain([first], frames)
 
 
 def _animation_frames(path: Path, picture: Image.Image, say: Say) -> TimedFrames:
-    pts = 0
-    for index in range(picture.n_frames):
+    pts, count = 0, frame_count(picture)
+    check_room(str(path), *picture.size)
+    for index in range(count):
         try:
             picture.seek(index)
-            frame = to_uint8(read_image(picture, str(path)))
-        except (EOFError, InputError) as error:
+            frame = to_uint8(read_pixels(picture, str(path)))
+        except Exception as error:  # of the file, whose bytes may be anything
             if index == 0:
                 raise InputError(f"{path}: no frame of this animation can be decoded; it is damaged.") from error
-            say("%s: the animation breaks off after %d of %d frames.", path, index, picture.n_frames)
+            say("%s: the animation breaks off after %d of %d frames.", path, index, count)
             return
         delay = round(picture.info.get("duration") or 0)
         delay = delay if delay >= 20 else 100  # as browsers show it: shorter ones are files that meant "no delay given"

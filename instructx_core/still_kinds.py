@@ -1,0 +1,66 @@
+"""Stills that look like something else: HEIC and AVIF (a kind of MP4), camera raws (a kind of TIFF or MP4), JPEG XL."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+_AVIF = {b"avif", b"avis"}
+_JPEG_XL = (b"\x00\x00\x00\x0cJXL ", b"\xff\x0a")
+_REDUCED, _DNG_VERSION = 254, 50706  # tags of TIFF
+_TO_CONVERT = "convert it to PNG or JPEG first"
+
+
+@cache
+def register_heif() -> bool:
+    """Teach Pillow to read HEIC through pi-heif, where that is installed (the extra `heif`)."""
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def check_kind(path: Path, picture: Image.Image | None) -> None:
+    """Refuse a still image that would be read in part, or taken for a video.
+
+    Args:
+        path: a file.
+        picture: what Pillow made of it, None where it is nothing to Pillow.
+
+    Raises:
+        InputError: HEIC, AVIF or JPEG XL that nothing here reads; a camera raw, of which Pillow reads a preview.
+    """
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if picture is None:
+        _check_unread(path, head)
+        return
+    tags = getattr(picture, "tag_v2", {}) if picture.format == "TIFF" else {}
+    if _DNG_VERSION in tags or tags.get(_REDUCED) == 1 or head[8:10] == b"CR":
+        raise InputError(
+            f"{path}: it is a camera raw, of which only a preview could be read; develop it to TIFF or PNG."
+        )
+
+
+def _check_unread(path: Path, head: bytes) -> None:
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), head[3]) - 3, 4))}
+    if head[4:8] == b"ftyp":
+        major = head[8:12]
+        if major in _AVIF or (major in _HEIC and brands & _AVIF):
+            raise InputError(f"{path}: it is an AVIF image that this Pillow cannot read; {_TO_CONVERT}.")
+        if major in _HEIC:
+            how = f"{_TO_CONVERT}, or install instructx[heif]" if not register_heif() else "it is damaged"
+            raise InputError(f"{path}: it is a HEIC image, which cannot be read here; {how}.")
+        if major == b"crx ":
+            raise InputError(f"{path}: it is a camera raw; develop it to TIFF or PNG.")
+    if head.startswith(_JPEG_XL):
+        raise InputError(f"{path}: it is a JPEG XL image, which cannot be read; {_TO_CONVERT}.")
