@@ -52,14 +52,14 @@ def check_kind(path: Path, picture: Image.Image | None) -> None:
 
 
 def _check_unread(path: Path, head: bytes) -> None:
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), head[3]) - 3, 4))}
-    if head[4:8] == b"ftyp":
-        major = head[8:12]
-        if major in _AVIF or (major in _HEIC and brands & _AVIF):
-            raise InputError(f"{path}: it is an AVIF image that this Pillow cannot read; {_TO_CONVERT}.")
+    if len(head) >= 12 and head[4:8] == b"ftyp":
+        major, size = head[8:12], min(len(head), int.from_bytes(head[:4], "big"))
+        compatible = {head[at : at + 4] for at in range(16, size - 3, 4)}
+        if major in _AVIF or (major in _HEIC and compatible & _AVIF):
+            raise InputError(f"{path}: it is an AVIF image that cannot be read; {_TO_CONVERT}.")
         if major in _HEIC:
-            how = f"{_TO_CONVERT}, or install instructx[heif]" if not register_heif() else "it is damaged"
-            raise InputError(f"{path}: it is a HEIC image, which cannot be read here; {how}.")
+            how = "it is damaged" if register_heif() else f"{_TO_CONVERT}, or install instructx[heif]"
+            raise InputError(f"{path}: it is a HEIC image that cannot be read; {how}.")
         if major == b"crx ":
             raise InputError(f"{path}: it is a camera raw; develop it to TIFF or PNG.")
     if head.startswith(_JPEG_XL):

@@ -11,7 +11,7 @@ import instructx_core
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub", "pi_heif": "pi-heif"}
 
 
 def imported_packages() -> set[str]:
@@ -35,7 +35,7 @@ def test_dependencies_are_what_the_library_imports():
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages()}
     assert "comfy" not in imported
     extras = PROJECT["optional-dependencies"]
-    extra = {re.match(r"[\w-]+", requirement)[0] for requirement in extras["scenes"] + extras["gguf"]}
+    extra = {re.match(r"[\w-]+", requirement)[0] for requirement in extras["scenes"] + extras["gguf"] + extras["heif"]}
     assert imported <= declared | extra
     assert declared - imported <= {"accelerate"}  # also what diffusers loads weights with
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # external references (dref) alone unless told otherwise.
 _VIDEO_FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,ivf,dv,rm,wtv,nsv,dhav,pva,"
-    "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,h263,h261,vc1,dirac,dnxhd,yuv4mpegpipe,gif,apng"
+    "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,h263,h261,vc1,dirac,dnxhd,yuv4mpegpipe"
 )
 _SOUND_FORMATS = "mp3,wav,w64,flac,aac,aiff,caf,ac3,eac3,dts,truehd,amr,au,tta,wv,ape"
 _OPTIONS = {
