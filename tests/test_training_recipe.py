@@ -17,6 +17,7 @@ from training_runs import (
     assert_same,
     editing_config,
     read_editing,
+    scalars,
     weights,
     write_config,
 )
@@ -178,15 +179,11 @@ def test_sources_are_dropped_as_often_as_the_config_says(foundation: Path, tmp_p
 
 
 def test_bfloat16_trains_on_a_cpu(foundation: Path, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     losses = {}
     for precision in ("no", "bf16"):
         folder = tmp_path / precision
         train(read_editing(foundation, folder, steps=4, precision=precision, optimizer="muon"))
-        events = EventAccumulator(str(folder / "logs"))
-        events.Reload()
-        losses[precision] = [event.value for event in events.Scalars("loss")]
+        losses[precision] = scalars(folder, "loss")
     assert len(losses["no"]) == 4
     assert losses["bf16"] == pytest.approx(losses["no"], rel=0.02)
     assert losses["bf16"] != losses["no"]

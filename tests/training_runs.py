@@ -72,6 +72,15 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
         assert torch.equal(first[name], second[name]), name
 
 
+def scalars(output: Path, name: str) -> list[float]:
+    """A curve of a run's logs."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(output / "logs"))
+    events.Reload()
+    return [event.value for event in events.Scalars(name)]
+
+
 def environment() -> dict[str, str]:
     """Of a training process; on one thread, since how many share a sum decides its rounding."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parents[2])}

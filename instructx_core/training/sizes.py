@@ -51,7 +51,7 @@ def check_sized(build: Callable[[], nn.Module], name: str) -> None:
             raise ValueError(f"it would have {count} parameters")
 
 
-class refusing:  # noqa: N801: reads as a statement
+class refusing:
     """Turns whatever a library raises of a model's sizes within the block into one sentence that names the section."""
 
     def __init__(self, name: str) -> None:

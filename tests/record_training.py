@@ -1,0 +1,30 @@
+"""Record tests/golden/training.json: python tests/record_training.py [NAME ...], from the repository's root.
+
+Do it only where numbers are meant to change, and say in the commit which and why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import training_goldens
+from record_goldens import versions
+
+
+def main() -> None:
+    file = training_goldens.FILE
+    losses = json.loads(file.read_text())["losses"] if file.exists() else {}
+    for name in sys.argv[1:] or training_goldens.RUNS:
+        with tempfile.TemporaryDirectory() as folder:
+            losses[name] = [round(loss, 6) for loss in training_goldens.run(name, Path(folder))]
+        print(f"{name}: {losses[name][0]} to {losses[name][-1]}", file=sys.stderr)
+    file.write_text(json.dumps({"losses": losses, "versions": versions()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
