@@ -5,23 +5,26 @@ from __future__ import annotations
 import torch
 
 from .errors import InputError
+from .words import shown
+
+_ADVICE = "use cpu, or cuda where a GPU is installed"
 
 
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """A device of this machine by its name; None for the accelerator, else the CPU.
+def pick_device(device: object) -> torch.device:
+    """A device of this machine by its name or as PyTorch has it; None for the accelerator, else the CPU.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or it cannot compute.
     """
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        picked = torch.device(device)
+        picked = torch.device(device)  # type: ignore[arg-type]
         torch.empty(0, device=picked)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"There is no device {str(device)!r} here; use cpu, or cuda where a GPU is installed."
-        ) from error
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # ImportError: a backend of nobody's
+        raise InputError(f"There is no device {shown(device)} here; {_ADVICE}.") from error
+    if picked.type == "meta":
+        raise InputError(f"The device 'meta' holds no numbers; {_ADVICE}.")
     return picked

@@ -33,6 +33,13 @@ def test_options_of_a_model(name: str, value: Any):
     assert one_sentence(error.value), str(error.value)[:300]
 
 
+@pytest.mark.parametrize("value", [*ODD[1:7], *ODD[8:], "meta", "privateuseone", "cuda:99", "xla", ""], ids=str)
+def test_devices(value: Any):
+    with pytest.raises(InputError) as error:
+        Editor.from_pretrained(device=value)
+    assert one_sentence(error.value), str(error.value)[:300]
+
+
 @pytest.mark.parametrize("loras", [[("a", 1, 2)], [("a",)], ["ab", "c"], [(None, 1.0)], [5]])
 def test_loras_are_pairs(loras: Any):
     with pytest.raises(InputError, match=r"pairs \(path, strength\)|A LoRA is"):

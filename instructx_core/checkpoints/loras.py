@@ -9,7 +9,6 @@ Everything in a file is looked at before the first weight changes: what does not
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+STRONGEST = 1000.0  # a typing mistake, not a strength
+
 Parts = dict[Role, Tensor]  # what a file holds for one module
 
 
@@ -39,7 +40,7 @@ def check_lora(path: str | Path, strength: float = 1.0) -> None:
     Raises:
         CheckpointError: a file that is missing, damaged, of another kind, or of no LoRA that is read here; a module of
             a DiT's block that lacks one of its matrices.
-        InputError: a strength that is no finite number.
+        InputError: a strength that is no number up to 1000.
     """
     roles = _roles(path, strength)
     for module, held in roles.items():
@@ -63,8 +64,9 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
         strength: 1 as it was trained, 0 not at all, negative for its opposite.
 
     Raises:
-        CheckpointError: a file that is damaged, holds NaN, is no LoRA, changes nothing, or was made for another model.
-        InputError: a strength that is no finite number, or a DiT that is quantised.
+        CheckpointError: a file that is damaged, holds NaN, is no LoRA, changes nothing, makes weights infinite, or was
+            made for another model.
+        InputError: a strength that is no number up to 1000, or a DiT that is quantised.
     """
     _roles(path, strength)
     state, metadata = read_safetensors(path)
@@ -98,12 +100,18 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
         )
     with torch.no_grad():
         for change in found:
-            change.add_to(parameters[change.parameter], strength)
+            parameter = parameters[change.parameter]
+            change.add_to(parameter, strength)
+            if not parameter.isfinite().all():
+                raise CheckpointError(
+                    f"{quoted_path(path)} makes {change.parameter} infinite at strength {strength:g}; get the file "
+                    "again, or give a smaller strength."
+                )
 
 
 def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
     """What a file holds for each module, under the names that it has there. Raises as `check_lora`."""
-    if not isinstance(strength, (int, float)) or isinstance(strength, bool) or not math.isfinite(strength):
+    if not isinstance(strength, (int, float)) or isinstance(strength, bool) or not abs(strength) <= STRONGEST:
         raise InputError(f"The strength of {quoted_path(path)} is {shown(strength)}; give a number, such as 1 or -0.5.")
     stored = read_stored(Path(path))
     for key in stored:

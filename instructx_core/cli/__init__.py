@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import InstructXError
+from ..words import one_line
 from .calibrate import add_calibrate
 from .convert import add_convert
 from .demo import add_demo
@@ -23,7 +24,7 @@ from .download import add_download
 from .edit import add_edit
 from .evaluate import add_evaluate
 from .info import add_info
-from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser, one_line
+from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser
 from .train import add_train
 from .world import add_world
 

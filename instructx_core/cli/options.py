@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..memory.choice import NAMES, Memory
 from ..speed.options import ATTENTION, CACHES
+from ..words import one_line
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -164,7 +165,3 @@ def real(low: float, high: float, *, above: bool = False) -> Callable[[str], flo
         return value
 
     return parse
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
