@@ -52,6 +52,12 @@ def test_nodes_import_the_library_beside_them(path):
             assert not {alias.name.split(".")[0] for alias in node.names} & {"instructx_core"}
 
 
+@pytest.mark.parametrize("path", [ROOT / "__init__.py", *NODE_FILES], ids=lambda path: path.stem)
+def test_the_server_gets_no_routes(path):
+    names = {getattr(node, "attr", None) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
+    assert not names & {"routes", "add_routes", "add_get", "add_post", "add_static", "router"}
+
+
 @pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
 def test_heavy_libraries_are_imported_when_a_node_runs(path):
     heavy = {"diffusers", "transformers", "peft", "accelerate", "av", "huggingface_hub"}
