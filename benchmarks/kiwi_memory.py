@@ -3,7 +3,7 @@
 Both compute with tensors on PyTorch's meta device, which have a size but no content: no weights and no GPU are needed.
 Counted are the bytes of tensors alive in a phase, its inputs included, and the weights that are there: for the authors
 all, for this library by how it keeps them (`--memory`). What the MLLM computes with depends on what it reads: here it
-is the plan's estimate, for both; the authors hold more (the hidden states of all layers, and keys and values).
+is the plan's measurement, for both; the authors hold more (the hidden states of all layers, and keys and values).
 
     python benchmarks/kiwi_memory.py --authors KIWI_EDIT
 """
@@ -25,11 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from kiwi_authors import import_authors
 from kiwi_layout import CHANNELS, PUBLISHED, components
-from live_memory import LiveMemory
 
 from instructx_core.checkpoints.bundle import Components
 from instructx_core.denoiser import Conditions
-from instructx_core.memory.estimate import Job, Part, mllm_working
+from instructx_core.memory.live import LiveMemory
+from instructx_core.memory.measure import reading_bytes
+from instructx_core.memory.phases import Job, Part
 from instructx_core.memory.plan import CHOICES, resident
 from instructx_core.memory.sizes import sizes_of
 
@@ -103,7 +104,7 @@ def compare(job: Job, dtype: torch.dtype, checkout: Path) -> None:
         context = torch.empty(1, 512, PUBLISHED.width, dtype=dtype)
         ours, theirs = of_ours(model, job, context), of_theirs(model, job, context, checkout)
     sizes = sizes_of(model)
-    ours[READS] = theirs[READS] = mllm_working(sizes, job)
+    ours[READS] = theirs[READS] = reading_bytes(model.guidance, job)
     everything = resident(sizes, CHOICES[0], Part.DIT)
     columns = {"theirs": {phase: everything + theirs[phase] for phase in PHASES}}
     for memory in CHOICES:

@@ -36,11 +36,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import kiwi_authors
 from kiwi_layout import SMALL, make_layout
 from kiwi_memory import DECODES, ENCODES, GIB, PHASES, READS, STEP, print_table
-from live_memory import LiveMemory
 
 from instructx_core import Editor
 from instructx_core.denoiser import Conditions
 from instructx_core.memory.choice import Memory
+from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.plan import CHOICES, resident
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.sampling import initial_noise

@@ -76,6 +76,15 @@ def changes(weight: torch.Tensor) -> int:
     return 0 if weight.is_inference() else weight._version
 
 
+def storage_identity(storage: torch.UntypedStorage) -> int:
+    """A number that no two storages alive at the same time share, without content too, where `data_ptr` is 0.
+
+    torch 2.6 to 2.13: `UntypedStorage._cdata`.
+    Without it: `id` of a storage that `LiveMemory` keeps weak references to, one object for each tensor's storage.
+    """
+    return storage._cdata
+
+
 def kept_in_float32(model: nn.Module) -> frozenset[str]:
     """Parts of names whose weights diffusers loads in float32 whatever is asked for.
 

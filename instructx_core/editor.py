@@ -28,9 +28,9 @@ from .errors import CheckpointError, InputError
 from .fit import Fit, fit_reference, pad_reference, plan_fit
 from .instruction import check_instruction
 from .memory.choice import parse_memory
+from .memory.decide import decide
+from .memory.formats import pick_dtype
 from .memory.placement import place, store_in_fp8
-from .memory.plan import free_bytes, make_plan, trained_job
-from .memory.sizes import sizes_of
 from .paths import as_path
 from .results import check_frames
 from .sampling import StepCallback, check_guidance_scale, initial_noise, sample, schedule
@@ -80,7 +80,7 @@ class Editor:
         cls,
         path: str | Path | None = None,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: str | torch.dtype | None = None,
         download: bool = False,
         transformer: str | Path | None = None,
         vae: str | Path | None = None,
@@ -99,7 +99,8 @@ class Editor:
                 training checkpoint of Kiwi-Edit's alone; None for the bundled InstructX Tiny; a hub id ("owner/name")
                 only with `download`.
             device: None for the machine's accelerator, else the CPU.
-            dtype: None for float32 on a CPU and bfloat16 elsewhere.
+            dtype: of the weights: "float32", "bfloat16", "float16", or "auto" (None): bfloat16, but on a CPU float32
+                where main memory has room for it.
             download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
                 download goes on with the file that it stopped in. Nothing is ever fetched without it.
             transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
@@ -108,7 +109,8 @@ class Editor:
                 into the weights one after the other, as ComfyUI would, see `checkpoints.loras`.
             memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
-                as the model was trained fits into what a GPU has free now.
+                as the model was trained fits into what a GPU has free now. On a CPU "model" gives back the memory of
+                parts that are not working, and "auto" is that for models of more than a GiB.
             fp8: keep the DiT's weights in 8-bit floats: half the memory, less exact.
             attention: of the DiT: "sdpa" (PyTorch's), "flash" or "sage", where these packages are installed.
             compile: compile the DiT's block with torch.compile, at the first step of each new size.
@@ -118,25 +120,23 @@ class Editor:
         Raises:
             CheckpointError: no model there, a damaged one, base weights that it was not trained on, or a file that is
                 no LoRA for this DiT.
-            InputError: a device that this machine does not have, an option that does not exist or cannot work here, or
-                a LoRA for a DiT that is quantised.
+            InputError: a device that this machine does not have, an option that does not exist or cannot work here, a
+                model that does not fit into main memory, or a LoRA for a DiT that is quantised.
         """
-        device, asked = pick_device(device), parse_memory(memory)
+        device, wanted, asked = pick_device(device), pick_dtype(dtype), parse_memory(memory)
         check_speed(attention, compile, cache, device)
-        if dtype is None:
-            dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         parts = {"transformer": transformer, "vae": vae, "mllm": mllm}
         base = Base(*(None if given is None else as_path(given, name) for name, given in parts.items()))
         merged = _pairs(loras)
         model = _find_model(path, download)
         reuse = cache_settings(cache, model)
-        components = load_model(model, "cpu", dtype, base)
+        decision = decide(model, device, wanted, asked, base, merged=bool(merged), fp8=fp8)
+        components = load_model(model, "cpu", decision.dtype, base)
         for file, strength in merged:
             load_lora(components.denoiser.transformer, file, strength)
         if fp8:
             store_in_fp8(components)
-        plan = make_plan(sizes_of(components), trained_job(components.config), asked, free_bytes(device))
-        place(components, plan, device)
+        place(components, decision.plan, device)
         speed_up(components.denoiser.transformer, attention, compile, reuse)
         return cls(components, device)
 

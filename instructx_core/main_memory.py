@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
@@ -12,6 +14,15 @@ from .words import one_line
 
 EDIT_BYTES = 16  # per pixel of a source at most, from the file to the edited file, beside the model
 USABLE = 0.9  # of what is free
+UNLIMITED = 2**60  # bytes; limits above it are none
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that may still be taken, and what allows no more, in words."""
+
+    bytes: int
+    limit: str
 
 
 def free_main_memory() -> int | None:
@@ -19,8 +30,33 @@ def free_main_memory() -> int | None:
 
     None where the system does not say.
     """
-    found = (_system(), _container(), _limit())
-    return min((free for free in found if free is not None), default=None)
+    rooms = (main_memory(), address_space())
+    free = min(room.bytes for room in rooms if room is not None)
+    return None if free == UNLIMITED else free
+
+
+def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Room:
+    """What can be resident beside all that runs: the machine's free memory, or less under a cgroup's limit.
+
+    Files in the page cache count as free, for the system drops them on need.
+    """
+    rooms = [Room(_available(proc), "free in this machine")]
+    if sys.platform.startswith("linux"):
+        rooms += _cgroup_rooms(proc, cgroups)
+    return min(rooms, key=lambda room: room.bytes)
+
+
+def address_space() -> Room | None:
+    """What `ulimit -v` leaves on Linux, in which mapped files count as well; None where there is no limit."""
+    if not sys.platform.startswith("linux"):  # macOS takes the limit and does not keep it, Windows has none
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY or limit > UNLIMITED:
+        return None
+    taken = int(_lines(Path("/proc/self/statm"))[0].split()[0]) * resource.getpagesize()
+    return Room(max(0, limit - taken), "left of ulimit -v")
 
 
 def check_room(name: str, width: int, height: int, frames: int = 1, advice: str = "scale it down") -> None:
@@ -51,40 +87,53 @@ def in_bytes(count: float) -> str:
     return f"{count:.1f} {unit}" if count < 10 and unit != "bytes" else f"{count:,.0f} {unit}"
 
 
-def _system() -> int | None:
+def _available(proc: Path) -> int:
+    """Bytes that the machine could give, dropping caches."""
     if sys.platform == "win32":
-        return _windows()
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        return _windows() or UNLIMITED
+    for line in _lines(proc / "meminfo"):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
     with suppress(OSError, ValueError):  # macOS says only what it has in all
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+    return UNLIMITED
 
 
-def _container() -> int | None:
-    """What the control group of a container leaves, version 2 or 1."""
-    root = Path("/sys/fs/cgroup")
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with suppress(OSError, ValueError):  # "max": no limit
-            return max(0, int((root / limit).read_text()) - int((root / used).read_text()))
-    return None
+def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[Room]:
+    """What the memory limits of this process's cgroup and of all around it leave, versions 1 and 2."""
+    for line in _lines(proc / "self" / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, names = cgroups, ("memory.max", "memory.current", "inactive_file", "active_file")
+        elif "memory" in controllers.split(","):
+            root = cgroups / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file")
+        else:
+            continue
+        own = root / path.lstrip("/")
+        # in a container the path may be the host's, of which only the root is seen
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(root):
+                yield from _left(folder, *names)
 
 
-def _limit() -> int | None:
-    """What the process's own limit of addresses (`ulimit -v`) leaves."""
-    with suppress(ImportError, OSError, ValueError, IndexError):
-        import resource
+def _left(folder: Path, limit: str, usage: str, *cached: str) -> Iterator[Room]:
+    """What one cgroup's limit leaves; nothing where it has none."""
+    most, used = ("".join(_lines(folder / name)) for name in (limit, usage))
+    if not most.isdecimal() or not used.isdecimal() or int(most) > UNLIMITED:  # "max", or no such group here
+        return
+    stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat"))
+    reclaimable = sum(int(stat.get(name, 0)) for name in cached)
+    yield Room(max(0, int(most) - max(0, int(used) - reclaimable)), "left by the limit of this container or cgroup")
 
-        most = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if most != resource.RLIM_INFINITY:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            return max(0, most - pages * resource.getpagesize())
-    return None
+
+def _lines(path: Path) -> list[str]:
+    """A kernel file's lines; none where it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _windows() -> int | None:

@@ -61,6 +61,12 @@ def test_changes_are_counted():
         assert compat.changes(torch.zeros(2)) == 0
 
 
+def test_storages_are_told_apart():
+    whole = torch.empty(4, device="meta")
+    ids = [compat.storage_identity(tensor.untyped_storage()) for tensor in (whole, whole[:2], torch.empty_like(whole))]
+    assert ids[0] == ids[1] != ids[2]
+
+
 def test_what_is_kept_in_float32():
     kept = compat.kept_in_float32(tiny.transformer())
     assert kept >= {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"}  # and rope in newer ones

@@ -14,7 +14,7 @@ from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.checkpoints.bundle import Components
 from instructx_core.long_video.editor_model import fingerprint
 from instructx_core.memory.choice import Memory
-from instructx_core.memory.estimate import Part
+from instructx_core.memory.phases import Part
 from instructx_core.memory.placement import place
 from instructx_core.memory.plan import CHOICES, Plan, resident
 from instructx_core.memory.sizes import sizes_of

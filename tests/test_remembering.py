@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-from live_memory import LiveMemory
 
 from instructx_core import EditInterrupted, Editor
 from instructx_core.checkpoints.bundle import Components
 from instructx_core.config import ContextEntry, DenoiserConfig, ModelConfig, SourceInjection
 from instructx_core.denoiser import Conditions, Denoiser
 from instructx_core.memory.choice import Memory
+from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.placement import place, store_in_fp8
 from instructx_core.memory.plan import CHOICES, Plan
 from instructx_core.speed.options import CACHES, speed_up

@@ -60,9 +60,9 @@ def test_an_edit_begins_with_an_empty_cache(cache: str):
 
 def test_fp8_halves_the_blocks_and_stays_near():
     components, exact = tiny.components(), Editor(tiny.components())
-    before = sizes_of(components).dit.weights.block
+    before = sizes_of(components).dit.block
     store_in_fp8(components)
-    assert sizes_of(components).dit.weights.block < 0.5 * before  # float32 here: a quarter, but for the norms
+    assert sizes_of(components).dit.block < 0.5 * before  # float32 here: a quarter, but for the norms
     difference = (edit(Editor(components)) - edit(exact)).abs().max()
     assert 0 < difference < 0.1
 

@@ -15,6 +15,7 @@ from ..compat import kept_in_float32
 from ..errors import CheckpointError
 from .files import check_finite, read_safetensors
 from .float8 import check_scales, is_beside, scale_of, widened
+from .mapped import give_back
 from .shapes import first_difference, shapes_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -
     for name, value in read_tensors(form):
         if name in own:
             check_finite({name: value}, form.path)
-            target = loaded_dtype(model, own[name], dtype)
-            state[own[name]] = value.to(target, copy=True)  # the file may change while the model lives
+            # in the type that it has it stays mapped: files of weights are replaced, not changed
+            state[own[name]] = value.to(loaded_dtype(model, own[name], dtype))
+            give_back([value])
     model.load_state_dict(state, assign=True)
     return model.eval()

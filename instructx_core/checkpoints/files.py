@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -92,9 +93,10 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 
 
 def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]) -> dict[str, Tensor]:
-    """Read all tensors of several safetensors files into memory, on the CPU, dtypes as stored.
+    """Read all tensors of several safetensors files, on the CPU, dtypes as stored.
 
-    Files are otherwise mapped and come off the disk at some later moment; here it happens under the caller's eyes.
+    They are mapped as those of `read_safetensors`, which come off the disk at some later moment; here each comes into
+    the system's cache under the caller's eyes.
 
     Args:
         paths: the shards of one model.
@@ -108,7 +110,8 @@ def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]
         with _damaged(path), safe_open(path, framework="pt") as file:
             names = list(file.keys())
             for name in names:
-                state[name] = file.get_tensor(name).clone()
+                state[name] = file.get_tensor(name)
+                state[name].flatten().view(torch.uint8)[:: mmap.PAGESIZE].sum()  # touches every page
                 progress(state[name].nbytes)
     return state
 

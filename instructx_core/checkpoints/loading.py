@@ -60,6 +60,19 @@ def find_part(path: str | Path, base: Base, family: Family, allow_pickle: bool =
     return choose(base.given(family), folder, family, allow_pickle)
 
 
+def merged_families(path: str | Path) -> set[Family]:
+    """The parts whose weights are changed as a model is loaded: those that its own file holds a LoRA for.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    if not is_trained(path):
+        return set()
+    trained = read_trained(path)
+    loras = {Family.DIT: trained.dit_lora, Family.MLLM: trained.mllm_lora}
+    return {family for family, lora in loras.items() if lora}
+
+
 def adapter_names(path: str | Path) -> dict[Path, dict[str, str]]:
     """Where a model keeps the tensors of `instructx.safetensors`: file -> name there -> name here, from headers.
 

@@ -11,6 +11,7 @@ import torch
 from ..errors import CheckpointError
 from ..words import escaped, one_line, quoted_path
 from .files import check_finite, read_metadata
+from .mapped import give_back
 
 
 def check_part(folder: Path) -> None:
@@ -50,6 +51,7 @@ def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] 
                 "get it again."
             )
     check_finite(model.state_dict(), folder)
+    give_back(model.parameters())
     return model
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..memory.choice import NAMES, Memory
+from ..memory.choice import FORMATS, NAMES, Memory
 from ..speed.options import ATTENTION, CACHES
 from ..words import one_line
 
@@ -55,6 +55,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default=Memory.AUTO.value,
         help="where weights are while they are not needed, from fast to small, see `instructx info --plan` "
         "(default: the first of them that fits the GPU)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="number format of the weights (default: bfloat16, on a CPU float32 where main memory has room for it)",
     )
     parser.add_argument("--fp8", action="store_true", help="keep the DiT in 8-bit floats: half the memory, less exact")
     parser.add_argument("--attention", choices=ATTENTION, default="sdpa", help="of the DiT (default: PyTorch's, sdpa)")
@@ -112,7 +118,7 @@ def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
     if arguments is None:
         return Editor.from_pretrained()
-    fitting = {name: getattr(arguments, name) for name in ("memory", "fp8", "attention", "compile", "cache")}
+    fitting = {name: getattr(arguments, name) for name in ("memory", "dtype", "fp8", "attention", "compile", "cache")}
     loras = getattr(arguments, "loras", ())
     return Editor.from_pretrained(
         arguments.model, device=arguments.device, loras=loras, **given_base(arguments), **fitting

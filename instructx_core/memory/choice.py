@@ -19,6 +19,7 @@ class Memory(str, Enum):
 
 
 NAMES = [memory.value for memory in Memory]
+FORMATS = ("auto", "float32", "bfloat16", "float16")  # of numbers; auto: see `decide`
 
 
 def parse_memory(text: object) -> Memory:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from ..checkpoints.base import OWN, Base
-from ..checkpoints.bundle import BUNDLED
-from ..checkpoints.outline import outline
+from ..checkpoints.bundle import BUNDLED, Components
+from ..device import pick_device
+from ..errors import InputError
 from ..fit import nearest
+from ..main_memory import main_memory
 from .choice import Memory
-from .estimate import Job, Part, estimate
-from .plan import CHOICES, free_bytes, make_plan, peak, resident, trained_job
-from .sizes import ModelSizes, sizes_of
+from .decide import Outlined, decide, formats, outline_model
+from .needs import GIB, OWN_MEMORY, main_memory_need, weights_in_use
+from .phases import Job, Part, Phase, trained_job
+from .plan import CHOICES, free_bytes, resident
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-GIB, MIB = 2**30, 2**20
+MIB = 2**20
 COLUMN = 12
 
 
@@ -28,54 +30,84 @@ def describe_plan(
     vram: float | None = None,
     base: Base = OWN,
 ) -> str:
-    """What edits of this size would need of a device, and what memory="auto" would choose.
+    """What edits of this size would need of a device and of main memory, and what "auto" would choose.
 
     Args:
         path: the model's folder, or the file of what it adds to base models; None for the bundled one.
         canvas: height and width in pixels, brought to multiples of the stride; None: as trained.
         frames: length of the clip; None: as trained.
-        vram: GiB that the device has free; None: as many as the one in this machine has.
+        vram: GiB that a GPU has free; None: the device of this machine as it is.
         base: base models that take the place of the model's own, or that it does not have.
 
     Raises:
         CheckpointError: as `outline`.
     """
-    import torch
-
-    from ..device import pick_device
-
-    device = pick_device(None)
-    dtype = torch.float32 if vram is None and device.type == "cpu" else torch.bfloat16
-    sizes = sizes_of(outline(path or BUNDLED, dtype, base))
-    job = _job(sizes, canvas, frames)
-    free = free_bytes(device) if vram is None else int(vram * GIB)
-    plan = make_plan(sizes, job, Memory.AUTO, free)
-    chosen = f'memory="{plan.memory.value}"{", the VAE in tiles" if plan.tiled else ""}'
-    where = "a CPU, where nothing else would save anything" if free is None else f"{free / GIB:.3g} GiB free"
+    path = path or BUNDLED
+    device = pick_device(None) if vram is None else torch.device("cuda")
+    models = {dtype: outline_model(path, dtype, device, base) for dtype in formats(device)}
+    job = _job(next(iter(models.values())).model, canvas, frames)
+    free = None if vram is None else int(vram * GIB)
+    try:
+        decision = decide(path, device, base=base, job=job, free=free)
+    except InputError as error:
+        dtype, tiled, verdict = formats(device)[-1], True, f"auto would refuse: {error}"
+    else:
+        dtype, tiled = decision.dtype, decision.plan.tiled
+        gpu = "" if device.type in OWN_MEMORY else f" with {(free or free_bytes(device)) / GIB:.3g} GiB free"
+        verdict = f'auto, on {_name(device)}{gpu}: {_short(dtype)}, memory="{decision.plan.memory.value}"'
+        verdict += ", the VAE in tiles" if tiled else ""
     size = f"{job.width} x {job.height} pixels (width x height)"
-    title = f"{sizes.config.name}, {size}, {job.frames} frames, {str(dtype).removeprefix('torch.')}"
-    return "\n".join((title, "", *_table(sizes, job, plan.tiled), "", f"auto, with {where}: {chosen}"))
+    title = f"{models[dtype].model.config.name}, {size}, {job.frames} frames, {_short(dtype)}"
+    needs = (_main_memory(model, name, model.phases(job, tiled), device) for name, model in models.items())
+    room = main_memory()
+    there = f"main memory: {room.bytes / GIB:.3g} GiB {room.limit}"
+    return "\n".join((title, "", *_table(models[dtype], job, tiled, device), "", *needs, there, "", verdict))
 
 
-def _job(sizes: ModelSizes, canvas: tuple[int, int] | None, frames: int | None) -> Job:
-    trained = trained_job(sizes.config)
-    stride = sizes.vae.stride * sizes.dit.patch[1]
+def _job(model: Components, canvas: tuple[int, int] | None, frames: int | None) -> Job:
+    trained = trained_job(model.config)
+    stride = model.codec.stride * model.denoiser.transformer.config.patch_size[1]
     height, width = (nearest(side, stride) for side in canvas or (trained.height, trained.width))
     return Job(width, height, frames or trained.frames, trained.guided)
 
 
-def _table(sizes: ModelSizes, job: Job, tiled: bool) -> Iterable[str]:
+def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iterable[str]:
     """A row for each phase: its weights, what it computes with, and both together for each way of keeping weights."""
-    weights = {Part.MLLM: sizes.mllm.weights, Part.DIT: sizes.dit.weights, Part.VAE: sizes.vae.weights}
-    phases = estimate(sizes, job, tiled)
-    most = [peak(sizes, phases, choice) for choice in CHOICES]
+    sizes, phases = model.sizes, model.phases(job, tiled)
+    weights = {Part.MLLM: sizes.mllm, Part.DIT: sizes.dit, Part.VAE: sizes.vae}
+    on_device = device.type not in OWN_MEMORY
+    choices = CHOICES if on_device else (Memory.FULL, Memory.MODEL)
+
+    def needed(phase: Phase, choice: Memory) -> int:
+        part = phase.part
+        return phase.working + (
+            resident(sizes, choice, part) if on_device else weights_in_use(model.held, choice, part)
+        )
+
+    most = [max(needed(phase, choice) for phase in phases) for choice in choices]
     unit = GIB if max(most) >= GIB else MIB
-    yield _row("GiB" if unit == GIB else "MiB", "weights", "working", *(choice.value for choice in CHOICES))
+    yield _row("GiB" if unit == GIB else "MiB", "weights", "working", *(choice.value for choice in choices))
     for phase in phases:
-        needs = (resident(sizes, choice, phase.part) + phase.working for choice in CHOICES)
-        numbers = (weights[phase.part].total, phase.working, *needs)
+        numbers = (weights[phase.part].total, phase.working, *(needed(phase, choice) for choice in choices))
         yield _row(phase.name, *(f"{number / unit:.1f}" for number in numbers))
     yield _row("most at once", "", "", *(f"{number / unit:.1f}" for number in most))
+    if on_device:
+        main = (main_memory_need(model.held, phases, choice, device).total for choice in choices)
+        yield _row("main memory", "", "", *(f"{number / unit:.1f}" for number in main))
+
+
+def _main_memory(model: Outlined, dtype: torch.dtype, phases: tuple[Phase, ...], device: torch.device) -> str:
+    """A line on what a number format takes of main memory, where least is in use at a time."""
+    choice = Memory.MODEL if device.type in OWN_MEMORY else Memory.FULL
+    return f"{_short(dtype)}: {main_memory_need(model.held, phases, choice, device)} of main memory"
+
+
+def _name(device: torch.device) -> str:
+    return {"cpu": "a CPU", "mps": "a Mac's GPU"}.get(device.type, "a GPU")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _row(name: str, *cells: str) -> str:

@@ -1,5 +1,6 @@
 """A loaded model's weights on the device, or beside it until they are needed: diffusers' and accelerate's hooks.
 
+- On a CPU weights lie in main memory whatever is chosen; MODEL gives mapped ones back while another part works.
 - Every way of keeping weights gives the same pixels; tiles of the VAE, where a plan asks for them, do not quite.
 - Queries, connector and the patch embeddings that a checkpoint adds are small and stay on the device always.
 - SEQUENTIAL is diffusers' group offloading by leaf modules, not accelerate's `cpu_offload`: that one leaves empty
@@ -44,6 +45,8 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
     _move_small_parts(components, device)
     if plan.memory is Memory.MODEL:
         _one_at_a_time(components, device)
+        if device.type == "cpu":
+            _take_turns(components)
         return components
     by_layer = partial(_offload, device=device, offload_type="leaf_level")
     by_layer(guidance.mllm)
@@ -88,6 +91,28 @@ def _one_at_a_time(components: Components, device: torch.device) -> None:
     vae.hook.prev_module_hook = dit
     _, mllm = cpu_offload_with_hook(guidance, device, prev_module_hook=dit)
     guidance.register_forward_hook(lambda _module, _inputs, _output: mllm.offload())
+
+
+def _take_turns(components: Components) -> None:
+    """Where all weights are in main memory: when a part begins to work, mapped weights of the others leave it."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    from ..checkpoints.mapped import give_back
+
+    parts = (components.guidance, components.denoiser.transformer, components.codec.vae)
+    turn: list[nn.Module] = []  # the part that works
+
+    class Turn(ModelHook):
+        def pre_forward(self, module: nn.Module, *args: object, **kwargs: object) -> tuple[object, object]:
+            if turn != [module]:
+                turn[:] = [module]
+                for other in parts:
+                    if other is not module:
+                        give_back(other.parameters())
+            return args, kwargs
+
+    for part in parts:
+        add_hook_to_module(part, Turn(), append=True)
 
 
 def _offload(module: nn.Module, device: torch.device, **options: object) -> None:

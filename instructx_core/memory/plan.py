@@ -1,4 +1,4 @@
-"""Where the weights lie during an edit, chosen from what the device has free and from an estimate of what is needed."""
+"""Where the weights lie during an edit, chosen from what the device has free and what is needed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .choice import Memory
-from .estimate import Job, Part, Phase, estimate
+from .phases import Part, Phase
 from .sizes import ModelSizes
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Callable, Sequence
 
-    from ..config import ModelConfig
+    import torch
 
 USABLE = 0.9  # of what is free: the rest goes to gaps between tensors
 KERNELS = 2**29  # bytes that convolutions and attention may take for themselves
@@ -29,28 +29,23 @@ class Plan:
     tiled: bool  # the VAE works tile by tile, which changes pixels a little where tiles meet
 
 
-def trained_job(config: ModelConfig) -> Job:
-    """An edit of the size, length and kind that a model was trained for."""
-    height, width = config.default_size
-    return Job(width, height, config.default_frames, guided=config.sampling.guidance_scale != 1)
-
-
-def make_plan(sizes: ModelSizes, job: Job, memory: Memory, free: int | None) -> Plan:
-    """How to keep a model for edits like `job`.
+def make_plan(
+    sizes: ModelSizes, phases: Callable[[bool], tuple[Phase, ...]], choices: Sequence[Memory], free: int
+) -> Plan:
+    """How to keep a model on a device for the edits whose phases are given.
 
     What changes nothing comes first: tiles are cut only where not even the thriftiest way of keeping weights fits
     without. If nothing fits, it is that one with tiles.
 
     Args:
-        memory: what was asked for; AUTO chooses.
-        free: bytes that the device has free, None where weights cannot lie anywhere else (a CPU).
+        phases: of an edit, as `measure` gives them; the argument says whether the VAE works in tiles.
+        choices: ways to choose from, in their order.
+        free: bytes that the device has free.
     """
-    choices = CHOICES if memory is Memory.AUTO else (memory,)
-    if free is None:
-        return Plan(choices[0], tiled=False)
     for tiled in (False, True):
+        working = phases(tiled)
         for choice in choices:
-            if peak(sizes, estimate(sizes, job, tiled), choice) <= usable(free):
+            if peak(sizes, working, choice) <= usable(free):
                 return Plan(choice, tiled)
     return Plan(choices[-1], tiled=True)
 
@@ -67,7 +62,7 @@ def peak(sizes: ModelSizes, phases: tuple[Phase, ...], memory: Memory) -> int:
 
 def resident(sizes: ModelSizes, memory: Memory, working: Part) -> int:
     """Bytes of weights on the device while a part works."""
-    mllm, dit, vae = sizes.mllm.weights, sizes.dit.weights, sizes.vae.weights
+    mllm, dit, vae = sizes.mllm, sizes.dit, sizes.vae
     weights = {
         Memory.FULL: dict.fromkeys(Part, mllm.total + dit.total + vae.total),
         # the VAE of the last edit may still be there when the MLLM reads for the next
@@ -82,8 +77,8 @@ def resident(sizes: ModelSizes, memory: Memory, working: Part) -> int:
     return sizes.added + weights[memory][working]
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """What a CUDA device has free; None where weights off the device would lie in the same memory (CPU, MPS)."""
+def free_bytes(device: torch.device) -> int:
+    """What a CUDA device has free."""
     import torch
 
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    return torch.cuda.mem_get_info(device)[0]

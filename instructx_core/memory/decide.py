@@ -1,0 +1,189 @@
+"""The number format of a model and where its weights lie, decided from headers before a weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ..checkpoints.base import OWN, Base
+from ..checkpoints.bundle import Components
+from ..checkpoints.loading import find_part, read_model_config
+from ..checkpoints.outline import outline
+from ..errors import InputError
+from ..main_memory import Room, address_space, main_memory
+from ..words import quoted_path
+from .choice import Memory
+from .measure import measure
+from .needs import (
+    FAMILIES,
+    GIB,
+    OWN_MEMORY,
+    RUNTIME,
+    Held,
+    Need,
+    address_need,
+    held_weights,
+    main_memory_need,
+)
+from .phases import Job, Phase, trained_job
+from .placement import store_in_fp8
+from .plan import CHOICES, Plan, free_bytes, make_plan
+from .sizes import ModelSizes, sizes_of
+
+SMALL = GIB  # bytes of weights below which none are given back
+PLANNED = ("cuda", *OWN_MEMORY)  # devices of which it is known where their memory is
+PLENTY = 8  # times a small model's weights: with so much memory free nothing is measured
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How to load a model."""
+
+    dtype: torch.dtype
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """A model in one number format, on the meta device, and what it would hold."""
+
+    model: Components
+    sizes: ModelSizes
+    held: Held
+
+    def phases(self, job: Job, tiled: bool) -> tuple[Phase, ...]:
+        """What an edit would compute with."""
+        return measure(self.model, job, tiled)
+
+
+def decide(
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    memory: Memory = Memory.AUTO,
+    base: Base = OWN,
+    merged: bool = False,
+    fp8: bool = False,
+    job: Job | None = None,
+    free: int | None = None,
+) -> Decision:
+    """How to load a model.
+
+    What changes no pixel comes first, then fewer bits, then a VAE in tiles. Where not even that fits but the weights
+    do, that is the choice: smaller edits may.
+
+    Args:
+        path, base: as `load_model`.
+        dtype: None: bfloat16, and on a CPU float32 where it fits.
+        memory: what was asked for.
+        merged: LoRA are to be merged into the DiT.
+        fp8: the DiT is to be kept in 8 bits.
+        job: the edits that it is for; None: of the size and length that it was trained for.
+        free: bytes that a GPU has free; None: what this machine's has.
+
+    Raises:
+        CheckpointError: as `outline`.
+        InputError: the weights do not fit into main memory; the sum is in the message.
+    """
+    dtypes = (dtype,) if dtype is not None else formats(device)
+    edit = job or trained_job(read_model_config(path))
+    unplanned = Plan(Memory.FULL if memory is Memory.AUTO else memory, tiled=False)
+    if device.type not in PLANNED or (device.type == "cpu" and _is_small(path, base)):
+        return Decision(dtypes[0], unplanned)
+
+    @cache
+    def outlined(dtype: torch.dtype) -> Outlined:
+        return outline_model(path, dtype, device, base, merged, fp8)
+
+    if device.type not in OWN_MEMORY:
+        plan = _on_gpu(path, dtypes[0], outlined(dtypes[0]), memory, device, edit, free)
+        return Decision(dtypes[0], plan)
+    for tiled in (False, True):
+        for candidate in dtypes:
+            model = outlined(candidate)
+            choice = own_choice(model.held) if memory is Memory.AUTO else memory
+            phases = model.phases(edit, tiled)
+            if not missing(model.held, main_memory_need(model.held, phases, choice, device)):
+                return Decision(candidate, Plan(choice, tiled))
+    least = outlined(dtypes[-1])
+    choice = own_choice(least.held) if memory is Memory.AUTO else memory
+    _refuse(path, dtypes[-1], least, choice, device, may_shrink=dtype is torch.float32)
+    return Decision(dtypes[-1], Plan(choice, tiled=True))
+
+
+def formats(device: torch.device) -> tuple[torch.dtype, ...]:
+    """Number formats to choose from, the best first."""
+    return (torch.float32, torch.bfloat16) if device.type == "cpu" else (torch.bfloat16,)
+
+
+def outline_model(
+    path: Path, dtype: torch.dtype, device: torch.device, base: Base = OWN, merged: bool = False, fp8: bool = False
+) -> Outlined:
+    """A model as it would be loaded, for `decide`, whose arguments these are."""
+    model = outline(path, dtype, base)
+    if fp8:
+        store_in_fp8(model)
+    sizes = sizes_of(model)
+    return Outlined(model, sizes, held_weights(path, base, dtype, sizes, merged or fp8, copied=device.type == "mps"))
+
+
+def own_choice(held: Held) -> Memory:
+    """What AUTO is where weights lie in main memory: a part at a time costs little, but a small model gains nothing."""
+    return Memory.MODEL if sum(held.mapped.values()) >= SMALL else Memory.FULL
+
+
+def missing(held: Held, need: Need) -> tuple[Need, Room] | None:
+    """What is needed of a kind of memory and the room for it, of the first kind with too little; None: it fits."""
+    for needed, room in ((need, main_memory()), (address_need(held, need), address_space())):
+        if room is not None and needed.total > room.bytes:
+            return needed, room
+    return None
+
+
+def _on_gpu(
+    path: Path,
+    dtype: torch.dtype,
+    model: Outlined,
+    memory: Memory,
+    device: torch.device,
+    job: Job,
+    free: int | None,
+) -> Plan:
+    """The plan for a GPU, of the ways for which main memory has room."""
+
+    def fits(choice: Memory) -> bool:
+        return not missing(model.held, main_memory_need(model.held, (), choice, device))
+
+    choices = tuple(filter(fits, CHOICES if memory is Memory.AUTO else (memory,)))
+    if not choices:
+        choice = Memory.FULL if memory is Memory.AUTO else memory  # which needs least of main memory
+        _refuse(path, dtype, model, choice, device, may_shrink=dtype is torch.float32)
+    room = free_bytes(device) if free is None else free
+    return make_plan(model.sizes, lambda tiled: model.phases(job, tiled), choices, room)
+
+
+def _refuse(
+    path: Path, dtype: torch.dtype, model: Outlined, choice: Memory, device: torch.device, may_shrink: bool
+) -> None:
+    """Raise InputError where not even the weights fit."""
+    parts = tuple(Phase(part.value, part, 0) for part in FAMILIES)
+    short = missing(model.held, main_memory_need(model.held, parts, choice, device))
+    if short is None:
+        return
+    need, room = short
+    advice = "choose bfloat16 (--dtype bfloat16)" if may_shrink else "end other programs, or choose a smaller model"
+    raise InputError(
+        f"{quoted_path(path)} in {str(dtype).removeprefix('torch.')} needs {need} of main memory, and "
+        f"{room.bytes / GIB:.1f} GiB are {room.limit}; {advice}."
+    )
+
+
+def _is_small(path: Path, base: Base) -> bool:
+    """Whether a model is so small beside the memory that is free that nothing needs to be measured."""
+    forms = (find_part(path, base, family) for family in FAMILIES.values())
+    weights = 4 * sum(stored.numel for form in forms for stored in form.tensors.values())
+    rooms = (room for room in (main_memory(), address_space()) if room is not None)
+    return weights < SMALL and all(room.bytes >= PLENTY * weights + RUNTIME for room in rooms)

@@ -1,0 +1,205 @@
+"""What the phases of an edit compute with, in bytes: the model's own classes run on tensors without content.
+
+On the meta device a forward allocates as anywhere else and computes nothing, so any size takes about a second.
+Counted are all tensors that are alive at the same time, inputs included. Not counted is what a convolution or an
+attention kernel takes for itself for an instant, nor the allocator's gaps; the plan keeps a reserve for these.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..config import GuidanceConfig
+from ..denoiser import Conditions, Denoiser
+from ..guidance.encoder import MLLMGuidance, embed
+from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
+from ..latents import LatentCodec
+from .live import META, FlashAttention, LiveMemory
+from .phases import Job, Part, Phase
+
+if TYPE_CHECKING:
+    from ..checkpoints.bundle import Components
+
+FULL_PRECISION = 4  # bytes of a float32
+TILE = 256  # pixels of a tile's side in diffusers' tiled VAE
+OVERLAP = (256 / 192) ** 2  # all tiles together hold so many times the clip's pixels
+STEADY = 9  # frames from which on a longer clip adds nothing but itself
+WORDS = 64  # tokens of the chat form and an instruction
+PATCH_VALUES = 3 * TEMPORAL * PATCH**2  # of the MLLM's vision tower
+
+_known: dict[tuple[Any, ...], int] = {}
+
+
+def measure(model: Components, job: Job, tiled: bool = False) -> tuple[Phase, ...]:
+    """The phases of an edit in their order, and what each computes with. Remembered by the model's configs.
+
+    Args:
+        model: on the meta device (see `checkpoints.outline`), in the number format that it would be loaded in.
+        tiled: the VAE works on tiles of 256 pixels.
+    """
+    identity = _identity(model)
+
+    def phase(name: str, part: Part, count: Callable[[], int]) -> Phase:
+        key = (identity, name, job, tiled and part is Part.VAE)
+        if key not in _known:
+            _known[key] = count()
+        return Phase(name, part, _known[key])
+
+    return (
+        phase("MLLM reads", Part.MLLM, lambda: reading_bytes(model.guidance, job)),
+        phase("VAE encodes", Part.VAE, lambda: encoding_bytes(model.codec, job, tiled)),
+        phase("DiT step", Part.DIT, lambda: step_bytes(model, job)),
+        phase("VAE decodes", Part.VAE, lambda: decoding_bytes(model.codec, job, tiled)),
+    )
+
+
+@torch.no_grad()
+def reading_bytes(guidance: MLLMGuidance, job: Job) -> int:
+    """Bytes of the MLLM's vision tower and language model, at most, for a source and an instruction."""
+    grid, queries = _shown(guidance.config, job)
+    patches = math.prod(grid)
+    words, width = patches // MERGE**2 + WORDS, guidance.mllm.config.text_config.hidden_size
+    language = guidance.mllm.model.language_model
+    with _first(language, "layers", 2), LiveMemory(guidance) as live, FlashAttention():  # the others hold as much
+        pixels = torch.empty(patches, PATCH_VALUES, device=META)
+        embeds = embed(guidance.mllm, torch.zeros(1, words, dtype=torch.int64), pixels, torch.tensor([grid]))
+        embeds = torch.cat([embeds, embeds.new_empty(1, queries, width)], dim=1)
+        positions = torch.zeros(3, 1, words + queries, dtype=torch.int64, device=META)
+        language(inputs_embeds=embeds, position_ids=positions, use_cache=False)
+    return live.peak
+
+
+@torch.no_grad()
+def step_bytes(model: Components, job: Job) -> int:
+    """Bytes of a DiT step, at most: of the second, when what a run keeps is there (`speed.remembering`).
+
+    Blocks are all alike: two and three of them are run, and each further one adds as much as the third.
+    """
+    codec, denoiser = model.codec, model.denoiser
+    batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
+    shape = (batch, codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
+    _, queries = _shown(model.config.guidance, job)
+    context_shape = (batch, queries, model.config.connector.output_dim)
+
+    def count(blocks: int) -> int:
+        with (
+            _first(denoiser.transformer, "blocks", blocks),
+            _unpacked(denoiser),
+            LiveMemory(denoiser) as live,
+            FlashAttention(),
+        ):
+            context = torch.empty(context_shape, dtype=denoiser.dtype, device=META)
+            prepared = denoiser.prepare(Conditions(context, torch.empty(shape, device=META)), frames)
+            latents, sigma = torch.empty(shape, device=META), torch.tensor(0.5, device=META)
+            for _ in range(2):
+                denoiser(latents, sigma, prepared)
+        return live.peak
+
+    blocks = len(denoiser.transformer.blocks)
+    if blocks <= 2:
+        return count(blocks)
+    two, three = count(2), count(3)
+    return two + (blocks - 2) * (three - two)
+
+
+@torch.no_grad()
+def encoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
+    """Bytes of encoding, at most: the clip as it came and as the VAE takes it, and the encoder's own tensors."""
+    height, width = (min(side, TILE * _patch(codec)) if tiled else side for side in (job.height, job.width))
+    frames = _steady(codec, job)
+    with _plain_convolutions(codec), LiveMemory(codec) as live, FlashAttention():
+        codec.encode(torch.empty(1, frames, height, width, 3, device=META))
+    item = codec.vae.dtype.itemsize
+    return live.peak + _beyond(job, frames, height, width) * (FULL_PRECISION + item * (1 + (_patch(codec) > 1)))
+
+
+@torch.no_grad()
+def decoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
+    """Bytes of decoding, at most: the decoder's own tensors and the frames so far, or all frames becoming pixels."""
+    height, width = (min(side, TILE) if tiled else side for side in (job.height, job.width))
+    frames, item = _steady(codec, job), codec.vae.dtype.itemsize
+    latent = 1 + (frames - 1) // codec.temporal_stride
+    with _plain_convolutions(codec), LiveMemory(codec) as live, FlashAttention():
+        codec.decode(torch.empty(1, codec.channels, latent, height // codec.stride, width // codec.stride, device=META))
+    leaving = job.values * (item + 2 * FULL_PRECISION)
+    if not tiled:
+        return max(live.peak + _beyond(job, frames, height, width) * item, leaving)
+    held = int(OVERLAP * job.values * item)  # all tiles, before they are joined
+    return max(live.peak + held, held + 3 * job.values * item, leaving)
+
+
+def _shown(config: GuidanceConfig, job: Job) -> tuple[tuple[int, int, int], int]:
+    """The source's grid of patches in the MLLM's vision tower, and how many queries follow."""
+    is_video = job.frames > 1
+    limit = (is_video and config.video_max_pixels) or config.max_pixels
+    height, width = smart_resize(job.height, job.width, config.min_pixels, limit)
+    frames = min(job.frames, config.video_frames) if is_video else 1
+    grid = (math.ceil(frames / TEMPORAL), height // PATCH, width // PATCH)
+    return grid, config.video_queries if is_video else config.image_queries
+
+
+def _steady(codec: LatentCodec, job: Job) -> int:
+    """Frames that tell what any clip of this or a greater length computes with."""
+    return min(1 + math.ceil((job.frames - 1) / codec.frame_multiple) * codec.frame_multiple, STEADY)
+
+
+def _beyond(job: Job, frames: int, height: int, width: int) -> int:
+    """Numbers of the clip beyond those of a smaller one."""
+    return max(0, job.values - 3 * frames * height * width)
+
+
+def _patch(codec: LatentCodec) -> int:
+    """Pixels on a side that become channels before a VAE encodes, and after it decodes."""
+    return codec.vae.config.patch_size or 1
+
+
+@contextmanager
+def _first(model: nn.Module, name: str, count: int) -> Iterator[None]:
+    """A model with the first few only of the like layers that it has under a name."""
+    layers = getattr(model, name)
+    setattr(model, name, nn.ModuleList(list(layers)[:count]))
+    try:
+        yield
+    finally:
+        setattr(model, name, layers)
+
+
+@contextmanager
+def _plain_convolutions(codec: LatentCodec) -> Iterator[None]:
+    """Without `skip_empty_taps`, which looks at weights that are not there."""
+    own = {module: vars(module).pop("forward") for module in codec.vae.modules() if "forward" in vars(module)}
+    try:
+        yield
+    finally:
+        for module, forward in own.items():
+            module.forward = forward
+
+
+def _identity(model: Components) -> tuple[str, ...]:
+    """What tells models apart by what they compute with: configs and number formats."""
+    mllm, transformer, vae = model.guidance.mllm, model.denoiser.transformer, model.codec.vae
+    formats = (mllm.get_input_embeddings().weight, transformer.patch_embedding.weight, next(vae.parameters()))
+    configs = (json.dumps(dict(part.config), sort_keys=True, default=str) for part in (transformer, vae))
+    return (model.config.to_json(), mllm.config.to_json_string(), *configs, *(str(one.dtype) for one in formats))
+
+
+@contextmanager
+def _unpacked(denoiser: Denoiser) -> Iterator[None]:
+    """With weights of full size where they are packed into fewer bits: each is unpacked as its layer runs."""
+    linear = [module for module in denoiser.transformer.modules() if isinstance(module, nn.Linear)]
+    packed = {module: module.weight for module in linear if not module.weight.is_floating_point()}
+    for module in packed:
+        weight = torch.empty(module.out_features, module.in_features, dtype=denoiser.dtype, device=META)
+        module.weight = nn.Parameter(weight, requires_grad=False)
+    try:
+        yield
+    finally:
+        for module, weight in packed.items():
+            module.weight = weight

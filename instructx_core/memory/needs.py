@@ -1,0 +1,104 @@
+"""What a model needs of main memory: weights, what is copied while they load, and on a CPU what edits compute with.
+
+Weights that are stored in the number format asked for are mapped from their files: their pages come when a part works
+and can go when another one does. All others are converted as they are read, and stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..checkpoints.base import Base
+from ..checkpoints.forms import Family, Form
+from ..checkpoints.headers import DTYPES
+from ..checkpoints.loading import find_part, merged_families
+from .choice import Memory
+from .phases import Part, Phase
+from .sizes import ModelSizes
+
+GIB = 2**30
+RUNTIME = GIB  # bytes of Python with its libraries, and a reserve
+FAMILIES = {Part.MLLM: Family.MLLM, Part.DIT: Family.DIT, Part.VAE: Family.VAE}
+OWN_MEMORY = ("cpu", "mps")  # devices that have no other memory than the machine's
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where the weights of a model in some number format lie when it has been loaded, in bytes."""
+
+    own: int  # converted or changed: there until the model goes
+    mapped: dict[Part, int]  # in files, and in memory while the part works
+
+    @property
+    def total(self) -> int:
+        return self.own + sum(self.mapped.values())
+
+
+@dataclass(frozen=True)
+class Need:
+    """A sum in bytes, item by item."""
+
+    items: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        return sum(size for _, size in self.items)
+
+    def __str__(self) -> str:
+        """As "11.2 GiB (weights 9.3, DiT step 0.9, Python and its libraries 1.0)"."""
+        items = ", ".join(f"{name} {size / GIB:.1f}" for name, size in self.items if size)
+        return f"{self.total / GIB:.1f} GiB ({items})"
+
+
+def held_weights(
+    path: Path, base: Base, dtype: torch.dtype, sizes: ModelSizes, merged: bool = False, copied: bool = False
+) -> Held:
+    """How a model's weights would be held, from headers.
+
+    Args:
+        path, base: as `load_model`.
+        dtype: of the weights as they are loaded, `sizes` their sizes.
+        merged: the DiT's weights change after they are loaded, by a LoRA or into fewer bits.
+        copied: all are copied out of their files, as to a device in the same memory.
+    """
+    changed = merged_families(path) | ({Family.DIT} if merged else set())
+    mapped, own = {}, sizes.added
+    for part, weights in {Part.MLLM: sizes.mllm, Part.DIT: sizes.dit, Part.VAE: sizes.vae}.items():
+        stays = FAMILIES[part] in changed or copied
+        mapped[part] = 0 if stays else min(_as_stored(find_part(path, base, FAMILIES[part]), dtype), weights.total)
+        own += weights.total - mapped[part]
+    return Held(own, mapped)
+
+
+def main_memory_need(held: Held, phases: tuple[Phase, ...], memory: Memory, device: torch.device) -> Need:
+    """Bytes of main memory at the fullest moment of loading a model and of an edit whose phases are given."""
+    runtime = ("Python and its libraries", RUNTIME)
+    if device.type not in OWN_MEMORY:
+        # weights that leave the device again come back as copies
+        stay = held.own if memory is Memory.FULL else held.total
+        return Need((("weights", stay), runtime))
+    needs = []
+    for phase in phases:
+        weights = weights_in_use(held, memory, phase.part)
+        needs.append(Need((("weights", weights), (phase.name, phase.working), runtime)))
+    return max(needs, key=lambda need: need.total)
+
+
+def weights_in_use(held: Held, memory: Memory, part: Part) -> int:
+    """Bytes of weights that are to be in main memory while a part works there; mapped ones of others may go."""
+    return held.total if memory is Memory.FULL else held.own + held.mapped[part]
+
+
+def address_need(held: Held, need: Need) -> Need:
+    """As `need`, where files that are mapped count for as long as they are, as under `ulimit -v`."""
+    return Need((("weights", held.total), *((name, size) for name, size in need.items if name != "weights")))
+
+
+def _as_stored(form: Form, dtype: torch.dtype) -> int:
+    """Bytes of the tensors that a file holds in the number format asked for: they are mapped, the others converted."""
+    if form.is_gguf or form.is_pickled:
+        return 0
+    return sum(stored.numel * dtype.itemsize for stored in form.tensors.values() if DTYPES.get(stored.dtype) is dtype)

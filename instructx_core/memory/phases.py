@@ -1,0 +1,48 @@
+"""What is edited, and the stretches of an edit in which one part of a model works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..config import ModelConfig
+
+
+class Part(str, Enum):
+    """The parts of a model that need not be on the device at the same time."""
+
+    MLLM = "mllm"
+    DIT = "dit"
+    VAE = "vae"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be edited, in the model's own frames, without references."""
+
+    width: int  # pixels
+    height: int
+    frames: int
+    guided: bool = False  # classifier-free guidance: two forwards side by side
+
+    @property
+    def values(self) -> int:
+        """Numbers of the clip."""
+        return 3 * self.frames * self.height * self.width
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of an edit in which one part of the model works."""
+
+    name: str
+    part: Part
+    working: int  # bytes beside all weights, at most
+
+
+def trained_job(config: ModelConfig) -> Job:
+    """An edit of the size, length and kind that a model was trained for."""
+    height, width = config.default_size
+    return Job(width, height, config.default_frames, guided=config.sampling.guidance_scale != 1)
