@@ -92,7 +92,7 @@ def test_vae_of_published_sizes(config: dict, what: str, frames: int, dtype: tor
     job = Job(416, 240, frames)
     codec = without_weights(lambda: LatentCodec(AutoencoderKLWan(**config)))
     measured = {"encode": encoding_bytes, "decode": decoding_bytes}[what](codec, job)
-    with FakeTensorMode():
+    with FakeTensorMode(), torch.no_grad():
         codec = LatentCodec(AutoencoderKLWan(**config))
         for module in codec.vae.modules():
             vars(module).pop("forward", None)  # of `skip_empty_taps`, which looks at the weights
