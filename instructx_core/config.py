@@ -10,14 +10,11 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 from .bounded import parse_json
 from .errors import CheckpointError
 from .validation import Length, Range, converted
-
-SCALARS = {bool: bool, int: int, float: (int, float), str: str}  # what JSON and YAML may give for a field's type
-
 
 MOST_PIXELS = 1 << 25  # of a frame that a model is trained at
 Pixels = Annotated[int, Range(1, MOST_PIXELS)]
@@ -193,31 +190,3 @@ class ModelConfig:
                 "pixels)."
             )
         return self
-
-
-def from_plain(cls: type, plain: dict[str, Any]) -> Any:
-    """Build a (nested) config dataclass from plain dicts, lists and strings.
-
-    Raises:
-        ValueError: a key that `cls` does not have, a value outside an enum, or a scalar of another type.
-        TypeError: `plain` is not a mapping.
-    """
-    if not isinstance(plain, dict):
-        raise TypeError(f"{cls.__name__} needs a mapping, not {plain!r}")
-    hints = get_type_hints(cls)
-    unknown = sorted(set(plain) - set(hints))
-    if unknown:
-        raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(hints))}")
-    values = {}
-    for key, value in plain.items():
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint):
-            value = from_plain(hint, value)
-        elif isinstance(hint, type) and issubclass(hint, Enum):
-            value = hint(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif hint in SCALARS and (not isinstance(value, SCALARS[hint]) or isinstance(value, bool) != (hint is bool)):
-            raise ValueError(f"{cls.__name__}.{key} is {value!r}, which is no {hint.__name__}")
-        values[key] = value
-    return cls(**values)

@@ -17,7 +17,6 @@ from instructx_core.config import (
     ModelConfig,
     SamplingConfig,
     SourceInjection,
-    from_plain,
 )
 from instructx_core.errors import CheckpointError
 
@@ -89,20 +88,6 @@ def test_what_cannot_be_read_is_named(text: str, message: str):
     with pytest.raises(CheckpointError, match=message) as caught:
         ModelConfig.from_json(text)
     assert "\n" not in str(caught.value)
-
-
-def test_from_plain_leaves_optional_and_free_fields_alone():
-    @dataclasses.dataclass(frozen=True)
-    class Holder:
-        count: int
-        table: str | None = None
-        sizes: tuple[tuple[int, int], ...] = ()
-        free: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    Holder.__annotations__ = {"count": int, "table": str | None, "sizes": tuple, "free": dict}
-    assert from_plain(Holder, {"count": 1, "table": None, "free": {"a": 1}}) == Holder(1, None, (), {"a": 1})
-    with pytest.raises(TypeError):
-        from_plain(Holder, {})
 
 
 def test_configs_are_frozen():

@@ -8,6 +8,8 @@ import io
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,25 @@ def test_configs_of_parts(part: str, place: str, every: bool, model: Path):
         put(config, place, value)
         path.write_text(json.dumps(config))
         assert part in refused(model), value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("text_config__pad_token_id", HUGE),
+        pytest.param("text_config__vocab_size", -1, marks=pytest.mark.slow),
+        pytest.param("model_type", "evil", marks=pytest.mark.slow),
+    ],
+)
+def test_libraries_add_no_line_of_their_own(place: str, value: Any, model: Path):
+    """In a process of its own: transformers writes to the stderr that it found when it was imported."""
+    path = model / "mllm" / "config.json"
+    config = json.loads(path.read_text())
+    put(config, place, value)
+    path.write_text(json.dumps(config))
+    words = [sys.executable, "-m", "instructx_core", "info", "--plan", str(model)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize("name", ["_attn_implementation", "attn_implementation"])

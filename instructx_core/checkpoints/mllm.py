@@ -21,7 +21,7 @@ from .files import read_json, read_one_by_one
 from .float8 import check_scales
 from .forms import Family, Form, bare_mllm, find_form, published_mllm
 from .part_configs import check_mllm_config
-from .pretrained import load_or_explain, load_weights
+from .pretrained import load_or_explain, load_weights, quietly
 from .shapes import first_difference, shape_of, shapes_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         # transformers would make one of no words at all
         raise CheckpointError(f"{str(folder)!r} has no tokenizer.json; the model is incomplete, get it again.")
     _check_words(folder)
-    return load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    with quietly():
+        return load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 
 def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
@@ -101,7 +102,8 @@ def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
     from transformers import Qwen2_5_VLConfig
 
     plain = _data_alone(read_json(path))
-    config = load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_dict(plain)))
+    with quietly():
+        config = load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_dict(plain)))
     load_or_explain(path, lambda: check_mllm_config(config, path))
     return config
 

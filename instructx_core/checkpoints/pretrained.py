@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,18 @@ def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] 
     check_finite(model.state_dict(), folder)
     give_back(model.parameters())
     return model
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep transformers from warning of what is looked at right afterwards."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:

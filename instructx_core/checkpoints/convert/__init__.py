@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ...bounded import is_dir, is_file
 from ...errors import CheckpointError, InputError
+from ...words import quoted_path
 from ..base import OWN, Base
 from ..bundle import ADAPTER
 from ..forms import FOLDERS, Family
@@ -63,8 +65,8 @@ def convert(
 
 def _check(source: Path, target: Path, base: Base) -> None:
     """Refuse what does not go together before any weight is read."""
-    if not source.exists():
-        raise CheckpointError(f"there is no {str(source)!r}; give a model, such as Kiwi-Edit's folder.")
+    if not (is_file(source) or is_dir(source)):
+        raise CheckpointError(f"there is no {quoted_path(source)}; give a model, such as Kiwi-Edit's folder.")
     if not is_model(source) and (target.suffix != ".safetensors" or target.name == ADAPTER or base != OWN):
         raise CheckpointError(
             f"{str(source)!r} is no model: neither Kiwi-Edit's queries and connector nor {ADAPTER} are in it; give a "

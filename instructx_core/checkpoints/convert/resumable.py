@@ -19,9 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...bounded import read_text, why
 from ...errors import CheckpointError, InputError
 from ...paths import partial_file
 from ...run_lock import only_run
+from ...words import quoted_path
 from ..files import flush, recover_folder, replace_folder
 from ..hub import readable_size
 from .streaming import Content
@@ -48,6 +50,7 @@ def write_file(path: Path, content: Content, progress: Progress) -> Written:
         CheckpointError: from the content; then, as after any other error in it, nothing stays behind.
         InputError: another run writes there, or the file cannot be written; what was written stays for the next run.
     """
+    _check_name(path)
     if path.is_dir():
         raise InputError(f"{path}: it is a folder; give the name of a file to write.")
     path = Path(os.path.realpath(path))
@@ -72,6 +75,7 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
     Raises:
         CheckpointError, InputError: as `write_file`; also a folder that holds anything but what was written like this.
     """
+    _check_name(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: it is a file; give another name for the folder to write.")
     if foreign := _files(path) - _listed(path / SUMS) - {SUMS}:
@@ -91,6 +95,17 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
         _remove_others(partial, {SUMS, *sums})
         replace_folder(partial, path)
     return Written(kept, sums)
+
+
+def _check_name(path: Path) -> None:
+    """Raise InputError where the system takes no file of this name, or of the longer one of what is unfinished."""
+    for name in (path, _partial(path)):
+        try:
+            name.lstat()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise InputError(f"{quoted_path(path)} cannot be written: {why(error)}; give another name.") from error
 
 
 def _discard(path: Path) -> None:
@@ -184,7 +199,7 @@ def _files(folder: Path) -> set[str]:
 
 def _listed(sums: Path) -> set[str]:
     """The files that a list of checksums names; none where there is no list."""
-    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    lines = read_text(sums).splitlines() if sums.is_file() else []
     return {name for _, _, name in (line.partition("  ") for line in lines)}
 
 
