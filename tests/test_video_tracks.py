@@ -136,7 +136,7 @@ def test_tags_that_a_format_does_not_take_are_named(tmp_path: Path, said: pytest
     source = rich_video(tmp_path / "a.mkv", tags=TAGS | {"REEL": "A001", "scene": "7"})
     copy(source, tmp_path / "b.mp4")
     assert len(said.messages) == 1
-    assert said.messages[0].startswith(f"{tmp_path / 'b.mp4'}: left out from a.mkv: the tags ")
+    assert said.messages[0].startswith(f"{source}: left out of b.mp4: the tags ")
     assert "REEL" in said.messages[0] and "SCENE" in said.messages[0].upper() and "title" not in said.messages[0]
 
 
@@ -232,7 +232,7 @@ def test_a_cover_picture_goes_over(tmp_path: Path, said: pytest.LogCaptureFixtur
     assert not said.messages
     for suffix in (".mov", ".webm"):
         copy(source, tmp_path / f"b{suffix}")
-        assert said.messages[-1] == f"{tmp_path / f'b{suffix}'}: left out from a.mp4: the cover picture."
+        assert said.messages[-1] == f"{source}: left out of b{suffix}: the cover picture."
 
 
 @pytest.mark.skipif(not hasattr(av.container.OutputContainer, "add_attachment"), reason="older PyAV")
@@ -243,7 +243,7 @@ def test_fonts_go_over(tmp_path: Path, said: pytest.LogCaptureFixture):
         assert (font.name, font.mimetype, font.data) == ("font.ttf", "application/x-truetype-font", b"\0\1\0\0letters")
     assert not said.messages
     copy(source, tmp_path / "b.mp4")
-    assert said.messages == [f"{tmp_path / 'b.mp4'}: left out from a.mkv: the attachment font.ttf."]
+    assert said.messages == [f"{tmp_path / 'a.mkv'}: left out of b.mp4: the attachment font.ttf."]
 
 
 def test_a_second_video_track_is_named(tmp_path: Path, said: pytest.LogCaptureFixture):
@@ -257,7 +257,7 @@ def test_a_second_video_track_is_named(tmp_path: Path, said: pytest.LogCaptureFi
         for stream in streams:
             output.mux(stream.encode(None))
     copy(tmp_path / "a.mkv", tmp_path / "b.mkv")
-    assert said.messages == [f"{tmp_path / 'b.mkv'}: left out from a.mkv: another video track."]
+    assert said.messages == [f"{tmp_path / 'a.mkv'}: left out of b.mkv: another video track."]
 
 
 # --- sound
@@ -392,7 +392,7 @@ def test_languages_and_defaults_of_several_tracks_are_kept(tmp_path: Path):
 def test_a_language_that_a_format_does_not_know_is_named(tmp_path: Path, said: pytest.LogCaptureFixture):
     source = rich_video(tmp_path / "a.mp4", subtitles={"gla": "mov_text", "swe": "mov_text"})
     copy(source, tmp_path / "b.mov")
-    assert said.messages == [f"{tmp_path / 'b.mov'}: left out from a.mp4: the language gla."]
+    assert said.messages == [f"{tmp_path / 'a.mp4'}: left out of b.mov: the language gla."]
 
 
 def test_channels_that_change_within_a_track(tmp_path: Path):
@@ -404,9 +404,28 @@ def test_channels_that_change_within_a_track(tmp_path: Path):
     assert layout in ("stereo", "5.1") and len(samples) > 0.8 * 48_000
 
 
+def test_packets_that_a_muxer_refuses_do_not_cost_the_pictures(tmp_path: Path, said: pytest.LogCaptureFixture):
+    """Their time jumps back on the way."""
+    from instructx_core.video.other_tracks import OtherTracks
+
+    source = make_video(tmp_path / "a.mp4", audio=["aac"])
+    write = OtherTracks._mux
+
+    def spoil(self: OtherTracks, packet: av.Packet) -> None:
+        if packet.pts and packet.pts > 40_000:
+            packet.pts = packet.dts = 0
+        write(self, packet)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OtherTracks, "_mux", spoil)
+        copy(source, tmp_path / "b.mkv")
+    assert len(read(tmp_path / "b.mkv")[0]) == 10 and len(packets(tmp_path / "b.mkv")[0]) > 30
+    assert "damaged packets beside the pictures" in said.messages[0] and len(said.messages) == 1
+
+
 def test_a_gif_has_no_sound_and_says_so(tmp_path: Path, said: pytest.LogCaptureFixture):
     copy(make_video(tmp_path / "a.mp4", audio=["aac"]), tmp_path / "b.gif")
-    assert said.messages == [f"{tmp_path / 'b.gif'}: left out from a.mp4: the sound (aac, eng)."]
+    assert said.messages == [f"{tmp_path / 'a.mp4'}: left out of b.gif: the sound (aac, eng)."]
 
 
 def test_pictures_alone_say_nothing_of_the_sound(tmp_path: Path, said: pytest.LogCaptureFixture):
@@ -439,7 +458,7 @@ def test_hdr10_metadata_goes_over_and_the_depth_is_said(tmp_path: Path, said: py
         assert (after.hdr, after.colour) == (before.hdr, before.colour)
     assert set(said.messages) == {f"{source}: it has 10 bits a channel, of which an edit keeps 8."}
     copy(source, tmp_path / "b.webm")
-    assert said.messages[-1] == f"{tmp_path / 'b.webm'}: left out from a.mp4: the HDR10 metadata."
+    assert said.messages[-1] == f"{tmp_path / 'a.mp4'}: left out of b.webm: the HDR10 metadata."
 
 
 # --- before the edit

@@ -59,6 +59,7 @@ class OtherTracks:
         self._encoded: dict[int, SoundEncoder] = {}
         self._last: dict[int, int] = {}  # the decoding times of copied tracks
         self._languages: list[str] = []
+        self._refused = 0  # packets
         self._packets: Iterator[Packet] = iter(())
         self._waiting: Packet | None = None
         self.tags = {name: text for name, text in self._input.metadata.items() if name.lower() not in _OF_THE_FILE}
@@ -119,10 +120,12 @@ class OtherTracks:
             self._waiting = next(self._packets, None)
         for encoder in self._encoded.values():
             for packet in encoder.rest():
-                self._output.mux(packet)
+                self._mux(packet)
 
     def missing_from(self, written: Path) -> list[str]:
         """What does not lie in the finished file, in words: `left_out`, and tags and chapters that it did not take."""
+        if self._refused:
+            self.left_out.append(f"{self._refused} damaged packets beside the pictures")
         chapters, timecode = self._chapters(), _timecode(self._input)
         if not (chapters or timecode or self.tags or self._languages):
             return self.left_out
@@ -252,10 +255,19 @@ class OtherTracks:
             packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else packet.dts
         if index in self._encoded:
             for encoded in self._encoded[index].packets(packet):
-                self._output.mux(encoded)
+                self._mux(encoded)
         elif not (_name(packet.stream) == "mov_text" and bytes(packet) == _NO_SUBTITLE):
             packet.stream = self._copied[index]
+            self._mux(packet)
+
+    def _mux(self, packet: Packet) -> None:
+        """Write a packet; one that the muxer refuses, as without a time, must not cost the pictures."""
+        import av
+
+        try:
             self._output.mux(packet)
+        except (av.error.ArgumentError, av.error.InvalidDataError):
+            self._refused += 1
 
 
 def _can_copy(track: Stream, output: OutputContainer) -> bool:

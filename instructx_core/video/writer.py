@@ -271,7 +271,7 @@ class VideoWriter:
         if self._like and self._like.hdr and self._format.codec != "libx264":
             lost = [*lost, "the HDR10 metadata"]
         if lost:
-            self._say("%s: left out from %s: %s.", self.path, self._like.path.name, ", ".join(dict.fromkeys(lost)))
+            self._say("%s: left out of %s: %s.", self._like.path, self.path.name, ", ".join(dict.fromkeys(lost)))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
