@@ -124,12 +124,15 @@ class OtherTracks:
 
     def missing_from(self, written: Path) -> list[str]:
         """What does not lie in the finished file, in words: `left_out`, and tags and chapters that it did not take."""
+        import av
+
         if self._refused:
             self.left_out.append(f"{self._refused} damaged packets beside the pictures")
         chapters, timecode = self._chapters(), _timecode(self._input)
         if not (chapters or timecode or self.tags or self._languages):
             return self.left_out
-        with open_media(written) as output:
+        # of any format that is written, whatever formats are read
+        with av.open(f"file:{written}", metadata_errors="replace") as output:
             lost = list(self.left_out)
             if chapters and len(_chapters(output)) != len(chapters):
                 lost.append("chapters")

@@ -44,7 +44,10 @@ class _Container:
     growing_header: dict[str, str]  # the same for a file that plays while it is being written
 
 
-_H264 = {"crf": "14", "preset": "medium", "bf": "0"}  # bf: no B-frames, see the package's notes on time
+# bf: no B-frames, see the package's notes on time. mbtree: x264's reads memory that nobody wrote, so that of 150 runs
+# over the same 17 small frames 77 gave another file; without it, crf 15 is as sharp as 14 was (-0.05 to +0.2 dB) and 8
+# to 33 % larger.
+_H264 = {"crf": "15", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"}
 _VP9 = {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"}
 _FASTSTART = {"movflags": "+faststart"}  # the index in front, so that a browser plays while it loads
 _FRAGMENTS = {"movflags": "+frag_every_frame+empty_moov+default_base_moof"}  # no index: each frame says where it is
@@ -208,7 +211,7 @@ class VideoWriter:
         like, animation = self._like, self._format.codec == "gif"
         options = self._format.options | (_AT_ONCE[self._format.codec] if self._growing else {})
         if like and like.hdr and self._format.codec == "libx264":
-            options |= {"x264-params": like.hdr.x264_params()}
+            options |= {"x264-params": f"{options['x264-params']}:{like.hdr.x264_params()}"}
         stream = self._output.add_stream(self._format.codec, rate=self._fps, options=options)
         self._matrix: DisplayMatrix | None = None
         if like and like.display_matrix and not animation and hasattr(stream, "set_display_matrix"):
