@@ -85,8 +85,8 @@ class GuidanceConfig:
     video_max_pixels: MaybePixels = 0  # of a frame of a video; 0: as max_pixels
     reference_max_pixels: MaybePixels = 0  # of a reference; 0: as max_pixels
     dialect: Dialect = Dialect.INSTRUCTX
-    lora_rank: Annotated[int, Range(0, 8192)] = 64
-    lora_alpha: Annotated[int, Range(0, 1_000_000)] = 64
+    lora_rank: Annotated[int, Range(0, 8192)] = 320  # 0.60B parameters on Qwen2.5-VL-3B, as the paper's (A.7)
+    lora_alpha: Annotated[int, Range(0, 1_000_000)] = 320
 
     @property
     def queries(self) -> dict[str, int]:

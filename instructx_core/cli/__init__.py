@@ -1,4 +1,4 @@
-"""The `instructx` command: edit, demo, train, evaluate, world, convert, calibrate, info, download; a file for each.
+"""The `instructx` command; each of its own commands is a file (edit, demo, new, train, evaluate, ...).
 
 - Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
 - What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
@@ -24,6 +24,7 @@ from .download import add_download
 from .edit import add_edit
 from .evaluate import add_evaluate
 from .info import add_info
+from .new import add_new
 from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser
 from .train import add_train
 from .world import add_world
@@ -84,6 +85,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_edit(commands)
     add_demo(commands)
+    add_new(commands)
     add_train(commands)
     add_evaluate(commands)
     add_world(commands)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+QUERY_SIZE = 0.02  # standard deviation of fresh queries, that of Qwen's own embeddings
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class MLLMGuidance(nn.Module):
         self.tokenizer = tokenizer
         width = mllm.config.text_config.hidden_size
         self.queries = nn.ParameterDict(
-            {name: nn.Parameter(torch.randn(count, width) * 0.02) for name, count in config.queries.items()}
+            {name: nn.Parameter(torch.randn(count, width) * QUERY_SIZE) for name, count in config.queries.items()}
         )
         if config.lora_rank:
             add_lora(mllm.model.language_model, config)

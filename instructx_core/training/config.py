@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..bounded import UnreadableError, parse_yaml, read_yaml
+from ..bounded import UnreadableError, read_yaml
 from ..errors import InputError
 from ..validation import Choice, FieldError, Length, Range, check_fields, converted
-from ..words import quoted, quoted_path
+from ..words import quoted_path
 from ..world import CLIP_GROUPS, EVERY_GROUP, PLAIN, RICH, Variety
+from .changes import apply_change
 
 Task = Literal["autoencoder", "language", "generator", "reading", "editing"]
 Part = Literal["queries", "lora", "connector", "transformer", "source_embedding"]
@@ -188,7 +189,7 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
     if not isinstance(plain, dict):
         raise InputError(f"The training config {quoted_path(path)} is no mapping of fields to values.")
     for change in changes:
-        _change(plain, change)
+        apply_change(plain, change, "steps=10 or --set data.image_batch=4")
     try:
         return converted(TrainConfig, plain)
     except InputError:
@@ -200,20 +201,6 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
 def pool_folder(config: TrainConfig) -> Path:
     """Where a stage's encoded examples are."""
     return Path(config.data.pool or Path(config.output) / "pool")
-
-
-def _change(plain: dict[str, Any], change: str) -> None:
-    """Set one value of a config, in place."""
-    key, equals, text = change.partition("=")
-    *sections, name = key.split(".")
-    if not equals or not all((*sections, name)):
-        raise InputError(f"--set {quoted(change)}: give KEY=VALUE, as in --set steps=10 or --set data.image_batch=4.")
-    place = plain
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise InputError(f"--set {quoted(change)}: {quoted(section)} is no section of the config.")
-    place[name] = parse_yaml(text, f"the value in --set {quoted(change)}")
 
 
 def _checked(config: Any, what: str) -> None:

@@ -1,0 +1,63 @@
+"""`instructx new`: a model to begin training with, made of base models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .options import BASE, command, whole
+from .progress import Progress
+
+EXAMPLES = """\
+examples:
+  instructx new models/mine --mllm Qwen2.5-VL-3B-Instruct --transformer Wan2.1-T2V-14B-Diffusers \\
+      --vae Wan2.1-T2V-14B-Diffusers                          the paper's model before its first step
+  instructx new models/small --mllm Qwen2.5-VL-3B-Instruct --transformer wan2.1_t2v_1.3B_bf16.safetensors \\
+      --vae wan_2.1_vae.safetensors --set guidance.lora_rank=64     the same on a smaller DiT, with a smaller LoRA
+
+The base models are copied as they are, tensor by tensor: 8-bit floats with scales and GGUF become bfloat16, all else
+keeps its bits. Queries, LoRA and connector are new; `instructx train` trains them. Run the same command again to go on
+after an interruption.
+"""
+
+
+def add_new(commands: Any) -> None:
+    parser = command(commands, "new", "make a model to train, of base models", EXAMPLES, _run_new)
+    parser.add_argument("target", metavar="OUT", type=Path, help="the model folder to write")
+    for option, what in BASE.items():
+        parser.add_argument(
+            f"--{option}",
+            metavar="PATH",
+            type=Path,
+            required=True,
+            help=f"a file or folder of {what} (forms: docs/weights.md)",
+        )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="changes",
+        action="append",
+        default=[],
+        help="another value than the paper's for a field of the model, as guidance.lora_rank=64 or "
+        "guidance.video_queries=256; repeatable",
+    )
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the new weights (default: 0)")
+
+
+def _run_new(arguments: argparse.Namespace) -> None:
+    from ..training.new_model import make_model
+
+    base = {part: getattr(arguments, part) for part in BASE}
+    try:
+        with Progress("bytes") as progress:
+            written = make_model(
+                arguments.target, **base, changes=arguments.changes, seed=arguments.seed, progress=progress
+            )
+    except KeyboardInterrupt:
+        print("\ninstructx: what was written is kept; run the same command to go on.", file=sys.stderr)
+        raise
+    if written.kept:
+        print(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.", file=sys.stderr)
+    print(arguments.target)

@@ -1,0 +1,163 @@
+"""A model to begin training with: base models as they are, with queries, LoRA and connector that know nothing yet.
+
+Base models are copied tensor by tensor (see `convert`), so they may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoints.base import check_sizes, dit_sizes
+from ..checkpoints.bundle import ADAPTER, DIALECTS, FORMAT, adapter_state
+from ..checkpoints.convert.component_files import dit_part, mllm_part, under, vae_part
+from ..checkpoints.convert.resumable import Written, write_folder
+from ..checkpoints.convert.streaming import Content, StoredTensor, computed, tensor_file
+from ..checkpoints.convert.unpacking import unpacked
+from ..checkpoints.dit import checked_dit, to_diffusers
+from ..checkpoints.forms import Family, Form, find_form
+from ..checkpoints.mllm import checked_mllm, mllm_config, mllm_width
+from ..checkpoints.shapes import shapes_of
+from ..checkpoints.vae import checked_vae
+from ..config import ContextEntry, ModelConfig
+from ..connectors import Connector
+from ..denoiser import Denoiser
+from ..errors import InputError
+from ..guidance.encoder import QUERY_SIZE
+from ..validation import FieldError, converted
+from ..words import quoted_path
+from .changes import apply_change
+
+EXAMPLE = "guidance.lora_rank=320"
+
+
+def make_model(
+    target: str | Path,
+    mllm: str | Path,
+    transformer: str | Path,
+    vae: str | Path,
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Write a model folder of three base models and fresh queries, LoRA and connector.
+
+    Args:
+        target: the folder; it appears when it is complete. The same call goes on after an interruption.
+        mllm, transformer, vae: a Qwen2.5-VL, a Wan DiT and a Wan VAE in any form that is read.
+        changes: "guidance.lora_rank=320" and the like, of `ModelConfig`; by default all is the paper's, and alpha is
+            the LoRA's rank.
+        seed: of the fresh weights.
+        progress: called as progress(bytes done, bytes in all).
+
+    Raises:
+        CheckpointError: a base model that is missing, damaged, of another family, or that does not fit the others.
+        InputError: a change that `ModelConfig` has no place for, or a target that cannot be written.
+    """
+    target = Path(target)
+    forms = (
+        find_form(transformer, Family.DIT),
+        find_form(vae, Family.VAE),
+        find_form(mllm, Family.MLLM),
+    )
+    for form in forms:
+        here, there = target.resolve(), form.path.resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise InputError(f"{quoted_path(target)} is, holds or lies in {quoted_path(form.path)}; give another name.")
+    plan = _plan(target, *forms, changes, seed)
+    total, done = sum(content.size for content in plan.values()), 0
+
+    def count(piece: int) -> None:
+        nonlocal done
+        done += piece
+        if progress is not None:
+            progress(done, total)
+
+    return write_folder(target, plan, count)
+
+
+def new_config(changes: Sequence[str], hidden: int, text_dim: int, width: int) -> ModelConfig:
+    """The paper's model with these changes, on base models of these sizes.
+
+    Args:
+        hidden: width of the MLLM.
+        text_dim, width: what the DiT takes as text, and its own width.
+
+    Raises:
+        InputError: an unknown field, or a value out of range.
+    """
+    plain: dict[str, Any] = {}
+    for change in changes:
+        apply_change(plain, change, EXAMPLE)
+    sections = {name: plain.setdefault(name, {}) for name in ("guidance", "connector")}
+    if all(isinstance(section, dict) for section in sections.values()):
+        guidance, connector = sections.values()
+        if "lora_rank" in guidance:
+            guidance.setdefault("lora_alpha", guidance["lora_rank"])
+        connector.setdefault("input_dim", hidden)
+        past_text = connector.get("entry") == ContextEntry.WIDTH.value
+        connector.setdefault("output_dim", width if past_text else text_dim)
+    try:
+        return converted(ModelConfig, plain).checked()
+    except (FieldError, TypeError, ValueError) as error:
+        raise InputError(f"The new model's config cannot be used: {error}; see --set.") from error
+
+
+def _plan(target: Path, dit: Form, vae: Form, mllm: Form, changes: Sequence[str], seed: int) -> dict[str, Content]:
+    """What each file of the folder is to hold, checked as far as headers tell."""
+    transformer, beside = checked_dit(dit), mllm.path if mllm.path.is_dir() else mllm.path.parent
+    checked_vae(vae)
+    qwen = checked_mllm(mllm, mllm_config(mllm, beside))
+    sizes = dit_sizes(dit)
+    config = new_config(changes, mllm_width(mllm), sizes.text_dim, sizes.width)
+    check_sizes(config, target, dit, vae, mllm)
+    with torch.device("meta"):
+        guidance = DIALECTS[config.guidance.dialect](qwen, None, config.guidance)
+        connector = Connector(config.connector)
+        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+    shapes = shapes_of(adapter_state(guidance, connector, denoiser))
+    parts = {
+        "mllm": mllm_part(mllm, beside),
+        "transformer": dit_part(dit, changed=to_diffusers(dit, unpacked(dit)) if dit.is_gguf else None),
+        "vae": vae_part(vae),
+    }
+    plan = {name: content for part, files in parts.items() for name, content in under(part, files).items()}
+    metadata = {FORMAT: config.to_json()}
+    return plan | {ADAPTER: tensor_file(_fresh(shapes, connector, seed), metadata)}
+
+
+def _fresh(shapes: Mapping[str, tuple[int, ...]], connector: Connector, seed: int) -> dict[str, StoredTensor]:
+    """The tensors of a new `instructx.safetensors`, float32, each made when it is written.
+
+    Args:
+        connector: for its sizes; it may be on the meta device.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        linear = Connector(connector.config).state_dict()
+    tensors = {}
+    for name, shape in shapes.items():
+        if name.startswith("connector."):
+            make = partial(linear.__getitem__, name.removeprefix("connector."))
+        else:
+            make = partial(_values, name, shape, seed)
+        tensors[name] = computed("F32", shape, make, Path(ADAPTER), name)
+    return tensors
+
+
+def _values(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Fresh values [*shape] of a query, a LoRA's matrix or an embedding, the same for the same name and seed."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    if name.startswith("queries."):
+        return torch.randn(shape, generator=generator) * QUERY_SIZE
+    if ".lora_A." in name:  # as peft has it: A of any size, B zero, so that the LoRA changes nothing yet
+        return nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5), generator=generator)
+    return torch.zeros(shape)
