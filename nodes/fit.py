@@ -9,6 +9,8 @@ import torch
 from comfy_api.latest import io
 
 from ..instructx_core.compositing import restore_edit
+from ..instructx_core.config import Detail
+from ..instructx_core.detail import parse_detail
 from ..instructx_core.errors import InputError
 from . import categories
 from .pixels import OVERFLOWED, rgb, to_clip, to_video
@@ -103,6 +105,16 @@ class InstructXRestore(io.ComfyNode):
                     ),
                     advanced=True,
                 ),
+                io.Combo.Input(
+                    "detail",
+                    options=[detail.value for detail in Detail],
+                    default=Detail.SOURCE.value,
+                    optional=True,  # graphs of before it was there
+                    tooltip=(
+                        "Of a source larger than the model works at: its own detail, carried over through the edit's"
+                        " colours, or what the model made, enlarged."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -116,7 +128,10 @@ class InstructXRestore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, fit: FitValue, keep_source: bool = True) -> io.NodeOutput:
+    def execute(
+        cls, image: torch.Tensor, fit: FitValue, keep_source: bool = True, detail: str = Detail.SOURCE.value
+    ) -> io.NodeOutput:
+        whose = parse_detail(detail)
         if image.ndim == 5:  # [tries, T, H, W, 3], as a VAE gives them
             image = image.flatten(0, 1)
         image = rgb(image, "edited image", OVERFLOWED)
@@ -127,14 +142,15 @@ class InstructXRestore(io.ComfyNode):
                 f" {width} x {height} (or several edits of as many); connect the edit of what that InstructX Fit gave"
                 " (upscale after restoring)."
             )
-        source = fit.source if keep_source else None
+        share = fit.kept_share if keep_source else 0.0
+        source = fit.source if share or whose is Detail.SOURCE else None
         fitted = None if source is None else fit.plan.apply(source)
         edits = []
         for decoded in image.split(count):
             if source is None:
                 edits.append(fit.plan.restore(decoded))
             else:
-                edits.append(restore_edit(fit.plan, source, fitted, decoded, fit.kept_share))
+                edits.append(restore_edit(fit.plan, source, fitted, decoded, share, whose))
         frames = torch.cat(edits)
         rate = fit.frame_rate or FRAME_RATE
         audio = repeated(fit.audio, len(edits), fit.plan.frames / rate)
@@ -161,7 +177,7 @@ def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> 
         raise InputError("width and height go together; give both, or 0 for both.")
     placed = lay(model, vae, len(clip.frames), tuple(clip.frames.shape[1:3]), (height, width) if width else None)
     share = denoising(model).config.keep_source
-    source = clip.frames if share else None  # frames of a VIDEO are held by nothing else
+    source = clip.frames if share or placed.shrinks else None  # frames of a VIDEO are held by nothing else
     return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio, source, share)
 
 

@@ -23,7 +23,7 @@ def check_pixels_after_restore():
     assert restored.shape == image.shape
     assert difference(restored, own.frames) <= TOLERANCE
     assert (restored == image).all(dim=-1).float().mean() > 0.2  # the source's own pixels, where nothing was to change
-    (as_decoded, _) = run("Restore", image=decoded, fit=fit, keep_source=False)
+    (as_decoded, _) = run("Restore", image=decoded, fit=fit, keep_source=False, detail="model")
     assert difference(as_decoded, fit.plan.restore(decoded)) == 0
     assert video.get_components().images.shape == image.shape
 
