@@ -115,6 +115,24 @@ def test_every_form_of_a_dit(form: str, bundled: Path, tmp_path: Path) -> None:
     load_checkpoint(tmp_path / "new")
 
 
+@pytest.mark.parametrize("dead", ["proj_out", "text_embedder.linear_2", "attn2.to_out", "attn2.to_v"])
+def test_a_frozen_dit_that_cannot_answer_is_refused(dead: str, new: Path, tmp_path: Path) -> None:
+    """As one is that starts from {vae, mllm}: the gradient of all before it would be exactly 0.0."""
+    model = shutil.copytree(new, tmp_path / "model")
+    state, metadata = read_safetensors(model / DIT)
+    hit = {name for name in state if f"{dead}." in f"{name}." and name.endswith("weight")}
+    assert hit
+    write_safetensors(model / DIT, {n: v.zero_() if n in hit else v for n, v in state.items()}, metadata)
+    with pytest.raises(InputError, match=f"its {dead}.* is zero.*stage0-generator.yaml.*add transformer to train"):
+        make_task(stage1(model, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_that_trains_nothing_is_refused(new: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train: source_embedding leaves nothing to train"):
+        make_task(stage1(new, tmp_path / "run", train=["source_embedding"]))
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_written(bundled: Path, tmp_path: Path, capsys) -> None:
     options = {name: str(path) for name, path in parts(bundled).items()}
     cases = [

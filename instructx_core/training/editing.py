@@ -27,6 +27,7 @@ from ..sampling import sample
 from ..validation import FieldError, converted
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
+from .gradients import check_gradient
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
 from .pool import Bucket, open_pool
@@ -107,6 +108,7 @@ class EditingTask:
         if config.deadband:
             self.components = with_deadband(self.components, config.deadband)
         choose_trained(self.components, config)
+        check_gradient(self.components, config)
         own = self.components
         stride = own.codec.stride * own.denoiser.transformer.config.patch_size[1]
         shown_frames = own.config.guidance.video_frames

@@ -1,0 +1,58 @@
+"""Whether a stage's gradient can reach what it trains: a frozen DiT that ignores its context teaches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from ..checkpoints.bundle import Components
+from ..config import ContextEntry
+from ..errors import InputError
+from .config import TrainConfig
+
+BEFORE_THE_DIT = {"queries", "lora", "connector"}
+
+
+def check_gradient(components: Components, config: TrainConfig) -> None:
+    """Refuse a stage whose gradient would be exactly zero, or that trains nothing.
+
+    Args:
+        components: with `requires_grad` set for what is trained.
+
+    Raises:
+        InputError: what cannot answer, and what to do.
+    """
+    modules = (components.guidance, components.connector, components.denoiser)
+    if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
+        raise InputError(
+            f"train: {', '.join(config.train)} leaves nothing to train in a model that has no such part; add another "
+            "part, as connector."
+        )
+    if config.task == "reading" or "transformer" in config.train:
+        return
+    transformer = components.denoiser.transformer
+    dead = "proj_out" if _is_zero([transformer.proj_out]) else None
+    if BEFORE_THE_DIT & set(config.train):
+        if components.config.connector.entry is ContextEntry.TEXT:
+            embedder = transformer.condition_embedder.text_embedder
+            dead = dead or next((f"text_embedder.{n}" for n, m in _linear(embedder) if _is_zero([m])), None)
+        attentions = [block.attn2 for block in transformer.blocks]
+        for part in ("to_v", "to_out"):
+            layers = [layer for attention in attentions for _, layer in _linear(getattr(attention, part))]
+            dead = dead or (f"attn2.{part} of every block" if _is_zero(layers) else None)
+    if dead is not None:
+        raise InputError(
+            f"The DiT that {'/'.join(config.start.values())!r} gives cannot answer: its {dead} is zero, so that the "
+            f"gradient of {', '.join(config.train)} would be exactly zero. Start from a DiT that has learnt to draw "
+            "(Wan's, by `instructx new`; of the tiny world, stage0-generator.yaml), add transformer to train, or use "
+            "task: reading."
+        )
+
+
+def _linear(module: nn.Module) -> list[tuple[str, nn.Linear]]:
+    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+
+
+def _is_zero(layers: Iterable[nn.Module]) -> bool:
+    return not any(bool(layer.weight.any()) for layer in layers)
