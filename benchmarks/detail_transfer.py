@@ -26,14 +26,13 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core import Editor
 from instructx_core.compositing import restore_edit
 from instructx_core.config import Detail
-from instructx_core.evaluation.metrics import psnr
+from instructx_core.evaluation.metrics import psnr, ssim
 from instructx_core.fit import Fit, plan_fit, resize
 from instructx_core.source import load_source
 from instructx_core.world import HELD_OUT_SEED, RICH, sample_triplet
@@ -93,22 +92,6 @@ def asked(editor: Editor, case: Case, fit: Fit) -> torch.Tensor:
     """What the model makes of the small source: without the restoring that is to be compared."""
     latents = editor.edit(fit.apply(case.source), case.instruction, height=fit.canvas[0], width=fit.canvas[1]).latents
     return editor.decode(latents)[0]
-
-
-def ssim(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Structural similarity (Wang et al. 2004), Gaussian window of deviation 1.5, mean of the channels."""
-    at = torch.arange(-5.0, 6.0)
-    kernel = torch.exp(-(at**2) / (2 * 1.5**2))
-    kernel = (kernel / kernel.sum())[None, None]
-    x, y = (frames.permute(0, 3, 1, 2).flatten(0, 1)[:, None] for frames in (one, other))
-
-    def local(values: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(F.conv2d(values, kernel[..., None]), kernel[:, :, None])
-
-    mean_x, mean_y = local(x), local(y)
-    var_x, var_y, both = local(x * x) - mean_x**2, local(y * y) - mean_y**2, local(x * y) - mean_x * mean_y
-    top = (2 * mean_x * mean_y + 0.01**2) * (2 * both + 0.03**2)
-    return (top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2))).mean().item()
 
 
 def measure(

@@ -119,6 +119,8 @@ def test_report_reads_as_json_and_progress_adds_up():
     "options",
     [
         {"groups": ("sharpen",)},
+        {"groups": ("late",)},
+        {"groups": ("outside",)},
         {"groups": ()},
         {"images": -1},
         {"frames": (1,)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ examples:
   instructx evaluate                                          the numbers of the model card (long on a CPU)
   instructx evaluate --images 20 --videos 10                  a first impression
   instructx evaluate --model runs/mine --json mine.json
+  instructx evaluate --rich --photographs photos              every kind of edit, natural grounds, two languages
 
 Samples come from seeds that training never draws. An edit succeeds when less than half of the way to the target is
 left where the edit is, and everything else is within 24 dB PSNR.
@@ -29,6 +31,26 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--videos", metavar="N", type=whole(0, 100_000), default=200, help="videos per group (default: 200)"
     )
+    parser.add_argument(
+        "--rich", action="store_true", help="samples of the rich world, of every kind (default: the plain world's ten)"
+    )
+    parser.add_argument(
+        "--drawn",
+        metavar="N",
+        type=whole(0, 100_000),
+        default=40,
+        help="pictures by another renderer per kind (default: 40)",
+    )
+    parser.add_argument(
+        "--outside",
+        metavar="N",
+        type=whole(0, 100_000),
+        default=200,
+        help="sentences that ask for nothing the world knows (default: 200)",
+    )
+    parser.add_argument(
+        "--photographs", metavar="DIR", type=Path, help="pictures to edit in tone at 512 pixels (default: none)"
+    )
     parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
 
@@ -38,18 +60,31 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
     if arguments.json:
         writable_file(arguments.json)
-    from ..evaluation import evaluate
+    from ..evaluation import evaluate, measure_drawn, measure_outside, measure_photographs
+    from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, RICH
 
+    groups = EVERY_GROUP[:-1] if arguments.rich else GROUPS  # the last asks for nothing
     editor = load_editor(arguments)
     with Progress("edits") as progress:
         report = evaluate(
             editor,
             images=arguments.images,
             videos=arguments.videos,
+            groups=[group for group in groups if group not in CLIP_GROUPS],
+            video_groups=groups,
+            variety=RICH if arguments.rich else PLAIN,
             held_out_video=editor.config.held_out_from_video,
             steps=arguments.steps,
             progress=progress,
         )
+        beyond = []
+        if arguments.drawn:
+            beyond += measure_drawn(editor, arguments.drawn, arguments.steps, progress)
+        if arguments.outside:
+            beyond += measure_outside(editor, arguments.outside, arguments.steps, progress)
+        if arguments.photographs:
+            beyond += measure_photographs(editor, arguments.photographs, arguments.steps, progress)
+    report = replace(report, beyond=tuple(beyond))
     if arguments.json:
         with partial_file(arguments.json) as partial:
             partial.write_text(report.to_json() + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """Measuring edits: metrics for pairs with a known target, and a benchmark on held-out samples of the world."""
 
+from .beyond import measure_drawn, measure_outside, measure_photographs
 from .metrics import EditScore, UneditedScore, edited_region, psnr, score_edit, score_unedited
 from .report import Measure, Medium, Rate, Report
 from .world_benchmark import evaluate
@@ -13,6 +14,9 @@ __all__ = [
     "UneditedScore",
     "edited_region",
     "evaluate",
+    "measure_drawn",
+    "measure_outside",
+    "measure_photographs",
     "psnr",
     "score_edit",
     "score_unedited",

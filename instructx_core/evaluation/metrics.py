@@ -4,6 +4,10 @@
 - An edit *succeeds* when, inside the region, less than half of the way to the target is left (mean absolute error
   against the mean absolute change), and outside it the output keeps at least 24 dB PSNR to the target. Copying the
   source leaves all of the way, so it never succeeds; repainting the whole frame loses the outside.
+- A new object has the right *shape* when the pixels that show its colour rather than what is behind it meet those of
+  the target with an IoU of at least 0.7.
+- *Flicker* is what unedited pixels change from frame to frame.
+- A sentence that asks for nothing leaves a picture *alone* when at most 1 % of the pixels change by more than 2 / 255.
 - *Unedited pixels* are those that the edit leaves exactly as they were. They are judged against what the VAE alone
   makes of them, because no latent model can return them better than that.
 
@@ -14,6 +18,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
@@ -22,6 +27,9 @@ EDITED_THRESHOLD = 0.1
 REMAINING_LIMIT = 0.5
 OUTSIDE_PSNR_DB = 24.0
 UNEDITED_TOLERANCE = 0.5 / 255  # below one step of an 8-bit file: the same pixel
+SHAPE_IOU = 0.7
+VISIBLE = 2 / 255
+ALONE_SHARE = 0.01
 PSNR_CEILING_DB = 100.0  # identical pixels would be infinite, and one such clip would swallow every mean
 
 
@@ -127,6 +135,74 @@ def score_unedited(output: Tensor, reconstruction: Tensor, source: Tensor, targe
     if not unedited.any():
         return None
     return UneditedScore(output=psnr(output, source, unedited), reconstruction=psnr(reconstruction, source, unedited))
+
+
+def ssim(one: Tensor, other: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004) of frames [T, H, W, 3] in [0, 1], mean of all channels and places.
+
+    The window is a Gaussian of deviation 1.5 over 11 pixels.
+
+    Raises:
+        InputError: shapes differ.
+    """
+    _same_shape(one=one, other=other)
+    at = torch.arange(-5.0, 6.0)
+    kernel = torch.exp(-(at**2) / (2 * 1.5**2))
+    kernel = (kernel / kernel.sum())[None, None]
+    x, y = (frames.float().permute(0, 3, 1, 2).flatten(0, 1)[:, None] for frames in (one, other))
+
+    def local(values: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(values, kernel[..., None]), kernel[:, :, None])
+
+    mean_x, mean_y = local(x), local(y)
+    var_x, var_y, both = local(x * x) - mean_x**2, local(y * y) - mean_y**2, local(x * y) - mean_x * mean_y
+    top = (2 * mean_x * mean_y + 0.01**2) * (2 * both + 0.03**2)
+    return (top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2))).mean().item()
+
+
+def shape_iou(output: Tensor, target: Tensor, behind: Tensor, mask: Tensor) -> float:
+    """How well the shape of a new object is met, in [0, 1].
+
+    Args:
+        output, target: [T, H, W, 3] in [0, 1].
+        behind: the target without the object.
+        mask: bool [T, H, W], where the target shows it.
+
+    Raises:
+        InputError: shapes differ.
+    """
+    _same_shape(output=output, target=target, behind=behind)
+    colour = target[mask].mean(0)
+    shown = (output - colour).square().sum(-1) < (output - behind).square().sum(-1)
+    either = (shown | mask).sum().item()
+    return (shown & mask).sum().item() / either if either else 0.0
+
+
+def flicker(frames: Tensor, source: Tensor, target: Tensor) -> tuple[float, float]:
+    """Mean absolute difference of neighbouring frames on unedited pixels: of `frames`, and of the target.
+
+    All three are [T, H, W, 3].
+
+    Raises:
+        InputError: shapes differ.
+    """
+    _same_shape(frames=frames, source=source, target=target)
+    still = ((target.float() - source.float()).abs() <= UNEDITED_TOLERANCE).all(dim=-1)
+    still = still[1:] & still[:-1]
+    if not still.any():
+        return 0.0, 0.0
+    own, exact = ((clip[1:] - clip[:-1]).abs().mean(-1)[still].mean().item() for clip in (frames, target))
+    return own, exact
+
+
+def changed_share(output: Tensor, source: Tensor) -> float:
+    """Share of pixels that changed visibly, by more than 2 / 255 in any channel; [T, H, W, 3] each.
+
+    Raises:
+        InputError: shapes differ.
+    """
+    _same_shape(output=output, source=source)
+    return ((output - source).abs().amax(-1) > VISIBLE + 1e-6).float().mean().item()
 
 
 def quantize(frames: Tensor) -> Tensor:

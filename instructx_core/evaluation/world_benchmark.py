@@ -11,21 +11,44 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..world import EDIT_KINDS, GROUPS, HELD_OUT_SEED, sample_triplet
-from .metrics import EditScore, UneditedScore, edited_region, psnr, quantize, score_edit, score_unedited
+from ..world import (
+    CLIP_GROUPS,
+    EDIT_KINDS,
+    EVERY_GROUP,
+    GROUPS,
+    HELD_OUT_SEED,
+    PICTURE_KINDS,
+    PLAIN,
+    Variety,
+    sample_subject,
+    sample_triplet,
+)
+from .metrics import (
+    SHAPE_IOU,
+    EditScore,
+    UneditedScore,
+    edited_region,
+    flicker,
+    psnr,
+    quantize,
+    score_edit,
+    score_unedited,
+    shape_iou,
+)
 from .report import Medium, Rate, Report
 
 if TYPE_CHECKING:
     from ..editor import Editor
 
 BATCH = 25
+SHAPED = ("add", "replace", "reference_swap", "reference_add")  # groups in which the shape of a new object is judged
 ABLATION_SAMPLES = 100  # per group: 700 edits put the standard error of a rate of 0.1 at 0.011
 GROUP_STRIDE = 1_000_000  # seeds kept for one group of one medium
 Progress = Callable[[int, int, str], None]
@@ -34,7 +57,10 @@ ContextTransform = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Case:
-    """One held-out sample: source and target [T, H, W, 3] in [0, 1]; `seed` is that of the noise."""
+    """One held-out sample: source and target [T, H, W, 3] in [0, 1]; `seed` is that of the noise.
+
+    Of groups in SHAPED, `mask` [T, H, W] is where the target shows its new object, `behind` the target without it.
+    """
 
     group: str
     source: Tensor
@@ -42,6 +68,8 @@ class _Case:
     instruction: str
     references: list[Tensor]
     seed: int
+    mask: Tensor | None = None
+    behind: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,9 @@ class _Outcome:
     edit: EditScore
     unedited: UneditedScore | None
     vae_psnr: float
+    psnr: float
+    flicker: tuple[float, float]
+    iou: float | None
 
 
 def evaluate(
@@ -63,6 +94,7 @@ def evaluate(
     held_out_video: Sequence[str] = (),
     steps: int | None = None,
     seed_offset: int = 0,
+    variety: Variety = PLAIN,
     progress: Progress | None = None,
 ) -> Report:
     """Measure an editor on held-out samples.
@@ -75,6 +107,7 @@ def evaluate(
         held_out_video: groups that the checkpoint was never trained on as videos; reported as emergent.
         steps: sampling steps; None takes the checkpoint's default.
         seed_offset: shifts all sample seeds upwards, for a second, disjoint draw (use multiples of 10 ** 9).
+        variety: of the world that samples come from.
         progress: called as progress(done, total, what) after every batch.
 
     Raises:
@@ -82,7 +115,7 @@ def evaluate(
     """
     _check(images, videos, groups, video_groups, frames, held_out_video, seed_offset)
     start = time.monotonic()
-    bench = _Benchmark(editor, steps=steps, seed_offset=seed_offset, progress=progress)
+    bench = _Benchmark(editor, steps, seed_offset, variety, progress)
     bench.total = _planned(images, groups) + _planned(videos, video_groups)
     with torch.no_grad():
         image_results = bench.measure("images", images, groups, (1,)) if images else None
@@ -105,10 +138,13 @@ def evaluate(
 class _Benchmark:
     """One run: the editor, its settings and the progress count."""
 
-    def __init__(self, editor: "Editor", *, steps: int | None, seed_offset: int, progress: Progress | None) -> None:
+    def __init__(
+        self, editor: "Editor", steps: int | None, seed_offset: int, variety: Variety, progress: Progress | None
+    ) -> None:
         self.editor = editor
         self.steps = steps
         self.first_seed = HELD_OUT_SEED + seed_offset
+        self.variety = variety
         self.progress = progress
         self.done = 0
         self.total = 0
@@ -122,10 +158,11 @@ class _Benchmark:
         vae = _mean([outcome.vae_psnr for outcome in outcomes])
         unedited = [outcome.unedited for outcome in outcomes if outcome.unedited]
         return Medium(
-            groups={group: _rate([o.edit for o in outcomes if o.group == group]) for group in groups},
+            groups={group: _group_rate([o for o in outcomes if o.group == group]) for group in groups},
             vae_psnr=vae,
             unedited_psnr=_mean([score.output for score in unedited]) if unedited else None,
             unedited_vae_psnr=_mean([score.reconstruction for score in unedited]) if unedited else None,
+            flicker=_flicker(outcomes),
             zeroed=self.ablate(name, n, groups, frames, torch.zeros_like),
             shuffled=self.ablate(name, n, groups, frames, lambda context: context.roll(1, dims=0)),
         )
@@ -134,7 +171,7 @@ class _Benchmark:
         self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...], transform: ContextTransform
     ) -> Rate | None:
         """Success of the single edits with their context transformed; None without at least two kinds of them."""
-        kinds = [group for group in groups if group in EDIT_KINDS]
+        kinds = [group for group in groups if group in (*EDIT_KINDS, *PICTURE_KINDS)]
         if len(kinds) < 2:
             return None  # a context from the same kind of edit is no ablation
         scores = []
@@ -160,16 +197,20 @@ class _Benchmark:
     def draw(self, name: str, group: str, index: int, frames: int) -> _Case:
         """The held-out sample `index` of a group; one whose edit is invisible (grayscale of grey) is drawn anew."""
         height, width = self.editor.default_size
-        block = GROUPS.index(group) + len(GROUPS) * (name == "videos")
+        count = len(GROUPS) if group in GROUPS else len(EVERY_GROUP)
+        block = EVERY_GROUP.index(group) + count * (name == "videos")
         seed = self.first_seed + block * GROUP_STRIDE + index
+        size = {"frames": frames, "height": height, "width": width, "variety": self.variety}
         while True:
-            triplet = sample_triplet(seed, group, frames=frames, height=height, width=width)
+            triplet = sample_triplet(seed, group, **size)
             source, target = (quantize(torch.from_numpy(array)) for array in (triplet.source, triplet.target))
             if edited_region(source, target).any():
                 break
             seed += GROUP_STRIDE // 2
         references = [quantize(torch.from_numpy(array)) for array in triplet.references]
-        return _Case(group, source, target, triplet.instruction, references, seed=index)
+        subject = sample_subject(seed, group, **size) if group in SHAPED else None
+        shape = (None, None) if subject is None else (torch.from_numpy(subject.mask), torch.from_numpy(subject.behind))
+        return _Case(group, source, target, triplet.instruction, references, index, *shape)
 
     def edit(self, batch: list[_Case], what: str, transform: ContextTransform | None = None) -> list[Tensor]:
         """The edited frames of a batch, on the CPU."""
@@ -198,6 +239,9 @@ class _Benchmark:
                     edit=score_edit(output, case.target, case.source),
                     unedited=score_unedited(output, reconstruction, case.source, case.target),
                     vae_psnr=psnr(reconstruction, case.source),
+                    psnr=psnr(output, case.target),
+                    flicker=flicker(output, case.source, case.target),
+                    iou=None if case.mask is None else shape_iou(output, case.target, case.behind, case.mask),
                 )
             )
         return outcomes
@@ -211,8 +255,24 @@ def _batchable(groups: Sequence[str]) -> list[list[str]]:
 
 def _planned(n: int, groups: Sequence[str]) -> int:
     """Edits that `n` samples per group take, the ablation's two passes included."""
-    kinds = sum(group in EDIT_KINDS for group in groups)
+    kinds = sum(group in (*EDIT_KINDS, *PICTURE_KINDS) for group in groups)
     return n * len(groups) + (2 * kinds * min(n, ABLATION_SAMPLES) if kinds > 1 else 0)
+
+
+def _group_rate(outcomes: list[_Outcome]) -> Rate:
+    """How one group did, with what is known of whole frames and of shapes."""
+    shapes = [outcome.iou >= SHAPE_IOU for outcome in outcomes if outcome.iou is not None]
+    return replace(
+        _rate([outcome.edit for outcome in outcomes]),
+        psnr=_mean([outcome.psnr for outcome in outcomes]),
+        shape=_mean([float(met) for met in shapes]) if shapes else None,
+    )
+
+
+def _flicker(outcomes: list[_Outcome]) -> float | None:
+    """Flicker of all outputs beside that of all targets; None where no target flickers, as in pictures."""
+    own, exact = (sum(outcome.flicker[place] for outcome in outcomes) for place in (0, 1))
+    return own / exact if exact else None
 
 
 def _rate(scores: list[EditScore]) -> Rate:
@@ -246,9 +306,12 @@ def _check(
             f"images and videos: at most {GROUP_STRIDE // 2} held-out samples per group exist; give fewer."
         )
     for name, values in (("groups", groups), ("video_groups", video_groups), ("held_out_video", held_out_video)):
-        unknown = [group for group in values if group not in GROUPS]
+        unknown = [group for group in values if group not in EVERY_GROUP[:-1]]  # the last asks for nothing
         if unknown:
-            raise InputError(f"{name}: {unknown[0]!r} is not a group of the world; choose from {', '.join(GROUPS)}.")
+            known = ", ".join(EVERY_GROUP[:-1])
+            raise InputError(f"{name}: {unknown[0]!r} is not a group of the world; choose from {known}.")
+    if images and (late := [group for group in groups if group in CLIP_GROUPS]):
+        raise InputError(f"groups: {late[0]!r} exists in clips only; leave it out, or ask for 0 images.")
     if (images and not groups) or (videos and not video_groups):
         raise InputError("groups: there is nothing to measure; name at least one group, or ask for 0 samples.")
     if videos and (not frames or min(frames) < 2):

@@ -11,7 +11,7 @@ was trained, to the last bit.
 """
 
 from .questions import Question, corpus, sample_question
-from .triplets import HELD_OUT_SEED, Triplet, sample_triplet
+from .triplets import HELD_OUT_SEED, Subject, Triplet, sample_subject, sample_triplet
 from .variety import PLAIN, RICH, Variety
 from .vocabulary import CLIP_GROUPS, EDIT_KINDS, EVERY_GROUP, GROUPS, PICTURE_KINDS
 
@@ -25,9 +25,11 @@ __all__ = [
     "PLAIN",
     "RICH",
     "Question",
+    "Subject",
     "Triplet",
     "Variety",
     "corpus",
     "sample_question",
+    "sample_subject",
     "sample_triplet",
 ]

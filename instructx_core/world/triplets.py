@@ -196,3 +196,29 @@ def sample_triplet(
         source_caption=caption(draft.source),
         target_caption=caption(draft.target),
     )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The one object of a triplet's target that its source does not have, as it is there.
+
+    `mask` is bool [T, H, W], where it covers at least half of a pixel; `behind` float32 [T, H, W, 3] is the target
+    without it.
+    """
+
+    mask: np.ndarray
+    behind: np.ndarray
+
+
+def sample_subject(
+    seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
+) -> Subject | None:
+    """The new object of what `sample_triplet` gives for the same arguments; None where there is none, or several."""
+    canvas = Canvas(frames, height, width)
+    draft = draft_triplet(make_rng(seed, stream_of(group), canvas), group, canvas, variety, seed >= HELD_OUT_SEED)
+    new = [o for o in draft.target.objects if o not in draft.source.objects]
+    if len(new) != 1 or draft.target.effects:
+        return None
+    rest = tuple(o for o in draft.target.objects if o is not new[0])
+    mask = render(replace(draft.target, masks=new[0]))[..., 0] >= 0.5
+    return Subject(mask, render(replace(draft.target, objects=rest)))
