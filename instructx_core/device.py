@@ -7,6 +7,8 @@ import torch
 from .errors import InputError
 from .words import shown
 
+# what PyTorch raises for names, numbers and types of no device here; ImportError: of a backend of nobody's
+_NONE = (RuntimeError, AssertionError, TypeError, ValueError, OverflowError, ImportError)
 _ADVICE = "use cpu, or cuda where a GPU is installed"
 
 
@@ -23,7 +25,7 @@ def pick_device(device: object) -> torch.device:
     try:
         picked = torch.device(device)  # type: ignore[arg-type]
         torch.empty(0, device=picked)
-    except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # ImportError: a backend of nobody's
+    except _NONE as error:
         raise InputError(f"There is no device {shown(device)} here; {_ADVICE}.") from error
     if picked.type == "meta":
         raise InputError(f"The device 'meta' holds no numbers; {_ADVICE}.")

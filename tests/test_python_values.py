@@ -33,7 +33,9 @@ def test_options_of_a_model(name: str, value: Any):
     assert one_sentence(error.value), str(error.value)[:300]
 
 
-@pytest.mark.parametrize("value", [*ODD[1:7], *ODD[8:], "meta", "privateuseone", "cuda:99", "xla", ""], ids=str)
+@pytest.mark.parametrize(
+    "value", [*ODD[1:7], *ODD[8:], "meta", "privateuseone", "cuda:99", "xla", "", -1, 2**64, 10**30], ids=str
+)
 def test_devices(value: Any):
     with pytest.raises(InputError) as error:
         Editor.from_pretrained(device=value)
