@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import CheckpointError
+from ..words import quoted
 from .headers import Stored
 
 T = TypeVar("T")
@@ -51,8 +52,8 @@ def check_scales(tensors: Mapping[str, Stored], source: object) -> None:
         if in_blocks or not stored.is_float:
             how = "packed or in whole numbers" if not stored.is_float else "with scales of blocks"
             raise CheckpointError(
-                f"{str(source)!r} stores {name!r} as {stored.dtype}, {how}, which is not read here; give the bf16, "
-                "fp16 or fp8 file of this model."
+                f"{str(source)!r} stores {quoted(name)} as {stored.dtype}, {how}, which is not read here; give the "
+                "bf16, fp16 or fp8 file of this model."
             )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from ..words import quoted
 from .files import read_header
 from .gguf_header import is_gguf, original_shapes, read_gguf
 from .pickles import is_pickle, read_pickle
@@ -76,5 +77,5 @@ def spelled(path: Path, name: str, dtype: torch.dtype) -> str:
         CheckpointError: one that they do not have.
     """
     if dtype not in SPELLED:
-        raise CheckpointError(f"{str(path)!r} holds {name!r} in {dtype}, which safetensors files do not have.")
+        raise CheckpointError(f"{str(path)!r} holds {quoted(name)} in {dtype}, which safetensors files do not have.")
     return SPELLED[dtype]

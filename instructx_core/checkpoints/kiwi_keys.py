@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..errors import CheckpointError
+from ..words import listed
 from .wan_keys import dit_to_diffusers, dit_to_original
 
 T = TypeVar("T")
@@ -140,8 +141,7 @@ def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], d
 def _rename(state: Mapping[str, T], table: Mapping[str, str], kind: str) -> dict[str, T]:
     unknown = sorted(name for name in state if name not in table)
     if unknown:
-        listed = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors do not belong to {kind}: {listed}; get it again."
+            f"{len(unknown)} of {len(state)} tensors do not belong to {kind}: {listed(unknown)}; get it again."
         )
     return {table[name]: value for name, value in state.items()}

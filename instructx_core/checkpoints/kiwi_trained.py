@@ -21,6 +21,7 @@ import torch
 from ..bounded import is_file
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..words import escaped, quoted
 from .assembling import check_shapes, empty_model, fill
 from .base import OWN, Base, check_fit, need
 from .bundle import Components, combine, with_queries
@@ -206,11 +207,11 @@ def _lora_pairs(path: Path, rest: Mapping[str, str]) -> dict[str, tuple[str, str
     for name, there in rest.items():
         found = _LORA.fullmatch(name)
         if found is None:
-            raise CheckpointError(f"{str(path)!r} holds {there!r}, which is not of Kiwi-Edit's training.")
+            raise CheckpointError(f"{str(path)!r} holds {quoted(there)}, which is not of Kiwi-Edit's training.")
         halves.setdefault(found[1], {})[found[2]] = there
     for module, half in halves.items():
         if half.keys() != {"A", "B"}:
-            raise CheckpointError(f"{str(path)!r} holds half a LoRA of {module!r}; get the file again.")
+            raise CheckpointError(f"{str(path)!r} holds half a LoRA of {quoted(module)}; get the file again.")
     return {module: (half["A"], half["B"]) for module, half in halves.items()}
 
 
@@ -224,14 +225,14 @@ def _check_targets(
         first, second = (stored.shape for stored in held.values())
         if len(first) != 2 or len(second) != 2 or first[0] != second[1]:
             raise CheckpointError(
-                f"{str(trained.path)!r} has a LoRA for {name} of {first} and {second}, which are no two matrices of "
-                "one rank; get the file again."
+                f"{str(trained.path)!r} has a LoRA for {escaped(name)} of {first} and {second}, which are no two "
+                "matrices of one rank; get the file again."
             )
         made = (second[0], first[1])
         found = tuple(weights[name].shape) if name in weights else None
         if found != made:
             raise CheckpointError(
-                f"{str(trained.path)!r} has a LoRA for {name} of {made}, which in {str(base.path)!r} is "
+                f"{str(trained.path)!r} has a LoRA for {escaped(name)} of {made}, which in {str(base.path)!r} is "
                 f"{found or 'missing'}; give the model that it was trained on."
             )
 

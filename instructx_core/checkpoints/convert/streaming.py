@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ...errors import CheckpointError
+from ...words import quoted
 from ..files import check_finite, read_header
 from ..headers import DTYPES, spelled
 from ..pickles import is_pickle, read_pickle
@@ -89,10 +90,12 @@ def taken_tensors(sources: Mapping[Path, Mapping[str, str]], allow_pickle: bool 
     for path, names in sources.items():
         found = stored_tensors(path, allow_pickle)
         if missing := sorted(names.keys() - found.keys()):
-            raise CheckpointError(f"{str(path)!r} has no tensor {missing[0]!r} ({len(missing)} missing); get it again.")
+            raise CheckpointError(
+                f"{str(path)!r} has no tensor {quoted(missing[0])} ({len(missing)} missing); get it again."
+            )
         for name, new in names.items():
             if new in taken:
-                raise CheckpointError(f"{str(path)!r} holds {new!r}, which another file has given already.")
+                raise CheckpointError(f"{str(path)!r} holds {quoted(new)}, which another file has given already.")
             taken[new] = found[name]
     return taken
 
