@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from .bounded import UnreadableError, is_dir, open_regular, why
 from .errors import InputError
+from .hidden import unique
 from .words import PATH, escaped, shown
 
 
@@ -76,7 +76,7 @@ def partial_file(path: Path) -> Iterator[Path]:
     The same folder means the same file system, so that the rename is atomic. Raises InputError when the system
     refuses to write (full disk, permissions, file too large); any other error passes through.
     """
-    partial = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.partial")
+    partial = unique(path, "partial")
     try:
         yield partial
         os.replace(partial, path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import InputError
+from .hidden import hidden
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def only_run(output: Path) -> Iterator[None]:
     Raises:
         InputError: another run holds it, or the file cannot be made.
     """
-    lock = FileLock(output.with_name(f".{output.name}.lock"), timeout=0)
+    lock = FileLock(hidden(output, "lock"), timeout=0)
     try:
         held = lock.acquire()
     except Timeout as error:

@@ -40,7 +40,7 @@ def nothing(_count: int) -> None:
 
 
 def left_by_a_kill(folder: Path, name: str, data: bytes) -> None:
-    (folder / f".{name}.converting").write_bytes(data)
+    (folder / f".{name}.partial").write_bytes(data)
 
 
 def check_sums(folder: Path, sums: str) -> set[str]:

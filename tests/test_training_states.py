@@ -245,7 +245,7 @@ def test_states_of_another_config_are_refused(foundation: Path, run: Path) -> No
 
 
 def test_what_a_killed_run_was_writing_goes(foundation: Path, run: Path) -> None:
-    left = run / "states" / ".00000006.writing"
+    left = run / "states" / ".00000006.partial"
     left.mkdir()
     (left / WEIGHTS).write_bytes(b"x")
     resume(foundation, run)

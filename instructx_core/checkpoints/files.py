@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from .. import bounded
 from ..errors import CheckpointError, InputError
+from ..hidden import leftovers, unique
 from ..words import listed, one_line, quoted, quoted_path
 
 _NOT_OPENED = (
@@ -60,7 +59,7 @@ def write_safetensors(
     if bounded.is_dir(path) or not bounded.is_dir(path.parent):
         reason = "that is a folder" if bounded.is_dir(path) else "its folder does not exist"
         raise InputError(f"cannot write weights to {str(path)!r}: {reason}; give a file name in an existing folder.")
-    partial = _hidden(path, "partial")  # a folder: safetensors has an unfinished file of its own
+    partial = unique(path, "partial")  # a folder: safetensors has an unfinished file of its own
     written = partial / path.name
     try:
         _clear(path)
@@ -208,7 +207,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = _real(path)
     _refuse_file(path)
-    partial = _hidden(path, "partial")
+    partial = unique(path, "partial")
     made: list[Path] = []
     try:
         made = [parent for parent in path.parents if not parent.exists()]
@@ -238,7 +237,7 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
     for folder, _, files in os.walk(new):
         for name in (*files, "."):
             flush(Path(folder, name))
-    aside = _hidden(path, "old")
+    aside = unique(path, "old")
     replaces = path.exists()
     if replaces:
         os.replace(path, aside)
@@ -259,7 +258,7 @@ def recover_folder(path: str | Path) -> None:
     `atomic_folder` begins with it; call it before reading a folder that a killed run may have been replacing.
     """
     path = _real(path)
-    for aside in _leftovers(path, "old"):
+    for aside in leftovers(path, "old"):
         if path.exists():
             _discard(aside, path)
         else:
@@ -358,21 +357,9 @@ def _real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _hidden(path: Path, kind: str) -> Path:
-    """A new hidden name beside `path`; `kind` is "partial" for what is unfinished, "old" for what stepped aside."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{kind}")
-
-
-def _leftovers(path: Path, kind: str) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.{kind}")
-    if not bounded.is_dir(path.parent):
-        return []
-    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
-
-
 def _clear(path: Path) -> None:
     """Delete what killed writes to `path` left unfinished."""
-    for partial in _leftovers(path, "partial"):
+    for partial in leftovers(path, "partial"):
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -387,6 +374,6 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _discard(aside: Path, path: Path) -> None:
     """Delete a folder that stepped aside; renamed first, so that a kill half way leaves nothing that looks complete."""
-    partial = _hidden(path, "partial")
+    partial = unique(path, "partial")
     os.replace(aside, partial)
     shutil.rmtree(partial, ignore_errors=True)

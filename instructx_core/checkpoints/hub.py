@@ -2,16 +2,15 @@
 
 - A model is looked up once: names, sizes, digests, licence, and the commit that every file then comes from.
 - `record` notes the commit in the folder (`download.json`), so that going on later means the same commit.
-- Files come one by one over plain HTTP into `NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on at
-  that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes is
-  no way to go on.
+- Files come one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on
+  at that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes
+  is no way to go on.
 - A file gets its name once its digest is the hub's, and one that every model of its layout has comes last
   (`instructx.safetensors`; Kiwi-Edit's `mllm_encoder/config.json`): its presence says that the folder is whole.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..bounded import is_file, read_json, why
 from ..compat import download_into
 from ..errors import CheckpointError, InputError
+from ..hidden import hidden, leftovers
 from ..names import is_plain
 from ..paths import partial_file
 from ..words import one_line, quoted_path, shown
@@ -219,7 +219,7 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
     target = folder / file.name
     partial = _partial(target, file)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for other in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+    for other in leftovers(target, "partial"):
         if other != partial or other.stat().st_size > file.size:  # of an older commit, or spoilt
             other.unlink()
     with partial.open("ab") as begun:
@@ -240,7 +240,7 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
 
 
 def _partial(target: Path, file: RemoteFile) -> Path:
-    return target.with_name(f"{target.name}.{file.digest[:12]}.partial")
+    return hidden(target, "partial", file.digest[:12])
 
 
 def _is_whole(path: Path, file: RemoteFile) -> bool:

@@ -111,11 +111,13 @@ def check_loras(loras: Sequence[tuple[Path, float]]) -> None:
 
 def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     """The model that the options of `add_model` ask for; without them the bundled one."""
-    from transformers.utils.logging import disable_progress_bar
+    import diffusers.utils.logging
+    import transformers.utils.logging
 
     from ..editor import Editor
 
-    disable_progress_bar()  # its bar over a few weights would stand between the user and the one line of an error
+    for library in (diffusers, transformers):  # bars over weights would stand between the user and an error's one line
+        library.utils.logging.disable_progress_bar()
     if arguments is None:
         return Editor.from_pretrained()
     fitting = {name: getattr(arguments, name) for name in ("memory", "dtype", "fp8", "attention", "compile", "cache")}

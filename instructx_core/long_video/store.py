@@ -32,6 +32,7 @@ from torch import Tensor
 from ..bounded import read_json
 from ..checkpoints.files import read_header, read_safetensors, write_safetensors
 from ..errors import CheckpointError, InputError
+from ..hidden import UNFINISHED, hidden
 from ..paths import partial_file
 from .joining import EditedWindow
 
@@ -41,7 +42,6 @@ FORMAT = 2  # of what lies there, and of the way in which windows are joined
 MANIFEST = "manifest.json"
 CHECKSUM = "sha256"
 _WINDOW = re.compile(r"\d{5,}\.safetensors")
-_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8}|[0-9a-f]{12})\.partial")  # of paths.partial_file, of write_safetensors
 _MOST_MANIFEST = 1 << 20  # bytes
 _MOST_HEADER = 1 << 16
 
@@ -65,7 +65,7 @@ class WindowStore:
 
     def __init__(self, output: Path) -> None:
         """Name the folder that belongs to an output file; nothing is touched before `open`."""
-        self.folder = output.with_name(f".{output.name}.windows")
+        self.folder = hidden(output, "windows")
         self.output = self.folder / output.name
 
     @property
@@ -90,7 +90,7 @@ class WindowStore:
         if found != wanted:
             self._clear()
             self._write_manifest(wanted)
-        for path in self._own(_PARTIAL):  # what a run was writing when it was killed
+        for path in self._own(UNFINISHED):  # what a run was writing when it was killed
             _delete(path)
         count = 0
         while self._file(count).is_file():
@@ -150,7 +150,7 @@ class WindowStore:
 
     def _clear(self) -> None:
         """Delete what a manifest of ours stands for, and it last: until then the rest is known as ours."""
-        for path in (*self._own(_PARTIAL), *self._own(_WINDOW), self.output, self.folder / MANIFEST):
+        for path in (*self._own(UNFINISHED), *self._own(_WINDOW), self.output, self.folder / MANIFEST):
             _delete(path)
 
     def _manifest(self) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from ..checkpoints.files import read_shapes, replace_folder, write_safetensors
 from ..errors import CheckpointError, InputError
+from ..hidden import hidden
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,7 +70,7 @@ def saved_states(output: Path) -> list[Path]:
 
 def clear_unfinished(output: Path) -> None:
     """Delete what a killed run was writing."""
-    for path in (Path(output) / "states").glob(".*.writing"):
+    for path in (Path(output) / "states").glob(".*.partial"):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -82,7 +83,7 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
     from accelerate.utils import gather_object
 
     folder = Path(output) / "states" / f"{snapshot.step:08d}"
-    partial = folder.with_name(f".{folder.name}.writing")
+    partial = hidden(folder, "partial")
     sums: dict[str, list[Any]] = {}
     problem: str | None = None
     try:

@@ -1,6 +1,6 @@
 """Large files written so that a run which is killed loses nothing: the next one compares, and goes on where they part.
 
-- A file is written under a hidden name that stays from run to run, `.NAME.converting`. What already lies there is
+- A file is written under a hidden name that stays from run to run, `.NAME.partial`. What already lies there is
   compared with what is to be written, byte by byte: equal bytes stay, from the first difference on it is written anew.
   So nothing has to be trusted of a run that was killed or of a disk that lost power, and a source that has changed
   is noticed without a record of it.
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ...bounded import read_text, why
 from ...errors import CheckpointError, InputError
+from ...hidden import hidden
 from ...paths import partial_file
 from ...run_lock import only_run
 from ...words import quoted_path
@@ -204,7 +205,7 @@ def _listed(sums: Path) -> set[str]:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.converting")
+    return hidden(path, "partial")
 
 
 def _line(name: str, digest: str) -> str:
