@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStopped
-from .options import command
+from .options import command, whole
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
@@ -16,6 +16,7 @@ EXAMPLES = """\
 examples:
   instructx train stage1.yaml
   instructx train stage1.yaml --resume            after an interruption: continues at the last complete save
+  instructx train stage1.yaml --check --processes 8           what it would train, hold and read; trains nothing
   instructx train stage1.yaml --set steps=10 --set data.image_batch=4        other values than the file's
   accelerate launch -m instructx_core train stage1.yaml       the same run on several processes or GPUs
 
@@ -28,6 +29,14 @@ def add_train(commands: Any) -> None:
     parser = command(commands, "train", "train a model as a config file says", EXAMPLES, _run_train)
     parser.add_argument(
         "config", metavar="CONFIG.yaml", type=Path, help="the stage's settings, its data and where it saves"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="train nothing: count parameters and memory, read ten examples and print the batch plan",
+    )
+    parser.add_argument(
+        "--processes", type=whole(1, 65536), default=1, help="how many --check counts with (default: 1)"
     )
     parser.add_argument("--resume", action="store_true", help="continue at the last complete save of this config's run")
     parser.add_argument(
@@ -44,6 +53,11 @@ def _run_train(arguments: argparse.Namespace) -> None:
     from ..training.config import read_train_config
 
     config = read_train_config(arguments.config, arguments.changes)
+    if arguments.check:
+        from ..training.dry_run import describe_run
+
+        print(describe_run(config, arguments.processes))
+        return
     from ..training.stages import train
 
     try:

@@ -1,0 +1,99 @@
+"""`instructx train --check`: what a run would train, hold and read, without a weight loaded or a step made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from ..checkpoints.outline import outline
+from ..errors import InputError
+from ..words import quoted
+from .config import DataConfig, TrainConfig
+from .editing import choose_trained
+from .examples import Example
+from .footprint import Shape, footprint, parts_of, shapes
+from .steps import micro_batches, wanted_and_batch
+from .tables import check_table, table_examples
+from .world_data import check_shapes, world_examples
+
+EXAMPLES = 10
+GIB = 2**30
+
+
+def describe_run(config: TrainConfig, processes: int = 1) -> str:
+    """A page about a run of so many processes.
+
+    Raises:
+        InputError: a stage that makes its model anew, a batch that cannot be shared, or an example that cannot be read.
+        CheckpointError: what the stage starts from is missing, or does not fit, as far as headers tell.
+    """
+    if "model" not in config.start or config.task in ("autoencoder", "language"):
+        raise InputError(
+            "--check is for stages that go on from a whole model (start: {model: FOLDER}); this one makes parts anew, "
+            "try it with --set steps=2."
+        )
+    micro = {is_video: micro_batches(config, is_video, processes) for is_video in (False, True)}
+    import torch
+
+    components = outline(Path(config.start["model"]), torch.float32)
+    choose_trained(components, config)
+    stride = components.codec.stride * components.denoiser.transformer.config.patch_size[1]
+    lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]
+    lines += _parts(parts_of(components))
+    found = footprint(components, config)
+    lines += ["", f"memory, GiB{'':21}{'one process':>12}{f'each of {processes}, sharded':>22}"]
+    for name in ("weights", "gradients", "optimizer", "average"):
+        held = getattr(found, name)
+        lines.append(f"  {name:<30}{held / GIB:12.2f}{held / processes / GIB:22.2f}")
+    for kind, size in found.activations.items():
+        lines.append(f"  {f'activations, {kind} (measured)':<30}{size / GIB:12.2f}{size / GIB:22.2f}")
+    lines.append(f"  {'at the peak':<30}{found.total() / GIB:12.2f}{found.total(processes) / GIB:22.2f}")
+    lines += ["", *_plan(config, processes, micro)]
+    lines += ["", "examples:"]
+    for example in islice(_examples(config.data, stride, components.codec.frame_multiple), EXAMPLES):
+        frames, height, width = example.source.shape[:3]
+        size = f"{width} x {height}" + (f" x {frames}" if example.is_video else "")
+        words = quoted(example.instruction or example.caption)
+        lines.append(f"  {example.name}: {size}, {len(example.references)} references, {words}")
+    return "\n".join(lines)
+
+
+def _parts(parts: dict) -> list[str]:
+    lines = [f"{'part':<18}{'parameters':>14}{'trained':>14}"]
+    sums = [0, 0]
+    for name, parameters in parts.items():
+        whole = sum(parameter.numel() for parameter in parameters)
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        sums = [sums[0] + whole, sums[1] + trained]
+        lines.append(f"{name:<18}{whole:>14,}{trained:>14,}")
+    return [*lines, f"{'in all':<18}{sums[0]:>14,}{sums[1]:>14,}"]
+
+
+def _plan(config: TrainConfig, processes: int, micro: dict[bool, int]) -> list[str]:
+    lines = []
+    for kind, shape in shapes(config).items():
+        is_video = kind == "videos"
+        share = config.data.video_probability if is_video else 1 - config.data.video_probability
+        asked, _ = wanted_and_batch(config.data, is_video)
+        lines.append(
+            f"a step on {kind} ({share:.0%} of the steps): {processes} processes x {micro[is_video]} micro-batches x "
+            f"{_shape(shape)} = {processes * micro[is_video] * shape.batch} examples"
+            + (f" (asked for: {asked})" if asked else "")
+        )
+    return lines
+
+
+def _shape(shape: Shape) -> str:
+    size = f"{shape.width} x {shape.height}" + (f" x {shape.frames} frames" if shape.frames > 1 else "")
+    return f"{shape.batch} of at most {size}"
+
+
+def _examples(data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Example]:
+    """The first examples of a data set, read as training would."""
+    if data.table is not None:
+        return table_examples(Path(data.table), check_table(Path(data.table)), data, stride, frame_multiple)
+    check_shapes(data, stride, frame_multiple)
+    half = EXAMPLES // 2
+    return world_examples(replace(data, images=min(data.images, half), videos=min(data.videos, EXAMPLES - half)))

@@ -1,0 +1,178 @@
+"""What a stage holds in memory, in bytes a process, told before a weight is read.
+
+Weights, gradients and optimizer are counted from the parameters. Activations are measured: one forward and backward of
+the stage's own language model, connector and DiT on fake tensors, in the precision and with the recomputation that the
+config asks for. Not counted: references, the vision tower (frozen, so it keeps nothing), and what a kernel takes for
+itself for an instant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..checkpoints.bundle import Components
+from ..denoiser import Conditions
+from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
+from ..memory.live import LiveMemory
+from .config import TrainConfig
+from .optimizers import is_layer_matrix
+
+FULL = 4  # bytes of a float32, in which weights are trained
+WORDS = 64  # tokens of the chat form and an instruction
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one process that shares nothing."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: Mapping[str, int]  # at their peak, of a micro-batch of "images" or "videos"
+
+    def total(self, processes: int = 1) -> int:
+        """Bytes at the peak of a step, all but activations sharded over so many processes."""
+        held = self.weights + self.gradients + self.optimizer + self.average
+        return math.ceil(held / processes) + max(self.activations.values())
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A micro-batch."""
+
+    batch: int
+    frames: int
+    height: int
+    width: int
+
+
+def shapes(config: TrainConfig) -> dict[str, Shape]:
+    """The largest micro-batches of a stage, by kind."""
+    data = config.data
+    sizes = data.sizes[:1] if data.table else data.sizes
+    height, width = max(sizes, key=math.prod)
+    longest = max(data.lengths)
+    batch = max(1, round(data.video_batch * min(data.lengths) / longest))
+    found = {}
+    if data.video_probability < 1:
+        found["images"] = Shape(data.image_batch, 1, height, width)
+    if data.video_probability > 0:
+        found["videos"] = Shape(batch, longest, height, width)
+    return found
+
+
+def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
+    """A model's parameters by what `train` calls them; the rest is frozen always."""
+    guidance, denoiser = components.guidance, components.denoiser
+    lora = [value for name, value in guidance.mllm.named_parameters() if "lora_" in name]
+    embedding = denoiser.source_embedding
+    return {
+        "queries": list(guidance.queries.values()),
+        "lora": lora,
+        "connector": list(components.connector.parameters()),
+        "transformer": list(denoiser.transformer.parameters()),
+        "source_embedding": list(embedding.parameters()) if embedding is not None else [],
+        "MLLM": [value for name, value in guidance.mllm.named_parameters() if "lora_" not in name],
+    }
+
+
+def footprint(components: Components, config: TrainConfig) -> Footprint:
+    """The memory of a stage.
+
+    Args:
+        components: on the meta device (see `checkpoints.outline`), with `requires_grad` set; turned into fake tensors.
+    """
+    modules = {"guidance": components.guidance, "connector": components.connector, "denoiser": components.denoiser}
+    named = {f"{part}.{name}": value for part, module in modules.items() for name, value in module.named_parameters()}
+    trained = {name: value for name, value in named.items() if value.requires_grad}
+    count = sum(value.numel() for value in trained.values())
+    return Footprint(
+        weights=FULL * sum(value.numel() for value in named.values()),
+        gradients=FULL * count,
+        optimizer=FULL * sum(_kept(name, value, config.optimizer) for name, value in trained.items()),
+        average=FULL * count if config.average else 0,
+        activations={kind: activations(components, config, shape) for kind, shape in shapes(config).items()},
+    )
+
+
+def activations(components: Components, config: TrainConfig, shape: Shape) -> int:
+    """Bytes of all tensors of a micro-batch that are alive at the same time, beside weights and their gradients."""
+    guidance, codec = components.guidance, components.codec
+    language, width = guidance.mllm.model.language_model, guidance.mllm.config.text_config.hidden_size
+    is_video = shape.frames > 1
+    queries = guidance.config.queries["video" if is_video else "image"]
+    length = _picture_tokens(components, shape) + WORDS + queries
+    latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple,
+              shape.height // codec.stride, shape.width // codec.stride)  # fmt: skip
+    modules = (guidance, components.connector, components.denoiser)
+    with FakeTensorMode(allow_non_fake_inputs=True), fake_weights(modules):
+        gradients = nn.ParameterList()  # there from the micro-batch before
+        for parameter in {id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values():
+            parameter.grad = torch.empty_like(parameter)
+            gradients.append(nn.Parameter(parameter.grad, False))
+        with LiveMemory(*modules, gradients) as live:
+            embeds = torch.empty(shape.batch, length - queries, width)
+            own = guidance.queries["video" if is_video else "image"].expand(shape.batch, -1, -1)
+            positions = torch.zeros(3, shape.batch, length, dtype=torch.int64)
+            noisy, level = torch.empty(latent), torch.full((shape.batch,), 0.5)
+            source = torch.empty(latent) if config.use_source else None
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+                whole = torch.cat([embeds, own], dim=1)
+                read = language(inputs_embeds=whole, position_ids=positions, use_cache=False).last_hidden_state
+                context = components.connector(read[:, -queries:])
+                velocity = components.denoiser(noisy, level, Conditions(context, source, ()))
+            (velocity.float() - noisy).square().mean().backward()
+    return live.peak
+
+
+@contextmanager
+def fake_weights(modules: tuple[nn.Module, ...]) -> Iterator[None]:
+    """Give modules of the meta device weights of a CPU that hold nothing, within the block."""
+    swapped: list[tuple[dict[str, Any], str, Any]] = []
+    made: dict[int, torch.Tensor] = {}
+    for owner in {id(m): m for module in modules for m in module.modules()}.values():
+        for held in (owner._parameters, owner._buffers):
+            for name, value in held.items():
+                if value is None:
+                    continue
+                if id(value) not in made:
+                    plain = torch.empty(value.shape, dtype=value.dtype, device="cpu")
+                    made[id(value)] = (
+                        nn.Parameter(plain, value.requires_grad) if isinstance(value, nn.Parameter) else plain
+                    )
+                swapped.append((held, name, value))
+                held[name] = made[id(value)]
+    try:
+        yield
+    finally:
+        for held, name, value in swapped:
+            held[name] = value
+
+
+def _picture_tokens(components: Components, shape: Shape) -> int:
+    """Places that the source fills in the MLLM's sequence."""
+    config = components.guidance.config
+    is_video = shape.frames > 1
+    most = config.video_max_pixels if is_video and config.video_max_pixels else config.max_pixels
+    height, width = smart_resize(shape.height, shape.width, config.min_pixels, most)
+    shown = math.ceil(min(shape.frames, config.video_frames) / TEMPORAL) if is_video else 1
+    return shown * (height // PATCH) * (width // PATCH) // MERGE**2
+
+
+def _kept(name: str, value: torch.Tensor, optimizer: str) -> int:
+    """How many numbers an optimizer keeps of a parameter."""
+    if optimizer == "muon" and is_layer_matrix(name, value):
+        return value.numel()
+    if optimizer == "adafactor":
+        rows, columns = value.shape[:-1], (*value.shape[:-2], value.shape[-1])
+        return math.prod(rows) + math.prod(columns) if value.ndim > 1 else value.numel()
+    return 2 * value.numel()
