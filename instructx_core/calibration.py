@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .bounded import is_dir
 from .compat import mag_cache_ratios
 from .demo import DEMO_EDITS, DemoEdit
 from .editor import Editor
@@ -52,7 +53,7 @@ def calibrate(
     """
     folder = Path(folder)
     find_cache("mag")
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(f"{folder}: it is no folder; give the model's folder, where {MAG_RATIOS} is to lie.")
     writable_file(folder / MAG_RATIOS)
     editor = Editor.from_pretrained(folder, device=device)

@@ -25,7 +25,7 @@ from .denoiser import Conditions
 from .detail import parse_detail
 from .device import pick_device
 from .errors import CheckpointError, InputError
-from .fit import Fit, fit_reference, pad_reference, plan_fit
+from .fit import Fit, check_aspect, fit_reference, pad_reference, plan_fit
 from .instruction import check_instruction
 from .memory.choice import parse_memory
 from .memory.decide import decide
@@ -197,6 +197,8 @@ class Editor:
         """
         settings = self.settings(steps, shift, guidance_scale)
         check_instruction(instruction)
+        if dtype not in (torch.float32, torch.uint8):
+            raise InputError(f"dtype is {shown(dtype)}; give torch.float32 or torch.uint8.")
         whose = parse_detail(detail)
         loaded = load_source(source)
         references = load_references(reference)
@@ -263,14 +265,16 @@ class Editor:
         """How `source` lies in the model's frames; see `plan_fit`.
 
         Raises:
-            InputError: height or width without the other, or no multiple of the stride.
+            InputError: height or width without the other, or no multiple of the stride; a source that is too narrow.
         """
         if (height is None) != (width is None):
             raise InputError("height and width go together; give both or neither.")
         canvas = None if height is None else (height, width)
         area = self.default_size[0] * self.default_size[1]
         frames, size = len(source.pixels), tuple(source.pixels.shape[1:3])
-        return plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
+        fit = plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
+        check_aspect(size, fit.inner)
+        return fit
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """[B, T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [B, C, t, h, w]."""

@@ -19,6 +19,9 @@ from einops import rearrange
 from .errors import InputError
 from .images import strips, to_floats, to_uint8
 
+MAX_SIDE = 16384  # pixels of a canvas
+MAX_ASPECT = 200  # of frames that Qwen2.5-VL reads
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -71,7 +74,7 @@ def plan_fit(
         canvas: (height, width) to run at instead.
 
     Raises:
-        InputError: a given canvas side is not a positive multiple of the stride.
+        InputError: a canvas side is not a positive multiple of the stride, or larger than `MAX_SIDE`.
     """
     height, width = size
     if canvas is None:
@@ -84,10 +87,20 @@ def plan_fit(
             raise InputError(
                 f"{name} is {side}; give a positive multiple of {stride}, for example {nearest(side, stride)}."
             )
+        if side > MAX_SIDE:
+            raise InputError(f"{name} is {side}; give at most {MAX_SIDE}.")
     scale = min(canvas[0] / height, canvas[1] / width)
     inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
     padded = 1 + math.ceil((frames - 1) / frame_multiple) * frame_multiple
     return Fit(frames, size, inner, canvas, padded)
+
+
+def check_aspect(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    """Raise InputError where a frame of (height, width), brought to `inner`, is too narrow for the MLLM to read."""
+    if max(inner) > MAX_ASPECT * min(inner) or max(size) > MAX_ASPECT * min(size):
+        raise InputError(
+            f"A frame of {size[1]} x {size[0]} is too narrow; its sides may differ by a factor of {MAX_ASPECT}."
+        )
 
 
 def nearest(side: float, stride: int) -> int:

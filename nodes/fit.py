@@ -187,9 +187,10 @@ def lay(
     """How so many frames of (height, width) lie in the model's; see the library's `plan_fit`.
 
     Raises:
-        InputError: no Wan MODEL, a VAE of another, or a canvas whose sides are no multiples of the model's stride.
+        InputError: no Wan MODEL, a VAE of another, a canvas whose sides are no multiples of the model's stride, or a
+            source that is too narrow.
     """
-    from ..instructx_core.fit import plan_fit
+    from ..instructx_core.fit import check_aspect, plan_fit
     from .vae import check_vae, strides
 
     check_wan(model)
@@ -197,4 +198,6 @@ def lay(
     own = strides(vae)
     patch = model.model.diffusion_model.patch_size[1]
     trained = denoising(model).config.default_size
-    return plan_fit(frames, size, own.space * patch, own.frame_multiple, trained[0] * trained[1], canvas)
+    fit = plan_fit(frames, size, own.space * patch, own.frame_multiple, trained[0] * trained[1], canvas)
+    check_aspect(size, fit.inner)
+    return fit

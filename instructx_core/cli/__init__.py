@@ -10,13 +10,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import InstructXError
-from ..words import one_line
 from .calibrate import add_calibrate
 from .convert import add_convert
 from .demo import add_demo
@@ -26,6 +25,7 @@ from .evaluate import add_evaluate
 from .info import add_info
 from .new import add_new
 from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser
+from .printing import complain, logged_as_lines
 from .train import add_train
 from .world import add_world
 
@@ -45,15 +45,16 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own by default); return the exit code."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it doubts in a file is read, or refused in our words
     try:
-        with _terminated_as_interrupted():
+        with _terminated_as_interrupted(), logged_as_lines():
             arguments = build_parser().parse_args(argv)
             arguments.run(arguments)
     except InstructXError as error:
-        print(f"instructx: {one_line(str(error))}", file=sys.stderr)
+        complain(f"instructx: {error}")
         return BAD_INPUT
     except KeyboardInterrupt as stopped:
-        print("instructx: interrupted; no unfinished output was left behind.", file=sys.stderr)
+        complain("instructx: interrupted; no unfinished output was left behind.")
         return TERMINATED if isinstance(stopped, _TerminatedError) else INTERRUPTED
     return 0
 

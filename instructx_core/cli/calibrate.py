@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import command, whole
+from .printing import say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -34,4 +35,4 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     disable_progress_bar()
     with Progress("calibrating") as progress:
         written = calibrate(arguments.model, arguments.steps, arguments.device, progress)
-    print(written)
+    say(written)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from .options import add_base, command, given_base
+from .printing import complain, say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -62,8 +62,9 @@ def _run_convert(arguments: argparse.Namespace) -> None:
         with Progress("bytes") as progress:
             written = convert(arguments.source, arguments.target, base, arguments.allow_pickle, progress)
     except KeyboardInterrupt:
-        print("\ninstructx: what was written is kept; run the same command to go on.", file=sys.stderr)
+        complain("")  # below the bar
+        complain("instructx: what was written is kept; run the same command to go on.")
         raise
     if written.kept:
-        print(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.", file=sys.stderr)
-    print(arguments.target)
+        complain(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.")
+    say(arguments.target)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from .options import command, load_editor
+from .printing import say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -38,7 +39,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     for demo in DEMO_EDITS:
         with Progress(f"{demo.source.name}: {demo.instruction}") as progress:
             output = run_demo_edit(editor, demo, directory, progress)
-        print(f'"{demo.instruction}": {demo.source.name} and its edit, side by side: {output}')
+        say(f'"{demo.instruction}": {demo.source.name} and its edit, side by side: {output}')
 
 
 def _make_folder(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ..errors import InputError
 from ..names import is_plain
 from ..words import quoted_path, shown
 from .options import INTERRUPTED, command
+from .printing import complain, say
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -55,15 +55,15 @@ def _run_download(arguments: argparse.Namespace) -> None:
 
     folder = arguments.to / folder_name(repository)
     model = hub.look_up(repository, hub.recorded_commit(folder, repository) or commit)
-    print(_summary(model, folder), file=sys.stderr)
+    complain(_summary(model, folder))
     hub.record(model, folder)
     try:
         with Progress("bytes") as progress:
             hub.fetch(model, folder, progress)
     except KeyboardInterrupt:
-        print("instructx: interrupted; what has arrived is kept, run again to go on.", file=sys.stderr)
+        complain("instructx: interrupted; what has arrived is kept, run again to go on.")
         raise SystemExit(INTERRUPTED) from None
-    print(folder)
+    say(folder)
 
 
 def _summary(model: RemoteModel, folder: Path) -> str:

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..instruction import check_instruction
 from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
 from .options import add_lora, add_model, check_loras, command, load_editor, real, sampling_options, whole
+from .printing import say
 from .progress import Progress
 
 EXAMPLES = f"""\
@@ -86,7 +87,7 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     if is_long(arguments):
         with Progress("editing") as progress:
             run_long_edit(arguments, lambda: load_editor(arguments), progress)
-        print(arguments.output)
+        say(arguments.output)
         return
     source = load_source(arguments.source)
     references = load_references(arguments.reference)
@@ -102,4 +103,4 @@ def _run_edit(arguments: argparse.Namespace) -> None:
             **sampling_options(arguments),
         )
     save_result(result.frames, arguments.output, like=source)
-    print(arguments.output)
+    say(arguments.output)

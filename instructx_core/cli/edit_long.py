@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ..config import Detail
 from ..errors import InputError
 from ..windows import Cuts, Head, Reading, Span, parse_cuts
+from ..words import shown
 from .options import sampling_options
+from .printing import complain
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -133,10 +135,11 @@ def run_long_edit(
         )
     except KeyboardInterrupt:
         if arguments.resume:
-            print("\ninstructx: finished windows are kept; run the same command to go on.", file=sys.stderr)
+            complain("")  # below the bar
+            complain("instructx: finished windows are kept; run the same command to go on.")
         raise
     if result.reused:
-        print(f"{result.reused} of {len(result.windows)} windows were there from an earlier run.", file=sys.stderr)
+        complain(f"{result.reused} of {len(result.windows)} windows were there from an earlier run.")
 
 
 def _options(arguments: argparse.Namespace) -> LongOptions:
@@ -180,3 +183,5 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
         return parse(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise argparse.ArgumentTypeError(f"{shown(text)} is too long a number") from error

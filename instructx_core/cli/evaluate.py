@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import add_model, command, load_editor, whole
+from .printing import say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -88,4 +89,4 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json:
         with partial_file(arguments.json) as partial:
             partial.write_text(report.to_json() + "\n", encoding="utf-8")
-    print(report.to_markdown())
+    say(report.to_markdown())

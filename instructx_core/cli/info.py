@@ -8,6 +8,7 @@ from typing import Any
 
 from .info_plan import PLAN_EXAMPLES, add_plan_options, plan_text
 from .options import command
+from .printing import say
 
 EXAMPLES = f"""\
 examples:
@@ -32,4 +33,4 @@ def add_info(commands: Any) -> None:
 def _run_info(arguments: argparse.Namespace) -> None:
     from ..model_info import describe
 
-    print(plan_text(arguments) or describe(arguments.path))
+    say(plan_text(arguments) or describe(arguments.path))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from .options import BASE, command, whole
+from .printing import complain, say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -56,8 +56,9 @@ def _run_new(arguments: argparse.Namespace) -> None:
                 arguments.target, **base, changes=arguments.changes, seed=arguments.seed, progress=progress
             )
     except KeyboardInterrupt:
-        print("\ninstructx: what was written is kept; run the same command to go on.", file=sys.stderr)
+        complain("")  # below the bar
+        complain("instructx: what was written is kept; run the same command to go on.")
         raise
     if written.kept:
-        print(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.", file=sys.stderr)
-    print(arguments.target)
+        complain(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.")
+    say(arguments.target)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..memory.choice import FORMATS, NAMES, Memory
 from ..speed.options import ATTENTION, CACHES
-from ..words import one_line
+from ..words import one_line, shown
+from .printing import complain, say
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -28,7 +29,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
+        complain(f"{self.prog}: {one_line(message, 900)} (see {self.prog} --help)")
+        self.exit(BAD_INPUT)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            say(message.rstrip("\n"))  # help, and nothing else
 
 
 def command(
@@ -153,7 +159,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from {low} to {high}")
         return value
 
     return parse
@@ -169,7 +175,7 @@ def real(low: float, high: float, *, above: bool = False) -> Callable[[str], flo
             value = math.nan
         if not (low < value <= high or (value == low and not above)):
             span = f"above {low} and up to {high}" if above else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {span}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not a number {span}")
         return value
 
     return parse

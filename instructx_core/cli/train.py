@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStopped
 from .options import command, whole
+from .printing import complain, say
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
@@ -61,7 +61,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
     from ..training.stages import train
 
     try:
-        print(train(config, resume=arguments.resume))
+        say(train(config, resume=arguments.resume))
     except TrainingStopped as stopped:
-        print(f"instructx: {stopped}", file=sys.stderr)
+        complain(f"instructx: {stopped}")
         raise SystemExit(INTERRUPTED) from stopped

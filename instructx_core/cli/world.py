@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import command, whole
+from .printing import say
 from .progress import Progress
 
 WORLD_GROUPS = "recolor, remove, add, replace, background, grayscale, invert, hybrid, reference_swap, reference_add"
@@ -56,4 +57,4 @@ def _run_world(arguments: argparse.Namespace) -> None:
             variety=RICH if arguments.rich else PLAIN,
             progress=progress,
         )
-    print(metadata)
+    say(metadata)

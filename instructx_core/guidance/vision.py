@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from ..errors import InputError
+from ..fit import check_aspect
 
 PATCH, MERGE, TEMPORAL = 14, 2, 2
 FACTOR = PATCH * MERGE
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-MAX_ASPECT = 200
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,7 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int, fact
     Raises:
         InputError: one side more than 200 times the other.
     """
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise InputError(
-            f"A frame of {width} x {height} is too narrow; its sides may differ by a factor of {MAX_ASPECT}."
-        )
+    check_aspect((height, width), (height, width))
     new_height = round(height / factor) * factor
     new_width = round(width / factor) * factor
     if new_height * new_width > max_pixels:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..instruction import check_instruction
+from ..main_memory import check_room
 from ..paths import readable_file
 from ..run_lock import only_run
 from ..sampling import initial_noise
 from ..source import check_output, is_video_file, load_references
-from ..video import VideoWriter, check_writer
+from ..video import VideoInfo, VideoWriter, check_writer, probe
 from ..windows import Window
 from .cuts import check_cuts, with_cuts
 from .editor_model import EditorModel, Request
@@ -88,6 +89,7 @@ def edit_video(
     files = [path for path in _listed(reference) if isinstance(path, (str, os.PathLike))]
     target = check_output(output, source, *files)
     model = EditorModel(editor, Request(instruction, references, settings, seed, height, width))
+    _check_room(model, probe(source), options)  # before all of it is decoded
     return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
@@ -156,12 +158,20 @@ def plan_edit(model: WindowModel, footage: Footage, options: LongOptions) -> tup
     """The windows of an edit, and what edits them.
 
     Raises:
-        InputError: windows, or a size of frames, that do not suit the model.
+        InputError: windows, or a size of frames, that do not suit the model or the memory that is free.
     """
     info = footage.info
+    _check_room(model, info, options)
     windows, overlap = options.plan(len(footage.pts), info.fps, model.default_frames, model.frame_multiple)
     model.fit(1, (info.height, info.width))
     return windows, WindowEditor(model, options, overlap)
+
+
+def _check_room(model: WindowModel, info: VideoInfo, options: LongOptions) -> None:
+    """Raise InputError where the frames of one window would not fit into memory."""
+    length = options.length(info.fps, model.default_frames, model.frame_multiple)
+    frames = min(length, info.frames or length)
+    check_room(str(info.path), info.width, info.height, frames, "scale it down, or give a shorter window")
 
 
 def _write(run: WindowRun, path: Path, growing: bool) -> None:

@@ -59,7 +59,7 @@ class LongOptions:
         if self.cuts == AUTO_CUTS:
             raise InputError("cuts: they are still to be found; see cuts.with_cuts.")
         wanted = default_length if self.window is None else self.window.frames(fps)
-        length = snap(wanted, multiple)
+        length = self.length(fps, default_length, multiple)
         overlap = self._overlap(length, fps, multiple)
         if wanted < 1:
             raise InputError("window: it is shorter than one frame; give a longer one.")
@@ -69,6 +69,10 @@ class LongOptions:
                 "frames); give a shorter overlap or a longer window."
             )
         return plan_windows(frames, length, overlap, multiple=multiple, cuts=self.cuts), overlap
+
+    def length(self, fps: Fraction, default_length: int, multiple: int) -> int:
+        """Frames of a window; arguments as `plan`."""
+        return snap(default_length if self.window is None else self.window.frames(fps), multiple)
 
     def _overlap(self, length: int, fps: Fraction, multiple: int) -> int:
         """Frames that windows of `length` share."""
