@@ -23,6 +23,7 @@ class Room:
 
     bytes: int
     limit: str
+    advice: str = "raise that limit"  # to get more
 
 
 def free_main_memory() -> int | None:
@@ -40,7 +41,7 @@ def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
 
     Files in the page cache count as free, for the system drops them on need.
     """
-    rooms = [Room(_available(proc), "free in this machine")]
+    rooms = [Room(_available(proc), "free in this machine", "end other programs")]
     if sys.platform.startswith("linux"):
         rooms += _cgroup_rooms(proc, cgroups)
     return min(rooms, key=lambda room: room.bytes)

@@ -174,7 +174,7 @@ def _refuse(
     if short is None:
         return
     need, room = short
-    advice = "choose bfloat16 (--dtype bfloat16)" if may_shrink else "end other programs, or choose a smaller model"
+    advice = "choose bfloat16 (--dtype bfloat16)" if may_shrink else f"{room.advice}, or choose a smaller model"
     raise InputError(
         f"{quoted_path(path)} in {str(dtype).removeprefix('torch.')} needs {need} of main memory, and "
         f"{room.bytes / GIB:.1f} GiB are {room.limit}; {advice}."
