@@ -327,6 +327,14 @@ def test_a_flat_source_may_stay_flat(tiny_components, monkeypatch):
         editor.edit(tiny.clip(), "make it grey")
 
 
+def test_an_object_may_leave_a_plain_ground(tiny_components, monkeypatch):
+    editor = Editor(tiny_components)
+    monkeypatch.setattr(editor, "decode", lambda latents: torch.ones(len(latents), 1, 48, 48, 3))
+    page = torch.ones(1, 48, 48, 3)
+    page[:, 8:24, 8:24] = torch.tensor([0.9, 0.1, 0.1])
+    assert editor.edit(page, "remove the red square").frames.min() > 0.99
+
+
 @pytest.mark.parametrize("setting", ["steps", "shift", "guidance_scale", "seed"])
 @pytest.mark.parametrize("value", ["a", [1], -1, math.nan, 10**400, True])
 def test_settings_of_a_wrong_kind(setting: str, value: Any, tiny_editor):
