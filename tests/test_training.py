@@ -88,6 +88,7 @@ def test_stages_train_what_they_name(foundation: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run/samples/00000002-images.png").is_file()
 
 
+@pytest.mark.slow
 def test_reading_trains_the_queries_and_leaves_the_dit(foundation: Path, tmp_path: Path) -> None:
     plain = editing_config(foundation, tmp_path / "run", task="reading", train=["queries", "lora"], steps=2)
     before = weights(foundation / "generator/model")
@@ -117,6 +118,7 @@ def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: P
     assert read_config(foundation / "generator/model").denoiser.deadband == 0.0
 
 
+@pytest.mark.slow
 def test_the_exported_weights_are_an_average(foundation: Path, tmp_path: Path) -> None:
     def run(name: str, **changes: Any) -> dict[str, torch.Tensor]:
         plain = editing_config(foundation, tmp_path / name, steps=3, **changes)
@@ -136,6 +138,7 @@ def test_guidance_has_its_own_rate() -> None:
     assert [(len(group.parameters), group.rate, group.muon) for group in groups] == [(2, 0.25, False), (1, 0.1, False)]
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_where_the_uninterrupted_one_does(foundation: Path, tmp_path: Path) -> None:
     def config(name: str, steps: int) -> Path:
         plain = editing_config(foundation, tmp_path / name, steps=steps, decay_from=1.0, average=0.9)
@@ -162,6 +165,7 @@ def test_a_finished_run_is_not_overwritten(foundation: Path, tmp_path: Path) -> 
         train(config)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(foundation: Path, tmp_path: Path) -> None:
     def config(steps: int) -> Path:
         plain = editing_config(foundation, tmp_path / "run", steps=steps, accumulate=2, average=0.9, decay_from=1.0)

@@ -19,7 +19,9 @@ from instructx_core.training.steps import micro_batches
 TOLERANCE = 2e-3  # of a loss; threads and versions round in other ways, and twenty steps amplify it
 
 
-@pytest.mark.parametrize("name", training_goldens.RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "tiny" else ()) for name in training_goldens.RUNS]
+)
 def test_losses_are_the_recorded_ones(name: str, tmp_path: Path) -> None:
     recorded = json.loads(training_goldens.FILE.read_text())["losses"][name]
     assert len(recorded) == training_goldens.STEPS
@@ -45,6 +47,7 @@ def test_the_paper_s_numbers() -> None:
         assert micro_batches(stage, True, 8) * 8 * stage.data.video_batch == 32
 
 
+@pytest.mark.slow
 def test_the_paper_s_stages_run_on_tiny_parts(tmp_path: Path) -> None:
     model = golden_runs.make_random("source-latent", tmp_path / "start")
     for number in (1, 2, 3):

@@ -70,7 +70,7 @@ def test_muon_without_a_matrix_is_refused(task: EditingTask) -> None:
         parameter_groups(torch.nn.Linear(2, 2), replace(task.config, optimizer="muon"))
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adafactor", marks=pytest.mark.slow)])
 def test_every_optimizer_resumes_exactly(optimizer: str, foundation: Path, tmp_path: Path) -> None:
     def config(name: str, steps: int) -> TrainConfig:
         return read_editing(foundation, tmp_path / name, steps=steps, optimizer=optimizer, decay_from=1.0, average=0.9)

@@ -15,7 +15,8 @@ from ..world import CLIP_GROUPS, EVERY_GROUP, PLAIN, RICH, Variety
 from .changes import apply_change
 
 Task = Literal["autoencoder", "language", "generator", "reading", "editing"]
-Part = Literal["queries", "lora", "connector", "transformer", "source_embedding"]
+Part = Literal["queries", "lora", "connector", "transformer", "transformer_lora", "source_embedding"]
+# a LoRA of the DiT only where it is asked for
 PARTS: tuple[Part, ...] = ("queries", "lora", "connector", "transformer", "source_embedding")
 
 Share = Annotated[float, Range(0, 1)]
@@ -93,6 +94,22 @@ class NoiseConfig:
             raise InputError("In the training config, noise.shift belongs to kind: uniform.")
 
 
+Layer = Literal["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
+LAYERS: tuple[Layer, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The LoRA that `train: [transformer_lora]` puts on the DiT's blocks."""
+
+    rank: Annotated[int, Range(1, 8192)] = 32
+    alpha: Annotated[int, Range(1, 1_000_000)] | None = None  # None: the rank
+    targets: Annotated[tuple[Layer, ...], Length(1)] = LAYERS
+
+    def __post_init__(self) -> None:
+        _checked(self, "the transformer_lora section of the training config")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One run of one stage. The defaults are the paper's (4.1) where it says them."""
@@ -103,6 +120,7 @@ class TrainConfig:
     start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to go on from
     model: dict[str, Any] = field(default_factory=dict)  # sizes of what this stage makes anew
     train: Annotated[tuple[Part, ...], Length(1)] = PARTS  # which parts an editing or generator stage trains
+    transformer_lora: LoraSettings = field(default_factory=LoraSettings)
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)
     loss: Literal["velocity", "data"] = "velocity"  # data: the velocity's error times sigma
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -162,6 +180,10 @@ class TrainConfig:
             (
                 "model" in self.start or makes or "transformer" in self.model,
                 "a stage that starts from vae and mllm needs the sizes of the DiT under model.transformer",
+            ),
+            (
+                not {"transformer", "transformer_lora"} <= set(self.train),
+                "train has the whole transformer and a LoRA of it; leave one of them out",
             ),
             (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
         ]

@@ -27,6 +27,7 @@ from ..sampling import sample
 from ..validation import FieldError, converted
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
+from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
 from .gradients import check_gradient
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
@@ -170,7 +171,12 @@ class EditingTask:
         return weights / weights.mean()
 
     def export(self, folder: Path) -> None:
+        transformer = self.components.denoiser.transformer
+        pairs = lora_pairs(transformer)
+        merge_dit_lora(transformer)
         save_checkpoint(self.components, folder)
+        if pairs:
+            write_lora(folder, pairs)
 
     @torch.no_grad()
     def grids(self) -> dict[str, torch.Tensor]:
@@ -249,6 +255,8 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
         components.connector.requires_grad_(True)
     if "transformer" in config.train:
         denoiser.transformer.requires_grad_(True)
+    if "transformer_lora" in config.train:
+        add_dit_lora(denoiser.transformer, config.transformer_lora)
     if "source_embedding" in config.train and denoiser.source_embedding is not None:
         denoiser.source_embedding.requires_grad_(True)
     if config.checkpointing:

@@ -79,7 +79,8 @@ def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
         "queries": list(guidance.queries.values()),
         "lora": lora,
         "connector": list(components.connector.parameters()),
-        "transformer": list(denoiser.transformer.parameters()),
+        "transformer": [value for name, value in denoiser.transformer.named_parameters() if "lora_" not in name],
+        "transformer_lora": [value for name, value in denoiser.transformer.named_parameters() if "lora_" in name],
         "source_embedding": list(embedding.parameters()) if embedding is not None else [],
         "MLLM": [value for name, value in guidance.mllm.named_parameters() if "lora_" not in name],
     }
