@@ -10,6 +10,7 @@ import io
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
+from ..instructx_core.main_memory import check_room
 from .notes import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ..instructx_core.video import VideoInfo
 
 FOLDER = "InstructX"
 
@@ -82,7 +86,7 @@ def read_frames(part: Part) -> Frames:
     that is said.
 
     Raises:
-        InputError: no video, only sound, or no frame in this part.
+        InputError: no video, only sound, no frame in this part, or more frames than fit into memory.
     """
     from ..instructx_core.long_video.footage import check_part
     from ..instructx_core.video import VideoReader
@@ -92,6 +96,7 @@ def read_frames(part: Part) -> Frames:
     kept, times, last = [], [], Fraction(0)
     with VideoReader(part.path) as reader:
         info = reader.info
+        _check_room(info, part)
         for frame, pts in reader:
             management.throw_exception_if_processing_interrupted()
             time = pts * info.time_base
@@ -117,6 +122,15 @@ def read_frames(part: Part) -> Frames:
         sound = read_sound(part.path, times[0] if part.is_whole else part.start, part.stop)
     audio = None if sound is None else {"waveform": sound.samples[None], "sample_rate": sound.rate}
     return Frames(frames.div_(255), rate, audio)
+
+
+def _check_room(info: VideoInfo, part: Part) -> None:
+    """Raise InputError where the frames of a part, as its header counts them, would not fit into memory."""
+    frames = info.frames or 1
+    if part.stop is not None:
+        frames = min(frames, ceil((part.stop - part.start) * info.fps))
+    advice = "scale it down, cut it, or connect it to InstructX Sliding Window"
+    check_room(part.path.name, info.width, info.height, frames, advice)
 
 
 def _trim(video: Input.Video) -> tuple[Fraction, Fraction]:

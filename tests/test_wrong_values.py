@@ -106,3 +106,10 @@ def test_wrong_options_of_a_long_edit_are_input_errors():
     for options in ({"cuts": "x"}, {"window": 5}, {"head": "x"}, {"anchor_colour": "a"}):
         with pytest.raises(InputError):
             LongOptions(**options)
+
+
+def test_an_instruction_of_too_many_tokens_is_refused(tiny_editor: Editor):
+    """Of few characters, in a script that the tokenizer cuts into bytes."""
+    with pytest.raises(InputError, match=r"has \d+ tokens; give at most 4096"):
+        tiny_editor.edit(PICTURE, "火山 " * 3000)
+    tiny_editor.edit(PICTURE, "word " * 700, steps=1)

@@ -56,7 +56,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
     if arguments.check:
         from ..training.dry_run import describe_run
 
-        print(describe_run(config, arguments.processes))
+        say(describe_run(config, arguments.processes))
         return
     from ..training.stages import train
 

@@ -104,7 +104,11 @@ class KiwiGuidance(MLLMGuidance):
 
     def _prompt(self, instruction: str, picture_tokens: Sequence[int], is_clip: bool) -> list[int]:
         """Token ids of everything before the queries: source, instruction, reference."""
-        text = BEFORE + placeholders(VIDEO if is_clip else IMAGE, picture_tokens[0]) + plain_words(instruction)
+        text = (
+            BEFORE
+            + placeholders(VIDEO if is_clip else IMAGE, picture_tokens[0])
+            + plain_words(self.tokenizer, instruction)
+        )
         if len(picture_tokens) > 1:
             text += MENTION + placeholders(IMAGE, picture_tokens[1])
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -11,7 +11,7 @@ import io
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import InputError
 
@@ -49,11 +49,8 @@ _SEQUENCE = re.compile(r"%0?\d*d|[*?]|\{\d+\.\.\d+\}")
 _IMAGE_NAME = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif|dpx|exr|tga|p[bgp]m|jp2|j2k|sgi|xpm|xbm|pcx|qoi)$", re.I)
 
 
-def open_media(source: Path | io.BytesIO) -> InputContainer:
+def open_media(path: Path) -> InputContainer:
     """Open a media file by exactly this name, which FFmpeg would else read as a URL where it holds a colon.
-
-    Args:
-        source: a file, or the bytes of one.
 
     Raises:
         InputError: it refers to other files instead of holding pictures or sound.
@@ -61,23 +58,9 @@ def open_media(source: Path | io.BytesIO) -> InputContainer:
     """
     import av
 
-    _refuse_references(source)
-    name = f"file:{source}" if isinstance(source, Path) else source
-    return av.open(name, options=_OPTIONS, metadata_errors="replace")  # tags of old files are in any encoding
-
-
-def check_media(source: Path | io.BytesIO) -> None:
-    """Raise InputError unless `open_media` opens `source`: for files that other code then reads."""
-    import av
-
-    at = source.tell() if isinstance(source, io.BytesIO) else 0
-    try:
-        open_media(source).close()
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{_name(source)}: {not_readable(error)}") from error
-    finally:
-        if isinstance(source, io.BytesIO):
-            source.seek(at)
+    _refuse_references(path)
+    # tags of old files are in any encoding
+    return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
 
 
 def not_readable(error: OSError) -> str:
@@ -96,33 +79,22 @@ def clock_start(container: InputContainer) -> Fraction:
     return Fraction(container.start_time or 0, 1_000_000) if runs_on else Fraction(0)
 
 
-def _refuse_references(source: Path | io.BytesIO) -> None:
+def _refuse_references(path: Path) -> None:
     """Raise InputError for a file that names others, with what it is."""
-    head = _head(source)
+    head = _head(path)
     kind = next((kind for kind, begin in _REFERRING.items() if re.match(begin, head, re.I | re.S)), None)
-    if kind is None and _is_sequence(source, head):
+    if kind is None and _is_sequence(path, head):
         kind = "an image sequence"
     if kind is not None:
         raise InputError(
-            f"{_name(source)}: it is {kind}, which names other files instead of holding pictures; "
-            "give the video itself."
+            f"{path}: it is {kind}, which names other files instead of holding pictures; give the video itself."
         )
 
 
-def _name(source: Path | io.BytesIO) -> str:
-    return str(source) if isinstance(source, Path) else "video"
-
-
-def _head(source: Path | io.BytesIO) -> bytes:
+def _head(path: Path) -> bytes:
     """How the content begins, behind ID3 tags (which FFmpeg skips as well), a byte order mark and XML's prolog."""
-    if isinstance(source, io.BytesIO):
-        at = source.tell()
-        source.seek(0)
-        head = _content(source)
-        source.seek(at)
-    else:
-        with open(source, "rb") as file:
-            head = _content(file)
+    with open(path, "rb") as file:
+        head = _content(file)
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     while head.startswith((b"<?", b"<!")):
         end = b"-->" if head.startswith(b"<!--") else b">"
@@ -130,7 +102,7 @@ def _head(source: Path | io.BytesIO) -> bytes:
     return head
 
 
-def _content(file: io.BufferedIOBase) -> bytes:
+def _content(file: BinaryIO) -> bytes:
     head = file.read(_HEAD)
     for _ in range(_TAGS):
         if head[:3] != b"ID3" or len(head) < 10:
@@ -141,10 +113,6 @@ def _content(file: io.BufferedIOBase) -> bytes:
     return head
 
 
-def _is_sequence(source: Path | io.BytesIO, head: bytes) -> bool:
+def _is_sequence(path: Path, head: bytes) -> bool:
     """Whether FFmpeg would take the name for a pattern of pictures, as `frame%03d.png`; the content then is none."""
-    return (
-        isinstance(source, Path)
-        and bool(_SEQUENCE.search(source.name) and _IMAGE_NAME.search(source.name))
-        and head[4:8] != b"ftyp"
-    )
+    return bool(_SEQUENCE.search(path.name) and _IMAGE_NAME.search(path.name)) and head[4:8] != b"ftyp"
