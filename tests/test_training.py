@@ -110,6 +110,7 @@ def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None
     torch.testing.assert_close(costs, torch.ones(2), atol=0.1, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: Path) -> None:
     config = editing_config(foundation, tmp_path / "run", steps=1, deadband=0.25)
     folder = train(read_train_config(write_config(tmp_path / "c.yaml", **config)))

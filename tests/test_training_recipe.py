@@ -178,6 +178,7 @@ def test_sources_are_dropped_as_often_as_the_config_says(foundation: Path, tmp_p
 # --- precision
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_on_a_cpu(foundation: Path, tmp_path: Path) -> None:
     losses = {}
     for precision in ("no", "bf16"):
@@ -221,7 +222,7 @@ def test_examples_held_out_are_never_trained_on(foundation: Path, tmp_path: Path
     assert not held_out & trained
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_a_state_first(number: int, foundation: Path, tmp_path: Path) -> None:
     config = read_editing(foundation, tmp_path / "run", steps=100, save_every=50, decay_from=1.0)
     task = EditingTask(config)

@@ -34,6 +34,7 @@ from .locating import ChangeLocator
 from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
+from .sharding import check_shardable, is_sharded_run, load_shared
 from .sizes import check_numbers, check_sized
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
@@ -105,7 +106,7 @@ class EditingTask:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         torch.manual_seed(config.seed)
-        self.components = load_checkpoint(config.start["model"]) if "model" in config.start else assemble(config)
+        self.components = start_components(config)
         if config.deadband:
             self.components = with_deadband(self.components, config.deadband)
         choose_trained(self.components, config)
@@ -211,6 +212,22 @@ def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch
     else:
         level = torch.sigmoid(config.std * torch.randn(count, generator=generator) + config.mean)
     return level.clamp(LEAST_NOISE, 1)
+
+
+def start_components(config: TrainConfig) -> Components:
+    """The model that a stage goes on from.
+
+    Raises:
+        CheckpointError, InputError: as `load_checkpoint` and `assemble`; a model that cannot be sharded.
+    """
+    if "model" not in config.start:
+        return assemble(config)
+    path = Path(config.start["model"])
+    if not is_sharded_run():
+        return load_checkpoint(path)
+    components = load_shared(path)
+    check_shardable(components, config.optimizer)
+    return components
 
 
 def assemble(config: TrainConfig) -> Components:

@@ -36,6 +36,7 @@ from torch import Tensor
 from ..checkpoints.files import read_shapes, replace_folder, write_safetensors
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden
+from .sharding import is_shared_out, whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,6 +83,7 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
     """
     from accelerate.utils import gather_object
 
+    share = _own_share(snapshot, accelerator.process_index, accelerator.num_processes)
     folder = Path(output) / "states" / f"{snapshot.step:08d}"
     partial = hidden(folder, "partial")
     sums: dict[str, list[Any]] = {}
@@ -94,7 +96,7 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
         problem = error.strerror
     accelerator.wait_for_everyone()
     try:
-        sums = {} if problem else _write_share(partial, snapshot, accelerator.process_index, accelerator.num_processes)
+        sums = {} if problem else _write_share(partial, share, accelerator.process_index, accelerator.num_processes)
     except (InputError, OSError) as error:
         problem = str(error.__cause__ or error)
     parts = gather_object([(sums, problem)])
@@ -189,12 +191,26 @@ def read_state(folder: Path) -> Snapshot:
     return Snapshot(progress["step"], progress["averaged_steps"], tensors)
 
 
-def _write_share(partial: Path, snapshot: Snapshot, process: int, processes: int) -> dict[str, list[Any]]:
+def _own_share(snapshot: Snapshot, process: int, processes: int) -> dict[str, dict[str, Tensor]]:
+    """The tensors that this process writes, each whole; every process takes part, for each may hold a share of all."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for kind, tensors in snapshot.tensors.items():
+        own = found[kind] = {}
+        for place, name in enumerate(sorted(tensors)):
+            value = whole(tensors[name])
+            if place % processes == process:
+                own[name] = value.cpu() if is_shared_out(tensors[name]) else value
+    return found
+
+
+def _write_share(
+    partial: Path, share: Mapping[str, Mapping[str, Tensor]], process: int, processes: int
+) -> dict[str, list[Any]]:
     """Write this process's tensors; return size and checksum of each file."""
     sums = {}
-    for kind, tensors in snapshot.tensors.items():
+    for kind, tensors in share.items():
         path = partial / f"{kind}-{process + 1}-of-{processes}.safetensors"
-        write_safetensors(path, {name: tensors[name] for name in sorted(tensors)[process::processes]})
+        write_safetensors(path, tensors)
         sums[path.name] = [path.stat().st_size, _checksum(path)]
     return sums
 

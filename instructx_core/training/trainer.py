@@ -2,6 +2,7 @@
 
 - What a step draws is a function of (seed, step, micro-batch, process) alone (see `steps`), so a resumed run repeats
   exactly what an uninterrupted one would have seen.
+- Weights, gradients and optimizer may be spread over the processes; see `sharding`. What is saved is the same.
 - A saved state is whole or not used; see `states`. The two newest are kept. Ctrl-C and SIGTERM save one first.
 - A loss that is no number ends the run before it can spoil the weights.
 """
@@ -26,6 +27,7 @@ from .config import TrainConfig
 from .monitor import Monitor
 from .optimizers import make_optimizers, parameter_groups, rate_share, set_rates, state_shapes
 from .processes import on_cpu
+from .sharding import gathered, is_sharded_run, local, make_whole, shard, share_of, shared_like, warn_on_cpu, whole
 from .signals import Stop, stop_on_signals
 from .states import Snapshot, clear_unfinished, find_state, read_state, write_state
 from .steps import batch_generator, is_video_step, micro_batches
@@ -71,12 +73,21 @@ class Trainer:
         )
         for is_video in (False, True):
             micro_batches(config, is_video, self.accelerator.num_processes)  # whether they can be shared
-        groups = parameter_groups(task.module, config)
-        self.model, *self.optimizers = self.accelerator.prepare(task.module, *make_optimizers(groups, config))
+        self.is_sharded = is_sharded_run()
+        self.model: Any = task.module
+        self.optimizers: list[Any]
+        if self.is_sharded:
+            warn_on_cpu()
+            shard(task.module, self.accelerator.device)
+            groups = parameter_groups(task.module, config)
+            self.optimizers = make_optimizers(groups, config)
+        else:
+            groups = parameter_groups(task.module, config)
+            self.model, *self.optimizers = self.accelerator.prepare(task.module, *make_optimizers(groups, config))
         self.trained = [parameter for group in groups for parameter in group.parameters]
         names = {parameter: name for name, parameter in task.module.named_parameters()}
         self.names = [names[parameter] for parameter in self.trained]
-        self.average = EMAModel(self.trained, decay=config.average, foreach=True) if config.average else None
+        self.average = EMAModel(self._shares, decay=config.average, foreach=True) if config.average else None
         self.step = 0
 
     def run(self, resume: bool = False) -> Path:
@@ -106,12 +117,20 @@ class Trainer:
                     raise TrainingStopped(f"stopped after step {self.step}, which is saved; go on with --resume.")
                 self._look(monitor)
             folder = self.output / "model"
-            if self.accelerator.is_main_process:
-                with self._averaged(), exporting(folder) as partial:
-                    self.task.export(partial)
-                    write_card(partial, self.config, self.accelerator.num_processes, monitor.last)
+            with self._averaged():
+                if self.is_sharded:
+                    make_whole(self.task.module, self.accelerator.is_main_process)
+                if self.accelerator.is_main_process:
+                    with exporting(folder) as partial:
+                        self.task.export(partial)
+                        write_card(partial, self.config, self.accelerator.num_processes, monitor.last)
             self.accelerator.wait_for_everyone()
         return folder
+
+    @property
+    def _shares(self) -> list[torch.Tensor]:
+        """What this process holds of the trained parameters."""
+        return [local(parameter).requires_grad_() for parameter in self.trained]  # else the average skips it
 
     def _attention(self) -> AbstractContextManager[None]:
         """On a CPU, the backward pass of fused attention costs more than the products that it saves."""
@@ -137,21 +156,29 @@ class Trainer:
             torch.manual_seed(generator.initial_seed())  # for what draws without being given a generator, as dropout
             batch = self.task.batch(generator, is_video)
             # gradients of processes are averaged once a step
-            with nullcontext() if micro == count - 1 else self.accelerator.no_sync(self.model):
+            with self._summing(micro == count - 1):
                 reports.append(self._one_micro_batch(batch, generator, count))
             examples += len(batch)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm).item()
+        # several processes that share weights out have one norm of all their shares
+        norm = whole(nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)).item()
         if not math.isfinite(norm):
             raise TrainingError(f"The gradient is {norm} at step {self.step + 1}; {self._advice()}")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if self.average is not None:
-            self.average.step(self.trained)
+            self.average.step(self._shares)
         self.step += 1
         means = {name: sum(report[name] for report in reports) / count for name in reports[0]}
         rate = self.config.learning_rate * share
         return {**means, "gradient": norm, "rate": rate}, examples * self.accelerator.num_processes
+
+    def _summing(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Leave gradients to their process until the last micro-batch of a step."""
+        if self.is_sharded:
+            self.model.set_requires_gradient_sync(is_last)
+            return nullcontext()
+        return nullcontext() if is_last else self.accelerator.no_sync(self.model)
 
     def _one_micro_batch(self, batch: Any, generator: torch.Generator, count: int) -> dict[str, float]:
         """Add the gradients of one of `count` micro-batches; what it reports."""
@@ -189,12 +216,13 @@ class Trainer:
         if self.average is None:
             yield
             return
-        self.average.store(self.trained)
-        self.average.copy_to(self.trained)
+        shares = self._shares
+        self.average.store(shares)
+        self.average.copy_to(shares)
         try:
             yield
         finally:
-            self.average.restore(self.trained)
+            self.average.restore(shares)
 
     def _is_ending(self, stop: Stop) -> bool:
         """Whether a signal came to any process: all of them save together."""
@@ -208,7 +236,7 @@ class Trainer:
         every, validate = self.config.sample_every, self.config.validate_every
         if every and self.step % every == 0:
             self.model.eval()
-            with self._averaged():
+            with self._averaged(), gathered(self.model):
                 monitor.show(self.step, self.task.grids())
         if validate and self.step % validate == 0:
             monitor.log(self.step, self._validate())
@@ -231,7 +259,8 @@ class Trainer:
         """Write the state of this step; every process takes part."""
         tensors = {"weights": dict(zip(self.names, self.trained, strict=True)), "optimizer": self._optimizer_tensors()}
         if self.average is not None:
-            tensors["average"] = dict(zip(self.names, self.average.shadow_params, strict=True))
+            shares = zip(self.average.shadow_params, self.trained, strict=True)
+            tensors["average"] = dict(zip(self.names, (share_of(own, of) for own, of in shares), strict=True))
         averaged = self.average.optimization_step if self.average is not None else 0
         write_state(self.output, Snapshot(self.step, averaged, tensors), self.accelerator)
 
@@ -256,17 +285,18 @@ class Trainer:
     @torch.no_grad()
     def _load(self, snapshot: Snapshot) -> None:
         self.step = snapshot.step
+        parameters = dict(zip(self.names, self.trained, strict=True))
         for name, parameter in zip(self.names, self.trained, strict=True):
-            parameter.copy_(snapshot.tensors["weights"][name])
+            local(parameter).copy_(local(shared_like(snapshot.tensors["weights"][name], parameter)))
         if self.average is not None:
             self.average.optimization_step = snapshot.averaged_steps
             for name, average in zip(self.names, self.average.shadow_params, strict=True):
-                average.copy_(snapshot.tensors["average"][name])
+                average.copy_(local(shared_like(snapshot.tensors["average"][name], parameters[name])))
         names = dict(zip(self.trained, self.names, strict=True))
         kept: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in snapshot.tensors["optimizer"].items():
             kind, name = key.split("/", 1)
-            kept.setdefault(name, {})[kind] = tensor
+            kept.setdefault(name, {})[kind] = shared_like(tensor, parameters[name])
         for optimizer in self.optimizers:
             plain = optimizer.state_dict()  # what a group's rate, betas and so on are, the config says
             order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]

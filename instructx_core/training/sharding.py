@@ -1,0 +1,190 @@
+"""A model's weights spread over the processes: PyTorch's FSDP2, layer by layer.
+
+`accelerate launch` with `configs/accelerate/fsdp.yaml` asks for it. The main process alone reads the weights; the
+others build the model on the meta device and are sent one layer at a time, of which each keeps its share. Gradients and
+optimizer are shared out alike. All calls here are made by every process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..checkpoints.base import OWN
+from ..checkpoints.bundle import Components, load_checkpoint
+from ..checkpoints.forms import Family
+from ..checkpoints.loading import find_part
+from ..checkpoints.mllm import find_tokenizer, load_tokenizer
+from ..checkpoints.outline import outline
+from ..checkpoints.vae import load_vae
+from ..errors import InputError
+from ..latents import LatentCodec
+from .processes import on_cpu, process_state
+
+logger = logging.getLogger(__name__)
+
+LAYERS = {"WanTransformerBlock", "Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"}  # sent, and gathered, one by one
+
+
+def is_sharded_run() -> bool:
+    """Whether this process was started to share its weights with others."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return asked and process_state().num_processes > 1
+
+
+def warn_on_cpu() -> None:
+    """Tell that FSDP on a CPU is InstructX's own: accelerate would go on without it and say nothing."""
+    if on_cpu() and process_state().is_main_process:
+        logger.warning(
+            "accelerate ignores FSDP on a CPU; the weights are sharded over gloo without it, which is slow and meant "
+            "for tests."
+        )
+
+
+def check_shardable(components: Components, optimizer: str) -> None:
+    """Refuse what processes would not do alike.
+
+    Raises:
+        InputError: an optimizer that looks at whole matrices, or a model that trains other weights where there are
+            references.
+    """
+    if optimizer == "adafactor":
+        raise InputError("optimizer: adafactor needs whole matrices, which FSDP spreads over processes; use adamw.")
+    config = components.config
+    if config.guidance.reference_queries or config.connector.reads_references:
+        raise InputError(
+            "This model has weights for references alone, which some processes would train in a step and others not; "
+            "train it without FSDP."
+        )
+
+
+def load_shared(path: Path) -> Components:
+    """A model to be sharded: whole on the main process, on the others without weights but the VAE's, which all use.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    if process_state().is_main_process:
+        return load_checkpoint(path)
+    components = outline(path, torch.float32)
+    codec = LatentCodec(load_vae(find_part(path, OWN, Family.VAE).path, torch.float32))
+    components.guidance.tokenizer = load_tokenizer(find_tokenizer(find_part(path, OWN, Family.MLLM), path))
+    return replace(components, codec=codec)
+
+
+def shard(module: nn.Module, device: torch.device) -> None:
+    """Spread a module over all processes, in place.
+
+    Args:
+        module: whole on the main process; on the others its weights may be on the meta device.
+        device: where each process's share is to lie.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (process_state().num_processes,))
+    _send_buffers(module, device)
+    done: set[nn.Parameter] = set()
+    for part in [layer for layer in module.modules() if type(layer).__name__ in LAYERS] + [module]:
+        _send([parameter for parameter in part.parameters() if parameter not in done], device)
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        done |= set(part.parameters())
+
+
+@torch.no_grad()
+def _send(parameters: list[nn.Parameter], device: torch.device) -> None:
+    """Give every process the main one's values."""
+    for parameter in parameters:
+        if parameter.is_meta:
+            empty = nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
+            torch.utils.swap_tensors(parameter, empty)  # in place: tied weights stay one
+        else:
+            parameter.data = parameter.data.to(device).contiguous()
+        torch.distributed.broadcast(parameter.data, src=0)
+
+
+def _send_buffers(module: nn.Module, device: torch.device) -> None:
+    for owner in module.modules():
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                own = torch.empty_like(buffer, device=device) if buffer.is_meta else buffer.to(device)
+                owner._buffers[name] = own.contiguous()
+                torch.distributed.broadcast(owner._buffers[name], src=0)
+
+
+def is_shared_out(tensor: torch.Tensor) -> bool:
+    """Whether this process holds a share of a tensor alone."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's share of a tensor, in the same memory; all of it where it is not shared out."""
+    return tensor.detach().to_local() if is_shared_out(tensor) else tensor
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor, by asking every process for its share."""
+    return tensor.detach().full_tensor() if is_shared_out(tensor) else tensor
+
+
+def shared_like(tensor: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
+    """This process's share of a whole tensor, cut as `pattern` is; nothing is sent."""
+    from torch.distributed.tensor import distribute_tensor
+
+    if not is_shared_out(pattern) or tensor.shape != pattern.shape:
+        return tensor
+    moved = tensor.to(pattern.device)
+    return distribute_tensor(moved, pattern.device_mesh, pattern.placements, src_data_rank=None)
+
+
+def share_of(share: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
+    """A process's own share as a shared-out tensor, cut as `pattern` is."""
+    from torch.distributed.tensor import DTensor
+
+    if not is_shared_out(pattern):
+        return share
+    return DTensor.from_local(
+        share, pattern.device_mesh, pattern.placements, shape=pattern.shape, stride=pattern.stride()
+    )
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Let parts of a sharded module be called by themselves within the block: what lies outside its layers is whole."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.unshard()
+    try:
+        yield
+    finally:
+        module.reshard()
+
+
+@torch.no_grad()
+def make_whole(module: nn.Module, keep: bool) -> None:
+    """Put the weights of a sharded module together again, in place, to be saved; it cannot be trained any more.
+
+    Args:
+        keep: whether this process is to hold them, on its CPU; the others give their shares alone.
+    """
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is None or not is_shared_out(parameter):
+                continue
+            if parameter not in made:
+                full = whole(parameter)
+                made[parameter] = nn.Parameter(full.cpu() if keep else full.to("meta"), parameter.requires_grad)
+            owner._parameters[name] = made[parameter]
