@@ -27,12 +27,13 @@ from kiwi_authors import import_authors
 from kiwi_layout import CHANNELS, PUBLISHED, components
 
 from instructx_core.checkpoints.bundle import Components
-from instructx_core.denoiser import Conditions
+from instructx_core.context import Context
 from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.measure import reading_bytes
 from instructx_core.memory.phases import Job, Part
 from instructx_core.memory.plan import CHOICES, resident
 from instructx_core.memory.sizes import sizes_of
+from instructx_core.speed.run_cache import RunCache
 
 GIB = 1024**3
 PHASES = {"MLLM reads": Part.MLLM, "VAE encodes": Part.VAE, "DiT step": Part.DIT, "VAE decodes": Part.VAE}
@@ -57,7 +58,8 @@ def of_ours(model: Components, job: Job, context: torch.Tensor) -> dict[str, int
     latents = torch.empty(latent_shape(job))
 
     def step(noisy: torch.Tensor, source: torch.Tensor, context: torch.Tensor) -> None:
-        denoiser(noisy, torch.tensor(0.5), denoiser.prepare(Conditions(context, source), noisy.shape[2]))
+        with RunCache(denoiser.transformer).lent():
+            denoiser(noisy, torch.tensor(0.5), Context(context), denoiser.conditions(source))
 
     return {
         ENCODES: alive([codec], codec.encode, torch.empty(1, job.frames, job.height, job.width, 3)),

@@ -38,12 +38,13 @@ from kiwi_layout import SMALL, make_layout
 from kiwi_memory import DECODES, ENCODES, GIB, PHASES, READS, STEP, print_table
 
 from instructx_core import Editor
-from instructx_core.denoiser import Conditions
+from instructx_core.context import Context
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.plan import CHOICES, resident
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.sampling import initial_noise
+from instructx_core.speed.run_cache import RunCache
 
 INSTRUCTION = "Make the background a quiet street at night."
 SEED = 0
@@ -139,8 +140,14 @@ class Ours:
     def step(self, latents: torch.Tensor, context: torch.Tensor, source: torch.Tensor) -> Callable[[], torch.Tensor]:
         """One step of an edit under way, to be called."""
         denoiser = self.editor.denoiser
-        prepared = denoiser.prepare(Conditions(context, source), latents.shape[2])
-        return torch.no_grad()(lambda: denoiser(latents, torch.tensor(1.0), prepared))
+        conditions, cache = denoiser.conditions(source), RunCache(denoiser.transformer)
+
+        @torch.no_grad()
+        def one() -> torch.Tensor:
+            with cache.lent():
+                return denoiser(latents, torch.tensor(1.0), Context(context), conditions)
+
+        return one
 
 
 class Authors:

@@ -26,9 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core import Editor
 from instructx_core.demo import DEMO_EDITS
-from instructx_core.denoiser import Conditions, batch_conditions
 from instructx_core.fit import Fit, fit_reference
-from instructx_core.sampling import initial_noise, sample
+from instructx_core.sampling import initial_noise, instruction_guidance, sample
 from instructx_core.source import load_references, load_source, save_result
 
 GOAL = 1.05
@@ -93,21 +92,21 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
     with clock(ENCODE):
         latents = editor.encode(frames[None])
         appended = tuple(editor.encode(fit_reference(image, fit.canvas)[None, None]) for image in references)
-    conditions, unconditional = Conditions(context, latents, appended), None
+    conditions, without = editor.denoiser.conditions(latents, appended), None
     if job.guidance_scale != 1:
-        empty = editor.context([""], [shown], [references], source.is_video)
-        unconditional = Conditions(empty, latents, appended)
+        without = editor.context([""], [shown], [references], source.is_video)
+    terms = instruction_guidance(job.guidance_scale, context, without, conditions)
     noise = initial_noise(tuple(latents.shape), seed=0).to(editor.device)
-    entering = batch_conditions(conditions, unconditional) if unconditional else conditions
-    hidden = torch.cat([noise.expand_as(entering.source), *entering.references], dim=2)
+    tokens = torch.cat([term.context.tokens for term in terms])
+    hidden = torch.cat([torch.cat([noise, *appended], dim=2)] * len(terms))
 
     if bare_first:
-        bare_forwards(editor, hidden, entering.context, job.steps, clock)
+        bare_forwards(editor, hidden, tokens, job.steps, clock)
     with clock(LOOP):
         shift = editor.config.sampling.shift
-        edited = sample(editor.denoiser, noise, conditions, job.steps, shift, job.guidance_scale, unconditional)
+        edited = sample(editor.denoiser, noise, terms, job.steps, shift)
     if not bare_first:
-        bare_forwards(editor, hidden, entering.context, job.steps, clock)
+        bare_forwards(editor, hidden, tokens, job.steps, clock)
 
     with clock(DECODE):
         pixels = fit.restore(editor.decode(edited)[0])

@@ -19,10 +19,11 @@ from .editor import Editor
 from .errors import CheckpointError, InputError
 from .paths import writable_file
 from .speed.mag_ratios import MAG_RATIOS, are_ratios, write_ratios
-from .speed.options import find_cache
+from .speed.options import find_cache, step_caching
 
 if TYPE_CHECKING:
-    from .denoiser import Denoiser
+    from diffusers import WanTransformer3DModel
+
     from .sampling import StepCallback
 
 EDITS = tuple(DemoEdit(at.source, said.instruction) for at, said in product(DEMO_EDITS, DEMO_EDITS))
@@ -81,16 +82,16 @@ def measure_ratios(editor: Editor, steps: int, progress: ProgressCallback | None
     try:
         for number, edit in enumerate(EDITS):
             editor.edit(edit.source, edit.instruction, steps=steps, callback=_counting(progress, number * steps))
-            runs.append(_noted(editor.denoiser))
+            runs.append(_noted(transformer))
     finally:
         transformer.disable_cache()
     return [statistics.fmean(ratios) for ratios in zip(*runs, strict=True)]
 
 
-def _noted(denoiser: Denoiser) -> list[float]:
+def _noted(transformer: WanTransformer3DModel) -> list[float]:
     """The ratios that diffusers noted in the run that was just made."""
-    with denoiser.caching():
-        return mag_cache_ratios(denoiser.transformer.blocks[0])
+    with step_caching(transformer):
+        return mag_cache_ratios(transformer.blocks[0])
 
 
 def _counting(progress: ProgressCallback | None, before: int) -> StepCallback | None:

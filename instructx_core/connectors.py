@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .config import ConnectorConfig
+from .context import Context
 
 
 class Connector(nn.Module):
@@ -26,9 +27,13 @@ class Connector(nn.Module):
         if config.reads_references:
             self.reference = Connector(replace(config, reads_references=False))
 
-    def forward(self, guidance: torch.Tensor, reference_places: int = 0) -> torch.Tensor:
+    def forward(self, guidance: torch.Tensor, reference_places: int = 0) -> Context:
         """The context, of which the first `reference_places` come from a reference image's own hidden states."""
         if reference_places and self.reference is not None:
             first, rest = guidance[:, :reference_places], guidance[:, reference_places:]
-            return torch.cat([self.reference(first), self(rest)], dim=1)
-        return self.linear_out(self.activation(self.linear_in(guidance)))
+            return Context(torch.cat([self.reference.project(first), self.project(rest)], dim=1))
+        return Context(self.project(guidance))
+
+    def project(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[B, N, input_dim] -> [B, N, output_dim]."""
+        return self.linear_out(self.activation(self.linear_in(hidden)))

@@ -1,56 +1,34 @@
-"""A Wan DiT that sees the source and the references: (latents, sigma, conditions) -> velocity.
+"""A Wan DiT under conditions: (latents, sigma, context, conditions) -> velocity.
 
-- The source is *added*: to the noisy latent itself, or after a patch embedding of its own (`SourceInjection`).
-- References are latent frames behind the noisy ones, or before them; RoPE counts them all, their outputs are dropped.
-  They share the DiT's patch embedding or have their own (`ReferenceInjection`).
-- All latents here are normalised. What does not change between steps is computed once: by `prepare`, or by the DiT's
-  own layers at the first step.
+- A forward is straight: conditions enter, the DiT, conditions leave, velocity.
+- `conditions` makes the values that this model's config asks for out of latents; a caller may apply any others.
+- All latents here are normalised. What does not change between steps is in the conditions, computed once; what the
+  DiT's own layers compute alike in every step is cached by whoever runs the steps (`speed.run_cache`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .conditions.condition import Condition, SourceCondition
+from .conditions.reference_frames import ReferenceFrames
+from .conditions.source_add import SourceAdd
+from .conditions.source_embed import SourceEmbed
 from .config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
+from .context import Context
 from .errors import InputError
-from .speed.options import begin_run
+from .prediction import velocity_of_change
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-    from .speed.remembering import Kept
-
-TokenChange = Callable[[torch.Tensor], torch.Tensor]
-
 TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What steers a denoising, as a value. Batch size B is shared by all."""
-
-    context: torch.Tensor  # [B, N, D] from the connector
-    source: torch.Tensor | None = None  # [B, C, T, H, W] normalised latents
-    references: tuple[torch.Tensor, ...] = ()  # each [B, C, t, H, W] normalised latents
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """`Conditions` after everything that is the same in every step has been computed, for the steps of one run."""
-
-    context: torch.Tensor  # [B, N, D]
-    source: torch.Tensor | None  # [B, C, T, H, W]
-    addend: torch.Tensor | None  # [B, C, T + R, H, W] for LATENT, [B, width, T + R, H / p, W / p] for EMBEDDING
-    references: torch.Tensor | None  # [B, C, R, H, W]
-    reference_tokens: torch.Tensor | None  # [B, width, R, H / p, W / p] where they have an embedding of their own
-    kept: tuple[Kept, ...]  # what the DiT's own layers computed at the first step, see `Keepers`
 
 
 class Denoiser(nn.Module):
@@ -58,7 +36,7 @@ class Denoiser(nn.Module):
 
     Args:
         transformer: the DiT, of any size its config allows.
-        config: how the source enters.
+        config: how a source and references enter, and what the output means.
         entry: whether the context passes through the DiT's text embedding.
     """
 
@@ -68,7 +46,7 @@ class Denoiser(nn.Module):
         config: DenoiserConfig,
         entry: ContextEntry = ContextEntry.TEXT,
     ) -> None:
-        from .speed.remembering import Keepers
+        from .cross_attention import install
 
         super().__init__()
         self.config = config
@@ -82,78 +60,106 @@ class Denoiser(nn.Module):
         if entry is ContextEntry.WIDTH:
             # by its forward alone: its weights stay, so that the saved DiT is one that any Wan loader takes
             transformer.condition_embedder.text_embedder.forward = _unchanged
-        self._keepers = Keepers(transformer)
+        install(transformer)
 
     @property
     def dtype(self) -> torch.dtype:
         """What the DiT's patch embedding takes; some of its other layers stay in float32 next to bfloat16 ones."""
         return self.transformer.patch_embedding.weight.dtype
 
-    def prepare(self, conditions: Conditions, frames: int, steps: int = 1) -> Prepared:
-        """Everything that is the same in every step of a denoising of `frames` latent frames; a step cache begins anew.
+    def conditions(
+        self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
+    ) -> tuple[Condition, ...]:
+        """A source and references as this model takes them: the same values for all steps of a denoising.
 
         Args:
-            conditions: what steers all of its steps.
-            frames: T of the latents.
-            steps: of the whole denoising; a step cache may plan with it.
+            source: [B, C, T, H, W] normalised latents, or None.
+            references: each [B, C, r, H, W] normalised latents; R frames together.
 
         Raises:
-            InputError: the source or a reference has another latent size than the edit, or a model that predicts what
-                to change has no source.
+            InputError: a reference has another latent size than the source.
         """
-        begin_run(self.transformer, steps)
-        source, references = conditions.source, conditions.references
-        if source is None and self.config.prediction is Prediction.CHANGE:
-            raise InputError("This model predicts what to change in a source, but there is none; give the source.")
-        if source is not None and source.shape[2] != frames:
-            raise InputError(f"The source has {source.shape[2]} latent frames but {frames} are being edited.")
         for reference in references:
             if source is not None and reference.shape[-2:] != source.shape[-2:]:
                 raise InputError(
                     f"A reference has latent size {tuple(reference.shape[-2:])}, "
                     f"the source {tuple(source.shape[-2:])}; bring the reference to the source's size first."
                 )
-        appended = torch.cat(references, dim=2) if references else None
-        reference_tokens = None
-        if appended is not None and self.reference_embedding is not None:
-            reference_tokens = self.reference_embedding(appended.to(self.dtype))
-        addend = source
-        if source is not None and self.source_embedding is not None:
-            addend = self.source_embedding(source.to(self.dtype))
-        if addend is not None and appended is not None:
-            more = appended.shape[2] // self.transformer.config.patch_size[0]
-            addend = F.pad(addend, (0, 0, 0, 0, *((more, 0) if self.config.references_first else (0, more))))
-        context, kept = conditions.context.to(self.dtype), self._keepers.nothing_yet()
-        return Prepared(context, source, addend, appended, reference_tokens, kept)
+        found: list[Condition] = []
+        appended = torch.cat(tuple(references), dim=2) if references else None  # [B, C, R, H, W]
+        if source is not None and self.source_embedding is None:
+            found.append(SourceAdd(source))
+        elif source is not None:
+            tokens = self.source_embedding(source.to(self.dtype))  # [B, width, t, h, w]
+            more = 0 if appended is None else appended.shape[2] // self.transformer.config.patch_size[0]
+            around = (more, 0) if self.config.references_first else (0, more)
+            tokens = F.pad(tokens, (0, 0, 0, 0, *around))  # [B, width, t + r, h, w]: once, not at every step
+            found.append(SourceEmbed(source, tokens, self.config.source_fades))
+        if appended is not None:
+            own = None if self.reference_embedding is None else self.reference_embedding(appended.to(self.dtype))
+            found.append(ReferenceFrames(appended, self.config.references_first, own))
+        return tuple(found)
 
-    def forward(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions | Prepared) -> torch.Tensor:
+    def forward(
+        self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: Sequence[Condition] = ()
+    ) -> torch.Tensor:
         """One velocity estimate.
 
         Args:
             latents: [B, C, T, H, W] normalised, (1 - sigma) * data + sigma * noise.
             sigma: [B] or scalar, 1 = noise.
-            conditions: what steers it; a `Prepared` saves the work that every step shares.
+            context: what the DiT cross-attends to.
+            conditions: applied in this order, usually from `conditions`.
 
         Returns:
             [B, C, T, H, W], noise - data, in the dtype of `latents`: samplers add up in float32 whatever the weights.
+
+        Raises:
+            InputError: a condition of another size than the latents, more places than the DiT's positions reach, no
+                source for a model that predicts what to change in one, or an image stream that the DiT cannot take.
         """
-        frames = latents.shape[2]
-        prepared = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, frames)
-        hidden = self._beside(latents, prepared.references)
-        if prepared.addend is not None and self.source_embedding is None:
-            hidden = hidden + prepared.addend
+        source = self._source_to_change(conditions)
+        context = self._entering(context)
+
+        hidden = latents
+        for condition in conditions:
+            hidden = condition.enter(hidden)  # [B, C, T, H, W] -> [B, C', T + R, H, W]
         self._check_extent(hidden)
-        timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS
-        with self._after_patchify(self._injected(prepared, sigma)), self.caching(), self._remembering(conditions):
-            output = self.transformer(hidden.to(self.dtype), timestep, prepared.context, return_dict=False)[0]
-        first = output.shape[2] - frames if self.config.references_first else 0
-        output = output[:, :, first : first + frames].to(latents.dtype)
-        if self.config.prediction is Prediction.CHANGE:
-            return velocity_of_change(output, latents, prepared.source, sigma, self.config.deadband)
-        return output
+
+        timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS  # [B]
+        with self._embedding(conditions, sigma):
+            output = self.transformer(
+                hidden.to(self.dtype), timestep, context.tokens, context.image, return_dict=False
+            )[0]  # [B, C, T + R, H, W]
+
+        for condition in reversed(conditions):
+            output = condition.leave(output)  # -> [B, C, T, H, W]
+        output = output.to(latents.dtype)
+
+        if source is None:
+            return output
+        return velocity_of_change(output, latents, source, sigma, self.config.deadband)
+
+    def _source_to_change(self, conditions: Sequence[Condition]) -> torch.Tensor | None:
+        """The source [B, C, T, H, W] of a model that predicts what to change in it; None where it predicts velocity."""
+        if self.config.prediction is Prediction.VELOCITY:
+            return None
+        for condition in conditions:
+            if isinstance(condition, SourceCondition):
+                return condition.source
+        raise InputError("This model predicts what to change in a source, but there is none; give the source.")
+
+    def _entering(self, context: Context) -> Context:
+        """The context in the DiT's dtype, after its blocks were told what is in it."""
+        from .cross_attention import set_context
+
+        if context.image is not None and self.transformer.condition_embedder.image_embedder is None:
+            raise InputError("The context has an image stream, but this DiT has no projections for one; leave it out.")
+        set_context(self.transformer, context.mask, 0 if context.image is None else context.image.shape[1])
+        return context.to(self.dtype)
 
     def _check_extent(self, hidden: torch.Tensor) -> None:
-        """Raise InputError where [B, C, T + R, H, W] has more places along an axis than the DiT's positions reach."""
+        """Raise InputError where [B, C', T + R, H, W] has more places along an axis than the DiT's positions reach."""
         config = self.transformer.config
         places = [size // patch for size, patch in zip(hidden.shape[2:], config.patch_size, strict=True)]
         if max(places) > config.rope_max_seq_len:
@@ -162,80 +168,20 @@ class Denoiser(nn.Module):
                 f"DiT's {config.rope_max_seq_len}; edit fewer frames or a smaller size."
             )
 
-    def _beside(self, frames: torch.Tensor, references: torch.Tensor | None) -> torch.Tensor:
-        """Frames and references in one tensor along time, in the order in which this model takes them."""
-        if references is None:
-            return frames
-        both = (references, frames) if self.config.references_first else (frames, references)
-        return torch.cat(both, dim=2)
-
-    def _injected(self, prepared: Prepared, sigma: torch.Tensor) -> TokenChange | None:
-        """What happens to the patch embedding's output [B, width, T + R, h, w]; None: nothing."""
-        addend, tokens = prepared.addend if self.source_embedding is not None else None, prepared.reference_tokens
-        if addend is None and tokens is None:
-            return None
-        if addend is not None and self.config.source_fades:
-            share = sigma.to(addend.device, torch.float32).view(-1, 1, 1, 1, 1)
-            addend = (addend * share).to(addend.dtype)
-
-        def change(embedded: torch.Tensor) -> torch.Tensor:
-            if addend is not None:
-                embedded = embedded + addend
-            if tokens is not None:  # in the place of what the DiT's own embedding made of the references
-                frames = embedded.shape[2] - tokens.shape[2]
-                start = tokens.shape[2] if self.config.references_first else 0
-                embedded = self._beside(embedded[:, :, start : start + frames], tokens)
-            return embedded
-
-        return change
-
     @contextmanager
-    def _after_patchify(self, change: TokenChange | None) -> Iterator[None]:
-        """Apply `change` to the patch embedding's output for one forward: the DiT's own code stays untouched."""
-        if change is None:
-            yield
-            return
-        handle = self.transformer.patch_embedding.register_forward_hook(lambda _module, _inputs, output: change(output))
+    def _embedding(self, conditions: Sequence[Condition], sigma: torch.Tensor) -> Iterator[None]:
+        """For one forward: conditions change what the patch embedding gives; the DiT's own code stays untouched."""
+
+        def change(_module: nn.Module, _inputs: tuple[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+            for condition in conditions:
+                tokens = condition.embed(tokens, sigma)  # [B, width, t + r, h, w]
+            return tokens
+
+        handle = self.transformer.patch_embedding.register_forward_hook(change)
         try:
             yield
         finally:
             handle.remove()
-
-    def _remembering(self, conditions: Conditions | Prepared) -> AbstractContextManager[None]:
-        """A forward alone has nothing to remember; training computes all that its gradients go through."""
-        if isinstance(conditions, Conditions) or torch.is_grad_enabled():
-            return nullcontext()
-        return self._keepers.lent(conditions.kept)
-
-    def caching(self) -> AbstractContextManager[None]:
-        """What a step cache asks for around a forward; both halves of a guided batch are one to it."""
-        return self.transformer.cache_context("edit") if self.transformer.is_cache_enabled else nullcontext()
-
-
-def velocity_of_change(
-    change: torch.Tensor, latents: torch.Tensor, source: torch.Tensor, sigma: torch.Tensor, deadband: float = 0.0
-) -> torch.Tensor:
-    """The velocity that leads from `latents` to source + change, all [B, C, T, H, W]; sigma [B] or scalar, above 0.
-
-    Args:
-        deadband: see `keep_still`.
-    """
-    return (latents - source - keep_still(change, deadband)) / sigma.to(latents).view(-1, 1, 1, 1, 1)
-
-
-def keep_still(change: torch.Tensor, deadband: float) -> torch.Tensor:
-    """`change` [B, C, T, H, W] with nothing left of it where it is small.
-
-    A regression never predicts exactly nothing, so what an edit should leave alone drifts a little everywhere. A place
-    (all channels of one t, h, w) stays as it is when its RMS is below `deadband` times the RMS of the whole change;
-    above, it shrinks by less and less: the non-negative garrote (Breiman 1995), continuous where places cross over.
-    """
-    if not deadband:
-        return change
-    power = change.float().square().mean(1, keepdim=True)
-    floor = deadband**2 * power.mean((2, 3, 4), keepdim=True).detach()
-    tiny = torch.finfo(power.dtype).tiny
-    return change * (1 - floor / power.clamp(min=tiny)).clamp(min=0).to(change)
 
 
 def _unchanged(hidden: torch.Tensor) -> torch.Tensor:
@@ -249,13 +195,3 @@ def zero_patch_embedding(transformer: WanTransformer3DModel) -> nn.Conv3d:
     nn.init.zeros_(embedding.weight)
     nn.init.zeros_(embedding.bias)
     return embedding.to(own.weight.device)
-
-
-def batch_conditions(first: Conditions, second: Conditions) -> Conditions:
-    """Two conditions side by side along the batch, for classifier-free guidance in one forward."""
-    return replace(
-        first,
-        context=torch.cat([first.context, second.context]),
-        source=None if first.source is None else torch.cat([first.source, second.source]),
-        references=tuple(torch.cat(pair) for pair in zip(first.references, second.references, strict=True)),
-    )

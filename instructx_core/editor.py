@@ -7,7 +7,7 @@ both -> denoiser -> sampling -> VAE -> pixels
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from .checkpoints.loading import load_model
 from .checkpoints.loras import load_lora
 from .compositing import restore_edit
 from .config import Detail, Margin
-from .denoiser import Conditions
+from .context import Context
 from .detail import parse_detail
 from .device import pick_device
 from .errors import CheckpointError, InputError
@@ -33,7 +33,7 @@ from .memory.formats import pick_dtype
 from .memory.placement import place, store_in_fp8
 from .paths import as_path
 from .results import check_frames
-from .sampling import StepCallback, check_guidance_scale, initial_noise, sample, schedule
+from .sampling import StepCallback, check_guidance_scale, initial_noise, instruction_guidance, sample, schedule
 from .source import Source, load_references, load_source
 from .speed.options import cache_settings, check_speed, speed_up
 from .words import quoted_path, shown
@@ -291,8 +291,8 @@ class Editor:
         sources: Sequence[torch.Tensor],
         references: Sequence[Sequence[torch.Tensor]],
         is_video: bool,
-    ) -> torch.Tensor:
-        """What the DiT cross-attends to: [B, N, D]."""
+    ) -> Context:
+        """What the DiT cross-attends to, tokens [B, N, D]."""
         inputs = self.guidance.prepare(instructions, sources, references, is_video)
         return self.connector(self.guidance(inputs.to(self.device)), inputs.reference_places)
 
@@ -316,21 +316,18 @@ class Editor:
         shown = [fit.cut(frames) for frames in fitted]
         context = self.context(instructions, shown, references, is_video)
         if context_transform is not None:
-            context = context_transform(context)
+            context = replace(context, tokens=context_transform(context.tokens))
         source_latents = self.encode(torch.stack(fitted))
-        conditions = Conditions(context, source_latents, self.reference_latents(references, fit))
-        unconditional = None
+        conditions = self.denoiser.conditions(source_latents, self.reference_latents(references, fit))
+        without = None
         if settings.guidance_scale != 1.0:
             without = self.context([""] * len(sources), shown, references, is_video)
-            unconditional = Conditions(without, conditions.source, conditions.references)
         latents = sample(
             self.denoiser,
             noise.to(self.device),
-            conditions,
+            instruction_guidance(settings.guidance_scale, context, without, conditions),
             settings.steps,
             settings.shift,
-            settings.guidance_scale,
-            unconditional,
             callback,
             self.config.sampling.sigma_min,
         )
@@ -340,7 +337,7 @@ class Editor:
             check_frames(decoded, small)
             share = self.config.keep_source
             frames = restore_edit(fit, source, small, decoded, share, detail, dtype)
-            results.append(EditResult(frames, latents[index : index + 1], context[index : index + 1]))
+            results.append(EditResult(frames, latents[index : index + 1], context.tokens[index : index + 1]))
         return results
 
     def reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:

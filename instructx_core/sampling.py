@@ -1,4 +1,4 @@
-"""The flow-matching schedule and the sampling loop for one window.
+"""The flow-matching schedule and the sampling loop for one window, under any number of guidance terms.
 
 Euler over sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N, through diffusers' scheduler. Some models
 were trained with a u that runs to a sigma_min above 0 in the same N steps, the last of which then goes on to 0.
@@ -6,14 +6,19 @@ were trained with a u that runs to a sigma_min above 0 in the same N steps, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import torch
 
-from .denoiser import Conditions, Denoiser, batch_conditions
+from .conditions.condition import Condition, alike, joined
+from .context import Context, contexts_alike, joined_contexts
+from .denoiser import Denoiser
 from .errors import EditInterrupted, InputError
 from .results import check_numbers
+from .speed.options import STEP_CACHE, begin_run, step_caching
+from .speed.run_cache import RunCache
 from .words import shown
 
 StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
@@ -65,15 +70,44 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=generator)
 
 
+@dataclass(frozen=True)
+class GuidanceTerm:
+    """A velocity and how much of it counts. The weights of a run's terms add up to 1."""
+
+    weight: float
+    context: Context
+    conditions: tuple[Condition, ...] = ()
+
+
+def instruction_guidance(
+    scale: float, context: Context, without: Context | None, conditions: tuple[Condition, ...]
+) -> list[GuidanceTerm]:
+    """Classifier-free guidance by the instruction: velocity = w with + (1 - w) without.
+
+    Args:
+        scale: w; at 1 the instruction's velocity alone counts, and costs one forward.
+        context: with the instruction.
+        without: the same without it, needed where scale is not 1.
+        conditions: of both.
+
+    Raises:
+        InputError: scale out of range, or nothing to guide away from.
+    """
+    check_guidance_scale(scale)
+    if scale == 1:
+        return [GuidanceTerm(1.0, context, conditions)]
+    if without is None:
+        raise InputError("guidance_scale other than 1 needs the context without the instruction.")
+    return [GuidanceTerm(scale, context, conditions), GuidanceTerm(1 - scale, without, conditions)]
+
+
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
     noise: torch.Tensor,
-    conditions: Conditions,
+    terms: Sequence[GuidanceTerm],
     steps: int,
     shift: float,
-    guidance_scale: float = 1.0,
-    unconditional: Conditions | None = None,
     callback: StepCallback | None = None,
     sigma_min: float = 0.0,
     pinned: torch.Tensor | None = None,
@@ -81,42 +115,35 @@ def sample(
     """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
 
     Args:
-        guidance_scale: w of velocity = u + w (c - u); 1 asks for no unconditional forward.
-        unconditional: the conditions without the instruction, needed where guidance_scale is not 1.
+        terms: velocity = sum of weight_i * velocity_i. Terms of the same shapes share a forward.
         callback: called after each step; a return of False stops the run.
         sigma_min: see `schedule`.
         pinned: normalised latents [B, C, k, H, W], k <= T, that the first k frames are to become; at every noise level
             they are these, noised by it, and the other frames are denoised beside them.
 
     Raises:
-        InputError: steps, shift or guidance scale out of range, or pinned latents of another shape.
+        InputError: steps or shift out of range, weights that do not add up to 1, or pinned latents of another shape.
         CheckpointError: the model gave NaN or infinity.
         EditInterrupted: the callback returned False.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    check_guidance_scale(guidance_scale)
     sigmas = schedule(steps, shift, sigma_min)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
 
-    guided = guidance_scale != 1.0
-    if guided and unconditional is None:
-        raise InputError("guidance_scale other than 1 needs unconditional conditions.")
+    check_weights(terms)
     if pinned is not None:
         check_pinned(pinned, noise)
-    check_numbers(conditions.context, "while reading the instruction")
-    frames = noise.shape[2]
-    both = batch_conditions(conditions, unconditional) if guided else conditions
-    prepared = denoiser.prepare(both, frames, steps)
+    for term in terms:
+        check_numbers(term.context.tokens, "while reading the instruction")
+    begin_run(denoiser.transformer, steps)
+    forwards = [_Forward(denoiser, group, len(noise), place) for place, group in enumerate(_grouped(terms))]
 
     latents = noise
     for step, timestep in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[step]
-        velocity = denoiser(torch.cat([latents, latents]) if guided else latents, sigma, prepared)
-        if guided:
-            with_instruction, without = velocity.chunk(2)
-            velocity = without + guidance_scale * (with_instruction - without)
+        velocity = combined([pair for forward in forwards for pair in forward(latents, sigma)])
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         if pinned is not None:
             latents = hold(latents, pinned, noise, scheduler.sigmas[step + 1])
@@ -124,6 +151,58 @@ def sample(
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
     check_numbers(latents, "while sampling")
     return latents
+
+
+class _Forward:
+    """Terms of the same shapes: one forward of the DiT a step, and what its steps have in common."""
+
+    def __init__(self, denoiser: Denoiser, terms: Sequence[GuidanceTerm], batch: int, place: int) -> None:
+        """place: among the forwards of a step; a step cache keeps them apart by it."""
+        self.denoiser = denoiser
+        self.weights = [term.weight for term in terms]
+        self.context = joined_contexts([term.context for term in terms])  # [terms * B, N, D]
+        self.conditions = joined([term.conditions for term in terms], batch)
+        self.cache = RunCache(denoiser.transformer)
+        self.step_cache = f"edit {place}" if place else STEP_CACHE
+
+    def __call__(self, latents: torch.Tensor, sigma: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
+        """Each term's weight and velocity [B, C, T, H, W]."""
+        hidden = torch.cat([latents] * len(self.weights)) if len(self.weights) > 1 else latents
+        with step_caching(self.denoiser.transformer, self.step_cache), self.cache.lent():
+            velocity = self.denoiser(hidden, sigma, self.context, self.conditions)
+        return list(zip(self.weights, velocity.chunk(len(self.weights)), strict=True))
+
+
+def _grouped(terms: Sequence[GuidanceTerm]) -> list[list[GuidanceTerm]]:
+    """Terms that can share a forward together, in the order of the first of each."""
+    groups: list[list[GuidanceTerm]] = []
+    for term in terms:
+        for group in groups:
+            if contexts_alike(group[0].context, term.context) and alike(group[0].conditions, term.conditions):
+                group.append(term)
+                break
+        else:
+            groups.append([term])
+    return groups
+
+
+def combined(parts: Sequence[tuple[float, torch.Tensor]]) -> torch.Tensor:
+    """Sum of weight * velocity, where the weights add up to 1: v_n + sum of w_i (v_i - v_n).
+
+    In this order the textbook's u + w (c - u) comes out bit by bit, and nothing is lost where velocities are close.
+    """
+    *others, (_, last) = parts
+    total = last
+    for weight, velocity in others:
+        total = total + weight * (velocity - last)
+    return total
+
+
+def check_weights(terms: Sequence[GuidanceTerm]) -> None:
+    """Raise InputError unless the weights of the terms add up to 1."""
+    total = sum(term.weight for term in terms)
+    if not abs(total - 1) <= 1e-6:  # NaN too
+        raise InputError(f"The weights of the guidance add up to {total:g}; give weights that add up to 1.")
 
 
 def hold(latents: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

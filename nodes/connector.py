@@ -64,5 +64,5 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
 @torch.no_grad()
 def _conditioning(connector: LoadedConnector, hidden: torch.Tensor, reference_places: int) -> Conditioning:
     # a two-layer MLP on a few hundred tokens: not worth a place on the GPU
-    context = connector.module(hidden, reference_places).to(management.intermediate_device())
-    return [[context, {}]]
+    context = connector.module(hidden, reference_places)
+    return [[context.tokens.to(management.intermediate_device()), {}]]

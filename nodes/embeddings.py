@@ -2,17 +2,22 @@
 that torch.compile follows it.
 
 What a patch embedding of this pack is to take in besides the noisy latent comes as further channels behind it, which
-`channels_behind` lays and `PatchEmbedding` takes apart again: the source, how strongly it counts there, and whether
-this is a reference.
+`ChannelsBehind` lays and `PatchEmbedding` takes apart again: the source, how strongly it counts there, and whether
+this is a reference. What it does with them is the library's: `SourceEmbed`, and references `in_place_of` tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+
+from ..instructx_core.conditions.condition import Condition
+from ..instructx_core.conditions.reference_frames import in_place_of
+from ..instructx_core.conditions.source_embed import SourceEmbed
 
 if TYPE_CHECKING:
     from ..instructx_core.checkpoints.parts import AddedEmbedding
@@ -38,16 +43,17 @@ class PatchEmbedding:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1] == self.channels:
             return self.own(x)
-        noisy, source, presence, is_reference = x.split([self.channels, x.shape[1] - self.channels - 2, 1, 1], dim=1)
-        embedded = self.own(noisy)
+        noisy, source, strength, is_reference = x.split([self.channels, x.shape[1] - self.channels - 2, 1, 1], dim=1)
+        tokens = self.own(noisy)
         if self.source is not None:
-            embedded = embedded + _embed(self.source, source, presence)
+            # strength and mark are the same all over a frame: any place of a patch tells
+            p, q, r = self.source.weight.shape[2:]
+            own = _embed(self.source, source)
+            tokens = SourceEmbed(source, own, strength=strength[:, :, ::p, ::q, ::r]).embed(tokens)
         if self.reference is not None:
-            # is_reference is the same all over a frame; where the two patch embeddings meet nothing is mixed
             p, q, r = self.reference.weight.shape[2:]
-            chosen = is_reference[:, :, ::p, ::q, ::r] > 0.5
-            embedded = torch.where(chosen, _embed(self.reference, noisy, torch.ones_like(presence)), embedded)
-        return embedded
+            tokens = in_place_of(tokens, _embed(self.reference, noisy), is_reference[:, :, ::p, ::q, ::r] > 0.5)
+        return tokens
 
 
 class TextEmbedding:
@@ -61,31 +67,27 @@ class TextEmbedding:
         return context if context.shape[-1] == self.width else self.own(context)
 
 
-def channels_behind(
-    x: torch.Tensor, embedding: AddedEmbedding | None, source: torch.Tensor | None, presence: torch.Tensor | None
-) -> torch.Tensor:
-    """x [B, own, T, H, W] and behind it what `PatchEmbedding` takes there; None: x has no source.
+@dataclass(frozen=True)
+class ChannelsBehind(Condition):
+    """What `PatchEmbedding` takes behind the noisy channels: the source, its strength, the mark of a reference."""
 
-    Args:
-        embedding: the source's; without one the source itself stays out.
-        source: [B, C, T, H, W], already as faint as the DiT is to see it.
-        presence: [B, 1, T, H, W], how strongly the embedding's bias counts.
-    """
-    if source is None or presence is None or embedding is None:
-        count = 0 if embedding is None else embedding.weight.shape[1]
-        return F.pad(x, (0, 0) * 3 + (0, count + 2))
-    return torch.cat([x, source.to(x), presence.to(x), torch.zeros_like(presence).to(x)], dim=1)
+    channels: int  # of the source's embedding, 0 where it has none
+    source: torch.Tensor | None  # [B, channels, T, H, W]; None: there is none
+    strength: torch.Tensor | None  # [B, 1, T, H, W], how strongly the source's tokens count
 
-
-def as_references(references: torch.Tensor, count: int) -> torch.Tensor:
-    """References [B, own, R, H, W] with `count` channels, as `PatchEmbedding` takes them: no source, and the mark."""
-    further = count - references.shape[1]
-    return F.pad(F.pad(references, (0, 0) * 3 + (0, further - 1)), (0, 0) * 3 + (0, 1), value=1.0)
+    def enter(self, latents: torch.Tensor) -> torch.Tensor:
+        if self.source is None or self.strength is None:
+            return F.pad(latents, (0, 0) * 3 + (0, self.channels + 2))
+        mark = torch.zeros_like(self.strength)
+        return torch.cat([latents, *(part.to(latents) for part in (self.source, self.strength, mark))], dim=1)
 
 
-def _embed(embedding: AddedEmbedding, latents: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
-    """[B, C, T, H, W] -> [B, width, t, h, w], the bias `presence` [B, 1, T, H, W] times."""
+def marked(references: torch.Tensor, channels: int) -> torch.Tensor:
+    """References [B, own, R, H, W] as `PatchEmbedding` takes them: no source in its `channels`, and the mark."""
+    return F.pad(F.pad(references, (0, 0) * 3 + (0, channels + 1)), (0, 0) * 3 + (0, 1), value=1.0)
+
+
+def _embed(embedding: AddedEmbedding, latents: torch.Tensor) -> torch.Tensor:
+    """[B, C, T, H, W] -> [B, width, t, h, w]."""
     weight, bias = embedding.weight.to(latents), embedding.bias.to(latents)
-    patch = weight.shape[2:]
-    embedded = F.conv3d(latents, weight, stride=patch)
-    return embedded + F.avg_pool3d(presence, patch) * bias.view(1, -1, 1, 1, 1)
+    return F.conv3d(latents, weight, bias, stride=weight.shape[2:])

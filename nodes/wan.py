@@ -2,12 +2,11 @@
 
 - Everything is carried by the conditioning (`instructx_source`, `time_dim_concat`), so that it follows CFG batching,
   batches, areas and context windows; the patches on the MODEL only know how to use it, and without it change nothing.
-- The source is added inside the DiT's call (a DIFFUSION_MODEL wrapper): outside of it, the sampler would see a changed
-  latent.
+- The library's conditions enter and leave inside the DiT's call (a DIFFUSION_MODEL wrapper): outside of it, the sampler
+  would see a changed latent.
 - Embeddings that source or references have of their own are in a patched patch embedding; see `embeddings.py`.
 - A DiT that predicts what to change gives the sampler a velocity like any other: the same wrapper turns it into one.
-- References are `time_dim_concat`, which ComfyUI's Wan appends in time and cuts off again; those that belong before the
-  frames (Kiwi-Edit's `ref_pad_first`) the wrapper puts there and cuts off itself.
+- References are `time_dim_concat`, as ComfyUI's own nodes carry them; the wrapper puts them beside the frames.
 """
 
 from __future__ import annotations
@@ -19,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 import comfy.conds
 import node_helpers
 import torch
-import torch.nn.functional as F
 from comfy.ldm.wan.model import WanModel
 from comfy.patcher_extension import WrappersMP
 
+from ..instructx_core.conditions.condition import Condition
+from ..instructx_core.conditions.reference_frames import ReferenceFrames
+from ..instructx_core.conditions.source_add import SourceAdd
 from ..instructx_core.config import ContextEntry, ModelConfig, Prediction
-from ..instructx_core.denoiser import TIMESTEPS, velocity_of_change
+from ..instructx_core.denoiser import TIMESTEPS
 from ..instructx_core.errors import InputError
-from .embeddings import PatchEmbedding, TextEmbedding, as_references, channels_behind
+from ..instructx_core.prediction import velocity_of_change
+from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -90,7 +92,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
     patched.set_attachments(ATTACHMENT, what)
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT)
     patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, ATTACHMENT)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT, SourceWrapper(what))
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT, ConditionWrapper(what))
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, ATTACHMENT, check_and_estimate)
     if what.source is not None or what.reference is not None:
         name = "diffusion_model.patch_embedding.forward"
@@ -143,9 +145,9 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
     return result
 
 
-class SourceWrapper:
-    """Around the DiT's forward: put source and references where this DiT looks for them, keep per-frame timesteps in
-    step with references, and turn what it predicts into a velocity."""
+class ConditionWrapper:
+    """Around the DiT's forward: the library's conditions enter before it and leave behind it, per-frame timesteps stay
+    in step with references, and what the DiT predicts becomes a velocity."""
 
     def __init__(self, what: Denoising) -> None:
         self.what = what
@@ -168,40 +170,45 @@ class SourceWrapper:
         source = presence = None
         if carried is not None:
             source, presence = _of_window(carried, x, options).split([carried.shape[1] - 1, 1], dim=1)
-        hidden, references = self._injected(x, source, presence, time_dim_concat, options)
-        timestep = self._for_references(timestep, references, x, options)
-        if references is not None and self.config.references_first:
-            both = torch.cat([references.to(hidden), hidden], dim=2)
-            output = executor(both, timestep, context, clip_fea, None, options, **kwargs)[:, :, references.shape[2] :]
-        else:
-            output = executor(hidden, timestep, context, clip_fea, references, options, **kwargs)
+        conditions = self._conditions(source, presence, time_dim_concat, options)
+
+        hidden = x
+        for condition in conditions:
+            hidden = condition.enter(hidden)  # [B, C, T, H, W] -> [B, C', T + R, H, W]
+        timestep = self._for_references(timestep, time_dim_concat, x, options)
+        output = executor(hidden, timestep, context, clip_fea, None, options, **kwargs)
+        for condition in reversed(conditions):
+            output = condition.leave(output)  # -> [B, C, T, H, W]
+
         if source is not None and self.predicts_change:
             # the run's own noise level, also for frames that a noise mask holds at zero
             deadband = self.config.deadband
             return velocity_of_change(output.float(), x.float(), source.float(), _sigma(options), deadband)
         return output
 
-    def _injected(
+    def _conditions(
         self,
-        x: torch.Tensor,
         source: torch.Tensor | None,
         presence: torch.Tensor | None,
         references: torch.Tensor | None,
         options: dict[str, Any],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the DiT is to take for x and for references, both [B, ., ., H, W]."""
-        if source is not None:
-            source = source * presence
-            if self.what.source is None:
-                x = _add_to_first_channels(x, source)
-            elif self.config.source_fades:
-                source, presence = source * _sigma(options), presence * _sigma(options)
+    ) -> list[Condition]:
+        """The library's conditions for one forward; what is embedded apart goes to the patch embedding as channels."""
+        found: list[Condition] = []
         embeds_source = source is not None and self.what.source is not None
         embeds_references = references is not None and self.what.reference is not None
-        if not (embeds_source or embeds_references):
-            return x, references
-        hidden = channels_behind(x, self.what.source, source, presence)
-        return hidden, None if references is None else as_references(references, hidden.shape[1])
+        if source is not None and not embeds_source:
+            found.append(SourceAdd(source * presence))
+        if embeds_source or embeds_references:
+            strength = presence
+            if embeds_source and self.config.source_fades:
+                strength = presence * _sigma(options)
+            count = 0 if self.what.source is None else self.what.source.weight.shape[1]
+            found.append(ChannelsBehind(count, *((source, strength) if embeds_source else (None, None))))
+            references = None if references is None else marked(references, count)
+        if references is not None:
+            found.append(ReferenceFrames(references, self.config.references_first))
+        return found
 
     def _for_references(
         self, timestep: torch.Tensor, references: torch.Tensor | None, x: torch.Tensor, options: dict[str, Any]
@@ -284,12 +291,6 @@ def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -
             f"The source is {_words(source.shape)}, what is denoised {_words(x.shape)}; their sizes must agree."
         )
     return source
-
-
-def _add_to_first_channels(x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """x + source; channels that a model carries behind the noisy ones (image-to-video) stay as they are."""
-    further = x.shape[1] - source.shape[1]
-    return x + (F.pad(source, (0, 0) * 3 + (0, further)) if further else source).to(x)
 
 
 def _sigma(options: dict[str, Any]) -> torch.Tensor:

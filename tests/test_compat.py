@@ -14,6 +14,7 @@ from diffusers.hooks import FirstBlockCacheConfig, MagCacheConfig
 from weight_forms import write_gguf
 
 from instructx_core import Editor, compat
+from instructx_core.speed.options import step_caching
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "make the red circle blue"
@@ -34,7 +35,7 @@ def test_ratios_of_a_calibrating_mag_cache():
     editor, steps = Editor(tiny.components()), 3
     editor.denoiser.transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=steps + 1))
     editor.edit(tiny.clip(1), WORDS, steps=steps)
-    with editor.denoiser.caching():
+    with step_caching(editor.denoiser.transformer):
         ratios = compat.mag_cache_ratios(editor.denoiser.transformer.blocks[0])
     assert len(ratios) == steps and ratios[0] == 1
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 
 import pytest
 import tiny
 import torch
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import nn
 
 from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
-from instructx_core.denoiser import Conditions, Denoiser, batch_conditions, keep_still, zero_patch_embedding
+from instructx_core.context import Context
+from instructx_core.denoiser import Denoiser, zero_patch_embedding
 from instructx_core.errors import InputError
+from instructx_core.prediction import keep_still
 
 SHAPE = (2, tiny.CHANNELS, 3, 4, 6)
 CLOSE = {"atol": 2e-6, "rtol": 1e-5}
@@ -23,7 +26,8 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
 
 LATENTS, SOURCE = rand(*SHAPE, seed=1), rand(*SHAPE, seed=2)
 FIRST, SECOND = rand(2, tiny.CHANNELS, 1, 4, 6, seed=3), rand(2, tiny.CHANNELS, 2, 4, 6, seed=4)
-CONTEXT = rand(2, 5, tiny.TEXT_DIM, seed=5)
+TOKENS = rand(2, 5, tiny.TEXT_DIM, seed=5)
+CONTEXT = Context(TOKENS)
 SIGMA = torch.tensor([0.9, 0.25])
 
 
@@ -44,31 +48,40 @@ def embedding() -> Denoiser:
     return denoiser.requires_grad_(False)
 
 
+def velocity_of(
+    denoiser: Denoiser,
+    source: torch.Tensor | None = None,
+    references: tuple[torch.Tensor, ...] = (),
+    context: Context = CONTEXT,
+) -> torch.Tensor:
+    return denoiser(LATENTS, SIGMA, context, denoiser.conditions(source, references))
+
+
 @torch.no_grad()
-def wan(transformer: nn.Module, latents: torch.Tensor, context: torch.Tensor = CONTEXT) -> torch.Tensor:
+def wan(transformer: nn.Module, latents: torch.Tensor, context: torch.Tensor = TOKENS) -> torch.Tensor:
     return transformer(latents, SIGMA * 1000, context, return_dict=False)[0]
 
 
 def test_without_source_and_references_it_is_the_transformer(plain, latent, embedding):
     for denoiser in (latent, embedding):
-        velocity = denoiser(LATENTS, SIGMA, Conditions(CONTEXT))
+        velocity = velocity_of(denoiser)
         assert velocity.shape == SHAPE
         torch.testing.assert_close(velocity, wan(plain, LATENTS), **CLOSE)
 
 
 def test_one_sigma_serves_a_batch(latent):
-    velocity = latent(LATENTS, torch.tensor(0.5), Conditions(CONTEXT))
-    torch.testing.assert_close(velocity, latent(LATENTS, torch.tensor([0.5, 0.5]), Conditions(CONTEXT)), **CLOSE)
+    velocity = latent(LATENTS, torch.tensor(0.5), CONTEXT)
+    torch.testing.assert_close(velocity, latent(LATENTS, torch.tensor([0.5, 0.5]), CONTEXT), **CLOSE)
 
 
 def test_source_is_added_to_the_noisy_latent(plain, latent):
-    velocity = latent(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE))
+    velocity = velocity_of(latent, SOURCE)
     torch.testing.assert_close(velocity, wan(plain, LATENTS + SOURCE), **CLOSE)
 
 
 def test_source_embedding_starts_without_effect(plain):
     fresh = Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING))
-    velocity = fresh(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE))
+    velocity = velocity_of(fresh, SOURCE)
     torch.testing.assert_close(velocity, wan(plain, LATENTS), **CLOSE)
     velocity.square().mean().backward()
     assert fresh.source_embedding.weight.grad.abs().max() > 0  # but it learns from the first step on
@@ -86,18 +99,18 @@ def widened(denoiser: Denoiser) -> nn.Module:
 
 
 def test_source_embedding_is_one_convolution_over_both(embedding):
-    velocity = embedding(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE))
+    velocity = velocity_of(embedding, SOURCE)
     torch.testing.assert_close(velocity, wan(widened(embedding), torch.cat([LATENTS, SOURCE], dim=1)), **CLOSE)
 
 
 def test_references_are_frames_behind_the_latents(plain, latent):
-    velocity = latent(LATENTS, SIGMA, Conditions(CONTEXT, references=(FIRST, SECOND)))
+    velocity = velocity_of(latent, None, (FIRST, SECOND))
     expected = wan(plain, torch.cat([LATENTS, FIRST, SECOND], dim=2))[:, :, :3]
     torch.testing.assert_close(velocity, expected, **CLOSE)
 
 
 def test_source_and_references_together(plain, latent):
-    velocity = latent(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE, (FIRST, SECOND)))
+    velocity = velocity_of(latent, SOURCE, (FIRST, SECOND))
     expected = wan(plain, torch.cat([LATENTS + SOURCE, FIRST, SECOND], dim=2))[:, :, :3]
     torch.testing.assert_close(velocity, expected, **CLOSE)
 
@@ -106,7 +119,7 @@ def test_embedded_source_and_references_together():
     denoiser = Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING)).requires_grad_(False)
     tiny.shake(denoiser.source_embedding, 0.3)
     denoiser.source_embedding.bias.zero_()  # the wide convolution has one bias, for references too
-    velocity = denoiser(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE, (FIRST, SECOND)))
+    velocity = velocity_of(denoiser, SOURCE, (FIRST, SECOND))
     frames = torch.cat([LATENTS, FIRST, SECOND], dim=2)
     sources = torch.cat([SOURCE, torch.zeros_like(FIRST), torch.zeros_like(SECOND)], dim=2)
     expected = wan(widened(denoiser), torch.cat([frames, sources], dim=1))[:, :, :3]
@@ -114,40 +127,38 @@ def test_embedded_source_and_references_together():
 
 
 def test_every_condition_matters(latent):
-    base = Conditions(CONTEXT, SOURCE, (FIRST, SECOND))
-    velocity = latent(LATENTS, SIGMA, base)
+    velocity = velocity_of(latent, SOURCE, (FIRST, SECOND))
     others = {
-        "context": dataclasses.replace(base, context=CONTEXT.flip(1) * 2),
-        "source": dataclasses.replace(base, source=-SOURCE),
-        "reference": dataclasses.replace(base, references=(FIRST, -SECOND)),
-        "number of references": dataclasses.replace(base, references=(FIRST,)),
-        "order of references": dataclasses.replace(base, references=(SECOND, FIRST)),
+        "context": velocity_of(latent, SOURCE, (FIRST, SECOND), Context(TOKENS.flip(1) * 2)),
+        "source": velocity_of(latent, -SOURCE, (FIRST, SECOND)),
+        "reference": velocity_of(latent, SOURCE, (FIRST, -SECOND)),
+        "number of references": velocity_of(latent, SOURCE, (FIRST,)),
+        "order of references": velocity_of(latent, SOURCE, (SECOND, FIRST)),
     }
     for name, changed in others.items():
-        assert (latent(LATENTS, SIGMA, changed) - velocity).abs().max() > 1e-4, name
+        assert (changed - velocity).abs().max() > 1e-4, name
 
 
 @pytest.mark.parametrize("kind", ["latent", "embedding"])
-def test_prepared_conditions_give_the_same(kind: str, request):
+def test_conditions_serve_any_number_of_steps(kind: str, request):
     denoiser = request.getfixturevalue(kind)
-    conditions = Conditions(CONTEXT, SOURCE, (FIRST,))
-    prepared = denoiser.prepare(conditions, frames=3)
+    conditions = denoiser.conditions(SOURCE, (FIRST,))
     for _ in range(2):  # nothing stays behind from one step to the next
-        velocity = denoiser(LATENTS, SIGMA, prepared)
-        assert torch.equal(velocity, denoiser(LATENTS, SIGMA, conditions))
+        velocity = denoiser(LATENTS, SIGMA, CONTEXT, conditions)
+        assert torch.equal(velocity, velocity_of(denoiser, SOURCE, (FIRST,)))
     assert not denoiser.transformer.patch_embedding._forward_hooks
 
 
 def test_nothing_stays_behind_after_an_error(embedding):
     with pytest.raises(RuntimeError):
-        embedding(LATENTS, SIGMA, Conditions(CONTEXT[..., :3], SOURCE))
+        velocity_of(embedding, SOURCE, context=Context(TOKENS[..., :3]))
     assert not embedding.transformer.patch_embedding._forward_hooks
 
 
 def test_context_past_the_text_embedding(plain):
     denoiser = Denoiser(tiny.transformer(), DenoiserConfig(), ContextEntry.WIDTH)
     context = rand(2, 5, tiny.WIDTH, seed=6)
-    velocity = denoiser(LATENTS, SIGMA, Conditions(context))
+    velocity = denoiser(LATENTS, SIGMA, Context(context))
     handle = plain.condition_embedder.text_embedder.register_forward_hook(lambda *_: context)
     expected = wan(plain, LATENTS)
     handle.remove()
@@ -155,25 +166,15 @@ def test_context_past_the_text_embedding(plain):
     assert denoiser.transformer.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_several_conditions_in_one_batch(latent):
-    first, second = Conditions(CONTEXT, SOURCE, (FIRST,)), Conditions(-CONTEXT, -SOURCE, (-FIRST,))
-    both = latent(torch.cat([LATENTS, LATENTS]), SIGMA.repeat(2), batch_conditions(first, second))
-    one_by_one = torch.cat([latent(LATENTS, SIGMA, first), latent(LATENTS, SIGMA, second)])
-    torch.testing.assert_close(both, one_by_one, **CLOSE)
-    assert batch_conditions(Conditions(CONTEXT), Conditions(CONTEXT)).source is None
-
-
 def test_a_predicted_change_leads_to_the_source_with_the_change(embedding):
     change = Denoiser(
         embedding.transformer, DenoiserConfig(SourceInjection.EMBEDDING, Prediction.CHANGE)
     ).requires_grad_(False)
     change.source_embedding = embedding.source_embedding
-    conditions = Conditions(CONTEXT, SOURCE, (FIRST, SECOND))
-    output = embedding(LATENTS, SIGMA, conditions)
-    velocity = change(LATENTS, SIGMA, conditions)
+    output = velocity_of(embedding, SOURCE, (FIRST, SECOND))
+    velocity = velocity_of(change, SOURCE, (FIRST, SECOND))
     data = LATENTS - SIGMA.view(-1, 1, 1, 1, 1) * velocity  # (1 - sigma) data + sigma noise, less sigma velocity
     torch.testing.assert_close(data, SOURCE + output, **CLOSE)
-    assert torch.equal(velocity, change(LATENTS, SIGMA, change.prepare(conditions, frames=3)))
 
 
 def test_a_deadband_keeps_still_what_changes_little():
@@ -199,14 +200,14 @@ def test_a_deadband_learns_from_nothing():
 def test_a_change_needs_a_source():
     denoiser = Denoiser(tiny.transformer(), DenoiserConfig(prediction=Prediction.CHANGE))
     with pytest.raises(InputError, match="predicts what to change in a source"):
-        denoiser(LATENTS, SIGMA, Conditions(CONTEXT))
+        velocity_of(denoiser)
 
 
 def test_sizes_that_do_not_fit(latent):
     with pytest.raises(InputError, match="source has 3 latent frames but 2 are being edited"):
-        latent(LATENTS[:, :, :2], SIGMA, Conditions(CONTEXT, SOURCE))
+        latent(LATENTS[:, :, :2], SIGMA, CONTEXT, latent.conditions(SOURCE))
     with pytest.raises(InputError, match=r"reference has latent size \(4, 4\), the source \(4, 6\)"):
-        latent.prepare(Conditions(CONTEXT, SOURCE, (FIRST[..., :4],)), frames=3)
+        latent.conditions(SOURCE, (FIRST[..., :4],))
 
 
 def test_zero_patch_embedding_follows_the_transformer():
@@ -222,16 +223,77 @@ def test_bfloat16_weights_take_and_give_float32(source: SourceInjection):
     exact = Denoiser(tiny.transformer(), DenoiserConfig(source)).requires_grad_(False)
     if exact.source_embedding is not None:
         tiny.shake(exact.source_embedding, 0.3)
-    conditions = Conditions(CONTEXT, SOURCE, (FIRST,))
-    expected = exact(LATENTS, SIGMA, conditions)
+    expected = velocity_of(exact, SOURCE, (FIRST,))
     seen = []
     exact.to(torch.bfloat16).transformer.condition_embedder.register_forward_pre_hook(
         lambda _module, inputs: seen.append(inputs[0])
     )
-    velocity = exact(LATENTS, SIGMA, conditions)
+    velocity = velocity_of(exact, SOURCE, (FIRST,))
     assert velocity.dtype == torch.float32
     assert torch.equal(seen[0], SIGMA * 1000)
     assert (velocity - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+# --- what is in a context
+
+
+def test_masked_places_are_not_looked_at(latent):
+    """A context with places to leave out gives what the context without them does."""
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    mask[0, :2] = False
+    masked = velocity_of(latent, SOURCE, context=Context(TOKENS, mask))
+    assert torch.equal(masked, velocity_of(latent, SOURCE, context=Context(TOKENS + 9 * ~mask[..., None], mask)))
+    alone = latent(LATENTS[:1], SIGMA[:1], Context(TOKENS[:1, 2:]), latent.conditions(SOURCE[:1]))
+    torch.testing.assert_close(masked[:1], alone, **CLOSE)
+    assert (masked - velocity_of(latent, SOURCE)).abs().max() > 1e-4
+    torch.testing.assert_close(velocity_of(latent), latent(LATENTS, SIGMA, CONTEXT), atol=0, rtol=0)  # forgotten again
+
+
+def test_a_mask_reaches_blocks_that_checkpointing_computes_again():
+    denoiser = Denoiser(tiny.transformer(), DenoiserConfig())
+    context = Context(TOKENS, (torch.arange(5) < 3).expand(2, 5))
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            denoiser.transformer.train().enable_gradient_checkpointing()
+        denoiser.zero_grad()
+        denoiser(LATENTS, SIGMA, context).square().mean().backward()
+        gradients.append(denoiser.transformer.blocks[0].attn2.to_k.weight.grad.clone())
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+IMAGE_DIM = 12
+
+
+def image_reading() -> Denoiser:
+    """A Wan with projections for an image stream, as its image-to-video DiTs have."""
+    from diffusers import WanTransformer3DModel
+
+    torch.manual_seed(0)
+    sizes = {name: size for name, size in tiny.transformer().config.items() if not name.startswith("_")}
+    sizes |= {"image_dim": IMAGE_DIM, "added_kv_proj_dim": tiny.WIDTH}
+    transformer = WanTransformer3DModel(**sizes).eval()
+    return Denoiser(transformer, DenoiserConfig()).requires_grad_(False)
+
+
+def test_an_image_stream_is_attended_to_as_diffusers_does():
+    """Diffusers splits it off 512 places of text; ours may have any number."""
+    denoiser, text, image = image_reading(), rand(2, 512, tiny.TEXT_DIM, seed=7), rand(2, 3, IMAGE_DIM, seed=8)
+    ours = denoiser(LATENTS, SIGMA, Context(text, image=image))
+    plain = copy.deepcopy(denoiser.transformer)
+    for block in plain.blocks:
+        block.attn2.set_processor(WanAttnProcessor())
+    with torch.no_grad():
+        expected = plain(LATENTS, SIGMA * 1000, text, image, return_dict=False)[0]
+    torch.testing.assert_close(ours, expected, **CLOSE)
+    short = denoiser(LATENTS, SIGMA, Context(TOKENS, image=image))
+    assert short.isfinite().all() and (short - denoiser(LATENTS, SIGMA, CONTEXT)).abs().max() > 1e-4
+
+
+def test_an_image_stream_needs_projections(latent):
+    with pytest.raises(InputError, match="no projections for one"):
+        latent(LATENTS, SIGMA, Context(TOKENS, image=torch.zeros(2, 3, IMAGE_DIM)))
 
 
 # --- what Kiwi-Edit does differently
@@ -254,14 +316,14 @@ def shaken(config: DenoiserConfig) -> Denoiser:
 
 def test_references_before_the_latents(plain):
     denoiser = shaken(DenoiserConfig(references_first=True))
-    velocity = denoiser(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE, (FIRST, SECOND)))
+    velocity = velocity_of(denoiser, SOURCE, (FIRST, SECOND))
     frames = torch.cat([FIRST, SECOND, LATENTS + SOURCE], dim=2)
     torch.testing.assert_close(velocity, wan(plain, frames)[:, :, 3:], **CLOSE)
 
 
 def test_a_fading_source_counts_sigma_times():
     denoiser = shaken(DenoiserConfig(SourceInjection.EMBEDDING, source_fades=True))
-    velocity = denoiser(LATENTS, SIGMA, Conditions(CONTEXT, SOURCE))
+    velocity = velocity_of(denoiser, SOURCE)
     addend = denoiser.source_embedding(SOURCE) * SIGMA.view(2, 1, 1, 1, 1)
     torch.testing.assert_close(velocity, by_hand(denoiser, LATENTS, lambda tokens: tokens + addend), **CLOSE)
 
@@ -272,8 +334,7 @@ def test_references_with_an_embedding_of_their_own(first: bool):
         SourceInjection.EMBEDDING, reference=ReferenceInjection.EMBEDDING, references_first=first, source_fades=True
     )
     denoiser = shaken(config)
-    prepared = denoiser.prepare(Conditions(CONTEXT, SOURCE, (FIRST, SECOND)), 3)
-    velocity = denoiser(LATENTS, SIGMA, prepared)
+    velocity = velocity_of(denoiser, SOURCE, (FIRST, SECOND))
     source = denoiser.source_embedding(SOURCE) * SIGMA.view(2, 1, 1, 1, 1)
     references = denoiser.reference_embedding(torch.cat([FIRST, SECOND], dim=2))
 

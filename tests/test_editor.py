@@ -15,9 +15,8 @@ from PIL import Image
 
 from instructx_core import CheckpointError, EditInterrupted, Editor, InputError
 from instructx_core.config import SourceInjection
-from instructx_core.denoiser import Conditions
 from instructx_core.images import to_uint8
-from instructx_core.sampling import initial_noise, sample
+from instructx_core.sampling import initial_noise, instruction_guidance, sample
 from instructx_core.source import Source
 from instructx_core.video import VideoWriter
 
@@ -73,16 +72,16 @@ def test_an_edit_is_its_parts_put_together(tiny_editor: Editor):
     contexts = [
         parts[1](parts[0](parts[0].prepare([text], [CLIP], [[reference]], is_video=True))) for text in (WORDS, "")
     ]
-    assert torch.equal(result.context, contexts[0])
+    assert torch.equal(result.context, contexts[0].tokens)
     source = tiny_editor.encode(CLIP[None])
     # the reference whole and in the middle: 48 wide, 21 high
     resized = torch.nn.functional.interpolate(
         reference.permute(2, 0, 1)[None], (21, 48), mode="bicubic", antialias=True
     ).clamp(0, 1)
     framed = torch.nn.functional.pad(resized, (0, 0, 13, 14), mode="replicate").permute(0, 2, 3, 1)
-    conditions = [Conditions(context, source, (tiny_editor.encode(framed[None]),)) for context in contexts]
+    conditions = tiny_editor.denoiser.conditions(source, (tiny_editor.encode(framed[None]),))
     noise = initial_noise((1, tiny.CHANNELS, 2, 6, 6), 11)
-    latents = sample(tiny_editor.denoiser, noise, conditions[0], 3, 2.0, 1.5, conditions[1])
+    latents = sample(tiny_editor.denoiser, noise, instruction_guidance(1.5, *contexts, conditions), 3, 2.0)
     torch.testing.assert_close(result.latents, latents, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(result.frames, tiny_editor.decode(latents)[0], atol=1e-4, rtol=0)
 

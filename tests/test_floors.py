@@ -20,9 +20,9 @@ FLOORS: list[set[str]] = [
     {"bounded", "compat", "device", "instruction", "main_memory", "names"}
     | {"results", "run_lock", "still_kinds", "validation", "windows"},
     {"paths", "world"},
-    {"config", "images", "speed"},
-    {"connectors", "detail", "fit", "latents", "video"},
-    {"compositing", "denoiser", "guidance", "preview", "source"},
+    {"conditions", "config", "context", "images"},
+    {"connectors", "cross_attention", "detail", "fit", "latents", "prediction", "video"},
+    {"compositing", "denoiser", "guidance", "preview", "source", "speed"},
     {"checkpoints", "sampling"},
     {"checkpoints.convert", "memory", "weights_info", "world_folder"},
     {"editor", "model_info"},

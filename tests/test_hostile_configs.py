@@ -268,10 +268,10 @@ def test_more_places_than_the_dit_has(tiny_components):
     denoiser = tiny_components.denoiser
     limit = denoiser.transformer.config.rope_max_seq_len
     frames = torch.zeros(1, tiny.CHANNELS, limit + 1, 2, 2)
-    from instructx_core.denoiser import Conditions
+    from instructx_core.context import Context
 
     with pytest.raises(InputError, match=f"{limit + 1} x 1 x 1 places"):
-        denoiser(frames, torch.tensor(1.0), Conditions(torch.zeros(1, 3, tiny.TEXT_DIM)))
+        denoiser(frames, torch.tensor(1.0), Context(torch.zeros(1, 3, tiny.TEXT_DIM)))
 
 
 # --- results that are none

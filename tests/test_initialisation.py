@@ -8,8 +8,9 @@ import torch
 
 from instructx_core.config import ConnectorConfig, DenoiserConfig, Prediction, SourceInjection
 from instructx_core.connectors import Connector
-from instructx_core.denoiser import Conditions, Denoiser
-from instructx_core.sampling import sample
+from instructx_core.context import Context
+from instructx_core.denoiser import Denoiser
+from instructx_core.sampling import GuidanceTerm, sample
 from instructx_core.training.initialisation import fold_statistics, start_unchanging, start_vae_linear
 
 ONE_LEVEL = {"base_dim": 40, "dim_mult": [1], "num_res_blocks": 1, "temperal_downsample": []}
@@ -84,15 +85,15 @@ def fresh() -> tuple[Connector, Denoiser]:
 def test_an_edit_starts_by_changing_nothing_and_learns_from_the_first_step(fresh, steps: int):
     _, denoiser = fresh
     source, noise = torch.randn(2, 1, tiny.CHANNELS, 2, 4, 4)
-    conditions = Conditions(torch.randn(1, 3, tiny.TEXT_DIM), source)
-    edited = sample(denoiser, noise, conditions, steps, shift=5.0)
+    context, conditions = Context(torch.randn(1, 3, tiny.TEXT_DIM)), denoiser.conditions(source)
+    edited = sample(denoiser, noise, [GuidanceTerm(1.0, context, conditions)], steps, shift=5.0)
     torch.testing.assert_close(edited, source)
-    denoiser(noise, torch.ones(1), conditions).square().mean().backward()
+    denoiser(noise, torch.ones(1), context, conditions).square().mean().backward()
     assert denoiser.transformer.proj_out.weight.grad.abs().max() > 0
 
 
 @torch.no_grad()
 def test_the_blocks_hear_the_guidance_from_the_start(fresh):
     connector, denoiser = fresh
-    heard = denoiser.transformer.condition_embedder.text_embedder(connector(torch.randn(64, 4, 64)))
+    heard = denoiser.transformer.condition_embedder.text_embedder(connector(torch.randn(64, 4, 64)).tokens)
     assert 0.2 < heard.std(0).mean() < 2  # torch's own start: 0.03

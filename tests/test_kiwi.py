@@ -271,7 +271,7 @@ def test_a_batch_is_read_as_each_alone(kiwi: Path, editor: Editor):
         ((video.instruction, source, picture), ("Add a hat.", source.flip(0), 1 - picture))
     ):
         alone = editor.context([words], [frames], [[extra]], True)
-        torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.tokens[index : index + 1], alone.tokens, atol=1e-5, rtol=1e-4)
 
 
 def test_an_image_with_a_reference_is_read_as_a_clip(kiwi: Path, editor: Editor):
@@ -279,7 +279,7 @@ def test_an_image_with_a_reference_is_read_as_a_clip(kiwi: Path, editor: Editor)
     inputs = editor.guidance.prepare(["Add it."], [source], [[picture]])
     assert inputs.query_set == "reference" and inputs.reference_places == 4
     assert inputs.grids.tolist() == [[1, 20, 28], [1, 4, 4]]
-    assert editor.context(["Add it."], [source], [[picture]], False).shape == (1, 4 + 16, 48)
+    assert editor.context(["Add it."], [source], [[picture]], False).tokens.shape == (1, 4 + 16, 48)
 
 
 def test_guidance_refuses(editor: Editor):

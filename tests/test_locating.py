@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from instructx_core.config import DenoiserConfig
-from instructx_core.denoiser import Conditions, Denoiser
+from instructx_core.context import Context
+from instructx_core.denoiser import Denoiser
 from instructx_core.training.locating import ChangeLocator
 
 SIZE = (2, 4, 6)  # of the latents: t, h, w
@@ -64,9 +65,9 @@ def test_tokens_are_those_of_the_dit_and_nothing_stays_behind() -> None:
     locator = ChangeLocator(denoiser.transformer)
     latents = torch.randn(1, tiny.CHANNELS, *SIZE)
     reference = torch.randn(1, tiny.CHANNELS, 1, *SIZE[1:])
-    conditions = Conditions(torch.randn(1, 3, tiny.TEXT_DIM), latents, (reference,))
+    given = Context(torch.randn(1, 3, tiny.TEXT_DIM)), denoiser.conditions(latents, (reference,))
     with locator.reading(denoiser.transformer) as tokens:
-        denoiser(latents, torch.ones(1), conditions)
+        denoiser(latents, torch.ones(1), *given)
     assert [tuple(one.shape) for one in tokens] == [(1, 3 * 6, tiny.WIDTH)]
-    denoiser(latents, torch.ones(1), conditions)
+    denoiser(latents, torch.ones(1), *given)
     assert len(tokens) == 1

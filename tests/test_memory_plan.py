@@ -16,7 +16,8 @@ from instructx_core.checkpoints.bundle import BUNDLED, Components
 from instructx_core.checkpoints.loading import load_model
 from instructx_core.checkpoints.outline import outline
 from instructx_core.config import ConnectorConfig, ModelConfig
-from instructx_core.denoiser import Conditions, Denoiser
+from instructx_core.context import Context
+from instructx_core.denoiser import Denoiser
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory, parse_memory
 from instructx_core.memory.live import LiveMemory
@@ -24,6 +25,7 @@ from instructx_core.memory.measure import decoding_bytes, encoding_bytes, measur
 from instructx_core.memory.phases import Job, Part, Phase
 from instructx_core.memory.plan import CHOICES, make_plan, peak, resident, usable
 from instructx_core.memory.sizes import ModelSizes, Weights, sizes_of
+from instructx_core.speed.run_cache import RunCache
 
 if TYPE_CHECKING:
     from instructx_core import Editor
@@ -73,12 +75,12 @@ def test_dit_step_of_published_sizes(sizes: dict, guided: bool, dtype: torch.dty
         model = denoiser()
         shape = (1 + guided, codec.channels, 21, 480 // codec.stride, 832 // codec.stride)
         with LiveMemory(model) as live:
-            context = torch.empty(1 + guided, config.guidance.video_queries, 4096)
-            source = torch.empty(shape, dtype=torch.float32)
-            prepared = model.prepare(Conditions(context, source), shape[2])
-            latents = torch.empty(shape, dtype=torch.float32)
+            context = Context(torch.empty(1 + guided, config.guidance.video_queries, 4096))
+            conditions = model.conditions(torch.empty(1, *shape[1:], dtype=torch.float32))
+            latents, cache = torch.empty(shape, dtype=torch.float32), RunCache(model.transformer)
             for _ in range(2):
-                model(latents, torch.tensor(0.5), prepared)
+                with cache.lent():
+                    model(latents, torch.tensor(0.5), context, conditions)
     assert measured == pytest.approx(live.peak, rel=0.02)
 
 
@@ -141,10 +143,11 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
         latents = editor.encode(clip[None].clone())
     with LiveMemory(*parts) as step:
         context = editor.connector(context)
-        prepared = editor.denoiser.prepare(Conditions(context, latents.clone()), latents.shape[2])
+        conditions, cache = editor.denoiser.conditions(latents.clone()), RunCache(editor.denoiser.transformer)
         noisy = torch.randn_like(latents)
         for _ in range(2):
-            editor.denoiser(noisy, torch.tensor(0.5), prepared)
+            with cache.lent():
+                editor.denoiser(noisy, torch.tensor(0.5), context, conditions)
     with LiveMemory(*parts) as decoding:
         editor.decode(latents)
     phases = measure(outline(BUNDLED, torch.float32), Job(side, side, frames))

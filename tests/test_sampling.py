@@ -8,10 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instructx_core.conditions.condition import Condition
 from instructx_core.config import DenoiserConfig
-from instructx_core.denoiser import Conditions, Denoiser
+from instructx_core.context import Context
+from instructx_core.denoiser import Denoiser
 from instructx_core.errors import EditInterrupted, InputError
-from instructx_core.sampling import initial_noise, sample, schedule
+from instructx_core.sampling import GuidanceTerm, initial_noise, instruction_guidance, sample, schedule
+
+TRANSFORMER = tiny.transformer()
 
 
 class Field:
@@ -19,18 +23,18 @@ class Field:
 
     def __init__(self, velocity) -> None:
         self.velocity = velocity
+        self.transformer = TRANSFORMER  # whose constants a run would cache
         self.sigmas: list[float] = []
 
-    def prepare(self, conditions: Conditions, frames: int, steps: int) -> Conditions:
-        return conditions
-
-    def __call__(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+    def __call__(
+        self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: tuple[Condition, ...]
+    ) -> torch.Tensor:
         self.sigmas.append(float(sigma))
-        return self.velocity(latents, sigma, conditions.context)
+        return self.velocity(latents, sigma, context.tokens)
 
 
 NOISE = initial_noise((1, 2, 1, 4, 4), 0)
-NOTHING = Conditions(torch.zeros(1, 1, 1))
+NOTHING = [GuidanceTerm(1.0, Context(torch.zeros(1, 1, 1)))]
 
 # --- schedule
 
@@ -131,60 +135,113 @@ def denoiser() -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def problem() -> tuple[torch.Tensor, Conditions, Conditions]:
-    """Noise, conditions, and the same without the instruction."""
+def problem(denoiser) -> tuple[torch.Tensor, Context, Context, tuple[Condition, ...]]:
+    """Noise, a context, one without the instruction, and the conditions of both."""
     shape = (1, tiny.CHANNELS, 2, 4, 4)
     source, reference = initial_noise(shape, 1), initial_noise((1, tiny.CHANNELS, 1, 4, 4), 2)
-    contexts = initial_noise((2, 1, 3, tiny.TEXT_DIM), 3)
-    return initial_noise(shape, 0), *(Conditions(context, source, (reference,)) for context in contexts)
+    contexts = map(Context, initial_noise((2, 1, 3, tiny.TEXT_DIM), 3))
+    return initial_noise(shape, 0), *contexts, denoiser.conditions(source, (reference,))
 
 
 def test_euler_is_a_hand_written_loop(denoiser, problem):
-    noise, conditions, _ = problem
+    noise, context, _, conditions = problem
     sigmas = schedule(3, 5.0)
     x = noise
     for i in range(3):
-        velocity = denoiser(x, sigmas[i], conditions)
+        velocity = denoiser(x, sigmas[i], context, conditions)
         x = x + (sigmas[i + 1] - sigmas[i]).float() * velocity
-    result = sample(denoiser, noise, conditions, 3, 5.0)
+    result = sample(denoiser, noise, [GuidanceTerm(1.0, context, conditions)], 3, 5.0)
     assert result.shape == noise.shape and result.dtype == torch.float32
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [0.0, 2.5])
-def test_guidance_is_two_forwards(denoiser, problem, scale: float):
-    noise, conditions, unconditional = problem
+def test_guidance_is_two_velocities(denoiser, problem, scale: float):
+    noise, context, without, conditions = problem
     sigmas = schedule(2, 3.0)
     x = noise
     for i in range(2):
-        told, untold = (denoiser(x, sigmas[i], each) for each in (conditions, unconditional))
+        told, untold = (denoiser(x, sigmas[i], each, conditions) for each in (context, without))
         x = x + (sigmas[i + 1] - sigmas[i]).float() * (untold + scale * (told - untold))
-    result = sample(denoiser, noise, conditions, 2, 3.0, scale, unconditional)
+    result = sample(denoiser, noise, instruction_guidance(scale, context, without, conditions), 2, 3.0)
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
 
 
-def test_guidance_of_one_needs_no_second_forward(denoiser, problem):
-    noise, conditions, unconditional = problem
+def test_guidance_of_source_and_instruction(denoiser, problem):
+    """InsightEdit's: e(0, 0) + 1.5 (e(source, 0) - e(0, 0)) + 7.5 (e(source, words) - e(source, 0))."""
+    noise, context, without, conditions = problem
+    text, image = 7.5, 1.5
+    both, source_alone, nothing = (
+        denoiser(noise, torch.tensor(1.0), *given)
+        for given in ((context, conditions), (without, conditions), (without, ()))
+    )
+    expected = noise - (nothing + image * (source_alone - nothing) + text * (both - source_alone))
+    terms = [
+        GuidanceTerm(text, context, conditions),
+        GuidanceTerm(image - text, without, conditions),
+        GuidanceTerm(1 - image, without, ()),
+    ]
     batches = []
     handle = denoiser.register_forward_pre_hook(lambda _module, inputs: batches.append(len(inputs[0])))
-    result = sample(denoiser, noise, conditions, 2, 3.0, 1.0, unconditional)
-    assert torch.equal(result, sample(denoiser, noise, conditions, 2, 3.0))
+    torch.testing.assert_close(sample(denoiser, noise, terms, 1, 3.0), expected, atol=1e-4, rtol=1e-4)
     handle.remove()
-    assert batches == [1] * 4
+    assert batches == [2, 1]  # what has the same shapes shares a forward
 
 
-def test_conditions_are_prepared_once(denoiser, problem, monkeypatch):
-    noise, conditions, unconditional = problem
-    calls, prepare = [], denoiser.prepare
-    monkeypatch.setattr(denoiser, "prepare", lambda *args: calls.append(args) or prepare(*args))
-    sample(denoiser, noise, conditions, 4, 5.0, 2.0, unconditional)
-    assert len(calls) == 1
+def test_each_term_may_have_a_source_of_its_own(denoiser, problem):
+    noise, context, without, conditions = problem
+    other = denoiser.conditions(-conditions[0].source, (conditions[1].latents * 2,))
+    twice = torch.cat([noise, -noise])  # and the conditions of one serve a batch
+    terms = [GuidanceTerm(2.0, *given) for given in ((doubled(context), conditions),)]
+    terms.append(GuidanceTerm(-1.0, doubled(without), other))
+    result = sample(denoiser, twice, terms, 1, 3.0)
+    for row in (0, 1):
+        one = twice[row : row + 1]
+        first, second = (
+            denoiser(one, torch.tensor(1.0), *given) for given in ((context, conditions), (without, other))
+        )
+        torch.testing.assert_close(result[row : row + 1], one - (2 * first - second), atol=1e-4, rtol=1e-4)
+
+
+def doubled(context: Context) -> Context:
+    return Context(context.tokens.repeat(2, 1, 1))
+
+
+def test_a_guided_step_is_the_textbook_s_bit_by_bit(denoiser, problem):
+    noise, context, without, conditions = problem
+    both = denoiser(
+        torch.cat([noise, noise]),
+        torch.tensor(1.0),
+        Context(torch.cat([context.tokens, without.tokens])),
+        conditions,
+    )
+    told, untold = both.chunk(2)
+    expected = noise - (untold + 2.5 * (told - untold))
+    assert torch.equal(
+        sample(denoiser, noise, instruction_guidance(2.5, context, without, conditions), 1, 3.0), expected
+    )
+
+
+def test_guidance_of_one_needs_no_second_forward(denoiser, problem):
+    noise, context, without, conditions = problem
+    batches = []
+    handle = denoiser.register_forward_pre_hook(lambda _module, inputs: batches.append(len(inputs[0])))
+    sample(denoiser, noise, instruction_guidance(1.0, context, without, conditions), 2, 3.0)
+    handle.remove()
+    assert batches == [1] * 2
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.5), (0.5,), (float("nan"),), ()])
+def test_weights_add_up_to_one(weights):
+    terms = [GuidanceTerm(weight, NOTHING[0].context) for weight in weights]
+    with pytest.raises(InputError, match="add up to 1"):
+        sample(Field(lambda x, *_: x), NOISE, terms, 2, 3.0)
 
 
 def test_same_noise_same_result(denoiser, problem):
-    noise, conditions, _ = problem
-    before = noise.clone()
-    assert torch.equal(sample(denoiser, noise, conditions, 2, 5.0), sample(denoiser, noise, conditions, 2, 5.0))
+    noise, context, _, conditions = problem
+    before, terms = noise.clone(), [GuidanceTerm(1.0, context, conditions)]
+    assert torch.equal(sample(denoiser, noise, terms, 2, 5.0), sample(denoiser, noise, terms, 2, 5.0))
     assert torch.equal(noise, before)
 
 
@@ -211,32 +268,32 @@ def test_false_stops(stop_at: int):
 @pytest.mark.parametrize("scale", [-0.5, 101, float("nan"), float("inf")])
 def test_guidance_scale_out_of_range(scale: float):
     with pytest.raises(InputError, match="guidance_scale is"):
-        sample(Field(lambda x, *_: x), NOISE, NOTHING, 2, 3.0, scale, NOTHING)
+        instruction_guidance(scale, NOTHING[0].context, NOTHING[0].context, ())
 
 
 def test_guidance_needs_something_to_guide_away_from():
-    with pytest.raises(InputError, match="needs unconditional"):
-        sample(Field(lambda x, *_: x), NOISE, NOTHING, 2, 3.0, 2.0)
+    with pytest.raises(InputError, match="needs the context without the instruction"):
+        instruction_guidance(2.0, NOTHING[0].context, None, ())
 
 
 def test_pinned_frames_are_what_they_are_told_to_be(tiny_components):
     """At every noise level they are noised to it, and the frames beside them are denoised knowing them."""
     shape = (1, tiny.CHANNELS, 3, 6, 6)
     noise, pinned = initial_noise(shape, 0), initial_noise((1, tiny.CHANNELS, 2, 6, 6), 5)
-    conditions = Conditions(torch.randn(1, 5, tiny.TEXT_DIM), initial_noise(shape, 7))
+    denoiser = tiny_components.denoiser
+    context = Context(torch.randn(1, 5, tiny.TEXT_DIM))
+    terms = [GuidanceTerm(1.0, context, denoiser.conditions(initial_noise(shape, 7)))]
     seen = []
-    latents = sample(
-        tiny_components.denoiser, noise, conditions, 4, 3.0, callback=lambda *call: seen.append(call[2]), pinned=pinned
-    )
+    latents = sample(denoiser, noise, terms, 4, 3.0, callback=lambda *call: seen.append(call[2]), pinned=pinned)
     for sigma, state in zip(schedule(4, 3.0)[1:].float(), seen, strict=True):
         torch.testing.assert_close(state[:, :, :2], (1 - sigma) * pinned + sigma * noise[:, :, :2])
     assert torch.equal(latents[:, :, :2], pinned)
-    free = sample(tiny_components.denoiser, noise, conditions, 4, 3.0)
+    free = sample(denoiser, noise, terms, 4, 3.0)
     assert (latents[:, :, 2:] - free[:, :, 2:]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4, 6, 6), (1, 4, 0, 6, 6), (2, 4, 1, 6, 6), (1, 4, 1, 6, 5)])
 def test_pinned_latents_of_another_shape_are_refused(tiny_components, shape):
-    conditions = Conditions(torch.zeros(1, 5, tiny.TEXT_DIM))
+    terms = [GuidanceTerm(1.0, Context(torch.zeros(1, 5, tiny.TEXT_DIM)))]
     with pytest.raises(InputError, match="pinned latents"):
-        sample(tiny_components.denoiser, torch.zeros(1, 4, 3, 6, 6), conditions, 1, 1.0, pinned=torch.zeros(shape))
+        sample(tiny_components.denoiser, torch.zeros(1, 4, 3, 6, 6), terms, 1, 1.0, pinned=torch.zeros(shape))

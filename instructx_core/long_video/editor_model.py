@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Conditions
-from ..sampling import StepCallback, initial_noise, sample
+from ..context import Context
+from ..sampling import StepCallback, initial_noise, instruction_guidance, sample
 from ..source import Source
 from ..version import __version__
 from .window_model import digest_frames
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 256  # of a tensor: training moves them all, so a few tell; 14 billion parameters take a second, not minutes
 
-Contexts = tuple[Tensor, Tensor | None]  # with the instruction, and without it where a guidance scale asks for it
+Contexts = tuple[Context, Context | None]  # with the instruction, and without it where a guidance scale asks for it
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EditorModel:
     def read(self, shown: Tensor) -> Contexts:
         request = self.request
 
-        def context(instruction: str) -> Tensor:
+        def context(instruction: str) -> Context:
             return self.editor.context([instruction], [shown], [request.references], True)
 
         return context(request.instruction), None if request.settings.guidance_scale == 1 else context("")
@@ -68,16 +68,13 @@ class EditorModel:
         self, source: Tensor, pinned: Tensor | None, guidance: Contexts, fit: Fit, callback: StepCallback | None
     ) -> Tensor:
         editor, chosen = self.editor, self.request.settings
-        context, without = guidance
-        conditions = Conditions(context, source, self._reference_latents(fit))
+        conditions = editor.denoiser.conditions(source, self._reference_latents(fit))
         return sample(
             editor.denoiser,
             initial_noise((1, *editor.latent_shape(fit)), self.request.seed).to(editor.device),
-            conditions,
+            instruction_guidance(chosen.guidance_scale, *guidance, conditions),
             chosen.steps,
             chosen.shift,
-            chosen.guidance_scale,
-            None if without is None else replace(conditions, context=without),
             callback,
             editor.config.sampling.sigma_min,
             None if pinned is None else pinned.to(editor.device),

@@ -17,10 +17,12 @@ import torch
 from torch import nn
 
 from ..config import GuidanceConfig
-from ..denoiser import Conditions, Denoiser
+from ..context import Context
+from ..denoiser import Denoiser
 from ..guidance.encoder import MLLMGuidance, embed
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..latents import LatentCodec
+from ..speed.run_cache import RunCache
 from .live import META, FlashAttention, LiveMemory
 from .phases import Job, Part, Phase
 
@@ -78,13 +80,13 @@ def reading_bytes(guidance: MLLMGuidance, job: Job) -> int:
 
 @torch.no_grad()
 def step_bytes(model: Components, job: Job) -> int:
-    """Bytes of a DiT step, at most: of the second, when what a run keeps is there (`speed.remembering`).
+    """Bytes of a DiT step, at most: of the second, when its run cache is filled (`speed.run_cache`).
 
     Blocks are all alike: two and three of them are run, and each further one adds as much as the third.
     """
     codec, denoiser = model.codec, model.denoiser
     batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
-    shape = (batch, codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
+    size = (codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
     _, queries = _shown(model.config.guidance, job)
     context_shape = (batch, queries, model.config.connector.output_dim)
 
@@ -95,11 +97,14 @@ def step_bytes(model: Components, job: Job) -> int:
             LiveMemory(denoiser) as live,
             FlashAttention(),
         ):
-            context = torch.empty(context_shape, dtype=denoiser.dtype, device=META)
-            prepared = denoiser.prepare(Conditions(context, torch.empty(shape, device=META)), frames)
-            latents, sigma = torch.empty(shape, device=META), torch.tensor(0.5, device=META)
+            context = Context(torch.empty(context_shape, dtype=denoiser.dtype, device=META))
+            # one source serves both halves of a guided batch
+            conditions = denoiser.conditions(torch.empty(1, *size, device=META))
+            latents, sigma = torch.empty(batch, *size, device=META), torch.tensor(0.5, device=META)
+            cache = RunCache(denoiser.transformer)
             for _ in range(2):
-                denoiser(latents, sigma, prepared)
+                with cache.lent():
+                    denoiser(latents, sigma, context, conditions)
         return live.peak
 
     blocks = len(denoiser.transformer.blocks)

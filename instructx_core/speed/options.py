@@ -1,11 +1,12 @@
 """Faster DiT steps by diffusers' own parts: another attention, compiled blocks, outputs that are used again.
 
 - Attention and compiled blocks compute the same up to rounding; a step cache trades likeness for time.
-- diffusers' TextKVCache is written for another model's blocks; what it would do is done always, see `remembering`.
+- diffusers' TextKVCache is written for another model's blocks; what it would do is always done, see `run_cache`.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import WanTransformer3DModel
 
+STEP_CACHE = "edit"  # the context of a step's first forward
 ATTENTION = {"sdpa": "native", "flash": "flash", "sage": "sage"}  # diffusers' names; the last two are packages
 CACHES: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' settings, its own defaults but for what is named
     "first-block": ("FirstBlockCacheConfig", {}),
@@ -96,6 +98,15 @@ def begin_run(transformer: WanTransformer3DModel, steps: int) -> None:
     settings = cache_config(transformer)
     if hasattr(settings, "set_steps"):  # of `MagCache`, which not every diffusers has
         settings.set_steps(steps)
+
+
+def step_caching(transformer: WanTransformer3DModel, name: str = STEP_CACHE) -> AbstractContextManager[None]:
+    """What a step cache asks for around a forward: all terms of a guided batch are one to it.
+
+    Args:
+        name: of the forward among those of a step, whose outputs are cached apart.
+    """
+    return transformer.cache_context(name) if transformer.is_cache_enabled else nullcontext()
 
 
 def find_cache(cache: str) -> type:

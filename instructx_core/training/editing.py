@@ -20,10 +20,10 @@ from ..checkpoints.bundle import Components, load_checkpoint, load_guidance, sav
 from ..checkpoints.vae import load_vae
 from ..config import ModelConfig
 from ..connectors import Connector
-from ..denoiser import Conditions, Denoiser
+from ..denoiser import Denoiser
 from ..errors import InputError
 from ..latents import LatentCodec
-from ..sampling import sample
+from ..sampling import GuidanceTerm, sample
 from ..validation import FieldError, converted
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
@@ -70,15 +70,13 @@ class FlowMatching(nn.Module):
         context = self.connector(guidance, batch.inputs.reference_places)
         level = noise_levels(self.config.noise, self.shift, len(target), generator).to(device)
         noise = torch.randn(target.shape, generator=generator).to(device)
-        conditions = Conditions(
-            context,
-            source if self.config.use_source else None,
-            tuple(reference.to(device) for reference in batch.references),
+        conditions = self.denoiser.conditions(
+            source if self.config.use_source else None, [reference.to(device) for reference in batch.references]
         )
         sigma = level.view(-1, 1, 1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise
         with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
-            velocity = self.denoiser(noisy, level, conditions)
+            velocity = self.denoiser(noisy, level, context, conditions)
         square = (velocity.float() - (noise - target)).square()
         if self.config.loss == "data":  # the error of the data that this velocity leads to
             square = square * sigma.square()
@@ -197,9 +195,10 @@ class EditingTask:
         guidance = self.components.guidance(batch.inputs.to(device))
         context = self.components.connector(guidance, batch.inputs.reference_places)
         source = batch.source.to(device) if self.config.use_source else None
-        references = tuple(reference.to(device) for reference in batch.references)
+        references = [reference.to(device) for reference in batch.references]
         noise = torch.randn(batch.source.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        edited = sample(self.components.denoiser, noise, Conditions(context, source, references), 8, 3.0)
+        denoiser = self.components.denoiser
+        edited = sample(denoiser, noise, [GuidanceTerm(1.0, context, denoiser.conditions(source, references))], 8, 3.0)
         rows = (batch.source, edited, batch.target)
         return [self.components.codec.decode(latents.to(device)).cpu() for latents in rows]
 

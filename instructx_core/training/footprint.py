@@ -19,7 +19,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..checkpoints.bundle import Components
-from ..denoiser import Conditions
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..memory.live import LiveMemory
 from .config import TrainConfig
@@ -130,7 +129,8 @@ def activations(components: Components, config: TrainConfig, shape: Shape) -> in
                 whole = torch.cat([embeds, own], dim=1)
                 read = language(inputs_embeds=whole, position_ids=positions, use_cache=False).last_hidden_state
                 context = components.connector(read[:, -queries:])
-                velocity = components.denoiser(noisy, level, Conditions(context, source, ()))
+                conditions = components.denoiser.conditions(source)
+                velocity = components.denoiser(noisy, level, context, conditions)
             (velocity.float() - noisy).square().mean().backward()
     return live.peak
 

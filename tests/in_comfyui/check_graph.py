@@ -56,8 +56,8 @@ def check_cfg():
 
 
 def check_batch_of_two():
-    from instructx_pack.instructx_core.denoiser import Conditions
-    from instructx_pack.instructx_core.sampling import sample
+    from instructx_pack.instructx_core.context import Context
+    from instructx_pack.instructx_core.sampling import instruction_guidance, sample
 
     image, instruction, reference = example("reference_swap")
     patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction, [reference])
@@ -67,12 +67,13 @@ def check_batch_of_two():
     noise = torch.randn(twice["samples"].shape, generator=torch.manual_seed(7))
     source, references = own.encode(image[None]), own.encode(reference[None])
 
-    def conditions(words):
-        context = own.context([words], [image], [[reference[0]]], False)
-        return Conditions(context.repeat(2, 1, 1), source.repeat(2, 1, 1, 1, 1), (references.repeat(2, 1, 1, 1, 1),))
+    def context(words):
+        return Context(own.context([words], [image], [[reference[0]]], False).tokens.repeat(2, 1, 1))
 
     shift = own.config.sampling.shift
-    expected = sample(own.denoiser, noise, conditions(instruction), 5, shift, 2.0, conditions(""))
+    conditions = own.denoiser.conditions(source, (references,))
+    terms = instruction_guidance(2.0, context(instruction), context(""), conditions)
+    expected = sample(own.denoiser, noise, terms, 5, shift)
     assert difference(both, expected) <= TOLERANCE
     assert difference(both[0], both[1]) > 0.1
 

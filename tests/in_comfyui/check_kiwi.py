@@ -104,19 +104,17 @@ def check_kiwi_batch_of_two():
 
 def denoised(name, noise):
     """The library's answer to the same question from given noise."""
-    from instructx_pack.instructx_core.denoiser import Conditions
-    from instructx_pack.instructx_core.sampling import sample
+    from instructx_pack.instructx_core.sampling import instruction_guidance, sample
     from instructx_pack.instructx_core.source import load_source
 
     own = editor(name)
     reference = [REFERENCES[0][0]]
     fit = own.fit(load_source(clip(5)), SIDES["height"], SIDES["width"])
     source, references = own.encode(clip(5)[None]), own.reference_latents([reference], fit)
-    with_words, without = (
-        Conditions(own.context([words], [clip(5)], [reference], True), source, references) for words in (WORDS, "")
-    )
-    low = own.config.sampling.sigma_min
-    return sample(own.denoiser, noise, with_words, 3, own.config.sampling.shift, 2.0, without, sigma_min=low)
+    contexts = [own.context([words], [clip(5)], [reference], True) for words in (WORDS, "")]
+    terms = instruction_guidance(2.0, *contexts, own.denoiser.conditions(source, references))
+    settings = own.config.sampling
+    return sample(own.denoiser, noise, terms, 3, settings.shift, sigma_min=settings.sigma_min)
 
 
 def check_kiwi_sigmas():
@@ -152,7 +150,7 @@ def check_kiwi_noise_mask():
 
 def check_kiwi_references_keep_the_runs_timestep():
     """Where a mask holds the first frame at zero, frames keep their own timestep, wherever the references are."""
-    from instructx_pack.nodes.wan import SourceWrapper, denoising
+    from instructx_pack.nodes.wan import ConditionWrapper, denoising
 
     x, reference, context = torch.zeros(1, 48, 3, 4, 4), torch.zeros(1, 48, 1, 4, 4), torch.zeros(1, 5, 128)
     held = torch.tensor([[0.0, 700.0, 700.0]])
@@ -163,10 +161,10 @@ def check_kiwi_references_keep_the_runs_timestep():
         return hidden[:, :48]
 
     for name in ("published", "first"):
-        wrapper = SourceWrapper(denoising(loaded(name)[0]))
+        wrapper = ConditionWrapper(denoising(loaded(name)[0]))
         output = wrapper(executor, x, held, context, None, reference, {"sigmas": torch.tensor([0.7])})
         assert output.shape == x.shape
-    assert seen == {"published": ([0, 700, 700, 700], 3, 1), "first": ([700, 0, 700, 700], 4, None)}
+    assert seen == {"published": ([0, 700, 700, 700], 4, None), "first": ([700, 0, 700, 700], 4, None)}
 
 
 def check_kiwi_source_strength():

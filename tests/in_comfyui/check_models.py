@@ -201,7 +201,7 @@ def check_noise_mask_with_references_on_48_channels():
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
     from instructx_pack.instructx_core.config import ModelConfig
-    from instructx_pack.nodes.wan import Denoising, SourceWrapper
+    from instructx_pack.nodes.wan import ConditionWrapper, Denoising
 
     torch.manual_seed(0)
     dit = WanModel(
@@ -219,7 +219,7 @@ def check_noise_mask_with_references_on_48_channels():
         torch.nn.init.normal_(parameter, std=0.05)
     x, reference = torch.randn(1, 48, 3, 4, 4), torch.randn(1, 48, 1, 4, 4)
     context, sigma = torch.randn(1, 5, 4096), torch.tensor([0.7])
-    wrapper = SourceWrapper(Denoising(ModelConfig()))
+    wrapper = ConditionWrapper(Denoising(ModelConfig()))
     options = {"sigmas": sigma, "wrappers": {"diffusion_model": {"instructx": [wrapper]}}}
     with torch.inference_mode():
         one = dit(x, sigma * 1000, context, time_dim_concat=reference, transformer_options=dict(options))

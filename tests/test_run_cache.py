@@ -1,9 +1,10 @@
-"""What a run's later steps take over from its first: the same bits, fewer forwards, and nothing left behind."""
+"""The per-run cache: the same bits, fewer forwards, and nothing left behind."""
 
 from __future__ import annotations
 
 import copy
 import gc
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,12 +15,15 @@ import torch
 from instructx_core import EditInterrupted, Editor
 from instructx_core.checkpoints.bundle import Components
 from instructx_core.config import ContextEntry, DenoiserConfig, ModelConfig, SourceInjection
-from instructx_core.denoiser import Conditions, Denoiser
+from instructx_core.context import Context
+from instructx_core.denoiser import Denoiser
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.placement import place, store_in_fp8
 from instructx_core.memory.plan import CHOICES, Plan
+from instructx_core.sampling import GuidanceTerm, sample
 from instructx_core.speed.options import CACHES, speed_up
+from instructx_core.speed.run_cache import RunCache
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
@@ -33,10 +37,11 @@ def editor_with(components: Components | None = None, memory: Memory = Memory.FU
     return Editor(place(components or tiny.components(), Plan(memory, tiled=False), CPU), CPU)
 
 
-def forgetful(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> Editor:
-    """The same, every step of which computes everything."""
-    monkeypatch.setattr(editor.denoiser, "_remembering", lambda _: nullcontext())
-    return editor
+def without_cache(monkeypatch: pytest.MonkeyPatch, edited: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What an edit gives of which every step computes everything."""
+    with monkeypatch.context() as patched:
+        patched.setattr(RunCache, "lent", lambda _: nullcontext())
+        return edited()
 
 
 def edit(editor: Editor, guidance_scale: float = 1.0, **options: object) -> torch.Tensor:
@@ -44,8 +49,13 @@ def edit(editor: Editor, guidance_scale: float = 1.0, **options: object) -> torc
     return result.latents
 
 
-def context(seed: int, count: int = 5) -> torch.Tensor:
-    return torch.randn(1, count, tiny.TEXT_DIM, generator=torch.Generator().manual_seed(seed))
+def context(seed: int, count: int = 5) -> Context:
+    return Context(torch.randn(1, count, tiny.TEXT_DIM, generator=torch.Generator().manual_seed(seed)))
+
+
+def cached(denoiser: Denoiser, cache: RunCache, latents: torch.Tensor, sigma: torch.Tensor, own: Context):
+    with cache.lent():
+        return denoiser(latents, sigma, own)
 
 
 def count(editor: Editor) -> dict[str, int]:
@@ -79,7 +89,7 @@ MODELS: dict[str, ModelConfig] = {
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_the_same_bits(config: ModelConfig, guidance_scale: float, monkeypatch: pytest.MonkeyPatch):
-    expected = edit(forgetful(editor_with(tiny.components(config)), monkeypatch), guidance_scale)
+    expected = without_cache(monkeypatch, lambda: edit(editor_with(tiny.components(config)), guidance_scale))
     assert torch.equal(edit(editor_with(tiny.components(config)), guidance_scale), expected)
 
 
@@ -92,9 +102,10 @@ def test_wherever_weights_lie(memory: Memory, fp8: bool, monkeypatch: pytest.Mon
             store_in_fp8(components)
         return editor_with(components, memory)
 
-    remembering = editor()
-    calls = count(remembering)
-    assert torch.equal(edit(remembering, 2.0), edit(forgetful(editor(), monkeypatch), 2.0))
+    expected = without_cache(monkeypatch, lambda: edit(editor(), 2.0))
+    caching = editor()
+    calls = count(caching)
+    assert torch.equal(edit(caching, 2.0), expected)
     assert calls["attn2.to_k"] == 1
 
 
@@ -104,7 +115,7 @@ def test_in_16_bits(monkeypatch: pytest.MonkeyPatch):
         components.denoiser.transformer.to(torch.bfloat16)
         return editor_with(components)
 
-    assert torch.equal(edit(editor()), edit(forgetful(editor(), monkeypatch)))
+    assert torch.equal(edit(editor()), without_cache(monkeypatch, lambda: edit(editor())))
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -115,66 +126,77 @@ def test_beside_a_step_cache(cache: str, monkeypatch: pytest.MonkeyPatch):
         return editor
 
     options = {"steps": 10, "guidance_scale": 1.5}
-    ours, expected = (one.edit(tiny.clip(5), WORDS, **options) for one in (editor(), forgetful(editor(), monkeypatch)))
-    assert torch.equal(ours.latents, expected.latents)
+    expected = without_cache(monkeypatch, lambda: editor().edit(tiny.clip(5), WORDS, **options).latents)
+    assert torch.equal(editor().edit(tiny.clip(5), WORDS, **options).latents, expected)
 
 
 @torch.no_grad()
 def test_runs_may_take_turns():
-    """What is kept belongs to a run: two of them, of other contexts and sizes, step by step beside each other."""
+    """A cache belongs to a run: two of them, of other contexts and sizes, step by step beside each other."""
     denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
-    runs = [(LATENTS, Conditions(context(1))), (LATENTS[..., :4], Conditions(context(2, 7)))]
-    prepared = [denoiser.prepare(conditions, latents.shape[2]) for latents, conditions in runs]
+    runs = [(LATENTS, context(1)), (LATENTS[..., :4], context(2, 7))]
+    caches = [RunCache(denoiser.transformer) for _ in runs]
     for sigma in map(torch.tensor, SIGMAS):
-        for (latents, conditions), own in zip(runs, prepared, strict=True):
-            assert torch.equal(denoiser(latents, sigma, own), denoiser(latents, sigma, conditions))
+        for (latents, own), cache in zip(runs, caches, strict=True):
+            assert torch.equal(cached(denoiser, cache, latents, sigma, own), denoiser(latents, sigma, own))
+
+
+@torch.no_grad()
+def test_forwards_of_one_step_have_caches_of_their_own():
+    """Terms of other shapes, and of the same shapes in another batch, never see each other's keys."""
+    denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
+    source = denoiser.conditions(LATENTS)
+    terms = [
+        GuidanceTerm(3.0, context(1), source),
+        GuidanceTerm(-1.5, context(2), ()),
+        GuidanceTerm(-0.5, context(3, 7), source),
+    ]
+    latents, (first, second) = LATENTS, torch.tensor([0.75, 0.0]).split(1)  # the sigmas of two steps, shift 3
+    for sigma, following in ((torch.tensor(1.0), first), (first[0], second)):
+        velocity = sum(term.weight * denoiser(latents, sigma, term.context, term.conditions) for term in terms)
+        latents = latents + (following - sigma) * velocity
+    torch.testing.assert_close(sample(denoiser, LATENTS, terms, 2, 3.0), latents, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_latents_of_another_size_have_their_own_positions():
     denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
-    conditions = Conditions(context(1))
-    prepared = denoiser.prepare(conditions, LATENTS.shape[2])
+    cache, sigma = RunCache(denoiser.transformer), torch.tensor(0.5)
     for latents in (LATENTS, LATENTS.mT.contiguous()):
-        assert torch.equal(
-            denoiser(latents, torch.tensor(0.5), prepared), denoiser(latents, torch.tensor(0.5), conditions)
-        )
+        assert torch.equal(cached(denoiser, cache, latents, sigma, context(1)), denoiser(latents, sigma, context(1)))
 
 
 @torch.no_grad()
 def test_a_step_that_failed_can_be_tried_again(monkeypatch: pytest.MonkeyPatch):
     denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
-    conditions = Conditions(context(1))
-    prepared, to_v = denoiser.prepare(conditions, 2), denoiser.transformer.blocks[-1].attn2.to_v
+    cache, to_v = RunCache(denoiser.transformer), denoiser.transformer.blocks[-1].attn2.to_v
     with monkeypatch.context() as broken, pytest.raises(MemoryError):
         broken.setattr(to_v, "forward", lambda _: (_ for _ in ()).throw(MemoryError))
-        denoiser(LATENTS, torch.tensor(0.5), prepared)
-    expected = denoiser(LATENTS, torch.tensor(0.5), conditions)
-    assert torch.equal(denoiser(LATENTS, torch.tensor(0.5), prepared), expected)
+        cached(denoiser, cache, LATENTS, torch.tensor(0.5), context(1))
+    expected = denoiser(LATENTS, torch.tensor(0.5), context(1))
+    assert torch.equal(cached(denoiser, cache, LATENTS, torch.tensor(0.5), context(1)), expected)
 
 
 @torch.no_grad()
 def test_a_copy_computes_by_itself():
     denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
-    conditions = Conditions(context(1))
-    denoiser(LATENTS, torch.tensor(0.5), denoiser.prepare(conditions, 2))
+    cached(denoiser, RunCache(denoiser.transformer), LATENTS, torch.tensor(0.5), context(1))
     other = copy.deepcopy(denoiser)
     for weight in denoiser.parameters():
         weight.zero_()
-    ours = other(LATENTS, torch.tensor(0.5), other.prepare(conditions, 2))
-    assert ours.abs().max() > 0 and torch.equal(ours, other(LATENTS, torch.tensor(0.5), conditions))
+    ours = cached(other, RunCache(other.transformer), LATENTS, torch.tensor(0.5), context(1))
+    assert ours.abs().max() > 0 and torch.equal(ours, other(LATENTS, torch.tensor(0.5), context(1)))
 
 
 def test_two_denoisers_of_one_dit():
     transformer = tiny.transformer()
     first, second = (Denoiser(transformer, tiny.CONFIG.denoiser).requires_grad_(False) for _ in range(2))
-    conditions = Conditions(context(1))
     with torch.no_grad():
-        prepared = first.prepare(conditions, 2), second.prepare(conditions, 2)
+        caches = RunCache(transformer), RunCache(transformer)
         for sigma in map(torch.tensor, SIGMAS):
-            ours = first(LATENTS, sigma, prepared[0])
-            assert torch.equal(ours, second(LATENTS, sigma, prepared[1]))
-            assert torch.equal(ours, first(LATENTS, sigma, conditions))
+            ours = cached(first, caches[0], LATENTS, sigma, context(1))
+            assert torch.equal(ours, cached(second, caches[1], LATENTS, sigma, context(1)))
+            assert torch.equal(ours, first(LATENTS, sigma, context(1)))
 
 
 # --- fewer forwards
@@ -209,11 +231,11 @@ def test_compiled_blocks_are_two():
 def test_nothing_is_left_after_a_run():
     editor = editor_with()
     with LiveMemory(editor.denoiser) as live, torch.no_grad():
-        prepared = editor.denoiser.prepare(Conditions(context(1)), 2)
-        editor.denoiser(LATENTS, torch.tensor(0.5), prepared)
+        cache = RunCache(editor.denoiser.transformer)
+        cached(editor.denoiser, cache, LATENTS, torch.tensor(0.5), context(1))
         gc.collect()
         kept = live.now
-        del prepared
+        del cache
         gc.collect()
         assert kept > 0 == live.now
 
@@ -228,12 +250,13 @@ def test_a_stopped_run_leaves_nothing_to_the_next():
 def test_training_computes_everything():
     """Gradients of every forward reach the layers that a run would ask once."""
     denoiser = Denoiser(tiny.transformer(), tiny.CONFIG.denoiser)
-    prepared = denoiser.prepare(Conditions(context(1)), 2)
+    cache = RunCache(denoiser.transformer)
     gradients = []
-    for conditions in (prepared, prepared, Conditions(context(1))):
+    for lent in (cache.lent, cache.lent, nullcontext):
         denoiser.zero_grad()
-        denoiser(LATENTS, torch.tensor(0.5), conditions).square().mean().backward()
+        with lent():
+            denoiser(LATENTS, torch.tensor(0.5), context(1)).square().mean().backward()
         gradients.append(denoiser.transformer.blocks[-1].attn2.to_k.weight.grad.clone())
     assert gradients[0].abs().max() > 0
     assert torch.equal(gradients[1], gradients[0]) and torch.equal(gradients[2], gradients[0])
-    assert not any(prepared.kept)
+    assert cache.is_empty

@@ -1,0 +1,8 @@
+"""Conditions: values that change what a denoiser is given. One kind a file, each pure, without a model of its own.
+
+- `source_add`, `source_embed`, `source_channels`: the pixels to be edited.
+- `reference_frames`: pictures that the instruction speaks of.
+- `image_stream`: an image's own tokens, attended to apart from the instruction's.
+
+`Denoiser.forward` applies a list of them; the ComfyUI nodes apply the same ones to a native MODEL.
+"""

@@ -1,0 +1,58 @@
+"""References as latent frames beside the noisy ones: RoPE counts them all, what the DiT makes of them is dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import InputError
+from .condition import Condition
+
+
+@dataclass(frozen=True)
+class ReferenceFrames(Condition):
+    """All references of an edit, one behind the other in time."""
+
+    latents: torch.Tensor  # [B, C, R, H, W] normalised
+    first: bool = False  # before the noisy frames, not behind them
+    tokens: torch.Tensor | None = None  # [B, width, r, h, w] where they have a patch embedding of their own
+
+    def enter(self, latents: torch.Tensor) -> torch.Tensor:
+        if self.latents.shape[-2:] != latents.shape[-2:]:
+            raise InputError(
+                f"A reference has latent size {tuple(self.latents.shape[-2:])}, the edit {tuple(latents.shape[-2:])}; "
+                "bring the reference to the edit's size first."
+            )
+        # a source in further channels has none at references
+        further = latents.shape[1] - self.latents.shape[1]
+        own = F.pad(self.latents, (0, 0) * 3 + (0, further)) if further else self.latents
+        own = own.to(latents).expand(len(latents), -1, -1, -1, -1)
+        return torch.cat([own, latents] if self.first else [latents, own], dim=2)  # [B, C', T + R, H, W]
+
+    def embed(self, tokens: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
+        if self.tokens is None:
+            return tokens
+        count = self.tokens.shape[2]
+        further = tokens.shape[2] - count
+        is_reference = torch.arange(tokens.shape[2], device=tokens.device).view(1, 1, -1, 1, 1)
+        is_reference = is_reference < count if self.first else is_reference >= further
+        # over the same frames as all tokens
+        own = F.pad(self.tokens, (0, 0) * 2 + ((0, further) if self.first else (further, 0)))
+        return in_place_of(tokens, own, is_reference)
+
+    def leave(self, output: torch.Tensor) -> torch.Tensor:
+        count = self.latents.shape[2]
+        return output[:, :, count:] if self.first else output[:, :, : output.shape[2] - count]
+
+
+def in_place_of(tokens: torch.Tensor, own: torch.Tensor, is_reference: torch.Tensor) -> torch.Tensor:
+    """References' own tokens where `is_reference`, in the place of what the DiT's embedding made of them.
+
+    Args:
+        tokens: [B, width, t, h, w].
+        own: of the same shape, or with a batch of 1.
+        is_reference: bool, broadcasts to the tokens.
+    """
+    return torch.where(is_reference, own, tokens)

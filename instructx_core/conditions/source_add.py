@@ -1,0 +1,23 @@
+"""The source added to the noisy latent itself (InstructX, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .condition import SourceCondition
+from .sizes import check_source
+
+
+@dataclass(frozen=True)
+class SourceAdd(SourceCondition):
+    """latents + source."""
+
+    def enter(self, latents: torch.Tensor) -> torch.Tensor:
+        """Channels that a model carries behind the noisy ones (image-to-video) stay as they are."""
+        check_source(self.source, latents)
+        further = latents.shape[1] - self.source.shape[1]
+        source = F.pad(self.source, (0, 0) * 3 + (0, further)) if further else self.source
+        return latents + source.to(latents)

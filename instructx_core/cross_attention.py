@@ -1,0 +1,89 @@
+"""Wan's cross-attention with what diffusers' own processor lacks: a mask, an image stream of any length, a cache.
+
+- diffusers splits an image stream off by a text length of 512, which only umT5's padded prompts have.
+- Keys and values are cached by a processor, not by hooks: torch.compile recompiles every hooked block; with processors
+  all blocks share two graphs (a run's first step, all later steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+
+from .compat import attention_backend
+from .conditions.image_stream import attend_apart
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanAttention
+
+Keys = dict[str, torch.Tensor]  # keys and values by name; empty before the first step of a run
+
+
+class CrossAttention(WanAttnProcessor):
+    """The cross-attention of a block."""
+
+    cache: Keys | None = None  # lent by `speed.run_cache` for one forward at a time; None in training, for one
+    # Set anew by every forward and left there: blocks that checkpointing computes again in the backward need them too.
+    mask: torch.Tensor | None = None  # bool [B, 1, 1, N], True where a token may be looked at
+    image_places: int = 0  # the context begins with this many places of an image stream
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: torch.Tensor,  # [B, tokens, width]
+        encoder_hidden_states: torch.Tensor,  # [B, M + N, width]
+        attention_mask: None = None,
+        rotary_emb: None = None,
+    ) -> torch.Tensor:
+        if self.cache is None and self.mask is None and attn.add_k_proj is None:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        keys = self.cache or self._keys(attn, encoder_hidden_states)
+        if self.cache is not None:
+            self.cache.update(keys)  # only now: a step that failed on the way leaves nothing half-filled
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        mixed = self._attend(query, keys["key"], keys["value"], self.mask)
+        if self.image_places:
+            mixed = attend_apart(self._attend, query, (keys["image_key"], keys["image_value"]), mixed)
+        mixed = mixed.flatten(2, 3).type_as(query)
+        for layer in attn.to_out:
+            mixed = layer(mixed)
+        return mixed
+
+    def _keys(self, attn: WanAttention, context: torch.Tensor) -> Keys:
+        """Keys and values [B, places, heads, head] of a context [B, M + N, width]."""
+        image, text = context.tensor_split([self.image_places], dim=1)
+        keys = {"key": attn.norm_k(attn.to_k(text)), "value": attn.to_v(text)}
+        if self.image_places:
+            keys |= {"image_key": attn.norm_added_k(attn.add_k_proj(image)), "image_value": attn.add_v_proj(image)}
+        return {name: values.unflatten(2, (attn.heads, -1)) for name, values in keys.items()}
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return dispatch_attention_fn(query, key, value, attn_mask=mask, backend=attention_backend(self))
+
+
+def install(transformer: WanTransformer3DModel) -> None:
+    """Give every block of a DiT a `CrossAttention`, in place, if it has none yet."""
+    for block in transformer.blocks:
+        if not isinstance(block.attn2.processor, CrossAttention):
+            block.attn2.set_processor(CrossAttention())
+
+
+def cross_attentions(transformer: WanTransformer3DModel) -> Iterator[CrossAttention]:
+    """Every block's `CrossAttention`."""
+    for block in transformer.blocks:
+        if isinstance(block.attn2.processor, CrossAttention):
+            yield block.attn2.processor
+
+
+def set_context(transformer: WanTransformer3DModel, mask: torch.Tensor | None, image_places: int) -> None:
+    """Tell every block what the next forward's context is: its mask, bool [B, N] or None, and its image stream's M."""
+    for processor in cross_attentions(transformer):
+        processor.mask = None if mask is None else mask[:, None, None]
+        processor.image_places = image_places
