@@ -28,6 +28,8 @@ from .images import to_floats, to_uint8
 
 RADIUS = 4  # of a window, in pixels of the canvas
 RIDGE = 1e-4  # of variances of colours in [0, 1]: a texture fainter than about .01 is left as it is
+DOUBT = 0.02  # how much of the change's variance that the map leaves unexplained is added to the ridge
+MOST = 2.0  # what inverting asks of a gain; more would be noise of the source made visible
 STRIP = 2**16  # pixels that are worked on at a time
 
 
@@ -57,8 +59,10 @@ def gain(source: torch.Tensor, change: torch.Tensor, index: int) -> torch.Tensor
     covariance = covariance - mean_x[:, None] * mean_x[None]
     cross = _window_mean(torch.einsum("tihw,tjhw->tijhw", y, x).flatten(1, 2)).unflatten(0, (3, 3))
     cross = cross - mean_y[:, None] * mean_x[None]
-    covariance = covariance + RIDGE * torch.eye(3, device=x.device)[:, :, None, None]
-    matrices = torch.einsum("oihw,ijhw->ojhw", cross, _inverse(covariance))
+    variance = _window_mean(y.square()) - mean_y.square()
+    matrices = _regressed(cross, covariance, torch.full_like(variance[0], RIDGE))
+    unexplained = (variance.sum(0) - (matrices * cross).sum((0, 1))).clamp(min=0)
+    matrices = _regressed(cross, covariance, RIDGE + DOUBT * unexplained)
     return _blur(matrices.flatten(0, 1)[None])[0]
 
 
@@ -105,6 +109,12 @@ def _blur(values: torch.Tensor) -> torch.Tensor:
     side = 2 * RADIUS + 1
     values = F.avg_pool2d(F.pad(values, (RADIUS, RADIUS, 0, 0), mode="replicate"), (1, side), stride=1)
     return F.avg_pool2d(F.pad(values, (0, 0, RADIUS, RADIUS), mode="replicate"), (side, 1), stride=1)
+
+
+def _regressed(cross: torch.Tensor, covariance: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
+    """Matrices [3, 3, h, w] that give y from x best, of their covariances [3, 3, h, w] and a ridge [h, w]."""
+    steady = covariance + ridge * torch.eye(3, device=cross.device)[:, :, None, None]
+    return torch.einsum("oihw,ijhw->ojhw", cross, _inverse(steady)).clamp(-MOST, MOST)
 
 
 def _inverse(m: torch.Tensor) -> torch.Tensor:

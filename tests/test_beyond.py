@@ -9,7 +9,7 @@ import torch
 from test_world_benchmark import Inverter, Result
 
 from instructx_core.errors import InputError
-from instructx_core.evaluation import evaluate, measure_drawn, measure_outside, measure_photographs
+from instructx_core.evaluation import evaluate, list_photographs, measure_drawn, measure_outside, measure_photographs
 from instructx_core.evaluation.drawn import KINDS, draw_pair
 from instructx_core.evaluation.metrics import changed_share, flicker, shape_iou, ssim
 from instructx_core.world import HELD_OUT_SEED, RICH, sample_subject, sample_triplet
@@ -74,10 +74,12 @@ def test_photographs_are_judged_at_full_size_against_the_exact_look(tmp_path, mo
     from PIL import Image
 
     with pytest.raises(InputError, match="no pictures"):
-        measure_photographs(Exact(), tmp_path / "none", None)
+        list_photographs(tmp_path / "none")
+    with pytest.raises(InputError, match="no pictures"):
+        list_photographs(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     Image.fromarray(pixels).resize((600, 400)).save(tmp_path / "photo.png")
-    lines = measure_photographs(Exact(), tmp_path, None)
+    lines = measure_photographs(Exact(), list_photographs(tmp_path), None)
     assert [line.value for line in lines] == pytest.approx([100, 100, 1, 1])
     assert lines[0].n == 8
 

@@ -223,6 +223,7 @@ def test_missing_training_config(tmp_path: Path, capsys):
 
 def test_evaluation_into_a_missing_folder(tmp_path: Path, capsys, no_model):
     refused(capsys, "evaluate", "--json", tmp_path / "missing" / "numbers.json")
+    assert "no pictures" in refused(capsys, "evaluate", "--photographs", tmp_path)
 
 
 @pytest.mark.parametrize(

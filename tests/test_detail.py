@@ -86,6 +86,21 @@ def test_what_is_new_hides_the_texture_that_was_there():
     assert source[:, 44:56, 56:72].std() > 0.04
 
 
+def test_the_edge_of_something_new_does_not_make_the_sources_grain_visible():
+    """A gradient that a new edge happens to correlate with is no reason to multiply the grain that lies on it."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.linspace(0.4, 0.45, 128)[None, None, :, None].expand(1, 96, 128, 3)
+    grain = 0.02 * (torch.rand(1, 96, 128, 3, generator=generator) - 0.5)
+    source = gradient + grain
+    fit = quarter(source)
+    fitted = fit.apply(source)
+    decoded = fitted.clone()
+    decoded[:, :, 16:] = torch.tensor([0.1, 0.2, 0.9])
+    result = restore_edit(fit, source, fitted, decoded, 0.0)
+    smooth = restore_edit(fit, gradient, fit.apply(gradient), decoded, 0.0)
+    assert (result - smooth).std() < 1.5 * grain.std()
+
+
 def test_a_recoloured_object_keeps_the_sources_edge():
     """The canvas draws a soft edge; source and result have a hard one at the same pixels."""
     source = torch.full((1, 96, 128, 3), 0.3)

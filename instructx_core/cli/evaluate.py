@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .options import add_model, command, load_editor, whole
 from .printing import say
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+    from ..evaluation import Measure
 
 EXAMPLES = """\
 examples:
@@ -61,10 +66,11 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
     if arguments.json:
         writable_file(arguments.json)
-    from ..evaluation import evaluate, measure_drawn, measure_outside, measure_photographs
+    from ..evaluation import evaluate, list_photographs
     from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, RICH
 
     groups = EVERY_GROUP[:-1] if arguments.rich else GROUPS  # the last asks for nothing
+    photographs = list_photographs(arguments.photographs) if arguments.photographs else []
     editor = load_editor(arguments)
     with Progress("edits") as progress:
         report = evaluate(
@@ -78,15 +84,23 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
             steps=arguments.steps,
             progress=progress,
         )
-        beyond = []
-        if arguments.drawn:
-            beyond += measure_drawn(editor, arguments.drawn, arguments.steps, progress)
-        if arguments.outside:
-            beyond += measure_outside(editor, arguments.outside, arguments.steps, progress)
-        if arguments.photographs:
-            beyond += measure_photographs(editor, arguments.photographs, arguments.steps, progress)
-    report = replace(report, beyond=tuple(beyond))
+    report = replace(report, beyond=tuple(_beyond(editor, arguments, photographs)))
     if arguments.json:
         with partial_file(arguments.json) as partial:
             partial.write_text(report.to_json() + "\n", encoding="utf-8")
     say(report.to_markdown())
+
+
+def _beyond(editor: Editor, arguments: argparse.Namespace, photographs: list[Path]) -> Iterator[Measure]:
+    """What is asked for beyond samples of the world, a bar for each part."""
+    from ..evaluation import measure_drawn, measure_outside, measure_photographs
+
+    parts = (
+        (measure_drawn, arguments.drawn, "another renderer's pictures"),
+        (measure_outside, arguments.outside, "sentences out of the world"),
+        (measure_photographs, photographs, "photographs"),
+    )
+    for measure, asked, what in parts:
+        if asked:
+            with Progress(what) as progress:
+                yield from measure(editor, asked, arguments.steps, progress)

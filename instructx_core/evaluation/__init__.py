@@ -1,6 +1,6 @@
 """Measuring edits: metrics for pairs with a known target, and a benchmark on held-out samples of the world."""
 
-from .beyond import measure_drawn, measure_outside, measure_photographs
+from .beyond import list_photographs, measure_drawn, measure_outside, measure_photographs
 from .metrics import EditScore, UneditedScore, edited_region, psnr, score_edit, score_unedited
 from .report import Measure, Medium, Rate, Report
 from .world_benchmark import evaluate
@@ -14,6 +14,7 @@ __all__ = [
     "UneditedScore",
     "edited_region",
     "evaluate",
+    "list_photographs",
     "measure_drawn",
     "measure_outside",
     "measure_photographs",

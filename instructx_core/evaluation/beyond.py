@@ -87,19 +87,27 @@ def measure_outside(editor: Editor, count: int, steps: int | None, progress: Pro
     ]
 
 
+def list_photographs(folder: Path) -> list[Path]:
+    """The pictures in a folder, by name.
+
+    Raises:
+        InputError: there are none, or no such folder.
+    """
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder}: there are no pictures; give a folder of photographs.")
+    return found
+
+
 def measure_photographs(
-    editor: Editor, folder: Path, steps: int | None, progress: Progress | None = None
+    editor: Editor, files: list[Path], steps: int | None, progress: Progress | None = None
 ) -> list[Measure]:
     """Tone edits of photographs at 512 pixels, after detail transfer, against the exact results.
 
     Raises:
-        InputError: there are no pictures in `folder`.
+        InputError: a file that is no picture.
     """
-    files = (
-        sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-    )
-    if not files:
-        raise InputError(f"{folder}: there are no pictures; give a folder of photographs.")
     kinds = ("grayscale", *TONES)
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     for number, path in enumerate(files):
