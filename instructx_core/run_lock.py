@@ -24,7 +24,10 @@ def only_run(output: Path) -> Iterator[None]:
     Raises:
         InputError: another run holds it, or the file cannot be made.
     """
-    lock = FileLock(hidden(output, "lock"), timeout=0)
+    name = hidden(output, "lock")
+    if name.is_symlink():  # older versions of filelock empty what it leads to
+        raise InputError(f"{output}: the name of its lock, {name.name}, is taken by a link; remove it.")
+    lock = FileLock(name, timeout=0)
     try:
         held = lock.acquire()
     except Timeout as error:

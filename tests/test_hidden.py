@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from instructx_core.errors import InputError
 from instructx_core.hidden import UNFINISHED, hidden, leftovers, unique
 from instructx_core.paths import partial_file
 from instructx_core.run_lock import only_run
@@ -39,3 +40,11 @@ def test_the_longest_names_that_a_system_takes(name: str, tmp_path: Path):
         assert leftovers(path, "partial") == [partial]
     assert [found.name for found in tmp_path.iterdir()] == [name]
     assert hidden(path, "lock") != hidden(path.with_name(name[:-1] + "z"), "lock")
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match=r"\.out\.lock, is taken by a link; remove it"), only_run(tmp_path / "out"):
+        pass
+    assert (tmp_path / "mine").read_bytes() == b"mine"

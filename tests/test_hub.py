@@ -164,6 +164,18 @@ def test_a_spoilt_beginning_is_begun_anew(server, tmp_path):
     assert (tmp_path / BIG).read_bytes() == FILES[BIG]
 
 
+def test_a_link_in_the_place_of_a_beginning_is_not_followed(server, tmp_path):
+    model = hub.look_up(NAME)
+    file = next(file for file in model.files if file.name == BIG)
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "model" / "mllm").mkdir(parents=True)
+    for tag, target in ((file.digest[:12], tmp_path / "mine"), ("0" * 12, tmp_path / "nothing")):
+        (tmp_path / "model" / "mllm" / f".model.safetensors.{tag}.partial").symlink_to(target)
+    hub.fetch(model, tmp_path / "model", quiet)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert files_of(tmp_path / "model") == set(TAKEN) and not (tmp_path / "model" / BIG).is_symlink()
+
+
 def test_a_disk_that_is_too_small_is_told_before(server, tmp_path, monkeypatch):
     model = hub.look_up(NAME)
     (tmp_path / "mllm").mkdir()

@@ -155,3 +155,26 @@ def test_a_link_is_written_through(tmp_path: Path):
     write_folder(tmp_path / "link", {"a": content(b"1")}, nothing)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("place", [".out.partial", ".out.partial/a", ".out.partial/deep"])
+def test_links_under_the_unfinished_name_are_not_followed(place: str, tmp_path: Path):
+    """Somebody who prepared the folder must not have other files written to, or removed as left over."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("a", "b"):
+        (mine / name).write_bytes(b"mine")
+    link = tmp_path / "prepared" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(mine / "a" if place.endswith("/a") else mine)
+    write_folder(tmp_path / "prepared" / "out", {"a": content(b"new"), "deep/b": content(b"new")}, nothing)
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == {"a": b"mine", "b": b"mine"}
+    assert (tmp_path / "prepared" / "out" / "deep" / "b").read_bytes() == b"new"
+
+
+def test_a_link_in_the_place_of_an_unfinished_file_is_not_followed(tmp_path: Path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / ".out.partial").symlink_to(tmp_path / "mine")
+    write_file(tmp_path / "out", content(b"new"), nothing)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert not (tmp_path / "out").is_symlink() and (tmp_path / "out").read_bytes() == b"new"

@@ -220,7 +220,8 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
     partial = _partial(target, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     for other in leftovers(target, "partial"):
-        if other != partial or other.stat().st_size > file.size:  # of an older commit, or spoilt
+        # of an older commit, spoilt, or a link, which would be written through
+        if other != partial or other.is_symlink() or other.stat().st_size > file.size:
             other.unlink()
     with partial.open("ab") as begun:
         download_into(

@@ -56,6 +56,7 @@ def write_file(path: Path, content: Content, progress: Progress) -> Written:
         raise InputError(f"{path}: it is a folder; give the name of a file to write.")
     path = Path(os.path.realpath(path))
     with _one_run(path):
+        _remove_links(_partial(path))
         _check_space(path, content.size)
         digest, kept = _write(_partial(path), content, progress)
         flush(_partial(path))
@@ -88,6 +89,7 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: Progress
     partial, sums, kept = _partial(path), {}, 0
     with _one_run(path):
         recover_folder(path)
+        _remove_links(partial)
         _check_space(path, sum(content.size for content in contents.values()))
         for name, content in contents.items():
             sums[name], equal = _write(partial / name, content, progress)
@@ -191,6 +193,16 @@ def _remove_others(folder: Path, wanted: Set[str]) -> None:
     """Delete what an earlier run with another source wrote into a folder and this one did not."""
     for name in _files(folder) - wanted:
         (folder / name).unlink()
+
+
+def _remove_links(partial: Path) -> None:
+    """Delete links under an unfinished name: no run makes any, and writing would change what they lead to."""
+    if partial.is_symlink():
+        partial.unlink()
+    for folder, folders, files in os.walk(partial):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                path.unlink()
 
 
 def _files(folder: Path) -> set[str]:
