@@ -154,6 +154,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
             json.dumps({"format": 1, "files": dict.fromkeys(p.name for p in state.iterdir() if p.stem != "manifest")})
         ), "manifest",
     ),
+    "manifest, endless words": (
+        lambda state: (state / "manifest.json").write_text(json.dumps({"format": 1, "files": {
+            path.name: ["\x1b[2J" * 5000, "a"] for path in state.iterdir() if path.name != "manifest.json"
+        }})), "instead of",
+    ),
     "manifest, a path": (
         lambda state: (state / "manifest.json").write_text('{"format": 1, "files": {"../x": [1, "a"]}}'), "is missing"
     ),
@@ -180,7 +185,7 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(
     do(run / "states" / NEWEST)
     assert find_state(run, expected) == run / "states" / OLDER
     (warning,) = caplog.messages
-    assert NEWEST in warning and OLDER in warning and "\n" not in warning
+    assert NEWEST in warning and OLDER in warning and "\n" not in warning and len(warning) < 1500
     assert re.search(words, warning), warning
 
 
@@ -250,6 +255,20 @@ def test_what_a_killed_run_was_writing_goes(foundation: Path, run: Path) -> None
     (left / WEIGHTS).write_bytes(b"x")
     resume(foundation, run)
     assert [path.name for path in sorted((run / "states").iterdir())] == [NEWEST, "00000005"]
+
+
+def test_what_another_program_left_among_the_states_stays(foundation: Path, run: Path, tmp_path: Path) -> None:
+    states = run / "states"
+    (states / "1").mkdir()
+    (states / "1" / "notes.txt").write_text("mine")
+    (states / "0").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(states / OLDER, tmp_path / "elsewhere" / "state")
+    (states / "00000001").symlink_to(tmp_path / "elsewhere" / "state")
+    resume(foundation, run)
+    kept = {path.name for path in states.iterdir()}
+    assert kept == {"1", "0", "00000001", NEWEST, "00000005"}
+    assert (states / "1" / "notes.txt").exists() and (tmp_path / "elsewhere" / "state" / "manifest.json").exists()
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 from torch import Tensor
 
+from ..bounded import UnreadableError, open_regular, read_json, why
 from ..checkpoints.files import read_shapes, replace_folder, write_safetensors
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden
+from ..words import one_line, quoted, quoted_path, shown
 from .sharding import is_shared_out, whole
 
 if TYPE_CHECKING:
@@ -110,7 +112,8 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
         raise InputError(
-            f"The training state {str(folder)!r} could not be written ({problem}); free space and go on with --resume."
+            f"The training state {quoted_path(folder)} could not be written ({one_line(problem, 300)}); free space and "
+            "go on with --resume."
         )
     accelerator.wait_for_everyone()
 
@@ -161,20 +164,20 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
     if manifest.get("format") != FORMAT or not isinstance(listed, dict):
         raise StateError(f"{MANIFEST} is damaged or of another version")
     if odd := sorted(set(files) ^ {MANIFEST, *listed}):
-        raise StateError(f"{odd[0][:80]!r} {'does not belong to it' if odd[0] in files else 'is missing'}")
+        raise StateError(f"{quoted(odd[0])} {'does not belong to it' if odd[0] in files else 'is missing'}")
     for name, entry in listed.items():
         _check_file(folder / name, entry)
     progress = _read_json(folder / PROGRESS)
     if set(progress) != {"step", "averaged_steps"} or not all(type(n) is int and n >= 0 for n in progress.values()):
         raise StateError(f"{PROGRESS} is damaged")
     if progress["step"] != int(folder.name):
-        raise StateError(f"it was written at step {progress['step']}")
+        raise StateError(f"it was written at step {shown(progress['step'])}")
     found = {kind: _shapes(folder, kind) for kind in ("weights", "average", "optimizer")}
     for kind, shapes in found.items():
         wanted = expected.get(kind, {})
         for name, shape in shapes.items():
             if wanted.get(name) != shape:
-                raise StateError(f"its {kind} holds {name[:80]!r} as {shape}, which this config does not train")
+                raise StateError(f"its {kind} holds {quoted(name)} as {shown(shape)}, which this config does not train")
         if kind != "optimizer" and (missing := sorted(set(wanted) - set(shapes))):
             raise StateError(f"its {kind} lacks {missing[0]!r}, which this config trains")
 
@@ -216,13 +219,17 @@ def _write_share(
 
 
 def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, list[Any]]) -> None:
-    """Add the JSON files, give the state its name, and delete older ones but the newest."""
+    """Add the JSON files, give the state its name, and delete older ones but the newest.
+
+    What has no manifest, or is a link, is none of this run's and stays.
+    """
     progress = partial / PROGRESS
     progress.write_text(json.dumps({"step": snapshot.step, "averaged_steps": snapshot.averaged_steps}))
     sums[PROGRESS] = [progress.stat().st_size, _checksum(progress)]
     (partial / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": sums}, indent=1))
     replace_folder(partial, folder)
-    for old in [path for path in saved_states(folder.parent.parent) if int(path.name) < snapshot.step][:-1]:
+    written = [path for path in saved_states(folder.parent.parent) if (path / MANIFEST).is_file()]
+    for old in [path for path in written if int(path.name) < snapshot.step and not path.is_symlink()][:-1]:
         shutil.rmtree(old)
 
 
@@ -230,16 +237,21 @@ def _check_file(path: Path, entry: object) -> None:
     """Compare one file with what the manifest says of it."""
     name = path.name
     if name != PROGRESS and not TENSOR_FILE.fullmatch(name):
-        raise StateError(f"{name[:80]!r} does not belong to it")
-    if not _is_regular(path):
-        raise StateError(f"{name!r} is no regular file")
+        raise StateError(f"{quoted(name)} does not belong to it")
     if not isinstance(entry, list) or len(entry) != 2:
         raise StateError(f"{MANIFEST} is damaged")
-    size, digest = entry
-    if path.stat().st_size != size:
-        raise StateError(f"{name!r} has {path.stat().st_size} bytes instead of {size}")
-    if _checksum(path) != digest:
-        raise StateError(f"{name!r} has been changed: its checksum is another")
+    wanted, digest = entry
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != wanted:
+                raise StateError(f"{name!r} has {size} bytes instead of {shown(wanted)}")
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise StateError(f"{name!r} has been changed: its checksum is another")
+    except UnreadableError as error:
+        raise StateError(f"{name!r} cannot be read: {error.reason}") from error
+    except OSError as error:
+        raise StateError(f"{name!r} cannot be read: {why(error)}") from error
 
 
 def _shapes(folder: Path, kind: str) -> dict[str, tuple[int, ...]]:
@@ -257,23 +269,13 @@ def _files(folder: Path, kind: str) -> list[Path]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not _is_regular(path) or path.stat().st_size > LARGEST_JSON:
-        raise StateError(f"{path.name!r} is no file of this program")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StateError(f"{path.name!r} is damaged") from error
+        plain = read_json(path, LARGEST_JSON)
+    except UnreadableError as error:
+        raise StateError(f"{path.name} is damaged: {error.reason}") from error
     if not isinstance(plain, dict):
-        raise StateError(f"{path.name!r} is damaged")
+        raise StateError(f"{path.name} is damaged: it is no mapping")
     return plain
-
-
-def _is_regular(path: Path) -> bool:
-    """Whether it is a file: a device has no end, and a pipe may never begin."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
 
 
 def _checksum(path: Path) -> str:
