@@ -9,7 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..instructx_core.bounded import read_text
+from ..instructx_core.bounded import is_file, read_text
 from ..instructx_core.checkpoints.known_models import find_known
 from ..instructx_core.errors import CheckpointError, InputError
 from ..instructx_core.names import is_plain
@@ -49,7 +49,7 @@ def models() -> dict[str, Path]:
 def adapters() -> dict[str, Path]:
     """What an adapter menu offers: models, and single files in `models/instructx` with what a checkpoint adds."""
     files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
-    return {path.name: path for path in files if path.is_file() and _is_adapter(path)} | models()
+    return {path.name: path for path in files if is_file(path) and _is_adapter(path)} | models()
 
 
 def bases() -> dict[str, Path]:
@@ -175,7 +175,7 @@ def _is_adapter(path: Path) -> bool:
 
     try:
         return FORMAT in read_metadata(path)
-    except CheckpointError:
+    except (OSError, ValueError):  # CheckpointError among them: one bad file must not empty the menus
         return False
 
 

@@ -140,6 +140,8 @@ def test_a_million_tensors_are_refused_at_once(tmp_path: Path):
         b'{"a":{"dtype":"F32","shape":[0],"data_offsets":["0","0"]}}',
         b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}',
         b'{"a":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,0]}}',
+        b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,' + b"9" * 4300 + b"]}}",
+        b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,true]}}',
         b'{"__metadata__":[1]}',
         b'{"__metadata__":{"a":1}}',
         b'{"a":{"dtype":"\\u001b[2J","shape":[0],"data_offsets":[0,0]}}',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -300,7 +301,8 @@ def test_tables_of_excel_and_of_everybody_else(encoding: str, pairs: Path, tmp_p
 
 
 @pytest.mark.parametrize("damage", ["no origin", "no JSON", "a list", "deep", "a pipe", "no examples", "no metadata",
-                                    "other tensors", "cut", "other settings"])  # fmt: skip
+                                    "words a mapping", "words deep", "other tensors", "cut",
+                                    "other settings"])  # fmt: skip
 def test_damaged_pools_are_named(damage: str, foundation: Path, tmp_path: Path, capsys) -> None:
     from instructx_core.checkpoints.files import read_safetensors, write_safetensors
 
@@ -321,6 +323,10 @@ def test_damaged_pools_are_named(damage: str, foundation: Path, tmp_path: Path, 
             path.unlink()
     elif damage == "no metadata":
         write_safetensors(bucket, tensors)
+    elif damage in ("words a mapping", "words deep"):
+        names = json.loads(metadata["names"])
+        words = json.dumps({str(place): name for place, name in enumerate(names)})
+        write_safetensors(bucket, tensors, metadata | {"names": words if "mapping" in damage else "[" * 100_000})
     elif damage == "other tensors":
         write_safetensors(bucket, {**tensors, "source": tensors["source"][:-1]}, metadata)
     elif damage == "cut":

@@ -315,6 +315,8 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
     try:
         header = bounded.parse_json(rest, name, _PLAIN_HEADER)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        if not all(type(end) is int and 0 <= end < 1 << 63 for end in ends):
+            raise ValueError("an offset that is none")
         needed = 8 + length + max(ends, default=0)
         if not all(isinstance(text, str) for text in header.get("__metadata__", {}).values()):
             raise TypeError("metadata other than text")

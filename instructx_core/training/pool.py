@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..bounded import UnreadableError, is_dir, read_json
+from ..bounded import UnreadableError, is_dir, parse_json, read_json
 from ..checkpoints.files import atomic_folder, read_safetensors, write_safetensors
 from ..errors import InputError
 from ..fit import fit_reference
@@ -27,6 +27,7 @@ from .world_data import check_shapes, world_examples
 
 ENCODE_BATCH = 32
 ORIGIN = "origin.json"
+LONGEST_TEXTS = 32 << 20  # characters; a header takes no more
 TENSORS = ("source", "target", "references", "shown", "reference_images")
 
 
@@ -148,13 +149,17 @@ def read_bucket(path: Path) -> Bucket:
     """
     tensors, metadata = read_safetensors(path)
     try:
-        texts = {name: json.loads(metadata[name]) for name in ("instructions", "captions", "names")}
+        texts = {
+            name: parse_json(metadata[name], name, LONGEST_TEXTS) for name in ("instructions", "captions", "names")
+        }
+        if not all(isinstance(held, list) for held in texts.values()):
+            raise TypeError("texts that are no list")
         bucket = Bucket(is_video=metadata["is_video"] == "1", frames=int(metadata["frames"]), **tensors, **texts)
         lengths = {len(getattr(bucket, name)) for name in (*TENSORS, *texts)}
         words = all(isinstance(text, str) for held in texts.values() for text in held)
         if len(lengths) != 1 or not len(bucket) or not words or bucket.source.shape != bucket.target.shape:
             raise ValueError("its parts differ in length")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # UnreadableError among them
         raise InputError(
             f"{quoted_path(path)} is no bucket of examples, or damaged; delete its pool, and it is made anew."
         ) from error
