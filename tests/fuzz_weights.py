@@ -29,7 +29,7 @@ from safetensors.torch import save
 from weight_forms import in_shards, write_gguf
 
 from instructx_core import Editor
-from instructx_core.checkpoints.hub import fetch, look_up
+from instructx_core.checkpoints.hub import fetch, look_up, recorded_commit
 from instructx_core.checkpoints.loras import check_lora, load_lora
 from instructx_core.checkpoints.wan_keys import dit_to_original
 from instructx_core.model_info import describe
@@ -128,6 +128,24 @@ def index(case: Case) -> Callable[[], object]:
         case 3:
             case.random.choice(sorted((folder / "transformer").glob("*.safetensors"))).unlink()
     return edits_with(case.shared, folder)
+
+
+def notes(case: Case) -> Callable[[], object]:
+    """What is kept beside a model: the ratios of a step cache, and where the folder was downloaded from."""
+    pick = case.random
+    if pick.random() < 0.5:
+        record = {"repository": "owner/name", "commit": "c0ffee" + "0" * 34, "licence": "mit"}
+        path = case.folder / "download.json"
+        put(path, as_json(mutate_json(record, pick)) if pick.random() < 0.8 else mutate_bytes(as_json(record), pick))
+        return lambda: recorded_commit(case.folder, "owner/name")
+    folder = case.shared.copy_of(case.shared.model, case.folder / "model")
+    put(folder / "mag_ratios.json", as_json(mutate_json({"ratios": [1.0, 1.02, 0.99]}, pick)))
+
+    def edit() -> None:
+        editor = Editor.from_pretrained(folder, device="cpu", dtype=torch.float32, cache="mag")
+        sound(editor.edit(case.shared.frames[:1], WORDS, steps=3).frames)
+
+    return edit
 
 
 def lora(case: Case) -> Callable[[], object]:
@@ -267,6 +285,7 @@ READERS = {
     "model-config": model_config,
     "published": published,
     "index": index,
+    "notes": notes,
     "lora": lora,
     "gguf": gguf,
     "info": info,

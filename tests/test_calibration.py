@@ -118,6 +118,7 @@ def test_measuring_leaves_no_cache_behind():
         '{"ratios": [1.0]}',
         '{"ratios": [1.0, NaN]}',
         '{"ratios": [1.0, Infinity]}',
+        f'{{"ratios": [1.0, {10**400}]}}',
         '{"ratios": [1.0, 0.0]}',
         '{"ratios": [1.0, -1.0]}',
         '{"ratios": [1.0, "1.0"]}',

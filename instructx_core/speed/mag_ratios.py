@@ -34,7 +34,7 @@ def read_ratios(folder: Path) -> list[float]:
     try:
         ratios = read_json(path)["ratios"]
         good = are_ratios(ratios)
-    except (InputError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError, OverflowError):  # OverflowError: a whole number of 400 digits
         good = False
     if not good:
         raise CheckpointError(
