@@ -35,6 +35,7 @@ PROMPTS = {
 }
 STEPS, SEED, HEIGHT, SIDE, FRAMES = 3, 7, 64, 96, 9
 TOKENS = {f"<|{name}|>": 256 + place for place, name in enumerate(SPECIAL)}
+PUBLISHED_WITH = {"_diffusers_version": "0.36.0"}  # as in the published configs
 MLLM_LIMITS = {"max_object_token": 64, "max_frames": 16, "max_pixels_per_frame": 262144}
 
 
@@ -96,6 +97,8 @@ def make_model(modules: dict[str, Any], folder: Path) -> None:
     for name, part in parts.items():
         shake(part, 0.1)  # what begins at zero has an effect too
         part.save_pretrained(folder / name)
+        path = folder / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | PUBLISHED_WITH, indent=2) + "\n")
     config = folder / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dec_dim": DEC_DIM}, indent=1) + "\n")
     FlowMatchEulerDiscreteScheduler(shift=5.0).save_pretrained(folder / "scheduler")
