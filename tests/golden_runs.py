@@ -132,7 +132,7 @@ def edits(editor: Editor, size: tuple[int, int], steps: int | None) -> Iterator[
 
 
 def long_edit(editor: Editor, folder: Path) -> torch.Tensor:
-    """A clip of two windows from file to file: means of 8 x 8 pixels [T, h, w, 3], which codecs change little."""
+    """A clip of two windows from file to file: means of 16 x 16 pixels [T, h, w, 3], which codecs change little."""
     from video_files import make_video
 
     from instructx_core import edit_video
@@ -146,7 +146,7 @@ def long_edit(editor: Editor, folder: Path) -> torch.Tensor:
     edit_video(editor, source, folder / "edited.mkv", WORDS, options=options, seed=4)
     with VideoReader(folder / "edited.mkv") as reader:
         edited = torch.stack([frame for frame, _ in reader]).float() / 255
-    return edited.unflatten(1, (-1, 8)).unflatten(3, (-1, 8)).mean((2, 4))
+    return edited.unflatten(1, (-1, 16)).unflatten(3, (-1, 16)).mean((2, 4))
 
 
 def sampled(tensor: torch.Tensor) -> torch.Tensor:

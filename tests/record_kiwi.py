@@ -35,7 +35,7 @@ PROMPTS = {
 }
 STEPS, SEED, HEIGHT, SIDE, FRAMES = 3, 7, 64, 96, 9
 TOKENS = {f"<|{name}|>": 256 + place for place, name in enumerate(SPECIAL)}
-PUBLISHED_WITH = {"_diffusers_version": "0.36.0"}  # as in the published configs
+PUBLISHED_WITH = {"_diffusers_version": "0.36.0", "zero_init": True}  # as the published configs say
 MLLM_LIMITS = {"max_object_token": 64, "max_frames": 16, "max_pixels_per_frame": 262144}
 
 
@@ -98,7 +98,9 @@ def make_model(modules: dict[str, Any], folder: Path) -> None:
         shake(part, 0.1)  # what begins at zero has an effect too
         part.save_pretrained(folder / name)
         path = folder / name / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | PUBLISHED_WITH, indent=2) + "\n")
+        config = json.loads(path.read_text())
+        config |= {name: value for name, value in PUBLISHED_WITH.items() if name in config}
+        path.write_text(json.dumps(config, indent=2) + "\n")
     config = folder / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dec_dim": DEC_DIM}, indent=1) + "\n")
     FlowMatchEulerDiscreteScheduler(shift=5.0).save_pretrained(folder / "scheduler")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 # With 1 or 2 threads values differ by up to 4e-6, with SSE4's kernels instead of AVX-512's by up to 1.4e-4 (measured).
 # The random models' latents differ from one another by more than 0.3.
 TOLERANCE = {"context": 2e-4, "latents": 5e-4, "frames": 5e-4}
-LONG_TOLERANCE = 1 / 255  # over files: 8 bits and a codec, 1e-3 between 1 and 2 threads of x264
+LONG_TOLERANCE = 2 / 255  # over files: 8 bits and a codec, 4e-3 between x264 with one slice and with several
 
 
 def recorded(name: str) -> dict[str, torch.Tensor]:
