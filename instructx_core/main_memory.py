@@ -56,8 +56,8 @@ def address_space() -> Room | None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY or limit > UNLIMITED:
         return None
-    taken = int(_lines(Path("/proc/self/statm"))[0].split()[0]) * resource.getpagesize()
-    return Room(max(0, limit - taken), "left of ulimit -v")
+    pages = [int(line.split()[0]) for line in _lines(Path("/proc/self/statm"))]  # none where /proc is not mounted
+    return Room(max(0, limit - sum(pages) * resource.getpagesize()), "left of ulimit -v")
 
 
 def check_room(name: str, width: int, height: int, frames: int = 1, advice: str = "scale it down") -> None:

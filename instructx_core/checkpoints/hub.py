@@ -159,8 +159,8 @@ def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
             try:
                 _transfer(model, file, folder, lambda count, before=done: progress(before + count, total))
             except transport_errors() as error:
-                what, why = f"{file.name} of {model.repository!r}", first_line(error)
-                raise CheckpointError(f"{what} could not be fetched: {why}; run again to go on.") from error
+                what, reason = f"{file.name} of {model.repository!r}", first_line(error)
+                raise CheckpointError(f"{what} could not be fetched: {reason}; run again to go on.") from error
         done += file.size
         progress(done, total)
 

@@ -27,6 +27,7 @@ from ..config import (
     SourceInjection,
 )
 from ..errors import CheckpointError
+from ..words import quoted_path, shown
 from .base import OWN, Base, check_fit, choose
 from .bundle import Components, combine, load_guidance
 from .dit import load_dit
@@ -205,5 +206,7 @@ def _limits(path: Path) -> dict[str, int]:
     limits["max_pixels_per_frame"] = limits["max_pixels_per_frame"] or 0
     for name, value in limits.items():
         if not isinstance(value, int) or value < (0 if name == "max_pixels_per_frame" else 1):
-            raise CheckpointError(f"{str(path)!r} says {name} is {value!r}, which is no count; get the file again.")
+            raise CheckpointError(
+                f"{quoted_path(path)} says {name} is {shown(value)}, which is no count; get the file again."
+            )
     return limits
