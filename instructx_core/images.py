@@ -47,6 +47,7 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     ".tiff": ("TIFF", {}),
 }
 IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
+_LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # pixels of a side that the encoders take
 RANGE_SLACK = 1e-4  # how far resampling or rounding may leave [0, 1] before it counts as another range
 STRIP = 2**20  # values that are computed in floats at a time
 _ORIENTATION = 0x0112
@@ -131,6 +132,13 @@ def write_image(pixels: Tensor, path: Path) -> None:
         except (ValueError, SystemError) as error:
             size = f"{picture.width} x {picture.height}"
             raise InputError(f"{path}: its format cannot hold a picture of {size} ({error}); write a PNG.") from error
+
+
+def check_side(path: Path, side: int) -> None:
+    """Raise InputError where the format of `path` holds no picture whose longer side has so many pixels."""
+    longest = _LONGEST.get(path.suffix.lower(), side)
+    if side > longest:
+        raise InputError(f"{path}: its format holds sides of at most {longest} pixels, not {side}; write a PNG.")
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
@@ -227,6 +235,8 @@ def _deep_grey(picture: Image.Image, name: str) -> Tensor:
     grey = torch.empty(height, width)
     for rows in strips(height, width):
         values = np.asarray(picture.crop((0, rows.start, width, rows.stop))).astype(np.float32)
+        if not floats and (values.max() > 65535 or values.min() < 0):
+            raise InputError(f"{name}: it holds numbers up to {values.max():g}; of whole ones give 0 to 65535.")
         grey[rows] = torch.from_numpy(values if floats else values / 65535.0)
     if floats and grey.isfinite().all() and (grey.amax() > 1 + RANGE_SLACK or grey.amin() < -RANGE_SLACK):
         outside, most = int(((grey > 1) | (grey < 0)).sum()), float(grey.amax())

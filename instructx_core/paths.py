@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,18 +48,20 @@ def readable_file(path: str | os.PathLike[str]) -> Path:
 def writable_file(path: str | os.PathLike[str]) -> Path:
     """Return `path` as a Path that a new file can be put at; a file that is there stays as it is.
 
-    Raises InputError when it is no path, a folder, a name that no system takes, or its folder is missing or cannot be
-    written to.
+    Raises InputError when it is no path, a folder, a device, a name that no system takes, or its folder is missing or
+    cannot be written to.
     """
     target = as_path(path, "The output file")
     if is_dir(target):
         raise InputError(f"{_named(target)}: the output is a folder; give the name of a file to write.")
     try:
-        os.path.lexists(target) or target.stat()  # too long a name is found here, not after the work
+        mode = target.stat().st_mode  # too long a name is found here, not after the work
     except FileNotFoundError:
-        pass
+        mode = stat.S_IFREG
     except (OSError, ValueError) as error:
         raise InputError(f"{_named(target)}: it cannot be written there ({why(error)}); give another name.") from error
+    if not stat.S_ISREG(mode):  # a device or FIFO would be replaced by a file
+        raise InputError(f"{_named(target)}: it is no regular file; give the name of a file to write.")
     try:
         # Asking for permissions is not enough: root and read-only mounts answer differently from a real write.
         with tempfile.TemporaryFile(dir=target.parent):

@@ -20,6 +20,7 @@ from .errors import InputError
 from .images import (
     IMAGE_SUFFIXES,
     check_range,
+    check_side,
     frame_count,
     is_animated,
     open_picture,
@@ -114,15 +115,17 @@ def check_output(
 
     Raises:
         InputError: the output is a folder, is in a folder that is missing or cannot be written to, has a suffix that is
-            unknown or fits the other kind (.png for a video), or is the same file as an input; a video, given as a
+            unknown or fits the other kind (.png for a video), or is the same file as an input; a picture that is larger
+            than that format holds; a video, given as a
             path, whose size, colour or tracks that format's encoders do not take.
     """
     target = writable_file(path)
     if isinstance(like, Source):
-        is_video, origin = like.is_video, like.path
+        origin, size = like.path, None if like.is_video else tuple(like.pixels.shape[1:3])
     else:
         origin = readable_file(like)
-        is_video = is_video_file(origin)
+        size = _still_size(origin)
+    is_video = size is None
     for other in (origin, *inputs):
         if other is not None and target.exists() and Path(other).exists() and target.samefile(other):
             raise InputError(f"{target}: the output would replace the input file; give another name.")
@@ -131,7 +134,9 @@ def check_output(
         kind = "a video" if is_video else "an image"
         problem = f"the result is {kind}" if suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES else f"'{suffix}' is no format"
         raise InputError(f"{target}: {problem}; save {kind} as one of {', '.join(right)}.")
-    if is_video and not isinstance(like, Source):
+    if size is not None:
+        check_side(target, max(size))
+    elif not isinstance(like, Source):
         check_writer(target, probe(origin))
     return target
 
@@ -165,12 +170,20 @@ def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> N
 
 def is_video_file(path: Path) -> bool:
     """Whether a file is a video or an animation, and not a picture. Raises InputError where it is none of them."""
+    return _still_size(path) is None
+
+
+def _still_size(path: Path) -> tuple[int, int] | None:
+    """The sides of a picture, of which some may be turned; None for a video or an animation.
+
+    Raises InputError where it is none of them.
+    """
     picture = open_picture(path)
     if picture is None:
         probe(path)
-        return True
+        return None
     with picture:
-        return is_animated(picture)
+        return None if is_animated(picture) else picture.size
 
 
 def _load_video(path: Path) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -271,3 +272,27 @@ def test_output_is_checked_before_long_work(video: Path, picture: Path, tmp_path
 def test_a_source_is_a_value(picture: Path) -> None:
     source = load_source(picture)
     assert replace(source, pixels=source.frames / 2).path == picture
+
+
+@pytest.mark.parametrize(("suffix", "side"), [("jpg", 65_501), ("webp", 16_384)])
+def test_a_picture_that_its_format_cannot_hold_is_found_before_the_edit(suffix: str, side: int, tmp_path: Path) -> None:
+    path, target = tmp_path / "long.png", tmp_path / f"o.{suffix}"
+    Image.new("L", (side, 1)).save(path)
+    for like in (path, load_source(path)):
+        with pytest.raises(InputError, match=rf"sides of at most {side - 1} pixels, not {side}; write a PNG"):
+            check_output(target, like)
+    assert check_output(tmp_path / "o.png", path) == tmp_path / "o.png"
+    Image.new("L", (side - 1, 1)).save(path)
+    check_output(target, path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_devices_are_no_outputs(picture: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "device.png").symlink_to("/dev/null")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for name in ("fifo.png", "device.png", "loop.png"):
+        with pytest.raises(InputError, match="no regular file|cannot be written there"):
+            check_output(tmp_path / name, picture)
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    check_output(tmp_path / "dangling.png", picture)

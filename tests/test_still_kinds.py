@@ -224,3 +224,11 @@ def test_png_text_of_any_kind_is_ignored(tmp_path: Path) -> None:
     info.add_text("Comment", "\x1b[2J" * 10)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
     assert load_source(tmp_path / "a.png").frames.shape == (1, 4, 4, 3)
+
+
+def test_whole_numbers_beyond_16_bits_are_refused(tmp_path: Path) -> None:
+    Image.new("I", (9, 9), 70_000).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="numbers up to 70000; of whole ones give 0 to 65535"):
+        load_source(tmp_path / "a.tif")
+    Image.new("I", (9, 9), 65_535).save(tmp_path / "b.tif")
+    assert load_source(tmp_path / "b.tif").frames.min() == 1
