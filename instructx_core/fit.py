@@ -74,12 +74,22 @@ def plan_fit(
         canvas: (height, width) to run at instead.
 
     Raises:
-        InputError: a canvas side is not a positive multiple of the stride, or larger than `MAX_SIDE`.
+        InputError: a side of a given canvas is not a positive multiple of the stride, or larger than `MAX_SIDE`.
     """
     height, width = size
     if canvas is None:
         scale = math.sqrt(area / (height * width))
         canvas = tuple(max(1, round(side * scale / stride)) * stride for side in size)
+    else:
+        check_canvas(canvas, stride)
+    scale = min(canvas[0] / height, canvas[1] / width)
+    inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
+    padded = 1 + math.ceil((frames - 1) / frame_multiple) * frame_multiple
+    return Fit(frames, size, inner, canvas, padded)
+
+
+def check_canvas(canvas: tuple[int, int], stride: int) -> None:
+    """Raise InputError unless both sides of a canvas are multiples of `stride` up to `MAX_SIDE`."""
     for name, side in zip(("height", "width"), canvas, strict=True):
         if isinstance(side, bool) or not isinstance(side, Integral):
             raise InputError(f"{name} is {side!r}; give a whole number, a positive multiple of {stride}.")
@@ -89,10 +99,6 @@ def plan_fit(
             )
         if side > MAX_SIDE:
             raise InputError(f"{name} is {side}; give at most {MAX_SIDE}.")
-    scale = min(canvas[0] / height, canvas[1] / width)
-    inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
-    padded = 1 + math.ceil((frames - 1) / frame_multiple) * frame_multiple
-    return Fit(frames, size, inner, canvas, padded)
 
 
 def check_aspect(size: tuple[int, int], inner: tuple[int, int]) -> None:

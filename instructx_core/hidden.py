@@ -18,6 +18,8 @@ import re
 import secrets
 from pathlib import Path
 
+from .bounded import is_dir
+
 LONGEST = 180  # bytes of a name that are kept: file systems take 255 with everything around it
 _TAG = "[0-9a-f]{12}"
 UNFINISHED = re.compile(rf"\..+\.{_TAG}\.partial")  # any name that `unique` gives to what is being written
@@ -36,7 +38,7 @@ def unique(path: Path, kind: str) -> Path:
 def leftovers(path: Path, kind: str) -> list[Path]:
     """What lies under names that `unique` gave for `path`."""
     pattern = re.compile(rf"\.{re.escape(_short(path.name))}\.{_TAG}\.{kind}")
-    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)] if path.parent.is_dir() else []
+    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)] if is_dir(path.parent) else []
 
 
 def _short(name: str) -> str:

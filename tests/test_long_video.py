@@ -88,7 +88,9 @@ def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_p
 
     def spy(*arguments: object) -> torch.Tensor:
         latents = real(*arguments)
-        calls.append((arguments[2].source, arguments[-1], latents))
+        (term,) = arguments[2]
+        (source,) = term.conditions
+        calls.append((source.source, arguments[-1], latents))
         return latents
 
     monkeypatch.setattr(editor_model, "sample", spy)
