@@ -229,6 +229,16 @@ def test_a_tokenizers_code_and_ids(model: Path):
     assert "has ids up to 1000000, the MLLM's table holds" in refused(model)
 
 
+@pytest.mark.parametrize("value", [[1], "a", {}, None])
+def test_settings_of_a_tokenizer(value: Any, model: Path):
+    path = model / "mllm" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": value}))
+    if value is None:  # as if it were not there
+        load_model(model)
+    else:
+        assert "cannot be loaded" in refused(model, "mllm")
+
+
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "merges.txt"])
 @pytest.mark.parametrize("kind", ["deep", "fifo", "zeros", "junk"])
 def test_files_of_a_tokenizer(file: str, kind: str, model: Path):

@@ -89,8 +89,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         # transformers would make one of no words at all
         raise CheckpointError(f"{str(folder)!r} has no tokenizer.json; the model is incomplete, get it again.")
     _check_words(folder)
+
+    def load() -> PreTrainedTokenizerBase:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer("a", add_special_tokens=False)  # settings of odd types, such as a longest text, show only in use
+        return tokenizer
+
     with quietly():
-        return load_or_explain(folder, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+        return load_or_explain(folder, load)
 
 
 def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
