@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from instructx_core.checkpoints.bundle import Components, save_checkpoint
-from instructx_core.checkpoints.convert import convert
-from instructx_core.checkpoints.kiwi import config_of_shapes
 from instructx_core.config import ModelConfig
 from instructx_core.connectors import Connector
+from instructx_core.convert import convert
 from instructx_core.denoiser import Denoiser
-from instructx_core.guidance.kiwi import KiwiGuidance
+from instructx_core.families.components import Components
+from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.families.kiwi.folder import config_of_shapes
+from instructx_core.families.kiwi.prompt import KiwiGuidance
 from instructx_core.latents import LatentCodec
 
 if TYPE_CHECKING:

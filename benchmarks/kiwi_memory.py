@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from kiwi_authors import import_authors
 from kiwi_layout import CHANNELS, PUBLISHED, components
 
-from instructx_core.checkpoints.bundle import Components
 from instructx_core.context import Context
+from instructx_core.families.components import Components
 from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.measure import reading_bytes
 from instructx_core.memory.phases import Job, Part

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core import Editor
-from instructx_core.checkpoints.files import read_safetensors
+from instructx_core.weights.files import read_safetensors
 
 CASES = ("image", "video", "reference")
 

@@ -27,8 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from kiwi_layout import PUBLISHED, Sizes, components
 
-from instructx_core.checkpoints.bundle import ADAPTER, FORMAT, adapter_state, make_portable
+from instructx_core.families.components import adapter_state
+from instructx_core.families.instructx.folder import FORMAT
 from instructx_core.images import write_image
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.portable import make_portable
 
 GIB = 2**30
 SHARD = 4 * GIB  # bytes of a file at most, about

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .bounded import is_dir, is_file
-from .checkpoints.base import Base
-from .checkpoints.bundle import BUNDLED, Components, save_checkpoint
-from .checkpoints.hub import PATTERNS, first_line, transport_errors
-from .checkpoints.loading import load_model
-from .checkpoints.loras import load_lora
 from .compositing import restore_edit
 from .config import Detail, Margin
 from .context import Context
 from .detail import parse_detail
 from .device import pick_device
 from .errors import CheckpointError, InputError
+from .families.components import Components
+from .families.instructx.folder import BUNDLED, save_checkpoint
+from .families.loading import load_model
+from .families.overrides import Base
 from .fit import Fit, check_aspect, fit_reference, pad_reference, plan_fit
 from .instruction import check_instruction
 from .memory.choice import parse_memory
@@ -36,6 +35,8 @@ from .results import check_frames
 from .sampling import StepCallback, check_guidance_scale, initial_noise, instruction_guidance, sample, schedule
 from .source import Source, load_references, load_source
 from .speed.options import cache_settings, check_speed, speed_up
+from .weights.hub import PATTERNS, first_line, transport_errors
+from .weights.loras import load_lora
 from .words import quoted_path, shown
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Editor:
             transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
                 folder or a file each, in any of the forms in docs/weights.md.
             loras: LoRA files for the DiT and how much of each, 1 as it was trained, negative for its opposite; merged
-                into the weights one after the other, as ComfyUI would, see `checkpoints.loras`.
+                into the weights one after the other, as ComfyUI would, see `weights.loras`.
             memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
                 as the model was trained fits into what a GPU has free now. On a CPU "model" gives back the memory of

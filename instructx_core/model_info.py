@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from .bounded import is_dir, is_file
-from .checkpoints.bundle import BUNDLED, adapter_path
-from .checkpoints.files import read_shapes
-from .checkpoints.kiwi import added_files, is_kiwi
-from .checkpoints.kiwi_keys import MLLM
-from .checkpoints.kiwi_trained import is_trained
-from .checkpoints.loading import is_model, read_model_config
-from .checkpoints.pretrained import check_part
+from .families.instructx.folder import BUNDLED, adapter_path
+from .families.kiwi.folder import added_files, is_kiwi
+from .families.kiwi.keys import MLLM
+from .families.kiwi.trained import is_trained
+from .families.loading import is_model, read_model_config
+from .weights.files import read_shapes
+from .weights.library_load import check_part
 from .weights_info import describe_trained, describe_weights, table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def describe_model(path: Path | None = None) -> str:
     added = added_files(path) if is_kiwi(path) else [adapter_path(path)]
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
     if all((path / part).is_dir() for part in parts):
-        from .checkpoints.outline import outline
+        from .families.meta_model import outline
 
         outline(path, torch.float32)
     rows = {"model": config.name, "path": f"{path} ({size / 1e6:.1f} MB)"}

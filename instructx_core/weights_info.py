@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .checkpoints.base import OPTIONS, dit_sizes
-from .checkpoints.dit import checked_dit, to_diffusers
-from .checkpoints.forms import FOLDERS, SECOND, Family, Form, Names, bare_mllm, find_form
-from .checkpoints.kiwi_trained import Trained, read_trained
-from .checkpoints.mllm import mllm_width
-from .checkpoints.vae import checked_vae, vae_channels, vae_config
 from .errors import CheckpointError
+from .families.kiwi.trained import Trained, read_trained
+from .families.overrides import OPTIONS, dit_sizes
+from .weights.detect import FOLDERS, SECOND, Family, Form, Names, bare_mllm, find_form
+from .weights.dit import checked_dit, to_diffusers
+from .weights.mllm import mllm_width
+from .weights.vae import checked_vae, vae_channels, vae_config
 from .words import one_line
 
 # sizes -> what was published in them

@@ -20,7 +20,7 @@ from ..instructx_core.conditions.reference_frames import in_place_of
 from ..instructx_core.conditions.source_embed import SourceEmbed
 
 if TYPE_CHECKING:
-    from ..instructx_core.checkpoints.parts import AddedEmbedding
+    from ..instructx_core.families.part_loaders import AddedEmbedding
 
 Embedding = Callable[[torch.Tensor], torch.Tensor]
 

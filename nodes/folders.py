@@ -10,9 +10,9 @@ from pathlib import Path
 import folder_paths
 
 from ..instructx_core.bounded import is_file, read_text
-from ..instructx_core.checkpoints.known_models import find_known
 from ..instructx_core.errors import CheckpointError, InputError
 from ..instructx_core.names import is_plain
+from ..instructx_core.weights.known_models import find_known
 from ..instructx_core.words import shown
 
 KIND = "instructx"
@@ -21,7 +21,7 @@ STOCK_MLLMS = "text_encoders"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
 PACK = Path(__file__).resolve().parent.parent
 BUNDLED = PACK / "instructx_core" / "bundled" / "instructx-tiny"
-ADAPTER = "instructx.safetensors"  # what makes a folder a model; the same as in instructx_core.checkpoints.bundle
+ADAPTER = "instructx.safetensors"  # what makes a folder a model; the same as in instructx_core.weights.marks
 KIWI = "mllm_encoder/config.json"  # what a folder has that is laid out as Kiwi-Edit is published
 PARTS = ("mllm", "transformer", "vae", "mllm_encoder", "source_embedder", "ref_embedder")  # components with a config
 MOST_FILES = 1000  # in one folder of a model
@@ -170,8 +170,8 @@ def _facts(path: Path, folder: Path) -> tuple[str, int, int]:
 
 def _is_adapter(path: Path) -> bool:
     """Whether a file says that it is what a checkpoint adds; one that is damaged or of another kind is not."""
-    from ..instructx_core.checkpoints.bundle import FORMAT
-    from ..instructx_core.checkpoints.files import read_metadata
+    from ..instructx_core.families.instructx.folder import FORMAT
+    from ..instructx_core.weights.files import read_metadata
 
     try:
         return FORMAT in read_metadata(path)

@@ -57,7 +57,7 @@ class InstructXLoadMLLM(io.ComfyNode):
     @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
         requirements.check()
-        from ..instructx_core.checkpoints.parts import mllm_folder
+        from ..instructx_core.families.part_loaders import mllm_folder
         from .loading import load_mllm
 
         folder = find_base(base)

@@ -59,7 +59,7 @@ class InstructXLoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, precision: str = "default") -> io.NodeOutput:
         requirements.check()
-        from ..instructx_core.checkpoints.parts import mllm_folder
+        from ..instructx_core.families.part_loaders import mllm_folder
         from . import loading
 
         folder = find_model(model_name)

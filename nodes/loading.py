@@ -41,8 +41,8 @@ def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
     Raises:
         CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
     """
-    from ..instructx_core.checkpoints.pretrained import check_part
-    from ..instructx_core.checkpoints.wan_keys import dit_to_original
+    from ..instructx_core.weights.library_load import check_part
+    from ..instructx_core.weights.wan_keys import dit_to_original
 
     check_part(folder / "transformer")
     state = dit_to_original(read_folder(folder / "transformer", bar))
@@ -58,8 +58,8 @@ def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
 
 def attach_checkpoint(model: ModelPatcher, folder: Path) -> ModelPatcher:
     """A clone of a Wan MODEL with a checkpoint's embeddings, context entry and schedule shift."""
-    from ..instructx_core.checkpoints.loading import read_model_config
-    from ..instructx_core.checkpoints.parts import load_embeddings
+    from ..instructx_core.families.loading import read_model_config
+    from ..instructx_core.families.part_loaders import load_embeddings
 
     config = read_model_config(folder)
     patched = attach(model, Denoising(config, *load_embeddings(folder)))
@@ -73,12 +73,12 @@ def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     Raises:
         CheckpointError: a missing or damaged file.
     """
-    from ..instructx_core.checkpoints.forms import Family, Names, find_form
-    from ..instructx_core.checkpoints.pretrained import check_part
-    from ..instructx_core.checkpoints.vae import load_vae as load_library_vae
-    from ..instructx_core.checkpoints.vae import vae_config
-    from ..instructx_core.checkpoints.wan_keys import VAE_ORIGINAL, vae_to_original
     from ..instructx_core.latents import LatentCodec
+    from ..instructx_core.weights.detect import Family, Names, find_form
+    from ..instructx_core.weights.library_load import check_part
+    from ..instructx_core.weights.vae import load_vae as load_library_vae
+    from ..instructx_core.weights.vae import vae_config
+    from ..instructx_core.weights.wan_keys import VAE_ORIGINAL, vae_to_original
 
     part = folder / "vae"
     check_part(part)
@@ -125,7 +125,7 @@ def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
 
 def load_mllm(base: Path, adapter: Path, precision: str, name: str, bar: LoadBar) -> LoadedMllm:
     """An MLLM with a checkpoint's queries and LoRA."""
-    from ..instructx_core.checkpoints.parts import load_guidance_part
+    from ..instructx_core.families.part_loaders import load_guidance_part
 
     dtype = dtype_of(precision, management.text_encoder_device())
     return manage(load_guidance_part(base, adapter, dtype, bar), name, stamp(base) + stamp(adapter))
@@ -133,8 +133,8 @@ def load_mllm(base: Path, adapter: Path, precision: str, name: str, bar: LoadBar
 
 def load_connector(folder: Path) -> LoadedConnector:
     """The connector of a model folder."""
-    from ..instructx_core.checkpoints.loading import read_model_config
-    from ..instructx_core.checkpoints.parts import load_connector as load
+    from ..instructx_core.families.loading import read_model_config
+    from ..instructx_core.families.part_loaders import load_connector as load
 
     return LoadedConnector(load(folder), read_model_config(folder), stamp(folder))
 
@@ -154,8 +154,8 @@ def replace_weights(model: ModelPatcher, folder: Path, bar: LoadBar) -> ModelPat
     Raises:
         InputError: the checkpoint's DiT has other tensors than the MODEL.
     """
-    from ..instructx_core.checkpoints.pretrained import check_part
-    from ..instructx_core.checkpoints.wan_keys import dit_to_original
+    from ..instructx_core.weights.library_load import check_part
+    from ..instructx_core.weights.wan_keys import dit_to_original
 
     check_wan(model)
     check_part(folder / "transformer")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..instructx_core.checkpoints.known_models import folder_name
+from ..instructx_core.weights.known_models import folder_name
 
 LOADER = "InstructXLoadModel"
 GONE = ("hub_id", "download")

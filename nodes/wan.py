@@ -33,7 +33,7 @@ from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..instructx_core.checkpoints.parts import AddedEmbedding
+    from ..instructx_core.families.part_loaders import AddedEmbedding
 
 ATTACHMENT = "instructx"  # the name under which a MODEL carries a checkpoint's `Denoising`
 SOURCE = "instructx_source"

@@ -12,7 +12,6 @@ import pytest
 import tiny
 import torch
 
-from instructx_core.checkpoints.bundle import Components, save_checkpoint
 from instructx_core.config import (
     ConnectorConfig,
     ContextEntry,
@@ -24,6 +23,8 @@ from instructx_core.config import (
 )
 from instructx_core.connectors import Connector
 from instructx_core.denoiser import Denoiser
+from instructx_core.families.components import Components
+from instructx_core.families.instructx.folder import save_checkpoint
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 

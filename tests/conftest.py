@@ -19,12 +19,13 @@ import torch
 from hypothesis import settings
 from training_runs import foundation  # noqa: F401
 
-from instructx_core.checkpoints.bundle import ADAPTER, BUNDLED, save_checkpoint
 from instructx_core.config import ContextEntry, Prediction, SourceInjection
+from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
+from instructx_core.weights.marks import ADAPTER
 
 if TYPE_CHECKING:
     from instructx_core import Editor
-    from instructx_core.checkpoints.bundle import Components
+    from instructx_core.families.components import Components
 
 
 # how long an example takes says more about what else the machine is doing than about the code

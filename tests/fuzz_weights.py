@@ -29,10 +29,10 @@ from safetensors.torch import save
 from weight_forms import in_shards, write_gguf
 
 from instructx_core import Editor
-from instructx_core.checkpoints.hub import fetch, look_up, recorded_commit
-from instructx_core.checkpoints.loras import check_lora, load_lora
-from instructx_core.checkpoints.wan_keys import dit_to_original
 from instructx_core.model_info import describe
+from instructx_core.weights.hub import fetch, look_up, recorded_commit
+from instructx_core.weights.loras import check_lora, load_lora
+from instructx_core.weights.wan_keys import dit_to_original
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 CONFIGS = (
@@ -84,7 +84,7 @@ def model_config(case: Case) -> Callable[[], object]:
     folder = case.shared.copy_of(case.shared.model, case.folder / "model")
     path = folder / "instructx.safetensors"
     header, body = split_safetensors(path.read_bytes())
-    from instructx_core.checkpoints.loading import read_model_config
+    from instructx_core.families.loading import read_model_config
 
     whole = json.loads(read_model_config(case.shared.model).to_json())
     changed = mutate_json(whole, case.random)
@@ -256,8 +256,8 @@ def _dit(model: Path) -> dict[str, torch.Tensor]:
 
 @cache
 def _wide_folder(root: Path) -> Path:
-    from instructx_core.checkpoints.bundle import save_checkpoint
     from instructx_core.config import ContextEntry, Prediction, SourceInjection
+    from instructx_core.families.instructx.folder import save_checkpoint
 
     own = comfyui.config("wide", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
     save_checkpoint(comfyui.components(own), root / "wide")

@@ -15,12 +15,6 @@ import comfyui
 import tiny
 import torch
 
-from instructx_core.checkpoints.bundle import Components, adapter_state
-from instructx_core.checkpoints.convert import convert
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.kiwi import IMAGE_MAX_PIXELS, SIGMA_MIN
-from instructx_core.checkpoints.kiwi_keys import MLLM, REFERENCE, SOURCE, adapter_to_published
-from instructx_core.checkpoints.wan_keys import vae_to_original
 from instructx_core.config import (
     ConnectorConfig,
     ContextEntry,
@@ -34,9 +28,15 @@ from instructx_core.config import (
     SourceInjection,
 )
 from instructx_core.connectors import Connector
+from instructx_core.convert import convert
 from instructx_core.denoiser import Denoiser
-from instructx_core.guidance.kiwi import KiwiGuidance
+from instructx_core.families.components import Components, adapter_state
+from instructx_core.families.kiwi.folder import IMAGE_MAX_PIXELS, SIGMA_MIN
+from instructx_core.families.kiwi.keys import MLLM, REFERENCE, SOURCE, adapter_to_published
+from instructx_core.families.kiwi.prompt import KiwiGuidance
 from instructx_core.latents import LatentCodec
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.wan_keys import vae_to_original
 
 CHANNELS = 48
 LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 16}

@@ -14,13 +14,13 @@ import torch
 from weight_forms import in_shards
 
 from instructx_core import Editor
-from instructx_core.checkpoints.base import Base
-from instructx_core.checkpoints.bundle import ADAPTER
-from instructx_core.checkpoints.convert import convert
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.wan_keys import dit_to_original
+from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError
+from instructx_core.families.overrides import Base
 from instructx_core.model_info import describe
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.wan_keys import dit_to_original
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILES = {

@@ -12,10 +12,11 @@ import torch
 from weight_forms import in_shards, scaled, write_gguf
 
 from instructx_core import Editor, cli
-from instructx_core.checkpoints.bundle import ADAPTER, save_checkpoint
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -114,9 +115,9 @@ def unread(monkeypatch) -> None:
     def fail(*_args, **_options):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("instructx_core.checkpoints.bundle.load_guidance", fail)
-    monkeypatch.setattr("instructx_core.checkpoints.bundle.load_mllm", fail)
-    monkeypatch.setattr("instructx_core.checkpoints.bundle.load_dit", fail)
+    monkeypatch.setattr("instructx_core.families.instructx.folder.load_guidance", fail)
+    monkeypatch.setattr("instructx_core.families.components.load_mllm", fail)
+    monkeypatch.setattr("instructx_core.families.instructx.folder.load_dit", fail)
 
 
 @pytest.mark.usefixtures("unread")

@@ -12,12 +12,14 @@ import pytest
 import tiny
 import torch
 
-from instructx_core.checkpoints import bundle
-from instructx_core.checkpoints.bundle import ADAPTER, Components, load_checkpoint, read_config, save_checkpoint
-from instructx_core.checkpoints.files import read_metadata, read_safetensors, write_safetensors
-from instructx_core.checkpoints.mllm import portable_rope
 from instructx_core.config import ContextEntry, ModelConfig, SourceInjection
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.components import Components
+from instructx_core.families.instructx import folder
+from instructx_core.families.instructx.folder import load_checkpoint, read_config, save_checkpoint
+from instructx_core.weights.files import read_metadata, read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.mllm import portable_rope
 
 WEIGHTS = {
     "mllm": "mllm/model.safetensors",
@@ -241,7 +243,7 @@ def test_a_foreign_adapter(model: Path):
 
 def test_a_config_of_a_newer_version(model: Path):
     state, _ = read_safetensors(model / ADAPTER)
-    write_safetensors(model / ADAPTER, state, {bundle.FORMAT: '{"telepathy": true}'})
+    write_safetensors(model / ADAPTER, state, {folder.FORMAT: '{"telepathy": true}'})
     with pytest.raises(CheckpointError, match="telepathy.*newer version"):
         load_checkpoint(model)
 
@@ -258,7 +260,7 @@ def test_a_config_of_a_newer_version(model: Path):
 )
 def test_an_adapter_that_does_not_fit_its_config(changed: ModelConfig, named: str, model: Path):
     state, _ = read_safetensors(model / ADAPTER)
-    write_safetensors(model / ADAPTER, state, {bundle.FORMAT: changed.to_json()})
+    write_safetensors(model / ADAPTER, state, {folder.FORMAT: changed.to_json()})
     with pytest.raises(CheckpointError, match=f"{ADAPTER}.*{named}"):
         load_checkpoint(model)
 

@@ -8,8 +8,9 @@ import signal
 import pytest
 import torch
 
-from instructx_core.checkpoints import files
-from instructx_core.checkpoints.files import (
+from instructx_core.errors import CheckpointError, InputError
+from instructx_core.weights import files
+from instructx_core.weights.files import (
     atomic_folder,
     check_finite,
     read_metadata,
@@ -19,7 +20,6 @@ from instructx_core.checkpoints.files import (
     replace_folder,
     write_safetensors,
 )
-from instructx_core.errors import CheckpointError, InputError
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(4, dtype=torch.bfloat16)}
 

@@ -14,18 +14,19 @@ import pytest
 import torch
 from test_resumable import check_sums
 
-from instructx_core.checkpoints.base import Base
-from instructx_core.checkpoints.bundle import ADAPTER
-from instructx_core.checkpoints.convert import convert, streaming
-from instructx_core.checkpoints.convert.resumable import SUMS, write_file
-from instructx_core.checkpoints.convert.streaming import tensors
-from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
-from instructx_core.checkpoints.headers import SPELLED
-from instructx_core.checkpoints.kiwi_keys import dit_from_native
-from instructx_core.checkpoints.loading import load_model, read_model_config
-from instructx_core.checkpoints.parts import load_connector, load_embeddings
 from instructx_core.cli import main
+from instructx_core.convert import convert
+from instructx_core.convert.resumable import SUMS, write_file
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.kiwi.keys import dit_from_native
+from instructx_core.families.loading import load_model, read_model_config
+from instructx_core.families.overrides import Base
+from instructx_core.families.part_loaders import load_connector, load_embeddings
+from instructx_core.weights import streaming
+from instructx_core.weights.files import read_safetensors, read_shapes, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.stored import SPELLED
+from instructx_core.weights.streaming import tensors
 
 VAE_FILE = "diffusion_pytorch_model.safetensors"
 DIT = f"transformer/{VAE_FILE}"

@@ -15,11 +15,11 @@ import tiny
 import torch
 from weight_forms import E4M3, E5M2, in_shards, scaled, write_gguf
 
-from instructx_core.checkpoints.dit import load_dit
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.forms import Family, Names, find_form
-from instructx_core.checkpoints.wan_keys import dit_to_original
 from instructx_core.errors import CheckpointError
+from instructx_core.weights.detect import Family, Names, find_form
+from instructx_core.weights.dit import load_dit
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.wan_keys import dit_to_original
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel

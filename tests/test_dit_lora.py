@@ -9,13 +9,13 @@ import torch
 from training_runs import CONFIGS, read_editing, weights
 
 from instructx_core import InputError
-from instructx_core.checkpoints.bundle import load_checkpoint
-from instructx_core.checkpoints.files import read_safetensors
-from instructx_core.checkpoints.loras import load_lora
+from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.training.config import LAYERS, read_train_config
 from instructx_core.training.dit_lora import COMFYUI, DIFFUSERS
 from instructx_core.training.stages import train
 from instructx_core.training.states import read_state, saved_states
+from instructx_core.weights.files import read_safetensors
+from instructx_core.weights.loras import load_lora
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import hub_server
 import pytest
 from hub_server import COMMIT, Request
 
-from instructx_core.checkpoints import known_models
 from instructx_core.cli import main
+from instructx_core.weights import known_models
 
 NAME = "kiwi-edit-5b-instruct-only"
 HUB_ID = "linyq/kiwi-edit-5b-instruct-only-diffusers"

@@ -11,11 +11,11 @@ import torch
 from training_runs import SMALL_DATA, write_config
 
 from instructx_core import cli
-from instructx_core.checkpoints.bundle import Components
-from instructx_core.checkpoints.outline import outline
 from instructx_core.config import ConnectorConfig, ModelConfig
 from instructx_core.connectors import Connector
 from instructx_core.denoiser import Denoiser
+from instructx_core.families.components import Components
+from instructx_core.families.meta_model import outline
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.live import LiveMemory

@@ -17,19 +17,19 @@ from test_kiwi_trained import as_trained, spelled, taken_off
 from test_vae_mllm_forms import old_names
 from weight_forms import E4M3, in_shards, scaled, write_gguf
 
-from instructx_core.checkpoints.base import OWN, Base
-from instructx_core.checkpoints.bundle import ADAPTER
-from instructx_core.checkpoints.convert import convert
-from instructx_core.checkpoints.convert.native_files import dit_file
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.headers import DTYPES
-from instructx_core.checkpoints.kiwi import read_adapter
-from instructx_core.checkpoints.loading import load_model
-from instructx_core.checkpoints.outline import outline
-from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
 from instructx_core.cli import main
+from instructx_core.convert import convert
+from instructx_core.convert.native_files import dit_file
 from instructx_core.errors import CheckpointError
+from instructx_core.families.kiwi.folder import read_adapter
+from instructx_core.families.loading import load_model
+from instructx_core.families.meta_model import outline
+from instructx_core.families.overrides import OWN, Base
 from instructx_core.memory.sizes import sizes_of
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.stored import DTYPES
+from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 State = dict[str, torch.Tensor]
@@ -158,9 +158,9 @@ def test_a_plan_of_weights_that_lie_elsewhere(whole: Path, apart: Path, capsys, 
     def fail(*_args, **_options):
         raise AssertionError("weights were read")
 
-    for module in ("assembling", "bundle", "pretrained"):
-        name = "load_or_explain" if module == "pretrained" else "read_safetensors"
-        monkeypatch.setattr(f"instructx_core.checkpoints.{module}.{name}", fail)
+    monkeypatch.setattr("instructx_core.weights.library_load.load_or_explain", fail)
+    monkeypatch.setattr("instructx_core.weights.build.read_safetensors", fail)
+    monkeypatch.setattr("instructx_core.families.instructx.folder.read_safetensors", fail)
     plan = ["info", "--plan", "--width", "64", "--height", "64", "--frames", "5", "--vram", "1"]
     assert main([*plan, str(whole)]) == 0
     expected = told(capsys)

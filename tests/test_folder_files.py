@@ -12,10 +12,10 @@ from test_convert import assert_same, pickled, weights
 from test_every_form import assert_same_model
 from weight_forms import in_shards
 
-from instructx_core.checkpoints.base import OWN, Base
-from instructx_core.checkpoints.convert import convert
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.outline import outline
+from instructx_core.convert import convert
+from instructx_core.families.meta_model import outline
+from instructx_core.families.overrides import OWN, Base
+from instructx_core.weights.files import read_safetensors, write_safetensors
 
 STEMS = {"mllm": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 LORA = {"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 2)}

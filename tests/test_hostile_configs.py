@@ -19,12 +19,13 @@ import tiny
 import torch
 
 from instructx_core import Editor
-from instructx_core.checkpoints.bundle import ADAPTER, FORMAT
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.loading import load_model
-from instructx_core.checkpoints.mllm import load_mllm_config
 from instructx_core.config import GuidanceConfig, ModelConfig
 from instructx_core.errors import CheckpointError, InputError, InstructXError
+from instructx_core.families.instructx.folder import FORMAT
+from instructx_core.families.loading import load_model
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.mllm import load_mllm_config
 
 MISSING = object()
 

@@ -13,15 +13,16 @@ import pytest
 import torch
 from weight_forms import write_gguf
 
-from instructx_core.checkpoints.bundle import ADAPTER, FORMAT
-from instructx_core.checkpoints.dit import load_dit
-from instructx_core.checkpoints.files import read_header, read_safetensors, write_safetensors
-from instructx_core.checkpoints.forms import Family, find_form
-from instructx_core.checkpoints.loading import load_model
-from instructx_core.checkpoints.wan_keys import dit_to_original
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.instructx.folder import FORMAT
+from instructx_core.families.loading import load_model
 from instructx_core.model_info import describe
 from instructx_core.speed.mag_ratios import MAG_RATIOS, read_ratios
+from instructx_core.weights.detect import Family, find_form
+from instructx_core.weights.dit import load_dit
+from instructx_core.weights.files import read_header, read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.wan_keys import dit_to_original
 
 STRING, ARRAY = 8, 9
 
@@ -166,7 +167,7 @@ def test_a_pipe_is_no_weight_file(tmp_path: Path):
 def test_names_that_no_system_takes(name: str, saved: Path):
     for read in (find_form, describe, load_model):
         refusal(lambda read=read: read(Path(name)))
-    from instructx_core.checkpoints.base import Base
+    from instructx_core.families.overrides import Base
 
     for part in ("transformer", "vae", "mllm"):
         refusal(lambda part=part: load_model(saved, base=Base(**{part: Path(name)})))

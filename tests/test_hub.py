@@ -8,9 +8,9 @@ import pytest
 from hub_server import LARGE, PIECE, Request
 
 from instructx_core import Editor
-from instructx_core.checkpoints import hub
-from instructx_core.checkpoints.bundle import load_checkpoint
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.instructx.folder import load_checkpoint
+from instructx_core.weights import hub
 
 NAME = "owner/name"
 BIG = "mllm/model.safetensors"

@@ -15,11 +15,11 @@ from test_wan_keys import PUBLISHED, WAN21, build
 from weight_forms import E4M3, in_shards, scaled, write_gguf
 
 from instructx_core import cli
-from instructx_core.checkpoints.bundle import ADAPTER
-from instructx_core.checkpoints.files import write_safetensors
-from instructx_core.checkpoints.forms import Family, Form, Names
-from instructx_core.checkpoints.headers import Stored
-from instructx_core.checkpoints.wan_keys import dit_to_original, vae_to_original
+from instructx_core.weights.detect import Family, Form, Names
+from instructx_core.weights.files import write_safetensors
+from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.stored import Stored
+from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from instructx_core.weights_info import describe_form
 
 
@@ -48,7 +48,7 @@ def test_dit_files(tmp_path: Path, capsys, monkeypatch):
     def fail(*_args, **_options):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("instructx_core.checkpoints.assembling.read_safetensors", fail)
+    monkeypatch.setattr("instructx_core.weights.build.read_safetensors", fail)
     for name, (form, stored) in expected.items():
         said = info(tmp_path / name, capsys)
         assert said["weights"] == "Wan DiT, of a size of its own" and said["form"] == form

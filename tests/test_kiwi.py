@@ -14,15 +14,15 @@ import torch
 from video_files import clip, make_video
 
 from instructx_core import Editor, EditResult, cli
-from instructx_core.checkpoints.files import read_safetensors, read_shapes, write_safetensors
-from instructx_core.checkpoints.kiwi import is_kiwi, read_kiwi_config
-from instructx_core.checkpoints.loading import load_model, read_model_config
-from instructx_core.checkpoints.vae import load_vae
 from instructx_core.config import Dialect, ModelConfig, ReferenceInjection
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.kiwi.folder import is_kiwi, read_kiwi_config
+from instructx_core.families.loading import load_model, read_model_config
 from instructx_core.guidance.positions import positions
 from instructx_core.model_info import describe_model
 from instructx_core.sampling import schedule
+from instructx_core.weights.files import read_safetensors, read_shapes, write_safetensors
+from instructx_core.weights.vae import load_vae
 
 
 @dataclass(frozen=True)

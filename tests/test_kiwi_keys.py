@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from instructx_core.checkpoints.files import read_shapes
-from instructx_core.checkpoints.kiwi_keys import (
+from instructx_core.errors import CheckpointError
+from instructx_core.families.kiwi.keys import (
     MLLM,
     REFERENCE,
     SOURCE,
@@ -18,7 +18,7 @@ from instructx_core.checkpoints.kiwi_keys import (
     is_adapter,
     split_trained,
 )
-from instructx_core.errors import CheckpointError
+from instructx_core.weights.files import read_shapes
 
 QUERIES = ("image_queries", "video_queries", "ref_queries")
 CONNECTORS = tuple(f"{kind}.{layer}.{leaf}" for kind in ("connector", "ref_connector") for layer in (0, 2)

@@ -17,14 +17,15 @@ from test_kiwi import recorded, run
 from weight_forms import write_gguf
 
 from instructx_core import Editor
-from instructx_core.checkpoints.bundle import adapter_state, load_checkpoint
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.kiwi import read_adapter
-from instructx_core.checkpoints.kiwi_trained import is_trained, read_trained
-from instructx_core.checkpoints.loading import load_model, read_model_config
-from instructx_core.checkpoints.wan_keys import dit_to_diffusers, dit_to_original
 from instructx_core.errors import CheckpointError
+from instructx_core.families.components import adapter_state
+from instructx_core.families.instructx.folder import load_checkpoint
+from instructx_core.families.kiwi.folder import read_adapter
+from instructx_core.families.kiwi.trained import is_trained, read_trained
+from instructx_core.families.loading import load_model, read_model_config
 from instructx_core.model_info import describe
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.wan_keys import dit_to_diffusers, dit_to_original
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 RANK = 4

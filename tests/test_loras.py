@@ -11,12 +11,12 @@ import pytest
 import tiny
 import torch
 
-from instructx_core.checkpoints.files import write_safetensors
-from instructx_core.checkpoints.loras import load_lora
-from instructx_core.checkpoints.wan_keys import dit_to_diffusers, dit_to_original
 from instructx_core.cli import main
 from instructx_core.editor import Editor
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.weights.files import write_safetensors
+from instructx_core.weights.loras import load_lora
+from instructx_core.weights.wan_keys import dit_to_diffusers, dit_to_original
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel

@@ -11,10 +11,8 @@ import tiny
 import torch
 
 from instructx_core import CheckpointError, Editor, InputError, cli
-from instructx_core.checkpoints.base import OWN
-from instructx_core.checkpoints.bundle import BUNDLED, save_checkpoint
-from instructx_core.checkpoints.files import read_safetensors
-from instructx_core.checkpoints.mapped import give_back
+from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
+from instructx_core.families.overrides import OWN
 from instructx_core.main_memory import UNLIMITED, Room, address_space, main_memory
 from instructx_core.memory import decide as deciding
 from instructx_core.memory.choice import Memory
@@ -22,6 +20,8 @@ from instructx_core.memory.decide import decide, outline_model
 from instructx_core.memory.formats import pick_dtype
 from instructx_core.memory.needs import RUNTIME, main_memory_need
 from instructx_core.memory.phases import Part, trained_job
+from instructx_core.weights.files import read_safetensors
+from instructx_core.weights.mapped import give_back
 
 CPU = torch.device("cpu")
 MIB, GIB = 2**20, 2**30
@@ -304,7 +304,7 @@ def test_loading_maps_files(halved: Path):
 
 
 def test_editing_gives_back_what_does_not_work(halved: Path, monkeypatch: pytest.MonkeyPatch):
-    from instructx_core.checkpoints import mapped
+    from instructx_core.weights import mapped
 
     given: list[set[int]] = []
     monkeypatch.setattr(mapped, "give_back", lambda tensors: given.append({tensor.data_ptr() for tensor in tensors}))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from instructx_core import EditInterrupted, Editor, InputError
-from instructx_core.checkpoints.bundle import Components
+from instructx_core.families.components import Components
 from instructx_core.long_video.editor_model import fingerprint
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.phases import Part

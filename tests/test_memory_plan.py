@@ -12,12 +12,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from instructx_core import InputError, cli
-from instructx_core.checkpoints.bundle import BUNDLED, Components
-from instructx_core.checkpoints.loading import load_model
-from instructx_core.checkpoints.outline import outline
 from instructx_core.config import ConnectorConfig, ModelConfig
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
+from instructx_core.families.components import Components
+from instructx_core.families.instructx.folder import BUNDLED
+from instructx_core.families.loading import load_model
+from instructx_core.families.meta_model import outline
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory, parse_memory
 from instructx_core.memory.live import LiveMemory
@@ -231,7 +232,7 @@ def test_tiles_bound_what_the_vae_computes_with():
 
 
 def test_info_prints_the_plan(kiwi: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("instructx_core.checkpoints.loading.load_model", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("instructx_core.families.loading.load_model", lambda *_: pytest.fail("weights were loaded"))
     words = ["info", "--plan", "--width", "832", "--height", "480", "--frames", "81", "--vram", "24", str(kiwi)]
     assert cli.main(words) == 0
     text = capsys.readouterr().out

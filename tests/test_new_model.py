@@ -12,15 +12,15 @@ from training_runs import SMALL_DATA, weights, write_config
 from weight_forms import scaled, write_gguf
 
 from instructx_core import Editor, InputError, cli
-from instructx_core.checkpoints.bundle import load_checkpoint, read_config
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.wan_keys import dit_to_original
 from instructx_core.config import ModelConfig
+from instructx_core.families.instructx.folder import load_checkpoint, read_config
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.new_model import make_model, new_config
 from instructx_core.training.stages import make_task
 from instructx_core.training.steps import batch_generator
 from instructx_core.training.trainer import Trainer
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.wan_keys import dit_to_original
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 SMALL = ("guidance.image_queries=4", "guidance.video_queries=6", "guidance.lora_rank=4", "connector.hidden_dim=64",

@@ -9,10 +9,10 @@ import tiny
 import torch
 
 from instructx_core import Editor
-from instructx_core.checkpoints.base import Base
-from instructx_core.checkpoints.convert import convert
-from instructx_core.checkpoints.loading import load_model
-from instructx_core.checkpoints.mllm import load_mllm
+from instructx_core.convert import convert
+from instructx_core.families.loading import load_model
+from instructx_core.families.overrides import Base
+from instructx_core.weights.mllm import load_mllm
 
 REASON = "THE PACKAGE bitsandbytes IS MISSING: packed MLLMs were not tried"
 

@@ -10,12 +10,14 @@ import tiny
 import torch
 from test_kiwi import linked
 
-from instructx_core.checkpoints.bundle import ADAPTER, Components, save_checkpoint
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.loading import load_model
-from instructx_core.checkpoints.parts import load_connector, load_embeddings, load_guidance_part
 from instructx_core.config import DenoiserConfig, ReferenceInjection, SourceInjection
 from instructx_core.errors import CheckpointError
+from instructx_core.families.components import Components
+from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.families.loading import load_model
+from instructx_core.families.part_loaders import load_connector, load_embeddings, load_guidance_part
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:

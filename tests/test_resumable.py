@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructx_core.checkpoints.convert.resumable import SUMS, write_file, write_folder
-from instructx_core.checkpoints.convert.streaming import Content, text
+from instructx_core.convert.resumable import SUMS, write_file, write_folder
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.run_lock import only_run
+from instructx_core.weights.streaming import Content, text
 
 PIECE = 5
 

@@ -13,10 +13,10 @@ import tiny
 import torch
 
 from instructx_core import EditInterrupted, Editor
-from instructx_core.checkpoints.bundle import Components
 from instructx_core.config import ContextEntry, DenoiserConfig, ModelConfig, SourceInjection
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
+from instructx_core.families.components import Components
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.placement import place, store_in_fp8

@@ -27,12 +27,12 @@ from training_runs import (
 )
 
 from instructx_core import Editor, InputError
-from instructx_core.checkpoints.bundle import load_checkpoint
-from instructx_core.checkpoints.files import read_safetensors
+from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.training import sharding
 from instructx_core.training.config import read_train_config
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
+from instructx_core.weights.files import read_safetensors
 
 LAUNCH = CONFIGS / "accelerate" / "fsdp.yaml"
 SETTINGS = {"accumulate": 2, "average": 0.9, "decay_from": 1.0, "checkpointing": True, "sample_every": 2,

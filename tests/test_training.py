@@ -21,7 +21,7 @@ from training_runs import (
 )
 
 from instructx_core import Editor, InputError
-from instructx_core.checkpoints.bundle import load_checkpoint, read_config
+from instructx_core.families.instructx.folder import load_checkpoint, read_config
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask
 from instructx_core.training.optimizers import parameter_groups, rate_share

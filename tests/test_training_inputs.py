@@ -304,7 +304,7 @@ def test_tables_of_excel_and_of_everybody_else(encoding: str, pairs: Path, tmp_p
                                     "words a mapping", "words deep", "other tensors", "cut",
                                     "other settings"])  # fmt: skip
 def test_damaged_pools_are_named(damage: str, foundation: Path, tmp_path: Path, capsys) -> None:
-    from instructx_core.checkpoints.files import read_safetensors, write_safetensors
+    from instructx_core.weights.files import read_safetensors, write_safetensors
 
     pool = shutil.copytree(foundation / "pool", tmp_path / "pool")
     origin, bucket = pool / "origin.json", min(pool.glob("*.safetensors"))

@@ -32,10 +32,10 @@ from training_runs import (
 )
 
 from instructx_core import InputError, cli
-from instructx_core.checkpoints.files import write_safetensors
 from instructx_core.training.stages import make_task, train
 from instructx_core.training.states import find_state, read_state, saved_states, write_state
 from instructx_core.training.trainer import Trainer
+from instructx_core.weights.files import write_safetensors
 from instructx_core.world_folder import write_pairs
 
 NEWEST, OLDER = "00000004", "00000002"

@@ -12,13 +12,13 @@ from kiwi_model import CHANNELS
 from test_wan_keys import WAN21, WAN22, build
 from weight_forms import E4M3, in_shards, scaled
 
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.forms import Family, Form, Names, find_form
-from instructx_core.checkpoints.headers import Stored
-from instructx_core.checkpoints.mllm import config_from_shapes, load_mllm
-from instructx_core.checkpoints.vae import SCALES, load_vae
-from instructx_core.checkpoints.wan_keys import vae_to_original
 from instructx_core.errors import CheckpointError
+from instructx_core.weights.detect import Family, Form, Names, find_form
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.mllm import config_from_shapes, load_mllm
+from instructx_core.weights.stored import Stored
+from instructx_core.weights.vae import SCALES, load_vae
+from instructx_core.weights.wan_keys import vae_to_original
 
 NOWHERE = Path("no-checkpoint")
 

@@ -13,8 +13,9 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.wan_keys import (
+from instructx_core.errors import CheckpointError
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.wan_keys import (
     dit_config_from_original,
     dit_to_diffusers,
     dit_to_original,
@@ -22,7 +23,6 @@ from instructx_core.checkpoints.wan_keys import (
     vae_to_diffusers,
     vae_to_original,
 )
-from instructx_core.errors import CheckpointError
 
 DIT = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2, "text_dim": 4096}
 DITS = {

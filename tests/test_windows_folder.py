@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from video_files import clip, make_video
 
 from instructx_core import Editor, InputError
-from instructx_core.checkpoints.files import read_safetensors
 from instructx_core.long_video import Head
 from instructx_core.long_video.joining import EditedWindow
 from instructx_core.long_video.store import CHECKSUM, MANIFEST, WindowSize, WindowStore, _checksum, _encode
 from instructx_core.long_video.window_editor import WindowEditor
+from instructx_core.weights.files import read_safetensors
 
 SIZE = WindowSize((5, 32, 48), range(2, 6), 5000)
 

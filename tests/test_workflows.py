@@ -7,7 +7,7 @@ import sys
 import pytest
 import workflow_files
 
-from instructx_core.checkpoints.known_models import find_known, folder_name
+from instructx_core.weights.known_models import find_known, folder_name
 
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 TITLE_CHARACTER = 8.4  # pixels that the front end widens a node to for each character of its title

@@ -12,16 +12,16 @@ import pytest
 import torch
 from weight_forms import scaled, write_gguf
 
-from instructx_core.checkpoints.dit import load_dit
-from instructx_core.checkpoints.files import read_safetensors, write_safetensors
-from instructx_core.checkpoints.forms import find_form
-from instructx_core.checkpoints.kiwi_keys import dit_from_native
-from instructx_core.checkpoints.mllm import load_mllm
-from instructx_core.checkpoints.vae import load_vae
-from instructx_core.checkpoints.wan_keys import DIT_ORIGINAL, VAE_ORIGINAL, dit_to_original, vae_to_original
-from instructx_core.checkpoints.wrapped_names import Layout
 from instructx_core.errors import CheckpointError
+from instructx_core.families.kiwi.keys import dit_from_native
 from instructx_core.model_info import describe
+from instructx_core.weights.detect import find_form
+from instructx_core.weights.dit import load_dit
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.mllm import load_mllm
+from instructx_core.weights.vae import load_vae
+from instructx_core.weights.wan_keys import DIT_ORIGINAL, VAE_ORIGINAL, dit_to_original, vae_to_original
+from instructx_core.weights.wrapped_names import Layout
 
 State = dict[str, torch.Tensor]
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from instructx_core.checkpoints.bundle import Components
 from instructx_core.config import (
     ConnectorConfig,
     ContextEntry,
@@ -22,6 +21,7 @@ from instructx_core.config import (
 )
 from instructx_core.connectors import Connector
 from instructx_core.denoiser import Denoiser
+from instructx_core.families.components import Components
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory

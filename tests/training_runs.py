@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
-from instructx_core.checkpoints.files import read_safetensors
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
+from instructx_core.weights.files import read_safetensors
 
 CONFIGS = Path(__file__).parent.parent / "instructx_core" / "training" / "configs"
 SMALL_DATA = {"images": 6, "videos": 4, "image_batch": 2, "video_batch": 1, "sizes": [[32, 32]], "lengths": [5]}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from instructx_core.checkpoints.files import write_safetensors
+from instructx_core.weights.files import write_safetensors
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 SPLIT = 2  # shards

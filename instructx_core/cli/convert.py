@@ -54,8 +54,8 @@ def add_convert(commands: Any) -> None:
 
 
 def _run_convert(arguments: argparse.Namespace) -> None:
-    from ..checkpoints.base import Base
-    from ..checkpoints.convert import convert
+    from ..convert import convert
+    from ..families.overrides import Base
 
     base = Base(**given_base(arguments))
     try:

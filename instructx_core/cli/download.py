@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bounded import is_dir, is_file, read_text
-from ..checkpoints.known_models import KNOWN, find_known, folder_name
 from ..errors import InputError
 from ..names import is_plain
+from ..weights.known_models import KNOWN, find_known, folder_name
 from ..words import quoted_path, shown
 from .options import INTERRUPTED, command
 from .printing import complain, say
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..checkpoints.hub import RemoteModel
+    from ..weights.hub import RemoteModel
 
 ALLOWED = "allowed.txt"
 LONGEST = 100_000  # bytes of it
@@ -51,7 +51,7 @@ def _run_download(arguments: argparse.Namespace) -> None:
     repository, commit = _wanted(arguments.name, arguments.to)
     if not is_dir(arguments.to):
         raise InputError(f"{quoted_path(arguments.to)} is no folder; make it first, or give another with --to.")
-    from ..checkpoints import hub
+    from ..weights import hub
 
     folder = arguments.to / folder_name(repository)
     model = hub.look_up(repository, hub.recorded_commit(folder, repository) or commit)
@@ -67,7 +67,7 @@ def _run_download(arguments: argparse.Namespace) -> None:
 
 
 def _summary(model: RemoteModel, folder: Path) -> str:
-    from ..checkpoints.hub import readable_size
+    from ..weights.hub import readable_size
 
     return (
         f"{model.repository} at commit {model.commit}: {readable_size(model.size)} in {len(model.files)} files, licence"

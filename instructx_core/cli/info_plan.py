@@ -43,7 +43,7 @@ def plan_text(arguments: argparse.Namespace) -> str | None:
         return None
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
-    from ..checkpoints.base import Base
+    from ..families.overrides import Base
     from ..memory.describe import describe_plan
 
     size = None if arguments.height is None else (arguments.height, arguments.width)

@@ -109,7 +109,7 @@ def check_loras(loras: Sequence[tuple[Path, float]]) -> None:
     """Look at LoRA files before a model is loaded. Raises CheckpointError where one is none."""
     if not loras:
         return
-    from ..checkpoints.loras import check_lora
+    from ..weights.loras import check_lora
 
     for path, strength in loras:
         check_lora(path, strength)

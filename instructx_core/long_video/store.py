@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 
 from ..bounded import read_json
-from ..checkpoints.files import read_header, read_safetensors, write_safetensors
 from ..errors import CheckpointError, InputError
 from ..hidden import UNFINISHED, hidden
 from ..paths import partial_file
+from ..weights.files import read_header, read_safetensors, write_safetensors
 from .joining import EditedWindow
 
 logger = logging.getLogger(__name__)

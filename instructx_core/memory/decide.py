@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints.base import OWN, Base
-from ..checkpoints.bundle import Components
-from ..checkpoints.loading import find_part, read_model_config
-from ..checkpoints.outline import outline
 from ..errors import InputError
+from ..families.components import Components
+from ..families.loading import find_part, read_model_config
+from ..families.meta_model import outline
+from ..families.overrides import OWN, Base
 from ..main_memory import Room, address_space, main_memory
 from ..words import quoted_path
 from .choice import Memory

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints.base import OWN, Base
-from ..checkpoints.bundle import BUNDLED, Components
 from ..device import pick_device
 from ..errors import InputError
+from ..families.components import Components
+from ..families.instructx.folder import BUNDLED
+from ..families.overrides import OWN, Base
 from ..fit import nearest
 from ..main_memory import main_memory
 from .choice import Memory

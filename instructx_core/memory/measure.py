@@ -27,7 +27,7 @@ from .live import META, FlashAttention, LiveMemory
 from .phases import Job, Part, Phase
 
 if TYPE_CHECKING:
-    from ..checkpoints.bundle import Components
+    from ..families.components import Components
 
 FULL_PRECISION = 4  # bytes of a float32
 TILE = 256  # pixels of a tile's side in diffusers' tiled VAE
@@ -43,7 +43,7 @@ def measure(model: Components, job: Job, tiled: bool = False) -> tuple[Phase, ..
     """The phases of an edit in their order, and what each computes with. Remembered by the model's configs.
 
     Args:
-        model: on the meta device (see `checkpoints.outline`), in the number format that it would be loaded in.
+        model: on the meta device (see `families.meta_model`), in the number format that it would be loaded in.
         tiled: the VAE works on tiles of 256 pixels.
     """
     identity = _identity(model)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints.base import Base
-from ..checkpoints.forms import Family, Form
-from ..checkpoints.headers import DTYPES
-from ..checkpoints.loading import find_part, merged_families
+from ..families.loading import find_part, merged_families
+from ..families.overrides import Base
+from ..weights.detect import Family, Form
+from ..weights.stored import DTYPES
 from .choice import Memory
 from .phases import Part, Phase
 from .sizes import ModelSizes

@@ -20,7 +20,7 @@ from .choice import Memory
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ..checkpoints.bundle import Components
+    from ..families.components import Components
 
 
 def store_in_fp8(components: Components) -> None:
@@ -97,7 +97,7 @@ def _take_turns(components: Components) -> None:
     """Where all weights are in main memory: when a part begins to work, mapped weights of the others leave it."""
     from accelerate.hooks import ModelHook, add_hook_to_module
 
-    from ..checkpoints.mapped import give_back
+    from ..weights.mapped import give_back
 
     parts = (components.guidance, components.denoiser.transformer, components.codec.vae)
     turn: list[nn.Module] = []  # the part that works

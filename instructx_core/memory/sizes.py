@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from ..checkpoints.bundle import Components
+    from ..families.components import Components
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ..checkpoints.vae import load_vae
 from ..latents import skip_empty_taps
+from ..weights.vae import load_vae
 from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
 from .config import TrainConfig
 from .initialisation import fold_statistics, start_vae_linear

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..checkpoints.files import write_safetensors
-from ..checkpoints.wan_keys import dit_to_original
+from ..weights.files import write_safetensors
+from ..weights.wan_keys import dit_to_original
 from .config import LoraSettings
 
 if TYPE_CHECKING:

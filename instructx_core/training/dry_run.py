@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from ..checkpoints.outline import outline
 from ..errors import InputError
+from ..families.meta_model import outline
 from ..words import quoted
 from .config import DataConfig, TrainConfig
 from .editing import choose_trained

@@ -16,15 +16,16 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ..checkpoints.bundle import Components, load_checkpoint, load_guidance, save_checkpoint
-from ..checkpoints.vae import load_vae
 from ..config import ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
 from ..errors import InputError
+from ..families.components import Components, load_guidance
+from ..families.instructx.folder import load_checkpoint, save_checkpoint
 from ..latents import LatentCodec
 from ..sampling import GuidanceTerm, sample
 from ..validation import FieldError, converted
+from ..weights.vae import load_vae
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
 from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora

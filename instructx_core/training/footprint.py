@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ..checkpoints.bundle import Components
+from ..families.components import Components
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..memory.live import LiveMemory
 from .config import TrainConfig
@@ -89,7 +89,7 @@ def footprint(components: Components, config: TrainConfig) -> Footprint:
     """The memory of a stage.
 
     Args:
-        components: on the meta device (see `checkpoints.outline`), with `requires_grad` set; turned into fake tensors.
+        components: on the meta device (see `families.meta_model`), with `requires_grad` set; turned into fake tensors.
     """
     modules = {"guidance": components.guidance, "connector": components.connector, "denoiser": components.denoiser}
     named = {f"{part}.{name}": value for part, module in modules.items() for name, value in module.named_parameters()}

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ..checkpoints.bundle import Components
 from ..config import ContextEntry
 from ..errors import InputError
+from ..families.components import Components
 from .config import TrainConfig
 
 BEFORE_THE_DIT = {"queries", "lora", "connector"}

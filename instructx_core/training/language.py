@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checkpoints.mllm import load_mllm
 from ..config import GuidanceConfig
 from ..errors import InputError
 from ..guidance.encoder import embed, join_pictures, pad_left
@@ -24,6 +23,7 @@ from ..guidance.positions import positions
 from ..guidance.prompt import prompt_tokens
 from ..guidance.vision import to_patches
 from ..validation import FieldError, converted
+from ..weights.mllm import load_mllm
 from ..words import shown
 from ..world import HELD_OUT_SEED, corpus, sample_question
 from .config import TrainConfig

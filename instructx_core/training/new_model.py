@@ -15,23 +15,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoints.base import check_sizes, dit_sizes
-from ..checkpoints.bundle import ADAPTER, DIALECTS, FORMAT, adapter_state
-from ..checkpoints.convert.component_files import dit_part, mllm_part, under, vae_part
-from ..checkpoints.convert.resumable import Written, write_folder
-from ..checkpoints.convert.streaming import Content, StoredTensor, computed, tensor_file
-from ..checkpoints.convert.unpacking import unpacked
-from ..checkpoints.dit import checked_dit, to_diffusers
-from ..checkpoints.forms import Family, Form, find_form
-from ..checkpoints.mllm import checked_mllm, mllm_config, mllm_width
-from ..checkpoints.shapes import shapes_of
-from ..checkpoints.vae import checked_vae
 from ..config import ContextEntry, ModelConfig
 from ..connectors import Connector
+from ..convert.resumable import Written, write_folder
 from ..denoiser import Denoiser
 from ..errors import InputError
+from ..families.components import DIALECTS, adapter_state
+from ..families.instructx.folder import FORMAT
+from ..families.overrides import check_sizes, dit_sizes
 from ..guidance.encoder import QUERY_SIZE
 from ..validation import FieldError, converted
+from ..weights.compare import shapes_of
+from ..weights.component_files import dit_part, mllm_part, under, vae_part
+from ..weights.detect import Family, Form, find_form
+from ..weights.dit import checked_dit, to_diffusers
+from ..weights.marks import ADAPTER
+from ..weights.mllm import checked_mllm, mllm_config, mllm_width
+from ..weights.streaming import Content, StoredTensor, computed, tensor_file
+from ..weights.unpacking import unpacked
+from ..weights.vae import checked_vae
 from ..words import quoted_path
 from .changes import apply_change
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from ..bounded import UnreadableError, is_dir, parse_json, read_json
-from ..checkpoints.files import atomic_folder, read_safetensors, write_safetensors
 from ..errors import InputError
 from ..fit import fit_reference
 from ..guidance.frames import sample_indices
 from ..latents import LatentCodec
+from ..weights.files import atomic_folder, read_safetensors, write_safetensors
 from ..words import listed, quoted_path
 from .config import DataConfig
 from .examples import Example

@@ -17,15 +17,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checkpoints.base import OWN
-from ..checkpoints.bundle import Components, load_checkpoint
-from ..checkpoints.forms import Family
-from ..checkpoints.loading import find_part
-from ..checkpoints.mllm import find_tokenizer, load_tokenizer
-from ..checkpoints.outline import outline
-from ..checkpoints.vae import load_vae
 from ..errors import InputError
+from ..families.components import Components
+from ..families.instructx.folder import load_checkpoint
+from ..families.loading import find_part
+from ..families.meta_model import outline
+from ..families.overrides import OWN
 from ..latents import LatentCodec
+from ..weights.detect import Family
+from ..weights.mllm import find_tokenizer, load_tokenizer
+from ..weights.vae import load_vae
 from .processes import on_cpu, process_state
 
 logger = logging.getLogger(__name__)

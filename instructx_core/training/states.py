@@ -34,9 +34,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..bounded import UnreadableError, open_regular, read_json, why
-from ..checkpoints.files import read_shapes, replace_folder, write_safetensors
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden
+from ..weights.files import read_shapes, replace_folder, write_safetensors
 from ..words import one_line, quoted, quoted_path, shown
 from .sharding import is_shared_out, whole
 

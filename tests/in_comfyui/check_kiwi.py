@@ -200,7 +200,7 @@ def check_kiwi_sliding_window():
 
 
 def check_kiwi_adapter_on_a_stock_model():
-    from instructx_pack.instructx_core.checkpoints.wan_keys import dit_to_original
+    from instructx_pack.instructx_core.weights.wan_keys import dit_to_original
 
     weights = comfy.utils.load_torch_file(
         str(KIWI / "published" / "transformer" / "diffusion_pytorch_model.safetensors")
@@ -241,7 +241,7 @@ def check_kiwi_menus():
 def check_wan22_vae_is_comfyuis_own():
     """The public checkpoints' VAE, whose weights are not here, is known by its widths as the one ComfyUI builds."""
     from comfy.ldm.wan.vae2_2 import WanVAE
-    from instructx_pack.instructx_core.checkpoints.wan_keys import vae_config_from_original
+    from instructx_pack.instructx_core.weights.wan_keys import vae_config_from_original
     from instructx_pack.nodes.loading import is_native_vae
 
     sizes = {"dim": 160, "z_dim": 48, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}

@@ -35,7 +35,7 @@ def check_adapter_on_a_stock_model():
 
 def check_adapter_and_dit_of_a_conversion():
     """The two files that `instructx convert` writes for ComfyUI are the model that they were made of."""
-    from instructx_pack.instructx_core.checkpoints.convert import convert
+    from instructx_pack.instructx_core.convert import convert
 
     image, instruction, reference = example("reference_swap", width=48, height=48)
     name, folder = VARIANTS[0], MODELS / "adapter-alone"

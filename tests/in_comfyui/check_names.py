@@ -111,7 +111,7 @@ def check_prompts_of_old_graphs_are_brought_up_to_date():
 
 
 def check_what_says_that_a_folder_is_whole():
-    from instructx_pack.instructx_core.checkpoints.hub import LAST
+    from instructx_pack.instructx_core.weights.hub import LAST
     from instructx_pack.nodes.folders import ADAPTER, KIWI
 
     assert LAST == (ADAPTER, KIWI)

@@ -27,7 +27,7 @@ folder_paths.add_model_folder_path("diffusion_models", str(FOLDER))
 @cache
 def native_file(name):
     """The DiT of a model as `instructx convert` writes it for ComfyUI's loaders."""
-    from instructx_pack.instructx_core.checkpoints.convert import convert
+    from instructx_pack.instructx_core.convert import convert
     from instructx_pack.nodes.folders import find_model
 
     path = FOLDER / f"{len(list(FOLDER.iterdir()))}.safetensors"

@@ -86,7 +86,7 @@ def difference(one, other):
 
 def stock_model(name):
     """The DiT of a variant as Load Diffusion Model would give it."""
-    from instructx_pack.instructx_core.checkpoints.wan_keys import dit_to_original
+    from instructx_pack.instructx_core.weights.wan_keys import dit_to_original
 
     weights = comfy.utils.load_torch_file(str(MODELS / name / "transformer" / "diffusion_pytorch_model.safetensors"))
     return comfy.sd.load_diffusion_model_state_dict(dit_to_original(weights))

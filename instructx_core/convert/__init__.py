@@ -1,0 +1,106 @@
+"""From one layout on disk to another, tensor by tensor: what is converted may be larger than memory.
+
+- A model of Kiwi-Edit's, published or as trained, or one whose base models lie elsewhere -> this repo's folder.
+- A folder of this repo's that has all of it -> Kiwi-Edit's published layout.
+- Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
+- A Wan DiT in any form -> such a DiT.
+What is written appears when it is complete, with its checksums; a run that was killed goes on where it stopped.
+Nothing is unpickled unasked, and no code in a folder is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..bounded import is_dir, is_file
+from ..errors import CheckpointError, InputError
+from ..families.kiwi.folder import is_kiwi
+from ..families.kiwi.publish import own_to_kiwi
+from ..families.loading import is_model
+from ..families.overrides import OWN, Base
+from ..weights.detect import FOLDERS, Family
+from ..weights.marks import ADAPTER
+from ..weights.streaming import Content
+from ..words import quoted_path
+from .native_files import adapter_file, dit_file
+from .resumable import Written, write_file, write_folder
+from .to_own import to_own
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    base: Base = OWN,
+    allow_pickle: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Convert a model; what `source` is and what `target` is called say into what.
+
+    Args:
+        source: a model as `Editor.from_pretrained` reads it, or a Wan DiT in any form to write in one file.
+        target: a folder, for this repo's layout, or Kiwi-Edit's where `source` has this one already; a file called
+            `instructx.safetensors`, for the adapter alone; any other `.safetensors` file, for the DiT alone under its
+            original names.
+        base: base models that take the place of the source's own, or that it does not have.
+        allow_pickle: open pickled weights of DiT, VAE and MLLM too, for their tensors alone.
+        progress: called as progress(bytes done, bytes in all).
+
+    Returns:
+        The checksums of what was written, and how much of it an interrupted run had left.
+
+    Raises:
+        CheckpointError: a source of another kind, or one that is incomplete, damaged or pickled, or that has NaN in its
+            weights; nothing is left then.
+        InputError: a target that cannot be written, or that is, holds or lies in one of the sources.
+    """
+    source, target = Path(source), Path(target)
+    _check(source, target, base)
+    if target.suffix == ".safetensors":
+        content = adapter_file(source) if target.name == ADAPTER else dit_file(source, base, allow_pickle)
+        return write_file(target, content, _counted(progress, content.size))
+    plan = _plan(source, base, allow_pickle)
+    return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
+
+
+def _check(source: Path, target: Path, base: Base) -> None:
+    """Refuse what does not go together before any weight is read."""
+    if not (is_file(source) or is_dir(source)):
+        raise CheckpointError(f"there is no {quoted_path(source)}; give a model, such as Kiwi-Edit's folder.")
+    if not is_model(source) and (target.suffix != ".safetensors" or target.name == ADAPTER or base != OWN):
+        raise CheckpointError(
+            f"{str(source)!r} is no model: neither Kiwi-Edit's queries and connector nor {ADAPTER} are in it; give a "
+            "model, with --transformer, --vae and --mllm for weights that lie elsewhere."
+        )
+    if target.suffix == ".safetensors" and (base.vae or base.mllm or (base.transformer and target.name == ADAPTER)):
+        raise InputError(f"{str(target)!r} would hold nothing of the base models that were given; write a folder.")
+    for path in _sources(source, base):
+        if target.resolve().is_relative_to(path.resolve()) or path.resolve().is_relative_to(target.resolve()):
+            raise InputError(
+                f"{str(target)!r} is, holds or lies in {str(path)!r}, which is to be converted; give a name elsewhere."
+            )
+
+
+def _sources(source: Path, base: Base) -> list[Path]:
+    """All that may be read, files and folders: also the parts that lie beside a lone adapter."""
+    beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
+    given = [base.given(family) for family in Family]
+    return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]
+
+
+def _plan(source: Path, base: Base, allow_pickle: bool) -> dict[str, Content]:
+    if base == OWN and source.is_dir() and not is_kiwi(source):
+        return own_to_kiwi(source, allow_pickle)
+    return to_own(source, base, allow_pickle)
+
+
+def _counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def count(piece: int) -> None:
+        nonlocal done
+        done += piece
+        if progress is not None:
+            progress(done, total)
+
+    return count

@@ -1,0 +1,152 @@
+"""A whole model in memory, whatever family it is of: its parts, and the tensors that it adds to its base models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..config import Dialect, ModelConfig
+from ..connectors import Connector
+from ..denoiser import Denoiser
+from ..errors import CheckpointError
+from ..guidance.encoder import MLLMGuidance
+from ..latents import LatentCodec
+from ..weights.compare import first_difference, shapes_of
+from ..weights.files import check_types
+from ..weights.mllm import load_mllm
+from .kiwi.prompt import KiwiGuidance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+DIALECTS = {Dialect.INSTRUCTX: MLLMGuidance, Dialect.KIWI: KiwiGuidance}
+
+
+@dataclass(frozen=True)
+class Components:
+    """A whole model in memory."""
+
+    config: ModelConfig
+    guidance: MLLMGuidance
+    connector: Connector
+    denoiser: Denoiser
+    codec: LatentCodec
+
+
+def combine(
+    config: ModelConfig,
+    source: Path,
+    adapter: Mapping[str, torch.Tensor],
+    guidance: MLLMGuidance,
+    transformer: WanTransformer3DModel,
+    vae: AutoencoderKLWan,
+    device: torch.device | str,
+) -> Components:
+    """Base models and what a checkpoint adds to them, on `device` and ready to edit.
+
+    Args:
+        config: of the checkpoint.
+        source: its path, to name.
+        adapter: its tensors, under the names of `adapter_state`.
+        guidance: the MLLM with fresh queries and LoRA, whose dtype the connector takes.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+    """
+    connector = Connector(config.connector).to(guidance.queries["image"].dtype)
+    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+    put_adapter(adapter, source, guidance, connector, denoiser)
+    components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
+    for module in (guidance, connector, denoiser, components.codec):
+        module.to(device).eval().requires_grad_(False)
+    return components
+
+
+def adapter_state(guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> dict[str, torch.Tensor]:
+    """The tensors of `instructx.safetensors`, under `queries.`, `lora.`, `connector.` and `denoiser.`."""
+    from peft import get_peft_model_state_dict
+
+    state = {f"queries.{name}": value for name, value in guidance.queries.items()}
+    if guidance.config.lora_rank:
+        lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
+        state |= {f"lora.{name}": value for name, value in lora.items()}
+    state |= {f"connector.{name}": value for name, value in connector.state_dict().items()}
+    for part, module in gained(denoiser).items():
+        state |= {f"denoiser.{part}.{name}": value for name, value in module.state_dict().items()}
+    return state
+
+
+def gained(denoiser: Denoiser) -> dict[str, torch.nn.Module]:
+    """What this checkpoint's DiT has beside a plain Wan's, by name."""
+    parts = {"source_embedding": denoiser.source_embedding, "reference_embedding": denoiser.reference_embedding}
+    return {name: module for name, module in parts.items() if module is not None}
+
+
+def put_adapter(
+    state: Mapping[str, torch.Tensor], path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser
+) -> None:
+    """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+    """
+    wanted = shapes_of(adapter_state(guidance, connector, denoiser))
+    if odd := first_difference(wanted, shapes_of(state)):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}.")
+    check_types({name: value.dtype for name, value in state.items() if not value.is_floating_point()}, path)
+    put_guidance(state, guidance)
+    connector.load_state_dict(strip(state, "connector."))
+    for part, module in gained(denoiser).items():
+        module.load_state_dict(strip(state, f"denoiser.{part}."))
+
+
+def put_guidance(state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
+    """Copy queries and LoRA, checked before, out of the tensors of an `instructx.safetensors`."""
+    from peft import set_peft_model_state_dict
+
+    with torch.no_grad():
+        for name, query in guidance.queries.items():
+            query.copy_(state[f"queries.{name}"])
+    if guidance.config.lora_rank:
+        set_peft_model_state_dict(guidance.mllm.model.language_model, strip(state, "lora."))
+
+
+def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The entries under `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def load_guidance(
+    mllm: Path,
+    checkpoint: Path,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
+) -> MLLMGuidance:
+    """An MLLM with fresh queries and LoRA.
+
+    Args:
+        mllm, checkpoint, progress: as `load_mllm`.
+        config: of the checkpoint.
+        dtype: of everything but the rotary frequencies.
+    """
+    return with_queries(*load_mllm(mllm, checkpoint, dtype, progress), config, dtype)
+
+
+def with_queries(
+    mllm: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    dtype: torch.dtype,
+) -> MLLMGuidance:
+    """An MLLM with fresh queries and LoRA, in the dialect that the checkpoint was trained in."""
+    guidance = DIALECTS[config.guidance.dialect](mllm, tokenizer, config.guidance)
+    # not the whole: its rotary frequencies stay in float32, without which far positions run together
+    guidance.queries.to(dtype)
+    return guidance

@@ -1,0 +1,1 @@
+"""This repo's own layout."""

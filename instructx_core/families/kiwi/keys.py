@@ -1,0 +1,142 @@
+"""Names of the same Kiwi-Edit weights in its published folder, in its training checkpoints, and in this repo's layout.
+
+Facts this file rests on:
+- As with Wan's own, converting is renaming alone, and the functions are generic in what the state dict holds.
+- The published folder keeps a file for each component; a training checkpoint is one file for all of them, the DiT under
+  the original Wan names and the rest behind `pipe.`; queries carry a `.q` there, and the connector is spelled both
+  `connector` and `connetor`.
+- This repo's `instructx.safetensors` holds all but the MLLM, the DiT and the VAE.
+- For ComfyUI's native MODEL the DiT has the original Wan names; the two embedders, which no Wan loader knows, keep the
+  names of the training checkpoints beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ...errors import CheckpointError
+from ...weights.wan_keys import dit_to_diffusers, dit_to_original, split_embeddings
+from ...words import listed
+
+T = TypeVar("T")
+
+MLLM, SOURCE, REFERENCE = "mllm_encoder", "source_embedder", "ref_embedder"  # the components' folders
+_LINEAR = ("weight", "bias")
+
+
+def _linears(modules: Mapping[str, str]) -> dict[str, str]:
+    return {f"{a}.{leaf}": f"{b}.{leaf}" for a, b in modules.items() for leaf in _LINEAR}
+
+
+# published component -> its tensors -> names in `instructx.safetensors`
+_ADAPTER = {
+    MLLM: {
+        "image_queries": "queries.image",
+        "video_queries": "queries.video",
+        "ref_queries": "queries.reference",
+    }
+    | _linears(
+        {
+            "connector.0": "connector.linear_in",
+            "connector.2": "connector.linear_out",
+            "ref_connector.0": "connector.reference.linear_in",
+            "ref_connector.2": "connector.reference.linear_out",
+        }
+    ),
+    SOURCE: _linears({"patch_embedding": "denoiser.source_embedding"}),
+    REFERENCE: _linears({"patch_embedding": "denoiser.reference_embedding"}),
+}
+# names in `instructx.safetensors` -> beside a native DiT
+_NATIVE_EMBEDDERS = _linears(
+    {
+        "denoiser.source_embedding": "vae_condition.patch_embedding",
+        "denoiser.reference_embedding": "ref_vae_condition.patch_embedding",
+    }
+)
+# training checkpoint, without `pipe.` -> names in `instructx.safetensors`
+_TRAINED = {f"mllm.{kind}_queries.q": f"queries.{name}" for kind, name in
+            (("image", "image"), ("video", "video"), ("ref", "reference"))}  # fmt: skip
+_TRAINED |= {native: adapter for adapter, native in _NATIVE_EMBEDDERS.items()}
+_TRAINED |= _linears(
+    {
+        f"mllm.{spelling}.{layer}": f"connector.{prefix}{ours}"
+        for layer, ours in ((0, "linear_in"), (2, "linear_out"))
+        for spelling, prefix in (("connector", ""), ("connetor", ""), ("ref_connector", "reference."))
+    }
+)
+
+
+_MARK = "mllm.image_queries.q"
+
+
+def is_adapter(names: Mapping[str, Any]) -> bool:
+    """Whether these are the tensors that Kiwi-Edit adds to its MLLM: queries and a connector into the DiT's width."""
+    return {"image_queries", "video_queries", "connector.0.weight", "connector.2.weight"} <= names.keys()
+
+
+def adapter_to_own(component: str, state: Mapping[str, T]) -> dict[str, T]:
+    """Rename the tensors of one published component (MLLM, SOURCE or REFERENCE) to those of `instructx.safetensors`.
+
+    Raises CheckpointError naming the unknown tensors.
+    """
+    return _rename(state, _ADAPTER[component], f"Kiwi-Edit's {component}")
+
+
+def adapter_to_published(component: str, state: Mapping[str, T]) -> dict[str, T]:
+    """The inverse of `adapter_to_own`: of a whole `instructx.safetensors`, the part that is `component`'s."""
+    table = {own: published for published, own in _ADAPTER[component].items()}
+    return {table[name]: value for name, value in state.items() if name in table}
+
+
+def dit_to_native(transformer: Mapping[str, T], adapter: Mapping[str, T]) -> dict[str, T]:
+    """A Kiwi-Edit DiT in one state dict for ComfyUI's native loader, both embedders under names of their own.
+
+    Args:
+        transformer: under diffusers' names, whole or a shard.
+        adapter: an `instructx.safetensors`, of which the embedders are taken; {} leaves them out.
+
+    Raises CheckpointError naming tensors that no Wan DiT has.
+    """
+    embedders = {_NATIVE_EMBEDDERS[name]: value for name, value in adapter.items() if name in _NATIVE_EMBEDDERS}
+    return dit_to_original(transformer) | embedders
+
+
+def dit_from_native(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """The inverse of `dit_to_native`: the DiT under diffusers' names, and the embedders under this repo's.
+
+    Raises CheckpointError naming tensors that are neither's.
+    """
+    dit, beside = split_embeddings(state)
+    table = {native: own for own, native in _NATIVE_EMBEDDERS.items()}
+    embedders = _rename(beside, table, "Kiwi-Edit's embedders")
+    return dit_to_diffusers(dit), embedders
+
+
+def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], dict[str, T]]:
+    """A training checkpoint's one state dict -> (DiT under diffusers' names, `instructx.safetensors`, the rest).
+
+    The DiT is empty where only its LoRA was trained; the rest holds LoRA tensors, and is not to be thrown away.
+    """
+    adapter: dict[str, T] = {}
+    dit: dict[str, T] = {}
+    rest: dict[str, T] = {}
+    lead = next((name.removesuffix(_MARK) for name in state if name.endswith(_MARK)), "pipe.")
+    for name, value in state.items():
+        bare = name.removeprefix(lead).removeprefix("pipe.").removeprefix("dit.")
+        if bare in _TRAINED:
+            adapter[_TRAINED[bare]] = value
+        elif ".lora_" in bare or bare.startswith("mllm."):
+            rest[bare] = value
+        else:
+            dit[bare] = value
+    return dit_to_diffusers(dit), adapter, rest
+
+
+def _rename(state: Mapping[str, T], table: Mapping[str, str], kind: str) -> dict[str, T]:
+    unknown = sorted(name for name in state if name not in table)
+    if unknown:
+        raise CheckpointError(
+            f"{len(unknown)} of {len(state)} tensors do not belong to {kind}: {listed(unknown)}; get it again."
+        )
+    return {table[name]: value for name, value in state.items()}

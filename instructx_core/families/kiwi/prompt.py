@@ -1,0 +1,155 @@
+"""How Kiwi-Edit puts pictures and words to its MLLM, and which hidden states it keeps.
+
+Facts, from its authors' code (showlab/Kiwi-Edit, utils/convert_diffusers/mllm_encoder.py), all kept as they are because
+the weights were trained so:
+- The queries stand inside the user's turn, which `<|im_end|>` and a line break close behind them. Yet the last N hidden
+  states of the whole sequence are kept: the slice lies two places behind the queries.
+- Pictures are 8-bit: Pillow's bicubic. Frames of a clip are resized twice: to sides in multiples of 56 (the factor 2
+  is in there twice), which squeezes small ones, then to multiples of 28 and an area of 128 * 28 * 28 pixels or more.
+- With a reference, an image too is read as a clip. Only the first reference is shown, behind the instruction, and the
+  hidden states at its own places are guidance as well, in front of the queries'.
+- Text goes on behind a clip's time where that is longer than its sides (positions of transformers up to 5.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+from ...config import GuidanceConfig
+from ...errors import InputError
+from ...fit import resize_8bit
+from ...guidance.encoder import GuidanceInputs, MLLMGuidance, embed, join_pictures, pad_left
+from ...guidance.positions import positions
+from ...guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START, plain_words
+from ...guidance.vision import FACTOR, Patches, cut, smart_resize
+from ...images import to_uint8
+
+SYSTEM = (
+    "You will be given an image and instruction. "
+    "Please describe the content of the image in detail based on instruction in your own words."
+)
+BEFORE = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
+MENTION = " Use the reference input from last frame."
+CLOSING = "<|im_end|>\n"
+FRAME_FACTOR = 2 * FACTOR
+CLIP_MIN_PIXELS, CLIP_MAX_PIXELS = 128 * FACTOR**2, 768 * FACTOR**2
+
+
+class KiwiGuidance(MLLMGuidance):
+    """`MLLMGuidance` in Kiwi-Edit's dialect: guidance [B, R + N, hidden], R places of the reference before N queries'.
+
+    Its query sets, pixel bounds and frame count come from the config as everyone's do.
+    """
+
+    def prepare(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[torch.Tensor] | None,
+        references: Sequence[Sequence[torch.Tensor]] | None = None,
+        is_video: bool = False,
+    ) -> GuidanceInputs:
+        """As `MLLMGuidance.prepare`; a clip of one frame is an image, and of several references the first is read.
+
+        Raises:
+            InputError: no source, an image source with more than one frame, or references of a batch that fill
+                different numbers of places.
+        """
+        if sources is None:
+            raise InputError("Kiwi-Edit's MLLM reads an instruction together with a source; give the source.")
+        firsts = [extra[0] if extra else None for extra in references or [()] * len(instructions)]
+        has_references = any(reference is not None for reference in firsts)
+        is_clip = has_references or (is_video and len(sources[0]) > 1)
+        query_set = "image"
+        if is_clip:
+            query_set = "reference" if has_references and "reference" in self.queries else "video"
+        count = len(self.queries[query_set]) + len(self._closing())
+        sequences: list[list[int]] = []
+        places: list[torch.Tensor] = []
+        pictures: list[Patches] = []
+        reference_places = set()
+        for instruction, source, reference in zip(instructions, sources, firsts, strict=True):
+            shown = self._shown(source, is_video)
+            own = [clip_patches(shown, self.config) if is_clip else image_patches(shown[0], self.config)]
+            if reference is not None:
+                own.append(image_patches(reference, self.config, self.config.reference_max_pixels))
+            ids = self._prompt(instruction, [patches.tokens for patches in own], is_clip)
+            sequences.append(ids)
+            places.append(self._positions(ids, [patches.grid for patches in own], count))
+            pictures.extend(own)
+            reference_places.add(0 if reference is None else own[1].tokens)
+        if len(reference_places) > 1:
+            raise InputError(
+                f"The references of one batch fill {sorted(reference_places)} places of the MLLM's sequence; "
+                "give references of one size, or edit one by one."
+            )
+        padded = pad_left(sequences, places)
+        return GuidanceInputs(*padded, *join_pictures(pictures), query_set, reference_places.pop())
+
+    def forward(self, inputs: GuidanceInputs) -> torch.Tensor:
+        """[B, R + N, hidden]: the reference's own hidden states, then the last N of the sequence."""
+        queries = self.queries[inputs.query_set]
+        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
+        closing = torch.tensor(self._closing(), device=inputs.token_ids.device)
+        behind = torch.cat([queries.to(embeds), self.mllm.get_input_embeddings()(closing).to(embeds)])
+        hidden = self._read(torch.cat([embeds, behind.expand(len(embeds), -1, -1)], dim=1), inputs)
+        last = hidden[:, -len(queries) :]
+        if not inputs.reference_places:
+            return last
+        end = inputs.token_ids.shape[1] - 1  # of the prompt's end, one place is the vision end token's
+        return torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1)
+
+    def _prompt(self, instruction: str, picture_tokens: Sequence[int], is_clip: bool) -> list[int]:
+        """Token ids of everything before the queries: source, instruction, reference."""
+        text = (
+            BEFORE
+            + placeholders(VIDEO if is_clip else IMAGE, picture_tokens[0])
+            + plain_words(self.tokenizer, instruction)
+        )
+        if len(picture_tokens) > 1:
+            text += MENTION + placeholders(IMAGE, picture_tokens[1])
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _closing(self) -> list[int]:
+        """Token ids of everything behind the queries."""
+        return self.tokenizer(CLOSING, add_special_tokens=False)["input_ids"]
+
+    def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:
+        config = self.mllm.config
+        pace = config.vision_config.tokens_per_second
+        behind = [-1] * query_count  # any id that is no placeholder counts on as text does
+        return positions([*ids, *behind], grids, config.image_token_id, config.video_token_id, pace, past_time=True)
+
+
+def placeholders(token: str, count: int) -> str:
+    """A picture's run of places in the prompt."""
+    return f"{VISION_START}{token * count}{VISION_END}"
+
+
+def image_patches(image: torch.Tensor, config: GuidanceConfig, max_pixels: int = 0) -> Patches:
+    """A picture [H, W, 3] in [0, 1] as the vision tower takes it, resized in 8 bits."""
+    size = smart_resize(*image.shape[:2], config.min_pixels, max_pixels or config.max_pixels)
+    return cut(_unit(resize_8bit(to_uint8(image), size)[None]))
+
+
+def clip_patches(frames: torch.Tensor, config: GuidanceConfig) -> Patches:
+    """Frames [T, H, W, 3] in [0, 1] as the vision tower takes them, resized one by one and then as a clip."""
+    limit = config.video_max_pixels or config.max_pixels
+    size = smart_resize(*frames.shape[1:3], 4 * FRAME_FACTOR**2, limit, FRAME_FACTOR)
+    pixels = torch.stack([resize_8bit(to_uint8(frame), size) for frame in frames])
+    limit = max(CLIP_MIN_PIXELS, min(limit, CLIP_MAX_PIXELS))
+    final = smart_resize(*size, CLIP_MIN_PIXELS, limit)
+    if final == size:
+        return cut(_unit(pixels))
+    # the second time it is torchvision's resize of 8-bit tensors: in floats, then rounded
+    floats = rearrange(pixels, "t h w c -> t c h w").float()
+    floats = F.interpolate(floats, final, mode="bicubic", antialias=True).clamp(0, 255).round()
+    return cut(floats / 255)
+
+
+def _unit(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in [0, 1]."""
+    return rearrange(pixels, "t h w c -> t c h w").float() / 255

@@ -1,0 +1,130 @@
+"""A model's parts without a single weight: the real classes on PyTorch's meta device, from configs and headers.
+
+Everything that loading would find wrong with names, shapes and types is found here, before anything is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..config import ReferenceInjection, SourceInjection
+from ..connectors import Connector
+from ..denoiser import Denoiser
+from ..errors import CheckpointError
+from ..latents import LatentCodec
+from ..weights.build import loaded_dtype
+from ..weights.compare import Shapes, first_difference, shapes_of
+from ..weights.detect import Family, Form
+from ..weights.dit import checked_dit, to_diffusers
+from ..weights.files import check_types
+from ..weights.mllm import checked_mllm, mllm_config
+from ..weights.stored import Stored, read_stored
+from ..weights.vae import checked_vae
+from .components import DIALECTS, Components, adapter_state
+from .kiwi.trained import check_trained, is_trained, read_trained
+from .loading import adapter_names, find_part, read_model_config
+from .overrides import OWN, Base, check_sizes
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+PLAIN = {"F32", "F16"}  # GGUF's types that diffusers keeps as numbers
+
+
+def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool = False) -> Components:
+    """The components of a model on the meta device; they cannot run.
+
+    Args:
+        path: as `load_model`.
+        dtype: that the weights would be loaded in.
+        base: base models that take the place of its own, or that it does not have.
+        allow_pickle: as `find_form`.
+
+    Raises:
+        CheckpointError: as `load_model`, as far as headers and configs tell.
+    """
+    config = read_model_config(path)
+    dit, vae, mllm = (find_part(path, base, family, allow_pickle) for family in (Family.DIT, Family.VAE, Family.MLLM))
+    transformer, autoencoder = checked_dit(dit), checked_vae(vae)
+    qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
+    check_sizes(config, path, dit, vae, mllm)
+    if is_trained(path):
+        check_trained(read_trained(path), dit, mllm)
+    with torch.device("meta"):
+        guidance = DIALECTS[config.guidance.dialect](qwen, None, config.guidance)
+        codec = LatentCodec(autoencoder)
+        connector = Connector(config.connector)
+        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+    # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
+    for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
+        for name, weight in module.named_parameters():
+            weight.data = weight.data.to(loaded_dtype(model, name, dtype))
+    if dit.is_gguf:
+        _pack(transformer, dit)
+    _check_adapter(path, guidance, connector, denoiser)
+    return Components(config, guidance, connector, denoiser, codec)
+
+
+def check_added(path: Path) -> None:
+    """Look at what a checkpoint adds, where its base models are not asked for: as far as its config tells alone.
+
+    Raises:
+        CheckpointError: queries or a connector of other shapes, LoRA or embeddings that are missing or too much, or
+            tensors of whole numbers.
+    """
+    config, found = read_model_config(path), _added(path)
+    with torch.device("meta"):
+        connector = Connector(config.connector)
+    wanted = {f"queries.{name}": (count, config.connector.input_dim) for name, count in config.guidance.queries.items()}
+    wanted |= {f"connector.{name}": tuple(value.shape) for name, value in connector.state_dict().items()}
+    # the shapes of these are known with the base models alone
+    rest = {
+        "lora.": config.guidance.lora_rank > 0,
+        "denoiser.source_embedding.": config.denoiser.source is SourceInjection.EMBEDDING,
+        "denoiser.reference_embedding.": config.denoiser.reference is ReferenceInjection.EMBEDDING,
+    }
+    for prefix, is_wanted in rest.items():
+        if is_wanted != any(name.startswith(prefix) for name in found):
+            word = "no" if is_wanted else "a"
+            raise CheckpointError(f"{str(path)!r} does not fit its config: it holds {word} {prefix}*; get it again.")
+    shapes = shapes_of(found)
+    _compare(path, wanted, {name: shape for name, shape in shapes.items() if not name.startswith(tuple(rest))})
+
+
+def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
+    """Give the weights the sizes in which GGUF's blocks lie in memory: those of linear layers stay packed."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    linear = {f"{name}.weight" for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
+    for name, stored in to_diffusers(form, form.tensors).items():
+        if name in linear and stored.dtype not in PLAIN and not stored.is_reshaped:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType[stored.dtype]]  # numbers, and the bytes that they take
+            packed = torch.empty(stored.numel // block * size, dtype=torch.uint8, device="meta")
+            transformer.get_submodule(name.removesuffix(".weight")).weight = torch.nn.Parameter(packed, False)
+
+
+def _check_adapter(path: Path, *modules: torch.nn.Module) -> None:
+    """Raise CheckpointError unless a checkpoint adds just the tensors that its config tells of."""
+    _compare(path, shapes_of(adapter_state(*modules)), shapes_of(_added(path)))
+
+
+def _compare(path: Path, wanted: Shapes, found: Shapes) -> None:
+    if odd := first_difference(wanted, found):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
+
+
+def _added(path: Path) -> dict[str, Stored]:
+    """What a checkpoint adds to its base models, under the names of `instructx.safetensors`.
+
+    Raises:
+        CheckpointError: tensors of whole numbers among it.
+    """
+    found: dict[str, Stored] = {}
+    for file, names in adapter_names(path).items():
+        stored = read_stored(file)
+        found |= {own: stored[there] for there, own in names.items()}
+    check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, path)
+    return found

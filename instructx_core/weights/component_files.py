@@ -1,0 +1,135 @@
+"""The files of one component of a model, as a conversion plans to write them.
+
+A component that its library reads as it is keeps its files, shards and all; of any other form one file is made, under
+the library's names. Nothing is written here: a plan says of each file what it is to hold, checked as far as headers
+tell.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..bounded import read_text
+from ..errors import CheckpointError
+from .detect import Form, published_mllm
+from .dit import dit_config
+from .dit import to_diffusers as dit_to_diffusers
+from .mllm import checked_mllm, find_tokenizer, load_tokenizer, mllm_config
+from .portable import portable
+from .streaming import Content, StoredTensor, copied, tensor_file, text
+from .vae import to_diffusers as vae_to_diffusers
+from .vae import vae_config
+from .values import Lora, form_tensors, merged
+
+DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # where there is one file
+INDEX = "*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
+CONFIGS = {"config.json", "tokenizer_config.json"}  # where libraries note what is of no use to anyone else
+FILE = {"format": "pt"}  # metadata that transformers asks for
+
+Plan = dict[str, Content]  # a folder to be: file, relative to it -> what it is to hold
+Tensors = dict[str, StoredTensor]
+
+
+def dit_tensors(form: Form, allow_pickle: bool = False) -> Tensors:
+    """A DiT's tensors under diffusers' names.
+
+    Raises:
+        CheckpointError: as `form_tensors`.
+    """
+    return dit_to_diffusers(form, form_tensors(form, allow_pickle))
+
+
+def dit_part(form: Form, allow_pickle: bool = False, changed: Tensors | None = None) -> Plan:
+    """A DiT as diffusers reads it.
+
+    Args:
+        form: checked; its config is kept.
+        changed: the tensors to write if they are not its own.
+
+    Raises:
+        CheckpointError: as `form_tensors` and `shards`.
+    """
+    config = {"config.json": _config(form, "WanTransformer3DModel", dit_config)}
+    if changed is None and form.is_library_folder:
+        return config | shards(form, DIFFUSERS_WEIGHTS)
+    return config | {DIFFUSERS_WEIGHTS: tensor_file(changed or dit_tensors(form, allow_pickle), FILE)}
+
+
+def vae_part(form: Form, allow_pickle: bool = False) -> Plan:
+    """A VAE as diffusers reads it.
+
+    Raises:
+        CheckpointError: as `form_tensors` and `shards`.
+    """
+    config = {"config.json": _config(form, "AutoencoderKLWan", vae_config)}
+    if form.is_library_folder:
+        return config | shards(form, DIFFUSERS_WEIGHTS)
+    return config | {DIFFUSERS_WEIGHTS: tensor_file(vae_to_diffusers(form, form_tensors(form, allow_pickle)), FILE)}
+
+
+def mllm_part(
+    form: Form, checkpoint: Path, allow_pickle: bool = False, loras: Mapping[str, Lora] | None = None
+) -> Plan:
+    """An MLLM as transformers reads it, its tokenizer with it.
+
+    Args:
+        checkpoint: the folder of the model that it is for, see `load_mllm`.
+        loras: to merge, by the weight's name without prefixes.
+
+    Raises:
+        CheckpointError: no tokenizer or config for it, tensors that do not fit its config, or as `form_tensors`.
+    """
+    config = mllm_config(form, checkpoint)
+    tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
+    checked_mllm(form, config)
+    small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
+    if form.is_library_folder and not loras:
+        return small | shards(form, MLLM_WEIGHTS)
+    held = {published_mllm(name): value for name, value in form_tensors(form, allow_pickle).items()}
+    wanted = {published_mllm(name): pair for name, pair in (loras or {}).items()}
+    return small | {MLLM_WEIGHTS: tensor_file(merged(held, wanted, checkpoint), FILE)}
+
+
+def shards(form: Form, whole: str) -> Plan:
+    """Checked weight files under the names that the libraries read: one called `whole`, or several with their index.
+
+    Raises:
+        CheckpointError: several files without an index.
+    """
+    if len(form.files) == 1:
+        return {whole: copied(form.files[0])}
+    index = sorted(form.path.glob(INDEX))
+    if not index:
+        raise CheckpointError(
+            f"{str(form.path)!r} has several weight files but no index of them; get the folder again."
+        )
+    return {path.name: copied(path) for path in (*form.files, *index)}
+
+
+def saved_by(save: Callable[[Path], object]) -> Plan:
+    """The small files that a library's own way of saving writes into the folder that it is given."""
+    with TemporaryDirectory(prefix="instructx-") as folder:
+        save(Path(folder))
+        found = {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
+    return {name: text(portable(value) if name in CONFIGS else value) for name, value in found.items()}
+
+
+def under(folder: str, files: Mapping[str, Content]) -> Plan:
+    """A component's files in their place in a model's folder."""
+    return {f"{folder}/{name}": content for name, content in files.items()}
+
+
+def inverted(renamed: Mapping[str, str]) -> dict[str, str]:
+    """New name -> old, as old -> new."""
+    return {old: new for new, old in renamed.items()}
+
+
+def _config(form: Form, class_name: str, arguments: Callable[[Form], dict[str, Any]]) -> Content:
+    """A folder's own config as it is, or one of the class's arguments."""
+    if form.has_config:
+        return text(portable(read_text(form.path / "config.json")))
+    return text(json.dumps({"_class_name": class_name} | arguments(form), indent=2) + "\n")

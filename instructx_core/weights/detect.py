@@ -1,0 +1,270 @@
+"""What weights a path holds, found in their headers: the names of the tensors tell, never the name of a file.
+
+Each family of models is known by a few tensors that nothing else has, and their spelling tells whose layout it is:
+diffusers' and transformers', or the names of the models' first code, which ComfyUI's and most single files carry.
+Shards are read as one, and a folder that lacks one of its shards is refused here, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+from ..bounded import is_dir, read_json
+from ..errors import CheckpointError
+from ..words import listed, quoted, quoted_path
+from .files import naming
+from .float8 import is_beside, scale_of
+from .gguf_header import is_gguf
+from .pickles import PICKLES, is_pickle
+from .stored import EIGHT_BITS, Stored, read_stored
+from .wan_keys import DIT_LIBRARY, DIT_ORIGINAL, VAE_LIBRARY, VAE_ORIGINAL
+from .wrapped_names import Layout
+
+
+class Family(str, Enum):
+    """Which part of a model weights are."""
+
+    DIT = "Wan DiT"
+    VAE = "Wan VAE"
+    MLLM = "Qwen2.5-VL"
+
+
+class Names(str, Enum):
+    """Whose names the tensors carry."""
+
+    LIBRARY = "library"  # diffusers' or transformers'
+    ORIGINAL = "original"  # of the code that the model was published with
+
+
+# tensors that only one family has, under either's names; those of the MLLM without the prefixes that came with time
+_MARKS = {
+    (Family.DIT, Names.ORIGINAL): {"patch_embedding.weight", "head.modulation", "blocks.0.self_attn.q.weight"},
+    (Family.DIT, Names.LIBRARY): {
+        "patch_embedding.weight",
+        "condition_embedder.time_proj.weight",
+        "blocks.0.attn1.to_q.weight",
+    },
+    (Family.VAE, Names.ORIGINAL): {"encoder.conv1.weight", "decoder.middle.0.residual.0.gamma", "conv2.weight"},
+    (Family.VAE, Names.LIBRARY): {"encoder.conv_in.weight", "decoder.norm_out.gamma", "post_quant_conv.weight"},
+    (Family.MLLM, Names.LIBRARY): {
+        "embed_tokens.weight",
+        "layers.0.self_attn.q_proj.weight",
+        "visual.blocks.0.mlp.gate_proj.weight",
+    },
+}
+_MLLM_LAYERS = {
+    "": ("embed_tokens", "norm", "lm_head"),
+    "layers.0.": ("input_layernorm", "post_attention_layernorm"),
+    "layers.0.self_attn.": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "layers.0.mlp.": ("gate_proj", "up_proj", "down_proj"),
+    "visual.": ("patch_embed.proj", "merger.ln_q", "merger.mlp.0", "merger.mlp.2"),
+    "visual.blocks.0.": ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+}
+_MLLM = Layout(
+    f"{before}{layer}.{leaf}"
+    for before, layers in _MLLM_LAYERS.items()
+    for layer in layers
+    for leaf in ("weight", "bias")
+)
+_LAYOUTS = {
+    (Family.DIT, Names.ORIGINAL): DIT_ORIGINAL,
+    (Family.DIT, Names.LIBRARY): DIT_LIBRARY,
+    (Family.VAE, Names.ORIGINAL): VAE_ORIGINAL,
+    (Family.VAE, Names.LIBRARY): VAE_LIBRARY,
+    (Family.MLLM, Names.LIBRARY): _MLLM,
+}
+# what transformers' versions put before names of their own accord
+_MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
+# where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
+FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
+# as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
+_NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
+_SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
+SECOND = "transformer_2"  # the DiT for low noise, of a pair
+
+
+@dataclass(frozen=True)
+class Form:
+    """Weights on disk, as their headers tell."""
+
+    path: Path  # the file, or the folder that holds the shards
+    files: tuple[Path, ...]
+    family: Family
+    names: Names
+    stored: Mapping[str, Stored]  # every tensor, under the name that it has in the file
+
+    @cached_property
+    def tensors(self) -> dict[str, Stored]:
+        """The model's own tensors, without those that say how others are stored."""
+        return {name: stored for name, stored in self.stored.items() if not is_beside(name)}
+
+    @property
+    def is_gguf(self) -> bool:
+        return is_gguf(self.files[0])
+
+    @property
+    def is_pickled(self) -> bool:
+        return any(map(is_pickle, self.files))
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether some of the weights are to be multiplied by a scale."""
+        return any(scale_of(name, self.stored) is not None for name in self.tensors)
+
+    @cached_property
+    def is_wrapped(self) -> bool:
+        """Whether some names are not those that a library or the model's first code gives."""
+        layout = _LAYOUTS[self.family, self.names]
+        prefixes = _MLLM_PREFIXES if self.family is Family.MLLM else ("",)
+        return any(name not in {prefix + layout.bare(name) for prefix in prefixes} for name in self.tensors)
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the library that the names are of finds its config beside the weights."""
+        return self.names is Names.LIBRARY and (self.path / "config.json").is_file()
+
+    @property
+    def is_library_folder(self) -> bool:
+        """Whether that library reads the weights by itself: a folder as it saves one."""
+        stem = "model" if self.family is Family.MLLM else "diffusion_pytorch_model"
+        named = all(_NAMED.fullmatch(file.name) and file.name.startswith(stem) for file in self.files)
+        # transformers 4.57 leaves 8-bit floats as they are, in which nothing can be computed
+        left = self.family is Family.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
+        return self.has_config and named and not (self.is_scaled or self.is_pickled or left or self.is_wrapped)
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """How many numbers there are of each type, the most first."""
+        counts: Counter[str] = Counter()
+        for stored in self.tensors.values():
+            counts[stored.dtype] += stored.numel
+        return dict(counts.most_common())
+
+
+def find_form(path: str | Path, family: Family | None = None, allow_pickle: bool = False) -> Form:
+    """What `path` holds.
+
+    Args:
+        path: a safetensors or GGUF file, a folder of one model's shards, or a pipeline's folder with the part in it.
+        family: what it is to be; None for whatever it is.
+        allow_pickle: open pickles too, where there is nothing else, for their tensors alone.
+
+    Raises:
+        CheckpointError: nothing there, another family than `family` or none that is known, a shard that is missing, a
+            file that is damaged, or several models in one folder.
+    """
+    path = _component(Path(path), family)
+    found_in = _weight_files(path, allow_pickle)
+    files, stored = tuple(found_in), {}
+    for held in found_in.values():
+        if twice := stored.keys() & held.keys():
+            raise CheckpointError(
+                f"{quoted_path(path)} holds several models ({quoted(min(twice))} is in more than one file); give one "
+                "of the files."
+            )
+        stored |= held
+    found = _classify(stored)
+    if found is None or family not in (None, found[0]):
+        wanted = f"a {family.value}" if family else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
+        what = f"it is a {found[0].value}" if found else _unknown(stored)
+        raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
+    if found[0] is Family.MLLM:
+        with naming(path):
+            _MLLM.unwrapped(stored)
+    return Form(path, files, *found, stored)
+
+
+def bare_mllm(name: str) -> str:
+    """A name of Qwen2.5-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
+    return _MLLM.bare(name)
+
+
+def published_mllm(name: str) -> str:
+    """A name of Qwen2.5-VL's as it was published, which every version of transformers reads."""
+    bare = bare_mllm(name)
+    return f"model.{bare}" if bare.startswith(("embed_tokens.", "layers.", "norm.")) else bare
+
+
+def _classify(names: Iterable[str]) -> tuple[Family, Names] | None:
+    names = list(names)
+    return next((kind for kind, marks in _MARKS.items() if marks <= {*map(_LAYOUTS[kind].bare, names)}), None)
+
+
+def _component(path: Path, family: Family | None) -> Path:
+    """`path` itself, or the folder in it where a pipeline keeps its part."""
+    if family is None or not is_dir(path) or any(path.glob("*.safetensors")):
+        return path
+    if family is Family.DIT and (path / FOLDERS[family][0]).is_dir() and (path / SECOND).is_dir():
+        raise CheckpointError(
+            f"{str(path)!r} holds a pair of DiTs, {FOLDERS[family][0]} for high and {SECOND} for low noise, and an "
+            "edit takes one; give one of these two folders."
+        )
+    return next((path / name for name in FOLDERS[family] if (path / name).is_dir()), path)
+
+
+def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Stored]]:
+    """The file, or all shards in the folder, with their headers; pickles where there are no others.
+
+    Files that an index names, or that are called as the libraries call weights, are taken alone: a LoRA, a variant or a
+    trainer's state may lie beside them. So may what an editor adds (queries, a connector): a file in which no tensor is
+    of a part known here is left out.
+
+    Raises:
+        CheckpointError: nothing there, or a shard missing that the folder's index names.
+    """
+    if not is_dir(path):
+        return {path: read_stored(path, allow_pickle)}
+    headers = {file: read_stored(file) for file in sorted(path.glob("*.safetensors"))}
+    files = tuple(file for file, stored in headers.items() if any(map(_is_known, stored)))
+    if not files:  # where pickles are not allowed, reading them says so
+        files = tuple(sorted(file for file in path.iterdir() if file.suffix in PICKLES and is_pickle(file)))
+    files = files or tuple(headers)  # to say what they hold
+    if not files:
+        raise CheckpointError(
+            f"{str(path)!r} has no .safetensors weights; the model is incomplete, get it again or give a file."
+        )
+    indexed = _indexed(path, files)
+    files = tuple(file for file in files if file.name in indexed or _NAMED.fullmatch(file.name)) or files
+    for file in files:  # an index may be missing too
+        if match := _SHARD.fullmatch(file.name):
+            numbers = range(1, int(match[2]) + 1)
+            _check_there(path, files, {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers})
+    return {file: headers.get(file) or read_stored(file, allow_pickle) for file in files}
+
+
+def _is_known(name: str) -> bool:
+    """Whether a tensor is one of a DiT, a VAE or an MLLM."""
+    return any(layout.has(name) for layout in _LAYOUTS.values())
+
+
+def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
+    """The files that the folder's indices name, all of which are there."""
+    kind = ".safetensors" if files[0].suffix == ".safetensors" else ".bin"
+    indexed: set[str] = set()
+    for index in sorted(folder.glob(f"*{kind}.index.json")):
+        try:
+            named = set(read_json(index)["weight_map"].values())
+            if not named or any(not name or Path(name).name != name for name in named):
+                raise ValueError("it names no files beside it")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{quoted_path(index)} is no list of shards; get it again.") from error
+        _check_there(folder, files, named)
+        indexed |= named
+    return indexed
+
+
+def _check_there(folder: Path, files: tuple[Path, ...], named: set[str]) -> None:
+    if missing := sorted(named - {file.name for file in files}):
+        raise CheckpointError(
+            f"{quoted_path(folder / missing[0])} is missing ({len(missing)} of {len(named)} shards); get it again."
+        )
+
+
+def _unknown(stored: Mapping[str, Stored]) -> str:
+    return f"it holds {listed(sorted(stored))}" if stored else "it is empty"

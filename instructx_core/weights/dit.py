@@ -1,0 +1,126 @@
+"""A Wan DiT from weights in any form: diffusers' folders, original names, 8-bit floats, GGUF.
+
+Sizes are read from the shapes of the tensors. The one that no shape tells is that of a head: 128 in every Wan that was
+published (Wan2.1 and Wan2.2, `wan/configs/`: dim / num_heads), and in ComfyUI; a diffusers folder says it in its
+config. 8-bit floats are widened to the working type as they are read. GGUF's blocks stay packed and are unpacked layer
+by layer as the DiT runs, by diffusers.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from ..compat import read_gguf, unpack_gguf
+from .build import check_shapes, empty_model, fill
+from .detect import Family, Form, Names, find_form
+from .files import naming, read_json
+from .float8 import check_scales
+from .library_load import load_or_explain, load_weights
+from .part_configs import check_dit_config
+from .wan_keys import (
+    DIT_LIBRARY,
+    dit_config_from_original,
+    dit_to_diffusers,
+    dit_to_original,
+    is_unread,
+    split_embeddings,
+)
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+T = TypeVar("T")
+
+
+def load_dit(path: str | Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    """The DiT that `path` holds, on the CPU.
+
+    Args:
+        path: see `find_form`.
+        dtype: of the weights, or of what GGUF's are unpacked to; diffusers keeps a few layers in float32.
+
+    Raises:
+        CheckpointError: no DiT there, one that is incomplete or damaged, or one in a form that is not read.
+    """
+    from diffusers import WanTransformer3DModel
+
+    form = find_form(path, Family.DIT)
+    if form.is_library_folder:
+        dit_config(form)
+        return load_weights(form.path, WanTransformer3DModel, torch_dtype=dtype)
+    model = checked_dit(form)
+    if form.is_gguf:
+        return _load_gguf(form, dtype)
+    return fill(model, form, to_diffusers(form, {name: name for name in form.tensors}), dtype)
+
+
+def checked_dit(form: Form) -> WanTransformer3DModel:
+    """An empty DiT in the sizes of `form`, which has all its tensors and can be read.
+
+    Raises:
+        CheckpointError: as `load_dit`, from the headers alone.
+    """
+    from diffusers import WanTransformer3DModel
+
+    if not form.is_gguf:
+        check_scales(form.stored, form.path)
+    model = load_or_explain(form.path, lambda: empty_model(WanTransformer3DModel, dit_config(form)))
+    check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan DiT")
+    return model
+
+
+def dit_config(form: Form) -> dict[str, Any]:
+    """The arguments of `WanTransformer3DModel`: a diffusers folder's own, else from the shapes of the tensors.
+
+    Raises:
+        CheckpointError: a tensor that no Wan does without is missing, the width is no multiple of 128, or a number of
+            the config is out of range.
+    """
+    said = form.path / "config.json"
+    if form.has_config:
+        config = read_json(said)
+    else:
+        with naming(form.path):
+            config = dit_config_from_original(dit_to_original(to_diffusers(form, form.tensors)))
+    check_dit_config(config, said if form.has_config else form.path)
+    return config
+
+
+def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
+    """Tensors of `form` under diffusers' names, without the patch embeddings that an editor keeps beside its DiT.
+
+    Raises:
+        CheckpointError: a tensor that no Wan DiT has.
+    """
+    with naming(form.path):
+        if form.names is Names.ORIGINAL:
+            return dit_to_diffusers(split_embeddings(state)[0])
+        return {name: value for name, value in DIT_LIBRARY.unwrapped(state).items() if not is_unread(name)}
+
+
+def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
+    """Linear layers stay packed; what else a file has packed is unpacked here, for diffusers unpacks only these."""
+    from diffusers import GGUFQuantizationConfig, WanTransformer3DModel
+
+    config = dit_config(form)
+    model = empty_model(WanTransformer3DModel, config)
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    held = load_or_explain(form.path, lambda: dict(read_gguf(form.files[0])))
+    for name, stored in form.stored.items():
+        if stored.is_reshaped:  # blocks run along other rows than the model's
+            held[name] = unpack_gguf(held[name]).reshape(stored.shape)
+    state = to_diffusers(form, held)
+    for name, value in state.items():
+        if name not in linear:
+            state[name] = unpack_gguf(value)
+    with tempfile.TemporaryDirectory() as folder:  # diffusers takes a config from a folder or the hub alone
+        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        quantised = GGUFQuantizationConfig(compute_dtype=dtype)
+        options = {"config": folder, "quantization_config": quantised, "torch_dtype": dtype}
+        return load_or_explain(form.path, lambda: WanTransformer3DModel.from_single_file(state, **options))

@@ -1,0 +1,281 @@
+"""Fetching a model folder from the Hugging Face hub, only ever when it was asked for.
+
+- A model is looked up once: names, sizes, digests, licence, and the commit that every file then comes from.
+- `record` notes the commit in the folder (`download.json`), so that going on later means the same commit.
+- Files come one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on
+  at that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes
+  is no way to go on.
+- A file gets its name once its digest is the hub's, and one that every model of its layout has comes last
+  (`instructx.safetensors`; Kiwi-Edit's `mllm_encoder/config.json`): its presence says that the folder is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ..bounded import is_file, read_json, why
+from ..compat import download_into
+from ..errors import CheckpointError, InputError
+from ..hidden import hidden, leftovers
+from ..names import is_plain
+from ..paths import partial_file
+from ..words import one_line, quoted_path, shown
+from .marks import MARKS
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+PATTERNS = ("*.json", "*.safetensors", "merges.txt", "*/merges.txt")  # never code, never pickles
+RECORD = "download.json"  # where a folder came from
+DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # git's blob id or commit; SHA-256
+SHA256_DIGITS = 64
+
+ProgressCallback = Callable[[int, int], object]  # (bytes done, bytes in all)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a hub repository."""
+
+    name: str
+    size: int  # bytes
+    digest: str  # in hexadecimal: SHA-256 of a large file, git's blob id of a small one
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model on the hub, as it was at one commit."""
+
+    repository: str  # owner/name
+    commit: str
+    files: tuple[RemoteFile, ...]  # in the order in which to fetch them
+    licence: str = "not stated"  # as its page on the hub says
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def look_up(repository: str, commit: str | None = None) -> RemoteModel:
+    """What a model on the hub ("owner/name") consists of.
+
+    Files whose names would lie outside a folder on any system are no part of it.
+
+    Args:
+        commit: None for the newest.
+
+    Raises:
+        InputError: not of the form "owner/name".
+        CheckpointError: no such model, no way to reach the hub, or a model of another kind.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    if repository.count("/") != 1 or repository.startswith("/") or repository.endswith("/"):
+        raise InputError(f"{repository!r} is no hub id; give one of the form owner/name.")
+    try:
+        found = HfApi().model_info(repository, revision=commit, files_metadata=True)
+    except HFValidationError as error:
+        raise InputError(f"{repository!r} is no hub id: {error}") from error
+    except transport_errors() as error:
+        raise CheckpointError(f"{repository!r} could not be looked up on the hub: {first_line(error)}") from error
+    files = [
+        RemoteFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else item.blob_id)
+        for item in found.siblings or []
+        if _wanted(item.rfilename)
+    ]
+    last = next((name for name in MARKS if name in {file.name for file in files}), None)
+    if last is None:
+        raise CheckpointError(
+            f"{repository!r} on the hub is neither an InstructX model nor laid out as Kiwi-Edit's: it has no"
+            f" {' and no '.join(MARKS)}."
+        )
+    files.sort(key=lambda file: (file.name == last, file.name))
+    odd = [found.sha or "", *(file.digest or "" for file in files)]
+    if not all(map(DIGEST.fullmatch, odd)) or any(file.size < 0 for file in files):
+        raise CheckpointError(f"The hub describes {repository!r} without checksums; nothing of it can be checked.")
+    return RemoteModel(repository, found.sha, tuple(files), _licence(found))
+
+
+def record(model: RemoteModel, folder: Path) -> None:
+    """Note in `folder` where its files come from, for `recorded_commit`.
+
+    Raises InputError where it cannot be written.
+    """
+    fields = {"repository": model.repository, "commit": model.commit, "licence": model.licence}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{quoted_path(folder)} cannot be made: {why(error)}.") from error
+    with partial_file(folder / RECORD) as partial:
+        partial.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def recorded_commit(folder: Path, repository: str) -> str | None:
+    """The commit that a begun or finished download of `repository` in `folder` comes from; None where there is none.
+
+    Raises:
+        CheckpointError: `folder` holds a download of another model.
+        InputError: what the folder says about itself cannot be read.
+    """
+    if not is_file(folder / RECORD):
+        return None
+    plain = read_json(folder / RECORD)
+    fields = plain if isinstance(plain, dict) else {}
+    known, commit = fields.get("repository"), fields.get("commit")
+    if known != repository:
+        raise CheckpointError(f"{str(folder)!r} is a download of {shown(known)}; move it away first.")
+    return commit if isinstance(commit, str) and DIGEST.fullmatch(commit) else None
+
+
+def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
+    """Bring the files of a model into `folder`; what is already there is not fetched again.
+
+    Args:
+        progress: called before the first file, while one arrives and after each; it stops the download by raising.
+
+    Raises:
+        CheckpointError: the hub could not be reached, the disk is too small, or a file arrived damaged; run again to
+            go on.
+    """
+    total = model.size
+    progress(0, total)
+    _check_space(model, folder)
+    done = 0
+    for file in model.files:
+        if not _is_whole(folder / file.name, file):
+            try:
+                _transfer(model, file, folder, lambda count, before=done: progress(before + count, total))
+            except transport_errors() as error:
+                what, reason = f"{file.name} of {model.repository!r}", first_line(error)
+                raise CheckpointError(f"{what} could not be fetched: {reason}; run again to go on.") from error
+        done += file.size
+        progress(done, total)
+
+
+def readable_size(size: int) -> str:
+    """Bytes in the unit that a person would use."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1000:.0f} kB"
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises when a transfer fails; which library it stands on depends on its version.
+
+    Errors of requests, below 1.0, are OSErrors. Those of httpx are not: a refused connection is the HTTPError that
+    HfHubHTTPError is derived from.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, HfHubHTTPError, *HfHubHTTPError.__bases__)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class _Counted:
+    """A file that says after every piece how long it has become, which is also where a transfer can be stopped.
+
+    It takes no more than `size` bytes, however much a server sends.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, report: Callable[[int], object]) -> None:
+        self.file = file
+        self.size = size
+        self.report = report
+
+    def write(self, data: bytes) -> int:
+        if self.file.tell() + len(data) > self.size:
+            raise OSError(f"more than the {self.size} bytes that it should have were sent")
+        count = self.file.write(data)
+        self.report(self.file.tell())
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callable[[int], object]) -> None:
+    """One file, from where an earlier transfer of the same content stopped."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    target = folder / file.name
+    partial = _partial(target, file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for other in leftovers(target, "partial"):
+        # of an older commit, spoilt, or a link, which would be written through
+        if other != partial or other.is_symlink() or other.stat().st_size > file.size:
+            other.unlink()
+    with partial.open("ab") as begun:
+        download_into(
+            hf_hub_url(model.repository, file.name, revision=model.commit),
+            _Counted(begun, file.size, report),
+            begun=begun.tell(),
+            headers=build_hf_headers() | {"Accept-Encoding": "identity"},  # a Range counts the bytes that are sent
+            size=file.size,
+            name=file.name,
+        )
+    if not _is_whole(partial, file):
+        partial.unlink()
+        raise CheckpointError(
+            f"{file.name} of {model.repository!r} arrived damaged and was thrown away; run again to fetch it anew."
+        )
+    os.replace(partial, target)
+
+
+def _partial(target: Path, file: RemoteFile) -> Path:
+    return hidden(target, "partial", file.digest[:12])
+
+
+def _is_whole(path: Path, file: RemoteFile) -> bool:
+    """Whether `path` holds exactly the content of `file`."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    if len(file.digest) == SHA256_DIGITS:
+        digest = hashlib.sha256()
+    else:
+        digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, lambda: digest).hexdigest() == file.digest
+
+
+def _check_space(model: RemoteModel, folder: Path) -> None:
+    """Raise CheckpointError where the disk has no room for what is still to come."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there = 0
+    for file in model.files:
+        target = folder / file.name
+        begun = (path.stat().st_size for path in (target, _partial(target, file)) if path.is_file())
+        there += min(file.size, max(begun, default=0))
+    needed, free = model.size - there, shutil.disk_usage(folder).free
+    if needed > free:
+        raise CheckpointError(
+            f"{model.repository!r} needs {readable_size(needed)} more in {str(folder)!r}, where {readable_size(free)} "
+            "are free; make room, then run again."
+        )
+
+
+def _wanted(name: str) -> bool:
+    return name != RECORD and is_plain(name) and any(fnmatch(name, pattern) for pattern in PATTERNS)
+
+
+def _licence(found: ModelInfo) -> str:
+    """What the model's card says, or its tags."""
+    tagged = [tag.removeprefix("license:") for tag in found.tags or [] if tag.startswith("license:")]
+    said = (found.card_data or {}).get("license") or next(iter(tagged), None)
+    return one_line(said, 80) if said else "not stated"

@@ -1,0 +1,205 @@
+"""LoRA files for the DiT: few-step distillations, styles, anything that was trained on the same Wan.
+
+A file is merged into the weights, as ComfyUI's patches are: a step costs what it did without, and saving the model or
+asking a long edit's fingerprint sees the changed weights. To be without it, load the model again.
+
+Everything in a file is looked at before the first weight changes: what does not fit leaves the DiT as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, InputError
+from ..words import escaped, quoted, quoted_path, shown
+from .files import check_finite, check_types, naming, read_metadata, read_safetensors
+from .lora_changes import Change, changes, missing_part
+from .lora_keys import ModuleNames, Role, block_number, split_key, unread_kind
+from .lora_settings import Settings, read_settings
+from .stored import read_stored
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+_logger = logging.getLogger(__name__)
+
+STRONGEST = 1000.0  # a typing mistake, not a strength
+
+Parts = dict[Role, Tensor]  # what a file holds for one module
+
+
+def check_lora(path: str | Path, strength: float = 1.0) -> None:
+    """Look at a LoRA's strength and its file's header and settings, before a model is loaded to put it on.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged, of another kind, or of no LoRA that is read here; a module of
+            a DiT's block that lacks one of its matrices.
+        InputError: a strength that is no number up to 1000.
+    """
+    roles = _roles(path, strength)
+    for module, held in roles.items():
+        if block_number(module) is not None and (missing := missing_part(held)):
+            raise CheckpointError(f"{quoted_path(path)} holds no {missing} for {escaped(module)}; get the file again.")
+    read_settings(path, read_metadata(path))
+
+
+def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: float = 1.0) -> None:
+    """Merge a LoRA file into a DiT, in place.
+
+    Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`) of weights, norms and biases, as few-step
+    distillations hold them, all of them mixed in one file too. Key styles, told apart by the keys alone: diffusers and
+    peft (settings in the metadata included), kohya's, LyCORIS's, original Wan names, and what wrappers such as
+    `torch.compile` add to any of these. Tensors without a place in this DiT, such as those of a text encoder, are named
+    in a warning; a tensor of another kind for a module of the DiT is an error.
+
+    Args:
+        transformer: with weights in a floating-point dtype; not quantised.
+        path: a safetensors file.
+        strength: 1 as it was trained, 0 not at all, negative for its opposite.
+
+    Raises:
+        CheckpointError: a file that is damaged, holds NaN, is no LoRA, changes nothing, makes weights infinite, or was
+            made for another model.
+        InputError: a strength that is no number up to 1000, or a DiT that is quantised.
+    """
+    _roles(path, strength)
+    state, metadata = read_safetensors(path)
+    parameters = dict(transformer.named_parameters())
+    modules, left_out = _by_module(path, state, ModuleNames(parameters))
+    _check_blocks(path, left_out, len(transformer.blocks))
+    if not modules:
+        raise CheckpointError(
+            f"No tensor of {quoted_path(path)} has a place in this DiT ({_listed(left_out)}); give a LoRA for a Wan "
+            "DiT."
+        )
+    settings = read_settings(path, metadata)
+    found: list[Change] = []
+    with naming(path):
+        for module, parts in modules.items():
+            weight = f"{module}.weight" if f"{module}.weight" in parameters else module
+            if missing := missing_part(set(parts)):
+                raise CheckpointError(f"it holds no {missing} for {weight}; get the file again.")
+            found += changes(weight, f"{module}.bias", parts, _alpha(module, parts, settings))
+    for change in found:
+        _check(path, change, parameters)
+    check_finite({key: state[key] for key in state.keys() - set(left_out)}, path)
+    if all(change.is_nothing for change in found):
+        raise CheckpointError(
+            f"{quoted_path(path)} changes nothing: all that it adds is zero; get the file again, or leave it out."
+        )
+    if left_out:
+        _logger.warning(
+            "%s: %d of %d tensors have no place in this DiT and are left out: %s.",
+            *(path, len(left_out), len(state), _listed(left_out)),
+        )
+    with torch.no_grad():
+        for change in found:
+            parameter = parameters[change.parameter]
+            change.add_to(parameter, strength)
+            if not parameter.isfinite().all():
+                raise CheckpointError(
+                    f"{quoted_path(path)} makes {change.parameter} infinite at strength {strength:g}; get the file "
+                    "again, or give a smaller strength."
+                )
+
+
+def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
+    """What a file holds for each module, under the names that it has there. Raises as `check_lora`."""
+    if not isinstance(strength, (int, float)) or isinstance(strength, bool) or not abs(strength) <= STRONGEST:
+        raise InputError(f"The strength of {quoted_path(path)} is {shown(strength)}; give a number, such as 1 or -0.5.")
+    stored = read_stored(Path(path))
+    for key in stored:
+        if kind := unread_kind(key):
+            raise CheckpointError(
+                f"{quoted_path(path)} is a {kind} ({escaped(key)}), which is not read here; merge it into the DiT with "
+                "the program that made it."
+            )
+    roles: dict[str, set[Role]] = {}
+    for key in stored:
+        if split := split_key(key):
+            roles.setdefault(split[0], set()).add(split[1])
+    if not roles:
+        raise CheckpointError(
+            f"{quoted_path(path)} is no LoRA: none of its {len(stored)} tensors ({_listed(list(stored))}) ends like a "
+            "LoRA's (.lora_A.weight, .lora_down.weight, .lokr_w1, .hada_w1_a, .diff); give a LoRA for a Wan DiT."
+        )
+    check_types({key: held.dtype for key, held in stored.items() if split_key(key) and not held.is_float}, path)
+    return roles
+
+
+def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames) -> tuple[dict[str, Parts], list[str]]:
+    """The tensors by the module that they are for, and the keys that are for none.
+
+    Raises CheckpointError where two tensors are the same to one module, or one is of a kind that is not read.
+    """
+    split = {key: split_key(key) for key in state}
+    leads = names.leads(name for name, _ in filter(None, split.values()))
+    modules: dict[str, Parts] = {}
+    left_out = []
+    for key, value in state.items():
+        name, role = split[key] or (key, None)
+        module = names.find(name, leads) if role else None
+        if module is not None:
+            parts = modules.setdefault(module, {})
+            if role in parts:
+                raise CheckpointError(
+                    f"{quoted_path(path)} holds two tensors {role.value!r} for {module} ({quoted(key)} is one); give "
+                    "one LoRA a file."
+                )
+            parts[role] = value
+        elif role is None and names.contains(key, leads):
+            raise CheckpointError(
+                f"{quoted_path(path)} holds {quoted(key)}, a kind of change that is not read here; merge it into the "
+                "DiT with the program that made it."
+            )
+        else:
+            left_out.append(key)
+    return modules, left_out
+
+
+def _alpha(module: str, parts: Parts, settings: Settings) -> Callable[[int], float]:
+    """alpha / rank of a module: alpha from beside the matrices, else from peft's settings, else the rank.
+
+    Raises CheckpointError where alpha is more than one number.
+    """
+    alpha = parts.get(Role.ALPHA)
+    if alpha is None:
+        return lambda rank: settings.factor(module, rank)
+    if alpha.numel() != 1:
+        raise CheckpointError(f"its alpha of {module} is {alpha.numel()} numbers, expected one; get the file again.")
+    return lambda rank: alpha.item() / rank
+
+
+def _check(path: str | Path, change: Change, parameters: Mapping[str, nn.Parameter]) -> None:
+    parameter = parameters.get(change.parameter)
+    if parameter is not None and not parameter.is_floating_point():
+        raise InputError(
+            f"{quoted_path(path)} cannot be merged: this DiT's weights are quantised ({change.parameter}); load the "
+            "DiT in bfloat16, float16 or fp8."
+        )
+    if parameter is None or not change.fits(parameter):
+        expected = "nothing" if parameter is None else tuple(parameter.shape)
+        raise CheckpointError(
+            f"{quoted_path(path)} was made for another model: it changes {change.parameter} of the shape "
+            f"{change.shape}, which is {expected} here; give a LoRA for this DiT."
+        )
+
+
+def _check_blocks(path: str | Path, left_out: Iterable[str], depth: int) -> None:
+    """Raise CheckpointError where tensors without a place are of blocks that this DiT does not have."""
+    numbers = [number for number in map(block_number, left_out) if number is not None]
+    if numbers and max(numbers) >= depth:
+        raise CheckpointError(
+            f"{quoted_path(path)} was made for another model: it changes block {max(numbers)}, this DiT has blocks 0 "
+            f"to {depth - 1}; give a LoRA for this DiT."
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(map(escaped, keys[:3])) + (", ..." if len(keys) > 3 else "")

@@ -1,0 +1,315 @@
+"""A Qwen2.5-VL from weights in any form: transformers' folders, lone files, 8-bit floats, and packed ones.
+
+transformers reads the names of every time (`model.layers`, `model.language_model.layers`) and folders that bitsandbytes
+has packed into 4 or 8 bits. A lone file has neither config nor tokenizer: they are taken from beside it or from the
+checkpoint; a config that is in neither place is read from the shapes of the tensors and what all of Qwen's published
+sizes share. A tokenizer is in no weight at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import bounded
+from ..errors import CheckpointError
+from ..words import quoted_path
+from .build import read_tensors
+from .compare import first_difference, shape_of, shapes_of
+from .detect import Family, Form, bare_mllm, find_form, published_mllm
+from .files import read_json, read_one_by_one
+from .float8 import check_scales
+from .library_load import load_or_explain, load_weights, quietly
+from .part_configs import check_mllm_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+CONFIGS = ("config.json", "qwen_config.json")  # the second in Kiwi-Edit's folders
+TOKENIZERS = ("tokenizer.json", "vocab.json")
+WORDS = {".json", ".txt", ".jinja", ".model"}  # files that a tokenizer may be read from
+WORDS_BYTES = 64 << 20  # of one of them; Qwen's tokenizer.json has 11 MB
+# what a config may not choose: code, and how attention is computed
+OF_CODE = {"auto_map", "_attn_implementation", "attn_implementation", "_attn_implementation_internal",
+           "_experts_implementation", "experts_implementation"}  # fmt: skip
+# what no shape tells, the same in Qwen2.5-VL 3B, 7B and 32B (their config.json on the hub)
+TEXT_HEAD, VISION_HEAD = 128, 80
+TEXT = {
+    "max_position_embeddings": 128000,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "rope_scaling": {"type": "mrope", "rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
+}
+VISION = {"tokens_per_second": 2, "window_size": 112}
+SIZED = {"layers.0.mlp.gate_proj.weight", "layers.0.self_attn.k_proj.weight", "visual.blocks.0.norm1.weight"}
+FULL_ATTENTION = 8  # every so many layers of the vision tower
+
+
+def load_mllm(
+    path: str | Path, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> tuple[Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerBase]:
+    """The MLLM that `path` holds, on the CPU, and its tokenizer.
+
+    Args:
+        path: see `find_form`.
+        checkpoint: the model folder that it is to be used with, which may have a config and a tokenizer.
+        dtype: of the weights.
+        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
+
+    Raises:
+        CheckpointError: no Qwen2.5-VL there, one that is incomplete or damaged, or no tokenizer for it.
+    """
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    form = find_form(path, Family.MLLM)
+    words = find_tokenizer(form, checkpoint)
+    tokenizer = load_tokenizer(words)
+    config = mllm_config(form, checkpoint)
+    _check_tokens(tokenizer, words, config)
+    if form.is_library_folder:
+        state = None if progress is None else read_one_by_one(form.files, progress)
+    else:
+        state = _widened(form, dtype, progress)
+    return load_weights(form.path, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype), tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        # transformers would make one of no words at all
+        raise CheckpointError(f"{str(folder)!r} has no tokenizer.json; the model is incomplete, get it again.")
+    _check_words(folder)
+
+    def load() -> PreTrainedTokenizerBase:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer("a", add_special_tokens=False)  # settings of odd types, such as a longest text, show only in use
+        return tokenizer
+
+    with quietly():
+        return load_or_explain(folder, load)
+
+
+def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
+    """The config in a file of transformers', without what it says of code: how attention is computed is not its own.
+
+    Raises:
+        CheckpointError: missing or damaged, or a number out of range.
+    """
+    from transformers import Qwen2_5_VLConfig
+
+    plain = _data_alone(read_json(path))
+    with quietly():
+        config = load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_dict(plain)))
+    load_or_explain(path, lambda: check_mllm_config(config, path))
+    return config
+
+
+def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
+    """Tell transformers 4.57 in its own words, in place, about the rotary embedding that 5.x wrote down."""
+    text = config.text_config
+    written = getattr(text, "rope_parameters", None)
+    if written and getattr(text, "rope_scaling", None) is None:
+        text.rope_theta = written["rope_theta"]
+        text.rope_scaling = {name: value for name, value in written.items() if name != "rope_theta"}
+    return config
+
+
+def find_tokenizer(form: Form, checkpoint: Path) -> Path:
+    """The folder of the MLLM's tokenizer.
+
+    Raises:
+        CheckpointError: there is none beside the weights or in the checkpoint.
+    """
+    for folder in _places(form, checkpoint):
+        if any((folder / name).is_file() for name in TOKENIZERS):
+            return folder
+    raise CheckpointError(
+        f"{str(form.path)!r} has no tokenizer beside it; put tokenizer.json and tokenizer_config.json of the "
+        "Qwen2.5-VL that it is from into its folder."
+    )
+
+
+def mllm_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig:
+    """The config of the MLLM in `form`, from wherever it is told.
+
+    Raises:
+        CheckpointError: as `find_tokenizer` and `config_from_shapes`.
+    """
+    config = find_config(form, checkpoint)
+    if config is None:
+        config = config_from_shapes(form, load_tokenizer(find_tokenizer(form, checkpoint)))
+    if "lm_head.weight" not in map(
+        bare_mllm, form.tensors
+    ):  # left out of files that are for reading alone: no hidden state needs it
+        config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
+    return config
+
+
+def checked_mllm(form: Form, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+    """An MLLM on the meta device in the sizes of `config`, of which `form` has all tensors.
+
+    Raises:
+        CheckpointError: it does not, or holds them in a form that is not read.
+    """
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    def build() -> Qwen2_5_VLForConditionalGeneration:
+        with torch.device("meta"):
+            return Qwen2_5_VLForConditionalGeneration(config)
+
+    model = load_or_explain(form.path, build)
+    if is_packed(config):  # its own library reads shapes of bytes
+        return model
+    check_scales(form.stored, form.path)
+    wanted, found = (
+        {bare_mllm(name): value for name, value in held.items()} for held in (model.state_dict(), form.tensors)
+    )
+    if config.tie_word_embeddings:
+        wanted.pop("lm_head.weight")
+        found.pop("lm_head.weight", None)
+    if odd := first_difference(shapes_of(wanted), shapes_of(found)):
+        raise CheckpointError(f"{str(form.path)!r} does not fit its config: {odd}; get it again.")
+    return model
+
+
+def is_packed(config: Qwen2_5_VLConfig) -> bool:
+    """Whether the weights are packed into fewer bits by a library that transformers leaves them to."""
+    return getattr(config, "quantization_config", None) is not None
+
+
+def find_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig | None:
+    """The MLLM's config, from beside the weights or from the checkpoint; None where neither has one of its width."""
+    width = mllm_width(form)
+    for folder in _places(form, checkpoint):
+        for path in (folder / name for name in CONFIGS):
+            if path.is_file() and read_json(path).get("model_type") == "qwen2_5_vl":
+                config = load_mllm_config(path)
+                if config.text_config.hidden_size == width:
+                    return config
+    return None
+
+
+def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
+    """The config of a Qwen2.5-VL of Qwen's own make, from the shapes of its tensors.
+
+    Raises:
+        CheckpointError: widths that are no multiples of Qwen's heads, or a tensor that is missing.
+    """
+    from transformers import Qwen2_5_VLConfig
+
+    from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
+
+    shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
+    if missing := sorted(SIZED - shapes.keys()):
+        raise CheckpointError(f"{str(form.path)!r} is no whole Qwen2.5-VL: it has no {missing[0]}; get it again.")
+    width = mllm_width(form)
+
+    def side(name: str, dimensions: int = 2, which: int = 0) -> int:
+        return shape_of(shapes, name, dimensions, form.path)[which]
+
+    vision = side("visual.blocks.0.norm1.weight", 1)
+    if width % TEXT_HEAD or vision % VISION_HEAD:
+        raise CheckpointError(
+            f"{str(form.path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
+            "config.json beside it (Kiwi-Edit's is processor/qwen_config.json)."
+        )
+    depth = _count(shapes, "visual.blocks.{}.norm1.weight")
+    text = {
+        "vocab_size": side("embed_tokens.weight"),
+        "hidden_size": width,
+        "intermediate_size": side("layers.0.mlp.gate_proj.weight"),
+        "num_hidden_layers": _count(shapes, "layers.{}.input_layernorm.weight"),
+        "num_attention_heads": side("layers.0.self_attn.q_proj.weight") // TEXT_HEAD,
+        "num_key_value_heads": side("layers.0.self_attn.k_proj.weight") // TEXT_HEAD,
+    }
+    tower = {
+        "depth": depth,
+        "hidden_size": vision,
+        "intermediate_size": side("visual.blocks.0.mlp.gate_proj.weight"),
+        "num_heads": vision // VISION_HEAD,
+        "out_hidden_size": width,
+        "fullatt_block_indexes": list(range(FULL_ATTENTION - 1, depth, FULL_ATTENTION)),
+    }
+    tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
+              "vision_end_token_id": VISION_END}  # fmt: skip
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+    options = {"text_config": TEXT | text, "vision_config": VISION | tower, **ids}
+    config = load_or_explain(form.path, lambda: portable_rope(Qwen2_5_VLConfig(**options)))
+    load_or_explain(form.path, lambda: check_mllm_config(config, form.path))
+    return config
+
+
+def mllm_width(form: Form) -> int:
+    """The width of the hidden states, from the table of words."""
+    shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
+    return shape_of(shapes, "embed_tokens.weight", 2, form.path)[1]
+
+
+def _data_alone(plain: Any) -> Any:
+    """A config without the keys that choose code, at every depth."""
+    if isinstance(plain, dict):
+        return {name: _data_alone(value) for name, value in plain.items() if name not in OF_CODE}
+    return [_data_alone(value) for value in plain] if isinstance(plain, list) else plain
+
+
+def _check_words(folder: Path) -> None:
+    """Raise CheckpointError where a tokenizer's folder holds what its library would wait for or read for ever."""
+    for path in folder.iterdir():
+        if path.suffix in WORDS and not path.is_dir():
+            read = bounded.read_json if path.suffix == ".json" else bounded.read_bytes
+            try:
+                read(path, WORDS_BYTES)
+            except bounded.UnreadableError as error:
+                raise CheckpointError(
+                    f"{quoted_path(path)} cannot be read ({error.reason}); the model is incomplete, get it again."
+                ) from error
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: Qwen2_5_VLConfig) -> None:
+    """Raise CheckpointError unless a tokenizer's ids lie in the MLLM's table, and pictures have the same ones there."""
+    from ..guidance.prompt import IMAGE, VIDEO
+
+    highest = max(load_or_explain(folder, tokenizer.get_vocab).values(), default=-1)
+    if not 0 <= highest < config.text_config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {quoted_path(folder)} has ids up to {highest}, the MLLM's table holds "
+            f"{config.text_config.vocab_size}; give the tokenizer that it was trained with."
+        )
+    for name, token in (("image_token_id", IMAGE), ("video_token_id", VIDEO)):
+        own = tokenizer.convert_tokens_to_ids(token)
+        if own != getattr(config, name):
+            raise CheckpointError(
+                f"the tokenizer in {quoted_path(folder)} has {own} for {token}, the MLLM's config says {name} is "
+                f"{getattr(config, name)}; give the tokenizer that it was trained with."
+            )
+
+
+def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | None) -> dict[str, torch.Tensor]:
+    """All tensors in `dtype`, for `load_mllm`."""
+    state = {}
+    for name, value in read_tensors(form):
+        state[published_mllm(name)] = value.to(dtype)
+        if progress is not None:
+            progress(value.nbytes)
+    return state
+
+
+def _places(form: Form, checkpoint: Path) -> list[Path]:
+    """Where config and tokenizer may be: beside the weights, as Kiwi-Edit has them, or in the checkpoint."""
+    own = form.path if form.path.is_dir() else form.path.parent
+    return [own, own.parent / "processor", checkpoint / "mllm", checkpoint / "processor"]
+
+
+def _count(shapes: dict[str, Any], pattern: str) -> int:
+    """How many layers there are, numbered from 0, of which each has a tensor of this name."""
+    return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)
