@@ -5,17 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import golden_runs
 import psutil
 import pytest
 import torch
 import yaml
 from training_runs import (
     CONFIGS,
+    SMALL_DATA,
     assert_same,
     editing_config,
     environment,
@@ -27,9 +28,11 @@ from training_runs import (
 )
 
 from instructx_core import Editor, InputError
+from instructx_core.connectors import Connector
 from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.training import sharding
-from instructx_core.training.config import read_train_config
+from instructx_core.training.config import TrainConfig, read_train_config
+from instructx_core.training.editing import choose_trained
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
 from instructx_core.weights.files import read_safetensors
@@ -126,15 +129,47 @@ def test_only_the_main_process_holds_the_weights(foundation: Path, monkeypatch: 
     assert other.guidance.tokenizer("make it red") == whole.guidance.tokenizer("make it red")
 
 
-def test_what_cannot_be_sharded_is_refused(foundation: Path) -> None:
+@pytest.fixture(scope="module")
+def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a patch embedding of its own for references; read-only."""
+    return golden_runs.make_random("reference-embedding", tmp_path_factory.mktemp("models") / "referring")
+
+
+def test_what_cannot_be_sharded_is_refused(foundation: Path, referring: Path) -> None:
     components = load_checkpoint(foundation / "generator/model")
     sharding.check_shardable(components, "muon")
     with pytest.raises(InputError, match="adafactor needs whole matrices"):
         sharding.check_shardable(components, "adafactor")
-    guidance = replace(components.config.guidance, reference_queries=4)
-    referring = replace(components, config=replace(components.config, guidance=guidance))
-    with pytest.raises(InputError, match="weights for references alone"):
-        sharding.check_shardable(referring, "adamw")
+    model, connector = load_checkpoint(referring), components.connector
+    model.guidance.queries["reference"] = torch.nn.Parameter(torch.zeros(2, 32))
+    model.connector.reference = Connector(connector.config)
+    for part in ("queries", "connector", "reference_embedding"):
+        choose_trained(model, TrainConfig("editing", "x", 1, {"model": "y"}, train=(part,)))
+        with pytest.raises(InputError, match=f"{part} has weights for references alone.*leave {part} out of train"):
+            sharding.check_shardable(model, "adamw")
+    choose_trained(model, TrainConfig("editing", "x", 1, {"model": "y"}, train=("lora", "transformer")))
+    sharding.check_shardable(model, "adamw")  # frozen, all processes have them alike
+
+
+@pytest.mark.slow
+def test_embedded_references_are_sharded_while_they_are_frozen(referring: Path, tmp_path: Path) -> None:
+    """Half of the examples have a reference, so that the two processes often differ in it."""
+
+    def path(name: str, *parts: str) -> Path:
+        data = {**SMALL_DATA, "images": 12, "videos": 0, "sizes": [[48, 48]], "video_probability": 0.0,
+                "groups": {"recolor": 1, "reference_add": 1}, "pool": str(tmp_path / "pool")}  # fmt: skip
+        plain = {"task": "editing", "output": str(tmp_path / name), "steps": 4, "start": {"model": str(referring)}}
+        plain |= {"train": list(parts), "learning_rate": 1e-3, "log_every": 1, "data": data}
+        return write_config(tmp_path / f"{name}.yaml", **plain)
+
+    parts = ("queries", "lora", "connector", "transformer", "source_embedding")
+    done = train_on_two(path("plain", *parts))
+    assert done.returncode == 0, done.stderr[-6000:]
+    train_sharded(path("sharded", *parts))
+    assert_close(*(weights(tmp_path / name / "model") for name in ("plain", "sharded")))
+    process = start_sharded(path("refused", *parts, "reference_embedding"))
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode and "leave reference_embedding out of train" in said
 
 
 def test_the_launch_config_asks_for_fsdp2(monkeypatch: pytest.MonkeyPatch) -> None:

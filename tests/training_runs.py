@@ -73,12 +73,13 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
 
 
 def scalars(output: Path, name: str) -> list[float]:
-    """A curve of a run's logs."""
+    """A curve of a run's logs, by step; of a step that was made again after a kill, the last value."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(output / "logs"))
+    events = EventAccumulator(str(output / "logs"), purge_orphaned_data=False)
     events.Reload()
-    return [event.value for event in events.Scalars(name)]
+    values = {event.step: event.value for event in sorted(events.Scalars(name), key=lambda event: event.wall_time)}
+    return [values[step] for step in sorted(values)]
 
 
 def environment() -> dict[str, str]:

@@ -30,6 +30,7 @@ class Reconstruction(nn.Module):
         self.vae = vae
 
     def forward(self, pixels: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        pixels = pixels.to(next(self.vae.parameters()).device)
         code = self.vae.encode(pixels).latent_dist.mean
         noise = torch.randn(code.shape, generator=generator).to(code)
         difference = self.vae.decode(code + LATENT_NOISE * noise, return_dict=False)[0] - pixels
@@ -69,7 +70,7 @@ class AutoencoderTask:
         return to_unit(bucket[torch.randint(len(bucket), (size,), generator=generator)])
 
     def export(self, folder: Path) -> None:
-        vae = self.module.vae
+        vae = self.module.vae.cpu()  # with the pictures
         fold_statistics(vae, to_unit(self.images[0][:1000]))
         vae.save_pretrained(folder / "vae")
 

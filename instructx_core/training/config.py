@@ -15,9 +15,11 @@ from ..world import CLIP_GROUPS, EVERY_GROUP, PLAIN, RICH, Variety
 from .changes import apply_change
 
 Task = Literal["autoencoder", "language", "generator", "reading", "editing"]
-Part = Literal["queries", "lora", "connector", "transformer", "transformer_lora", "source_embedding"]
+Part = Literal[
+    "queries", "lora", "connector", "transformer", "transformer_lora", "source_embedding", "reference_embedding"
+]
 # a LoRA of the DiT only where it is asked for
-PARTS: tuple[Part, ...] = ("queries", "lora", "connector", "transformer", "source_embedding")
+PARTS: tuple[Part, ...] = ("queries", "lora", "connector", "transformer", "source_embedding", "reference_embedding")
 
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0, 10**9)]

@@ -110,11 +110,14 @@ class EditingTask:
             self.components = with_deadband(self.components, config.deadband)
         choose_trained(self.components, config)
         check_gradient(self.components, config)
+        if is_sharded_run():
+            check_shardable(self.components, config.optimizer)
         own = self.components
+        own.codec.eval().to(process_state().device)  # not among what the trainer moves there
         stride = own.codec.stride * own.denoiser.transformer.config.patch_size[1]
         shown_frames = own.config.guidance.video_frames
         with process_state().main_process_first():
-            self.buckets = open_pool(pool_folder(config), config.data, own.codec.eval(), shown_frames, stride)
+            self.buckets = open_pool(pool_folder(config), config.data, own.codec, shown_frames, stride)
         self.training, self.held_out = split_examples(self.buckets, config.validation if config.validate_every else 0)
         reading = config.task == "reading"
         self.module = Reading(own.guidance) if reading else FlowMatching(own, config, self._channel_weights())
@@ -165,7 +168,7 @@ class EditingTask:
     def _channel_weights(self) -> torch.Tensor:
         """What an error in each normalised channel weighs, float32 [C] with mean 1."""
         codec = self.components.codec
-        examples = codec.denormalise(self.buckets[0].target[:SHOWN].float().to(codec.mean.device))
+        examples = codec.denormalise(self.buckets[0].target[:SHOWN].to(codec.mean.device))
         effect = channel_effect(codec.vae, examples) * codec.std.flatten().square()
         weights = effect.cpu() ** self.config.channel_emphasis
         return weights / weights.mean()
@@ -180,8 +183,13 @@ class EditingTask:
 
     @torch.no_grad()
     def grids(self) -> dict[str, torch.Tensor]:
-        """Source, edit and target, one below the other: of the first pictures, and the frames of a clip."""
-        found = {}
+        """Source, edit and target, one below the other: of the first pictures, and the frames of a clip.
+
+        A reading stage has none: its DiT takes no part.
+        """
+        found: dict[str, torch.Tensor] = {}
+        if self.config.task == "reading":
+            return found
         for name, is_video, count in (("images", False, SHOWN), ("clip", True, 1)):
             if buckets := [bucket for bucket in self.buckets if bucket.is_video == is_video]:
                 rows = self._edited(max(buckets, key=len), count)
@@ -200,8 +208,8 @@ class EditingTask:
         noise = torch.randn(batch.source.shape, generator=torch.Generator().manual_seed(0)).to(device)
         denoiser = self.components.denoiser
         edited = sample(denoiser, noise, [GuidanceTerm(1.0, context, denoiser.conditions(source, references))], 8, 3.0)
-        rows = (batch.source, edited, batch.target)
-        return [self.components.codec.decode(latents.to(device)).cpu() for latents in rows]
+        codec = self.components.codec
+        return [codec.decode(rows.to(codec.mean.device)).cpu() for rows in (batch.source, edited, batch.target)]
 
 
 def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -218,16 +226,12 @@ def start_components(config: TrainConfig) -> Components:
     """The model that a stage goes on from.
 
     Raises:
-        CheckpointError, InputError: as `load_checkpoint` and `assemble`; a model that cannot be sharded.
+        CheckpointError, InputError: as `load_checkpoint` and `assemble`.
     """
     if "model" not in config.start:
         return assemble(config)
     path = Path(config.start["model"])
-    if not is_sharded_run():
-        return load_checkpoint(path)
-    components = load_shared(path)
-    check_shardable(components, config.optimizer)
-    return components
+    return load_shared(path) if is_sharded_run() else load_checkpoint(path)
 
 
 def assemble(config: TrainConfig) -> Components:
@@ -274,8 +278,9 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
         denoiser.transformer.requires_grad_(True)
     if "transformer_lora" in config.train:
         add_dit_lora(denoiser.transformer, config.transformer_lora)
-    if "source_embedding" in config.train and denoiser.source_embedding is not None:
-        denoiser.source_embedding.requires_grad_(True)
+    for name in ("source_embedding", "reference_embedding"):
+        if name in config.train and getattr(denoiser, name) is not None:
+            getattr(denoiser, name).requires_grad_(True)
     if config.checkpointing:
         denoiser.transformer.enable_gradient_checkpointing()
         guidance.mllm.gradient_checkpointing_enable({"use_reentrant": False})

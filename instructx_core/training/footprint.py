@@ -73,14 +73,14 @@ def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
     """A model's parameters by what `train` calls them; the rest is frozen always."""
     guidance, denoiser = components.guidance, components.denoiser
     lora = [value for name, value in guidance.mllm.named_parameters() if "lora_" in name]
-    embedding = denoiser.source_embedding
+    embeddings = {name: getattr(denoiser, name) for name in ("source_embedding", "reference_embedding")}
     return {
         "queries": list(guidance.queries.values()),
         "lora": lora,
         "connector": list(components.connector.parameters()),
         "transformer": [value for name, value in denoiser.transformer.named_parameters() if "lora_" not in name],
         "transformer_lora": [value for name, value in denoiser.transformer.named_parameters() if "lora_" in name],
-        "source_embedding": list(embedding.parameters()) if embedding is not None else [],
+        **{name: list(own.parameters()) if own is not None else [] for name, own in embeddings.items()},
         "MLLM": [value for name, value in guidance.mllm.named_parameters() if "lora_" not in name],
     }
 

@@ -52,18 +52,27 @@ def warn_on_cpu() -> None:
 def check_shardable(components: Components, optimizer: str) -> None:
     """Refuse what processes would not do alike.
 
+    Args:
+        components: with `requires_grad` set for what is trained.
+
     Raises:
-        InputError: an optimizer that looks at whole matrices, or a model that trains other weights where there are
-            references.
+        InputError: an optimizer that looks at whole matrices, or a trained part that references alone go through.
     """
     if optimizer == "adafactor":
         raise InputError("optimizer: adafactor needs whole matrices, which FSDP spreads over processes; use adamw.")
-    config = components.config
-    if config.guidance.reference_queries or config.connector.reads_references:
-        raise InputError(
-            "This model has weights for references alone, which some processes would train in a step and others not; "
-            "train it without FSDP."
-        )
+    queries = components.guidance.queries
+    alone = {
+        "queries": dict(queries.items()).get("reference"),
+        "connector": components.connector.reference,
+        "reference_embedding": components.denoiser.reference_embedding,
+    }
+    for part, held in alone.items():
+        own = [held] if isinstance(held, nn.Parameter) else held.parameters() if held is not None else ()
+        if any(parameter.requires_grad for parameter in own):
+            raise InputError(
+                f"This model's {part} has weights for references alone, which some processes would train in a step and "
+                f"others not; leave {part} out of train, or train without FSDP."
+            )
 
 
 def load_shared(path: Path) -> Components:
