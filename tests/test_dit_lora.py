@@ -12,6 +12,7 @@ from instructx_core import InputError
 from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.training.config import LAYERS, read_train_config
 from instructx_core.training.dit_lora import COMFYUI, DIFFUSERS
+from instructx_core.training.editing import EditingTask
 from instructx_core.training.stages import train
 from instructx_core.training.states import read_state, saved_states
 from instructx_core.weights.files import read_safetensors
@@ -63,6 +64,16 @@ def test_comfyui_s_names_are_the_original_ones(trained: Path) -> None:
             f"diffusion_model.blocks.0.{layer}.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")
         }
         assert wanted <= names
+
+
+def test_its_layers_and_size_are_the_config_s(foundation: Path, tmp_path: Path) -> None:
+    settings = {"rank": 3, "targets": ["to_q", "ffn.net.2"]}
+    config = read_editing(foundation, tmp_path / "run", train=["transformer_lora"], transformer_lora=settings)
+    task = EditingTask(config)
+    trained = {name: value.shape for name, value in task.module.named_parameters() if value.requires_grad}
+    assert {name.split("blocks.0.")[1].split(".lora_")[0] for name in trained} == {
+        "attn1.to_q", "attn2.to_q", "ffn.net.2"}  # fmt: skip
+    assert all(shape[0 if ".lora_A." in name else 1] == 3 for name, shape in trained.items())
 
 
 def test_a_config_of_both_is_refused_and_the_shipped_one_is_valid(foundation: Path, tmp_path: Path) -> None:

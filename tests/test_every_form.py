@@ -26,6 +26,7 @@ from instructx_core.families.loading import load_model
 from instructx_core.families.meta_model import outline
 from instructx_core.families.overrides import OWN, Base
 from instructx_core.memory.sizes import sizes_of
+from instructx_core.training.new_model import make_model
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.stored import DTYPES
@@ -98,6 +99,25 @@ def test_a_model_with_a_part_in_any_form(form: str, whole: Path, apart: Path, tm
     # what has a scale is rounded to bfloat16 once, as it is where a GPU computes with it
     for dtype in [torch.bfloat16] if "scaled" in form else [torch.float32, torch.bfloat16]:
         assert_same_model(tmp_path / "own", whole, base, dtype)
+
+
+@pytest.mark.parametrize(
+    "form", [form if form == "qwen-scaled/file" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+)
+def test_a_new_model_on_a_part_in_any_form(form: str, whole: Path, apart: Path, tmp_path: Path):
+    """`instructx new`: base weights are what loading makes of that form."""
+    parts = {part: whole / part for part in ("transformer", "vae", "mllm")} | {FORMS[form]: apart / form}
+    make_model(tmp_path / "new", **parts, changes=("guidance.lora_rank=2", "guidance.max_pixels=6272"))
+    new = load_model(tmp_path / "new", dtype=torch.bfloat16)
+    old = load_model(whole, dtype=torch.bfloat16, base=Base(**{FORMS[form]: apart / form}))
+    pairs = [(new.denoiser.transformer, old.denoiser.transformer), (new.codec, old.codec)]
+    for first, second in [*pairs, (new.guidance.mllm, old.guidance.mllm)]:
+        found, expected = (
+            {k.replace(".base_layer.", "."): v for k, v in part.state_dict().items() if "lora_" not in k}
+            for part in (first, second)
+        )
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_what_was_trained_alone_and_all_of_its_base_models(whole: Path, apart: Path, tmp_path: Path, capsys):

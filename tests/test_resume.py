@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import random
 import signal
 import time
@@ -34,6 +35,9 @@ STAGES = {
     "editing": RECIPE / "4-small.yaml",
     "lora": CONFIGS / "lora" / "kiwi-edit.yaml",
 }
+SHIPPED = sorted(
+    path for path in (*CONFIGS.rglob("*.yaml"), *RECIPE.glob("*.yaml")) if path.parent.name != "accelerate"
+)
 RUNS = [(stage, "world") for stage in STAGES] + [(stage, "table") for stage in list(STAGES)[2:]]
 QUICK = [("autoencoder", "world"), ("language", "world"), ("reading", "world"), ("generator", "table"),
          ("paper 2", "table"), ("editing", "world")]  # fmt: skip
@@ -60,21 +64,21 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pairs.csv"
 
 
-def stage_config(stage: str, data: str, foundation: Path, table: Path, output: Path, **changes: Any) -> Path:
+def stage_config(path: Path, data: str, foundation: Path, table: Path, output: Path, **changes: Any) -> Path:
     """A shipped config at sizes where a step takes milliseconds, its rate the same however many steps there are."""
-    plain = yaml.safe_load(STAGES[stage].read_text(encoding="utf-8"))
-    small = {**SMALL_DATA, "video_probability": 0.0 if stage == "paper 1" else 0.5}
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    small = {**SMALL_DATA, "video_probability": plain["data"]["video_probability"] and 0.5}
     if data == "table":
         small |= {"table": str(table)}
     if "step_images" in plain["data"]:
         small |= {"step_images": 4, "step_videos": 2}
-    if stage == "language":
+    if plain["task"] == "language":
         plain["start"] = {"mllm": str(foundation / "language/model/mllm")}  # a new tokenizer takes seconds
-    elif stage == "generator":
+    elif plain["task"] == "generator":
         parts = {"vae": "autoencoder/model/vae", "mllm": "language/model/mllm"}
         plain["start"] = {part: str(foundation / path) for part, path in parts.items()}
         plain["model"]["transformer"] |= {"num_layers": 1, "ffn_dim": 64}
-    elif stage != "autoencoder":
+    elif plain["task"] != "autoencoder":
         plain = {key: value for key, value in plain.items() if key != "model"}
         plain["start"] = {"model": str(foundation / "generator/model")}
     plain |= {"output": str(output), "data": small, "log_every": 1, "sample_every": 0, "validate_every": 0}
@@ -104,7 +108,7 @@ def assert_same_run(first: Path, second: Path, steps: int) -> None:
 @pytest.mark.parametrize(("stage", "data"), QUICK)
 def test_a_run_that_dies_between_saves(stage: str, data: str, foundation: Path, table: Path, tmp_path: Path) -> None:
     def config(name: str) -> Any:
-        path = stage_config(stage, data, foundation, table, tmp_path / name, steps=3, save_every=2)
+        path = stage_config(STAGES[stage], data, foundation, table, tmp_path / name, steps=3, save_every=2)
         return read_train_config(path, [f"data.pool={tmp_path / 'pool'}"])
 
     train(config("whole"))
@@ -129,7 +133,7 @@ def test_a_run_that_dies_between_saves(stage: str, data: str, foundation: Path, 
 @pytest.mark.parametrize(("stage", "data"), RUNS)
 def test_a_run_that_is_killed(stage: str, data: str, foundation: Path, table: Path, tmp_path: Path) -> None:
     def config(name: str, steps: int) -> Path:
-        return stage_config(stage, data, foundation, table, tmp_path / name, steps=steps, save_every=1)
+        return stage_config(STAGES[stage], data, foundation, table, tmp_path / name, steps=steps, save_every=1)
 
     process = start_training(config("killed", 10_000))
     wait_for_state(tmp_path / "killed", process)
@@ -141,3 +145,12 @@ def test_a_run_that_is_killed(stage: str, data: str, foundation: Path, table: Pa
         train(read_train_config(config("killed", steps)), resume=True)
         train(read_train_config(config("whole", steps)))
     assert_same_run(tmp_path / "whole", tmp_path / "killed", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path not in STAGES.values()], ids=lambda path: path.stem)
+def test_the_other_shipped_configs_run(path: Path, foundation: Path, table: Path, tmp_path: Path) -> None:
+    config = read_train_config(stage_config(path, "world", foundation, table, tmp_path / "run", steps=2))
+    assert (train(config) / "README.md").is_file()
+    losses = scalars(tmp_path / "run", "loss")
+    assert len(losses) == 2 and all(map(math.isfinite, losses))

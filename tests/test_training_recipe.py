@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_bfloat16_trains_on_a_cpu(foundation: Path, tmp_path: Path) -> None:
 # --- what a person sees
 
 
-def test_samples_validation_and_card(foundation: Path, tmp_path: Path) -> None:
+def test_samples_validation_and_card(foundation: Path, tmp_path: Path, capsys) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     data = {**SMALL_DATA, "images": 20, "videos": 10, "pool": str(tmp_path / "pool")}
@@ -201,6 +202,8 @@ def test_samples_validation_and_card(foundation: Path, tmp_path: Path) -> None:
         foundation, tmp_path / "run", steps=2, sample_every=2, validate_every=1, validation=6, data=data
     )
     folder = train(config)
+    # the bar: steps, the time left, and what was logged
+    assert re.search(r"editing: 100%.*2/2 \[\d\d:\d\d<\d\d:\d\d.*loss=.*examples_per_second=", capsys.readouterr().err)
     events = EventAccumulator(str(tmp_path / "run/logs"))
     events.Reload()
     for name in ("loss", "rate", "gradient", "examples_per_second", "validation/images/loss", "validation/videos/loss"):
@@ -290,9 +293,9 @@ def test_set_changes_a_config(foundation: Path, tmp_path: Path) -> None:
 
 
 def test_the_tiny_recipe_keeps_its_noise_and_loss() -> None:
-    for name in ("stage2", "stage3", "twin-stage2", "stage0-generator"):
+    for name, mean in (("stage2", 2.5), ("stage3", 2.5), ("twin-stage2", 2.5), ("stage0-generator", 2.0)):
         config = read_train_config(CONFIGS / f"{name}.yaml")
-        assert config.noise == NoiseConfig("logit_normal", mean=2.5, std=1.5)
+        assert config.noise == NoiseConfig("logit_normal", mean=mean, std=1.5)
         assert config.loss == "data" and config.betas == (0.9, 0.99)
     default = TrainConfig("editing", "x", 1, {"model": "y"})
     assert default.loss == "velocity" and default.noise == NoiseConfig("uniform") and default.learning_rate == 1e-5
