@@ -84,7 +84,7 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
     """
     with clock(READ):
         source, references = load_source(job.source), load_references(list(job.references))
-    fit = editor.fit(source, None, None)
+    fit = editor.fit(len(source.pixels), tuple(source.pixels.shape[1:3]))
     frames = fit.apply(source.frames)
     shown = frames[: fit.frames, : fit.inner[0], : fit.inner[1]]
     with clock(MLLM):

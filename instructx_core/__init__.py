@@ -16,14 +16,17 @@ from .version import __version__
 if TYPE_CHECKING:
     from .editor import Editor, EditResult
     from .long_video import edit_video
+    from .request import EditRequest, Sampling
 
 __all__ = [
     "CheckpointError",
     "EditInterrupted",
+    "EditRequest",
     "EditResult",
     "Editor",
     "InputError",
     "InstructXError",
+    "Sampling",
     "__version__",
     "edit_video",
 ]
@@ -34,6 +37,10 @@ def __getattr__(name: str) -> object:
         from . import editor
 
         return getattr(editor, name)
+    if name in ("EditRequest", "Sampling"):
+        from . import request
+
+        return getattr(request, name)
     if name == "edit_video":
         from .long_video import edit_video
 

@@ -18,6 +18,7 @@ from .demo import DEMO_EDITS, DemoEdit
 from .editor import Editor
 from .errors import CheckpointError, InputError
 from .paths import writable_file
+from .request import EditRequest, Sampling
 from .speed.mag_ratios import MAG_RATIOS, are_ratios, write_ratios
 from .speed.options import find_cache, step_caching
 
@@ -58,7 +59,7 @@ def calibrate(
         raise InputError(f"{folder}: it is no folder; give the model's folder, where {MAG_RATIOS} is to lie.")
     writable_file(folder / MAG_RATIOS)
     editor = Editor.from_pretrained(folder, device=device)
-    steps = editor.settings(steps, None, None).steps
+    steps = Sampling(steps).over(editor.config.sampling).steps
     if steps < 2:
         raise InputError(f"steps is {steps}; a run of at least 2 steps is needed to measure how they differ.")
     ratios = measure_ratios(editor, steps, progress)
@@ -81,7 +82,8 @@ def measure_ratios(editor: Editor, steps: int, progress: ProgressCallback | None
     runs = []
     try:
         for number, edit in enumerate(EDITS):
-            editor.edit(edit.source, edit.instruction, steps=steps, callback=_counting(progress, number * steps))
+            request = EditRequest(edit.instruction, sampling=Sampling(steps))
+            editor.edit(edit.source, request, callback=_counting(progress, number * steps))
             runs.append(_noted(transformer))
     finally:
         transformer.disable_cache()

@@ -54,10 +54,11 @@ def run_demo_edit(editor: Editor, demo: DemoEdit, directory: Path, callback: Ste
         InputError: the file cannot be written.
         EditInterrupted: the callback returned False.
     """
+    from .request import EditRequest
     from .source import load_source, save_result
 
     source = load_source(demo.source)
-    result = editor.edit(demo.source, demo.instruction, callback=callback)
+    result = editor.edit_loaded(source, EditRequest(demo.instruction), callback=callback)
     output = directory / f"{demo.source.stem}_edit{demo.source.suffix}"
     save_result(side_by_side(source.frames, result.frames), output, like=source)
     return output

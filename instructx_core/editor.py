@@ -19,21 +19,21 @@ from .config import Detail, Margin
 from .context import Context
 from .detail import parse_detail
 from .device import pick_device
+from .edit_model import edit_canvas
 from .errors import CheckpointError, InputError
 from .families.components import Components
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
 from .families.overrides import Base
 from .fit import Fit, check_aspect, fit_reference, pad_reference, plan_fit
-from .instruction import check_instruction
 from .memory.choice import parse_memory
 from .memory.decide import decide
 from .memory.formats import pick_dtype
 from .memory.placement import place, store_in_fp8
 from .paths import as_path
-from .results import check_frames
-from .sampling import StepCallback, check_guidance_scale, initial_noise, instruction_guidance, sample, schedule
-from .source import Source, load_references, load_source
+from .request import EditRequest, as_request
+from .sampling import StepCallback, initial_noise, instruction_guidance, sample
+from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
 from .weights.hub import PATTERNS, first_line, transport_errors
 from .weights.loras import load_lora
@@ -52,15 +52,6 @@ class EditResult:
     frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 where asked for; T, H, W as the source's
     latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
     context: torch.Tensor  # [1, N, D]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Sampler settings with the checkpoint's defaults filled in, checked."""
-
-    steps: int
-    shift: float
-    guidance_scale: float
 
 
 class Editor:
@@ -163,116 +154,87 @@ class Editor:
     def edit(
         self,
         source: Any,
-        instruction: str,
-        reference: Any = None,
-        steps: int | None = None,
-        shift: float | None = None,
-        guidance_scale: float | None = None,
-        seed: int = 0,
-        height: int | None = None,
-        width: int | None = None,
+        request: EditRequest | str | None = None,
+        *parts: Any,
         detail: str = Detail.SOURCE.value,
         callback: StepCallback | None = None,
         dtype: torch.dtype = torch.float32,
+        **named: Any,
     ) -> EditResult:
         """Edit an image or a video from a sentence.
 
         Args:
             source: a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3], uint8 or float in [0, 1].
                 Arrays of one frame are images; a video file stays a video however short it is.
-            instruction: what to change, in words.
-            reference: an image (or a list) in any of these forms whose subject the instruction refers to.
-            steps, shift, guidance_scale: of the sampler; None for the checkpoint's own.
-            seed: the same seed gives the same pixels on the same machine.
-            height, width: what the model works at, multiples of `stride`; None for its trained area in the source's
-                aspect. The result always has the source's size.
-            detail: of an edit made on a smaller canvas than its source: "source" carries the source's own detail over
-                through the edit's colours (see `detail`), "model" resizes what the model made.
-            callback: called as callback(step, total, latents) after each step; a return of False stops the edit.
-            dtype: of the result's frames: torch.float32 in [0, 1], or torch.uint8, a quarter of the memory.
+            request: what is asked for; or its parts, as `EditRequest.of` takes them:
+                `edit("in.png", "make it blue", reference="ref.png", steps=4)`.
+            detail, callback, dtype: as `edit_loaded`.
 
         Raises:
             InputError: any of these cannot be used; raised before long work starts.
             CheckpointError: the model gave NaN, infinity or one colour.
             EditInterrupted: the callback returned False.
         """
-        settings = self.settings(steps, shift, guidance_scale)
-        check_instruction(instruction)
+        asked = as_request(request, *parts, **named)
+        return self.edit_loaded(load_source(source), asked, detail, callback, dtype)
+
+    def edit_loaded(
+        self,
+        source: Source,
+        request: EditRequest,
+        detail: str = Detail.SOURCE.value,
+        callback: StepCallback | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> EditResult:
+        """`edit` of a source that is in memory.
+
+        Args:
+            detail: of an edit made on a smaller canvas than its source: "source" carries the source's own detail over
+                through the edit's colours (see `detail`), "model" resizes what the model made.
+            callback: called as callback(step, total, latents) after each step; a return of False stops the edit.
+            dtype: of the result's frames: torch.float32 in [0, 1], or torch.uint8, a quarter of the memory.
+        """
         if dtype not in (torch.float32, torch.uint8):
             raise InputError(f"dtype is {shown(dtype)}; give torch.float32 or torch.uint8.")
-        whose = parse_detail(detail)
-        loaded = load_source(source)
-        references = load_references(reference)
-        fit = self.fit(loaded, height, width)
-        noise_shape = self.latent_shape(fit)
-        noise = initial_noise((1, *noise_shape), seed)
-        (result,) = self._run(
-            [loaded.pixels],
-            [instruction],
-            [references],
-            loaded.is_video,
-            fit,
-            noise,
-            settings,
-            whose,
-            callback,
-            dtype=dtype,
-        )
-        return result
+        model = RequestedEdit(self, [request], source.is_video)
+        return model.edit([source.pixels], parse_detail(detail), callback, dtype)[0]
 
     def edit_batch(
         self,
         sources: Sequence[torch.Tensor],
-        instructions: Sequence[str],
+        instructions: Sequence[EditRequest] | Sequence[str],
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         seeds: Sequence[int] | None = None,
-        steps: int | None = None,
-        shift: float | None = None,
-        guidance_scale: float | None = None,
         detail: str = Detail.SOURCE.value,
         context_transform: ContextTransform | None = None,
+        **sampling: Any,
     ) -> list[EditResult]:
         """Edit several sources of one shape together, as evaluation does; each as `edit` would (up to rounding).
 
         Args:
             sources: B tensors [T, H, W, 3] in [0, 1] of the same shape.
-            instructions: B sentences.
+            instructions: B requests; or B sentences, beside which `references`, `seeds` and `sampling` say the rest.
             references: for each of the B, the same number of [H, W, 3] in [0, 1].
             seeds: B seeds; None for 0 each.
-            steps, shift, guidance_scale, detail: as `edit`.
+            detail: as `edit_loaded`.
             context_transform: applied to the context [B, N, D]; ablations zero or shuffle it with this.
+            sampling: steps, shift, guidance_scale.
         """
-        settings = self.settings(steps, shift, guidance_scale)
-        for instruction in instructions:
-            check_instruction(instruction)
-        is_video = len(sources[0]) > 1
-        fit = self.fit(Source(sources[0], is_video=is_video), None, None)
-        shape = self.latent_shape(fit)
-        noise = torch.cat([initial_noise((1, *shape), seed) for seed in seeds or [0] * len(sources)])
-        references = references or [()] * len(sources)
-        return self._run(
-            sources,
-            instructions,
-            references,
-            is_video,
-            fit,
-            noise,
-            settings,
-            parse_detail(detail),
-            context_transform=context_transform,
-        )
+        each = {name: one for name, one in (("reference", references), ("seed", seeds)) if one is not None}
+        requests = [
+            as_request(asked, **{name: one[index] for name, one in each.items()}, **sampling)
+            for index, asked in zip(range(len(sources)), instructions, strict=True)
+        ]
+        model = RequestedEdit(self, requests, len(sources[0]) > 1, context_transform)
+        return model.edit(sources, parse_detail(detail))
 
-    def fit(self, source: Source, height: int | None, width: int | None) -> Fit:
-        """How `source` lies in the model's frames; see `plan_fit`.
+    def fit(self, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None) -> Fit:
+        """How a source lies in the model's frames; see `plan_fit`.
 
         Raises:
-            InputError: height or width without the other, or no multiple of the stride; a source that is too narrow.
+            InputError: a canvas that is no multiple of the stride; a source that is too narrow.
         """
-        if (height is None) != (width is None):
-            raise InputError("height and width go together; give both or neither.")
-        canvas = None if height is None else (height, width)
         area = self.default_size[0] * self.default_size[1]
-        frames, size = len(source.pixels), tuple(source.pixels.shape[1:3])
         fit = plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
         check_aspect(size, fit.inner)
         return fit
@@ -297,74 +259,99 @@ class Editor:
         inputs = self.guidance.prepare(instructions, sources, references, is_video)
         return self.connector(self.guidance(inputs.to(self.device)), inputs.reference_places)
 
-    @torch.no_grad()
-    def _run(
-        self,
-        sources: Sequence[torch.Tensor],
-        instructions: Sequence[str],
-        references: Sequence[Sequence[torch.Tensor]],
-        is_video: bool,
-        fit: Fit,
-        noise: torch.Tensor,
-        settings: Settings,
-        detail: Detail,
-        callback: StepCallback | None = None,
-        context_transform: ContextTransform | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> list[EditResult]:
-        fitted = [fit.apply(frames) for frames in sources]
-        # the MLLM sees the source's own frames, not the repeated ones at the end
-        shown = [fit.cut(frames) for frames in fitted]
-        context = self.context(instructions, shown, references, is_video)
-        if context_transform is not None:
-            context = replace(context, tokens=context_transform(context.tokens))
-        source_latents = self.encode(torch.stack(fitted))
-        conditions = self.denoiser.conditions(source_latents, self.reference_latents(references, fit))
-        without = None
-        if settings.guidance_scale != 1.0:
-            without = self.context([""] * len(sources), shown, references, is_video)
-        latents = sample(
-            self.denoiser,
-            noise.to(self.device),
-            instruction_guidance(settings.guidance_scale, context, without, conditions),
-            settings.steps,
-            settings.shift,
-            callback,
-            self.config.sampling.sigma_min,
-        )
-        results = []
-        for index, decoded in enumerate(self.decode(latents)):
-            source, small = sources[index].cpu(), fitted[index].cpu()
-            check_frames(decoded, small)
-            share = self.config.keep_source
-            frames = restore_edit(fit, source, small, decoded, share, detail, dtype)
-            results.append(EditResult(frames, latents[index : index + 1], context.tokens[index : index + 1]))
-        return results
-
-    def reference_latents(self, references: Sequence[Sequence[torch.Tensor]], fit: Fit) -> tuple[torch.Tensor, ...]:
+    def reference_latents(
+        self, references: Sequence[Sequence[torch.Tensor]], canvas: tuple[int, int]
+    ) -> tuple[torch.Tensor, ...]:
         """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
         place = pad_reference if self.config.denoiser.reference_margin is Margin.WHITE else fit_reference
         return tuple(
-            self.encode(torch.stack([place(image, fit.canvas)[None] for image in images]))
+            self.encode(torch.stack([place(image, canvas)[None] for image in images]))
             for images in zip(*references, strict=True)
         )
 
-    def latent_shape(self, fit: Fit) -> tuple[int, int, int, int]:
-        """[C, t, h, w] of one edit."""
-        frames = 1 + (fit.padded_frames - 1) // self.codec.temporal_stride
-        return (self.codec.channels, frames, *(side // self.codec.stride for side in fit.canvas))
 
-    def settings(self, steps: int | None, shift: float | None, guidance_scale: float | None) -> Settings:
-        """Fill in the checkpoint's defaults; out-of-range values raise InputError here, before anything is loaded."""
-        own = self.config.sampling
-        settings = Settings(
-            own.steps if steps is None else steps,
-            own.shift if shift is None else shift,
-            own.guidance_scale if guidance_scale is None else guidance_scale,
+class RequestedEdit:
+    """See `EditModel`: a loaded model with a request for each source of a batch. References are encoded once."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        requests: Sequence[EditRequest],
+        is_video: bool,
+        context_transform: ContextTransform | None = None,
+    ) -> None:
+        """Raises InputError where the requests of a batch cannot be run together."""
+        self.editor = editor
+        self.requests = requests
+        self.is_video = is_video
+        self.context_transform = context_transform
+        together = {(request.sampling, request.size, len(request.references)) for request in requests}
+        if len(together) != 1:
+            raise InputError("The requests of a batch differ in sampling, size or number of references.")
+        self.sampling = requests[0].sampling.over(editor.config.sampling)
+        self._references: tuple[torch.Tensor, ...] | None = None
+
+    def edit(
+        self,
+        sources: Sequence[torch.Tensor],
+        detail: Detail,
+        callback: StepCallback | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> list[EditResult]:
+        """Edit [T, H, W, 3] each, of one shape; as `Editor.edit_loaded`."""
+        fit = self.fit(len(sources[0]), tuple(sources[0].shape[1:3]))
+        edit = edit_canvas(self, sources, fit, callback=callback)
+        share, tokens = self.editor.config.keep_source, edit.guidance[0].tokens
+        results = []
+        for index, (source, canvas) in enumerate(zip(sources, edit.canvas, strict=True)):
+            frames = restore_edit(fit, source.cpu(), canvas.cpu(), edit.decoded[index], share, detail, dtype)
+            results.append(EditResult(frames, edit.latents[index, None], tokens[index, None]))
+        return results
+
+    def fit(self, frames: int, size: tuple[int, int]) -> Fit:
+        return self.editor.fit(frames, size, self.requests[0].size)
+
+    def read(self, shown: Sequence[torch.Tensor]) -> tuple[Context, Context | None]:
+        """The context with the instructions, and without them where the guidance scale asks for it."""
+        references = [request.references for request in self.requests]
+        context = self.editor.context(
+            [request.instruction for request in self.requests], shown, references, self.is_video
         )
-        schedule(settings.steps, settings.shift)
-        check_guidance_scale(settings.guidance_scale)
-        return settings
+        if self.context_transform is not None:
+            context = replace(context, tokens=self.context_transform(context.tokens))
+        if self.sampling.guidance_scale == 1:
+            return context, None
+        return context, self.editor.context([""] * len(shown), shown, references, self.is_video)
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.editor.encode(frames)
+
+    def denoise(
+        self,
+        source: torch.Tensor,
+        guidance: tuple[Context, Context | None],
+        pinned: torch.Tensor | None = None,
+        callback: StepCallback | None = None,
+    ) -> torch.Tensor:
+        editor, sampling = self.editor, self.sampling
+        if self._references is None:  # all windows have the same canvas
+            canvas = tuple(side * editor.codec.stride for side in source.shape[-2:])
+            self._references = editor.reference_latents([request.references for request in self.requests], canvas)
+        conditions = editor.denoiser.conditions(source, self._references)
+        noise = [initial_noise((1, *source.shape[1:]), request.seed) for request in self.requests]
+        return sample(
+            editor.denoiser,
+            noise=torch.cat(noise).to(editor.device),
+            terms=instruction_guidance(sampling.guidance_scale, *guidance, conditions),
+            steps=sampling.steps,
+            shift=sampling.shift,
+            callback=callback,
+            sigma_min=sampling.sigma_min,
+            pinned=None if pinned is None else pinned.to(editor.device),
+        )
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.editor.decode(latents)
 
 
 def _pairs(loras: Any) -> list[tuple[Path, float]]:

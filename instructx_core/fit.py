@@ -18,6 +18,7 @@ from einops import rearrange
 
 from .errors import InputError
 from .images import strips, to_floats, to_uint8
+from .words import shown
 
 MAX_SIDE = 16384  # pixels of a canvas
 MAX_ASPECT = 200  # of frames that Qwen2.5-VL reads
@@ -88,15 +89,14 @@ def plan_fit(
     return Fit(frames, size, inner, canvas, padded)
 
 
-def check_canvas(canvas: tuple[int, int], stride: int) -> None:
+def check_canvas(canvas: tuple[int, int], stride: int = 1) -> None:
     """Raise InputError unless both sides of a canvas are multiples of `stride` up to `MAX_SIDE`."""
+    of_stride = f"multiple of {stride}" if stride > 1 else "number"
     for name, side in zip(("height", "width"), canvas, strict=True):
         if isinstance(side, bool) or not isinstance(side, Integral):
-            raise InputError(f"{name} is {side!r}; give a whole number, a positive multiple of {stride}.")
+            raise InputError(f"{name} is {shown(side)}; give a whole number, a positive {of_stride}.")
         if side < stride or side % stride:
-            raise InputError(
-                f"{name} is {side}; give a positive multiple of {stride}, for example {nearest(side, stride)}."
-            )
+            raise InputError(f"{name} is {side}; give a positive {of_stride}, for example {nearest(side, stride)}.")
         if side > MAX_SIDE:
             raise InputError(f"{name} is {side}; give at most {MAX_SIDE}.")
 

@@ -38,19 +38,35 @@ def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     Raises:
         InputError: steps or shift out of range.
     """
-    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
-        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to 1000.")
-    if not is_number(shift) or not 0 < shift <= 100:
-        raise InputError(f"shift is {shown(shift)}; give a number above 0, at most 100.")
+    check_steps(steps)
+    check_shift(shift)
     u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
     u[-1] = 0
     return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
+
+
+def check_steps(steps: object) -> None:
+    """Raise InputError unless this is a whole number from 1 to 1000."""
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
+        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to 1000.")
+
+
+def check_shift(shift: object) -> None:
+    """Raise InputError unless this is a number above 0, at most 100."""
+    if not is_number(shift) or not 0 < shift <= 100:
+        raise InputError(f"shift is {shown(shift)}; give a number above 0, at most 100.")
 
 
 def check_guidance_scale(scale: object) -> None:
     """Raise InputError unless this is a number from 0 to 100."""
     if not is_number(scale) or not 0 <= scale <= 100:
         raise InputError(f"guidance_scale is {shown(scale)}; give a number from 0 to 100.")
+
+
+def check_seed(seed: object) -> None:
+    """Raise InputError unless this is a whole number from 0 to 2**64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+        raise InputError(f"seed is {shown(seed)}; give a whole number from 0 to 2**64 - 1.")
 
 
 def is_number(value: object) -> bool:
@@ -64,8 +80,7 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     Raises:
         InputError: a seed that is no whole number from 0 to 2**64 - 1.
     """
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise InputError(f"seed is {shown(seed)}; give a whole number from 0 to 2**64 - 1.")
+    check_seed(seed)
     generator = torch.Generator("cpu").manual_seed(int(seed))
     return torch.randn(shape, generator=generator)
 

@@ -16,22 +16,26 @@ from . import sampling
 from .connector import connect
 from .fit import lay
 from .mllm_guidance import understand
-from .pixels import to_references
 from .reference import add_reference
 from .vae import check_vae, encode, strides
 from .wan import denoising, prepare, with_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.fit import Fit
+    from ..instructx_core.request import EditRequest
     from ..instructx_core.sampling import StepCallback
     from .sampling import Settings
     from .sockets import GuidanceValue, LoadedConnector, LoadedMllm
 
+    Parts = tuple[ModelPatcher, Any, LoadedMllm, LoadedConnector]  # MODEL, VAE, MLLM, connector
+
 
 class NativeModel:
-    """See the library's `WindowModel`: one instruction and one choice of settings; latents are raw, as in ComfyUI.
+    """See the library's `WindowModel`; latents are raw, as in ComfyUI.
 
     The MLLM reads a window just before the DiT edits it. Where both do not fit onto the GPU they change places, which
     takes seconds beside the minutes of a window.
@@ -39,19 +43,15 @@ class NativeModel:
 
     def __init__(
         self,
-        model: ModelPatcher,
-        vae: Any,
-        mllm: LoadedMllm,
-        connector: LoadedConnector,
-        instruction: str,
-        reference: torch.Tensor | None,
-        seed: int,
+        parts: Parts,
+        request: EditRequest,
         chosen: Settings,
         graph: dict[str, str] | None = None,
         is_video: bool = True,
     ) -> None:
         """
         Args:
+            chosen: the request's sampling in the host's terms.
             graph: which nodes and settings the four parts come from; None where nobody knows, and then no later edit
                 counts as the same one.
             is_video: whether the MLLM is to see a video, however short.
@@ -59,62 +59,58 @@ class NativeModel:
         Raises:
             InputError: no Wan MODEL, or another VAE than it takes.
         """
+        model, self.vae, self.mllm, self.connector = parts
         self.model = prepare(model)
-        check_vae(self.model, vae)
-        self.vae = vae
-        self.mllm = mllm
-        self.connector = connector
-        self.instruction = instruction
-        self.reference = reference
-        self.seed = seed
+        check_vae(self.model, self.vae)
+        self.request = request
         self.chosen = chosen
         self.graph = graph or {"unknown": secrets.token_hex(16)}
         self.is_video = is_video
-        own = strides(vae)
+        own = strides(self.vae)
         self.default_frames = denoising(self.model).config.default_frames
         self.temporal_stride = own.time
         self.frame_multiple = own.frame_multiple
-        self.read_frames = mllm.guidance.config.video_frames
+        self.read_frames = self.mllm.guidance.config.video_frames
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
         return lay(self.model, self.vae, frames, size)
 
-    def read(self, shown: torch.Tensor) -> GuidanceValue:
-        return understand(self.mllm, self.instruction, shown, to_references(self.reference), self.is_video)
+    def read(self, shown: Sequence[torch.Tensor]) -> GuidanceValue:
+        (frames,), request = shown, self.request
+        return understand(self.mllm, request.instruction, frames, list(request.references), self.is_video)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        return encode(self.vae, frames, self.model)
+        return encode(self.vae, frames[0], self.model)
 
     def denoise(
         self,
         source: torch.Tensor,
-        pinned: torch.Tensor | None,
         guidance: GuidanceValue,
-        fit: Fit,
+        pinned: torch.Tensor | None,
         callback: StepCallback | None,
     ) -> torch.Tensor:
         positive, negative = (with_source(self.model, part, source, 1.0) for part in connect(self.connector, guidance))
-        model = self.model
-        if self.reference is not None:
-            model, positive, negative = add_reference(model, positive, negative, self.vae, self.reference)
+        model, references = self.model, self.request.references
+        if references:
+            model, positive, negative = add_reference(model, positive, negative, self.vae, torch.stack(references))
 
         def after_step(step: int, x0: torch.Tensor, _x: torch.Tensor, total: int) -> None:
             if callback is not None and callback(step + 1, total, x0) is False:
                 raise EditInterrupted(f"The edit was stopped after step {step + 1} of {total}.")
 
         latent = {"samples": source} if pinned is None else _held(source, pinned)
-        return sampling.sample(model, positive, negative, latent, self.seed, self.chosen, after_step)["samples"]
+        return sampling.sample(model, positive, negative, latent, self.request.seed, self.chosen, after_step)["samples"]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.vae.decode(latents)[0].float().cpu()
+        return self.vae.decode(latents).float().cpu()
 
     def identity(self) -> dict[str, Any]:
         from ..instructx_core.long_video.window_model import digest_frames
 
-        chosen = self.chosen
+        request, chosen = self.request, self.chosen
         return {
-            "instruction": self.instruction,
-            "references": digest_frames(to_references(self.reference)),
+            "instruction": request.instruction,
+            "references": digest_frames(request.references),
             "model": self.graph,
             "files": hashlib.sha256((self.mllm.files + self.connector.files).encode()).hexdigest(),
             "device": management.get_torch_device().type,
@@ -129,7 +125,7 @@ class NativeModel:
             "sampler": chosen.sampler,
             "scheduler": chosen.scheduler,
             "denoise": chosen.denoise,
-            "seed": self.seed,
+            "seed": request.seed,
         }
 
 

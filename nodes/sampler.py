@@ -53,5 +53,5 @@ class InstructXSampler(io.ComfyNode):
         from .wan import check_wan
 
         check_wan(model)
-        chosen = sampling.settings(model, steps, cfg, shift, sampler_name, scheduler, denoise)
+        chosen = sampling.settings(model, sampling.asked(steps, cfg, shift), sampler_name, scheduler, denoise)
         return io.NodeOutput(sampling.sample(model, positive, negative, latent, seed, chosen))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from comfy.model_patcher import ModelPatcher
 
+    from ..instructx_core.request import Sampling
     from .wan import Conditioning
 
 OWN_SCHEDULE = "instructx"
@@ -92,14 +93,18 @@ def inputs() -> list[io.Input]:
     ]
 
 
-def settings(
-    model: ModelPatcher, steps: int, cfg: float, shift: float, sampler_name: str, scheduler: str, denoise: float
-) -> Settings:
-    """Replace zeros by the checkpoint's own."""
-    own = denoising(model).config.sampling
-    return Settings(
-        steps or own.steps, cfg or own.guidance_scale, shift or own_shift(model), sampler_name, scheduler, denoise
-    )
+def asked(steps: int, cfg: float, shift: float) -> Sampling:
+    """The widgets as the library takes them: 0 stands for the checkpoint's own."""
+    from ..instructx_core.request import Sampling
+
+    return Sampling(steps or None, shift or None, cfg or None)
+
+
+def settings(model: ModelPatcher, sampling: Sampling, sampler_name: str, scheduler: str, denoise: float) -> Settings:
+    """Fill in the checkpoint's own, and the MODEL's shift."""
+    chosen = sampling.over(denoising(model).config.sampling)
+    shift = sampling.shift or own_shift(model)
+    return Settings(chosen.steps, chosen.guidance_scale, shift, sampler_name, scheduler, denoise)
 
 
 def own_shift(model: ModelPatcher) -> float:

@@ -23,7 +23,7 @@ from .fit import FRAME_RATE
 from .footage import footage_of
 from .graph_identity import origins
 from .menus import problem
-from .pixels import rgb
+from .pixels import rgb, to_references
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from comfy_api.latest import Input
 
     from ..instructx_core.long_video import LongOptions, LongProgress
-    from .native_windows import NativeModel
+    from ..instructx_core.request import EditRequest
+    from .native_windows import NativeModel, Parts
 
 PARTS = ("model", "vae", "mllm", "connector")
 
@@ -159,7 +160,8 @@ class InstructXSlidingWindow(io.ComfyNode):
         hidden = cls.hidden
         graph = None if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
         parts = (model, vae, mllm, connector)
-        native, options = _request(parts, instruction, reference, settings, graph, is_video=True)
+        request = _request(instruction, reference, settings)
+        native, options = _native(parts, request, settings, graph, is_video=True)
         check_cuts(options)
         with footage_of(source) as footage:
             options = with_cuts(options, footage)
@@ -213,7 +215,8 @@ class InstructXSlidingWindowImages(io.ComfyNode):
 
         frames = rgb(source, "source")
         parts = (model, vae, mllm, connector)
-        native, options = _request(parts, instruction, reference, settings, None, is_video=len(frames) > 1)
+        request = _request(instruction, reference, settings)
+        native, options = _native(parts, request, settings, None, is_video=len(frames) > 1)
         footage = hold(frames, FRAME_RATE)
         windows, editor = plan_edit(native, footage, with_cuts(options, footage))
         watcher = Watcher(native)
@@ -247,10 +250,17 @@ class Watcher:
         )
 
 
-def _request(
-    parts: tuple[ModelPatcher, Any, Any, Any],
-    instruction: str,
-    reference: torch.Tensor | None,
+def _request(instruction: str, reference: torch.Tensor | None, settings: dict[str, Any]) -> EditRequest:
+    """Raises InputError where anything of it cannot be used."""
+    from ..instructx_core.request import EditRequest
+
+    asked = sampling.asked(settings["steps"], settings["cfg"], settings["shift"])
+    return EditRequest(instruction, tuple(to_references(reference)), asked, seed=settings["seed"])
+
+
+def _native(
+    parts: Parts,
+    request: EditRequest,
     settings: dict[str, Any],
     graph: dict[str, str] | None,
     is_video: bool,
@@ -264,9 +274,7 @@ def _request(
     from .native_windows import NativeModel
     from .wan import check_wan
 
-    check_instruction(instruction)
-    model = parts[0]
-    check_wan(model)
+    check_wan(parts[0])
     options = LongOptions(
         window=Span(Fraction(settings["window"])) if settings["window"] else None,
         overlap=None if settings["overlap"] == USUAL_OVERLAP else Span(Fraction(settings["overlap"])),
@@ -275,9 +283,9 @@ def _request(
         anchor_colour=settings["hold_colour"],
         cuts=_cuts(settings["cuts"]),
     )
-    names = ("steps", "cfg", "shift", "sampler_name", "scheduler", "denoise")
-    chosen = sampling.settings(model, *(settings[name] for name in names))
-    return NativeModel(*parts, instruction, reference, settings["seed"], chosen, graph, is_video), options
+    way = (settings[name] for name in ("sampler_name", "scheduler", "denoise"))
+    chosen = sampling.settings(parts[0], request.sampling, *way)
+    return NativeModel(parts, request, chosen, graph, is_video), options
 
 
 def _cuts(words: str) -> Cuts:

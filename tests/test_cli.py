@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from instructx_core import cli
+from instructx_core import EditRequest, Sampling, cli
 from instructx_core.cli.progress import Progress
 from instructx_core.cli.world import LATER_GROUPS, WORLD_GROUPS
 from instructx_core.demo import DEMO_EDITS
@@ -36,15 +36,15 @@ class Inverter:
     default_size = (32, 32)
     config = SimpleNamespace(name="inverter", held_out_from_video=("grayscale",))
 
-    def __init__(self) -> None:
-        self.options: dict = {}
+    asked: EditRequest
+    options: tuple
 
-    def edit(self, source, instruction, callback=None, **options):
-        self.options = options | {"instruction": instruction}
+    def edit_loaded(self, source, request, detail="source", callback=None, dtype=torch.float32):
+        self.asked, self.options = request, (detail, dtype)
         for step in (1, 2):
             if callback and callback(step, 2, torch.zeros(1)) is False:
                 raise EditInterrupted("stopped")
-        return Result(1 - load_source(source).frames)
+        return Result(1 - source.frames)
 
     def edit_batch(self, sources, instructions, context_transform=None, **options):
         return [Result(source if context_transform else 1 - source) for source in sources]
@@ -266,10 +266,15 @@ def test_edit_of_a_picture(picture: Path, inverter: Inverter, capsys):
     )
     assert cli.main(["edit", str(picture), "invert it", "-o", str(output), "--reference", str(picture), *options]) == 0
     assert np.array_equal(np.asarray(Image.open(output)), 255 - np.asarray(Image.open(picture)))
-    (reference,) = inverter.options.pop("reference")
-    assert reference.shape == (20, 30, 3)
-    expected = {"steps": 3, "seed": 5, "shift": 2, "guidance_scale": 1.5, "height": 32, "width": 64, "detail": "source"}
-    assert inverter.options == expected | {"instruction": "invert it", "dtype": torch.uint8}
+    asked = inverter.asked
+    assert [reference.shape for reference in asked.references] == [(20, 30, 3)]
+    assert (asked.instruction, asked.sampling, asked.size, asked.seed) == (
+        "invert it",
+        Sampling(3, 2, 1.5),
+        (32, 64),
+        5,
+    )
+    assert inverter.options == ("source", torch.uint8)
     captured = capsys.readouterr()
     assert captured.out.strip() == str(output)
     assert "2/2" in captured.err
@@ -288,7 +293,7 @@ def test_nothing_half_written(failure: type[BaseException], picture: Path, inver
     def fail(*args: object, **options: object) -> None:
         raise failure("no")
 
-    monkeypatch.setattr(inverter, "edit", fail)
+    monkeypatch.setattr(inverter, "edit_loaded", fail)
     arguments = ["edit", str(picture), "invert it", "-o", str(picture.with_name("out.png"))]
     if failure is RuntimeError:  # a defect keeps its traceback
         with pytest.raises(RuntimeError):

@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
     {"compositing", "denoiser", "guidance", "preview", "source", "speed"},
     {"weights"},
     {"families", "sampling"},
-    {"convert", "memory", "weights_info", "world_folder"},
+    {"convert", "edit_model", "memory", "request", "weights_info", "world_folder"},
     {"editor", "model_info"},
     {"demo", "long_video"},
     {"calibration", "evaluation", "training"},

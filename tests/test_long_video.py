@@ -81,19 +81,19 @@ def test_nothing_assumes_strides(clip: Path, tmp_path: Path, head: Head):
 
 
 def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_path: Path, monkeypatch):
-    from instructx_core.long_video import editor_model
+    from instructx_core import editor
 
     calls = []
-    real = editor_model.sample
+    real = editor.sample
 
-    def spy(*arguments: object) -> torch.Tensor:
-        latents = real(*arguments)
-        (term,) = arguments[2]
+    def spy(denoiser: object, *, terms: list, pinned: torch.Tensor | None, **more: object) -> torch.Tensor:
+        latents = real(denoiser, terms=terms, pinned=pinned, **more)
+        (term,) = terms
         (source,) = term.conditions
-        calls.append((source.source, arguments[-1], latents))
+        calls.append((source.source, pinned, latents))
         return latents
 
-    monkeypatch.setattr(editor_model, "sample", spy)
+    monkeypatch.setattr(editor, "sample", spy)
     plain = None
     for head in Head:
         calls.clear()
@@ -108,8 +108,8 @@ def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_p
         if head is Head.LATENT:
             assert torch.equal(pinned, before[:, :, -1:])
         else:
-            tail = to_uint8(tiny_editor.fit(load_source(clip), None, None).restore(tiny_editor.decode(before)[0])[4:5])
-            fitted = tiny_editor.fit(load_source(tail[0].numpy()), None, None).apply(tail.float() / 255)
+            tail = to_uint8(tiny_editor.fit(5, (40, 56)).restore(tiny_editor.decode(before)[0])[4:5])
+            fitted = tiny_editor.fit(1, (40, 56)).apply(tail.float() / 255)
             torch.testing.assert_close(pinned, tiny_editor.encode(fitted[None]), atol=0.02, rtol=0.02)
 
 
@@ -118,14 +118,14 @@ def test_what_is_faded_over_is_edited_anew(
     tiny_editor: Editor, tmp_path: Path, frames: int, window: str, shared: int, held: int, monkeypatch
 ):
     """Five frames overlap; the second video's last window is drawn back by four more, which are held too."""
-    from instructx_core.long_video import editor_model
+    from instructx_core import editor
 
     source = write(tmp_path / "in.mp4", tiny.clip(frames, 40, 56))
     encoded: list[torch.Tensor] = []
     pins: list[torch.Tensor | None] = []
-    encode, sample = Editor.encode, editor_model.sample
+    encode, sample = Editor.encode, editor.sample
     monkeypatch.setattr(Editor, "encode", lambda self, clip: encoded.append(clip[0]) or encode(self, clip))
-    monkeypatch.setattr(editor_model, "sample", lambda *given: pins.append(given[-1]) or sample(*given))
+    monkeypatch.setattr(editor, "sample", lambda *a, **given: pins.append(given["pinned"]) or sample(*a, **given))
 
     def second(head: Head) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         encoded.clear(), pins.clear()
@@ -134,7 +134,7 @@ def test_what_is_faded_over_is_edited_anew(
         assert [w.head for w in result.windows] == [0, shared]
         return encoded[1:], pins[1]
 
-    (canvas, head), pinned = second(Head.PIN)
+    (head, canvas), pinned = second(Head.PIN)
     assert len(head) == held and pinned.shape[2] == 1 + (held - 1) // 4
     (same,), pinned = second(Head.LATENT)
     assert torch.equal(same, canvas) and pinned.shape[2] == 1 + (held - 1) // 4
@@ -158,7 +158,7 @@ def test_guidance_of_each_window_or_of_all(tiny_editor: Editor, clip: Path, tmp_
     options = LongOptions(window=FIVE, head=Head.SOURCE, reading=reading)
     edit(tiny_editor, clip, tmp_path / "out.mp4", options)
     source = read(clip)
-    fit = tiny_editor.fit(load_source(clip), None, None)
+    fit = tiny_editor.fit(9, (40, 56))
     shown = fit.apply(source.float() / 255)[:, : fit.inner[0], : fit.inner[1]]
     # never a head that is edited already
     expected = [shown[0:5], shown[4:9]] if reading is Reading.WINDOW else [shown[[0, 3, 5, 8]]]

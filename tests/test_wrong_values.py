@@ -73,7 +73,7 @@ def test_wrong_types_for_a_model_are_named(options: dict, problem: str):
     ],
 )
 def test_wrong_values_for_an_edit_are_input_errors(tiny_editor: Editor, options: dict, monkeypatch):
-    monkeypatch.setattr(Editor, "_run", lambda *args, **given: pytest.fail("work began"))
+    monkeypatch.setattr("instructx_core.editor.edit_canvas", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(InputError) as caught:
         tiny_editor.edit(**({"source": PICTURE, "instruction": WORDS} | options))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Detail
-from ..errors import InputError
-from ..instruction import check_instruction
-from .edit_long import LONG_EXAMPLES, add_long_options, is_long, run_long_edit
-from .options import add_lora, add_model, check_loras, command, load_editor, real, sampling_options, whole
+from .edit_long import LONG_EXAMPLES, add_long_options, edit_in_windows, is_long
+from .options import add_lora, add_model, check_loras, command, load_editor, real, whole
 from .printing import say
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..editor import Editor
+    from ..request import EditRequest
+    from ..source import Source
 
 EXAMPLES = f"""\
 examples:
@@ -75,32 +80,24 @@ def add_edit(commands: Any) -> None:
 
 
 def _run_edit(arguments: argparse.Namespace) -> None:
-    import torch
+    from ..request import EditRequest
+    from ..source import check_output, load_source, save_result
 
-    from ..source import check_output, load_references, load_source, save_result
-
-    check_instruction(arguments.instruction)
-    if (arguments.height is None) != (arguments.width is None):
-        raise InputError("height and width: only one of them is given; give both or neither.")
-    check_output(arguments.output, arguments.source, *arguments.reference)
+    names = ("instruction", "reference", "steps", "shift", "guidance_scale", "seed", "height", "width")
+    request = EditRequest.of(**{name: getattr(arguments, name) for name in names})
+    check_output(arguments.output, arguments.source, *request.files)
     check_loras(arguments.loras)
     if is_long(arguments):
-        with Progress("editing") as progress:
-            run_long_edit(arguments, lambda: load_editor(arguments), progress)
-        say(arguments.output)
-        return
-    source = load_source(arguments.source)
-    references = load_references(arguments.reference)
-    editor = load_editor(arguments)
-    with Progress("editing") as progress:
-        result = editor.edit(
-            source,
-            arguments.instruction,
-            reference=references,
-            callback=progress,
-            detail=arguments.detail,
-            dtype=torch.uint8,
-            **sampling_options(arguments),
-        )
-    save_result(result.frames, arguments.output, like=source)
+        edit_in_windows(arguments, request)
+    else:
+        source = load_source(arguments.source)
+        frames = _edit_whole(load_editor(arguments), source, request, arguments.detail)
+        save_result(frames, arguments.output, like=source)
     say(arguments.output)
+
+
+def _edit_whole(editor: Editor, source: Source, request: EditRequest, detail: str) -> Tensor:
+    import torch
+
+    with Progress("editing") as progress:
+        return editor.edit_loaded(source, request, detail, progress, torch.uint8).frames

@@ -9,19 +9,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import Detail
 from ..errors import InputError
 from ..windows import Cuts, Head, Reading, Span, parse_cuts
 from ..words import shown
-from .options import sampling_options
+from .options import load_editor
 from .printing import complain
+from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..editor import Editor
     from ..long_video import LongOptions, LongProgress
+    from ..request import EditRequest
 
 CLIP = 81  # frames that any model can be given in one go: the paper's window
 
@@ -102,57 +102,50 @@ def is_long(arguments: argparse.Namespace) -> bool:
     return asked or _frames(arguments) > CLIP
 
 
-def run_long_edit(
-    arguments: argparse.Namespace, load_editor: Callable[[], Editor], progress: Callable[[int, int, str], Any]
-) -> None:
-    """Edit `arguments.source` in windows; `progress` is told steps done, steps in all, and which window it is."""
+def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None:
+    """Edit `arguments.source` in windows."""
     from ..long_video import edit_video
     from ..long_video.cuts import check_cuts
-    from ..source import load_references
     from ..video import probe
 
-    # refused before a model is loaded
-    check_cuts(_options(arguments))
+    options = _options(arguments)
+    check_cuts(options)  # as the next line, refused before a model is loaded
     probe(arguments.source)
-    references = load_references(arguments.reference)
-
-    def tell(at: LongProgress) -> None:
-        done = (at.window - 1 - at.reused) * at.steps + at.step
-        progress(done, (at.windows - at.reused) * at.steps, f"window {at.window} of {at.windows}")
-
-    try:
-        result = edit_video(
-            load_editor(),
-            arguments.source,
-            arguments.output,
-            arguments.instruction,
-            reference=references,
-            options=_options(arguments),
-            resume=bool(arguments.resume),
-            growing=bool(arguments.growing),
-            callback=tell,
-            **sampling_options(arguments),
-        )
-    except KeyboardInterrupt:
-        if arguments.resume:
-            complain("")  # below the bar
-            complain("instructx: finished windows are kept; run the same command to go on.")
-        raise
+    with Progress("editing") as progress:
+        try:
+            result = edit_video(
+                load_editor(arguments),
+                arguments.source,
+                arguments.output,
+                request,
+                options=options,
+                resume=bool(arguments.resume),
+                growing=bool(arguments.growing),
+                callback=lambda at: progress(*_told(at)),
+            )
+        except KeyboardInterrupt:
+            if arguments.resume:
+                complain("")  # below the bar
+                complain("instructx: finished windows are kept; run the same command to go on.")
+            raise
     if result.reused:
         complain(f"{result.reused} of {len(result.windows)} windows were there from an earlier run.")
+
+
+def _told(at: LongProgress) -> tuple[int, int, str]:
+    """Steps done by this run, steps in all, and which window it is."""
+    done = (at.window - 1 - at.reused) * at.steps + at.step
+    return done, (at.windows - at.reused) * at.steps, f"window {at.window} of {at.windows}"
 
 
 def _options(arguments: argparse.Namespace) -> LongOptions:
     from ..long_video import LongOptions
 
-    options = LongOptions(window=arguments.window, cuts=arguments.cuts or ())
-    if arguments.overlap is not None:
-        options = replace(options, overlap=arguments.overlap)
-    if arguments.head is not None:
-        options = replace(options, head=Head(arguments.head))
-    if arguments.reading is not None:
-        options = replace(options, reading=Reading(arguments.reading))
-    return replace(options, anchor_colour=not arguments.free_colour, detail=Detail(arguments.detail))
+    given = {"window": arguments.window, "overlap": arguments.overlap, "cuts": arguments.cuts}
+    given |= {"head": arguments.head and Head(arguments.head)}
+    given |= {"reading": arguments.reading and Reading(arguments.reading)}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return LongOptions(**chosen, anchor_colour=not arguments.free_colour, detail=Detail(arguments.detail))
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, bool]:

@@ -133,12 +133,6 @@ def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     )
 
 
-def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """How `instructx edit` was asked to sample; None for the checkpoint's own."""
-    names = ("steps", "shift", "guidance_scale", "seed", "height", "width")
-    return {name: getattr(arguments, name) for name in names}
-
-
 def _lora(text: str) -> tuple[Path, float]:
     """FILE[:STRENGTH]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
     name, colon, strength = text.rpartition(":")

@@ -12,28 +12,25 @@ import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..editor import Editor
 from ..errors import InputError
-from ..instruction import check_instruction
 from ..main_memory import check_room
 from ..paths import readable_file
+from ..request import EditRequest, as_request
 from ..run_lock import only_run
-from ..sampling import initial_noise
-from ..source import check_output, is_video_file, load_references
+from ..source import check_output, is_video_file
 from ..video import VideoInfo, VideoWriter, check_writer, probe
 from ..windows import Window
 from .cuts import check_cuts, with_cuts
-from .editor_model import EditorModel, Request
+from .editor_model import EditorModel
 from .footage import Footage, look_through
 from .options import LongOptions
 from .run import LongCallback, WindowCallback, WindowRun
 from .store import WindowStore, logger
 from .window_editor import WindowEditor
 from .window_model import WindowModel
-
-if TYPE_CHECKING:
-    from ..editor import Editor
 
 
 @dataclass(frozen=True)
@@ -49,18 +46,13 @@ def edit_video(
     editor: Editor,
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    instruction: str,
-    reference: Any = None,
+    request: EditRequest | str | None = None,
+    *parts: Any,
     options: LongOptions | None = None,
-    steps: int | None = None,
-    shift: float | None = None,
-    guidance_scale: float | None = None,
-    seed: int = 0,
-    height: int | None = None,
-    width: int | None = None,
     resume: bool = False,
     growing: bool = False,
     callback: LongCallback | None = None,
+    **named: Any,
 ) -> LongResult:
     """Edit a video file of any length into another file, which keeps its times, sound, rotation and colour tags.
 
@@ -68,8 +60,8 @@ def edit_video(
         editor: a loaded model.
         source: a video file, or an animated image.
         output: the file to write; it appears when it is complete, unless it is `growing`.
-        instruction, reference, steps, shift, guidance_scale, seed, height, width: as `Editor.edit`. A video of one
-            window comes out as from there, but for `options.anchor_colour`.
+        request: what is asked for, or its parts, as in `Editor.edit`. A video of one window comes out as from there,
+            but for `options.anchor_colour`.
         options: how windows are laid and joined; None for the defaults.
         resume, growing, callback: as `edit_footage`.
 
@@ -80,16 +72,12 @@ def edit_video(
     """
     options = options or LongOptions()
     check_cuts(options)
-    check_instruction(instruction)
-    settings = editor.settings(steps, shift, guidance_scale)
-    initial_noise((1,), seed)
+    asked = as_request(request, *parts, **named)
     if not is_video_file(readable_file(source)):
         raise InputError(f"{source}: it is a picture; give a video, or edit it with Editor.edit.")
-    references = tuple(load_references(reference))
-    files = [path for path in _listed(reference) if isinstance(path, (str, os.PathLike))]
-    target = check_output(output, source, *files)
-    model = EditorModel(editor, Request(instruction, references, settings, seed, height, width))
-    _check_room(model, probe(source), options)  # before all of it is decoded
+    target = check_output(output, source, *asked.files)
+    model = EditorModel(editor, asked)
+    _check_size(model, probe(source), options)  # before all of it is decoded
     return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
@@ -161,14 +149,14 @@ def plan_edit(model: WindowModel, footage: Footage, options: LongOptions) -> tup
         InputError: windows, or a size of frames, that do not suit the model or the memory that is free.
     """
     info = footage.info
-    _check_room(model, info, options)
+    _check_size(model, info, options)
     windows, overlap = options.plan(len(footage.pts), info.fps, model.default_frames, model.frame_multiple)
-    model.fit(1, (info.height, info.width))
     return windows, WindowEditor(model, options, overlap)
 
 
-def _check_room(model: WindowModel, info: VideoInfo, options: LongOptions) -> None:
-    """Raise InputError where the frames of one window would not fit into memory."""
+def _check_size(model: WindowModel, info: VideoInfo, options: LongOptions) -> None:
+    """Raise InputError where the model takes no frames of this size, or memory not those of one window."""
+    model.fit(1, (info.height, info.width))
     length = options.length(info.fps, model.default_frames, model.frame_multiple)
     frames = min(length, info.frames or length)
     check_room(str(info.path), info.width, info.height, frames, "scale it down, or give a shorter window")
@@ -181,7 +169,3 @@ def _write(run: WindowRun, path: Path, growing: bool) -> None:
     with VideoWriter(path, like=footage.info, growing=growing) as writer, closing(run.frames()) as frames:
         for index, frame in frames:
             writer.write(frame, footage.pts[index], footage.last_duration if index == last else None)
-
-
-def _listed(reference: Any) -> list[Any]:
-    return list(reference) if isinstance(reference, (list, tuple)) else [reference]

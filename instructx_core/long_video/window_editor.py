@@ -1,33 +1,28 @@
 """One window of a video after the other, by any model, each with a head that is given.
 
-source frames -> canvas -> {MLLM -> guidance, VAE -> source latents}; head -> pinned latents or source frames;
-all -> sampler -> VAE -> frames at the source's size, corrected in colour, faded into the window before
+source frames, head -> `edit_canvas` -> frames at the source's size, corrected in colour, faded into the window before
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..compositing import restored_frames
-from ..errors import InputError
-from ..fit import repeat_last
-from ..images import to_uint8
-from ..results import check_frames
+from ..edit_model import CanvasEdit, edit_canvas
+from ..fit import Fit
+from ..images import to_floats, to_uint8
 from ..sampling import StepCallback
 from ..windows import Head
 from .joining import EditedWindow, Handover, anchor_colour, fade
 from .options import LongOptions
 from .store import WindowSize
 from .window_model import WindowModel
-
-if TYPE_CHECKING:
-    from ..fit import Fit
 
 
 class WindowEditor:
@@ -44,7 +39,7 @@ class WindowEditor:
     def read_once(self, frames: Sequence[Tensor]) -> None:
         """Make the guidance of all windows from these frames of the whole video, uint8 [H, W, 3] each."""
         fit = self.model.fit(len(frames), tuple(frames[0].shape[:2]))
-        self._whole = self._read(_to_canvas(frames, fit), fit)
+        self._whole = self.model.read([fit.cut(fit.apply(torch.stack(list(frames))))])
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize:
         """What an edited window of so many frames of (height, width) measures; of latents only the bounds are known."""
@@ -67,59 +62,34 @@ class WindowEditor:
             InputError: the latents that are given are another model's.
         """
         fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
-        canvas = _to_canvas(frames, fit)
-        guidance = self._read(canvas, fit) if self._whole is None else self._whole
         held = given.held(self.overlap, self.model.temporal_stride) if given is not None and self.overlap else None
-        source, pinned = self._begin(canvas, held, fit)
-        latents = self.model.denoise(source, pinned, guidance, fit, callback)
-        decoded = self.model.decode(latents)
-        check_frames(decoded[: len(frames)], frames)
-        edited = self._finish(frames, canvas, decoded, fit)
+        head, pinned = self._begin(held, fit)
+        edit = edit_canvas(self.model, [frames], fit, self._whole, head, pinned, callback)
+        edited = self._finish(frames, edit, fit)
         if given is not None:
             shared = len(given.frames)
             edited[:shared] = fade(given.frames, edited[:shared], self.overlap)
-        return EditedWindow(edited, latents.float().cpu())
+        return EditedWindow(edited, edit.latents.float().cpu())
 
-    def _begin(self, canvas: Tensor, head: Handover | None, fit: Fit) -> tuple[Tensor, Tensor | None]:
-        """Source latents, and the latents that the first frames are held at, if any."""
-        encode, way = self.model.encode, self.options.head
-        if head is None:
-            return encode(canvas), None
-        if way is Head.LATENT:
-            source = encode(canvas)
-            if (head.latents.shape[1], *head.latents.shape[3:]) != (source.shape[1], *source.shape[3:]):
-                raise InputError("The latents of a kept window are not this model's; delete the folder of windows.")
-            return source, head.latents
-        edited = _to_canvas(head.frames, replace(fit, frames=len(head.frames), padded_frames=len(head.frames)))
-        if way is Head.SOURCE:
-            return encode(torch.cat([edited, canvas[len(edited) :]])), None
-        return encode(canvas), encode(edited)
+    def _begin(self, held: Handover | None, fit: Fit) -> tuple[Tensor | None, Tensor | None]:
+        """The frames that take the place of the source's first, and the latents that the first frames are held at."""
+        if held is None:
+            return None, None
+        if self.options.head is Head.LATENT:
+            return None, held.latents
+        count = len(held.frames)
+        head = replace(fit, frames=count, padded_frames=count).apply(held.frames)
+        return (head, None) if self.options.head is Head.SOURCE else (None, self.model.encode(head[None]))
 
-    def _read(self, canvas: Tensor, fit: Fit) -> Any:
-        # the MLLM sees the source's own pixels, not those repeated around them, and never a head that is edited already
-        return self.model.read(fit.cut(canvas))
-
-    def _finish(self, source: Tensor, canvas: Tensor, decoded: Tensor, fit: Fit) -> Tensor:
+    def _finish(self, source: Tensor, edit: CanvasEdit, fit: Fit) -> Tensor:
         """The frames of the canvas -> uint8 [T, H, W, 3] at the source's size, one by one.
 
         No pixel is kept for having hardly changed: how strong an edit is would be another number in each window.
         """
-        floats = (frame.float() / 255 for frame in source)
-        edits = restored_frames(fit, floats, canvas, decoded, 0.0, self.options.detail)
+        edits = restored_frames(fit, source, edit.canvas[0].cpu(), edit.decoded[0], 0.0, self.options.detail)
         finished = torch.empty_like(source)
         for index, pixels in enumerate(edits):
             if self.options.anchor_colour:
-                pixels = anchor_colour(pixels, source[index].float() / 255)
+                pixels = anchor_colour(pixels, to_floats(source[index]))
             finished[index] = to_uint8(pixels)
         return finished
-
-
-def _to_canvas(frames: Iterable[Tensor], fit: Fit) -> Tensor:
-    """uint8 frames [H, W, 3] -> float [padded_frames, *canvas, 3], one by one: floats of the full size are large."""
-    still = _still(fit)
-    return repeat_last(torch.cat([still.apply(frame[None].float() / 255) for frame in frames]), fit.padded_frames)
-
-
-def _still(fit: Fit) -> Fit:
-    """The same for a single frame."""
-    return replace(fit, frames=1, padded_frames=1)

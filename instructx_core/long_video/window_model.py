@@ -12,15 +12,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..fit import Fit
-from ..sampling import StepCallback
+from ..edit_model import EditModel
 
 
-class WindowModel(Protocol):
-    """One instruction with its references, settings and seed, for any number of windows.
-
-    Latents are [1, C, t, h, w] on any device and in the model's own scale: what `encode` gives, `denoise` takes and
-    gives, and `decode` takes. Nothing else looks into them, or into what `read` gives.
+class WindowModel(EditModel, Protocol):
+    """What edits, with one request, for any number of windows: batches of one clip.
 
     Attributes:
         default_frames: the length that it was trained at.
@@ -33,34 +29,6 @@ class WindowModel(Protocol):
     temporal_stride: int
     frame_multiple: int
     read_frames: int
-
-    def fit(self, frames: int, size: tuple[int, int]) -> Fit:
-        """How frames of (height, width) lie in the model's. Raises InputError where they cannot."""
-
-    def read(self, shown: Tensor) -> Any:
-        """The guidance from float frames [T, H, W, 3] in [0, 1] of the source, in the model's size."""
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Float frames [T, H, W, 3] in [0, 1] of a canvas -> latents."""
-
-    def denoise(
-        self, source: Tensor, pinned: Tensor | None, guidance: Any, fit: Fit, callback: StepCallback | None
-    ) -> Tensor:
-        """Edit.
-
-        Args:
-            source: latents of what is edited.
-            pinned: latents of no more frames, which the first ones of the result are to be; None for none.
-            guidance: from `read`.
-            fit: of the window.
-            callback: called after each step with its number from 1, how many there are, and latents to look at.
-
-        Raises:
-            EditInterrupted: the callback returned False.
-        """
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents -> float frames [T, H, W, 3] in [0, 1] on the CPU."""
 
     def identity(self) -> dict[str, Any]:
         """All that edited pixels depend on beside source and options, as JSON under names that a person can read."""

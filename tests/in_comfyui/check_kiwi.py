@@ -105,12 +105,11 @@ def check_kiwi_batch_of_two():
 def denoised(name, noise):
     """The library's answer to the same question from given noise."""
     from instructx_pack.instructx_core.sampling import instruction_guidance, sample
-    from instructx_pack.instructx_core.source import load_source
 
     own = editor(name)
     reference = [REFERENCES[0][0]]
-    fit = own.fit(load_source(clip(5)), SIDES["height"], SIDES["width"])
-    source, references = own.encode(clip(5)[None]), own.reference_latents([reference], fit)
+    canvas = (SIDES["height"], SIDES["width"])
+    source, references = own.encode(clip(5)[None]), own.reference_latents([reference], canvas)
     contexts = [own.context([words], [clip(5)], [reference], True) for words in (WORDS, "")]
     terms = instruction_guidance(2.0, *contexts, own.denoiser.conditions(source, references))
     settings = own.config.sampling

@@ -1,0 +1,99 @@
+"""The steps of an edit, once for all: a picture, a batch, a window of a long video, by this library's models or others.
+
+source -> canvas -> {MLLM -> guidance, VAE -> source latents} -> sampler -> latents -> VAE -> frames of the canvas
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .fit import Fit
+from .results import check_frames
+from .sampling import StepCallback
+
+
+class EditModel(Protocol):
+    """What edits, with what is asked of it: a request, or one for each of a batch of B clips.
+
+    Latents are [B, C, t, h, w] on any device and in the model's own scale: what `encode` gives, `denoise` takes and
+    gives, and `decode` takes. Nothing else looks into them, or into what `read` gives.
+    """
+
+    def fit(self, frames: int, size: tuple[int, int]) -> Fit:
+        """How frames of (height, width) lie in the model's. Raises InputError where they cannot."""
+
+    def read(self, shown: Sequence[Tensor]) -> Any:
+        """The guidance from B clips, float [T, H, W, 3] in [0, 1] of the source, in the model's size."""
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Float frames [B, T, H, W, 3] in [0, 1] of a canvas -> latents."""
+
+    def denoise(self, source: Tensor, guidance: Any, pinned: Tensor | None, callback: StepCallback | None) -> Tensor:
+        """Edit.
+
+        Args:
+            source: latents of what is edited.
+            guidance: from `read`.
+            pinned: latents of no more frames, which the first ones of the result are to be; None for none.
+            callback: called after each step with its number from 1, how many there are, and latents to look at.
+
+        Raises:
+            EditInterrupted: the callback returned False.
+        """
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents -> float frames [B, T, H, W, 3] in [0, 1] on the CPU."""
+
+
+@dataclass(frozen=True)
+class CanvasEdit:
+    """An edit before it is brought to its source's size."""
+
+    canvas: Tensor  # float [B, T, H, W, 3] in [0, 1], what was edited
+    guidance: Any  # of the model that edited
+    latents: Tensor  # [B, C, t, h, w]
+    decoded: Tensor  # float [B, T, H, W, 3] in [0, 1] on the CPU, what came of it
+
+
+@torch.no_grad()
+def edit_canvas(
+    model: EditModel,
+    sources: Sequence[Tensor],
+    fit: Fit,
+    guidance: Any = None,
+    head: Tensor | None = None,
+    pinned: Tensor | None = None,
+    callback: StepCallback | None = None,
+) -> CanvasEdit:
+    """Edit B clips of one shape.
+
+    Args:
+        sources: [T, H, W, 3] each, uint8 or float in [0, 1].
+        fit: how each of them lies in the model's frames.
+        guidance: what the model has read already; None reads the sources.
+        head: float [k, *canvas, 3], takes the place of the first frames of the canvas in what is encoded.
+        pinned, callback: see `EditModel.denoise`.
+
+    Raises:
+        EditInterrupted: the callback returned False.
+        CheckpointError: the model gave NaN, infinity or one colour.
+        InputError: pinned latents that are another model's.
+    """
+    canvas = torch.stack([fit.apply(frames) for frames in sources])
+    if guidance is None:
+        # the MLLM sees the source's own pixels, not those repeated around them, and never a head that is edited already
+        guidance = model.read([fit.cut(frames) for frames in canvas])
+    source = model.encode(canvas if head is None else torch.cat([head[None], canvas[:, len(head) :]], dim=1))
+    if pinned is not None and (pinned.shape[1], *pinned.shape[3:]) != (source.shape[1], *source.shape[3:]):
+        raise InputError("The latents of a kept window are not this model's; delete the folder of windows.")
+    latents = model.denoise(source, guidance, pinned, callback)
+    decoded = model.decode(latents)
+    for edited, frames in zip(decoded, canvas, strict=True):
+        check_frames(edited, frames.cpu())
+    return CanvasEdit(canvas, guidance, latents, decoded)
