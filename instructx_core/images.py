@@ -117,6 +117,24 @@ def read_pixels(value: str | os.PathLike[str] | Image.Image, name: str = "image"
         return _to_rgb(picture, str(path))
 
 
+def read_encoded(data: bytes, name: str) -> Tensor:
+    """As `read_pixels`, of a picture's bytes as its file would have them; messages call it `name`."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    Image.init()
+    register_heif()
+    try:
+        picture = Image.open(BytesIO(data), formats=sorted(_STILL_FORMATS & Image.OPEN.keys()))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: {_too_many_pixels()}") from error
+    except Exception as error:  # as in `open_picture`
+        raise InputError(f"{name}: it is no picture that can be read; give PNG, JPEG or WebP.") from error
+    with picture:
+        return _to_rgb(picture, name)
+
+
 def write_image(pixels: Tensor, path: Path) -> None:
     """Write [H, W, 3], uint8 or float in [0, 1], as an 8-bit image in the format that the suffix of `path` names.
 

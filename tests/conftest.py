@@ -17,6 +17,7 @@ import pytest
 import tiny
 import torch
 from hypothesis import settings
+from public_sets import sets  # noqa: F401
 from training_runs import foundation  # noqa: F401
 
 from instructx_core.config import ContextEntry, Prediction, SourceInjection

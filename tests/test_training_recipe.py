@@ -26,6 +26,7 @@ from training_runs import (
 from instructx_core import InputError, cli
 from instructx_core.errors import TrainingError, TrainingStopped
 from instructx_core.training.config import DataConfig, NoiseConfig, TrainConfig, read_train_config
+from instructx_core.training.data.encoding import Encoded
 from instructx_core.training.editing import EditingTask, noise_levels
 from instructx_core.training.optimizers import make_optimizers, parameter_groups
 from instructx_core.training.stages import train
@@ -263,8 +264,14 @@ def test_a_stopped_run_is_one_line_and_exit_code_130(foundation: Path, tmp_path:
 def test_a_loss_that_is_no_number_names_its_examples(foundation: Path, tmp_path: Path) -> None:
     config = read_editing(foundation, tmp_path / "run", steps=2)
     task = EditingTask(config)
-    for bucket in task.buckets:
-        bucket.target.fill_(math.nan)
+    drawn = task.source.draw
+
+    def spoilt(generator: torch.Generator, is_video: bool) -> Encoded:
+        examples = drawn(generator, is_video)
+        examples.target.fill_(math.nan)
+        return examples
+
+    task.source.draw = spoilt
     with pytest.raises(TrainingError, match=r"The loss is nan at step 1 \(examples: '.* of the world'.*--resume"):
         Trainer(config, task).run()
     assert not saved_states(tmp_path / "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -14,9 +15,9 @@ from ..latents import skip_empty_taps
 from ..weights.vae import load_vae
 from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
 from .config import TrainConfig
+from .data.world import check_shapes
 from .initialisation import fold_statistics, start_vae_linear
 from .sizes import check_numbers, check_sized, refusing
-from .world_data import check_shapes
 
 LATENT_NOISE = 0.03  # in units of the code's deviation: the decoder learns to forgive a denoiser's small errors
 SHOWN = 6
@@ -73,6 +74,12 @@ class AutoencoderTask:
         vae = self.module.vae.cpu()  # with the pictures
         fold_statistics(vae, to_unit(self.images[0][:1000]))
         vae.save_pretrained(folder / "vae")
+
+    def position(self) -> dict[str, Any]:
+        return {}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Nothing to do: its batches are drawn anew."""
 
     def validation(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(())

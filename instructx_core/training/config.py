@@ -29,14 +29,26 @@ Rate = Annotated[float, Range(above=0, most=10)]
 Name = Annotated[str, Length(1, 4096)]
 Side = Annotated[int, Range(16, 8192)]
 Batch = Annotated[int, Range(1, 65536)]
+Column = Literal["source", "target", "instruction", "reference", "caption", "mask"]
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where examples come from, and how images and videos mix."""
 
-    table: Name | None = None  # a CSV of source,target,instruction[,reference]; None: the procedural world
-    pool: Name | None = None  # folder of encoded examples, which stages of one data set share; None: in the output
+    table: Name | None = (
+        None  # one's own CSV or a public set, file or folder (docs/data.md); None: the procedural world
+    )
+    root: Name | None = None  # folder of the table's files; None: the table's own
+    columns: dict[Column, Name] = field(default_factory=dict)  # what a table in no known layout calls its columns
+    # name -> the least score, or [least, most], or the words that are wanted; "mask" is the share that is white
+    filters: dict[Name, float | tuple[float, float] | Annotated[tuple[Name, ...], Length(1)]] = field(
+        default_factory=dict
+    )
+    broken: Share = 0.05  # of a table's rows that may be broken, and are skipped
+    # folder of encoded examples, which stages of one data set share; None: the world's in the output, and tables are
+    # read and encoded as they are trained on
+    pool: Name | None = None
     images: Count = 20000  # examples drawn from the world, encoded once
     videos: Count = 4000
     image_batch: Batch = 32  # of a process and micro-batch
@@ -61,6 +73,10 @@ class DataConfig:
         _checked(self, "the data section of the training config")
         if self.groups and not sum(self.groups.values()):
             raise InputError("In the training config, data.groups weighs every group with 0; give one of them more.")
+        if self.table is None and (given := [name for name in ("root", "columns", "filters") if getattr(self, name)]):
+            raise InputError(f"In the training config, data.{given[0]} belongs to a table; give data.table too.")
+        if self.columns and not {"source", "target"} < set(self.columns):
+            raise InputError("In the training config, data.columns needs source, target and instruction (or caption).")
         if self.table is None and not self.images + self.videos:
             raise InputError("In the training config, data.images and data.videos are both 0; give one of them more.")
         weighed = {group for group, weight in self.groups.items() if weight} or set(EVERY_GROUP)
@@ -222,9 +238,11 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
         raise InputError(f"The training config {quoted_path(path)} cannot be used: {error}.") from error
 
 
-def pool_folder(config: TrainConfig) -> Path:
-    """Where a stage's encoded examples are."""
-    return Path(config.data.pool or Path(config.output) / "pool")
+def pool_folder(config: TrainConfig) -> Path | None:
+    """Where a stage's encoded examples are; None where it reads a table as it goes."""
+    if config.data.pool is not None:
+        return Path(config.data.pool)
+    return Path(config.output) / "pool" if config.data.table is None else None
 
 
 def _checked(config: Any, what: str) -> None:

@@ -11,12 +11,13 @@ from ..errors import InputError
 from ..families.meta_model import outline
 from ..words import quoted
 from .config import DataConfig, TrainConfig
+from .data.example import Example
+from .data.opening import open_table
+from .data.sources import table_examples
+from .data.world import check_shapes, world_examples
 from .editing import choose_trained
-from .examples import Example
 from .footprint import Shape, footprint, parts_of, shapes
 from .steps import micro_batches, wanted_and_batch
-from .tables import check_table, table_examples
-from .world_data import check_shapes, world_examples
 
 EXAMPLES = 10
 GIB = 2**30
@@ -93,7 +94,7 @@ def _shape(shape: Shape) -> str:
 def _examples(data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Example]:
     """The first examples of a data set, read as training would."""
     if data.table is not None:
-        return table_examples(Path(data.table), check_table(Path(data.table)), data, stride, frame_multiple)
+        return table_examples(open_table(data), data, stride, frame_multiple)
     check_shapes(data, stride, frame_multiple)
     half = EXAMPLES // 2
     return world_examples(replace(data, images=min(data.images, half), videos=min(data.videos, EXAMPLES - half)))

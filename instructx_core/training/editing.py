@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -28,11 +29,13 @@ from ..validation import FieldError, converted
 from ..weights.vae import load_vae
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
+from .data.cache import open_pool
+from .data.encoding import Encoded
+from .data.sources import PoolSource, Source, StreamSource
 from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
 from .gradients import check_gradient
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
-from .pool import Bucket, open_pool
 from .processes import process_state
 from .reading import InstructionReader, Reading, instruction_tokens
 from .sharding import check_shardable, is_sharded_run, load_shared
@@ -100,7 +103,7 @@ class FlowMatching(nn.Module):
 
 
 class EditingTask:
-    """Trains the parts that `config.train` names on a pool of encoded examples."""
+    """Trains the parts that `config.train` names, on a pool of encoded examples or on a table, read as it goes."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -113,62 +116,55 @@ class EditingTask:
         if is_sharded_run():
             check_shardable(self.components, config.optimizer)
         own = self.components
-        own.codec.eval().to(process_state().device)  # not among what the trainer moves there
-        stride = own.codec.stride * own.denoiser.transformer.config.patch_size[1]
-        shown_frames = own.config.guidance.video_frames
-        with process_state().main_process_first():
-            self.buckets = open_pool(pool_folder(config), config.data, own.codec, shown_frames, stride)
-        self.training, self.held_out = split_examples(self.buckets, config.validation if config.validate_every else 0)
+        self.source = open_source(config, own)
         reading = config.task == "reading"
         self.module = Reading(own.guidance) if reading else FlowMatching(own, config, self._channel_weights())
 
     def batch(self, generator: torch.Generator, is_video: bool) -> EditBatch:
-        bucket, examples = draw_bucket(self.training, is_video, generator)
-        size = self._batch_size(bucket)
-        chosen = examples[torch.randint(len(examples), (size,), generator=generator)]
-        dropped = torch.rand(size, generator=generator) < self.config.drop_instruction
-        sourceless = torch.rand(size, generator=generator) < self.config.drop_source
-        return self.make_batch(bucket, chosen.tolist(), dropped.tolist(), sourceless)
+        examples = self.source.draw(generator, is_video)
+        dropped = torch.rand(len(examples), generator=generator) < self.config.drop_instruction
+        sourceless = torch.rand(len(examples), generator=generator) < self.config.drop_source
+        return self.make_batch(examples, dropped.tolist(), sourceless)
 
     def validation(self) -> Iterator[tuple[str, EditBatch]]:
-        for bucket, examples in self.held_out:
-            for chosen in examples.split(self._batch_size(bucket)):
-                kind = "videos" if bucket.is_video else "images"
-                yield kind, self.make_batch(bucket, chosen.tolist(), [False] * len(chosen))
+        for examples in self.source.held_out():
+            yield "videos" if examples.is_video else "images", self.make_batch(examples)
+
+    def position(self) -> dict[str, Any]:
+        return self.source.position()
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        self.source.go_to(position)
 
     def make_batch(
-        self, bucket: Bucket, chosen: list[int], dropped: list[bool], sourceless: torch.Tensor | None = None
+        self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
     ) -> EditBatch:
-        """The examples `chosen` of a bucket; a dropped instruction is empty, a dropped source is not shown."""
+        """What the model is given; a dropped instruction is empty, a dropped source is not shown."""
         generating = self.config.task == "generator"
-        texts = bucket.captions if generating else bucket.instructions
-        instructions = ["" if drop else texts[index] for index, drop in zip(chosen, dropped, strict=True)]
-        pictures = None if generating else [bucket.shown[index].float() / 255 for index in chosen]
-        images = None if generating else [list(bucket.reference_images[index].float() / 255) for index in chosen]
-        inputs = self.components.guidance.prepare(instructions, pictures, images, bucket.is_video)
-        references = bucket.references[chosen].float()
+        dropped = dropped or [False] * len(examples)
+        texts = examples.captions if generating else examples.instructions
+        instructions = ["" if drop else text for text, drop in zip(texts, dropped, strict=True)]
+        pictures = None if generating else [shown.float() / 255 for shown in examples.shown]
+        images = None if generating else [list(held.float() / 255) for held in examples.reference_images]
+        inputs = self.components.guidance.prepare(instructions, pictures, images, examples.is_video)
+        references = examples.references.float()
         count = 0 if generating or references.dim() < 3 else references.shape[1]
         return EditBatch(
             inputs,
-            bucket.source[chosen].float(),
-            bucket.target[chosen].float(),
+            examples.source.float(),
+            examples.target.float(),
             tuple(references[:, place] for place in range(count)),
             instruction_tokens(self.components.guidance.tokenizer, instructions),
-            torch.zeros(len(chosen), dtype=torch.bool) if sourceless is None else sourceless,
-            tuple(bucket.names[index] for index in chosen),
+            torch.zeros(len(examples), dtype=torch.bool) if sourceless is None else sourceless,
+            tuple(examples.names),
         )
-
-    def _batch_size(self, bucket: Bucket) -> int:
-        """Longer clips come in batches of the cost of the shortest ones."""
-        data = self.config.data
-        if not bucket.is_video:
-            return data.image_batch
-        return max(1, round(data.video_batch * min(data.lengths) / bucket.frames))
 
     def _channel_weights(self) -> torch.Tensor:
         """What an error in each normalised channel weighs, float32 [C] with mean 1."""
         codec = self.components.codec
-        examples = codec.denormalise(self.buckets[0].target[:SHOWN].to(codec.mean.device))
+        some = self.source.some(None, SHOWN)
+        assert some is not None
+        examples = codec.denormalise(some.target.to(codec.mean.device))
         effect = channel_effect(codec.vae, examples) * codec.std.flatten().square()
         weights = effect.cpu() ** self.config.channel_emphasis
         return weights / weights.mean()
@@ -191,15 +187,14 @@ class EditingTask:
         if self.config.task == "reading":
             return found
         for name, is_video, count in (("images", False, SHOWN), ("clip", True, 1)):
-            if buckets := [bucket for bucket in self.buckets if bucket.is_video == is_video]:
-                rows = self._edited(max(buckets, key=len), count)
+            if (examples := self.source.some(is_video, count)) is not None:
+                rows = self._edited(examples)
                 found[name] = rearrange(rows, "rows b t h w c -> (b rows h) (t w) c" if is_video else GRID)
         return found
 
-    def _edited(self, bucket: Bucket, count: int) -> list[torch.Tensor]:
-        """Source, edit and target of a bucket's first examples, each [B, T, H, W, 3] on the CPU."""
-        shown = min(count, len(bucket))
-        batch = self.make_batch(bucket, list(range(shown)), [False] * shown)
+    def _edited(self, examples: Encoded) -> list[torch.Tensor]:
+        """Source, edit and target, each [B, T, H, W, 3] on the CPU."""
+        batch = self.make_batch(examples)
         device = self.components.guidance.device
         guidance = self.components.guidance(batch.inputs.to(device))
         context = self.components.connector(guidance, batch.inputs.reference_places)
@@ -210,6 +205,24 @@ class EditingTask:
         edited = sample(denoiser, noise, [GuidanceTerm(1.0, context, denoiser.conditions(source, references))], 8, 3.0)
         codec = self.components.codec
         return [codec.decode(rows.to(codec.mean.device)).cpu() for rows in (batch.source, edited, batch.target)]
+
+
+def open_source(config: TrainConfig, components: Components) -> Source:
+    """What a stage draws from: its pool, made first where there is none, or the rows of its table.
+
+    Raises:
+        CheckpointError, InputError: as `open_pool` and `StreamSource`.
+    """
+    state = process_state()
+    codec = components.codec.eval().to(state.device)  # not among what the trainer moves there
+    stride = codec.stride * components.denoiser.transformer.config.patch_size[1]
+    shown_frames = components.config.guidance.video_frames
+    pool = pool_folder(config)
+    if pool is None:
+        share = (state.process_index, state.num_processes)
+        return StreamSource(config, codec, shown_frames, stride, share)
+    with state.main_process_first():
+        return PoolSource(open_pool(pool, config.data, codec, shown_frames, stride), config)
 
 
 def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -284,26 +297,3 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
     if config.checkpointing:
         denoiser.transformer.enable_gradient_checkpointing()
         guidance.mllm.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: which of its examples
-
-
-def split_examples(buckets: list[Bucket], held_out: int) -> tuple[list[Examples], list[Examples]]:
-    """The examples to train on, and `held_out` others, drawn evenly from all; never more than a tenth of a bucket."""
-    total = sum(map(len, buckets))
-    training, validation = [], []
-    for bucket in buckets:
-        order = torch.randperm(len(bucket), generator=torch.Generator().manual_seed(0))
-        count = min(len(bucket) // 10, round(held_out * len(bucket) / total))
-        training.append((bucket, order[count:].sort().values))
-        if count:
-            validation.append((bucket, order[:count].sort().values))
-    return training, validation
-
-
-def draw_bucket(buckets: list[Examples], is_video: bool, generator: torch.Generator) -> Examples:
-    """A bucket of images or of videos, by its share of the examples; the other kind where there are none."""
-    fitting = [entry for entry in buckets if entry[0].is_video == is_video] or buckets
-    shares = torch.tensor([float(len(examples)) for _, examples in fitting])
-    return fitting[int(torch.multinomial(shares, 1, generator=generator))]

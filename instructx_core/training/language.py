@@ -118,6 +118,12 @@ class LanguageTask:
         self.mllm.save_pretrained(folder / "mllm")
         self.tokenizer.save_pretrained(folder / "mllm")
 
+    def position(self) -> dict[str, Any]:
+        return {}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Nothing to do: its batches are drawn anew."""
+
     def validation(self) -> Iterator[tuple[str, QuestionBatch]]:
         """Questions that no run has ever seen in all likelihood: there are as many as seeds."""
         data, generator = self.config.data, torch.Generator().manual_seed(self.config.seed)

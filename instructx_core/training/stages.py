@@ -8,8 +8,8 @@ from ..bounded import is_dir, is_file
 from ..errors import InputError
 from ..words import quoted_path
 from .config import TrainConfig, pool_folder
+from .data.opening import open_table
 from .states import saved_states
-from .tables import check_table
 from .trainer import Task, Trainer
 
 
@@ -44,6 +44,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         raise InputError(f"The output {quoted_path(output)} is a file; name a folder.")
     if not resume and saved_states(output):
         raise InputError(f"{quoted_path(output)} already holds a training run; resume it or choose another output.")
-    if config.data.table is not None and not is_dir(pool_folder(config)):
-        check_table(Path(config.data.table))  # before a model is loaded
+    pool = pool_folder(config)
+    if config.data.table is not None and (pool is None or not is_dir(pool)):
+        open_table(config.data)  # before a model is loaded
     return Trainer(config, make_task(config)).run(resume)

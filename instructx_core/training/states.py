@@ -4,6 +4,7 @@
       weights-1-of-2.safetensors     the trained parameters, by name
       average-1-of-2.safetensors     their exponential average, where one is kept
       optimizer-1-of-2.safetensors   the optimizers' tensors, as "exp_avg/NAME"
+      position-1-of-2.json           where this process stands in a table that is read as it goes, if it does
       progress.json                  the step, and how many steps the average has seen
       manifest.json                  size and SHA-256 of all other files; written last
 
@@ -26,7 +27,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ FORMAT = 1
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
 LARGEST_JSON = 1 << 20  # bytes; a manifest names three files a process
 TENSOR_FILE = re.compile(r"(weights|average|optimizer)-\d+-of-\d+\.safetensors")
+POSITION_FILE = re.compile(r"position-\d+-of-\d+\.json")
 PICKLES = {".pkl", ".bin", ".pt", ".pth"}  # what accelerate's own states are made of
 
 
@@ -59,6 +61,7 @@ class Snapshot:
     step: int
     averaged_steps: int  # how many steps the average has seen; 0 where there is none
     tensors: Mapping[str, Mapping[str, Tensor]]  # "weights", "average" and "optimizer", each by name
+    position: Mapping[str, Any] = field(default_factory=dict)  # of this process in its data; see `data.sources`
 
 
 class StateError(Exception):
@@ -98,7 +101,9 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
         problem = error.strerror
     accelerator.wait_for_everyone()
     try:
-        sums = {} if problem else _write_share(partial, share, accelerator.process_index, accelerator.num_processes)
+        if problem is None:
+            sums = _write_share(partial, share, accelerator.process_index, accelerator.num_processes)
+            sums |= _write_position(partial, snapshot, accelerator.process_index, accelerator.num_processes)
     except (InputError, OSError) as error:
         problem = str(error.__cause__ or error)
     parts = gather_object([(sums, problem)])
@@ -172,6 +177,8 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
         raise StateError(f"{PROGRESS} is damaged")
     if progress["step"] != int(folder.name):
         raise StateError(f"it was written at step {shown(progress['step'])}")
+    for path in folder.glob("position-*.json"):
+        _read_json(path)
     found = {kind: _shapes(folder, kind) for kind in ("weights", "average", "optimizer")}
     for kind, shapes in found.items():
         wanted = expected.get(kind, {})
@@ -182,8 +189,12 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
             raise StateError(f"its {kind} lacks {missing[0]!r}, which this config trains")
 
 
-def read_state(folder: Path) -> Snapshot:
-    """A state that `check_state` has passed; its tensors are mapped, on the CPU."""
+def read_state(folder: Path, process: int = 0) -> Snapshot:
+    """A state that `check_state` has passed; its tensors are mapped, on the CPU.
+
+    Args:
+        process: whose position in the data is read; where there is none of it, that of the first.
+    """
     tensors: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}
     for kind, held in tensors.items():
         for path in _files(folder, kind):
@@ -191,7 +202,9 @@ def read_state(folder: Path) -> Snapshot:
                 names = list(file.keys())
                 held |= {name: file.get_tensor(name) for name in names}
     progress = _read_json(folder / PROGRESS)
-    return Snapshot(progress["step"], progress["averaged_steps"], tensors)
+    files = sorted(folder.glob("position-*.json"), key=lambda path: (f"-{process + 1}-of" not in path.name, path.name))
+    position = _read_json(files[0]) if files else {}
+    return Snapshot(progress["step"], progress["averaged_steps"], tensors, position)
 
 
 def _own_share(snapshot: Snapshot, process: int, processes: int) -> dict[str, dict[str, Tensor]]:
@@ -218,6 +231,15 @@ def _write_share(
     return sums
 
 
+def _write_position(partial: Path, snapshot: Snapshot, process: int, processes: int) -> dict[str, list[Any]]:
+    """Write where this process stands in its data, if that is more than the step; as `_write_share`."""
+    if not snapshot.position:
+        return {}
+    path = partial / f"position-{process + 1}-of-{processes}.json"
+    path.write_text(json.dumps(snapshot.position))
+    return {path.name: [path.stat().st_size, _checksum(path)]}
+
+
 def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, list[Any]]) -> None:
     """Add the JSON files, give the state its name, and delete older ones but the newest.
 
@@ -236,7 +258,7 @@ def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, lis
 def _check_file(path: Path, entry: object) -> None:
     """Compare one file with what the manifest says of it."""
     name = path.name
-    if name != PROGRESS and not TENSOR_FILE.fullmatch(name):
+    if name != PROGRESS and not TENSOR_FILE.fullmatch(name) and not POSITION_FILE.fullmatch(name):
         raise StateError(f"{quoted(name)} does not belong to it")
     if not isinstance(entry, list) or len(entry) != 2:
         raise StateError(f"{MANIFEST} is damaged")

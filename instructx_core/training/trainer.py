@@ -1,7 +1,7 @@
 """The training loop: one for every stage, on one CPU, one GPU or many processes, through `accelerate`.
 
-- What a step draws is a function of (seed, step, micro-batch, process) alone (see `steps`), so a resumed run repeats
-  exactly what an uninterrupted one would have seen.
+- What a step draws is a function of (seed, step, micro-batch, process) alone (see `steps`), and of the position in a
+  table that is read as it goes, which states keep: a resumed run sees exactly what an uninterrupted one would have.
 - Weights, gradients and optimizer may be spread over the processes; see `sharding`. What is saved is the same.
 - A saved state is whole or not used; see `states`. The two newest are kept. Ctrl-C and SIGTERM save one first.
 - A loss that is no number ends the run before it can spoil the weights.
@@ -41,7 +41,13 @@ class Task(Protocol):
     module: nn.Module  # its forward(batch, generator) gives {"loss": scalar, ...}; frozen parameters need no gradient
 
     def batch(self, generator: torch.Generator, is_video: bool) -> Any:
-        """Draw one micro-batch of images or of videos, on the CPU, from `generator` alone."""
+        """Draw one micro-batch of images or of videos, on the CPU, from `generator` and the position alone."""
+
+    def position(self) -> dict[str, Any]:
+        """Where it stands in data that is read in order, as plain numbers; empty where a generator says it all."""
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Go on from a position of a run of the same config."""
 
     def validation(self) -> Iterator[tuple[str, Any]]:
         """Batches of examples that are never trained on, each with the name of its kind; none where there are none."""
@@ -262,7 +268,8 @@ class Trainer:
             shares = zip(self.average.shadow_params, self.trained, strict=True)
             tensors["average"] = dict(zip(self.names, (share_of(own, of) for own, of in shares), strict=True))
         averaged = self.average.optimization_step if self.average is not None else 0
-        write_state(self.output, Snapshot(self.step, averaged, tensors), self.accelerator)
+        snapshot = Snapshot(self.step, averaged, tensors, self.task.position())
+        write_state(self.output, snapshot, self.accelerator)
 
     def _resume(self) -> None:
         """Go on from the newest whole state, the same one on every process."""
@@ -279,12 +286,14 @@ class Trainer:
         if isinstance(state, InputError):
             raise state
         if state is not None:
-            self._load(read_state(state))
+            self._load(read_state(state, self.accelerator.process_index))
             logger.info("resuming at step %d", self.step)
 
     @torch.no_grad()
     def _load(self, snapshot: Snapshot) -> None:
         self.step = snapshot.step
+        if snapshot.position:
+            self.task.go_to(dict(snapshot.position))
         parameters = dict(zip(self.names, self.trained, strict=True))
         for name, parameter in zip(self.names, self.trained, strict=True):
             local(parameter).copy_(local(shared_like(snapshot.tensors["weights"][name], parameter)))

@@ -18,3 +18,12 @@ class Example:
     caption: str  # of the target; "" where nobody wrote one
     is_video: bool
     name: str  # where it is from, for messages
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What examples of one batch have in common: kind, frames, height, width, references."""
+        return (int(self.is_video), *self.source.shape[:3], len(self.references))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.source, self.target, *self.references))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from ..errors import InputError
-from ..world import CLIP_GROUPS, GROUPS, sample_triplet
-from .config import DataConfig
-from .examples import Example
+from ...errors import InputError
+from ...world import CLIP_GROUPS, GROUPS, sample_triplet
+from ..config import DataConfig
+from .example import Example
 
 
 def check_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
@@ -22,16 +22,19 @@ def check_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
             raise InputError(f"data.lengths has {length}; this model takes 1 + a multiple of {frame_multiple} frames.")
 
 
-def world_examples(data: DataConfig) -> Iterator[Example]:
-    """Triplets of the world; the first size serves half of them, lengths share the clips evenly."""
-    from tqdm import tqdm
+def world_examples(data: DataConfig, wanted: range | None = None) -> Iterator[Example]:
+    """Triplets of the world; the first size serves half of them, lengths share the clips evenly.
 
+    Args:
+        wanted: which of them, by their numbers; the others are drawn and not rendered. None: all.
+    """
     weights = data.groups or dict.fromkeys(GROUPS, 1.0)
     groups, shares = list(weights), torch.tensor([float(weight) for weight in weights.values()])
     random = torch.Generator().manual_seed(0)
     rest = max(1, len(data.sizes) - 1)
     sizes = torch.tensor([1.0 if len(data.sizes) == 1 else 0.5] + [0.5 / rest] * (len(data.sizes) - 1))
-    for index in tqdm(range(data.images + data.videos), desc="encoding examples"):
+    wanted = range(data.images + data.videos) if wanted is None else wanted
+    for index in range(wanted.stop):
         is_video = index >= data.images
         frames = data.lengths[index % len(data.lengths)] if is_video else 1
         height, width = data.sizes[int(torch.multinomial(sizes, 1, generator=random))]
@@ -40,9 +43,13 @@ def world_examples(data: DataConfig) -> Iterator[Example]:
             drawn = int(torch.randint(2**40, (), generator=random))
             if group in (data.held_out_from_video if is_video else CLIP_GROUPS):
                 continue
+            if index not in wanted and not (is_video and data.held_out_from_video):
+                break
             triplet = sample_triplet(drawn, group, frames=frames, height=height, width=width, variety=data.variety)
             if not (is_video and set(triplet.edits) & set(data.held_out_from_video)):
                 break
+        if index not in wanted:
+            continue
         yield Example(
             source=torch.from_numpy(triplet.source),
             target=torch.from_numpy(triplet.target),

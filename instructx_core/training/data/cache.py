@@ -1,0 +1,301 @@
+"""Making a pool: in chunks, by one process or several, so that a killed run goes on with the next chunk.
+
+It is made under a hidden name. A chunk's files count once its note, written last, is there; when all chunks have one,
+the folder gets its name. What is there under that name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ...bounded import UnreadableError, is_dir, read_json
+from ...errors import InputError, InstructXError
+from ...hidden import hidden
+from ...latents import LatentCodec
+from ...weights.files import replace_folder
+from ...words import quoted_path
+from ..config import DataConfig
+from .encoding import TENSORS, Encoded, encode_examples
+from .example import Example
+from .opening import open_table
+from .pixels import read_example
+from .pool import ORIGIN, Bucket, describe_origin, read_pool, write_bucket
+from .rows import RowError
+from .table import Broken, Table
+from .tally import Tally
+from .world import check_shapes, world_examples
+
+ENCODED_TOGETHER = 32  # frames
+CHUNK = 1024  # examples of the world; a table is cut at its shards
+MOST_CHUNKS = 1024  # of a table
+FILE_BYTES = 256 << 20
+BROKEN_ROWS = "broken-rows.txt"
+
+
+@dataclass
+class Met:
+    """What was read of a chunk."""
+
+    rows: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+class Maker:
+    """Encodes the chunks of one data set.
+
+    Attributes:
+        chunks: how many there are.
+    """
+
+    def __init__(self, data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> None:
+        """
+        Args:
+            stride: pixels that one DiT patch spans.
+
+        Raises:
+            InputError: data that this model cannot take, or a table that cannot be used.
+        """
+        self.data, self.codec, self.shown_frames, self.stride = data, codec.eval(), shown_frames, stride
+        self.table: Table | None = None
+        self.is_quiet = False  # shows no bar
+        if data.table is None:
+            check_shapes(data, stride, codec.frame_multiple)
+            self.chunks = -(-(data.images + data.videos) // CHUNK)
+        else:
+            self.table = open_table(data)
+            self.chunks = min(len(self.table.parts), MOST_CHUNKS)
+
+    def origin(self) -> dict[str, Any]:
+        return describe_origin(self.data, self.codec)
+
+    def make(self, folder: Path, chunk: int) -> None:
+        """Encode a chunk into `folder`, unless it is there.
+
+        Raises:
+            InputError: too many broken rows, or the disk is full.
+        """
+        note = folder / f"chunk-{chunk:06d}.json"
+        if note.exists() and _is_whole(note):
+            return
+        for path in folder.glob(f"*-{chunk:06d}-*.safetensors"):  # of a run that was killed
+            path.unlink()
+        met = Met()
+        bar = tqdm(self._examples(chunk, met), f"encoding, part {chunk + 1} of {self.chunks}", disable=self.is_quiet)
+        files = write_encoded(folder, chunk, self._encoded(bar))
+        partial = hidden(note, "partial")
+        with writing(partial):
+            partial.write_text(json.dumps({"files": files, "rows": met.rows, "broken": met.broken}))
+            os.replace(partial, note)
+
+    def _examples(self, chunk: int, met: Met) -> Iterator[Example]:
+        if self.table is None:
+            count = self.data.images + self.data.videos
+            yield from world_examples(self.data, range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)))
+            return
+        tally = Tally(self.table.path, self.data.broken, None if self.chunks > 1 else self.table.total)
+        for shard in range(chunk, len(self.table.parts), self.chunks):
+            for _, row in self.table.rows(shard):
+                if row is None:
+                    continue
+                met.rows += 1
+                words = row.words if isinstance(row, Broken) else ""
+                if not isinstance(row, Broken):
+                    try:
+                        yield read_example(row, self.data, self.stride, self.codec.frame_multiple)
+                        tally.good()
+                        continue
+                    except RowError as error:
+                        words = f"{row.place}: {error}"
+                met.broken.append(words)
+                tally.skip(words)
+
+    def _encoded(self, examples: Iterable[Example]) -> Iterator[tuple[str, Encoded]]:
+        """The examples in batches of one shape, each with the shape as a name."""
+        waiting: dict[tuple[int, ...], list[Example]] = {}
+        for example in examples:
+            held = waiting.setdefault(example.shape, [])
+            held.append(example)
+            if len(held) * len(example.source) >= ENCODED_TOGETHER:
+                yield self._batch(waiting.pop(example.shape))
+        for held in waiting.values():
+            yield self._batch(held)
+
+    def _batch(self, examples: list[Example]) -> tuple[str, Encoded]:
+        return "-".join(map(str, examples[0].shape)), encode_examples(examples, self.codec, self.shown_frames)
+
+
+def write_encoded(folder: Path, chunk: int, batches: Iterable[tuple[str, Encoded]]) -> list[str]:
+    """Write a chunk's examples, those of one shape into files of bounded size; the files' names."""
+    held: dict[str, list[Encoded]] = {}
+    names: list[str] = []
+
+    def write(shape: str) -> None:
+        number = sum(name.startswith(f"{shape}-{chunk:06d}-") for name in names)
+        names.append(f"{shape}-{chunk:06d}-{number:04d}.safetensors")
+        write_bucket(folder / names[-1], held.pop(shape))
+
+    for shape, batch in batches:
+        held.setdefault(shape, []).append(batch)
+        if sum(getattr(each, name).nbytes for each in held[shape] for name in TENSORS) >= FILE_BYTES:
+            write(shape)
+    for shape in list(held):
+        write(shape)
+    return names
+
+
+def _is_whole(note: Path) -> bool:
+    """Whether all files of a chunk are there; a process that outlived its killed run may have been at it."""
+    return all((note.parent / name).exists() for name in read_json(note)["files"])
+
+
+def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> list[Bucket]:
+    """The pool in `folder`, which is made first where there is none.
+
+    Raises:
+        CheckpointError, InputError: as `read_pool` and `make_pool`.
+    """
+    if not is_dir(folder):
+        make_pool(folder, Maker(data, codec, shown_frames, stride))
+    return read_pool(folder, describe_origin(data, codec))
+
+
+def make_pool(folder: Path, maker: Maker, share: tuple[int, int] = (0, 1), barrier: Callable[[], None] = int) -> None:
+    """Make a pool, or go on making it; every process of a run takes part.
+
+    Args:
+        share: this process's number, and how many there are.
+        barrier: waits for all of them.
+
+    Raises:
+        InputError: an unfinished pool of other data is in the way, too many broken rows, or the disk is full.
+    """
+    with making(folder, maker.origin(), share[0] == 0, barrier) as partial:
+        for chunk in range(share[0], maker.chunks, share[1]):
+            maker.make(partial, chunk)
+        barrier()
+        if share[0] == 0:
+            finish(partial, folder, maker.data)
+    barrier()
+
+
+def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[], Maker]) -> None:
+    """As `make_pool`, by processes that are started for it.
+
+    Args:
+        again: makes the maker in each of them; it is sent there.
+    """
+    with making(folder, maker.origin(), True, int) as partial:
+        if processes == 1:
+            for chunk in range(maker.chunks):
+                maker.make(partial, chunk)
+        else:
+            threads = max(1, torch.get_num_threads() // processes)
+            with ProcessPoolExecutor(processes, get_context("spawn"), _start, (again, threads)) as pool:
+                futures = [pool.submit(_make, partial, chunk) for chunk in range(maker.chunks)]
+                try:
+                    for future in tqdm(as_completed(futures), "encoding, parts", len(futures)):
+                        future.result()
+                except BaseException:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        finish(partial, folder, maker.data)
+
+
+_maker: Maker | None = None  # of a started process
+
+
+def _start(again: Callable[[], Maker], threads: int) -> None:
+    global _maker
+    torch.set_num_threads(threads)
+    _maker = again()
+    _maker.is_quiet = True
+
+
+def _make(partial: Path, chunk: int) -> None:
+    assert _maker is not None
+    try:
+        _maker.make(partial, chunk)
+    except InstructXError as error:
+        raise InputError(str(error)) from None  # of a kind that can be sent to the parent
+
+
+@contextmanager
+def making(folder: Path, origin: dict[str, Any], is_main: bool, barrier: Callable[[], None]) -> Iterator[Path]:
+    """The hidden folder that becomes `folder`. Where nothing was finished in it, it is gone after an error."""
+    partial = hidden(folder, "partial")
+    made = [parent for parent in partial.parents if not parent.exists()]
+    if is_main:
+        with writing(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+            _claim(partial, origin)
+    barrier()
+    try:
+        yield partial
+    except BaseException:
+        if is_main and is_dir(partial) and not any(partial.glob("chunk-*.json")):
+            shutil.rmtree(partial, ignore_errors=True)
+            for parent in made:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+        raise
+
+
+def _claim(partial: Path, origin: dict[str, Any]) -> None:
+    """Write down what a pool is made from, or compare it with what an unfinished one was."""
+    path = partial / ORIGIN
+    if not path.exists():
+        path.write_text(json.dumps(origin, indent=1))
+        return
+    try:
+        found = read_json(path)
+    except UnreadableError:
+        found = None
+    if found != origin:
+        raise InputError(
+            f"An unfinished pool of other data lies in {quoted_path(partial)}; delete it, or choose another folder."
+        )
+
+
+def finish(partial: Path, folder: Path, data: DataConfig) -> None:
+    """Give a pool whose chunks are all there its name.
+
+    Raises:
+        InputError: too many of all rows were broken; the pool stays unfinished.
+    """
+    paths = sorted(partial.glob("chunk-*.json"))
+    if not all(map(_is_whole, paths)):
+        raise InputError(f"Parts of {quoted_path(partial)} vanished while it was made; run the same command again.")
+    notes = [read_json(path) for path in paths]
+    rows, broken = sum(note["rows"] for note in notes), [words for note in notes for words in note["broken"]]
+    tally = Tally(Path(data.table or "the world"), data.broken, rows)
+    tally.seen = rows - len(broken)
+    for words in broken:
+        tally.skip(words)
+    with writing(partial):
+        if broken:
+            (partial / BROKEN_ROWS).write_text("".join(f"{line}\n" for line in broken), errors="backslashreplace")
+        replace_folder(partial, folder)
+        for path in folder.glob("chunk-*.json"):
+            path.unlink()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"The pool {quoted_path(path)} could not be written ({error.strerror}); free space."
+        ) from error

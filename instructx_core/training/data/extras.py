@@ -1,0 +1,28 @@
+"""The libraries of the extra `data`, imported where a data set needs them."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from ...errors import InputError
+from ...words import one_line
+
+
+def library(module: str, what: str) -> Any:
+    """Import a module of the extra. Raises InputError, which says what needs it, where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"{what} are read with the package {module.split('.', maxsplit=1)[0]!r}, which cannot be imported "
+            f"({one_line(error, 100)}); install it with `pip install 'instructx[data]'`."
+        ) from error
+
+
+@cache
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Where `datasets` puts its locks: nothing of it stays behind."""
+    return tempfile.TemporaryDirectory(prefix="instructx-")

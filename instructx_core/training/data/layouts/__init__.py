@@ -1,0 +1,26 @@
+"""The layouts that data sets are published in; a new one is a file here and a line below."""
+
+from .base import Layout, mapped
+from .ditto import DITTO
+from .gpt_image_edit import GPT_IMAGE_EDIT
+from .instruct_pix2pix import INSTRUCT_PIX2PIX
+from .kiwi import KIWI
+from .magicbrush import MAGICBRUSH
+from .nhr_edit import NHR_EDIT
+from .openve import OPENVE
+from .own import OWN
+from .x2edit import X2EDIT
+
+LAYOUTS: tuple[Layout, ...] = (
+    OWN,
+    KIWI,
+    NHR_EDIT,
+    X2EDIT,
+    GPT_IMAGE_EDIT,
+    OPENVE,
+    DITTO,
+    MAGICBRUSH,
+    INSTRUCT_PIX2PIX,
+)
+
+__all__ = ["LAYOUTS", "Layout", "mapped"]

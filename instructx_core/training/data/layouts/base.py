@@ -1,0 +1,111 @@
+"""What a layout is: by which names a record is known, and which of them mean what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ....words import quoted, shown
+from ..rows import LONGEST_TEXT, MOST_BYTES, Listed, Named, RowError
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one data set says what is to be edited, and into what.
+
+    Attributes:
+        name: of the set, for messages.
+        needed: names that a record of it has; each entry is a name, or several of which it has one.
+        read: a record's fields -> what they mean. Raises RowError, LeftOut.
+        folders: below the listing's, that its files lie in.
+        optional: further names that `read` looks at.
+        members: for archives, the suffixes that are read.
+        scores: a record's fields -> what filters may ask for.
+    """
+
+    name: str
+    needed: tuple[str | tuple[str, ...], ...]
+    read: Callable[[Fields], Listed]
+    folders: tuple[str, ...] = ("",)
+    optional: tuple[str, ...] = ()
+    members: re.Pattern[str] | None = None
+    scores: Callable[[Fields], Fields] = dict
+
+    def fits(self, names: set[str]) -> bool:
+        return all(names & ({need} if isinstance(need, str) else set(need)) for need in self.needed)
+
+    @property
+    def names(self) -> set[str]:
+        """All that `read` looks at."""
+        return {name for need in self.needed for name in ((need,) if isinstance(need, str) else need)} | set(
+            self.optional
+        )
+
+
+def words(fields: Fields, name: str) -> str:
+    """A text, without spaces around it; "" where there is none."""
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise RowError(f"it has a {name} that is not UTF-8") from error
+    if not isinstance(value, str):
+        raise RowError(f"it has {shown(value)} as its {name}, which is no text")
+    if len(value) > LONGEST_TEXT:
+        raise RowError(f"it has a {name} longer than any instruction")
+    return value.strip()
+
+
+def needed_words(fields: Fields, name: str) -> str:
+    """A text. Raises RowError where there is none."""
+    if not (text := words(fields, name)):
+        raise RowError(f"it has no {name}")
+    return text
+
+
+def picture(fields: Fields, name: str) -> Named:
+    """A file's name or a picture's bytes. Raises RowError where there is none."""
+    value = fields.get(name)
+    if isinstance(value, bytes) and value:
+        if len(value) > MOST_BYTES:
+            raise RowError(f"it has a {name} of {len(value) >> 20} MB, more than any picture")
+        return value
+    return needed_words(fields, name)
+
+
+def optional_picture(fields: Fields, name: str) -> tuple[Named, ...]:
+    return (picture(fields, name),) if fields.get(name) else ()
+
+
+def mapped(columns: Mapping[str, str]) -> Layout:
+    """The layout that a config's `columns` spells out: our names -> those of the data set."""
+
+    def read(fields: Fields) -> Listed:
+        own = {ours: fields.get(theirs) for ours, theirs in columns.items()}
+        return plain(own)
+
+    needed = tuple(theirs for ours, theirs in columns.items() if ours in ("source", "target", "instruction"))
+    return Layout(f"columns {', '.join(map(quoted, needed))}", needed, read, optional=tuple(columns.values()))
+
+
+def plain(fields: Fields) -> Listed:
+    """A record under our own names."""
+    source, target = picture(fields, "source"), picture(fields, "target")
+    caption = words(fields, "caption")
+    instruction = words(fields, "instruction") if caption else needed_words(fields, "instruction")
+    reference = fields.get("reference")
+    if isinstance(reference, str):
+        references = tuple(part.strip() for part in words(fields, "reference").split(";") if part.strip())
+    elif isinstance(reference, list):
+        references = tuple(picture({"reference": one}, "reference") for one in reference)
+    else:
+        references = optional_picture(fields, "reference")
+    mask = next(iter(optional_picture(fields, "mask")), None)
+    return Listed(source, target, instruction, references, caption, mask)

@@ -1,0 +1,33 @@
+"""UCSC-VLAA/GPT-Image-Edit-1.5M: JSON lists of {image: [source, ..., target], conversations: [{from, value}, ...]},
+named by data.txt, whose lines are "folder of the pictures,the JSON,flag".
+
+Entries with one picture (`generate`) are no edits and left out. Pictures between the first and the last are references.
+"""
+
+import re
+
+from ..rows import LeftOut, Listed, RowError
+from .base import Fields, Layout, needed_words, picture
+
+PLACEHOLDER = re.compile(r"<image>\s*")
+
+
+def read(fields: Fields) -> Listed:
+    images = fields["image"]
+    if isinstance(images, str) or (isinstance(images, list) and len(images) == 1):
+        raise LeftOut
+    if not isinstance(images, list) or not images:
+        raise RowError("it has no pictures")
+    source, *references, target = (picture({"image": name}, "image") for name in images)
+    return Listed(source, target, instruction(fields["conversations"]), tuple(references))
+
+
+def instruction(turns: object) -> str:
+    """What the person says first."""
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict) and turn.get("from") == "human":
+            return needed_words({"instruction": PLACEHOLDER.sub("", needed_words(turn, "value"))}, "instruction")
+    raise RowError("it has no instruction")
+
+
+GPT_IMAGE_EDIT = Layout("GPT-Image-Edit-1.5M", ("image", "conversations"), read)

@@ -1,0 +1,13 @@
+"""osunlp/MagicBrush: Parquet img_id,turn_index,source_img,mask_img,instruction,target_img. Its masks are pictures with
+a hole, not maps of the edit; they are left aside."""
+
+from ..rows import Listed
+from .base import Fields, Layout, needed_words, picture
+
+
+def read(fields: Fields) -> Listed:
+    source, target = picture(fields, "source_img"), picture(fields, "target_img")
+    return Listed(source, target, needed_words(fields, "instruction"))
+
+
+MAGICBRUSH = Layout("MagicBrush", ("source_img", "target_img", "instruction"), read)

@@ -1,0 +1,44 @@
+"""OPPOer/X2Edit-Dataset: WebDataset archives of KEY.1.jpg (or 1.0.jpg; the source), KEY.2.jpg (the target), KEY.3.jpg
+(a mask, of deletions alone), KEY.txt and KEY.json {instruction_en, instruction_zh, task, scores}."""
+
+import re
+
+from ....bounded import UnreadableError, parse_json
+from ..rows import LONGEST_TEXT, Listed, RowError
+from .base import Fields, Layout, needed_words, picture, words
+
+PICTURE = re.compile(r"([123])(\.0)?\.(jpg|jpeg|png|webp)")
+SOURCES = tuple(f"1{part}.{suffix}" for part in ("", ".0") for suffix in ("jpg", "jpeg", "png", "webp"))
+
+
+def read(fields: Fields) -> Listed:
+    pictures = {found[1]: picture(fields, name) for name in fields if (found := PICTURE.fullmatch(name))}
+    for number, what in (("1", "source (1.jpg)"), ("2", "target (2.jpg)")):
+        if number not in pictures:
+            raise RowError(f"it has no {what}")
+    instruction = words(about(fields), "instruction_en") or words(fields, "txt")
+    if not instruction:
+        instruction = needed_words(about(fields), "instruction_zh")
+    return Listed(pictures["1"], pictures["2"], instruction, mask=pictures.get("3"))
+
+
+def about(fields: Fields) -> Fields:
+    """What a sample's JSON says."""
+    if "json" not in fields:
+        return {}
+    try:
+        plain = parse_json(fields["json"], "its json", LONGEST_TEXT)
+    except (UnreadableError, UnicodeDecodeError) as error:
+        raise RowError(f"it has a json that cannot be read ({error})") from error
+    if not isinstance(plain, dict):
+        raise RowError("it has a json that is no mapping")
+    return plain
+
+
+X2EDIT = Layout(
+    "X2Edit",
+    (SOURCES, ("json", "txt")),
+    read,
+    members=re.compile(rf"{PICTURE.pattern}|txt|json"),
+    scores=about,
+)

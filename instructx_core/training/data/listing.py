@@ -1,0 +1,212 @@
+"""Text listings: CSV, JSON lines, and a JSON list; read in blocks, whatever their length.
+
+The standard library's parsers, record by record, and not the builders of `datasets`: those parse a JSON list in one
+piece, and a single damaged line ends their whole file, where here it is one broken row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from ...bounded import UnreadableError, open_regular, parse_json
+from ...errors import InputError
+from ...words import one_line, quoted, quoted_path
+from .rows import LONGEST_TEXT, Record
+
+BLOCK = 256  # records of a shard
+LONGEST_RECORD = 4 << 20  # bytes
+WINDOW = 1 << 16  # bytes of a JSON list that are looked at together
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a record begins: byte, and the number of the line (CSV, JSON lines) or entry (JSON list)."""
+
+    offset: int
+    number: int
+
+
+Found = tuple[Record, Mark]  # a record, and where the next one begins
+Reader = Callable[[BinaryIO, "Listing", Mark], Iterator[Found]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A text file of records."""
+
+    path: Path
+    reader: Reader
+    names: tuple[str, ...] = ()  # a CSV's columns
+    start: Mark = Mark(0, 1)
+
+    def read(self, mark: Mark) -> Iterator[Found]:
+        """Records from a mark on. Raises InputError where the file is gone."""
+        with open_listing(self.path) as file:
+            file.seek(mark.offset)
+            yield from self.reader(file, self, mark)
+
+
+@dataclass(frozen=True)
+class ListingShard:
+    """At most `BLOCK` records of a listing that follow each other."""
+
+    listing: Listing
+    start: Mark
+    size: int
+    name: str
+    kinds: frozenset[bool] = field(default=frozenset({False, True}))
+
+    def records(self, start: int) -> Iterator[Record]:
+        for place, (record, _) in zip(range(self.size), self.listing.read(self.start), strict=False):
+            if place >= start:
+                yield record
+
+
+def open_listing(path: Path) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except UnreadableError as error:
+        raise InputError(
+            f"The table {quoted_path(path)} cannot be read: {error.reason}; give a CSV with columns source, target, "
+            "instruction, or a public set as it was published."
+        ) from error
+
+
+def find_listing(path: Path) -> Listing:
+    """How a text file lists its records, told by its first character.
+
+    Raises:
+        InputError: the file cannot be read, or is a CSV without a line of names.
+    """
+    with open_listing(path) as file:
+        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head[:1] == b"[":
+            return Listing(path, _json_entries)
+        if head[:1] == b"{":
+            return Listing(path, _json_lines)
+        file.seek(0)
+        try:
+            lines = _Lines(file, path, Mark(0, 1))
+            names = next(csv.reader(lines), [])
+        except csv.Error as error:
+            raise InputError(f"Line 1 of {quoted_path(path)} is no CSV: {one_line(error, 100)}.") from error
+        return Listing(path, _csv_lines, tuple(names), lines.mark)
+
+
+class _Lines:
+    """The lines of a file from a mark on, as text; `mark` is behind the last one that was handed out.
+
+    Undecodable bytes become lone surrogates, so that the record with them can be named.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, mark: Mark) -> None:
+        self.file, self.path, self.mark = file, path, mark
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(LONGEST_RECORD)
+        if not line:
+            raise StopIteration
+        if len(line) == LONGEST_RECORD:
+            raise InputError(f"{quoted_path(self.path)} is no listing: a line in it is longer than any row.")
+        first = self.mark.offset == 0
+        self.mark = Mark(self.mark.offset + len(line), self.mark.number + 1)
+        return line.decode("utf-8-sig" if first else "utf-8", "surrogateescape")
+
+
+def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
+    names, lines = listing.names, _Lines(file, listing.path, mark)
+    reader = csv.reader(lines)
+    while True:
+        begun = lines.mark.number
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            place = _place("Line", begun, listing)
+            yield Record(place, problem=f"it is no CSV ({one_line(error, 100)})"), lines.mark
+            reader = csv.reader(lines)
+            continue
+        if values is None:
+            return
+        if not values:
+            continue
+        place = _place("Line", lines.mark.number - 1, listing)
+        if any(not _is_text(value) for value in values):
+            yield Record(place, problem="it is not UTF-8; save it as UTF-8"), lines.mark
+        elif len(values) > len(names):
+            problem = "it has more fields than the first line has names; put texts with commas in quotes"
+            yield Record(place, problem=problem), lines.mark
+        else:
+            yield Record(place, dict(zip(names, values, strict=False))), lines.mark
+
+
+def _json_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
+    lines = _Lines(file, listing.path, mark)
+    for line in lines:
+        if line.strip():
+            yield _json_record(line, _place("Line", lines.mark.number - 1, listing)), lines.mark
+
+
+def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
+    """The entries of a JSON list, one after the other.
+
+    Their ends are looked for in Latin-1, in which a character is a byte and JSON's own signs are those of UTF-8.
+    """
+    scan = json.JSONDecoder().raw_decode
+    window, offset, number = "", mark.offset, mark.number
+    while True:
+        place = _place("Entry", number, listing)
+        trimmed = window.lstrip("\xef\xbb\xbf[, \t\r\n")
+        offset += len(window) - len(trimmed)
+        window = trimmed
+        problem = ""
+        try:
+            end = scan(window)[1] if window else 0
+        except RecursionError:
+            problem, end = "it is nested too deep", 0
+        except ValueError:
+            end = 0
+        # a number or a word may go on behind the window
+        if 0 < end < len(window):
+            yield _json_record(window[:end].encode("latin-1"), place), Mark(offset + end, number + 1)
+            window, offset, number = window[end:], offset + end, number + 1
+            continue
+        more = "" if window.startswith("]") or problem else file.read(max(WINDOW, len(window))).decode("latin-1")
+        if more and len(window) <= LONGEST_RECORD:
+            window += more
+        elif window.startswith("]"):
+            return
+        else:  # where the next entry would begin is unknown
+            problem = problem or (
+                "it is longer than any row" if more else "it is no JSON, or the file is cut off there"
+            )
+            yield Record(place, problem=f"{problem}, and nothing behind it can be read"), Mark(offset, number + 1)
+            return
+
+
+def _json_record(text: str | bytes, place: str) -> Record:
+    try:
+        # lone surrogates, which stand for bytes that are no UTF-8, cannot be encoded
+        value = parse_json(text.encode() if isinstance(text, str) else text, place, LONGEST_RECORD)
+    except UnreadableError as error:
+        return Record(place, problem=f"it cannot be read: {error.reason}")
+    except UnicodeError:
+        return Record(place, problem="it is not UTF-8; save it as UTF-8")
+    if not isinstance(value, dict):
+        return Record(place, problem="it is no mapping of names to values")
+    return Record(place, value)
+
+
+def _place(kind: str, number: int, listing: Listing) -> str:
+    return f"{kind} {number} of {quoted(listing.path.name)}"
+
+
+def _is_text(text: str) -> bool:
+    return len(text) <= LONGEST_TEXT and not any("\udc80" <= letter <= "\udcff" for letter in text)

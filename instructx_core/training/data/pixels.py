@@ -1,0 +1,85 @@
+"""A row's files -> an `Example`, at the area, the lengths and the strides of a run."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ...errors import InputError
+from ...fit import fit_reference, plan_fit
+from ...images import read_encoded, read_image, read_pixels, to_floats
+from ...main_memory import check_room
+from ...video import VideoReader
+from ...words import one_line
+from ..config import DataConfig
+from .example import Example
+from .rows import Media, Row, RowError, is_video
+
+SAME_ASPECT = (
+    0.02  # in the logarithm of width / height: what rounding to whole pixels makes of one picture in two sizes
+)
+
+
+def read_example(row: Row, data: DataConfig, stride: int, frame_multiple: int) -> Example:
+    """Read a pair. Frames are brought to the area of the config's first size, clips cut to its longest length.
+
+    Source and target are of one shape: a target of another size but the same aspect (within 2 %) is brought to the
+    source's, one of another aspect would be squeezed and is refused. Lengths are compared after the cut.
+
+    Raises:
+        RowError: a file that cannot be read, or a source and a target of different shape.
+    """
+    longest = max(data.lengths)
+    try:
+        kind = is_video(row.source)
+        source, target = _frames(row.source, longest, "the source"), _frames(row.target, longest, "the target")
+        references = [_picture(media, "a reference") for media in row.references]
+    except InputError as error:
+        raise RowError(one_line(error).rstrip(".")) from error
+    if len(source) != len(target):
+        raise RowError(f"source and target differ in length ({len(source)} frames and {len(target)} frames)")
+    (height, width), (other_height, other_width) = source.shape[1:3], target.shape[1:3]
+    if abs(math.log(width * other_height / (height * other_width))) > SAME_ASPECT:
+        sizes = f"{width} x {height} and {other_width} x {other_height}"
+        raise RowError(f"source and target differ in size ({sizes}), and not by a factor alone")
+    area = data.sizes[0][0] * data.sizes[0][1]
+    fit = plan_fit(len(source), (height, width), stride, frame_multiple, area)
+    return Example(
+        source=fit.apply(source),
+        target=fit.apply(target),
+        references=tuple(fit_reference(image, fit.canvas) for image in references),
+        instruction=row.instruction,
+        caption=row.caption,
+        is_video=kind,
+        name=row.name,
+    )
+
+
+def covered(mask: Media) -> float:
+    """The share of a mask that is white. Raises RowError where it cannot be read."""
+    try:
+        return _picture(mask, "the mask").mean(2).gt(0.5).float().mean().item()
+    except InputError as error:
+        raise RowError(one_line(error).rstrip(".")) from error
+
+
+def _frames(media: Media, most: int, name: str) -> torch.Tensor:
+    """[T, H, W, 3], uint8 or float in [0, 1]: the first `most` frames of a clip, or a picture."""
+    if isinstance(media, bytes):
+        return read_encoded(media, name)[None]
+    if not is_video(media):
+        return read_pixels(media)[None]
+    frames: list[torch.Tensor] = []
+    with VideoReader(media, quiet=True) as reader:
+        check_room(str(media), reader.info.width, reader.info.height, min(most, reader.info.frames or most))
+        for frame, _ in reader:
+            frames.append(frame)
+            if len(frames) == most:
+                break
+    return torch.stack(frames)
+
+
+def _picture(media: Media, name: str) -> torch.Tensor:
+    """float32 [H, W, 3] in [0, 1]."""
+    return to_floats(read_encoded(media, name)).contiguous() if isinstance(media, bytes) else read_image(media)

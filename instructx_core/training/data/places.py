@@ -1,0 +1,63 @@
+"""Where the files that a row names may lie.
+
+A row's path is relative and stays inside of its table's folder (or the one that was given as the table, or
+`data.root`), links followed: a table from a stranger names no other file of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...bounded import is_file
+from ...words import quoted, quoted_path
+from .rows import LONGEST_TEXT, RowError
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders under which files are looked for, in this order; nothing outside of `root` is."""
+
+    root: str  # resolved
+    folders: tuple[Path, ...]
+
+    def find(self, name: str) -> Path:
+        """The regular file of that name. Raises RowError where there is none."""
+        if len(name) > LONGEST_TEXT:
+            raise RowError("it has a path longer than any")
+        missing: Path | None = None
+        outside = False
+        for folder in self.folders:
+            path = folder / name
+            try:
+                real = os.path.realpath(path)
+            except (OSError, ValueError):  # a null byte, or a name too long
+                continue
+            if not self._holds(real):
+                outside = True
+            elif is_file(real):
+                return path
+            else:
+                missing = missing or path
+        if outside and missing is None:
+            raise RowError(
+                f"{quoted(name)} leads out of {quoted_path(self.root)}; name the folder of all files under data.root"
+            )
+        raise RowError(f"there is no file {quoted_path(missing or self.folders[0] / name)}")
+
+    def _holds(self, real: str) -> bool:
+        return real == self.root or real.startswith(self.root.rstrip(os.sep) + os.sep)
+
+
+def places(table: Path, listing: Path, root: Path | None, under: tuple[str, ...] = ("",)) -> Places:
+    """Where a listing's files are.
+
+    Args:
+        table: what the config names: the listing itself, or a folder it is in.
+        root: `data.root`.
+        under: folders, below those, that a set keeps its files in.
+    """
+    folder = listing.parent if table == listing else table
+    tops = dict.fromkeys((*([root] if root is not None else []), listing.parent, folder))
+    return Places(os.path.realpath(root or folder), tuple(top / name for top in tops for name in under))

@@ -1,0 +1,272 @@
+"""Where a stage's batches come from: encoded examples on the disk, or a stream of rows that is encoded in the step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ...errors import InputError
+from ...latents import LatentCodec
+from ...words import one_line, quoted_path
+from ..config import DataConfig, TrainConfig
+from .encoding import Encoded, encode_examples
+from .example import Example
+from .feed import Batches, ReadAhead
+from .opening import open_table
+from .pixels import read_example
+from .pool import Bucket
+from .rows import Address, Row, RowError, is_video
+from .stream import RowStream
+from .table import Broken, Table
+from .tally import Tally
+
+logger = logging.getLogger(__name__)
+
+TRIED = {False: 10, True: 2}  # pictures, and videos, that are read before a run
+LOOKED_AT = 10_000  # rows, to find them
+SHOWN = {False: 8, True: 1}  # of them that stay, for samples
+SPREAD = 8  # shards that held-out rows come from
+BROKEN_ROWS = "broken-rows.txt"
+
+
+class Source(Protocol):
+    """What an editing stage draws from."""
+
+    def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
+        """A micro-batch of images or of videos; of the other kind where there are none."""
+
+    def held_out(self) -> Iterator[Encoded]:
+        """Batches of examples that are never drawn."""
+
+    def some(self, is_video: bool | None, count: int) -> Encoded | None:
+        """About so many examples of one shape, always the same; None where there are none of that kind."""
+
+    def position(self) -> dict[str, Any]:
+        """What `go_to` needs, as plain numbers; empty where a draw depends on its generator alone."""
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Go on from where a source of the same config stood."""
+
+
+def batch_size(data: DataConfig, is_video: bool, frames: int) -> int:
+    """Longer clips come in batches of the cost of the shortest ones."""
+    return max(1, round(data.video_batch * min(data.lengths) / frames)) if is_video else data.image_batch
+
+
+class PoolSource:
+    """Draws from buckets of encoded examples, as the generator says."""
+
+    def __init__(self, buckets: list[Bucket], config: TrainConfig) -> None:
+        self.data, self.buckets = config.data, buckets
+        self.training, self.validation = split_examples(buckets, config.validation if config.validate_every else 0)
+
+    def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
+        bucket, examples = draw_bucket(self.training, is_video, generator)
+        size = batch_size(self.data, bucket.is_video, bucket.frames)
+        return bucket.take(examples[torch.randint(len(examples), (size,), generator=generator)].tolist())
+
+    def held_out(self) -> Iterator[Encoded]:
+        for bucket, examples in self.validation:
+            for chosen in examples.split(batch_size(self.data, bucket.is_video, bucket.frames)):
+                yield bucket.take(chosen.tolist())
+
+    def some(self, is_video: bool | None, count: int) -> Encoded | None:
+        if is_video is None:
+            bucket = self.buckets[0]
+        elif of_kind := [bucket for bucket in self.buckets if bucket.is_video == is_video]:
+            bucket = max(of_kind, key=len)
+        else:
+            return None
+        return bucket.take(list(range(min(count, len(bucket)))))
+
+    def position(self) -> dict[str, Any]:
+        return {}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: which of its examples
+
+
+def split_examples(buckets: list[Bucket], held_out: int) -> tuple[list[Examples], list[Examples]]:
+    """The examples to train on, and `held_out` others, drawn evenly from all; never more than a tenth of a bucket."""
+    total = sum(map(len, buckets))
+    training, validation = [], []
+    for bucket in buckets:
+        order = torch.randperm(len(bucket), generator=torch.Generator().manual_seed(0))
+        count = min(len(bucket) // 10, round(held_out * len(bucket) / total))
+        training.append((bucket, order[count:].sort().values))
+        if count:
+            validation.append((bucket, order[:count].sort().values))
+    return training, validation
+
+
+def draw_bucket(buckets: list[Examples], is_video: bool, generator: torch.Generator) -> Examples:
+    """A bucket of images or of videos, by its share of the examples; the other kind where there are none."""
+    fitting = [entry for entry in buckets if entry[0].is_video == is_video] or buckets
+    shares = torch.tensor([float(len(examples)) for _, examples in fitting])
+    return fitting[int(torch.multinomial(shares, 1, generator=generator))]
+
+
+class StreamSource:
+    """Draws a table's rows in the order of its streams, of pictures and of videos; the VAE runs in the step."""
+
+    def __init__(
+        self, config: TrainConfig, codec: LatentCodec, shown_frames: int, stride: int, share: tuple[int, int]
+    ) -> None:
+        """Open the table and read its first rows.
+
+        Args:
+            shown_frames: what the MLLM sees of a clip.
+            stride: pixels that one DiT patch spans.
+            share: this process's number, and how many there are.
+
+        Raises:
+            InputError: a table that cannot be used, or too many broken rows among the first.
+        """
+        self.data, self.share = config.data, share
+        self.table = open_table(config.data)
+        self.read = partial(read_example, data=config.data, stride=stride, frame_multiple=codec.frame_multiple)
+        self.encode = partial(encode_examples, codec=codec, shown_frames=shown_frames)
+        first = first_examples(self.table, config.data, self.read)
+        self.first = {
+            kind: self.encode([one for one in examples if one.shape == examples[0].shape][: SHOWN[kind]])
+            for kind, examples in first.items()
+        }
+        self.held = held_out_rows(self.table, config.validation if config.validate_every else 0)
+        self.tally = Tally(self.table.path, config.data.broken, self.table.total)
+        number = "" if share[1] == 1 else f"-{share[0] + 1}-of-{share[1]}"
+        self.list_file = Path(config.output) / BROKEN_ROWS.replace(".", f"{number}.")
+        self.feeds = {
+            kind: ReadAhead(
+                Batches(
+                    RowStream(self.table, self.tally, config.seed, share, self._is_trained_on, kind),
+                    self.read,
+                    partial(batch_size, config.data),
+                )
+            )
+            for kind in self.first
+        }
+        self._validation: list[Encoded] | None = None
+
+    def _is_trained_on(self, address: Address) -> bool:
+        return address.row >= self.held.get(address.shard, 0)
+
+    def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
+        self.tally.list_in(self.list_file)
+        feed = self.feeds.get(is_video) or next(iter(self.feeds.values()))
+        return self.encode(feed.take())
+
+    def held_out(self) -> Iterator[Encoded]:
+        if self._validation is None:
+            self._validation = list(self._encode_held_out())
+        yield from self._validation
+
+    def _encode_held_out(self) -> Iterator[Encoded]:
+        by_shape: dict[tuple[int, ...], list[Example]] = {}
+        for shard, count in sorted(self.held.items()):
+            for _, row in islice(self.table.rows(shard), count):
+                if isinstance(row, Row):
+                    try:
+                        example = self.read(row)
+                    except RowError as error:
+                        logger.warning("%s: %s. It is left out of the validation.", row.place, error)
+                        continue
+                    by_shape.setdefault(example.shape, []).append(example)
+        for examples in by_shape.values():
+            size = batch_size(self.data, examples[0].is_video, len(examples[0].source))
+            for start in range(0, len(examples), size):
+                yield self.encode(examples[start : start + size])
+
+    def some(self, is_video: bool | None, count: int) -> Encoded | None:
+        return next(iter(self.first.values())) if is_video is None else self.first.get(is_video)
+
+    def position(self) -> dict[str, Any]:
+        feeds = {"videos" if kind else "images": feed.position() for kind, feed in self.feeds.items()}
+        return {"processes": self.share[1], **feeds}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Raises InputError where the table is not what it was.
+
+        Positions of another number of processes are left aside: the streams begin their epoch anew.
+        """
+        names = {kind: "videos" if kind else "images" for kind in self.feeds}
+        if position.get("processes") != self.share[1] or set(names.values()) != set(position) - {"processes"}:
+            logger.warning(
+                "The state was written by %s processes, or of other data; %s is read from its beginning.",
+                position.get("processes", "other"),
+                quoted_path(self.table.path),
+            )
+            return
+        try:
+            for kind, name in names.items():
+                self.feeds[kind].go_to(position[name])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise InputError(
+                "The position in the data that the state has is damaged; begin anew in another output folder."
+            ) from error
+
+
+def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example]) -> dict[bool, list[Example]]:
+    """The first whole examples of each kind that there is.
+
+    Raises:
+        InputError: too many of the rows that were tried are broken, or there is none.
+    """
+    found: dict[bool, list[Example]] = {}
+    tally = Tally(table.path, data.broken, table.total)
+    for kind, most in TRIED.items():
+        for row in islice(_rows_of(table, kind, tally), most):
+            try:
+                example = read(row)
+            except RowError as error:
+                tally.skip(f"{row.place}: {error}")
+                continue
+            tally.good()
+            found.setdefault(example.is_video, []).append(example)
+    if not found:
+        raise InputError(tally.summary() or f"{quoted_path(table.path)} has no rows that data.filters leave.")
+    return found
+
+
+def table_examples(table: Table, data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Example]:
+    """The examples of a table in order, to look at. Raises InputError where too many rows are broken."""
+    tally = Tally(table.path, data.broken, table.total)
+    for kind in (False, True):
+        for row in _rows_of(table, kind, tally):
+            try:
+                yield read_example(row, data, stride, frame_multiple)
+                tally.good()
+            except RowError as error:
+                tally.skip(f"{row.place}: {error}")
+
+
+def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row]:
+    """The rows of one kind, whose broken ones are tallied; not many are looked at for it."""
+    shards = (shard for shard, part in enumerate(table.parts) if kind in part.shard.kinds)
+    for _, row in islice((entry for shard in shards for entry in table.rows(shard)), LOOKED_AT):
+        if isinstance(row, Broken):
+            tally.skip(row.words)
+        elif row is not None:
+            try:
+                if is_video(row.source) == kind:
+                    yield row
+            except InputError as error:
+                tally.skip(f"{row.place}: {one_line(error).rstrip('.')}")
+
+
+def held_out_rows(table: Table, count: int) -> dict[int, int]:
+    """Shard -> how many of its first rows are kept for validation; of a table never more than a tenth."""
+    if table.total is not None:
+        count = min(count, table.total // 10)
+    if not count:
+        return {}
+    shards = torch.randperm(len(table.parts), generator=torch.Generator().manual_seed(0))[: min(SPREAD, count)].tolist()
+    return {shard: -(-count // len(shards)) for shard in shards}

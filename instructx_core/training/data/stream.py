@@ -1,0 +1,183 @@
+"""Rows of a table without end: each process's share, shuffled by a seed, resumable to the row.
+
+An epoch goes through the shards in an order drawn from (seed, epoch). A few are open at a time and read in turn, each
+in its own order, into a buffer that a row is drawn from: so rows mix, files are read from front to back, and memory
+does not depend on the size of the set. A position says which shards are open, how far each is read, and which rows
+wait in the buffer, by their addresses; those are read again when a run resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...words import one_line, quoted_path
+from .rows import Address, Row, is_video
+from .table import Broken, Table
+from .tally import Tally
+
+OPEN = 4  # shards at a time
+BUFFER = 512  # rows
+BUFFER_BYTES = 64 << 20  # of pictures that are inside of the table
+ENOUGH = 4  # shards for each process, else they share each shard's rows
+
+Entry = tuple[Address, Row]
+
+
+class RowStream:
+    """An endless iterator of (address, row); broken rows are tallied on the way.
+
+    Attributes:
+        epoch: how often the whole share has been read.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        tally: Tally,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+        takes: Callable[[Address], bool] | None = None,
+        kind: bool | None = None,
+    ) -> None:
+        """
+        Args:
+            share: this process's number, and how many there are.
+            takes: which rows are read at all.
+            kind: videos alone (True), or pictures alone.
+        """
+        self.table, self.tally, self.seed, self.share = table, tally, seed, share
+        self.takes = takes or (lambda address: True)
+        self.kind = kind
+        self.shards = [number for number, part in enumerate(table.parts) if kind is None or kind in part.shard.kinds]
+        self.by_shard = len(self.shards) >= ENOUGH * share[1]
+        self._begin(0)
+
+    def _begin(self, epoch: int) -> None:
+        self.epoch, self.opened, self.drawn, self.turn = epoch, 0, 0, 0
+        self._order = self._shard_order()
+        self._open: list[list[Any]] = []  # [shard, next row, iterator]
+        self._buffer: list[Entry] = []
+        self._bytes = 0
+        self._given = False  # whether this epoch has had a row
+
+    def _shard_order(self) -> list[int]:
+        order = _random(self.seed, self.epoch).permutation(len(self.shards)).tolist()
+        process, processes = self.share
+        return [self.shards[place] for place in (order[process::processes] if self.by_shard else order)]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self
+
+    def __next__(self) -> Entry:
+        """Raises InputError where a whole epoch has not one row, or too many are broken."""
+        while True:
+            while len(self._buffer) < BUFFER and self._bytes < BUFFER_BYTES and self._pull():
+                pass
+            if self._buffer:
+                break
+            if not self._given:
+                raise InputError(
+                    f"{quoted_path(self.table.path)} has no row left to train on (process {self.share[0] + 1} of "
+                    f"{self.share[1]}); look at data.filters, or use fewer processes."
+                )
+            self.tally.end_epoch()
+            self._begin(self.epoch + 1)
+        self._given = True
+        place = int(_random(self.seed, self.epoch, self.drawn + 1).integers(len(self._buffer)))
+        self.drawn += 1
+        self._buffer[place], self._buffer[-1] = self._buffer[-1], self._buffer[place]
+        entry = self._buffer.pop()
+        self._bytes -= entry[1].nbytes
+        return entry
+
+    def _pull(self) -> bool:
+        """Read one more row of the next open shard; False at the end of the epoch."""
+        while len(self._open) < OPEN and self.opened < len(self._order):
+            shard = self._order[self.opened]
+            self.opened += 1
+            self._open.append([shard, 0, None])
+        if not self._open:
+            return False
+        self.turn %= len(self._open)
+        entry = self._open[self.turn]
+        if entry[2] is None:
+            entry[2] = self.table.rows(entry[0], entry[1])
+        address, row = next(entry[2], (None, None))
+        if address is None:
+            del self._open[self.turn]
+            return True
+        entry[1] = address.row + 1
+        self.turn += 1
+        if not self.by_shard and address.row % self.share[1] != self.share[0]:
+            return True
+        if isinstance(row, Broken):
+            self.tally.skip(row.words, again=self.epoch > 0)
+        elif row is not None and self.takes(address) and self._is_wanted(row):
+            self.tally.good()
+            self._buffer.append((address, row))
+            self._bytes += row.nbytes
+        return True
+
+    def _is_wanted(self, row: Row) -> bool:
+        """Whether a row is of the stream's kind; one of no kind is tallied."""
+        if self.kind is None:
+            return True
+        try:
+            return is_video(row.source) == self.kind
+        except InputError as error:
+            self.tally.skip(f"{row.place}: {one_line(error).rstrip('.')}", again=self.epoch > 0)
+            return False
+
+    def position(self) -> dict[str, Any]:
+        """Where the stream stands, as plain numbers."""
+        return {
+            "epoch": self.epoch,
+            "opened": self.opened,
+            "drawn": self.drawn,
+            "turn": self.turn,
+            "open": [[shard, row] for shard, row, _ in self._open],
+            "buffer": [list(address) for address, _ in self._buffer],
+        }
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Go on from where a stream of the same table, seed and share stood.
+
+        Raises:
+            InputError: what was waiting is not there any more.
+        """
+        self._begin(position["epoch"])
+        self.opened, self.drawn, self.turn = position["opened"], position["drawn"], position["turn"]
+        self._open = [[shard, row, None] for shard, row in position["open"]]
+        self._given = self.drawn > 0
+        self._buffer = reread(self.table, [Address(*address) for address in position["buffer"]])
+        self._bytes = sum(row.nbytes for _, row in self._buffer)
+
+
+def reread(table: Table, addresses: list[Address]) -> list[Entry]:
+    """Rows that were good before, each shard read once. Raises InputError where one is not there any more."""
+    wanted: dict[int, set[int]] = {}
+    for address in addresses:
+        wanted.setdefault(address.shard, set()).add(address.row)
+    found: dict[Address, Row] = {}
+    for shard, rows in wanted.items():
+        if shard >= len(table.parts):
+            continue
+        for address, row in table.rows(shard, min(rows)):
+            if address.row in rows and isinstance(row, Row):
+                found[address] = row
+            if address.row >= max(rows):
+                break
+    if missing := [address for address in addresses if address not in found]:
+        raise InputError(
+            f"{quoted_path(table.path)} is not what this run was reading ({len(missing)} rows are gone); put it back, "
+            "or begin anew in another output folder."
+        )
+    return [(address, found[address]) for address in addresses]
+
+
+def _random(*numbers: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(numbers)))

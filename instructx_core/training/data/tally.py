@@ -1,0 +1,105 @@
+"""Broken rows: skipped, counted and listed; too many of them end the run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from threading import Lock
+
+from ...errors import InputError
+from ...words import one_line, quoted_path
+
+logger = logging.getLogger(__name__)
+
+SEEN = 1000  # rows: a share of fewer says little of a large table, whose broken rows may lie together
+NAMED = 10
+LONGEST = 75  # characters of a row's own words where ten are named
+
+
+class Tally:
+    """Counts rows as they are read; several threads may.
+
+    Attributes:
+        seen, broken: rows so far in this epoch.
+    """
+
+    def __init__(self, table: Path, share: float, total: int | None) -> None:
+        """
+        Args:
+            share: of broken rows that is borne.
+            total: rows of the table, where they are known.
+        """
+        self.table, self.share, self.total = table, share, total
+        self.seen = self.broken = 0
+        self._words: list[str] = []  # the first ones
+        self._waiting: list[str] = []
+        self._file: Path | None = None
+        self._lock = Lock()
+
+    def good(self) -> None:
+        with self._lock:
+            self.seen += 1
+
+    def skip(self, words: str, again: bool = False, seen: bool = False) -> None:
+        """Count a broken row.
+
+        Args:
+            words: its place and what is wrong with it.
+            again: whether it was met, and listed, in an earlier epoch.
+            seen: whether it was counted as good before its files were opened.
+
+        Raises:
+            InputError: there are too many; the first ten are named.
+        """
+        with self._lock:
+            self.seen += not seen
+            self.broken += 1
+            if not again:
+                self._waiting.append(one_line(words))
+                self._write()
+            if len(self._words) < NAMED and words not in self._words:
+                self._words.append(words)
+                logger.warning("%s. The row is skipped.", one_line(words, 400))
+            self._judge()
+
+    def end_epoch(self) -> None:
+        """The whole share of this process has been seen; counts begin anew. Raises InputError as `skip` does."""
+        with self._lock:
+            if self.total is None:
+                self.total = self.seen
+            self._judge()
+            self.seen = self.broken = 0
+
+    def _judge(self) -> None:
+        if self.broken > self.share * max(self.seen, SEEN if self.total is None else min(self.total, SEEN)):
+            raise InputError(self.summary())
+
+    def list_in(self, file: Path) -> None:
+        """Append each broken row, the past ones too, as a line to a file."""
+        with self._lock:
+            self._file = file
+            self._write()
+
+    def _write(self) -> None:
+        if self._file is None or not self._waiting:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(f"{line}\n" for line in self._waiting)
+        except OSError as error:
+            raise InputError(
+                f"{quoted_path(self._file)} could not be written ({one_line(error, 200)}); free space and go on with "
+                "--resume."
+            ) from error
+        self._waiting.clear()
+
+    def summary(self) -> str:
+        """What is broken, in one sentence; "" where nothing is."""
+        if not self._words:
+            return ""
+        allowed = f"data.broken allows {self.share:.3g} of them"
+        if len(self._words) == 1:
+            return f"{one_line(self._words[0], 600)} ({self.broken} of {self.seen} rows; {allowed})."
+        named = "; ".join(one_line(words, LONGEST) for words in self._words)
+        return f"{self.broken} of {self.seen} rows of {quoted_path(self.table)} are broken; {allowed}. {named}."
