@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import InstructXError
+from .cache import add_cache
 from .calibrate import add_calibrate
 from .convert import add_convert
 from .demo import add_demo
@@ -88,6 +89,7 @@ def build_parser() -> Parser:
     add_demo(commands)
     add_new(commands)
     add_train(commands)
+    add_cache(commands)
     add_evaluate(commands)
     add_world(commands)
     add_convert(commands)

@@ -1,0 +1,50 @@
+"""`instructx cache`: the examples of a stage, encoded ahead."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .options import command, whole
+from .printing import complain, say
+
+EXAMPLES = """\
+examples:
+  instructx cache stage2.yaml latents --processes 4
+  instructx cache stage2.yaml latents --set data.table=pairs.csv
+  accelerate launch --num_processes 8 -m instructx_core cache stage2.yaml latents       on several machines or GPUs
+
+Stages with the same data and VAE take it as their data.pool. OUT appears when it is complete; what was finished of one
+that was interrupted is kept, and the same command goes on.
+"""
+
+
+def add_cache(commands: Any) -> None:
+    parser = command(commands, "cache", "encode the examples of a training config ahead", EXAMPLES, _run_cache)
+    parser.add_argument(
+        "config", metavar="CONFIG.yaml", type=Path, help="the config of a stage: its data and its start"
+    )
+    parser.add_argument("output", metavar="OUT", type=Path, help="the folder to write")
+    parser.add_argument("--processes", type=whole(1, 1024), default=1, help="how many to start (default: 1)")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="changes",
+        action="append",
+        default=[],
+        help="another value for a field of the config, as data.table=pairs.csv; repeatable",
+    )
+
+
+def _run_cache(arguments: argparse.Namespace) -> None:
+    from ..training.caching import cache
+    from ..training.config import read_train_config
+
+    config = read_train_config(arguments.config, arguments.changes)
+    try:
+        say(cache(config, arguments.output, arguments.processes))
+    except KeyboardInterrupt:
+        complain("")  # below the bar
+        complain("instructx: finished parts are kept; run the same command to go on.")
+        raise
