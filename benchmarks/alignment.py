@@ -58,8 +58,9 @@ class Zeros(nn.Module):
         super().__init__()
         self.connector = connector
 
-    def forward(self, guidance: torch.Tensor, reference_places: int = 0) -> Context:
-        return Context(torch.zeros_like(self.connector(guidance, reference_places).tokens))
+    def forward(self, guidance: Context, reference_places: int = 0) -> Context:
+        context = self.connector(guidance, reference_places)
+        return replace(context, tokens=torch.zeros_like(context.tokens))
 
 
 def generator_config(folder: Path, changes: Sequence[str]) -> TrainConfig:

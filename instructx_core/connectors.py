@@ -12,7 +12,7 @@ from .context import Context
 
 
 class Connector(nn.Module):
-    """[B, N, input_dim] guidance -> [B, N, output_dim] context.
+    """Guidance, tokens [B, N, input_dim] -> context, tokens [B, N, output_dim]; mask and image stream pass through.
 
     Where the config asks for it, a second MLP of the same sizes takes the places of a reference image (Kiwi-Edit).
     """
@@ -27,12 +27,13 @@ class Connector(nn.Module):
         if config.reads_references:
             self.reference = Connector(replace(config, reads_references=False))
 
-    def forward(self, guidance: torch.Tensor, reference_places: int = 0) -> Context:
+    def forward(self, guidance: Context, reference_places: int = 0) -> Context:
         """The context, of which the first `reference_places` come from a reference image's own hidden states."""
+        tokens = guidance.tokens
         if reference_places and self.reference is not None:
-            first, rest = guidance[:, :reference_places], guidance[:, reference_places:]
-            return Context(torch.cat([self.reference.project(first), self.project(rest)], dim=1))
-        return Context(self.project(guidance))
+            first, rest = tokens[:, :reference_places], tokens[:, reference_places:]
+            return replace(guidance, tokens=torch.cat([self.reference.project(first), self.project(rest)], dim=1))
+        return replace(guidance, tokens=self.project(tokens))
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """[B, N, input_dim] -> [B, N, output_dim]."""

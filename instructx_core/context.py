@@ -1,4 +1,4 @@
-"""What the DiT cross-attends to, as a value: it travels from the connector through sampling to the DiT."""
+"""Hidden states and what belongs to them, as one value: guidance up to the connector, context from there to the DiT."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import torch
 
 @dataclass(frozen=True)
 class Context:
-    """The connector's output. B is the batch, N the places of the instruction, M those of an image stream."""
+    """B is the batch, N the places of the instruction, M those of an image stream."""
 
     tokens: torch.Tensor  # [B, N, D]
     mask: torch.Tensor | None = None  # bool [B, N], True where the DiT may look; None: everywhere
     image: torch.Tensor | None = None  # [B, M, D'], attended to apart from the tokens: `conditions.image_stream`
 
-    def to(self, dtype: torch.dtype) -> Context:
-        """The same with tokens and image stream in another dtype."""
-        return Context(self.tokens.to(dtype), self.mask, None if self.image is None else self.image.to(dtype))
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Context:
+        """The same on another device, its tokens and image stream in another dtype."""
+        return Context(
+            self.tokens.to(device=device, dtype=dtype),
+            None if self.mask is None else self.mask.to(device=device),
+            None if self.image is None else self.image.to(device=device, dtype=dtype),
+        )
 
 
 def contexts_alike(first: Context, second: Context) -> bool:

@@ -161,7 +161,7 @@ def sample(
         velocity = combined([pair for forward in forwards for pair in forward(latents, sigma)])
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         if pinned is not None:
-            latents = hold(latents, pinned, noise, scheduler.sigmas[step + 1])
+            latents = pin(latents, pinned, noise, scheduler.sigmas[step + 1])
         if callback is not None and callback(step + 1, steps, latents) is False:
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
     check_numbers(latents, "while sampling")
@@ -220,7 +220,7 @@ def check_weights(terms: Sequence[GuidanceTerm]) -> None:
         raise InputError(f"The weights of the guidance add up to {total:g}; give weights that add up to 1.")
 
 
-def hold(latents: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def pin(latents: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """`latents` [B, C, T, H, W] with `pinned` [B, C, k, H, W] for their first frames, noised to sigma by `noise`."""
     count = pinned.shape[2]
     return torch.cat([(1 - sigma) * pinned + sigma * noise[:, :, :count], latents[:, :, count:]], dim=2)

@@ -13,6 +13,7 @@ from . import categories
 from .sockets import Connector, Guidance
 
 if TYPE_CHECKING:
+    from ..instructx_core.context import Context
     from .sockets import GuidanceValue, LoadedConnector
     from .wan import Conditioning
 
@@ -51,7 +52,7 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
     Raises:
         InputError: guidance of an MLLM that the connector was not trained with.
     """
-    width, taken = guidance.positive.shape[-1], connector.config.connector.input_dim
+    width, taken = guidance.positive.tokens.shape[-1], connector.config.connector.input_dim
     if width != taken:
         raise InputError(
             f"The connector of {connector.config.name!r} takes guidance {taken} wide, the MLLM {guidance.mllm!r} gives "
@@ -62,7 +63,7 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
 
 
 @torch.no_grad()
-def _conditioning(connector: LoadedConnector, hidden: torch.Tensor, reference_places: int) -> Conditioning:
+def _conditioning(connector: LoadedConnector, guidance: Context, reference_places: int) -> Conditioning:
     # a two-layer MLP on a few hundred tokens: not worth a place on the GPU
-    context = connector.module(hidden, reference_places)
+    context = connector.module(guidance, reference_places)
     return [[context.tokens.to(management.intermediate_device()), {}]]

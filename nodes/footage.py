@@ -34,13 +34,13 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
     Raises:
         InputError: a video of which nothing can be decoded, or frames that are no pictures.
     """
-    from ..instructx_core.long_video.footage import hold
+    from ..instructx_core.long_video.footage import in_memory
 
     with TemporaryDirectory(dir=temp_folder()) as name:
         folder = Path(name)
         if isinstance(video, InputImpl.VideoFromComponents):
             clip = to_clip(video)
-            yield hold(clip.frames, clip.frame_rate, _sound(clip.audio, folder / "sound.wav"))
+            yield in_memory(clip.frames, clip.frame_rate, _sound(clip.audio, folder / "sound.wav"))
             return
         with file_of(video) as part:
             yield _of_file(part, folder)

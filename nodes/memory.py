@@ -14,6 +14,7 @@ from .sockets import LoadedMllm
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ..instructx_core.context import Context
     from ..instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
 
 PRECISIONS = ("default", "float32", "bfloat16", "float16")
@@ -53,14 +54,14 @@ def read(
     source: torch.Tensor,
     references: Sequence[torch.Tensor],
     is_video: bool,
-) -> tuple[torch.Tensor, int]:
-    """Guidance float32 [1, N, D] on the CPU for a source [T, H, W, 3], and how many places of it are a reference's."""
+) -> tuple[Context, int]:
+    """Guidance in float32 on the CPU for a source [T, H, W, 3], and how many places of it are a reference's."""
     guidance = mllm.guidance
     inputs = guidance.prepare([instruction], [source], [list(references)], is_video)
     management.load_models_gpu([mllm.patcher], memory_required=_working_memory(guidance, inputs), force_full_load=True)
     with _cancel_between_layers(guidance):
-        hidden = guidance(inputs.to(mllm.patcher.load_device)).float().cpu()
-    return hidden, inputs.reference_places
+        read = guidance(inputs.to(mllm.patcher.load_device)).to(torch.float32, "cpu")
+    return read, inputs.reference_places
 
 
 @contextmanager

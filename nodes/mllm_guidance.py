@@ -108,10 +108,10 @@ def understand(
     from .memory import read
 
     check_instruction(instruction)
-    hidden = []
+    read_both = []
     for words in (instruction, ""):
         guidance, places = read(mllm, words, frames, references, is_video)
-        hidden.append(guidance)
+        read_both.append(guidance)
         if bar is not None:
             bar.update(1)
-    return GuidanceValue(*hidden, mllm.name, places)
+    return GuidanceValue(*read_both, mllm.name, places)

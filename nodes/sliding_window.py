@@ -211,13 +211,13 @@ class InstructXSlidingWindowImages(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..instructx_core.long_video import WindowRun, plan_edit
         from ..instructx_core.long_video.cuts import with_cuts
-        from ..instructx_core.long_video.footage import hold
+        from ..instructx_core.long_video.footage import in_memory
 
         frames = rgb(source, "source")
         parts = (model, vae, mllm, connector)
         request = _request(instruction, reference, settings)
         native, options = _native(parts, request, settings, None, is_video=len(frames) > 1)
-        footage = hold(frames, FRAME_RATE)
+        footage = in_memory(frames, FRAME_RATE)
         windows, editor = plan_edit(native, footage, with_cuts(options, footage))
         watcher = Watcher(native)
         edited = torch.empty_like(frames)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..instructx_core.config import ModelConfig
     from ..instructx_core.connectors import Connector as ConnectorModule
+    from ..instructx_core.context import Context
     from ..instructx_core.fit import Fit as FitPlan
     from ..instructx_core.guidance.encoder import MLLMGuidance
 
@@ -50,8 +51,8 @@ class LoadedConnector:
 class GuidanceValue:
     """Hidden states at the query positions, with the instruction and without, float32 on the CPU."""
 
-    positive: torch.Tensor  # [1, N, D]
-    negative: torch.Tensor  # [1, N, D]
+    positive: Context  # tokens [1, N, D]
+    negative: Context  # tokens [1, N, D]
     mllm: str  # its name, for messages
     reference_places: int = 0  # the first so many of the N are a reference image's own
 

@@ -19,7 +19,7 @@ from video_files import make_video
 from instructx_core import Editor, InputError
 from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.long_video.cuts import find_cuts, with_cuts
-from instructx_core.long_video.footage import hold, look_through
+from instructx_core.long_video.footage import in_memory, look_through
 from instructx_core.long_video.window_editor import WindowEditor
 from instructx_core.windows import AUTO_CUTS, Span, parse_cuts
 
@@ -70,7 +70,7 @@ def detector(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_cuts_are_found_in_files_and_in_memory(detector, tmp_path: Path):
     frames = scenes()
-    assert find_cuts(hold(frames / 255, Fraction(8))) == CUTS
+    assert find_cuts(in_memory(frames / 255, Fraction(8))) == CUTS
     path = make_video(tmp_path / "in.mkv", frames.numpy(), codec="ffv1", pix_fmt="bgr0")
     assert find_cuts(look_through(path)) == CUTS
     assert with_cuts(LongOptions(cuts=AUTO_CUTS), look_through(path)).cuts == CUTS

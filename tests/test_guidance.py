@@ -10,6 +10,9 @@ import tiny
 import torch
 from transformers import Qwen2_5_VLModel
 
+from instructx_core.config import ConnectorConfig
+from instructx_core.connectors import Connector
+from instructx_core.context import Context
 from instructx_core.errors import InputError
 from instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
 from instructx_core.guidance.frames import sample_indices
@@ -101,7 +104,7 @@ def test_words_are_never_special_tokens(fresh, words: str):
     special = set(fresh.tokenizer.all_special_ids)
     plain, odd = (prompt_tokens(fresh.tokenizer, text, [1], is_video=False) for text in ("blue", words))
     assert [i for i in plain if i in special] == [i for i in odd if i in special]
-    assert fresh(fresh.prepare([words], [IMAGE])).isfinite().all()
+    assert fresh(fresh.prepare([words], [IMAGE])).tokens.isfinite().all()
 
 
 # --- positions
@@ -150,7 +153,7 @@ def test_guidance_is_qwen_with_queries(fresh, qwen, source, references):
     is_video = len(source) > 1
     inputs = fresh.prepare(["make the red circle blue"], [source], [references], is_video)
     queries = fresh.queries["video" if is_video else "image"]
-    guidance = fresh(inputs)
+    guidance = fresh(inputs).tokens
     assert guidance.shape == (1, len(queries), tiny.HIDDEN)
     expected = expected_guidance(qwen, inputs, queries, videos=int(is_video))
     torch.testing.assert_close(guidance, expected, **CLOSE)
@@ -162,7 +165,7 @@ def test_padded_batch_is_qwen_s_too(fresh, qwen):
     inputs = fresh.prepare(instructions, [VIDEO, VIDEO.flip(0)], [(TALL,), (WIDE,)], is_video=True)
     assert not inputs.attention_mask.all()
     expected = expected_guidance(qwen, inputs, fresh.queries["video"], videos=1)
-    torch.testing.assert_close(fresh(inputs), expected, **CLOSE)
+    torch.testing.assert_close(fresh(inputs).tokens, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("is_video", [False, True])
@@ -171,9 +174,9 @@ def test_a_batch_is_its_rows_one_by_one(fresh, is_video: bool):
     sources = [tiny.clip(frames if is_video else 1, *size, seed=frames) for frames, size in
                ((2, (56, 56)), (9, (64, 80)), (3, (90, 60)))]  # fmt: skip
     references = [(TALL,), (), (WIDE, TALL)]
-    together = fresh(fresh.prepare(instructions, sources, references, is_video))
+    together = fresh(fresh.prepare(instructions, sources, references, is_video)).tokens
     for row, (instruction, source, extra) in enumerate(zip(instructions, sources, references, strict=True)):
-        alone = fresh(fresh.prepare([instruction], [source], [extra], is_video))
+        alone = fresh(fresh.prepare([instruction], [source], [extra], is_video)).tokens
         torch.testing.assert_close(together[row : row + 1], alone, **CLOSE)
 
 
@@ -202,11 +205,11 @@ def test_query_sets():
         (VIDEO, True, (TALL,), without, "video", 5),
     ):
         inputs = guidance.prepare(["blue"], [source], [extra], is_video)
-        assert inputs.query_set == name and guidance(inputs).shape[1] == count
+        assert inputs.query_set == name and guidance(inputs).tokens.shape[1] == count
 
 
 def test_everything_that_is_shown_matters(fresh):
-    base = fresh(fresh.prepare(["make it blue"], [VIDEO], [(TALL,)], is_video=True))
+    base = fresh(fresh.prepare(["make it blue"], [VIDEO], [(TALL,)], is_video=True)).tokens
     for instruction, source, extra in (
         ("make it green", VIDEO, (TALL,)),
         ("make it blue", 1 - VIDEO, (TALL,)),
@@ -214,15 +217,15 @@ def test_everything_that_is_shown_matters(fresh):
         ("make it blue", VIDEO, (WIDE,)),
         ("make it blue", VIDEO, ()),
     ):
-        other = fresh(fresh.prepare([instruction], [source], [extra], is_video=True))
+        other = fresh(fresh.prepare([instruction], [source], [extra], is_video=True)).tokens
         assert (other - base).abs().max() > 1e-3
 
 
 def test_words_alone(fresh, qwen):
     inputs = fresh.prepare(["a blue star", "a red circle and a green star"], None)
     assert inputs.grids.shape == (0, 3)
-    together = fresh(inputs)
-    alone = fresh(fresh.prepare(["a blue star"], None))
+    together = fresh(inputs).tokens
+    alone = fresh(fresh.prepare(["a blue star"], None)).tokens
     torch.testing.assert_close(together[:1], alone, **CLOSE)
 
 
@@ -240,12 +243,12 @@ def test_lora_sits_on_the_language_model_and_changes_the_guidance_once_trained(f
     inputs = guidance.prepare(["make it blue"], [IMAGE])
     lora = {name: value for name, value in guidance.named_parameters() if "lora_" in name}
     assert len(lora) == 2 * 7 * 2 and all("language_model" in name for name in lora)
-    torch.testing.assert_close(guidance(inputs), fresh(inputs), **CLOSE)
+    torch.testing.assert_close(guidance(inputs).tokens, fresh(inputs).tokens, **CLOSE)
     with torch.no_grad():
         for name, value in lora.items():
             if "lora_B" in name:
                 value.normal_(std=0.3)
-        assert (guidance(inputs) - fresh(inputs)).abs().max() > 1e-2
+        assert (guidance(inputs).tokens - fresh(inputs).tokens).abs().max() > 1e-2
 
 
 def test_gradients_reach_queries_and_lora_only():
@@ -253,7 +256,7 @@ def test_gradients_reach_queries_and_lora_only():
     tiny.shake(guidance, 0.01)
     for name, parameter in guidance.named_parameters():
         parameter.requires_grad_("lora_" in name or name.startswith("queries."))
-    guidance(guidance.prepare(["make it blue", "add a star"], [IMAGE, IMAGE])).square().sum().backward()
+    guidance(guidance.prepare(["make it blue", "add a star"], [IMAGE, IMAGE])).tokens.square().sum().backward()
     for name, parameter in guidance.named_parameters():
         trained = "lora_" in name or name == "queries.image"  # the video's queries had no part in this
         assert (parameter.grad is not None and bool(parameter.grad.abs().max() > 0)) == trained, name
@@ -263,5 +266,28 @@ def test_no_lora_at_rank_zero(fresh):
     bare = MLLMGuidance(tiny.mllm(), tiny.tokenizer(), replace(CONFIG, lora_rank=0)).requires_grad_(False)
     bare.queries.load_state_dict(fresh.queries.state_dict())
     inputs = bare.prepare(["make it blue"], [IMAGE])
-    torch.testing.assert_close(bare(inputs), fresh(inputs), **CLOSE)
+    torch.testing.assert_close(bare(inputs).tokens, fresh(inputs).tokens, **CLOSE)
     assert not any("lora_" in name for name, _ in bare.named_parameters())
+
+
+# --- into the connector
+
+
+def test_mask_and_image_stream_pass_through_the_connector():
+    config = ConnectorConfig(input_dim=8, hidden_dim=12, output_dim=6, reads_references=True)
+    connector = Connector(config).requires_grad_(False)
+    mask, image = torch.tensor([[True, True, False]]), torch.randn(1, 2, 5)
+    guidance = Context(torch.randn(1, 3, 8), mask, image)
+    context = connector(guidance)
+    assert context.tokens.shape == (1, 3, 6) and context.mask is mask and context.image is image
+    with_reference = connector(guidance, reference_places=1).tokens
+    assert torch.equal(with_reference[:, :1], connector.reference(Context(guidance.tokens[:, :1])).tokens)
+    torch.testing.assert_close(with_reference[:, 1:], context.tokens[:, 1:])
+
+
+def test_a_context_moves_whole():
+    context = Context(torch.ones(1, 3, 8), torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 2, 5))
+    moved = context.to(torch.bfloat16, "meta")
+    assert moved.tokens.dtype == moved.image.dtype == torch.bfloat16 and moved.mask.dtype == torch.bool
+    assert all(part.is_meta for part in (moved.tokens, moved.mask, moved.image))
+    assert context.to().tokens is context.tokens

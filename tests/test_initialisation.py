@@ -95,5 +95,5 @@ def test_an_edit_starts_by_changing_nothing_and_learns_from_the_first_step(fresh
 @torch.no_grad()
 def test_the_blocks_hear_the_guidance_from_the_start(fresh):
     connector, denoiser = fresh
-    heard = denoiser.transformer.condition_embedder.text_embedder(connector(torch.randn(64, 4, 64)).tokens)
+    heard = denoiser.transformer.condition_embedder.text_embedder(connector(Context(torch.randn(64, 4, 64))).tokens)
     assert 0.2 < heard.std(0).mean() < 2  # torch's own start: 0.03

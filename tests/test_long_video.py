@@ -246,8 +246,8 @@ def test_what_is_handed_over():
 def test_what_is_faded_over_is_not_held(shared, overlap, frames, latents):
     """The frames kept of the window before, and the first of the fade, which is still its own."""
     given = Handover(torch.zeros(shared, 2, 2, 3, dtype=torch.uint8), torch.zeros(1, 4, 1 + (shared - 1) // 4, 1, 1))
-    held = given.held(overlap, 4)
-    assert len(held.frames) == frames and held.latents.shape[2] == latents
+    head = given.head(overlap, 4)
+    assert len(head.frames) == frames and head.latents.shape[2] == latents
 
 
 def test_windows_share_five_frames_unless_told():

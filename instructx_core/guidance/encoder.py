@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..config import GuidanceConfig
+from ..context import Context
 from ..errors import InputError
 from .frames import sample_indices
 from .positions import positions
@@ -113,12 +114,12 @@ class MLLMGuidance(nn.Module):
             pictures.extend(own)
         return GuidanceInputs(*pad_left(sequences, places), *join_pictures(pictures), query_set)
 
-    def forward(self, inputs: GuidanceInputs) -> torch.Tensor:
-        """[B, N, hidden]: the last hidden states at the query positions, and nothing else of the MLLM."""
+    def forward(self, inputs: GuidanceInputs) -> Context:
+        """Tokens [B, N, hidden]: the last hidden states at the query positions, and nothing else of the MLLM."""
         queries = self.queries[inputs.query_set]
         embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
         embeds = torch.cat([embeds, queries.to(embeds).expand(len(embeds), -1, -1)], dim=1)
-        return self._read(embeds, inputs)[:, -len(queries) :]
+        return Context(self._read(embeds, inputs)[:, -len(queries) :])
 
     def _read(self, embeds: torch.Tensor, inputs: GuidanceInputs) -> torch.Tensor:
         """The language model's last hidden states [B, L, hidden] over a whole sequence of embeddings of that shape."""

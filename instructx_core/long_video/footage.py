@@ -1,4 +1,4 @@
-"""The source of a long edit, read window by window: a file, or frames that somebody holds in memory already.
+"""The source of a long edit, read window by window: a file, or frames that are in memory already.
 
 A file is looked through once to know its true length and times: containers are wrong about their length where a file
 is damaged, trimmed or of variable frame rate, and a plan needs to be right; decoding once more costs little beside
@@ -95,7 +95,7 @@ class FileFootage(Footage):
 
 
 @dataclass(frozen=True)
-class HeldFootage(Footage):
+class MemoryFootage(Footage):
     """Frames in memory.
 
     Attributes:
@@ -179,7 +179,7 @@ def check_part(path: Path, frames: Sequence[object], start: Fraction, stop: Frac
         raise InputError(f"{path}: it has no frame {span}; give a part that lies within the video.")
 
 
-def hold(frames: Tensor, fps: Fraction, sound: Path | None = None) -> HeldFootage:
+def in_memory(frames: Tensor, fps: Fraction, sound: Path | None = None) -> MemoryFootage:
     """Frames in memory as a video of constant rate.
 
     Args:
@@ -196,7 +196,7 @@ def hold(frames: Tensor, fps: Fraction, sound: Path | None = None) -> HeldFootag
         digest.update(to_uint8(frame).contiguous().numpy())
     if sound is not None:
         digest.update(sound.read_bytes())
-    return HeldFootage(info, list(range(len(frames))), 1, digest.hexdigest(), frames)
+    return MemoryFootage(info, list(range(len(frames))), 1, digest.hexdigest(), frames)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -35,11 +35,11 @@ class Handover:
     frames: Tensor  # uint8 [O, H, W, 3]
     latents: Tensor  # float32 [1, C, o, h, w], the latent frames in which they lie
 
-    def held(self, overlap: int, temporal_stride: int) -> Handover:
+    def head(self, overlap: int, temporal_stride: int) -> Handover:
         """What the window begins with as it is: up to the first of the `overlap` frames over which it fades in.
 
-        The others it edits itself, beside those that are held, so that there are two versions to fade between and the
-        fade spreads over them what no holding takes away.
+        The others it edits itself, beside this head, so that there are two versions to fade between and the
+        fade spreads over them what no head takes away.
         """
         frames = len(self.frames) - overlap + 1
         return Handover(self.frames[:frames], self.latents[:, :, : 1 + (frames - 1) // temporal_stride])

@@ -62,8 +62,8 @@ class WindowEditor:
             InputError: the latents that are given are another model's.
         """
         fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
-        held = given.held(self.overlap, self.model.temporal_stride) if given is not None and self.overlap else None
-        head, pinned = self._begin(held, fit)
+        handed = given.head(self.overlap, self.model.temporal_stride) if given is not None and self.overlap else None
+        head, pinned = self._begin(handed, fit)
         edit = edit_canvas(self.model, [frames], fit, self._whole, head, pinned, callback)
         edited = self._finish(frames, edit, fit)
         if given is not None:
@@ -71,14 +71,14 @@ class WindowEditor:
             edited[:shared] = fade(given.frames, edited[:shared], self.overlap)
         return EditedWindow(edited, edit.latents.float().cpu())
 
-    def _begin(self, held: Handover | None, fit: Fit) -> tuple[Tensor | None, Tensor | None]:
-        """The frames that take the place of the source's first, and the latents that the first frames are held at."""
-        if held is None:
+    def _begin(self, handed: Handover | None, fit: Fit) -> tuple[Tensor | None, Tensor | None]:
+        """The frames that take the place of the source's first, and the latents that its first frames are pinned to."""
+        if handed is None:
             return None, None
         if self.options.head is Head.LATENT:
-            return None, held.latents
-        count = len(held.frames)
-        head = replace(fit, frames=count, padded_frames=count).apply(held.frames)
+            return None, handed.latents
+        count = len(handed.frames)
+        head = replace(fit, frames=count, padded_frames=count).apply(handed.frames)
         return (head, None) if self.options.head is Head.SOURCE else (None, self.model.encode(head[None]))
 
     def _finish(self, source: Tensor, edit: CanvasEdit, fit: Fit) -> Tensor:

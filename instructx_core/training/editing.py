@@ -89,7 +89,7 @@ class FlowMatching(nn.Module):
         loss = (self._balance(weight, target - source) * weight * square).mean() / weight.mean()
         report = {"loss": loss, "error": square.detach().mean()}
         if self.reader is not None:
-            report["reading"] = self.reader(guidance, batch.words.to(device))
+            report["reading"] = self.reader(guidance.tokens, batch.words.to(device))
             report["loss"] = report["loss"] + self.config.reading_weight * report["reading"]
         if self.locator is not None:
             report["locating"] = self.locator(tokens[0], changed)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..context import Context
 from ..families.components import Components
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..memory.live import LiveMemory
@@ -128,7 +129,7 @@ def activations(components: Components, config: TrainConfig, shape: Shape) -> in
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
                 whole = torch.cat([embeds, own], dim=1)
                 read = language(inputs_embeds=whole, position_ids=positions, use_cache=False).last_hidden_state
-                context = components.connector(read[:, -queries:])
+                context = components.connector(Context(read[:, -queries:]))
                 conditions = components.denoiser.conditions(source)
                 velocity = components.denoiser(noisy, level, context, conditions)
             (velocity.float() - noisy).square().mean().backward()

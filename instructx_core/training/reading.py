@@ -64,7 +64,8 @@ class Reading(nn.Module):
 
     def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         device = self.guidance.device
-        return {"loss": self.reader(self.guidance(batch.inputs.to(device)), batch.words.to(device))}
+        guidance = self.guidance(batch.inputs.to(device))
+        return {"loss": self.reader(guidance.tokens, batch.words.to(device))}
 
 
 def instruction_tokens(tokenizer: object, instructions: list[str]) -> torch.Tensor:

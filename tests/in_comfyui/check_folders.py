@@ -35,7 +35,8 @@ def check_stock_folders_are_offered():
         image, instruction, _ = example("recolor")
         seen = {"source": image, "instruction": instruction}
         expected = run("MLLMGuidance", mllm=loaded(VARIANTS[0])[2], **seen)[0]
-        assert difference(run("MLLMGuidance", mllm=mllm, **seen)[0].positive, expected.positive) == 0
+        found = run("MLLMGuidance", mllm=mllm, **seen)[0]
+        assert difference(found.positive.tokens, expected.positive.tokens) == 0
         config = folder / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "t5"}).replace("qwen2_5_vl", "t5"))
         assert "text_encoders/qwen" not in base_names()
@@ -56,7 +57,8 @@ def check_an_adapter_file_is_enough():
         (reads,) = run("LoadMLLM", base=BUNDLED, adapter="mine.safetensors", precision="float32")
         (guidance,) = run("MLLMGuidance", mllm=reads, source=image, instruction=instruction)
         assert (
-            guidance.positive == run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)[0].positive
+            guidance.positive.tokens
+            == run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)[0].positive.tokens
         ).all()
         positive, negative = run("Connector", connector=connector, guidance=guidance)
         graph = run("Source", model=patched, positive=positive, negative=negative, source=image, vae=vae)

@@ -43,13 +43,13 @@ def library(name, frames, instruction, options, reference=None, **settings):
     """The frames [T, H, W, 3] that the library's own models make of a clip in windows."""
     from instructx_pack.instructx_core.long_video import WindowRun, plan_edit
     from instructx_pack.instructx_core.long_video.editor_model import EditorModel
-    from instructx_pack.instructx_core.long_video.footage import hold
+    from instructx_pack.instructx_core.long_video.footage import in_memory
     from instructx_pack.instructx_core.request import EditRequest, Sampling
 
     asked = Sampling(settings.get("steps"), guidance_scale=settings.get("cfg"))
     references = () if reference is None else tuple(reference)
     model = EditorModel(editor(name), EditRequest(instruction, references, asked, seed=settings["seed"]))
-    footage = hold(frames, Fraction(8))
+    footage = in_memory(frames, Fraction(8))
     windows, window_editor = plan_edit(model, footage, options)
     return torch.stack([frame for _, frame in WindowRun(footage, windows, window_editor).frames()]) / 255
 

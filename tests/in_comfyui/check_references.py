@@ -77,5 +77,5 @@ def check_further_sockets_are_a_batch():
     (apart,) = run("MLLMGuidance", reference=reference, reference_2=others[0], reference_3=others[1], **seen)
     (batch,) = run("MLLMGuidance", reference=torch.cat([reference, *others]), **seen)
     (one,) = run("MLLMGuidance", reference=reference, **seen)
-    assert difference(apart.positive, batch.positive) == 0
-    assert difference(apart.positive, one.positive) > 1e-3
+    assert difference(apart.positive.tokens, batch.positive.tokens) == 0
+    assert difference(apart.positive.tokens, one.positive.tokens) > 1e-3

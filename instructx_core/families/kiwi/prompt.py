@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from ...config import GuidanceConfig
+from ...context import Context
 from ...errors import InputError
 from ...fit import resize_8bit
 from ...guidance.encoder import GuidanceInputs, MLLMGuidance, embed, join_pictures, pad_left
@@ -89,8 +90,8 @@ class KiwiGuidance(MLLMGuidance):
         padded = pad_left(sequences, places)
         return GuidanceInputs(*padded, *join_pictures(pictures), query_set, reference_places.pop())
 
-    def forward(self, inputs: GuidanceInputs) -> torch.Tensor:
-        """[B, R + N, hidden]: the reference's own hidden states, then the last N of the sequence."""
+    def forward(self, inputs: GuidanceInputs) -> Context:
+        """Tokens [B, R + N, hidden]: the reference's own hidden states, then the last N of the sequence."""
         queries = self.queries[inputs.query_set]
         embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
         closing = torch.tensor(self._closing(), device=inputs.token_ids.device)
@@ -98,9 +99,9 @@ class KiwiGuidance(MLLMGuidance):
         hidden = self._read(torch.cat([embeds, behind.expand(len(embeds), -1, -1)], dim=1), inputs)
         last = hidden[:, -len(queries) :]
         if not inputs.reference_places:
-            return last
+            return Context(last)
         end = inputs.token_ids.shape[1] - 1  # of the prompt's end, one place is the vision end token's
-        return torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1)
+        return Context(torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1))
 
     def _prompt(self, instruction: str, picture_tokens: Sequence[int], is_clip: bool) -> list[int]:
         """Token ids of everything before the queries: source, instruction, reference."""
