@@ -12,9 +12,8 @@ import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..editor import Editor
 from ..errors import InputError
 from ..main_memory import check_room
 from ..paths import readable_file
@@ -24,13 +23,15 @@ from ..source import check_output, is_video_file
 from ..video import VideoInfo, VideoWriter, check_writer, probe
 from ..windows import Window
 from .cuts import check_cuts, with_cuts
-from .editor_model import EditorModel
 from .footage import Footage, look_through
 from .options import LongOptions
 from .run import LongCallback, WindowCallback, WindowRun
 from .store import WindowStore, logger
 from .window_editor import WindowEditor
 from .window_model import WindowModel
+
+if TYPE_CHECKING:
+    from ..editor import Editor
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def edit_video(
             full disk; another run at the same output.
         EditInterrupted: the callback returned False. Finished windows stay where `resume` is given.
     """
+    from .editor_model import EditorModel  # here: a host with models of its own, as ComfyUI, needs no Editor
+
     options = options or LongOptions()
     check_cuts(options)
     asked = as_request(request, *parts, **named)
