@@ -11,6 +11,7 @@ import pytest
 from public_sets import config, rows_of
 from training_runs import assert_same, editing_config, scalars, weights, write_config
 
+from instructx_core import cli
 from instructx_core.errors import InputError
 from instructx_core.training.config import DataConfig, read_train_config
 from instructx_core.training.data.opening import open_table
@@ -120,6 +121,16 @@ def test_filters_read_columns_of_any_listing(sets: dict[str, Path]) -> None:
 
 
 # --- training
+
+
+def test_check_says_what_was_recognised(sets: dict[str, Path], bundled: Path, tmp_path: Path, capsys) -> None:
+    plain = {"task": "editing", "output": str(tmp_path / "run"), "steps": 2, "start": {"model": str(bundled)},
+             "train": ["connector"], "data": {"table": str(sets["nhr-edit"]), "sizes": [[64, 64]], "lengths": [5],
+             "image_batch": 2, "video_batch": 1}}  # fmt: skip
+    assert cli.main(["train", str(write_config(tmp_path / "c.yaml", **plain)), "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "table: NHR-Edit; 10 rows in 1 shards" in said and said.count("of 'metadata.jsonl': 64 x 64") == 10
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ("x2edit", "refvie", "gpt-image-edit")

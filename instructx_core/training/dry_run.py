@@ -52,7 +52,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
         lines.append(f"  {f'activations, {kind} (measured)':<30}{size / GIB:12.2f}{size / GIB:22.2f}")
     lines.append(f"  {'at the peak':<30}{found.total() / GIB:12.2f}{found.total(processes) / GIB:22.2f}")
     lines += ["", *_plan(config, processes, micro)]
-    lines += ["", "examples:"]
+    lines += ["", *_table(config.data), "examples:"]
     for example in islice(_examples(config.data, stride, components.codec.frame_multiple), EXAMPLES):
         frames, height, width = example.source.shape[:3]
         size = f"{width} x {height}" + (f" x {frames}" if example.is_video else "")
@@ -89,6 +89,15 @@ def _plan(config: TrainConfig, processes: int, micro: dict[bool, int]) -> list[s
 def _shape(shape: Shape) -> str:
     size = f"{shape.width} x {shape.height}" + (f" x {shape.frames} frames" if shape.frames > 1 else "")
     return f"{shape.batch} of at most {size}"
+
+
+def _table(data: DataConfig) -> list[str]:
+    """What lies at `data.table`."""
+    if data.table is None:
+        return []
+    table = open_table(data)
+    rows = "rows that only reading counts" if table.total is None else f"{table.total:,} rows"
+    return [f"table: {', '.join(table.layouts)}; {rows} in {len(table.parts):,} shards"]
 
 
 def _examples(data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Example]:
