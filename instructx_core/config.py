@@ -65,13 +65,6 @@ class Detail(str, Enum):
     MODEL = "model"  # the model's, resized
 
 
-class Dialect(str, Enum):
-    """How pictures and words are put to the MLLM, and which of its hidden states are the guidance."""
-
-    INSTRUCTX = "instructx"  # the queries end the sequence (3.1)
-    KIWI = "kiwi"  # Kiwi-Edit's prompt and 8-bit pictures; see guidance/kiwi.py
-
-
 @dataclass(frozen=True)
 class GuidanceConfig:
     """Instruction and frames -> guidance (sections 3.1 and 3.2)."""
@@ -84,7 +77,8 @@ class GuidanceConfig:
     max_pixels: Pixels = 480 * 832
     video_max_pixels: MaybePixels = 0  # of a frame of a video; 0: as max_pixels
     reference_max_pixels: MaybePixels = 0  # of a reference; 0: as max_pixels
-    dialect: Dialect = Dialect.INSTRUCTX
+    # how pictures and words are put to the MLLM, and which hidden states are kept: a family's (families/components.py)
+    dialect: str = "instructx"
     lora_rank: Annotated[int, Range(0, 8192)] = 320  # 0.60B parameters on Qwen2.5-VL-3B, as the paper's (A.7)
     lora_alpha: Annotated[int, Range(0, 1_000_000)] = 320
 

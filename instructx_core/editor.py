@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import families
 from .bounded import is_dir, is_file
 from .compositing import restore_edit
 from .config import Detail, Margin
@@ -24,7 +25,7 @@ from .errors import CheckpointError, InputError
 from .families.components import Components
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
-from .families.overrides import Base
+from .families.overrides import Overrides
 from .fit import Fit, check_aspect, fit_reference, pad_reference, plan_fit
 from .memory.choice import parse_memory
 from .memory.decide import decide
@@ -35,7 +36,7 @@ from .request import EditRequest, as_request
 from .sampling import StepCallback, initial_noise, instruction_guidance, sample
 from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
-from .weights.hub import PATTERNS, first_line, transport_errors
+from .weights.hub import fetch_into_cache
 from .weights.loras import load_lora
 from .words import quoted_path, shown
 
@@ -118,12 +119,12 @@ class Editor:
         device, wanted, asked = pick_device(device), pick_dtype(dtype), parse_memory(memory)
         check_speed(attention, compile, cache, device)
         parts = {"transformer": transformer, "vae": vae, "mllm": mllm}
-        base = Base(*(None if given is None else as_path(given, name) for name, given in parts.items()))
+        overrides = Overrides(*(None if given is None else as_path(given, name) for name, given in parts.items()))
         merged = _pairs(loras)
-        model = _find_model(path, download)
-        reuse = cache_settings(cache, model)
-        decision = decide(model, device, wanted, asked, base, merged=bool(merged), fp8=fp8)
-        components = load_model(model, "cpu", decision.dtype, base)
+        opened = families.open(_find_model(path, download), overrides)
+        reuse = cache_settings(cache, opened.path)
+        decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
+        components = load_model(opened, "cpu", decision.dtype)
         for file, strength in merged:
             load_lora(components.denoiser.transformer, file, strength)
         if fp8:
@@ -371,10 +372,4 @@ def _find_model(path: str | Path | None, download: bool) -> Path:
         return folder
     if not download:
         raise CheckpointError(f"There is no model folder {quoted_path(path)}; to fetch a hub id, say download=True.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(str(path), allow_patterns=list(PATTERNS)))
-    except (HFValidationError, *transport_errors()) as error:
-        raise CheckpointError(f"{str(path)!r} could not be fetched from the hub: {first_line(error)}") from error
+    return fetch_into_cache(str(path))

@@ -2,70 +2,63 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from . import families
 from .bounded import is_dir, is_file
-from .families.instructx.folder import BUNDLED, adapter_path
-from .families.kiwi.folder import added_files, is_kiwi
-from .families.kiwi.keys import MLLM
-from .families.kiwi.trained import is_trained
-from .families.loading import is_model, read_model_config
-from .weights.files import read_shapes
-from .weights.library_load import check_part
-from .weights_info import describe_trained, describe_weights, table
+from .families.instructx.folder import BUNDLED
+from .families.opened import Opened
+from .weights.detect import Part
+from .weights_info import describe_weights, parameters, table
 
 if TYPE_CHECKING:
     from .config import ModelConfig
 
-PARTS = {"mllm": "MLLM", "transformer": "DiT", "vae": "VAE"}
+TITLES = {Part.MLLM: "MLLM", Part.DIT: "DiT", Part.VAE: "VAE"}
 
 
 def describe(path: Path | None = None) -> str:
-    """A model (the bundled one by default), a training checkpoint, or weights in any form, as lines of text.
+    """A model (the bundled one by default), or weights in any form, as lines of text.
 
     Raises:
-        CheckpointError: nothing there, something that is none of these, or a missing, truncated or damaged file.
-    """
-    if path is None or not (is_file(path) or is_dir(path)):
-        return describe_model(path)
-    if is_trained(path):
-        return describe_trained(path)
-    return describe_model(path) if is_model(path) else describe_weights(path)
-
-
-def describe_model(path: Path | None = None) -> str:
-    """A model (the bundled one by default) as lines of text: sizes, queries, injection, sampling defaults.
-
-    Args:
-        path: the model's folder, or the file of what it adds to base models.
-
-    Raises:
-        CheckpointError: no such folder, another kind of folder, or a missing, truncated or damaged part.
+        CheckpointError: nothing there, something that is neither, or a missing, truncated or damaged file.
     """
     path = path or BUNDLED
-    config = read_model_config(path)
-    parts = {MLLM if part == "mllm" else part: title for part, title in PARTS.items()} if is_kiwi(path) else PARTS
-    added = added_files(path) if is_kiwi(path) else [adapter_path(path)]
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
-    if all((path / part).is_dir() for part in parts):
+    if (is_file(path) or is_dir(path)) and families.recognise(path) is None:
+        return describe_weights(path)
+    return describe_model(families.open(path))
+
+
+def describe_model(opened: Opened) -> str:
+    """A model as lines of text: kind, sizes, queries, injection, sampling defaults, and what of it lies elsewhere.
+
+    Raises:
+        CheckpointError: a missing, truncated or damaged part.
+    """
+    path, config, match = opened.path, opened.config, opened.match
+    own = {part for part in TITLES if part in match.held or (part in match.folders and match.folders[part].is_dir())}
+    if len(own) == len(TITLES):
         from .families.meta_model import outline
 
-        outline(path, torch.float32)
-    rows = {"model": config.name, "path": f"{path} ({size / 1e6:.1f} MB)"}
+        outline(opened, torch.float32)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
+    rows = {"model": config.name, "kind": match.kind, "path": f"{path} ({size / 1e6:.1f} MB)"}
     rows |= _settings(config)
-    for part, title in parts.items():
-        if not (path / part).is_dir():
-            rows[title] = f"none of its own: give it with --{part.removesuffix('_encoder')}"
-            continue
-        check_part(path / part)
-        files = [file for file in sorted((path / part).glob("*.safetensors")) if file not in added]
-        rows[title] = f"{_millions(files)} parameters"
-    rows["InstructX adds"] = f"{_millions(added)} parameters beside these"
+    for part, title in TITLES.items():
+        if part in own:
+            rows[title] = f"{parameters(opened.form(part))} parameters"
+        else:
+            rows[title] = f"none of its own: give it with --{part.value}"
+        if part in opened.merged:
+            rows[title] += f"; LoRA on {len(match.loras[part])} layers"
+    added = sum(stored.numel for stored in match.added.values())
+    rows["InstructX adds"] = f"{added / 1e6:.2f} M parameters beside these"
+    if missing := [part.value for part in TITLES if part not in own]:
+        options = " ".join(f"--{name} PATH" for name in missing)
+        rows["for"] = f"instructx edit --model {path} {options}, the base models that it was trained on"
     return table(rows)
 
 
@@ -85,8 +78,3 @@ def _settings(config: ModelConfig) -> dict[str, str]:
         "sampling": f"{sampling.steps} steps, shift {sampling.shift:g}, guidance scale {sampling.guidance_scale:g}",
         "left out of video": ", ".join(config.held_out_from_video) or "nothing",
     }
-
-
-def _millions(files: Sequence[Path]) -> str:
-    """Numbers held by safetensors files, as '1.7 M'."""
-    return f"{sum(math.prod(shape) for file in files for shape in read_shapes(file).values()) / 1e6:.2f} M"

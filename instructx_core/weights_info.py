@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import CheckpointError
-from .families.kiwi.trained import Trained, read_trained
-from .families.overrides import OPTIONS, dit_sizes
-from .weights.detect import FOLDERS, SECOND, Family, Form, Names, bare_mllm, find_form
-from .weights.dit import checked_dit, to_diffusers
+from .weights.detect import FOLDERS, SECOND, Form, Names, Part, bare_mllm, find_form
+from .weights.dit import checked_dit, dit_sizes, to_diffusers
 from .weights.mllm import mllm_width
 from .weights.vae import checked_vae, vae_channels, vae_config
 from .words import one_line
@@ -40,39 +38,17 @@ def describe_weights(path: Path) -> str:
 
 
 def describe_form(form: Form) -> str:
-    """One family's weights as lines of text."""
-    which, sizes = {Family.DIT: _dit, Family.VAE: _vae, Family.MLLM: _mllm}[form.family](form)
+    """One part's weights as lines of text."""
+    which, sizes = {Part.DIT: _dit, Part.VAE: _vae, Part.MLLM: _mllm}[form.part](form)
     shards = f" in {len(form.files)} shards" if len(form.files) > 1 else ""
     rows = {
-        "weights": f"{form.family.value}, {which}",
+        "weights": f"{form.part.title}, {which}",
         "path": f"{form.path} ({sum(file.stat().st_size for file in form.files) / 1e6:.1f} MB{shards})",
         "form": _form(form),
         "stored as": _types(form),
-        "parameters": f"{sum(form.dtypes.values()) / 1e6:.2f} M",
+        "parameters": parameters(form),
         "sizes": sizes,
         "for": _use(form),
-    }
-    return table(rows)
-
-
-def describe_trained(path: Path) -> str:
-    """A training checkpoint of Kiwi-Edit as lines of text.
-
-    Raises:
-        CheckpointError: as `read_trained`.
-    """
-    trained = read_trained(path)
-    guidance = trained.config.guidance
-    needs = [Family.MLLM, Family.VAE, *([] if trained.dit else [Family.DIT])]
-    options = " ".join(f"--{OPTIONS[family]} PATH" for family in needs)
-    rows = {
-        "weights": "Kiwi-Edit, a training checkpoint",
-        "path": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
-        "queries": f"{guidance.image_queries} for images, {guidance.video_queries} for videos, "
-        f"{guidance.reference_queries or 'none apart'} for references",
-        "DiT": _trained_dit(trained),
-        "MLLM": f"LoRA on {len(trained.mllm_lora)} layers" if trained.mllm_lora else "as it was",
-        "for": f"instructx edit --model {path} {options}, the base models that it was trained on",
     }
     return table(rows)
 
@@ -83,10 +59,9 @@ def table(rows: Mapping[str, str]) -> str:
     return "\n".join(f"{title:<{width}}  {one_line(value)}" for title, value in rows.items())
 
 
-def _trained_dit(trained: Trained) -> str:
-    if trained.dit:
-        return f"the whole of it, {sum(trained.form.dtypes.values()) / 1e6:.2f} M parameters"
-    return f"LoRA on {len(trained.dit_lora)} layers" if trained.dit_lora else "as it was"
+def parameters(form: Form) -> str:
+    """Numbers that weights hold, as "1.70 M"."""
+    return f"{sum(form.dtypes.values()) / 1e6:.2f} M"
 
 
 def _dit(form: Form) -> tuple[str, str]:
@@ -115,7 +90,7 @@ def _mllm(form: Form) -> tuple[str, str]:
 
 def _form(form: Form) -> str:
     """Layout and what of it is not plain."""
-    library = "transformers" if form.family is Family.MLLM else "diffusers"
+    library = "transformers" if form.part is Part.MLLM else "diffusers"
     names = "original names" if form.names is Names.ORIGINAL else f"{library}' names"
     kind = "GGUF" if form.is_gguf else "folder" if form.path.is_dir() else "single file"
     return f"{kind}, {names}{', scaled' if form.is_scaled else ''}"
@@ -130,10 +105,10 @@ def _types(form: Form) -> str:
 def _use(form: Form) -> str:
     """What can be done with it, or why nothing can."""
     try:
-        if form.family is Family.DIT and not form.is_library_folder:
+        if form.part is Part.DIT and not form.is_library_folder:
             checked_dit(form)
-        if form.family is Family.VAE and not form.is_library_folder:
+        if form.part is Part.VAE and not form.is_library_folder:
             checked_vae(form)
     except CheckpointError as error:
         return f"nothing here: {error}"
-    return f"instructx edit --{OPTIONS[form.family]} {form.path}, with a --model that was trained on it"
+    return f"instructx edit --{form.part.value} {form.path}, with a --model that was trained on it"

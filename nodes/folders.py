@@ -13,17 +13,26 @@ from ..instructx_core.bounded import is_file, read_text
 from ..instructx_core.errors import CheckpointError, InputError
 from ..instructx_core.names import is_plain
 from ..instructx_core.weights.known_models import find_known
+from ..instructx_core.weights.marks import MARKS
 from ..instructx_core.words import shown
 
 KIND = "instructx"
 STOCK_MODELS = "diffusers"  # where ComfyUI users keep folders of whole models
-STOCK_MLLMS = "text_encoders"
+STOCK = {"transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}  # its folders of single parts
+STOCK_MLLMS = STOCK["mllm"]
+PARTS = {"transformer": "A Wan DiT", "vae": "A Wan VAE", "mllm": "A Qwen2.5-VL"}
+OWN = "the model's own"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
 PACK = Path(__file__).resolve().parent.parent
 BUNDLED = PACK / "instructx_core" / "bundled" / "instructx-tiny"
-ADAPTER = "instructx.safetensors"  # what makes a folder a model; the same as in instructx_core.weights.marks
-KIWI = "mllm_encoder/config.json"  # what a folder has that is laid out as Kiwi-Edit is published
-PARTS = ("mllm", "transformer", "vae", "mllm_encoder", "source_embedder", "ref_embedder")  # components with a config
+COMPONENTS = (
+    "mllm",
+    "transformer",
+    "vae",
+    "mllm_encoder",
+    "source_embedder",
+    "ref_embedder",
+)  # components with a config
 MOST_FILES = 1000  # in one folder of a model
 HUB = "https://huggingface.co/linyq"  # of Kiwi-Edit's authors
 
@@ -40,39 +49,47 @@ def roots(kind: str = KIND) -> list[Path]:
 
 
 def models() -> dict[str, Path]:
-    """What a model menu offers, with where it lies: the bundled model, then every folder with a checkpoint in it."""
-    found = {BUNDLED_NAME: BUNDLED} | _folders_with(KIWI) | _folders_with(ADAPTER)
-    stock = _folders_with(KIWI, STOCK_MODELS) | _folders_with(ADAPTER, STOCK_MODELS)
-    return {f"{STOCK_MODELS}/{name}": folder for name, folder in stock.items()} | found
-
-
-def adapters() -> dict[str, Path]:
-    """What an adapter menu offers: models, and single files in `models/instructx` with what a checkpoint adds."""
+    """What a model menu offers, with where it lies: the bundled model, folders of models, and files trained alone."""
     files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
-    return {path.name: path for path in files if is_file(path) and _is_adapter(path)} | models()
+    found = {path.name: path for path in files if is_file(path) and _is_model(path)}
+    folders = {BUNDLED_NAME: BUNDLED} | _model_folders()
+    stock = _model_folders(STOCK_MODELS)
+    return found | {f"{STOCK_MODELS}/{name}": folder for name, folder in stock.items()} | folders
+
+
+def parts(part: str) -> dict[str, Path]:
+    """What a menu of single parts offers: ComfyUI's own files of this kind, and of MLLMs folders too."""
+    kind = STOCK[part]
+    names = [name for name in _stock_names(kind) if name.endswith(".safetensors") and is_plain(Path(name).as_posix())]
+    places = {name: folder_paths.get_full_path(kind, name) for name in names}
+    found = {f"{kind}/{Path(name).as_posix()}": Path(place) for name, place in places.items() if place}
+    if part == "mllm":
+        folders = _folders_with("config.json", kind).items()
+        found |= {f"{kind}/{name}": folder for name, folder in folders if _is_qwen(folder)}
+    return found
 
 
 def bases() -> dict[str, Path]:
-    """What an MLLM menu offers: models with an MLLM of their own, and folders of a bare Qwen2.5-VL."""
-    own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in PARTS}
-    stock = _folders_with("config.json", STOCK_MLLMS).items()
-    return {f"{STOCK_MLLMS}/{name}": folder for name, folder in stock if _is_qwen(folder)} | own | models()
+    """What an MLLM menu offers: models with an MLLM of their own, folders of a bare Qwen2.5-VL, and single files."""
+    own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in COMPONENTS}
+    whole = {name: place for name, place in models().items() if place.is_dir()}
+    return parts("mllm") | own | whole
 
 
 def model_names() -> list[str]:
     return _menu(models())
 
 
-def adapter_names() -> list[str]:
-    return _menu(adapters())
-
-
 def base_names() -> list[str]:
     return _menu(bases())
 
 
+def part_names(part: str) -> list[str]:
+    return [OWN, *_menu(parts(part))]
+
+
 def find_model(name: str) -> Path:
-    """The folder behind an entry of the model menu.
+    """The folder or the file behind an entry of the model menu.
 
     No other name is looked for on the disk: a workflow comes from anywhere, and this machine's folders are not its
     business.
@@ -83,17 +100,23 @@ def find_model(name: str) -> Path:
     return _find(name, models())
 
 
-def find_adapter(name: str) -> Path:
-    """The folder or the file behind an entry of the adapter menu.
+def find_part(part: str, name: str) -> Path:
+    """The file or folder behind an entry of a menu of single parts.
 
     Raises:
-        CheckpointError: as `find_model`.
+        CheckpointError: it is none (any more).
     """
-    return _find(name, adapters())
+    found = parts(part)
+    if name not in found:
+        raise CheckpointError(
+            f"There is no {shown(name)} among the choices for {part}; put the file into models/{STOCK[part]}, then"
+            " press R to refresh the menus."
+        )
+    return found[name]
 
 
 def find_base(name: str) -> Path:
-    """The folder behind an entry of the MLLM menu.
+    """The folder or the file behind an entry of the MLLM menu.
 
     Raises:
         CheckpointError: as `find_model`.
@@ -136,8 +159,24 @@ def _find(name: object, known: dict[str, Path]) -> Path:
 
 def _menu(places: dict[str, Path]) -> list[str]:
     """Names in order: the bundled model, own ones, those of ComfyUI's own folders."""
-    stock = (f"{STOCK_MODELS}/", f"{STOCK_MLLMS}/")
+    stock = tuple(f"{kind}/" for kind in (STOCK_MODELS, *STOCK.values()))
     return sorted(places, key=lambda name: (name != BUNDLED_NAME, name.startswith(stock), name))
+
+
+def _stock_names(kind: str) -> list[str]:
+    """What ComfyUI lists of one of its own kinds of files."""
+    try:
+        return folder_paths.get_filename_list(kind) if kind in folder_paths.folder_names_and_paths else []
+    except OSError:  # a folder of it has gone, such as a drive's: ComfyUI remembers it, and menus must not go with it
+        return []
+
+
+def _model_folders(kind: str = KIND) -> dict[str, Path]:
+    """Folders with a checkpoint in them; where one has several marks, this repo's layout is the one that counts."""
+    found: dict[str, Path] = {}
+    for mark in reversed(MARKS):
+        found |= _folders_with(mark, kind)
+    return found
 
 
 def _folders_with(file: str, kind: str = KIND) -> dict[str, Path]:
@@ -168,13 +207,12 @@ def _facts(path: Path, folder: Path) -> tuple[str, int, int]:
     return path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns
 
 
-def _is_adapter(path: Path) -> bool:
-    """Whether a file says that it is what a checkpoint adds; one that is damaged or of another kind is not."""
-    from ..instructx_core.families.instructx.folder import FORMAT
-    from ..instructx_core.weights.files import read_metadata
+def _is_model(path: Path) -> bool:
+    """Whether a file is what was trained of a model alone; one that is damaged or of another kind is not."""
+    from ..instructx_core import families
 
     try:
-        return FORMAT in read_metadata(path)
+        return families.recognise(path) is not None
     except (OSError, ValueError):  # CheckpointError among them: one bad file must not empty the menus
         return False
 

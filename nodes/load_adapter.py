@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.errors import CheckpointError
 from . import categories, requirements
-from .folders import adapter_names, find_adapter, stamp
+from .folders import find_model, model_names, stamp
 from .load_bar import LoadBar
 from .menus import problem
 from .sockets import Connector
@@ -41,10 +41,10 @@ class InstructXLoadAdapter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "adapter",
-                    options=adapter_names(),
+                    options=model_names(),
                     tooltip=(
-                        "The InstructX checkpoint: a model folder, or its instructx.safetensors alone in"
-                        " models/instructx."
+                        "The InstructX checkpoint: a model folder, or in models/instructx a file with what was trained"
+                        " alone."
                     ),
                 ),
                 io.Combo.Input(
@@ -74,27 +74,25 @@ class InstructXLoadAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, adapter: str | None = None) -> bool | str:
-        return True if adapter is None else problem(find_adapter, adapter)
+        return True if adapter is None else problem(find_model, adapter)
 
     @classmethod
     def fingerprint_inputs(cls, adapter: str, **_: Any) -> str:
-        return stamp(find_adapter(adapter))
+        return stamp(find_model(adapter))
 
     @classmethod
     def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:
         requirements.check()
+        from ..instructx_core import families
+        from ..instructx_core.weights.detect import Part
         from . import loading
 
-        checkpoint = find_adapter(adapter)
-        if weights != KEEP and checkpoint.is_file():
-            raise CheckpointError(
-                f"{adapter!r} has no DiT weights beside it; keep the MODEL's own, or choose a model folder."
-            )
+        opened = families.open(find_model(adapter))
         if weights == REPLACE:
-            model = loading.replace_weights(model, checkpoint, LoadBar([checkpoint / "transformer"]))
+            model = loading.replace_weights(model, opened, LoadBar([opened.form(Part.DIT)]))
         elif weights == LORA:
-            model = cls._with_lora(model, checkpoint, lora_strength)
-        return io.NodeOutput(loading.attach_checkpoint(model, checkpoint), loading.load_connector(checkpoint))
+            model = cls._with_lora(model, opened.match.folder, lora_strength)
+        return io.NodeOutput(loading.attach_checkpoint(model, opened), loading.load_connector(opened))
 
     @staticmethod
     def _with_lora(model: ModelPatcher, folder: Path, strength: float) -> ModelPatcher:

@@ -9,12 +9,8 @@ import comfy.utils
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a component, in one file or in shards."""
-    return sorted(folder.glob("*.safetensors"))
+    from ..instructx_core.weights.detect import Form
 
 
 class LoadBar:
@@ -24,11 +20,11 @@ class LoadBar:
     takes them off the disk when it builds or first uses the model.
 
     Args:
-        folders: the components that will be loaded.
+        forms: the parts that will be loaded.
     """
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        total = sum(path.stat().st_size for folder in folders for path in weight_files(folder))
+    def __init__(self, forms: Iterable[Form]) -> None:
+        total = sum(path.stat().st_size for form in forms for path in form.files)
         self.bar = comfy.utils.ProgressBar(max(1, total))
 
     def __call__(self, count: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import categories, requirements
-from .folders import adapter_names, base_names, find_adapter, find_base, stamp
+from .folders import base_names, find_base, find_model, model_names, stamp
 from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
 from .menus import problem
@@ -28,13 +28,13 @@ class InstructXLoadMLLM(io.ComfyNode):
                     "base",
                     options=base_names(),
                     tooltip=(
-                        "Where the vision-language model is: a model folder with mllm in it, or a folder of Qwen2.5-VL"
-                        " itself in models/instructx or models/text_encoders."
+                        "Where the vision-language model is: a model folder with mllm in it, a folder of Qwen2.5-VL"
+                        " itself in models/instructx or models/text_encoders, or a file in models/text_encoders."
                     ),
                 ),
                 io.Combo.Input(
                     "adapter",
-                    options=adapter_names(),
+                    options=model_names(),
                     tooltip=(
                         "The checkpoint whose queries and LoRA go onto the base; it must have been trained on that"
                         " base."
@@ -48,18 +48,21 @@ class InstructXLoadMLLM(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, base: str | None = None, adapter: str | None = None) -> bool | str:
         said = True if base is None else problem(find_base, base)
-        return problem(find_adapter, adapter) if said is True and adapter is not None else said
+        return problem(find_model, adapter) if said is True and adapter is not None else said
 
     @classmethod
     def fingerprint_inputs(cls, base: str, adapter: str, **_: Any) -> str:
-        return stamp(find_base(base)) + stamp(find_adapter(adapter))
+        return stamp(find_base(base)) + stamp(find_model(adapter))
 
     @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
         requirements.check()
-        from ..instructx_core.families.part_loaders import mllm_folder
+        from ..instructx_core import families
+        from ..instructx_core.families.overrides import Overrides
+        from ..instructx_core.weights.detect import Part
         from .loading import load_mllm
 
-        folder = find_base(base)
-        bar = LoadBar([mllm_folder(folder)])
-        return io.NodeOutput(load_mllm(folder, find_adapter(adapter), precision, adapter, bar))
+        mllm, checkpoint = find_base(base), find_model(adapter)
+        opened = families.open(checkpoint, Overrides(mllm=mllm))
+        files = stamp(mllm) + stamp(checkpoint)
+        return io.NodeOutput(load_mllm(opened, precision, adapter, files, LoadBar([opened.form(Part.MLLM)])))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from . import categories, requirements
-from .folders import find_model, model_names, stamp
+from .folders import OWN, PARTS, find_model, find_part, model_names, part_names, stamp
 from .load_bar import LoadBar
 from .memory import PRECISION_TOOLTIP, PRECISIONS
 from .menus import problem
@@ -28,12 +30,24 @@ class InstructXLoadModel(io.ComfyNode):
                     "model_name",
                     options=model_names(),
                     tooltip=(
-                        "The bundled tiny model, or a model folder in models/instructx (instructx.safetensors with"
-                        " mllm, transformer and vae beside it, or Kiwi-Edit's as published) or in models/diffusers."
+                        "The bundled tiny model; a model folder in models/instructx (instructx.safetensors with mllm,"
+                        " transformer and vae beside it, or Kiwi-Edit's as published) or in models/diffusers; or a file"
+                        " in models/instructx with what was trained alone (choose its base models below)."
                     ),
                 ),
                 io.Combo.Input(
                     "precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP, advanced=True
+                ),
+                *(
+                    io.Combo.Input(
+                        part,
+                        options=part_names(part),
+                        default=OWN,
+                        optional=True,
+                        advanced=True,
+                        tooltip=f"{title} to use instead of the model's own, or that it does not have.",
+                    )
+                    for part, title in PARTS.items()
                 ),
             ],
             outputs=[
@@ -49,25 +63,55 @@ class InstructXLoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
-        return True if model_name is None else problem(find_model, model_name)
+    def validate_inputs(
+        cls,
+        model_name: str | None = None,
+        transformer: str = OWN,
+        vae: str = OWN,
+        mllm: str = OWN,
+    ) -> bool | str:
+        said = True if model_name is None else problem(find_model, model_name)
+        for part, name in {"transformer": transformer, "vae": vae, "mllm": mllm}.items():
+            if said is True and name != OWN:
+                said = problem(partial(find_part, part), name)
+        return said
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_: Any) -> str:
-        return stamp(find_model(model_name))
+    def fingerprint_inputs(
+        cls, model_name: str, transformer: str = OWN, vae: str = OWN, mllm: str = OWN, **_: Any
+    ) -> str:
+        return stamp(find_model(model_name)) + "".join(map(stamp, _given(transformer, vae, mllm).values()))
 
     @classmethod
-    def execute(cls, model_name: str, precision: str = "default") -> io.NodeOutput:
+    def execute(
+        cls,
+        model_name: str,
+        precision: str = "default",
+        transformer: str = OWN,
+        vae: str = OWN,
+        mllm: str = OWN,
+    ) -> io.NodeOutput:
         requirements.check()
-        from ..instructx_core.families.part_loaders import mllm_folder
+        from ..instructx_core import families
+        from ..instructx_core.families.overrides import Overrides
+        from ..instructx_core.weights.detect import Part
         from . import loading
 
-        folder = find_model(model_name)
-        bar = LoadBar([mllm_folder(folder), folder / "transformer", folder / "vae"])
-        connector = loading.load_connector(folder)
-        vae, codec = loading.load_vae(folder, bar)
-        model = loading.load_model(folder, precision, bar)
+        path, given = find_model(model_name), _given(transformer, vae, mllm)
+        opened = families.open(path, Overrides(**given))
+        opened.check()
+        bar = LoadBar(map(opened.form, Part))
+        connector = loading.load_connector(opened)
+        decoder, codec = loading.load_vae(opened, bar)
+        model = loading.load_model(opened, precision, bar)
         if codec is not None:
             loading.use_codec(model, codec)
-        mllm = loading.load_mllm(folder, folder, precision, model_name, bar)
-        return io.NodeOutput(model, vae, mllm, connector)
+        files = stamp(given.get("mllm", path)) + stamp(path)
+        reader = loading.load_mllm(opened, precision, model_name, files, bar)
+        return io.NodeOutput(model, decoder, reader, connector)
+
+
+def _given(transformer: str, vae: str, mllm: str) -> dict[str, Path]:
+    """The weights that were chosen instead of the model's own, by part."""
+    chosen = {"transformer": transformer, "vae": vae, "mllm": mllm}
+    return {part: find_part(part, name) for part, name in chosen.items() if name != OWN}

@@ -1,4 +1,4 @@
-"""Model folders as ComfyUI's own objects: a native MODEL, a VAE, an MLLM, a connector."""
+"""Models that were opened as ComfyUI's own objects: a native MODEL, a VAE, an MLLM, a connector."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE
 from .folders import stamp
-from .load_bar import weight_files
 from .memory import dtype_of, manage
 from .sampling import shifted
 from .sockets import LoadedConnector, LoadedMllm
 from .wan import Denoising, attach, check_wan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from comfy.model_patcher import ModelPatcher
 
+    from ..instructx_core.families.opened import Opened
     from ..instructx_core.latents import LatentCodec
     from .load_bar import LoadBar
 
@@ -35,60 +35,88 @@ NATIVE_VAES = (
 )
 
 
-def load_model(folder: Path, precision: str, bar: LoadBar) -> ModelPatcher:
-    """The DiT of a model folder as a native MODEL that knows the checkpoint.
+def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
+    """A model's DiT as a native MODEL that knows how the source, references and the context enter.
 
     Raises:
         CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
     """
-    from ..instructx_core.weights.library_load import check_part
-    from ..instructx_core.weights.wan_keys import dit_to_original
+    from ..instructx_core.weights.detect import Part
 
-    check_part(folder / "transformer")
-    state = dit_to_original(read_folder(folder / "transformer", bar))
+    state = dit_state(opened, bar)
     device = management.get_torch_device()
     options = {} if precision == "default" else {"dtype": dtype_of(precision, device)}
     model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
     if model is None:
         raise CheckpointError(
-            f"ComfyUI does not know the DiT in {str(folder / 'transformer')!r}; it must be a Wan DiT."
+            f"ComfyUI does not know the DiT in {str(opened.form(Part.DIT).path)!r}; it must be a Wan DiT."
         )
-    return attach_checkpoint(model, folder)
+    return attach_checkpoint(model, opened)
 
 
-def attach_checkpoint(model: ModelPatcher, folder: Path) -> ModelPatcher:
+def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
     """A clone of a Wan MODEL with a checkpoint's embeddings, context entry and schedule shift."""
-    from ..instructx_core.families.loading import read_model_config
     from ..instructx_core.families.part_loaders import load_embeddings
 
-    config = read_model_config(folder)
-    patched = attach(model, Denoising(config, *load_embeddings(folder)))
-    patched.add_object_patch("model_sampling", shifted(model, config.sampling.shift))
+    patched = attach(model, Denoising(opened.config, *load_embeddings(opened)))
+    patched.add_object_patch("model_sampling", shifted(model, opened.config.sampling.shift))
     return patched
 
 
-def load_vae(folder: Path, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
-    """The VAE of a model folder: ComfyUI's own class where it can build it, else a `CodecVAE` and its codec.
+def dit_state(opened: Opened, bar: LoadBar) -> dict[str, torch.Tensor]:
+    """A model's DiT under the names that ComfyUI's loader knows; what ComfyUI can compute with stays as it is stored.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or GGUF, which other packs load.
+    """
+    from ..instructx_core.families.part_loaders import merge
+    from ..instructx_core.weights.build import read_tensors
+    from ..instructx_core.weights.detect import Names, Part
+    from ..instructx_core.weights.dit import checked_dit, to_diffusers
+    from ..instructx_core.weights.wan_keys import dit_to_original, split_embeddings
+
+    form = opened.form(Part.DIT)
+    if form.is_gguf:
+        raise CheckpointError(
+            f"{str(form.path)!r} is GGUF; load it with a GGUF loader's MODEL, and put the model onto it with InstructX"
+            " Load Adapter."
+        )
+    checked_dit(form, opened.sizes)
+    opened.check_loras(Part.DIT)
+    if form.is_scaled and form.names is Names.ORIGINAL and not opened.merged:
+        state = read_files(form.files, bar)  # with its scales, which ComfyUI computes with
+        return split_embeddings(state)[0]
+    if form.is_scaled:
+        state = {name: value.to(torch.bfloat16) for name, value in read_tensors(form)}
+    else:
+        state = read_files(form.files, bar)
+    state = to_diffusers(form, {name: state[name] for name in form.tensors})
+    if Part.DIT in opened.merged:
+        state = {name: value.clone() for name, value in state.items()}
+        merge(opened, Part.DIT, state)
+    return dit_to_original(state)
+
+
+def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
+    """A model's VAE: ComfyUI's own class where it can build it, else a `CodecVAE` and its codec.
 
     Raises:
         CheckpointError: a missing or damaged file.
     """
     from ..instructx_core.latents import LatentCodec
-    from ..instructx_core.weights.detect import Family, Names, find_form
-    from ..instructx_core.weights.library_load import check_part
+    from ..instructx_core.weights.detect import Names, Part
+    from ..instructx_core.weights.vae import checked_vae, vae_config
     from ..instructx_core.weights.vae import load_vae as load_library_vae
-    from ..instructx_core.weights.vae import vae_config
     from ..instructx_core.weights.wan_keys import VAE_ORIGINAL, vae_to_original
 
-    part = folder / "vae"
-    check_part(part)
-    form = find_form(part, Family.VAE)
-    if is_native_vae(vae_config(form)):
-        state = read_folder(part, bar)
+    form = opened.form(Part.VAE)
+    checked_vae(form)
+    if is_native_vae(vae_config(form)) and not form.is_scaled:
+        state = read_files(form.files, bar)
         is_original = form.names is Names.ORIGINAL
         return comfy.sd.VAE(sd=VAE_ORIGINAL.unwrapped(state) if is_original else vae_to_original(state)), None
-    vae = load_library_vae(part, torch.float32)
-    for path in weight_files(part):
+    vae = load_library_vae(form, torch.float32)
+    for path in form.files:
         bar(path.stat().st_size)
     codec = LatentCodec(vae).eval().requires_grad_(False)
     return CodecVAE(codec), codec
@@ -123,49 +151,49 @@ def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
     model.model.latent_format = own
 
 
-def load_mllm(base: Path, adapter: Path, precision: str, name: str, bar: LoadBar) -> LoadedMllm:
-    """An MLLM with a checkpoint's queries and LoRA."""
+def load_mllm(opened: Opened, precision: str, name: str, files: str, bar: LoadBar) -> LoadedMllm:
+    """A model's MLLM with its queries and LoRA.
+
+    Args:
+        name: for people.
+        files: the `stamp` of what it is read from.
+    """
     from ..instructx_core.families.part_loaders import load_guidance_part
 
     dtype = dtype_of(precision, management.text_encoder_device())
-    return manage(load_guidance_part(base, adapter, dtype, bar), name, stamp(base) + stamp(adapter))
+    return manage(load_guidance_part(opened, dtype, bar), name, files)
 
 
-def load_connector(folder: Path) -> LoadedConnector:
-    """The connector of a model folder."""
-    from ..instructx_core.families.loading import read_model_config
+def load_connector(opened: Opened) -> LoadedConnector:
+    """A model's connector."""
     from ..instructx_core.families.part_loaders import load_connector as load
 
-    return LoadedConnector(load(folder), read_model_config(folder), stamp(folder))
+    return LoadedConnector(load(opened), opened.config, stamp(opened.path))
 
 
-def read_folder(folder: Path, bar: LoadBar) -> dict[str, torch.Tensor]:
-    """All tensors of a folder of safetensors, the way that ComfyUI's memory management wants them."""
+def read_files(files: Iterable[Path], bar: LoadBar) -> dict[str, torch.Tensor]:
+    """All tensors of safetensors files, the way that ComfyUI's memory management wants them."""
     state: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
+    for path in files:
         state |= comfy.utils.load_torch_file(str(path), safe_load=True)
         bar(path.stat().st_size)
     return state
 
 
-def replace_weights(model: ModelPatcher, folder: Path, bar: LoadBar) -> ModelPatcher:
+def replace_weights(model: ModelPatcher, opened: Opened, bar: LoadBar) -> ModelPatcher:
     """A clone of a Wan MODEL whose weights a checkpoint's DiT takes the place of, as patches: the MODEL itself stays.
 
     Raises:
         InputError: the checkpoint's DiT has other tensors than the MODEL.
     """
-    from ..instructx_core.weights.library_load import check_part
-    from ..instructx_core.weights.wan_keys import dit_to_original
-
     check_wan(model)
-    check_part(folder / "transformer")
-    state = dit_to_original(read_folder(folder / "transformer", bar))
+    state = dit_state(opened, bar)
     weights = {f"diffusion_model.{name}": value for name, value in state.items()}
     own = dict(model.model.named_parameters())  # a state dict holds GGUF weights in their packed shape
     for name, value in weights.items():
         if name not in own or own[name].shape != value.shape:
             raise InputError(
-                f"The DiT in {str(folder)!r} does not fit the MODEL ({name} differs); choose the MODEL that it was"
+                f"The DiT in {str(opened.path)!r} does not fit the MODEL ({name} differs); choose the MODEL that it was"
                 " trained from."
             )
     patched = model.clone()

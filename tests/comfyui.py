@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ def components(own: ModelConfig) -> Components:
     return whole
 
 
-def save_variants(root: Path) -> None:
-    """Write every variant to a folder of its name."""
-    for name, choices in VARIANTS.items():
-        save_checkpoint(components(config(name, *choices)), root / name)
+def save_variants(root: Path, names: Iterable[str] = VARIANTS) -> None:
+    """Write variants, by default all, to folders of their names."""
+    for name in names:
+        save_checkpoint(components(config(name, *VARIANTS[name])), root / name)

@@ -84,9 +84,9 @@ def model_config(case: Case) -> Callable[[], object]:
     folder = case.shared.copy_of(case.shared.model, case.folder / "model")
     path = folder / "instructx.safetensors"
     header, body = split_safetensors(path.read_bytes())
-    from instructx_core.families.loading import read_model_config
+    from opening import config_of
 
-    whole = json.loads(read_model_config(case.shared.model).to_json())
+    whole = json.loads(config_of(case.shared.model).to_json())
     changed = mutate_json(whole, case.random)
     header["__metadata__"]["instructx-1"] = as_json(changed).decode()
     text = json.dumps(header).encode()

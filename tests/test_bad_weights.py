@@ -16,7 +16,7 @@ from weight_forms import in_shards
 from instructx_core import Editor
 from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError
-from instructx_core.families.overrides import Base
+from instructx_core.families.overrides import Overrides
 from instructx_core.model_info import describe
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
@@ -81,7 +81,7 @@ def models(saved: Path, tmp_path_factory) -> dict[str, Path]:
 
 def everywhere(folder: Path, match: str, target: Path, is_in_headers: bool = True) -> None:
     """What is wrong is said by editing, by converting, and by `info` where headers tell it; nothing is left."""
-    base = Base(vae=folder / "vae") if (folder / ADAPTER).exists() else Base()
+    base = Overrides(vae=folder / "vae") if (folder / ADAPTER).exists() else Overrides()
     calls = [lambda: Editor.from_pretrained(folder, device="cpu"), lambda: convert(folder, target, base)]
     for call in [*calls, *([lambda: describe(folder)] if is_in_headers else [])]:
         with pytest.raises(CheckpointError, match=match) as caught:

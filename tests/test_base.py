@@ -115,9 +115,8 @@ def unread(monkeypatch) -> None:
     def fail(*_args, **_options):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("instructx_core.families.instructx.folder.load_guidance", fail)
-    monkeypatch.setattr("instructx_core.families.components.load_mllm", fail)
-    monkeypatch.setattr("instructx_core.families.instructx.folder.load_dit", fail)
+    for name in ("added_tensors", "load_mllm", "load_dit", "load_vae"):
+        monkeypatch.setattr(f"instructx_core.families.loading.{name}", fail)
 
 
 @pytest.mark.usefixtures("unread")

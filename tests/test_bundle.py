@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from opening import config_of, load
 
 from instructx_core.config import ContextEntry, ModelConfig, SourceInjection
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.components import Components
 from instructx_core.families.instructx import folder
-from instructx_core.families.instructx.folder import load_checkpoint, read_config, save_checkpoint
+from instructx_core.families.instructx.folder import save_checkpoint
 from instructx_core.weights.files import read_metadata, read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.mllm import portable_rope
@@ -73,7 +74,7 @@ def edit_json(path: Path, **changes: object) -> None:
 def test_round_trip_is_bit_exact(variant: str, tmp_path: Path):
     before = tiny.components(VARIANTS[variant], seed=3)
     save_checkpoint(before, tmp_path / "first")
-    after = load_checkpoint(tmp_path / "first")
+    after = load(tmp_path / "first")
     assert after.config == before.config
     assert_same_tensors(after, before)
     save_checkpoint(after, tmp_path / "second")
@@ -84,13 +85,13 @@ def test_round_trip_is_bit_exact(variant: str, tmp_path: Path):
 def test_round_trip_in_bfloat16(variant: str, tmp_path: Path):
     exact = tiny.components(VARIANTS[variant], seed=3)
     save_checkpoint(exact, tmp_path / "exact")
-    half = load_checkpoint(tmp_path / "exact", dtype=torch.bfloat16)
+    half = load(tmp_path / "exact", dtype=torch.bfloat16)
     assert half.guidance.queries["image"].dtype == half.denoiser.dtype == half.codec.vae.dtype == torch.bfloat16
     assert {value.dtype for value in half.connector.parameters()} == {torch.bfloat16}
     for name, value in tensors(half).items():
         assert torch.equal(value, tensors(exact)[name].to(value.dtype)), name
     save_checkpoint(half, tmp_path / "first")
-    again = load_checkpoint(tmp_path / "first", dtype=torch.bfloat16)
+    again = load(tmp_path / "first", dtype=torch.bfloat16)
     assert_same_tensors(again, half)
     save_checkpoint(again, tmp_path / "second")
     assert contents(tmp_path / "second") == contents(tmp_path / "first")
@@ -98,7 +99,7 @@ def test_round_trip_in_bfloat16(variant: str, tmp_path: Path):
 
 def test_positions_keep_their_precision_in_bfloat16(saved: Path, tiny_components: Components):
     """Rotary frequencies are no weights: in bfloat16 far places would run together."""
-    half = load_checkpoint(saved, dtype=torch.bfloat16)
+    half = load(saved, dtype=torch.bfloat16)
     checked = 0
     for part in ("guidance", "denoiser"):
         exact = dict(getattr(tiny_components, part).named_buffers())
@@ -109,7 +110,7 @@ def test_positions_keep_their_precision_in_bfloat16(saved: Path, tiny_components
 
 
 def test_a_loaded_model_thinks_the_same(saved: Path, tiny_components: Components):
-    loaded = load_checkpoint(saved)
+    loaded = load(saved)
     results = []
     for components in (tiny_components, loaded):
         guidance, connector = components.guidance, components.connector
@@ -129,7 +130,7 @@ def test_layout_of_the_folder(saved: Path, tiny_components: Components):
     assert {"mllm/config.json", "mllm/tokenizer.json", "transformer/config.json", "vae/config.json"} <= files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
     (text,) = read_metadata(saved / ADAPTER).values()
-    assert ModelConfig.from_json(text) == read_config(saved) == tiny_components.config
+    assert ModelConfig.from_json(text) == config_of(saved) == tiny_components.config
     state, _ = read_safetensors(saved / ADAPTER)
     assert {name.split(".")[0] for name in state} == {"queries", "lora", "connector"}
     base, _ = read_safetensors(saved / WEIGHTS["mllm"])
@@ -140,7 +141,7 @@ def test_layout_of_the_folder(saved: Path, tiny_components: Components):
 
 
 def test_a_folder_tells_nothing_about_this_machine(saved: Path, tmp_path: Path):
-    save_checkpoint(load_checkpoint(saved), tmp_path / "again")
+    save_checkpoint(load(saved), tmp_path / "again")
     for name, content in contents(tmp_path / "again").items():
         if name.endswith(".json"):
             assert str(saved.parent).encode() not in content and str(Path.home()).encode() + b"/" not in content, name
@@ -173,19 +174,19 @@ def test_a_save_replaces_the_whole_folder(model: Path, tiny_components: Componen
     (model / "left over.txt").touch()
     save_checkpoint(tiny_components, model)
     assert not (model / "left over.txt").exists()
-    assert read_config(model) == tiny_components.config
+    assert config_of(model) == tiny_components.config
 
 
 def test_a_reader_leaves_a_writer_s_folder_alone(model: Path):
     partial = model.with_name(".model.0123456789ab.partial")
     partial.mkdir()
-    read_config(model)
+    config_of(model)
     assert partial.is_dir()
 
 
 def test_an_older_model_that_stepped_aside_comes_back(model: Path):
     model.rename(model.with_name(".model.0123456789ab.old"))
-    assert read_config(model).name == "random" and model.is_dir()
+    assert config_of(model).name == "random" and model.is_dir()
 
 
 # --- what is wrong with it
@@ -195,7 +196,7 @@ def test_an_older_model_that_stepped_aside_comes_back(model: Path):
 def test_a_missing_file(part: str, model: Path):
     (model / WEIGHTS[part]).unlink()
     with pytest.raises(CheckpointError, match=ADAPTER if part == "adapter" else f"{part}'.*safetensors"):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize("part", WEIGHTS)
@@ -204,7 +205,7 @@ def test_a_truncated_file(part: str, kept: int, model: Path):
     path = model / WEIGHTS[part]
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match=f"{path.name}'.*(truncated|empty|cut off)"):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize("part", ["mllm", "transformer", "vae"])
@@ -215,7 +216,7 @@ def test_a_missing_or_damaged_config(part: str, text: str | None, model: Path):
     if text is not None:
         path.write_text(text)
     with pytest.raises(CheckpointError, match=part) as caught:
-        load_checkpoint(model)
+        load(model)
     assert "\n" not in str(caught.value)
 
 
@@ -225,27 +226,27 @@ def test_a_missing_or_damaged_tokenizer(text: str | None, model: Path):
     if text is not None:
         (model / "mllm" / "tokenizer.json").write_text(text)
     with pytest.raises(CheckpointError, match="mllm"):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize("name", ["", "nowhere", "file"])
 def test_no_model_folder(name: str, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match=name or "not an InstructX model"):
-        load_checkpoint(tmp_path / name)
+        load(tmp_path / name)
 
 
 def test_a_foreign_adapter(model: Path):
     write_safetensors(model / ADAPTER, {"weight": torch.zeros(1)}, {"format": "pt"})
     with pytest.raises(CheckpointError, match=f"{ADAPTER}.*another program"):
-        load_checkpoint(model)
+        load(model)
 
 
 def test_a_config_of_a_newer_version(model: Path):
     state, _ = read_safetensors(model / ADAPTER)
     write_safetensors(model / ADAPTER, state, {folder.FORMAT: '{"telepathy": true}'})
     with pytest.raises(CheckpointError, match="telepathy.*newer version"):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_an_adapter_that_does_not_fit_its_config(changed: ModelConfig, named: st
     state, _ = read_safetensors(model / ADAPTER)
     write_safetensors(model / ADAPTER, state, {folder.FORMAT: changed.to_json()})
     with pytest.raises(CheckpointError, match=f"{ADAPTER}.*{named}"):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +279,7 @@ def test_an_adapter_that_does_not_fit_its_config(changed: ModelConfig, named: st
 def test_weights_that_do_not_fit_their_config(part: str, changes: dict, model: Path):
     edit_json(model / part / "config.json", **changes)
     with pytest.raises(CheckpointError, match=part):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -288,7 +289,7 @@ def test_an_mllm_of_another_depth(layers: int, model: Path):
     config["text_config"] |= {"num_hidden_layers": layers, "layer_types": ["full_attention"] * layers}
     path.write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="mllm.*layers"):
-        load_checkpoint(model)
+        load(model)
 
 
 @pytest.mark.parametrize("part", ["mllm", "transformer", "vae"])
@@ -300,7 +301,7 @@ def test_a_tensor_short(part: str, model: Path):
     del state[name]
     write_safetensors(path, state, metadata)
     with pytest.raises(CheckpointError, match=f"{part}'.*({name} is missing|missing .*{name})"):
-        load_checkpoint(model)
+        load(model)
 
 
 class Bomb:
@@ -315,15 +316,15 @@ def test_pickles_are_never_opened(model: Path, monkeypatch):
     names = {"mllm": "pytorch_model.bin", "transformer": "diffusion_pytorch_model.bin"}
     for part, name in names.items():
         (model / part / name).write_bytes(pickle.dumps(Bomb()))
-    load_checkpoint(model)
+    load(model)
     for part, name in names.items():
         weights = model / WEIGHTS[part]
         hidden = weights.rename(weights.with_suffix(".hidden"))
         with pytest.raises(CheckpointError, match=f"{name}' is a pickle, which is not opened"):
-            load_checkpoint(model)
+            load(model)
         hidden.rename(weights)
         content = weights.read_bytes()
         weights.write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(CheckpointError, match="pickle"):
-            load_checkpoint(model)
+            load(model)
         weights.write_bytes(content)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import comfyui
+import doors
 import golden_runs
 import kiwi_model
 import pytest
@@ -27,9 +28,13 @@ def results(bundled, tmp_path_factory):
     comfyui.save_variants(models)
     kiwi_models = tmp_path_factory.mktemp("kiwi")
     kiwi_model.save_layouts(kiwi_models)
+    forms = tmp_path_factory.mktemp("doors")
+    doors.save(forms)
+    (forms / "forms.json").write_text(json.dumps(doors.FORMS), encoding="utf-8")
     report = tmp_path_factory.mktemp("report") / "report.json"
     settings = {"COMFYUI_PATH": folder, "INSTRUCTX_TEST_MODELS": models, "INSTRUCTX_TEST_REPORT": report}
     settings |= {"INSTRUCTX_TEST_KIWI": kiwi_models, "INSTRUCTX_TEST_RECORDED": golden_runs.KIWI}
+    settings["INSTRUCTX_TEST_DOORS"] = forms
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
     done = subprocess.run(

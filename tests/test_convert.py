@@ -12,19 +12,20 @@ from pathlib import Path
 import kiwi_model
 import pytest
 import torch
+from opening import config_of, load
 from test_resumable import check_sums
 
+from instructx_core import families
 from instructx_core.cli import main
 from instructx_core.convert import convert
 from instructx_core.convert.resumable import SUMS, write_file
 from instructx_core.errors import CheckpointError, InputError
-from instructx_core.families.kiwi.keys import dit_from_native
-from instructx_core.families.loading import load_model, read_model_config
-from instructx_core.families.overrides import Base
+from instructx_core.families.overrides import Overrides
 from instructx_core.families.part_loaders import load_connector, load_embeddings
 from instructx_core.weights import streaming
 from instructx_core.weights.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.native_keys import dit_from_native
 from instructx_core.weights.stored import SPELLED
 from instructx_core.weights.streaming import tensors
 
@@ -128,8 +129,8 @@ def test_a_source_that_shrinks_meanwhile(tmp_path: Path):
 
 
 def test_converted_it_is_the_same_model(published: Path, converted: Path):
-    assert read_model_config(converted) == read_model_config(published)
-    before, after = load_model(published), load_model(converted)
+    assert config_of(converted) == config_of(published)
+    before, after = load(published), load(converted)
     for part in ("guidance", "connector", "denoiser", "codec"):
         one, other = getattr(before, part).state_dict(), getattr(after, part).state_dict()
         assert one.keys() == other.keys()
@@ -148,7 +149,7 @@ def test_its_folder_is_this_layout(converted: Path):
 def test_and_back_it_is_what_was_published(published: Path, converted: Path, tmp_path: Path):
     convert(converted, tmp_path / "back")
     assert_same(weights(tmp_path / "back"), weights(published))
-    assert read_model_config(tmp_path / "back") == read_model_config(published)
+    assert config_of(tmp_path / "back") == config_of(published)
     convert(tmp_path / "back", tmp_path / "again")
     assert files(tmp_path / "again") == files(converted)
 
@@ -160,7 +161,7 @@ def test_what_the_authors_published_comes_back(kiwi: Path, tmp_path: Path):
     expected = weights(kiwi)
     del expected["reference_outputs.safetensors"]
     assert_same(weights(tmp_path / "back"), expected)
-    assert read_model_config(tmp_path / "back") == read_model_config(kiwi)
+    assert config_of(tmp_path / "back") == config_of(kiwi)
     for part in ("mllm_encoder", "source_embedder", "ref_embedder", "transformer", "vae"):
         theirs, ours = (json.loads((root / part / "config.json").read_text()) for root in (kiwi, tmp_path / "back"))
         assert ours.items() <= theirs.items(), part
@@ -189,10 +190,12 @@ def test_the_adapter_alone_for_comfyui(layout: str, published: Path, converted: 
     convert(whole, tmp_path / "adapter" / ADAPTER)
     assert_same({ADAPTER: read_safetensors(tmp_path / "adapter" / ADAPTER)[0]},
                 {ADAPTER: read_safetensors(converted / ADAPTER)[0]})  # fmt: skip
-    assert read_model_config(tmp_path / "adapter") == read_model_config(whole)
-    for found, expected in zip(load_embeddings(tmp_path / "adapter"), load_embeddings(whole), strict=True):
+    assert config_of(tmp_path / "adapter") == config_of(whole)
+    for found, expected in zip(
+        load_embeddings(families.open(tmp_path / "adapter")), load_embeddings(families.open(whole)), strict=True
+    ):
         assert all(torch.equal(value, asdict(expected)[name]) for name, value in asdict(found).items())
-    found, expected = load_connector(tmp_path / "adapter"), load_connector(whole)
+    found, expected = load_connector(families.open(tmp_path / "adapter")), load_connector(families.open(whole))
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in found.state_dict().items())
 
 
@@ -211,7 +214,7 @@ def test_shards_keep_their_index(published: Path, tmp_path: Path):
     index = {"metadata": {}, "weight_map": {key: name for name, held in shards.items() for key in held}}
     (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     convert(folder, tmp_path / "own")
-    loaded = load_model(tmp_path / "own").denoiser.transformer.state_dict()
+    loaded = load(tmp_path / "own").denoiser.transformer.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
     convert(tmp_path / "own", tmp_path / "back")
     assert_same(weights(tmp_path / "back"), weights(folder))
@@ -296,7 +299,7 @@ def test_a_pickled_dit_given_apart(converted: Path, tmp_path: Path):
     vae = shutil.copytree(converted / "vae", tmp_path / "vae", ignore=shutil.ignore_patterns(VAE_FILE))
     (tmp_path / "vae.pth").rename(vae / "vae.pth")
     config = json.loads((converted / "transformer" / "config.json").read_text())
-    base = Base(tmp_path / "dit.pt", vae)
+    base = Overrides(tmp_path / "dit.pt", vae)
     with pytest.raises(CheckpointError, match=r"dit\.pt' is a PyTorch pickle.*not opened unasked.*--allow-pickle"):
         convert(converted, tmp_path / "own", base)
     convert(converted, tmp_path / "own", base, allow_pickle=True)
@@ -319,7 +322,7 @@ def test_pickles_of_anything_else_are_never_opened(
     monkeypatch.chdir(tmp_path)
     torch.save(held, tmp_path / "dit.pt")
     with pytest.raises(CheckpointError, match=r"dit\.pt' is no (pickle of tensors|mapping of names to tensors)"):
-        convert(converted, tmp_path / "own", Base(tmp_path / "dit.pt"), allow_pickle=True)
+        convert(converted, tmp_path / "own", Overrides(tmp_path / "dit.pt"), allow_pickle=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dit.pt"]
 
 
@@ -339,7 +342,7 @@ def test_other_things_are_refused(published: Path, converted: Path, saved: Path,
     with pytest.raises(CheckpointError, match="is no model: neither .*give a model"):
         convert(published / DIT, tmp_path / "own")
     with pytest.raises(CheckpointError, match="is no model: neither"):
-        convert(published / DIT, tmp_path / "dit.safetensors", Base(converted / "transformer"))
+        convert(published / DIT, tmp_path / "dit.safetensors", Overrides(converted / "transformer"))
     with pytest.raises(CheckpointError, match="there is no "):
         convert(tmp_path / "nowhere", tmp_path / "own")
     with pytest.raises(CheckpointError, match=r"is no model of Kiwi-Edit's form"):
@@ -347,9 +350,9 @@ def test_other_things_are_refused(published: Path, converted: Path, saved: Path,
     with pytest.raises(CheckpointError, match="is no model: neither"):
         convert(tmp_path, tmp_path / "own")
     with pytest.raises(InputError, match="would hold nothing of the base models"):
-        convert(published, tmp_path / "dit.safetensors", Base(vae=converted / "vae"))
+        convert(published, tmp_path / "dit.safetensors", Overrides(vae=converted / "vae"))
     with pytest.raises(InputError, match="would hold nothing of the base models"):
-        convert(published, tmp_path / ADAPTER, Base(converted / "transformer"))
+        convert(published, tmp_path / ADAPTER, Overrides(converted / "transformer"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -375,7 +378,7 @@ def test_a_source_is_never_written_over(source: str, target: str, base: str | No
     before = files(tmp_path)
     (tmp_path / "linked").symlink_to("own")
     with pytest.raises(InputError, match="is, holds or lies in .*, which is to be converted; give a name elsewhere"):
-        convert(tmp_path / source, tmp_path / target, Base(base and tmp_path / base))
+        convert(tmp_path / source, tmp_path / target, Overrides(base and tmp_path / base))
     assert files(tmp_path) == before
 
 

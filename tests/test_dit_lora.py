@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from opening import load
 from training_runs import CONFIGS, read_editing, weights
 
 from instructx_core import InputError
-from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.training.config import LAYERS, read_train_config
 from instructx_core.training.dit_lora import COMFYUI, DIFFUSERS
 from instructx_core.training.editing import EditingTask
@@ -40,17 +40,17 @@ def test_the_lora_alone_is_trained(foundation: Path, trained: Path) -> None:
 
 @pytest.mark.parametrize("file", [DIFFUSERS, COMFYUI])
 def test_both_files_are_what_was_merged(file: str, foundation: Path, trained: Path) -> None:
-    transformer = load_checkpoint(foundation / "generator/model").denoiser.transformer
+    transformer = load(foundation / "generator/model").denoiser.transformer
     load_lora(transformer, trained / file)
-    wanted = load_checkpoint(trained).denoiser.transformer.state_dict()
+    wanted = load(trained).denoiser.transformer.state_dict()
     for name, value in transformer.state_dict().items():
         torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=1e-5)
 
 
 def test_diffusers_reads_its_file_itself(foundation: Path, trained: Path) -> None:
-    own = load_checkpoint(foundation / "generator/model").denoiser.transformer
+    own = load(foundation / "generator/model").denoiser.transformer
     own.load_lora_adapter(read_safetensors(trained / DIFFUSERS)[0], prefix="transformer")
-    merged = load_checkpoint(trained).denoiser.transformer
+    merged = load(trained).denoiser.transformer
     latents, context = torch.randn(1, 16, 1, 4, 4), torch.randn(1, 8, own.config.text_dim)
     with torch.no_grad():
         first, second = (dit(latents, torch.tensor([500.0]), context, return_dict=False)[0] for dit in (own, merged))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from opening import outlined
 from training_runs import SMALL_DATA, write_config
 
 from instructx_core import cli
@@ -15,7 +16,6 @@ from instructx_core.config import ConnectorConfig, ModelConfig
 from instructx_core.connectors import Connector
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components
-from instructx_core.families.meta_model import outline
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.live import LiveMemory
@@ -55,7 +55,7 @@ def test_a_run_is_described_and_nothing_is_written(bundled: Path, tmp_path: Path
 
 
 def test_bytes_are_those_of_the_parameters(bundled: Path, tmp_path: Path) -> None:
-    components = outline(bundled, torch.float32)
+    components = outlined(bundled, torch.float32)
     config = read(bundled, tmp_path / "run", average=0.9, train=["connector", "transformer"])
     choose_trained(components, config)
     trained = sum(p.numel() for part in ("connector", "transformer") for p in parts_of(components)[part])
@@ -85,7 +85,7 @@ def test_activations_are_those_of_a_real_step(checkpointing: bool, bundled: Path
     )
     with LiveMemory(task.module, gradients) as live:
         task.module(batch, generator)["loss"].backward()
-    components = outline(bundled, torch.float32)
+    components = outlined(bundled, torch.float32)
     choose_trained(components, config)
     assert kind == "images" and activations(components, config, shape) == pytest.approx(live.peak, rel=0.25)
 

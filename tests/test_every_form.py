@@ -12,6 +12,7 @@ from pathlib import Path
 import kiwi_model
 import pytest
 import torch
+from opening import added, load, outlined
 from test_convert import assert_same, weights
 from test_kiwi_trained import as_trained, spelled, taken_off
 from test_vae_mllm_forms import old_names
@@ -21,12 +22,10 @@ from instructx_core.cli import main
 from instructx_core.convert import convert
 from instructx_core.convert.native_files import dit_file
 from instructx_core.errors import CheckpointError
-from instructx_core.families.kiwi.folder import read_adapter
-from instructx_core.families.loading import load_model
-from instructx_core.families.meta_model import outline
-from instructx_core.families.overrides import OWN, Base
+from instructx_core.families.overrides import Overrides
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.training.new_model import make_model
+from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.stored import DTYPES
@@ -71,9 +70,9 @@ def apart(whole: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def assert_same_model(found: Path, source: Path, base: Base, dtype: torch.dtype) -> None:
+def assert_same_model(found: Path, source: Path, base: Overrides, dtype: torch.dtype) -> None:
     """The folder loads as what the same model and base models load as, bit for bit."""
-    one, other = load_model(found, dtype=dtype), load_model(source, dtype=dtype, base=base)
+    one, other = load(found, dtype=dtype), load(source, dtype=dtype, base=base)
     assert one.config == other.config
     for part in ("guidance", "connector", "denoiser", "codec"):
         first, second = getattr(one, part).state_dict(), getattr(other, part).state_dict()
@@ -94,7 +93,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_model_with_a_part_in_any_form(form: str, whole: Path, apart: Path, tmp_path: Path):
-    base = Base(**{FORMS[form]: apart / form})
+    base = Overrides(**{FORMS[form]: apart / form})
     convert(whole, tmp_path / "own", base)
     # what has a scale is rounded to bfloat16 once, as it is where a GPU computes with it
     for dtype in [torch.bfloat16] if "scaled" in form else [torch.float32, torch.bfloat16]:
@@ -108,8 +107,8 @@ def test_a_new_model_on_a_part_in_any_form(form: str, whole: Path, apart: Path, 
     """`instructx new`: base weights are what loading makes of that form."""
     parts = {part: whole / part for part in ("transformer", "vae", "mllm")} | {FORMS[form]: apart / form}
     make_model(tmp_path / "new", **parts, changes=("guidance.lora_rank=2", "guidance.max_pixels=6272"))
-    new = load_model(tmp_path / "new", dtype=torch.bfloat16)
-    old = load_model(whole, dtype=torch.bfloat16, base=Base(**{FORMS[form]: apart / form}))
+    new = load(tmp_path / "new", dtype=torch.bfloat16)
+    old = load(whole, dtype=torch.bfloat16, base=Overrides(**{FORMS[form]: apart / form}))
     pairs = [(new.denoiser.transformer, old.denoiser.transformer), (new.codec, old.codec)]
     for first, second in [*pairs, (new.guidance.mllm, old.guidance.mllm)]:
         found, expected = (
@@ -126,7 +125,7 @@ def test_what_was_trained_alone_and_all_of_its_base_models(whole: Path, apart: P
     command = ["convert", str(apart / "mine.safetensors"), str(tmp_path / "own")]
     assert main(command) == 2 and "has no Wan DiT of its own; give the one" in capsys.readouterr().err
     assert main([*command, *options]) == 0
-    assert_same_model(tmp_path / "own", apart / "mine.safetensors", Base(**base), torch.float32)
+    assert_same_model(tmp_path / "own", apart / "mine.safetensors", Overrides(**base), torch.float32)
     found, expected = weights(tmp_path / "own"), weights(whole)
     expected["mllm/model.safetensors"] = old_names(expected["mllm/model.safetensors"])
     assert_same(found, expected)
@@ -136,7 +135,7 @@ def test_there_and_back_in_comfyui_s_files(whole: Path, apart: Path, tmp_path: P
     """One file for UNETLoader and one adapter, and from these two the model again."""
     convert(whole, tmp_path / "dit.safetensors")
     convert(whole, tmp_path / "adapter" / ADAPTER)
-    base = Base(tmp_path / "dit.safetensors", whole / "vae", whole / "mllm")
+    base = Overrides(tmp_path / "dit.safetensors", whole / "vae", whole / "mllm")
     convert(tmp_path / "adapter" / ADAPTER, tmp_path / "own", base)
     assert_same(weights(tmp_path / "own"), weights(whole))
 
@@ -162,11 +161,11 @@ def test_a_dit_alone_of_any_form_as_one_plain_file(form: str, apart: Path, tmp_p
 def test_an_outline_has_the_sizes_of_what_is_loaded(
     form: str, dtype: torch.dtype, whole: Path, apart: Path, tmp_path: Path
 ):
-    base = Base(**{FORMS.get(form, "transformer"): apart / form})
+    base = Overrides(**{FORMS.get(form, "transformer"): apart / form})
     if form == "dit-gguf":
         write_gguf(read_safetensors(apart / "dit")[0], tmp_path / form, "Q8_0")
-        base = Base(tmp_path / form)
-    assert sizes_of(outline(whole, dtype, base)) == sizes_of(load_model(whole, dtype=dtype, base=base))
+        base = Overrides(tmp_path / form)
+    assert sizes_of(outlined(whole, dtype, base)) == sizes_of(load(whole, dtype=dtype, base=base))
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -179,8 +178,7 @@ def test_a_plan_of_weights_that_lie_elsewhere(whole: Path, apart: Path, capsys, 
         raise AssertionError("weights were read")
 
     monkeypatch.setattr("instructx_core.weights.library_load.load_or_explain", fail)
-    monkeypatch.setattr("instructx_core.weights.build.read_safetensors", fail)
-    monkeypatch.setattr("instructx_core.families.instructx.folder.read_safetensors", fail)
+    monkeypatch.setattr("instructx_core.weights.files.load_file", fail)
     plan = ["info", "--plan", "--width", "64", "--height", "64", "--frames", "5", "--vram", "1"]
     assert main([*plan, str(whole)]) == 0
     expected = told(capsys)
@@ -209,7 +207,7 @@ def test_a_training_checkpoint_becomes_a_model(trained: str, stored: torch.dtype
     """LoRA of MLLM and DiT are merged: what is computed is what loading computes."""
     dit = dit_to_original(read_safetensors(kiwi_like / DIT)[0])
     mllm, metadata = read_safetensors(kiwi_like / "mllm_encoder" / "model.safetensors")
-    state = as_trained(read_adapter(kiwi_like))
+    state = as_trained(added(kiwi_like))
     if trained == "whole DiT":
         state |= {f"dit.{name}": value.bfloat16() for name, value in dit.items()}
     else:
@@ -223,15 +221,13 @@ def test_a_training_checkpoint_becomes_a_model(trained: str, stored: torch.dtype
     write_safetensors(tmp_path / "dit", {k: v.to(stored) if v.ndim == 2 else v for k, v in dit.items()})
     shutil.copytree(kiwi_like / "processor", tmp_path / "qwen")
     write_safetensors(tmp_path / "qwen" / "file", {k: v.to(stored) for k, v in mllm.items()}, metadata)
-    base = Base(tmp_path / "dit", kiwi_like / "vae", tmp_path / "qwen" / "file")
-    assert sizes_of(outline(tmp_path / "step", torch.float32, base)) == sizes_of(
-        load_model(tmp_path / "step", base=base)
-    )
+    base = Overrides(tmp_path / "dit", kiwi_like / "vae", tmp_path / "qwen" / "file")
+    assert sizes_of(outlined(tmp_path / "step", torch.float32, base)) == sizes_of(load(tmp_path / "step", base=base))
     convert(tmp_path / "step", tmp_path / "own", base)
     # it is merged in the type in which it is stored, or in bfloat16 for 8 bits
     dtype = torch.float32 if stored is torch.float32 else torch.bfloat16
     assert_same_model(tmp_path / "own", tmp_path / "step", base, dtype)
-    convert(tmp_path / "step", tmp_path / "dit.safetensors", Base(tmp_path / "dit"))
+    convert(tmp_path / "step", tmp_path / "dit.safetensors", Overrides(tmp_path / "dit"))
     native = read_safetensors(tmp_path / "dit.safetensors")[0]
     merged = dit_to_original(read_safetensors(tmp_path / "own" / DIT)[0])
     assert {*native} - {*merged} == {name for name in native if "vae_condition" in name} != set()
@@ -275,12 +271,12 @@ def test_what_was_trained_and_does_not_fit(fault: str, kiwi_like: Path, tmp_path
     lora = spelled(taken_off(dit, [name for name in dit if name.endswith("self_attn.q.weight")])[1], "dit.")
     change, match = FAULTS.get(fault, (lambda lora, _whole, dit: (lora, dit), "a LoRA, which GGUF weights cannot take"))
     trained, dit = change(lora, {f"dit.{name}": value for name, value in dit.items()}, dit)
-    write_safetensors(tmp_path / "step", as_trained(read_adapter(kiwi_like)) | trained)
+    write_safetensors(tmp_path / "step", as_trained(added(kiwi_like)) | trained)
     write_gguf(dit, tmp_path / "dit", "Q8_0") if fault == "gguf" else write_safetensors(tmp_path / "dit", dit)
-    base, alone = Base(tmp_path / "dit", kiwi_like / "vae", kiwi_like), Base(tmp_path / "dit")
+    base, alone = Overrides(tmp_path / "dit", kiwi_like / "vae", kiwi_like), Overrides(tmp_path / "dit")
     for call in (
-        lambda: load_model(tmp_path / "step", base=base),
-        lambda: outline(tmp_path / "step", torch.float32, base),
+        lambda: load(tmp_path / "step", base=base),
+        lambda: outlined(tmp_path / "step", torch.float32, base),
         lambda: convert(tmp_path / "step", tmp_path / "own", base),
         lambda: convert(tmp_path / "step", tmp_path / "dit.safetensors", alone),
     ):
@@ -301,7 +297,7 @@ def peak() -> int:
 def grown(file: Path) -> tuple[int, int]:
     """How much is written where a DiT is converted, and by how much the process grows, in bytes."""
     torch.set_num_threads(1)
-    content = dit_file(file, OWN, False)
+    content = dit_file(find_form(file, Part.DIT), False)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = peak()
     return sum(map(len, content.chunks())), peak() - before
@@ -347,8 +343,8 @@ def write_holes(path: Path, shapes: dict[str, tuple[int, ...]], kind: str) -> No
 def test_gguf_is_refused(whole: Path, apart: Path, tmp_path: Path):
     write_gguf(read_safetensors(apart / "dit")[0], tmp_path / "dit.gguf", "Q8_0")
     for source, target, base in (
-        (whole, tmp_path / "own", Base(tmp_path / "dit.gguf")),
-        (tmp_path / "dit.gguf", tmp_path / "dit.safetensors", OWN),
+        (whole, tmp_path / "own", Overrides(tmp_path / "dit.gguf")),
+        (tmp_path / "dit.gguf", tmp_path / "dit.safetensors", Overrides()),
     ):
         with pytest.raises(CheckpointError, match=r"dit\.gguf' is GGUF, whose packed blocks .*give the bf16"):
             convert(source, target, base)
@@ -358,7 +354,7 @@ def test_gguf_is_refused(whole: Path, apart: Path, tmp_path: Path):
 def test_base_models_that_do_not_fit(whole: Path, apart: Path, saved: Path, tmp_path: Path):
     def refused(match: str, **base: Path) -> None:
         with pytest.raises(CheckpointError, match=match):
-            convert(whole, tmp_path / "own", Base(**base))
+            convert(whole, tmp_path / "own", Overrides(**base))
         assert not (tmp_path / "own").exists()
 
     refused(r"makes a context of width 128, the DiT in .* takes 24", transformer=saved / "transformer")
@@ -382,4 +378,4 @@ def test_an_adapter_that_does_not_fit_its_config(model: Path, tmp_path: Path):
     with pytest.raises(
         CheckpointError, match=r"does not fit its config: queries.image is \(2, 32\), expected \(3, 32\)"
     ):
-        convert(model, tmp_path / "own", Base(vae=model / "vae"))
+        convert(model, tmp_path / "own", Overrides(vae=model / "vae"))

@@ -36,15 +36,6 @@ FLOORS: list[set[str]] = [
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}
 BRAND = re.compile("kiwi|coinve|bernini|lingxi|smartedit", re.IGNORECASE)
 BRANDED = ("families/", "training/data/", "evaluation/benches/")  # folders whose subject brands are
-# Files elsewhere that still name a brand, and by how many names at most: it shrinks until it is empty.
-STILL_BRANDED: dict[str, int] = {
-    "config.py": 1,
-    "convert/__init__.py": 9,
-    "convert/native_files.py": 9,
-    "convert/trained.py": 9,
-    "model_info.py": 9,
-    "weights_info.py": 9,
-}
 
 
 def modules() -> dict[str, Path]:
@@ -163,7 +154,4 @@ def test_brands_stay_in_their_families():
         names = sorted(name for name in identifiers(path) if BRAND.search(name))
         if names and not place.startswith(BRANDED):
             found[place] = names
-    grown = {place: names for place, names in found.items() if len(names) > STILL_BRANDED.get(place, 0)}
-    assert not grown, f"These names of a brand belong in families/: {grown}"
-    clean = sorted(set(STILL_BRANDED) - set(found))
-    assert not clean, f"These no longer name a brand; take them off STILL_BRANDED: {clean}"
+    assert not found, f"These names of a brand belong in families/: {found}"

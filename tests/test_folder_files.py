@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from opening import outlined
 from test_convert import assert_same, pickled, weights
 from test_every_form import assert_same_model
 from weight_forms import in_shards
 
 from instructx_core.convert import convert
-from instructx_core.families.meta_model import outline
-from instructx_core.families.overrides import OWN, Base
+from instructx_core.families.overrides import OWN, Overrides
 from instructx_core.weights.files import read_safetensors, write_safetensors
 
 STEMS = {"mllm": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
@@ -33,7 +33,7 @@ def test_a_lora_and_a_variant_beside_the_weights(part: str, sharded: bool, saved
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     write_safetensors(folder / f"{stem}.fp16.safetensors", half, metadata)
     assert_same_model(model, saved, OWN, torch.float32)
-    convert(model, tmp_path / "own", Base(vae=model / "vae"))
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"))
     assert_same_model(tmp_path / "own", saved, OWN, torch.float32)
     assert not list((tmp_path / "own").rglob("*lora*"))
 
@@ -42,9 +42,9 @@ def test_a_lora_and_a_variant_beside_the_weights(part: str, sharded: bool, saved
 def test_a_variant_alone_is_read(part: str, saved: Path, model: Path, tmp_path: Path):
     """Which diffusers and transformers do where its name is given to them alone."""
     (model / part / f"{STEMS[part]}.safetensors").rename(model / part / f"{STEMS[part]}.fp16.safetensors")
-    outline(model, torch.float32)
+    outlined(model, torch.float32)
     assert_same_model(model, saved, OWN, torch.float32)
-    convert(model, tmp_path / "own", Base(vae=model / "vae"))
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"))
     assert_same_model(tmp_path / "own", saved, OWN, torch.float32)
 
 
@@ -54,7 +54,7 @@ def test_a_trainer_s_pickles_beside_pickled_weights(part: str, saved: Path, mode
     pickled(model, f"{part}/{STEMS[part]}.safetensors", name)
     torch.save({"learning rate": 1.0}, model / part / "training_args.bin")
     torch.save({"step": 1}, model / part / "an_optimizer.pt")
-    convert(model, tmp_path / "own", Base(vae=model / "vae"), allow_pickle=True)
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"), allow_pickle=True)
     assert_same(weights(tmp_path / "own"), weights(saved))
 
 
@@ -67,5 +67,5 @@ def test_pickles_that_an_index_names(saved: Path, model: Path, tmp_path: Path):
     torch.save({"learning rate": 1.0}, model / "mllm" / "training_args.bin")
     index = {name: ("first.bin", "second.bin")[number % 2] for number, name in enumerate(names)}
     (model / "mllm" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
-    convert(model, tmp_path / "own", Base(vae=model / "vae"), allow_pickle=True)
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"), allow_pickle=True)
     assert_same(weights(tmp_path / "own"), weights(saved))

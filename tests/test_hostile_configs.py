@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from opening import load
 
 from instructx_core import Editor
 from instructx_core.config import GuidanceConfig, ModelConfig
 from instructx_core.errors import CheckpointError, InputError, InstructXError
 from instructx_core.families.instructx.folder import FORMAT
-from instructx_core.families.loading import load_model
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.mllm import load_mllm_config
@@ -44,7 +44,7 @@ def refused(folder: Path, needle: str = "") -> str:
     """The sentence with which a model is refused, on being loaded; nothing beside it reaches the terminal."""
     start, said = time.monotonic(), io.StringIO()
     with contextlib.redirect_stderr(said), pytest.raises(InstructXError) as caught:
-        load_model(folder)
+        load(folder)
     message = str(caught.value)
     assert message.isprintable() and len(message) < 700
     assert needle in message, message
@@ -76,7 +76,7 @@ MODEL = {
     "guidance__max_pixels": whole(0, HUGE, 10),
     "guidance__video_max_pixels": whole(HUGE, 10),
     "guidance__reference_max_pixels": whole(HUGE, 10),
-    "guidance__dialect": [None, 5, "klingon", []],
+    "guidance__dialect": [None, 5, []],
     "guidance__lora_rank": whole(HUGE),
     "guidance__lora_alpha": whole(HUGE),
     "connector__input_dim": whole(0, HUGE),
@@ -166,6 +166,14 @@ def test_model_config(place: str, saved: Path, tmp_path: Path):
     assert ADAPTER in refused(tmp_path, field)
 
 
+def test_a_dialect_of_no_family(saved: Path, tmp_path: Path):
+    config = json.loads(tiny.CONFIG.to_json())
+    put(config, "guidance__dialect", "klingon")
+    write_safetensors(tmp_path / ADAPTER, read_safetensors(saved / ADAPTER)[0], {FORMAT: json.dumps(config)})
+    said = refused(tmp_path, "'klingon', which no family here speaks; expected one of instructx, kiwi")
+    assert ADAPTER in said
+
+
 PARTS = {"transformer": DIT, "vae": VAE, "mllm": MLLM}
 PLACES = [(part, place) for part, table in PARTS.items() for place in table]
 
@@ -212,7 +220,7 @@ def test_how_attention_is_computed_is_not_a_configs_to_say(name: str, value: Any
     config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
     path.write_text(json.dumps(config))
     (model / "mllm" / "evil.py").write_text("raise SystemExit('ran')")
-    assert load_model(model).guidance.mllm.config._attn_implementation == "sdpa"
+    assert load(model).guidance.mllm.config._attn_implementation == "sdpa"
     assert load_mllm_config(path).text_config.hidden_size == tiny.HIDDEN
 
 
@@ -222,7 +230,7 @@ def test_a_tokenizers_code_and_ids(model: Path):
     path.write_text(json.dumps(plain | {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
     (model / "mllm" / "evil.py").write_text("raise SystemExit('ran')")
     with contextlib.suppress(CheckpointError):
-        load_model(model)
+        load(model)
     path.write_text(json.dumps(plain))
     words = json.loads((model / "mllm" / "tokenizer.json").read_text())
     words["model"]["vocab"]["zebra"] = 10**6
@@ -235,7 +243,7 @@ def test_settings_of_a_tokenizer(value: Any, model: Path):
     path = model / "mllm" / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": value}))
     if value is None:  # as if it were not there
-        load_model(model)
+        load(model)
     else:
         assert "cannot be loaded" in refused(model, "mllm")
 
@@ -252,7 +260,7 @@ def test_files_of_a_tokenizer(file: str, kind: str, model: Path):
     else:
         path.write_bytes(b"[" * 200_000 if kind == "deep" else b"\xff\xfe\0junk")
     if file == "merges.txt" and kind in ("deep", "junk"):  # beside a tokenizer.json it is not read
-        load_model(model)
+        load(model)
     else:
         refused(model, "mllm")
 

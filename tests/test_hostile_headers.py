@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from opening import load
 from weight_forms import write_gguf
 
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.instructx.folder import FORMAT
-from instructx_core.families.loading import load_model
 from instructx_core.model_info import describe
 from instructx_core.speed.mag_ratios import MAG_RATIOS, read_ratios
-from instructx_core.weights.detect import Family, find_form
+from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_header, read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
@@ -72,7 +72,7 @@ HOSTILE = {
 def test_gguf_counts_are_compared_with_the_file(kind: str, tmp_path: Path):
     pytest.importorskip("gguf", reason="THE PACKAGE gguf IS MISSING: GGUF weights were not tried")
     (tmp_path / "a.gguf").write_bytes(HOSTILE[kind])
-    assert "GGUF file that is truncated or damaged" in refusal(lambda: find_form(tmp_path / "a.gguf", Family.DIT))
+    assert "GGUF file that is truncated or damaged" in refusal(lambda: find_form(tmp_path / "a.gguf", Part.DIT))
     refusal(lambda: describe(tmp_path / "a.gguf"))
 
 
@@ -105,7 +105,7 @@ def test_gguf_shapes_beside_the_stored_ones(kind: str, saved: Path, tmp_path: Pa
         writer.close()
 
     write(tmp_path / "a.gguf")
-    loaded = load_dit(tmp_path / "a.gguf", torch.float32)
+    loaded = load_dit(find_form(tmp_path / "a.gguf", Part.DIT), torch.float32)
     off = 0.01 if kind == "Q8_0" else 1e-3
     for name in ("patch_embedding.weight", "blocks.0.attn1.to_q.weight"):
         torch.testing.assert_close(loaded.state_dict()[name].float(), dit.state_dict()[name], atol=off, rtol=off)
@@ -114,7 +114,7 @@ def test_gguf_shapes_beside_the_stored_ones(kind: str, saved: Path, tmp_path: Pa
         loaded(*inputs, return_dict=False)[0], dit.eval()(*inputs, return_dict=False)[0], atol=0.05, rtol=0.05
     )
     write(tmp_path / "b.gguf", (7, 7))
-    assert "has the shape (7, 7), but holds" in refusal(lambda: find_form(tmp_path / "b.gguf", Family.DIT))
+    assert "has the shape (7, 7), but holds" in refusal(lambda: find_form(tmp_path / "b.gguf", Part.DIT))
 
 
 def safetensors(header: bytes) -> bytes:
@@ -165,12 +165,12 @@ def test_a_pipe_is_no_weight_file(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000 + "a", "a" * 300 + ".safetensors"])
 def test_names_that_no_system_takes(name: str, saved: Path):
-    for read in (find_form, describe, load_model):
+    for read in (find_form, describe, load):
         refusal(lambda read=read: read(Path(name)))
-    from instructx_core.families.overrides import Base
+    from instructx_core.families.overrides import Overrides
 
     for part in ("transformer", "vae", "mllm"):
-        refusal(lambda part=part: load_model(saved, base=Base(**{part: Path(name)})))
+        refusal(lambda part=part: load(saved, base=Overrides(**{part: Path(name)})))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_names_that_no_system_takes(name: str, saved: Path):
 def test_lists_of_shards(content: str, part: str, model: Path):
     stem = "model" if part == "mllm" else "diffusion_pytorch_model"
     (model / part / f"{stem}.safetensors.index.json").write_text(content)
-    assert "no list of shards" in refusal(lambda: load_model(model))
+    assert "no list of shards" in refusal(lambda: load(model))
 
 
 @pytest.mark.parametrize("file", ["transformer/config.json", "vae/config.json", "mllm/config.json"])
@@ -192,14 +192,14 @@ def test_configs_that_are_none(file: str, content: str, model: Path):
         os.mkfifo(model / file)
     else:
         (model / file).write_bytes(content.encode("utf-8", "surrogatepass"))
-    refusal(lambda: load_model(model))
+    refusal(lambda: load(model))
 
 
 @pytest.mark.parametrize("content", ["[" * 200_000, "null", "{", "5"])
 def test_model_configs_that_are_none(content: str, model: Path):
     tensors, _ = read_safetensors(model / ADAPTER)
     write_safetensors(model / ADAPTER, tensors, {FORMAT: content})
-    refusal(lambda: load_model(model))
+    refusal(lambda: load(model))
 
 
 @pytest.mark.parametrize("content", ["[" * 200_000, "null", "[1, 2]", '{"ratios": "ab"}', '{"ratios": [1, 1e999]}'])

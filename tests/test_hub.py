@@ -6,10 +6,10 @@ from collections import namedtuple
 import hub_server
 import pytest
 from hub_server import LARGE, PIECE, Request
+from opening import load
 
 from instructx_core import Editor
 from instructx_core.errors import CheckpointError, InputError
-from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.weights import hub
 
 NAME = "owner/name"
@@ -233,7 +233,7 @@ def test_sizes_in_words(size, words):
 def test_a_fetched_model_loads(server, saved, tmp_path):
     server.add("owner/tiny", saved)
     hub.fetch(hub.look_up("owner/tiny"), tmp_path, quiet)
-    assert load_checkpoint(tmp_path).config.name
+    assert load(tmp_path).config.name
     assert any(len(content) > LARGE for content in server.models["owner/tiny"].values())
 
 

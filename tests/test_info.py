@@ -15,7 +15,7 @@ from test_wan_keys import PUBLISHED, WAN21, build
 from weight_forms import E4M3, in_shards, scaled, write_gguf
 
 from instructx_core import cli
-from instructx_core.weights.detect import Family, Form, Names
+from instructx_core.weights.detect import Form, Names, Part
 from instructx_core.weights.files import write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.stored import Stored
@@ -48,7 +48,7 @@ def test_dit_files(tmp_path: Path, capsys, monkeypatch):
     def fail(*_args, **_options):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("instructx_core.weights.build.read_safetensors", fail)
+    monkeypatch.setattr("instructx_core.weights.files.load_file", fail)
     for name, (form, stored) in expected.items():
         said = info(tmp_path / name, capsys)
         assert said["weights"] == "Wan DiT, of a size of its own" and said["form"] == form
@@ -74,7 +74,7 @@ def test_published_sizes_have_names(size: str):
     state = dit_to_original(build(WanTransformer3DModel, config, "meta").state_dict())
     stored = {name: Stored("F8_E4M3", tuple(value.shape)) for name, value in state.items()}
     here = (Path(__file__),)
-    said = describe_form(Form(here[0], here, Family.DIT, Names.ORIGINAL, stored))
+    said = describe_form(Form(here[0], here, Part.DIT, Names.ORIGINAL, stored))
     assert f"Wan DiT, {SAID[size]}\n" in said and "fp8 (E4M3) 100%" in said
 
 

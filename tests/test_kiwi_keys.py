@@ -13,12 +13,11 @@ from instructx_core.families.kiwi.keys import (
     SOURCE,
     adapter_to_own,
     adapter_to_published,
-    dit_from_native,
-    dit_to_native,
     is_adapter,
     split_trained,
 )
 from instructx_core.weights.files import read_shapes
+from instructx_core.weights.native_keys import dit_from_native, dit_to_native
 
 QUERIES = ("image_queries", "video_queries", "ref_queries")
 CONNECTORS = tuple(f"{kind}.{layer}.{leaf}" for kind in ("connector", "ref_connector") for layer in (0, 2)

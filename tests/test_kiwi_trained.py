@@ -13,17 +13,17 @@ from pathlib import Path
 import kiwi_model
 import pytest
 import torch
+from opening import added, config_of
+from opening import load as load_components
 from test_kiwi import recorded, run
 from weight_forms import write_gguf
 
 from instructx_core import Editor
 from instructx_core.errors import CheckpointError
 from instructx_core.families.components import adapter_state
-from instructx_core.families.instructx.folder import load_checkpoint
-from instructx_core.families.kiwi.folder import read_adapter
-from instructx_core.families.kiwi.trained import is_trained, read_trained
-from instructx_core.families.loading import load_model, read_model_config
+from instructx_core.families.kiwi.trained import recognise
 from instructx_core.model_info import describe
+from instructx_core.weights.detect import Part
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.wan_keys import dit_to_diffusers, dit_to_original
 
@@ -87,7 +87,7 @@ def stage3(kiwi: Path, tmp_path_factory) -> Path:
     (folder / "qwen" / "qwen_config.json").rename(folder / "qwen" / "config.json")
     write_safetensors(folder / "qwen" / "model.safetensors", base, metadata)
     pairs = {"model.language_model." + name.split("model.")[-1]: pair for name, pair in pairs.items()}
-    state = as_trained(read_adapter(kiwi)) | spelled(pairs, "mllm.model.")
+    state = as_trained(added(kiwi)) | spelled(pairs, "mllm.model.")
     original = dit_to_original(read_safetensors(kiwi / DIT)[0])
     write_safetensors(folder / "file", state | {f"dit.{name}": value for name, value in original.items()})
     return folder
@@ -104,10 +104,10 @@ def close(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def test_it_is_the_published_model(kiwi: Path, stage3: Path):
-    published, trained = load_model(kiwi), load(kiwi, stage3)
+    published, trained = load_components(kiwi), load(kiwi, stage3)
     # what was shown of a reference is not in the file: it is the published 5B's, the recorded model's is smaller
     shown = replace(published.config.guidance, reference_max_pixels=28 * 28 * 768)
-    assert read_model_config(stage3 / "file") == trained.config == replace(published.config, guidance=shown)
+    assert config_of(stage3 / "file") == trained.config == replace(published.config, guidance=shown)
     for part in ("guidance", "connector", "denoiser", "codec"):
         assert close(getattr(trained, part), getattr(published, part)), part
 
@@ -126,10 +126,11 @@ def test_prefixes_of_every_script(other: str, dit: str, stage3: Path, tmp_path: 
     plain = {name: name.removeprefix("dit.") for name in state}
     renamed = {dit + bare if bare != name else other + name: state[name] for name, bare in plain.items()}
     write_safetensors(tmp_path / "file", renamed)
-    found, expected = read_trained(tmp_path / "file"), read_trained(stage3 / "file")
-    for part in ("adapter", "dit", "mllm_lora"):
-        assert getattr(found, part).keys() == getattr(expected, part).keys() != set(), part
-    assert found.config == expected.config and is_trained(tmp_path / "file") and is_trained(stage3 / "file")
+    found, expected = recognise(tmp_path / "file"), recognise(stage3 / "file")
+    assert found.added.keys() == expected.added.keys() != set()
+    assert found.loras[Part.MLLM].keys() == expected.loras[Part.MLLM].keys() != set()
+    assert len(found.held[Part.DIT].tensors) == len(expected.held[Part.DIT].tensors) > 0
+    assert found.config == expected.config
 
 
 def test_a_lora_of_the_dit(kiwi: Path, stage3: Path, tmp_path: Path):
@@ -146,7 +147,7 @@ def test_a_lora_of_the_dit(kiwi: Path, stage3: Path, tmp_path: Path):
     write_safetensors(tmp_path / "file", state | spelled(pairs, "dit."))
     shutil.copytree(stage3 / "qwen", tmp_path / "qwen")
     found = load(kiwi, tmp_path, transformer=folder)
-    assert close(found.denoiser, load_model(kiwi).denoiser)
+    assert close(found.denoiser, load_components(kiwi).denoiser)
     assert "LoRA on 6 layers" in describe(tmp_path / "file")
     with pytest.raises(CheckpointError, match="has no Wan DiT of its own"):
         load(kiwi, tmp_path, transformer=None)
@@ -163,7 +164,7 @@ def test_with_heads_of_128_its_own_dit_is_enough(tmp_path: Path):
     base = {"vae": tmp_path / "model" / "vae", "mllm": tmp_path / "model"}
     editor = Editor.from_pretrained(tmp_path / "file", device="cpu", **base)
     editor.save_pretrained(tmp_path / "saved")
-    for read in (editor, load_checkpoint(tmp_path / "saved")):
+    for read in (editor, load_components(tmp_path / "saved")):
         assert close(read.denoiser, own.denoiser) and close(read.guidance, own.guidance)
 
 

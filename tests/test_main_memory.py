@@ -10,9 +10,8 @@ import pytest
 import tiny
 import torch
 
-from instructx_core import CheckpointError, Editor, InputError, cli
+from instructx_core import CheckpointError, Editor, InputError, cli, families
 from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
-from instructx_core.families.overrides import OWN
 from instructx_core.main_memory import UNLIMITED, Room, address_space, main_memory
 from instructx_core.memory import decide as deciding
 from instructx_core.memory.choice import Memory
@@ -141,16 +140,16 @@ def test_ulimit(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("dtype", "share"), [(torch.bfloat16, 0.9), (torch.float32, 0.0)], ids=str)
 def test_weights_stay_mapped_in_the_format_they_are_stored_in(halved: Path, dtype: torch.dtype, share: float):
     """But for layers that diffusers keeps in float32."""
-    outlined = outline_model(halved, dtype, CPU)
+    outlined = outline_model(families.open(halved), dtype, CPU)
     held, sizes = outlined.held, outlined.sizes
     assert held.total == sizes.mllm.total + sizes.dit.total + sizes.vae.total + sizes.added
     assert held.mapped[Part.VAE] + held.mapped[Part.MLLM] >= share * (sizes.vae.total + sizes.mllm.total)
-    merged = outline_model(halved, dtype, CPU, merged=True)
+    merged = outline_model(families.open(halved), dtype, CPU, merged=True)
     assert merged.held.mapped[Part.DIT] == 0 and merged.held.total == held.total
 
 
 def test_a_part_at_a_time_needs_less(halved: Path):
-    outlined = outline_model(halved, torch.bfloat16, CPU)
+    outlined = outline_model(families.open(halved), torch.bfloat16, CPU)
     job = trained_job(outlined.model.config)
     phases = tuple(replace(phase, working=0) for phase in outlined.phases(job, tiled=False))
     full, model = (main_memory_need(outlined.held, phases, choice, CPU) for choice in (Memory.FULL, Memory.MODEL))
@@ -177,7 +176,7 @@ def rooms(monkeypatch: pytest.MonkeyPatch):
 
 
 def need(folder: Path, dtype: torch.dtype, tiled: bool = False, working: bool = True) -> int:
-    outlined = outline_model(folder, dtype, CPU)
+    outlined = outline_model(families.open(folder), dtype, CPU)
     phases = outlined.phases(trained_job(outlined.model.config), tiled)
     phases = phases if working else tuple(replace(phase, working=0) for phase in phases)
     return main_memory_need(outlined.held, phases, Memory.FULL, CPU).total
@@ -189,46 +188,46 @@ def test_float32_where_it_fits_then_bfloat16_then_a_sentence(halved: Path, rooms
     assert bare < narrow < wide
     for free, dtype in ((wide, torch.float32), (wide - 1, torch.bfloat16), (narrow, torch.bfloat16)):
         rooms(free)
-        decision = decide(halved, CPU)
+        decision = decide(families.open(halved), CPU)
         assert decision.dtype is dtype and not decision.plan.tiled
     rooms(bare)  # smaller edits than the model was trained for may fit
-    assert decide(halved, CPU).dtype is torch.bfloat16 and decide(halved, CPU).plan.tiled
+    assert decide(families.open(halved), CPU).dtype is torch.bfloat16 and decide(families.open(halved), CPU).plan.tiled
     rooms(bare - 1)
     with pytest.raises(InputError, match=r"in bfloat16 needs 1\.0 GiB \(weights .*libraries 1\.0\).*1\.0 GiB are free"):
-        decide(halved, CPU)
+        decide(families.open(halved), CPU)
 
 
 def test_a_format_that_was_asked_for_is_not_changed(halved: Path, rooms):
     rooms(need(halved, torch.float32, working=False) - 1)
     with pytest.raises(InputError, match=r"in float32 needs .*; choose bfloat16 \(--dtype bfloat16\)\.$"):
-        decide(halved, CPU, torch.float32)
-    assert decide(halved, CPU, torch.bfloat16).dtype is torch.bfloat16
-    assert decide(halved, CPU, torch.float16, Memory.MODEL).plan.memory is Memory.MODEL
+        decide(families.open(halved), CPU, torch.float32)
+    assert decide(families.open(halved), CPU, torch.bfloat16).dtype is torch.bfloat16
+    assert decide(families.open(halved), CPU, torch.float16, Memory.MODEL).plan.memory is Memory.MODEL
 
 
 def test_addresses_count_what_is_mapped(halved: Path, rooms):
     rooms(100 * GIB, addresses=RUNTIME)
     with pytest.raises(InputError, match="left of ulimit -v; raise that limit, or choose a smaller model"):
-        decide(halved, CPU)
+        decide(families.open(halved), CPU)
 
 
 def test_a_small_model_is_not_measured(halved: Path, rooms, monkeypatch: pytest.MonkeyPatch):
     rooms(100 * GIB)
     monkeypatch.setattr(deciding, "outline", lambda *_: pytest.fail("an outline was made"))
-    assert decide(halved, CPU).dtype is torch.float32
+    assert decide(families.open(halved), CPU).dtype is torch.float32
 
 
 def test_a_gpu_s_model_waits_in_main_memory(halved: Path, rooms):
     gpu = torch.device("cuda")
     rooms(10 * GIB)
-    assert decide(halved, gpu, free=10 * GIB).plan.memory is Memory.FULL
-    rooms(RUNTIME + outline_model(halved, torch.bfloat16, gpu).held.own)  # all but `full` send mapped weights back
-    assert decide(halved, gpu, free=0).plan.memory is Memory.FULL
+    assert decide(families.open(halved), gpu, free=10 * GIB).plan.memory is Memory.FULL
+    rooms(RUNTIME + outline_model(families.open(halved), torch.bfloat16, gpu).held.own)  # all but `full` send more back
+    assert decide(families.open(halved), gpu, free=0).plan.memory is Memory.FULL
     with pytest.raises(InputError, match="of main memory"):
-        decide(halved, gpu, memory=Memory.GROUP, free=10 * GIB)
+        decide(families.open(halved), gpu, memory=Memory.GROUP, free=10 * GIB)
     rooms(RUNTIME - 1)
     with pytest.raises(InputError, match="of main memory"):
-        decide(halved, gpu, free=10 * GIB)
+        decide(families.open(halved), gpu, free=10 * GIB)
 
 
 # --- number formats
@@ -316,6 +315,6 @@ def test_editing_gives_back_what_does_not_work(halved: Path, monkeypatch: pytest
 
 
 def test_the_bundled_model_needs_no_plan():
-    assert decide(BUNDLED, CPU, base=OWN).dtype is torch.float32
+    assert decide(families.open(BUNDLED), CPU).dtype is torch.float32
     with pytest.raises(CheckpointError):
-        decide(BUNDLED.parent / "nowhere", CPU)
+        decide(families.open(BUNDLED.parent / "nowhere"), CPU)

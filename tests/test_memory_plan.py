@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from opening import load, outlined
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -17,8 +18,6 @@ from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components
 from instructx_core.families.instructx.folder import BUNDLED
-from instructx_core.families.loading import load_model
-from instructx_core.families.meta_model import outline
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory, parse_memory
 from instructx_core.memory.live import LiveMemory
@@ -151,7 +150,7 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
                 editor.denoiser(noisy, torch.tensor(0.5), context, conditions)
     with LiveMemory(*parts) as decoding:
         editor.decode(latents)
-    phases = measure(outline(BUNDLED, torch.float32), Job(side, side, frames))
+    phases = measure(outlined(BUNDLED, torch.float32), Job(side, side, frames))
     measured = (reading, encoding, step, decoding)
     ratios = {phase.name: phase.working / live.peak for phase, live in zip(phases, measured, strict=True)}
     # the MLLM reads fewer words here than are counted; `skip_empty_taps` copies frames that are not counted
@@ -159,7 +158,7 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
 
 
 def test_a_packed_dit_is_measured_unpacked():
-    components = outline(BUNDLED, torch.bfloat16)
+    components = outlined(BUNDLED, torch.bfloat16)
     plain = step_bytes(components, Job(64, 64, 1))
     for module in components.denoiser.transformer.modules():
         if isinstance(module, nn.Linear):
@@ -173,7 +172,7 @@ def test_a_packed_dit_is_measured_unpacked():
 def test_an_outline_has_the_sizes_of_the_model(layout: str, dtype: torch.dtype, request: pytest.FixtureRequest):
     """A model's weights are counted without them; buffers and LoRA included."""
     folder = request.getfixturevalue(layout)
-    assert sizes_of(outline(folder, dtype)) == sizes_of(load_model(folder, dtype=dtype))
+    assert sizes_of(outlined(folder, dtype)) == sizes_of(load(folder, dtype=dtype))
 
 
 # --- the plan
@@ -232,7 +231,7 @@ def test_tiles_bound_what_the_vae_computes_with():
 
 
 def test_info_prints_the_plan(kiwi: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("instructx_core.families.loading.load_model", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("instructx_core.editor.load_model", lambda *_: pytest.fail("weights were loaded"))
     words = ["info", "--plan", "--width", "832", "--height", "480", "--frames", "81", "--vram", "24", str(kiwi)]
     assert cli.main(words) == 0
     text = capsys.readouterr().out

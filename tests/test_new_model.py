@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from opening import config_of, load
 from training_runs import SMALL_DATA, weights, write_config
 from weight_forms import scaled, write_gguf
 
 from instructx_core import Editor, InputError, cli
 from instructx_core.config import ModelConfig
-from instructx_core.families.instructx.folder import load_checkpoint, read_config
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.new_model import make_model, new_config
 from instructx_core.training.stages import make_task
@@ -58,7 +58,7 @@ def test_base_models_are_untouched(bundled: Path, new: Path) -> None:
 
 
 def test_what_is_new_is_the_paper_s_and_knows_nothing_yet(new: Path) -> None:
-    config, state = read_config(new), read_safetensors(new / "instructx.safetensors")[0]
+    config, state = config_of(new), read_safetensors(new / "instructx.safetensors")[0]
     assert (config.guidance.lora_rank, config.guidance.lora_alpha) == (4, 4)
     assert (config.denoiser, config.keep_source, config.sampling.shift) == (ModelConfig().denoiser, 0.0, 5.0)
     assert state["queries.image"].shape == (4, 128) and state["queries.image"].std().item() == pytest.approx(
@@ -114,7 +114,7 @@ def test_every_form_of_a_dit(form: str, bundled: Path, tmp_path: Path) -> None:
             assert torch.equal(found[name], value) and found[name].dtype == value.dtype
         else:
             assert (found[name].float() - value.float()).norm() <= 0.05 * value.float().norm(), name
-    load_checkpoint(tmp_path / "new")
+    load(tmp_path / "new")
 
 
 def test_a_killed_run_goes_on(bundled: Path, new: Path, tmp_path: Path) -> None:

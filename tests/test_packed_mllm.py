@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from opening import load
 
 from instructx_core import Editor
 from instructx_core.convert import convert
-from instructx_core.families.loading import load_model
-from instructx_core.families.overrides import Base
+from instructx_core.families.overrides import Overrides
+from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.mllm import load_mllm
 
 REASON = "THE PACKAGE bitsandbytes IS MISSING: packed MLLMs were not tried"
@@ -37,7 +38,7 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory) -> Path:
 def test_it_thinks_as_transformers_own(packed: Path):
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    ours, _ = load_mllm(packed, packed, torch.float32)
+    ours, _ = load_mllm(find_form(packed, Part.MLLM), packed, torch.float32)
     theirs = Qwen2_5_VLForConditionalGeneration.from_pretrained(packed, dtype=torch.float32)
     words = torch.tensor([[5, 6, 7]])
     one, other = (m.model.language_model(input_ids=words, use_cache=False).last_hidden_state for m in (ours, theirs))
@@ -52,6 +53,6 @@ def test_it_edits_with_queries_and_lora(packed: Path, saved: Path, tmp_path: Pat
     assert layer.base_layer.weight.dtype in (torch.uint8, torch.int8) and "default" in layer.lora_A
     expected, found = (model.edit(tiny.clip(1), "make it snow", steps=1).context for model in (plain, editor))
     assert 0 < (found - expected).std() < 0.6 * expected.std()  # 4 bits round the random tiny model by 0.36
-    convert(saved, tmp_path / "own", Base(mllm=packed))
-    again = Editor(load_model(tmp_path / "own")).edit(tiny.clip(1), "make it snow", steps=1).context
+    convert(saved, tmp_path / "own", Overrides(mllm=packed))
+    again = Editor(load(tmp_path / "own")).edit(tiny.clip(1), "make it snow", steps=1).context
     torch.testing.assert_close(again, found, atol=1e-5, rtol=1e-5)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from opening import load
 from test_kiwi import linked
 
+from instructx_core import families
 from instructx_core.config import DenoiserConfig, ReferenceInjection, SourceInjection
 from instructx_core.errors import CheckpointError
 from instructx_core.families.components import Components
 from instructx_core.families.instructx.folder import save_checkpoint
-from instructx_core.families.loading import load_model
+from instructx_core.families.overrides import Overrides
 from instructx_core.families.part_loaders import load_connector, load_embeddings, load_guidance_part
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
@@ -41,14 +43,14 @@ def test_guidance_is_that_of_the_whole(in_shards: bool, watched: bool, model: Pa
     if in_shards:
         split(model / "mllm")
     read: list[int] = []
-    guidance = load_guidance_part(model, model, torch.float32, read.append if watched else None)
+    guidance = load_guidance_part(families.open(model), torch.float32, read.append if watched else None)
     assert same(guidance, tiny_components.guidance)
     weights = [read_safetensors(path)[0] for path in (model / "mllm").glob("*.safetensors")]
     assert sum(read) == (sum(value.nbytes for part in weights for value in part.values()) if watched else 0)
 
 
 def test_a_bare_mllm_is_a_base_too(saved: Path, tiny_components: Components):
-    guidance = load_guidance_part(saved / "mllm", saved, torch.float32)
+    guidance = load_guidance_part(families.open(saved, Overrides(mllm=saved / "mllm")), torch.float32)
     assert same(guidance, tiny_components.guidance)
 
 
@@ -64,7 +66,7 @@ def test_what_watches_the_reading_can_end_it(saved: Path):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        load_guidance_part(saved, saved, torch.float32, cancel)
+        load_guidance_part(families.open(saved), torch.float32, cancel)
     assert len(read) == 3
 
 
@@ -75,7 +77,7 @@ def test_a_watched_reading_finds_what_is_missing(model: Path):
     del state[name]
     write_safetensors(path, state, metadata)
     with pytest.raises(CheckpointError, match=f"missing.*{name}"):
-        load_guidance_part(model, model, torch.float32, lambda _count: None)
+        load_guidance_part(families.open(model), torch.float32, lambda _count: None)
 
 
 def test_an_adapter_of_another_mllm(saved: Path, tmp_path: Path, tiny_components: Components):
@@ -85,21 +87,21 @@ def test_an_adapter_of_another_mllm(saved: Path, tmp_path: Path, tiny_components
     state, _ = read_safetensors(other / ADAPTER)
     write_safetensors(other / ADAPTER, state, {"instructx-1": replace(tiny.CONFIG, guidance=queries).to_json()})
     with pytest.raises(CheckpointError, match=r"queries\.image.*choose the base"):
-        load_guidance_part(saved, other, torch.float32)
+        load_guidance_part(families.open(other, Overrides(mllm=saved)), torch.float32)
 
 
 def test_connector(saved: Path, tiny_components: Components):
-    assert same(load_connector(saved), tiny_components.connector)
+    assert same(load_connector(families.open(saved)), tiny_components.connector)
 
 
 def test_embeddings(saved: Path, tmp_path: Path):
-    assert load_embeddings(saved) == (None, None)
+    assert load_embeddings(families.open(saved)) == (None, None)
     both = DenoiserConfig(SourceInjection.EMBEDDING, reference=ReferenceInjection.EMBEDDING)
     own = tiny.components(replace(tiny.CONFIG, denoiser=both))
     tiny.shake(own.denoiser.reference_embedding, 0.3)
     save_checkpoint(own, tmp_path / "embeddings")
     modules = (own.denoiser.source_embedding, own.denoiser.reference_embedding)
-    for gained, module in zip(load_embeddings(tmp_path / "embeddings"), modules, strict=True):
+    for gained, module in zip(load_embeddings(families.open(tmp_path / "embeddings")), modules, strict=True):
         assert torch.equal(gained.weight, module.weight)
         assert torch.equal(gained.bias, module.bias)
 
@@ -108,14 +110,14 @@ def test_embeddings(saved: Path, tmp_path: Path):
 
 
 def test_parts_of_a_published_folder(kiwi: Path):
-    whole, read = load_model(kiwi), []
-    guidance = load_guidance_part(kiwi, kiwi, torch.float32, read.append)
+    whole, read = load(kiwi), []
+    guidance = load_guidance_part(families.open(kiwi), torch.float32, read.append)
     assert type(guidance) is type(whole.guidance)
     assert same(guidance, whole.guidance)
     assert sum(read) > 400_000
-    assert same(load_connector(kiwi), whole.connector)
+    assert same(load_connector(families.open(kiwi)), whole.connector)
     modules = (whole.denoiser.source_embedding, whole.denoiser.reference_embedding)
-    for gained, module in zip(load_embeddings(kiwi), modules, strict=True):
+    for gained, module in zip(load_embeddings(families.open(kiwi)), modules, strict=True):
         assert torch.equal(gained.weight, module.weight)
         assert torch.equal(gained.bias, module.bias)
 
@@ -127,4 +129,4 @@ def test_a_published_folder_with_nan_is_refused(kiwi: Path, tmp_path: Path):
     path.unlink()
     write_safetensors(path, state | {"patch_embedding.bias": torch.full((48,), torch.nan)})
     with pytest.raises(CheckpointError, match="NaN or infinity in 1 tensors"):
-        load_embeddings(folder)
+        load_embeddings(families.open(folder))

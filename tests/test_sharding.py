@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from opening import load
 from training_runs import (
     CONFIGS,
     SMALL_DATA,
@@ -29,7 +30,6 @@ from training_runs import (
 
 from instructx_core import Editor, InputError
 from instructx_core.connectors import Connector
-from instructx_core.families.instructx.folder import load_checkpoint
 from instructx_core.training import sharding
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import choose_trained
@@ -117,7 +117,7 @@ def test_muon_sees_whole_matrices(foundation: Path, tmp_path: Path) -> None:
 
 def test_only_the_main_process_holds_the_weights(foundation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = foundation / "generator/model"
-    whole = load_checkpoint(path)
+    whole = load(path)
     monkeypatch.setattr(sharding, "process_state", lambda: SimpleNamespace(is_main_process=False))
     other = sharding.load_shared(path)
     for part in ("guidance", "connector", "denoiser"):
@@ -136,11 +136,11 @@ def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_cannot_be_sharded_is_refused(foundation: Path, referring: Path) -> None:
-    components = load_checkpoint(foundation / "generator/model")
+    components = load(foundation / "generator/model")
     sharding.check_shardable(components, "muon")
     with pytest.raises(InputError, match="adafactor needs whole matrices"):
         sharding.check_shardable(components, "adafactor")
-    model, connector = load_checkpoint(referring), components.connector
+    model, connector = load(referring), components.connector
     model.guidance.queries["reference"] = torch.nn.Parameter(torch.zeros(2, 32))
     model.connector.reference = Connector(connector.config)
     for part in ("queries", "connector", "reference_embedding"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from opening import config_of, load
 from training_runs import (
     CONFIGS,
     assert_same,
@@ -21,7 +22,6 @@ from training_runs import (
 )
 
 from instructx_core import Editor, InputError
-from instructx_core.families.instructx.folder import load_checkpoint, read_config
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask
 from instructx_core.training.optimizers import parameter_groups, rate_share
@@ -114,9 +114,9 @@ def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None
 def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: Path) -> None:
     config = editing_config(foundation, tmp_path / "run", steps=1, deadband=0.25)
     folder = train(read_train_config(write_config(tmp_path / "c.yaml", **config)))
-    assert read_config(folder).denoiser.deadband == 0.25
-    assert load_checkpoint(folder).denoiser.config.deadband == 0.25
-    assert read_config(foundation / "generator/model").denoiser.deadband == 0.0
+    assert config_of(folder).denoiser.deadband == 0.25
+    assert load(folder).denoiser.config.deadband == 0.25
+    assert config_of(foundation / "generator/model").denoiser.deadband == 0.0
 
 
 @pytest.mark.slow

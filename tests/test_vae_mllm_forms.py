@@ -13,7 +13,7 @@ from test_wan_keys import WAN21, WAN22, build
 from weight_forms import E4M3, in_shards, scaled
 
 from instructx_core.errors import CheckpointError
-from instructx_core.weights.detect import Family, Form, Names, find_form
+from instructx_core.weights.detect import Form, Names, Part, find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import config_from_shapes, load_mllm
 from instructx_core.weights.stored import Stored
@@ -36,8 +36,8 @@ def test_a_lone_vae_file(config: dict, names: Names, tmp_path: Path):
     tiny.shake(vae, 0.02)
     state = vae.state_dict()
     write_safetensors(tmp_path / "weights", vae_to_original(state) if names is Names.ORIGINAL else state)
-    read = load_vae(tmp_path / "weights", torch.float32)
-    assert find_form(tmp_path / "weights", Family.VAE).names is names
+    read = load_vae(find_form(tmp_path / "weights", Part.VAE), torch.float32)
+    assert find_form(tmp_path / "weights", Part.VAE).names is names
     assert all(torch.equal(read.state_dict()[name], value) for name, value in state.items())
     sizes = {name: vae.config[name] for name in vae.config if not name.startswith("_")}
     sizes["decoder_base_dim"] = sizes["decoder_base_dim"] or sizes["base_dim"]
@@ -60,7 +60,7 @@ def test_a_half_precision_vae(tmp_path: Path):
     state = vae_to_original(build(AutoencoderKLWan, WAN21).bfloat16().state_dict())
     write_safetensors(tmp_path / "weights", state)
     for dtype in (torch.float32, torch.bfloat16):
-        read = load_vae(tmp_path / "weights", dtype)
+        read = load_vae(find_form(tmp_path / "weights", Part.VAE), dtype)
         assert {value.dtype for value in read.state_dict().values()} == {dtype}
 
 
@@ -68,10 +68,10 @@ def test_a_vae_that_nobody_published_needs_a_config(tmp_path: Path):
     vae = tiny.vae()
     write_safetensors(tmp_path / "weights", vae_to_original(vae.state_dict()))
     with pytest.raises(CheckpointError, match="VAE of 4 channels.*latents_mean and latents_std"):
-        load_vae(tmp_path / "weights", torch.float32)
+        load_vae(find_form(tmp_path / "weights", Part.VAE), torch.float32)
     write_safetensors(tmp_path / "weights", {"encoder.conv1.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="does not hold a Wan VAE"):
-        load_vae(tmp_path / "weights", torch.float32)
+        load_vae(find_form(tmp_path / "weights", Part.VAE), torch.float32)
 
 
 # --- MLLM
@@ -112,7 +112,7 @@ def test_a_lone_mllm_file(spelling: str, folder: Path, tmp_path: Path):
         del stored["lm_head.weight"]  # which no hidden state needs
     write_safetensors(tmp_path / "weights", stored)
     shutil.copytree(folder, tmp_path / "checkpoint" / "mllm")
-    mllm, tokenizer = load_mllm(tmp_path / "weights", tmp_path / "checkpoint", torch.float32)
+    mllm, tokenizer = load_mllm(find_form(tmp_path / "weights", Part.MLLM), tmp_path / "checkpoint", torch.float32)
     assert tokenizer("red")["input_ids"] == tiny.tokenizer()("red")["input_ids"]
     read = old_names(mllm.state_dict())
     for name, value in state.items():
@@ -134,7 +134,7 @@ def test_mllm_folders(folder: Path, tmp_path: Path):
     for path in folder.glob("*.json"):
         shutil.copy(path, sharded)
     for path in (folder, sharded):
-        mllm, _ = load_mllm(path, NOWHERE, torch.float32)
+        mllm, _ = load_mllm(find_form(path, Part.MLLM), NOWHERE, torch.float32)
         assert all(torch.equal(mllm.state_dict()[name], value) for name, value in expected.items())
 
 
@@ -145,7 +145,7 @@ def test_a_folder_of_8_bit_floats_is_widened(folder: Path, tmp_path: Path):
     write_safetensors(small / "model.safetensors", {name: value.to(E4M3) for name, value in state.items()}, metadata)
     seen: list[int] = []
     for progress in (None, seen.append):
-        mllm, _ = load_mllm(small, NOWHERE, torch.bfloat16, progress)
+        mllm, _ = load_mllm(find_form(small, Part.MLLM), NOWHERE, torch.bfloat16, progress)
         read = old_names(mllm.state_dict())
         assert all(torch.equal(read[name], value.to(E4M3).bfloat16()) for name, value in old_names(state).items())
     assert sum(seen) == sum(value.numel() for value in state.values())
@@ -154,15 +154,15 @@ def test_a_folder_of_8_bit_floats_is_widened(folder: Path, tmp_path: Path):
 def test_a_file_without_a_tokenizer(folder: Path, tmp_path: Path):
     shutil.copy(folder / "model.safetensors", tmp_path)
     with pytest.raises(CheckpointError, match="no tokenizer beside it; put tokenizer.json"):
-        load_mllm(tmp_path / "model.safetensors", NOWHERE, torch.float32)
+        load_mllm(find_form(tmp_path / "model.safetensors", Part.MLLM), NOWHERE, torch.float32)
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"no Qwen2.5-VL of a published size .*config.json beside it"):
-        load_mllm(tmp_path / "model.safetensors", NOWHERE, torch.float32)
+        load_mllm(find_form(tmp_path / "model.safetensors", Part.MLLM), NOWHERE, torch.float32)
     state, _ = read_safetensors(folder / "model.safetensors")
     gap = {name: value for name, value in state.items() if not name.endswith("layers.0.self_attn.k_proj.weight")}
     write_safetensors(tmp_path / "model.safetensors", gap)
     with pytest.raises(CheckpointError, match=r"no whole Qwen2.5-VL: it has no layers.0.self_attn.k_proj.weight"):
-        load_mllm(tmp_path / "model.safetensors", NOWHERE, torch.float32)
+        load_mllm(find_form(tmp_path / "model.safetensors", Part.MLLM), NOWHERE, torch.float32)
 
 
 # text width, MLP, layers, heads, key-value heads, words: config.json of Qwen/Qwen2.5-VL-{3B,7B}-Instruct on the hub
@@ -184,7 +184,7 @@ def test_published_sizes_are_read_from_shapes(size: str):
     with torch.device("meta"):
         state = old_names(Qwen2_5_VLForConditionalGeneration(published).state_dict())
     stored = {name: Stored("BF16", tuple(value.shape)) for name, value in state.items()}
-    form = Form(Path("file"), (Path("file"),), Family.MLLM, Names.LIBRARY, stored)
+    form = Form(Path("file"), (Path("file"),), Part.MLLM, Names.LIBRARY, stored)
 
     names = ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
 
@@ -200,4 +200,4 @@ def test_another_mllm_is_not_taken_for_one(folder: Path, tmp_path: Path):
     qwen2 = {name.replace("gate_proj", "fc1") if "visual" in name else name: value for name, value in state.items()}
     write_safetensors(tmp_path / "weights", qwen2)
     with pytest.raises(CheckpointError, match="does not hold a Qwen2.5-VL"):
-        find_form(tmp_path / "weights", Family.MLLM)
+        find_form(tmp_path / "weights", Part.MLLM)

@@ -13,12 +13,12 @@ import torch
 from weight_forms import scaled, write_gguf
 
 from instructx_core.errors import CheckpointError
-from instructx_core.families.kiwi.keys import dit_from_native
 from instructx_core.model_info import describe
-from instructx_core.weights.detect import find_form
+from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import load_mllm
+from instructx_core.weights.native_keys import dit_from_native
 from instructx_core.weights.vae import load_vae
 from instructx_core.weights.wan_keys import DIT_ORIGINAL, VAE_ORIGINAL, dit_to_original, vae_to_original
 from instructx_core.weights.wrapped_names import Layout
@@ -70,12 +70,12 @@ def test_dit(wrapper: str, names: str, apart, whole: Path, tmp_path: Path):
     state = dit_to_original(apart["dit"]) if names == "original" else apart["dit"]
     path = tmp_path / "dit.safetensors"
     write_safetensors(path, {WRAPPERS[wrapper](name): value for name, value in state.items()})
-    assert_same(load_dit(path, torch.float32), apart["dit"])
+    assert_same(load_dit(find_form(path, Part.DIT), torch.float32), apart["dit"])
     assert "Wan DiT" in describe(path) and "nothing here" not in describe(path)
     if names == "library":  # beside its config, as its library saves it
         shutil.copy(whole / "transformer" / "config.json", tmp_path)
         shutil.move(path, tmp_path / "diffusion_pytorch_model.safetensors")
-        assert_same(load_dit(tmp_path, torch.float32), apart["dit"])
+        assert_same(load_dit(find_form(tmp_path, Part.DIT), torch.float32), apart["dit"])
 
 
 @pytest.mark.parametrize("names", ["original", "library"])
@@ -85,7 +85,7 @@ def test_vae(wrapper: str, names: str, apart, whole: Path, tmp_path: Path):
     shutil.copy(whole / "vae" / "config.json", tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     write_safetensors(path, {WRAPPERS[wrapper](name): value for name, value in state.items()})
-    assert_same(load_vae(tmp_path, torch.float32), apart["vae"])
+    assert_same(load_vae(find_form(tmp_path, Part.VAE), torch.float32), apart["vae"])
     assert "Wan VAE" in describe(path)
 
 
@@ -97,19 +97,19 @@ def test_mllm(wrapper: str, lone: bool, apart, whole: Path, tmp_path: Path):
     (tmp_path / "mllm" / "model.safetensors").unlink()
     state = {WRAPPERS[wrapper](name): value for name, value in apart["mllm"].items()}
     write_safetensors(path, state, {"format": "pt"})
-    model, _ = load_mllm(path if lone else tmp_path / "mllm", whole, torch.float32)
-    plain, _ = load_mllm(whole / "mllm", whole, torch.float32)
+    model, _ = load_mllm(find_form(path if lone else tmp_path / "mllm", Part.MLLM), whole, torch.float32)
+    plain, _ = load_mllm(find_form(whole / "mllm", Part.MLLM), whole, torch.float32)
     assert_same(model, plain.state_dict())
 
 
 def test_wrapped_8_bit_floats_and_gguf(apart, tmp_path: Path):
     original = dit_to_original(apart["dit"])
     write_safetensors(tmp_path / "fp8", {f"module.{name}": value for name, value in scaled(original, "new").items()})
-    plain = load_dit(tmp_path / "fp8", torch.float32).state_dict()
+    plain = load_dit(find_form(tmp_path / "fp8", Part.DIT), torch.float32).state_dict()
     for name, value in apart["dit"].items():
         assert (plain[name] - value).abs().max() <= 0.07 * value.abs().max(), name
     write_gguf({f"_orig_mod.{name}": value for name, value in original.items()}, tmp_path / "gguf", "Q8_0")
-    packed = load_dit(tmp_path / "gguf", torch.float32)
+    packed = load_dit(find_form(tmp_path / "gguf", Part.DIT), torch.float32)
     assert torch.equal(packed.patch_embedding.weight, original["patch_embedding.weight"])
 
 
@@ -127,7 +127,7 @@ def test_two_of_one_name_are_refused(name: str, apart, tmp_path: Path):
     state = dit_to_original(apart["dit"])
     write_safetensors(tmp_path / "dit", state | {name: state["blocks.0.self_attn.q.weight"].clone()})
     with pytest.raises(CheckpointError, match="twice, with and without a prefix"):
-        load_dit(tmp_path / "dit", torch.float32)
+        load_dit(find_form(tmp_path / "dit", Part.DIT), torch.float32)
     words = apart["mllm"] | {"module.lm_head.weight": torch.ones(2, 2), "lm_head.weight": torch.ones(2, 2)}
     write_safetensors(tmp_path / "mllm", words)
     with pytest.raises(CheckpointError, match="twice, with and without a prefix"):
@@ -138,7 +138,7 @@ def test_two_of_one_name_are_refused(name: str, apart, tmp_path: Path):
 def test_what_no_wan_has_is_named_as_it_is(name: str, apart, tmp_path: Path):
     write_safetensors(tmp_path / "dit", dit_to_original(apart["dit"]) | {name: torch.ones(2)})
     with pytest.raises(CheckpointError, match=f"1 of .* do not belong to .*{re.escape(name)}"):
-        load_dit(tmp_path / "dit", torch.float32)
+        load_dit(find_form(tmp_path / "dit", Part.DIT), torch.float32)
 
 
 def test_every_wrapper_is_left_out(apart):

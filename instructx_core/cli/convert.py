@@ -55,12 +55,12 @@ def add_convert(commands: Any) -> None:
 
 def _run_convert(arguments: argparse.Namespace) -> None:
     from ..convert import convert
-    from ..families.overrides import Base
+    from ..families.overrides import Overrides
 
-    base = Base(**given_base(arguments))
+    overrides = Overrides(**given_base(arguments))
     try:
         with Progress("bytes") as progress:
-            written = convert(arguments.source, arguments.target, base, arguments.allow_pickle, progress)
+            written = convert(arguments.source, arguments.target, overrides, arguments.allow_pickle, progress)
     except KeyboardInterrupt:
         complain("")  # below the bar
         complain("instructx: what was written is kept; run the same command to go on.")

@@ -43,8 +43,8 @@ def plan_text(arguments: argparse.Namespace) -> str | None:
         return None
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")
-    from ..families.overrides import Base
+    from ..families.overrides import Overrides
     from ..memory.describe import describe_plan
 
     size = None if arguments.height is None else (arguments.height, arguments.width)
-    return describe_plan(arguments.path, size, arguments.frames, arguments.vram, Base(**base))
+    return describe_plan(arguments.path, size, arguments.frames, arguments.vram, Overrides(**base))

@@ -13,17 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import families
 from ..bounded import is_dir, is_file
 from ..errors import CheckpointError, InputError
-from ..families.kiwi.folder import is_kiwi
-from ..families.kiwi.publish import own_to_kiwi
-from ..families.loading import is_model
-from ..families.overrides import OWN, Base
-from ..weights.detect import FOLDERS, Family
+from ..families.opened import Opened
+from ..families.overrides import OWN, Overrides
+from ..weights.detect import FOLDERS, Part, find_form
 from ..weights.marks import ADAPTER
 from ..weights.streaming import Content
 from ..words import quoted_path
-from .native_files import adapter_file, dit_file
+from .native_files import adapter_file, dit_file, model_dit_file
 from .resumable import Written, write_file, write_folder
 from .to_own import to_own
 
@@ -31,7 +30,7 @@ from .to_own import to_own
 def convert(
     source: str | Path,
     target: str | Path,
-    base: Base = OWN,
+    overrides: Overrides = OWN,
     allow_pickle: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
@@ -42,7 +41,7 @@ def convert(
         target: a folder, for this repo's layout, or Kiwi-Edit's where `source` has this one already; a file called
             `instructx.safetensors`, for the adapter alone; any other `.safetensors` file, for the DiT alone under its
             original names.
-        base: base models that take the place of the source's own, or that it does not have.
+        overrides: weights that take the place of the source's own, or that it does not have.
         allow_pickle: open pickled weights of DiT, VAE and MLLM too, for their tensors alone.
         progress: called as progress(bytes done, bytes in all).
 
@@ -55,43 +54,51 @@ def convert(
         InputError: a target that cannot be written, or that is, holds or lies in one of the sources.
     """
     source, target = Path(source), Path(target)
-    _check(source, target, base)
+    if not (is_file(source) or is_dir(source)):
+        raise CheckpointError(f"there is no {quoted_path(source)}; give a model, such as Kiwi-Edit's folder.")
+    is_model = families.recognise(source) is not None
+    _check(source, target, overrides, is_model)
+    opened = families.open(source, overrides, allow_pickle) if is_model else None
     if target.suffix == ".safetensors":
-        content = adapter_file(source) if target.name == ADAPTER else dit_file(source, base, allow_pickle)
+        if opened is None:
+            content = dit_file(find_form(source, Part.DIT, allow_pickle), allow_pickle)
+        else:
+            content = adapter_file(opened) if target.name == ADAPTER else model_dit_file(opened)
         return write_file(target, content, _counted(progress, content.size))
-    plan = _plan(source, base, allow_pickle)
+    plan = _plan(opened)
     return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
 
 
-def _check(source: Path, target: Path, base: Base) -> None:
+def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> None:
     """Refuse what does not go together before any weight is read."""
-    if not (is_file(source) or is_dir(source)):
-        raise CheckpointError(f"there is no {quoted_path(source)}; give a model, such as Kiwi-Edit's folder.")
-    if not is_model(source) and (target.suffix != ".safetensors" or target.name == ADAPTER or base != OWN):
+    if not is_model and (target.suffix != ".safetensors" or target.name == ADAPTER or overrides != OWN):
         raise CheckpointError(
             f"{str(source)!r} is no model: neither Kiwi-Edit's queries and connector nor {ADAPTER} are in it; give a "
             "model, with --transformer, --vae and --mllm for weights that lie elsewhere."
         )
-    if target.suffix == ".safetensors" and (base.vae or base.mllm or (base.transformer and target.name == ADAPTER)):
+    if target.suffix == ".safetensors" and (
+        overrides.vae or overrides.mllm or (overrides.transformer and target.name == ADAPTER)
+    ):
         raise InputError(f"{str(target)!r} would hold nothing of the base models that were given; write a folder.")
-    for path in _sources(source, base):
+    for path in _sources(source, overrides):
         if target.resolve().is_relative_to(path.resolve()) or path.resolve().is_relative_to(target.resolve()):
             raise InputError(
                 f"{str(target)!r} is, holds or lies in {str(path)!r}, which is to be converted; give a name elsewhere."
             )
 
 
-def _sources(source: Path, base: Base) -> list[Path]:
+def _sources(source: Path, overrides: Overrides) -> list[Path]:
     """All that may be read, files and folders: also the parts that lie beside a lone adapter."""
     beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
-    given = [base.given(family) for family in Family]
+    given = [overrides.given(part) for part in Part]
     return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]
 
 
-def _plan(source: Path, base: Base, allow_pickle: bool) -> dict[str, Content]:
-    if base == OWN and source.is_dir() and not is_kiwi(source):
-        return own_to_kiwi(source, allow_pickle)
-    return to_own(source, base, allow_pickle)
+def _plan(opened: Opened) -> dict[str, Content]:
+    """This repo's folder, or that of the family whose dialect a model speaks which has this repo's already."""
+    if opened.overrides == OWN and is_file(opened.path / ADAPTER):
+        return families.published(opened)
+    return to_own(opened)
 
 
 def _counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:

@@ -1,1 +1,70 @@
-"""One folder for each published kind of model: how it is recognised, and all that is its own."""
+"""One folder for each published kind of model: how it is recognised, and all that is its own.
+
+`open` is the one door to a model's weights, for the editor, the command line, training and ComfyUI alike. A family is a
+function `recognise(path) -> Match | None`, in the table here; what it finds is a value (`match.py`), and everything
+after that is the same for all. To add one: a folder with its `recognise`, a row in the table, and where it has a
+prompt of its own a row in `components.DIALECTS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..weights.component_files import Plan
+    from .match import Match
+    from .opened import Opened
+    from .overrides import Overrides
+
+
+def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: bool = False) -> Opened:
+    """Tell what model a path holds, from headers; no weight is read.
+
+    Args:
+        path: the model's folder, or the file of what it adds to base models.
+        overrides: weights that take the place of its own, or that it does not have.
+        allow_pickle: open pickles among these, for their tensors alone.
+
+    Raises:
+        CheckpointError: no model of any family, or a truncated or damaged file.
+    """
+    from .instructx import folder as instructx
+    from .opened import Opened
+    from .overrides import OWN
+
+    found = recognise(path) or instructx.match(path)  # which says what is missing
+    return Opened(found, overrides or OWN, allow_pickle)
+
+
+def recognise(path: str | Path) -> Match | None:
+    """The model that a path holds; None where it is none, such as weights of one part.
+
+    Raises:
+        CheckpointError: a file that is damaged or no safetensors.
+    """
+    from .instructx import folder as instructx
+    from .kiwi import folder as kiwi
+    from .kiwi import trained as kiwi_trained
+
+    families = (kiwi.recognise, instructx.recognise, kiwi_trained.recognise)
+    return next((found for family in families if (found := family(Path(path)))), None)
+
+
+def published(opened: Opened) -> Plan:
+    """A model folder of this repo's layout as its family publishes its models.
+
+    Raises:
+        CheckpointError: a family that has no other layout, or a part that is missing, damaged or pickled.
+    """
+    from ..errors import CheckpointError
+    from .kiwi.publish import publish as publish_kiwi
+
+    layouts = {"kiwi": publish_kiwi}  # by the dialect that a model speaks
+    guidance = opened.config.guidance
+    if guidance.dialect not in layouts or guidance.lora_rank:
+        raise CheckpointError(
+            f"{str(opened.path)!r} has this layout already and is no model of Kiwi-Edit's form, so there is no other "
+            "layout to convert it into; give a .safetensors file to write for ComfyUI."
+        )
+    return layouts[guidance.dialect](opened)

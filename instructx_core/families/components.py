@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import Dialect, ModelConfig
+from ..config import ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
@@ -16,16 +16,31 @@ from ..guidance.encoder import MLLMGuidance
 from ..latents import LatentCodec
 from ..weights.compare import first_difference, shapes_of
 from ..weights.files import check_types
-from ..weights.mllm import load_mllm
+from ..words import quoted
 from .kiwi.prompt import KiwiGuidance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-DIALECTS = {Dialect.INSTRUCTX: MLLMGuidance, Dialect.KIWI: KiwiGuidance}
+DIALECTS = {"instructx": MLLMGuidance, "kiwi": KiwiGuidance}  # how each family puts an edit to its MLLM
+
+
+def guidance_class(config: ModelConfig) -> type[MLLMGuidance]:
+    """The guidance of the family whose dialect a model speaks.
+
+    Raises:
+        CheckpointError: a dialect that no family has.
+    """
+    dialect = config.guidance.dialect
+    if dialect not in DIALECTS:
+        raise CheckpointError(
+            f"the config's guidance.dialect is {quoted(dialect)}, which no family here speaks; expected one of "
+            f"{', '.join(DIALECTS)}. Get the model again, or a newer version of InstructX."
+        )
+    return DIALECTS[dialect]
 
 
 @dataclass(frozen=True)
@@ -122,23 +137,6 @@ def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def load_guidance(
-    mllm: Path,
-    checkpoint: Path,
-    config: ModelConfig,
-    dtype: torch.dtype,
-    progress: Callable[[int], None] | None = None,
-) -> MLLMGuidance:
-    """An MLLM with fresh queries and LoRA.
-
-    Args:
-        mllm, checkpoint, progress: as `load_mllm`.
-        config: of the checkpoint.
-        dtype: of everything but the rotary frequencies.
-    """
-    return with_queries(*load_mllm(mllm, checkpoint, dtype, progress), config, dtype)
-
-
 def with_queries(
     mllm: Qwen2_5_VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
@@ -146,7 +144,7 @@ def with_queries(
     dtype: torch.dtype,
 ) -> MLLMGuidance:
     """An MLLM with fresh queries and LoRA, in the dialect that the checkpoint was trained in."""
-    guidance = DIALECTS[config.guidance.dialect](mllm, tokenizer, config.guidance)
+    guidance = guidance_class(config)(mllm, tokenizer, config.guidance)
     # not the whole: its rotary frequencies stay in float32, without which far positions run together
     guidance.queries.to(dtype)
     return guidance

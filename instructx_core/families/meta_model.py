@@ -17,16 +17,13 @@ from ..errors import CheckpointError
 from ..latents import LatentCodec
 from ..weights.build import loaded_dtype
 from ..weights.compare import Shapes, first_difference, shapes_of
-from ..weights.detect import Family, Form
-from ..weights.dit import checked_dit, to_diffusers
+from ..weights.detect import Form, Part
+from ..weights.dit import to_diffusers
 from ..weights.files import check_types
-from ..weights.mllm import checked_mllm, mllm_config
-from ..weights.stored import Stored, read_stored
-from ..weights.vae import checked_vae
-from .components import DIALECTS, Components, adapter_state
-from .kiwi.trained import check_trained, is_trained, read_trained
-from .loading import adapter_names, find_part, read_model_config
-from .overrides import OWN, Base, check_sizes
+from ..weights.stored import Stored
+from .components import Components, adapter_state, guidance_class
+from .match import Match
+from .opened import Opened
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -34,27 +31,19 @@ if TYPE_CHECKING:
 PLAIN = {"F32", "F16"}  # GGUF's types that diffusers keeps as numbers
 
 
-def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool = False) -> Components:
+def outline(opened: Opened, dtype: torch.dtype) -> Components:
     """The components of a model on the meta device; they cannot run.
 
     Args:
-        path: as `load_model`.
         dtype: that the weights would be loaded in.
-        base: base models that take the place of its own, or that it does not have.
-        allow_pickle: as `find_form`.
 
     Raises:
         CheckpointError: as `load_model`, as far as headers and configs tell.
     """
-    config = read_model_config(path)
-    dit, vae, mllm = (find_part(path, base, family, allow_pickle) for family in (Family.DIT, Family.VAE, Family.MLLM))
-    transformer, autoencoder = checked_dit(dit), checked_vae(vae)
-    qwen = checked_mllm(mllm, mllm_config(mllm, path if path.is_dir() else path.parent))
-    check_sizes(config, path, dit, vae, mllm)
-    if is_trained(path):
-        check_trained(read_trained(path), dit, mllm)
+    config, dit = opened.config, opened.form(Part.DIT)
+    transformer, autoencoder, qwen = opened.check()
     with torch.device("meta"):
-        guidance = DIALECTS[config.guidance.dialect](qwen, None, config.guidance)
+        guidance = guidance_class(config)(qwen, None, config.guidance)
         codec = LatentCodec(autoencoder)
         connector = Connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
@@ -64,18 +53,18 @@ def outline(path: Path, dtype: torch.dtype, base: Base = OWN, allow_pickle: bool
             weight.data = weight.data.to(loaded_dtype(model, name, dtype))
     if dit.is_gguf:
         _pack(transformer, dit)
-    _check_adapter(path, guidance, connector, denoiser)
+    _compare(opened.path, shapes_of(adapter_state(guidance, connector, denoiser)), shapes_of(_added(opened.match)))
     return Components(config, guidance, connector, denoiser, codec)
 
 
-def check_added(path: Path) -> None:
+def check_added(match: Match) -> None:
     """Look at what a checkpoint adds, where its base models are not asked for: as far as its config tells alone.
 
     Raises:
         CheckpointError: queries or a connector of other shapes, LoRA or embeddings that are missing or too much, or
             tensors of whole numbers.
     """
-    config, found = read_model_config(path), _added(path)
+    config, found, path = match.config, _added(match), match.path
     with torch.device("meta"):
         connector = Connector(config.connector)
     wanted = {f"queries.{name}": (count, config.connector.input_dim) for name, count in config.guidance.queries.items()}
@@ -106,25 +95,17 @@ def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
             transformer.get_submodule(name.removesuffix(".weight")).weight = torch.nn.Parameter(packed, False)
 
 
-def _check_adapter(path: Path, *modules: torch.nn.Module) -> None:
-    """Raise CheckpointError unless a checkpoint adds just the tensors that its config tells of."""
-    _compare(path, shapes_of(adapter_state(*modules)), shapes_of(_added(path)))
-
-
 def _compare(path: Path, wanted: Shapes, found: Shapes) -> None:
     if odd := first_difference(wanted, found):
         raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
 
 
-def _added(path: Path) -> dict[str, Stored]:
-    """What a checkpoint adds to its base models, under the names of `instructx.safetensors`.
+def _added(match: Match) -> dict[str, Stored]:
+    """What a model adds to its base models.
 
     Raises:
         CheckpointError: tensors of whole numbers among it.
     """
-    found: dict[str, Stored] = {}
-    for file, names in adapter_names(path).items():
-        stored = read_stored(file)
-        found |= {own: stored[there] for there, own in names.items()}
-    check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, path)
+    found = match.added
+    check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, match.path)
     return found

@@ -1,9 +1,4 @@
-"""A checkpoint's parts one at a time, for programs that keep the MLLM, the connector and the DiT apart.
-
-`loading.load_model` reads a whole model; here each part of what a checkpoint adds goes to its own owner: queries and
-LoRA to the MLLM, the connector alone, and what the DiT gained as plain tensors. That is `instructx.safetensors`, or the
-same tensors out of Kiwi-Edit's published folder.
-"""
+"""A model's parts one at a time, for programs that keep the MLLM, the connector and the DiT apart."""
 
 from __future__ import annotations
 
@@ -17,12 +12,12 @@ from ..config import ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
 from ..weights.compare import first_difference, shapes_of
-from ..weights.files import check_finite, read_safetensors
-from ..weights.library_load import check_part
-from .components import load_guidance, put_guidance, strip
-from .instructx.folder import adapter_path
-from .kiwi.folder import MLLM, is_kiwi, read_adapter
-from .loading import read_model_config
+from ..weights.detect import Part, bare_mllm
+from ..weights.files import check_finite, read_tensors
+from ..weights.lora_changes import add_pair
+from ..weights.mllm import load_mllm
+from .components import put_guidance, strip, with_queries
+from .opened import Opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,77 +34,88 @@ class AddedEmbedding:
 
 
 def load_guidance_part(
-    base: str | Path, adapter: str | Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    opened: Opened, dtype: torch.dtype, progress: Callable[[int], None] | None = None
 ) -> MLLMGuidance:
-    """An MLLM with the queries and the LoRA of a checkpoint, on the CPU.
+    """A model's MLLM with its queries and its LoRA, on the CPU.
 
     Args:
-        base: a model folder of either layout, or a folder of a Qwen2.5-VL itself.
-        adapter: the model folder whose queries and LoRA they are to be, or its `instructx.safetensors` alone.
         dtype: of the weights.
         progress: called after each of the MLLM's tensors that was read with its bytes; what it raises ends the loading.
 
     Raises:
-        CheckpointError: a missing or damaged file, or an adapter made for an MLLM of another width or depth.
+        CheckpointError: a missing or damaged file, or queries made for an MLLM of another width or depth.
     """
-    base, adapter = Path(base), Path(adapter)
-    folder = mllm_folder(base)
-    config = read_model_config(adapter)
-    check_part(folder)
-    guidance = load_guidance(folder, base, config, dtype, progress)
-    path, state = _added(adapter)
-    _check_guidance(path, state, guidance)
+    opened.check_loras(Part.MLLM)
+    state = added_tensors(opened)
+    mllm, tokenizer = load_mllm(opened.form(Part.MLLM), opened.match.folder, dtype, progress)
+    merge(opened, Part.MLLM, {bare_mllm(name): value for name, value in mllm.named_parameters()})
+    guidance = with_queries(mllm, tokenizer, opened.config, dtype)
+    _check_guidance(opened.match.named, state, guidance)
     put_guidance(state, guidance)
     return guidance.eval().requires_grad_(False)
 
 
-def mllm_folder(base: Path) -> Path:
-    """Where the MLLM lies in a model folder; a folder that has none in it is one itself."""
-    return next((base / part for part in ("mllm", MLLM) if (base / part).is_dir()), base)
-
-
-def load_connector(adapter: str | Path) -> Connector:
-    """The connector of a model folder, float32 on the CPU.
+def load_connector(opened: Opened) -> Connector:
+    """A model's connector, float32 on the CPU.
 
     Raises:
         CheckpointError: a missing or damaged file, or one that does not fit its config.
     """
-    connector = Connector(read_model_config(adapter).connector)
-    path, state = _added(Path(adapter))
-    _check_fits(path, "connector.", connector.state_dict(), state)
+    connector = Connector(opened.config.connector)
+    state = added_tensors(opened)
+    _check_fits(opened.match.named, "connector.", connector.state_dict(), state)
     connector.load_state_dict(strip(state, "connector."))
     return connector.float().eval().requires_grad_(False)
 
 
-def load_embeddings(adapter: str | Path) -> tuple[AddedEmbedding | None, AddedEmbedding | None]:
-    """What the DiT of a model folder gained for the source and for references, float32; None where that is nothing.
+def load_embeddings(opened: Opened) -> tuple[AddedEmbedding | None, AddedEmbedding | None]:
+    """What a model's DiT gained for the source and for references, float32; None where that is nothing.
 
     Raises:
         CheckpointError: a missing or damaged file, or no embedding where the config asks for one.
     """
-    config = read_model_config(adapter).denoiser
-    source = _embedding(Path(adapter), "source", config.source is SourceInjection.EMBEDDING)
-    return source, _embedding(Path(adapter), "reference", config.reference is ReferenceInjection.EMBEDDING)
+    config = opened.config.denoiser
+    source = _embedding(opened, "source", config.source is SourceInjection.EMBEDDING)
+    return source, _embedding(opened, "reference", config.reference is ReferenceInjection.EMBEDDING)
 
 
-def _embedding(adapter: Path, kind: str, wanted: bool) -> AddedEmbedding | None:
+@torch.no_grad()
+def merge(opened: Opened, part: Part, weights: Mapping[str, torch.Tensor]) -> None:
+    """Add the LoRA that a model's one file holds for a part, in place, in float32.
+
+    Args:
+        weights: the part's parameters, by their names in `Match.loras`.
+    """
+    loras = opened.match.loras.get(part)
+    if loras:
+        state = read_tensors(opened.path)
+        for name, (down, up) in loras.items():
+            add_pair(weights[name], state[down], state[up])
+
+
+def _embedding(opened: Opened, kind: str, wanted: bool) -> AddedEmbedding | None:
     if not wanted:
         return None
-    path, state = _added(adapter)
-    gained = strip(state, f"denoiser.{kind}_embedding.")
+    gained = strip(added_tensors(opened), f"denoiser.{kind}_embedding.")
     if {"weight", "bias"} != set(gained):
-        raise CheckpointError(f"{str(path)!r} holds no {kind} embedding though its config asks for one; get it again.")
+        raise CheckpointError(
+            f"{str(opened.match.named)!r} holds no {kind} embedding though its config asks for one; get it again."
+        )
     return AddedEmbedding(gained["weight"].float(), gained["bias"].float())
 
 
-def _added(adapter: Path) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Everything that a checkpoint adds to an MLLM, a DiT and a VAE, and the file or folder to name in messages."""
-    if is_kiwi(adapter):
-        state = read_adapter(adapter)
-        check_finite(state, adapter)
-        return adapter, state
-    path = adapter_path(adapter)
-    return path, read_safetensors(path)[0]
+def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
+    """Everything that a model adds to an MLLM, a DiT and a VAE, under the names of `instructx.safetensors`.
+
+    Raises:
+        CheckpointError: a damaged file, or NaN in one.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for file, names in opened.match.adapter.items():
+        held = read_tensors(file)
+        check_finite(held, file)
+        state |= {own: held[there] for there, own in names.items()}
+    return state
 
 
 def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:

@@ -10,15 +10,14 @@ import torch
 
 from ..errors import InputError
 from ..families.components import Components
-from ..families.loading import find_part, read_model_config
 from ..families.meta_model import outline
-from ..families.overrides import OWN, Base
+from ..families.opened import Opened
 from ..main_memory import Room, address_space, main_memory
+from ..weights.detect import Part
 from ..words import quoted_path
 from .choice import Memory
 from .measure import measure
 from .needs import (
-    FAMILIES,
     GIB,
     OWN_MEMORY,
     RUNTIME,
@@ -60,11 +59,10 @@ class Outlined:
 
 
 def decide(
-    path: Path,
+    opened: Opened,
     device: torch.device,
     dtype: torch.dtype | None = None,
     memory: Memory = Memory.AUTO,
-    base: Base = OWN,
     merged: bool = False,
     fp8: bool = False,
     job: Job | None = None,
@@ -76,7 +74,6 @@ def decide(
     do, that is the choice: smaller edits may.
 
     Args:
-        path, base: as `load_model`.
         dtype: None: bfloat16, and on a CPU float32 where it fits.
         memory: what was asked for.
         merged: LoRA are to be merged into the DiT.
@@ -89,17 +86,17 @@ def decide(
         InputError: the weights do not fit into main memory; the sum is in the message.
     """
     dtypes = (dtype,) if dtype is not None else formats(device)
-    edit = job or trained_job(read_model_config(path))
+    edit = job or trained_job(opened.config)
     unplanned = Plan(Memory.FULL if memory is Memory.AUTO else memory, tiled=False)
-    if device.type not in PLANNED or (device.type == "cpu" and _is_small(path, base)):
+    if device.type not in PLANNED or (device.type == "cpu" and _is_small(opened)):
         return Decision(dtypes[0], unplanned)
 
     @cache
     def outlined(dtype: torch.dtype) -> Outlined:
-        return outline_model(path, dtype, device, base, merged, fp8)
+        return outline_model(opened, dtype, device, merged, fp8)
 
     if device.type not in OWN_MEMORY:
-        plan = _on_gpu(path, dtypes[0], outlined(dtypes[0]), memory, device, edit, free)
+        plan = _on_gpu(opened.path, dtypes[0], outlined(dtypes[0]), memory, device, edit, free)
         return Decision(dtypes[0], plan)
     for tiled in (False, True):
         for candidate in dtypes:
@@ -110,7 +107,7 @@ def decide(
                 return Decision(candidate, Plan(choice, tiled))
     least = outlined(dtypes[-1])
     choice = own_choice(least.held) if memory is Memory.AUTO else memory
-    _refuse(path, dtypes[-1], least, choice, device, may_shrink=dtype is torch.float32)
+    _refuse(opened.path, dtypes[-1], least, choice, device, may_shrink=dtype is torch.float32)
     return Decision(dtypes[-1], Plan(choice, tiled=True))
 
 
@@ -120,14 +117,14 @@ def formats(device: torch.device) -> tuple[torch.dtype, ...]:
 
 
 def outline_model(
-    path: Path, dtype: torch.dtype, device: torch.device, base: Base = OWN, merged: bool = False, fp8: bool = False
+    opened: Opened, dtype: torch.dtype, device: torch.device, merged: bool = False, fp8: bool = False
 ) -> Outlined:
     """A model as it would be loaded, for `decide`, whose arguments these are."""
-    model = outline(path, dtype, base)
+    model = outline(opened, dtype)
     if fp8:
         store_in_fp8(model)
     sizes = sizes_of(model)
-    return Outlined(model, sizes, held_weights(path, base, dtype, sizes, merged or fp8, copied=device.type == "mps"))
+    return Outlined(model, sizes, held_weights(opened, dtype, sizes, merged or fp8, copied=device.type == "mps"))
 
 
 def own_choice(held: Held) -> Memory:
@@ -169,7 +166,7 @@ def _refuse(
     path: Path, dtype: torch.dtype, model: Outlined, choice: Memory, device: torch.device, may_shrink: bool
 ) -> None:
     """Raise InputError where not even the weights fit."""
-    parts = tuple(Phase(part.value, part, 0) for part in FAMILIES)
+    parts = tuple(Phase(part.value, part, 0) for part in Part)
     short = missing(model.held, main_memory_need(model.held, parts, choice, device))
     if short is None:
         return
@@ -181,9 +178,9 @@ def _refuse(
     )
 
 
-def _is_small(path: Path, base: Base) -> bool:
+def _is_small(opened: Opened) -> bool:
     """Whether a model is so small beside the memory that is free that nothing needs to be measured."""
-    forms = (find_part(path, base, family) for family in FAMILIES.values())
+    forms = (opened.form(part) for part in Part)
     weights = 4 * sum(stored.numel for form in forms for stored in form.tensors.values())
     rooms = (room for room in (main_memory(), address_space()) if room is not None)
     return weights < SMALL and all(room.bytes >= PLENTY * weights + RUNTIME for room in rooms)

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import torch
 
+from .. import families
 from ..device import pick_device
 from ..errors import InputError
 from ..families.components import Components
 from ..families.instructx.folder import BUNDLED
-from ..families.overrides import OWN, Base
+from ..families.overrides import OWN, Overrides
 from ..fit import nearest
 from ..main_memory import main_memory
+from ..weights.detect import Part
 from .choice import Memory
 from .decide import Outlined, decide, formats, outline_model
 from .needs import GIB, OWN_MEMORY, main_memory_need, weights_in_use
-from .phases import Job, Part, Phase, trained_job
+from .phases import Job, Phase, trained_job
 from .plan import CHOICES, free_bytes, resident
 
 MIB = 2**20
@@ -29,7 +31,7 @@ def describe_plan(
     canvas: tuple[int, int] | None = None,
     frames: int | None = None,
     vram: float | None = None,
-    base: Base = OWN,
+    overrides: Overrides = OWN,
 ) -> str:
     """What edits of this size would need of a device and of main memory, and what "auto" would choose.
 
@@ -38,18 +40,18 @@ def describe_plan(
         canvas: height and width in pixels, brought to multiples of the stride; None: as trained.
         frames: length of the clip; None: as trained.
         vram: GiB that a GPU has free; None: the device of this machine as it is.
-        base: base models that take the place of the model's own, or that it does not have.
+        overrides: weights that take the place of the model's own, or that it does not have.
 
     Raises:
         CheckpointError: as `outline`.
     """
-    path = path or BUNDLED
+    opened = families.open(path or BUNDLED, overrides)
     device = pick_device(None) if vram is None else torch.device("cuda")
-    models = {dtype: outline_model(path, dtype, device, base) for dtype in formats(device)}
+    models = {dtype: outline_model(opened, dtype, device) for dtype in formats(device)}
     job = _job(next(iter(models.values())).model, canvas, frames)
     free = None if vram is None else int(vram * GIB)
     try:
-        decision = decide(path, device, base=base, job=job, free=free)
+        decision = decide(opened, device, job=job, free=free)
     except InputError as error:
         dtype, tiled, verdict = formats(device)[-1], True, f"auto would refuse: {error}"
     else:

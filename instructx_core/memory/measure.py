@@ -23,8 +23,9 @@ from ..guidance.encoder import MLLMGuidance, embed
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..latents import LatentCodec
 from ..speed.run_cache import RunCache
+from ..weights.detect import Part
 from .live import META, FlashAttention, LiveMemory
-from .phases import Job, Part, Phase
+from .phases import Job, Phase
 
 if TYPE_CHECKING:
     from ..families.components import Components

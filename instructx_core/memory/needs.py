@@ -7,21 +7,18 @@ and can go when another one does. All others are converted as they are read, and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from ..families.loading import find_part, merged_families
-from ..families.overrides import Base
-from ..weights.detect import Family, Form
+from ..families.opened import Opened
+from ..weights.detect import Form, Part
 from ..weights.stored import DTYPES
 from .choice import Memory
-from .phases import Part, Phase
+from .phases import Phase
 from .sizes import ModelSizes
 
 GIB = 2**30
 RUNTIME = GIB  # bytes of Python with its libraries, and a reserve
-FAMILIES = {Part.MLLM: Family.MLLM, Part.DIT: Family.DIT, Part.VAE: Family.VAE}
 OWN_MEMORY = ("cpu", "mps")  # devices that have no other memory than the machine's
 
 
@@ -54,21 +51,20 @@ class Need:
 
 
 def held_weights(
-    path: Path, base: Base, dtype: torch.dtype, sizes: ModelSizes, merged: bool = False, copied: bool = False
+    opened: Opened, dtype: torch.dtype, sizes: ModelSizes, merged: bool = False, copied: bool = False
 ) -> Held:
     """How a model's weights would be held, from headers.
 
     Args:
-        path, base: as `load_model`.
         dtype: of the weights as they are loaded, `sizes` their sizes.
         merged: the DiT's weights change after they are loaded, by a LoRA or into fewer bits.
         copied: all are copied out of their files, as to a device in the same memory.
     """
-    changed = merged_families(path) | ({Family.DIT} if merged else set())
+    changed = opened.merged | ({Part.DIT} if merged else set())
     mapped, own = {}, sizes.added
     for part, weights in {Part.MLLM: sizes.mllm, Part.DIT: sizes.dit, Part.VAE: sizes.vae}.items():
-        stays = FAMILIES[part] in changed or copied
-        mapped[part] = 0 if stays else min(_as_stored(find_part(path, base, FAMILIES[part]), dtype), weights.total)
+        stays = part in changed or copied
+        mapped[part] = 0 if stays else min(_as_stored(opened.form(part), dtype), weights.total)
         own += weights.total - mapped[part]
     return Held(own, mapped)
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
+
+from ..weights.detect import Part
 
 if TYPE_CHECKING:
     from ..config import ModelConfig
-
-
-class Part(str, Enum):
-    """The parts of a model that need not be on the device at the same time."""
-
-    MLLM = "mllm"
-    DIT = "dit"
-    VAE = "vae"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..weights.detect import Part
 from .choice import Memory
-from .phases import Part, Phase
+from .phases import Phase
 from .sizes import ModelSizes
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import nn
 
 from ..latents import skip_empty_taps
+from ..weights.detect import Part, find_form
 from ..weights.vae import load_vae
 from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
 from .config import TrainConfig
@@ -50,7 +51,7 @@ class AutoencoderTask:
         self.config = config
         torch.manual_seed(config.seed)
         if "vae" in config.start:
-            vae = load_vae(Path(config.start["vae"]), torch.float32)
+            vae = load_vae(find_form(config.start["vae"], Part.VAE), torch.float32)
         else:
             check_numbers(config.model, "model")
             check_sized(lambda: AutoencoderKLWan(**config.model), "model")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from .. import families
 from ..errors import InputError
 from ..families.meta_model import outline
 from ..words import quoted
@@ -38,7 +39,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     micro = {is_video: micro_batches(config, is_video, processes) for is_video in (False, True)}
     import torch
 
-    components = outline(Path(config.start["model"]), torch.float32)
+    components = outline(families.open(config.start["model"]), torch.float32)
     choose_trained(components, config)
     stride = components.codec.stride * components.denoiser.transformer.config.patch_size[1]
     lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]

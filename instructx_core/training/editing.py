@@ -17,15 +17,19 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from .. import families
 from ..config import ModelConfig
 from ..connectors import Connector
 from ..denoiser import Denoiser
 from ..errors import InputError
-from ..families.components import Components, load_guidance
-from ..families.instructx.folder import load_checkpoint, save_checkpoint
+from ..families.components import Components, with_queries
+from ..families.instructx.folder import save_checkpoint
+from ..families.loading import load_model
 from ..latents import LatentCodec
 from ..sampling import GuidanceTerm, sample
 from ..validation import FieldError, converted
+from ..weights.detect import Part, find_form
+from ..weights.mllm import load_mllm
 from ..weights.vae import load_vae
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
@@ -239,12 +243,12 @@ def start_components(config: TrainConfig) -> Components:
     """The model that a stage goes on from.
 
     Raises:
-        CheckpointError, InputError: as `load_checkpoint` and `assemble`.
+        CheckpointError, InputError: as `load_model` and `assemble`.
     """
     if "model" not in config.start:
         return assemble(config)
     path = Path(config.start["model"])
-    return load_shared(path) if is_sharded_run() else load_checkpoint(path)
+    return load_shared(path) if is_sharded_run() else load_model(families.open(path))
 
 
 def assemble(config: TrainConfig) -> Components:
@@ -260,8 +264,8 @@ def assemble(config: TrainConfig) -> Components:
     check_numbers(transformer_sizes, "model.transformer")
     check_sized(lambda: WanTransformer3DModel(**transformer_sizes), "model.transformer")
     mllm = Path(config.start["mllm"])
-    guidance = load_guidance(mllm, mllm, model, torch.float32)
-    codec = LatentCodec(load_vae(Path(config.start["vae"]), torch.float32))
+    guidance = with_queries(*load_mllm(find_form(mllm, Part.MLLM), mllm, torch.float32), model, torch.float32)
+    codec = LatentCodec(load_vae(find_form(config.start["vae"], Part.VAE), torch.float32))
     connector = Connector(model.connector)
     denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
     start_unchanging(connector, denoiser)

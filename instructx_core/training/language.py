@@ -23,6 +23,7 @@ from ..guidance.positions import positions
 from ..guidance.prompt import prompt_tokens
 from ..guidance.vision import to_patches
 from ..validation import FieldError, converted
+from ..weights.detect import Part, find_form
 from ..weights.mllm import load_mllm
 from ..words import shown
 from ..world import HELD_OUT_SEED, corpus, sample_question
@@ -80,7 +81,7 @@ class LanguageTask:
             raise InputError(f"In the model section of the training config, {error}.") from error
         if "mllm" in config.start:
             start = Path(config.start["mllm"])
-            self.mllm, self.tokenizer = load_mllm(start, start, torch.float32)
+            self.mllm, self.tokenizer = load_mllm(find_form(start, Part.MLLM), start, torch.float32)
         else:
             sizes = config.model
             check_numbers(sizes, "model")

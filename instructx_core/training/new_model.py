@@ -20,15 +20,15 @@ from ..connectors import Connector
 from ..convert.resumable import Written, write_folder
 from ..denoiser import Denoiser
 from ..errors import InputError
-from ..families.components import DIALECTS, adapter_state
+from ..families.components import adapter_state, guidance_class
 from ..families.instructx.folder import FORMAT
-from ..families.overrides import check_sizes, dit_sizes
+from ..families.opened import check_sizes
 from ..guidance.encoder import QUERY_SIZE
 from ..validation import FieldError, converted
 from ..weights.compare import shapes_of
 from ..weights.component_files import dit_part, mllm_part, under, vae_part
-from ..weights.detect import Family, Form, find_form
-from ..weights.dit import checked_dit, to_diffusers
+from ..weights.detect import Form, Part, find_form
+from ..weights.dit import checked_dit, dit_sizes, to_diffusers
 from ..weights.marks import ADAPTER
 from ..weights.mllm import checked_mllm, mllm_config, mllm_width
 from ..weights.streaming import Content, StoredTensor, computed, tensor_file
@@ -60,14 +60,14 @@ def make_model(
         progress: called as progress(bytes done, bytes in all).
 
     Raises:
-        CheckpointError: a base model that is missing, damaged, of another family, or that does not fit the others.
+        CheckpointError: a base model that is missing, damaged, of another kind, or that does not fit the others.
         InputError: a change that `ModelConfig` has no place for, or a target that cannot be written.
     """
     target = Path(target)
     forms = (
-        find_form(transformer, Family.DIT),
-        find_form(vae, Family.VAE),
-        find_form(mllm, Family.MLLM),
+        find_form(transformer, Part.DIT),
+        find_form(vae, Part.VAE),
+        find_form(mllm, Part.MLLM),
     )
     for form in forms:
         here, there = target.resolve(), form.path.resolve()
@@ -121,7 +121,7 @@ def _plan(target: Path, dit: Form, vae: Form, mllm: Form, changes: Sequence[str]
     config = new_config(changes, mllm_width(mllm), sizes.text_dim, sizes.width)
     check_sizes(config, target, dit, vae, mllm)
     with torch.device("meta"):
-        guidance = DIALECTS[config.guidance.dialect](qwen, None, config.guidance)
+        guidance = guidance_class(config)(qwen, None, config.guidance)
         connector = Connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     shapes = shapes_of(adapter_state(guidance, connector, denoiser))

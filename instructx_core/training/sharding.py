@@ -17,14 +17,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .. import families
 from ..errors import InputError
 from ..families.components import Components
-from ..families.instructx.folder import load_checkpoint
-from ..families.loading import find_part
+from ..families.loading import load_model
 from ..families.meta_model import outline
-from ..families.overrides import OWN
 from ..latents import LatentCodec
-from ..weights.detect import Family
+from ..weights.detect import Part
 from ..weights.mllm import find_tokenizer, load_tokenizer
 from ..weights.vae import load_vae
 from .processes import on_cpu, process_state
@@ -79,13 +78,14 @@ def load_shared(path: Path) -> Components:
     """A model to be sharded: whole on the main process, on the others without weights but the VAE's, which all use.
 
     Raises:
-        CheckpointError: as `load_checkpoint`.
+        CheckpointError: as `families.open` and `load_model`.
     """
+    opened = families.open(path)
     if process_state().is_main_process:
-        return load_checkpoint(path)
-    components = outline(path, torch.float32)
-    codec = LatentCodec(load_vae(find_part(path, OWN, Family.VAE).path, torch.float32))
-    components.guidance.tokenizer = load_tokenizer(find_tokenizer(find_part(path, OWN, Family.MLLM), path))
+        return load_model(opened)
+    components = outline(opened, torch.float32)
+    codec = LatentCodec(load_vae(opened.form(Part.VAE), torch.float32))
+    components.guidance.tokenizer = load_tokenizer(find_tokenizer(opened.form(Part.MLLM), opened.match.folder))
     return replace(components, codec=codec)
 
 

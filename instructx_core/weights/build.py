@@ -14,7 +14,8 @@ import torch
 from ..compat import kept_in_float32
 from ..errors import CheckpointError
 from .compare import first_difference, shapes_of
-from .files import check_finite, read_safetensors
+from .files import check_finite
+from .files import read_tensors as read_file
 from .float8 import check_scales, is_beside, scale_of, widened
 from .mapped import give_back
 
@@ -35,7 +36,7 @@ def read_tensors(form: Form) -> Iterator[tuple[str, torch.Tensor]]:
     check_scales(form.stored, form.path)
     state: dict[str, torch.Tensor] = {}
     for file in form.files:
-        state |= read_safetensors(file)[0]
+        state |= read_file(file)
     for name, value in state.items():
         if not is_beside(name):
             yield name, widened(value, scale_of(name, state))

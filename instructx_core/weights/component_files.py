@@ -43,17 +43,18 @@ def dit_tensors(form: Form, allow_pickle: bool = False) -> Tensors:
     return dit_to_diffusers(form, form_tensors(form, allow_pickle))
 
 
-def dit_part(form: Form, allow_pickle: bool = False, changed: Tensors | None = None) -> Plan:
+def dit_part(form: Form, allow_pickle: bool = False, changed: Tensors | None = None, sizes: Form | None = None) -> Plan:
     """A DiT as diffusers reads it.
 
     Args:
         form: checked; its config is kept.
         changed: the tensors to write if they are not its own.
+        sizes: as `checked_dit`.
 
     Raises:
         CheckpointError: as `form_tensors` and `shards`.
     """
-    config = {"config.json": _config(form, "WanTransformer3DModel", dit_config)}
+    config = {"config.json": _config(sizes or form, "WanTransformer3DModel", dit_config)}
     if changed is None and form.is_library_folder:
         return config | shards(form, DIFFUSERS_WEIGHTS)
     return config | {DIFFUSERS_WEIGHTS: tensor_file(changed or dit_tensors(form, allow_pickle), FILE)}

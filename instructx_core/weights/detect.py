@@ -1,6 +1,6 @@
 """What weights a path holds, found in their headers: the names of the tensors tell, never the name of a file.
 
-Each family of models is known by a few tensors that nothing else has, and their spelling tells whose layout it is:
+Each part is known by a few tensors that nothing else has, and their spelling tells whose layout it is:
 diffusers' and transformers', or the names of the models' first code, which ComfyUI's and most single files carry.
 Shards are read as one, and a folder that lacks one of its shards is refused here, before anything is loaded.
 """
@@ -21,18 +21,24 @@ from ..words import listed, quoted, quoted_path
 from .files import naming
 from .float8 import is_beside, scale_of
 from .gguf_header import is_gguf
+from .marks import ADAPTER
 from .pickles import PICKLES, is_pickle
 from .stored import EIGHT_BITS, Stored, read_stored
 from .wan_keys import DIT_LIBRARY, DIT_ORIGINAL, VAE_LIBRARY, VAE_ORIGINAL
 from .wrapped_names import Layout
 
 
-class Family(str, Enum):
-    """Which part of a model weights are."""
+class Part(str, Enum):
+    """The parts of a model that are published by themselves, called as the arguments that take one from elsewhere."""
 
-    DIT = "Wan DiT"
-    VAE = "Wan VAE"
-    MLLM = "Qwen2.5-VL"
+    DIT = "transformer"
+    VAE = "vae"
+    MLLM = "mllm"
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return {Part.DIT: "Wan DiT", Part.VAE: "Wan VAE", Part.MLLM: "Qwen2.5-VL"}[self]
 
 
 class Names(str, Enum):
@@ -42,17 +48,17 @@ class Names(str, Enum):
     ORIGINAL = "original"  # of the code that the model was published with
 
 
-# tensors that only one family has, under either's names; those of the MLLM without the prefixes that came with time
+# tensors that only one part has, under either's names; those of the MLLM without the prefixes that came with time
 _MARKS = {
-    (Family.DIT, Names.ORIGINAL): {"patch_embedding.weight", "head.modulation", "blocks.0.self_attn.q.weight"},
-    (Family.DIT, Names.LIBRARY): {
+    (Part.DIT, Names.ORIGINAL): {"patch_embedding.weight", "head.modulation", "blocks.0.self_attn.q.weight"},
+    (Part.DIT, Names.LIBRARY): {
         "patch_embedding.weight",
         "condition_embedder.time_proj.weight",
         "blocks.0.attn1.to_q.weight",
     },
-    (Family.VAE, Names.ORIGINAL): {"encoder.conv1.weight", "decoder.middle.0.residual.0.gamma", "conv2.weight"},
-    (Family.VAE, Names.LIBRARY): {"encoder.conv_in.weight", "decoder.norm_out.gamma", "post_quant_conv.weight"},
-    (Family.MLLM, Names.LIBRARY): {
+    (Part.VAE, Names.ORIGINAL): {"encoder.conv1.weight", "decoder.middle.0.residual.0.gamma", "conv2.weight"},
+    (Part.VAE, Names.LIBRARY): {"encoder.conv_in.weight", "decoder.norm_out.gamma", "post_quant_conv.weight"},
+    (Part.MLLM, Names.LIBRARY): {
         "embed_tokens.weight",
         "layers.0.self_attn.q_proj.weight",
         "visual.blocks.0.mlp.gate_proj.weight",
@@ -73,16 +79,16 @@ _MLLM = Layout(
     for leaf in ("weight", "bias")
 )
 _LAYOUTS = {
-    (Family.DIT, Names.ORIGINAL): DIT_ORIGINAL,
-    (Family.DIT, Names.LIBRARY): DIT_LIBRARY,
-    (Family.VAE, Names.ORIGINAL): VAE_ORIGINAL,
-    (Family.VAE, Names.LIBRARY): VAE_LIBRARY,
-    (Family.MLLM, Names.LIBRARY): _MLLM,
+    (Part.DIT, Names.ORIGINAL): DIT_ORIGINAL,
+    (Part.DIT, Names.LIBRARY): DIT_LIBRARY,
+    (Part.VAE, Names.ORIGINAL): VAE_ORIGINAL,
+    (Part.VAE, Names.LIBRARY): VAE_LIBRARY,
+    (Part.MLLM, Names.LIBRARY): _MLLM,
 }
 # what transformers' versions put before names of their own accord
 _MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
-FOLDERS = {Family.DIT: ("transformer",), Family.VAE: ("vae",), Family.MLLM: ("mllm", "mllm_encoder")}
+FOLDERS = {Part.DIT: ("transformer",), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder")}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
 _NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 _SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
@@ -95,7 +101,7 @@ class Form:
 
     path: Path  # the file, or the folder that holds the shards
     files: tuple[Path, ...]
-    family: Family
+    part: Part
     names: Names
     stored: Mapping[str, Stored]  # every tensor, under the name that it has in the file
 
@@ -120,8 +126,8 @@ class Form:
     @cached_property
     def is_wrapped(self) -> bool:
         """Whether some names are not those that a library or the model's first code gives."""
-        layout = _LAYOUTS[self.family, self.names]
-        prefixes = _MLLM_PREFIXES if self.family is Family.MLLM else ("",)
+        layout = _LAYOUTS[self.part, self.names]
+        prefixes = _MLLM_PREFIXES if self.part is Part.MLLM else ("",)
         return any(name not in {prefix + layout.bare(name) for prefix in prefixes} for name in self.tensors)
 
     @property
@@ -132,10 +138,10 @@ class Form:
     @property
     def is_library_folder(self) -> bool:
         """Whether that library reads the weights by itself: a folder as it saves one."""
-        stem = "model" if self.family is Family.MLLM else "diffusion_pytorch_model"
+        stem = "model" if self.part is Part.MLLM else "diffusion_pytorch_model"
         named = all(_NAMED.fullmatch(file.name) and file.name.startswith(stem) for file in self.files)
         # transformers 4.57 leaves 8-bit floats as they are, in which nothing can be computed
-        left = self.family is Family.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
+        left = self.part is Part.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
         return self.has_config and named and not (self.is_scaled or self.is_pickled or left or self.is_wrapped)
 
     @property
@@ -147,19 +153,19 @@ class Form:
         return dict(counts.most_common())
 
 
-def find_form(path: str | Path, family: Family | None = None, allow_pickle: bool = False) -> Form:
+def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = False) -> Form:
     """What `path` holds.
 
     Args:
         path: a safetensors or GGUF file, a folder of one model's shards, or a pipeline's folder with the part in it.
-        family: what it is to be; None for whatever it is.
+        part: what it is to be; None for whatever it is.
         allow_pickle: open pickles too, where there is nothing else, for their tensors alone.
 
     Raises:
-        CheckpointError: nothing there, another family than `family` or none that is known, a shard that is missing, a
+        CheckpointError: nothing there, another part than `part` or none that is known, a shard that is missing, a
             file that is damaged, or several models in one folder.
     """
-    path = _component(Path(path), family)
+    path = _component(Path(path), part)
     found_in = _weight_files(path, allow_pickle)
     files, stored = tuple(found_in), {}
     for held in found_in.values():
@@ -170,11 +176,11 @@ def find_form(path: str | Path, family: Family | None = None, allow_pickle: bool
             )
         stored |= held
     found = _classify(stored)
-    if found is None or family not in (None, found[0]):
-        wanted = f"a {family.value}" if family else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
-        what = f"it is a {found[0].value}" if found else _unknown(stored)
+    if found is None or part not in (None, found[0]):
+        wanted = f"a {part.title}" if part else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
+        what = f"it is a {found[0].title}" if found else _unknown(stored)
         raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
-    if found[0] is Family.MLLM:
+    if found[0] is Part.MLLM:
         with naming(path):
             _MLLM.unwrapped(stored)
     return Form(path, files, *found, stored)
@@ -191,21 +197,21 @@ def published_mllm(name: str) -> str:
     return f"model.{bare}" if bare.startswith(("embed_tokens.", "layers.", "norm.")) else bare
 
 
-def _classify(names: Iterable[str]) -> tuple[Family, Names] | None:
+def _classify(names: Iterable[str]) -> tuple[Part, Names] | None:
     names = list(names)
     return next((kind for kind, marks in _MARKS.items() if marks <= {*map(_LAYOUTS[kind].bare, names)}), None)
 
 
-def _component(path: Path, family: Family | None) -> Path:
+def _component(path: Path, part: Part | None) -> Path:
     """`path` itself, or the folder in it where a pipeline keeps its part."""
-    if family is None or not is_dir(path) or any(path.glob("*.safetensors")):
+    if part is None or not is_dir(path) or any(file.name != ADAPTER for file in path.glob("*.safetensors")):
         return path
-    if family is Family.DIT and (path / FOLDERS[family][0]).is_dir() and (path / SECOND).is_dir():
+    if part is Part.DIT and (path / FOLDERS[part][0]).is_dir() and (path / SECOND).is_dir():
         raise CheckpointError(
-            f"{str(path)!r} holds a pair of DiTs, {FOLDERS[family][0]} for high and {SECOND} for low noise, and an "
+            f"{str(path)!r} holds a pair of DiTs, {FOLDERS[part][0]} for high and {SECOND} for low noise, and an "
             "edit takes one; give one of these two folders."
         )
-    return next((path / name for name in FOLDERS[family] if (path / name).is_dir()), path)
+    return next((path / name for name in FOLDERS[part] if (path / name).is_dir()), path)
 
 
 def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Stored]]:

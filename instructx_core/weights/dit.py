@@ -11,14 +11,18 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from ..compat import read_gguf, unpack_gguf
+from ..errors import CheckpointError
+from ..words import quoted_path
 from .build import check_shapes, empty_model, fill
-from .detect import Family, Form, Names, find_form
+from .compare import shape_of, shapes_of
+from .detect import Form, Names
 from .files import naming, read_json
 from .float8 import check_scales
 from .library_load import load_or_explain, load_weights
@@ -37,31 +41,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TEXT = "condition_embedder.text_embedder.linear_1.weight"  # what enters the DiT as text, [width, text]
 
-def load_dit(path: str | Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    """The DiT that `path` holds, on the CPU.
+
+def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None) -> WanTransformer3DModel:
+    """A DiT, on the CPU.
 
     Args:
-        path: see `find_form`.
         dtype: of the weights, or of what GGUF's are unpacked to; diffusers keeps a few layers in float32.
+        sizes: as `checked_dit`.
 
     Raises:
-        CheckpointError: no DiT there, one that is incomplete or damaged, or one in a form that is not read.
+        CheckpointError: one that is incomplete or damaged, or in a form that is not read.
     """
     from diffusers import WanTransformer3DModel
 
-    form = find_form(path, Family.DIT)
     if form.is_library_folder:
         dit_config(form)
         return load_weights(form.path, WanTransformer3DModel, torch_dtype=dtype)
-    model = checked_dit(form)
+    model = checked_dit(form, sizes)
     if form.is_gguf:
         return _load_gguf(form, dtype)
     return fill(model, form, to_diffusers(form, {name: name for name in form.tensors}), dtype)
 
 
-def checked_dit(form: Form) -> WanTransformer3DModel:
-    """An empty DiT in the sizes of `form`, which has all its tensors and can be read.
+def checked_dit(form: Form, sizes: Form | None = None) -> WanTransformer3DModel:
+    """An empty DiT of which `form` has all tensors, in a form that can be read.
+
+    Args:
+        sizes: a DiT of the same sizes, whose config tells what no shape does; None: `form` itself.
 
     Raises:
         CheckpointError: as `load_dit`, from the headers alone.
@@ -70,7 +78,7 @@ def checked_dit(form: Form) -> WanTransformer3DModel:
 
     if not form.is_gguf:
         check_scales(form.stored, form.path)
-    model = load_or_explain(form.path, lambda: empty_model(WanTransformer3DModel, dit_config(form)))
+    model = load_or_explain(form.path, lambda: empty_model(WanTransformer3DModel, dit_config(sizes or form)))
     check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan DiT")
     return model
 
@@ -90,6 +98,28 @@ def dit_config(form: Form) -> dict[str, Any]:
             config = dit_config_from_original(dit_to_original(to_diffusers(form, form.tensors)))
     check_dit_config(config, said if form.has_config else form.path)
     return config
+
+
+@dataclass(frozen=True)
+class DitSizes:
+    """What must agree between a DiT and what is put on it."""
+
+    width: int
+    channels: int
+    text_dim: int
+
+
+def dit_sizes(form: Form) -> DitSizes:
+    """The sizes of a DiT in any form, from its headers.
+
+    Raises:
+        CheckpointError: the weights have no text embedding.
+    """
+    shapes = shapes_of(to_diffusers(form, form.tensors))
+    if TEXT not in shapes:
+        raise CheckpointError(f"{quoted_path(form.path)} is no whole Wan DiT: {TEXT} is missing; get it again.")
+    width, channels = shape_of(shapes, "patch_embedding.weight", 5, form.path)[:2]
+    return DitSizes(width, channels, shape_of(shapes, TEXT, 2, form.path)[1])
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:

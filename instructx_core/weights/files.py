@@ -85,10 +85,14 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     Raises CheckpointError when the file is missing, truncated, damaged, or of another kind, which it names (pickle,
     GGUF, git-lfs pointer, web page).
     """
-    path = Path(path)
     metadata = read_metadata(path)
+    return read_tensors(path), metadata
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """As `read_safetensors`, of a file whose header was read before; its tensors alone."""
     with _damaged(path):
-        return load_file(path), metadata
+        return load_file(path)
 
 
 def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]) -> dict[str, Tensor]:

@@ -163,6 +163,21 @@ def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
         progress(done, total)
 
 
+def fetch_into_cache(repository: str) -> Path:
+    """A model's folder in the hub client's own cache, which every program that uses it shares.
+
+    Raises:
+        CheckpointError: no such model, or no way to reach the hub for what the cache does not have.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(PATTERNS)))
+    except (HFValidationError, *transport_errors()) as error:
+        raise CheckpointError(f"{repository!r} could not be fetched from the hub: {first_line(error)}") from error
+
+
 def readable_size(size: int) -> str:
     """Bytes in the unit that a person would use."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6)):

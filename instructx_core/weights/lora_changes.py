@@ -105,6 +105,11 @@ def changes(weight: str, bias: str, parts: Parts, alpha: Callable[[int], float])
     return found
 
 
+def add_pair(weight: Tensor, down: Tensor, up: Tensor) -> None:
+    """Add up [out, rank] @ down [rank, in] to a weight [out, in], in place: a LoRA trained with alpha = rank."""
+    _product("weight", 1.0, up, down).add_to(weight, 1.0)
+
+
 def _plain(parameter: str, factor: float, value: Tensor) -> Change:
     return Change(parameter, factor, tuple(value.shape), (value,), lambda: value.float())
 

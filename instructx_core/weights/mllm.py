@@ -18,7 +18,7 @@ from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import read_tensors
 from .compare import first_difference, shape_of, shapes_of
-from .detect import Family, Form, bare_mllm, find_form, published_mllm
+from .detect import Form, bare_mllm, published_mllm
 from .files import read_json, read_one_by_one
 from .float8 import check_scales
 from .library_load import load_or_explain, load_weights, quietly
@@ -50,22 +50,20 @@ FULL_ATTENTION = 8  # every so many layers of the vision tower
 
 
 def load_mllm(
-    path: str | Path, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerBase]:
-    """The MLLM that `path` holds, on the CPU, and its tokenizer.
+    """An MLLM, on the CPU, and its tokenizer.
 
     Args:
-        path: see `find_form`.
         checkpoint: the model folder that it is to be used with, which may have a config and a tokenizer.
         dtype: of the weights.
         progress: called after each tensor that was read with its bytes; what it raises ends the loading.
 
     Raises:
-        CheckpointError: no Qwen2.5-VL there, one that is incomplete or damaged, or no tokenizer for it.
+        CheckpointError: one that is incomplete or damaged, or no tokenizer for it.
     """
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    form = find_form(path, Family.MLLM)
     words = find_tokenizer(form, checkpoint)
     tokenizer = load_tokenizer(words)
     config = mllm_config(form, checkpoint)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,7 +66,11 @@ def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
             )
             for tensor in reader.tensors
         }
-    header = read_header(path)
+    return stored_of(read_header(path))
+
+
+def stored_of(header: Mapping[str, Any]) -> dict[str, Stored]:
+    """The tensors that a safetensors header (`read_header`) tells of."""
     return {
         name: Stored(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__"
     }

@@ -7,7 +7,6 @@ folder says them in its config; of a lone file the number of channels tells whic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,7 +15,7 @@ from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import check_shapes, empty_model, fill
 from .compare import shape_of, shapes_of
-from .detect import Family, Form, Names, find_form
+from .detect import Form, Names
 from .files import naming, read_json
 from .float8 import check_scales
 from .library_load import load_or_explain, load_weights
@@ -64,19 +63,17 @@ SCALES = {
 }  # fmt: skip
 
 
-def load_vae(path: str | Path, dtype: torch.dtype) -> AutoencoderKLWan:
-    """The VAE that `path` holds, on the CPU.
+def load_vae(form: Form, dtype: torch.dtype) -> AutoencoderKLWan:
+    """A VAE, on the CPU.
 
     Args:
-        path: see `find_form`.
         dtype: of the weights.
 
     Raises:
-        CheckpointError: no VAE there, one that is incomplete or damaged, or one whose latents' scale is not known.
+        CheckpointError: one that is incomplete or damaged, or one whose latents' scale is not known.
     """
     from diffusers import AutoencoderKLWan
 
-    form = find_form(path, Family.VAE)
     if form.is_library_folder:
         vae_config(form)
         return load_weights(form.path, AutoencoderKLWan, torch_dtype=dtype)

@@ -15,6 +15,7 @@ import torch
 from ..errors import CheckpointError
 from .detect import Form
 from .float8 import check_scales, is_beside, scale_of, widened
+from .lora_changes import add_pair
 from .stored import DTYPES, EIGHT_BITS
 from .streaming import StoredTensor, computed, stored_tensors
 
@@ -70,6 +71,8 @@ def _with_lora(weight: StoredTensor, down: StoredTensor, up: StoredTensor, path:
     kind = WIDE if weight.dtype in EIGHT_BITS else weight.dtype
 
     def make() -> torch.Tensor:
-        return (value(weight).float() + value(up).float() @ value(down).float()).to(DTYPES[kind])
+        whole = value(weight).float()
+        add_pair(whole, value(down), value(up))
+        return whole.to(DTYPES[kind])
 
     return computed(kind, weight.shape, make, path, name)

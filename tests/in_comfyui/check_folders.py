@@ -47,10 +47,10 @@ def check_stock_folders_are_offered():
 def check_an_adapter_file_is_enough():
     """`instructx.safetensors` alone, on a MODEL and an MLLM that come from elsewhere."""
     from instructx_pack.nodes.folders import BUNDLED as BUNDLED_FOLDER
-    from instructx_pack.nodes.folders import adapter_names
+    from instructx_pack.nodes.folders import model_names
 
     with put("instructx", "mine.safetensors", BUNDLED_FOLDER / "instructx.safetensors"):
-        assert "mine.safetensors" in adapter_names()
+        assert "mine.safetensors" in model_names()
         model, vae, mllm, _ = loaded(BUNDLED)
         patched, connector = run("LoadAdapter", model=model, adapter="mine.safetensors")
         image, instruction, _ = example("recolor")
@@ -74,7 +74,7 @@ def check_an_adapter_file_is_enough():
             weights="the checkpoint's",
         )
     with put("instructx", "other.safetensors", MODELS / VARIANTS[0] / "vae" / "diffusion_pytorch_model.safetensors"):
-        assert "other.safetensors" not in adapter_names()
+        assert "other.safetensors" not in model_names()
 
 
 def check_a_replaced_file_is_another_model():

@@ -47,11 +47,11 @@ def check_only_names_of_the_menus_are_taken():
 
 
 def check_names_that_other_systems_misread_are_not_offered():
-    from instructx_pack.nodes.folders import adapter_names, base_names, model_names
+    from instructx_pack.nodes.folders import base_names, model_names
 
     for name in ("aux", "a\\b", "c:x", "nul.safetensors") if os.name == "posix" else ():
         with put("instructx", name, MODELS / VARIANTS[0]):
-            assert name not in {*model_names(), *adapter_names(), *base_names()}, name
+            assert name not in {*model_names(), *base_names()}, name
 
 
 def check_a_fingerprint_stays_inside_the_model():

@@ -6,50 +6,71 @@ LoRA, connector and whatever the DiT gained, with the `ModelConfig` as JSON in i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from ...bounded import is_dir, is_file
 from ...config import ModelConfig
 from ...errors import CheckpointError, InputError
-from ...weights.detect import Family
-from ...weights.dit import load_dit
-from ...weights.files import (
-    atomic_folder,
-    check_finite,
-    naming,
-    read_metadata,
-    read_safetensors,
-    recover_folder,
-    write_safetensors,
-)
+from ...weights.detect import Part
+from ...weights.files import atomic_folder, naming, read_header, recover_folder, write_safetensors
+from ...weights.gguf_header import is_gguf
 from ...weights.marks import ADAPTER
+from ...weights.pickles import is_pickle
 from ...weights.portable import make_portable
-from ...weights.vae import load_vae
+from ...weights.stored import stored_of
 from ...words import quoted_path
-from ..components import Components, adapter_state, combine, load_guidance
-from ..overrides import OWN, Base, check_fit, choose
+from ..components import Components, adapter_state, guidance_class
+from ..match import Match
 
 FORMAT = "instructx-1"
 BUNDLED = Path(__file__).parent.parent.parent / "bundled" / "instructx-tiny"
 
 
-def read_config(path: str | Path) -> ModelConfig:
-    """The `ModelConfig` of a checkpoint folder, or of an `instructx.safetensors` alone, without its weights.
+def match(path: str | Path) -> Match:
+    """What a checkpoint folder is, or an `instructx.safetensors` alone.
 
     Raises:
         CheckpointError: nothing there, no `instructx.safetensors` in it, or one of another format.
     """
     adapter = adapter_path(path)
-    metadata = read_metadata(adapter)
+    return _match(Path(path), adapter, read_header(adapter))
+
+
+def recognise(path: Path) -> Match | None:
+    """As `match`; None where `path` is something else.
+
+    Raises:
+        CheckpointError: as `match`, for what says that it is one.
+    """
+    if is_dir(path):
+        return match(path) if is_file(path / ADAPTER) else None
+    if not is_file(path) or is_gguf(path) or is_pickle(path):
+        return None
+    header = read_header(path)
+    return _match(path, path, header) if FORMAT in header.get("__metadata__", {}) else None
+
+
+def _match(path: Path, adapter: Path, header: Mapping[str, Any]) -> Match:
+    metadata, stored = header.get("__metadata__", {}), stored_of(header)
     if FORMAT not in metadata:
         raise CheckpointError(
             f"{str(adapter)!r} does not say {FORMAT!r} in its metadata; "
             "it belongs to another program or another version."
         )
     with naming(adapter):
-        return ModelConfig.from_json(metadata[FORMAT])
+        config = ModelConfig.from_json(metadata[FORMAT])
+        guidance_class(config)
+    folders = {Part.MLLM: "mllm", Part.DIT: "transformer", Part.VAE: "vae"}
+    return Match(
+        kind="InstructX",
+        path=path,
+        config=config,
+        adapter={adapter: {name: name for name in stored}},
+        stored={adapter: stored},
+        folders={part: adapter.parent / name for part, name in folders.items()},
+    )
 
 
 def adapter_path(path: str | Path) -> Path:
@@ -96,24 +117,3 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
         # one key alone: safetensors writes several in no fixed order, and the file would differ from save to save
         metadata = {FORMAT: components.config.to_json()}
         write_safetensors(partial / ADAPTER, adapter_state(guidance, components.connector, denoiser), metadata)
-
-
-def load_checkpoint(
-    path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, base: Base = OWN
-) -> Components:
-    """Read a whole model from a folder, or from an `instructx.safetensors` and base models.
-
-    Raises:
-        CheckpointError: a missing, truncated or damaged file, or weights that do not fit the config.
-    """
-    adapter = adapter_path(path)
-    config, folder = read_config(adapter), adapter.parent
-    mllm = choose(base.mllm, folder / "mllm", Family.MLLM)
-    dit = choose(base.transformer, folder / "transformer", Family.DIT)
-    vae = choose(base.vae, folder / "vae", Family.VAE)
-    check_fit(config, adapter, dit, vae, mllm)
-    guidance = load_guidance(mllm.path, folder, config, dtype)
-    state, _ = read_safetensors(adapter)
-    check_finite(state, adapter)
-    transformer, codec = load_dit(dit.path, dtype), load_vae(vae.path, dtype)
-    return combine(config, adapter, state, guidance, transformer, codec, device)

@@ -6,8 +6,6 @@ Facts this file rests on:
   the original Wan names and the rest behind `pipe.`; queries carry a `.q` there, and the connector is spelled both
   `connector` and `connetor`.
 - This repo's `instructx.safetensors` holds all but the MLLM, the DiT and the VAE.
-- For ComfyUI's native MODEL the DiT has the original Wan names; the two embedders, which no Wan loader knows, keep the
-  names of the training checkpoints beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ...errors import CheckpointError
-from ...weights.wan_keys import dit_to_diffusers, dit_to_original, split_embeddings
+from ...weights.native_keys import EMBEDDINGS
+from ...weights.wan_keys import dit_to_diffusers
 from ...words import listed
 
 T = TypeVar("T")
@@ -47,17 +46,10 @@ _ADAPTER = {
     SOURCE: _linears({"patch_embedding": "denoiser.source_embedding"}),
     REFERENCE: _linears({"patch_embedding": "denoiser.reference_embedding"}),
 }
-# names in `instructx.safetensors` -> beside a native DiT
-_NATIVE_EMBEDDERS = _linears(
-    {
-        "denoiser.source_embedding": "vae_condition.patch_embedding",
-        "denoiser.reference_embedding": "ref_vae_condition.patch_embedding",
-    }
-)
 # training checkpoint, without `pipe.` -> names in `instructx.safetensors`
 _TRAINED = {f"mllm.{kind}_queries.q": f"queries.{name}" for kind, name in
             (("image", "image"), ("video", "video"), ("ref", "reference"))}  # fmt: skip
-_TRAINED |= {native: adapter for adapter, native in _NATIVE_EMBEDDERS.items()}
+_TRAINED |= {native: adapter for adapter, native in EMBEDDINGS.items()}
 _TRAINED |= _linears(
     {
         f"mllm.{spelling}.{layer}": f"connector.{prefix}{ours}"
@@ -87,30 +79,6 @@ def adapter_to_published(component: str, state: Mapping[str, T]) -> dict[str, T]
     """The inverse of `adapter_to_own`: of a whole `instructx.safetensors`, the part that is `component`'s."""
     table = {own: published for published, own in _ADAPTER[component].items()}
     return {table[name]: value for name, value in state.items() if name in table}
-
-
-def dit_to_native(transformer: Mapping[str, T], adapter: Mapping[str, T]) -> dict[str, T]:
-    """A Kiwi-Edit DiT in one state dict for ComfyUI's native loader, both embedders under names of their own.
-
-    Args:
-        transformer: under diffusers' names, whole or a shard.
-        adapter: an `instructx.safetensors`, of which the embedders are taken; {} leaves them out.
-
-    Raises CheckpointError naming tensors that no Wan DiT has.
-    """
-    embedders = {_NATIVE_EMBEDDERS[name]: value for name, value in adapter.items() if name in _NATIVE_EMBEDDERS}
-    return dit_to_original(transformer) | embedders
-
-
-def dit_from_native(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
-    """The inverse of `dit_to_native`: the DiT under diffusers' names, and the embedders under this repo's.
-
-    Raises CheckpointError naming tensors that are neither's.
-    """
-    dit, beside = split_embeddings(state)
-    table = {native: own for own, native in _NATIVE_EMBEDDERS.items()}
-    embedders = _rename(beside, table, "Kiwi-Edit's embedders")
-    return dit_to_diffusers(dit), embedders
 
 
 def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], dict[str, T]]:

@@ -10,26 +10,19 @@ Nothing is written here; see `component_files`.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...config import Dialect, ModelConfig
-from ...errors import CheckpointError
-from ...weights.component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, inverted, mllm_part, under
-from ...weights.detect import Family, Form
-from ...weights.files import read_shapes
-from ...weights.marks import ADAPTER
-from ...weights.streaming import Content, tensor_file, tensors, text
+from ...weights.component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, under
+from ...weights.detect import Form, Part
+from ...weights.streaming import Content, taken_tensors, tensor_file, text
 from ...weights.vae import to_diffusers as vae_to_diffusers
 from ...weights.vae import vae_config
 from ...weights.values import form_tensors
 from ...weights.wan_keys import vae_to_original
-from ..instructx.folder import read_config
-from ..loading import find_part
 from ..meta_model import outline
-from ..overrides import OWN
+from ..opened import Opened
 from .folder import PROCESSOR, QWEN_CONFIG, TRANSFORMER, VAE
 from .keys import MLLM, REFERENCE, SOURCE, adapter_to_published
 
@@ -49,24 +42,19 @@ WEIGHTS = (".safetensors", ".safetensors.index.json")
 _VAE_ARGUMENTS = ("z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample", "dropout")
 
 
-def own_to_kiwi(source: Path, allow_pickle: bool) -> Plan:
+def publish(opened: Opened) -> Plan:
     """A model folder of this repo's layout that was Kiwi-Edit's, or was trained in its form.
 
     Raises:
-        CheckpointError: a model of another form, or a part that is missing, damaged or pickled.
+        CheckpointError: a part that is missing, damaged or pickled.
     """
-    config = read_config(source)
-    if config.guidance.dialect is not Dialect.KIWI or config.guidance.lora_rank:
-        raise CheckpointError(
-            f"{str(source)!r} has this layout already and is no model of Kiwi-Edit's form, so there is no other layout "
-            "to convert it into; give a .safetensors file to write for ComfyUI."
-        )
-    outline(source, torch.float32, allow_pickle=allow_pickle)
-    shapes = read_shapes(source / ADAPTER)
+    config = opened.config
+    outline(opened, torch.float32)
+    shapes = {name: stored.shape for name, stored in opened.match.added.items()}
     embedders = {SOURCE: "source_embedding", REFERENCE: "reference_embedding"}
-    plan = _mllm(source, config, allow_pickle)
-    plan |= under(TRANSFORMER, dit_part(find_part(source, OWN, Family.DIT, allow_pickle), allow_pickle))
-    plan |= under(VAE, _vae(find_part(source, OWN, Family.VAE, allow_pickle), allow_pickle))
+    plan = _mllm(opened)
+    plan |= under(TRANSFORMER, dit_part(opened.form(Part.DIT), opened.allow_pickle))
+    plan |= under(VAE, _vae(opened.form(Part.VAE), opened.allow_pickle))
     index = dict(_INDEX)
     for part, module in embedders.items():
         if f"denoiser.{module}.weight" not in shapes:
@@ -75,15 +63,15 @@ def own_to_kiwi(source: Path, allow_pickle: bool) -> Plan:
         width, channels, *patch = shapes[f"denoiser.{module}.weight"]
         said = {"_class_name": "ConditionalEmbedder", "dim": width, "in_dim": channels, "patch_size": patch}
         said |= {"ref_pad_first": config.denoiser.references_first, "zero_init": True}
-        plan |= under(part, {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(source, part)})
+        plan |= under(part, {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(opened, part)})
     scheduler = _SCHEDULER | {"shift": config.sampling.shift}
     return plan | {"scheduler/scheduler_config.json": _json(scheduler), "model_index.json": _json(index)}
 
 
-def _mllm(source: Path, config: ModelConfig, allow_pickle: bool) -> Plan:
+def _mllm(opened: Opened) -> Plan:
     """MLLM and queries; tokenizer and the MLLM's own config lie apart from its weights there."""
-    guidance, connector = config.guidance, config.connector
-    files = mllm_part(find_part(source, OWN, Family.MLLM, allow_pickle), source, allow_pickle)
+    guidance, connector = opened.config.guidance, opened.config.connector
+    files = mllm_part(opened.form(Part.MLLM), opened.match.folder, opened.allow_pickle)
     weights = {name: content for name, content in files.items() if name.endswith(WEIGHTS)}
     processor = {
         QWEN_CONFIG if name == "config.json" else name: content
@@ -102,14 +90,14 @@ def _mllm(source: Path, config: ModelConfig, allow_pickle: bool) -> Plan:
         "max_object_token": guidance.reference_max_pixels // (28 * 28),
         "mllm_model_path": ".",
     }
-    encoder = {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(source, MLLM)}
+    encoder = {"config.json": _json(said), DIFFUSERS_WEIGHTS: _adapter(opened, MLLM)}
     return under(PROCESSOR, processor) | under(MLLM, weights | encoder)
 
 
-def _adapter(source: Path, part: str) -> Content:
+def _adapter(opened: Opened, part: str) -> Content:
     """The tensors of `instructx.safetensors` that are one component's."""
-    names = inverted(adapter_to_published(part, {name: name for name in read_shapes(source / ADAPTER)}))
-    return tensors({source / ADAPTER: names}, {"format": "pt"})
+    taken = taken_tensors(opened.match.adapter)
+    return tensor_file(adapter_to_published(part, taken), {"format": "pt"})
 
 
 def _vae(form: Form, allow_pickle: bool) -> Plan:

@@ -1,0 +1,169 @@
+"""A model on disk that was opened: what it is and where its parts lie, each header read once, no weight loaded."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import ContextEntry, ModelConfig
+from ..errors import CheckpointError
+from ..weights.detect import Form, Part, bare_mllm, find_form
+from ..weights.dit import checked_dit, dit_sizes, to_diffusers
+from ..weights.files import check_types
+from ..weights.library_load import check_config
+from ..weights.mllm import checked_mllm, mllm_config, mllm_width
+from ..weights.vae import checked_vae, vae_channels
+from ..words import escaped
+from .match import Match
+from .overrides import Overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from ..weights.stored import Stored
+
+
+class Opened:
+    """What `families.open` gives: a family's match, with the weights of other places that are to be used.
+
+    Args:
+        overrides: weights that take the place of the model's own, or that it does not have.
+        allow_pickle: open pickles among these too, for their tensors alone.
+    """
+
+    def __init__(self, match: Match, overrides: Overrides, allow_pickle: bool = False) -> None:
+        self.match, self.overrides, self.allow_pickle = match, overrides, allow_pickle
+        self._forms: dict[Part, Form] = {}
+
+    @property
+    def path(self) -> Path:
+        """The model's folder, or its one file."""
+        return self.match.path
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.match.config
+
+    @property
+    def merged(self) -> set[Part]:
+        """The parts whose weights are changed as the model is loaded: those that its own file holds a LoRA for."""
+        return {part for part, lora in self.match.loras.items() if lora}
+
+    def form(self, part: Part) -> Form:
+        """The weights of one part.
+
+        Raises:
+            CheckpointError: none given, and the model has none or an incomplete one; or something else there.
+        """
+        if part not in self._forms:
+            self._forms[part] = self.match.held.get(part) or self._outside(part)
+        return self._forms[part]
+
+    @cached_property
+    def sizes(self) -> Form:
+        """The DiT that tells the sizes which no shape does: one that is given, also where the model's file holds one.
+
+        Raises:
+            CheckpointError: as `form`.
+        """
+        return self._outside(Part.DIT) if self.overrides.transformer else self.form(Part.DIT)
+
+    def check(self) -> tuple[WanTransformer3DModel, AutoencoderKLWan, Qwen2_5_VLForConditionalGeneration]:
+        """The three parts without their weights, found to be whole and to fit each other and the model.
+
+        Raises:
+            CheckpointError: they do not.
+        """
+        dit, vae, mllm = (self.form(part) for part in Part)
+        check_context(self.config, self.path, self.sizes)
+        empty = checked_dit(dit, self.sizes), checked_vae(vae), checked_mllm(mllm, mllm_config(mllm, self.match.folder))
+        check_sizes(self.config, self.path, dit, vae, mllm)
+        self.check_loras(Part.DIT)
+        self.check_loras(Part.MLLM)
+        return empty
+
+    def check_loras(self, part: Part) -> None:
+        """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the part."""
+        loras = self.match.loras.get(part)
+        if not loras:
+            return
+        form = self.form(part)
+        if form.is_gguf:
+            raise CheckpointError(f"{str(self.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
+        if part is Part.DIT:
+            weights = to_diffusers(form, form.tensors)
+        else:
+            weights = {bare_mllm(name): stored for name, stored in form.tensors.items()}
+        _check_targets(self.match, loras, weights, form)
+
+    def _outside(self, part: Part) -> Form:
+        """A part as it lies in files of its own."""
+        given = self.overrides.given(part)
+        if given is not None:
+            return find_form(given, part, self.allow_pickle)
+        folder = self.match.folders.get(part)
+        if folder is None or not folder.is_dir():
+            raise CheckpointError(
+                f"{str(self.path)!r} has no {part.title} of its own; give the one that it was trained on "
+                f"({part.value}=PATH, on the command line --{part.value} PATH)."
+            )
+        check_config(folder)
+        return find_form(folder, part, self.allow_pickle)
+
+
+def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Form) -> None:
+    """Raise CheckpointError unless parts that are whole fit each other and a config.
+
+    Args:
+        model: the path of what the config is of, to name.
+    """
+    check_context(config, model, dit)
+    width = mllm_width(mllm)
+    if width != config.connector.input_dim:
+        raise CheckpointError(
+            f"{str(model)!r} takes hidden states of width {config.connector.input_dim}, the MLLM in "
+            f"{str(mllm.path)!r} has {width}; give the MLLM that it was trained on."
+        )
+    made, taken = vae_channels(vae), dit_sizes(dit).channels
+    if made != taken:
+        raise CheckpointError(
+            f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
+            "give those of one model."
+        )
+
+
+def check_context(config: ModelConfig, model: Path, dit: Form) -> None:
+    """Raise CheckpointError unless a model's context is as wide as a DiT takes it."""
+    sizes = dit_sizes(dit)
+    taken = sizes.width if config.connector.entry is ContextEntry.WIDTH else sizes.text_dim
+    if config.connector.output_dim != taken:
+        raise CheckpointError(
+            f"{str(model)!r} makes a context of width {config.connector.output_dim}, the DiT in "
+            f"{str(dit.path)!r} takes {taken}; give the DiT that it was trained on."
+        )
+
+
+def _check_targets(
+    match: Match, lora: Mapping[str, tuple[str, str]], weights: Mapping[str, Stored], base: Form
+) -> None:
+    """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the base."""
+    for name, pair in lora.items():
+        held = {there: match.stored[match.path][there] for there in pair}
+        check_types({there: stored.dtype for there, stored in held.items() if not stored.is_float}, match.path)
+        first, second = (stored.shape for stored in held.values())
+        if len(first) != 2 or len(second) != 2 or first[0] != second[1]:
+            raise CheckpointError(
+                f"{str(match.path)!r} has a LoRA for {escaped(name)} of {first} and {second}, which are no two "
+                "matrices of one rank; get the file again."
+            )
+        made = (second[0], first[1])
+        found = tuple(weights[name].shape) if name in weights else None
+        if found != made:
+            raise CheckpointError(
+                f"{str(match.path)!r} has a LoRA for {escaped(name)} of {made}, which in {str(base.path)!r} is "
+                f"{found or 'missing'}; give the model that it was trained on."
+            )

@@ -1,0 +1,43 @@
+"""Every form of a model's weights that the command line reads is read by the nodes, and edits alike."""
+
+import json
+import os
+from pathlib import Path
+
+import folder_paths
+import torch
+from kit import TOLERANCE, difference, example, run
+
+ROOT = Path(os.environ["INSTRUCTX_TEST_DOORS"])
+KINDS = {"model": "instructx", "transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}
+
+for kind in KINDS.values():
+    folder_paths.add_model_folder_path(kind, str(ROOT / kind))
+
+
+def check_every_form_through_both_doors():
+    from instructx_pack.instructx_core.editor import Editor
+
+    image, instruction, _ = example("recolor", width=48, height=48)
+    wrong = {}
+    for form, names in json.loads((ROOT / "forms.json").read_text()).items():
+        paths = {part: ROOT / KINDS[part] / name for part, name in names.items()}
+        given = {part: f"{KINDS[part]}/{name}" for part, name in names.items() if part != "model"}
+        try:
+            model, vae, mllm, connector = run("LoadModel", model_name=names["model"], precision="float32", **given)
+            fitted, fit = run("Fit", model=model, vae=vae, source=image)
+            (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit)
+            positive, negative = run("Connector", connector=connector, guidance=guidance)
+            model, positive, negative, latent = run(
+                "Source", model=model, positive=positive, negative=negative, source=fitted, vae=vae
+            )
+            (out,) = run("Sampler", model=model, positive=positive, negative=negative, latent=latent, seed=1, steps=2)
+            found = model.model.process_latent_in(out["samples"])
+            path = paths.pop("model")
+            own = Editor.from_pretrained(path, device="cpu", dtype=torch.float32, **paths)
+            distance = difference(found, own.edit(image, instruction, seed=1, steps=2).latents)
+            if distance > TOLERANCE:
+                wrong[form] = distance
+        except Exception as error:  # every form is tried, and all that fail are named
+            wrong[form] = f"{type(error).__name__}: {error}"
+    assert not wrong, wrong
