@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .atomic import partial_file
 from .errors import InputError
 from .main_memory import check_room
-from .paths import partial_file, readable_file
+from .paths import readable_file
 from .still_kinds import check_kind, register_heif
 
 if TYPE_CHECKING:

@@ -1,17 +1,14 @@
-"""Checks on the paths that a person gives, and output files that appear under their name only when complete."""
+"""Checks on the paths that a person gives."""
 
 from __future__ import annotations
 
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .bounded import UnreadableError, is_dir, open_regular, why
 from .errors import InputError
-from .hidden import unique
 from .words import PATH, escaped, shown
 
 
@@ -70,27 +67,6 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
         raise InputError(
             f"{_named(target)}: it cannot be written there ({why(error)}); give a file in a writable folder."
         ) from error
-
-
-@contextmanager
-def partial_file(path: Path) -> Iterator[Path]:
-    """Give a hidden temporary name in the folder of `path`; rename it to `path` on a clean exit, else remove it.
-
-    The same folder means the same file system, so that the rename is atomic. Raises InputError when the system
-    refuses to write (full disk, permissions, file too large); any other error passes through.
-    """
-    partial = unique(path, "partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{_named(path)}: it could not be written ({why(error)}); free space or another folder."
-        ) from error
-    except BaseException:  # KeyboardInterrupt too: a half-written file must not stay behind
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _named(path: Path) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import atomic_folder
 from .errors import InputError
-from .weights.files import atomic_folder
 from .world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, Variety, sample_triplet
 
 METADATA = "metadata.csv"

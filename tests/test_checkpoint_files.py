@@ -8,18 +8,10 @@ import signal
 import pytest
 import torch
 
+from instructx_core.atomic import atomic_folder, recover_folder, replace_folder
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.weights import files
-from instructx_core.weights.files import (
-    atomic_folder,
-    check_finite,
-    read_metadata,
-    read_safetensors,
-    read_shapes,
-    recover_folder,
-    replace_folder,
-    write_safetensors,
-)
+from instructx_core.weights.files import check_finite, read_metadata, read_safetensors, read_shapes, write_safetensors
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(4, dtype=torch.bfloat16)}
 

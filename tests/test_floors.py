@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"bounded", "compat", "device", "instruction", "main_memory", "names"}
     | {"results", "still_kinds", "validation", "windows"},
     {"hidden", "world"},
+    {"atomic"},
     {"paths", "run_lock"},
     {"conditions", "config", "context", "images"},
     {"connectors", "cross_attention", "detail", "fit", "latents", "prediction", "video"},

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from instructx_core.atomic import partial_file
 from instructx_core.errors import InputError
 from instructx_core.hidden import UNFINISHED, hidden, leftovers, unique
-from instructx_core.paths import partial_file
 from instructx_core.run_lock import only_run
 
 

@@ -62,7 +62,8 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _run_evaluate(arguments: argparse.Namespace) -> None:
-    from ..paths import partial_file, writable_file
+    from ..atomic import partial_file
+    from ..paths import writable_file
 
     if arguments.json:
         writable_file(arguments.json)

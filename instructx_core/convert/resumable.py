@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import flush, partial_file, recover_folder, replace_folder
 from ..bounded import read_text, why
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden
-from ..paths import partial_file
 from ..run_lock import only_run
-from ..weights.files import flush, recover_folder, replace_folder
 from ..weights.hub import readable_size
 from ..weights.streaming import Content
 from ..words import quoted_path

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..atomic import partial_file
 from ..bounded import read_json
 from ..errors import CheckpointError, InputError
 from ..hidden import UNFINISHED, hidden
-from ..paths import partial_file
 from ..weights.files import read_header, read_safetensors, write_safetensors
 from .joining import EditedWindow
 

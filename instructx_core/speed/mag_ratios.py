@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..atomic import partial_file
 from ..bounded import is_file, read_json
 from ..errors import CheckpointError, InputError
-from ..paths import partial_file
 
 MAG_RATIOS = "mag_ratios.json"
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import torch
 
+from .. import families
 from ..bounded import is_dir, is_file
 from ..errors import InputError
-from ..families.loading import find_part
 from ..families.meta_model import outline
-from ..families.overrides import OWN
 from ..latents import LatentCodec
 from ..run_lock import only_run
 from ..validation import FieldError, converted
-from ..weights.detect import Family
+from ..weights.detect import Part, find_form
 from ..weights.vae import load_vae
 from ..words import quoted_path
 from .config import TrainConfig
@@ -67,10 +66,10 @@ def make_maker(config: TrainConfig) -> Maker:
         InputError, CheckpointError: as `cache`.
     """
     if "model" in config.start:
-        path = Path(config.start["model"])
-        components = outline(path, torch.float32)
+        opened = families.open(config.start["model"])
+        components = outline(opened, torch.float32)
         patch, shown = components.denoiser.transformer.config.patch_size[1], components.config.guidance.video_frames
-        vae = find_part(path, OWN, Family.VAE).path
+        vae = opened.form(Part.VAE)
     else:
         from diffusers import WanTransformer3DModel
 
@@ -85,6 +84,6 @@ def make_maker(config: TrainConfig) -> Maker:
         check_numbers(transformer, "model.transformer")
         with torch.device("meta"):
             patch = WanTransformer3DModel(**transformer).config.patch_size[1]
-        vae = Path(config.start["vae"])
+        vae = find_form(config.start["vae"], Part.VAE)
     codec = LatentCodec(load_vae(vae, torch.float32)).to(process_state().device)
     return Maker(config.data, codec, shown, codec.stride * patch)

@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 from torch import Tensor
 
+from ..atomic import replace_folder
 from ..bounded import UnreadableError, open_regular, read_json, why
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden
-from ..weights.files import read_shapes, replace_folder, write_safetensors
+from ..weights.files import read_shapes, write_safetensors
 from ..words import one_line, quoted, quoted_path, shown
 from .sharding import is_shared_out, whole
 

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ..atomic import atomic_folder
 from ..errors import InputError, InstructXError, TrainingError, TrainingStopped
-from ..weights.files import atomic_folder
 from ..words import listed, one_line, quoted_path
 from .card import write_card
 from .config import TrainConfig

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..atomic import partial_file
 from ..errors import InputError
-from ..paths import partial_file, writable_file
+from ..paths import writable_file
 from .colour import Colour, rgb_to_frame
 from .info import DisplayMatrix, VideoInfo, is_turned, stored
 from .other_tracks import OtherTracks

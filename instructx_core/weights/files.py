@@ -1,8 +1,5 @@
-"""Weights and model folders on disk: whatever stands under its name is complete, and nothing is unpickled.
+"""Files of weights: whatever stands under its name is complete (`atomic`), and nothing is unpickled.
 
-- A file or folder is written under a hidden name beside its own, flushed to the disk, and only then renamed. A run
-  that is killed in between leaves the older version in place and a hidden leftover, which the next write to that name
-  clears away.
 - What is not safetensors (a pickle, a GGUF, a git-lfs pointer, a web page) is named as what it is. A file's header is
   checked against its size before any tensor is touched, so a truncated download is an error with two numbers in it,
   not a crash in the middle of a load.
@@ -24,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .. import bounded
+from ..atomic import clear, flush, real
 from ..errors import CheckpointError, InputError
-from ..hidden import leftovers, unique
+from ..hidden import unique
 from ..words import listed, one_line, quoted, quoted_path
 
 _NOT_OPENED = (
@@ -55,14 +53,14 @@ def write_safetensors(
     reader gets every name back with its values. One writer at a time per path. Raises InputError when the folder is
     missing or the file cannot be written.
     """
-    path = _real(path)
+    path = real(path)
     if bounded.is_dir(path) or not bounded.is_dir(path.parent):
         reason = "that is a folder" if bounded.is_dir(path) else "its folder does not exist"
         raise InputError(f"cannot write weights to {str(path)!r}: {reason}; give a file name in an existing folder.")
     partial = unique(path, "partial")  # a folder: safetensors has an unfinished file of its own
     written = partial / path.name
     try:
-        _clear(path)
+        clear(path)
         partial.mkdir()
         written.touch()
         mode = written.stat().st_mode
@@ -201,93 +199,6 @@ def check_types(whole: Mapping[str, object], path: str | Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `path` when the block ends without an exception.
-
-    Missing parents are made. On an exception the new folder and the parents made for it are deleted, and an older one
-    at `path` stays as it was.
-    One writer at a time per path: a second one makes the first fail. Raises InputError when `path` is a file or
-    cannot be written to.
-    """
-    path = _real(path)
-    _refuse_file(path)
-    partial = unique(path, "partial")
-    made: list[Path] = []
-    try:
-        made = [parent for parent in path.parents if not parent.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recover_folder(path)
-        partial.mkdir()
-    except OSError as error:
-        _remove_empty(made)
-        raise InputError(f"cannot write a folder to {str(path)!r}: {error.strerror}; choose another place.") from error
-    try:
-        yield partial
-        replace_folder(partial, path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        _remove_empty(made)
-        raise
-
-
-def replace_folder(new: str | Path, path: str | Path) -> None:
-    """Flush the complete folder `new` to the disk and move it to `path`, in place of an older folder there.
-
-    Both must be on one file system. No system call swaps full folders everywhere, so the older one steps aside for an
-    instant; `recover_folder` brings it back after a kill in that instant. Raises InputError when `path` is a file.
-    """
-    new, path = Path(new), _real(path)
-    _refuse_file(path)
-    for folder, _, files in os.walk(new):
-        for name in (*files, "."):
-            flush(Path(folder, name))
-    aside = unique(path, "old")
-    replaces = path.exists()
-    if replaces:
-        os.replace(path, aside)
-    try:
-        os.replace(new, path)
-    except BaseException:
-        if replaces:
-            os.replace(aside, path)
-        raise
-    flush(path.parent)
-    if replaces:
-        _discard(aside, path)
-
-
-def recover_folder(path: str | Path) -> None:
-    """Undo what a killed write left beside `path`: an older folder that had stepped aside returns, unfinished ones go.
-
-    `atomic_folder` begins with it; call it before reading a folder that a killed run may have been replacing.
-    """
-    path = _real(path)
-    for aside in leftovers(path, "old"):
-        if path.exists():
-            _discard(aside, path)
-        else:
-            os.replace(aside, path)
-    _clear(path)
-
-
-def flush(path: Path) -> None:
-    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
-    folder = path.is_dir()
-    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
-        return
-    handle = os.open(
-        path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
-    )  # Windows flushes only what it may write to
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def _damaged(path: str | Path) -> Iterator[None]:
     """Name a file that the safetensors library refuses within the block."""
     try:
@@ -351,35 +262,3 @@ def _is_finite(tensor: Tensor) -> bool:
         tensor = tensor.to(torch.bfloat16)
     # NaN goes through minimum and maximum; one pass without a copy, for this runs over whole models
     return tensor.numel() == 0 or all(bound.isfinite() for bound in tensor.aminmax())
-
-
-def _refuse_file(path: Path) -> None:
-    if os.path.lexists(path) and not bounded.is_dir(path):
-        raise InputError(f"cannot write a folder to {str(path)!r}: a file has that name; choose another.")
-
-
-def _real(path: str | Path) -> Path:
-    """The absolute path behind any links, so that a linked file or folder is replaced where it lies, not its link."""
-    return Path(os.path.realpath(path))
-
-
-def _clear(path: Path) -> None:
-    """Delete what killed writes to `path` left unfinished."""
-    for partial in leftovers(path, "partial"):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Delete folders, inner ones first, up to the first that something is in."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
-def _discard(aside: Path, path: Path) -> None:
-    """Delete a folder that stepped aside; renamed first, so that a kill half way leaves nothing that looks complete."""
-    partial = unique(path, "partial")
-    os.replace(aside, partial)
-    shutil.rmtree(partial, ignore_errors=True)

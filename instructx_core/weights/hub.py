@@ -22,12 +22,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..atomic import partial_file
 from ..bounded import is_file, read_json, why
 from ..compat import download_into
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden, leftovers
 from ..names import is_plain
-from ..paths import partial_file
 from ..words import one_line, quoted_path, shown
 from .marks import MARKS
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...atomic import atomic_folder, recover_folder
 from ...bounded import is_dir, is_file
 from ...config import ModelConfig
 from ...errors import CheckpointError, InputError
 from ...weights.detect import Part
-from ...weights.files import atomic_folder, naming, read_header, recover_folder, write_safetensors
+from ...weights.files import naming, read_header, write_safetensors
 from ...weights.gguf_header import is_gguf
 from ...weights.marks import ADAPTER
 from ...weights.pickles import is_pickle

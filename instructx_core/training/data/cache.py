@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ...atomic import replace_folder
 from ...bounded import UnreadableError, is_dir, read_json
 from ...errors import InputError, InstructXError
 from ...hidden import hidden
 from ...latents import LatentCodec
-from ...weights.files import replace_folder
 from ...words import quoted_path
 from ..config import DataConfig
 from .encoding import TENSORS, Encoded, encode_examples
