@@ -39,7 +39,7 @@ def describe_model(opened: Opened) -> str:
         CheckpointError: a missing, truncated or damaged part.
     """
     path, config, match = opened.path, opened.config, opened.match
-    own = {part for part in TITLES if part in match.held or (part in match.folders and match.folders[part].is_dir())}
+    own = match.own
     if len(own) == len(TITLES):
         from .families.meta_model import outline
 

@@ -167,8 +167,8 @@ def _stock_names(kind: str) -> list[str]:
     """What ComfyUI lists of one of its own kinds of files."""
     try:
         return folder_paths.get_filename_list(kind) if kind in folder_paths.folder_names_and_paths else []
-    except OSError:  # a folder of it has gone, such as a drive's: ComfyUI remembers it, and menus must not go with it
-        return []
+    except OSError:  # a folder that ComfyUI remembers has gone, such as a drive's; the others are still there
+        return [name for root in roots(kind) for name in folder_paths.recursive_search(str(root), [".git"])[0]]
 
 
 def _model_folders(kind: str = KIND) -> dict[str, Path]:

@@ -88,6 +88,10 @@ class InstructXLoadAdapter(io.ComfyNode):
         from . import loading
 
         opened = families.open(find_model(adapter))
+        if weights == REPLACE and Part.DIT not in opened.match.own:
+            raise CheckpointError(
+                f"{adapter!r} has no DiT weights of its own; keep the MODEL's own, or choose a model folder."
+            )
         if weights == REPLACE:
             model = loading.replace_weights(model, opened, LoadBar([opened.form(Part.DIT)]))
         elif weights == LORA:

@@ -30,10 +30,10 @@ FORMS: dict[str, dict[str, str]] = {
     "a LoRA, a variant and a trainer's state beside the weights": {"model": "beside"},
     "a sharded DiT": {"model": "sharded"},
     "what was trained alone": {
-        "model": "mine.safetensors",
+        "model": "trained.safetensors",
         "transformer": "plain.safetensors",
         "vae": "folder.safetensors",
-        "mllm": "qwen",
+        "mllm": "qwen-folder",
     },
     "a DiT in one file": {"model": WHOLE, "transformer": "plain.safetensors"},
     "within wrappers": {"model": WHOLE, "transformer": "wrapped.safetensors"},
@@ -86,7 +86,7 @@ def _save_own(root: Path) -> None:
     shutil.rmtree(sharded / "transformer")
     in_shards(dit, sharded / "transformer")
     shutil.move(models / "config.json", sharded / "transformer/config.json")
-    shutil.copy(whole / "instructx.safetensors", models / "mine.safetensors")
+    shutil.copy(whole / "instructx.safetensors", models / "trained.safetensors")
     original = dit_to_original(dit)
     forms = {
         "plain": original,
@@ -99,7 +99,7 @@ def _save_own(root: Path) -> None:
     for name, state in forms.items():
         write_safetensors(dits / f"{name}.safetensors", state)
     write_safetensors(root / "vae/folder.safetensors", vae_to_original(read_safetensors(whole / VAE)[0]))
-    texts = {"qwen": mllm, "qwen-file": old_names(mllm), "qwen-scaled": scaled(old_names(mllm), "new")}
+    texts = {"qwen-folder": mllm, "qwen-file": old_names(mllm), "qwen-scaled": scaled(old_names(mllm), "new")}
     for name, state in texts.items():
         folder = shutil.copytree(whole / "mllm", root / "text_encoders" / name)
         metadata = read_safetensors(folder / "model.safetensors")[1]

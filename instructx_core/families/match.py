@@ -30,6 +30,11 @@ class Match:
         return self.path if self.path not in self.stored else self.path.parent
 
     @property
+    def own(self) -> set[Part]:
+        """The parts that it has itself."""
+        return {part for part in Part if part in self.held or (part in self.folders and self.folders[part].is_dir())}
+
+    @property
     def named(self) -> Path:
         """What to name where its tensors are at fault: its one file, or the folder of several."""
         return next(iter(self.adapter)) if len(self.adapter) == 1 else self.path

@@ -85,7 +85,7 @@ def check_a_fingerprint_stays_inside_the_model():
 def check_a_run_never_fetches():
     """Whatever an old graph asks for: no connection is opened, and nothing is put into models/instructx."""
     inputs = {item.id for item in NODES["InstructXLoadModel"].GET_SCHEMA().inputs}
-    assert inputs == {"model_name", "precision"}
+    assert inputs == {"model_name", "precision", "transformer", "vae", "mllm"}
 
     def refuse(*_args, **_kwargs):
         raise AssertionError("a connection was opened")
@@ -108,10 +108,3 @@ def check_prompts_of_old_graphs_are_brought_up_to_date():
     assert up_to_date(request)["prompt"]["1"]["inputs"] == {"model_name": BUNDLED, "precision": "float32"}
     for odd in ({}, {"prompt": None}, {"prompt": []}, {"prompt": {"1": 5}}, {"prompt": {"1": {"class_type": "X"}}}):
         assert up_to_date(odd) == odd
-
-
-def check_what_says_that_a_folder_is_whole():
-    from instructx_pack.instructx_core.weights.hub import LAST
-    from instructx_pack.nodes.folders import ADAPTER, KIWI
-
-    assert LAST == (ADAPTER, KIWI)
