@@ -135,9 +135,9 @@ def refvie(folder: Path) -> Path:
 def nhr_edit(folder: Path) -> Path:
     lines = []
     for number in range(ROWS):
-        names = [f"{number:02x}/{number:04d}_{kind}.jpg" for kind in ("source", "edited")]
+        names = [f"images/{number:02x}/{number:04d}_{kind}.jpg" for kind in ("source", "edited")]
         for name, edited in zip(names, (False, True), strict=True):
-            put(folder / "train/images" / name, number, edited)
+            put(folder / "train" / name, number, edited)
         lines.append({"sample_id": f"{number:04d}", "source_file_name": names[0], "edited_file_name": names[1],
                       "edit_instruction": instruction(number), "augmented_instructions": ["please", "do"],
                       "category": "Color", "style": "photo", "kind": "real", "img_width": SIZE,
@@ -164,12 +164,19 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def x2edit(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for shard in range(2):
-        with tarfile.open(folder / f"subject_deletion-{shard:05d}.tar", "w") as archive:
-            for number in range(shard * 5, shard * 5 + 5):
-                key = f"{number:08d}"
-                about = {"instruction_en": instruction(number), "instruction_zh": "把盒子变成红色", "label": number,
+    """Two archives; the second is two put together, in which keys come again, and has a sample without words."""
+    for path, numbers in (
+        ("flux/0/00000.tar", range(4)),
+        ("kontext/0/00000.tar", range(4, 8)),
+        (".more", range(8, 11)),
+    ):
+        file = folder / "X2Edit_data" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(file, "w") as archive:
+            for number in numbers:
+                key = f"{number % 4:09d}"
+                said = instruction(number) if number < ROWS else ""
+                about = {"instruction": said, "caption": "a box", "model": path.split("/")[0], "label": number,
                          "task": "subject_deletion" if number % 2 else "color_change",
                          "aesthetic_score": 4.0 + number / 10, "liqe_score": 3.5}  # fmt: skip
                 # both spellings are about
@@ -178,7 +185,11 @@ def x2edit(folder: Path) -> Path:
                 if number % 2:
                     add(archive, f"{key}.3.jpg", encoded(mask()))
                 add(archive, f"{key}.json", json.dumps(about).encode())
-                add(archive, f"{key}.txt", instruction(number).encode())
+                add(archive, f"{key}.txt", said.encode())
+    more = folder / "X2Edit_data/.more"
+    with (folder / "X2Edit_data/kontext/0/00000.tar").open("ab") as joined:
+        joined.write(more.read_bytes())
+    more.unlink()
     return folder
 
 

@@ -166,7 +166,7 @@ def test_a_damaged_line_of_any_listing_is_one_broken_row(sets: dict[str, Path], 
 
 def test_a_damaged_archive_or_parquet_file_loses_its_end_alone(tmp_path: Path) -> None:
     folder = public_sets.make("x2edit", tmp_path / "tars")
-    first = min(folder.glob("*.tar"))
+    first = min(folder.rglob("*.tar"))
     os.truncate(first, first.stat().st_size // 2)
     rows = rows_of(open_table(config(folder)))
     assert 5 < sum(isinstance(row, Row) for row in rows) < 10

@@ -9,7 +9,7 @@ from typing import Any
 import public_sets
 import pytest
 from public_sets import config, rows_of
-from training_runs import assert_same, editing_config, scalars, weights, write_config
+from training_runs import assert_same, editing_config, scalars, train_on_two, weights, write_config
 
 from instructx_core import cli
 from instructx_core.errors import InputError
@@ -176,3 +176,25 @@ def test_a_resumed_run_goes_on_at_the_very_row(foundation: Path, tmp_path: Path)
     assert scalars(tmp_path / "whole", "loss")[3:] == scalars(tmp_path / "halves", "loss")[-5:]
     listed = (tmp_path / "whole/broken-rows.txt").read_text().splitlines()
     assert len(listed) == 1 and "Line 12 of 'image_edit.csv': there is no file" in listed[0]
+
+
+@pytest.mark.slow
+def test_two_processes_read_a_table_together(foundation: Path, tmp_path: Path, caplog) -> None:
+    """They resume exactly; one alone goes on too, from the beginning of its epoch, and says so."""
+    table = both_kinds(tmp_path / "set")
+
+    def config(name: str, steps: int) -> Path:
+        plain = editing_config(foundation, tmp_path / name, steps=steps, save_every=3, warmup=0, decay_from=1.0)
+        plain["data"] |= {"table": str(table), "pool": None, "image_batch": 2, "video_batch": 1}
+        return write_config(tmp_path / f"{name}.yaml", **plain)
+
+    for name, steps, options in (("whole", 6, ()), ("halves", 3, ()), ("halves", 6, ("--resume",))):
+        done = train_on_two(config(name, steps), *options)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(weights(tmp_path / "whole/model"), weights(tmp_path / "halves/model"))
+    state = tmp_path / "halves/states/00000006"
+    shares = [json.loads((state / f"position-{number}-of-2.json").read_text()) for number in (1, 2)]
+    assert [share["processes"] for share in shares] == [2, 2]
+    train(read_train_config(config("halves", 7)), resume=True)
+    assert (tmp_path / "halves/states/00000007").is_dir()
+    assert "written by 2 processes, or of other data" in caplog.text

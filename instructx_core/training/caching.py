@@ -85,5 +85,5 @@ def make_maker(config: TrainConfig) -> Maker:
         with torch.device("meta"):
             patch = WanTransformer3DModel(**transformer).config.patch_size[1]
         vae = find_form(config.start["vae"], Part.VAE)
-    codec = LatentCodec(load_vae(vae, torch.float32)).to(process_state().device)
+    codec = LatentCodec(load_vae(vae, torch.float32)).requires_grad_(False).to(process_state().device)
     return Maker(config.data, codec, shown, codec.stride * patch)

@@ -3,13 +3,16 @@
 No decoder of the library runs: members come as bytes, and only those that the layout names are read at all. So a pickle
 or a Python file among them is never opened. An archive's headers are looked through first: links, devices and members
 beyond any picture's size make broken rows.
+
+Published archives are not all alike. Some are several archives put one behind the other, each with its end mark, in
+which keys come again: X2Edit's are. So a sample is members of one key that follow each other, each kind once.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +40,7 @@ class Group:
 
     key: str
     offset: int  # of the first one's header
+    end: int = 0  # of the last one's padded content
     suffixes: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -52,30 +56,35 @@ class TarShard:
     size: int | None = None
 
     def records(self, start: int) -> Iterator[Record]:
-        iterators = library("webdataset.tariterators", WHAT)
         try:
             with open_regular(self.path) as file:
-                groups, end = _groups(_Bounded(file), self.members)
-                good = {group.key for group in groups if not group.problem}
-
-                def wanted(name: str) -> bool:
-                    key, suffix = iterators.base_plus_ext(name)
-                    return key in good and bool(self.members.fullmatch(suffix.lower()))
-
-                if start < len(groups):
-                    file.seek(groups[start].offset)  # an archive may be read from any header on
-                whole = file if end is None else _Until(file, end.offset)
-                files = iterators.tar_file_iterator(whole, skip_meta=None, select_files=wanted)
-                samples = iterators.group_by_keys({**found, "__url__": ""} for found in files)
+                groups, cut = _groups(_Bounded(file), self.members)
                 for group in groups[start:]:
                     place = f"{quoted(group.key)} in {quoted(self.path.name)}"
-                    yield Record(place, problem=group.problem) if group.problem else Record(place, _fields(samples))
+                    yield (
+                        Record(place, problem=group.problem)
+                        if group.problem
+                        else Record(place, self._fields(file, group))
+                    )
         except UnreadableError as error:
             raise RowError(f"it cannot be read: {error.reason}") from error
         except (OSError, ValueError, tarfile.TarError, EOFError) as error:
             raise RowError(f"it is no tar archive, or damaged ({one_line(error, 150)})") from error
-        if end is not None:
-            raise RowError(f"it is cut off in or behind its sample {len(groups)} ({end.reason})")
+        if cut is not None:
+            raise RowError(f"it is cut off in or behind its sample {len(groups)} ({cut.reason})")
+
+    def _fields(self, file: BinaryIO, group: Group) -> dict[str, Any]:
+        """A sample's members that are read."""
+        iterators = library("webdataset.tariterators", WHAT)
+
+        def wanted(name: str) -> bool:
+            suffix = iterators.base_plus_ext(name)[1]
+            return suffix is not None and bool(self.members.fullmatch(suffix.lower()))
+
+        file.seek(group.offset)  # an archive may be read from any header on
+        files = iterators.tar_file_iterator(_Until(file, group.end), skip_meta=None, select_files=wanted)
+        sample = next(iterators.group_by_keys({**found, "__url__": ""} for found in files))
+        return {name: value for name, value in sample.items() if not name.startswith("__")}
 
 
 def tar_suffixes(path: Path) -> set[str]:
@@ -103,7 +112,7 @@ class _Bounded:
 
 
 class _Until:
-    """A file that ends at a byte: before the sample that it is cut off in."""
+    """A file that ends at a byte."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file, self._end = file, end
@@ -116,44 +125,62 @@ def _groups(file: Any, members: re.Pattern[str], most: int | None = None) -> tup
     """What an archive holds, by its headers, and where it is cut off, if it is."""
     split = library("webdataset.tariterators", WHAT).base_plus_ext
     groups: list[Group] = []
-    end: Cut | None = None
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        while True:
-            try:
-                info = archive.next()
-            except (OSError, ValueError, tarfile.TarError) as error:
-                end = Cut(groups[-1].offset if groups else 0, one_line(error, 100))
-                if groups:
-                    groups[-1].problem = "it is cut off"
+    for info in _headers(file):
+        if isinstance(info, Cut):
+            if groups and groups[-1].end > info.offset:
+                groups[-1].problem = "it is cut off"
+            return groups, info
+        key, suffix = split(info.name)
+        if key is None or info.isdir() or not members.fullmatch(suffix.lower()):
+            continue
+        if not groups or groups[-1].key != key or suffix.lower() in groups[-1].suffixes:
+            if most is not None and len(groups) == most:
                 break
-            if info is None:
-                file.seek(archive.offset)
-                if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # archives end in blocks of zeros
-                    end = Cut(archive.offset, "it has no end mark")
-                break
-            archive.members.clear()
-            key, suffix = split(info.name)
-            if key is None or info.isdir() or not members.fullmatch(suffix.lower()):
-                continue
-            if not groups or groups[-1].key != key:
-                if most is not None and len(groups) == most:
-                    break
-                groups.append(Group(key, info.offset))
-            group = groups[-1]
-            if not info.isreg():
-                group.problem = f"it has {quoted(suffix)} as a link or device, which are not read"
-            elif info.size > MOST_BYTES:
-                group.problem = f"it has {quoted(suffix)} with {info.size >> 20} MB, more than any picture"
-            elif suffix.lower() in group.suffixes:
-                group.problem = f"it has {quoted(suffix)} twice"
-            group.suffixes.append(suffix.lower())
-    often = Counter(group.key for group in groups)
-    for group in groups:
-        if often[group.key] > 1:
-            group.problem = group.problem or "it is there twice"
-    return groups, end
+            groups.append(Group(key, info.offset))
+        group = groups[-1]
+        if not info.isreg():
+            group.problem = f"it has {quoted(suffix)} as a link or device, which are not read"
+        elif info.size > MOST_BYTES:
+            group.problem = f"it has {quoted(suffix)} with {info.size >> 20} MB, more than any picture"
+        group.suffixes.append(suffix.lower())
+        group.end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return groups, None
 
 
-def _fields(samples: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    sample = next(samples)
-    return {name: value for name, value in sample.items() if not name.startswith("__")}
+def _headers(file: Any) -> Iterator[tarfile.TarInfo | Cut]:
+    """The headers of an archive, and of those behind it in the same file; a `Cut` last where it ends early."""
+    offset, met = 0, False
+    while True:
+        file.seek(offset)
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                while (info := archive.next()) is not None:
+                    archive.members.clear()
+                    met = True
+                    yield info
+                offset = archive.offset
+        except (OSError, ValueError, tarfile.TarError) as error:
+            if not met:
+                raise
+            yield Cut(_size(file), one_line(error, 100))
+            return
+        end = _behind_zeros(file, offset)
+        if end == offset:
+            yield Cut(end, "it has no end mark")  # which is blocks of zeros
+        if end in (offset, _size(file)):
+            return
+        offset = end
+
+
+def _behind_zeros(file: Any, offset: int) -> int:
+    """The first byte from `offset` on, in whole blocks, that is none of an end mark."""
+    file.seek(offset)
+    while block := file.read(tarfile.BLOCKSIZE):
+        if any(block):
+            return offset
+        offset += len(block)
+    return offset
+
+
+def _size(file: Any) -> int:
+    return file.seek(0, os.SEEK_END)

@@ -1,11 +1,15 @@
-"""OPPOer/X2Edit-Dataset: WebDataset archives of KEY.1.jpg (or 1.0.jpg; the source), KEY.2.jpg (the target), KEY.3.jpg
-(a mask, of deletions alone), KEY.txt and KEY.json {instruction_en, instruction_zh, task, scores}."""
+"""OPPOer/X2Edit-Dataset: X2Edit_data/MODEL/NUMBER/NUMBER.tar, WebDataset archives.
+
+A sample is KEY.1.0.jpg (or 1.jpg; the source), KEY.2.jpg (the target), KEY.3.jpg (a mask, of deletions alone), KEY.txt
+and KEY.json {instruction (or instruction_en, instruction_zh), task, scores}. Some were published without words; they
+are left out. 1.1.jpg, a drawing of the letters that one part has, is not read.
+"""
 
 import re
 
 from ....bounded import UnreadableError, parse_json
-from ..rows import LONGEST_TEXT, Listed, RowError
-from .base import Fields, Layout, needed_words, picture, words
+from ..rows import LONGEST_TEXT, LeftOut, Listed, RowError
+from .base import Fields, Layout, picture, words
 
 PICTURE = re.compile(r"([123])(\.0)?\.(jpg|jpeg|png|webp)")
 SOURCES = tuple(f"1{part}.{suffix}" for part in ("", ".0") for suffix in ("jpg", "jpeg", "png", "webp"))
@@ -16,9 +20,11 @@ def read(fields: Fields) -> Listed:
     for number, what in (("1", "source (1.jpg)"), ("2", "target (2.jpg)")):
         if number not in pictures:
             raise RowError(f"it has no {what}")
-    instruction = words(about(fields), "instruction_en") or words(fields, "txt")
+    told = about(fields)
+    instruction = words(told, "instruction_en") or words(fields, "txt")
+    instruction = instruction or words(told, "instruction") or words(told, "instruction_zh")
     if not instruction:
-        instruction = needed_words(about(fields), "instruction_zh")
+        raise LeftOut
     return Listed(pictures["1"], pictures["2"], instruction, mask=pictures.get("3"))
 
 
