@@ -1,8 +1,20 @@
 """What the library raises. A message is one sentence for a person: which input, what is wrong, what to do."""
 
+from __future__ import annotations
+
+from .words import one_line
+
+LONGEST = 1500  # characters of a message
+
 
 class InstructXError(Exception):
-    """Base class of every error that this library raises on purpose."""
+    """Base class of every error that this library raises on purpose.
+
+    Its message is one line without control characters, whatever the name of a file or a tensor in it holds.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message, LONGEST))
 
 
 class InputError(InstructXError, ValueError):

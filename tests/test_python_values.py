@@ -121,3 +121,8 @@ def test_instructions_that_are_none(text: object):
 @pytest.mark.parametrize("text", ["x" * LONGEST, "把圆变成蓝色 🟦", "\u202e right to left", "\x1b[2J"])
 def test_instructions_that_are(text: str):
     check_instruction(text)
+
+
+def test_a_message_is_one_line_whatever_it_names():
+    text = str(InputError("a\x1b[2J\nb\udcff: " + "x" * 5000))
+    assert text.isprintable() and text.startswith("a\\x1b[2J b\\udcff: xxx") and len(text) <= 1500
