@@ -13,13 +13,13 @@ PLACEHOLDER = re.compile(r"<image>\s*")
 
 
 def read(fields: Fields) -> Listed:
-    images = fields["image"]
+    images = fields.get("image")
     if isinstance(images, str) or (isinstance(images, list) and len(images) == 1):
         raise LeftOut
     if not isinstance(images, list) or not images:
         raise RowError("it has no pictures")
     source, *references, target = (picture({"image": name}, "image") for name in images)
-    return Listed(source, target, instruction(fields["conversations"]), tuple(references))
+    return Listed(source, target, instruction(fields.get("conversations")), tuple(references))
 
 
 def instruction(turns: object) -> str:

@@ -7,7 +7,7 @@ TARGETS = ("video", "edited_video")
 
 
 def read(fields: Fields) -> Listed:
-    target = next(name for name in TARGETS if name in fields)
+    target = next((name for name in TARGETS if name in fields), TARGETS[0])
     return Listed(picture(fields, "original_video"), picture(fields, target), needed_words(fields, "prompt"))
 
 
