@@ -29,7 +29,7 @@ LISTINGS = {
 
 
 @pytest.mark.parametrize("name", LISTINGS)
-@pytest.mark.parametrize("seeds", [range(15), pytest.param(range(15, 300), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(15), pytest.param(range(15, 300), marks=pytest.mark.slow)], ids=str)
 def test_damaged_listings(name: str, seeds: range, sets: dict[str, Path], tmp_path: Path) -> None:
     whole = sets[name] if sets[name].is_dir() else sets[name].parent
     folder = shutil.copytree(whole, tmp_path / "set")
