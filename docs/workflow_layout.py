@@ -12,6 +12,7 @@ from typing import Any
 
 COLUMN, GAP, TOP = 400, 40, 120
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "IMAGECOMPARE"}
+REGISTERED: dict[str, str] = {}  # "cnr_id" and "ver" of this pack; empty until its owner has them (docs/publishing.md)
 SEEDS = ("fixed",)  # what stands behind a seed in a file: the front end's choice of what to do after a run
 
 
@@ -164,7 +165,8 @@ def _node(number: int, described: Node, info: dict[str, Any], position: tuple[in
             {"name": name, "type": kind, "links": []}
             for name, kind in zip(info["output_name"], info["output"], strict=True)
         ],
-        "properties": {"Node name for S&R": described.type},
+        "properties": {"Node name for S&R": described.type}
+        | (REGISTERED if described.type.startswith("InstructX") else {}),
         "widgets_values": values,
     }
     if described.models:

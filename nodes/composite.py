@@ -24,7 +24,7 @@ class InstructXComposite(io.ComfyNode):
                 "Take the edit only where it changed something (or where a mask says), and keep the source bit for bit"
                 " elsewhere."
             ),
-            search_aliases=["instructx", "changed region", "difference mask", "inpaint"],
+            search_aliases=["instructx", "changed region", "difference mask", "inpaint", "mask", "segment"],
             inputs=[
                 io.Image.Input("source", tooltip="What was edited; alpha stays where the edit is not taken."),
                 io.Image.Input("edited", tooltip="The edit, at the source's size and length (InstructX Restore)."),

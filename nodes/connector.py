@@ -28,7 +28,7 @@ class InstructXConnector(io.ComfyNode):
             description=(
                 "Turn what the MLLM understood into CONDITIONING, in the place of a text encoder's, for any Wan graph."
             ),
-            search_aliases=["instructx", "conditioning"],
+            search_aliases=["instructx", "conditioning", "kiwi"],
             inputs=[
                 Connector.Input("connector", tooltip="From InstructX Load Model or InstructX Load Adapter."),
                 Guidance.Input("guidance", tooltip="From InstructX MLLM Guidance."),

@@ -124,6 +124,10 @@ class InstructXRestore(io.ComfyNode):
                     display_name="VIDEO",
                     tooltip="The same with the source's frame rate and sound (16 frames a second for bare images).",
                 ),
+                io.Audio.Output(
+                    display_name="AUDIO", tooltip="The source's sound; nothing where it has none, as of bare images."
+                ),
+                io.Float.Output(display_name="FPS", tooltip="Frames a second of VIDEO."),
             ],
         )
 
@@ -154,7 +158,7 @@ class InstructXRestore(io.ComfyNode):
         frames = torch.cat(edits)
         rate = fit.frame_rate or FRAME_RATE
         audio = repeated(fit.audio, len(edits), fit.plan.frames / rate)
-        return io.NodeOutput(frames, to_video(frames, rate, audio))
+        return io.NodeOutput(frames, to_video(frames, rate, audio), audio, float(rate))
 
 
 def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ class InstructXLoadAdapter(io.ComfyNode):
             description=(
                 "Teach a Wan MODEL of Load Diffusion Model, a GGUF loader or a LoRA loader to edit by instruction."
             ),
-            search_aliases=["instructx", "connector"],
+            search_aliases=["instructx", "connector", "kiwi", "wan", "bernini"],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="A Wan MODEL of any loader; it stays as it is, a patched copy comes out."

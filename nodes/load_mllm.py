@@ -22,7 +22,7 @@ class InstructXLoadMLLM(io.ComfyNode):
             display_name="InstructX Load MLLM",
             category=categories.LOADERS,
             description="Load a Qwen2.5-VL with the queries and the LoRA of an InstructX checkpoint.",
-            search_aliases=["instructx", "qwen2.5-vl"],
+            search_aliases=["instructx", "qwen2.5-vl", "kiwi"],
             inputs=[
                 io.Combo.Input(
                     "base",

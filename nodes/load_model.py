@@ -24,7 +24,16 @@ class InstructXLoadModel(io.ComfyNode):
             display_name="InstructX Load Model",
             category=categories.LOADERS,
             description="Load a whole InstructX model. The bundled one runs on a CPU without any download.",
-            search_aliases=["instructx", "instruction edit", "video edit"],
+            search_aliases=[
+                "instructx",
+                "edit image",
+                "edit video",
+                "instruction edit",
+                "instruct pix2pix",
+                "kiwi",
+                "wan",
+                "bernini",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model_name",

@@ -31,7 +31,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
                 "The MLLM reads the instruction and looks at the source and the references. "
                 "Image, video or reference queries are picked from what is connected."
             ),
-            search_aliases=["instructx", "instruction", "prompt", "edit"],
+            search_aliases=["instructx", "instruction", "prompt", "edit image", "edit video", "instruct pix2pix"],
             inputs=[
                 Mllm.Input("mllm", tooltip="From InstructX Load Model or InstructX Load MLLM."),
                 io.MultiType.Input(

@@ -10,8 +10,13 @@ _logger = logging.getLogger(__name__)
 
 
 def say(words: str) -> None:
-    """Log one line, and show it on the node that is being run where a server runs it."""
+    """Log one line, and show it on the node that is being run."""
     _logger.warning("InstructX: %s", words)
+    show(words)
+
+
+def show(words: str) -> None:
+    """Show a line on the node that is being run, in place of the one before, where a server runs it."""
     running = get_executing_context()
     if running is None:
         return

@@ -30,7 +30,7 @@ class InstructXReference(io.ComfyNode):
                 "Give the DiT a reference image, after InstructX Source. Chain this node for several; "
                 "show the same images to InstructX MLLM Guidance."
             ),
-            search_aliases=["instructx", "subject", "reference"],
+            search_aliases=["instructx", "subject", "reference", "mask", "segment"],
             inputs=[
                 io.Model.Input("model", tooltip="From InstructX Source, or the InstructX Reference before."),
                 io.Conditioning.Input("positive", tooltip="From InstructX Source, or the InstructX Reference before."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from . import categories, sampling
+from .notes import show
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -54,4 +55,5 @@ class InstructXSampler(io.ComfyNode):
 
         check_wan(model)
         chosen = sampling.settings(model, sampling.asked(steps, cfg, shift), sampler_name, scheduler, denoise)
+        show(str(chosen))
         return io.NodeOutput(sampling.sample(model, positive, negative, latent, seed, chosen))

@@ -39,16 +39,23 @@ class Settings:
     scheduler: str
     denoise: float
 
+    def __str__(self) -> str:
+        return f"{in_words(self.steps, self.shift)}, guidance {self.cfg:g}"
 
-def inputs() -> list[io.Input]:
-    """The widgets of a sampler, in the order of `settings`."""
+
+def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
+    """The widgets of a sampler, in the order of `settings`.
+
+    Args:
+        after_run: what becomes of the seed after a run; True for ComfyUI's usual choice.
+    """
     return [
         io.Int.Input(
             "seed",
             default=0,
             min=0,
             max=2**64 - 1,
-            control_after_generate=True,
+            control_after_generate=after_run,
             tooltip="The noise to begin with.",
         ),
         io.Int.Input(
@@ -105,6 +112,11 @@ def settings(model: ModelPatcher, sampling: Sampling, sampler_name: str, schedul
     chosen = sampling.over(denoising(model).config.sampling)
     shift = sampling.shift or own_shift(model)
     return Settings(chosen.steps, chosen.guidance_scale, shift, sampler_name, scheduler, denoise)
+
+
+def in_words(steps: int, shift: float) -> str:
+    """What a run takes, for people."""
+    return f"steps {steps}, shift {shift:g}"
 
 
 def own_shift(model: ModelPatcher) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import categories, sampling
+from .notes import show
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -40,4 +41,6 @@ class InstructXSigmas(io.ComfyNode):
         from .wan import check_wan
 
         check_wan(model)
-        return io.NodeOutput(sampling.own_sigmas(model, steps, shift))
+        levels = sampling.own_sigmas(model, steps, shift)
+        show(sampling.in_words(len(levels) - 1, shift or sampling.own_shift(model)))
+        return io.NodeOutput(levels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from .fit import FRAME_RATE
 from .footage import footage_of
 from .graph_identity import origins
 from .menus import problem
+from .notes import say, show
 from .pixels import rgb, to_references
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
@@ -102,7 +104,7 @@ def inputs(source: io.Input) -> list[io.Input]:
             tooltip="Keep the colour of unedited pixels at the source's, so that drift does not add up.",
             advanced=True,
         ),
-        *sampling.inputs(),
+        *sampling.inputs(io.ControlAfterGenerate.fixed),  # another seed would begin anew after Cancel
         io.Image.Input(
             "reference",
             optional=True,
@@ -128,7 +130,7 @@ class InstructXSlidingWindow(io.ComfyNode):
                 "Edit a video of any length, window by window from file to file: memory holds one window. "
                 "Cancel keeps finished windows, and running the same graph again goes on from them."
             ),
-            search_aliases=["instructx", "long video"],
+            search_aliases=["instructx", "long video", "edit video", "video to video", "wan", "kiwi"],
             inputs=inputs(io.Video.Input("source", tooltip="Any size, any length; from Load Video it is streamed.")),
             outputs=[
                 io.Video.Output(
@@ -156,6 +158,7 @@ class InstructXSlidingWindow(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..instructx_core.long_video import edit_footage, identity
         from ..instructx_core.long_video.cuts import check_cuts, with_cuts
+        from ..instructx_core.long_video.store import kept_by_seed
 
         hidden = cls.hidden
         graph = None if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
@@ -169,7 +172,10 @@ class InstructXSlidingWindow(io.ComfyNode):
             words = json.dumps(identity(native, footage, options), sort_keys=True)
             output = temp_folder() / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.mp4"
             if not output.is_file():
-                watcher = Watcher(native)
+                kept = kept_by_seed(output.parent, identity(native, footage, options))
+                for seed, count in kept.items():
+                    say(_other_seed(seed, count))
+                watcher = Watcher(native, " ".join(_other_seed(*one) for one in kept.items()))
                 edit_footage(
                     native, footage, output, options, resume=True, callback=watcher.step, finished=watcher.window
                 )
@@ -186,7 +192,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
             description=(
                 "InstructX Sliding Window for the frames of a short clip as an IMAGE batch, all of which memory holds."
             ),
-            search_aliases=["instructx", "long video", "batch"],
+            search_aliases=["instructx", "long video", "edit video", "batch"],
             inputs=inputs(io.Image.Input("source", tooltip="The frames of a clip, of any size.")),
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The edited frames, at the source's size and length."),
@@ -229,9 +235,15 @@ class InstructXSlidingWindowImages(io.ComfyNode):
 
 
 class Watcher:
-    """A progress bar over the steps of all windows, previews as any sampler's, and each window's last edited frame."""
+    """A progress bar over the steps of all windows with the time that is left, previews as any sampler's, and each
+    window's last edited frame."""
 
-    def __init__(self, native: NativeModel) -> None:
+    def __init__(self, native: NativeModel, note: str = "") -> None:
+        """note: a sentence to show all the while."""
+        self.facts = str(native.chosen)
+        self.note = note
+        self.began = time.monotonic()
+        self.steps = 0  # made by this run
         self.bar = comfy.utils.ProgressBar(1)
         self.previewer = latent_preview.get_previewer(native.model.load_device, native.model.model.latent_format)
 
@@ -239,7 +251,12 @@ class Watcher:
         picture = None
         if self.previewer is not None:
             picture = self.previewer.decode_latent_to_preview_image("JPEG", at.latents)
-        self.bar.update_absolute((at.window - 1) * at.steps + at.step, at.windows * at.steps, picture)
+        done, total = (at.window - 1) * at.steps + at.step, at.windows * at.steps
+        self.bar.update_absolute(done, total, picture)
+        self.steps += 1
+        left = (time.monotonic() - self.began) / self.steps * (total - done)
+        words = f"window {at.window} of {at.windows}, {clock(left)} left ({self.facts})"
+        show(f"{words}. {self.note}" if self.note else words)
 
     def window(self, _number: int, frames: torch.Tensor) -> None:
         from PIL import Image
@@ -248,6 +265,17 @@ class Watcher:
         self.bar.update_absolute(
             self.bar.current, self.bar.total, ("JPEG", picture, latent_preview.MAX_PREVIEW_RESOLUTION)
         )
+
+
+def clock(seconds: float) -> str:
+    """As 1:40, of an hour or more as 1:02:40."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _other_seed(seed: int, windows: int) -> str:
+    return f"Windows of this edit that are finished with seed {seed}: {windows}; set that seed to go on from them."
 
 
 def _request(instruction: str, reference: torch.Tensor | None, settings: dict[str, Any]) -> EditRequest:

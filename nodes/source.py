@@ -27,7 +27,15 @@ class InstructXSource(io.ComfyNode):
                 "Put the source where the DiT sees it. Use the MODEL and both conditionings that come out, together: "
                 "a MODEL that has not been through here ignores the source."
             ),
-            search_aliases=["instructx", "video to video", "image edit"],
+            search_aliases=[
+                "instructx",
+                "edit image",
+                "edit video",
+                "video to video",
+                "instruct pix2pix",
+                "inpaint",
+                "mask",
+            ],
             inputs=[
                 io.Model.Input(
                     "model",

@@ -1,7 +1,8 @@
 """Record tests/golden/object_info.json from a real ComfyUI server: python tests/record_object_info.py
 
-Of ComfyUI's own nodes only those that the shipped workflows use are kept. Do it after every change of a node's inputs,
-then run docs/make_workflows.py, whose files hold the inputs too, and bring locales/ in step.
+Of ComfyUI's own nodes only those that the shipped workflows use are kept. The English locale file is made from the same
+answer, so that English texts exist once, in the nodes. Do it after every change of a node's inputs, then run
+docs/make_workflows.py, whose files hold the inputs too, and bring locales/zh in step.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 import comfyui_server
 import workflow_files
 
+ENGLISH = Path(__file__).resolve().parent.parent / "locales" / "en" / "nodeDefs.json"
 STOCK = (
     "ImageCompare",
     "ImageCompositeMasked",
@@ -35,10 +37,31 @@ def chosen(object_info):
     return {name: object_info[name] for name in sorted(object_info) if name.startswith("InstructX") or name in STOCK}
 
 
+def english(object_info):
+    """What the English locale file holds: the nodes' own texts."""
+    return {
+        name: {
+            "display_name": info["display_name"],
+            "description": info["description"],
+            "inputs": {
+                socket: {"name": spec[1].get("display_name", socket), "tooltip": spec[1]["tooltip"]}
+                for socket, spec in workflow_files.inputs_of(info["input"]).items()
+            },
+            "outputs": {
+                str(index): {"name": label, "tooltip": tooltip}
+                for index, (label, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"], strict=True))
+            },
+        }
+        for name, info in object_info.items()
+        if name.startswith("InstructX")
+    }
+
+
 def main():
     with tempfile.TemporaryDirectory() as base, comfyui_server.Server(Path(base)) as server:
         text = json.dumps(chosen(server.get("/object_info")), indent=1, ensure_ascii=False)
     workflow_files.GOLDEN.write_text(text + "\n", encoding="utf-8")
+    ENGLISH.write_text(json.dumps(english(json.loads(text)), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"wrote {workflow_files.GOLDEN}", file=sys.stderr)
 
 

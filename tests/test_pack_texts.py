@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import record_object_info
 import workflow_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,3 +76,16 @@ def test_every_node_has_help(name):
 def test_no_help_without_a_node():
     assert sorted({path.name.removesuffix(".md") for path in HELP.iterdir()}) == NODES
     assert {path.name for path in HELP.glob("*/*")} == {"zh.md"}
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    ["kiwi", "edit image", "edit video", "inpaint", "mask", "segment", "wan", "bernini", "instruct pix2pix", "subject"],
+)
+def test_a_search_for_what_people_look_for_finds_ours(phrase):
+    """The front end searches aliases as they stand."""
+    assert [name for name in NODES if phrase in INFO[name]["search_aliases"]]
+
+
+def test_the_english_locale_is_made_from_the_nodes():
+    assert texts("en") == record_object_info.english(INFO)

@@ -19,11 +19,12 @@ def check_pixels_after_restore():
     patched, positive, negative, latent, fit = graph
     (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=3)
     (decoded,) = stock.VAEDecode().decode(loaded(BUNDLED)[1], out)
-    restored, video = run("Restore", image=decoded, fit=fit)
+    restored, video, audio, fps = run("Restore", image=decoded, fit=fit)
+    assert (audio, fps) == (None, 16.0)
     assert restored.shape == image.shape
     assert difference(restored, own.frames) <= TOLERANCE
     assert (restored == image).all(dim=-1).float().mean() > 0.2  # the source's own pixels, where nothing was to change
-    (as_decoded, _) = run("Restore", image=decoded, fit=fit, keep_source=False, detail="model")
+    as_decoded, *_ = run("Restore", image=decoded, fit=fit, keep_source=False, detail="model")
     assert difference(as_decoded, fit.plan.restore(decoded)) == 0
     assert video.get_components().images.shape == image.shape
 

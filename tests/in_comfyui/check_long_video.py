@@ -228,6 +228,49 @@ def check_cancel_keeps_finished_windows():
     assert other.read_bytes() != content
 
 
+def check_finished_windows_of_another_seed_are_named():
+    from instructx_pack.nodes import sliding_window
+
+    image, instruction, _ = example("remove", frames=13)
+    source = InputImpl.VideoFromFile(str(video_file(scratch("seeds"), image)))
+    said, shown = [], []
+
+    def stopped_after_three_steps(words):
+        shown.append(words)
+        if len(shown) == 3:
+            management.interrupt_current_processing()
+            management.throw_exception_if_processing_interrupted()
+
+    with replaced(sliding_window, "say", said.append):
+        with replaced(sliding_window, "show", stopped_after_three_steps):
+            try:
+                queued(seed=21)(source, instruction)
+            except management.InterruptProcessingException:
+                pass
+            else:
+                raise AssertionError("went on")
+        assert said == []
+        assert shown[-1].startswith("window 2 of 3, ") and "steps 2" in shown[-1], shown
+        shown.clear()
+        with replaced(sliding_window, "show", shown.append):
+            queued(seed=22)(source, instruction)
+    assert said == ["Windows of this edit that are finished with seed 21: 1; set that seed to go on from them."]
+    assert len(shown) == 6 and all(said[0] in words for words in shown), shown
+    assert ", 0:00 left (" in shown[-1]
+    assert sliding_window.clock(100) == "1:40" and sliding_window.clock(3760) == "1:02:40"
+    said.clear()
+    with replaced(sliding_window, "say", said.append):
+        queued(seed=21)(source, instruction)  # goes on, and the edit with seed 22 is complete: nothing to name
+    assert said == []
+
+
+def check_seeds_of_windows_stay():
+    """After Cancel the next run has the same seed, so that it goes on."""
+    for name in ("SlidingWindow", "SlidingWindowImages"):
+        seed = next(one for one in NODES[f"InstructX{name}"].GET_SCHEMA().inputs if one.id == "seed")
+        assert seed.as_dict()["control_after_generate"] == "fixed"
+
+
 def check_another_graph_is_another_edit():
     from instructx_pack.nodes.graph_identity import origins
 

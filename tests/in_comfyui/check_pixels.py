@@ -66,7 +66,7 @@ def check_video_socket_is_a_video():
     sound = {"waveform": torch.zeros(1, 2, 1000), "sample_rate": 8000}
     fitted, fit = run("Fit", model=model, vae=vae, source=to_video(image[:1], Fraction(30000, 1001), sound))
     assert fit.is_video
-    _, video = run("Restore", image=fitted, fit=fit)
+    _, video, *_ = run("Restore", image=fitted, fit=fit)
     components = video.get_components()
     assert components.frame_rate == Fraction(30000, 1001)
     assert components.audio is sound

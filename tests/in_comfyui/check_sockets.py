@@ -123,7 +123,7 @@ def check_several_tries_in_a_batch():
         (tried,) = run("Sampler", **given, latent=batch, seed=3)
         vae = loaded(BUNDLED)[1]
         (decoded,) = stock.VAEDecode().decode(vae, tried)
-        restored, video = run("Restore", image=decoded, fit=fit)
+        restored, video, *_ = run("Restore", image=decoded, fit=fit)
         assert restored.shape == (3 * frames, 64, 64, 3)
         assert len(video.get_components().images) == 3 * frames
         each = decoded.reshape(3, fit.plan.padded_frames, *decoded.shape[-3:])
@@ -141,8 +141,10 @@ def check_sound_to_several_tries():
     for length in (900, 1000, 1100):  # of 1000 that five frames last
         wave = torch.rand(1, 2, length)
         shown, fit = fitted(to_video(image, Fraction(5), {"waveform": wave, "sample_rate": 1000}))
-        _, video = run("Restore", image=torch.cat([shown, shown]), fit=fit)
+        _, video, audio, fps = run("Restore", image=torch.cat([shown, shown]), fit=fit)
         heard = video.get_components().audio["waveform"]
+        assert torch.equal(audio["waveform"], heard)
+        assert fps == 5.0
         assert heard.shape == (1, 2, 2000)
         assert torch.equal(heard[..., : min(length, 1000)], wave[..., :1000])
         assert torch.equal(heard[..., :1000], heard[..., 1000:])
@@ -174,7 +176,7 @@ def check_a_varying_frame_rate_stays_in_time_with_the_sound():
     path = sounding(scratch("varying"), [0, 4, 8, 12, 16, 164], 1.68)
     shown, fit = fitted(InputImpl.VideoFromFile(str(path)))
     assert fit.plan.frames == 42
-    _, video = run("Restore", image=shown, fit=fit, keep_source=False)
+    _, video, *_ = run("Restore", image=shown, fit=fit, keep_source=False)
     out = video.get_components()
     assert out.frame_rate == 25
     levels = (out.images.mean((1, 2, 3)) * 255).round().int().tolist()
