@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from instructx_core.config import ModelConfig
-from instructx_core.connectors import Connector
+from instructx_core.connectors import make_connector
 from instructx_core.convert import convert
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components
@@ -118,7 +118,7 @@ def components(sizes: Sizes) -> Components:
     for embedding in (denoiser.source_embedding, denoiser.reference_embedding):
         embedding.reset_parameters()  # not zeros, which would hide the source
     guidance = KiwiGuidance(_mllm(sizes), _tokenizer(), config.guidance)
-    whole = Components(config, guidance, Connector(config.connector), denoiser, LatentCodec(_vae(sizes)))
+    whole = Components(config, guidance, make_connector(config.connector), denoiser, LatentCodec(_vae(sizes)))
     for module in (whole.guidance, whole.connector, whole.denoiser, whole.codec):
         module.eval().requires_grad_(False)
     return whole

@@ -37,6 +37,21 @@ class ContextEntry(str, Enum):
     WIDTH = "width"  # at the DiT's width, past its text embedding
 
 
+class GuidanceKind(str, Enum):
+    """Which hidden states guide the DiT (section 3.2, Fig. 3)."""
+
+    QUERIES = "queries"  # of learnable queries behind the MLLM's prompt: the paper's, and MetaQuery's
+    HIDDEN_STATES = "hidden_states"  # all of the MLLM's, for a Q-Former
+
+
+class ConnectorKind(str, Enum):
+    """What stands between guidance and DiT (section 3.2, Fig. 3)."""
+
+    MLP = "mlp"  # two layers (the paper's)
+    QFORMER = "qformer"  # BLIP-2's, which cross-attends to all hidden states
+    TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, and the MLP behind it
+
+
 class Prediction(str, Enum):
     """What the DiT's output means."""
 
@@ -69,10 +84,11 @@ class Detail(str, Enum):
 class GuidanceConfig:
     """Instruction and frames -> guidance (sections 3.1 and 3.2)."""
 
+    kind: GuidanceKind = GuidanceKind.QUERIES
     image_queries: Annotated[int, Range(1, 65536)] = 256
-    video_queries: Annotated[int, Range(1, 65536)] = 512
+    video_queries: Annotated[int, Range(0, 65536)] = 512  # 0: videos use the image set (Fig. 9a)
     reference_queries: Annotated[int, Range(0, 65536)] = 0  # 0: edits with a reference use the image or video set
-    video_frames: Annotated[int, Range(1, 4096)] = 13  # frames of a video that the MLLM sees
+    video_frames: Annotated[int, Range(1, 4096)] = 13  # frames of a video that the MLLM sees; 1: its first (Fig. 9b)
     min_pixels: Pixels = 56 * 56  # a frame's area after resizing stays within these bounds
     max_pixels: Pixels = 480 * 832
     video_max_pixels: MaybePixels = 0  # of a frame of a video; 0: as max_pixels
@@ -85,20 +101,50 @@ class GuidanceConfig:
     @property
     def queries(self) -> dict[str, int]:
         """How many queries each set has, of the sets that there are."""
+        if self.kind is not GuidanceKind.QUERIES:
+            return {}
         counts = {"image": self.image_queries, "video": self.video_queries, "reference": self.reference_queries}
         return {name: count for name, count in counts.items() if count}
+
+    def query_set(self, is_video: bool, has_reference: bool = False) -> str:
+        """The set that an edit uses; "" of guidance without queries."""
+        wanted = ("reference",) * has_reference + ("video",) * is_video + ("image",)
+        return next((name for name in wanted if name in self.queries), "")
+
+    def query_count(self, is_video: bool) -> int:
+        """How many queries an edit without a reference uses."""
+        return self.queries.get(self.query_set(is_video), 0)
 
 
 @dataclass(frozen=True)
 class ConnectorConfig:
-    """Guidance -> context: a two-layer MLP (section 3.1)."""
+    """Guidance -> context: a two-layer MLP (section 3.1), or what it was compared with (3.2)."""
 
+    kind: ConnectorKind = ConnectorKind.MLP
     input_dim: Width = 2048
-    hidden_dim: Width = 4096
+    hidden_dim: Width = 4096  # between the MLP's two layers; the width of a Q-Former
     output_dim: Width = 4096
     entry: ContextEntry = ContextEntry.TEXT
     tanh_gelu: bool = False  # GELU by its tanh approximation
     reads_references: bool = False  # a second MLP for hidden states at a reference's own places (Kiwi-Edit)
+    layers: Annotated[int, Range(1, 256)] = 24  # of a Q-Former or transformer
+    head_dim: Annotated[int, Range(1, 4096)] = 64  # of their attention
+    tokens: Annotated[int, Range(1, 65536)] = 256  # that a Q-Former gives
+
+    def problem(self) -> str | None:
+        """What does not go together, as "FIELD is VALUE, ..."; None where all does."""
+        if self.kind is ConnectorKind.MLP:
+            return None
+        if self.tanh_gelu or self.reads_references:
+            name = "tanh_gelu" if self.tanh_gelu else "reads_references"
+            return f"connector.{name} belongs to connector.kind mlp, not {self.kind.value}"
+        name = "hidden_dim" if self.kind is ConnectorKind.QFORMER else "input_dim"
+        if self.head_dim % 2 or getattr(self, name) % self.head_dim:
+            return (
+                f"connector.head_dim is {self.head_dim}; for kind {self.kind.value} give an even divisor of "
+                f"connector.{name}, {getattr(self, name)}"
+            )
+        return None
 
 
 @dataclass(frozen=True)
@@ -170,6 +216,8 @@ class ModelConfig:
             converted(ModelConfig, dataclasses.asdict(self))
         except ValueError as error:
             raise CheckpointError(f"The model's config cannot be used ({error}).") from error
+        if problem := self.connector.problem():
+            raise CheckpointError(f"The model's config cannot be used ({problem}).")
         guidance, (height, width) = self.guidance, self.default_size
         for name in ("max_pixels", "video_max_pixels", "reference_max_pixels"):
             bound = getattr(guidance, name)

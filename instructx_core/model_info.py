@@ -9,6 +9,7 @@ import torch
 
 from . import families
 from .bounded import is_dir, is_file
+from .config import ConnectorKind
 from .families.instructx.folder import BUNDLED
 from .families.opened import Opened
 from .weights.detect import Part
@@ -67,14 +68,31 @@ def _settings(config: ModelConfig) -> dict[str, str]:
     height, width = config.default_size
     return {
         "trained at": f"{width} x {height} pixels (width x height), {config.default_frames} frames",
-        "queries": f"{guidance.image_queries} for images, {guidance.video_queries} for videos, "
-        f"{guidance.reference_queries or 'none apart'} for references",
+        "queries": _queries(config),
         "frames seen": f"{guidance.video_frames} of a video",
         "LoRA": f"rank {guidance.lora_rank}, alpha {guidance.lora_alpha}" if guidance.lora_rank else "none",
-        "connector": f"{connector.input_dim} -> {connector.hidden_dim} -> {connector.output_dim}, "
-        f"enters at {connector.entry.value}",
+        "connector": f"{connector.kind.value}, {_widths(config)}, enters at {connector.entry.value}",
         "source": f"added by {config.denoiser.source.value}",
         "predicts": config.denoiser.prediction.value,
         "sampling": f"{sampling.steps} steps, shift {sampling.shift:g}, guidance scale {sampling.guidance_scale:g}",
         "left out of video": ", ".join(config.held_out_from_video) or "nothing",
     }
+
+
+def _queries(config: ModelConfig) -> str:
+    guidance = config.guidance
+    if not guidance.queries:
+        return "none: all hidden states are guidance"
+    videos = f"{guidance.video_queries} for videos" if guidance.video_queries else "the same for videos"
+    return f"{guidance.image_queries} for images, {videos}, {guidance.reference_queries or 'none apart'} for references"
+
+
+def _widths(config: ModelConfig) -> str:
+    connector = config.connector
+    if connector.kind is ConnectorKind.QFORMER:
+        inner = f"{connector.layers} layers of {connector.hidden_dim} to {connector.tokens} tokens"
+    elif connector.kind is ConnectorKind.TRANSFORMER:
+        inner = f"{connector.layers} layers of {connector.input_dim} -> {connector.hidden_dim}"
+    else:
+        inner = str(connector.hidden_dim)
+    return f"{connector.input_dim} -> {inner} -> {connector.output_dim}"

@@ -64,6 +64,6 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
 
 @torch.no_grad()
 def _conditioning(connector: LoadedConnector, guidance: Context, reference_places: int) -> Conditioning:
-    # a two-layer MLP on a few hundred tokens: not worth a place on the GPU
+    # the paper's two-layer MLP on a few hundred tokens is not worth a place on the GPU; larger kinds take seconds here
     context = connector.module(guidance, reference_places)
     return [[context.tokens.to(management.intermediate_device()), {}]]

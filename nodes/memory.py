@@ -86,4 +86,4 @@ def _working_memory(guidance: MLLMGuidance, inputs: GuidanceInputs) -> int:
     config = guidance.mllm.config
     tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
     patches = len(inputs.patches) * config.vision_config.hidden_size
-    return (tokens + patches) * ACTIVATIONS_PER_TOKEN * guidance.queries["image"].element_size()
+    return (tokens + patches) * ACTIVATIONS_PER_TOKEN * guidance.dtype.itemsize

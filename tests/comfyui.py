@@ -15,18 +15,20 @@ import torch
 
 from instructx_core.config import (
     ConnectorConfig,
+    ConnectorKind,
     ContextEntry,
     DenoiserConfig,
+    GuidanceConfig,
+    GuidanceKind,
     ModelConfig,
     Prediction,
     SamplingConfig,
     SourceInjection,
 )
-from instructx_core.connectors import Connector
+from instructx_core.connectors import make_connector
 from instructx_core.denoiser import Denoiser
-from instructx_core.families.components import Components
+from instructx_core.families.components import Components, guidance_class
 from instructx_core.families.instructx.folder import save_checkpoint
-from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 
 if TYPE_CHECKING:
@@ -38,6 +40,23 @@ CHANNELS = 16
 VARIANTS = {
     "-".join(choice.value for choice in choices): choices
     for choices in itertools.product(SourceInjection, ContextEntry, Prediction)
+}
+
+OWN = tiny.CONFIG.guidance
+# the architectures that the paper compares (Fig. 3 and 9a): guidance and connector
+COMPARED: dict[str, tuple[GuidanceConfig, ConnectorConfig]] = {
+    "qformer": (
+        replace(OWN, kind=GuidanceKind.HIDDEN_STATES),
+        ConnectorConfig(ConnectorKind.QFORMER, tiny.HIDDEN, 28, TEXT_DIM, layers=2, head_dim=14, tokens=6),
+    ),
+    "metaquery": (
+        replace(OWN, lora_rank=0),
+        ConnectorConfig(ConnectorKind.TRANSFORMER, tiny.HIDDEN, 28, TEXT_DIM, layers=2, head_dim=8),
+    ),
+    "shared-queries": (
+        replace(OWN, video_queries=0),
+        ConnectorConfig(input_dim=tiny.HIDDEN, hidden_dim=28, output_dim=TEXT_DIM),
+    ),
 }
 
 
@@ -95,8 +114,8 @@ def components(own: ModelConfig) -> Components:
         latents_std=torch.linspace(0.5, 1.5, CHANNELS).tolist(),
         **tiny.OTHER_STRIDES,
     )
-    guidance = MLLMGuidance(tiny.mllm(), tiny.tokenizer(), own.guidance)
-    connector = Connector(own.connector)
+    guidance = guidance_class(own)(tiny.mllm(), tiny.tokenizer(), own.guidance)
+    connector = make_connector(own.connector)
     denoiser = Denoiser(dit, own.denoiser, own.connector.entry)
     tiny.shake(connector, 0.1)
     if denoiser.source_embedding is not None:
@@ -111,3 +130,10 @@ def save_variants(root: Path, names: Iterable[str] = VARIANTS) -> None:
     """Write variants, by default all, to folders of their names."""
     for name in names:
         save_checkpoint(components(config(name, *VARIANTS[name])), root / name)
+
+
+def save_compared(root: Path) -> None:
+    """Write the models of `COMPARED` to folders of their names."""
+    paper = config("", SourceInjection.LATENT, ContextEntry.TEXT, Prediction.VELOCITY)
+    for name, (guidance, connector) in COMPARED.items():
+        save_checkpoint(components(replace(paper, name=name, guidance=guidance, connector=connector)), root / name)

@@ -26,7 +26,7 @@ from instructx_core.config import (
     SamplingConfig,
     SourceInjection,
 )
-from instructx_core.connectors import Connector
+from instructx_core.connectors import make_connector
 from instructx_core.convert import convert
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components, adapter_state
@@ -98,7 +98,7 @@ def components(config: ModelConfig = CONFIG) -> Components:
         latents_std=torch.linspace(0.5, 1.5, CHANNELS).tolist(),
     )
     guidance = KiwiGuidance(tiny.mllm(), tiny.tokenizer(), config.guidance)
-    connector = Connector(config.connector)
+    connector = make_connector(config.connector)
     denoiser = Denoiser(comfyui.transformer(CHANNELS), config.denoiser, config.connector.entry)
     tiny.shake(connector, 0.1)
     tiny.shake(denoiser.source_embedding, 0.3)

@@ -6,18 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import paper_size
 import pytest
 import torch
 from opening import outlined
 from training_runs import SMALL_DATA, write_config
 
 from instructx_core import cli
-from instructx_core.config import ConnectorConfig, ModelConfig
-from instructx_core.connectors import Connector
-from instructx_core.denoiser import Denoiser
-from instructx_core.families.components import Components
-from instructx_core.guidance.encoder import MLLMGuidance
-from instructx_core.latents import LatentCodec
+from instructx_core.config import ModelConfig
 from instructx_core.memory.live import LiveMemory
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask, choose_trained
@@ -25,10 +21,6 @@ from instructx_core.training.footprint import activations, footprint, parts_of, 
 from instructx_core.training.steps import batch_generator
 
 GIB = 2**30
-QWEN_3B = {  # Qwen/Qwen2.5-VL-3B-Instruct's config.json
-    "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
-    "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
-}  # fmt: skip
 
 
 def plain(bundled: Path, output: Path, **changes: Any) -> dict[str, Any]:
@@ -106,32 +98,11 @@ def test_stages_that_make_parts_and_bad_examples_are_refused(bundled: Path, tmp_
         assert words in said.splitlines()[-1], said
 
 
-def paper_model() -> Components:
-    """Qwen2.5-VL-3B, Wan2.1-14B and its VAE with the paper's queries, LoRA and connector, on the meta device."""
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    rope = {"type": "mrope", "rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
-    text = {**QWEN_3B, "rope_scaling": rope, "rope_theta": 1e6}
-    vision = {"hidden_size": 1280, "out_hidden_size": 2048, "depth": 32, "intermediate_size": 3420, "num_heads": 16}
-    config = ModelConfig()
-    with torch.device("meta"):
-        qwen = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
-        dit = WanTransformer3DModel(num_attention_heads=40, ffn_dim=13824, num_layers=40)
-        return Components(
-            config,
-            MLLMGuidance(qwen, None, config.guidance),
-            Connector(ConnectorConfig()),
-            Denoiser(dit, config.denoiser),
-            LatentCodec(AutoencoderKLWan()),
-        )
-
-
 @pytest.mark.slow
 def test_the_paper_s_stage_two_at_its_size(tmp_path: Path) -> None:
     from training_runs import CONFIGS
 
-    config, components = read_train_config(CONFIGS / "paper" / "stage2.yaml"), paper_model()
+    config, components = read_train_config(CONFIGS / "paper" / "stage2.yaml"), paper_size.components(ModelConfig())
     choose_trained(components, config)
     parts = {name: sum(p.numel() for p in held) for name, held in parts_of(components).items()}
     assert parts["lora"] == pytest.approx(0.6e9, rel=0.01) and parts["transformer"] == pytest.approx(14.29e9, rel=0.01)

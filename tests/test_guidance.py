@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen2_5_VLModel
 
 from instructx_core.config import ConnectorConfig
-from instructx_core.connectors import Connector
+from instructx_core.connectors import make_connector
 from instructx_core.context import Context
 from instructx_core.errors import InputError
 from instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
@@ -275,7 +275,7 @@ def test_no_lora_at_rank_zero(fresh):
 
 def test_mask_and_image_stream_pass_through_the_connector():
     config = ConnectorConfig(input_dim=8, hidden_dim=12, output_dim=6, reads_references=True)
-    connector = Connector(config).requires_grad_(False)
+    connector = make_connector(config).requires_grad_(False)
     mask, image = torch.tensor([[True, True, False]]), torch.randn(1, 2, 5)
     guidance = Context(torch.randn(1, 3, 8), mask, image)
     context = connector(guidance)

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,10 +20,11 @@ import tiny
 import torch
 from opening import load
 
-from instructx_core import Editor
+from instructx_core import Editor, families
 from instructx_core.config import GuidanceConfig, ModelConfig
 from instructx_core.errors import CheckpointError, InputError, InstructXError
 from instructx_core.families.instructx.folder import FORMAT
+from instructx_core.families.part_loaders import load_connector
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.mllm import load_mllm_config
@@ -69,7 +71,8 @@ MODEL = {
     "held_out_from_video": [None, "a", 5, [1], [None]],
     "guidance": [None, 5, [], "a"],
     "guidance__image_queries": whole(0, HUGE),
-    "guidance__video_queries": whole(0, HUGE),
+    "guidance__video_queries": whole(HUGE),
+    "guidance__kind": [*ODD, "evil"],
     "guidance__reference_queries": whole(HUGE),
     "guidance__video_frames": whole(0, HUGE),
     "guidance__min_pixels": whole(0, HUGE, 480 * 833),
@@ -82,6 +85,10 @@ MODEL = {
     "connector__input_dim": whole(0, HUGE),
     "connector__hidden_dim": whole(0, HUGE),
     "connector__output_dim": whole(0, HUGE),
+    "connector__kind": [*ODD, "evil"],
+    "connector__layers": whole(0, HUGE),
+    "connector__head_dim": whole(0, HUGE),
+    "connector__tokens": whole(0, HUGE),
     "connector__tanh_gelu": [None, 1, "a"],
     "denoiser__deadband": [*ODD, -1, 1e30],
     "denoiser__source": [None, 5, "telepathy"],
@@ -164,6 +171,28 @@ def test_model_config(place: str, saved: Path, tmp_path: Path):
     tensors, _ = read_safetensors(saved / ADAPTER)
     write_safetensors(tmp_path / ADAPTER, tensors, {FORMAT: json.dumps(config)})
     assert ADAPTER in refused(tmp_path, field)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"connector__kind": "qformer", "connector__head_dim": 5}, "connector.head_dim is 5"),
+        ({"connector__kind": "transformer", "connector__head_dim": 1}, "connector.head_dim is 1"),
+        ({"connector__kind": "transformer", "connector__tanh_gelu": True}, "tanh_gelu belongs to connector.kind mlp"),
+        ({"guidance__kind": "hidden_states", "guidance__dialect": "kiwi"}, "which the dialect 'kiwi' does not have"),
+        # 12 TB, were it built before its tensors are looked for
+        ({"connector__kind": "qformer", "connector__hidden_dim": 65536, "connector__layers": 64}, "does not fit"),
+    ],
+)
+def test_what_does_not_go_together(changes: dict[str, Any], words: str, saved: Path, tmp_path: Path):
+    config = json.loads(tiny.CONFIG.to_json())
+    for place, value in changes.items():
+        put(config, place, value)
+    model = shutil.copytree(saved, tmp_path / "model")
+    write_safetensors(model / ADAPTER, read_safetensors(saved / ADAPTER)[0], {FORMAT: json.dumps(config)})
+    for read in (load, lambda path: load_connector(families.open(path))):
+        with pytest.raises(CheckpointError, match=words):
+            read(model)
 
 
 def test_a_dialect_of_no_family(saved: Path, tmp_path: Path):

@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from instructx_core.config import ConnectorConfig, DenoiserConfig, Prediction, SourceInjection
-from instructx_core.connectors import Connector
+from instructx_core.connectors import Connector, make_connector
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
 from instructx_core.sampling import GuidanceTerm, sample
@@ -75,7 +75,7 @@ def test_folding_keeps_reconstructions_and_gives_the_declared_statistics(vae, pi
 @pytest.fixture
 def fresh() -> tuple[Connector, Denoiser]:
     torch.manual_seed(0)
-    connector = Connector(ConnectorConfig(input_dim=64, hidden_dim=128, output_dim=tiny.TEXT_DIM))
+    connector = make_connector(ConnectorConfig(input_dim=64, hidden_dim=128, output_dim=tiny.TEXT_DIM))
     denoiser = Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING, Prediction.CHANGE))
     start_unchanging(connector, denoiser)
     return connector, denoiser

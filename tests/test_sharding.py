@@ -29,7 +29,7 @@ from training_runs import (
 )
 
 from instructx_core import Editor, InputError
-from instructx_core.connectors import Connector
+from instructx_core.connectors import make_connector
 from instructx_core.training import sharding
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import choose_trained
@@ -142,7 +142,7 @@ def test_what_cannot_be_sharded_is_refused(foundation: Path, referring: Path) ->
         sharding.check_shardable(components, "adafactor")
     model, connector = load(referring), components.connector
     model.guidance.queries["reference"] = torch.nn.Parameter(torch.zeros(2, 32))
-    model.connector.reference = Connector(connector.config)
+    model.connector.reference = make_connector(connector.config)
     for part in ("queries", "connector", "reference_embedding"):
         choose_trained(model, TrainConfig("editing", "x", 1, {"model": "y"}, train=(part,)))
         with pytest.raises(InputError, match=f"{part} has weights for references alone.*leave {part} out of train"):

@@ -19,10 +19,9 @@ from instructx_core.config import (
     SamplingConfig,
     SourceInjection,
 )
-from instructx_core.connectors import Connector
+from instructx_core.connectors import make_connector
 from instructx_core.denoiser import Denoiser
-from instructx_core.families.components import Components
-from instructx_core.guidance.encoder import MLLMGuidance
+from instructx_core.families.components import Components, guidance_class
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory
 from instructx_core.speed.options import cache_settings
@@ -135,8 +134,8 @@ def vae(seed: int = 0, **sizes: object) -> AutoencoderKLWan:
 
 def components(config: ModelConfig = CONFIG, seed: int = 0, **vae_sizes: object) -> Components:
     """A model in which every part has an effect: what a fresh one starts at zero is given values."""
-    guidance = MLLMGuidance(mllm(seed), tokenizer(), config.guidance)
-    connector = Connector(config.connector)
+    guidance = guidance_class(config)(mllm(seed), tokenizer(), config.guidance)
+    connector = make_connector(config.connector)
     denoiser = Denoiser(transformer(seed), config.denoiser, config.connector.entry)
     shake(connector, 0.1)
     if denoiser.source_embedding is not None:

@@ -35,6 +35,13 @@ def add_new(commands: Any) -> None:
             help=f"a file or folder of {what} (forms: docs/weights.md)",
         )
     parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="a YAML file of the model's fields; the paper's variants are in instructx_core/training/configs/paper/"
+        "variants (docs/variants.md)",
+    )
+    parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         dest="changes",
@@ -53,7 +60,12 @@ def _run_new(arguments: argparse.Namespace) -> None:
     try:
         with Progress("bytes") as progress:
             written = make_model(
-                arguments.target, **base, changes=arguments.changes, seed=arguments.seed, progress=progress
+                arguments.target,
+                **base,
+                changes=arguments.changes,
+                seed=arguments.seed,
+                config=arguments.config,
+                progress=progress,
             )
     except KeyboardInterrupt:
         complain("")  # below the bar

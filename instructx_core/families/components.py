@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import ModelConfig
-from ..connectors import Connector
+from ..config import GuidanceKind, ModelConfig
+from ..connectors import Connector, make_connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..guidance.encoder import MLLMGuidance
+from ..guidance.hidden_states import HiddenStatesGuidance
 from ..latents import LatentCodec
 from ..weights.compare import first_difference, shapes_of
 from ..weights.files import check_types
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-DIALECTS = {"instructx": MLLMGuidance, "kiwi": KiwiGuidance}  # how each family puts an edit to its MLLM
+OWN_DIALECT = "instructx"
+DIALECTS = {OWN_DIALECT: MLLMGuidance, "kiwi": KiwiGuidance}  # how each family puts an edit to its MLLM
 
 
 def guidance_class(config: ModelConfig) -> type[MLLMGuidance]:
-    """The guidance of the family whose dialect a model speaks.
+    """The guidance of a model's kind, in the dialect of its family.
 
     Raises:
-        CheckpointError: a dialect that no family has.
+        CheckpointError: a dialect that no family has, or that has no guidance of this kind.
     """
     dialect = config.guidance.dialect
     if dialect not in DIALECTS:
@@ -40,7 +42,15 @@ def guidance_class(config: ModelConfig) -> type[MLLMGuidance]:
             f"the config's guidance.dialect is {quoted(dialect)}, which no family here speaks; expected one of "
             f"{', '.join(DIALECTS)}. Get the model again, or a newer version of InstructX."
         )
-    return DIALECTS[dialect]
+    kind = config.guidance.kind
+    if kind is GuidanceKind.QUERIES:
+        return DIALECTS[dialect]
+    if dialect != OWN_DIALECT:
+        raise CheckpointError(
+            f"the config's guidance.kind is {kind.value}, which the dialect {quoted(dialect)} does not have; set "
+            f"guidance.dialect to {OWN_DIALECT}."
+        )
+    return HiddenStatesGuidance
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,28 @@ def combine(
     Raises:
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
-    connector = Connector(config.connector).to(guidance.queries["image"].dtype)
+    connector = fitting_connector(config, adapter, source).to(guidance.dtype)
     denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     put_adapter(adapter, source, guidance, connector, denoiser)
     components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
     for module in (guidance, connector, denoiser, components.codec):
         module.to(device).eval().requires_grad_(False)
     return components
+
+
+def fitting_connector(config: ModelConfig, state: Mapping[str, torch.Tensor], path: Path) -> Connector:
+    """A fresh connector, made only after the tensors in `state`, read from `path`, are seen to be its own.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+    """
+    with torch.device("meta"):  # a config alone may ask for more memory than there is
+        empty = make_connector(config.connector)
+    wanted = shapes_of({f"connector.{name}": value for name, value in empty.state_dict().items()})
+    found = shapes_of({name: value for name, value in state.items() if name.startswith("connector.")})
+    if odd := first_difference(wanted, found):
+        raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}; get it again.")
+    return make_connector(config.connector)
 
 
 def adapter_state(guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..config import ReferenceInjection, SourceInjection
-from ..connectors import Connector
+from ..connectors import make_connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..latents import LatentCodec
@@ -45,7 +45,7 @@ def outline(opened: Opened, dtype: torch.dtype) -> Components:
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)
         codec = LatentCodec(autoencoder)
-        connector = Connector(config.connector)
+        connector = make_connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
     for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
@@ -66,7 +66,7 @@ def check_added(match: Match) -> None:
     """
     config, found, path = match.config, _added(match), match.path
     with torch.device("meta"):
-        connector = Connector(config.connector)
+        connector = make_connector(config.connector)
     wanted = {f"queries.{name}": (count, config.connector.input_dim) for name, count in config.guidance.queries.items()}
     wanted |= {f"connector.{name}": tuple(value.shape) for name, value in connector.state_dict().items()}
     # the shapes of these are known with the base models alone

@@ -16,7 +16,7 @@ from ..weights.detect import Part, bare_mllm
 from ..weights.files import check_finite, read_tensors
 from ..weights.lora_changes import add_pair
 from ..weights.mllm import load_mllm
-from .components import put_guidance, strip, with_queries
+from .components import fitting_connector, put_guidance, strip, with_queries
 from .opened import Opened
 
 if TYPE_CHECKING:
@@ -61,9 +61,8 @@ def load_connector(opened: Opened) -> Connector:
     Raises:
         CheckpointError: a missing or damaged file, or one that does not fit its config.
     """
-    connector = Connector(opened.config.connector)
     state = added_tensors(opened)
-    _check_fits(opened.match.named, "connector.", connector.state_dict(), state)
+    connector = fitting_connector(opened.config, state, opened.match.named)
     connector.load_state_dict(strip(state, "connector."))
     return connector.float().eval().requires_grad_(False)
 

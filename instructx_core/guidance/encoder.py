@@ -39,7 +39,7 @@ class GuidanceInputs:
     position_ids: torch.Tensor  # int64 [3, B, L + N]
     patches: torch.Tensor  # [sum of t * h * w, 1176], in the order of the placeholders
     grids: torch.Tensor  # int64 [pictures, 3]
-    query_set: str  # "image", "video" or "reference"
+    query_set: str  # "image", "video" or "reference"; "" of guidance without queries
     reference_places: int = 0  # the guidance begins with so many places of the reference image itself
 
     def to(self, device: torch.device | str) -> GuidanceInputs:
@@ -75,7 +75,17 @@ class MLLMGuidance(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.queries["image"].device
+        """Where guidance is computed: the queries stay there while the MLLM may be kept elsewhere."""
+        return self._weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the guidance."""
+        return self._weight.dtype
+
+    @property
+    def _weight(self) -> torch.Tensor:
+        return next(iter(self.queries.values()), self.mllm.get_input_embeddings().weight)
 
     def prepare(
         self,
@@ -96,8 +106,8 @@ class MLLMGuidance(nn.Module):
             InputError: an image source with more than one frame.
         """
         references = references or [()] * len(instructions)
-        query_set = "reference" if any(references) and "reference" in self.queries else "video" if is_video else "image"
-        query_count = len(self.queries[query_set])
+        query_set = self.config.query_set(is_video, any(references))
+        query_count = self.config.queries.get(query_set, 0)
         sequences: list[list[int]] = []
         places: list[torch.Tensor] = []
         pictures: list[Patches] = []

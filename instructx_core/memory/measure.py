@@ -88,8 +88,9 @@ def step_bytes(model: Components, job: Job) -> int:
     codec, denoiser = model.codec, model.denoiser
     batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
     size = (codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
-    _, queries = _shown(model.config.guidance, job)
-    context_shape = (batch, queries, model.config.connector.output_dim)
+    grid, queries = _shown(model.config.guidance, job)
+    places = model.connector.places(queries or math.prod(grid) // MERGE**2 + WORDS)
+    context_shape = (batch, places, model.config.connector.output_dim)
 
     def count(blocks: int) -> int:
         with (
@@ -148,7 +149,7 @@ def _shown(config: GuidanceConfig, job: Job) -> tuple[tuple[int, int, int], int]
     height, width = smart_resize(job.height, job.width, config.min_pixels, limit)
     frames = min(job.frames, config.video_frames) if is_video else 1
     grid = (math.ceil(frames / TEMPORAL), height // PATCH, width // PATCH)
-    return grid, config.video_queries if is_video else config.image_queries
+    return grid, config.query_count(is_video)
 
 
 def _steady(codec: LatentCodec, job: Job) -> int:

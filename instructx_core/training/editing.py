@@ -19,7 +19,7 @@ from torch import nn
 
 from .. import families
 from ..config import ModelConfig
-from ..connectors import Connector
+from ..connectors import make_connector
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..families.components import Components, with_queries
@@ -266,7 +266,7 @@ def assemble(config: TrainConfig) -> Components:
     mllm = Path(config.start["mllm"])
     guidance = with_queries(*load_mllm(find_form(mllm, Part.MLLM), mllm, torch.float32), model, torch.float32)
     codec = LatentCodec(load_vae(find_form(config.start["vae"], Part.VAE), torch.float32))
-    connector = Connector(model.connector)
+    connector = make_connector(model.connector)
     denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
     start_unchanging(connector, denoiser)
     return Components(model, guidance, connector, denoiser, codec)

@@ -110,8 +110,10 @@ def activations(components: Components, config: TrainConfig, shape: Shape) -> in
     guidance, codec = components.guidance, components.codec
     language, width = guidance.mllm.model.language_model, guidance.mllm.config.text_config.hidden_size
     is_video = shape.frames > 1
-    queries = guidance.config.queries["video" if is_video else "image"]
-    length = _picture_tokens(components, shape) + WORDS + queries
+    query_set = guidance.config.query_set(is_video)
+    queries = guidance.config.queries.get(query_set, 0)
+    prompt = _picture_tokens(components, shape) + WORDS
+    length = prompt + queries
     latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple,
               shape.height // codec.stride, shape.width // codec.stride)  # fmt: skip
     modules = (guidance, components.connector, components.denoiser)
@@ -121,15 +123,15 @@ def activations(components: Components, config: TrainConfig, shape: Shape) -> in
             parameter.grad = torch.empty_like(parameter)
             gradients.append(nn.Parameter(parameter.grad, False))
         with LiveMemory(*modules, gradients) as live:
-            embeds = torch.empty(shape.batch, length - queries, width)
-            own = guidance.queries["video" if is_video else "image"].expand(shape.batch, -1, -1)
+            embeds = torch.empty(shape.batch, prompt, width)
             positions = torch.zeros(3, shape.batch, length, dtype=torch.int64)
             noisy, level = torch.empty(latent), torch.full((shape.batch,), 0.5)
             source = torch.empty(latent) if config.use_source else None
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-                whole = torch.cat([embeds, own], dim=1)
-                read = language(inputs_embeds=whole, position_ids=positions, use_cache=False).last_hidden_state
-                context = components.connector(Context(read[:, -queries:]))
+                if queries:
+                    embeds = torch.cat([embeds, guidance.queries[query_set].expand(shape.batch, -1, -1)], dim=1)
+                read = language(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
+                context = components.connector(Context(read[:, prompt:] if queries else read))
                 conditions = components.denoiser.conditions(source)
                 velocity = components.denoiser(noisy, level, context, conditions)
             (velocity.float() - noisy).square().mean().backward()

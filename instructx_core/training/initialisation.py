@@ -148,7 +148,7 @@ def start_unchanging(connector: Connector, denoiser: Denoiser) -> None:
     """
     transformer = denoiser.transformer
     embedder = transformer.condition_embedder
-    for module in (*connector.modules(), *embedder.text_embedder.modules(), transformer.patch_embedding):
+    for module in (*connector.projections(), *embedder.text_embedder.modules(), transformer.patch_embedding):
         if isinstance(module, nn.Linear | nn.Conv3d):
             preserve(module)
     for block in transformer.blocks:

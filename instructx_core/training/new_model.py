@@ -5,6 +5,7 @@ Base models are copied tensor by tensor (see `convert`), so they may be larger t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..bounded import UnreadableError, read_yaml
 from ..config import ContextEntry, ModelConfig
-from ..connectors import Connector
+from ..connectors import Connector, make_connector
 from ..convert.resumable import Written, write_folder
 from ..denoiser import Denoiser
 from ..errors import InputError
@@ -47,6 +49,7 @@ def make_model(
     vae: str | Path,
     changes: Sequence[str] = (),
     seed: int = 0,
+    config: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write a model folder of three base models and fresh queries, LoRA and connector.
@@ -57,13 +60,14 @@ def make_model(
         changes: "guidance.lora_rank=320" and the like, of `ModelConfig`; by default all is the paper's, and alpha is
             the LoRA's rank.
         seed: of the fresh weights.
+        config: a YAML file of `ModelConfig` (configs/paper/variants), which `changes` are made to.
         progress: called as progress(bytes done, bytes in all).
 
     Raises:
         CheckpointError: a base model that is missing, damaged, of another kind, or that does not fit the others.
-        InputError: a change that `ModelConfig` has no place for, or a target that cannot be written.
+        InputError: a config or change that `ModelConfig` has no place for, or a target that cannot be written.
     """
-    target = Path(target)
+    target, plain = Path(target), _read_config(config)
     forms = (
         find_form(transformer, Part.DIT),
         find_form(vae, Part.VAE),
@@ -73,7 +77,7 @@ def make_model(
         here, there = target.resolve(), form.path.resolve()
         if here.is_relative_to(there) or there.is_relative_to(here):
             raise InputError(f"{quoted_path(target)} is, holds or lies in {quoted_path(form.path)}; give another name.")
-    plan = _plan(target, *forms, changes, seed)
+    plan = _plan(target, *forms, plain, changes, seed)
     total, done = sum(content.size for content in plan.values()), 0
 
     def count(piece: int) -> None:
@@ -85,17 +89,36 @@ def make_model(
     return write_folder(target, plan, count)
 
 
-def new_config(changes: Sequence[str], hidden: int, text_dim: int, width: int) -> ModelConfig:
+def _read_config(path: str | Path | None) -> dict[str, Any]:
+    """The fields of a YAML file; none without one."""
+    if path is None:
+        return {}
+    try:
+        plain = read_yaml(path)
+    except UnreadableError as error:
+        raise InputError(
+            f"The model config {quoted_path(path)} cannot be read: {error.reason}; those of the paper's variants lie "
+            "in instructx_core/training/configs/paper/variants."
+        ) from error
+    if not isinstance(plain, dict):
+        raise InputError(f"The model config {quoted_path(path)} is no mapping of fields to values.")
+    return plain
+
+
+def new_config(
+    changes: Sequence[str], hidden: int, text_dim: int, width: int, plain: Mapping[str, Any] | None = None
+) -> ModelConfig:
     """The paper's model with these changes, on base models of these sizes.
 
     Args:
+        plain: fields of `ModelConfig` that are changed before.
         hidden: width of the MLLM.
         text_dim, width: what the DiT takes as text, and its own width.
 
     Raises:
         InputError: an unknown field, or a value out of range.
     """
-    plain: dict[str, Any] = {}
+    plain = copy.deepcopy(dict(plain or {}))
     for change in changes:
         apply_change(plain, change, EXAMPLE)
     sections = {name: plain.setdefault(name, {}) for name in ("guidance", "connector")}
@@ -109,20 +132,22 @@ def new_config(changes: Sequence[str], hidden: int, text_dim: int, width: int) -
     try:
         return converted(ModelConfig, plain).checked()
     except (FieldError, TypeError, ValueError) as error:
-        raise InputError(f"The new model's config cannot be used: {error}; see --set.") from error
+        raise InputError(f"The new model's config cannot be used: {error}; see --config and --set.") from error
 
 
-def _plan(target: Path, dit: Form, vae: Form, mllm: Form, changes: Sequence[str], seed: int) -> dict[str, Content]:
+def _plan(
+    target: Path, dit: Form, vae: Form, mllm: Form, plain: Mapping[str, Any], changes: Sequence[str], seed: int
+) -> dict[str, Content]:
     """What each file of the folder is to hold, checked as far as headers tell."""
     transformer, beside = checked_dit(dit), mllm.path if mllm.path.is_dir() else mllm.path.parent
     checked_vae(vae)
     qwen = checked_mllm(mllm, mllm_config(mllm, beside))
     sizes = dit_sizes(dit)
-    config = new_config(changes, mllm_width(mllm), sizes.text_dim, sizes.width)
+    config = new_config(changes, mllm_width(mllm), sizes.text_dim, sizes.width, plain)
     check_sizes(config, target, dit, vae, mllm)
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)
-        connector = Connector(config.connector)
+        connector = make_connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     shapes = shapes_of(adapter_state(guidance, connector, denoiser))
     parts = {
@@ -143,11 +168,11 @@ def _fresh(shapes: Mapping[str, tuple[int, ...]], connector: Connector, seed: in
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        linear = Connector(connector.config).state_dict()
+        own = make_connector(connector.config).state_dict()
     tensors = {}
     for name, shape in shapes.items():
         if name.startswith("connector."):
-            make = partial(linear.__getitem__, name.removeprefix("connector."))
+            make = partial(own.__getitem__, name.removeprefix("connector."))
         else:
             make = partial(_values, name, shape, seed)
         tensors[name] = computed("F32", shape, make, Path(ADAPTER), name)

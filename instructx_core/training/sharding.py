@@ -30,7 +30,14 @@ from .processes import on_cpu, process_state
 
 logger = logging.getLogger(__name__)
 
-LAYERS = {"WanTransformerBlock", "Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"}  # sent, and gathered, one by one
+# sent, and gathered, one by one
+LAYERS = {
+    "WanTransformerBlock",
+    "Qwen2_5_VLDecoderLayer",
+    "Qwen2_5_VLVisionBlock",
+    "Qwen2DecoderLayer",
+    "Blip2QFormerLayer",
+}
 
 
 def is_sharded_run() -> bool:
@@ -62,7 +69,7 @@ def check_shardable(components: Components, optimizer: str) -> None:
     queries = components.guidance.queries
     alone = {
         "queries": dict(queries.items()).get("reference"),
-        "connector": components.connector.reference,
+        "connector": getattr(components.connector, "reference", None),
         "reference_embedding": components.denoiser.reference_embedding,
     }
     for part, held in alone.items():

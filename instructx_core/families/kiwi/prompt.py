@@ -64,9 +64,7 @@ class KiwiGuidance(MLLMGuidance):
         firsts = [extra[0] if extra else None for extra in references or [()] * len(instructions)]
         has_references = any(reference is not None for reference in firsts)
         is_clip = has_references or (is_video and len(sources[0]) > 1)
-        query_set = "image"
-        if is_clip:
-            query_set = "reference" if has_references and "reference" in self.queries else "video"
+        query_set = self.config.query_set(is_clip, has_references)
         count = len(self.queries[query_set]) + len(self._closing())
         sequences: list[list[int]] = []
         places: list[torch.Tensor] = []

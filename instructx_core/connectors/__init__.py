@@ -1,0 +1,23 @@
+"""Guidance -> context, one file a kind: the paper's MLP, and what it was compared with (section 3.2, Fig. 3)."""
+
+from __future__ import annotations
+
+from ..config import ConnectorConfig, ConnectorKind
+from .connector import Connector
+from .mlp import MLPConnector
+from .qformer import QFormerConnector
+from .transformer import TransformerConnector
+
+KINDS: dict[ConnectorKind, type[Connector]] = {
+    ConnectorKind.MLP: MLPConnector,
+    ConnectorKind.QFORMER: QFormerConnector,
+    ConnectorKind.TRANSFORMER: TransformerConnector,
+}
+
+
+def make_connector(config: ConnectorConfig) -> Connector:
+    """A connector of the kind that its config names, with fresh weights."""
+    return KINDS[config.kind](config)
+
+
+__all__ = ["Connector", "make_connector"]

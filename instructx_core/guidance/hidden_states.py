@@ -1,0 +1,15 @@
+"""All of the MLLM's last hidden states as guidance (Fig. 3b): the prompt's, the pictures' and the words'."""
+
+from __future__ import annotations
+
+from ..context import Context
+from .encoder import GuidanceInputs, MLLMGuidance, embed
+
+
+class HiddenStatesGuidance(MLLMGuidance):
+    """`MLLMGuidance` without queries: as long as the sequence, so it needs a mask where a batch is padded."""
+
+    def forward(self, inputs: GuidanceInputs) -> Context:
+        """Tokens [B, L, hidden] and their mask [B, L]; None where no sequence is padded."""
+        hidden = self._read(embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids), inputs)
+        return Context(hidden, None if bool(inputs.attention_mask.all()) else inputs.attention_mask)
