@@ -101,6 +101,12 @@ def as_mask(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
     return check_range(mask.float(), name)
 
 
+def on_canvas(mask: torch.Tensor, fit: Fit) -> torch.Tensor:
+    """A mask [1 or T, H, W] of a fit's source as [1 or padded_frames, *canvas]."""
+    whole = fit.apply(mask[..., None].expand(-1, -1, -1, 3))[..., 0]
+    return whole[: 1 if len(mask) == 1 else fit.padded_frames]
+
+
 def _mix_with_alpha(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Two pictures with straight alpha, mixed as light: a colour counts as far as it is seen."""
     alpha = source[..., 3:] * (1 - weight) + edited[..., 3:] * weight

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
-from ..instructx_core.compositing import restore_edit
+from ..instructx_core.compositing import composite, restore_edit
 from ..instructx_core.config import Detail
 from ..instructx_core.detail import parse_detail
 from ..instructx_core.errors import InputError
 from . import categories
+from .masks import for_frames
 from .pixels import OVERFLOWED, rgb, to_clip, to_video
 from .sockets import Fit, FitValue
 from .wan import check_wan, denoising
@@ -115,6 +116,14 @@ class InstructXRestore(io.ComfyNode):
                         " colours, or what the model made, enlarged."
                     ),
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "Of the picture that went into InstructX Fit: take the edit here alone, and the source's own"
+                        " pixels to the bit everywhere else. One mask, or one for each frame."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -133,7 +142,12 @@ class InstructXRestore(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, fit: FitValue, keep_source: bool = True, detail: str = Detail.SOURCE.value
+        cls,
+        image: torch.Tensor,
+        fit: FitValue,
+        keep_source: bool = True,
+        detail: str = Detail.SOURCE.value,
+        mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         whose = parse_detail(detail)
         if image.ndim == 5:  # [tries, T, H, W, 3], as a VAE gives them
@@ -146,15 +160,17 @@ class InstructXRestore(io.ComfyNode):
                 f" {width} x {height} (or several edits of as many); connect the edit of what that InstructX Fit gave"
                 " (upscale after restoring)."
             )
+        if mask is not None:
+            mask = for_frames(mask, fit.plan.frames, fit.plan.size)
         share = fit.kept_share if keep_source else 0.0
-        source = fit.source if share or whose is Detail.SOURCE else None
-        fitted = None if source is None else fit.plan.apply(source)
+        fitted = fit.plan.apply(fit.source) if share or (whose is Detail.SOURCE and fit.plan.shrinks) else None
         edits = []
         for decoded in image.split(count):
-            if source is None:
-                edits.append(fit.plan.restore(decoded))
+            if fitted is None:
+                edit = fit.plan.restore(decoded)
             else:
-                edits.append(restore_edit(fit.plan, source, fitted, decoded, share, whose))
+                edit = restore_edit(fit.plan, fit.source, fitted, decoded, share, whose)
+            edits.append(edit if mask is None else composite(fit.source, edit, mask))
         frames = torch.cat(edits)
         rate = fit.frame_rate or FRAME_RATE
         audio = repeated(fit.audio, len(edits), fit.plan.frames / rate)
@@ -181,8 +197,7 @@ def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> 
         raise InputError("width and height go together; give both, or 0 for both.")
     placed = lay(model, vae, len(clip.frames), tuple(clip.frames.shape[1:3]), (height, width) if width else None)
     share = denoising(model).config.keep_source
-    source = clip.frames if share or placed.shrinks else None  # frames of a VIDEO are held by nothing else
-    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio, source, share)
+    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio, clip.frames, share)
 
 
 def lay(

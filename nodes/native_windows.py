@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from .connector import connect
 from .fit import lay
 from .mllm_guidance import understand
 from .reference import add_reference
+from .source import noise_mask
 from .vae import check_vae, encode, strides
 from .wan import denoising, prepare, with_source
 
@@ -66,6 +68,8 @@ class NativeModel:
         self.chosen = chosen
         self.graph = graph or {"unknown": secrets.token_hex(16)}
         self.is_video = is_video
+        self.mask: torch.Tensor | None = None
+        self.window_mask: torch.Tensor | None = None  # of the window that is being edited, on its canvas
         own = strides(self.vae)
         self.default_frames = denoising(self.model).config.default_frames
         self.temporal_stride = own.time
@@ -74,6 +78,11 @@ class NativeModel:
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
         return lay(self.model, self.vae, frames, size)
+
+    def within(self, mask: torch.Tensor) -> NativeModel:
+        one = copy.copy(self)
+        one.window_mask = mask
+        return one
 
     def read(self, shown: Sequence[torch.Tensor]) -> GuidanceValue:
         (frames,), request = shown, self.request
@@ -98,7 +107,11 @@ class NativeModel:
             if callback is not None and callback(step + 1, total, x0) is False:
                 raise EditInterrupted(f"The edit was stopped after step {step + 1} of {total}.")
 
-        latent = {"samples": source} if pinned is None else _held(source, pinned)
+        latent = {"samples": source}
+        if self.window_mask is not None:
+            latent["noise_mask"] = noise_mask(self.model, source, self.window_mask)
+        if pinned is not None:
+            latent = _held(latent, pinned)
         return sampling.sample(model, positive, negative, latent, self.request.seed, self.chosen, after_step)["samples"]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -126,13 +139,13 @@ class NativeModel:
             "scheduler": chosen.scheduler,
             "denoise": chosen.denoise,
             "seed": request.seed,
-        }
+        } | ({} if self.mask is None else {"mask": digest_frames([self.mask])})
 
 
-def _held(source: torch.Tensor, pinned: torch.Tensor) -> dict[str, Any]:
-    """The LATENT that begins with `pinned`, and a noise mask that holds it there: ComfyUI noises what is masked out
-    to each step's sigma with the run's own noise, as the library's sampler does with pinned latents."""
-    count = pinned.shape[2]
-    mask = torch.ones(1, 1, *source.shape[2:])
+def _held(latent: dict[str, torch.Tensor], pinned: torch.Tensor) -> dict[str, Any]:
+    """A LATENT that begins with `pinned`, and a noise mask that holds it there: ComfyUI noises what is masked out to
+    each step's sigma with the run's own noise, as the library's sampler does with pinned latents."""
+    source, count = latent["samples"], pinned.shape[2]
+    mask = latent["noise_mask"].clone() if "noise_mask" in latent else torch.ones(1, 1, *source.shape[2:])
     mask[:, :, :count] = 0
     return {"samples": torch.cat([pinned.to(source), source[:, :, count:]], dim=2), "noise_mask": mask}

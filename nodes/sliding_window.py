@@ -23,6 +23,7 @@ from . import categories, sampling
 from .fit import FRAME_RATE
 from .footage import footage_of
 from .graph_identity import origins
+from .masks import for_frames
 from .menus import problem
 from .notes import say, show
 from .pixels import rgb, to_references
@@ -110,6 +111,14 @@ def inputs(source: io.Input) -> list[io.Input]:
             optional=True,
             tooltip="An image whose subject the instruction speaks of; a batch gives several.",
         ),
+        io.Mask.Input(
+            "mask",
+            optional=True,
+            tooltip=(
+                "Edit only here, the source's pixels stay elsewhere. At the source's size: one for the whole video, or"
+                " one for each frame."
+            ),
+        ),
     ]
 
 
@@ -154,6 +163,7 @@ class InstructXSlidingWindow(io.ComfyNode):
         source: Input.Video,
         instruction: str,
         reference: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         from ..instructx_core.long_video import edit_footage, identity
@@ -167,6 +177,8 @@ class InstructXSlidingWindow(io.ComfyNode):
         native, options = _native(parts, request, settings, graph, is_video=True)
         check_cuts(options)
         with footage_of(source) as footage:
+            size = (footage.info.height, footage.info.width)
+            native.mask = None if mask is None else for_frames(mask, len(footage.pts), size)
             options = with_cuts(options, footage)
             # a name that says what is in it: the same edit finds its windows again, another never does
             words = json.dumps(identity(native, footage, options), sort_keys=True)
@@ -213,8 +225,10 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         source: torch.Tensor,
         instruction: str,
         reference: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
+        from ..instructx_core.compositing import composite
         from ..instructx_core.long_video import WindowRun, plan_edit
         from ..instructx_core.long_video.cuts import with_cuts
         from ..instructx_core.long_video.footage import in_memory
@@ -223,6 +237,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         parts = (model, vae, mllm, connector)
         request = _request(instruction, reference, settings)
         native, options = _native(parts, request, settings, None, is_video=len(frames) > 1)
+        native.mask = None if mask is None else for_frames(mask, len(frames), tuple(frames.shape[1:3]))
         footage = in_memory(frames, FRAME_RATE)
         windows, editor = plan_edit(native, footage, with_cuts(options, footage))
         watcher = Watcher(native)
@@ -231,7 +246,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
             footage, windows, editor, callback=watcher.step, finished=watcher.window
         ).frames():
             edited[index] = frame / 255
-        return io.NodeOutput(edited)
+        return io.NodeOutput(edited if native.mask is None else composite(frames, edited, native.mask))
 
 
 class Watcher:

@@ -65,5 +65,5 @@ class FitValue:
     is_video: bool
     frame_rate: Fraction | None  # None: the source was an image or a bare batch of frames
     audio: Any  # ComfyUI's AUDIO, or None
-    source: torch.Tensor | None  # float32 [T, H, W, 3]; None where neither its pixels nor its detail are taken back
+    source: torch.Tensor  # float32 [T, H, W, 3]
     kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own

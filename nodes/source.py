@@ -9,10 +9,12 @@ from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
 from . import categories
+from .sockets import Fit
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+    from .sockets import FitValue
     from .wan import Conditioning
 
 
@@ -60,6 +62,18 @@ class InstructXSource(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Needed where the source is an IMAGE."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "Edit only here: the rest of the LATENT is held at the source's while sampling. Of the picture"
+                        " that went into InstructX Fit, whose FIT is connected then, or of the frames that came out."
+                        " Give it to InstructX Restore too, and the rest is the source's to the bit."
+                    ),
+                ),
+                Fit.Input(
+                    "fit", optional=True, tooltip="From InstructX Fit: how a mask of the original picture lies in it."
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -82,6 +96,8 @@ class InstructXSource(io.ComfyNode):
         source: torch.Tensor | dict[str, Any],
         strength: float = 1.0,
         vae: Any = None,
+        mask: torch.Tensor | None = None,
+        fit: FitValue | None = None,
     ) -> io.NodeOutput:
         from .pixels import rgb
         from .vae import check_vae, encode
@@ -99,12 +115,31 @@ class InstructXSource(io.ComfyNode):
             check_vae(patched, vae)
             latent = {"samples": encode(vae, rgb(source, "source"), patched)}
         raw = latent["samples"]
+        if mask is not None:
+            latent = latent | {"noise_mask": noise_mask(patched, raw, mask, fit)}
         return io.NodeOutput(
             patched,
             with_source(patched, positive, raw, strength),
             with_source(patched, negative, raw, strength),
             latent,
         )
+
+
+def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: FitValue | None = None) -> torch.Tensor:
+    """ComfyUI's noise mask [1, 1, t, h, w] for a source's raw latents.
+
+    Raises:
+        InputError: a mask of another size or number of frames than the source.
+    """
+    from ..instructx_core.compositing import on_canvas
+    from .masks import for_frames, over_latent
+    from .pixels import mask_of
+
+    whole = mask_of(mask)
+    if fit is not None and tuple(whole.shape[1:]) != tuple(fit.plan.canvas):
+        whole = on_canvas(for_frames(whole, fit.plan.frames, fit.plan.size), fit.plan)
+    scale = model.model.latent_format
+    return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, scale.temporal_downscale_ratio)
 
 
 def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:

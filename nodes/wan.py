@@ -175,6 +175,8 @@ class ConditionWrapper:
         hidden = x
         for condition in conditions:
             hidden = condition.enter(hidden)  # [B, C, T, H, W] -> [B, C', T + R, H, W]
+        if source is not None:
+            timestep = _of_run(timestep, x, options)
         timestep = self._for_references(timestep, time_dim_concat, x, options)
         output = executor(hidden, timestep, context, clip_fea, None, options, **kwargs)
         for condition in reversed(conditions):
@@ -218,6 +220,14 @@ class ConditionWrapper:
             return timestep
         run = (_sigma(options) * TIMESTEPS).to(timestep).expand(len(timestep), references.shape[2])
         return torch.cat([run, timestep] if self.config.references_first else [timestep, run], dim=1)
+
+
+def _of_run(timestep: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """Wan 2.2 5B with a noise mask has a timestep a frame, ComfyUI's the run's times the share of the frame that the
+    mask leaves free: a frame of which only a part is edited would count as nearly clean. It gets the run's own."""
+    if timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
+        return timestep
+    return torch.where(timestep > 0, (_sigma(options) * TIMESTEPS).to(timestep), timestep)
 
 
 def check_and_estimate(

@@ -19,6 +19,8 @@ SAMPLES = 256  # of a tensor: training moves them all, so a few tell; 14 billion
 class EditorModel(RequestedEdit):
     """See `WindowModel`."""
 
+    mask = None
+
     def __init__(self, editor: Editor, request: EditRequest) -> None:
         super().__init__(editor, [request], is_video=True)
         self.default_frames = editor.default_frames

@@ -75,7 +75,7 @@ class WindowRun:
                     if sources is None:  # the first that is not there: all from here on are edited
                         self._read_once()
                         sources = stack.enter_context(closing(self.footage.read(self.windows[index:])))
-                    edited = self.editor.edit(next(sources), given, self._callback(index))
+                    edited = self.editor.edit(next(sources), given, self._callback(index), **self._within(window))
                     if self.store is not None:
                         self.store.save(index, edited)
                     if self.finished is not None:
@@ -102,6 +102,13 @@ class WindowRun:
         else:
             self.reused += 1
         return edited
+
+    def _within(self, window: Window) -> dict[str, Tensor]:
+        """The part of the model's mask that belongs to a window, where it has one."""
+        mask = self.editor.model.mask
+        if mask is None:
+            return {}
+        return {"mask": mask if len(mask) == 1 else mask[window.start : window.stop]}
 
     def _read_once(self) -> None:
         if self.editor.options.reading is Reading.WINDOW:

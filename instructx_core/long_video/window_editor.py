@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compositing import restored_frames
+from ..compositing import composite, on_canvas, restored_frames
 from ..edit_model import CanvasEdit, edit_canvas
 from ..fit import Fit
 from ..images import to_floats, to_uint8
@@ -48,13 +48,16 @@ class WindowEditor:
         return WindowSize((frames, *size), latent_frames, 3 * fit.padded_frames * prod(fit.canvas))
 
     @torch.no_grad()
-    def edit(self, frames: Tensor, given: Handover | None, callback: StepCallback | None = None) -> EditedWindow:
+    def edit(
+        self, frames: Tensor, given: Handover | None, callback: StepCallback | None = None, mask: Tensor | None = None
+    ) -> EditedWindow:
         """Edit one window.
 
         Args:
             frames: uint8 [T, H, W, 3] of the source.
             given: what the window before hands over; None for one that starts afresh.
             callback: as the sampler's.
+            mask: [1 or T, H, W] in [0, 1], where to edit; None for everywhere.
 
         Raises:
             EditInterrupted: the callback returned False.
@@ -64,8 +67,11 @@ class WindowEditor:
         fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
         handed = given.head(self.overlap, self.model.temporal_stride) if given is not None and self.overlap else None
         head, pinned = self._begin(handed, fit)
-        edit = edit_canvas(self.model, [frames], fit, self._whole, head, pinned, callback)
+        model = self.model if mask is None else self.model.within(on_canvas(mask, fit))
+        edit = edit_canvas(model, [frames], fit, self._whole, head, pinned, callback)
         edited = self._finish(frames, edit, fit)
+        if mask is not None:
+            edited = to_uint8(composite(to_floats(frames), to_floats(edited), mask))
         if given is not None:
             shared = len(given.frames)
             edited[:shared] = fade(given.frames, edited[:shared], self.overlap)

@@ -23,12 +23,17 @@ class WindowModel(EditModel, Protocol):
         temporal_stride: frames that a latent frame spans, the first excepted, which spans one.
         frame_multiple: it takes clips of 1 + n * this many frames.
         read_frames: how many frames of a video its MLLM looks at.
+        mask: where to edit, float [1 or T, H, W] in [0, 1] over the whole video; None for everywhere.
     """
 
     default_frames: int
     temporal_stride: int
     frame_multiple: int
     read_frames: int
+    mask: Tensor | None
+
+    def within(self, mask: Tensor) -> EditModel:
+        """What edits where a mask, [1 or padded frames, *canvas] of one window, says. Asked only of one with a mask."""
 
     def identity(self) -> dict[str, Any]:
         """All that edited pixels depend on beside source and options, as JSON under names that a person can read."""

@@ -173,8 +173,9 @@ def queued(seed, **changed):
     node = NODES["InstructXSlidingWindow"].PREPARE_CLASS_CLONE(data)
     models = parts()  # loaded before anybody watches a progress bar
 
-    def execute(source, instruction):
-        return start.run(node, **models, source=source, instruction=instruction, window=5, steps=2, seed=seed)[0]
+    def execute(source, instruction, **more):
+        given = {"source": source, "instruction": instruction, "window": 5, "steps": 2, "seed": seed, **more}
+        return start.run(node, **models, **given)[0]
 
     return execute
 

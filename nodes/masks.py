@@ -1,0 +1,51 @@
+"""Where an edit may happen: a MASK over a source's pixels, and what holds the rest of a latent while it is sampled."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..instructx_core.errors import InputError
+from .pixels import mask_of
+
+FAINTEST = 1 / 255  # what counts as masked: resizing leaves traces below it
+
+
+def for_frames(mask: torch.Tensor, frames: int, size: tuple[int, int]) -> torch.Tensor:
+    """A MASK as [1 or frames, height, width] in [0, 1]; one of several channels or tries is refused.
+
+    Raises:
+        InputError: another size or number than these frames', or a mask that is none.
+    """
+    mask = mask_of(mask)
+    if tuple(mask.shape[1:]) != tuple(size) or len(mask) not in (1, frames):
+        raise InputError(
+            f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source {frames}"
+            f" x {size[1]} x {size[0]}; give one mask of that size, or one for each frame."
+        )
+    return mask
+
+
+def over_latent(mask: torch.Tensor, shape: tuple[int, ...], space: int, time: int) -> torch.Tensor:
+    """ComfyUI's noise mask [1, 1, t, h, w] for latents of `shape` [B, C, t, h, w]: 1 where the mask touches a latent.
+
+    Args:
+        mask: [1 or T, H, W] over the frames that the latents were made of.
+        space, time: pixels and frames of a latent; the first latent frame is of one frame.
+
+    Raises:
+        InputError: a mask of other frames than the latents'.
+    """
+    t, h, w = shape[2:]
+    frames = 1 + (t - 1) * time
+    if tuple(mask.shape[1:]) != (h * space, w * space) or len(mask) not in (1, frames):
+        raise InputError(
+            f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source latent"
+            f" {frames} x {w * space} x {h * space}; give one of that size, or connect the FIT of InstructX Fit and a"
+            " mask of the picture that went into it."
+        )
+    touched = (F.max_pool2d(mask[:, None], space)[:, 0] > FAINTEST).float()
+    if len(touched) > 1:
+        later = touched[1:].unflatten(0, (t - 1, time)).amax(1)
+        touched = torch.cat([touched[:1], later])
+    return touched.expand(t, h, w)[None, None].contiguous()
