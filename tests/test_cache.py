@@ -204,3 +204,40 @@ def test_damaged_files_of_a_pool_are_named(foundation: Path, tmp_path: Path, cap
     write_safetensors(path, {**tensors, "shown": tensors["shown"][:1].repeat(9, 1, 1, 1, 1)}, metadata)
     assert cli.main(["train", str(config(foundation, tmp_path, pool=str(pool)))]) == 2
     assert path.name in capsys.readouterr().err.splitlines()[-1]
+
+
+POOL_PEAK = """
+import resource, sys
+from pathlib import Path
+import torch
+from instructx_core.training.data.pool import read_buckets
+buckets = read_buckets(Path(sys.argv[1]).glob("*.safetensors"), "it")
+generator = torch.Generator().manual_seed(0)
+for _ in range(100):
+    for bucket in buckets:
+        bucket.take(torch.randint(len(bucket), (8,), generator=generator).tolist())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_pool(foundation: Path, tmp_path: Path) -> None:
+    """1,000 and 100,000 examples of the bundled model's size at 64 pixels, drawn at random from all over."""
+    peaks = []
+    count, shape = 1000, (16, 1, 8, 8)
+    tensors = {"source": torch.rand(count, *shape).half(), "target": torch.rand(count, *shape).half(),
+               "references": torch.zeros(count, 0).half(), "reference_images": torch.zeros(count, 0).byte(),
+               "shown": torch.randint(255, (count, 1, 64, 64, 3), dtype=torch.uint8)}  # fmt: skip
+    texts = json.dumps([f"make it blue {number}" for number in range(count)])
+    metadata = {"is_video": "0", "frames": "1", "instructions": texts, "captions": texts, "names": texts}
+    (tmp_path / "pool").mkdir()
+    write_safetensors(tmp_path / "pool/0-1-64-64-0-000000-0000.safetensors", tensors, metadata)
+    for files in (1, 100):
+        for number in range(1, files):  # the same bytes under many names would be one in memory
+            shutil.copy(tmp_path / "pool/0-1-64-64-0-000000-0000.safetensors",
+                        tmp_path / f"pool/0-1-64-64-0-{number:06d}-0000.safetensors")  # fmt: skip
+        command = [sys.executable, "-c", POOL_PEAK, str(tmp_path / "pool")]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment())
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks.append(int(done.stdout))
+    assert peaks[1] <= 1.05 * peaks[0], peaks

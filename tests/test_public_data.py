@@ -143,6 +143,7 @@ def test_a_set_is_trained_on(name: str, sets: dict[str, Path], foundation: Path,
     before, after = weights(foundation / "generator/model"), weights(model)
     assert any(not before[key].equal(after[key]) for key in before)
     assert len(scalars(tmp_path / "run", "loss")) == 2
+    assert all(0 < share < 1 for share in scalars(tmp_path / "run", "waiting"))
     kind = "clip" if public_sets.SETS[name][2] else "images"
     assert [path.name for path in (tmp_path / "run/samples").iterdir()] == [f"00000002-{kind}.png"]
     assert not (tmp_path / "run/pool").exists()

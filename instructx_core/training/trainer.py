@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -155,12 +156,14 @@ class Trainer:
         is_video = is_video_step(self.config.seed, self.step, self.config.data.video_probability)
         count = micro_batches(self.config, is_video, self.accelerator.num_processes)
         reports: list[dict[str, float]] = []
-        examples = 0
+        examples, waited, begun = 0, 0.0, time.perf_counter()
         self.model.train()
         for micro in range(count):
             generator = batch_generator(self.config.seed, self.step, micro, self.accelerator.process_index)
             torch.manual_seed(generator.initial_seed())  # for what draws without being given a generator, as dropout
+            asked = time.perf_counter()
             batch = self.task.batch(generator, is_video)
+            waited += time.perf_counter() - asked
             # gradients of processes are averaged once a step
             with self._summing(micro == count - 1):
                 reports.append(self._one_micro_batch(batch, generator, count))
@@ -177,7 +180,9 @@ class Trainer:
         self.step += 1
         means = {name: sum(report[name] for report in reports) / count for name in reports[0]}
         rate = self.config.learning_rate * share
-        return {**means, "gradient": norm, "rate": rate}, examples * self.accelerator.num_processes
+        waiting = waited / (time.perf_counter() - begun)  # the norm, a number, has waited for the device
+        values = {**means, "gradient": norm, "rate": rate, "waiting": waiting}
+        return values, examples * self.accelerator.num_processes
 
     def _summing(self, is_last: bool) -> AbstractContextManager[Any]:
         """Leave gradients to their process until the last micro-batch of a step."""
