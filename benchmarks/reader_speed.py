@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core.families.instructx.folder import BUNDLED
 from instructx_core.training.config import DataConfig, TrainConfig
-from instructx_core.training.data.feed import Batches
+from instructx_core.training.data.feed import THREADS, Batches
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
 from instructx_core.training.data.sources import batch_size
@@ -106,11 +106,11 @@ KINDS: dict[str, Callable[[Path, int], Path]] = {
 
 
 def read_speed(data: DataConfig, stride: int, frame_multiple: int) -> float:
-    """Examples a second, on this thread alone."""
+    """Examples a second, with the threads that a run has for it."""
     table = open_table(data)
     stream = RowStream(table, Tally(table.path, data.broken, table.total), 0)
     read = partial(read_example, data=data, stride=stride, frame_multiple=frame_multiple)
-    batches = Batches(stream, read, partial(batch_size, data))
+    batches = Batches(stream, read, partial(batch_size, data), THREADS[table.parts[0].shard.kinds == {True}])
     batches.take()
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < 5:

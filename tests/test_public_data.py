@@ -8,7 +8,7 @@ from typing import Any
 
 import public_sets
 import pytest
-from public_sets import config, rows_of
+from public_sets import config, long_csv, rows_of
 from training_runs import assert_same, editing_config, scalars, train_on_two, weights, write_config
 
 from instructx_core import cli
@@ -177,6 +177,18 @@ def test_a_resumed_run_goes_on_at_the_very_row(foundation: Path, tmp_path: Path)
     assert scalars(tmp_path / "whole", "loss")[3:] == scalars(tmp_path / "halves", "loss")[-5:]
     listed = (tmp_path / "whole/broken-rows.txt").read_text().splitlines()
     assert len(listed) == 1 and "Line 12 of 'image_edit.csv': there is no file" in listed[0]
+
+
+def test_a_run_stops_where_too_many_rows_are_broken(foundation: Path, tmp_path: Path, capsys) -> None:
+    table = long_csv(tmp_path / "set", 1100)
+    with table.open("a") as file:
+        file.write("".join(f"a.png,none-{number}.png,x\n" for number in range(200)))
+    plain = editing_config(foundation, tmp_path / "run", steps=500)
+    plain["data"] |= {"table": str(table), "pool": None, "image_batch": 32, "sizes": [[16, 16]]}
+    assert cli.main(["train", str(write_config(tmp_path / "c.yaml", **plain))]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.count("none-") == 10 and "data.broken allows 0.05 of them" in last
+    assert (tmp_path / "run/broken-rows.txt").read_text().count("there is no file") > 50
 
 
 @pytest.mark.slow

@@ -171,7 +171,9 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
     return read_pool(folder, describe_origin(data, codec))
 
 
-def make_pool(folder: Path, maker: Maker, share: tuple[int, int] = (0, 1), barrier: Callable[[], None] = int) -> None:
+def make_pool(
+    folder: Path, maker: Maker, share: tuple[int, int] = (0, 1), barrier: Callable[[], None] = lambda: None
+) -> None:
     """Make a pool, or go on making it; every process of a run takes part.
 
     Args:
@@ -196,7 +198,7 @@ def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[
     Args:
         again: makes the maker in each of them; it is sent there.
     """
-    with making(folder, maker.origin(), True, int) as partial:
+    with making(folder, maker.origin(), True, lambda: None) as partial:
         if processes == 1:
             for chunk in range(maker.chunks):
                 maker.make(partial, chunk)

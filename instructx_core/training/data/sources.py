@@ -17,7 +17,7 @@ from ...words import one_line, quoted_path
 from ..config import DataConfig, TrainConfig
 from .encoding import Encoded, encode_examples
 from .example import Example
-from .feed import Batches, ReadAhead
+from .feed import THREADS, Batches, ReadAhead
 from .opening import open_table
 from .pixels import read_example
 from .pool import Bucket
@@ -150,6 +150,7 @@ class StreamSource:
                     RowStream(self.table, self.tally, config.seed, share, self._is_trained_on, kind),
                     self.read,
                     partial(batch_size, config.data),
+                    THREADS[kind],
                 )
             )
             for kind in self.first

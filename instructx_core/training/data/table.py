@@ -60,10 +60,6 @@ class Table:
             for row in range(number, max(number + 1, part.shard.size or 0)):
                 yield Address(shard, row), Broken(f"{part.shard.name}: {one_line(error)}")
 
-    def row(self, address: Address) -> Row | Broken | None:
-        """One row; None where there is none any more."""
-        return next((row for _, row in self.rows(*address)), None)
-
     def _row(self, part: Part, record: Record) -> Row | Broken | None:
         if record.problem:
             return Broken(f"{record.place}: {record.problem}")
