@@ -132,7 +132,17 @@ class Trainer:
                         self.task.export(partial)
                         write_card(partial, self.config, self.accelerator.num_processes, monitor.last)
             self.accelerator.wait_for_everyone()
+            self._let_go()
         return folder
+
+    def _let_go(self) -> None:
+        """Drop what averages gradients while the group of processes is still there.
+
+        Else it is the last to hold that group, and joins the group's threads while it holds Python's lock, which one of
+        them may be waiting for: a process that never ends (seen once in some thirty runs of two).
+        """
+        self.model = self.task.module
+        self.accelerator.free_memory()
 
     @property
     def _shares(self) -> list[torch.Tensor]:
