@@ -48,7 +48,11 @@ def test_the_pretended_device_notices_what_cuda_would() -> None:
                 wrong()
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "language", "generator", "reading", "editing"])
+@pytest.mark.parametrize(
+    "name",
+    ["autoencoder", "language", "editing"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("generator", "reading")],
+)
 def test_a_stage_on_another_device(
     name: str, foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
