@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from .errors import InputError
 
 LONGEST = 10_000  # characters; the MLLM reads some 3,000 tokens of it in seconds on a CPU
+
+
+_REFERENCE = re.compile(
+    r"\breference (?:image|picture|photo|frame|object|subject|shape|one)s?\b"
+    r"|\b(?:in|from|of|by|like) (?:the|this|my) references?(?=\s*(?:$|[.,;!?]|and\b))"
+    r"|参考图",
+    re.IGNORECASE,
+)
+
+
+def speaks_of_a_reference(text: str) -> bool:
+    """Whether an instruction names a reference image by that word, as "the object in the reference" does."""
+    return _REFERENCE.search(text) is not None
 
 
 def check_instruction(instruction: object) -> None:

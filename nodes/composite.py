@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import categories
-from .pixels import checked, mask_of
+from .masks import for_frames
+from .pixels import checked
 
 if TYPE_CHECKING:
     import torch
@@ -78,5 +79,8 @@ class InstructXComposite(io.ComfyNode):
         from ..instructx_core.compositing import changed_region, composite
 
         source, edited = checked(source, "source"), checked(edited, "edited picture").to(source.device)
-        mask = changed_region(source, edited, threshold, grow) if mask is None else mask_of(mask).to(source.device)
+        if mask is None:
+            mask = changed_region(source, edited, threshold, grow)
+        else:
+            mask = for_frames(mask, len(source), tuple(source.shape[1:3])).to(source.device)
         return io.NodeOutput(composite(source, edited, mask, feather), mask)

@@ -9,11 +9,13 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..instructx_core.demo import DEMO_EDITS
+from ..instructx_core.errors import InputError
 from ..instructx_core.world import GROUPS, HELD_OUT_SEED, sample_triplet
 from . import categories
 from .pixels import to_video
 
 FRAME_RATE = Fraction(8)
+REFERENCE = 3  # the number of that output
 SHIPPED = {f"shipped {edit.source.name}": edit for edit in DEMO_EDITS}
 
 
@@ -75,6 +77,7 @@ class InstructXExampleInput(io.ComfyNode):
                     display_name="reference", tooltip="The reference image of reference_swap and reference_add."
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
@@ -83,18 +86,24 @@ class InstructXExampleInput(io.ComfyNode):
             return cls._shipped(example)
         triplet = sample_triplet(HELD_OUT_SEED + seed, example, frames=frames, height=height, width=width)
         images = torch.from_numpy(triplet.source)
-        reference = torch.from_numpy(triplet.references[0])[None] if triplet.references else _no_reference(example)
+        reference = torch.from_numpy(triplet.references[0])[None] if triplet.references else cls._no_reference(example)
         return io.NodeOutput(images, to_video(images, FRAME_RATE), triplet.instruction, reference)
 
-    @staticmethod
-    def _shipped(example: str) -> io.NodeOutput:
+    @classmethod
+    def _shipped(cls, example: str) -> io.NodeOutput:
         from ..instructx_core.source import load_source
 
         edit = SHIPPED[example]
         source = load_source(edit.source)
         rate = source.info.fps if source.info is not None else FRAME_RATE
-        return io.NodeOutput(source.frames, to_video(source.frames, rate), edit.instruction, _no_reference(example))
+        return io.NodeOutput(source.frames, to_video(source.frames, rate), edit.instruction, cls._no_reference(example))
 
-
-def _no_reference(example: str) -> ExecutionBlocker:
-    return ExecutionBlocker(f"The example {example!r} has no reference image; choose reference_swap or reference_add.")
+    @classmethod
+    def _no_reference(cls, example: str) -> ExecutionBlocker:
+        """Raises InputError where a node of the graph waits for the reference: nothing behind it would be made."""
+        words = f"The example {example!r} has no reference image; choose reference_swap or reference_add."
+        prompt = (cls.hidden and cls.hidden.prompt) or {}
+        wanted = [cls.hidden.unique_id, REFERENCE] if prompt else None
+        if wanted and any(wanted in node.get("inputs", {}).values() for node in prompt.values()):
+            raise InputError(words)
+        return ExecutionBlocker(words)

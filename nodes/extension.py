@@ -16,6 +16,7 @@ from .load_adapter import InstructXLoadAdapter
 from .load_mllm import InstructXLoadMLLM
 from .load_model import InstructXLoadModel
 from .mllm_guidance import InstructXMLLMGuidance
+from .plan import InstructXPlan
 from .reference import InstructXReference
 from .sampler import InstructXSampler
 from .sigmas import InstructXSigmas
@@ -26,6 +27,7 @@ NODES: list[type[io.ComfyNode]] = [
     InstructXLoadModel,
     InstructXLoadMLLM,
     InstructXLoadAdapter,
+    InstructXPlan,
     InstructXMLLMGuidance,
     InstructXConnector,
     InstructXFit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from ..instructx_core.detail import parse_detail
 from ..instructx_core.errors import InputError
 from . import categories
 from .masks import for_frames
-from .pixels import OVERFLOWED, rgb, to_clip, to_video
+from .menus import problem
+from .notes import show
+from .pixels import OVERFLOWED, Clip, rgb, to_clip, to_video
 from .sockets import Fit, FitValue
 from .wan import check_wan, denoising
 
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
     from comfy_api.latest import Input
 
     from ..instructx_core.fit import Fit as FitPlan
-    from .pixels import Clip
 
 MAX_SIDE = 8192
+MULTIPLE = 8  # pixels: no model takes sides of others
+AUTO, VIDEO, PICTURES = "auto", "one video", "separate pictures"
 FRAME_RATE = Fraction(16)  # of a VIDEO made from bare frames; Wan's own
 
 
@@ -61,22 +65,50 @@ class InstructXFit(io.ComfyNode):
                     step=8,
                     tooltip="Height to work at; 0 for the model's trained area in the source's shape.",
                 ),
+                io.Combo.Input(
+                    "batch",
+                    options=[AUTO, VIDEO, PICTURES],
+                    default=AUTO,
+                    optional=True,  # graphs of before it was there
+                    tooltip=(
+                        "What several frames are: one video, or separate pictures that are edited one after the other."
+                        " auto takes them for a video; the node says what it took."
+                    ),
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="IMAGE", tooltip="The frames as the model takes them."),
+                io.Image.Output(
+                    display_name="IMAGE",
+                    tooltip="The frames as the model takes them; of separate pictures a list.",
+                    is_output_list=True,
+                ),
                 Fit.Output(
-                    display_name="FIT", tooltip="How to get back; for InstructX Restore and InstructX MLLM Guidance."
+                    display_name="FIT",
+                    tooltip="How to get back; for InstructX Restore and InstructX MLLM Guidance.",
+                    is_output_list=True,
                 ),
             ],
         )
 
     @classmethod
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
+        return True if width is None or height is None else problem(check_size, width, height)
+
+    @classmethod
     def execute(
-        cls, model: ModelPatcher, vae: Any, source: torch.Tensor | Input.Video, width: int, height: int
+        cls,
+        model: ModelPatcher,
+        vae: Any,
+        source: torch.Tensor | Input.Video,
+        width: int,
+        height: int,
+        batch: str = AUTO,
     ) -> io.NodeOutput:
         clip = to_clip(source)
-        fit = plan(model, vae, clip, width, height)
-        return io.NodeOutput(fit.plan.apply(clip.frames), fit)
+        clips = pictures(clip) if batch == PICTURES else [replace(clip, is_video=clip.is_video or batch == VIDEO)]
+        fits = [plan(model, vae, one, width, height) for one in clips]
+        show(taken(fits, batch))
+        return io.NodeOutput([fit.plan.apply(one.frames) for fit, one in zip(fits, clips, strict=True)], fits)
 
 
 class InstructXRestore(io.ComfyNode):
@@ -175,6 +207,39 @@ class InstructXRestore(io.ComfyNode):
         rate = fit.frame_rate or FRAME_RATE
         audio = repeated(fit.audio, len(edits), fit.plan.frames / rate)
         return io.NodeOutput(frames, to_video(frames, rate, audio), audio, float(rate))
+
+
+def pictures(clip: Clip) -> list[Clip]:
+    """Every frame as a picture of its own."""
+    return [Clip(frame[None], is_video=False) for frame in clip.frames]
+
+
+def taken(fits: list[FitValue], batch: str) -> str:
+    """What a source was taken for, for people."""
+    first = fits[0]
+    height, width = first.plan.canvas
+    if len(fits) > 1:
+        what = f"{len(fits)} pictures, one after the other"
+    elif not first.is_video:
+        what = "one picture"
+    else:
+        what = f"one video of {first.plan.frames} frames"
+        if batch == AUTO and first.frame_rate is None:
+            what += f' (for separate pictures set batch to "{PICTURES}")'
+    return f"{what}, at {width} x {height}"
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise InputError where a size to work at cannot be one of any model: 0 for both is the model's own.
+
+    Which multiples a model takes is known when it is loaded; none takes others than of 8.
+    """
+    from ..instructx_core.fit import check_canvas
+
+    if bool(width) != bool(height):
+        raise InputError("width and height go together; give both, or 0 for both.")
+    if width:
+        check_canvas((height, width), MULTIPLE)
 
 
 def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dict[str, Any] | None:

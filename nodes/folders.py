@@ -12,7 +12,7 @@ import folder_paths
 from ..instructx_core.bounded import is_file, read_text
 from ..instructx_core.errors import CheckpointError, InputError
 from ..instructx_core.names import is_plain
-from ..instructx_core.weights.known_models import find_known
+from ..instructx_core.weights.known_models import KNOWN, KnownModel, find_known, folder_name
 from ..instructx_core.weights.marks import MARKS
 from ..instructx_core.words import shown
 
@@ -77,7 +77,18 @@ def bases() -> dict[str, Path]:
 
 
 def model_names() -> list[str]:
-    return _menu(models())
+    """What is here, and behind it the known public models that are not, by sentences that say how to get them."""
+    return [*_menu(models()), *not_here()]
+
+
+def not_here() -> dict[str, KnownModel]:
+    """Entries for known public models that lie in no folder: choosing one is refused with how to get it."""
+    here = {Path(name).name for name in models()}
+    lacking = [model for model in KNOWN if not here & {model.name, folder_name(model.repository)}]
+    return {
+        f"{model.name} ({model.size}, licence shown first), not here yet: instructx download {model.name}": model
+        for model in lacking
+    }
 
 
 def base_names() -> list[str]:
@@ -144,6 +155,13 @@ def stamp(place: Path) -> str:
 def _find(name: object, known: dict[str, Path]) -> Path:
     if isinstance(name, str) and name in known:
         return known[name]
+    offered = not_here().get(name) if isinstance(name, str) else None
+    if offered is not None:
+        raise CheckpointError(
+            f"{offered.name} is not here yet: instructx download {offered.name} (with ComfyUI's Python in {PACK}:"
+            f' `python -m instructx_core download {offered.name} --to "{roots()[0]}"`). Then press R to refresh the'
+            " menus."
+        )
     where = " or ".join(str(root) for root in roots()) or "models/instructx"
     model = find_known(name) if isinstance(name, str) else None
     fetch = (

@@ -12,16 +12,18 @@ FAINTEST = 1 / 255  # what counts as masked: resizing leaves traces below it
 
 
 def for_frames(mask: torch.Tensor, frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """A MASK as [1 or frames, height, width] in [0, 1]; one of several channels or tries is refused.
+    """A MASK of any rank as [1 or frames, height, width] in [0, 1]; several of one picture become one.
 
     Raises:
         InputError: another size or number than these frames', or a mask that is none.
     """
     mask = mask_of(mask)
+    if frames == 1:
+        mask = mask.amax(0, keepdim=True)  # several objects of one picture, as segmenters give them
     if tuple(mask.shape[1:]) != tuple(size) or len(mask) not in (1, frames):
         raise InputError(
             f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source {frames}"
-            f" x {size[1]} x {size[0]}; give one mask of that size, or one for each frame."
+            f" x {size[1]} x {size[0]}; give one of the source's size and length, or one for all frames."
         )
     return mask
 

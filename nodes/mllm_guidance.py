@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.instruction import check_instruction
 from . import categories
-from .menus import problem
+from .menus import check_reference, mismatch, problem
 from .pixels import to_clip, to_references
 from .sockets import Fit, Guidance, GuidanceValue, Mllm
 
@@ -65,8 +65,12 @@ class InstructXMLLMGuidance(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, instruction: str | None = None) -> bool | str:
-        return True if instruction is None else problem(check_instruction, instruction)
+    def validate_inputs(cls, instruction: str | None = None, input_types: dict[str, str] | None = None) -> bool | str:
+        wrong = mismatch(cls, input_types or {})
+        if wrong is not None or instruction is None:
+            return wrong or True
+        said = problem(check_instruction, instruction)
+        return problem(check_reference, instruction, input_types or {}) if said is True else said
 
     @classmethod
     def execute(

@@ -90,11 +90,13 @@ def checked(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
 
 
 def mask_of(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
-    """A MASK of two to four dimensions as float32 [T, H, W] in [0, 1].
+    """A MASK as float32 [T, H, W] in [0, 1]: of two to four dimensions, or more where the first are of one.
 
     Raises:
         InputError: as the library's `as_mask`.
     """
+    while mask.ndim > 4 and mask.shape[0] == 1:
+        mask = mask[0]
     floats = mask.is_floating_point()
     return as_mask(_in_range(mask.float(), name).clamp(0, 1) if floats and mask.numel() else mask, name)
 

@@ -24,13 +24,15 @@ from .fit import FRAME_RATE
 from .footage import footage_of
 from .graph_identity import origins
 from .masks import for_frames
-from .menus import problem
+from .menus import check_reference, mismatch, problem
 from .notes import say, show
 from .pixels import rgb, to_references
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import Input
 
@@ -122,9 +124,11 @@ def inputs(source: io.Input) -> list[io.Input]:
     ]
 
 
-def check_words(instruction: str | None, cuts: str | None) -> bool | str:
+def check_words(instruction: str | None, cuts: str | None, connected: Collection[str]) -> bool | str:
     """What is wrong with the texts, True if nothing; None is one that a link brings later."""
     said = True if instruction is None else problem(check_instruction, instruction)
+    if said is True and instruction is not None:
+        said = problem(check_reference, instruction, connected)
     return problem(_cuts, cuts or "") if said is True else said
 
 
@@ -150,8 +154,13 @@ class InstructXSlidingWindow(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, instruction: str | None = None, cuts: str | None = None) -> bool | str:
-        return check_words(instruction, cuts)
+    def validate_inputs(
+        cls,
+        instruction: str | None = None,
+        cuts: str | None = None,
+        input_types: dict[str, str] | None = None,
+    ) -> bool | str:
+        return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types or {})
 
     @classmethod
     def execute(
@@ -212,8 +221,13 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, instruction: str | None = None, cuts: str | None = None) -> bool | str:
-        return check_words(instruction, cuts)
+    def validate_inputs(
+        cls,
+        instruction: str | None = None,
+        cuts: str | None = None,
+        input_types: dict[str, str] | None = None,
+    ) -> bool | str:
+        return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types or {})
 
     @classmethod
     def execute(

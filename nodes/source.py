@@ -136,8 +136,13 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
     from .pixels import mask_of
 
     whole = mask_of(mask)
-    if fit is not None and tuple(whole.shape[1:]) != tuple(fit.plan.canvas):
-        whole = on_canvas(for_frames(whole, fit.plan.frames, fit.plan.size), fit.plan)
+    if raw.shape[2] == 1:
+        whole = whole.amax(0, keepdim=True)  # several objects of one picture
+    if fit is not None:
+        plan = fit.plan
+        fits_source = tuple(whole.shape[1:]) == tuple(plan.size) and len(whole) in (1, plan.frames)
+        if fits_source or tuple(whole.shape[1:]) != tuple(plan.canvas):
+            whole = on_canvas(for_frames(whole, plan.frames, plan.size), plan)
     scale = model.model.latent_format
     return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, scale.temporal_downscale_ratio)
 

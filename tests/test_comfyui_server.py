@@ -132,12 +132,47 @@ def test_a_prompt_of_an_older_version_runs_and_fetches_nothing(server, object_in
 
 def test_bad_size_is_reported_on_its_node(server, object_info):
     prompt = prompt_of("image-edit", object_info)
-    prompt[of_type(prompt, "InstructXFit")]["inputs"]["width"] = 64
+    node = of_type(prompt, "InstructXFit")
+    prompt[node]["inputs"]["width"] = 64
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "width and height go together" in json.dumps(answer["node_errors"][node])
+
+
+def test_a_reference_that_is_spoken_of_is_asked_for_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXMLLMGuidance")
+    prompt[node]["inputs"]["instruction"] = "replace the circle with the object in the reference"
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "none is connected" in json.dumps(answer["node_errors"][node])
+
+
+def test_a_link_of_another_type_is_still_refused(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXMLLMGuidance")
+    prompt[node]["inputs"]["reference"] = [of_type(prompt, "InstructXLoadModel"), 0]
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "mismatch" in json.dumps(answer["node_errors"][node])
+
+
+def test_an_example_without_its_reference_fails_the_run(server, object_info):
+    prompt = prompt_of("reference-swap", object_info)
+    prompt[of_type(prompt, "InstructXExampleInput")]["inputs"]["example"] = "recolor"
     entry = server.run(prompt)
     assert not succeeded(entry)
-    error = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
-    assert error["node_type"] == "InstructXFit"
-    assert "width and height go together" in error["exception_message"]
+    assert "has no reference image" in json.dumps(entry["status"]["messages"])
+
+
+def test_the_plan_runs_alone(server):
+    entry = server.run(
+        {
+            "1": {
+                "class_type": "InstructXPlan",
+                "inputs": {"model_name": "InstructX Tiny (bundled)", "width": 0, "height": 0, "frames": 0},
+            }
+        }
+    )
+    assert succeeded(entry), entry["status"]
+    assert "24 GiB free: everything on the GPU" in json.dumps(entry["outputs"])
 
 
 WITHOUT_LIBRARIES = """\

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,10 +21,18 @@ from .choice import Memory
 from .decide import Outlined, decide, formats, outline_model
 from .needs import GIB, OWN_MEMORY, main_memory_need, weights_in_use
 from .phases import Job, Phase, trained_job
-from .plan import CHOICES, free_bytes, resident
+from .plan import CHOICES, free_bytes, make_plan, peak, resident, usable
+from .sizes import ModelSizes
 
 MIB = 2**20
 COLUMN = 12
+CARDS = (8, 12, 16, 24)  # GiB of GPUs that people have
+WAYS = {
+    Memory.FULL: "everything on the GPU",
+    Memory.MODEL: "one part on the GPU at a time",
+    Memory.GROUP: "block by block from main memory, slower",
+    Memory.SEQUENTIAL: "layer by layer from main memory, slow",
+}
 
 
 def describe_plan(
@@ -65,6 +74,46 @@ def describe_plan(
     room = main_memory()
     there = f"main memory: {room.bytes / GIB:.3g} GiB {room.limit}"
     return "\n".join((title, "", *_table(models[dtype], job, tiled, device), "", *needs, there, "", verdict))
+
+
+def describe_cards(
+    path: Path | None = None,
+    canvas: tuple[int, int] | None = None,
+    frames: int | None = None,
+    cards: Sequence[int] = CARDS,
+) -> str:
+    """What edits of this size need on a GPU, and whether one with so many GiB free can do them.
+
+    Args:
+        path, canvas, frames: as `describe_plan`.
+        cards: GiB that are free.
+
+    Raises:
+        CheckpointError: as `outline`.
+    """
+    device = torch.device("cuda")
+    (dtype,) = formats(device)
+    model = outline_model(families.open(path or BUNDLED), dtype, device)
+    job = _job(model.model, canvas, frames)
+    phases = cache(lambda tiled: model.phases(job, tiled))
+    size = f"{job.width} x {job.height} pixels (width x height)"
+    title = f"{model.model.config.name}, {size}, {job.frames} frames, {_short(dtype)}"
+    verdicts = (f"{card} GiB free: {_verdict(model.sizes, phases, int(card * GIB))}" for card in cards)
+    return "\n".join((title, "", *_table(model, job, False, device), "", *verdicts))
+
+
+def _verdict(sizes: ModelSizes, phases: Callable[[bool], tuple[Phase, ...]], free: int) -> str:
+    """How a GPU with so many bytes free would do an edit, if it can."""
+    plan = make_plan(sizes, phases, CHOICES, free)
+    needed = peak(sizes, phases(plan.tiled), plan.memory)
+    if needed > usable(free):
+        return f"too little: {_amount(needed)} at the least; give fewer frames or a smaller size"
+    tiles = ", the VAE in tiles" if plan.tiled else ""
+    return f"{WAYS[plan.memory]}{tiles} ({_amount(needed)} at most)"
+
+
+def _amount(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
 
 def _job(model: Components, canvas: tuple[int, int] | None, frames: int | None) -> Job:

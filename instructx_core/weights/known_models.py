@@ -11,12 +11,13 @@ class KnownModel:
 
     name: str  # what a person types
     repository: str  # owner/name
+    size: str  # of what is fetched, for people
     # the commit to fetch; None where none has been reviewed: the newest, which is then written into the folder
     commit: str | None = None
 
 
 KNOWN = tuple(
-    KnownModel(f"kiwi-edit-5b-{kind}", f"linyq/kiwi-edit-5b-{kind}-diffusers")
+    KnownModel(f"kiwi-edit-5b-{kind}", f"linyq/kiwi-edit-5b-{kind}-diffusers", "20 to 30 GB")
     for kind in ("instruct-only", "instruct-reference", "reference-only")
 )
 

@@ -50,8 +50,13 @@ def load_nodes():
 
 
 def run(node, **inputs):
-    """Outputs of one V3 node, as ComfyUI's executor calls it (inference mode, defaults filled in)."""
+    """Outputs of one V3 node, as ComfyUI's executor calls it (inference mode, defaults filled in); of a list of one
+    what is in it, as the next node gets it."""
     schema = node.GET_SCHEMA()
     defaults = {i.id: i.default for i in schema.inputs if getattr(i, "default", None) is not None and not i.optional}
     with torch.inference_mode():
-        return node.execute(**(defaults | inputs)).args
+        made = node.execute(**(defaults | inputs)).args
+    listed = [getattr(output, "is_output_list", False) for output in schema.outputs]
+    return tuple(
+        value[0] if is_list and len(value) == 1 else value for value, is_list in zip(made, listed, strict=True)
+    )
