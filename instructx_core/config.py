@@ -42,6 +42,7 @@ class GuidanceKind(str, Enum):
 
     QUERIES = "queries"  # of learnable queries behind the MLLM's prompt: the paper's, and MetaQuery's
     HIDDEN_STATES = "hidden_states"  # all of the MLLM's, for a Q-Former
+    TEXT = "text"  # a umT5's of the words alone: native Wan's
 
 
 class ConnectorKind(str, Enum):
@@ -50,6 +51,7 @@ class ConnectorKind(str, Enum):
     MLP = "mlp"  # two layers (the paper's)
     QFORMER = "qformer"  # BLIP-2's, which cross-attends to all hidden states
     TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, and the MLP behind it
+    NONE = "none"  # guidance is the context
 
 
 class Prediction(str, Enum):
@@ -138,6 +140,13 @@ class ConnectorConfig:
         if self.tanh_gelu or self.reads_references:
             name = "tanh_gelu" if self.tanh_gelu else "reads_references"
             return f"connector.{name} belongs to connector.kind mlp, not {self.kind.value}"
+        if self.kind is ConnectorKind.NONE:
+            if self.input_dim == self.output_dim:
+                return None
+            return (
+                f"connector.kind is none, which cannot bring connector.input_dim, {self.input_dim}, to "
+                f"connector.output_dim, {self.output_dim}"
+            )
         name = "hidden_dim" if self.kind is ConnectorKind.QFORMER else "input_dim"
         if self.head_dim % 2 or getattr(self, name) % self.head_dim:
             return (
@@ -219,6 +228,11 @@ class ModelConfig:
         if problem := self.connector.problem():
             raise CheckpointError(f"The model's config cannot be used ({problem}).")
         guidance, (height, width) = self.guidance, self.default_size
+        if guidance.kind is GuidanceKind.TEXT and guidance.lora_rank:
+            raise CheckpointError(
+                f"The model's config cannot be used (guidance.lora_rank is {guidance.lora_rank}; text guidance is not "
+                "trained, give 0)."
+            )
         for name in ("max_pixels", "video_max_pixels", "reference_max_pixels"):
             bound = getattr(guidance, name)
             if 0 < bound < guidance.min_pixels:

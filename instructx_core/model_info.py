@@ -9,7 +9,7 @@ import torch
 
 from . import families
 from .bounded import is_dir, is_file
-from .config import ConnectorKind
+from .config import ConnectorKind, GuidanceKind
 from .families.instructx.folder import BUNDLED
 from .families.opened import Opened
 from .weights.detect import Part
@@ -81,6 +81,8 @@ def _settings(config: ModelConfig) -> dict[str, str]:
 
 def _queries(config: ModelConfig) -> str:
     guidance = config.guidance
+    if guidance.kind is GuidanceKind.TEXT:
+        return "none: words alone are read"
     if not guidance.queries:
         return "none: all hidden states are guidance"
     videos = f"{guidance.video_queries} for videos" if guidance.video_queries else "the same for videos"
@@ -93,6 +95,8 @@ def _widths(config: ModelConfig) -> str:
         inner = f"{connector.layers} layers of {connector.hidden_dim} to {connector.tokens} tokens"
     elif connector.kind is ConnectorKind.TRANSFORMER:
         inner = f"{connector.layers} layers of {connector.input_dim} -> {connector.hidden_dim}"
+    elif connector.kind is ConnectorKind.NONE:
+        return str(connector.output_dim)
     else:
         inner = str(connector.hidden_dim)
     return f"{connector.input_dim} -> {inner} -> {connector.output_dim}"

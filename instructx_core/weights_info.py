@@ -9,6 +9,7 @@ from .errors import CheckpointError
 from .weights.detect import FOLDERS, SECOND, Form, Names, Part, bare_mllm, find_form
 from .weights.dit import checked_dit, dit_sizes, to_diffusers
 from .weights.mllm import mllm_width
+from .weights.text_encoder import text_encoder_config
 from .weights.vae import checked_vae, vae_channels, vae_config
 from .words import one_line
 
@@ -42,7 +43,7 @@ def describe_form(form: Form) -> str:
     which, sizes = {Part.DIT: _dit, Part.VAE: _vae, Part.MLLM: _mllm}[form.part](form)
     shards = f" in {len(form.files)} shards" if len(form.files) > 1 else ""
     rows = {
-        "weights": f"{form.part.title}, {which}",
+        "weights": f"{form.title}, {which}",
         "path": f"{form.path} ({sum(file.stat().st_size for file in form.files) / 1e6:.1f} MB{shards})",
         "form": _form(form),
         "stored as": _types(form),
@@ -82,6 +83,9 @@ def _vae(form: Form) -> tuple[str, str]:
 
 
 def _mllm(form: Form) -> tuple[str, str]:
+    if form.is_text:
+        config = text_encoder_config(form)
+        return "a text encoder", f"width {config.d_model}, {config.num_layers} layers"
     width = mllm_width(form)
     names = {bare_mllm(name) for name in form.tensors}
     layers = sum(name.endswith("input_layernorm.weight") for name in names)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..instructx_core.context import Context
-    from ..instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
+    from ..instructx_core.guidance.guidance import Guidance, GuidanceInputs
 
 PRECISIONS = ("default", "float32", "bfloat16", "float16")
 PRECISION_TOOLTIP = "Number format of the weights. default: float32 on a CPU, bfloat16 or float16 on a GPU."
@@ -24,9 +24,9 @@ ACTIVATIONS_PER_TOKEN = 40
 
 
 class GuidanceHolder(torch.nn.Module):
-    """A plain module around an MLLMGuidance: ComfyUI writes a `device` into what it manages, which that class owns."""
+    """A plain module around an Guidance: ComfyUI writes a `device` into what it manages, which that class owns."""
 
-    def __init__(self, guidance: MLLMGuidance) -> None:
+    def __init__(self, guidance: Guidance) -> None:
         super().__init__()
         self.guidance = guidance
 
@@ -40,7 +40,7 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if management.should_use_bf16(device) else torch.float16
 
 
-def manage(guidance: MLLMGuidance, name: str, files: str) -> LoadedMllm:
+def manage(guidance: Guidance, name: str, files: str) -> LoadedMllm:
     """Hand an MLLM on the CPU to ComfyUI; see `LoadedMllm` for the texts."""
     load, offload = management.text_encoder_device(), management.text_encoder_offload_device()
     patcher = ModelPatcher(GuidanceHolder(guidance), load_device=load, offload_device=offload)
@@ -65,15 +65,13 @@ def read(
 
 
 @contextmanager
-def _cancel_between_layers(guidance: MLLMGuidance) -> Iterator[None]:
+def _cancel_between_layers(guidance: Guidance) -> Iterator[None]:
     """Within it Cancel takes effect before the next layer: on a CPU a whole reading can take minutes."""
 
     def stop_if_cancelled(*_: Any) -> None:
         management.throw_exception_if_processing_interrupted()
 
-    qwen = guidance.mllm.model
-    layers = (*qwen.visual.blocks, *qwen.language_model.layers)
-    hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in guidance.layers()]
     try:
         yield
     finally:
@@ -81,9 +79,6 @@ def _cancel_between_layers(guidance: MLLMGuidance) -> Iterator[None]:
             hook.remove()
 
 
-def _working_memory(guidance: MLLMGuidance, inputs: GuidanceInputs) -> int:
+def _working_memory(guidance: Guidance, inputs: GuidanceInputs) -> int:
     """Bytes that a forward needs beside the weights."""
-    config = guidance.mllm.config
-    tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
-    patches = len(inputs.patches) * config.vision_config.hidden_size
-    return (tokens + patches) * ACTIVATIONS_PER_TOKEN * guidance.dtype.itemsize
+    return guidance.numbers(inputs) * ACTIVATIONS_PER_TOKEN * guidance.dtype.itemsize

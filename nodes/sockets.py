@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..instructx_core.connectors import Connector as ConnectorModule
     from ..instructx_core.context import Context
     from ..instructx_core.fit import Fit as FitPlan
-    from ..instructx_core.guidance.encoder import MLLMGuidance
+    from ..instructx_core.guidance.guidance import Guidance as GuidanceModule
 
 Mllm = io.Custom("INSTRUCTX_MLLM")
 Connector = io.Custom("INSTRUCTX_CONNECTOR")
@@ -29,12 +29,12 @@ Fit = io.Custom("INSTRUCTX_FIT")
 class LoadedMllm:
     """An MLLM with queries and LoRA, in ComfyUI's memory management."""
 
-    patcher: ModelPatcher  # of a module whose only child, `guidance`, is the MLLMGuidance
+    patcher: ModelPatcher  # of a module whose only child, `guidance`, is the model's Guidance
     name: str
     files: str  # what tells its files on the disk from others that took their place
 
     @property
-    def guidance(self) -> MLLMGuidance:
+    def guidance(self) -> GuidanceModule:
         return self.patcher.model.guidance
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import tiny
 import torch
+from text_encoder import text_encoder, text_tokenizer
 
 from instructx_core.config import (
     ConnectorConfig,
@@ -45,6 +46,10 @@ VARIANTS = {
 OWN = tiny.CONFIG.guidance
 # the architectures that the paper compares (Fig. 3 and 9a): guidance and connector
 COMPARED: dict[str, tuple[GuidanceConfig, ConnectorConfig]] = {
+    "text": (
+        replace(OWN, kind=GuidanceKind.TEXT, lora_rank=0),
+        ConnectorConfig(ConnectorKind.NONE, TEXT_DIM, output_dim=TEXT_DIM),
+    ),
     "qformer": (
         replace(OWN, kind=GuidanceKind.HIDDEN_STATES),
         ConnectorConfig(ConnectorKind.QFORMER, tiny.HIDDEN, 28, TEXT_DIM, layers=2, head_dim=14, tokens=6),
@@ -114,7 +119,10 @@ def components(own: ModelConfig) -> Components:
         latents_std=torch.linspace(0.5, 1.5, CHANNELS).tolist(),
         **tiny.OTHER_STRIDES,
     )
-    guidance = guidance_class(own)(tiny.mllm(), tiny.tokenizer(), own.guidance)
+    reader = (tiny.mllm(), tiny.tokenizer())
+    if own.guidance.kind is GuidanceKind.TEXT:
+        reader = (text_encoder(TEXT_DIM), text_tokenizer())
+    guidance = guidance_class(own)(*reader, own.guidance)
     connector = make_connector(own.connector)
     denoiser = Denoiser(dit, own.denoiser, own.connector.entry)
     tiny.shake(connector, 0.1)

@@ -14,8 +14,9 @@ from instructx_core.config import ConnectorConfig
 from instructx_core.connectors import make_connector
 from instructx_core.context import Context
 from instructx_core.errors import InputError
-from instructx_core.guidance.encoder import GuidanceInputs, MLLMGuidance
+from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.guidance.frames import sample_indices
+from instructx_core.guidance.guidance import GuidanceInputs
 from instructx_core.guidance.positions import positions
 from instructx_core.guidance.prompt import prompt_tokens
 

@@ -179,6 +179,8 @@ def test_model_config(place: str, saved: Path, tmp_path: Path):
         ({"connector__kind": "qformer", "connector__head_dim": 5}, "connector.head_dim is 5"),
         ({"connector__kind": "transformer", "connector__head_dim": 1}, "connector.head_dim is 1"),
         ({"connector__kind": "transformer", "connector__tanh_gelu": True}, "tanh_gelu belongs to connector.kind mlp"),
+        ({"connector__kind": "none"}, "cannot bring connector.input_dim, 32, to connector.output_dim, 20"),
+        ({"guidance__kind": "text"}, "text guidance is not trained, give 0"),
         ({"guidance__kind": "hidden_states", "guidance__dialect": "kiwi"}, "which the dialect 'kiwi' does not have"),
         # 12 TB, were it built before its tensors are looked for
         ({"connector__kind": "qformer", "connector__hidden_dim": 65536, "connector__layers": 64}, "does not fit"),

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from instructx_core import InputError, cli
 from instructx_core.config import ConnectorConfig, ModelConfig
+from instructx_core.connectors import make_connector
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components
@@ -70,7 +71,8 @@ def test_dit_step_of_published_sizes(sizes: dict, guided: bool, dtype: torch.dty
         return Denoiser(WanTransformer3DModel(num_layers=layers, **sizes), config.denoiser)
 
     codec = without_weights(lambda: LatentCodec(AutoencoderKLWan(**(VAE_21 if sizes is WAN_14B else VAE_22))))
-    measured = step_bytes(Components(config, None, None, without_weights(denoiser), codec), job)
+    connector = make_connector(config.connector)
+    measured = step_bytes(Components(config, None, connector, without_weights(denoiser), codec), job)
     with FakeTensorMode(), torch.no_grad():
         model = denoiser()
         shape = (1 + guided, codec.channels, 21, 480 // codec.stride, 832 // codec.stride)

@@ -8,9 +8,10 @@ import torch
 import yaml
 from test_variants import FILES
 
-from instructx_core.config import ModelConfig
+from instructx_core.config import GuidanceKind, ModelConfig
 from instructx_core.connectors import make_connector
 from instructx_core.context import Context
+from instructx_core.families.components import Components
 from instructx_core.training.config import TrainConfig
 from instructx_core.training.editing import choose_trained
 from instructx_core.training.footprint import parts_of
@@ -20,6 +21,7 @@ SIZES = {"480p": (480, 832, 0), "1080p with a reference": (1088, 1920, 1)}
 PROMPT = 13 * 400  # places of 13 frames and an instruction, about
 # parameters in millions: queries, LoRA, connector
 COUNTS: dict[str, tuple[float, float, float]] = {
+    "a-text": (0, 0, 0),
     "b-qformer": (0, 599, 114),
     "c-metaquery": (1.57, 0, 1636),
     "d-paper": (1.57, 599, 25.2),
@@ -29,7 +31,8 @@ COUNTS: dict[str, tuple[float, float, float]] = {
 
 
 def config(name: str) -> ModelConfig:
-    return new_config((), 2048, 4096, 5120, yaml.safe_load(FILES[name].read_text()))
+    hidden = 4096 if name == "a-text" else 2048
+    return new_config((), hidden, 4096, 5120, yaml.safe_load(FILES[name].read_text()))
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -38,9 +41,23 @@ def test_the_connector_s_size(name: str) -> None:
         connector = make_connector(config(name).connector)
     count = sum(parameter.numel() for parameter in connector.parameters()) / 1e6
     assert count == pytest.approx(COUNTS[name][2], rel=0.01)
-    tokens = torch.empty(1, 512, 2048, device="meta")
+    tokens = torch.empty(1, 512, connector.config.input_dim, device="meta")
     context = connector(Context(tokens)).tokens
     assert context.shape == (1, 256 if name == "b-qformer" else 512, 4096)
+
+
+def read(components: Components) -> Context:
+    """The guidance of an instruction and 13 frames."""
+    guidance = components.guidance
+    if guidance.config.kind is GuidanceKind.TEXT:
+        return Context(guidance.mllm(input_ids=torch.zeros(1, 512, dtype=torch.int64)).last_hidden_state)
+    embeds = torch.empty(1, PROMPT, 2048)
+    query_set = guidance.config.query_set(is_video=True)
+    if query_set:
+        embeds = torch.cat([embeds, guidance.queries[query_set][None]], dim=1)
+    positions = torch.zeros(3, 1, embeds.shape[1], dtype=torch.int64)
+    found = guidance.mllm.model.language_model(inputs_embeds=embeds, position_ids=positions, use_cache=False)
+    return Context(found.last_hidden_state[:, PROMPT if query_set else 0 :])
 
 
 @pytest.mark.slow
@@ -56,13 +73,7 @@ def test_forward_and_backward(name: str, size: str) -> None:
     guidance, denoiser = components.guidance, components.denoiser
     height, width, references = SIZES[size]
     with torch.device("meta"):
-        embeds = torch.empty(1, PROMPT, 2048)
-        query_set = guidance.config.query_set(is_video=True)
-        if query_set:
-            embeds = torch.cat([embeds, guidance.queries[query_set][None]], dim=1)
-        positions = torch.zeros(3, 1, embeds.shape[1], dtype=torch.int64)
-        read = guidance.mllm.model.language_model(inputs_embeds=embeds, position_ids=positions, use_cache=False)
-        context = components.connector(Context(read.last_hidden_state[:, PROMPT if query_set else 0 :]))
+        context = components.connector(read(components))
         assert context.tokens.shape == (1, {"b-qformer": 256, "shared-queries": 256}.get(name, 512), 4096)
         latents = torch.empty(1, 16, 21, height // 8, width // 8)
         reference = [torch.empty(1, 16, 1, height // 8, width // 8)] * references

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..config import ConnectorConfig, ConnectorKind
 from .connector import Connector
+from .identity import IdentityConnector
 from .mlp import MLPConnector
 from .qformer import QFormerConnector
 from .transformer import TransformerConnector
@@ -12,6 +13,7 @@ KINDS: dict[ConnectorKind, type[Connector]] = {
     ConnectorKind.MLP: MLPConnector,
     ConnectorKind.QFORMER: QFormerConnector,
     ConnectorKind.TRANSFORMER: TransformerConnector,
+    ConnectorKind.NONE: IdentityConnector,
 }
 
 

@@ -13,7 +13,9 @@ from ..connectors import Connector, make_connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..guidance.encoder import MLLMGuidance
+from ..guidance.guidance import Guidance
 from ..guidance.hidden_states import HiddenStatesGuidance
+from ..guidance.text import TextGuidance
 from ..latents import LatentCodec
 from ..weights.compare import first_difference, shapes_of
 from ..weights.files import check_types
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OWN_DIALECT = "instructx"
+KINDS = {GuidanceKind.HIDDEN_STATES: HiddenStatesGuidance, GuidanceKind.TEXT: TextGuidance}
 DIALECTS = {OWN_DIALECT: MLLMGuidance, "kiwi": KiwiGuidance}  # how each family puts an edit to its MLLM
 
 
-def guidance_class(config: ModelConfig) -> type[MLLMGuidance]:
+def guidance_class(config: ModelConfig) -> type[Guidance]:
     """The guidance of a model's kind, in the dialect of its family.
 
     Raises:
@@ -50,7 +53,7 @@ def guidance_class(config: ModelConfig) -> type[MLLMGuidance]:
             f"the config's guidance.kind is {kind.value}, which the dialect {quoted(dialect)} does not have; set "
             f"guidance.dialect to {OWN_DIALECT}."
         )
-    return HiddenStatesGuidance
+    return KINDS[kind]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Components:
     """A whole model in memory."""
 
     config: ModelConfig
-    guidance: MLLMGuidance
+    guidance: Guidance
     connector: Connector
     denoiser: Denoiser
     codec: LatentCodec
@@ -68,7 +71,7 @@ def combine(
     config: ModelConfig,
     source: Path,
     adapter: Mapping[str, torch.Tensor],
-    guidance: MLLMGuidance,
+    guidance: Guidance,
     transformer: WanTransformer3DModel,
     vae: AutoencoderKLWan,
     device: torch.device | str,
@@ -108,7 +111,7 @@ def fitting_connector(config: ModelConfig, state: Mapping[str, torch.Tensor], pa
     return make_connector(config.connector)
 
 
-def adapter_state(guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser) -> dict[str, torch.Tensor]:
+def adapter_state(guidance: Guidance, connector: Connector, denoiser: Denoiser) -> dict[str, torch.Tensor]:
     """The tensors of `instructx.safetensors`, under `queries.`, `lora.`, `connector.` and `denoiser.`."""
     from peft import get_peft_model_state_dict
 
@@ -129,7 +132,7 @@ def gained(denoiser: Denoiser) -> dict[str, torch.nn.Module]:
 
 
 def put_adapter(
-    state: Mapping[str, torch.Tensor], path: Path, guidance: MLLMGuidance, connector: Connector, denoiser: Denoiser
+    state: Mapping[str, torch.Tensor], path: Path, guidance: Guidance, connector: Connector, denoiser: Denoiser
 ) -> None:
     """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
 
@@ -146,7 +149,7 @@ def put_adapter(
         module.load_state_dict(strip(state, f"denoiser.{part}."))
 
 
-def put_guidance(state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
+def put_guidance(state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:
     """Copy queries and LoRA, checked before, out of the tensors of an `instructx.safetensors`."""
     from peft import set_peft_model_state_dict
 
@@ -163,11 +166,11 @@ def strip(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
 
 
 def with_queries(
-    mllm: Qwen2_5_VLForConditionalGeneration,
+    mllm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: ModelConfig,
     dtype: torch.dtype,
-) -> MLLMGuidance:
+) -> Guidance:
     """An MLLM with fresh queries and LoRA, in the dialect that the checkpoint was trained in."""
     guidance = guidance_class(config)(mllm, tokenizer, config.guidance)
     # not the whole: its rotary frequencies stay in float32, without which far positions run together

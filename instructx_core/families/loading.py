@@ -6,7 +6,7 @@ import torch
 
 from ..weights.detect import Part, bare_mllm
 from ..weights.dit import load_dit
-from ..weights.mllm import load_mllm
+from ..weights.readers import load_reader
 from ..weights.vae import load_vae
 from .components import Components, combine, with_queries
 from .opened import Opened
@@ -24,7 +24,7 @@ def load_model(opened: Opened, device: torch.device | str = "cpu", dtype: torch.
     """
     opened.check()
     adapter = added_tensors(opened)
-    mllm, tokenizer = load_mllm(opened.form(Part.MLLM), opened.match.folder, dtype)
+    mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype)
     merge(opened, Part.MLLM, {bare_mllm(name): value for name, value in mllm.named_parameters()})
     transformer = load_dit(opened.form(Part.DIT), dtype, opened.sizes)
     merge(opened, Part.DIT, dict(transformer.named_parameters()))

@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ContextEntry, ModelConfig
+from ..config import ContextEntry, GuidanceKind, ModelConfig
 from ..errors import CheckpointError
 from ..weights.detect import Form, Part, bare_mllm, find_form
 from ..weights.dit import checked_dit, dit_sizes, to_diffusers
 from ..weights.files import check_types
 from ..weights.library_load import check_config
-from ..weights.mllm import checked_mllm, mllm_config, mllm_width
+from ..weights.readers import checked_reader, reader_config, reader_width
 from ..weights.vae import checked_vae, vae_channels
 from ..words import escaped
 from .match import Match
@@ -80,7 +80,11 @@ class Opened:
         """
         dit, vae, mllm = (self.form(part) for part in Part)
         check_context(self.config, self.path, self.sizes)
-        empty = checked_dit(dit, self.sizes), checked_vae(vae), checked_mllm(mllm, mllm_config(mllm, self.match.folder))
+        empty = (
+            checked_dit(dit, self.sizes),
+            checked_vae(vae),
+            checked_reader(mllm, reader_config(mllm, self.match.folder)),
+        )
         check_sizes(self.config, self.path, dit, vae, mllm)
         self.check_loras(Part.DIT)
         self.check_loras(Part.MLLM)
@@ -122,17 +126,28 @@ def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Fo
         model: the path of what the config is of, to name.
     """
     check_context(config, model, dit)
-    width = mllm_width(mllm)
+    check_reader(config, model, mllm)
+    width, reads = reader_width(mllm), "umT5" if mllm.is_text else "MLLM"
     if width != config.connector.input_dim:
         raise CheckpointError(
-            f"{str(model)!r} takes hidden states of width {config.connector.input_dim}, the MLLM in "
-            f"{str(mllm.path)!r} has {width}; give the MLLM that it was trained on."
+            f"{str(model)!r} takes hidden states of width {config.connector.input_dim}, the {reads} in "
+            f"{str(mllm.path)!r} has {width}; give the {reads} that it was trained on."
         )
     made, taken = vae_channels(vae), dit_sizes(dit).channels
     if made != taken:
         raise CheckpointError(
             f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
             "give those of one model."
+        )
+
+
+def check_reader(config: ModelConfig, model: Path, form: Form) -> None:
+    """Raise CheckpointError unless what reads the instruction is of the sort that a model's guidance asks for."""
+    wanted = "umT5" if config.guidance.kind is GuidanceKind.TEXT else Part.MLLM.title
+    if form.title != wanted:
+        raise CheckpointError(
+            f"{str(model)!r} is guided by a {wanted} (guidance.kind is {config.guidance.kind.value}), and "
+            f"{str(form.path)!r} is a {form.title}; give a {wanted}."
         )
 
 

@@ -15,14 +15,14 @@ from ..weights.compare import first_difference, shapes_of
 from ..weights.detect import Part, bare_mllm
 from ..weights.files import check_finite, read_tensors
 from ..weights.lora_changes import add_pair
-from ..weights.mllm import load_mllm
+from ..weights.readers import load_reader
 from .components import fitting_connector, put_guidance, strip, with_queries
-from .opened import Opened
+from .opened import Opened, check_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..guidance.encoder import MLLMGuidance
+    from ..guidance.guidance import Guidance
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ class AddedEmbedding:
     bias: torch.Tensor  # [width]
 
 
-def load_guidance_part(
-    opened: Opened, dtype: torch.dtype, progress: Callable[[int], None] | None = None
-) -> MLLMGuidance:
+def load_guidance_part(opened: Opened, dtype: torch.dtype, progress: Callable[[int], None] | None = None) -> Guidance:
     """A model's MLLM with its queries and its LoRA, on the CPU.
 
     Args:
@@ -45,9 +43,10 @@ def load_guidance_part(
     Raises:
         CheckpointError: a missing or damaged file, or queries made for an MLLM of another width or depth.
     """
+    check_reader(opened.config, opened.path, opened.form(Part.MLLM))
     opened.check_loras(Part.MLLM)
     state = added_tensors(opened)
-    mllm, tokenizer = load_mllm(opened.form(Part.MLLM), opened.match.folder, dtype, progress)
+    mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype, progress)
     merge(opened, Part.MLLM, {bare_mllm(name): value for name, value in mllm.named_parameters()})
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
     _check_guidance(opened.match.named, state, guidance)
@@ -117,7 +116,7 @@ def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
     return state
 
 
-def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: MLLMGuidance) -> None:
+def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:
     """Raise CheckpointError unless the queries and the LoRA are those that `guidance` takes."""
     _check_fits(path, "queries.", guidance.queries, state)
     if guidance.config.lora_rank:

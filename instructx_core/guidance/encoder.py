@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +18,7 @@ from ..config import GuidanceConfig
 from ..context import Context
 from ..errors import InputError
 from .frames import sample_indices
+from .guidance import Guidance, GuidanceInputs
 from .positions import positions
 from .prompt import prompt_tokens
 from .vision import Patches, to_patches
@@ -30,24 +30,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 QUERY_SIZE = 0.02  # standard deviation of fresh queries, that of Qwen's own embeddings
 
 
-@dataclass(frozen=True)
-class GuidanceInputs:
-    """A batch as the MLLM takes it. Sequences are padded on the left: the queries are always in the same places."""
-
-    token_ids: torch.Tensor  # int64 [B, L], queries not included
-    attention_mask: torch.Tensor  # bool [B, L + N]
-    position_ids: torch.Tensor  # int64 [3, B, L + N]
-    patches: torch.Tensor  # [sum of t * h * w, 1176], in the order of the placeholders
-    grids: torch.Tensor  # int64 [pictures, 3]
-    query_set: str  # "image", "video" or "reference"; "" of guidance without queries
-    reference_places: int = 0  # the guidance begins with so many places of the reference image itself
-
-    def to(self, device: torch.device | str) -> GuidanceInputs:
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return replace(self, **moved)
-
-
-class MLLMGuidance(nn.Module):
+class MLLMGuidance(Guidance):
     """Instruction + source frames (+ references) -> guidance [B, N, hidden].
 
     Args:
@@ -62,30 +45,13 @@ class MLLMGuidance(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         config: GuidanceConfig,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.mllm = mllm
-        self.tokenizer = tokenizer
+        super().__init__(mllm, tokenizer, config)
         width = mllm.config.text_config.hidden_size
         self.queries = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(count, width) * QUERY_SIZE) for name, count in config.queries.items()}
         )
         if config.lora_rank:
             add_lora(mllm.model.language_model, config)
-
-    @property
-    def device(self) -> torch.device:
-        """Where guidance is computed: the queries stay there while the MLLM may be kept elsewhere."""
-        return self._weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the guidance."""
-        return self._weight.dtype
-
-    @property
-    def _weight(self) -> torch.Tensor:
-        return next(iter(self.queries.values()), self.mllm.get_input_embeddings().weight)
 
     def prepare(
         self,
@@ -138,6 +104,15 @@ class MLLMGuidance(nn.Module):
         return self.mllm.model.language_model(
             inputs_embeds=embeds, attention_mask=mask, position_ids=inputs.position_ids, use_cache=False
         ).last_hidden_state
+
+    def layers(self) -> Iterator[nn.Module]:
+        yield from self.mllm.model.visual.blocks
+        yield from self.mllm.model.language_model.layers
+
+    def numbers(self, inputs: GuidanceInputs) -> int:
+        config = self.mllm.config
+        tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
+        return tokens + len(inputs.patches) * config.vision_config.hidden_size
 
     def _shown(self, source: torch.Tensor, is_video: bool) -> torch.Tensor:
         """The frames of a source that the MLLM sees."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..context import Context
-from .encoder import GuidanceInputs, MLLMGuidance, embed
+from .encoder import MLLMGuidance, embed
+from .guidance import GuidanceInputs
 
 
 class HiddenStatesGuidance(MLLMGuidance):

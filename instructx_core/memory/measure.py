@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..config import GuidanceConfig
+from ..config import GuidanceConfig, GuidanceKind
 from ..context import Context
 from ..denoiser import Denoiser
-from ..guidance.encoder import MLLMGuidance, embed
+from ..guidance.encoder import embed
+from ..guidance.guidance import Guidance
+from ..guidance.text import PLACES
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..latents import LatentCodec
 from ..speed.run_cache import RunCache
@@ -64,8 +66,12 @@ def measure(model: Components, job: Job, tiled: bool = False) -> tuple[Phase, ..
 
 
 @torch.no_grad()
-def reading_bytes(guidance: MLLMGuidance, job: Job) -> int:
+def reading_bytes(guidance: Guidance, job: Job) -> int:
     """Bytes of the MLLM's vision tower and language model, at most, for a source and an instruction."""
+    if guidance.config.kind is GuidanceKind.TEXT:
+        with LiveMemory(guidance) as live, FlashAttention():
+            guidance.mllm(input_ids=torch.zeros(1, PLACES, dtype=torch.int64, device=META))
+        return live.peak
     grid, queries = _shown(guidance.config, job)
     patches = math.prod(grid)
     words, width = patches // MERGE**2 + WORDS, guidance.mllm.config.text_config.hidden_size
@@ -89,7 +95,8 @@ def step_bytes(model: Components, job: Job) -> int:
     batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
     size = (codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
     grid, queries = _shown(model.config.guidance, job)
-    places = model.connector.places(queries or math.prod(grid) // MERGE**2 + WORDS)
+    words = PLACES if model.config.guidance.kind is GuidanceKind.TEXT else math.prod(grid) // MERGE**2 + WORDS
+    places = model.connector.places(queries or words)
     context_shape = (batch, places, model.config.connector.output_dim)
 
     def count(blocks: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from ..guidance.encoder import GuidanceInputs
+    from ..guidance.guidance import GuidanceInputs
 
 
 @dataclass(frozen=True)

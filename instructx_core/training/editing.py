@@ -25,11 +25,12 @@ from ..errors import InputError
 from ..families.components import Components, with_queries
 from ..families.instructx.folder import save_checkpoint
 from ..families.loading import load_model
+from ..families.opened import check_reader
 from ..latents import LatentCodec
 from ..sampling import GuidanceTerm, sample
 from ..validation import FieldError, converted
 from ..weights.detect import Part, find_form
-from ..weights.mllm import load_mllm
+from ..weights.readers import load_reader
 from ..weights.vae import load_vae
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
@@ -37,7 +38,7 @@ from .data.cache import open_pool
 from .data.encoding import Encoded
 from .data.sources import PoolSource, Source, StreamSource
 from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
-from .gradients import check_gradient
+from .gradients import check_gradient, check_reading
 from .initialisation import channel_effect, start_unchanging
 from .locating import ChangeLocator
 from .processes import process_state
@@ -117,6 +118,7 @@ class EditingTask:
             self.components = with_deadband(self.components, config.deadband)
         choose_trained(self.components, config)
         check_gradient(self.components, config)
+        check_reading(self.components, config)
         if is_sharded_run():
             check_shardable(self.components, config.optimizer)
         own = self.components
@@ -264,7 +266,9 @@ def assemble(config: TrainConfig) -> Components:
     check_numbers(transformer_sizes, "model.transformer")
     check_sized(lambda: WanTransformer3DModel(**transformer_sizes), "model.transformer")
     mllm = Path(config.start["mllm"])
-    guidance = with_queries(*load_mllm(find_form(mllm, Part.MLLM), mllm, torch.float32), model, torch.float32)
+    form = find_form(mllm, Part.MLLM)
+    check_reader(model, Path(config.output), form)
+    guidance = with_queries(*load_reader(form, mllm, torch.float32), model, torch.float32)
     codec = LatentCodec(load_vae(find_form(config.start["vae"], Part.VAE), torch.float32))
     connector = make_connector(model.connector)
     denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)

@@ -18,8 +18,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..config import GuidanceKind
 from ..context import Context
 from ..families.components import Components
+from ..guidance.text import PLACES
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..memory.live import LiveMemory
 from .config import TrainConfig
@@ -108,12 +110,6 @@ def footprint(components: Components, config: TrainConfig) -> Footprint:
 def activations(components: Components, config: TrainConfig, shape: Shape) -> int:
     """Bytes of all tensors of a micro-batch that are alive at the same time, beside weights and their gradients."""
     guidance, codec = components.guidance, components.codec
-    language, width = guidance.mllm.model.language_model, guidance.mllm.config.text_config.hidden_size
-    is_video = shape.frames > 1
-    query_set = guidance.config.query_set(is_video)
-    queries = guidance.config.queries.get(query_set, 0)
-    prompt = _picture_tokens(components, shape) + WORDS
-    length = prompt + queries
     latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple,
               shape.height // codec.stride, shape.width // codec.stride)  # fmt: skip
     modules = (guidance, components.connector, components.denoiser)
@@ -123,19 +119,30 @@ def activations(components: Components, config: TrainConfig, shape: Shape) -> in
             parameter.grad = torch.empty_like(parameter)
             gradients.append(nn.Parameter(parameter.grad, False))
         with LiveMemory(*modules, gradients) as live:
-            embeds = torch.empty(shape.batch, prompt, width)
-            positions = torch.zeros(3, shape.batch, length, dtype=torch.int64)
             noisy, level = torch.empty(latent), torch.full((shape.batch,), 0.5)
             source = torch.empty(latent) if config.use_source else None
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-                if queries:
-                    embeds = torch.cat([embeds, guidance.queries[query_set].expand(shape.batch, -1, -1)], dim=1)
-                read = language(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
-                context = components.connector(Context(read[:, prompt:] if queries else read))
+                context = components.connector(Context(_read(components, shape)))
                 conditions = components.denoiser.conditions(source)
                 velocity = components.denoiser(noisy, level, context, conditions)
             (velocity.float() - noisy).square().mean().backward()
     return live.peak
+
+
+def _read(components: Components, shape: Shape) -> torch.Tensor:
+    """The guidance of a micro-batch [B, N, width]; a text encoder is frozen, so it keeps nothing."""
+    guidance = components.guidance
+    if guidance.config.kind is GuidanceKind.TEXT:
+        return torch.empty(shape.batch, PLACES, components.config.connector.input_dim)
+    prompt = _picture_tokens(components, shape) + WORDS
+    embeds = torch.empty(shape.batch, prompt, guidance.mllm.config.text_config.hidden_size)
+    query_set = guidance.config.query_set(shape.frames > 1)
+    if query_set:
+        embeds = torch.cat([embeds, guidance.queries[query_set].expand(shape.batch, -1, -1)], dim=1)
+    positions = torch.zeros(3, shape.batch, embeds.shape[1], dtype=torch.int64)
+    language = guidance.mllm.model.language_model
+    read = language(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
+    return read[:, prompt:] if query_set else read
 
 
 @contextmanager

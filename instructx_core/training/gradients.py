@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ..config import ContextEntry
+from ..config import ContextEntry, GuidanceKind
 from ..errors import InputError
 from ..families.components import Components
 from .config import TrainConfig
@@ -50,6 +50,18 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
             "(Wan's, by `instructx new`; of the tiny world, stage0-generator.yaml), add transformer to train, or use "
             "task: reading."
         )
+
+
+def check_reading(components: Components, config: TrainConfig) -> None:
+    """Refuse to read instructions back from a text encoder, which nothing trains.
+
+    Raises:
+        InputError: it is asked for.
+    """
+    reads = config.task == "reading" or config.reading_weight > 0
+    if reads and components.config.guidance.kind is GuidanceKind.TEXT:
+        what = "task: reading" if config.task == "reading" else "reading_weight"
+        raise InputError(f"{what} trains an MLLM, and this model is guided by a text encoder; leave it out.")
 
 
 def _linear(module: nn.Module) -> list[tuple[str, nn.Linear]]:

@@ -32,7 +32,7 @@ from ..weights.component_files import dit_part, mllm_part, under, vae_part
 from ..weights.detect import Form, Part, find_form
 from ..weights.dit import checked_dit, dit_sizes, to_diffusers
 from ..weights.marks import ADAPTER
-from ..weights.mllm import checked_mllm, mllm_config, mllm_width
+from ..weights.readers import checked_reader, reader_config, reader_width
 from ..weights.streaming import Content, StoredTensor, computed, tensor_file
 from ..weights.unpacking import unpacked
 from ..weights.vae import checked_vae
@@ -141,9 +141,9 @@ def _plan(
     """What each file of the folder is to hold, checked as far as headers tell."""
     transformer, beside = checked_dit(dit), mllm.path if mllm.path.is_dir() else mllm.path.parent
     checked_vae(vae)
-    qwen = checked_mllm(mllm, mllm_config(mllm, beside))
+    qwen = checked_reader(mllm, reader_config(mllm, beside))
     sizes = dit_sizes(dit)
-    config = new_config(changes, mllm_width(mllm), sizes.text_dim, sizes.width, plain)
+    config = new_config(changes, reader_width(mllm), sizes.text_dim, sizes.width, plain)
     check_sizes(config, target, dit, vae, mllm)
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)

@@ -37,6 +37,7 @@ LAYERS = {
     "Qwen2_5_VLVisionBlock",
     "Qwen2DecoderLayer",
     "Blip2QFormerLayer",
+    "UMT5Block",
 }
 
 

@@ -18,8 +18,9 @@ from ..errors import CheckpointError
 from .detect import Form, published_mllm
 from .dit import dit_config
 from .dit import to_diffusers as dit_to_diffusers
-from .mllm import checked_mllm, find_tokenizer, load_tokenizer, mllm_config
+from .mllm import find_tokenizer, load_tokenizer
 from .portable import portable
+from .readers import checked_reader, reader_config
 from .streaming import Content, StoredTensor, copied, tensor_file, text
 from .vae import to_diffusers as vae_to_diffusers
 from .vae import vae_config
@@ -84,9 +85,9 @@ def mllm_part(
     Raises:
         CheckpointError: no tokenizer or config for it, tensors that do not fit its config, or as `form_tensors`.
     """
-    config = mllm_config(form, checkpoint)
+    config = reader_config(form, checkpoint)
     tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
-    checked_mllm(form, config)
+    checked_reader(form, config)
     small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
     if form.is_library_folder and not loras:
         return small | shards(form, MLLM_WEIGHTS)

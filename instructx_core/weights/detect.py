@@ -46,6 +46,7 @@ class Names(str, Enum):
 
     LIBRARY = "library"  # diffusers' or transformers'
     ORIGINAL = "original"  # of the code that the model was published with
+    TEXT = "text"  # transformers', of a umT5 that takes the place of an MLLM
 
 
 # tensors that only one part has, under either's names; those of the MLLM without the prefixes that came with time
@@ -63,6 +64,11 @@ _MARKS = {
         "layers.0.self_attn.q_proj.weight",
         "visual.blocks.0.mlp.gate_proj.weight",
     },
+    (Part.MLLM, Names.TEXT): {
+        "shared.weight",
+        "encoder.block.0.layer.0.SelfAttention.q.weight",
+        "encoder.block.0.layer.1.DenseReluDense.wi_0.weight",
+    },
 }
 _MLLM_LAYERS = {
     "": ("embed_tokens", "norm", "lm_head"),
@@ -78,17 +84,25 @@ _MLLM = Layout(
     for layer in layers
     for leaf in ("weight", "bias")
 )
+_TEXT_LAYERS = {
+    "": ("shared", "encoder.embed_tokens", "encoder.final_layer_norm"),
+    "encoder.block.0.layer.0.": ("layer_norm", "SelfAttention.relative_attention_bias"),
+    "encoder.block.0.layer.0.SelfAttention.": ("q", "k", "v", "o"),
+    "encoder.block.0.layer.1.": ("layer_norm", "DenseReluDense.wi_0", "DenseReluDense.wi_1", "DenseReluDense.wo"),
+}
+_TEXT = Layout(f"{before}{layer}.weight" for before, layers in _TEXT_LAYERS.items() for layer in layers)
 _LAYOUTS = {
     (Part.DIT, Names.ORIGINAL): DIT_ORIGINAL,
     (Part.DIT, Names.LIBRARY): DIT_LIBRARY,
     (Part.VAE, Names.ORIGINAL): VAE_ORIGINAL,
     (Part.VAE, Names.LIBRARY): VAE_LIBRARY,
     (Part.MLLM, Names.LIBRARY): _MLLM,
+    (Part.MLLM, Names.TEXT): _TEXT,
 }
 # what transformers' versions put before names of their own accord
 _MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
-FOLDERS = {Part.DIT: ("transformer",), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder")}
+FOLDERS = {Part.DIT: ("transformer",), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
 _NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 _SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
@@ -109,6 +123,16 @@ class Form:
     def tensors(self) -> dict[str, Stored]:
         """The model's own tensors, without those that say how others are stored."""
         return {name: stored for name, stored in self.stored.items() if not is_beside(name)}
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return "umT5" if self.is_text else self.part.title
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a umT5 in the place of an MLLM."""
+        return self.names is Names.TEXT
 
     @property
     def is_gguf(self) -> bool:
@@ -180,7 +204,7 @@ def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = F
         wanted = f"a {part.title}" if part else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
         what = f"it is a {found[0].title}" if found else _unknown(stored)
         raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
-    if found[0] is Part.MLLM:
+    if found == (Part.MLLM, Names.LIBRARY):
         with naming(path):
             _MLLM.unwrapped(stored)
     return Form(path, files, *found, stored)
@@ -189,6 +213,11 @@ def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = F
 def bare_mllm(name: str) -> str:
     """A name of Qwen2.5-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
     return _MLLM.bare(name)
+
+
+def bare_text(name: str) -> str:
+    """A name of a umT5's without wrappers."""
+    return _TEXT.bare(name)
 
 
 def published_mllm(name: str) -> str:

@@ -21,11 +21,11 @@ from .stored import Stored
 T = TypeVar("T")
 
 _SCALES = ("scale_weight", "weight_scale")
-_BESIDE = {*_SCALES, "scale_input", "input_scale", "comfy_quant", "scaled_fp8"}
+_BESIDE = {*_SCALES, "scale_input", "input_scale", "comfy_quant", "scaled_fp8", "spiece_model"}
 
 
 def is_beside(name: str) -> bool:
-    """Whether a tensor says how another one is stored, and is no weight of the model itself."""
+    """Whether a tensor is no weight of the model: it says how another is stored, or holds a tokenizer."""
     return name.rpartition(".")[2] in _BESIDE
 
 

@@ -133,7 +133,7 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
             return folder
     raise CheckpointError(
         f"{str(form.path)!r} has no tokenizer beside it; put tokenizer.json and tokenizer_config.json of the "
-        "Qwen2.5-VL that it is from into its folder."
+        f"{form.title} that it is from into its folder."
     )
 
 
@@ -303,9 +303,9 @@ def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | N
 
 
 def _places(form: Form, checkpoint: Path) -> list[Path]:
-    """Where config and tokenizer may be: beside the weights, as Kiwi-Edit has them, or in the checkpoint."""
+    """Where config and tokenizer may be: beside the weights, as Kiwi-Edit or Wan has them, or in the checkpoint."""
     own = form.path if form.path.is_dir() else form.path.parent
-    return [own, own.parent / "processor", checkpoint / "mllm", checkpoint / "processor"]
+    return [own, own.parent / "processor", own.parent / "tokenizer", checkpoint / "mllm", checkpoint / "processor"]
 
 
 def _count(shapes: dict[str, Any], pattern: str) -> int:

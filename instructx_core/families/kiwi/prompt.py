@@ -23,7 +23,8 @@ from ...config import GuidanceConfig
 from ...context import Context
 from ...errors import InputError
 from ...fit import resize_8bit
-from ...guidance.encoder import GuidanceInputs, MLLMGuidance, embed, join_pictures, pad_left
+from ...guidance.encoder import MLLMGuidance, embed, join_pictures, pad_left
+from ...guidance.guidance import GuidanceInputs
 from ...guidance.positions import positions
 from ...guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START, plain_words
 from ...guidance.vision import FACTOR, Patches, cut, smart_resize

@@ -1,0 +1,20 @@
+"""No connector (Fig. 3a): what a text encoder reads is the context, as in Wan itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from ..context import Context
+from .connector import Connector
+
+
+class IdentityConnector(Connector):
+    """[B, N, input_dim] -> the same."""
+
+    def forward(self, guidance: Context, reference_places: int = 0) -> Context:
+        return guidance
+
+    def projections(self) -> Iterator[nn.Linear]:
+        yield from ()

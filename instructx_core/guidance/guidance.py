@@ -1,0 +1,91 @@
+"""What guides a DiT, whatever reads the instruction: prepared once, then read to hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..config import GuidanceConfig
+from ..context import Context
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class GuidanceInputs:
+    """A batch as its reader takes it: an MLLM's padded on the left, so that queries are always in the same places."""
+
+    token_ids: torch.Tensor  # int64 [B, L], queries not included
+    attention_mask: torch.Tensor  # bool [B, L + N]
+    position_ids: torch.Tensor  # int64 [3, B, L + N]; empty of a text encoder
+    patches: torch.Tensor  # [sum of t * h * w, 1176], in the order of the placeholders; empty without pictures
+    grids: torch.Tensor  # int64 [pictures, 3]
+    query_set: str  # "image", "video" or "reference"; "" of guidance without queries
+    reference_places: int = 0  # the guidance begins with so many places of the reference image itself
+
+    def to(self, device: torch.device | str) -> GuidanceInputs:
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **moved)
+
+
+class Guidance(nn.Module):
+    """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class a kind, in files beside."""
+
+    def __init__(self, mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig) -> None:
+        """`mllm` reads, with its own tokenizer: a Qwen2.5-VL, or where words alone are read a umT5."""
+        super().__init__()
+        self.config = config
+        self.mllm = mllm
+        self.tokenizer = tokenizer
+        self.queries = nn.ParameterDict()
+
+    @property
+    def device(self) -> torch.device:
+        """Where guidance is computed: queries stay there while the MLLM may be kept elsewhere."""
+        return self._weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the guidance."""
+        return self._weight.dtype
+
+    @property
+    def _weight(self) -> torch.Tensor:
+        return next(iter(self.queries.values()), self.mllm.get_input_embeddings().weight)
+
+    def prepare(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[torch.Tensor] | None,
+        references: Sequence[Sequence[torch.Tensor]] | None = None,
+        is_video: bool = False,
+    ) -> GuidanceInputs:
+        """Tokens, patches and positions of a batch.
+
+        Args:
+            instructions: B sentences.
+            sources: B tensors [T, H, W, 3] in [0, 1]; T may differ where is_video. None: words alone are read.
+            references: for each of the B, any number of [H, W, 3] in [0, 1].
+            is_video: one batch is all images or all videos.
+
+        Raises:
+            InputError: an image source with more than one frame, or an instruction that is too long.
+        """
+        raise NotImplementedError
+
+    def forward(self, inputs: GuidanceInputs) -> Context:
+        """The hidden states that guide the DiT, with a mask where places of them are padding."""
+        raise NotImplementedError
+
+    def layers(self) -> Iterator[nn.Module]:
+        """The layers that run one after the other."""
+        raise NotImplementedError
+
+    def numbers(self, inputs: GuidanceInputs) -> int:
+        """How many numbers one layer's input has, all places of the batch together."""
+        raise NotImplementedError

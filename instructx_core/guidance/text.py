@@ -1,0 +1,59 @@
+"""Words alone through a umT5 (Fig. 3a): what Wan was trained with, before there was an MLLM.
+
+As Wan's own pipeline: the last hidden states of the words and of the token that ends them, then zeros up to 512 places,
+all of which the DiT attends to. So there is no mask, and no picture is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from ..context import Context
+from ..errors import InputError
+from .guidance import Guidance, GuidanceInputs
+
+PLACES = 512  # of Wan's context
+
+
+class TextGuidance(Guidance):
+    """Instruction -> hidden states of a `UMT5EncoderModel` [B, 512, d_model]."""
+
+    def prepare(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[torch.Tensor] | None = None,
+        references: Sequence[Sequence[torch.Tensor]] | None = None,
+        is_video: bool = False,
+    ) -> GuidanceInputs:
+        """As `Guidance.prepare`; sources and references are not looked at.
+
+        Raises:
+            InputError: an instruction of more than 512 tokens.
+        """
+        token_ids = torch.zeros(len(instructions), PLACES, dtype=torch.int64)
+        mask = torch.zeros(len(instructions), PLACES, dtype=torch.bool)
+        for row, instruction in enumerate(instructions):
+            ids = self.tokenizer(instruction)["input_ids"]
+            end = self.tokenizer.eos_token_id
+            if end is not None and ids[-1:] != [end]:
+                ids = [*ids, end]
+            if len(ids) > PLACES:
+                raise InputError(f"The instruction has {len(ids)} tokens; give at most {PLACES}, some 350 words.")
+            token_ids[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = True
+        positions = torch.zeros(3, len(instructions), 0, dtype=torch.int64)
+        return GuidanceInputs(token_ids, mask, positions, torch.empty(0), torch.empty(0, 3, dtype=torch.int64), "")
+
+    def forward(self, inputs: GuidanceInputs) -> Context:
+        mask = inputs.attention_mask  # [B, 512]
+        hidden = self.mllm(input_ids=inputs.token_ids, attention_mask=mask.long()).last_hidden_state
+        return Context(hidden * mask[..., None])
+
+    def layers(self) -> Iterator[nn.Module]:
+        yield from self.mllm.encoder.block
+
+    def numbers(self, inputs: GuidanceInputs) -> int:
+        return inputs.token_ids.numel() * self.mllm.config.d_model

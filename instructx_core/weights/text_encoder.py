@@ -1,0 +1,102 @@
+"""A umT5's encoder from transformers' folders, Wan's `text_encoder/` among them, and lone files as ComfyUI has them.
+
+Its config is read from the shapes of its tensors: what they do not tell is the same in all of umT5's sizes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import CheckpointError
+from .build import read_tensors
+from .compare import first_difference, shape_of, shapes_of
+from .detect import Form, bare_text
+from .float8 import check_scales
+from .library_load import load_or_explain, load_weights
+from .mllm import find_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
+
+LAYER = "encoder.block.{}.layer.0.SelfAttention.q.weight"
+SECOND_NAME = "encoder.embed_tokens.weight"  # of the table of words, which some files hold twice
+
+
+def load_text_encoder(
+    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> tuple[UMT5EncoderModel, PreTrainedTokenizerBase]:
+    """As `mllm.load_mllm`, of a umT5's encoder."""
+    from transformers import UMT5EncoderModel
+
+    words = find_tokenizer(form, checkpoint)
+    tokenizer, config = load_tokenizer(words), text_encoder_config(form)
+    highest = max(load_or_explain(words, tokenizer.get_vocab).values(), default=-1)
+    if not 0 <= highest < config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {str(words)!r} has ids up to {highest}, the umT5's table holds {config.vocab_size}; "
+            "give the tokenizer that it was trained with."
+        )
+    checked_text_encoder(form)
+    state = {}
+    for name, value in read_tensors(form):
+        if (bare := bare_text(name)) != SECOND_NAME:
+            state[bare] = value.to(dtype)
+        if progress is not None:
+            progress(value.nbytes)
+    return load_weights(form.path, UMT5EncoderModel, state, config=config, dtype=dtype), tokenizer
+
+
+def text_encoder_config(form: Form) -> UMT5Config:
+    """The config of the umT5 in `form`, from the shapes of its tensors.
+
+    Raises:
+        CheckpointError: a tensor is missing, or widths that no number of heads gives.
+    """
+    from transformers import UMT5Config
+
+    shapes = {bare_text(name): stored.shape for name, stored in form.tensors.items()}
+    vocabulary, width = shape_of(shapes, "shared.weight", 2, form.path)
+    inner, _ = shape_of(shapes, LAYER.format(0), 2, form.path)
+    bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    buckets, heads = shape_of(shapes, bias, 2, form.path)
+    feed_forward, _ = shape_of(shapes, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 2, form.path)
+    if inner % heads:
+        raise CheckpointError(
+            f"{str(form.path)!r} is no whole umT5: an attention {inner} wide has no {heads} heads; get it again."
+        )
+    return UMT5Config(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_kv=inner // heads,
+        d_ff=feed_forward,
+        num_layers=next(layer for layer in range(len(shapes) + 1) if LAYER.format(layer) not in shapes),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,  # it is never trained here
+    )
+
+
+def checked_text_encoder(form: Form) -> UMT5EncoderModel:
+    """A umT5's encoder on the meta device, of which `form` has all tensors.
+
+    Raises:
+        CheckpointError: it does not, or holds them in a form that is not read.
+    """
+    from transformers import UMT5EncoderModel
+
+    config = text_encoder_config(form)
+    with torch.device("meta"):
+        model = UMT5EncoderModel(config)
+    check_scales(form.stored, form.path)
+    wanted = {name: value for name, value in shapes_of(model.state_dict()).items() if name != SECOND_NAME}
+    found = {bare_text(name): stored for name, stored in form.tensors.items()}
+    found = {name: shape for name, shape in shapes_of(found).items() if name != SECOND_NAME}
+    if odd := first_difference(wanted, found):
+        raise CheckpointError(f"{str(form.path)!r} is no whole umT5: {odd}; get it again.")
+    return model
