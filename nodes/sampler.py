@@ -50,10 +50,12 @@ class InstructXSampler(io.ComfyNode):
         sampler_name: str,
         scheduler: str,
         denoise: float,
+        edit_strength: float = 1.0,
     ) -> io.NodeOutput:
         from .wan import check_wan
 
         check_wan(model)
-        chosen = sampling.settings(model, sampling.asked(steps, cfg, shift), sampler_name, scheduler, denoise)
+        asked = sampling.asked(steps, cfg, shift)
+        chosen = sampling.settings(model, asked, sampler_name, scheduler, denoise, edit_strength)
         show(str(chosen))
         return io.NodeOutput(sampling.sample(model, positive, negative, latent, seed, chosen))

@@ -97,6 +97,18 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             step=0.01,
             tooltip="Below 1 the edit begins from the source's own latent instead of from noise alone.",
         ),
+        io.Float.Input(
+            "edit_strength",
+            default=1.0,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            optional=True,  # graphs of before it was there
+            tooltip=(
+                "How much of the instruction: between what the model makes of the source without it (0) and with it"
+                " (1), or beyond. Other than 1 it takes twice the time where cfg is 1."
+            ),
+        ),
     ]
 
 
@@ -107,11 +119,23 @@ def asked(steps: int, cfg: float, shift: float) -> Sampling:
     return Sampling(steps or None, shift or None, cfg or None)
 
 
-def settings(model: ModelPatcher, sampling: Sampling, sampler_name: str, scheduler: str, denoise: float) -> Settings:
-    """Fill in the checkpoint's own, and the MODEL's shift."""
+def settings(
+    model: ModelPatcher,
+    sampling: Sampling,
+    sampler_name: str,
+    scheduler: str,
+    denoise: float,
+    edit_strength: float = 1.0,
+) -> Settings:
+    """Fill in the checkpoint's own, and the MODEL's shift.
+
+    Args:
+        edit_strength: of the guidance's weights, w for the instruction and 1 - w without it, this is a factor of w.
+    """
     chosen = sampling.over(denoising(model).config.sampling)
     shift = sampling.shift or own_shift(model)
-    return Settings(chosen.steps, chosen.guidance_scale, shift, sampler_name, scheduler, denoise)
+    guidance = chosen.guidance_scale * edit_strength
+    return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise)
 
 
 def in_words(steps: int, shift: float) -> str:

@@ -341,7 +341,7 @@ def _native(
         cuts=_cuts(settings["cuts"]),
     )
     way = (settings[name] for name in ("sampler_name", "scheduler", "denoise"))
-    chosen = sampling.settings(parts[0], request.sampling, *way)
+    chosen = sampling.settings(parts[0], request.sampling, *way, settings.get("edit_strength", 1.0))
     return NativeModel(parts, request, chosen, graph, is_video), options
 
 

@@ -70,3 +70,20 @@ def check_shift_follows_model_sampling_sd3():
     (moved,) = ModelSamplingSD3().patch(loaded(BUNDLED)[0], 2.0)
     (sigmas,) = run("Sigmas", model=moved, steps=5)
     assert torch.equal(sigmas, schedule(5, 2.0).float())
+
+
+def check_edit_strength_is_a_share_of_the_guidance():
+    """1 changes nothing, less goes a smaller part of the way, and it multiplies cfg."""
+    image, instruction, _ = example("recolor", seed=14)
+    graph = wired(BUNDLED, image, instruction)
+    plain = sampled(graph, seed=3)
+    assert torch.equal(sampled(graph, seed=3, edit_strength=1.0), plain)
+    half = sampled(graph, seed=3, edit_strength=0.5)
+    assert torch.equal(half, sampled(graph, seed=3, cfg=0.5))  # the bundled model's own cfg is 1
+    assert torch.equal(sampled(graph, seed=3, cfg=3.0, edit_strength=0.5), sampled(graph, seed=3, cfg=1.5))
+    assert not torch.equal(half, plain)
+    given = {"source": image, "instruction": instruction, "window": 5, "seed": 3}
+    models = dict(zip(("model", "vae", "mllm", "connector"), loaded(BUNDLED), strict=True))
+    (one,) = run("SlidingWindowImages", **models, **given, edit_strength=0.5)
+    (other,) = run("SlidingWindowImages", **models, **given, cfg=0.5)
+    assert torch.equal(one, other)
