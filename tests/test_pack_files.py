@@ -21,7 +21,7 @@ def test_requirements_are_the_projects_dependencies():
 
 def test_registry_fields():
     comfy = PYPROJECT["tool"]["comfy"]
-    assert comfy["PublisherId"]
+    assert comfy["PublisherId"] == ""  # the owner's to name: a manager installs whatever belongs to an id
     assert comfy["DisplayName"]
     assert comfy["requires-comfyui"] == ">=0.15.1"
 
