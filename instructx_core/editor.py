@@ -121,8 +121,9 @@ class Editor:
         parts = {"transformer": transformer, "vae": vae, "mllm": mllm}
         overrides = Overrides(*(None if given is None else as_path(given, name) for name, given in parts.items()))
         merged = _pairs(loras)
-        opened = families.open(_find_model(path, download), overrides)
-        reuse = cache_settings(cache, opened.path)
+        model = _find_model(path, download)
+        reuse = cache_settings(cache, model)
+        opened = families.open(model, overrides)
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
         components = load_model(opened, "cpu", decision.dtype)
         for file, strength in merged:
