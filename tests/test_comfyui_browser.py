@@ -71,13 +71,15 @@ def test_a_workflow_of_an_older_version_loads(page):
     for hub_id, name in (("", "InstructX Tiny (bundled)"), ("owner/name", "owner--name")):
         workflow = workflow_files.read(workflow_files.FOLDER / "image-edit.json")
         (old,) = [node for node in workflow["nodes"] if node["type"] == "InstructXLoadModel"]
-        old["widgets_values"] += [hub_id, True]
+        old["widgets_values"] = [*old["widgets_values"][:2], hub_id, True]
+        old["inputs"] = [one for one in old["inputs"] if one["name"] in ("model_name", "precision")]
         for gone, kind in (("hub_id", "STRING"), ("download", "BOOLEAN")):
             old["inputs"].append({"name": gone, "type": kind, "widget": {"name": gone}, "link": None})
         front_end.load(page, workflow)
         assert front_end.problems(page)["links"] == len(workflow["links"])
         made = front_end.prompt(page)[str(old["id"])]["inputs"]
-        assert made == {"model_name": name, "precision": "default"}
+        own = dict.fromkeys(("transformer", "vae", "mllm"), "the model's own")
+        assert made == {"model_name": name, "precision": "default"} | own
 
 
 def test_node_from_the_search_box_is_wired_by_hand(page):

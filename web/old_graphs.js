@@ -1,5 +1,5 @@
 // Workflows of older versions, as they are put onto the canvas: InstructX Load Model had the widgets hub_id and download
-// behind model_name and precision. nodes/old_graphs.py does the same for prompts that are posted.
+// (a switch) behind model_name and precision. nodes/old_graphs.py does the same for prompts that are posted.
 import { app } from "../../scripts/app.js";
 
 const LOADER = "InstructXLoadModel";
@@ -7,7 +7,7 @@ const GONE = ["hub_id", "download"];
 
 function update(node) {
   const values = node.widgets_values;
-  if (node.type !== LOADER || !Array.isArray(values) || values.length <= 2) return;
+  if (node.type !== LOADER || !Array.isArray(values) || typeof values[3] !== "boolean") return;
   const hubId = typeof values[2] === "string" ? values[2].trim() : "";
   node.widgets_values = [hubId ? hubId.replaceAll("/", "--") : values[0], values[1]];
   node.inputs = node.inputs?.filter((input) => !GONE.includes(input.name));
