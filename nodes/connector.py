@@ -66,4 +66,19 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
 def _conditioning(connector: LoadedConnector, guidance: Context, reference_places: int) -> Conditioning:
     # the paper's two-layer MLP on a few hundred tokens is not worth a place on the GPU; larger kinds take seconds here
     context = connector.module(guidance, reference_places)
-    return [[context.tokens.to(management.intermediate_device()), {}]]
+    return [[seen(context).to(management.intermediate_device()), {}]]
+
+
+def seen(context: Context) -> torch.Tensor:
+    """The tokens [B, n, D] of a context that the DiT may look at; ComfyUI's Wan takes no mask, so others are left out.
+
+    Raises:
+        InputError: a context that CONDITIONING has no place for.
+    """
+    if context.image is not None:
+        raise InputError("This connector makes an image stream beside the tokens, which ComfyUI's Wan does not take.")
+    if context.mask is None:
+        return context.tokens
+    if not bool((context.mask == context.mask[:1]).all()):
+        raise InputError("The instructions of this batch differ in length; give them one at a time.")
+    return context.tokens[:, context.mask[0]]

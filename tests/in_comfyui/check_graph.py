@@ -116,3 +116,15 @@ def check_a_change_needs_a_source():
     patched, positive, _, latent, _ = wired(name, image, instruction)
     bare = [[positive[0][0], {}]]
     expect("InputError", "put InstructX Source", sampled, (patched, positive, bare, latent, None), cfg=2.0)
+
+
+def check_conditioning_loses_nothing_of_a_context():
+    """What is masked out is left out, and what CONDITIONING has no place for is refused."""
+    from instructx_pack.instructx_core.context import Context
+    from instructx_pack.nodes.connector import seen
+
+    tokens, mask = torch.rand(2, 3, 4), torch.tensor([[True, False, True]] * 2)
+    assert torch.equal(seen(Context(tokens)), tokens)
+    assert torch.equal(seen(Context(tokens, mask)), tokens[:, [0, 2]])
+    expect("InputError", "differ in length", seen, Context(tokens, torch.tensor([[True] * 3, [False, True, True]])))
+    expect("InputError", "image stream", seen, Context(tokens, image=torch.rand(2, 1, 4)))
