@@ -36,7 +36,9 @@ STAGES = {
     "lora": CONFIGS / "lora" / "kiwi-edit.yaml",
 }
 SHIPPED = sorted(
-    path for path in (*CONFIGS.rglob("*.yaml"), *RECIPE.glob("*.yaml")) if path.parent.name != "accelerate"
+    path
+    for path in (*CONFIGS.rglob("*.yaml"), *RECIPE.glob("*.yaml"))
+    if path.parent.name not in ("accelerate", "variants")
 )
 RUNS = [(stage, "world") for stage in STAGES] + [(stage, "table") for stage in list(STAGES)[2:]]
 QUICK = [("autoencoder", "world"), ("language", "world"), ("reading", "world"), ("generator", "table"),
