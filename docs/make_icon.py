@@ -13,7 +13,7 @@ SCALE = 4  # drawn larger and reduced, for smooth edges
 
 
 def main() -> None:
-    draw((400, 400), 72, FOLDER / "icon.png")
+    draw((400, 400), 62, FOLDER / "icon.png")
     draw((1344, 576), 150, FOLDER / "banner.png")  # 21:9, as the registry asks for
 
 
@@ -23,8 +23,11 @@ def draw(size: tuple[int, int], radius: int, path: Path) -> None:
     radius = SCALE * radius
     image = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(image)
-    middle, apart = height // 2, width // 2 - radius - SCALE * 4
-    left, right = width // 2 - min(apart, 2 * radius), width // 2 + min(apart, 2 * radius)
+    middle, apart = (
+        height // 2,
+        min(2 * radius, width * 2 // 5 - radius),
+    )  # a tenth of the width stays free on each side
+    left, right = width // 2 - apart, width // 2 + apart
     for x, colour in ((left, BEFORE), (right, AFTER)):
         pen.ellipse((x - radius, middle - radius, x + radius, middle + radius), fill=colour)
     tip, shaft = radius // 3, radius // 9

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import command, whole
+from .options import add_changes, command, whole
 from .printing import complain, say
 
 EXAMPLES = """\
@@ -27,14 +27,7 @@ def add_cache(commands: Any) -> None:
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="the folder to write")
     parser.add_argument("--processes", type=whole(1, 1024), default=1, help="how many to start (default: 1)")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="changes",
-        action="append",
-        default=[],
-        help="another value for a field of the config, as data.table=pairs.csv; repeatable",
-    )
+    add_changes(parser, "another value for a field of the config, as data.table=pairs.csv")
 
 
 def _run_cache(arguments: argparse.Namespace) -> None:

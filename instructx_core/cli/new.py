@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import BASE, command, whole
+from .options import BASE, add_changes, command, whole
 from .printing import complain, say
 from .progress import Progress
 
@@ -41,14 +41,10 @@ def add_new(commands: Any) -> None:
         help="a YAML file of the model's fields; the paper's variants are in instructx_core/training/configs/paper/"
         "variants (docs/variants.md)",
     )
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="changes",
-        action="append",
-        default=[],
-        help="another value than the paper's for a field of the model, as guidance.lora_rank=64 or "
-        "guidance.video_queries=256; repeatable",
+    add_changes(
+        parser,
+        "another value than the paper's for a field of the model, as guidance.lora_rank=64 or "
+        "guidance.video_queries=256",
     )
     parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the new weights (default: 0)")
 

@@ -88,6 +88,13 @@ def add_base(parser: Any) -> None:  # a parser, or a group of one: argparse has 
         )
 
 
+def add_changes(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option `--set`, kept in `changes`."""
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", dest="changes", action="append", default=[], help=f"{what}; repeatable"
+    )
+
+
 def given_base(arguments: argparse.Namespace) -> dict[str, Path | None]:
     """What the options of `add_base` say, by the names that Python calls use."""
     return {part: getattr(arguments, part) for part in BASE}

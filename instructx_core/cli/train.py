@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStopped
-from .options import command, whole
+from .options import add_changes, command, whole
 from .printing import complain, say
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
@@ -39,14 +39,7 @@ def add_train(commands: Any) -> None:
         "--processes", type=whole(1, 65536), default=1, help="how many --check counts with (default: 1)"
     )
     parser.add_argument("--resume", action="store_true", help="continue at the last complete save of this config's run")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="changes",
-        action="append",
-        default=[],
-        help="another value for a field of the config, as steps=10 or data.image_batch=4; repeatable",
-    )
+    add_changes(parser, "another value for a field of the config, as steps=10 or data.image_batch=4")
 
 
 def _run_train(arguments: argparse.Namespace) -> None:

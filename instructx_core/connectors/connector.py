@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from torch import nn
@@ -10,13 +11,14 @@ from ..config import ConnectorConfig
 from ..context import Context
 
 
-class Connector(nn.Module):
+class Connector(nn.Module, ABC):
     """Guidance, tokens [B, N, input_dim] -> context, tokens [B, M, output_dim]. One class a kind, in files beside."""
 
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
         """The context.
 
@@ -24,12 +26,11 @@ class Connector(nn.Module):
             guidance: its mask is heeded by kinds that mix places, and passed on by those that do not.
             reference_places: the guidance begins with so many places of a reference image's own.
         """
-        raise NotImplementedError
 
     def places(self, guidance_places: int) -> int:
         """M for an N: how long the context is."""
         return guidance_places
 
+    @abstractmethod
     def projections(self) -> Iterator[nn.Linear]:
         """The linear layers that change widths; what lies in residual blocks is not among them."""
-        raise NotImplementedError

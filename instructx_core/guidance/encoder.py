@@ -60,13 +60,7 @@ class MLLMGuidance(Guidance):
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         is_video: bool = False,
     ) -> GuidanceInputs:
-        """Tokens, patches and positions of a batch.
-
-        Args:
-            instructions: B sentences.
-            sources: B tensors [T, H, W, 3] in [0, 1]; T may differ where is_video. None: the MLLM reads words alone.
-            references: for each of the B, any number of [H, W, 3] in [0, 1].
-            is_video: the query set and the placeholder; one batch is all images or all videos.
+        """As `Guidance.prepare`; `is_video` chooses the query set and the placeholder.
 
         Raises:
             InputError: an image source with more than one frame.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ class GuidanceInputs:
         return replace(self, **moved)
 
 
-class Guidance(nn.Module):
+class Guidance(nn.Module, ABC):
     """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class a kind, in files beside."""
 
     def __init__(self, mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig) -> None:
@@ -58,6 +59,7 @@ class Guidance(nn.Module):
     def _weight(self) -> torch.Tensor:
         return next(iter(self.queries.values()), self.mllm.get_input_embeddings().weight)
 
+    @abstractmethod
     def prepare(
         self,
         instructions: Sequence[str],
@@ -76,16 +78,15 @@ class Guidance(nn.Module):
         Raises:
             InputError: an image source with more than one frame, or an instruction that is too long.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, inputs: GuidanceInputs) -> Context:
         """The hidden states that guide the DiT, with a mask where places of them are padding."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layers(self) -> Iterator[nn.Module]:
         """The layers that run one after the other."""
-        raise NotImplementedError
 
+    @abstractmethod
     def numbers(self, inputs: GuidanceInputs) -> int:
         """How many numbers one layer's input has, all places of the batch together."""
-        raise NotImplementedError
