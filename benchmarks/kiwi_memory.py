@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from kiwi_authors import import_authors
 from kiwi_layout import CHANNELS, PUBLISHED, components

@@ -31,7 +31,6 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import kiwi_authors
 from kiwi_layout import SMALL, make_layout

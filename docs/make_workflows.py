@@ -18,7 +18,7 @@ from workflow_layout import Column, Workflow, build
 from workflow_stations import HEAD, PREVIEWED, TINY, edit_columns, example, loader, node
 
 ROOT = Path(__file__).resolve().parent.parent
-OBJECT_INFO = ROOT / "tests" / "golden" / "object_info.json"
+OBJECT_INFO = ROOT / "tests" / "support" / "golden" / "object_info.json"
 WORKFLOWS = ROOT / "workflows"
 
 

@@ -1,7 +1,7 @@
 """Descriptions of workflows as the files that ComfyUI's front end would save.
 
 A workflow is nodes in columns, with only those settings that differ from a node's defaults. What a node has (sockets,
-widgets, defaults) comes from tests/golden/object_info.json, recorded from a real ComfyUI server.
+widgets, defaults) comes from tests/support/golden/object_info.json, recorded from a real ComfyUI server.
 """
 
 from __future__ import annotations

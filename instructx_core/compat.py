@@ -1,6 +1,6 @@
 """Every private part of a library that this project leans on: one function each, with the versions that have it.
 
-`tests/test_compat.py` calls each on a real class; where it fails after an update, the docstring says what to do.
+`tests/unit/test_compat.py` calls each on a real class; where it fails after an update, the docstring says what to do.
 Nothing private of a library is named anywhere else.
 """
 

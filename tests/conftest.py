@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import environment
+from support import environment
 
 environment.settle()  # before a library reads it
 
-import comfyui
-import golden_runs
 import pytest
-import tiny
 import torch
 from hypothesis import settings
-from public_sets import sets  # noqa: F401
-from training_runs import foundation  # noqa: F401
 
 from instructx_core.config import ContextEntry, Prediction, SourceInjection
 from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
 from instructx_core.weights.marks import ADAPTER
+from support import comfyui, golden_runs, tiny
+from support.inverter import inverting  # noqa: F401
+from support.pickles import bomb, flag  # noqa: F401
+from support.public_sets import sets  # noqa: F401
+from support.training_runs import foundation  # noqa: F401
 
 if TYPE_CHECKING:
     from instructx_core import Editor
@@ -40,6 +41,13 @@ def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the library warns of."""
+    caplog.set_level(logging.WARNING, "instructx_core")
+    return caplog
 
 
 @pytest.fixture(scope="session")

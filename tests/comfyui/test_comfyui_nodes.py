@@ -1,0 +1,58 @@
+"""The nodes inside a real ComfyUI process, against the library: one process runs all checks of tests/comfyui/checks."""
+
+import ast
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import comfyui, doors, golden_runs, kiwi_model
+
+HERE = Path(__file__).resolve().parent / "checks"
+NAMES = [
+    node.name
+    for path in sorted(HERE.glob("check_*.py"))
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+]
+
+
+@pytest.fixture(scope="module")
+def results(bundled, tmp_path_factory):
+    folder, python = comfyui.find()
+    models = tmp_path_factory.mktemp("models")
+    comfyui.save_variants(models)
+    kiwi_models = tmp_path_factory.mktemp("kiwi")
+    kiwi_model.save_layouts(kiwi_models)
+    compared = tmp_path_factory.mktemp("compared")
+    comfyui.save_compared(compared)
+    forms = tmp_path_factory.mktemp("doors")
+    doors.save(forms)
+    (forms / "forms.json").write_text(json.dumps(doors.FORMS), encoding="utf-8")
+    report = tmp_path_factory.mktemp("report") / "report.json"
+    settings = {"COMFYUI_PATH": folder, "INSTRUCTX_TEST_MODELS": models, "INSTRUCTX_TEST_REPORT": report}
+    settings |= {"INSTRUCTX_TEST_KIWI": kiwi_models, "INSTRUCTX_TEST_RECORDED": golden_runs.KIWI}
+    settings |= {"INSTRUCTX_TEST_DOORS": forms, "INSTRUCTX_TEST_COMPARED": compared}
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
+    done = subprocess.run(
+        [python, HERE / "run.py"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    if not report.is_file():
+        pytest.fail(f"ComfyUI's process ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_comfyui(results, name):
+    if results[name].startswith("SKIPPED: "):
+        pytest.skip(results[name].removeprefix("SKIPPED: "))
+    assert not results[name], results[name]

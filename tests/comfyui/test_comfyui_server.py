@@ -1,0 +1,288 @@
+"""The pack in a real ComfyUI server on a CPU: starting, every workflow, caching, errors on the node, interruption."""
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from instructx_core.demo import DEMO_EDITS
+from instructx_core.source import load_source
+from support import comfyui_server, kiwi_model, workflow_files
+from support.comfyui_server import cached, files, succeeded
+
+START_UP = 0.5  # seconds that the pack may add to ComfyUI's start
+GOLDEN = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
+GOLDEN_VERSION = "0.33.0"
+
+
+@pytest.fixture(scope="module")
+def server(bundled, tmp_path_factory):
+    with comfyui_server.Server(tmp_path_factory.mktemp("comfyui")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.get("/object_info")
+
+
+def prompt_of(name, object_info):
+    workflow = workflow_files.read(workflow_files.FOLDER / f"{name}.json")
+    return workflow_files.to_api(workflow, object_info, exact=False)
+
+
+def of_type(prompt, kind):
+    return next(number for number, node in prompt.items() if node["class_type"] == kind)
+
+
+def test_start_is_quick(server):
+    seconds = re.search(r"([\d.]+) seconds(?: \(IMPORT FAILED\))?: .*instructx", server.log.read_text())
+    assert seconds, "the pack is not in ComfyUI's import report"
+    assert "IMPORT FAILED" not in seconds[0]
+    assert float(seconds[1]) < START_UP
+
+
+def test_golden_object_info_is_current(server, object_info):
+    if server.get("/system_stats")["system"]["comfyui_version"] != GOLDEN_VERSION:
+        pytest.skip(f"recorded from ComfyUI {GOLDEN_VERSION}; this is another version")
+    live = {name: object_info[name] for name in GOLDEN}
+    assert live == GOLDEN
+    assert {name for name in object_info if name.startswith("InstructX")} <= set(GOLDEN)
+
+
+def test_front_end_finds_the_packs_files(server):
+    for language in ("en", "zh"):
+        assert "InstructXLoadModel" in server.get("/i18n")[language]["nodeDefs"]
+    assert server.text("/extensions/instructx/docs/InstructXFit.md").startswith("# InstructX Fit")
+    assert server.text("/extensions/instructx/docs/InstructXFit/zh.md").startswith("# InstructX 适配")
+    templates = server.get("/workflow_templates")["instructx"]
+    assert sorted(templates) == sorted(path.stem for path in workflow_files.PATHS)
+
+
+@pytest.mark.parametrize("path", workflow_files.RUNNABLE, ids=lambda path: path.stem)
+def test_workflow_runs_and_is_cached(server, object_info, path):
+    prompt = prompt_of(path.stem, object_info)
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    saved = files(entry, server.base)
+    assert saved
+    for file in saved:
+        frames = load_source(file).frames
+        assert frames.std() > 0.02, "blank"
+    again = server.run(prompt)
+    assert succeeded(again)
+    assert cached(again) == set(prompt)
+
+
+def test_another_seed_runs_neither_mllm_nor_vae_encode(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    assert succeeded(server.run(prompt))
+    prompt[of_type(prompt, "InstructXSampler")]["inputs"]["seed"] = 12345
+    kept = cached(server.run(prompt))
+    for kind in (
+        "InstructXLoadModel",
+        "InstructXFit",
+        "InstructXMLLMGuidance",
+        "InstructXConnector",
+        "InstructXSource",
+    ):
+        assert of_type(prompt, kind) in kept
+    assert of_type(prompt, "InstructXSampler") not in kept
+
+
+def test_empty_instruction_is_refused_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXMLLMGuidance")
+    prompt[node]["inputs"]["instruction"] = "  "
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "say in a sentence what to change" in json.dumps(answer["node_errors"][node])
+
+
+def test_missing_model_is_refused_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXLoadModel")
+    prompt[node]["inputs"]["model_name"] = "kiwi-edit"
+    answer = json.dumps(server.post("/prompt", {"prompt": prompt})["node_errors"][node])
+    assert "huggingface.co/linyq" in answer
+    assert str(server.base / "models" / "instructx") in answer
+
+
+@pytest.mark.parametrize("name", ["/etc", "../../..", "", ".", "C:\\x", "\\\\host\\share", "nul", 5])
+def test_a_workflow_names_no_folder_of_the_machine(server, object_info, name):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXLoadModel")
+    prompt[node]["inputs"]["model_name"] = name
+    assert "There is no model" in json.dumps(server.post("/prompt", {"prompt": prompt})["node_errors"][node])
+
+
+def test_a_prompt_of_an_older_version_runs_and_fetches_nothing(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXLoadModel")
+    prompt[node]["inputs"] |= {"hub_id": "", "download": True}
+    assert succeeded(server.run(prompt))
+    prompt[node]["inputs"] |= {"hub_id": "linyq/kiwi-edit-5b-reference-only-diffusers", "download": True}
+    answer = json.dumps(server.post("/prompt", {"prompt": prompt})["node_errors"][node])
+    assert "instructx_core download kiwi-edit-5b-reference-only --to" in answer
+
+
+def test_bad_size_is_reported_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXFit")
+    prompt[node]["inputs"]["width"] = 64
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "width and height go together" in json.dumps(answer["node_errors"][node])
+
+
+def test_a_reference_that_is_spoken_of_is_asked_for_on_its_node(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXMLLMGuidance")
+    prompt[node]["inputs"]["instruction"] = "replace the circle with the object in the reference"
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "none is connected" in json.dumps(answer["node_errors"][node])
+
+
+def test_a_link_of_another_type_is_still_refused(server, object_info):
+    prompt = prompt_of("image-edit", object_info)
+    node = of_type(prompt, "InstructXMLLMGuidance")
+    prompt[node]["inputs"]["reference"] = [of_type(prompt, "InstructXLoadModel"), 0]
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "mismatch" in json.dumps(answer["node_errors"][node])
+
+
+def test_an_example_without_its_reference_fails_the_run(server, object_info):
+    prompt = prompt_of("reference-swap", object_info)
+    prompt[of_type(prompt, "InstructXExampleInput")]["inputs"]["example"] = "recolor"
+    entry = server.run(prompt)
+    assert not succeeded(entry)
+    assert "has no reference image" in json.dumps(entry["status"]["messages"])
+
+
+def test_the_plan_runs_alone(server):
+    entry = server.run(
+        {
+            "1": {
+                "class_type": "InstructXPlan",
+                "inputs": {"model_name": "InstructX Tiny (bundled)", "width": 0, "height": 0, "frames": 0},
+            }
+        }
+    )
+    assert succeeded(entry), entry["status"]
+    assert "24 GiB free: everything on the GPU" in json.dumps(entry["outputs"])
+
+
+WITHOUT_LIBRARIES = """\
+import importlib.metadata as metadata
+import sys
+
+GONE = {"diffusers", "peft", "accelerate"}
+sys.modules |= dict.fromkeys(GONE)
+found = metadata.version
+
+
+def version(name):
+    if name in GONE:
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+
+
+metadata.version = version
+"""
+
+
+def test_comfyui_starts_without_the_libraries(bundled, tmp_path):
+    """As on a machine where nobody installed requirements.txt: menus are there, a loader says what to do."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_LIBRARIES)
+    with comfyui_server.Server(tmp_path / "comfyui", {"PYTHONPATH": str(tmp_path)}) as bare:
+        object_info = bare.get("/object_info")
+        assert {name for name in GOLDEN if name.startswith("InstructX")} <= set(object_info)
+        assert "diffusers is not installed" in bare.log.read_text()
+        entry = bare.run(prompt_of("image-edit", object_info))
+        error = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
+        assert error["node_type"] == "InstructXLoadModel"
+        assert "pip install -r" in error["exception_message"]
+
+
+@pytest.fixture(scope="module")
+def kiwi_folders(server):
+    """A tiny model of Kiwi-Edit's layout where the real ones would be, and something to edit."""
+    folder = server.base / "models" / "instructx"
+    for name in ("instruct-only", "instruct-reference"):
+        kiwi_model.publish(kiwi_model.components(), folder / f"linyq--kiwi-edit-5b-{name}-diffusers")
+    still, clip = (next(edit.source for edit in DEMO_EDITS if edit.source.suffix == kind) for kind in (".png", ".mp4"))
+    shutil.copyfile(still, server.base / "input" / "example.png")
+    shutil.copyfile(clip, server.base / "input" / "your-video.mp4")
+
+
+@pytest.mark.parametrize("path", workflow_files.KIWI, ids=lambda path: path.stem)
+def test_kiwi_workflow_runs(server, object_info, kiwi_folders, path):
+    """With weights of no meaning, at a small size and in few steps: every station and every link of the graph."""
+    prompt = prompt_of(path.stem, object_info)
+    prompt[of_type(prompt, "InstructXFit")]["inputs"] |= {"width": 64, "height": 64}
+    prompt[of_type(prompt, "InstructXSampler")]["inputs"]["steps"] = 2
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    (saved,) = files(entry, server.base)
+    assert load_source(saved).frames.std() > 0.02, "blank"
+
+
+def cancel_while_sampling(server, prompt, kind, seed):
+    """Run a prompt with a thousand steps and press Cancel in the middle of them; then free what was loaded."""
+    prompt[of_type(prompt, kind)]["inputs"] |= {"steps": 1000, "seed": seed}
+    before = len(server.log.read_text())
+    number = server.queue(prompt)
+    deadline = time.monotonic() + 300
+    while "/1000" not in server.log.read_text()[before:]:  # the sampler's own progress bar
+        assert time.monotonic() < deadline, "the sampling did not begin"
+        time.sleep(0.1)
+    server.post("/interrupt", {})
+    entry = server.wait(number)
+    assert any(message == "execution_interrupted" for message, _ in entry["status"]["messages"])
+    server.post("/free", {"unload_models": True, "free_memory": True})
+
+
+@pytest.mark.parametrize("kind", ["InstructXSampler", "InstructXSlidingWindow"])
+def test_interrupting_leaves_the_server_usable(server, object_info, kind):
+    name = "image-edit" if kind == "InstructXSampler" else "long-video"
+    cancel_while_sampling(server, prompt_of(name, object_info), kind, 99)
+    assert succeeded(server.run(prompt_of("image-edit", object_info)))
+
+
+def test_cancel_keeps_windows_for_the_same_graph(server, object_info):
+    prompt = prompt_of("long-video", object_info)
+    prompt[of_type(prompt, "InstructXSlidingWindow")]["inputs"] |= {"steps": 100, "seed": 4321}
+    folder = server.base / "temp" / "InstructX"
+    others = set(folder.glob(".*.windows"))  # of edits that other tests have cancelled
+
+    def kept() -> list[Path]:
+        return [path for path in folder.glob(".*.windows/00000.safetensors") if path.parent not in others]
+
+    number = server.queue(prompt)
+    deadline = time.monotonic() + 600
+    while not kept():
+        assert time.monotonic() < deadline, "no window was finished"
+        time.sleep(0.05)
+    server.post("/interrupt", {})
+    entry = server.wait(number)
+    assert any(message == "execution_interrupted" for message, _ in entry["status"]["messages"])
+    before = len(server.log.read_text())
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    assert "going on after window 1 of 3" in server.log.read_text()[before:]
+    assert set(folder.glob(".*.windows")) == others
+    assert len(load_source(files(entry, server.base)[0]).frames) == 17
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process holds is read from /proc")
+def test_interrupting_releases_memory(server, object_info, bundled):
+    """Load, Cancel, free, again and again: the server does not grow by the model that each round loads."""
+    model = sum(path.stat().st_size for path in bundled.rglob("*.safetensors"))
+    sizes = []
+    for seed in range(6):
+        cancel_while_sampling(server, prompt_of("long-video", object_info), "InstructXSlidingWindow", seed)
+        time.sleep(1)  # the server frees when its worker wakes up
+        sizes.append(server.resident())
+    print("resident MiB:", [size >> 20 for size in sizes])
+    assert sizes[-1] - sizes[2] < model, sizes

@@ -1,0 +1,98 @@
+"""`instructx download` against a small hub on this machine: what it fetches, from where, and what it refuses."""
+
+import json
+
+import pytest
+
+from instructx_core.cli import main
+from instructx_core.weights import known_models
+from support import hub_server
+from support.hub_server import COMMIT, Request
+
+NAME = "kiwi-edit-5b-instruct-only"
+HUB_ID = "linyq/kiwi-edit-5b-instruct-only-diffusers"
+FOLDER = "linyq--kiwi-edit-5b-instruct-only-diffusers"
+BIG = "mllm_encoder/model.safetensors"
+FILES = {"mllm_encoder/config.json": b"{}", BIG: bytes(range(256)) * 200, "pipeline.py": b"code", "note.txt": b"words"}
+ARRIVED = {"mllm_encoder/config.json", BIG, "download.json"}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with hub_server.serving() as served:
+        served.models[HUB_ID] = dict(FILES)
+        served.models["owner/name"] = dict(FILES)
+        yield served
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_known_model_arrives_with_its_commit(server, tmp_path, capsys):
+    assert main(["download", NAME, "--to", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(tmp_path / FOLDER)
+    assert said.err.startswith(f"{HUB_ID} at commit {COMMIT}: 51 kB in 2 files, licence mit; into ")
+    assert files_of(tmp_path / FOLDER) == ARRIVED
+    recorded = json.loads((tmp_path / FOLDER / "download.json").read_text())
+    assert recorded == {"repository": HUB_ID, "commit": COMMIT, "licence": "mit"}
+
+
+def test_it_goes_on_where_it_stopped_and_from_the_same_commit(server, tmp_path, capsys):
+    server.cut = 8192
+    assert main(["download", NAME, "--to", str(tmp_path)]) == 2
+    assert "run again to go on" in capsys.readouterr().err
+    server.refuses = False
+    server.asked.clear()
+    assert main(["download", NAME, "--to", str(tmp_path)]) == 0
+    assert f"/api/models/{HUB_ID}/revision/{COMMIT}" in {request.path for request in server.asked}
+    assert [request for request in server.contents() if request.path.endswith(BIG)] == [
+        Request("GET", f"/cdn/{HUB_ID}/resolve/{COMMIT}/{BIG}", 8192)
+    ]
+    assert files_of(tmp_path / FOLDER) == ARRIVED
+    assert main(["download", NAME, "--to", str(tmp_path)]) == 0
+    assert not server.contents()  # everything is there
+
+
+@pytest.mark.parametrize("name", ["owner/name", "name", "../x", "/etc", "owner/na me", "x" * 5000, "a\x1b[2J/b"])
+def test_a_strangers_model_needs_the_owners_word(server, tmp_path, capsys, name):
+    assert main(["download", name, "--to", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "none of the known models" in line and "allowed.txt" in line and "\x1b" not in line and len(line) < 1000
+    assert not server.asked
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_allowed_model_arrives(server, tmp_path):
+    (tmp_path / "allowed.txt").write_text("\ufeff# mine\n\nowner/name  # trusted\n../x\n", encoding="utf-8")
+    assert main(["download", "owner/name", "--to", str(tmp_path)]) == 0
+    assert files_of(tmp_path / "owner--name") == ARRIVED
+    assert main(["download", "../x", "--to", str(tmp_path)]) == 2
+
+
+def test_refusals_are_one_line(server, tmp_path, capsys):
+    assert main(["download", NAME, "--to", str(tmp_path / "none")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    (tmp_path / FOLDER).mkdir()
+    record = tmp_path / FOLDER / "download.json"
+    for text, said in (
+        (json.dumps({"repository": "a/b", "commit": COMMIT}), "'a/b'"),
+        ("[" * 100_000, "nested"),
+        ("{", "JSON"),
+    ):
+        record.write_text(text)
+        assert main(["download", NAME, "--to", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert not server.asked
+    record.write_text(json.dumps({"repository": HUB_ID, "commit": "../../main"}))
+    assert main(["download", NAME, "--to", str(tmp_path)]) == 0  # a commit that is none is not asked for
+    assert json.loads(record.read_text())["commit"] == COMMIT
+
+
+def test_names_in_every_way():
+    for name in (NAME, HUB_ID, FOLDER):
+        assert known_models.find_known(name).repository == HUB_ID
+    assert known_models.find_known("kiwi") is None

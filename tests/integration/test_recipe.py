@@ -1,0 +1,65 @@
+"""The recipe of the shipped model: its stages follow from one another, and one command runs them all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from instructx_core import Editor
+from instructx_core.training.config import read_train_config
+from instructx_core.world import EVERY_GROUP
+from support.places import ROOT
+
+RECIPE = ROOT / "recipes" / "tiny"
+SMALL = {
+    "steps": "2",
+    "sample_every": "0",
+    "data.images": "6",
+    "data.videos": "4",
+    "data.image_batch": "2",
+    "data.video_batch": "1",
+    "data.sizes": "[[32, 32]]",
+    "data.lengths": "[5]",
+    "data.groups": "{recolor: 1, tone: 1, outside: 1}",
+}
+
+
+def test_every_stage_starts_from_what_an_earlier_one_makes():
+    made = set()
+    for path in sorted(RECIPE.glob("*.yaml")):
+        config = read_train_config(path)
+        assert {Path(start).parts[2] for start in config.start.values()} <= made, path
+        assert config.output == f"runs/tiny/{path.stem.partition('-')[2]}"  # as recipes/tiny/train expects
+        made.add(Path(config.output).name)
+    assert made >= {"autoencoder", "language", "reading", "small", "clips"}
+
+
+def test_editing_stages_train_every_group_of_the_world():
+    for name in ("4-small", "5-clips"):
+        config = read_train_config(RECIPE / f"{name}.yaml")
+        assert set(config.data.groups) == set(EVERY_GROUP)
+        assert config.data.held_out_from_video == ("remove", "grayscale")
+        assert (config.drop_instruction, config.drop_source) == (0.1, 0.05)
+
+
+@pytest.mark.slow
+def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp_path):
+    options = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+
+    def run() -> str:
+        command = [str(RECIPE / "train"), str(tmp_path), *options]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    assert run().count("==") == 5
+    editor = Editor.from_pretrained(tmp_path / "runs/tiny/clips/model")
+    assert editor.default_size == (128, 128) and editor.config.keep_source == 0.2
+    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/clips/model").rglob("*.safetensors"))
+    assert weights <= 48e6  # in float32; half of it as shipped, in bfloat16
+    assert "==" not in run()

@@ -1,0 +1,1 @@
+"""What the tests share: tiny models, video files, recorded numbers, servers."""

@@ -1,0 +1,71 @@
+"""Which files of a folder are a part's weights: what else people keep beside them is left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from instructx_core.convert import convert
+from instructx_core.families.overrides import OWN, Overrides
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from support.opening import outlined
+from support.pickles import pickled
+from support.same import assert_same, assert_same_model, weights
+from support.weight_forms import in_shards
+
+STEMS = {"mllm": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+LORA = {"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 2)}
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "shards"])
+@pytest.mark.parametrize("part", STEMS)
+def test_a_lora_and_a_variant_beside_the_weights(part: str, sharded: bool, saved: Path, model: Path, tmp_path: Path):
+    folder, stem = model / part, STEMS[part]
+    state, metadata = read_safetensors(folder / f"{stem}.safetensors")
+    if sharded:
+        (folder / f"{stem}.safetensors").unlink()
+        shutil.copytree(in_shards(state, tmp_path / "shards", stem), folder, dirs_exist_ok=True)
+    write_safetensors(folder / "pytorch_lora_weights.safetensors", LORA)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    write_safetensors(folder / f"{stem}.fp16.safetensors", half, metadata)
+    assert_same_model(model, saved, OWN, torch.float32)
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"))
+    assert_same_model(tmp_path / "own", saved, OWN, torch.float32)
+    assert not list((tmp_path / "own").rglob("*lora*"))
+
+
+@pytest.mark.parametrize("part", STEMS)
+def test_a_variant_alone_is_read(part: str, saved: Path, model: Path, tmp_path: Path):
+    """Which diffusers and transformers do where its name is given to them alone."""
+    (model / part / f"{STEMS[part]}.safetensors").rename(model / part / f"{STEMS[part]}.fp16.safetensors")
+    outlined(model, torch.float32)
+    assert_same_model(model, saved, OWN, torch.float32)
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"))
+    assert_same_model(tmp_path / "own", saved, OWN, torch.float32)
+
+
+@pytest.mark.parametrize("part", STEMS)
+def test_a_trainer_s_pickles_beside_pickled_weights(part: str, saved: Path, model: Path, tmp_path: Path):
+    name = "pytorch_model.bin" if part == "mllm" else "diffusion_pytorch_model.bin"
+    pickled(model, f"{part}/{STEMS[part]}.safetensors", name)
+    torch.save({"learning rate": 1.0}, model / part / "training_args.bin")
+    torch.save({"step": 1}, model / part / "an_optimizer.pt")
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"), allow_pickle=True)
+    assert_same(weights(tmp_path / "own"), weights(saved))
+
+
+def test_pickles_that_an_index_names(saved: Path, model: Path, tmp_path: Path):
+    state, _ = read_safetensors(model / "mllm" / "model.safetensors")
+    (model / "mllm" / "model.safetensors").unlink()
+    names = sorted(state)
+    for file, held in {"first.bin": names[::2], "second.bin": names[1::2]}.items():
+        torch.save({name: state[name].clone() for name in held}, model / "mllm" / file)
+    torch.save({"learning rate": 1.0}, model / "mllm" / "training_args.bin")
+    index = {name: ("first.bin", "second.bin")[number % 2] for number, name in enumerate(names)}
+    (model / "mllm" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"), allow_pickle=True)
+    assert_same(weights(tmp_path / "own"), weights(saved))

@@ -1,0 +1,81 @@
+"""The sound of a part of a file, to the sample; and the part's frames without decoding anything anew."""
+
+from fractions import Fraction as F
+
+import av
+import pytest
+import torch
+
+from instructx_core.errors import InputError
+from instructx_core.long_video.footage import cut, look_through
+from instructx_core.video.sound import cut_sound, read_sound
+from instructx_core.windows import Window
+from support import video_files
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A second of 10 frames with two tracks of 48,000 samples."""
+    return video_files.make_video(tmp_path_factory.mktemp("sound") / "a.mkv", audio=["pcm_s16le", "pcm_s16le"])
+
+
+def test_whole_sound(path):
+    sound = read_sound(path)
+    assert sound.rate == 48000
+    assert sound.samples.shape == (2, 48000)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(F(1, 4), F(3, 4)), (F(1, 3), None), (F(0), F(1, 10)), (F(9, 10), F(5))])
+def test_a_part_of_it(path, start, stop):
+    whole = read_sound(path).samples
+    first, last = round(start * 48000), min(48000, 48000 if stop is None else round(stop * 48000))
+    assert torch.equal(read_sound(path, start, stop).samples, whole[:, first:last])
+
+
+def test_nothing_to_hear(path, tmp_path):
+    assert read_sound(path, F(2)) is None
+    target = tmp_path / "cut.mka"
+    assert not cut_sound(path, F(2), None, target)
+    assert not target.exists()
+    assert read_sound(video_files.make_video(tmp_path / "silent.mp4")) is None
+
+
+def test_sound_that_begins_late_keeps_its_time(path, tmp_path):
+    late = tmp_path / "late.mkv"
+    with av.open(str(path)) as file, av.open(str(late), "w") as output:
+        (video, _, track) = file.streams
+        added = {one.index: output.add_stream_from_template(one) for one in (video, track)}
+        for packet in file.demux(video, track):
+            if packet.dts is None:
+                continue
+            if packet.stream_index == track.index:
+                packet.pts, packet.dts = packet.pts + 250, packet.dts + 250  # milliseconds
+            packet.stream = added[packet.stream_index]
+            output.mux(packet)
+    sound = read_sound(late).samples
+    assert sound.shape[1] == 60000
+    assert not sound[:, :12000].any()
+    assert torch.equal(sound[:, 12000:], read_sound(path).samples)
+
+
+def test_every_track_is_cut(path, tmp_path):
+    target = tmp_path / "cut.mka"
+    assert cut_sound(path, F(1, 4), F(3, 4), target)
+    with av.open(str(target)) as file:
+        assert [track.metadata["language"] for track in file.streams.audio] == ["eng", "fra"]
+    assert torch.equal(read_sound(target).samples, read_sound(path).samples[:, 12000:36000])
+
+
+def test_the_frames_of_a_part(path, tmp_path):
+    whole = look_through(path)
+    part = cut(whole, F(1, 4), F(7, 10), sound=None)
+    assert [pts * part.info.time_base for pts in part.pts] == [F(0), F(1, 10), F(2, 10), F(3, 10)]
+    assert part.last_duration * part.info.time_base == F(1, 10)
+    assert part.info.frames == 4
+    assert not part.info.has_audio
+    assert part.sha256 not in (whole.sha256, cut(whole, F(1, 4), None).sha256)
+    (wanted,) = whole.read([Window(3, 7, 0)])
+    (found,) = part.read([Window(0, 4, 0)])
+    assert torch.equal(found, wanted)
+    with pytest.raises(InputError, match=r"has no frame from 2 s to 3 s"):
+        cut(whole, F(2), F(3))
