@@ -74,19 +74,32 @@ def fade(before: Tensor, after: Tensor, overlap: int) -> Tensor:
 def anchor_colour(edited: Tensor, source: Tensor) -> Tensor:
     """Move an edited frame's colour back to where the source's is on unedited pixels.
 
-    One offset for each channel: the mean difference over the unedited cells, at most `LARGEST`. A cell of 8 x 8 pixels
-    is unedited where its mean is nearly the source's: single pixels would tell a model's noise from the edit badly. A
-    frame of which less than a quarter is unedited stays as it is, there being nothing to tell drift from the edit by.
-
     Args:
         edited, source: float [H, W, 3] in [0, 1].
 
     Returns:
         [H, W, 3]; it may leave [0, 1] by as much as the offset.
     """
+    offset = colour_offset(edited, source)
+    return edited if offset is None else edited + offset
+
+
+def colour_offset(edited: Tensor, source: Tensor) -> Tensor | None:
+    """How far an edited frame's colour has drifted from the source's on unedited pixels, to be added to it.
+
+    One offset for each channel: the mean difference over the unedited cells, at most `LARGEST`. A cell of 8 x 8 pixels
+    is unedited where its mean is nearly the source's: single pixels would tell a model's noise from the edit badly. A
+    frame of which less than a quarter is unedited gives None, there being nothing to tell drift from the edit by.
+
+    Args:
+        edited, source: float [H, W, 3] in [0, 1].
+
+    Returns:
+        [3] or None.
+    """
     side = min(CELL, *source.shape[:2])
     difference = F.avg_pool2d((source - edited).permute(2, 0, 1), side, ceil_mode=True)  # [3, H / side, W / side]
     unedited = difference.abs().amax(dim=0) <= UNEDITED
     if unedited.float().mean() < ENOUGH:
-        return edited
-    return edited + difference[:, unedited].mean(dim=1).clamp(-LARGEST, LARGEST)
+        return None
+    return difference[:, unedited].mean(dim=1).clamp(-LARGEST, LARGEST)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 
-from ..guidance.frames import sample_indices
 from ..sampling import StepCallback
-from ..windows import Reading, Window, final_frames
+from ..windows import Window, final_frames
 from .footage import Footage
 from .joining import EditedWindow, Handover, hand_over
-from .store import WindowStore
-from .window_editor import WindowEditor
+from .store import WindowSize, WindowStore
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,46 @@ LongCallback = Callable[[LongProgress], object]  # a return of False stops
 WindowCallback = Callable[[int, Tensor], object]  # a window's number from 1, and its frames, uint8 [T, H, W, 3]
 
 
+class EditsWindows(Protocol):
+    """What the loop asks of whatever edits its windows: `WindowEditor` for models, `FrameEditor` for functions.
+
+    Attributes:
+        temporal_stride: frames that a latent frame spans, the first excepted, which spans one.
+    """
+
+    @property
+    def temporal_stride(self) -> int: ...
+
+    def prepare(self, footage: Footage) -> None:
+        """Called once, before the first window that is edited."""
+
+    def size(self, frames: int, size: tuple[int, int]) -> WindowSize | None:
+        """What an edited window of so many frames of (height, width) measures; None while that is not known."""
+
+    def meet(self, edited: EditedWindow) -> None:
+        """Called with each window that comes from an earlier run."""
+
+    def edit_window(
+        self,
+        index: int,
+        windows: Sequence[Window],
+        frames: Tensor,
+        given: Handover | None,
+        callback: StepCallback | None = None,
+    ) -> EditedWindow:
+        """Edit one window.
+
+        Args:
+            index: of the window among all `windows`, from 0.
+            frames: uint8 [T, H, W, 3] of the source.
+            given: what the window before hands over; None for one that starts afresh.
+            callback: as the sampler's.
+
+        Raises:
+            EditInterrupted: the callback returned False.
+        """
+
+
 class WindowRun:
     """The windows of one edit; iterate over it once.
 
@@ -44,7 +83,7 @@ class WindowRun:
         self,
         footage: Footage,
         windows: Sequence[Window],
-        editor: WindowEditor,
+        editor: EditsWindows,
         store: WindowStore | None = None,
         found: int = 0,
         callback: LongCallback | None = None,
@@ -73,16 +112,16 @@ class WindowRun:
                 edited = self._kept(index)
                 if edited is None:
                     if sources is None:  # the first that is not there: all from here on are edited
-                        self._read_once()
+                        self.editor.prepare(self.footage)
                         sources = stack.enter_context(closing(self.footage.read(self.windows[index:])))
-                    edited = self.editor.edit(next(sources), given, self._callback(index), **self._within(window))
+                    edited = self.editor.edit_window(index, self.windows, next(sources), given, self._callback(index))
                     if self.store is not None:
                         self.store.save(index, edited)
                     if self.finished is not None:
                         self.finished(index + 1, edited.frames)
                 yield edited
                 if index + 1 < len(self.windows):
-                    given = hand_over(edited, window, self.windows[index + 1], self.editor.model.temporal_stride)
+                    given = hand_over(edited, window, self.windows[index + 1], self.editor.temporal_stride)
 
     def frames(self) -> Iterator[tuple[int, Tensor]]:
         """Every frame of the video once, in order, as soon as no later window touches it: number, uint8 [H, W, 3]."""
@@ -101,21 +140,8 @@ class WindowRun:
             self.found = index
         else:
             self.reused += 1
+            self.editor.meet(edited)
         return edited
-
-    def _within(self, window: Window) -> dict[str, Tensor]:
-        """The part of the model's mask that belongs to a window, where it has one."""
-        mask = self.editor.model.mask
-        if mask is None:
-            return {}
-        return {"mask": mask if len(mask) == 1 else mask[window.start : window.stop]}
-
-    def _read_once(self) -> None:
-        if self.editor.options.reading is Reading.WINDOW:
-            return
-        indices = sample_indices(len(self.footage.pts), self.editor.model.read_frames).tolist()
-        picked = self.footage.read(Window(index, index + 1, 0) for index in indices)
-        self.editor.read_once([frames[0] for frames in picked])
 
     def _callback(self, index: int) -> StepCallback | None:
         if self.callback is None:

@@ -16,9 +16,11 @@ from torch import Tensor
 from ..compositing import composite, on_canvas, restored_frames
 from ..edit_model import CanvasEdit, edit_canvas
 from ..fit import Fit
+from ..guidance.frames import sample_indices
 from ..images import to_floats, to_uint8
 from ..sampling import StepCallback
-from ..windows import Head
+from ..windows import Head, Reading, Window
+from .footage import Footage
 from .joining import EditedWindow, Handover, anchor_colour, fade
 from .options import LongOptions
 from .store import WindowSize
@@ -35,11 +37,38 @@ class WindowEditor:
         self.overlap = overlap
         self._whole: Any = None  # guidance that all windows share
 
+    @property
+    def temporal_stride(self) -> int:
+        return self.model.temporal_stride
+
     @torch.no_grad()
-    def read_once(self, frames: Sequence[Tensor]) -> None:
-        """Make the guidance of all windows from these frames of the whole video, uint8 [H, W, 3] each."""
-        fit = self.model.fit(len(frames), tuple(frames[0].shape[:2]))
-        self._whole = self.model.read([fit.cut(fit.apply(torch.stack(list(frames))))])
+    def prepare(self, footage: Footage) -> None:
+        """Make the guidance of all windows from frames of the whole video, where the options ask for that."""
+        if self.options.reading is Reading.WINDOW:
+            return
+        indices = sample_indices(len(footage.pts), self.model.read_frames).tolist()
+        frames = torch.cat(list(footage.read(Window(index, index + 1, 0) for index in indices)))
+        fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
+        self._whole = self.model.read([fit.cut(fit.apply(frames))])
+
+    def meet(self, edited: EditedWindow) -> None:
+        """Nothing is learnt from a window of an earlier run."""
+
+    def edit_window(
+        self,
+        index: int,
+        windows: Sequence[Window],
+        frames: Tensor,
+        given: Handover | None,
+        callback: StepCallback | None = None,
+    ) -> EditedWindow:
+        """See `run.EditsWindows`; raises as `edit`."""
+        mask = self.model.mask
+        if mask is None:
+            return self.edit(frames, given, callback)
+        window = windows[index]
+        part = mask if len(mask) == 1 else mask[window.start : window.stop]
+        return self.edit(frames, given, callback, mask=part)
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize:
         """What an edited window of so many frames of (height, width) measures; of latents only the bounds are known."""

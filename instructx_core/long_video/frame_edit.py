@@ -1,0 +1,211 @@
+"""Any function as what edits the windows of a long video: a foreign pipeline, a node graph, a filter.
+
+source frames, head -> the function -> checked, colour held, 8-bit -> faded into the window before
+
+The function speaks pixels only; that memory is flat, finished windows survive and joins are smooth is the loop's work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import EditInterrupted, InputError
+from ..images import to_floats, to_uint8
+from ..sampling import StepCallback, check_seed
+from ..version import __version__
+from ..windows import Head, Reading, Window
+from ..words import shown
+from .footage import Footage
+from .joining import EditedWindow, Handover, colour_offset, fade
+from .options import LongOptions
+from .store import WindowSize
+
+USUAL_LENGTH = 81  # frames, five seconds at 16 a second: what most video models were trained at
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What a function is told of the window that it is to edit, beside its frames.
+
+    Attributes:
+        index: of the window, from 0.
+        count: how many windows there are.
+        window: its frames in the video: `start`, `stop` (exclusive), and `head`, how many the window before has edited.
+        seed: the edit's, the same in every window: with the same noise, windows are alike.
+        tail: those edited frames, float32 [window.head, H', W', 3] in [0, 1] at the size that the function gives; None
+            in a window that starts afresh.
+        held: how many frames from the first on are to stay what the tail says, and with Head.SOURCE already are in
+            the frames that it is given. Those after them up to `window.head` fade from the tail into the new edit.
+    """
+
+    index: int
+    count: int
+    window: Window
+    seed: int = 0
+    tail: Tensor | None = None
+    held: int = 0
+
+
+EditFunction = Callable[[Tensor, Turn], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameEdit:
+    """A function that edits frames, with what the loop over windows has to know of it.
+
+    Attributes:
+        function: takes float32 frames [T, H, W, 3] in [0, 1] on the CPU and a `Turn`; gives as many frames, float
+            [T, H', W', 3] in [0, 1] on any device, of one size in all windows.
+        depends_on: all that its pixels depend on beside source, seed and options, as JSON values under names that a
+            person can read: model, prompt, settings, versions. Finished windows are kept only for one that says so.
+        default_frames: how long a window is where none is given.
+        frame_multiple: it takes clips of 1 + n * this many frames; a scene that is shorter than a window is filled up
+            with its last frame, and cut again after the edit.
+        seed: 0 to 2**64 - 1, handed on to it.
+        hold_all: it is to hold all frames that two windows share, as an inpainting model can, rather than the first of
+            those that fade.
+
+    Raises:
+        InputError: any of these cannot be used.
+    """
+
+    function: EditFunction
+    depends_on: Mapping[str, Any] | None = None
+    default_frames: int = USUAL_LENGTH
+    frame_multiple: int = 1
+    seed: int = 0
+    hold_all: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"function is {shown(self.function)}; give one that takes frames and a Turn.")
+        for name in ("default_frames", "frame_multiple"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise InputError(f"{name} is {shown(value)}; give a whole number of 1 or more.")
+        check_seed(self.seed)
+        try:
+            json.dumps(self.depends_on, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"depends_on holds what JSON does not ({error}); give texts, numbers and lists."
+            ) from error
+
+    def identity(self) -> dict[str, Any]:
+        """See `WindowModel.identity`. Raises InputError where it is not known what the pixels depend on."""
+        if self.depends_on is None:
+            raise InputError(
+                "Finished windows can only be kept for an edit that says what it depends on; give FrameEdit(function, "
+                'depends_on={"model": ..., "prompt": ...}), or resume=False.'
+            )
+        versions = {"instructx": __version__, "torch": str(torch.__version__)}
+        own = {"edit": dict(self.depends_on), "seed": self.seed, "hold_all": self.hold_all}
+        return own | {"frame_multiple": self.frame_multiple, "versions": versions}
+
+
+class FrameEditor:
+    """Edits windows one after the other with a function; see `run.EditsWindows`."""
+
+    temporal_stride = 1
+
+    def __init__(self, edit: FrameEdit, options: LongOptions, overlap: int) -> None:
+        """overlap: frames that two windows share; 0 edits each by itself.
+
+        Raises:
+            InputError: options that only a model of the library's can follow.
+        """
+        for value, refused in ((options.head, Head.LATENT), (options.reading, Reading.VIDEO)):
+            if value is refused:
+                raise InputError(f"{value.value}: a function that edits frames cannot follow it; leave it out.")
+        self.given = edit
+        self.options = options
+        self.overlap = overlap
+        self._size: tuple[int, int] | None = None  # of edited frames, known with the first of them
+
+    def prepare(self, footage: Footage) -> None:
+        """Nothing is shared by all windows."""
+
+    def size(self, frames: int, size: tuple[int, int]) -> WindowSize | None:
+        """What an edited window of so many frames measures; None until one is there: a function may change the size."""
+        return None if self._size is None else WindowSize((frames, *self._size), range(frames, frames + 1), frames)
+
+    def meet(self, edited: EditedWindow) -> None:
+        """Learn from a window of an earlier run, whose size the others are to have."""
+        self._size = tuple(edited.frames.shape[1:3])
+
+    @torch.no_grad()
+    def edit_window(
+        self,
+        index: int,
+        windows: Sequence[Window],
+        frames: Tensor,
+        given: Handover | None,
+        callback: StepCallback | None = None,
+    ) -> EditedWindow:
+        """See `run.EditsWindows`.
+
+        Raises:
+            EditInterrupted: the callback, called once after each window, returned False.
+            InputError: the function gave something else than these frames edited.
+        """
+        source = to_floats(frames)
+        shown_frames, tail, held = source, None, 0
+        if given is not None and self.overlap:
+            tail = to_floats(given.frames)
+            held = len(given.frames) - (0 if self.given.hold_all else self.overlap - 1)
+            if self.options.head is Head.SOURCE:
+                shown_frames = torch.cat([_resized(tail[:held], source), source[held:]])
+        turn = Turn(index, len(windows), windows[index], self.given.seed, tail, held)
+        filling = -(len(source) - 1) % self.given.frame_multiple
+        filled = torch.cat([shown_frames, shown_frames[-1:].expand(filling, -1, -1, -1)]) if filling else shown_frames
+        result = self._checked(self.given.function(filled, turn), turn, len(filled))[: len(source)]
+        edited = torch.empty(result.shape, dtype=torch.uint8)
+        for number, pixels in enumerate(result):
+            pixels = pixels.float().cpu()
+            if self.options.anchor_colour:
+                offset = colour_offset(_resized(pixels[None], source)[0], source[number])
+                pixels = pixels if offset is None else pixels + offset
+            edited[number] = to_uint8(pixels)
+        if given is not None:
+            shared = len(given.frames)
+            edited[:shared] = fade(given.frames, edited[:shared], self.overlap)
+        if callback is not None and callback(1, 1, None) is False:
+            raise EditInterrupted(f"The edit was stopped after window {index + 1} of {len(windows)}.")
+        return EditedWindow(edited, torch.zeros(1, 1, len(edited), 1, 1))
+
+    def _checked(self, result: Tensor, turn: Turn, wanted: int) -> Tensor:
+        """What the function gave, as floats. Raises InputError where it cannot be these frames edited."""
+        where = f"Window {turn.index + 1} of {turn.count}"
+        if not isinstance(result, Tensor) or result.ndim != 4 or result.shape[-1] not in (3, 4):
+            what = f"{list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            raise InputError(f"{where}: the edit gave {what}; it must give frames [{wanted}, H, W, 3].")
+        if len(result) != wanted:
+            raise InputError(f"{where}: the edit gave {len(result)} frames for {wanted}; it must give as many.")
+        if not result.is_floating_point():
+            raise InputError(f"{where}: the edit gave {result.dtype}; it must give floats in [0, 1].")
+        size = tuple(result.shape[1:3])
+        if self._size not in (None, size):
+            raise InputError(
+                f"{where}: the edit gave frames of {size[1]} x {size[0]}, the windows before are of "
+                f"{self._size[1]} x {self._size[0]}; all windows must have one size."
+            )
+        if 0 in size or not all(bool(bound.isfinite()) for bound in result.aminmax()):
+            raise InputError(f"{where}: the edit gave NaN, infinity or no pixels; see what it is made with.")
+        self._size = size
+        return result[..., :3]
+
+
+def _resized(frames: Tensor, like: Tensor) -> Tensor:
+    """Float frames [T, H', W', 3] at the size of `like`, [T, H, W, 3]."""
+    size = tuple(like.shape[1:3])
+    if tuple(frames.shape[1:3]) == size:
+        return frames
+    small = F.interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
+    return small.permute(0, 2, 3, 1)
