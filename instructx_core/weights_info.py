@@ -21,7 +21,11 @@ DITS = {  # width, layers, channels in
     (3072, 30, 48): "Wan2.2 5B",
 }
 VAES = {(16, 96): "Wan2.1", (48, 160): "Wan2.2"}  # channels, width of the encoder
-MLLMS = {(2048, 36): "3B", (3584, 28): "7B", (5120, 64): "32B", (8192, 80): "72B"}  # width, layers
+MLLMS = {  # width, layers
+    (2048, 36): "3B", (3584, 28): "7B", (8192, 80): "72B",  # Qwen2.5-VL
+    (2048, 28): "2B", (2560, 36): "4B", (4096, 36): "8B",  # Qwen3-VL
+    (5120, 64): "32B",  # both
+}  # fmt: skip
 SPELLED = {"F8_E4M3": "fp8 (E4M3)", "F8_E5M2": "fp8 (E5M2)", "BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 
 

@@ -20,6 +20,7 @@ from ..latents import LatentCodec
 from ..weights.compare import first_difference, shapes_of
 from ..weights.files import check_types
 from ..words import quoted
+from .coinve.prompt import CoinveGuidance
 from .kiwi.prompt import KiwiGuidance
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
 OWN_DIALECT = "instructx"
 KINDS = {GuidanceKind.HIDDEN_STATES: HiddenStatesGuidance, GuidanceKind.TEXT: TextGuidance}
-DIALECTS = {OWN_DIALECT: MLLMGuidance, "kiwi": KiwiGuidance}  # how each family puts an edit to its MLLM
+DIALECTS = {
+    OWN_DIALECT: MLLMGuidance,
+    "kiwi": KiwiGuidance,
+    "coinve": CoinveGuidance,
+}  # how each family puts an edit to its MLLM
 
 
 def guidance_class(config: ModelConfig) -> type[Guidance]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ContextEntry, GuidanceKind, ModelConfig
+from ..config import ContextEntry, ModelConfig
 from ..errors import CheckpointError
 from ..weights.detect import Form, Part, bare_mllm, find_form
 from ..weights.dit import checked_dit, dit_sizes, to_diffusers
@@ -15,6 +15,7 @@ from ..weights.library_load import check_config
 from ..weights.readers import checked_reader, reader_config, reader_width
 from ..weights.vae import checked_vae, vae_channels
 from ..words import escaped
+from .components import guidance_class
 from .match import Match
 from .overrides import Overrides
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import PreTrainedModel
 
     from ..weights.stored import Stored
 
@@ -72,7 +73,7 @@ class Opened:
         """
         return self._outside(Part.DIT) if self.overrides.transformer else self.form(Part.DIT)
 
-    def check(self) -> tuple[WanTransformer3DModel, AutoencoderKLWan, Qwen2_5_VLForConditionalGeneration]:
+    def check(self) -> tuple[WanTransformer3DModel, AutoencoderKLWan, PreTrainedModel]:
         """The three parts without their weights, found to be whole and to fit each other and the model.
 
         Raises:
@@ -143,7 +144,7 @@ def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Fo
 
 def check_reader(config: ModelConfig, model: Path, form: Form) -> None:
     """Raise CheckpointError unless what reads the instruction is of the sort that a model's guidance asks for."""
-    wanted = "umT5" if config.guidance.kind is GuidanceKind.TEXT else Part.MLLM.title
+    wanted = guidance_class(config).reads
     if form.title != wanted:
         raise CheckpointError(
             f"{str(model)!r} is guided by a {wanted} (guidance.kind is {config.guidance.kind.value}), and "

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from .frames import sample_indices
 from .guidance import Guidance, GuidanceInputs
 from .positions import positions
 from .prompt import prompt_tokens
-from .vision import Patches, to_patches
+from .vision import PATCH, TEMPORAL, Patches, smart_resize, to_patches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
@@ -87,12 +88,16 @@ class MLLMGuidance(Guidance):
     def forward(self, inputs: GuidanceInputs) -> Context:
         """Tokens [B, N, hidden]: the last hidden states at the query positions, and nothing else of the MLLM."""
         queries = self.queries[inputs.query_set]
-        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
-        embeds = torch.cat([embeds, queries.to(embeds).expand(len(embeds), -1, -1)], dim=1)
-        return Context(self._read(embeds, inputs)[:, -len(queries) :])
+        return Context(self.hidden(inputs, queries)[:, -len(queries) :])
 
-    def _read(self, embeds: torch.Tensor, inputs: GuidanceInputs) -> torch.Tensor:
-        """The language model's last hidden states [B, L, hidden] over a whole sequence of embeddings of that shape."""
+    def hidden(self, inputs: GuidanceInputs, behind: torch.Tensor) -> torch.Tensor:
+        """The language model's last hidden states [B, L + N, hidden] over the prompt and what follows it.
+
+        Args:
+            behind: embeddings [N, hidden].
+        """
+        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
+        embeds = torch.cat([embeds, behind.to(embeds).expand(len(embeds), -1, -1)], dim=1)
         # without padding there is nothing to mask but the future, for which attention has a faster path
         mask = None if bool(inputs.attention_mask.all()) else inputs.attention_mask
         return self.mllm.model.language_model(
@@ -107,6 +112,13 @@ class MLLMGuidance(Guidance):
         config = self.mllm.config
         tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
         return tokens + len(inputs.patches) * config.vision_config.hidden_size
+
+    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        is_video = frames > 1
+        limit = (is_video and self.config.video_max_pixels) or self.config.max_pixels
+        height, width = smart_resize(height, width, self.config.min_pixels, limit)
+        shown = min(frames, self.config.video_frames) if is_video else 1
+        return math.ceil(shown / TEMPORAL), height // PATCH, width // PATCH
 
     def _shown(self, source: torch.Tensor, is_video: bool) -> torch.Tensor:
         """The frames of a source that the MLLM sees."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ class GuidanceInputs:
     token_ids: torch.Tensor  # int64 [B, L], queries not included
     attention_mask: torch.Tensor  # bool [B, L + N]
     position_ids: torch.Tensor  # int64 [3, B, L + N]; empty of a text encoder
-    patches: torch.Tensor  # [sum of t * h * w, 1176], in the order of the placeholders; empty without pictures
+    patches: torch.Tensor  # [sum of t * h * w, 6 * patch ** 2], as the placeholders come; empty without pictures
     grids: torch.Tensor  # int64 [pictures, 3]
     query_set: str  # "image", "video" or "reference"; "" of guidance without queries
     reference_places: int = 0  # the guidance begins with so many places of the reference image itself
@@ -37,8 +37,10 @@ class GuidanceInputs:
 class Guidance(nn.Module, ABC):
     """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class a kind, in files beside."""
 
+    reads: ClassVar[str] = "Qwen2.5-VL"  # the title of the model that reads
+
     def __init__(self, mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig) -> None:
-        """`mllm` reads, with its own tokenizer: a Qwen2.5-VL, or where words alone are read a umT5."""
+        """`mllm` reads, with its own tokenizer: what `reads` names."""
         super().__init__()
         self.config = config
         self.mllm = mllm

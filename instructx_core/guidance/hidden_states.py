@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..context import Context
-from .encoder import MLLMGuidance, embed
+from .encoder import MLLMGuidance
 from .guidance import GuidanceInputs
 
 
@@ -12,5 +12,5 @@ class HiddenStatesGuidance(MLLMGuidance):
 
     def forward(self, inputs: GuidanceInputs) -> Context:
         """Tokens [B, L, hidden] and their mask [B, L]; None where no sequence is padded."""
-        hidden = self._read(embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids), inputs)
+        hidden = self.hidden(inputs, self.mllm.get_input_embeddings().weight[:0])
         return Context(hidden, None if bool(inputs.attention_mask.all()) else inputs.attention_mask)

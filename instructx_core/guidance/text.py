@@ -21,6 +21,8 @@ PLACES = 512  # of Wan's context
 class TextGuidance(Guidance):
     """Instruction -> hidden states of a `UMT5EncoderModel` [B, 512, d_model]."""
 
+    reads = "umT5"
+
     def prepare(
         self,
         instructions: Sequence[str],

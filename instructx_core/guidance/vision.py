@@ -7,6 +7,7 @@ The same numbers as the transformers processor: sides rounded to multiples of 28
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +26,9 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class Patches:
     """What the vision tower takes for one image or clip."""
 
-    values: torch.Tensor  # [t * h * w, 3 * 2 * 14 * 14]
+    values: torch.Tensor  # [t * h * w, 3 * 2 * 14 * 14], of a Qwen3-VL 16 * 16
     grid: tuple[int, int, int]  # t, h, w counted in patches
+    seconds: tuple[float, ...] = ()  # of each temporal patch, where the prompt says them
 
     @property
     def tokens(self) -> int:
@@ -71,16 +73,20 @@ def to_patches(frames: torch.Tensor, min_pixels: int, max_pixels: int) -> Patche
     return cut(pixels)
 
 
-def cut(pixels: torch.Tensor) -> Patches:
-    """Frames [T, 3, H, W] in [0, 1] whose sides are multiples of 28, normalised and cut; see `to_patches`."""
-    mean = pixels.new_tensor(CLIP_MEAN).view(3, 1, 1)
-    std = pixels.new_tensor(CLIP_STD).view(3, 1, 1)
-    pixels = (pixels - mean) / std
+def cut(
+    pixels: torch.Tensor,
+    patch: int = PATCH,
+    mean: Sequence[float] = CLIP_MEAN,
+    std: Sequence[float] = CLIP_STD,
+    seconds: tuple[float, ...] = (),
+) -> Patches:
+    """Frames [T, 3, H, W] in [0, 1] whose sides are multiples of 2 * patch, normalised and cut; see `to_patches`."""
+    pixels = (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
     if missing := -len(pixels) % TEMPORAL:
         pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
     values = rearrange(
         pixels,
         "(t p) c (h mh ph) (w mw pw) -> (t h w mh mw) (c p ph pw)",
-        p=TEMPORAL, mh=MERGE, mw=MERGE, ph=PATCH, pw=PATCH,
+        p=TEMPORAL, mh=MERGE, mw=MERGE, ph=patch, pw=patch,
     )  # fmt: skip
-    return Patches(values, (len(pixels) // TEMPORAL, pixels.shape[2] // PATCH, pixels.shape[3] // PATCH))
+    return Patches(values, (len(pixels) // TEMPORAL, pixels.shape[2] // patch, pixels.shape[3] // patch), seconds)

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..config import GuidanceConfig, GuidanceKind
+from ..config import GuidanceKind
 from ..context import Context
 from ..denoiser import Denoiser
-from ..guidance.encoder import embed
-from ..guidance.guidance import Guidance
+from ..guidance.guidance import Guidance, GuidanceInputs
 from ..guidance.text import PLACES
-from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
+from ..guidance.vision import MERGE, TEMPORAL
 from ..latents import LatentCodec
 from ..speed.run_cache import RunCache
 from ..weights.detect import Part
@@ -37,7 +36,6 @@ TILE = 256  # pixels of a tile's side in diffusers' tiled VAE
 OVERLAP = (256 / 192) ** 2  # all tiles together hold so many times the clip's pixels
 STEADY = 9  # frames from which on a longer clip adds nothing but itself
 WORDS = 64  # tokens of the chat form and an instruction
-PATCH_VALUES = 3 * TEMPORAL * PATCH**2  # of the MLLM's vision tower
 
 _known: dict[tuple[Any, ...], int] = {}
 
@@ -72,16 +70,22 @@ def reading_bytes(guidance: Guidance, job: Job) -> int:
         with LiveMemory(guidance) as live, FlashAttention():
             guidance.mllm(input_ids=torch.zeros(1, PLACES, dtype=torch.int64, device=META))
         return live.peak
-    grid, queries = _shown(guidance.config, job)
-    patches = math.prod(grid)
-    words, width = patches // MERGE**2 + WORDS, guidance.mllm.config.text_config.hidden_size
+    grid, queries = guidance.grid(job.frames, job.height, job.width), guidance.config.query_count(job.frames > 1)
+    config, patches = guidance.mllm.config, math.prod(grid)
+    words, width = patches // MERGE**2 + WORDS, config.text_config.hidden_size
     language = guidance.mllm.model.language_model
     with _first(language, "layers", 2), LiveMemory(guidance) as live, FlashAttention():  # the others hold as much
-        pixels = torch.empty(patches, PATCH_VALUES, device=META)
-        embeds = embed(guidance.mllm, torch.zeros(1, words, dtype=torch.int64), pixels, torch.tensor([grid]))
-        embeds = torch.cat([embeds, embeds.new_empty(1, queries, width)], dim=1)
-        positions = torch.zeros(3, 1, words + queries, dtype=torch.int64, device=META)
-        language(inputs_embeds=embeds, position_ids=positions, use_cache=False)
+        guidance.hidden(
+            GuidanceInputs(
+                token_ids=torch.zeros(1, words, dtype=torch.int64),
+                attention_mask=torch.ones(1, words + queries, dtype=torch.bool),
+                position_ids=torch.zeros(3, 1, words + queries, dtype=torch.int64, device=META),
+                patches=torch.empty(patches, 3 * TEMPORAL * config.vision_config.patch_size**2, device=META),
+                grids=torch.tensor([grid]),
+                query_set="",
+            ),
+            torch.empty(queries, width, device=META),
+        )
     return live.peak
 
 
@@ -94,9 +98,7 @@ def step_bytes(model: Components, job: Job) -> int:
     codec, denoiser = model.codec, model.denoiser
     batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
     size = (codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
-    grid, queries = _shown(model.config.guidance, job)
-    words = PLACES if model.config.guidance.kind is GuidanceKind.TEXT else math.prod(grid) // MERGE**2 + WORDS
-    places = model.connector.places(queries or words)
+    places = model.connector.places(_places(model.guidance, job))
     context_shape = (batch, places, model.config.connector.output_dim)
 
     def count(blocks: int) -> int:
@@ -149,14 +151,12 @@ def decoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
     return max(live.peak + held, held + 3 * job.values * item, leaving)
 
 
-def _shown(config: GuidanceConfig, job: Job) -> tuple[tuple[int, int, int], int]:
-    """The source's grid of patches in the MLLM's vision tower, and how many queries follow."""
-    is_video = job.frames > 1
-    limit = (is_video and config.video_max_pixels) or config.max_pixels
-    height, width = smart_resize(job.height, job.width, config.min_pixels, limit)
-    frames = min(job.frames, config.video_frames) if is_video else 1
-    grid = (math.ceil(frames / TEMPORAL), height // PATCH, width // PATCH)
-    return grid, config.query_count(is_video)
+def _places(guidance: Guidance, job: Job) -> int:
+    """How many places the guidance of an edit has."""
+    if guidance.config.kind is GuidanceKind.TEXT:
+        return PLACES
+    grid = guidance.grid(job.frames, job.height, job.width)
+    return guidance.config.query_count(job.frames > 1) or math.prod(grid) // MERGE**2 + WORDS
 
 
 def _steady(codec: LatentCodec, job: Job) -> int:

@@ -91,8 +91,8 @@ def mllm_part(
     small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
     if form.is_library_folder and not loras:
         return small | shards(form, MLLM_WEIGHTS)
-    held = {published_mllm(name): value for name, value in form_tensors(form, allow_pickle).items()}
-    wanted = {published_mllm(name): pair for name, pair in (loras or {}).items()}
+    held = {published_mllm(name, form.is_qwen3): value for name, value in form_tensors(form, allow_pickle).items()}
+    wanted = {published_mllm(name, form.is_qwen3): pair for name, pair in (loras or {}).items()}
     return small | {MLLM_WEIGHTS: tensor_file(merged(held, wanted, checkpoint), FILE)}
 
 

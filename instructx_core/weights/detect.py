@@ -46,6 +46,7 @@ class Names(str, Enum):
 
     LIBRARY = "library"  # diffusers' or transformers'
     ORIGINAL = "original"  # of the code that the model was published with
+    QWEN3 = "qwen3"  # transformers', of a Qwen3-VL
     TEXT = "text"  # transformers', of a umT5 that takes the place of an MLLM
 
 
@@ -64,6 +65,11 @@ _MARKS = {
         "layers.0.self_attn.q_proj.weight",
         "visual.blocks.0.mlp.gate_proj.weight",
     },
+    (Part.MLLM, Names.QWEN3): {
+        "embed_tokens.weight",
+        "layers.0.self_attn.q_norm.weight",
+        "visual.deepstack_merger_list.0.norm.weight",
+    },
     (Part.MLLM, Names.TEXT): {
         "shared.weight",
         "encoder.block.0.layer.0.SelfAttention.q.weight",
@@ -78,9 +84,21 @@ _MLLM_LAYERS = {
     "visual.": ("patch_embed.proj", "merger.ln_q", "merger.mlp.0", "merger.mlp.2"),
     "visual.blocks.0.": ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
 }
+_QWEN3_LAYERS = {
+    "": ("embed_tokens", "norm", "lm_head"),
+    "layers.0.": ("input_layernorm", "post_attention_layernorm"),
+    "layers.0.self_attn.": ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"),
+    "layers.0.mlp.": ("gate_proj", "up_proj", "down_proj"),
+    "visual.": ("patch_embed.proj", "pos_embed"),
+    "visual.merger.": ("norm", "linear_fc1", "linear_fc2"),
+    "visual.deepstack_merger_list.0.": ("norm", "linear_fc1", "linear_fc2"),
+    "visual.blocks.0.": ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.linear_fc1", "mlp.linear_fc2"),
+}
+# of both: a name says by itself which layer it is, and the marks which of the two has it
 _MLLM = Layout(
     f"{before}{layer}.{leaf}"
-    for before, layers in _MLLM_LAYERS.items()
+    for known in (_MLLM_LAYERS, _QWEN3_LAYERS)
+    for before, layers in known.items()
     for layer in layers
     for leaf in ("weight", "bias")
 )
@@ -97,10 +115,12 @@ _LAYOUTS = {
     (Part.VAE, Names.ORIGINAL): VAE_ORIGINAL,
     (Part.VAE, Names.LIBRARY): VAE_LIBRARY,
     (Part.MLLM, Names.LIBRARY): _MLLM,
+    (Part.MLLM, Names.QWEN3): _MLLM,
     (Part.MLLM, Names.TEXT): _TEXT,
 }
 # what transformers' versions put before names of their own accord
 _MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
+_READERS = {Names.TEXT: "umT5", Names.QWEN3: "Qwen3-VL"}  # that stand in the place of a Qwen2.5-VL
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {Part.DIT: ("transformer",), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
@@ -127,12 +147,17 @@ class Form:
     @property
     def title(self) -> str:
         """What it is, for people."""
-        return "umT5" if self.is_text else self.part.title
+        return _READERS.get(self.names, self.part.title)
 
     @property
     def is_text(self) -> bool:
         """Whether it is a umT5 in the place of an MLLM."""
         return self.names is Names.TEXT
+
+    @property
+    def is_qwen3(self) -> bool:
+        """Whether it is a Qwen3-VL."""
+        return self.names is Names.QWEN3
 
     @property
     def is_gguf(self) -> bool:
@@ -157,7 +182,7 @@ class Form:
     @property
     def has_config(self) -> bool:
         """Whether the library that the names are of finds its config beside the weights."""
-        return self.names is Names.LIBRARY and (self.path / "config.json").is_file()
+        return self.names in (Names.LIBRARY, Names.QWEN3) and (self.path / "config.json").is_file()
 
     @property
     def is_library_folder(self) -> bool:
@@ -204,14 +229,14 @@ def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = F
         wanted = f"a {part.title}" if part else "a Wan DiT, a Wan VAE or a Qwen2.5-VL"
         what = f"it is a {found[0].title}" if found else _unknown(stored)
         raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
-    if found == (Part.MLLM, Names.LIBRARY):
+    if found[0] is Part.MLLM and found[1] is not Names.TEXT:
         with naming(path):
             _MLLM.unwrapped(stored)
     return Form(path, files, *found, stored)
 
 
 def bare_mllm(name: str) -> str:
-    """A name of Qwen2.5-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
+    """A name of a Qwen-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
     return _MLLM.bare(name)
 
 
@@ -220,9 +245,11 @@ def bare_text(name: str) -> str:
     return _TEXT.bare(name)
 
 
-def published_mllm(name: str) -> str:
-    """A name of Qwen2.5-VL's as it was published, which every version of transformers reads."""
+def published_mllm(name: str, is_qwen3: bool = False) -> str:
+    """A name of a Qwen-VL's as it was published, which every version of transformers reads."""
     bare = bare_mllm(name)
+    if is_qwen3 and not bare.startswith("lm_head."):
+        return f"model.{bare}" if bare.startswith("visual.") else f"model.language_model.{bare}"
     return f"model.{bare}" if bare.startswith(("embed_tokens.", "layers.", "norm.")) else bare
 
 

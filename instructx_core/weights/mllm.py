@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL from weights in any form: transformers' folders, lone files, 8-bit floats, and packed ones.
+"""A Qwen2.5-VL or Qwen3-VL from weights in any form: transformers' folders, lone files, 8-bit floats, and packed ones.
 
 transformers reads the names of every time (`model.layers`, `model.language_model.layers`) and folders that bitsandbytes
 has packed into 4 or 8 bits. A lone file has neither config nor tokenizer: they are taken from beside it or from the
@@ -17,18 +17,20 @@ from .. import bounded
 from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import read_tensors
-from .compare import first_difference, shape_of, shapes_of
+from .compare import Shapes, first_difference, shape_of, shapes_of
 from .detect import Form, bare_mllm, published_mllm
 from .files import read_json, read_one_by_one
 from .float8 import check_scales
 from .library_load import load_or_explain, load_weights, quietly
 from .part_configs import check_mllm_config
+from .qwen3_vl import sizes_from_shapes as qwen3_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+QWEN2, QWEN3 = "qwen2_5_vl", "qwen3_vl"  # as configs call their models
 CONFIGS = ("config.json", "qwen_config.json")  # the second in Kiwi-Edit's folders
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 WORDS = {".json", ".txt", ".jinja", ".model"}  # files that a tokenizer may be read from
@@ -51,7 +53,7 @@ FULL_ATTENTION = 8  # every so many layers of the vision tower
 
 def load_mllm(
     form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
-) -> tuple[Qwen2_5_VLForConditionalGeneration, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """An MLLM, on the CPU, and its tokenizer.
 
     Args:
@@ -62,8 +64,6 @@ def load_mllm(
     Raises:
         CheckpointError: one that is incomplete or damaged, or no tokenizer for it.
     """
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
     words = find_tokenizer(form, checkpoint)
     tokenizer = load_tokenizer(words)
     config = mllm_config(form, checkpoint)
@@ -72,7 +72,7 @@ def load_mllm(
         state = None if progress is None else read_one_by_one(form.files, progress)
     else:
         state = _widened(form, dtype, progress)
-    return load_weights(form.path, Qwen2_5_VLForConditionalGeneration, state, config=config, dtype=dtype), tokenizer
+    return load_weights(form.path, _model_class(config), state, config=config, dtype=dtype), tokenizer
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -97,22 +97,21 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         return load_or_explain(folder, load)
 
 
-def load_mllm_config(path: Path) -> Qwen2_5_VLConfig:
+def load_mllm_config(path: Path) -> PreTrainedConfig:
     """The config in a file of transformers', without what it says of code: how attention is computed is not its own.
 
     Raises:
         CheckpointError: missing or damaged, or a number out of range.
     """
-    from transformers import Qwen2_5_VLConfig
-
     plain = _data_alone(read_json(path))
     with quietly():
-        config = load_or_explain(path, lambda: portable_rope(Qwen2_5_VLConfig.from_dict(plain)))
+        made = _config_class(plain.get("model_type") == QWEN3)
+        config = load_or_explain(path, lambda: portable_rope(made.from_dict(plain)))
     load_or_explain(path, lambda: check_mllm_config(config, path))
     return config
 
 
-def portable_rope(config: Qwen2_5_VLConfig) -> Qwen2_5_VLConfig:
+def portable_rope(config: PreTrainedConfig) -> PreTrainedConfig:
     """Tell transformers 4.57 in its own words, in place, about the rotary embedding that 5.x wrote down."""
     text = config.text_config
     written = getattr(text, "rope_parameters", None)
@@ -137,7 +136,7 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
     )
 
 
-def mllm_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig:
+def mllm_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
     """The config of the MLLM in `form`, from wherever it is told.
 
     Raises:
@@ -153,17 +152,16 @@ def mllm_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig:
     return config
 
 
-def checked_mllm(form: Form, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+def checked_mllm(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
     """An MLLM on the meta device in the sizes of `config`, of which `form` has all tensors.
 
     Raises:
         CheckpointError: it does not, or holds them in a form that is not read.
     """
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
-    def build() -> Qwen2_5_VLForConditionalGeneration:
+    def build() -> PreTrainedModel:
         with torch.device("meta"):
-            return Qwen2_5_VLForConditionalGeneration(config)
+            return _model_class(config)(config)
 
     model = load_or_explain(form.path, build)
     if is_packed(config):  # its own library reads shapes of bytes
@@ -180,57 +178,71 @@ def checked_mllm(form: Form, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForCondition
     return model
 
 
-def is_packed(config: Qwen2_5_VLConfig) -> bool:
+def is_packed(config: PreTrainedConfig) -> bool:
     """Whether the weights are packed into fewer bits by a library that transformers leaves them to."""
     return getattr(config, "quantization_config", None) is not None
 
 
-def find_config(form: Form, checkpoint: Path) -> Qwen2_5_VLConfig | None:
+def find_config(form: Form, checkpoint: Path) -> PreTrainedConfig | None:
     """The MLLM's config, from beside the weights or from the checkpoint; None where neither has one of its width."""
     width = mllm_width(form)
     for folder in _places(form, checkpoint):
         for path in (folder / name for name in CONFIGS):
-            if path.is_file() and read_json(path).get("model_type") == "qwen2_5_vl":
+            if path.is_file() and read_json(path).get("model_type") == (QWEN3 if form.is_qwen3 else QWEN2):
                 config = load_mllm_config(path)
                 if config.text_config.hidden_size == width:
                     return config
     return None
 
 
-def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
-    """The config of a Qwen2.5-VL of Qwen's own make, from the shapes of its tensors.
+def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The config of a Qwen-VL of Qwen's own make, from the shapes of its tensors.
 
     Raises:
         CheckpointError: widths that are no multiples of Qwen's heads, or a tensor that is missing.
     """
-    from transformers import Qwen2_5_VLConfig
-
     from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
 
     shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
     if missing := sorted(SIZED - shapes.keys()):
-        raise CheckpointError(f"{str(form.path)!r} is no whole Qwen2.5-VL: it has no {missing[0]}; get it again.")
-    width = mllm_width(form)
+        raise CheckpointError(f"{str(form.path)!r} is no whole {form.title}: it has no {missing[0]}; get it again.")
 
     def side(name: str, dimensions: int = 2, which: int = 0) -> int:
         return shape_of(shapes, name, dimensions, form.path)[which]
 
-    vision = side("visual.blocks.0.norm1.weight", 1)
+    def count(pattern: str) -> int:
+        return _count(shapes, pattern)
+
+    text, tower = (qwen3_sizes if form.is_qwen3 else _qwen2_sizes)(shapes, side, count, form.path)
+    tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
+              "vision_end_token_id": VISION_END}  # fmt: skip
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+    options = {"text_config": text, "vision_config": tower, **ids}
+    config = load_or_explain(form.path, lambda: portable_rope(_config_class(form.is_qwen3)(**options)))
+    load_or_explain(form.path, lambda: check_mllm_config(config, form.path))
+    return config
+
+
+def _qwen2_sizes(
+    shapes: Shapes, side: Callable[..., int], count: Callable[[str], int], path: Path
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """As `qwen3_vl.sizes_from_shapes`, of a Qwen2.5-VL."""
+    width, vision = side("embed_tokens.weight", 2, 1), side("visual.blocks.0.norm1.weight", 1)
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(
-            f"{str(form.path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
+            f"{str(path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
             "config.json beside it (Kiwi-Edit's is processor/qwen_config.json)."
         )
-    depth = _count(shapes, "visual.blocks.{}.norm1.weight")
-    text = {
+    depth = count("visual.blocks.{}.norm1.weight")
+    text = TEXT | {
         "vocab_size": side("embed_tokens.weight"),
         "hidden_size": width,
         "intermediate_size": side("layers.0.mlp.gate_proj.weight"),
-        "num_hidden_layers": _count(shapes, "layers.{}.input_layernorm.weight"),
+        "num_hidden_layers": count("layers.{}.input_layernorm.weight"),
         "num_attention_heads": side("layers.0.self_attn.q_proj.weight") // TEXT_HEAD,
         "num_key_value_heads": side("layers.0.self_attn.k_proj.weight") // TEXT_HEAD,
     }
-    tower = {
+    tower = VISION | {
         "depth": depth,
         "hidden_size": vision,
         "intermediate_size": side("visual.blocks.0.mlp.gate_proj.weight"),
@@ -238,13 +250,19 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> Qwen2_
         "out_hidden_size": width,
         "fullatt_block_indexes": list(range(FULL_ATTENTION - 1, depth, FULL_ATTENTION)),
     }
-    tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
-              "vision_end_token_id": VISION_END}  # fmt: skip
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
-    options = {"text_config": TEXT | text, "vision_config": VISION | tower, **ids}
-    config = load_or_explain(form.path, lambda: portable_rope(Qwen2_5_VLConfig(**options)))
-    load_or_explain(form.path, lambda: check_mllm_config(config, form.path))
-    return config
+    return text, tower
+
+
+def _config_class(is_qwen3: bool) -> type[PreTrainedConfig]:
+    from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
+
+    return Qwen3VLConfig if is_qwen3 else Qwen2_5_VLConfig
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+
+    return Qwen3VLForConditionalGeneration if config.model_type == QWEN3 else Qwen2_5_VLForConditionalGeneration
 
 
 def mllm_width(form: Form) -> int:
@@ -273,7 +291,7 @@ def _check_words(folder: Path) -> None:
                 ) from error
 
 
-def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: Qwen2_5_VLConfig) -> None:
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> None:
     """Raise CheckpointError unless a tokenizer's ids lie in the MLLM's table, and pictures have the same ones there."""
     from ..guidance.prompt import IMAGE, VIDEO
 
@@ -296,7 +314,7 @@ def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | N
     """All tensors in `dtype`, for `load_mllm`."""
     state = {}
     for name, value in read_tensors(form):
-        state[published_mllm(name)] = value.to(dtype)
+        state[published_mllm(name, form.is_qwen3)] = value.to(dtype)
         if progress is not None:
             progress(value.nbytes)
     return state

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ Depth = Annotated[int, Range(1, 1024)]
 Epsilon = Annotated[float, Range(above=0, most=0.01)]
 TokenId = Annotated[int, Range(0, 1 << 24)]
 Base = Annotated[float, Range(1, 1e12)]  # of rotary frequencies
-PATCH, MERGE, TEMPORAL = 14, 2, 2  # what `guidance.vision` cuts pictures into, and so every Qwen2.5-VL
+# what `guidance.vision` cuts pictures into, and so every Qwen2.5-VL; of a Qwen3-VL a patch is 16
+PATCH, MERGE, TEMPORAL = 14, 2, 2
+QWEN3_PATCH = 16
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class VaeNumbers(LatentScale):
 
 @dataclass(frozen=True)
 class TextNumbers:
-    """`text_config` of a Qwen2.5-VL."""
+    """`text_config` of a Qwen2.5-VL or a Qwen3-VL."""
 
     vocab_size: Annotated[int, Range(1, 1 << 24)]
     hidden_size: Width
@@ -93,6 +96,13 @@ class TextNumbers:
 
 
 @dataclass(frozen=True)
+class HeadWidth:
+    """What a Qwen3-VL's `text_config` says of its heads, whose widths together need not be its own."""
+
+    head_dim: Annotated[int, Range(2, 4096)]
+
+
+@dataclass(frozen=True)
 class Rope:
     """How a text model turns its places."""
 
@@ -101,26 +111,41 @@ class Rope:
 
 
 @dataclass(frozen=True)
-class VisionNumbers:
-    """`vision_config` of a Qwen2.5-VL."""
+class Tower:
+    """What the `vision_config` of a Qwen2.5-VL and of a Qwen3-VL have in common."""
 
     depth: Depth
     hidden_size: Width
     intermediate_size: Width
     num_heads: Annotated[int, Range(1, 4096)]
     in_channels: Annotated[int, Range(3, 3)]
-    patch_size: Annotated[int, Range(PATCH, PATCH)]
     spatial_merge_size: Annotated[int, Range(MERGE, MERGE)]
     temporal_patch_size: Annotated[int, Range(TEMPORAL, TEMPORAL)]
+    out_hidden_size: Width
+
+
+@dataclass(frozen=True)
+class VisionNumbers(Tower):
+    """`vision_config` of a Qwen2.5-VL."""
+
+    patch_size: Annotated[int, Range(PATCH, PATCH)]
     window_size: Annotated[int, Range(PATCH * MERGE, 1 << 16)]
     tokens_per_second: Annotated[float, Range(above=0, most=1000)]
-    out_hidden_size: Width
     fullatt_block_indexes: tuple[Annotated[int, Range(0, 1023)], ...]
 
 
 @dataclass(frozen=True)
+class Qwen3VisionNumbers(Tower):
+    """`vision_config` of a Qwen3-VL."""
+
+    patch_size: Annotated[int, Range(QWEN3_PATCH, QWEN3_PATCH)]
+    num_position_embeddings: Annotated[int, Range(1, 1 << 20)]
+    deepstack_visual_indexes: Annotated[tuple[Annotated[int, Range(0, 1023)], ...], Length(1, 64)]
+
+
+@dataclass(frozen=True)
 class TokenIds:
-    """Which tokens of a Qwen2.5-VL stand for pictures."""
+    """Which tokens of a Qwen-VL stand for pictures."""
 
     image_token_id: TokenId
     video_token_id: TokenId
@@ -169,12 +194,21 @@ def check_scale(config: Mapping[str, Any], path: Path, channels: int) -> None:
 
 
 def check_mllm_config(config: Any, path: Path) -> None:
-    """As `check_dit_config`, of a `Qwen2_5_VLConfig`."""
+    """As `check_dit_config`, of a `Qwen2_5_VLConfig` or a `Qwen3VLConfig`."""
     text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
     words = _numbers(TextNumbers, text, path, "text_config.")
-    sight = _numbers(VisionNumbers, vision, path, "vision_config.")
     tokens = _numbers(TokenIds, config.to_dict(), path)
-    _check_heads(path, "text_config", words.hidden_size, "num_attention_heads", words.num_attention_heads, 2)
+    if config.model_type == "qwen3_vl":  # heads have a width of their own there
+        sight = _numbers(Qwen3VisionNumbers, vision, path, "vision_config.")
+        name, layers = "deepstack_visual_indexes", sight.deepstack_visual_indexes
+        head = _numbers(HeadWidth, text, path, "text_config.").head_dim
+        if math.isqrt(sight.num_position_embeddings) ** 2 != sight.num_position_embeddings:
+            raise _wrong(path, f"num_position_embeddings is {sight.num_position_embeddings}; give a square number")
+    else:
+        sight = _numbers(VisionNumbers, vision, path, "vision_config.")
+        name, layers = "fullatt_block_indexes", sight.fullatt_block_indexes
+        _check_heads(path, "text_config", words.hidden_size, "num_attention_heads", words.num_attention_heads, 2)
+        head = words.hidden_size // words.num_attention_heads
     _check_heads(path, "vision_config", sight.hidden_size, "num_heads", sight.num_heads, 4)
     if words.num_attention_heads % words.num_key_value_heads:
         raise _wrong(
@@ -182,19 +216,18 @@ def check_mllm_config(config: Any, path: Path) -> None:
             f"text_config.num_key_value_heads is {words.num_key_value_heads}; give a divisor of num_attention_heads, "
             f"{words.num_attention_heads}",
         )
-    for name, token in {**dataclasses.asdict(tokens), "text_config.pad_token_id": words.pad_token_id}.items():
+    for field, token in {**dataclasses.asdict(tokens), "text_config.pad_token_id": words.pad_token_id}.items():
         if token is not None and token >= words.vocab_size:
-            raise _wrong(path, f"{name} is {token}; give a number below vocab_size, {words.vocab_size}")
+            raise _wrong(path, f"{field} is {token}; give a number below vocab_size, {words.vocab_size}")
     if sight.out_hidden_size != words.hidden_size:
         raise _wrong(path, f"vision_config.out_hidden_size is {sight.out_hidden_size}; give {words.hidden_size}")
-    if beyond := [index for index in sight.fullatt_block_indexes if index >= sight.depth]:
-        raise _wrong(path, f"vision_config.fullatt_block_indexes has {beyond[0]}; give numbers below {sight.depth}")
+    if beyond := [index for index in layers if index >= sight.depth]:
+        raise _wrong(path, f"vision_config.{name} has {beyond[0]}; give numbers below {sight.depth}")
     rope = dict(text.get("rope_scaling") or {}) | dict(text.get("rope_parameters") or {})
     rope.setdefault("rope_theta", text.get("rope_theta", 1e6))
     turned = _numbers(Rope, rope, path, "text_config.rope_parameters.")
-    half = words.hidden_size // words.num_attention_heads // 2
-    if sum(turned.mrope_section) != half:
-        raise _wrong(path, f"mrope_section adds up to {sum(turned.mrope_section)}; give {half}, half of a head")
+    if sum(turned.mrope_section) != head // 2:
+        raise _wrong(path, f"mrope_section adds up to {sum(turned.mrope_section)}; give {head // 2}, half of a head")
 
 
 def _check_heads(path: Path, part: str, width: int, name: str, heads: int, multiple: int) -> None:

@@ -14,6 +14,7 @@ the weights were trained so:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from ...config import GuidanceConfig
 from ...context import Context
 from ...errors import InputError
 from ...fit import resize_8bit
-from ...guidance.encoder import MLLMGuidance, embed, join_pictures, pad_left
+from ...guidance.encoder import MLLMGuidance, join_pictures, pad_left
 from ...guidance.guidance import GuidanceInputs
 from ...guidance.positions import positions
 from ...guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START, plain_words
@@ -46,6 +47,8 @@ class KiwiGuidance(MLLMGuidance):
 
     Its query sets, pixel bounds and frame count come from the config as everyone's do.
     """
+
+    exact_places: ClassVar[bool] = False  # the queries' own states are kept, not those of the last places
 
     def prepare(
         self,
@@ -73,10 +76,10 @@ class KiwiGuidance(MLLMGuidance):
         reference_places = set()
         for instruction, source, reference in zip(instructions, sources, firsts, strict=True):
             shown = self._shown(source, is_video)
-            own = [clip_patches(shown, self.config) if is_clip else image_patches(shown[0], self.config)]
+            own = [self._clip(shown) if is_clip else self._image(shown[0])]
             if reference is not None:
-                own.append(image_patches(reference, self.config, self.config.reference_max_pixels))
-            ids = self._prompt(instruction, [patches.tokens for patches in own], is_clip)
+                own.append(self._image(reference, self.config.reference_max_pixels))
+            ids = self._prompt(instruction, own, is_clip)
             sequences.append(ids)
             places.append(self._positions(ids, [patches.grid for patches in own], count))
             pictures.extend(own)
@@ -92,26 +95,33 @@ class KiwiGuidance(MLLMGuidance):
     def forward(self, inputs: GuidanceInputs) -> Context:
         """Tokens [B, R + N, hidden]: the reference's own hidden states, then the last N of the sequence."""
         queries = self.queries[inputs.query_set]
-        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
         closing = torch.tensor(self._closing(), device=inputs.token_ids.device)
-        behind = torch.cat([queries.to(embeds), self.mllm.get_input_embeddings()(closing).to(embeds)])
-        hidden = self._read(torch.cat([embeds, behind.expand(len(embeds), -1, -1)], dim=1), inputs)
-        last = hidden[:, -len(queries) :]
+        behind = torch.cat([queries, self.mllm.get_input_embeddings()(closing).to(queries)])
+        hidden = self.hidden(inputs, behind)
+        end = hidden.shape[1] - (len(closing) if self.exact_places else 0)
+        last = hidden[:, end - len(queries) : end]
         if not inputs.reference_places:
             return Context(last)
         end = inputs.token_ids.shape[1] - 1  # of the prompt's end, one place is the vision end token's
         return Context(torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1))
 
-    def _prompt(self, instruction: str, picture_tokens: Sequence[int], is_clip: bool) -> list[int]:
+    def _prompt(self, instruction: str, pictures: Sequence[Patches], is_clip: bool) -> list[int]:
         """Token ids of everything before the queries: source, instruction, reference."""
-        text = (
-            BEFORE
-            + placeholders(VIDEO if is_clip else IMAGE, picture_tokens[0])
-            + plain_words(self.tokenizer, instruction)
-        )
-        if len(picture_tokens) > 1:
-            text += MENTION + placeholders(IMAGE, picture_tokens[1])
+        source, *references = pictures
+        text = BEFORE + self._placeholders(source, is_clip) + plain_words(self.tokenizer, instruction)
+        for reference in references:
+            text += MENTION + self._placeholders(reference, False)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _placeholders(self, patches: Patches, is_clip: bool) -> str:
+        """A picture's run of places in the prompt."""
+        return f"{VISION_START}{(VIDEO if is_clip else IMAGE) * patches.tokens}{VISION_END}"
+
+    def _image(self, image: torch.Tensor, max_pixels: int = 0) -> Patches:
+        return image_patches(image, self.config, max_pixels)
+
+    def _clip(self, frames: torch.Tensor) -> Patches:
+        return cut(clip_pixels(frames, self.config) / 255)
 
     def _closing(self) -> list[int]:
         """Token ids of everything behind the queries."""
@@ -124,30 +134,23 @@ class KiwiGuidance(MLLMGuidance):
         return positions([*ids, *behind], grids, config.image_token_id, config.video_token_id, pace, past_time=True)
 
 
-def placeholders(token: str, count: int) -> str:
-    """A picture's run of places in the prompt."""
-    return f"{VISION_START}{token * count}{VISION_END}"
-
-
 def image_patches(image: torch.Tensor, config: GuidanceConfig, max_pixels: int = 0) -> Patches:
     """A picture [H, W, 3] in [0, 1] as the vision tower takes it, resized in 8 bits."""
     size = smart_resize(*image.shape[:2], config.min_pixels, max_pixels or config.max_pixels)
     return cut(_unit(resize_8bit(to_uint8(image), size)[None]))
 
 
-def clip_patches(frames: torch.Tensor, config: GuidanceConfig) -> Patches:
-    """Frames [T, H, W, 3] in [0, 1] as the vision tower takes them, resized one by one and then as a clip."""
+def clip_pixels(frames: torch.Tensor, config: GuidanceConfig) -> torch.Tensor:
+    """Frames [T, H, W, 3] in [0, 1] resized one by one and then as a clip: whole floats [T, 3, h, w] from 0 to 255."""
     limit = config.video_max_pixels or config.max_pixels
     size = smart_resize(*frames.shape[1:3], 4 * FRAME_FACTOR**2, limit, FRAME_FACTOR)
     pixels = torch.stack([resize_8bit(to_uint8(frame), size) for frame in frames])
-    limit = max(CLIP_MIN_PIXELS, min(limit, CLIP_MAX_PIXELS))
-    final = smart_resize(*size, CLIP_MIN_PIXELS, limit)
-    if final == size:
-        return cut(_unit(pixels))
-    # the second time it is torchvision's resize of 8-bit tensors: in floats, then rounded
     floats = rearrange(pixels, "t h w c -> t c h w").float()
-    floats = F.interpolate(floats, final, mode="bicubic", antialias=True).clamp(0, 255).round()
-    return cut(floats / 255)
+    final = smart_resize(*size, CLIP_MIN_PIXELS, max(CLIP_MIN_PIXELS, min(limit, CLIP_MAX_PIXELS)))
+    if final == size:
+        return floats
+    # the second time it is torchvision's resize of 8-bit tensors: in floats, then rounded
+    return F.interpolate(floats, final, mode="bicubic", antialias=True).clamp(0, 255).round()
 
 
 def _unit(pixels: torch.Tensor) -> torch.Tensor:

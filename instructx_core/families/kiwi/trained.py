@@ -53,13 +53,8 @@ def recognise(path: Path) -> Match | None:
     if not any(name.endswith(MARK) for name in stored):
         return None
     dit, adapter, rest = split_trained({name: name for name in stored})
-    if missing := [name for name in NEEDED if name not in adapter]:
-        raise CheckpointError(
-            f"{str(path)!r} holds no {missing[0]}, which its stage had not trained; give a file of stage 2 or 3."
-        )
-    pairs = _lora_pairs(path, rest)
-    mllm_lora = {f"{_MLLM.sub('', name).removeprefix('language_model.')}.weight": pair for name, pair in pairs.items()
-                 if name.startswith("mllm.")}  # fmt: skip
+    check_trained(path, adapter)
+    pairs = lora_pairs(path, rest, "Kiwi-Edit")
     dit_lora = {f"{name}.weight": pair for name, pair in pairs.items() if not name.startswith("mllm.")}
     with naming(path):
         config = config_of_shapes({own: stored[there].shape for own, there in adapter.items()}, source=path).checked()
@@ -72,17 +67,34 @@ def recognise(path: Path) -> Match | None:
         stored={path: stored},
         folders={},
         held={Part.DIT: Form(path, (path,), Part.DIT, Names.ORIGINAL, whole)} if whole else {},
-        loras={Part.DIT: dit_to_diffusers(dit_lora), Part.MLLM: mllm_lora},
+        loras={Part.DIT: dit_to_diffusers(dit_lora), Part.MLLM: mllm_weights(pairs)},
     )
 
 
-def _lora_pairs(path: Path, rest: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def check_trained(path: Path, adapter: Mapping[str, str]) -> None:
+    """Raise CheckpointError unless there is all that an editor of images and videos adds."""
+    if missing := [name for name in NEEDED if name not in adapter]:
+        raise CheckpointError(
+            f"{str(path)!r} holds no {missing[0]}, which its stage had not trained; give a file of stage 2 or 3."
+        )
+
+
+def mllm_weights(pairs: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Those of `lora_pairs` that are of the MLLM's language model, by the bare names of its weights."""
+    return {
+        f"{_MLLM.sub('', name).removeprefix('language_model.')}.weight": pair
+        for name, pair in pairs.items()
+        if name.startswith("mllm.")
+    }
+
+
+def lora_pairs(path: Path, rest: Mapping[str, str], family: str) -> dict[str, tuple[str, str]]:
     """Modules -> the names of their A and B in the file, of all tensors that are nothing else."""
     halves: dict[str, dict[str, str]] = {}
     for name, there in rest.items():
         found = _LORA.fullmatch(name)
         if found is None:
-            raise CheckpointError(f"{str(path)!r} holds {quoted(there)}, which is not of Kiwi-Edit's training.")
+            raise CheckpointError(f"{str(path)!r} holds {quoted(there)}, which is not of {family}'s training.")
         halves.setdefault(found[1], {})[found[2]] = there
     for module, half in halves.items():
         if half.keys() != {"A", "B"}:

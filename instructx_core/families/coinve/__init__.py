@@ -1,0 +1,1 @@
+"""CoinVE-Edit (coinve200k/CoinVE-200K): several edits of one clip, each with its place."""

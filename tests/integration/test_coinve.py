@@ -1,0 +1,209 @@
+"""CoinVE-Edit against what its authors' own code computed with the same weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from instructx_core import Editor, cli
+from instructx_core.convert import convert
+from instructx_core.errors import CheckpointError
+from instructx_core.families.overrides import Overrides
+from instructx_core.model_info import describe
+from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.mllm import config_from_shapes, load_mllm
+from support import recorded, tiny
+from support.recorded import Outputs, check_close, check_frames
+
+FILE = "coinve_edit_composite_vllm256_dit128.safetensors"
+CASES = ("image", "video", "reference")
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    return recorded.folder("coinve-tiny")
+
+
+@pytest.fixture(scope="module")
+def parts(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its base models; the tokenizer is shared with another recorded model."""
+    mllm = shutil.copytree(model / "Qwen3-VL-8B-Instruct", tmp_path_factory.mktemp("coinve") / "Qwen3-VL")
+    mllm.chmod(0o755)
+    shutil.copy(recorded.folder("kiwi-tiny") / "processor/tokenizer.json", mllm)
+    wan = model / "Wan-AI/Wan2.1-T2V-14B"
+    return {"transformer": wan, "vae": wan / "Wan2.1_VAE.safetensors", "mllm": mllm}
+
+
+@pytest.fixture(scope="module")
+def editor(model: Path, parts: dict[str, Path]) -> Editor:
+    return Editor.from_pretrained(model / FILE, device="cpu", dtype="float32", **parts)
+
+
+@pytest.fixture(scope="module")
+def outputs(model: Path) -> Outputs:
+    return Outputs.of(model)
+
+
+def settings(outputs: Outputs) -> dict[str, object]:
+    numbers = {"steps": int(outputs.metadata["steps"]), "seed": int(outputs.metadata["seed"])}
+    sides = {"height": int(outputs.metadata["height"]), "width": int(outputs.metadata["width"])}
+    return numbers | sides | {"dtype": torch.uint8, "detail": "model"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_edit_is_its_authors(case: str, editor: Editor, outputs: Outputs):
+    held = outputs.tensors
+    source = held["image.source" if case == "image" else "video.source"]
+    reference = held["reference.image"][0] if case == "reference" else None
+    result = editor.edit(source, outputs.said("prompts")[case], reference=reference, **settings(outputs))
+    check_close(result.context, held[f"{case}.context"])
+    check_close(result.latents, held[f"{case}.latents"])
+    check_frames(result.frames, held[f"{case}.frames"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_prompt_is_its_authors(case: str, editor: Editor, outputs: Outputs):
+    held = outputs.tensors
+    source = held["image.source" if case == "image" else "video.source"].float() / 255
+    references = [[held["reference.image"][0].float() / 255]] if case == "reference" else [[]]
+    inputs = editor.guidance.prepare([outputs.said("prompts")[case]], [source], references, case != "image")
+    ids = held[f"{case}.ids"]
+    assert torch.equal(inputs.token_ids, ids[:, : inputs.token_ids.shape[1]])
+    grids = [held[name] for name in (f"{case}.video_grid_thw", f"{case}.image_grid_thw") if name in held]
+    assert torch.equal(inputs.grids, torch.cat(grids))
+
+
+def test_a_longer_clip_is_read_as_its_authors_do(editor: Editor, outputs: Outputs):
+    video = outputs.tensors["video.source"]
+    clip = torch.cat([video, video.flip(0)[1:], video[1:5]]).float() / 255
+    context = editor.context([outputs.said("prompts")["video"]], [clip], [[]], True)
+    check_close(context.tokens, outputs.tensors["long.context"])
+
+
+def test_one_folder_is_made_of_it(model: Path, parts: dict[str, Path], outputs: Outputs, tmp_path: Path):
+    convert(model / FILE, tmp_path / "own", Overrides(**parts))
+    own = Editor.from_pretrained(tmp_path / "own", device="cpu", dtype="float32")
+    prompt, source = outputs.said("prompts")["image"], outputs.tensors["image.source"].float() / 255
+    # LoRA is merged into bfloat16 weights there
+    check_close(own.context([prompt], [source], [[]], False).tokens, outputs.tensors["image.context"], 0.2)
+
+
+def test_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]):
+    text = describe(model / FILE)
+    assert "CoinVE-Edit" in text and "6 for images, 10 for videos, 14 for references" in text
+    assert "--mllm PATH" in text and "LoRA on 20 layers" in text
+    assert cli.main(["info", str(model / "Qwen3-VL-8B-Instruct")]) == 0
+    assert "Qwen3-VL, of a size of its own" in capsys.readouterr().out
+
+
+def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path):
+    with pytest.raises(CheckpointError, match=r"guided by a Qwen3-VL .* is a Qwen2\.5-VL; give a Qwen3-VL"):
+        Editor.from_pretrained(model / FILE, device="cpu", **parts | {"mllm": saved / "mllm"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: held.pop("mllm.video_queries.q"), r"holds no queries\.video"),
+        (lambda held: held.pop("dit.blocks.0.ffn.0.lora_B.default.weight"), r"half a LoRA of 'blocks\.0\.ffn\.0'"),
+        (lambda held: held.update({"dit.odd": torch.zeros(1)}), r"odd\.safetensors.*: 'odd'"),
+        (
+            lambda held: held.update({"mllm.odd": torch.zeros(1)}),
+            "not of CoinVE-Edit's training",
+        ),
+        (
+            lambda held: held.update({"mllm.connector.0.weight": torch.zeros(256, 12)}),
+            r"takes hidden states of width 12|does not fit",
+        ),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(
+    change: Callable[[dict[str, torch.Tensor]], object],
+    message: str,
+    model: Path,
+    parts: dict[str, Path],
+    tmp_path: Path,
+):
+    held, metadata = read_safetensors(model / FILE)
+    change(held)
+    write_safetensors(tmp_path / "odd.safetensors", held, metadata)
+    with pytest.raises(CheckpointError, match=message):
+        Editor.from_pretrained(tmp_path / "odd.safetensors", device="cpu", **parts)
+
+
+# --- a Qwen3-VL in any form
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3-VL as transformers saves it."""
+    folder = tmp_path_factory.mktemp("qwen3")
+    tokenizer = tiny.tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "head_dim": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 5e6, "rope_scaling": rope,
+    }  # fmt: skip
+    vision = {
+        "depth": 3, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+        "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 2],
+    }  # fmt: skip
+    ids = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{word}|>")
+        for name, word in (("image", "image_pad"), ("video", "video_pad"))
+    }
+    torch.manual_seed(0)
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("prefix", ["model.language_model.", "model.", "language_model.model."])
+def test_a_lone_file_is_the_same_model(qwen3: Path, prefix: str, tmp_path: Path):
+    held = read_safetensors(qwen3 / "model.safetensors")[0]
+    renamed = {
+        name.replace("model.language_model.", prefix) if "visual" not in name else name.removeprefix("model."): value
+        for name, value in held.items()
+        if name != "lm_head.weight"
+    }
+    write_safetensors(tmp_path / "odd-name.safetensors", renamed)
+    for file in qwen3.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    form = find_form(tmp_path / "odd-name.safetensors", Part.MLLM)
+    assert form.title == "Qwen3-VL"
+    found = load_mllm(form, tmp_path, torch.float32)[0].state_dict()
+    wanted = load_mllm(find_form(qwen3, Part.MLLM), qwen3, torch.float32)[0].state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items() if name != "lm_head.weight")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("patch_size", 14, r"vision_config\.patch_size is 14"),
+        ("deepstack_visual_indexes", [0, 9], r"deepstack_visual_indexes has 9; give numbers below 3"),
+        ("num_position_embeddings", 63, "give a square number"),
+        ("out_hidden_size", 31, r"vision_config\.out_hidden_size is 31; give 32"),
+    ],
+)
+def test_numbers_of_its_config_have_ranges(qwen3: Path, field: str, value: object, message: str, tmp_path: Path):
+    shutil.copytree(qwen3, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"][field] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        load_mllm(find_form(tmp_path, Part.MLLM), tmp_path, torch.float32)
+
+
+def test_a_size_that_was_never_published_needs_its_config(qwen3: Path, tmp_path: Path):
+    shutil.copy(qwen3 / "model.safetensors", tmp_path)
+    with pytest.raises(CheckpointError, match=r"no Qwen3-VL of a published size .* config\.json"):
+        config_from_shapes(find_form(tmp_path / "model.safetensors"), tiny.tokenizer())
