@@ -23,11 +23,19 @@ Width = Annotated[int, Range(1, 65536)]
 Side = Annotated[int, Range(16, 16384)]
 
 
+class Network(str, Enum):
+    """What denoises."""
+
+    WAN = "wan"  # Wan's DiT, in whose VAE's latents videos are
+    UNET = "unet"  # Stable Diffusion 1.5's UNet, for pictures
+
+
 class SourceInjection(str, Enum):
     """How the source's latent reaches the DiT."""
 
     LATENT = "latent"  # added to the noisy latent itself (InstructX, section 3.1)
     EMBEDDING = "embedding"  # through a patch embedding of its own, added after the noisy latent's
+    CHANNELS = "channels"  # as further channels beside the noisy latent's (InsightEdit, section 4.3)
 
 
 class ContextEntry(str, Enum):
@@ -51,6 +59,7 @@ class ConnectorKind(str, Enum):
     MLP = "mlp"  # two layers (the paper's)
     QFORMER = "qformer"  # BLIP-2's, which cross-attends to all hidden states
     TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, and the MLP behind it
+    TWO_STREAM = "two_stream"  # a Q-Former and a BIM for the text, an IAA for the image (InsightEdit, section 4.2)
     NONE = "none"  # guidance is the context
 
 
@@ -59,6 +68,7 @@ class Prediction(str, Enum):
 
     VELOCITY = "velocity"  # noise - data: flow matching as Wan was trained
     CHANGE = "change"  # data - source: the edit itself, zero where nothing is to change
+    NOISE = "noise"  # eps, as diffusion models
 
 
 class ReferenceInjection(str, Enum):
@@ -119,6 +129,34 @@ class GuidanceConfig:
 
 
 @dataclass(frozen=True)
+class TwoStreamConfig:
+    """What a two-stream connector has beside its Q-Former (InsightEdit, section 4.2), for LLaVA-7B and SD 1.5."""
+
+    bim: bool = True  # bidirectional interaction of the picture's features and the text; stage 2 trains without
+    vision_dim: Width = 1024  # of the picture's features, and of the BIM: CLIP ViT-L/14's
+    bim_layers: Annotated[int, Range(1, 64)] = 2
+    bim_heads: Annotated[int, Range(1, 256)] = 8
+    bim_hidden: Width = 2048
+    addend_dim: Width = 320  # of the BIM's visual output: the UNet's first width
+    text_share: Annotated[float, Range(0, 10)] = 0.5  # f_txt = q' + this times the BIM's textual output
+    iaa: bool = True  # the image alignment adapter; without it there is no image stream
+    image_dim: Width = 768  # of the target's CLIP embedding, which no source names: ViT-L/14's, LLaVA's own
+    # Of the mapper, an MLP over the mean of the r tokens. No source gives its depth: two, as the paper's one other MLP
+    # (IP-Adapter's projections have one or two); its inner width is that of what it reads.
+    mapper_layers: Annotated[int, Range(1, 16)] = 2
+    image_tokens: Annotated[int, Range(1, 1024)] = 4  # N
+
+    def problem(self) -> str | None:
+        """What does not go together; None where all does."""
+        if self.vision_dim % (2 * self.bim_heads):  # the BIM's cross-attention is half as wide
+            return (
+                f"connector.two_stream.bim_heads is {self.bim_heads}; give a number of heads into which half of "
+                f"connector.two_stream.vision_dim, {self.vision_dim}, goes"
+            )
+        return None
+
+
+@dataclass(frozen=True)
 class ConnectorConfig:
     """Guidance -> context: a two-layer MLP (section 3.1), or what it was compared with (3.2)."""
 
@@ -132,6 +170,7 @@ class ConnectorConfig:
     layers: Annotated[int, Range(1, 256)] = 24  # of a Q-Former or transformer
     head_dim: Annotated[int, Range(1, 4096)] = 64  # of their attention
     tokens: Annotated[int, Range(1, 65536)] = 256  # that a Q-Former gives
+    two_stream: TwoStreamConfig = field(default_factory=TwoStreamConfig)
 
     def problem(self) -> str | None:
         """What does not go together, as "FIELD is VALUE, ..."; None where all does."""
@@ -147,18 +186,22 @@ class ConnectorConfig:
                 f"connector.kind is none, which cannot bring connector.input_dim, {self.input_dim}, to "
                 f"connector.output_dim, {self.output_dim}"
             )
-        name = "hidden_dim" if self.kind is ConnectorKind.QFORMER else "input_dim"
+        name = "input_dim" if self.kind is ConnectorKind.TRANSFORMER else "hidden_dim"
         if self.head_dim % 2 or getattr(self, name) % self.head_dim:
             return (
                 f"connector.head_dim is {self.head_dim}; for kind {self.kind.value} give an even divisor of "
                 f"connector.{name}, {getattr(self, name)}"
             )
-        return None
+        if self.kind is not ConnectorKind.TWO_STREAM:
+            return None
+        if self.hidden_dim != self.output_dim:  # its Q-Former's output is the context
+            return f"connector.hidden_dim is {self.hidden_dim}; give connector.output_dim, {self.output_dim}"
+        return self.two_stream.problem()
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """How conditions reach the DiT, and what it predicts."""
+    """What denoises, how conditions reach it, and what it predicts."""
 
     source: SourceInjection = SourceInjection.LATENT
     prediction: Prediction = Prediction.VELOCITY
@@ -168,6 +211,9 @@ class DenoiserConfig:
     reference_margin: Margin = Margin.EDGE
     # of a predicted change: places below this share of its RMS keep their source
     deadband: Annotated[float, Range(0, 100)] = 0.0
+    network: Network = Network.WAN
+    # of an image stream that a UNet has keys and values of its own for; 0: none
+    image_tokens: Annotated[int, Range(0, 1024)] = 0
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class CrossAttention(WanAttnProcessor):
     # Set anew by every forward and left there: blocks that checkpointing computes again in the backward need them too.
     mask: torch.Tensor | None = None  # bool [B, 1, 1, N], True where a token may be looked at
     image_places: int = 0  # the context begins with this many places of an image stream
+    image_weight: float = 1.0  # how much of what is found there counts
 
     def __call__(
         self,
@@ -48,7 +49,8 @@ class CrossAttention(WanAttnProcessor):
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         mixed = self._attend(query, keys["key"], keys["value"], self.mask)
         if self.image_places:
-            mixed = attend_apart(self._attend, query, (keys["image_key"], keys["image_value"]), mixed)
+            image = keys["image_key"], keys["image_value"]
+            mixed = attend_apart(self._attend, query, image, mixed, self.image_weight)
         mixed = mixed.flatten(2, 3).type_as(query)
         for layer in attn.to_out:
             mixed = layer(mixed)
@@ -82,8 +84,11 @@ def cross_attentions(transformer: WanTransformer3DModel) -> Iterator[CrossAttent
             yield block.attn2.processor
 
 
-def set_context(transformer: WanTransformer3DModel, mask: torch.Tensor | None, image_places: int) -> None:
-    """Tell every block what the next forward's context is: its mask, bool [B, N] or None, and its image stream's M."""
+def set_context(
+    transformer: WanTransformer3DModel, mask: torch.Tensor | None, image_places: int, image_weight: float = 1.0
+) -> None:
+    """Tell every block what the next forward's context is: its mask, bool [B, N] or None, M and weight of its image."""
     for processor in cross_attentions(transformer):
         processor.mask = None if mask is None else mask[:, None, None]
         processor.image_places = image_places
+        processor.image_weight = image_weight

@@ -8,14 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .backbone import Backbone
 from .conditions.condition import Condition, SourceCondition
 from .conditions.reference_frames import ReferenceFrames
 from .conditions.source_add import SourceAdd
@@ -24,6 +25,8 @@ from .config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection
 from .context import Context
 from .errors import InputError
 from .prediction import velocity_of_change
+from .speed.options import STEP_CACHE, begin_run, step_caching
+from .speed.run_cache import RunCache
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
 
 
-class Denoiser(nn.Module):
+class Denoiser(Backbone):
     """`WanTransformer3DModel` with the source and reference injection of section 3.1.
 
     Args:
@@ -63,6 +66,14 @@ class Denoiser(nn.Module):
         install(transformer)
 
     @property
+    def patch(self) -> int:
+        return self.transformer.config.patch_size[1]
+
+    @property
+    def blocks(self) -> Iterable[nn.Module]:
+        return self.transformer.blocks
+
+    @property
     def dtype(self) -> torch.dtype:
         """What the DiT's patch embedding takes; some of its other layers stay in float32 next to bfloat16 ones."""
         return self.transformer.patch_embedding.weight.dtype
@@ -70,15 +81,6 @@ class Denoiser(nn.Module):
     def conditions(
         self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
     ) -> tuple[Condition, ...]:
-        """A source and references as this model takes them: the same values for all steps of a denoising.
-
-        Args:
-            source: [B, C, T, H, W] normalised latents, or None.
-            references: each [B, C, r, H, W] normalised latents; R frames together.
-
-        Raises:
-            InputError: a reference has another latent size than the source.
-        """
         for reference in references:
             if source is not None and reference.shape[-2:] != source.shape[-2:]:
                 raise InputError(
@@ -103,16 +105,7 @@ class Denoiser(nn.Module):
     def forward(
         self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: Sequence[Condition] = ()
     ) -> torch.Tensor:
-        """One velocity estimate.
-
-        Args:
-            latents: [B, C, T, H, W] normalised, (1 - sigma) * data + sigma * noise.
-            sigma: [B] or scalar, 1 = noise.
-            context: what the DiT cross-attends to.
-            conditions: applied in this order, usually from `conditions`.
-
-        Returns:
-            [B, C, T, H, W], noise - data, in the dtype of `latents`: samplers add up in float32 whatever the weights.
+        """As `Backbone.forward`; samplers add up in float32 whatever the weights.
 
         Raises:
             InputError: a condition of another size than the latents, more places than the DiT's positions reach, no
@@ -140,6 +133,23 @@ class Denoiser(nn.Module):
             return output
         return velocity_of_change(output, latents, source, sigma, self.config.deadband)
 
+    def prepare(self, steps: int) -> None:
+        begin_run(self.transformer, steps)
+
+    def constants(self, place: int) -> Callable[[], AbstractContextManager[None]]:
+        cache, name = RunCache(self.transformer), f"edit {place}" if place else STEP_CACHE
+
+        @contextmanager
+        def around() -> Iterator[None]:
+            with step_caching(self.transformer, name), cache.lent():
+                yield
+
+        return around
+
+    def gained(self) -> dict[str, nn.Module]:
+        parts = {"source_embedding": self.source_embedding, "reference_embedding": self.reference_embedding}
+        return {name: module for name, module in parts.items() if module is not None}
+
     def _source_to_change(self, conditions: Sequence[Condition]) -> torch.Tensor | None:
         """The source [B, C, T, H, W] of a model that predicts what to change in it; None where it predicts velocity."""
         if self.config.prediction is Prediction.VELOCITY:
@@ -155,7 +165,8 @@ class Denoiser(nn.Module):
 
         if context.image is not None and self.transformer.condition_embedder.image_embedder is None:
             raise InputError("The context has an image stream, but this DiT has no projections for one; leave it out.")
-        set_context(self.transformer, context.mask, 0 if context.image is None else context.image.shape[1])
+        places = 0 if context.image is None else context.image.shape[1]
+        set_context(self.transformer, context.mask, places, context.image_weight)
         return context.to(self.dtype)
 
     def _check_extent(self, hidden: torch.Tensor) -> None:

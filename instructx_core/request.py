@@ -13,7 +13,8 @@ from .config import SamplingConfig
 from .errors import InputError
 from .fit import check_canvas
 from .instruction import check_instruction
-from .sampling import check_guidance_scale, check_seed, check_shift, check_steps
+from .sampling import check_guidance_scale, check_seed
+from .schedules import check_shift, check_steps
 from .source import load_references
 from .words import shown
 

@@ -1,60 +1,25 @@
-"""The flow-matching schedule and the sampling loop for one window, under any number of guidance terms.
+"""The sampling loop for one window, under any number of guidance terms.
 
-Euler over sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N, through diffusers' scheduler. Some models
-were trained with a u that runs to a sigma_min above 0 in the same N steps, the last of which then goes on to 0.
+Euler over the denoiser's own noise levels (`schedules` says Wan's), through diffusers' scheduler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 
+from .backbone import Backbone
 from .conditions.condition import Condition, alike, joined
 from .context import Context, contexts_alike, joined_contexts
-from .denoiser import Denoiser
 from .errors import EditInterrupted, InputError
 from .results import check_numbers
-from .speed.options import STEP_CACHE, begin_run, step_caching
-from .speed.run_cache import RunCache
+from .schedules import is_number
 from .words import shown
 
 StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
-
-
-def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
-    """The noise levels of a run.
-
-    Args:
-        steps: N >= 1.
-        shift: s > 0; above 1 it spends more of the steps at high noise.
-        sigma_min: u = 1 - (1 - sigma_min) i / N, but for i = N, which is 0.
-
-    Returns:
-        float64 [N + 1], falling from 1 to 0.
-
-    Raises:
-        InputError: steps or shift out of range.
-    """
-    check_steps(steps)
-    check_shift(shift)
-    u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
-    u[-1] = 0
-    return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
-
-
-def check_steps(steps: object) -> None:
-    """Raise InputError unless this is a whole number from 1 to 1000."""
-    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
-        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to 1000.")
-
-
-def check_shift(shift: object) -> None:
-    """Raise InputError unless this is a number above 0, at most 100."""
-    if not is_number(shift) or not 0 < shift <= 100:
-        raise InputError(f"shift is {shown(shift)}; give a number above 0, at most 100.")
 
 
 def check_guidance_scale(scale: object) -> None:
@@ -67,11 +32,6 @@ def check_seed(seed: object) -> None:
     """Raise InputError unless this is a whole number from 0 to 2**64 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise InputError(f"seed is {shown(seed)}; give a whole number from 0 to 2**64 - 1.")
-
-
-def is_number(value: object) -> bool:
-    """Whether this is a real number, of whatever type; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -118,7 +78,7 @@ def instruction_guidance(
 
 @torch.no_grad()
 def sample(
-    denoiser: Denoiser,
+    denoiser: Backbone,
     noise: torch.Tensor,
     terms: Sequence[GuidanceTerm],
     steps: int,
@@ -132,7 +92,7 @@ def sample(
     Args:
         terms: velocity = sum of weight_i * velocity_i. Terms of the same shapes share a forward.
         callback: called after each step; a return of False stops the run.
-        sigma_min: see `schedule`.
+        sigma_min: see `schedules.schedule`.
         pinned: normalised latents [B, C, k, H, W], k <= T, that the first k frames are to become; at every noise level
             they are these, noised by it, and the other frames are denoised beside them.
 
@@ -143,7 +103,7 @@ def sample(
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    sigmas = schedule(steps, shift, sigma_min)
+    sigmas = denoiser.levels(steps, shift, sigma_min)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
 
@@ -152,10 +112,10 @@ def sample(
         check_pinned(pinned, noise)
     for term in terms:
         check_numbers(term.context.tokens, "while reading the instruction")
-    begin_run(denoiser.transformer, steps)
+    denoiser.prepare(steps)
     forwards = [_Forward(denoiser, group, len(noise), place) for place, group in enumerate(_grouped(terms))]
 
-    latents = noise
+    latents = denoiser.begin(noise, float(sigmas[0]))
     for step, timestep in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[step]
         velocity = combined([pair for forward in forwards for pair in forward(latents, sigma)])
@@ -171,19 +131,18 @@ def sample(
 class _Forward:
     """Terms of the same shapes: one forward of the DiT a step, and what its steps have in common."""
 
-    def __init__(self, denoiser: Denoiser, terms: Sequence[GuidanceTerm], batch: int, place: int) -> None:
+    def __init__(self, denoiser: Backbone, terms: Sequence[GuidanceTerm], batch: int, place: int) -> None:
         """place: among the forwards of a step; a step cache keeps them apart by it."""
         self.denoiser = denoiser
         self.weights = [term.weight for term in terms]
         self.context = joined_contexts([term.context for term in terms])  # [terms * B, N, D]
         self.conditions = joined([term.conditions for term in terms], batch)
-        self.cache = RunCache(denoiser.transformer)
-        self.step_cache = f"edit {place}" if place else STEP_CACHE
+        self.constants = denoiser.constants(place)
 
     def __call__(self, latents: torch.Tensor, sigma: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
         """Each term's weight and velocity [B, C, T, H, W]."""
         hidden = torch.cat([latents] * len(self.weights)) if len(self.weights) > 1 else latents
-        with step_caching(self.denoiser.transformer, self.step_cache), self.cache.lent():
+        with self.constants():
             velocity = self.denoiser(hidden, sigma, self.context, self.conditions)
         return list(zip(self.weights, velocity.chunk(len(self.weights)), strict=True))
 

@@ -168,7 +168,7 @@ def shifted(model: ModelPatcher, shift: float) -> FlowSampling:
 
 def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch.Tensor:
     """The library's schedule as the checkpoint wants it, float32 [steps + 1]; 0 for the checkpoint's own."""
-    from ..instructx_core.sampling import schedule
+    from ..instructx_core.schedules import schedule
 
     own = denoising(model).config.sampling
     return schedule(steps or own.steps, shift or own_shift(model), own.sigma_min).float()

@@ -10,7 +10,9 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]  # [B, places, heads, head] each
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def attend_apart(attend: Attend, query: torch.Tensor, image: KeysValues, attended: torch.Tensor) -> torch.Tensor:
+def attend_apart(
+    attend: Attend, query: torch.Tensor, image: KeysValues, attended: torch.Tensor, weight: float = 1.0
+) -> torch.Tensor:
     """What a query found in the instruction, plus what it finds in the image: each has its own softmax.
 
     In one softmax over both, a few hundred image tokens would take the weight away from the words.
@@ -20,5 +22,7 @@ def attend_apart(attend: Attend, query: torch.Tensor, image: KeysValues, attende
         query: [B, tokens, heads, head].
         image: keys and values of the image stream, by projections of their own.
         attended: what `attend` gave for the instruction's keys and values.
+        weight: how much of what is found in the image counts.
     """
-    return attended + attend(query, *image)
+    found = attend(query, *image)
+    return attended + (found if weight == 1 else weight * found)

@@ -1,4 +1,4 @@
-"""Guidance -> context, one file a kind: the paper's MLP, and what it was compared with (section 3.2, Fig. 3)."""
+"""Guidance -> context, one file a kind: the paper's MLP, what it was compared with (3.2, Fig. 3), and InsightEdit's."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from .identity import IdentityConnector
 from .mlp import MLPConnector
 from .qformer import QFormerConnector
 from .transformer import TransformerConnector
+from .two_stream import TwoStreamConnector
 
 KINDS: dict[ConnectorKind, type[Connector]] = {
     ConnectorKind.MLP: MLPConnector,
     ConnectorKind.QFORMER: QFormerConnector,
     ConnectorKind.TRANSFORMER: TransformerConnector,
+    ConnectorKind.TWO_STREAM: TwoStreamConnector,
     ConnectorKind.NONE: IdentityConnector,
 }
 

@@ -27,6 +27,10 @@ class Connector(nn.Module, ABC):
             reference_places: the guidance begins with so many places of a reference image's own.
         """
 
+    def unasking(self, context: Context) -> Context | None:
+        """A context that nothing is asked in, beside one that `forward` gave; None: that of an empty instruction."""
+        return None
+
     def places(self, guidance_places: int) -> int:
         """M for an N: how long the context is."""
         return guidance_places

@@ -7,26 +7,31 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instructx_core.backbone import Backbone
 from instructx_core.conditions.condition import Condition
 from instructx_core.config import DenoiserConfig
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
 from instructx_core.errors import EditInterrupted, InputError
-from instructx_core.sampling import GuidanceTerm, initial_noise, instruction_guidance, sample, schedule
+from instructx_core.sampling import GuidanceTerm, initial_noise, instruction_guidance, sample
+from instructx_core.schedules import schedule
 from support import tiny
 
-TRANSFORMER = tiny.transformer()
 
+class Field(Backbone):
+    """A velocity field that is written down: a denoiser without a network, which keeps a record of its calls."""
 
-class Field:
-    """A velocity field that is written down: stands where a denoiser stands, and keeps a record of its calls."""
+    dtype = torch.float32
 
     def __init__(self, velocity) -> None:
+        super().__init__()
         self.velocity = velocity
-        self.transformer = TRANSFORMER  # whose constants a run would cache
         self.sigmas: list[float] = []
 
-    def __call__(
+    def conditions(self, source=None, references=()) -> tuple[Condition, ...]:
+        return ()
+
+    def forward(
         self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: tuple[Condition, ...]
     ) -> torch.Tensor:
         self.sigmas.append(float(sigma))

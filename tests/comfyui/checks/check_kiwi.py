@@ -117,7 +117,7 @@ def denoised(name, noise):
 
 
 def check_kiwi_sigmas():
-    from instructx_pack.instructx_core.sampling import schedule
+    from instructx_pack.instructx_core.schedules import schedule
 
     (sigmas,) = run("Sigmas", model=loaded("published")[0])
     assert torch.equal(sigmas, schedule(50, 5.0, 0.003 / 1.002).float())

@@ -17,7 +17,7 @@ def _advanced(graph, sigmas, seed, cfg=1.0):
 
 
 def check_sigmas_are_the_librarys():
-    from instructx_pack.instructx_core.sampling import schedule
+    from instructx_pack.instructx_core.schedules import schedule
 
     model = loaded(BUNDLED)[0]
     own = editor(BUNDLED).config.sampling
@@ -65,7 +65,7 @@ def check_denoise_begins_from_the_source():
 
 def check_shift_follows_model_sampling_sd3():
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-    from instructx_pack.instructx_core.sampling import schedule
+    from instructx_pack.instructx_core.schedules import schedule
 
     (moved,) = ModelSamplingSD3().patch(loaded(BUNDLED)[0], 2.0)
     (sigmas,) = run("Sigmas", model=moved, steps=5)

@@ -1,0 +1,156 @@
+"""InsightEdit's bridging (section 4.2): text through a Q-Former and a BIM, the image through an IAA.
+
+- Q-Former: q' [B, 77, 768] from the hidden states h at the [MM] places [B, r, 4096].
+- BIM: q' and the picture's features E(I_src) [B, 256, 1024] look at each other. f_txt = q' + .5 of what the text takes
+  from it; v_txt, what the picture takes, starts at zero and is added behind the UNet's first convolution.
+- IAA: a mapper brings h to one embedding, aligned with CLIP's of the target picture; a linear layer and a layer norm
+  make N image tokens of it.
+
+The first two are SmartEdit's, whose weights fit (see `families.insightedit.keys`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from ..config import ConnectorConfig, TwoStreamConfig
+from ..context import Context
+from ..errors import InputError
+from .connector import Connector
+
+TOKEN_SIZE = 0.02  # standard deviation of fresh tokens, BERT's initializer_range
+
+
+class TwoStreamConnector(Connector):
+    """Tokens [B, r, input_dim] and features [B, places, vision_dim] -> f_txt [B, tokens, output_dim], f_img, v_txt."""
+
+    def __init__(self, config: ConnectorConfig) -> None:
+        from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+        super().__init__(config)
+        width, own = config.hidden_dim, config.two_stream
+        self.tokens = nn.Parameter(torch.randn(1, config.tokens, width) * TOKEN_SIZE)
+        self.qformer = Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=width // config.head_dim,
+                intermediate_size=4 * width,
+                encoder_hidden_size=config.input_dim,  # every second layer cross-attends
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
+        )
+        # what the UNet's text encoder makes of "": the context of an edit that nothing is asked of
+        self.register_buffer("unasked", torch.zeros(1, config.tokens, config.output_dim))
+        self.bim = BIM(width, own) if own.bim else None
+        self.iaa = IAA(config.input_dim, config.output_dim, own) if own.iaa else None
+
+    def forward(self, guidance: Context, reference_places: int = 0) -> Context:
+        hidden = guidance.tokens  # [B, r, input_dim]
+        text = self.aligned(hidden)
+        addend = None
+        if self.bim is not None:
+            if guidance.image is None:
+                raise InputError("This model's connector reads a picture beside the instruction; give a source.")
+            text, addend = self.bim(text, guidance.image)
+        image = None if self.iaa is None else self.iaa(hidden)
+        return replace(guidance, tokens=text, mask=None, image=image, addend=addend)
+
+    def aligned(self, hidden: torch.Tensor) -> torch.Tensor:
+        """q' [B, tokens, hidden_dim] of hidden states [B, r, input_dim]: stage 1 aligns it with CLIP's text encoder."""
+        queries = self.tokens.expand(len(hidden), -1, -1)
+        return self.qformer(query_embeds=queries, encoder_hidden_states=hidden).last_hidden_state
+
+    def unasking(self, context: Context) -> Context:
+        """The text encoder's "" in the place of f_txt, and image tokens of zeros, which attention finds nothing in.
+
+        v_txt stays, as in SmartEdit, whose guidance has it in all three of its terms.
+        """
+        tokens = self.unasked.to(context.tokens).expand_as(context.tokens)
+        return replace(context, tokens=tokens, image=None if context.image is None else torch.zeros_like(context.image))
+
+    def places(self, guidance_places: int) -> int:
+        return self.config.tokens
+
+    def projections(self) -> Iterator[nn.Linear]:
+        yield from ()
+
+
+class BIM(nn.Module):
+    """Text [B, N, width] and a picture's features [B, side * side, vision_dim] -> f_txt, and v_txt [B, C, side, side].
+
+    The features' places are told apart by random frequencies (Tancik 2020), drawn once and kept with the weights.
+    """
+
+    def __init__(self, width: int, config: TwoStreamConfig) -> None:
+        from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
+        from transformers.models.sam.modeling_sam import SamTwoWayTransformer
+
+        super().__init__()
+        self.text_share = config.text_share
+        self.text_in = nn.Linear(width, config.vision_dim)
+        self.transformer = SamTwoWayTransformer(
+            SamMaskDecoderConfig(
+                hidden_size=config.vision_dim,
+                num_hidden_layers=config.bim_layers,
+                num_attention_heads=config.bim_heads,
+                mlp_dim=config.bim_hidden,
+                layer_norm_eps=1e-5,  # as SAM's first code, from which the weights are
+                attn_implementation="sdpa",
+            )
+        )
+        self.register_buffer("frequencies", torch.randn(2, config.vision_dim // 2))
+        self.text_out = nn.Linear(config.vision_dim, width)
+        self.image_out = nn.Conv2d(config.vision_dim, config.addend_dim, kernel_size=1)
+        for layer in (self.text_out, self.image_out):  # changes nothing until it is trained
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, text: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        side = math.isqrt(features.shape[1])
+        pixels = features.to(text).transpose(1, 2).unflatten(2, (side, side))  # [B, vision_dim, side, side]
+        # SAM's batch has one more axis: several prompts for one picture
+        read, seen = self.transformer(
+            point_embeddings=self.text_in(text)[:, None],
+            image_embeddings=pixels,
+            image_positional_embeddings=self.positions(side).to(text).expand_as(pixels),
+            attention_similarity=None,
+        )[:2]
+        visual = seen[:, 0].transpose(1, 2).unflatten(2, (side, side))
+        return text + self.text_share * self.text_out(read[:, 0]), self.image_out(visual)
+
+    def positions(self, side: int) -> torch.Tensor:
+        """Sines and cosines [1, vision_dim, side, side] of the places' middles, from -1 to 1 on both axes."""
+        middles = (torch.arange(side, device=self.frequencies.device, dtype=torch.float32) + 0.5) / side * 2 - 1
+        places = torch.stack([middles.expand(side, side), middles[:, None].expand(side, side)], dim=-1)  # x, y
+        angles = 2 * math.pi * (places @ self.frequencies.float())  # [side, side, vision_dim / 2]
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
+
+
+class IAA(nn.Module):
+    """Hidden states [B, r, input_dim] -> image tokens [B, N, output_dim] by way of one CLIP image embedding."""
+
+    def __init__(self, input_dim: int, output_dim: int, config: TwoStreamConfig) -> None:
+        from diffusers.models.embeddings import ImageProjection
+
+        super().__init__()
+        widths = [input_dim] * config.mapper_layers + [config.image_dim]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.GELU()]
+        self.mapper = nn.Sequential(*layers[:-1])
+        self.projection = ImageProjection(config.image_dim, output_dim, config.image_tokens)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.projection(self.mapped(hidden))
+
+    def mapped(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Mapper(h) [B, image_dim], which L_IAA brings to CLIP's embedding of the target (eq. 5)."""
+        return self.mapper(hidden.mean(1))

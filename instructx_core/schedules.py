@@ -1,0 +1,52 @@
+"""Noise levels of flow matching.
+
+sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N. Some models were trained with a u that runs to a
+sigma_min above 0 in the same N steps, the last of which then goes on to 0.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import torch
+
+from .errors import InputError
+from .words import shown
+
+
+def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
+    """The noise levels of a run.
+
+    Args:
+        steps: N >= 1.
+        shift: s > 0; above 1 it spends more of the steps at high noise.
+        sigma_min: u = 1 - (1 - sigma_min) i / N, but for i = N, which is 0.
+
+    Returns:
+        float64 [N + 1], falling from 1 to 0.
+
+    Raises:
+        InputError: steps or shift out of range.
+    """
+    check_steps(steps)
+    check_shift(shift)
+    u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
+    u[-1] = 0
+    return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
+
+
+def check_steps(steps: object) -> None:
+    """Raise InputError unless this is a whole number from 1 to 1000."""
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
+        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to 1000.")
+
+
+def check_shift(shift: object) -> None:
+    """Raise InputError unless this is a number above 0, at most 100."""
+    if not is_number(shift) or not 0 < shift <= 100:
+        raise InputError(f"shift is {shown(shift)}; give a number above 0, at most 100.")
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a real number, of whatever type; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)

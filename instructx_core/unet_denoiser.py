@@ -1,0 +1,170 @@
+"""Stable Diffusion's UNet as an editor (InsightEdit, section 4.3), in flow coordinates.
+
+- The source's latent enters as four further channels, v_txt behind the first convolution, f_txt where CLIP's text was.
+- f_img has keys and values of its own in every cross-attention (IP-Adapter's, eq. 6); Q is shared.
+- It predicts eps; `diffusion` says how a flow model's velocity follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .backbone import Backbone
+from .conditions.condition import Condition
+from .conditions.source_channels import SourceChannels
+from .config import DenoiserConfig
+from .context import Context
+from .diffusion import diffusion_schedule, nearest_level, scales
+from .errors import InputError
+from .schedules import check_steps
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+
+SCALE = 0.18215  # of Stable Diffusion 1's latents; the source enters without it, as in InstructPix2Pix
+
+
+class UNetDenoiser(Backbone):
+    """`UNet2DConditionModel` that edits one picture.
+
+    Args:
+        transformer: the UNet, with 2 C channels in and C out.
+        config: `image_tokens` above 0 gives every cross-attention keys and values for an image stream.
+    """
+
+    def __init__(self, transformer: UNet2DConditionModel, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = transformer
+        if config.image_tokens:
+            add_image_attention(transformer, config.image_tokens)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.conv_in.weight.dtype
+
+    def conditions(
+        self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
+    ) -> tuple[Condition, ...]:
+        if references:
+            raise InputError("This model takes no reference pictures; leave them out.")
+        return () if source is None else (SourceChannels(source / SCALE),)
+
+    def forward(
+        self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: Sequence[Condition] = ()
+    ) -> torch.Tensor:
+        if latents.shape[2] != 1:
+            raise InputError(f"This model edits one picture, not {latents.shape[2]} frames; give a picture.")
+        sigma = sigma.to(latents.device).expand(len(latents))  # [B]
+        kept, noise = (scale.view(-1, 1, 1, 1, 1) for scale in scales(sigma))
+        noisy = latents * (kept + noise)  # x_t = a x_0 + s eps
+
+        hidden = noisy
+        for condition in conditions:
+            hidden = condition.enter(hidden)  # [B, C, 1, H, W] -> [B, 2 C, 1, H, W]
+        self._check_channels(hidden)
+
+        context = context.to(self.dtype)
+        with self._adding(context.addend):
+            eps = self.transformer(
+                hidden[:, :, 0].to(self.dtype), nearest_level(sigma), self._entering(context), return_dict=False
+            )[0][:, :, None]
+        eps = eps.to(latents.dtype)
+
+        # eps - x_0 with x_0 = (x_t - s eps) / a
+        return eps - (noisy - noise * eps) / kept
+
+    def levels(self, steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
+        check_steps(steps)
+        if shift != 1 or sigma_min:
+            raise InputError(f"shift is {shift:g}; this model's noise levels are a diffusion model's, give 1.")
+        return diffusion_schedule(steps)
+
+    def begin(self, noise: torch.Tensor, sigma: float) -> torch.Tensor:
+        # x_T is taken for pure noise, as by every Stable Diffusion sampler
+        kept, own = scales(torch.tensor(sigma, dtype=torch.float64))
+        return noise / float(kept + own)
+
+    def gained(self) -> dict[str, nn.Module]:
+        processors = list(image_attentions(self.transformer))
+        return {"image_attention": nn.ModuleList(processors)} if processors else {}
+
+    def save(self, folder: Path) -> None:
+        own = self.transformer.attn_processors
+        self.transformer.set_default_attn_processor()
+        try:
+            self.transformer.save_pretrained(folder)
+        finally:
+            self.transformer.set_attn_processor(own)
+
+    def _entering(self, context: Context) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
+        """What the cross-attentions take: the text's tokens, and the image's beside them."""
+        processors = list(image_attentions(self.transformer))
+        if context.image is None and not processors:
+            return context.tokens
+        if context.image is None or not processors:
+            have, give = ("a", "no") if processors else ("no", "an")
+            raise InputError(f"The UNet has {have} image attention and its context {give} image stream; give both.")
+        for processor in processors:
+            processor.scale = [context.image_weight]
+        return context.tokens, [context.image]
+
+    def _check_channels(self, hidden: torch.Tensor) -> None:
+        wanted = self.transformer.config.in_channels
+        if hidden.shape[1] != wanted:
+            raise InputError(f"The UNet takes {wanted} channels and got {hidden.shape[1]}; give a source.")
+
+    @contextmanager
+    def _adding(self, addend: torch.Tensor | None) -> Iterator[None]:
+        """For one forward: the first convolution gives v_txt more, brought to its size."""
+        if addend is None:
+            yield
+            return
+
+        def add(_module: nn.Module, _inputs: tuple[torch.Tensor], hidden: torch.Tensor) -> torch.Tensor:
+            return hidden + F.interpolate(addend, hidden.shape[-2:], mode="bilinear", align_corners=False)
+
+        handle = self.transformer.conv_in.register_forward_hook(add)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def add_image_attention(unet: UNet2DConditionModel, tokens: int) -> None:
+    """Give every cross-attention keys and values for image tokens, in place.
+
+    Keys and values begin as the text's own, as IP-Adapter's do: an image token then speaks a language that the UNet
+    knows already.
+    """
+    from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
+
+    processors: dict[str, nn.Module | AttnProcessor2_0] = {}
+    for name in unet.attn_processors:
+        if not name.endswith("attn2.processor"):
+            processors[name] = AttnProcessor2_0()
+            continue
+        attention = unet.get_submodule(name.removesuffix(".processor"))
+        key, value = attention.to_k.weight, attention.to_v.weight
+        with torch.device(key.device):
+            own = IPAdapterAttnProcessor2_0(attention.inner_dim, attention.cross_attention_dim, num_tokens=(tokens,))
+        own.to_k_ip[0].weight.data, own.to_v_ip[0].weight.data = key.detach().clone(), value.detach().clone()
+        processors[name] = own
+    unet.set_attn_processor(processors)
+
+
+def image_attentions(unet: UNet2DConditionModel) -> Iterator[IPAdapterAttnProcessor2_0]:
+    """Every cross-attention's keys and values for image tokens, in the order of their names."""
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+
+    for _, processor in sorted(unet.attn_processors.items()):
+        if isinstance(processor, IPAdapterAttnProcessor2_0):
+            yield processor
