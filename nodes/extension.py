@@ -22,6 +22,8 @@ from .sampler import InstructXSampler
 from .sigmas import InstructXSigmas
 from .sliding_window import InstructXSlidingWindow, InstructXSlidingWindowImages
 from .source import InstructXSource
+from .window_close import InstructXWindowClose, InstructXWindowRun
+from .window_open import InstructXWindowOpen
 
 NODES: list[type[io.ComfyNode]] = [
     InstructXLoadModel,
@@ -38,6 +40,9 @@ NODES: list[type[io.ComfyNode]] = [
     InstructXSigmas,
     InstructXSlidingWindow,
     InstructXSlidingWindowImages,
+    InstructXWindowOpen,
+    InstructXWindowClose,
+    InstructXWindowRun,
     InstructXExampleInput,
     InstructXComposite,
 ]

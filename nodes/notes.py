@@ -25,3 +25,10 @@ def show(words: str) -> None:
     except ImportError:  # a ComfyUI without its server
         return
     PromptServer.instance.send_progress_text(words, running.node_id)
+
+
+def clock(seconds: float) -> str:
+    """As 1:40, of an hour or more as 1:02:40."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

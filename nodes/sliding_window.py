@@ -25,7 +25,7 @@ from .footage import footage_of
 from .graph_identity import origins
 from .masks import for_frames
 from .menus import check_reference, mismatch, problem
-from .notes import say, show
+from .notes import clock, say, show
 from .pixels import rgb, to_references
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
@@ -294,13 +294,6 @@ class Watcher:
         self.bar.update_absolute(
             self.bar.current, self.bar.total, ("JPEG", picture, latent_preview.MAX_PREVIEW_RESOLUTION)
         )
-
-
-def clock(seconds: float) -> str:
-    """As 1:40, of an hour or more as 1:02:40."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _other_seed(seed: int, windows: int) -> str:

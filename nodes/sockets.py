@@ -12,17 +12,20 @@ if TYPE_CHECKING:
 
     import torch
     from comfy.model_patcher import ModelPatcher
+    from comfy_api.latest import Input
 
     from ..instructx_core.config import ModelConfig
     from ..instructx_core.connectors import Connector as ConnectorModule
     from ..instructx_core.context import Context
     from ..instructx_core.fit import Fit as FitPlan
     from ..instructx_core.guidance.guidance import Guidance as GuidanceModule
+    from ..instructx_core.long_video import LongOptions
 
 Mllm = io.Custom("INSTRUCTX_MLLM")
 Connector = io.Custom("INSTRUCTX_CONNECTOR")
 Guidance = io.Custom("INSTRUCTX_GUIDANCE")
 Fit = io.Custom("INSTRUCTX_FIT")
+Flow = io.Custom("INSTRUCTX_FLOW")
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,16 @@ class FitValue:
     audio: Any  # ComfyUI's AUDIO, or None
     source: torch.Tensor  # float32 [T, H, W, 3]
     kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own
+
+
+@dataclass(frozen=True)
+class FlowValue:
+    """What a Window Open tells its Window Close."""
+
+    node_id: str  # of the Window Open
+    source: Input.Video
+    options: LongOptions
+    frame_multiple: int  # a window is 1 + n * this many frames; what is shorter is filled up
+    hold_all: bool  # all frames that windows share are held, not the first alone
+    seed: int
+    folder: str  # below ComfyUI's output folder

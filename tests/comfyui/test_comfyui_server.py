@@ -10,7 +10,7 @@ import pytest
 
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.source import load_source
-from support import comfyui_server, kiwi_model, workflow_files
+from support import comfyui_server, kiwi_model, record_object_info, workflow_files
 from support.comfyui_server import cached, files, succeeded
 
 START_UP = 0.5  # seconds that the pack may add to ComfyUI's start
@@ -50,7 +50,7 @@ def test_golden_object_info_is_current(server, object_info):
         pytest.skip(f"recorded from ComfyUI {GOLDEN_VERSION}; this is another version")
     live = {name: object_info[name] for name in GOLDEN}
     assert live == GOLDEN
-    assert {name for name in object_info if name.startswith("InstructX")} <= set(GOLDEN)
+    assert set(record_object_info.chosen(object_info)) <= set(GOLDEN)
 
 
 def test_front_end_finds_the_packs_files(server):

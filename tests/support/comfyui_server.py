@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ START_LIMIT, RUN_LIMIT = 600, 900  # seconds; a busy machine takes its time
 
 
 class Server:
-    """Started by `with`; everything it writes is under `base`. `environment` is added to the process's own."""
+    """Started by `with`; everything it writes is under `base`.
 
-    def __init__(self, base: Path, environment: dict[str, str] | None = None) -> None:
+    `environment` is added to the process's own, `options` to its command line; node packs may lie there already.
+    """
+
+    def __init__(self, base: Path, environment: dict[str, str] | None = None, options: Sequence[str] = ()) -> None:
         self.environment = environment or {}
+        self.options = options
         self.folder, self.python = comfyui.find()
         self.base = base
         self.log = base / "server.log"
@@ -34,10 +39,12 @@ class Server:
 
     def __enter__(self) -> Server:
         nodes = self.base / "custom_nodes"
-        nodes.mkdir(parents=True)
-        (nodes / "instructx").symlink_to(ROOT, target_is_directory=True)
+        nodes.mkdir(parents=True, exist_ok=True)
+        pack = nodes / "instructx"
+        if not pack.is_symlink():
+            pack.symlink_to(ROOT, target_is_directory=True)
         command = [self.python, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(self.base)]
-        command += ["--preview-method", "auto"]
+        command += ["--preview-method", "auto", *self.options]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | self.environment
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
@@ -48,6 +55,11 @@ class Server:
                 raise RuntimeError(f"ComfyUI did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.5)
         return self
+
+    def kill(self) -> None:
+        """As power that fails, or a process that is out of memory."""
+        self.process.kill()
+        self.process.wait()
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()

@@ -33,8 +33,12 @@ STOCK = (
 
 
 def chosen(object_info):
-    """The part of /object_info that the golden file holds."""
-    return {name: object_info[name] for name in sorted(object_info) if name.startswith("InstructX") or name in STOCK}
+    """The part of /object_info that the golden file holds: nodes that stand in menus."""
+    return {
+        name: object_info[name]
+        for name in sorted(object_info)
+        if name in STOCK or (name.startswith("InstructX") and not object_info[name].get("dev_only"))
+    }
 
 
 def english(object_info):

@@ -1,0 +1,150 @@
+"""InstructX Window Close: what was made of each window becomes one video.
+
+Close itself only looks at the graph and expands to a hidden node, so that nodes outside of the loop are run and cached
+by ComfyUI; that node runs those inside, window after window (window_run.py).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import InputImpl, io
+from comfy_execution.graph_utils import GraphBuilder
+from comfy_execution.utils import get_executing_context
+
+from . import categories
+from .nested_execution import check_executor
+from .sockets import Flow
+from .window_loop import FLOW, find_loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .sockets import FlowValue
+
+_made: dict[str, set[Path]] = defaultdict(set)  # by the id of a Close, the videos that it gave in this process
+_lost: Counter[str] = Counter()  # how often one of them was found gone
+HIDDEN = [
+    getattr(io.Hidden, name)
+    for name in ("extra_pnginfo", "auth_token_comfy_org", "api_key_comfy_org", "comfy_usage_source")
+    if hasattr(io.Hidden, name)
+]
+
+
+class InstructXWindowClose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXWindowClose",
+            display_name="InstructX Window Close",
+            category=categories.VIDEO,
+            description=(
+                "Where a loop over windows ends: runs the nodes between InstructX Window Open and this one for each "
+                "window, joins what they give, and gives the video with the source's times, sound, rotation and tags."
+            ),
+            search_aliases=["instructx", "loop", "end loop", "long video", "join windows"],
+            inputs=[
+                Flow.Input("flow", tooltip="From the InstructX Window Open whose frames were edited."),
+                io.Image.Input(
+                    "image",
+                    lazy=True,
+                    raw_link=True,
+                    tooltip="The edited frames: as many as the window has, all windows of one size.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(
+                    display_name="VIDEO",
+                    tooltip="All windows, with the source's times, sound, rotation and colour tags; a file.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            enable_expand=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        """Another number once a video that this node gave is gone: what ComfyUI has cached of it is only a name."""
+        node_id = cls.hidden.unique_id
+        gone = {path for path in _made[node_id] if not path.is_file()}
+        _made[node_id] -= gone
+        _lost[node_id] += bool(gone)
+        return _lost[node_id]
+
+    @classmethod
+    def execute(cls, flow: FlowValue, image: Any) -> io.NodeOutput:
+        check_executor()
+        close_id, prompt = cls.hidden.unique_id, cls.hidden.dynprompt
+        loop = find_loop(prompt, flow.node_id, close_id)
+        graph = GraphBuilder()
+        run = graph.node(
+            "InstructXWindowRun",
+            flow=[flow.node_id, FLOW],
+            close_id=close_id,
+            nonce=secrets.token_hex(16),  # what is inside is no input of this node: caching is Close's alone
+            outer=json.dumps(loop.outer),
+            **{f"outer_{number}": list(link) for number, link in enumerate(loop.outer)},
+        )
+        return io.NodeOutput(run.out(0), expand=graph.finalize())
+
+
+class InstructXWindowRun(io.ComfyNode):
+    """What Close expands to; in no menu."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXWindowRun",
+            display_name="InstructX Window Run",
+            category=categories.VIDEO,
+            description="The inside of InstructX Window Close; of no use by itself.",
+            inputs=[
+                Flow.Input("flow"),
+                io.String.Input("close_id"),
+                io.String.Input("nonce"),
+                io.String.Input("outer"),
+            ],
+            outputs=[io.Video.Output(display_name="VIDEO")],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, *HIDDEN],
+            is_input_list=True,
+            is_dev_only=True,
+            accept_all_inputs=True,
+        )
+
+    @classmethod
+    async def execute(
+        cls, flow: list[FlowValue], close_id: list[str], nonce: list[str], outer: list[str], **values: list[Any]
+    ) -> io.NodeOutput:
+        from .window_run import run_windows
+
+        extra_data = {hidden.name: getattr(cls.hidden, hidden.name) for hidden in HIDDEN}
+        links = [tuple(link) for link in json.loads(outer[0])]
+        path = await run_windows(
+            flow[0],
+            cls.hidden.dynprompt,
+            get_executing_context().prompt_id,
+            close_id[0],
+            cls.hidden.unique_id,
+            {link: values[f"outer_{number}"] for number, link in enumerate(links)},
+            {name: value for name, value in extra_data.items() if value is not None},
+        )
+        _made[close_id[0]].add(path)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=_shown(path))
+
+
+def _shown(path: Path) -> dict[str, Any]:
+    """The whole video, on Window Close."""
+    import folder_paths
+
+    folder = path.parent.relative_to(_resolved(folder_paths.get_output_directory()))
+    file = {"filename": path.name, "subfolder": "" if str(folder) == "." else folder.as_posix(), "type": "output"}
+    return {"images": [file], "animated": (True,)}
+
+
+def _resolved(folder: str) -> Path:
+    from pathlib import Path
+
+    return Path(folder).resolve()

@@ -1,0 +1,247 @@
+"""Which nodes of a graph stand between a Window Open and a Window Close, and what is wrong with how they are wired."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from comfy_execution.graph_utils import is_link
+
+import nodes as host_nodes
+
+from ..instructx_core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from comfy_execution.graph import DynamicPrompt
+
+OPEN, CLOSE = "InstructXWindowOpen", "InstructXWindowClose"
+FLOW = 6  # the number of Window Open's output for its Close
+
+Link = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The nodes of one loop.
+
+    Attributes:
+        open: the id of its Window Open.
+        image: where Window Close's image comes from.
+        inner: ids of nodes that run for each window.
+        targets: those of them that are run for: where the image comes from, and outputs such as previews.
+        outer: links from nodes outside, which run once.
+    """
+
+    open: str
+    image: Link
+    inner: frozenset[str]
+    targets: tuple[str, ...]
+    outer: tuple[Link, ...]
+
+
+def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str) -> Loop:
+    """The loop that a Window Close ends.
+
+    Raises:
+        InputError: its image does not come from its Window Open, a loop inside a loop or across one, or a node that
+            takes something from inside and from behind the loop.
+    """
+    graph = _Graph(prompt, close_id)
+    image = graph.link(close_id, "image")
+    within = graph.behind(open_id, own_close=close_id)
+    if image[0] not in within and image[0] != open_id:
+        raise InputError(
+            f"The image of {graph.name(close_id)} does not come from {graph.name(open_id)}, whose FLOW it has; connect "
+            "what was made of that node's frames."
+        )
+    outputs = sorted(node for node in within if graph.is_output(node))
+    for node in within:
+        for source in graph.sources(node):
+            if source == close_id or (source not in within and source != open_id and graph.needs(source, close_id)):
+                raise InputError(
+                    f"{graph.name(node)} takes something from between {graph.name(open_id)} and {graph.name(close_id)} "
+                    "and from behind them; inside, there is one window at a time: give it what Window Close gives."
+                )
+    inner = graph.before([image[0], *outputs], within)
+    outer = sorted(
+        {
+            (source, number)
+            for node in inner
+            for source, number in graph.links(node)
+            if source not in within and source != open_id
+        }
+    )
+    for source, number in outer:
+        graph.check_outside(source, number)
+    targets = dict.fromkeys([image[0], *outputs])
+    return Loop(open_id, image, frozenset(inner), tuple(targets), tuple(outer))
+
+
+class _Graph:
+    """The links of a prompt, both ways."""
+
+    def __init__(self, prompt: DynamicPrompt, close_id: str) -> None:
+        self.nodes = {node_id: prompt.get_node(node_id) for node_id in prompt.all_node_ids()}
+        self._takers: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        level = prompt.get_parent_node_id(close_id)
+        for node_id in self.nodes:
+            if prompt.get_parent_node_id(node_id) != level:
+                continue  # what some node expanded to, in the window before perhaps
+            for source, number in self.links(node_id):
+                self._takers[source].add((node_id, number))
+
+    def kind(self, node_id: str) -> str:
+        return self.nodes[node_id]["class_type"]
+
+    def name(self, node_id: str) -> str:
+        """A node as messages call it."""
+        return f"node {node_id} ({node_name(self.nodes[node_id])})"
+
+    def links(self, node_id: str) -> Iterator[Link]:
+        """Where a node's inputs come from."""
+        return ((value[0], int(value[1])) for value in self.nodes[node_id]["inputs"].values() if is_link(value))
+
+    def sources(self, node_id: str) -> set[str]:
+        return {source for source, _ in self.links(node_id) if source in self.nodes}
+
+    def link(self, node_id: str, name: str) -> Link:
+        source, number = self.nodes[node_id]["inputs"][name]
+        return source, int(number)
+
+    def is_output(self, node_id: str) -> bool:
+        return bool(getattr(host_nodes.NODE_CLASS_MAPPINGS[self.kind(node_id)], "OUTPUT_NODE", False))
+
+    def behind(self, open_id: str, own_close: str) -> set[str]:
+        """All nodes that depend on what a Window Open gives for each window.
+
+        Raises:
+            InputError: a Window Close among them that is not its own.
+        """
+        found: set[str] = set()
+        waiting = [node for node, number in self._takers[open_id] if number != FLOW]
+        while waiting:
+            node_id = waiting.pop()
+            if node_id in found or node_id == own_close:
+                continue
+            if self.kind(node_id) == CLOSE:
+                if self.open_of(node_id) == open_id:
+                    continue  # a second end of the same loop, with nodes of its own
+                raise InputError(
+                    f"{self.name(node_id)} belongs to another Window Open than {self.name(open_id)}, and takes what "
+                    "comes of that one's frames; loops stand beside or behind each other, not inside one another."
+                )
+            found.add(node_id)
+            waiting += [node for node, _ in self._takers[node_id]]
+        return found
+
+    def open_of(self, close_id: str) -> str | None:
+        """The Window Open whose FLOW a Window Close has, through nodes that hand it on."""
+        flow = self.nodes[close_id]["inputs"].get("flow")
+        while is_link(flow) and flow[0] in self.nodes:
+            if self.kind(flow[0]) == OPEN:
+                return flow[0]
+            flow = next((value for value in self.nodes[flow[0]]["inputs"].values() if is_link(value)), None)
+        return None
+
+    def before(self, node_ids: Iterable[str], within: set[str]) -> set[str]:
+        """Those nodes and all that they need, as far as they are `within`."""
+        found: set[str] = set()
+        waiting = [node_id for node_id in node_ids if node_id in within]
+        while waiting:
+            node_id = waiting.pop()
+            if node_id not in found:
+                found.add(node_id)
+                waiting += self.sources(node_id) & within
+        return found
+
+    def needs(self, node_id: str, wanted: str) -> bool:
+        """Whether a node depends on `wanted`."""
+        seen: set[str] = set()
+        waiting = [node_id]
+        while waiting:
+            one = waiting.pop()
+            if one == wanted:
+                return True
+            if one not in seen:
+                seen.add(one)
+                waiting += self.sources(one)
+        return False
+
+    def check_outside(self, node_id: str, number: int) -> None:
+        """Raise InputError where an output hangs on the frames of some Window Open, and not on what its Close gives."""
+        seen: set[Link] = set()
+        waiting = [(node_id, number)]
+        while waiting:
+            one = waiting.pop()
+            if one in seen or one[0] not in self.nodes or self.kind(one[0]) == CLOSE:
+                continue
+            if self.kind(one[0]) == OPEN and one[1] != FLOW:
+                raise InputError(
+                    f"{self.name(one[0])} gives its frames to another loop; there is one window of it at a time: "
+                    "connect the VIDEO of its own Window Close."
+                )
+            seen.add(one)
+            if self.kind(one[0]) != OPEN:
+                waiting += self.links(one[0])
+
+
+def node_name(node: Mapping[str, Any]) -> str:
+    """The title that a person gave a node, else its kind."""
+    return str((node.get("_meta") or {}).get("title") or node["class_type"])
+
+
+def digest(prompt: DynamicPrompt, loop: Loop, changes: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """A hash of all nodes that a loop's pixels depend on, but for what Window Open says itself.
+
+    Args:
+        changes: by node, what its own check for changes gave.
+
+    Returns:
+        The hash, and the ids of nodes that say they give something else in every run.
+    """
+    known: dict[str, str] = {loop.open: "the loop's own Window Open"}
+    restless: list[str] = []
+
+    def of_value(value: Any) -> str:
+        if is_link(value):
+            return f"{of_node(value[0])}.{int(value[1])}"
+        return json.dumps(value, sort_keys=True, default=str)
+
+    def of_node(node_id: str) -> str:
+        if node_id not in known:
+            node = prompt.get_node(node_id)
+            changed = changes.get(node_id, False)
+            if _is_restless(changed):
+                restless.append(node_id)
+                changed = "always"
+            inputs = {name: of_value(value) for name, value in sorted(node["inputs"].items())}
+            text = json.dumps([node["class_type"], inputs, changed], default=str)
+            known[node_id] = hashlib.sha256(text.encode()).hexdigest()
+        return known[node_id]
+
+    parts = [f"{of_node(loop.image[0])}.{loop.image[1]}", *sorted(of_node(target) for target in loop.targets)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), restless
+
+
+def depended_on(prompt: DynamicPrompt, loop: Loop) -> list[str]:
+    """All nodes that a loop's pixels depend on, without its Window Open and what is before that."""
+    found: dict[str, None] = {}
+    waiting = list(loop.targets)
+    while waiting:
+        node_id = waiting.pop()
+        if node_id != loop.open and node_id not in found:
+            found[node_id] = None
+            waiting += [value[0] for value in prompt.get_node(node_id)["inputs"].values() if is_link(value)]
+    return list(found)
+
+
+def _is_restless(changed: Any) -> bool:
+    """Whether a node's check for changes gave NaN, which is never the same again."""
+    values = changed if isinstance(changed, (list, tuple)) else [changed]
+    return any(isinstance(value, float) and math.isnan(value) for value in values)

@@ -1,0 +1,451 @@
+"""Window Open and Window Close in a real ComfyUI server on a CPU: any nodes, window by window."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from instructx_core.video import VideoReader, VideoWriter, probe
+from support import comfyui_server
+from support.comfyui_server import cached, succeeded
+from support.places import ROOT
+from support.video_files import make_video
+
+COUNT = 50
+NODES = ROOT / "tests" / "support" / "loop_nodes.py"
+FRAMES, HELD, TAIL, INDEX, WINDOWS, SEED, FLOW = range(7)
+
+
+def prepare(base: Path) -> Path:
+    """A server's folder with the tests' nodes and a video to edit."""
+    (base / "custom_nodes").mkdir(parents=True)
+    shutil.copyfile(NODES, base / "custom_nodes" / "loop_nodes.py")
+    (base / "input").mkdir()
+    return base
+
+
+def moving(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    x = np.linspace(0, 200, width)[None, :, None] + np.zeros((height, 1, 3))
+    return [(x * (1, 0.7, 0.4) + number % 50).astype(np.uint8) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def server(bundled, tmp_path_factory):
+    base = prepare(tmp_path_factory.mktemp("comfyui"))
+    make_video(base / "input" / "clip.mp4", moving(COUNT), audio=["aac"])
+    with comfyui_server.Server(base) as started:
+        yield started
+
+
+@pytest.fixture
+def clean(server):
+    """No videos, windows or notes of other tests."""
+    output = server.base / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
+    yield output
+
+
+def loop(nodes: dict, image: list, file: str = "clip.mp4", **settings: object) -> dict:
+    """A prompt: LoadVideo 1, Open 2, `nodes`, Close 8, SaveVideo 9."""
+    asked = {"window": 12, "overlap": 0, "head": "none", "seed": 5, "cuts": "", "hold_colour": False, "folder": "loops"}
+    return {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": file}},
+        "2": {"class_type": "InstructXWindowOpen", "inputs": {"source": ["1", 0], **(asked | settings)}},
+        **nodes,
+        "8": {"class_type": "InstructXWindowClose", "inputs": {"flow": ["2", FLOW], "image": image}},
+        "9": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["8", 0], "filename_prefix": "saved", "format": "auto", "codec": "auto"},
+        },
+    }
+
+
+def node(kind: str, **inputs: object) -> dict:
+    return {"class_type": kind, "inputs": inputs}
+
+
+INVERT = {"3": node("ImageInvert", image=["2", FRAMES])}
+
+
+def made(server) -> list[Path]:
+    """What Window Close gave, oldest first."""
+    return sorted((server.base / "output" / "loops").glob("*.mp4"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def whole(server, target: Path, edit) -> bytes:
+    """The file of the same edit of all frames at once."""
+    with VideoReader(server.base / "input" / "clip.mp4") as reader, VideoWriter(target, like=reader.info) as writer:
+        for frame, pts in reader:
+            writer.write(edit(frame), pts)
+    return target.read_bytes()
+
+
+def inverted(frame: torch.Tensor) -> torch.Tensor:
+    return 255 - frame
+
+
+def error(entry: dict) -> dict:
+    assert not succeeded(entry)
+    return next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
+
+
+def noted(server, name: str) -> list[dict]:
+    path = server.base / "output" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def test_nodes_of_single_frames_give_what_they_give_of_the_whole_video(server, clean, tmp_path):
+    entry = server.run(loop(INVERT, ["3", 0]))
+    assert succeeded(entry), entry["status"]
+    (file,) = made(server)
+    assert file.read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
+    assert probe(file).has_audio
+    assert not list((clean / "loops").glob(".*")), "windows are still there"
+    assert any("loops" in str(item) for outputs in entry["outputs"].values() for item in outputs.get("images", []))
+    again = server.run(loop(INVERT, ["3", 0]))
+    assert succeeded(again) and {"1", "2", "8"} <= cached(again)
+
+
+def test_a_deleted_video_is_made_again(server, clean):
+    assert succeeded(server.run(loop(INVERT, ["3", 0])))
+    (file,) = made(server)
+    before = file.read_bytes()
+    shutil.rmtree(clean / "loops")
+    entry = server.run(loop(INVERT, ["3", 0]))
+    assert succeeded(entry), entry["status"]
+    assert "8" not in cached(entry)
+    assert made(server)[0].read_bytes() == before
+
+
+def test_what_the_nodes_inside_are_told(server, clean):
+    watch = {
+        "3": node("ImageInvert", image=["2", FRAMES]),
+        "4": node(
+            "LoopWatch",
+            frames=["2", FRAMES],
+            held=["2", HELD],
+            tail=["2", TAIL],
+            index=["2", INDEX],
+            count=["2", WINDOWS],
+            seed=["2", SEED],
+        ),
+    }
+    prompt = loop(watch, ["3", 0], overlap=3, head="source")
+    number = server.post("/prompt", {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {"a": 1}}}})
+    entry = server.wait(number["prompt_id"])
+    assert succeeded(entry), entry["status"]
+    seen = noted(server, "watched")
+    assert [(one["index"], one["count"], one["seed"]) for one in seen] == [(i, 6, 5) for i in range(6)]
+    assert {one["id"] for one in seen} == {"4"}
+    assert seen[0]["extra"] == {"workflow": {"a": 1}}
+    assert sum(seen[0]["held"]) == 0 and seen[1]["held"] == [1.0] + [0.0] * 11
+    assert seen[1]["frames"][0] == seen[1]["tail"][0], "the edited frame stands in its place"
+    assert abs(seen[1]["tail"][1] - (255 - seen[1]["frames"][1])) < 1
+    shutil.rmtree(clean)
+    clean.mkdir()
+    assert succeeded(server.run(loop(watch, ["3", 0], overlap=3, head="mask")))
+    second = noted(server, "watched")[1]
+    assert second["held"] == [1.0] * 3 + [0.0] * 9
+    assert second["frames"][:3] == second["tail"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "image"),
+    [
+        ({"3": node("LoopExpand", image=["2", FRAMES])}, ["3", 0]),
+        ({"3": node("LoopAsync", image=["2", FRAMES])}, ["3", 0]),
+        (
+            {
+                "3": node("LoopSplit", image=["2", FRAMES]),
+                "4": node("ImageInvert", image=["3", 0]),
+                "5": node("LoopJoin", image=["4", 0]),
+            },
+            ["5", 0],
+        ),
+        ({"3": node("LoopSplit", image=["2", FRAMES]), "4": node("ImageInvert", image=["3", 0])}, ["4", 0]),
+        (
+            {
+                "10:3": node("ImageInvert", image=["2", FRAMES]),
+                "10:11:4": node("ImageInvert", image=["10:3", 0]),
+                "5": node("ImageInvert", image=["10:11:4", 0]),
+                "6": node("PreviewImage", images=["10:3", 0]),
+            },
+            ["5", 0],
+        ),
+    ],
+    ids=["expanding", "async", "lists", "a list at the end", "subgraphs and a preview"],
+)
+def test_all_kinds_of_nodes_work_inside(server, clean, tmp_path, nodes, image):
+    entry = server.run(loop(nodes, image))
+    assert succeeded(entry), entry["status"]
+    assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
+
+
+def test_nothing_inside_gives_the_source(server, clean, tmp_path):
+    assert succeeded(server.run(loop({}, ["2", FRAMES])))
+    assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", lambda frame: frame)
+
+
+def test_what_stands_outside_runs_once(server, clean):
+    nodes = {"3": node("LoopLoader", shift=0.1), "4": node("LoopUse", image=["2", FRAMES], loaded=["3", 0])}
+    assert succeeded(server.run(loop(nodes, ["4", 0])))
+    assert noted(server, "loaded") == [{"shift": 0.1}]
+    nodes["3"]["inputs"]["shift"] = 0.2
+    assert succeeded(server.run(loop(nodes, ["4", 0])))
+    assert len(noted(server, "loaded")) == 2 and len(made(server)) == 2
+
+
+def test_another_node_inside_is_another_result(server, clean, tmp_path):
+    assert succeeded(server.run(loop(INVERT, ["3", 0])))
+    mirrored = {"3": node("ImageScale", **SCALE, image=["2", FRAMES])}
+    assert succeeded(server.run(loop(mirrored, ["3", 0])))
+    first, second = made(server)
+    assert first.read_bytes() != second.read_bytes()
+    assert (probe(second).width, probe(second).height) == (128, 96)
+
+
+SCALE = {"upscale_method": "nearest-exact", "width": 128, "height": 96, "crop": "disabled"}
+
+
+def test_what_a_file_outside_holds_counts(server, clean):
+    (clean / "number").write_text("0.1")
+    nodes = {"3": node("LoopFromFile", name="number"), "4": node("LoopUse", image=["2", FRAMES], loaded=["3", 0])}
+    assert succeeded(server.run(loop(nodes, ["4", 0])))
+    (clean / "number").write_text("0.2")
+    assert succeeded(server.run(loop(nodes, ["4", 0])))
+    first, second = made(server)
+    assert first.read_bytes() != second.read_bytes()
+
+
+def test_a_node_that_is_never_the_same_runs_again(server, clean):
+    nodes = {"3": node("LoopRestless", image=["2", FRAMES])}
+    for count in (5, 10):
+        assert succeeded(server.run(loop(nodes, ["3", 0])))
+        assert len(noted(server, "restless")) == count
+
+
+def test_a_failing_window_is_named_on_its_node_and_the_rest_kept(server, clean, tmp_path):
+    (clean / "fail").touch()
+    nodes = INVERT | {"4": node("LoopFail", image=["3", 0], index=["2", INDEX], at=2)}
+    nodes["4"]["_meta"] = {"title": "My node"}
+    said = error(server.run(loop(nodes, ["4", 0])))
+    assert "Window 3 of 5, node 4 (My node): no luck" in said["exception_message"]
+    assert (said["node_id"], said["node_type"]) == ("4", "LoopFail")
+    (clean / "fail").unlink()
+    before = len(server.log.read_text())
+    assert succeeded(server.run(loop(nodes, ["4", 0])))
+    assert "going on after window 2 of 5" in server.log.read_text()[before:]
+    assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
+
+
+def test_cancel_and_run_again_goes_on(server, clean, tmp_path):
+    nodes = INVERT | {"4": node("LoopSlow", image=["3", 0], seconds=2.0)}
+    number = server.queue(loop(nodes, ["4", 0]))
+    wait_for(lambda: list((clean / "loops").glob(".*/00001.safetensors")))
+    server.post("/interrupt", {})
+    entry = server.wait(number)
+    assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"])
+    before = len(server.log.read_text())
+    assert succeeded(server.run(loop(nodes, ["4", 0])))
+    assert "going on after window 2 of 5" in server.log.read_text()[before:]
+    assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
+
+
+def test_loops_beside_and_behind_each_other(server, clean):
+    prompt = loop(INVERT, ["3", 0])
+    prompt |= {
+        "20": node("InstructXWindowOpen", **(prompt["2"]["inputs"] | {"window": 7})),
+        "21": node("LoopAsync", image=["20", FRAMES]),
+        "22": node("InstructXWindowClose", flow=["20", FLOW], image=["21", 0]),
+        "30": node("InstructXWindowOpen", **(prompt["2"]["inputs"] | {"source": ["22", 0]})),
+        "31": node("ImageInvert", image=["30", FRAMES]),
+        "32": node("InstructXWindowClose", flow=["30", FLOW], image=["31", 0]),
+        "33": node("SaveVideo", video=["32", 0], filename_prefix="second", format="auto", codec="auto"),
+    }
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    assert len(made(server)) == 3
+    assert made(server)[0].read_bytes() == made(server)[1].read_bytes(), "both are the same inversion"
+    assert list(clean.glob("second*.mp4"))
+
+
+def refused(server, prompt: dict) -> str:
+    answer = server.post("/prompt", {"prompt": prompt})
+    if answer.get("node_errors"):
+        return json.dumps(answer["node_errors"])
+    return error(server.wait(answer["prompt_id"]))["exception_message"]
+
+
+def test_loops_inside_one_another_are_refused_by_name(server, clean):
+    inside = {
+        "3": node("CreateVideo", images=["2", FRAMES], fps=8.0),
+        "4": node("InstructXWindowOpen", **(loop({}, [])["2"]["inputs"] | {"source": ["3", 0]})),
+        "5": node("InstructXWindowClose", flow=["4", FLOW], image=["4", FRAMES]),
+        "6": node("GetVideoComponents", video=["5", 0]),
+    }
+    words = refused(server, loop(inside, ["6", 0]))
+    assert "node 5 (InstructXWindowClose) belongs to another Window Open than node 2" in words
+
+
+def test_frames_of_another_loop_are_refused_by_name(server, clean):
+    other = {
+        "3": node("InstructXWindowOpen", **loop({}, [])["2"]["inputs"]),
+        "4": node("ImageBatch", image1=["2", FRAMES], image2=["3", FRAMES]),
+    }
+    assert "node 3 (InstructXWindowOpen) gives its frames to another loop" in refused(server, loop(other, ["4", 0]))
+
+
+def test_a_wire_past_close_is_refused_by_name(server, clean):
+    prompt = loop(INVERT, ["3", 0])
+    prompt |= {
+        "10": node("GetVideoComponents", video=["8", 0]),
+        "11": node("ImageBatch", image1=["10", 0], image2=["3", 0]),
+        "12": node("PreviewImage", images=["11", 0]),
+    }
+    words = refused(server, prompt)
+    assert "node 11 (ImageBatch) takes something from between" in words
+
+
+def test_an_image_from_elsewhere_is_refused(server, clean):
+    nodes = {"3": node("EmptyImage", width=64, height=48, batch_size=12, color=0)}
+    assert "does not come from node 2" in refused(server, loop(nodes, ["3", 0]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"overlap": 12}, "leave nothing to edit"),
+        ({"cuts": "x"}, "no frame at which a scene begins"),
+        ({"folder": "../elsewhere"}, "below ComfyUI's output folder"),
+        ({"folder": "/etc"}, "below ComfyUI's output folder"),
+        ({"folder": ".hidden"}, "below ComfyUI's output folder"),
+        ({"head": "pin"}, "head"),
+    ],
+)
+def test_settings_are_checked_before_the_run(server, clean, settings, words):
+    answer = server.post("/prompt", {"prompt": loop(INVERT, ["3", 0], **settings)})
+    assert words in json.dumps(answer["node_errors"]["2"])
+
+
+def test_what_gives_another_number_of_frames_is_refused_with_its_window(server, clean):
+    nodes = {"3": node("ImageFromBatch", image=["2", FRAMES], batch_index=0, length=5)}
+    words = refused(server, loop(nodes, ["3", 0]))
+    assert "Window 1 of 5: the edit gave 5 frames for 12" in words
+
+
+@pytest.mark.parametrize("head", ["source", "pin"])
+def test_instructx_inside_is_the_sliding_window(server, clean, head):
+    """To the bit with the head as a source frame, within 1 of 255 where it is held in the latents."""
+    make_video(server.base / "input" / "short.mp4", moving(25), audio=["aac"])
+    words = "make it grayscale"
+    prompt = loop({}, ["29", 0], "short.mp4", window=9, overlap=1, hold_colour=True)
+    made_of = {"model": ["20", 0], "vae": ["20", 1]}
+    sampled = {"steps": 2, "cfg": 0.0, "shift": 0.0, "sampler_name": "euler", "scheduler": "instructx", "denoise": 1.0}
+    fit = {**made_of, "width": 0, "height": 0}
+    prompt |= {
+        "20": node("InstructXLoadModel", model_name="InstructX Tiny (bundled)", precision="float32"),
+        "21": node("InstructXFit", source=["2", FRAMES], **fit),
+        "22": node("ImageFromBatch", image=["2", FRAMES], batch_index=1, length=4096),
+        "23": node("ImageBatch", image1=["2", TAIL], image2=["22", 0]),
+        "24": node("InstructXFit", source=["23", 0], **fit),
+        "25": node("InstructXMLLMGuidance", mllm=["20", 2], source=["21", 0], fit=["21", 1], instruction=words),
+        "26": node("InstructXConnector", connector=["20", 3], guidance=["25", 0]),
+        "27": node(
+            "InstructXSource",
+            model=["20", 0],
+            vae=["20", 1],
+            positive=["26", 0],
+            negative=["26", 1],
+            source=["24" if head == "source" else "21", 0],
+            strength=1.0,
+        ),
+        "28": node(
+            "InstructXSampler",
+            model=["27", 0],
+            positive=["27", 1],
+            negative=["27", 2],
+            latent=["27", 3] if head == "source" else ["33", 0],
+            seed=["2", SEED],
+            **sampled,
+        ),
+        "30": node("VAEDecode", samples=["28", 0], vae=["20", 1]),
+        "29": node("InstructXRestore", image=["30", 0], fit=["21", 1], keep_source=False),
+        "31": node("VAEEncode", pixels=["24", 0], vae=["20", 1]),
+        "32": node("InvertMask", mask=["2", HELD]),
+        "33": node("SetLatentNoiseMask", samples=["31", 0], mask=["32", 0]),
+        "40": node(
+            "InstructXSlidingWindow",
+            source=["1", 0],
+            instruction=words,
+            model=["20", 0],
+            vae=["20", 1],
+            mllm=["20", 2],
+            connector=["20", 3],
+            window=9,
+            overlap=1,
+            head=head,
+            guidance_from="window",
+            cuts="",
+            hold_colour=True,
+            seed=5,
+            **sampled,
+        ),
+        "41": node("SaveVideo", video=["40", 0], filename_prefix="own", format="auto", codec="auto"),
+    }
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    (ours,), (own,) = clean.glob("saved*.mp4"), clean.glob("own*.mp4")
+    with VideoReader(ours) as a, VideoReader(own) as b:
+        pairs = [(x.int(), y.int()) for (x, _), (y, _) in zip(a, b, strict=True)]
+    largest = max(int((x - y).abs().max()) for x, y in pairs)
+    assert largest <= (0 if head == "source" else 1), largest
+    assert len(pairs) == 25 and pairs[0][0].float().std() > 5
+
+
+def wait_for(found, limit: float = 120) -> None:
+    deadline = time.monotonic() + limit
+    while not found():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def kill_and_resume(base: Path, rounds: int) -> None:
+    """kill -9 of the server in the middle, restart, Run: goes on, to the bytes of a run that was never interrupted."""
+    prepare(base)
+    make_video(base / "input" / "clip.mp4", moving(COUNT), rate=Fraction(25), audio=["aac"])
+    nodes = INVERT | {"4": node("LoopSlow", image=["3", 0], seconds=0.3)}
+    reference = None
+    for number in range(rounds):
+        prompt = loop(nodes, ["4", 0], seed=number, window=5, overlap=1 + number % 3)
+        with comfyui_server.Server(base) as server:
+            server.queue(prompt)
+            window = f"{1 + number % 7:05}.safetensors"
+            wait_for(lambda window=window: list((base / "output" / "loops").glob(f".*/{window}")))
+            time.sleep(0.03 * number)  # not always at the same place in a window
+            server.kill()
+        assert not made(server)
+        with comfyui_server.Server(base) as server:
+            entry = server.run(prompt)
+            assert succeeded(entry), entry["status"]
+            assert "going on after window" in server.log.read_text()
+            (file,) = made(server)
+            reference = reference or whole(server, base / "whole.mp4", inverted)
+            assert file.read_bytes() == reference
+            file.unlink()
+
+
+def test_a_killed_server_goes_on_after_its_restart(bundled, tmp_path):
+    kill_and_resume(tmp_path / "comfyui", 1)
+
+
+@pytest.mark.slow
+def test_a_killed_server_goes_on_ten_times_of_ten(bundled, tmp_path):
+    kill_and_resume(tmp_path / "comfyui", 10)
