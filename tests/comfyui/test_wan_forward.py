@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.dit import load_dit
@@ -16,7 +15,7 @@ from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from support import comfyui
 from support.dit_forms import FILES, forward_inputs, shaken_dit
 from support.places import SUPPORT
-from support.wan_models import DITS, WAN21, WAN22, build
+from support.wan_models import DITS, WAN21, WAN22, build_dit, build_vae
 
 
 def perturbed(model):
@@ -34,7 +33,7 @@ def test_same_forward_in_comfyui(tmp_path):
     for name, config in DITS.items():
         if not config.get("cross_attn_norm", True):  # the native loader has no such model
             continue
-        model = perturbed(build(WanTransformer3DModel, config))
+        model = perturbed(build_dit(config))
         inputs = {
             "x": torch.randn(1, model.config.in_channels, 2, 8, 6),
             "timestep": torch.tensor([731.0]),
@@ -46,7 +45,7 @@ def test_same_forward_in_comfyui(tmp_path):
         write_case(tmp_path / f"{name}.safetensors", dit_to_original(model.state_dict()), inputs, {"kind": "dit"})
         expected[name] = {"velocity": velocity}
     for name, config in {"vae21": WAN21, "vae22": WAN22}.items():
-        model = perturbed(build(AutoencoderKLWan, config))
+        model = perturbed(build_vae(config))
         shrink = model.config.scale_factor_spatial
         inputs = {
             "pixels": torch.rand(1, 3, 9, 4 * shrink, 3 * shrink) * 2 - 1,

@@ -6,17 +6,19 @@ import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from diffusers.hooks import MagCacheConfig
 
 from instructx_core import CheckpointError, Editor, InputError, cli
 from instructx_core.calibration import EDITS, calibrate, measure_ratios
-from instructx_core.speed.mag_cache import MagCache
 from instructx_core.speed.mag_ratios import MAG_RATIOS, read_ratios, write_ratios
 from instructx_core.speed.options import speed_up
 from support import tiny
+
+if TYPE_CHECKING:
+    from diffusers.hooks import MagCacheConfig
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
@@ -35,6 +37,8 @@ def editor_with(settings: MagCacheConfig) -> Editor:
 
 
 def test_the_ratios_are_those_that_diffusers_prints(capsys: pytest.CaptureFixture[str]):
+    from diffusers.hooks import MagCacheConfig
+
     editor = Editor(tiny.components())
     ours = measure_ratios(editor, STEPS)
     assert capsys.readouterr().out == ""  # where results go
@@ -48,6 +52,10 @@ def test_the_ratios_are_those_that_diffusers_prints(capsys: pytest.CaptureFixtur
 
 
 def test_the_settings_of_a_run_are_those_of_diffusers():
+    from diffusers.hooks import MagCacheConfig
+
+    from instructx_core.speed.mag_cache import MagCache
+
     cache = MagCache(RATIOS)
     for steps in (30, 2, len(RATIOS), 12, 1):
         cache.set_steps(steps)
@@ -60,6 +68,10 @@ def test_the_settings_of_a_run_are_those_of_diffusers():
 
 def test_edits_of_any_number_of_steps_after_each_other():
     """Each as if diffusers had been told of it alone; with fewer forwards of the blocks than steps."""
+    from diffusers.hooks import MagCacheConfig
+
+    from instructx_core.speed.mag_cache import MagCache
+
     editor = editor_with(MagCache(RATIOS))
     calls: list[int] = []
     editor.denoiser.transformer.blocks[-1].attn1.to_q.register_forward_hook(lambda *_: calls.append(1))

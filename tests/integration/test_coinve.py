@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from instructx_core import Editor, cli
 from instructx_core.convert import convert
@@ -144,6 +143,8 @@ def test_a_file_that_is_not_whole_is_named(
 @pytest.fixture(scope="module")
 def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen3-VL as transformers saves it."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
     folder = tmp_path_factory.mktemp("qwen3")
     tokenizer = tiny.tokenizer()
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2], "mrope_interleaved": True}

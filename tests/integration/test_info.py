@@ -18,7 +18,7 @@ from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from instructx_core.weights_info import describe_form
 from support import tiny
 from support.comfyui import CHANNELS, transformer
-from support.wan_models import PUBLISHED, WAN21, build
+from support.wan_models import PUBLISHED, WAN21, build_dit, build_vae
 from support.weight_forms import E4M3, in_shards, old_names, scaled, write_gguf
 
 
@@ -67,10 +67,8 @@ SAID = {
 
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_published_sizes_have_names(size: str):
-    from diffusers import WanTransformer3DModel
-
     config = {"num_layers": 40, "num_attention_heads": 40} | PUBLISHED[size]
-    state = dit_to_original(build(WanTransformer3DModel, config, "meta").state_dict())
+    state = dit_to_original(build_dit(config, "meta").state_dict())
     stored = {name: Stored("F8_E4M3", tuple(value.shape)) for name, value in state.items()}
     here = (Path(__file__),)
     said = describe_form(Form(here[0], here, Part.DIT, Names.ORIGINAL, stored))
@@ -78,9 +76,7 @@ def test_published_sizes_have_names(size: str):
 
 
 def test_a_vae_and_an_mllm(tmp_path: Path, capsys):
-    from diffusers import AutoencoderKLWan
-
-    write_safetensors(tmp_path / "vae", vae_to_original(build(AutoencoderKLWan, WAN21).half().state_dict()))
+    write_safetensors(tmp_path / "vae", vae_to_original(build_vae(WAN21).half().state_dict()))
     said = info(tmp_path / "vae", capsys)
     assert said["weights"] == "Wan VAE, of a size of its own" and said["stored as"] == "fp16 100%"
     assert said["sizes"] == "16 channels, strides 8 in space and 4 in time"

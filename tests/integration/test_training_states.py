@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from instructx_core import InputError, cli
 from instructx_core.training.stages import make_task, train
@@ -284,6 +283,8 @@ def full_disk(limit: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("limit", [0, 200, 30_000])
 def test_a_full_disk_leaves_no_half_state(limit: int, run: Path) -> None:
+    from accelerate import Accelerator
+
     snapshot = replace(read_state(run / "states" / NEWEST), step=5)
     with full_disk(limit), pytest.raises(InputError, match="state .*could not be written.*free space") as caught:
         write_state(run, snapshot, Accelerator(cpu=True))

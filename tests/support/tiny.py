@@ -173,9 +173,10 @@ def clip(frames: int = 1, height: int = 48, width: int = 48, seed: int = 0) -> t
 
 def ways_here(ways: Iterable[Memory]) -> list[Any]:
     """Ways of keeping weights as a test's parameters: diffusers 0.39 offloads groups of layers only beside a GPU."""
-    import diffusers
+    from importlib.metadata import version
+
     from packaging.version import Version
 
-    able = torch.accelerator.current_accelerator() is not None or Version(diffusers.__version__) >= Version("0.42")
+    able = torch.accelerator.current_accelerator() is not None or Version(version("diffusers")) >= Version("0.42")
     lacking = pytest.mark.skipif(not able, reason="this diffusers offloads groups of layers beside a GPU only")
     return [pytest.param(way, marks=lacking if way in (Memory.GROUP, Memory.SEQUENTIAL) else ()) for way in ways]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 DIT = {"num_attention_heads": 1, "attention_head_dim": 128, "ffn_dim": 64, "num_layers": 2, "text_dim": 4096}
 
@@ -43,7 +48,19 @@ WAN22 = {
 }
 
 
-def build(kind, config, device="cpu"):
+def build_dit(config: dict[str, Any], device: str = "cpu") -> WanTransformer3DModel:
+    from diffusers import WanTransformer3DModel
+
+    return _build(WanTransformer3DModel, config, device)
+
+
+def build_vae(config: dict[str, Any], device: str = "cpu") -> AutoencoderKLWan:
+    from diffusers import AutoencoderKLWan
+
+    return _build(AutoencoderKLWan, config, device)
+
+
+def _build(kind: type, config: dict[str, Any], device: str) -> Any:
     torch.manual_seed(0)
     with torch.device(device):
         return kind(**config).eval()

@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from diffusers.hooks import FirstBlockCacheConfig, MagCacheConfig
 
 from instructx_core import Editor, compat
 from instructx_core.speed.options import step_caching
@@ -22,6 +21,8 @@ PUBLIC = {"_asdict", "_replace", "_fields", "_parameters", "_modules", "_buffers
 
 
 def test_step_caches():
+    from diffusers.hooks import FirstBlockCacheConfig
+
     transformer = tiny.transformer()
     assert compat.cache_config(transformer) is None
     config = FirstBlockCacheConfig()
@@ -31,6 +32,8 @@ def test_step_caches():
 
 
 def test_ratios_of_a_calibrating_mag_cache():
+    from diffusers.hooks import MagCacheConfig
+
     editor, steps = Editor(tiny.components()), 3
     editor.denoiser.transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=steps + 1))
     editor.edit(tiny.clip(1), WORDS, steps=steps)

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import nn
 
 from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
@@ -279,6 +278,8 @@ def image_reading() -> Denoiser:
 
 def test_an_image_stream_is_attended_to_as_diffusers_does():
     """Diffusers splits it off 512 places of text; ours may have any number."""
+    from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+
     denoiser, text, image = image_reading(), rand(2, 512, tiny.TEXT_DIM, seed=7), rand(2, 3, IMAGE_DIM, seed=8)
     ours = denoiser(LATENTS, SIGMA, Context(text, image=image))
     plain = copy.deepcopy(denoiser.transformer)

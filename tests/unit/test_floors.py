@@ -52,6 +52,17 @@ def modules() -> dict[str, Path]:
     return found
 
 
+def imported_at_once(path: Path) -> set[str]:
+    """Packages that importing a file imports: not those of functions, nor those under TYPE_CHECKING."""
+    names: set[str] = set()
+    for node in tree(path).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -173,4 +184,11 @@ def test_no_test_imports_another():
         for target in imported(path.stem, path)
         if tests & set(target.split("."))
     }
+    assert not found
+
+
+def test_collecting_imports_no_heavy_library():
+    """It took 3 s of 8: a test or a helper imports these where it needs them."""
+    heavy = {"accelerate", "bitsandbytes", "datasets", "diffusers", "gguf", "peft", "tensorboard", "transformers"}
+    found = {path.name: names for path in TESTS.rglob("*.py") if (names := heavy & imported_at_once(path))}
     assert not found

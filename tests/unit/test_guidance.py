@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from transformers import Qwen2_5_VLModel
 
 from instructx_core.config import ConnectorConfig
 from instructx_core.connectors import make_connector
@@ -20,12 +20,13 @@ from instructx_core.guidance.positions import positions
 from instructx_core.guidance.prompt import prompt_tokens
 from support import tiny
 
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLModel
+
 CONFIG = tiny.CONFIG.guidance
 IMAGE, TALL, WIDE = tiny.clip(1, 64, 64), tiny.clip(1, 90, 60, seed=1)[0], tiny.clip(1, 56, 84, seed=2)[0]
 VIDEO = tiny.clip(4, 56, 84, seed=3)
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
-# transformers 5.3 takes the kind of each token, and goes on behind a video where its picture ends instead of its time
-TAKES_KINDS = "mm_token_type_ids" in inspect.signature(Qwen2_5_VLModel.get_rope_index).parameters
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,11 @@ def qwen() -> Qwen2_5_VLModel:
     return tiny.mllm().model.requires_grad_(False)
 
 
+def takes_kinds(qwen: Qwen2_5_VLModel) -> bool:
+    """transformers 5.3 takes the kind of each token; text after a video then goes on from its picture, not its time."""
+    return "mm_token_type_ids" in inspect.signature(qwen.get_rope_index).parameters
+
+
 def kinds(ids: torch.Tensor, qwen: Qwen2_5_VLModel) -> torch.Tensor:
     """0 for text, 1 for image placeholders, 2 for video placeholders."""
     return (ids == qwen.config.image_token_id).int() + 2 * (ids == qwen.config.video_token_id).int()
@@ -49,7 +55,7 @@ def rope_index(qwen: Qwen2_5_VLModel, ids: torch.Tensor, images: list, videos: l
     """transformers' positions [3, B, L]."""
     grids = {"image_grid_thw": images, "video_grid_thw": videos}
     options = {name: torch.tensor(value) for name, value in grids.items() if value}
-    if TAKES_KINDS:
+    if takes_kinds(qwen):
         options["mm_token_type_ids"] = kinds(ids, qwen)
     return qwen.get_rope_index(ids, **options)[0]
 
@@ -69,7 +75,7 @@ def expected_guidance(
         if chosen.any():
             values = torch.cat([values for values, use in zip(patches, chosen.tolist(), strict=True) if use])
             options |= dict(zip(names, (values, inputs.grids[chosen]), strict=True))
-    if TAKES_KINDS:
+    if takes_kinds(qwen):
         options["mm_token_type_ids"] = kinds(ids, qwen)
     elif videos:
         options["position_ids"] = inputs.position_ids
@@ -122,7 +128,7 @@ def test_words_are_never_special_tokens(fresh, words: str):
     ],
 )
 def test_positions_are_theirs(qwen, layout: str, images: list, videos: list):
-    if videos and not TAKES_KINDS:
+    if videos and not takes_kinds(qwen):
         pytest.skip("before 5.3 transformers counted on behind a video's last moment, not behind its picture")
     config = qwen.config
     grids = {"i": iter(images), "v": iter(videos)}

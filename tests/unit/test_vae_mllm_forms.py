@@ -17,7 +17,7 @@ from instructx_core.weights.vae import SCALES, load_vae
 from instructx_core.weights.wan_keys import vae_to_original
 from support import tiny
 from support.kiwi_model import CHANNELS
-from support.wan_models import WAN21, WAN22, build
+from support.wan_models import WAN21, WAN22, build_vae
 from support.weight_forms import E4M3, in_shards, old_names, scaled
 
 NOWHERE = Path("no-checkpoint")
@@ -29,10 +29,8 @@ NOWHERE = Path("no-checkpoint")
 @pytest.mark.parametrize("names", [Names.LIBRARY, Names.ORIGINAL])
 @torch.no_grad()
 def test_a_lone_vae_file(config: dict, names: Names, tmp_path: Path):
-    from diffusers import AutoencoderKLWan
-
     scale = SCALES[config["z_dim"]]
-    vae = build(AutoencoderKLWan, config | scale)
+    vae = build_vae(config | scale)
     tiny.shake(vae, 0.02)
     state = vae.state_dict()
     write_safetensors(tmp_path / "weights", vae_to_original(state) if names is Names.ORIGINAL else state)
@@ -47,17 +45,13 @@ def test_a_lone_vae_file(config: dict, names: Names, tmp_path: Path):
 
 
 def test_the_scale_of_wan21_is_diffusers_default():
-    from diffusers import AutoencoderKLWan
-
-    default = build(AutoencoderKLWan, WAN21, "meta").config
+    default = build_vae(WAN21, "meta").config
     assert {name: default[name] for name in SCALES[16]} == SCALES[16]
     assert all(len(SCALES[48][name]) == CHANNELS for name in SCALES[16])
 
 
 def test_a_half_precision_vae(tmp_path: Path):
-    from diffusers import AutoencoderKLWan
-
-    state = vae_to_original(build(AutoencoderKLWan, WAN21).bfloat16().state_dict())
+    state = vae_to_original(build_vae(WAN21).bfloat16().state_dict())
     write_safetensors(tmp_path / "weights", state)
     for dtype in (torch.float32, torch.bfloat16):
         read = load_vae(find_form(tmp_path / "weights", Part.VAE), dtype)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,22 +17,25 @@ from instructx_core.errors import InputError
 from instructx_core.guidance.vision import CLIP_MEAN, CLIP_STD, smart_resize, to_patches
 from support import tiny
 
-try:  # transformers 5 has this for installations without torchvision
-    from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as theirs
-
-    Processor = theirs.Qwen2VLImageProcessorPil
-except ImportError:
-    from transformers.models.qwen2_vl import image_processing_qwen2_vl as theirs
-
-    Processor = theirs.Qwen2VLImageProcessor
-
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 84 * 112
 ANY = 28 * 28, 10**9  # bounds that leave multiples of 28 as they are
 
 
+@cache
+def theirs() -> ModuleType:
+    """transformers' preprocessing; transformers 5 has it for installations without torchvision."""
+    try:
+        from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as found
+    except ImportError:
+        from transformers.models.qwen2_vl import image_processing_qwen2_vl as found
+    return found
+
+
 def process(picture: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     """What transformers makes of a uint8 picture [H, W, 3]: patches and grid."""
-    processor = Processor(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    module = theirs()
+    kind = getattr(module, "Qwen2VLImageProcessorPil", None) or module.Qwen2VLImageProcessor
+    processor = kind(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
     batch = processor(images=[Image.fromarray(picture.numpy())], return_tensors="pt")
     return batch["pixel_values"], batch["image_grid_thw"][0].tolist()
 
@@ -58,7 +63,7 @@ def test_as_transformers_up_to_rounding_where_it_resizes(size: tuple[int, int]):
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 10**5), st.integers(10**5, 10**6))
 def test_smart_resize_is_theirs(height: int, width: int, low: int, high: int):
     assume(max(height, width) <= 200 * min(height, width))
-    expected = theirs.smart_resize(height, width, factor=28, min_pixels=low, max_pixels=high)
+    expected = theirs().smart_resize(height, width, factor=28, min_pixels=low, max_pixels=high)
     assert smart_resize(height, width, low, high) == expected
 
 

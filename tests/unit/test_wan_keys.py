@@ -1,8 +1,6 @@
 """Wan names there and back, against diffusers' own converters and against a real ComfyUI's forward passes."""
 
 import pytest
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +13,7 @@ from instructx_core.weights.wan_keys import (
     vae_to_diffusers,
     vae_to_original,
 )
-from support.wan_models import DIT, DITS, FIRST_LAST, PUBLISHED, WAN21, WAN22, build
+from support.wan_models import DIT, DITS, FIRST_LAST, PUBLISHED, WAN21, WAN22, build_dit, build_vae
 
 
 def same(first, second):
@@ -25,7 +23,7 @@ def same(first, second):
 
 @pytest.mark.parametrize("config", [*DITS.values(), FIRST_LAST], ids=[*DITS, "first and last frame"])
 def test_dit_there_and_back(config):
-    state = build(WanTransformer3DModel, config, "meta").state_dict()
+    state = build_dit(config, "meta").state_dict()
     original = dit_to_original(state)
     assert len(original) == len(state)
     assert same(dit_to_diffusers(original), state)
@@ -35,13 +33,15 @@ def test_dit_there_and_back(config):
 
 @pytest.mark.parametrize("config", [*DITS.values(), *PUBLISHED.values()], ids=[*DITS, *PUBLISHED])
 def test_dit_agrees_with_diffusers_converter(config):
-    state = build(WanTransformer3DModel, config, "meta").state_dict()
+    from diffusers.loaders import single_file_utils
+
+    state = build_dit(config, "meta").state_dict()
     original = dit_to_original(state)
-    assert same(convert_wan_transformer_to_diffusers(dict(original)), state)
+    assert same(single_file_utils.convert_wan_transformer_to_diffusers(dict(original)), state)
 
 
 def test_dit_names_are_those_of_the_original_code():
-    original = dit_to_original(build(WanTransformer3DModel, {**FIRST_LAST, "num_layers": 1}, "meta").state_dict())
+    original = dit_to_original(build_dit({**FIRST_LAST, "num_layers": 1}, "meta").state_dict())
     linear = ("weight", "bias")
     attention = [f"{name}.{leaf}" for name in "qkvo" for leaf in linear] + ["norm_q.weight", "norm_k.weight"]
     image = ["k_img.weight", "k_img.bias", "v_img.weight", "v_img.bias", "norm_k_img.weight"]
@@ -56,21 +56,21 @@ def test_dit_names_are_those_of_the_original_code():
 
 @pytest.mark.parametrize("config", [*DITS.values(), FIRST_LAST, *PUBLISHED.values()])
 def test_dit_config_is_read_from_shapes(config):
-    model = build(WanTransformer3DModel, config, "meta")
+    model = build_dit(config, "meta")
     read = dit_config_from_original(dit_to_original(model.state_dict()))
     assert read == {name: model.config[name] for name in read}
     assert set(model.config) - set(read) <= {"qk_norm", "eps", "rope_max_seq_len", "_use_default_values"}
 
 
 def test_dit_shards_convert_alone_and_values_may_be_anything():
-    state = build(WanTransformer3DModel, DIT, "meta").state_dict()
+    state = build_dit(DIT, "meta").state_dict()
     shard = {name: name for name in state if name.startswith("blocks.1.")}
     assert dit_to_original(shard) == {new: old for old, new in zip(shard, dit_to_original(shard), strict=True)}
     assert dit_to_original(shard)["blocks.1.cross_attn.o.bias"] == "blocks.1.attn2.to_out.0.bias"
 
 
 def test_dit_refuses_what_it_does_not_know():
-    state = build(WanTransformer3DModel, DIT, "meta").state_dict()
+    state = build_dit(DIT, "meta").state_dict()
     original = dit_to_original(state)
     with pytest.raises(CheckpointError, match=r"2 of \d+ .*'blocks.0.lora_A'.*'vace_patch_embedding.weight'"):
         dit_to_original({**state, "blocks.0.lora_A": 0, "vace_patch_embedding.weight": 0})
@@ -84,12 +84,12 @@ def test_dit_refuses_what_it_does_not_know():
 
 
 def test_dit_leaves_out_only_what_diffusers_never_loads():
-    state = build(WanTransformer3DModel, DITS["image"], "meta").state_dict()
+    state = build_dit(DITS["image"], "meta").state_dict()
     assert dit_to_original({**state, "blocks.0.attn2.norm_added_q.weight": 0}) == dit_to_original(state)
 
 
 def test_dit_config_names_what_is_missing():
-    original = dit_to_original(build(WanTransformer3DModel, DIT, "meta").state_dict())
+    original = dit_to_original(build_dit(DIT, "meta").state_dict())
     with pytest.raises(CheckpointError, match="no heads of 96"):
         dit_config_from_original(original, head_dim=96)
     with pytest.raises(CheckpointError, match="'head.head.weight' is missing"):
@@ -97,12 +97,14 @@ def test_dit_config_names_what_is_missing():
 
 
 def test_wan21_vae_agrees_with_diffusers_converter():
-    state = build(AutoencoderKLWan, WAN21, "meta").state_dict()
-    assert same(convert_wan_vae_to_diffusers(vae_to_original(state)), state)
+    from diffusers.loaders import single_file_utils
+
+    state = build_vae(WAN21, "meta").state_dict()
+    assert same(single_file_utils.convert_wan_vae_to_diffusers(vae_to_original(state)), state)
 
 
 def test_wan22_vae_names_are_those_of_the_original_code():
-    plan = vae_to_original({name: name for name in build(AutoencoderKLWan, WAN22, "meta").state_dict()})
+    plan = vae_to_original({name: name for name in build_vae(WAN22, "meta").state_dict()})
     for original, diffusers in {
         "conv1.weight": "quant_conv.weight",
         "conv2.bias": "post_quant_conv.bias",
@@ -135,19 +137,19 @@ def test_wan22_vae_names_are_those_of_the_original_code():
 def test_vae_there_and_back_at_any_depth_and_width(residual, blocks, mult, temporal, decoder):
     temporal = temporal[: len(mult) - 1]
     config = {**(WAN22 if residual else WAN21), "decoder_base_dim": decoder, "dim_mult": mult, "num_res_blocks": blocks}
-    state = build(AutoencoderKLWan, {**config, "temperal_downsample": temporal}, "meta").state_dict()
+    state = build_vae({**config, "temperal_downsample": temporal}, "meta").state_dict()
     original = vae_to_original(state)
     assert same(vae_to_diffusers(original), state)
 
     read = vae_config_from_original(original)
     assert (read["dim_mult"], read["num_res_blocks"], read["temperal_downsample"]) == (mult, blocks, temporal)
-    rebuilt = build(AutoencoderKLWan, {**config, **read}, "meta").state_dict()
+    rebuilt = build_vae({**config, **read}, "meta").state_dict()
     assert {name: t.shape for name, t in rebuilt.items()} == {name: t.shape for name, t in state.items()}
 
 
 @pytest.mark.parametrize("config", [WAN21, WAN22])
 def test_vae_refuses_what_it_does_not_know(config):
-    state = build(AutoencoderKLWan, config, "meta").state_dict()
+    state = build_vae(config, "meta").state_dict()
     original = vae_to_original(state)
     with pytest.raises(CheckpointError, match=r"1 of \d+ .*diffusers Wan VAE.*'encoder.other.weight'"):
         vae_to_original({**state, "encoder.other.weight": 0})
