@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,17 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the library warns of."""
     caplog.set_level(logging.WARNING, "instructx_core")
     return caplog
+
+
+@pytest.fixture
+def idle() -> Iterator[None]:
+    """Fails the test when a layer of any model computes: what is refused is refused before that."""
+
+    def fail(module: torch.nn.Module, _inputs: object) -> None:
+        pytest.fail(f"work began in {type(module).__name__}")
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(fail):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -236,8 +236,7 @@ def test_interrupt(tiny_editor: Editor):
         ({"source": 5}, "source: it is of type int"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(tiny_editor: Editor, arguments: dict, message: str, monkeypatch):
-    monkeypatch.setattr("instructx_core.editor.edit_canvas", lambda *_, **__: pytest.fail("work began"))
+def test_bad_input_is_refused_before_any_work(tiny_editor: Editor, arguments: dict, message: str, idle: None):
     with pytest.raises(InputError, match=message) as caught:
         tiny_editor.edit(**({"source": PICTURE, "instruction": WORDS} | arguments))
     assert "\n" not in str(caught.value)

@@ -72,8 +72,7 @@ def test_wrong_types_for_a_model_are_named(options: dict, problem: str):
         {"reference": {"a": 1}},
     ],
 )
-def test_wrong_values_for_an_edit_are_input_errors(tiny_editor: Editor, options: dict, monkeypatch):
-    monkeypatch.setattr("instructx_core.editor.edit_canvas", lambda *_, **__: pytest.fail("work began"))
+def test_wrong_values_for_an_edit_are_input_errors(tiny_editor: Editor, options: dict, idle: None):
     with pytest.raises(InputError) as caught:
         tiny_editor.edit(**({"source": PICTURE, "instruction": WORDS} | options))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
