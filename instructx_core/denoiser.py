@@ -1,9 +1,9 @@
 """A Wan DiT under conditions: (latents, sigma, context, conditions) -> velocity.
 
-- A forward is straight: conditions enter, the DiT, conditions leave, velocity.
-- `conditions` makes the values that this model's config asks for out of latents; a caller may apply any others.
-- All latents here are normalised. What does not change between steps is in the conditions, computed once; what the
-  DiT's own layers compute alike in every step is cached by whoever runs the steps (`speed.run_cache`).
+- A forward reads top to bottom: conditions enter, the DiT runs, conditions leave, a velocity comes out.
+- `conditions` builds the conditions that this model's config asks for; a caller may apply any others.
+- All latents here are normalised. What stays the same from step to step is computed once: in the conditions, and for
+  the DiT's own layers by whoever runs the steps (`speed.run_cache`).
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Denoiser(Backbone):
             tokens = F.pad(tokens, (0, 0, 0, 0, *around))  # [B, width, t + r, h, w]: once, not at every step
             found.append(SourceEmbed(source, tokens, self.config.source_fades))
         if appended is not None:
+            # without an embedding of their own, references pass through the DiT's, as the noisy latents do
             own = None if self.reference_embedding is None else self.reference_embedding(appended.to(self.dtype))
             found.append(ReferenceFrames(appended, self.config.references_first, own))
         return tuple(found)
@@ -117,17 +118,19 @@ class Denoiser(Backbone):
         hidden = latents
         for condition in conditions:
             hidden = condition.enter(hidden)  # [B, C, T, H, W] -> [B, C', T + R, H, W]
-        self._check_extent(hidden)
+        self._check_extent(hidden)  # diffusers' RoPE would fail with a sentence about tensor shapes
 
+        # in float32 beside weights of any dtype: near 1000 bfloat16 counts in steps of 4
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS  # [B]
         with self._embedding(conditions, sigma):
             output = self.transformer(
                 hidden.to(self.dtype), timestep, context.tokens, context.image, return_dict=False
             )[0]  # [B, C, T + R, H, W]
 
+        # the last to enter leaves first: each takes away only what it put there itself
         for condition in reversed(conditions):
             output = condition.leave(output)  # -> [B, C, T, H, W]
-        output = output.to(latents.dtype)
+        output = output.to(latents.dtype)  # a sampler sums up many small steps in float32
 
         if source is None:
             return output

@@ -20,7 +20,7 @@ from .results import check_numbers
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
-ENCODED_CHUNK = 4
+ENCODED_CHUNK = 4  # frames that diffusers' Wan VAE encodes at a time after the first, whatever its temporal stride
 
 
 class LatentCodec(nn.Module):
@@ -30,6 +30,7 @@ class LatentCodec(nn.Module):
         super().__init__()
         self.vae = skip_empty_taps(vae)
         shape = (1, vae.config.z_dim, 1, 1, 1)
+        # not saved with the weights: the VAE's own config.json has these numbers
         self.register_buffer("mean", torch.tensor(vae.config.latents_mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(vae.config.latents_std).view(shape), persistent=False)
 
@@ -55,8 +56,9 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """[B, T, H, W, 3] in [0, 1], T = 1 + n * frame_multiple -> normalised [B, C, t, H / stride, W / stride]."""
-        pixels = rearrange(frames, "b t h w c -> b c t h w").to(self.vae.dtype) * 2 - 1
-        return self.normalise(self.vae.encode(pixels).latent_dist.mode())
+        pixels = rearrange(frames, "b t h w c -> b c t h w").to(self.vae.dtype) * 2 - 1  # [-1, 1]
+        # the mean, not a sample: the same source gives the same condition in every run
+        return self.normalise(self.vae.encode(pixels).latent_dist.mode())  # [B, C, t, h, w]
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -67,6 +69,7 @@ class LatentCodec(nn.Module):
         """
         pixels = self.vae.decode(self.denormalise(latents).to(self.vae.dtype), return_dict=False)[0]
         check_numbers(pixels, "while decoding")
+        # decoders overshoot at sharp edges
         return rearrange(pixels.float() / 2 + 0.5, "b c t h w -> b t h w c").clamp(0, 1)
 
     def normalise(self, raw: torch.Tensor) -> torch.Tensor:
@@ -103,9 +106,10 @@ class _PresentForward:
 
     def __call__(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         own = self.convolution
-        still = cache_x is None and x.shape[2] == 1
+        still = cache_x is None and x.shape[2] == 1  # one frame and nothing cached: all before it is padding
         if not (still or self._ignores_past()):
             return self.padded(own, x, cache_x)
+        # the last of three taps in time is the one that sees the current frame
         frames = rearrange(x, "b c t h w -> (b t) c h w")
         frames = F.conv2d(frames, own.weight[:, :, -1], own.bias, own.stride[1:], spatial_padding(own))
         return rearrange(frames, "(b t) c h w -> b c t h w", b=len(x))

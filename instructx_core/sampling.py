@@ -41,7 +41,7 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
         InputError: a seed that is no whole number from 0 to 2**64 - 1.
     """
     check_seed(seed)
-    generator = torch.Generator("cpu").manual_seed(int(seed))
+    generator = torch.Generator("cpu").manual_seed(int(seed))  # a GPU's generator gives other numbers
     return torch.randn(shape, generator=generator)
 
 
@@ -103,24 +103,25 @@ def sample(
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    sigmas = denoiser.levels(steps, shift, sigma_min)
+    sigmas = denoiser.levels(steps, shift, sigma_min)  # float64 [steps + 1], falling to 0
+    # Euler: latents + (next sigma - sigma) * velocity. The levels are shifted already, and it appends the 0 itself.
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
 
     check_weights(terms)
     if pinned is not None:
         check_pinned(pinned, noise)
-    for term in terms:
+    for term in terms:  # broken weights are found before minutes of sampling, not after
         check_numbers(term.context.tokens, "while reading the instruction")
     denoiser.prepare(steps)
     forwards = [_Forward(denoiser, group, len(noise), place) for place, group in enumerate(_grouped(terms))]
 
-    latents = denoiser.begin(noise, float(sigmas[0]))
+    latents = denoiser.begin(noise, float(sigmas[0]))  # [B, C, T, H, W]
     for step, timestep in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[step]
         velocity = combined([pair for forward in forwards for pair in forward(latents, sigma)])
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        if pinned is not None:
+        if pinned is not None:  # to the level that this step led to; otherwise their noise would not match the rest
             latents = pin(latents, pinned, noise, scheduler.sigmas[step + 1])
         if callback is not None and callback(step + 1, steps, latents) is False:
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
@@ -141,6 +142,7 @@ class _Forward:
 
     def __call__(self, latents: torch.Tensor, sigma: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
         """Each term's weight and velocity [B, C, T, H, W]."""
+        # one forward for all terms: [terms * B, C, T, H, W], in the order of the contexts
         hidden = torch.cat([latents] * len(self.weights)) if len(self.weights) > 1 else latents
         with self.constants():
             velocity = self.denoiser(hidden, sigma, self.context, self.conditions)
@@ -182,6 +184,7 @@ def check_weights(terms: Sequence[GuidanceTerm]) -> None:
 def pin(latents: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """`latents` [B, C, T, H, W] with `pinned` [B, C, k, H, W] for their first frames, noised to sigma by `noise`."""
     count = pinned.shape[2]
+    # the run's own noise: at sigma = 1 the first frames are exactly what the run began with
     return torch.cat([(1 - sigma) * pinned + sigma * noise[:, :, :count], latents[:, :, count:]], dim=2)
 
 

@@ -31,7 +31,7 @@ def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     check_steps(steps)
     check_shift(shift)
     u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
-    u[-1] = 0
+    u[-1] = 0  # with sigma_min above 0 the last step goes further than the others: to the data
     return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
 
 

@@ -25,9 +25,10 @@ class ReferenceFrames(Condition):
                 f"A reference has latent size {tuple(self.latents.shape[-2:])}, the edit {tuple(latents.shape[-2:])}; "
                 "bring the reference to the edit's size first."
             )
-        # a source in further channels has none at references
+        # where the source is in further channels, frames of references have zeros there
         further = latents.shape[1] - self.latents.shape[1]
         own = F.pad(self.latents, (0, 0) * 3 + (0, further)) if further else self.latents
+        # along time, where RoPE and attention treat them as frames of the clip
         own = own.to(latents).expand(len(latents), -1, -1, -1, -1)
         return torch.cat([own, latents] if self.first else [latents, own], dim=2)  # [B, C', T + R, H, W]
 
@@ -38,12 +39,12 @@ class ReferenceFrames(Condition):
         further = tokens.shape[2] - count
         is_reference = torch.arange(tokens.shape[2], device=tokens.device).view(1, 1, -1, 1, 1)
         is_reference = is_reference < count if self.first else is_reference >= further
-        # over the same frames as all tokens
+        # zeros at the clip's frames: [B, width, t + r, h, w], as the tokens are
         own = F.pad(self.tokens, (0, 0) * 2 + ((0, further) if self.first else (further, 0)))
         return in_place_of(tokens, own, is_reference)
 
     def leave(self, output: torch.Tensor) -> torch.Tensor:
-        count = self.latents.shape[2]
+        count = self.latents.shape[2]  # latent frames: the DiT's output is unpatched already
         return output[:, :, count:] if self.first else output[:, :, : output.shape[2] - count]
 
 

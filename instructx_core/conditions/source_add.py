@@ -18,6 +18,7 @@ class SourceAdd(SourceCondition):
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
         """Channels that a model carries behind the noisy ones (image-to-video) stay as they are."""
         check_source(self.source, latents)
+        # [B, C', T, H, W] of an image-to-video model: noisy channels first, then its mask and picture
         further = latents.shape[1] - self.source.shape[1]
         source = F.pad(self.source, (0, 0) * 3 + (0, further)) if further else self.source
         return latents + source.to(latents)

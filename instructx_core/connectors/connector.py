@@ -23,8 +23,8 @@ class Connector(nn.Module, ABC):
         """The context.
 
         Args:
-            guidance: its mask is heeded by kinds that mix places, and passed on by those that do not.
-            reference_places: the guidance begins with so many places of a reference image's own.
+            guidance: kinds that mix places apply its mask, the others pass it on.
+            reference_places: how many places at the guidance's beginning are a reference image's own.
         """
 
     def unasking(self, context: Context) -> Context | None:
@@ -37,4 +37,4 @@ class Connector(nn.Module, ABC):
 
     @abstractmethod
     def projections(self) -> Iterator[nn.Linear]:
-        """The linear layers that change widths; what lies in residual blocks is not among them."""
+        """The linear layers that change widths, without those inside residual blocks."""

@@ -25,12 +25,12 @@ class MLPConnector(Connector):
         self.activation = nn.GELU(approximate="tanh" if config.tanh_gelu else "none")
         self.linear_out = nn.Linear(config.hidden_dim, config.output_dim)
         self.reference: MLPConnector | None = None
-        if config.reads_references:
+        if config.reads_references:  # its hidden states are the MLLM's own at the picture's places, not queries
             self.reference = MLPConnector(replace(config, reads_references=False))
 
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
         """The context, of which the first `reference_places` come from a reference image's own hidden states."""
-        tokens = guidance.tokens
+        tokens = guidance.tokens  # [B, N, input_dim]
         if reference_places and self.reference is not None:
             first, rest = tokens[:, :reference_places], tokens[:, reference_places:]
             return replace(guidance, tokens=torch.cat([self.reference.project(first), self.project(rest)], dim=1))
@@ -38,7 +38,7 @@ class MLPConnector(Connector):
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """[B, N, input_dim] -> [B, N, output_dim]."""
-        return self.linear_out(self.activation(self.linear_in(hidden)))
+        return self.linear_out(self.activation(self.linear_in(hidden)))  # hidden_dim in between
 
     def projections(self) -> Iterator[nn.Linear]:
         yield from (self.linear_in, self.linear_out)

@@ -39,7 +39,7 @@ class TransformerConnector(Connector):
         )
         self.layers = nn.ModuleList(Qwen2DecoderLayer(sizes, layer) for layer in range(config.layers))
         for layer in self.layers:
-            layer.self_attn.is_causal = False
+            layer.self_attn.is_causal = False  # MetaQuery's encoder is bidirectional, Qwen2's decoder is not
         self.norm = Qwen2RMSNorm(width, eps=sizes.rms_norm_eps)
         self.projection = MLPConnector(config)
 
@@ -50,7 +50,7 @@ class TransformerConnector(Connector):
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotation)
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # transformers 4.57 wraps it
-        return replace(guidance, tokens=self.projection.project(self.norm(hidden)))
+        return replace(guidance, tokens=self.projection.project(self.norm(hidden)))  # [B, N, output_dim]
 
     def projections(self) -> Iterator[nn.Linear]:
         return self.projection.projections()

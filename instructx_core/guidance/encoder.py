@@ -1,6 +1,6 @@
 """The MLLM as an editor's eyes and ears: Qwen2.5-VL reads, learnable queries carry the guidance out (section 3.1).
 
-- The queries are embeddings appended behind the prompt; only their last hidden states leave.
+- The queries are embeddings appended to the prompt; only their last hidden states leave the MLLM.
 - Images and videos have separate sets (3.2); a set for edits with references exists where the checkpoint has one.
 - LoRA sits on the language model alone; the vision tower stays as it was pre-trained.
 - Preparing (tokens, patches, positions) is apart from encoding, so that a trainer can do it once.
@@ -27,6 +27,7 @@ from .vision import PATCH, TEMPORAL, Patches, smart_resize, to_patches
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
+# every linear layer of a decoder block
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 QUERY_SIZE = 0.02  # standard deviation of fresh queries, that of Qwen's own embeddings
 
@@ -76,7 +77,7 @@ class MLLMGuidance(Guidance):
             instructions, sources or [None] * len(instructions), references, strict=True
         ):
             own = [self._patches(reference[None], self.config.reference_max_pixels) for reference in extra]
-            if source is not None:
+            if source is not None:  # before the references, as in the prompt
                 limit = self.config.video_max_pixels if is_video else 0
                 own.insert(0, self._patches(self._shown(source, is_video), limit))
             ids = prompt_tokens(self.tokenizer, instruction, [patches.tokens for patches in own], is_video)
@@ -87,7 +88,8 @@ class MLLMGuidance(Guidance):
 
     def forward(self, inputs: GuidanceInputs) -> Context:
         """Tokens [B, N, hidden]: the last hidden states at the query positions, and nothing else of the MLLM."""
-        queries = self.queries[inputs.query_set]
+        queries = self.queries[inputs.query_set]  # [N, hidden]
+        # [B, L + N, hidden]: rows are padded on the left, so the queries are the last N of each
         return Context(self.hidden(inputs, queries)[:, -len(queries) :])
 
     def hidden(self, inputs: GuidanceInputs, behind: torch.Tensor) -> torch.Tensor:
@@ -96,10 +98,11 @@ class MLLMGuidance(Guidance):
         Args:
             behind: embeddings [N, hidden].
         """
-        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)
-        embeds = torch.cat([embeds, behind.to(embeds).expand(len(embeds), -1, -1)], dim=1)
+        embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)  # [B, L, hidden]
+        embeds = torch.cat([embeds, behind.to(embeds).expand(len(embeds), -1, -1)], dim=1)  # [B, L + N, hidden]
         # without padding there is nothing to mask but the future, for which attention has a faster path
         mask = None if bool(inputs.attention_mask.all()) else inputs.attention_mask
+        # without the head over the vocabulary, and without a cache: nothing is generated
         return self.mllm.model.language_model(
             inputs_embeds=embeds, attention_mask=mask, position_ids=inputs.position_ids, use_cache=False
         ).last_hidden_state
@@ -149,7 +152,7 @@ def pad_left(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token ids [B, L], mask and positions [3, B, L + N] of sequences whose places [3, own length + N] count N more."""
     length, extra = max(map(len, sequences)), places[0].shape[1] - len(sequences[0])
-    token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)
+    token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)  # 0 is a word too; the mask hides it
     mask = torch.zeros(len(sequences), length + extra, dtype=torch.bool)
     position_ids = torch.zeros(3, len(sequences), length + extra, dtype=torch.int64)
     for row, (ids, place) in enumerate(zip(sequences, places, strict=True)):
@@ -175,6 +178,7 @@ def embed(
         return embeds
     vision = mllm.model.visual(patches.to(embeds.dtype), grid_thw=grids)
     vision = getattr(vision, "pooler_output", vision)  # transformers 4.57 returns the tensor itself
+    # row by row, in the order in which the prompt names the pictures: the vision tower's output has that order
     placeholder = (token_ids == mllm.config.image_token_id) | (token_ids == mllm.config.video_token_id)
     return embeds.masked_scatter(placeholder[..., None], vision.to(embeds.dtype))
 

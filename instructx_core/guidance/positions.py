@@ -40,17 +40,18 @@ def positions(
     pictures = iter(grids)
     for kind, run in groupby(token_ids, key=lambda token: token if token in (image_token, video_token) else None):
         length = len(list(run))
-        if kind is None:
+        if kind is None:  # text: the same number on all three axes
             pieces.append(torch.arange(length).expand(3, -1) + start)
             start += length
             continue
         time, height, width = next(pictures)
-        height, width = height // MERGE, width // MERGE
+        height, width = height // MERGE, width // MERGE  # the vision tower makes one token of 2 x 2 patches
+        # a temporal patch of a video advances by its seconds; a still has one patch, at time 0
         pace = tokens_per_second * seconds_per_grid if kind == video_token else 1
         axes = torch.meshgrid(
             (torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij"
         )
-        pieces.append(torch.stack(axes).reshape(3, -1) + start)
+        pieces.append(torch.stack(axes).reshape(3, -1) + start)  # [3, t * h * w]
         last = int(axes[0].max()) + 1 if past_time else 0
         start += max(height, width, last)
     return torch.cat(pieces, dim=1)

@@ -39,7 +39,7 @@ class TextGuidance(Guidance):
         mask = torch.zeros(len(instructions), PLACES, dtype=torch.bool)
         for row, instruction in enumerate(instructions):
             ids = self.tokenizer(instruction)["input_ids"]
-            end = self.tokenizer.eos_token_id
+            end = self.tokenizer.eos_token_id  # not every saved tokenizer appends it
             if end is not None and ids[-1:] != [end]:
                 ids = [*ids, end]
             if len(ids) > PLACES:
@@ -52,7 +52,8 @@ class TextGuidance(Guidance):
     def forward(self, inputs: GuidanceInputs) -> Context:
         mask = inputs.attention_mask  # [B, 512]
         hidden = self.mllm(input_ids=inputs.token_ids, attention_mask=mask.long()).last_hidden_state
-        return Context(hidden * mask[..., None])
+        # no mask for the DiT: Wan was trained to attend to these zeros, they are part of its context
+        return Context(hidden * mask[..., None])  # [B, 512, d_model]
 
     def layers(self) -> Iterator[nn.Module]:
         yield from self.mllm.encoder.block

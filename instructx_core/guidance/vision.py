@@ -68,6 +68,7 @@ def to_patches(frames: torch.Tensor, min_pixels: int, max_pixels: int) -> Patche
     """
     size = smart_resize(*frames.shape[1:3], min_pixels, max_pixels)
     pixels = rearrange(frames, "t h w c -> t c h w").float()
+    # antialiased as PIL does it, which transformers resizes with; clamped because bicubic overshoots
     if pixels.shape[-2:] != size:
         pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
     return cut(pixels)
@@ -82,8 +83,9 @@ def cut(
 ) -> Patches:
     """Frames [T, 3, H, W] in [0, 1] whose sides are multiples of 2 * patch, normalised and cut; see `to_patches`."""
     pixels = (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
-    if missing := -len(pixels) % TEMPORAL:
+    if missing := -len(pixels) % TEMPORAL:  # a temporal patch is two frames; a still is shown twice
         pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
+    # four patches that the tower will merge are neighbours in the sequence
     values = rearrange(
         pixels,
         "(t p) c (h mh ph) (w mw pw) -> (t h w mh mw) (c p ph pw)",

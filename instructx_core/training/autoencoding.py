@@ -33,7 +33,7 @@ class Reconstruction(nn.Module):
 
     def forward(self, pixels: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         pixels = pixels.to(next(self.vae.parameters()).device)
-        code = self.vae.encode(pixels).latent_dist.mean
+        code = self.vae.encode(pixels).latent_dist.mean  # [B, C, t, h, w]
         noise = torch.randn(code.shape, generator=generator).to(code)
         difference = self.vae.decode(code + LATENT_NOISE * noise, return_dict=False)[0] - pixels
         square = difference.square().mean()

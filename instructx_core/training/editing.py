@@ -82,15 +82,17 @@ class FlowMatching(nn.Module):
         conditions = self.denoiser.conditions(
             source if self.config.use_source else None, [reference.to(device) for reference in batch.references]
         )
+        # flow matching: the straight path from the data (sigma 0) to noise (sigma 1), whose velocity is noise - data
         sigma = level.view(-1, 1, 1, 1, 1)
-        noisy = (1 - sigma) * target + sigma * noise
+        noisy = (1 - sigma) * target + sigma * noise  # [B, C, t, h, w]
         with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
             velocity = self.denoiser(noisy, level, context, conditions)
         square = (velocity.float() - (noise - target)).square()
-        if self.config.loss == "data":  # the error of the data that this velocity leads to
+        if self.config.loss == "data":  # of the data noisy - sigma * velocity, whose error is sigma times as large
             square = square * sigma.square()
-        changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)
+        changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
+        # divided by the mean weight: `edited_weight` moves the error between places and is no learning rate
         loss = (self._balance(weight, target - source) * weight * square).mean() / weight.mean()
         report = {"loss": loss, "error": square.detach().mean()}
         if self.reader is not None:

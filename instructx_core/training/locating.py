@@ -1,7 +1,7 @@
-"""An auxiliary loss: what is going to change, told from the tokens inside the DiT.
+"""An auxiliary loss: predict from the tokens inside the DiT what is going to change.
 
-That an edit is local, and where, is a faint part of the velocity's error beside colours and noise, and is learnt last.
-The target shows it, so it can be asked for directly. The locator exists in training only.
+Whether and where an edit is local is a small part of the velocity's error beside colours and noise, so it is learnt
+last. The target shows it, so it can be trained directly. The locator exists in training only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ChangeLocator(nn.Module):
-    """Tells, after two thirds of a DiT's blocks, which latent positions the edit changes.
+    """Predicts, after two thirds of a DiT's blocks, which latent positions the edit changes.
 
     Args:
         transformer: the DiT whose tokens it reads.
@@ -45,7 +45,7 @@ class ChangeLocator(nn.Module):
             handle.remove()
 
     def forward(self, tokens: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
-        """Mean binary cross-entropy in nats; of each example the changed and the unchanged half count alike.
+        """Mean binary cross-entropy in nats; in each example, changed and unchanged places weigh the same in all.
 
         Args:
             tokens: [B, L, width]; those of references, behind the edit's, are left out.
@@ -53,7 +53,8 @@ class ChangeLocator(nn.Module):
         """
         pt, ph, pw = self.patch
         wanted = rearrange(changed, "b 1 (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw)", pt=pt, ph=ph, pw=pw).float()
-        told = self.head(self.norm(tokens[:, : wanted.shape[1]]))
+        told = self.head(self.norm(tokens[:, : wanted.shape[1]]))  # [B, L, places of a patch]
+        # an edit of nothing, or of everything, would otherwise divide by 0
         share = wanted.mean((1, 2), keepdim=True).clamp(1e-3, 1 - 1e-3)
         weight = wanted * (0.5 / share) + (1 - wanted) * (0.5 / (1 - share))
         return F.binary_cross_entropy_with_logits(told, wanted, weight)

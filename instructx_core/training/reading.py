@@ -1,7 +1,7 @@
 """An auxiliary loss: the instruction read back from the queries.
 
-What the DiT's error says to the queries is faint at first, because a DiT that does not yet use them hardly passes a
-gradient. That they should carry the words is known beforehand. The reader exists in training only.
+A DiT that does not yet use the queries passes them hardly any gradient, so its error alone teaches them slowly. That
+they should carry the words is known beforehand. The reader exists in training only.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ class InstructionReader(nn.Module):
             wanted: int64 [B, L], padded behind with `IGNORED`; a row without a token does not count.
         """
         wanted = wanted[:, :LONGEST]
-        before = self.tokens(wanted[:, :-1].clamp_min(0))
+        # each token is predicted from those before it: the inputs are the targets, one place later
+        before = self.tokens(wanted[:, :-1].clamp_min(0))  # [B, L - 1, width]; padding becomes token 0, never counted
         given = torch.cat([self.start.expand(len(wanted), 1, -1), before], dim=1)
         given = given + self.places.weight[: given.shape[1]]
         causal = nn.Transformer.generate_square_subsequent_mask(given.shape[1], device=given.device)
-        logits = self.head(self.layer(given, guidance, tgt_mask=causal, tgt_is_causal=True))
+        logits = self.head(self.layer(given, guidance, tgt_mask=causal, tgt_is_causal=True))  # [B, L, vocabulary]
+        # a mean over tokens, not rows: a batch of empty instructions gives 0 instead of NaN
         counted = max(1, int((wanted != IGNORED).sum()))
         return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum") / counted
 
