@@ -35,8 +35,12 @@ from instructx_core.training.editing import EditingTask
 from instructx_core.training.new_model import make_model
 from instructx_core.training.stages import train
 from instructx_core.training.steps import batch_generator
+from instructx_core.training.tasks import make_task
+from recipes.tiny.config import TinyTrainConfig
 
-CONFIGS = Path(__file__).resolve().parent.parent / "instructx_core" / "training" / "configs"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "instructx_core" / "training" / "configs"
+FIRST = ROOT / "recipes" / "tiny" / "first"
 LEAST = 0.3  # of the gap
 HELD_OUT = 256
 DRAWS = 4  # of noise, for every picture
@@ -63,20 +67,20 @@ class Zeros(nn.Module):
         return replace(context, tokens=torch.zeros_like(context.tokens))
 
 
-def generator_config(folder: Path, changes: Sequence[str]) -> TrainConfig:
+def generator_config(folder: Path, changes: Sequence[str]) -> TinyTrainConfig:
     start = [f"start.vae={BUNDLED / 'vae'}", f"start.mllm={BUNDLED / 'mllm'}"]
     own = [f"output={folder / 'generator'}", f"data.pool={folder / 'pool'}", f"validation={HELD_OUT}",
            "validate_every=250"]  # fmt: skip
-    return read_train_config(CONFIGS / "stage0-generator.yaml", [*start, *own, *WORLD, *changes])
+    return read_train_config(FIRST / "stage0-generator.yaml", [*start, *own, *WORLD, *changes])
 
 
-def stage1_config(folder: Path, generator: TrainConfig, changes: Sequence[str]) -> TrainConfig:
+def stage1_config(folder: Path, generator: TinyTrainConfig, changes: Sequence[str]) -> TrainConfig:
     """The paper's, on the generator's pictures."""
     own = ("data.table=null", "checkpointing=false", "validate_every=50", f"validation={HELD_OUT}", "sample_every=0")
     paths = (f"output={folder / 'stage1'}", f"start.model={folder / 'start'}")
     config = read_train_config(CONFIGS / "paper" / "stage1.yaml", [*own, *paths, *changes])
-    shared = ("pool", "images", "videos", "sizes", "lengths", "groups", "held_out_from_video", "world", "image_batch")
-    data = replace(config.data, **{name: getattr(generator.data, name) for name in shared})
+    own = ("step_images", "step_videos", "video_batch", "video_probability", "broken")
+    data = replace(generator.data, **{name: getattr(config.data, name) for name in own})
     return replace(config, data=data)
 
 
@@ -114,10 +118,10 @@ def gradient_norms(task: EditingTask) -> dict[str, float]:
     }
 
 
-def measure(generator: TrainConfig, stage1: TrainConfig) -> dict[str, object]:
+def measure(generator: TinyTrainConfig, stage1: TrainConfig) -> dict[str, object]:
     """All losses and gradient norms of the two trained stages."""
     as_stage1 = {"loss": stage1.loss, "noise": stage1.noise, "reading_weight": 0.0, "validate_every": 1}
-    drawing = EditingTask(replace(generator, start={"model": f"{generator.output}/model"}, **as_stage1))
+    drawing = make_task(replace(generator, start={"model": f"{generator.output}/model"}, **as_stage1))
     losses = {"caption": held_out_loss(drawing), "empty caption": held_out_loss(drawing, empty=True)}
     drawing.module.connector = Zeros(drawing.module.connector)
     losses["zeros"] = held_out_loss(drawing)

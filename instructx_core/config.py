@@ -10,11 +10,15 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from .bounded import parse_json
 from .errors import CheckpointError
 from .validation import Length, Range, converted
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .prediction import SourcePrediction
 
 MOST_PIXELS = 1 << 25  # of a frame that a model is trained at
 Pixels = Annotated[int, Range(1, MOST_PIXELS)]
@@ -64,10 +68,9 @@ class ConnectorKind(str, Enum):
 
 
 class Prediction(str, Enum):
-    """What the DiT's output means."""
+    """What the network's output means."""
 
     VELOCITY = "velocity"  # noise - data: flow matching as Wan was trained
-    CHANGE = "change"  # data - source: the edit itself, zero where nothing is to change
     NOISE = "noise"  # eps, as diffusion models
 
 
@@ -209,8 +212,6 @@ class DenoiserConfig:
     reference: ReferenceInjection = ReferenceInjection.LATENT
     references_first: bool = False  # their frames stand before the edit's, not behind them
     reference_margin: Margin = Margin.EDGE
-    # of a predicted change: places below this share of its RMS keep their source
-    deadband: Annotated[float, Range(0, 100)] = 0.0
     network: Network = Network.WAN
     # of an image stream that a UNet has keys and values of its own for; 0: none
     image_tokens: Annotated[int, Range(0, 1024)] = 0
@@ -238,37 +239,46 @@ class ModelConfig:
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    # pixels changed by less than about this share of the edit's strength are the source's own
-    keep_source: Annotated[float, Range(0, 1)] = 0.0
-    held_out_from_video: tuple[str, ...] = ()  # edit types that the model saw on images only
+
+    @property
+    def source_prediction(self) -> SourcePrediction | None:
+        """What the DiT predicts about the source in place of a velocity; None in the paper, a family's own else."""
+        return None
+
+    @property
+    def keep_source(self) -> float:
+        """Pixels changed by less than about this share of the edit's strength are the source's own; 0: none."""
+        return 0.0
+
+    @property
+    def held_out_from_video(self) -> tuple[str, ...]:
+        """Kinds of edit that the model saw on pictures only, where it says so."""
+        return ()
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> ModelConfig:
-        """Read what `to_json` wrote.
+    def from_plain(cls, plain: Any, place: str = "") -> Self:
+        """A config from plain values, as JSON and YAML give them.
+
+        Args:
+            place: what stands before the fields' names in messages, as "model.".
 
         Raises:
-            CheckpointError: not JSON, an unknown field (a checkpoint of a newer version), an unknown variant, or a
-                number out of range.
+            CheckpointError: fields that do not go together.
+            FieldError: an unknown field, an unknown variant, or a number out of range.
         """
-        try:
-            config = converted(cls, parse_json(text, "the text"))
-        except ValueError as error:
-            raise CheckpointError(
-                f"The model's config cannot be read ({error}); was it made by a newer version?"
-            ) from error
-        return config.checked()
+        return converted(cls, plain, place).checked()
 
-    def checked(self) -> ModelConfig:
+    def checked(self) -> Self:
         """This config, all of whose numbers are in range and go together.
 
         Raises:
             CheckpointError: the first field that does not.
         """
         try:
-            converted(ModelConfig, dataclasses.asdict(self))
+            converted(type(self), dataclasses.asdict(self))
         except ValueError as error:
             raise CheckpointError(f"The model's config cannot be used ({error}).") from error
         if problem := self.connector.problem():

@@ -21,15 +21,16 @@ from .conditions.condition import Condition, SourceCondition
 from .conditions.reference_frames import ReferenceFrames
 from .conditions.source_add import SourceAdd
 from .conditions.source_embed import SourceEmbed
-from .config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
+from .config import ContextEntry, DenoiserConfig, ReferenceInjection, SourceInjection
 from .context import Context
 from .errors import InputError
-from .prediction import velocity_of_change
 from .speed.options import STEP_CACHE, begin_run, step_caching
 from .speed.run_cache import RunCache
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
+
+    from .prediction import SourcePrediction
 
 TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
 
@@ -39,8 +40,9 @@ class Denoiser(Backbone):
 
     Args:
         transformer: the DiT, of any size its config allows.
-        config: how a source and references enter, and what the output means.
+        config: how a source and references enter.
         entry: whether the context passes through the DiT's text embedding.
+        prediction: what the DiT predicts in place of a velocity; None: a velocity (4.1).
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Denoiser(Backbone):
         transformer: WanTransformer3DModel,
         config: DenoiserConfig,
         entry: ContextEntry = ContextEntry.TEXT,
+        prediction: SourcePrediction | None = None,
     ) -> None:
         from .cross_attention import install
 
         super().__init__()
         self.config = config
+        self.prediction = prediction
         self.transformer = transformer
         self.source_embedding: nn.Conv3d | None = None
         if config.source is SourceInjection.EMBEDDING:
@@ -112,7 +116,7 @@ class Denoiser(Backbone):
             InputError: a condition of another size than the latents, more places than the DiT's positions reach, no
                 source for a model that predicts what to change in one, or an image stream that the DiT cannot take.
         """
-        source = self._source_to_change(conditions)
+        source = None if self.prediction is None else _source_of(conditions)
         context = self._entering(context)
 
         hidden = latents
@@ -132,9 +136,9 @@ class Denoiser(Backbone):
             output = condition.leave(output)  # -> [B, C, T, H, W]
         output = output.to(latents.dtype)  # a sampler sums up many small steps in float32
 
-        if source is None:
+        if self.prediction is None:
             return output
-        return velocity_of_change(output, latents, source, sigma, self.config.deadband)
+        return self.prediction.velocity(output, latents, source, sigma)
 
     def prepare(self, steps: int) -> None:
         begin_run(self.transformer, steps)
@@ -152,15 +156,6 @@ class Denoiser(Backbone):
     def gained(self) -> dict[str, nn.Module]:
         parts = {"source_embedding": self.source_embedding, "reference_embedding": self.reference_embedding}
         return {name: module for name, module in parts.items() if module is not None}
-
-    def _source_to_change(self, conditions: Sequence[Condition]) -> torch.Tensor | None:
-        """The source [B, C, T, H, W] of a model that predicts what to change in it; None where it predicts velocity."""
-        if self.config.prediction is Prediction.VELOCITY:
-            return None
-        for condition in conditions:
-            if isinstance(condition, SourceCondition):
-                return condition.source
-        raise InputError("This model predicts what to change in a source, but there is none; give the source.")
 
     def _entering(self, context: Context) -> Context:
         """The context in the DiT's dtype, after its blocks were told what is in it."""
@@ -196,6 +191,14 @@ class Denoiser(Backbone):
             yield
         finally:
             handle.remove()
+
+
+def _source_of(conditions: Sequence[Condition]) -> torch.Tensor:
+    """The source [B, C, T, H, W] among conditions, of a model whose prediction is about it."""
+    for condition in conditions:
+        if isinstance(condition, SourceCondition):
+            return condition.source
+    raise InputError("This model predicts what to change in a source, but there is none; give the source.")
 
 
 def _unchanged(hidden: torch.Tensor) -> torch.Tensor:

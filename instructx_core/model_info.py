@@ -73,7 +73,7 @@ def _settings(config: ModelConfig) -> dict[str, str]:
         "LoRA": f"rank {guidance.lora_rank}, alpha {guidance.lora_alpha}" if guidance.lora_rank else "none",
         "connector": f"{connector.kind.value}, {_widths(config)}, enters at {connector.entry.value}",
         "source": f"added by {config.denoiser.source.value}",
-        "predicts": config.denoiser.prediction.value,
+        "predicts": "change of the source" if config.source_prediction else config.denoiser.prediction.value,
         "sampling": f"{sampling.steps} steps, shift {sampling.shift:g}, guidance scale {sampling.guidance_scale:g}",
         "left out of video": ", ".join(config.held_out_from_video) or "nothing",
     }

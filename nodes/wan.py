@@ -24,10 +24,9 @@ from comfy.patcher_extension import WrappersMP
 from ..instructx_core.conditions.condition import Condition
 from ..instructx_core.conditions.reference_frames import ReferenceFrames
 from ..instructx_core.conditions.source_add import SourceAdd
-from ..instructx_core.config import ContextEntry, ModelConfig, Prediction
+from ..instructx_core.config import ContextEntry, ModelConfig
 from ..instructx_core.denoiser import TIMESTEPS
 from ..instructx_core.errors import InputError
-from ..instructx_core.prediction import velocity_of_change
 from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ class ConditionWrapper:
     def __init__(self, what: Denoising) -> None:
         self.what = what
         self.config = what.config.denoiser
-        self.predicts_change = self.config.prediction is Prediction.CHANGE
+        self.prediction = what.config.source_prediction
 
     def __call__(
         self,
@@ -182,10 +181,9 @@ class ConditionWrapper:
         for condition in reversed(conditions):
             output = condition.leave(output)  # -> [B, C, T, H, W]
 
-        if source is not None and self.predicts_change:
+        if source is not None and self.prediction is not None:
             # the run's own noise level, also for frames that a noise mask holds at zero
-            deadband = self.config.deadband
-            return velocity_of_change(output.float(), x.float(), source.float(), _sigma(options), deadband)
+            return self.prediction.velocity(output.float(), x.float(), source.float(), _sigma(options))
         return output
 
     def _conditions(
@@ -249,7 +247,7 @@ def check_and_estimate(
         source = cond.get("model_conds", {}).get(SOURCE)
         if source is not None:
             _check_size(source.cond.shape, noise_shape)
-        elif denoising(model).config.denoiser.prediction is Prediction.CHANGE:
+        elif denoising(model).config.source_prediction is not None:
             raise InputError(
                 "The MODEL predicts what to change in a source, and a conditioning has none; put InstructX Source"
                 " before the sampler and use both its conditionings."

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from instructx_core.config import ContextEntry, Prediction, SourceInjection
+from instructx_core.config import ContextEntry, SourceInjection
 from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
 from instructx_core.weights.marks import ADAPTER
 from support import comfyui, golden_runs, tiny
@@ -88,7 +88,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, tiny_components: Components)
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model as a folder whose DiT has Wan's heads of 128, so that its parts can lie elsewhere; read-only."""
     folder = tmp_path_factory.mktemp("models") / "whole"
-    config = comfyui.config("whole", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
+    config = comfyui.config("whole", SourceInjection.EMBEDDING, ContextEntry.WIDTH)
     save_checkpoint(comfyui.components(config), folder)
     return folder
 

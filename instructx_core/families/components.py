@@ -93,7 +93,7 @@ def combine(
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
     connector = fitting_connector(config, adapter, source).to(guidance.dtype)
-    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
     put_adapter(adapter, source, guidance, connector, denoiser)
     components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
     for module in (guidance, connector, denoiser, components.codec):

@@ -46,7 +46,7 @@ def outline(opened: Opened, dtype: torch.dtype) -> Components:
         guidance = guidance_class(config)(qwen, None, config.guidance)
         codec = LatentCodec(autoencoder)
         connector = make_connector(config.connector)
-        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
     for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
         for name, weight in module.named_parameters():

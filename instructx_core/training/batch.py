@@ -19,8 +19,8 @@ class EditBatch:
     source: torch.Tensor  # [B, C, t, h, w] normalised
     target: torch.Tensor
     references: tuple[torch.Tensor, ...]  # each [B, C, 1, h, w]
-    words: torch.Tensor  # int64 [B, L]: the instructions' tokens, for the reader
     sourceless: torch.Tensor  # bool [B]: examples whose source the DiT is not shown
+    instructions: tuple[str, ...]  # as the MLLM reads them in `inputs`
     names: tuple[str, ...]  # where each example is from, for messages
 
     def __len__(self) -> int:

@@ -7,21 +7,17 @@ from pathlib import Path
 
 import torch
 
-from .. import families
 from ..bounded import is_dir, is_file
 from ..errors import InputError
-from ..families.meta_model import outline
 from ..latents import LatentCodec
 from ..run_lock import only_run
-from ..validation import FieldError, converted
-from ..weights.detect import Part, find_form
 from ..weights.vae import load_vae
 from ..words import quoted_path
 from .config import TrainConfig
 from .data.cache import Maker, make_pool, make_pool_with, writing
 from .data.pool import read_pool
 from .processes import process_state
-from .sizes import check_numbers
+from .tasks import STAGES
 
 
 def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
@@ -37,7 +33,7 @@ def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
         InputError: a stage without latents, a folder that holds something else, unusable data, or a full disk.
         CheckpointError: the stage's start is missing or damaged.
     """
-    if config.task in ("autoencoder", "language"):
+    if STAGES[config.task].encoder is None:
         raise InputError(f"A {config.task} stage trains on pixels; there are no latents to cache.")
     state = process_state()
     if state.num_processes > 1 and processes > 1:
@@ -65,25 +61,8 @@ def make_maker(config: TrainConfig) -> Maker:
     Raises:
         InputError, CheckpointError: as `cache`.
     """
-    if "model" in config.start:
-        opened = families.open(config.start["model"])
-        components = outline(opened, torch.float32)
-        patch, shown = components.denoiser.transformer.config.patch_size[1], components.config.guidance.video_frames
-        vae = opened.form(Part.VAE)
-    else:
-        from diffusers import WanTransformer3DModel
-
-        from ..config import ModelConfig
-
-        sizes = dict(config.model)
-        transformer = sizes.pop("transformer")
-        try:
-            shown = converted(ModelConfig, sizes, "model.").guidance.video_frames
-        except FieldError as error:
-            raise InputError(f"In the model section of the training config, {error}.") from error
-        check_numbers(transformer, "model.transformer")
-        with torch.device("meta"):
-            patch = WanTransformer3DModel(**transformer).config.patch_size[1]
-        vae = find_form(config.start["vae"], Part.VAE)
-    codec = LatentCodec(load_vae(vae, torch.float32)).requires_grad_(False).to(process_state().device)
-    return Maker(config.data, codec, shown, codec.stride * patch)
+    encoder = STAGES[config.task].encoder
+    assert encoder is not None  # `cache` has looked
+    found = encoder(config)
+    codec = LatentCodec(load_vae(found.vae, torch.float32)).requires_grad_(False).to(process_state().device)
+    return Maker(config.data, codec, found.shown_frames, codec.stride * found.patch)

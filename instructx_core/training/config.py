@@ -10,11 +10,10 @@ from typing import Annotated, Any, Literal
 from ..bounded import UnreadableError, read_yaml
 from ..errors import InputError
 from ..validation import Choice, FieldError, Length, Range, check_fields, converted
-from ..words import quoted_path
+from ..words import quoted, quoted_path, shown
 from ..world import CLIP_GROUPS, EVERY_GROUP, PLAIN, RICH, Variety
 from .changes import apply_change
 
-Task = Literal["autoencoder", "language", "generator", "reading", "editing"]
 Part = Literal[
     "queries", "lora", "connector", "transformer", "transformer_lora", "source_embedding", "reference_embedding"
 ]
@@ -61,9 +60,13 @@ class DataConfig:
     lengths: Annotated[tuple[Annotated[int, Range(1, 100_000)], ...], Length(1, 100)] = (5, 9, 17, 33)  # of a clip
     # relative weights of the world's edit groups; empty: those of `world.GROUPS`, all alike
     groups: dict[Annotated[str, Choice(EVERY_GROUP)], Weight] = field(default_factory=dict)
-    held_out_from_video: tuple[Annotated[str, Choice(EVERY_GROUP)], ...] = ()  # edits that no training clip shows
     world: Literal["plain", "rich"] = "plain"  # rich: natural grounds, lively objects, Chinese beside English
     photographs: Name | None = None  # a folder of pictures that half of the natural grounds are cut from
+
+    @property
+    def held_out_from_video(self) -> tuple[str, ...]:
+        """Kinds of edit of the world that no clip shows; a recipe's config may hold some out."""
+        return ()
 
     @property
     def variety(self) -> Variety:
@@ -132,26 +135,17 @@ class LoraSettings:
 class TrainConfig:
     """One run of one stage. The defaults are the paper's (4.1) where it says them."""
 
-    task: Task
+    task: Name  # a kind of stage, see `KINDS`
     output: Name  # folder for training states, logs and, at the end, the model
     steps: Some
-    start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to go on from
-    model: dict[str, Any] = field(default_factory=dict)  # sizes of what this stage makes anew
-    train: Annotated[tuple[Part, ...], Length(1)] = PARTS  # which parts an editing or generator stage trains
+    start: dict[Literal["model"], Name] = field(default_factory=dict)  # the folder to go on from
+    train: Annotated[tuple[Part, ...], Length(1)] = PARTS  # which parts are trained
     transformer_lora: LoraSettings = field(default_factory=LoraSettings)
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)
     loss: Literal["velocity", "data"] = "velocity"  # data: the velocity's error times sigma
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     drop_instruction: Share = 0.0  # probability of an empty instruction, which guidance_scale needs
     drop_source: Share = 0.0  # probability of a source of zeros, which guidance over the source needs
-
-    # what stands in for pre-training that a tiny model has not had; all off by default
-    channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
-    edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
-    balance: Weight = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
-    reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
-    locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
-    deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
 
     optimizer: Literal["adamw", "muon", "adafactor"] = "adamw"
     learning_rate: Rate = 1e-5
@@ -176,38 +170,28 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _checked(self, "the training config")
-        makes = self.task in ("autoencoder", "language")
-        part = {"autoencoder": "vae", "language": "mllm"}.get(self.task)
-        checks = [
-            (
-                makes or set(self.start) in ({"model"}, {"vae", "mllm"}),
-                f"a {self.task} stage needs start: a model folder under 'model', or a vae and an mllm folder",
-            ),
-            (
-                not makes or set(self.start) <= {part},
-                f"an {self.task} stage starts from a folder under {part!r}, or from nothing",
-            ),
-            (
-                bool(self.start) or self.task != "language" or {"vocabulary", "text", "vision"} <= set(self.model),
-                "a language stage that starts from nothing needs vocabulary, text and vision under model",
-            ),
-            (
-                bool(self.start) or self.task != "autoencoder" or bool(self.model),
-                "an autoencoder stage that starts from nothing needs the sizes of an AutoencoderKLWan under model",
-            ),
-            (
-                "model" in self.start or makes or "transformer" in self.model,
-                "a stage that starts from vae and mllm needs the sizes of the DiT under model.transformer",
-            ),
-            (
-                not {"transformer", "transformer_lora"} <= set(self.train),
-                "train has the whole transformer and a LoRA of it; leave one of them out",
-            ),
-            (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
-        ]
-        for passed, message in checks:
-            if not passed:
-                raise InputError(f"In the training config, {message}.")
+        if not isinstance(self, KINDS.get(self.task, ())):
+            raise InputError(f"In the training config, task is {quoted(self.task)}; give {_told_kinds()}.")
+        if {"transformer", "transformer_lora"} <= set(self.train):
+            raise InputError(
+                "In the training config, train has the whole transformer and a LoRA of it; leave one of them out."
+            )
+        if problem := self.problem():
+            raise InputError(f"In the training config, {problem}.")
+
+    def problem(self) -> str | None:
+        """What else does not go together, as a sentence without its end; None where all does."""
+        return None if self.start else f"a {self.task} stage needs start: a model folder under 'model'"
+
+
+# what `task` may say -> what the rest of the config is read as; see `tasks.add_stage`
+KINDS: dict[str, type[TrainConfig]] = {"editing": TrainConfig}
+
+
+def _told_kinds() -> str:
+    """The kinds of stage that are known, to name."""
+    more = "" if len(KINDS) > 1 else " (stages of InstructX Tiny's recipe are for `python -m recipes.tiny`)"
+    return " or ".join(KINDS) + more
 
 
 def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
@@ -224,14 +208,19 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
     except UnreadableError as error:
         raise InputError(
             f"The training config {quoted_path(path)} cannot be read: {error.reason}; "
-            "configs of all stages lie in instructx_core/training/configs."
+            "configs of the paper's stages lie in instructx_core/training/configs."
         ) from error
     if not isinstance(plain, dict):
         raise InputError(f"The training config {quoted_path(path)} is no mapping of fields to values.")
     for change in changes:
         apply_change(plain, change, "steps=10 or --set data.image_batch=4")
+    task = plain.get("task", "editing")  # where it is missing, the check of fields says so
+    if not isinstance(task, str) or task not in KINDS:
+        raise InputError(
+            f"The training config {quoted_path(path)} cannot be used: task is {shown(task)}; give {_told_kinds()}."
+        )
     try:
-        return converted(TrainConfig, plain)
+        return converted(KINDS[task], plain)
     except InputError:
         raise
     except (TypeError, ValueError) as error:

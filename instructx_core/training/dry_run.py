@@ -30,7 +30,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
         InputError: a stage that makes its model anew, a batch that cannot be shared, or an example that cannot be read.
         CheckpointError: what the stage starts from is missing, or does not fit, as far as headers tell.
     """
-    if "model" not in config.start or config.task in ("autoencoder", "language"):
+    if "model" not in config.start:
         raise InputError(
             "--check is for stages that go on from a whole model (start: {model: FOLDER}); this one makes parts anew, "
             "try it with --set steps=2."

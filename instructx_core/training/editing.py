@@ -1,15 +1,12 @@
-"""Stages 1 to 3 (section 3.3), and stage 0c before them: flow matching on edits, or on captions alone.
+"""Stages 1 to 3 (section 3.3): flow matching on edits.
 
-- Stage 0c (`task: generator`) makes the DiT draw the world from captions: what Wan's pre-training brings with it.
 - Stage 1 aligns queries, LoRA and connector with the frozen DiT, without the VAE's source.
 - Stages 2 and 3 train those and the whole DiT, with the source, on images and videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,95 +15,76 @@ from einops import rearrange
 from torch import nn
 
 from .. import families
-from ..config import ModelConfig
-from ..connectors import make_connector
-from ..denoiser import Denoiser
-from ..errors import InputError
-from ..families.components import Components, with_queries
+from ..conditions.condition import Condition
+from ..context import Context
+from ..families.components import Components
 from ..families.instructx.folder import save_checkpoint
 from ..families.loading import load_model
-from ..families.opened import check_reader
-from ..latents import LatentCodec
 from ..sampling import GuidanceTerm, sample
-from ..validation import FieldError, converted
-from ..weights.detect import Part, find_form
-from ..weights.readers import load_reader
-from ..weights.vae import load_vae
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
 from .data.cache import open_pool
 from .data.encoding import Encoded
 from .data.sources import PoolSource, Source, StreamSource
 from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
-from .gradients import check_gradient, check_reading
-from .initialisation import channel_effect, start_unchanging
-from .locating import ChangeLocator
+from .gradients import check_gradient
 from .processes import process_state
-from .reading import InstructionReader, Reading, instruction_tokens
 from .sharding import check_shardable, is_sharded_run, load_shared
-from .sizes import check_numbers, check_sized
 
-CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
-SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
 SHOWN = 8
 GRID = "rows b 1 h w c -> (rows h) (b w) c"
 LEAST_NOISE = 1e-3  # at 0 what is predicted would be divided by nothing
 
 
 class FlowMatching(nn.Module):
-    """A batch of edits -> how far the velocity is from noise - target, whatever the DiT's output means."""
+    """A batch of edits -> how far the velocity is from noise - data."""
 
-    def __init__(self, components: Components, config: TrainConfig, channel_weights: torch.Tensor) -> None:
+    def __init__(self, components: Components, config: TrainConfig) -> None:
         super().__init__()
-        self.register_buffer("channel_weights", channel_weights.view(1, -1, 1, 1, 1), persistent=False)
         self.guidance = components.guidance
         self.connector = components.connector
         self.denoiser = components.denoiser
-        self.reader: InstructionReader | None = None
-        if config.reading_weight:
-            text = components.guidance.mllm.config.text_config
-            self.reader = InstructionReader(text.hidden_size, text.vocab_size)
-        self.locator = ChangeLocator(self.denoiser.transformer) if config.locating_weight else None
         self.config = config
         self.shift = config.noise.shift or components.config.sampling.shift
 
     def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        device = self.guidance.device
-        target = batch.target.to(device)
-        # what the DiT is not shown is zeros: nothing added (`latent`), or a constant (`embedding`)
-        source = batch.source.to(device) * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
-        guidance = self.guidance(batch.inputs.to(device))
-        context = self.connector(guidance, batch.inputs.reference_places)
-        level = noise_levels(self.config.noise, self.shift, len(target), generator).to(device)
-        noise = torch.randn(target.shape, generator=generator).to(device)
-        conditions = self.denoiser.conditions(
-            source if self.config.use_source else None, [reference.to(device) for reference in batch.references]
-        )
-        # flow matching: the straight path from the data (sigma 0) to noise (sigma 1), whose velocity is noise - data
+        _, context = self.read(batch)
+        target = batch.target.to(self.guidance.device)
+        loss = self.squared_error(target, context, self.conditions(batch), generator).mean()
+        return {"loss": loss, "error": loss.detach()}
+
+    def squared_error(
+        self, target: torch.Tensor, context: Context, conditions: Sequence[Condition], generator: torch.Generator
+    ) -> torch.Tensor:
+        """One step of flow matching (4.1): how far the velocity is off between data and noise, [B, C, t, h, w].
+
+        Args:
+            target: the data, [B, C, t, h, w] normalised latents.
+        """
+        level = noise_levels(self.config.noise, self.shift, len(target), generator).to(target.device)  # [B]
+        noise = torch.randn(target.shape, generator=generator).to(target.device)
+        # the straight path from the data (sigma 0) to noise (sigma 1), whose velocity is noise - data
         sigma = level.view(-1, 1, 1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise  # [B, C, t, h, w]
-        with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
-            velocity = self.denoiser(noisy, level, context, conditions)
+        velocity = self.denoiser(noisy, level, context, conditions)
         square = (velocity.float() - (noise - target)).square()
-        if self.config.loss == "data":  # of the data noisy - sigma * velocity, whose error is sigma times as large
-            square = square * sigma.square()
-        changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
-        weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
-        # divided by the mean weight: `edited_weight` moves the error between places and is no learning rate
-        loss = (self._balance(weight, target - source) * weight * square).mean() / weight.mean()
-        report = {"loss": loss, "error": square.detach().mean()}
-        if self.reader is not None:
-            report["reading"] = self.reader(guidance.tokens, batch.words.to(device))
-            report["loss"] = report["loss"] + self.config.reading_weight * report["reading"]
-        if self.locator is not None:
-            report["locating"] = self.locator(tokens[0], changed)
-            report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
-        return report
+        # of the data noisy - sigma * velocity, whose error is sigma times as large
+        return square * sigma.square() if self.config.loss == "data" else square
 
-    def _balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """What each example counts, [B, 1, 1, 1, 1]: else edits of whole pictures drown those of small objects."""
-        size = (weight * change.square()).mean((1, 2, 3, 4), keepdim=True) / weight.mean()
-        return (size + SMALLEST_CHANGE) ** -self.config.balance
+    def read(self, batch: EditBatch) -> tuple[Context, Context]:
+        """The guidance, and what the DiT cross-attends to."""
+        guidance = self.guidance(batch.inputs.to(self.guidance.device))
+        return guidance, self.connector(guidance, batch.inputs.reference_places)
+
+    def shown_source(self, batch: EditBatch) -> torch.Tensor:
+        """[B, C, t, h, w]; zeros where it is dropped: nothing is added (`latent`), or a constant (`embedding`)."""
+        device = self.guidance.device
+        return batch.source.to(device) * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
+
+    def conditions(self, batch: EditBatch) -> tuple[Condition, ...]:
+        """The source, where the stage uses it, and the references."""
+        source = self.shown_source(batch) if self.config.use_source else None
+        return self.denoiser.conditions(source, [one.to(self.guidance.device) for one in batch.references])
 
 
 class EditingTask:
@@ -115,18 +93,25 @@ class EditingTask:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         torch.manual_seed(config.seed)
-        self.components = start_components(config)
-        if config.deadband:
-            self.components = with_deadband(self.components, config.deadband)
+        self.components = self.start()
         choose_trained(self.components, config)
-        check_gradient(self.components, config)
-        check_reading(self.components, config)
+        self.check()
         if is_sharded_run():
             check_shardable(self.components, config.optimizer)
-        own = self.components
-        self.source = open_source(config, own)
-        reading = config.task == "reading"
-        self.module = Reading(own.guidance) if reading else FlowMatching(own, config, self._channel_weights())
+        self.source = open_source(config, self.components)
+        self.module = self.make_module()
+
+    def start(self) -> Components:
+        """The model that the stage goes on from."""
+        return start_components(self.config)
+
+    def check(self) -> None:
+        """Raise InputError where the stage could train nothing."""
+        check_gradient(self.components, self.config)
+
+    def make_module(self) -> nn.Module:
+        """What the trainer steps."""
+        return FlowMatching(self.components, self.config)
 
     def batch(self, generator: torch.Generator, is_video: bool) -> EditBatch:
         examples = self.source.draw(generator, is_video)
@@ -148,34 +133,21 @@ class EditingTask:
         self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
     ) -> EditBatch:
         """What the model is given; a dropped instruction is empty, a dropped source is not shown."""
-        generating = self.config.task == "generator"
         dropped = dropped or [False] * len(examples)
-        texts = examples.captions if generating else examples.instructions
-        instructions = ["" if drop else text for text, drop in zip(texts, dropped, strict=True)]
-        pictures = None if generating else [shown.float() / 255 for shown in examples.shown]
-        images = None if generating else [list(held.float() / 255) for held in examples.reference_images]
-        inputs = self.components.guidance.prepare(instructions, pictures, images, examples.is_video)
+        instructions = ["" if drop else text for text, drop in zip(examples.instructions, dropped, strict=True)]
+        pictures = [shown.float() / 255 for shown in examples.shown]
+        images = [list(held.float() / 255) for held in examples.reference_images]
         references = examples.references.float()
-        count = 0 if generating or references.dim() < 3 else references.shape[1]
+        count = 0 if references.dim() < 3 else references.shape[1]
         return EditBatch(
-            inputs,
-            examples.source.float(),
-            examples.target.float(),
-            tuple(references[:, place] for place in range(count)),
-            instruction_tokens(self.components.guidance.tokenizer, instructions),
-            torch.zeros(len(examples), dtype=torch.bool) if sourceless is None else sourceless,
-            tuple(examples.names),
+            inputs=self.components.guidance.prepare(instructions, pictures, images, examples.is_video),
+            source=examples.source.float(),
+            target=examples.target.float(),
+            references=tuple(references[:, place] for place in range(count)),
+            sourceless=torch.zeros(len(examples), dtype=torch.bool) if sourceless is None else sourceless,
+            instructions=tuple(instructions),
+            names=tuple(examples.names),
         )
-
-    def _channel_weights(self) -> torch.Tensor:
-        """What an error in each normalised channel weighs, float32 [C] with mean 1."""
-        codec = self.components.codec
-        some = self.source.some(None, SHOWN)
-        assert some is not None
-        examples = codec.denormalise(some.target.to(codec.mean.device))
-        effect = channel_effect(codec.vae, examples) * codec.std.flatten().square()
-        weights = effect.cpu() ** self.config.channel_emphasis
-        return weights / weights.mean()
 
     def export(self, folder: Path) -> None:
         transformer = self.components.denoiser.transformer
@@ -187,13 +159,8 @@ class EditingTask:
 
     @torch.no_grad()
     def grids(self) -> dict[str, torch.Tensor]:
-        """Source, edit and target, one below the other: of the first pictures, and the frames of a clip.
-
-        A reading stage has none: its DiT takes no part.
-        """
+        """Source, edit and target, one below the other: of the first pictures, and the frames of a clip."""
         found: dict[str, torch.Tensor] = {}
-        if self.config.task == "reading":
-            return found
         for name, is_video, count in (("images", False, SHOWN), ("clip", True, 1)):
             if (examples := self.source.some(is_video, count)) is not None:
                 rows = self._edited(examples)
@@ -247,42 +214,10 @@ def start_components(config: TrainConfig) -> Components:
     """The model that a stage goes on from.
 
     Raises:
-        CheckpointError, InputError: as `load_model` and `assemble`.
+        CheckpointError, InputError: as `load_model`.
     """
-    if "model" not in config.start:
-        return assemble(config)
     path = Path(config.start["model"])
     return load_shared(path) if is_sharded_run() else load_model(families.open(path))
-
-
-def assemble(config: TrainConfig) -> Components:
-    """A whole model from a VAE, an MLLM and `config.model`, with a DiT that changes nothing yet."""
-    from diffusers import WanTransformer3DModel
-
-    sizes = dict(config.model)
-    transformer_sizes = sizes.pop("transformer")
-    try:
-        model = converted(ModelConfig, sizes, "model.")
-    except FieldError as error:
-        raise InputError(f"In the model section of the training config, {error}.") from error
-    check_numbers(transformer_sizes, "model.transformer")
-    check_sized(lambda: WanTransformer3DModel(**transformer_sizes), "model.transformer")
-    mllm = Path(config.start["mllm"])
-    form = find_form(mllm, Part.MLLM)
-    check_reader(model, Path(config.output), form)
-    guidance = with_queries(*load_reader(form, mllm, torch.float32), model, torch.float32)
-    codec = LatentCodec(load_vae(find_form(config.start["vae"], Part.VAE), torch.float32))
-    connector = make_connector(model.connector)
-    denoiser = Denoiser(WanTransformer3DModel(**transformer_sizes), model.denoiser, model.connector.entry)
-    start_unchanging(connector, denoiser)
-    return Components(model, guidance, connector, denoiser, codec)
-
-
-def with_deadband(components: Components, deadband: float) -> Components:
-    """The same model, in place, with another deadband, which its checkpoint then says too."""
-    denoiser = components.denoiser
-    denoiser.config = replace(denoiser.config, deadband=deadband)
-    return replace(components, config=replace(components.config, denoiser=denoiser.config))
 
 
 def choose_trained(components: Components, config: TrainConfig) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ..config import ContextEntry, GuidanceKind
+from ..config import ContextEntry
 from ..errors import InputError
 from ..families.components import Components
 from .config import TrainConfig
@@ -29,7 +29,7 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
             f"train: {', '.join(config.train)} leaves nothing to train in a model that has no such part; add another "
             "part, as connector."
         )
-    if config.task == "reading" or "transformer" in config.train:
+    if "transformer" in config.train:
         return
     transformer = components.denoiser.transformer
     if transformer.proj_out.weight.is_meta:  # the main process looks at the weights that it will send
@@ -47,21 +47,8 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
         raise InputError(
             f"The DiT that {'/'.join(config.start.values())!r} gives cannot answer: its {dead} is zero, so that the "
             f"gradient of {', '.join(config.train)} would be exactly zero. Start from a DiT that has learnt to draw "
-            "(Wan's, by `instructx new`; of the tiny world, stage0-generator.yaml), add transformer to train, or use "
-            "task: reading."
+            "(Wan's, by `instructx new`), or add transformer to train."
         )
-
-
-def check_reading(components: Components, config: TrainConfig) -> None:
-    """Refuse to read instructions back from a text encoder, which nothing trains.
-
-    Raises:
-        InputError: it is asked for.
-    """
-    reads = config.task == "reading" or config.reading_weight > 0
-    if reads and components.config.guidance.kind is GuidanceKind.TEXT:
-        what = "task: reading" if config.task == "reading" else "reading_weight"
-        raise InputError(f"{what} trains an MLLM, and this model is guided by a text encoder; leave it out.")
 
 
 def _linear(module: nn.Module) -> list[tuple[str, nn.Linear]]:

@@ -148,7 +148,7 @@ def _plan(
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)
         connector = make_connector(config.connector)
-        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
+        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
     shapes = shapes_of(adapter_state(guidance, connector, denoiser))
     parts = {
         "mllm": mllm_part(mllm, beside),

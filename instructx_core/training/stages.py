@@ -1,4 +1,4 @@
-"""From a config's `task` to the object that does it."""
+"""Running one stage of training, from its config to a model folder."""
 
 from __future__ import annotations
 
@@ -10,22 +10,8 @@ from ..words import quoted_path
 from .config import TrainConfig, pool_folder
 from .data.opening import open_table
 from .states import saved_states
-from .trainer import Task, Trainer
-
-
-def make_task(config: TrainConfig) -> Task:
-    """Build what a stage trains; its module is imported only when it is asked for."""
-    if config.task == "autoencoder":
-        from .autoencoding import AutoencoderTask
-
-        return AutoencoderTask(config)
-    if config.task == "language":
-        from .language import LanguageTask
-
-        return LanguageTask(config)
-    from .editing import EditingTask
-
-    return EditingTask(config)
+from .tasks import make_task
+from .trainer import Trainer
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:

@@ -15,8 +15,8 @@ from instructx_core import Editor, InputError, cli
 from instructx_core.config import ModelConfig
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.new_model import make_model, new_config
-from instructx_core.training.stages import make_task
 from instructx_core.training.steps import batch_generator
+from instructx_core.training.tasks import make_task
 from instructx_core.training.trainer import Trainer
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.wan_keys import dit_to_original
@@ -146,7 +146,7 @@ def test_a_frozen_dit_that_cannot_answer_is_refused(dead: str, new: Path, tmp_pa
     hit = {name for name in state if f"{dead}." in f"{name}." and name.endswith("weight")}
     assert hit
     write_safetensors(model / DIT, {n: v.zero_() if n in hit else v for n, v in state.items()}, metadata)
-    with pytest.raises(InputError, match=f"its {dead}.* is zero.*stage0-generator.yaml.*add transformer to train"):
+    with pytest.raises(InputError, match=f"its {dead}.* is zero.*add transformer to train"):
         make_task(stage1(model, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

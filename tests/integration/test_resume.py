@@ -17,18 +17,19 @@ import torch
 import yaml
 
 from instructx_core.training.config import read_train_config
-from instructx_core.training.stages import make_task, train
+from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
+from instructx_core.training.tasks import make_task
 from instructx_core.training.trainer import Trainer
 from instructx_core.world_folder import write_pairs
-from support.training_runs import CONFIGS, SMALL_DATA, scalars, start_training, wait_for_state, write_config
+from support.training_runs import CONFIGS, FIRST, SMALL_DATA, scalars, start_training, wait_for_state, write_config
 
 RECIPE = CONFIGS.parents[2] / "recipes" / "tiny"
 STAGES = {
-    "autoencoder": CONFIGS / "stage0-autoencoder.yaml",
-    "language": CONFIGS / "stage0-language.yaml",
-    "generator": CONFIGS / "stage0-generator.yaml",
-    "reading": CONFIGS / "stage1.yaml",
+    "autoencoder": FIRST / "stage0-autoencoder.yaml",
+    "language": FIRST / "stage0-language.yaml",
+    "generator": FIRST / "stage0-generator.yaml",
+    "reading": FIRST / "stage1.yaml",
     "paper 1": CONFIGS / "paper" / "stage1.yaml",
     "paper 2": CONFIGS / "paper" / "stage2.yaml",
     "paper 3": CONFIGS / "paper" / "stage3.yaml",
@@ -37,7 +38,7 @@ STAGES = {
 }
 SHIPPED = sorted(
     path
-    for path in (*CONFIGS.rglob("*.yaml"), *RECIPE.glob("*.yaml"))
+    for path in (*CONFIGS.rglob("*.yaml"), *RECIPE.rglob("*.yaml"))
     if path.parent.name not in ("accelerate", "variants")
 )
 RUNS = [(stage, "world") for stage in STAGES] + [(stage, "table") for stage in list(STAGES)[2:]]

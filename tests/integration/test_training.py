@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from instructx_core import Editor, InputError
+from instructx_core.families.tiny.prediction import ChangePrediction
 from instructx_core.training.config import TrainConfig, read_train_config
-from instructx_core.training.editing import EditingTask
 from instructx_core.training.optimizers import parameter_groups, rate_share
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
 from instructx_core.training.steps import batch_generator
+from instructx_core.training.tasks import make_task
 from support.opening import config_of, load
 from support.training_runs import (
-    CONFIGS,
+    FIRST,
     assert_same,
     editing_config,
     start_training,
@@ -31,9 +33,9 @@ from support.training_runs import (
 
 
 def test_shipped_configs_are_valid() -> None:
-    names = {path.stem for path in CONFIGS.glob("*.yaml")}
+    names = {path.stem for path in FIRST.glob("*.yaml")}
     assert {"stage0-autoencoder", "stage0-language", "stage0-generator", "stage1", "stage2", "stage3"} <= names
-    for path in CONFIGS.glob("*.yaml"):
+    for path in FIRST.glob("*.yaml"):
         assert read_train_config(path).steps > 0
 
 
@@ -100,23 +102,27 @@ def test_reading_trains_the_queries_and_leaves_the_dit(foundation: Path, tmp_pat
 def test_balanced_examples_count_alike(foundation: Path, tmp_path: Path) -> None:
     """Leaving every source as it is costs the same for an edit of one object and of the whole picture."""
     plain = editing_config(foundation, tmp_path / "run", balance=1.0)
-    task = EditingTask(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
+    task = make_task(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
     small, large = torch.zeros(2, 16, 1, 4, 4)
     small[:, :, :2] = 2.0
     large[:] = 4.0
     change = torch.stack([small, large])
-    balance = task.module._balance(torch.ones_like(change), change)
+    balance = task.module.balance(torch.ones_like(change), change)
     costs = (balance * change.square()).mean((1, 2, 3, 4))
     torch.testing.assert_close(costs, torch.ones(2), atol=0.1, rtol=0)
 
 
 @pytest.mark.slow
 def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: Path) -> None:
-    config = editing_config(foundation, tmp_path / "run", steps=1, deadband=0.25)
+    start = {"vae": str(foundation / "autoencoder/model/vae"), "mllm": str(foundation / "language/model/mllm")}
+    model = yaml.safe_load((FIRST / "stage1.yaml").read_text())["model"]
+    config = editing_config(foundation, tmp_path / "run", steps=1, deadband=0.25, start=start, model=model)
     folder = train(read_train_config(write_config(tmp_path / "c.yaml", **config)))
-    assert config_of(folder).denoiser.deadband == 0.25
-    assert load(folder).denoiser.config.deadband == 0.25
-    assert config_of(foundation / "generator/model").denoiser.deadband == 0.0
+    assert config_of(folder).tiny.deadband == 0.25
+    assert load(folder).denoiser.prediction == ChangePrediction(0.25)
+    plain = editing_config(foundation, tmp_path / "run", deadband=0.25)
+    with pytest.raises(InputError, match="deadband is for a model that predicts what to change"):
+        make_task(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import torch
 
 from instructx_core.training import editing
 from instructx_core.training.config import TrainConfig, read_train_config
-from instructx_core.training.stages import make_task
 from instructx_core.training.steps import batch_generator
+from instructx_core.training.tasks import make_task
 from support.pretend_device import ELSEWHERE, MixedDevices, is_there, pretending, put
 from support.training_runs import SMALL_DATA, read_editing, write_config
 
@@ -33,7 +33,7 @@ def stage(name: str, foundation: Path, output: Path) -> TrainConfig:
     more = {} if name != "editing" else {"reading_weight": 0.1, "locating_weight": 1.0, "channel_emphasis": 1.0,
                                          "balance": 1.0, "drop_source": 0.5, "loss": "data"}  # fmt: skip
     data = {**SMALL_DATA, "groups": {"recolor": 1, "reference_add": 1}}
-    return read_editing(foundation, output, task=name, data=data, **more)
+    return read_editing(foundation, output, data=data, **({} if name == "editing" else {"task": name}), **more)
 
 
 def test_the_pretended_device_notices_what_cuda_would() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from instructx_core.training.config import NoiseConfig, read_train_config
+from instructx_core.training.config import NoiseConfig, TrainConfig, read_train_config
 from instructx_core.training.stages import train
 from instructx_core.training.steps import micro_batches
 from support import golden_runs, training_goldens
@@ -40,8 +40,7 @@ def test_the_paper_s_numbers() -> None:
         assert (stage.learning_rate, stage.warmup, stage.decay_from, stage.optimizer) == (1e-5, 0, 1.0, "adamw")
         assert stage.precision == "bf16" and stage.checkpointing
         assert micro_batches(stage, False, 8) * 8 * stage.data.image_batch == 128
-        plain = (stage.balance, stage.channel_emphasis, stage.reading_weight, stage.locating_weight, stage.deadband)
-        assert stage.edited_weight == 1 and not any(plain)
+        assert type(stage) is TrainConfig  # without the fields that only a recipe has
     for stage in stages[1:]:
         assert micro_batches(stage, True, 8) * 8 * stage.data.video_batch == 32
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from instructx_core import cli
-from support.training_runs import CONFIGS, SMALL_DATA, editing_config, write_config
+from instructx_core.training.config import DataConfig, TrainConfig
+from support.training_runs import FIRST, SMALL_DATA, editing_config, write_config
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -112,8 +114,10 @@ VALUES: list[tuple[str, list[object]]] = [
 @pytest.mark.parametrize(("name", "values"), VALUES, ids=[name for name, _ in VALUES])
 def test_values_out_of_range(name: str, values: list[object], foundation: Path, tmp_path: Path, capsys) -> None:
     field = name.rsplit("__", maxsplit=1)[-1]
+    known = {each.name for kind in (TrainConfig, DataConfig) for each in dataclasses.fields(kind)}
+    own = {} if field in known or field == "x" else {"task": "tiny-editing"}
     for value in values:
-        plain = nested(editing_config(foundation, tmp_path / "out" / "run"), name, value)
+        plain = nested(editing_config(foundation, tmp_path / "out" / "run", **own), name, value)
         plain["data"] = plain["data"] and dict(plain["data"]) if isinstance(plain["data"], dict) else plain["data"]
         if name.startswith("data__") and field in ("sizes", "lengths", "groups"):
             plain["data"].pop("pool", None)
@@ -190,7 +194,7 @@ def test_paths_that_are_no_config(tmp_path: Path, capsys) -> None:
 def test_sizes_of_what_a_stage_makes(
     stage: str, changes: dict[str, Any] | None, foundation: Path, tmp_path: Path, capsys
 ) -> None:
-    plain = yaml.safe_load((CONFIGS / f"stage0-{stage}.yaml").read_text())
+    plain = yaml.safe_load((FIRST / f"stage0-{stage}.yaml").read_text())
     plain |= {"output": str(tmp_path / "out/run"), "steps": 1, "data": SMALL_DATA}
     if stage == "generator":
         start = {"vae": str(foundation / "autoencoder/model/vae"), "mllm": str(foundation / "language/model/mllm")}

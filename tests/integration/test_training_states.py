@@ -22,8 +22,9 @@ import pytest
 import torch
 
 from instructx_core import InputError, cli
-from instructx_core.training.stages import make_task, train
+from instructx_core.training.stages import train
 from instructx_core.training.states import find_state, read_state, saved_states, write_state
+from instructx_core.training.tasks import make_task
 from instructx_core.training.trainer import Trainer
 from instructx_core.weights.files import write_safetensors
 from instructx_core.world_folder import write_pairs

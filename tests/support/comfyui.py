@@ -20,7 +20,6 @@ from instructx_core.config import (
     GuidanceConfig,
     GuidanceKind,
     ModelConfig,
-    Prediction,
     SamplingConfig,
     SourceInjection,
 )
@@ -28,6 +27,7 @@ from instructx_core.connectors import make_connector
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components, guidance_class
 from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.families.tiny.config import TinyConfig, TinySettings
 from instructx_core.latents import LatentCodec
 from support import tiny
 from support.text_encoder import text_encoder, text_tokenizer
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 WIDTH = 128  # ComfyUI's Wan has heads of 128
 TEXT_DIM = 4096
 CHANNELS = 16
+PREDICTIONS = ("velocity", "change")
 VARIANTS = {
-    "-".join(choice.value for choice in choices): choices
-    for choices in itertools.product(SourceInjection, ContextEntry, Prediction)
+    f"{source.value}-{entry.value}-{prediction}": (source, entry, prediction)
+    for source, entry, prediction in itertools.product(SourceInjection, ContextEntry, PREDICTIONS)
 }
 
 OWN = tiny.CONFIG.guidance
@@ -77,15 +78,16 @@ def find() -> tuple[Path, Path]:
     return folder, python
 
 
-def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: Prediction) -> ModelConfig:
+def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: str = "velocity") -> ModelConfig:
     width = WIDTH if entry is ContextEntry.WIDTH else TEXT_DIM
-    return replace(
+    own = replace(
         tiny.CONFIG,
         name=name,
         connector=ConnectorConfig(input_dim=tiny.HIDDEN, hidden_dim=28, output_dim=width, entry=entry),
-        denoiser=DenoiserConfig(source, prediction),
+        denoiser=DenoiserConfig(source),
         sampling=SamplingConfig(steps=4, shift=3.0),
     )
+    return own if prediction == "velocity" else TinyConfig(**vars(own), tiny=TinySettings(prediction))
 
 
 def transformer(channels: int) -> WanTransformer3DModel:
@@ -124,7 +126,7 @@ def components(own: ModelConfig) -> Components:
         reader = (text_encoder(TEXT_DIM), text_tokenizer())
     guidance = guidance_class(own)(*reader, own.guidance)
     connector = make_connector(own.connector)
-    denoiser = Denoiser(dit, own.denoiser, own.connector.entry)
+    denoiser = Denoiser(dit, own.denoiser, own.connector.entry, own.source_prediction)
     tiny.shake(connector, 0.1)
     if denoiser.source_embedding is not None:
         tiny.shake(denoiser.source_embedding, 0.3)
@@ -142,6 +144,6 @@ def save_variants(root: Path, names: Iterable[str] = VARIANTS) -> None:
 
 def save_compared(root: Path) -> None:
     """Write the models of `COMPARED` to folders of their names."""
-    paper = config("", SourceInjection.LATENT, ContextEntry.TEXT, Prediction.VELOCITY)
+    paper = config("", SourceInjection.LATENT, ContextEntry.TEXT)
     for name, (guidance, connector) in COMPARED.items():
         save_checkpoint(components(replace(paper, name=name, guidance=guidance, connector=connector)), root / name)

@@ -254,10 +254,10 @@ def _dit(model: Path) -> dict[str, torch.Tensor]:
 
 @cache
 def _wide_folder(root: Path) -> Path:
-    from instructx_core.config import ContextEntry, Prediction, SourceInjection
+    from instructx_core.config import ContextEntry, SourceInjection
     from instructx_core.families.instructx.folder import save_checkpoint
 
-    own = comfyui.config("wide", SourceInjection.EMBEDDING, ContextEntry.WIDTH, Prediction.VELOCITY)
+    own = comfyui.config("wide", SourceInjection.EMBEDDING, ContextEntry.WIDTH)
     save_checkpoint(comfyui.components(own), root / "wide")
     return root / "wide"
 

@@ -25,8 +25,8 @@ from instructx_core.families.components import Components, guidance_class
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory
 from instructx_core.speed.options import cache_settings
-from instructx_core.training.language import build_mllm
-from instructx_core.training.tokenizer import train_tokenizer
+from recipes.tiny.language import build_mllm
+from recipes.tiny.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -136,7 +136,7 @@ def components(config: ModelConfig = CONFIG, seed: int = 0, **vae_sizes: object)
     """A model in which every part has an effect: what a fresh one starts at zero is given values."""
     guidance = guidance_class(config)(mllm(seed), tokenizer(), config.guidance)
     connector = make_connector(config.connector)
-    denoiser = Denoiser(transformer(seed), config.denoiser, config.connector.entry)
+    denoiser = Denoiser(transformer(seed), config.denoiser, config.connector.entry, config.source_prediction)
     shake(connector, 0.1)
     if denoiser.source_embedding is not None:
         shake(denoiser.source_embedding, 0.3)

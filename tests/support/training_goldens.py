@@ -18,6 +18,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": (
         "source-embedding",
         {
+            "task": "tiny-editing",
             "optimizer": "muon",
             "muon_rate": 3e-3,
             "loss": "data",

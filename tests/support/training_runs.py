@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import recipes.tiny  # noqa: F401  its stages
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
@@ -20,6 +22,7 @@ from instructx_core.weights.files import read_safetensors
 from support.places import ROOT
 
 CONFIGS = ROOT / "instructx_core" / "training" / "configs"
+FIRST = ROOT / "recipes" / "tiny" / "first"  # the stages of the first tiny model
 SMALL_DATA = {"images": 6, "videos": 4, "image_batch": 2, "video_batch": 1, "sizes": [[32, 32]], "lengths": [5]}
 
 
@@ -32,12 +35,12 @@ def write_config(path: Path, **values: Any) -> Path:
 def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE, an MLLM and a whole model, each after two steps of its stage 0; read-only."""
     root = tmp_path_factory.mktemp("foundation")
-    autoencoder = yaml.safe_load((CONFIGS / "stage0-autoencoder.yaml").read_text())
+    autoencoder = yaml.safe_load((FIRST / "stage0-autoencoder.yaml").read_text())
     autoencoder |= {"output": str(root / "autoencoder"), "steps": 2, "sample_every": 0, "data": SMALL_DATA}
-    language = yaml.safe_load((CONFIGS / "stage0-language.yaml").read_text())
+    language = yaml.safe_load((FIRST / "stage0-language.yaml").read_text())
     language |= {"output": str(root / "language"), "steps": 2, "data": SMALL_DATA}
     language["model"]["text"] |= {"num_hidden_layers": 1}
-    generator = yaml.safe_load((CONFIGS / "stage0-generator.yaml").read_text())
+    generator = yaml.safe_load((FIRST / "stage0-generator.yaml").read_text())
     start = {"vae": str(root / "autoencoder/model/vae"), "mllm": str(root / "language/model/mllm")}
     data = {**SMALL_DATA, "pool": str(root / "pool")}
     generator |= {"output": str(root / "generator"), "start": start, "steps": 2, "sample_every": 0, "data": data}
@@ -51,7 +54,12 @@ def editing_config(foundation: Path, output: Path, **changes: Any) -> dict[str, 
     """A stage on both kinds of data, six steps long, as a YAML file would say it."""
     data = {**SMALL_DATA, "pool": str(foundation / "pool"), "video_probability": 0.5}
     start = {"model": str(foundation / "generator/model")}
-    basics = {"task": "editing", "output": str(output), "start": start, "learning_rate": 1e-3, "data": data}
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    is_tiny = (
+        set(changes) - known or "vae" in changes.get("start", {}) or "held_out_from_video" in changes.get("data", {})
+    )
+    basics = {"task": "tiny-editing" if is_tiny else "editing", "output": str(output), "start": start}
+    basics |= {"learning_rate": 1e-3, "data": data}
     return {**basics, "steps": 6, "save_every": 2, "log_every": 1, **changes}
 
 
@@ -89,13 +97,13 @@ def environment() -> dict[str, str]:
 
 
 def start_training(config: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "instructx_core", "train", str(config), *options]
+    command = [sys.executable, "-m", "recipes.tiny", "train", str(config), *options]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment())
 
 
 def train_on_two(config: Path, *options: str) -> subprocess.CompletedProcess[str]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "instructx_core", "train", str(config), *options]
+    command = [*launch, "-m", "recipes.tiny", "train", str(config), *options]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
 
 

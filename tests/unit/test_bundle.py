@@ -14,8 +14,10 @@ import torch
 from instructx_core.config import ContextEntry, ModelConfig, SourceInjection
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.components import Components
+from instructx_core.families.configs import read_config
 from instructx_core.families.instructx import folder
 from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.families.tiny.config import TinyConfig, TinySettings
 from instructx_core.weights.files import read_metadata, read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.mllm import portable_rope
@@ -32,12 +34,12 @@ WEIGHTS = {
 WITHOUT_LORA = replace(
     tiny.with_source(SourceInjection.EMBEDDING),
     guidance=replace(tiny.CONFIG.guidance, reference_queries=4, lora_rank=0),
-    held_out_from_video=("grayscale",),
 )
 VARIANTS = {
     "latent, lora": tiny.CONFIG,
     "embedding, reference queries, no lora": WITHOUT_LORA,
     "width": tiny.with_entry(ContextEntry.WIDTH),
+    "tiny": TinyConfig(**vars(tiny.CONFIG), tiny=TinySettings("change", 0.3, 0.2, ("grayscale",))),
 }
 
 
@@ -114,7 +116,7 @@ def test_layout_of_the_folder(saved: Path, tiny_components: Components):
     assert {"mllm/config.json", "mllm/tokenizer.json", "transformer/config.json", "vae/config.json"} <= files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
     (text,) = read_metadata(saved / ADAPTER).values()
-    assert ModelConfig.from_json(text) == config_of(saved) == tiny_components.config
+    assert read_config(text) == config_of(saved) == tiny_components.config
     state, _ = read_safetensors(saved / ADAPTER)
     assert {name.split(".")[0] for name in state} == {"queries", "lora", "connector"}
     base, _ = read_safetensors(saved / WEIGHTS["mllm"])

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from instructx_core.config import ContextEntry, DenoiserConfig, Prediction, ReferenceInjection, SourceInjection
+from instructx_core.config import ContextEntry, DenoiserConfig, ReferenceInjection, SourceInjection
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser, zero_patch_embedding
 from instructx_core.errors import InputError
-from instructx_core.prediction import keep_still
+from instructx_core.families.tiny.prediction import ChangePrediction, keep_still
 from support import tiny
 
 SHAPE = (2, tiny.CHANNELS, 3, 4, 6)
@@ -167,7 +167,7 @@ def test_context_past_the_text_embedding(plain):
 
 def test_a_predicted_change_leads_to_the_source_with_the_change(embedding):
     change = Denoiser(
-        embedding.transformer, DenoiserConfig(SourceInjection.EMBEDDING, Prediction.CHANGE)
+        embedding.transformer, DenoiserConfig(SourceInjection.EMBEDDING), ContextEntry.TEXT, ChangePrediction()
     ).requires_grad_(False)
     change.source_embedding = embedding.source_embedding
     output = velocity_of(embedding, SOURCE, (FIRST, SECOND))
@@ -197,7 +197,7 @@ def test_a_deadband_learns_from_nothing():
 
 
 def test_a_change_needs_a_source():
-    denoiser = Denoiser(tiny.transformer(), DenoiserConfig(prediction=Prediction.CHANGE))
+    denoiser = Denoiser(tiny.transformer(), DenoiserConfig(), ContextEntry.TEXT, ChangePrediction())
     with pytest.raises(InputError, match="predicts what to change in a source"):
         velocity_of(denoiser)
 

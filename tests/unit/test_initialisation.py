@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from instructx_core.config import ConnectorConfig, DenoiserConfig, Prediction, SourceInjection
+from instructx_core.config import ConnectorConfig, ContextEntry, DenoiserConfig, SourceInjection
 from instructx_core.connectors import Connector, make_connector
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
+from instructx_core.families.tiny.prediction import ChangePrediction
 from instructx_core.sampling import GuidanceTerm, sample
-from instructx_core.training.initialisation import fold_statistics, start_unchanging, start_vae_linear
+from recipes.tiny.initialisation import fold_statistics, start_unchanging, start_vae_linear
 from support import tiny
 
 ONE_LEVEL = {"base_dim": 40, "dim_mult": [1], "num_res_blocks": 1, "temperal_downsample": []}
@@ -76,7 +77,9 @@ def test_folding_keeps_reconstructions_and_gives_the_declared_statistics(vae, pi
 def fresh() -> tuple[Connector, Denoiser]:
     torch.manual_seed(0)
     connector = make_connector(ConnectorConfig(input_dim=64, hidden_dim=128, output_dim=tiny.TEXT_DIM))
-    denoiser = Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING, Prediction.CHANGE))
+    denoiser = Denoiser(
+        tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING), ContextEntry.TEXT, ChangePrediction()
+    )
     start_unchanging(connector, denoiser)
     return connector, denoiser
 

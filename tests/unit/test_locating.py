@@ -9,7 +9,7 @@ from torch import nn
 from instructx_core.config import DenoiserConfig
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
-from instructx_core.training.locating import ChangeLocator
+from recipes.tiny.locating import ChangeLocator
 from support import tiny
 
 SIZE = (2, 4, 6)  # of the latents: t, h, w

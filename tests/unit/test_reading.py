@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from instructx_core.training.reading import IGNORED, InstructionReader, instruction_tokens
+from recipes.tiny.reading import IGNORED, InstructionReader, instruction_tokens
 
 
 class Words:

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instructx_core.errors import InputError
-from instructx_core.training.tokenizer import train_tokenizer
 from instructx_core.world import (
     CLIP_GROUPS,
     EVERY_GROUP,
@@ -30,6 +29,7 @@ from instructx_core.world.questions import rich_texts
 from instructx_core.world.scenes import Canvas, render
 from instructx_core.world.triplets import draft_triplet, make_rng, stream_of
 from instructx_core.world.vocabulary import BLUR, PHRASES, STYLES, TONES, WEATHER
+from recipes.tiny.tokenizer import train_tokenizer
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.one_of(st.integers(0, 10**6), st.integers(HELD_OUT_SEED, HELD_OUT_SEED + 10**6))

@@ -12,7 +12,6 @@ from typing import Any
 
 from ...atomic import atomic_folder, recover_folder
 from ...bounded import is_dir, is_file
-from ...config import ModelConfig
 from ...errors import CheckpointError, InputError
 from ...weights.detect import Part
 from ...weights.files import naming, read_header, write_safetensors
@@ -23,6 +22,7 @@ from ...weights.portable import make_portable
 from ...weights.stored import stored_of
 from ...words import quoted_path
 from ..components import Components, adapter_state, guidance_class
+from ..configs import read_config
 from ..match import Match
 
 FORMAT = "instructx-1"
@@ -61,7 +61,7 @@ def _match(path: Path, adapter: Path, header: Mapping[str, Any]) -> Match:
             "it belongs to another program or another version."
         )
     with naming(adapter):
-        config = ModelConfig.from_json(metadata[FORMAT])
+        config = read_config(metadata[FORMAT])
         guidance_class(config)
     folders = {Part.MLLM: "mllm", Part.DIT: "transformer", Part.VAE: "vae"}
     return Match(

@@ -17,8 +17,8 @@ from torch import nn
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
-    from ..connectors import Connector
-    from ..denoiser import Denoiser
+    from instructx_core.connectors import Connector
+    from instructx_core.denoiser import Denoiser
 
 CONSTANT = 55.0  # about ten times the norm of the other channels together
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
+from instructx_core.guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

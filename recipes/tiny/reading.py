@@ -6,15 +6,9 @@ they should carry the words is known beforehand. The reader exists in training o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-if TYPE_CHECKING:
-    from ..guidance.encoder import MLLMGuidance
-    from .batch import EditBatch
 
 IGNORED = -100
 LONGEST = 64  # tokens of an instruction that are read back
@@ -53,21 +47,6 @@ class InstructionReader(nn.Module):
         # a mean over tokens, not rows: a batch of empty instructions gives 0 instead of NaN
         counted = max(1, int((wanted != IGNORED).sum()))
         return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum") / counted
-
-
-class Reading(nn.Module):
-    """A batch of edits -> how well its instructions can be read back from the queries. The DiT takes no part."""
-
-    def __init__(self, guidance: MLLMGuidance) -> None:
-        super().__init__()
-        text = guidance.mllm.config.text_config
-        self.guidance = guidance
-        self.reader = InstructionReader(text.hidden_size, text.vocab_size)
-
-    def forward(self, batch: EditBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        device = self.guidance.device
-        guidance = self.guidance(batch.inputs.to(device))
-        return {"loss": self.reader(guidance.tokens, batch.words.to(device))}
 
 
 def instruction_tokens(tokenizer: object, instructions: list[str]) -> torch.Tensor:

@@ -15,19 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..config import GuidanceConfig
-from ..errors import InputError
-from ..guidance.encoder import embed, join_pictures, pad_left
-from ..guidance.frames import sample_indices
-from ..guidance.positions import positions
-from ..guidance.prompt import prompt_tokens
-from ..guidance.vision import to_patches
-from ..validation import FieldError, converted
-from ..weights.detect import Part, find_form
-from ..weights.mllm import load_mllm
-from ..words import shown
-from ..world import HELD_OUT_SEED, corpus, sample_question
-from .config import TrainConfig
+from instructx_core.config import GuidanceConfig
+from instructx_core.errors import InputError
+from instructx_core.guidance.encoder import embed, join_pictures, pad_left
+from instructx_core.guidance.frames import sample_indices
+from instructx_core.guidance.positions import positions
+from instructx_core.guidance.prompt import prompt_tokens
+from instructx_core.guidance.vision import to_patches
+from instructx_core.validation import FieldError, converted
+from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.mllm import load_mllm
+from instructx_core.words import shown
+from instructx_core.world import HELD_OUT_SEED, corpus, sample_question
+
+from .config import TinyTrainConfig
 from .sizes import check_numbers, check_sized
 from .tokenizer import END, PADDING, SPECIAL, train_tokenizer
 
@@ -73,7 +74,7 @@ class Answering(nn.Module):
 class LanguageTask:
     """Trains a `Qwen2_5_VLForConditionalGeneration`, made from `config.model` or loaded from `config.start`."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TinyTrainConfig) -> None:
         self.config = config
         try:
             self.guidance = converted(GuidanceConfig, config.model.get("guidance", {}), "model.guidance.")

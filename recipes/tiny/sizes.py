@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..errors import InputError
-from ..words import one_line, quoted, shown
+from instructx_core.errors import InputError
+from instructx_core.words import one_line, quoted, shown
 
 Model = TypeVar("Model", bound=nn.Module)
 LARGEST = 10**9  # of any one number; how large the whole may be, its parameters say

@@ -11,12 +11,13 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ..latents import skip_empty_taps
-from ..weights.detect import Part, find_form
-from ..weights.vae import load_vae
-from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
-from .config import TrainConfig
-from .data.world import check_shapes
+from instructx_core.latents import skip_empty_taps
+from instructx_core.training.data.world import check_shapes
+from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.vae import load_vae
+from instructx_core.world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
+
+from .config import TinyTrainConfig
 from .initialisation import fold_statistics, start_vae_linear
 from .sizes import check_numbers, check_sized, refusing
 
@@ -45,7 +46,7 @@ class Reconstruction(nn.Module):
 class AutoencoderTask:
     """Trains `AutoencoderKLWan` from its linear start."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TinyTrainConfig) -> None:
         from diffusers import AutoencoderKLWan
 
         self.config = config
@@ -108,7 +109,7 @@ def check_start(vae: nn.Module, size: tuple[int, int]) -> None:
             raise ValueError(f"latents_mean and latents_std are not of z_dim {config.z_dim} numbers")
 
 
-def draw_pixels(config: TrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def draw_pixels(config: TinyTrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Pictures and clips of the world, uint8 [N, T, H, W, 3], a bucket for each shape."""
     from tqdm import tqdm
 

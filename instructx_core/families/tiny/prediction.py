@@ -1,0 +1,44 @@
+"""What the tiny model's DiT predicts: the change that an edit makes to its source, from which a velocity follows.
+
+A velocity asks a DiT to draw everything again, also what an edit leaves alone; Wan's pre-training pays for that. A
+model trained from nothing on little starts better from "change nothing", which here is an output of zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ChangePrediction:
+    """See `instructx_core.prediction.SourcePrediction`.
+
+    Args:
+        deadband: see `keep_still`.
+    """
+
+    deadband: float = 0.0
+
+    def velocity(
+        self, output: torch.Tensor, latents: torch.Tensor, source: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
+        """The velocity that leads from `latents` to source + change."""
+        still = keep_still(output, self.deadband)
+        return (latents - source - still) / sigma.to(latents).view(-1, 1, 1, 1, 1)
+
+
+def keep_still(change: torch.Tensor, deadband: float) -> torch.Tensor:
+    """`change` [B, C, T, H, W] with nothing left of it where it is small.
+
+    A regression never predicts exactly nothing, so what an edit should leave alone drifts a little everywhere. A place
+    (all channels of one t, h, w) stays as it is when its RMS is below `deadband` times the RMS of the whole change;
+    above, it shrinks by less and less: the non-negative garrote (Breiman 1995), continuous where places cross over.
+    """
+    if not deadband:
+        return change
+    power = change.float().square().mean(1, keepdim=True)
+    floor = deadband**2 * power.mean((2, 3, 4), keepdim=True).detach()
+    tiny = torch.finfo(power.dtype).tiny
+    return change * (1 - floor / power.clamp(min=tiny)).clamp(min=0).to(change)

@@ -1,0 +1,61 @@
+"""What a stage of the tiny model's training is told beyond the paper's `TrainConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from instructx_core.training.config import DataConfig, Name, TrainConfig, Weight
+from instructx_core.validation import Choice, Range
+from instructx_core.world import EVERY_GROUP
+
+
+@dataclass(frozen=True)
+class TinyDataConfig(DataConfig):
+    """The procedural world, some of whose kinds of edit no clip shows: what a model does with them on videos, it has
+    learnt from pictures (the paper's Fig. 14)."""
+
+    held_out_from_video: tuple[Annotated[str, Choice(EVERY_GROUP)], ...] = ()
+
+
+@dataclass(frozen=True)
+class TinyTrainConfig(TrainConfig):
+    """What stands in for pre-training that a tiny model has not had; all off by default."""
+
+    start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to go on from
+    model: dict[str, Any] = field(default_factory=dict)  # sizes of what this stage makes anew
+    channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
+    edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
+    balance: Weight = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
+    reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
+    locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
+    deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
+    data: TinyDataConfig = field(default_factory=TinyDataConfig)
+
+    def problem(self) -> str | None:
+        makes = self.task in ("autoencoder", "language")
+        part = {"autoencoder": "vae", "language": "mllm"}.get(self.task)
+        checks = [
+            (
+                makes or set(self.start) in ({"model"}, {"vae", "mllm"}),
+                f"a {self.task} stage needs start: a model folder under 'model', or a vae and an mllm folder",
+            ),
+            (
+                not makes or set(self.start) <= {part},
+                f"an {self.task} stage starts from a folder under {part!r}, or from nothing",
+            ),
+            (
+                bool(self.start) or self.task != "language" or {"vocabulary", "text", "vision"} <= set(self.model),
+                "a language stage that starts from nothing needs vocabulary, text and vision under model",
+            ),
+            (
+                bool(self.start) or self.task != "autoencoder" or bool(self.model),
+                "an autoencoder stage that starts from nothing needs the sizes of an AutoencoderKLWan under model",
+            ),
+            (
+                "model" in self.start or makes or "transformer" in self.model,
+                "a stage that starts from vae and mllm needs the sizes of the DiT under model.transformer",
+            ),
+            (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
+        ]
+        return next((message for passed, message in checks if not passed), None)

@@ -1,0 +1,174 @@
+"""Editing, reading and drawing stages of the tiny model: the trainer's own, with what stands in for pre-training.
+
+- `tiny-editing` weighs errors by place, channel and example, and asks two questions beside the velocity's.
+- `reading` trains queries and LoRA alone, until the instruction can be read back from them.
+- `generator` makes the DiT draw the world from captions: what Wan's pre-training brings with it.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from instructx_core.config import GuidanceKind
+from instructx_core.errors import InputError
+from instructx_core.families.components import Components
+from instructx_core.families.tiny.config import TinyConfig
+from instructx_core.training.batch import EditBatch
+from instructx_core.training.data.encoding import Encoded
+from instructx_core.training.editing import SHOWN, EditingTask, FlowMatching, start_components
+
+from .config import TinyTrainConfig
+from .fresh import assemble
+from .initialisation import channel_effect
+from .locating import ChangeLocator
+from .reading import InstructionReader, instruction_tokens
+
+CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
+SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
+
+
+@dataclass(frozen=True)
+class TinyBatch(EditBatch):
+    """A batch with the instructions' own tokens."""
+
+    words: torch.Tensor  # int64 [B, L], for the reader
+
+
+class WeighedFlowMatching(FlowMatching):
+    """Flow matching whose errors do not all weigh alike, with the two auxiliary losses of `config`."""
+
+    config: TinyTrainConfig
+
+    def __init__(self, components: Components, config: TinyTrainConfig, channel_weights: torch.Tensor) -> None:
+        super().__init__(components, config)
+        self.register_buffer("channel_weights", channel_weights.view(1, -1, 1, 1, 1), persistent=False)
+        self.reader: InstructionReader | None = None
+        if config.reading_weight:
+            self.reader = reader_of(components)
+        self.locator = ChangeLocator(self.denoiser.transformer) if config.locating_weight else None
+
+    def forward(self, batch: TinyBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        target, source = (latents.to(self.guidance.device) for latents in (batch.target, self.shown_source(batch)))
+        guidance, context = self.read(batch)
+        with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
+            square = self.squared_error(target, context, self.conditions(batch), generator)  # [B, C, t, h, w]
+        changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
+        weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
+        # divided by the mean weight: `edited_weight` moves the error between places and is no learning rate
+        loss = (self.balance(weight, target - source) * weight * square).mean() / weight.mean()
+        report = {"loss": loss, "error": square.detach().mean()}
+        if self.reader is not None:
+            report["reading"] = self.reader(guidance.tokens, batch.words.to(target.device))
+            report["loss"] = report["loss"] + self.config.reading_weight * report["reading"]
+        if self.locator is not None:
+            report["locating"] = self.locator(tokens[0], changed)
+            report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
+        return report
+
+    def balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """What each example counts, [B, 1, 1, 1, 1]: else edits of whole pictures drown those of small objects."""
+        size = (weight * change.square()).mean((1, 2, 3, 4), keepdim=True) / weight.mean()
+        return (size + SMALLEST_CHANGE) ** -self.config.balance
+
+
+class TinyEditingTask(EditingTask):
+    """The trainer's editing task, for a model that may be made anew."""
+
+    config: TinyTrainConfig
+
+    def start(self) -> Components:
+        components = start_components(self.config) if "model" in self.config.start else assemble(self.config)
+        return with_deadband(components, self.config.deadband) if self.config.deadband else components
+
+    def check(self) -> None:
+        if self.config.reading_weight:
+            check_reads(self.components, "reading_weight")
+        super().check()
+
+    def make_module(self) -> nn.Module:
+        return WeighedFlowMatching(self.components, self.config, self._channel_weights())
+
+    def make_batch(
+        self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
+    ) -> TinyBatch:
+        batch = super().make_batch(examples, dropped, sourceless)
+        words = instruction_tokens(self.components.guidance.tokenizer, list(batch.instructions))
+        return TinyBatch(**vars(batch), words=words)
+
+    def _channel_weights(self) -> torch.Tensor:
+        """What an error in each normalised channel weighs, float32 [C] with mean 1."""
+        codec = self.components.codec
+        some = self.source.some(None, SHOWN)
+        assert some is not None
+        examples = codec.denormalise(some.target.to(codec.mean.device))
+        effect = channel_effect(codec.vae, examples) * codec.std.flatten().square()
+        weights = effect.cpu() ** self.config.channel_emphasis
+        return weights / weights.mean()
+
+
+class GeneratorTask(TinyEditingTask):
+    """Captions in place of instructions, and neither source nor reference to look at."""
+
+    def make_batch(
+        self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
+    ) -> TinyBatch:
+        none = torch.zeros(len(examples), 0)
+        drawn = replace(examples, instructions=examples.captions, references=none, reference_images=[], shown=[])
+        return super().make_batch(drawn, dropped, sourceless)
+
+
+class Reading(nn.Module):
+    """A batch of edits -> how well its instructions can be read back from the queries. The DiT takes no part."""
+
+    def __init__(self, components: Components) -> None:
+        super().__init__()
+        self.guidance = components.guidance
+        self.reader = reader_of(components)
+
+    def forward(self, batch: TinyBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        guidance = self.guidance(batch.inputs.to(self.guidance.device))
+        return {"loss": self.reader(guidance.tokens, batch.words.to(self.guidance.device))}
+
+
+class ReadingTask(TinyEditingTask):
+    """Trains what stands before the DiT by itself."""
+
+    def check(self) -> None:
+        check_reads(self.components, "task: reading")
+
+    def make_module(self) -> nn.Module:
+        return Reading(self.components)
+
+    def grids(self) -> dict[str, torch.Tensor]:
+        """None: the DiT takes no part."""
+        return {}
+
+
+def reader_of(components: Components) -> InstructionReader:
+    """A fresh reader for a model's queries."""
+    text = components.guidance.mllm.config.text_config
+    return InstructionReader(text.hidden_size, text.vocab_size)
+
+
+def check_reads(components: Components, asked: str) -> None:
+    """Raise InputError where instructions are to be read back from a text encoder, which nothing trains."""
+    if components.config.guidance.kind is GuidanceKind.TEXT:
+        raise InputError(f"{asked} trains an MLLM, and this model is guided by a text encoder; leave it out.")
+
+
+def with_deadband(components: Components, deadband: float) -> Components:
+    """The same model, in place, with another deadband, which its checkpoint then says too.
+
+    Raises:
+        InputError: its DiT predicts a velocity, which has none.
+    """
+    config = components.config
+    if not isinstance(config, TinyConfig) or config.source_prediction is None:
+        raise InputError("deadband is for a model that predicts what to change in its source; leave it out.")
+    config = replace(config, tiny=replace(config.tiny, deadband=deadband))
+    components.denoiser.prediction = config.source_prediction
+    return replace(components, config=config)
