@@ -141,7 +141,10 @@ def real(path: str | Path) -> Path:
 def clear(path: Path) -> None:
     """Delete what killed writes to `path` left unfinished."""
     for partial in leftovers(path, "partial"):
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
-from .words import one_line
+from .words import in_bytes, one_line
 
 EDIT_BYTES = 16  # per pixel of a source at most, from the file to the edited file, beside the model
 USABLE = 0.9  # of what is free
@@ -77,15 +77,6 @@ def check_room(name: str, width: int, height: int, frames: int = 1, advice: str 
         raise InputError(
             f"{name}: {size} needs {in_bytes(needed)} of memory, and {in_bytes(free)} are free; {one_line(advice)}."
         )
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes as people say it: '1.5 GB'."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:.1f} {unit}" if count < 10 and unit != "bytes" else f"{count:,.0f} {unit}"
 
 
 def _available(proc: Path) -> int:

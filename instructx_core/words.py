@@ -60,3 +60,12 @@ def _cut(text: str, most: int) -> str:
         return text
     tail = most // 3
     return f"{text[: most - tail - 3]}...{text[-tail:]}"
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes as people say it: '1.5 GB'."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.1f} {unit}" if count < 10 and unit != "bytes" else f"{count:,.0f} {unit}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import add_base, command, given_base
-from .printing import complain, say
+from .printing import say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -26,7 +26,7 @@ examples:
 
 What a folder holds is what `instructx edit --model IN` with the same options would use; `instructx edit --model` reads
 it. Weights are copied tensor by tensor, so they may be larger than memory. The result appears only when it is complete,
-with its checksums (`sha256sum -c` reads them); run the same command again to go on after an interruption.
+with its checksums (`sha256sum -c` reads them).
 """
 
 
@@ -58,13 +58,6 @@ def _run_convert(arguments: argparse.Namespace) -> None:
     from ..families.overrides import Overrides
 
     overrides = Overrides(**given_base(arguments))
-    try:
-        with Progress("bytes") as progress:
-            written = convert(arguments.source, arguments.target, overrides, arguments.allow_pickle, progress)
-    except KeyboardInterrupt:
-        complain("")  # below the bar
-        complain("instructx: what was written is kept; run the same command to go on.")
-        raise
-    if written.kept:
-        complain(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.")
+    with Progress("bytes") as progress:
+        convert(arguments.source, arguments.target, overrides, arguments.allow_pickle, progress)
     say(arguments.target)

@@ -67,10 +67,10 @@ def _run_download(arguments: argparse.Namespace) -> None:
 
 
 def _summary(model: RemoteModel, folder: Path) -> str:
-    from ..weights.hub import readable_size
+    from ..words import in_bytes
 
     return (
-        f"{model.repository} at commit {model.commit}: {readable_size(model.size)} in {len(model.files)} files, licence"
+        f"{model.repository} at commit {model.commit}: {in_bytes(model.size)} in {len(model.files)} files, licence"
         f" {model.licence}; into {folder}"
     )
 

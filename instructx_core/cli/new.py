@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import BASE, add_changes, command, whole
-from .printing import complain, say
+from .printing import say
 from .progress import Progress
 
 EXAMPLES = """\
@@ -18,8 +18,7 @@ examples:
       --vae wan_2.1_vae.safetensors --set guidance.lora_rank=64     the same on a smaller DiT, with a smaller LoRA
 
 The base models are copied as they are, tensor by tensor: 8-bit floats with scales and GGUF become bfloat16, all else
-keeps its bits. Queries, LoRA and connector are new; `instructx train` trains them. Run the same command again to go on
-after an interruption.
+keeps its bits. Queries, LoRA and connector are new; `instructx train` trains them.
 """
 
 
@@ -53,20 +52,13 @@ def _run_new(arguments: argparse.Namespace) -> None:
     from ..training.new_model import make_model
 
     base = {part: getattr(arguments, part) for part in BASE}
-    try:
-        with Progress("bytes") as progress:
-            written = make_model(
-                arguments.target,
-                **base,
-                changes=arguments.changes,
-                seed=arguments.seed,
-                config=arguments.config,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        complain("")  # below the bar
-        complain("instructx: what was written is kept; run the same command to go on.")
-        raise
-    if written.kept:
-        complain(f"{written.kept / 1e6:.1f} MB were there from an earlier run, compared and kept.")
+    with Progress("bytes") as progress:
+        make_model(
+            arguments.target,
+            **base,
+            changes=arguments.changes,
+            seed=arguments.seed,
+            config=arguments.config,
+            progress=progress,
+        )
     say(arguments.target)

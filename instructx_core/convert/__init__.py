@@ -4,7 +4,7 @@
 - A folder of this repo's that has all of it -> Kiwi-Edit's published layout.
 - Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
 - A Wan DiT in any form -> such a DiT.
-What is written appears when it is complete, with its checksums; a run that was killed goes on where it stopped.
+What is written appears when it is complete, with its checksums.
 Nothing is unpickled unasked, and no code in a folder is looked at.
 """
 
@@ -23,8 +23,8 @@ from ..weights.marks import ADAPTER
 from ..weights.streaming import Content
 from ..words import quoted_path
 from .native_files import adapter_file, dit_file, model_dit_file
-from .resumable import Written, write_file, write_folder
 from .to_own import to_own
+from .writing import Sums, write_file, write_folder
 
 
 def convert(
@@ -33,7 +33,7 @@ def convert(
     overrides: Overrides = OWN,
     allow_pickle: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Written:
+) -> Sums:
     """Convert a model; what `source` is and what `target` is called say into what.
 
     Args:
@@ -46,11 +46,11 @@ def convert(
         progress: called as progress(bytes done, bytes in all).
 
     Returns:
-        The checksums of what was written, and how much of it an interrupted run had left.
+        The checksums of what was written.
 
     Raises:
         CheckpointError: a source of another kind, or one that is incomplete, damaged or pickled, or that has NaN in its
-            weights; nothing is left then.
+            weights. Nothing is left after any error.
         InputError: a target that cannot be written, or that is, holds or lies in one of the sources.
     """
     source, target = Path(source), Path(target)

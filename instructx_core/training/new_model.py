@@ -19,7 +19,7 @@ from torch import nn
 from ..bounded import UnreadableError, read_yaml
 from ..config import ContextEntry, ModelConfig
 from ..connectors import Connector, make_connector
-from ..convert.resumable import Written, write_folder
+from ..convert.writing import Sums, write_folder
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..families.components import adapter_state, guidance_class
@@ -51,11 +51,11 @@ def make_model(
     seed: int = 0,
     config: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Written:
+) -> Sums:
     """Write a model folder of three base models and fresh queries, LoRA and connector.
 
     Args:
-        target: the folder; it appears when it is complete. The same call goes on after an interruption.
+        target: the folder; it appears when it is complete.
         mllm, transformer, vae: a Qwen2.5-VL, a Wan DiT and a Wan VAE in any form that is read.
         changes: "guidance.lora_rank=320" and the like, of `ModelConfig`; by default all is the paper's, and alpha is
             the LoRA's rank.

@@ -28,7 +28,7 @@ from ..compat import download_into
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden, leftovers
 from ..names import is_plain
-from ..words import one_line, quoted_path, shown
+from ..words import in_bytes, one_line, quoted_path, shown
 from .marks import MARKS
 
 if TYPE_CHECKING:
@@ -178,14 +178,6 @@ def fetch_into_cache(repository: str) -> Path:
         raise CheckpointError(f"{repository!r} could not be fetched from the hub: {first_line(error)}") from error
 
 
-def readable_size(size: int) -> str:
-    """Bytes in the unit that a person would use."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size / 1000:.0f} kB"
-
-
 def transport_errors() -> tuple[type[Exception], ...]:
     """What the hub's client raises when a transfer fails; which library it stands on depends on its version.
 
@@ -280,7 +272,7 @@ def _check_space(model: RemoteModel, folder: Path) -> None:
     needed, free = model.size - there, shutil.disk_usage(folder).free
     if needed > free:
         raise CheckpointError(
-            f"{model.repository!r} needs {readable_size(needed)} more in {str(folder)!r}, where {readable_size(free)} "
+            f"{model.repository!r} needs {in_bytes(needed)} more in {str(folder)!r}, where {in_bytes(free)} "
             "are free; make room, then run again."
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from instructx_core import families
 from instructx_core.cli import main
 from instructx_core.convert import convert
-from instructx_core.convert.resumable import SUMS, write_file
+from instructx_core.convert.writing import SUMS, write_file
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.overrides import Overrides
 from instructx_core.families.part_loaders import load_connector, load_embeddings
@@ -197,58 +196,6 @@ def test_shards_keep_their_index(published: Path, tmp_path: Path):
     assert_same(weights(tmp_path / "back"), weights(folder))
     convert(folder, tmp_path / "dit.safetensors")
     assert len(read_shapes(tmp_path / "dit.safetensors")) == len(state) + 4
-
-
-# --- going on, and checksums
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
-@pytest.mark.parametrize("target", ["own", "dit.safetensors"])
-def test_a_killed_run_goes_on(target: str, published: Path, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(streaming, "CHUNK", 4096)
-    convert(published, tmp_path / "whole" / target)
-    whole = files(tmp_path / "whole")
-    (tmp_path / "out").mkdir()
-    command = ["convert", str(published), str(tmp_path / "out" / target)]
-    for share in (0.3, 0.7):
-        child = os.fork()
-        if child == 0:
-            torch.set_num_threads(1)
-
-            def die(done: int, total: int, share: float = share) -> None:
-                if done > share * total:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            convert(published, tmp_path / "out" / target, progress=die)
-            os._exit(1)
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        assert not (tmp_path / "out" / target).exists()
-    assert main(command) == 0
-    assert files(tmp_path / "out") == whole
-    said = capsys.readouterr().err
-    kept = float(said[said.rindex("\r") + 1 :].split("\n")[-2].split(" MB were there")[0])
-    assert kept > 0.6 * sum(map(len, whole.values())) / 1e6
-    assert list((tmp_path / "out").rglob(".*")) == []
-
-
-def test_a_source_that_changed_is_converted_anew(published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    class Killed(BaseException):
-        pass
-
-    def stop(done: int, total: int) -> None:
-        if done > 0.9 * total:
-            raise Killed
-
-    with pytest.raises(Killed):
-        convert(published, tmp_path / "dit.safetensors", progress=stop)
-    changed = linked(published, tmp_path / "changed")
-    state, metadata = read_safetensors(changed / DIT)
-    (changed / DIT).unlink()
-    write_safetensors(changed / DIT, {name: value + 1 for name, value in state.items()}, metadata)
-    convert(changed, tmp_path / "dit.safetensors")
-    assert "the source has changed since an earlier run was interrupted" in caplog.text
-    dit, _ = dit_from_native(read_safetensors(tmp_path / "dit.safetensors")[0])
-    assert all(torch.equal(dit[name], value + 1) for name, value in state.items())
 
 
 # --- pickles

@@ -182,7 +182,7 @@ def test_a_disk_that_is_too_small_is_told_before(server, tmp_path, monkeypatch):
     (tmp_path / BIG).write_bytes(FILES[BIG])
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(model.size - WHOLE - 1))
-    with pytest.raises(CheckpointError, match="needs 0 kB more in .* make room"):
+    with pytest.raises(CheckpointError, match=r"needs \d+ bytes more in .* make room"):
         hub.fetch(model, tmp_path, quiet)
     assert not server.contents()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(model.size - WHOLE))
@@ -223,11 +223,6 @@ def test_kiwi_edit_has_a_mark_of_its_own(server, kiwi):
     names = [file.name for file in hub.look_up("owner/kiwi").files]
     assert names[-1] == KIWI  # by which the nodes know such a folder
     assert names[:-1] == sorted(names[:-1])
-
-
-@pytest.mark.parametrize(("size", "words"), [(12_340_000_000, "12.3 GB"), (5_000_000, "5.0 MB"), (1500, "2 kB")])
-def test_sizes_in_words(size, words):
-    assert hub.readable_size(size) == words
 
 
 def test_a_fetched_model_loads(server, saved, tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -115,27 +113,6 @@ def test_every_form_of_a_dit(form: str, bundled: Path, tmp_path: Path) -> None:
         else:
             assert (found[name].float() - value.float()).norm() <= 0.05 * value.float().norm(), name
     load(tmp_path / "new")
-
-
-def test_a_killed_run_goes_on(bundled: Path, new: Path, tmp_path: Path) -> None:
-    """The folder is there when it is whole, and what was written before the kill is kept."""
-    for share in (0.3, 0.7):
-        child = os.fork()
-        if child == 0:
-            torch.set_num_threads(1)
-
-            def die(done: int, total: int, share: float = share) -> None:
-                if done > share * total:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            make_model(tmp_path / "new", **parts(bundled), changes=SMALL, progress=die)
-            os._exit(1)
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        assert not (tmp_path / "new").exists()
-    assert make_model(tmp_path / "new", **parts(bundled), changes=SMALL).kept
-    for path in new.rglob("*.safetensors"):
-        assert (tmp_path / "new" / path.relative_to(new)).read_bytes() == path.read_bytes(), path
-    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("dead", ["proj_out", "text_embedder.linear_2", "attn2.to_out", "attn2.to_v"])

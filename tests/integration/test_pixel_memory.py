@@ -20,7 +20,8 @@ from instructx_core.config import Detail
 from instructx_core.errors import InputError
 from instructx_core.fit import plan_fit
 from instructx_core.images import read_image
-from instructx_core.main_memory import free_main_memory, in_bytes
+from instructx_core.main_memory import free_main_memory
+from instructx_core.words import in_bytes
 from instructx_core.source import load_references, load_source
 from instructx_core.video import VideoReader
 from support.places import SUPPORT

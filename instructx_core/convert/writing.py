@@ -1,0 +1,134 @@
+"""Large files that appear when they are complete, with the SHA-256 of each in the form that `sha256sum -c` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..atomic import atomic_folder, clear, flush, partial_file, real
+from ..bounded import read_text, why
+from ..errors import CheckpointError, InputError
+from ..hidden import unique
+from ..run_lock import only_run
+from ..weights.streaming import Content
+from ..words import in_bytes, quoted_path
+
+SUMS = "SHA256SUMS"
+
+ByteCount = Callable[[int], None]  # told of the bytes that are done since the last call
+Sums = dict[str, str]  # file, relative to a folder that was written -> its SHA-256 in hexadecimal
+
+
+def write_file(path: Path, content: Content, progress: ByteCount) -> Sums:
+    """Write one file, and its checksum beside it as `NAME.sha256`.
+
+    Raises:
+        CheckpointError: from the content.
+        InputError: another run writes there, or the file cannot be written. Nothing is left after any error.
+    """
+    _check_name(path)
+    if path.is_dir():
+        raise InputError(f"{path}: it is a folder; give the name of a file to write.")
+    path = real(path)
+    with _alone(path, content.size):
+        with partial_file(path) as partial:
+            digest = _write(partial, content, progress)
+            flush(partial)
+        with partial_file(path.with_name(f"{path.name}.sha256")) as sums:
+            sums.write_text(_line(path.name, digest), encoding="utf-8")
+    return {path.name: digest}
+
+
+def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCount) -> Sums:
+    """Write a folder of files, their checksums with them as SHA256SUMS; it takes the place of an older one when whole.
+
+    Args:
+        path: of the folder.
+        contents: of its files, by their names relative to it.
+        progress: told of the bytes that are done.
+
+    Raises:
+        CheckpointError, InputError: as `write_file`; also a folder that holds anything but what was written like this.
+    """
+    _check_name(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: it is a file; give another name for the folder to write.")
+    if foreign := _files(path) - _listed(path / SUMS) - {SUMS}:
+        raise InputError(
+            f"{path}: the folder holds {min(foreign)}, which was not written by converting and would be lost; give a "
+            "new name, or empty it."
+        )
+    path = real(path)
+    size = sum(content.size for content in contents.values())
+    with _alone(path, size), atomic_folder(path) as partial:
+        sums = {name: _write(partial / name, content, progress) for name, content in contents.items()}
+        (partial / SUMS).write_text("".join(_line(name, sums[name]) for name in sorted(sums)), encoding="utf-8")
+    return sums
+
+
+def _check_name(path: Path) -> None:
+    """Raise InputError where the system takes no file of this name, or of the longer one of what is unfinished."""
+    for name in (path, unique(path, "partial")):
+        try:
+            name.lstat()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise InputError(f"{quoted_path(path)} cannot be written: {why(error)}; give another name.") from error
+
+
+@contextmanager
+def _alone(path: Path, size: int) -> Iterator[None]:
+    """Write `size` bytes to `path` alone, what a killed run left of it cleared away.
+
+    Raises InputError where another run writes there, or the system refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with only_run(path):
+            clear(path)
+            if (free := shutil.disk_usage(path.parent).free) < size:
+                raise InputError(
+                    f"{path}: {in_bytes(size)} are to be written, where {in_bytes(free)} are free; make room, or give "
+                    "another folder."
+                )
+            yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: it could not be written ({error.strerror}); free space, or give another folder."
+        ) from error
+
+
+def _write(path: Path, content: Content, progress: ByteCount) -> str:
+    """Write a new file; returns its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        for chunk in content.chunks():
+            digest.update(chunk)
+            file.write(chunk)
+            progress(len(chunk))
+        if file.tell() != content.size:
+            raise CheckpointError(
+                f"{str(path)!r} got {file.tell()} of {content.size} bytes: its source does not hold what its headers "
+                "tell; get it again."
+            )
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> set[str]:
+    """All files in a folder, by their names relative to it."""
+    return {found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file()}
+
+
+def _listed(sums: Path) -> set[str]:
+    """The files that a list of checksums names; none where there is no list."""
+    lines = read_text(sums).splitlines() if sums.is_file() else []
+    return {name for _, _, name in (line.partition("  ") for line in lines)}
+
+
+def _line(name: str, digest: str) -> str:
+    return f"{digest}  {name}\n"
