@@ -13,7 +13,6 @@ from .progress import Progress
 EXAMPLES = """\
 examples:
   instructx convert kiwi-edit-5b-diffusers models/kiwi        Kiwi-Edit's published folder in this layout
-  instructx convert models/kiwi kiwi-again                    and back
   instructx convert models/kiwi kiwi.safetensors              its DiT alone, for ComfyUI's Load Diffusion Model
   instructx convert models/kiwi kiwi/instructx.safetensors    the rest that InstructX Load Adapter puts onto it
   instructx convert models/kiwi models/other --transformer tuned.safetensors

@@ -1,7 +1,6 @@
 """From one layout on disk to another, tensor by tensor: what is converted may be larger than memory.
 
 - A model of Kiwi-Edit's, published or as trained, or one whose base models lie elsewhere -> this repo's folder.
-- A folder of this repo's that has all of it -> Kiwi-Edit's published layout.
 - Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
 - A Wan DiT in any form -> such a DiT.
 What is written appears when it is complete, with its checksums.
@@ -16,11 +15,9 @@ from pathlib import Path
 from .. import families
 from ..bounded import is_dir, is_file
 from ..errors import CheckpointError, InputError
-from ..families.opened import Opened
 from ..families.overrides import OWN, Overrides
 from ..weights.detect import FOLDERS, Part, find_form
 from ..weights.marks import ADAPTER
-from ..weights.streaming import Content
 from ..words import quoted_path
 from .native_files import adapter_file, dit_file, model_dit_file
 from .to_own import to_own
@@ -38,9 +35,8 @@ def convert(
 
     Args:
         source: a model as `Editor.from_pretrained` reads it, or a Wan DiT in any form to write in one file.
-        target: a folder, for this repo's layout, or Kiwi-Edit's where `source` has this one already; a file called
-            `instructx.safetensors`, for the adapter alone; any other `.safetensors` file, for the DiT alone under its
-            original names.
+        target: a folder, for this repo's layout; a file called `instructx.safetensors`, for the adapter alone; any
+            other `.safetensors` file, for the DiT alone under its original names.
         overrides: weights that take the place of the source's own, or that it does not have.
         allow_pickle: open pickled weights of DiT, VAE and MLLM too, for their tensors alone.
         progress: called as progress(bytes done, bytes in all).
@@ -65,7 +61,12 @@ def convert(
         else:
             content = adapter_file(opened) if target.name == ADAPTER else model_dit_file(opened)
         return write_file(target, content, _counted(progress, content.size))
-    plan = _plan(opened)
+    if overrides == OWN and is_file(source / ADAPTER):
+        raise CheckpointError(
+            f"{str(source)!r} has this layout already; give a .safetensors file to write for ComfyUI, or weights that "
+            "are to take the place of its own."
+        )
+    plan = to_own(opened)
     return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
 
 
@@ -92,13 +93,6 @@ def _sources(source: Path, overrides: Overrides) -> list[Path]:
     beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
     given = [overrides.given(part) for part in Part]
     return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]
-
-
-def _plan(opened: Opened) -> dict[str, Content]:
-    """This repo's folder, or that of the family whose dialect a model speaks which has this repo's already."""
-    if opened.overrides == OWN and is_file(opened.path / ADAPTER):
-        return families.published(opened)
-    return to_own(opened)
 
 
 def _counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:

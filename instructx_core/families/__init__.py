@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..weights.component_files import Plan
     from .match import Match
     from .opened import Opened
     from .overrides import Overrides
@@ -50,22 +49,3 @@ def recognise(path: str | Path) -> Match | None:
 
     families = (kiwi.recognise, instructx.recognise, coinve.recognise, kiwi_trained.recognise)
     return next((found for family in families if (found := family(Path(path)))), None)
-
-
-def published(opened: Opened) -> Plan:
-    """A model folder of this repo's layout as its family publishes its models.
-
-    Raises:
-        CheckpointError: a family that has no other layout, or a part that is missing, damaged or pickled.
-    """
-    from ..errors import CheckpointError
-    from .kiwi.publish import publish as publish_kiwi
-
-    layouts = {"kiwi": publish_kiwi}  # by the dialect that a model speaks
-    guidance = opened.config.guidance
-    if guidance.dialect not in layouts or guidance.lora_rank:
-        raise CheckpointError(
-            f"{str(opened.path)!r} has this layout already and is no model of Kiwi-Edit's form, so there is no other "
-            "layout to convert it into; give a .safetensors file to write for ComfyUI."
-        )
-    return layouts[guidance.dialect](opened)

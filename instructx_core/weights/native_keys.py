@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from ..errors import CheckpointError
-from ..words import listed
-from .wan_keys import dit_to_diffusers, dit_to_original, split_embeddings
+from .wan_keys import dit_to_original
 
 T = TypeVar("T")
 
@@ -34,15 +32,3 @@ def dit_to_native(transformer: Mapping[str, T], adapter: Mapping[str, T]) -> dic
     """
     embeddings = {EMBEDDINGS[name]: value for name, value in adapter.items() if name in EMBEDDINGS}
     return dit_to_original(transformer) | embeddings
-
-
-def dit_from_native(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
-    """The inverse of `dit_to_native`: the DiT under diffusers' names, and the embeddings under this repo's.
-
-    Raises CheckpointError naming tensors that are neither's.
-    """
-    dit, beside = split_embeddings(state)
-    own = {native: name for name, native in EMBEDDINGS.items()}
-    if unknown := sorted(beside.keys() - own.keys()):
-        raise CheckpointError(f"{listed(unknown)} is no patch embedding of an editor that is known here; get it again.")
-    return dit_to_diffusers(dit), {own[name]: value for name, value in beside.items()}

@@ -1,7 +1,7 @@
 """The procedural editing world: seeded (source, instruction, target) triplets, images and videos, exactly true.
 
 One value leads to the next: vocabulary (words and colours, as data) -> scenes (what is in a picture) -> edits (the
-scene after, and the words that ask for it) -> triplets and questions (pixels and text). To add a colour, place or
+scene after, and the words that ask for it) -> triplets (pixels and text). To add a colour, place or
 phrase, extend `vocabulary` (and `chinese`); a shape also needs its distance function and reach in `drawing`, a look its
 function in `looks` and its words in `look_phrases`.
 
@@ -10,7 +10,6 @@ turned and lit, Chinese. Without it (PLAIN), the first ten groups are what they 
 was trained, to the last bit.
 """
 
-from .questions import Question, corpus, sample_question
 from .triplets import HELD_OUT_SEED, Subject, Triplet, sample_subject, sample_triplet
 from .variety import PLAIN, RICH, Variety
 from .vocabulary import CLIP_GROUPS, EDIT_KINDS, EVERY_GROUP, GROUPS, PICTURE_KINDS
@@ -24,12 +23,9 @@ __all__ = [
     "PICTURE_KINDS",
     "PLAIN",
     "RICH",
-    "Question",
     "Subject",
     "Triplet",
     "Variety",
-    "corpus",
-    "sample_question",
     "sample_subject",
     "sample_triplet",
 ]

@@ -26,9 +26,10 @@ from instructx_core.validation import FieldError, converted
 from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.mllm import load_mllm
 from instructx_core.words import shown
-from instructx_core.world import HELD_OUT_SEED, corpus, sample_question
+from instructx_core.world import HELD_OUT_SEED
 
 from .config import TinyTrainConfig
+from .questions import corpus, sample_question
 from .sizes import check_numbers, check_sized
 from .tokenizer import END, PADDING, SPECIAL, train_tokenizer
 

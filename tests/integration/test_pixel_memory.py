@@ -21,9 +21,9 @@ from instructx_core.errors import InputError
 from instructx_core.fit import plan_fit
 from instructx_core.images import read_image
 from instructx_core.main_memory import free_main_memory
-from instructx_core.words import in_bytes
 from instructx_core.source import load_references, load_source
 from instructx_core.video import VideoReader
+from instructx_core.words import in_bytes
 from support.places import SUPPORT
 from support.video_files import make_video
 

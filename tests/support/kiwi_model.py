@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from instructx_core.convert import convert
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components, adapter_state
 from instructx_core.families.kiwi.folder import IMAGE_MAX_PIXELS, SIGMA_MIN
-from instructx_core.families.kiwi.keys import MLLM, REFERENCE, SOURCE, adapter_to_published
+from instructx_core.families.kiwi.keys import ADAPTER_NAMES, MLLM, REFERENCE, SOURCE
 from instructx_core.families.kiwi.prompt import KiwiGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.weights.files import read_safetensors, write_safetensors
@@ -108,13 +109,19 @@ def components(config: ModelConfig = CONFIG) -> Components:
     return whole
 
 
+def published_adapter(component: str, state: Mapping[str, object]) -> dict[str, object]:
+    """Of a whole `instructx.safetensors`, the part that is `component`'s, under the authors' names."""
+    table = {own: published for published, own in ADAPTER_NAMES[component].items()}
+    return {table[name]: value for name, value in state.items() if name in table}
+
+
 def publish(model: Components, folder: Path) -> None:
     """Write a model as Kiwi-Edit's authors publish theirs."""
     adapter = adapter_state(model.guidance, model.connector, model.denoiser)
     order = {"ref_pad_first": model.config.denoiser.references_first}
     for part, config in ((MLLM, LIMITS), (SOURCE, {}), (REFERENCE, order)):
         (folder / part).mkdir(parents=True)
-        write_safetensors(folder / part / WEIGHTS, adapter_to_published(part, adapter))
+        write_safetensors(folder / part / WEIGHTS, published_adapter(part, adapter))
         (folder / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
     processor = folder / "processor"
     model.guidance.tokenizer.save_pretrained(processor)

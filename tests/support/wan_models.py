@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from instructx_core.weights.native_keys import EMBEDDINGS
+from instructx_core.weights.wan_keys import dit_to_diffusers, split_embeddings
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -64,3 +68,10 @@ def _build(kind: type, config: dict[str, Any], device: str) -> Any:
     torch.manual_seed(0)
     with torch.device(device):
         return kind(**config).eval()
+
+
+def dit_from_native(state: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
+    """The inverse of `dit_to_native`: the DiT under diffusers' names, and the embeddings under this repo's."""
+    dit, beside = split_embeddings(state)
+    own = {native: name for name, native in EMBEDDINGS.items()}
+    return dit_to_diffusers(dit), {own[name]: value for name, value in beside.items()}

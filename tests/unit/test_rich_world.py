@@ -17,7 +17,6 @@ from instructx_core.world import (
     PLAIN,
     RICH,
     Variety,
-    sample_question,
     sample_triplet,
 )
 from instructx_core.world.chinese import PHRASES as CHINESE_PHRASES
@@ -25,10 +24,10 @@ from instructx_core.world.grounds import sample_ground
 from instructx_core.world.look_phrases import LOOK_PHRASES, LOOK_STATEMENTS
 from instructx_core.world.looks import LOOKS, blur, pixelated
 from instructx_core.world.outside import THINGS, outside_sentence
-from instructx_core.world.questions import rich_texts
 from instructx_core.world.scenes import Canvas, render
 from instructx_core.world.triplets import draft_triplet, make_rng, stream_of
 from instructx_core.world.vocabulary import BLUR, PHRASES, STYLES, TONES, WEATHER
+from recipes.tiny.questions import rich_texts, sample_question
 from recipes.tiny.tokenizer import train_tokenizer
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,12 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instructx_core.errors import InputError
-from instructx_core.world import EDIT_KINDS, GROUPS, HELD_OUT_SEED, corpus, sample_question, sample_triplet
+from instructx_core.world import EDIT_KINDS, GROUPS, HELD_OUT_SEED, sample_triplet
 from instructx_core.world.drawing import REACH, Edge, draw_shape
 from instructx_core.world.language import caption
 from instructx_core.world.scenes import ADDED_RADIUS, Canvas, is_clear, render
 from instructx_core.world.triplets import draft_triplet, make_rng
 from instructx_core.world.vocabulary import BACKGROUNDS, COLOURS, GRID, NOUNS, PLACES, SHAPES, SYNONYMS
+from recipes.tiny.questions import corpus, sample_question
 
 LOCAL = ("recolor", "remove", "add", "replace", "reference_swap", "reference_add")
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

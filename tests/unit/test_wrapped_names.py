@@ -17,10 +17,10 @@ from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import load_mllm
-from instructx_core.weights.native_keys import dit_from_native
 from instructx_core.weights.vae import load_vae
 from instructx_core.weights.wan_keys import DIT_ORIGINAL, VAE_ORIGINAL, dit_to_original, vae_to_original
 from instructx_core.weights.wrapped_names import Layout
+from support.wan_models import dit_from_native
 from support.weight_forms import scaled, write_gguf
 
 State = dict[str, torch.Tensor]

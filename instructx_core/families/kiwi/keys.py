@@ -29,7 +29,7 @@ def _linears(modules: Mapping[str, str]) -> dict[str, str]:
 
 
 # published component -> its tensors -> names in `instructx.safetensors`
-_ADAPTER = {
+ADAPTER_NAMES = {
     MLLM: {
         "image_queries": "queries.image",
         "video_queries": "queries.video",
@@ -72,13 +72,7 @@ def adapter_to_own(component: str, state: Mapping[str, T]) -> dict[str, T]:
 
     Raises CheckpointError naming the unknown tensors.
     """
-    return _rename(state, _ADAPTER[component], f"Kiwi-Edit's {component}")
-
-
-def adapter_to_published(component: str, state: Mapping[str, T]) -> dict[str, T]:
-    """The inverse of `adapter_to_own`: of a whole `instructx.safetensors`, the part that is `component`'s."""
-    table = {own: published for published, own in _ADAPTER[component].items()}
-    return {table[name]: value for name, value in state.items() if name in table}
+    return _rename(state, ADAPTER_NAMES[component], f"Kiwi-Edit's {component}")
 
 
 def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], dict[str, T]]:

@@ -8,13 +8,13 @@ from string import Formatter
 
 import numpy as np
 
-from .chinese import phrases_filled as chinese_phrases
-from .language import caption, name_object, pick, with_article
-from .look_phrases import LOOK_PHRASES, LOOK_STATEMENTS
-from .scenes import Canvas, Scene, render, sample_scene
-from .triplets import MIN_SIDE, Draft, draft_triplet, make_rng
-from .variety import PLAIN, Variety
-from .vocabulary import (
+from instructx_core.world.chinese import phrases_filled as chinese_phrases
+from instructx_core.world.language import caption, name_object, pick, with_article
+from instructx_core.world.look_phrases import LOOK_PHRASES, LOOK_STATEMENTS
+from instructx_core.world.scenes import Canvas, Scene, render, sample_scene
+from instructx_core.world.triplets import MIN_SIDE, Draft, draft_triplet, make_rng
+from instructx_core.world.variety import PLAIN, Variety
+from instructx_core.world.vocabulary import (
     BACKGROUNDS,
     CLIP_GROUPS,
     COLOURS,
