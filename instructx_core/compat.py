@@ -67,7 +67,7 @@ def spatial_padding(convolution: nn.Module) -> tuple[int, int]:
     return top, left
 
 
-def changes(weight: torch.Tensor) -> int:
+def count_of_changes(weight: torch.Tensor) -> int:
     """How often a tensor was changed in place, as autograd counts it; 0 for inference tensors, which count nothing.
 
     torch 2.6 to 2.13: `Tensor._version`.
@@ -94,7 +94,7 @@ def kept_in_float32(model: nn.Module) -> frozenset[str]:
     return frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
 
 
-def read_gguf(path: Path) -> Mapping[str, torch.Tensor]:
+def load_gguf(path: Path) -> Mapping[str, torch.Tensor]:
     """The tensors of a GGUF file, packed ones as diffusers' `GGUFParameter`.
 
     diffusers 0.36 to 0.42: `models.model_loading_utils.load_gguf_checkpoint`.
@@ -106,7 +106,7 @@ def read_gguf(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def unpack_gguf(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers of a tensor of `read_gguf`: unpacked where it is packed, else itself.
+    """The numbers of a tensor of `load_gguf`: unpacked where it is packed, else itself.
 
     diffusers 0.36 to 0.42: `quantizers.gguf.utils.GGUFParameter` and `dequantize_gguf_tensor`.
     Without it: `gguf.quants.dequantize` of the gguf package, slower, on numpy arrays.

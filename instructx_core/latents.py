@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .compat import changes, spatial_padding
+from .compat import count_of_changes, spatial_padding
 from .results import check_numbers
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class _PresentForward:
     def _ignores_past(self) -> bool:
         """Whether all weights on earlier frames are zero, looked up again only after the weights have changed."""
         weight = self.convolution.weight
-        version = changes(weight)
+        version = count_of_changes(weight)
         if version != self.checked_version:
             self.checked_version = version
             self.ignores_past = not bool(weight[:, :, :-1].any())

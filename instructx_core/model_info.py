@@ -13,7 +13,7 @@ from .config import ConnectorKind, GuidanceKind
 from .families.instructx.folder import BUNDLED
 from .families.opened import Opened
 from .weights.detect import Part
-from .weights_info import describe_weights, parameters, table
+from .weights_info import as_table, describe_weights, parameters
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -60,7 +60,7 @@ def describe_model(opened: Opened) -> str:
     if missing := [part.value for part in TITLES if part not in own]:
         options = " ".join(f"--{name} PATH" for name in missing)
         rows["for"] = f"instructx edit --model {path} {options}, the base models that it was trained on"
-    return table(rows)
+    return as_table(rows)
 
 
 def _settings(config: ModelConfig) -> dict[str, str]:

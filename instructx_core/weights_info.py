@@ -55,10 +55,10 @@ def describe_form(form: Form) -> str:
         "sizes": sizes,
         "for": _use(form),
     }
-    return table(rows)
+    return as_table(rows)
 
 
-def table(rows: Mapping[str, str]) -> str:
+def as_table(rows: Mapping[str, str]) -> str:
     """Titles and values in two columns, whatever codes a name from outside may hold."""
     width = max(map(len, rows))
     return "\n".join(f"{title:<{width}}  {one_line(value)}" for title, value in rows.items())

@@ -47,7 +47,7 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
 
 
 def _of_file(part: Part, folder: Path) -> Footage:
-    from ..instructx_core.long_video.footage import cut, look_through
+    from ..instructx_core.long_video.footage import look_through, take_span
     from ..instructx_core.video.sound import cut_sound
 
     def stop_if_cancelled(_index: int, _frame: torch.Tensor) -> None:
@@ -58,7 +58,7 @@ def _of_file(part: Part, folder: Path) -> Footage:
         return whole
     sound = folder / "sound.mka"
     heard = whole.info.has_audio and cut_sound(part.path, part.start, part.stop, sound)
-    return cut(whole, part.start, part.stop, sound if heard else None)
+    return take_span(whole, part.start, part.stop, sound if heard else None)
 
 
 def _sound(audio: dict[str, Any] | None, path: Path) -> Path | None:

@@ -88,7 +88,7 @@ def read_frames(part: Part) -> Frames:
     Raises:
         InputError: no video, only sound, no frame in this part, or more frames than fit into memory.
     """
-    from ..instructx_core.long_video.footage import check_part
+    from ..instructx_core.long_video.footage import check_span
     from ..instructx_core.video import VideoReader
     from ..instructx_core.video.constant_rate import constant_rate
     from ..instructx_core.video.sound import read_sound
@@ -107,7 +107,7 @@ def read_frames(part: Part) -> Frames:
                 kept.append(frame)
                 times.append(time)
                 last = reader.frame_duration * info.time_base
-    check_part(part.path, times, part.start, part.stop)
+    check_span(part.path, times, part.start, part.stop)
     rate, shown = constant_rate(times, last, info.fps)
     if shown != list(range(len(kept))):
         say(

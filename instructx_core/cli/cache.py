@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import add_changes, command, whole
+from .options import add_changes, command, integer
 from .printing import complain, say
 
 EXAMPLES = """\
@@ -26,7 +26,7 @@ def add_cache(commands: Any) -> None:
         "config", metavar="CONFIG.yaml", type=Path, help="the config of a stage: its data and its start"
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument("--processes", type=whole(1, 1024), default=1, help="how many to start (default: 1)")
+    parser.add_argument("--processes", type=integer(1, 1024), default=1, help="how many to start (default: 1)")
     add_changes(parser, "another value for a field of the config, as data.table=pairs.csv")
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import command, whole
+from .options import command, integer
 from .printing import say
 from .progress import Progress
 
@@ -23,7 +23,7 @@ the model's folder as mag_ratios.json; an older one is replaced. Edits may take 
 def add_calibrate(commands: Any) -> None:
     parser = command(commands, "calibrate", "measure what --cache mag needs to know of a model", EXAMPLES, _calibrate)
     parser.add_argument("model", metavar="MODEL", type=Path, help="the model's folder, which is written to")
-    parser.add_argument("--steps", type=whole(2, 1000), help="sampling steps, 2 to 1000 (default: the model's own)")
+    parser.add_argument("--steps", type=integer(2, 1000), help="sampling steps, 2 to 1000 (default: the model's own)")
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
 
 

@@ -56,7 +56,7 @@ def _run_download(arguments: argparse.Namespace) -> None:
     folder = arguments.to / folder_name(repository)
     model = hub.look_up(repository, hub.recorded_commit(folder, repository) or commit)
     complain(_summary(model, folder))
-    hub.record(model, folder)
+    hub.record_origin(model, folder)
     try:
         with Progress("bytes") as progress:
             hub.fetch(model, folder, progress)

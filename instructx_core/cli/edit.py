@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Detail
 from .edit_long import LONG_EXAMPLES, add_long_options, edit_in_windows, is_long
-from .options import add_lora, add_model, check_loras, command, load_editor, real, whole
+from .options import add_lora_option, add_model, check_loras, command, integer, load_editor, number
 from .printing import say
 from .progress import Progress
 
@@ -50,23 +50,23 @@ def add_edit(commands: Any) -> None:
         help="pictures of a subject to use",
     )
     add_model(parser)
-    add_lora(parser)
-    parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
-    parser.add_argument("--seed", type=whole(0, 2**64 - 1), default=0, help="seed of the noise, from 0 (default: 0)")
+    add_lora_option(parser)
+    parser.add_argument("--steps", type=integer(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
+    parser.add_argument("--seed", type=integer(0, 2**64 - 1), default=0, help="seed of the noise, from 0 (default: 0)")
     parser.add_argument(
         "--guidance-scale",
-        type=real(0, 100),
+        type=number(0, 100),
         help="classifier-free guidance, 0 to 100; 1 is off and twice as fast (default: the model's own)",
     )
     parser.add_argument(
         "--shift",
-        type=real(0, 100, above=True),
+        type=number(0, 100, above=True),
         help="above 0, at most 100: more spends more of the steps at high noise (default: the model's own)",
     )
     for side in ("height", "width"):
         parser.add_argument(
             f"--{side}",
-            type=whole(1, 8192),
+            type=integer(1, 8192),
             help=f"{side} to work at, a multiple of the model's stride (default: its area at the source's aspect)",
         )
     parser.add_argument(

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_model, command, load_editor, whole
+from .options import add_model, command, integer, load_editor
 from .printing import say
 from .progress import Progress
 
 if TYPE_CHECKING:
     from ..editor import Editor
-    from ..evaluation import Measure
+    from ..evaluation import SummaryLine
 
 EXAMPLES = """\
 examples:
@@ -32,10 +32,10 @@ def add_evaluate(commands: Any) -> None:
     parser = command(commands, "evaluate", "measure a model on held-out samples of the world", EXAMPLES, _run_evaluate)
     add_model(parser)
     parser.add_argument(
-        "--images", metavar="N", type=whole(0, 100_000), default=500, help="pictures per group (default: 500)"
+        "--images", metavar="N", type=integer(0, 100_000), default=500, help="pictures per group (default: 500)"
     )
     parser.add_argument(
-        "--videos", metavar="N", type=whole(0, 100_000), default=200, help="videos per group (default: 200)"
+        "--videos", metavar="N", type=integer(0, 100_000), default=200, help="videos per group (default: 200)"
     )
     parser.add_argument(
         "--rich", action="store_true", help="samples of the rich world, of every kind (default: the plain world's ten)"
@@ -43,21 +43,21 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--drawn",
         metavar="N",
-        type=whole(0, 100_000),
+        type=integer(0, 100_000),
         default=40,
         help="pictures by another renderer per kind (default: 40)",
     )
     parser.add_argument(
         "--outside",
         metavar="N",
-        type=whole(0, 100_000),
+        type=integer(0, 100_000),
         default=200,
         help="sentences that ask for nothing the world knows (default: 200)",
     )
     parser.add_argument(
         "--photographs", metavar="DIR", type=Path, help="pictures to edit in tone at 512 pixels (default: none)"
     )
-    parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
+    parser.add_argument("--steps", type=integer(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
 
 
@@ -92,7 +92,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     say(report.to_markdown())
 
 
-def _beyond(editor: Editor, arguments: argparse.Namespace, photographs: list[Path]) -> Iterator[Measure]:
+def _beyond(editor: Editor, arguments: argparse.Namespace, photographs: list[Path]) -> Iterator[SummaryLine]:
     """What is asked for beyond samples of the world, a bar for each part."""
     from ..evaluation import measure_drawn, measure_outside, measure_photographs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import InputError
-from .options import add_base, given_base, real, whole
+from .options import add_base, given_base, integer, number
 
 PLAN_EXAMPLES = """\
   instructx info --plan --width 832 --height 480 --frames 81 --vram 24 kiwi-edit-5b
@@ -19,10 +19,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("memory")
     group.add_argument("--plan", action="store_true", help="say what an edit needs in memory, phase by phase, instead")
     for side in ("width", "height"):
-        group.add_argument(f"--{side}", type=whole(1, 8192), help=f"{side} in pixels (default: as trained)")
-    group.add_argument("--frames", type=whole(1, 100_000), help="length of the clip (default: as trained)")
+        group.add_argument(f"--{side}", type=integer(1, 8192), help=f"{side} in pixels (default: as trained)")
+    group.add_argument("--frames", type=integer(1, 100_000), help="length of the clip (default: as trained)")
     group.add_argument(
-        "--vram", metavar="GIB", type=real(0, 10_000, above=True), help="free on the GPU (default: this machine's)"
+        "--vram",
+        metavar="GIB",
+        type=number(0, 10_000, above=True),
+        help="free on the GPU (default: this machine's)",
     )
     add_base(group)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import BASE, add_changes, command, whole
+from .options import BASE, add_changes, command, integer
 from .printing import say
 from .progress import Progress
 
@@ -45,7 +45,7 @@ def add_new(commands: Any) -> None:
         "another value than the paper's for a field of the model, as guidance.lora_rank=64 or "
         "guidance.video_queries=256",
     )
-    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the new weights (default: 0)")
+    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="of the new weights (default: 0)")
 
 
 def _run_new(arguments: argparse.Namespace) -> None:

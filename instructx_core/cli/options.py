@@ -100,7 +100,7 @@ def given_base(arguments: argparse.Namespace) -> dict[str, Path | None]:
     return {part: getattr(arguments, part) for part in BASE}
 
 
-def add_lora(parser: argparse.ArgumentParser) -> None:
+def add_lora_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lora",
         metavar="FILE[:STRENGTH]",
@@ -151,7 +151,7 @@ def _lora(text: str) -> tuple[Path, float]:
         raise argparse.ArgumentTypeError(f"{strength!r} in {text!r} is no number; give FILE or FILE:0.8") from error
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     """A parser of whole numbers from low to high."""
 
     def parse(text: str) -> int:
@@ -166,7 +166,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def real(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
+def number(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
     """A parser of numbers from low (or only above it) to high."""
 
     def parse(text: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStopped
-from .options import add_changes, command, whole
+from .options import add_changes, command, integer
 from .printing import complain, say
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
@@ -36,7 +36,7 @@ def add_train(commands: Any) -> None:
         help="train nothing: count parameters and memory, read ten examples and print the batch plan",
     )
     parser.add_argument(
-        "--processes", type=whole(1, 65536), default=1, help="how many --check counts with (default: 1)"
+        "--processes", type=integer(1, 65536), default=1, help="how many --check counts with (default: 1)"
     )
     parser.add_argument("--resume", action="store_true", help="continue at the last complete save of this config's run")
     add_changes(parser, "another value for a field of the config, as steps=10 or data.image_batch=4")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import command, whole
+from .options import command, integer
 from .printing import say
 from .progress import Progress
 
@@ -28,18 +28,20 @@ The folder gets a metadata.csv with the columns source, target, instruction, ref
 def add_world(commands: Any) -> None:
     parser = command(commands, "world", "write sample pairs of the procedural world", EXAMPLES, _run_world)
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--count", metavar="N", type=whole(1, 1_000_000), default=8, help="pairs in all (default: 8)")
+    parser.add_argument("--count", metavar="N", type=integer(1, 1_000_000), default=8, help="pairs in all (default: 8)")
     parser.add_argument(
         "--group", action="append", help="a kind of edit, repeatable; see below (default: all, in turn)"
     )
     parser.add_argument(
         "--rich", action="store_true", help="natural grounds, lively objects, and Chinese beside English"
     )
-    parser.add_argument("--frames", type=whole(1, 1000), default=1, help="1 for pictures, more for clips (default: 1)")
     parser.add_argument(
-        "--size", type=whole(32, 1024), default=64, help="height and width, 32 to 1024 pixels (default: 64)"
+        "--frames", type=integer(1, 1000), default=1, help="1 for pictures, more for clips (default: 1)"
     )
-    parser.add_argument("--seed", type=whole(0, 2**40 - 1), default=0, help="seed of the first pair (default: 0)")
+    parser.add_argument(
+        "--size", type=integer(32, 1024), default=64, help="height and width, 32 to 1024 pixels (default: 64)"
+    )
+    parser.add_argument("--seed", type=integer(0, 2**40 - 1), default=0, help="seed of the first pair (default: 0)")
 
 
 def _run_world(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from ..weights.marks import ADAPTER
 from ..words import quoted_path
 from .native_files import adapter_file, dit_file, model_dit_file
 from .to_own import to_own
-from .writing import Sums, write_file, write_folder
+from .writing import Checksums, write_file, write_folder
 
 
 def convert(
@@ -30,7 +30,7 @@ def convert(
     overrides: Overrides = OWN,
     allow_pickle: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Sums:
+) -> Checksums:
     """Convert a model; what `source` is and what `target` is called say into what.
 
     Args:

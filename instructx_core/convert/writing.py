@@ -19,10 +19,10 @@ from ..words import in_bytes, quoted_path
 SUMS = "SHA256SUMS"
 
 ByteCount = Callable[[int], None]  # told of the bytes that are done since the last call
-Sums = dict[str, str]  # file, relative to a folder that was written -> its SHA-256 in hexadecimal
+Checksums = dict[str, str]  # file, relative to a folder that was written -> its SHA-256 in hexadecimal
 
 
-def write_file(path: Path, content: Content, progress: ByteCount) -> Sums:
+def write_file(path: Path, content: Content, progress: ByteCount) -> Checksums:
     """Write one file, and its checksum beside it as `NAME.sha256`.
 
     Raises:
@@ -42,7 +42,7 @@ def write_file(path: Path, content: Content, progress: ByteCount) -> Sums:
     return {path.name: digest}
 
 
-def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCount) -> Sums:
+def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCount) -> Checksums:
     """Write a folder of files, their checksums with them as SHA256SUMS; it takes the place of an older one when whole.
 
     Args:

@@ -2,15 +2,15 @@
 
 from .beyond import list_photographs, measure_drawn, measure_outside, measure_photographs
 from .metrics import EditScore, UneditedScore, edited_region, psnr, score_edit, score_unedited
-from .report import Measure, Medium, Rate, Report
+from .report import Medium, Report, SuccessRate, SummaryLine
 from .world_benchmark import evaluate
 
 __all__ = [
     "EditScore",
-    "Measure",
     "Medium",
-    "Rate",
     "Report",
+    "SuccessRate",
+    "SummaryLine",
     "UneditedScore",
     "edited_region",
     "evaluate",

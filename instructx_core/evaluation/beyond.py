@@ -5,7 +5,6 @@ Another renderer's pictures, photographs, and sentences that ask for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,17 +21,16 @@ from ..world.looks import LOOKS
 from ..world.vocabulary import PHRASES, TONES
 from .drawn import KINDS, DrawnPair, draw_pair
 from .metrics import ALONE_SHARE, changed_share, edited_region, psnr, quantize, score_edit, ssim
-from .report import Measure
+from .report import Progress, SummaryLine
 
 if TYPE_CHECKING:
     from ..editor import Editor
 
 BATCH = 20
 PHOTOGRAPH_SIDE = 512
-Progress = Callable[[int, int, str], None]
 
 
-def measure_drawn(editor: Editor, count: int, steps: int | None, progress: Progress | None = None) -> list[Measure]:
+def measure_drawn(editor: Editor, count: int, steps: int | None, progress: Progress | None = None) -> list[SummaryLine]:
     """Success of single edits on pictures by another renderer (`drawn`), `count` a kind."""
     met: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     frames: list[float] = []
@@ -51,15 +49,17 @@ def measure_drawn(editor: Editor, count: int, steps: int | None, progress: Progr
     shares = {kind: float(np.mean(values)) for kind, values in met.items()}
     worst = min(shares, key=shares.get)
     return [
-        Measure(
+        SummaryLine(
             "another renderer's pictures", len(frames), float(np.mean(list(shares.values()))), "", ">= 0.90", ">= 0.96"
         ),
-        Measure(f"another renderer's pictures, worst kind ({worst})", count, shares[worst], "", "", ""),
-        Measure("another renderer's pictures, whole frames", len(frames), float(np.mean(frames)), " dB", "", ""),
+        SummaryLine(f"another renderer's pictures, worst kind ({worst})", count, shares[worst], "", "", ""),
+        SummaryLine("another renderer's pictures, whole frames", len(frames), float(np.mean(frames)), " dB", "", ""),
     ]
 
 
-def measure_outside(editor: Editor, count: int, steps: int | None, progress: Progress | None = None) -> list[Measure]:
+def measure_outside(
+    editor: Editor, count: int, steps: int | None, progress: Progress | None = None
+) -> list[SummaryLine]:
     """Share of sentences out of the world that leave their picture alone (`metrics.ALONE_SHARE`)."""
     height, width = editor.default_size
     alone: list[bool] = []
@@ -76,7 +76,7 @@ def measure_outside(editor: Editor, count: int, steps: int | None, progress: Pro
         if progress:
             progress(len(alone), count, "sentences out of the world")
     return [
-        Measure(
+        SummaryLine(
             "sentences out of its world that leave the picture alone",
             count,
             float(np.mean(alone)),
@@ -102,7 +102,7 @@ def list_photographs(folder: Path) -> list[Path]:
 
 def measure_photographs(
     editor: Editor, files: list[Path], steps: int | None, progress: Progress | None = None
-) -> list[Measure]:
+) -> list[SummaryLine]:
     """Tone edits of photographs at 512 pixels, after detail transfer, against the exact results.
 
     Raises:
@@ -125,9 +125,11 @@ def measure_photographs(
     ):
         means = {kind: float(np.mean([values[place] for values in numbers])) for kind, numbers in found.items()}
         title = f"photographs at {PHOTOGRAPH_SIDE} px, tone, {name}"
-        lines.append(Measure(title, len(files) * len(kinds), float(np.mean(list(means.values()))), unit, floor, goal))
+        lines.append(
+            SummaryLine(title, len(files) * len(kinds), float(np.mean(list(means.values()))), unit, floor, goal)
+        )
         worst = min(means, key=means.get)
-        lines.append(Measure(f"{title}, worst kind ({worst})", len(files), means[worst], unit, "", ""))
+        lines.append(SummaryLine(f"{title}, worst kind ({worst})", len(files), means[worst], unit, "", ""))
     return lines
 
 

@@ -5,7 +5,7 @@ out, never 0.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from ..world import EDIT_KINDS, PICTURE_KINDS
@@ -14,8 +14,11 @@ SINGLE = (*EDIT_KINDS, *PICTURE_KINDS)
 COLUMNS = ("n", "success", "left", "outside dB", "frame dB", "shape")
 
 
+Progress = Callable[[int, int, str], None]  # done, in all, of what
+
+
 @dataclass(frozen=True)
-class Rate:
+class SuccessRate:
     """How `n` edits did.
 
     Attributes:
@@ -49,12 +52,12 @@ class Medium:
             instruction.
     """
 
-    groups: Mapping[str, Rate]
+    groups: Mapping[str, SuccessRate]
     vae_psnr: float
     unedited_psnr: float | None
     unedited_vae_psnr: float | None
-    zeroed: Rate | None
-    shuffled: Rate | None
+    zeroed: SuccessRate | None
+    shuffled: SuccessRate | None
     flicker: float | None = None
 
     @property
@@ -70,14 +73,14 @@ class Medium:
         n = sum(rate.n for rate in rates)
         return (n, sum(rate.success * rate.n for rate in rates) / n) if n else None
 
-    def worst(self, groups: Iterable[str]) -> tuple[str, Rate] | None:
+    def worst(self, groups: Iterable[str]) -> tuple[str, SuccessRate] | None:
         """The measured group with the lowest success; None when none was measured."""
         measured = [(group, self.groups[group]) for group in groups if group in self.groups]
         return min(measured, key=lambda item: item[1].success, default=None)
 
 
 @dataclass(frozen=True)
-class Measure:
+class SummaryLine:
     """One line of the summary: a number, how many samples it rests on, and what it should reach (floor, goal)."""
 
     name: str
@@ -114,9 +117,9 @@ class Report:
     steps: int | None
     seed_offset: int
     seconds: float
-    beyond: tuple[Measure, ...] = ()
+    beyond: tuple[SummaryLine, ...] = ()
 
-    def measures(self) -> list[Measure]:
+    def measures(self) -> list[SummaryLine]:
         """The summary, in a fixed order, without what was not measured."""
         parts = (self._quality(), self._success(), self._emergent(), self._compound(), self._ablation())
         return [*(measure for part in parts for measure in part), *self.beyond]
@@ -159,25 +162,27 @@ class Report:
         frame, shape = ("-" if value is None else form.format(value) for value, form in _forms(rate))
         return [str(rate.n), f"{rate.success:.2f}{emergent}", f"{rate.remaining:.2f}", outside, frame, shape]
 
-    def _quality(self) -> list[Measure]:
+    def _quality(self) -> list[SummaryLine]:
         limits = {"images": (">= 30", ">= 33"), "videos": (">= 28", ">= 31")}
         lines = []
         for name, medium in self._media():
             n = sum(rate.n for rate in medium.groups.values())
-            lines.append(Measure(f"VAE reconstruction, {name}", n, medium.vae_psnr, " dB", *limits[name]))
+            lines.append(SummaryLine(f"VAE reconstruction, {name}", n, medium.vae_psnr, " dB", *limits[name]))
             if medium.unedited_gap is not None:
                 lines.append(
-                    Measure(f"unedited pixels below the VAE, {name}", n, medium.unedited_gap, " dB", "<= 2", "<= 1")
+                    SummaryLine(f"unedited pixels below the VAE, {name}", n, medium.unedited_gap, " dB", "<= 2", "<= 1")
                 )
             frames = [rate.psnr for rate in medium.groups.values() if rate.psnr is not None]
             if frames:
                 mean = sum(frames) / len(frames)
-                lines.append(Measure(f"whole frames against the target, {name}", n, mean, " dB", ">= 32.5", ">= 36"))
+                lines.append(
+                    SummaryLine(f"whole frames against the target, {name}", n, mean, " dB", ">= 32.5", ">= 36")
+                )
             if medium.flicker is not None:
-                lines.append(Measure(f"flicker beside the target's, {name}", n, medium.flicker, "", "", "<= 1.02"))
+                lines.append(SummaryLine(f"flicker beside the target's, {name}", n, medium.flicker, "", "", "<= 1.02"))
         return lines
 
-    def _success(self) -> list[Measure]:
+    def _success(self) -> list[SummaryLine]:
         lines = []
         limits = {
             "images": ((">= 0.94", ">= 0.98"), (">= 0.82", ">= 0.93")),
@@ -189,38 +194,38 @@ class Report:
             together, worst = medium.success(kinds), medium.worst(kinds)
             if together and worst:
                 title = "single edits trained on video" if name == "videos" and unseen else f"single edits, {name}"
-                lines.append(Measure(title, *together, "", *limits[name][0]))
+                lines.append(SummaryLine(title, *together, "", *limits[name][0]))
                 lines.append(
-                    Measure(f"{title}, worst type ({worst[0]})", worst[1].n, worst[1].success, "", *limits[name][1])
+                    SummaryLine(f"{title}, worst type ({worst[0]})", worst[1].n, worst[1].success, "", *limits[name][1])
                 )
         return lines
 
-    def _emergent(self) -> list[Measure]:
+    def _emergent(self) -> list[SummaryLine]:
         together = self.videos.success(self.held_out_video) if self.videos else None
         return (
-            [Measure("emergent on video (types left out of the video data)", *together, "", ">= 0.78", ">= 0.90")]
+            [SummaryLine("emergent on video (types left out of the video data)", *together, "", ">= 0.78", ">= 0.90")]
             if together
             else []
         )
 
-    def _compound(self) -> list[Measure]:
+    def _compound(self) -> list[SummaryLine]:
         lines = []
         for name, medium in self._media():
             for group, rate in medium.groups.items():
                 if group not in SINGLE:
                     title = f"{group.replace('_', ' ')}, {name}"
-                    lines.append(Measure(title, rate.n, rate.success, "", *_compound_limits(group, name)))
+                    lines.append(SummaryLine(title, rate.n, rate.success, "", *_compound_limits(group, name)))
                 if rate.shape is not None:
                     title = f"{group.replace('_', ' ')}, {name}, of the right shape"
-                    lines.append(Measure(title, rate.n, rate.shape, "", ">= 0.70", ">= 0.95"))
+                    lines.append(SummaryLine(title, rate.n, rate.shape, "", ">= 0.70", ">= 0.95"))
         return lines
 
-    def _ablation(self) -> list[Measure]:
+    def _ablation(self) -> list[SummaryLine]:
         lines = []
         for name, medium in self._media():
             for title, rate in (("context zeroed", medium.zeroed), ("context shuffled", medium.shuffled)):
                 if rate:
-                    lines.append(Measure(f"{title}, {name}", rate.n, rate.success, "", "<= 0.10", ""))
+                    lines.append(SummaryLine(f"{title}, {name}", rate.n, rate.success, "", "<= 0.10", ""))
         return lines
 
 
@@ -231,7 +236,7 @@ def _compound_limits(group: str, medium: str) -> tuple[str, str]:
     return (">= 0.85", ">= 0.95") if group.startswith("reference") else ("", "")
 
 
-def _forms(rate: Rate) -> tuple[tuple[float | None, str], ...]:
+def _forms(rate: SuccessRate) -> tuple[tuple[float | None, str], ...]:
     return (rate.psnr, "{:.1f}"), (rate.shape, "{:.2f}")
 
 

@@ -9,8 +9,10 @@
   neighbour's equal instruction.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,17 +44,15 @@ from .metrics import (
     score_unedited,
     shape_iou,
 )
-from .report import Medium, Rate, Report
+from .report import Medium, Progress, Report, SuccessRate
 
 if TYPE_CHECKING:
-    from ..editor import Editor
+    from ..editor import ContextTransform, Editor
 
 BATCH = 25
 SHAPED = ("add", "replace", "reference_swap", "reference_add")  # groups in which the shape of a new object is judged
 ABLATION_SAMPLES = 100  # per group: 700 edits put the standard error of a rate of 0.1 at 0.011
 GROUP_STRIDE = 1_000_000  # seeds kept for one group of one medium
-Progress = Callable[[int, int, str], None]
-ContextTransform = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Outcome:
 
 
 def evaluate(
-    editor: "Editor",
+    editor: Editor,
     *,
     images: int = 500,
     videos: int = 200,
@@ -139,7 +139,7 @@ class _Benchmark:
     """One run: the editor, its settings and the progress count."""
 
     def __init__(
-        self, editor: "Editor", steps: int | None, seed_offset: int, variety: Variety, progress: Progress | None
+        self, editor: Editor, steps: int | None, seed_offset: int, variety: Variety, progress: Progress | None
     ) -> None:
         self.editor = editor
         self.steps = steps
@@ -169,7 +169,7 @@ class _Benchmark:
 
     def ablate(
         self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...], transform: ContextTransform
-    ) -> Rate | None:
+    ) -> SuccessRate | None:
         """Success of the single edits with their context transformed; None without at least two kinds of them."""
         kinds = [group for group in groups if group in (*EDIT_KINDS, *PICTURE_KINDS)]
         if len(kinds) < 2:
@@ -259,7 +259,7 @@ def _planned(n: int, groups: Sequence[str]) -> int:
     return n * len(groups) + (2 * kinds * min(n, ABLATION_SAMPLES) if kinds > 1 else 0)
 
 
-def _group_rate(outcomes: list[_Outcome]) -> Rate:
+def _group_rate(outcomes: list[_Outcome]) -> SuccessRate:
     """How one group did, with what is known of whole frames and of shapes."""
     shapes = [outcome.iou >= SHAPE_IOU for outcome in outcomes if outcome.iou is not None]
     return replace(
@@ -275,9 +275,9 @@ def _flicker(outcomes: list[_Outcome]) -> float | None:
     return own / exact if exact else None
 
 
-def _rate(scores: list[EditScore]) -> Rate:
+def _rate(scores: list[EditScore]) -> SuccessRate:
     outside = [score.outside_psnr for score in scores if score.outside_psnr is not None]
-    return Rate(
+    return SuccessRate(
         n=len(scores),
         success=_mean([float(score.success) for score in scores]),
         remaining=_mean([score.remaining for score in scores]),

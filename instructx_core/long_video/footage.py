@@ -149,7 +149,7 @@ class CutFootage(Footage):
         return self.whole.read(shifted)
 
 
-def cut(whole: FileFootage, start: Fraction, stop: Fraction | None, sound: Path | None = None) -> CutFootage:
+def take_span(whole: FileFootage, start: Fraction, stop: Fraction | None, sound: Path | None = None) -> CutFootage:
     """The frames of a file that are shown first at `start` or later, and before `stop`.
 
     Args:
@@ -163,7 +163,7 @@ def cut(whole: FileFootage, start: Fraction, stop: Fraction | None, sound: Path 
     inside = [
         number for number, pts in enumerate(whole.pts) if start <= pts * base and (stop is None or pts * base < stop)
     ]
-    check_part(whole.path, inside, start, stop)
+    check_span(whole.path, inside, start, stop)
     first, last = inside[0], inside[-1]
     ends = whole.pts[last + 1] if last + 1 < len(whole.pts) else whole.pts[last] + whole.last_duration
     pts = [stamp - whole.pts[first] for stamp in whole.pts[first : last + 1]]
@@ -172,7 +172,7 @@ def cut(whole: FileFootage, start: Fraction, stop: Fraction | None, sound: Path 
     return CutFootage(info, pts, ends - whole.pts[last], digest, whole, first)
 
 
-def check_part(path: Path, frames: Sequence[object], start: Fraction, stop: Fraction | None) -> None:
+def check_span(path: Path, frames: Sequence[object], start: Fraction, stop: Fraction | None) -> None:
     """Raise InputError where no frame of a file lies between `start` and `stop` (seconds; None for the end)."""
     if not frames:
         span = f"from {float(start):g} s" + (" on" if stop is None else f" to {float(stop):g} s")

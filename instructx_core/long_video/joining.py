@@ -45,7 +45,7 @@ class Handover:
         return Handover(self.frames[:frames], self.latents[:, :, : 1 + (frames - 1) // temporal_stride])
 
 
-def hand_over(edited: EditedWindow, window: Window, following: Window, temporal_stride: int) -> Handover | None:
+def make_handover(edited: EditedWindow, window: Window, following: Window, temporal_stride: int) -> Handover | None:
     """What `window` hands to the one that follows; None where they share nothing.
 
     Where the VAE compresses time, the first of the latents spans `temporal_stride` frames and stands, at the head of

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..sampling import StepCallback
 from ..windows import Window, final_frames
 from .footage import Footage
-from .joining import EditedWindow, Handover, hand_over
+from .joining import EditedWindow, Handover, make_handover
 from .store import WindowSize, WindowStore
 
 
@@ -121,7 +121,7 @@ class WindowRun:
                         self.finished(index + 1, edited.frames)
                 yield edited
                 if index + 1 < len(self.windows):
-                    given = hand_over(edited, window, self.windows[index + 1], self.editor.temporal_stride)
+                    given = make_handover(edited, window, self.windows[index + 1], self.editor.temporal_stride)
 
     def frames(self) -> Iterator[tuple[int, Tensor]]:
         """Every frame of the video once, in order, as soon as no later window touches it: number, uint8 [H, W, 3]."""

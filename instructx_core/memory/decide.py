@@ -16,7 +16,7 @@ from ..main_memory import Room, address_space, main_memory
 from ..weights.detect import Part
 from ..words import quoted_path
 from .choice import Memory
-from .measure import measure
+from .measure import measure_phases
 from .needs import (
     GIB,
     OWN_MEMORY,
@@ -55,7 +55,7 @@ class Outlined:
 
     def phases(self, job: Job, tiled: bool) -> tuple[Phase, ...]:
         """What an edit would compute with."""
-        return measure(self.model, job, tiled)
+        return measure_phases(self.model, job, tiled)
 
 
 def decide(

@@ -40,7 +40,7 @@ WORDS = 64  # tokens of the chat form and an instruction
 _known: dict[tuple[Any, ...], int] = {}
 
 
-def measure(model: Components, job: Job, tiled: bool = False) -> tuple[Phase, ...]:
+def measure_phases(model: Components, job: Job, tiled: bool = False) -> tuple[Phase, ...]:
     """The phases of an edit in their order, and what each computes with. Remembered by the model's configs.
 
     Args:

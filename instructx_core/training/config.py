@@ -14,11 +14,18 @@ from ..words import quoted, quoted_path, shown
 from ..world import CLIP_GROUPS, EVERY_GROUP, PLAIN, RICH, Variety
 from .changes import apply_change
 
-Part = Literal[
+TrainedPart = Literal[
     "queries", "lora", "connector", "transformer", "transformer_lora", "source_embedding", "reference_embedding"
 ]
 # a LoRA of the DiT only where it is asked for
-PARTS: tuple[Part, ...] = ("queries", "lora", "connector", "transformer", "source_embedding", "reference_embedding")
+PARTS: tuple[TrainedPart, ...] = (
+    "queries",
+    "lora",
+    "connector",
+    "transformer",
+    "source_embedding",
+    "reference_embedding",
+)
 
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0, 10**9)]
@@ -139,7 +146,7 @@ class TrainConfig:
     output: Name  # folder for training states, logs and, at the end, the model
     steps: Some
     start: dict[Literal["model"], Name] = field(default_factory=dict)  # the folder to go on from
-    train: Annotated[tuple[Part, ...], Length(1)] = PARTS  # which parts are trained
+    train: Annotated[tuple[TrainedPart, ...], Length(1)] = PARTS  # which parts are trained
     transformer_lora: LoraSettings = field(default_factory=LoraSettings)
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)
     loss: Literal["velocity", "data"] = "velocity"  # data: the velocity's error times sigma

@@ -14,9 +14,9 @@ from .config import DataConfig, TrainConfig
 from .data.example import Example
 from .data.opening import open_table
 from .data.sources import table_examples
-from .data.world import check_shapes, world_examples
+from .data.world import check_world_shapes, world_examples
 from .editing import choose_trained
-from .footprint import Shape, footprint, parts_of, shapes
+from .footprint import MicroBatch, measure_footprint, parts_of, shapes
 from .steps import micro_batches, wanted_and_batch
 
 EXAMPLES = 10
@@ -43,7 +43,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     stride = components.codec.stride * components.denoiser.transformer.config.patch_size[1]
     lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]
     lines += _parts(parts_of(components))
-    found = footprint(components, config)
+    found = measure_footprint(components, config)
     lines += ["", f"memory, GiB{'':21}{'one process':>12}{f'each of {processes}, sharded':>22}"]
     for name in ("weights", "gradients", "optimizer", "average"):
         held = getattr(found, name)
@@ -86,7 +86,7 @@ def _plan(config: TrainConfig, processes: int, micro: dict[bool, int]) -> list[s
     return lines
 
 
-def _shape(shape: Shape) -> str:
+def _shape(shape: MicroBatch) -> str:
     size = f"{shape.width} x {shape.height}" + (f" x {shape.frames} frames" if shape.frames > 1 else "")
     return f"{shape.batch} of at most {size}"
 
@@ -104,6 +104,6 @@ def _examples(data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Ex
     """The first examples of a data set, read as training would."""
     if data.table is not None:
         return table_examples(open_table(data), data, stride, frame_multiple)
-    check_shapes(data, stride, frame_multiple)
+    check_world_shapes(data, stride, frame_multiple)
     half = EXAMPLES // 2
     return world_examples(replace(data, images=min(data.images, half), videos=min(data.videos, EXAMPLES - half)))

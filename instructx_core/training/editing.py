@@ -25,7 +25,7 @@ from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
 from .data.cache import open_pool
 from .data.encoding import Encoded
-from .data.sources import PoolSource, Source, StreamSource
+from .data.sources import ExampleSource, PoolSource, StreamSource
 from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
 from .gradients import check_gradient
 from .processes import process_state
@@ -182,7 +182,7 @@ class EditingTask:
         return [codec.decode(rows.to(codec.mean.device)).cpu() for rows in (batch.source, edited, batch.target)]
 
 
-def open_source(config: TrainConfig, components: Components) -> Source:
+def open_source(config: TrainConfig, components: Components) -> ExampleSource:
     """What a stage draws from: its pool, made first where there is none, or the rows of its table.
 
     Raises:

@@ -48,7 +48,7 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class Shape:
+class MicroBatch:
     """A micro-batch."""
 
     batch: int
@@ -57,7 +57,7 @@ class Shape:
     width: int
 
 
-def shapes(config: TrainConfig) -> dict[str, Shape]:
+def shapes(config: TrainConfig) -> dict[str, MicroBatch]:
     """The largest micro-batches of a stage, by kind."""
     data = config.data
     sizes = data.sizes[:1] if data.table else data.sizes
@@ -66,9 +66,9 @@ def shapes(config: TrainConfig) -> dict[str, Shape]:
     batch = max(1, round(data.video_batch * min(data.lengths) / longest))
     found = {}
     if data.video_probability < 1:
-        found["images"] = Shape(data.image_batch, 1, height, width)
+        found["images"] = MicroBatch(data.image_batch, 1, height, width)
     if data.video_probability > 0:
-        found["videos"] = Shape(batch, longest, height, width)
+        found["videos"] = MicroBatch(batch, longest, height, width)
     return found
 
 
@@ -88,7 +88,7 @@ def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
     }
 
 
-def footprint(components: Components, config: TrainConfig) -> Footprint:
+def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
     """The memory of a stage.
 
     Args:
@@ -107,7 +107,7 @@ def footprint(components: Components, config: TrainConfig) -> Footprint:
     )
 
 
-def activations(components: Components, config: TrainConfig, shape: Shape) -> int:
+def activations(components: Components, config: TrainConfig, shape: MicroBatch) -> int:
     """Bytes of all tensors of a micro-batch that are alive at the same time, beside weights and their gradients."""
     guidance, codec = components.guidance, components.codec
     latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple,
@@ -129,7 +129,7 @@ def activations(components: Components, config: TrainConfig, shape: Shape) -> in
     return live.peak
 
 
-def _read(components: Components, shape: Shape) -> torch.Tensor:
+def _read(components: Components, shape: MicroBatch) -> torch.Tensor:
     """The guidance of a micro-batch [B, N, width]; a text encoder is frozen, so it keeps nothing."""
     guidance = components.guidance
     if guidance.config.kind is GuidanceKind.TEXT:
@@ -169,7 +169,7 @@ def fake_weights(modules: tuple[nn.Module, ...]) -> Iterator[None]:
             held[name] = value
 
 
-def _picture_tokens(components: Components, shape: Shape) -> int:
+def _picture_tokens(components: Components, shape: MicroBatch) -> int:
     """Places that the source fills in the MLLM's sequence."""
     config = components.guidance.config
     is_video = shape.frames > 1

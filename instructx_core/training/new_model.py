@@ -19,7 +19,7 @@ from torch import nn
 from ..bounded import UnreadableError, read_yaml
 from ..config import ContextEntry, ModelConfig
 from ..connectors import Connector, make_connector
-from ..convert.writing import Sums, write_folder
+from ..convert.writing import Checksums, write_folder
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..families.components import adapter_state, guidance_class
@@ -51,7 +51,7 @@ def make_model(
     seed: int = 0,
     config: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Sums:
+) -> Checksums:
     """Write a model folder of three base models and fresh queries, LoRA and connector.
 
     Args:

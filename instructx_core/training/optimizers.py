@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters that share an optimizer and a rate."""
 
     muon: bool
@@ -31,7 +31,7 @@ class Group:
     parameters: list[nn.Parameter]
 
 
-def parameter_groups(module: nn.Module, config: TrainConfig) -> list[Group]:
+def parameter_groups(module: nn.Module, config: TrainConfig) -> list[ParameterGroup]:
     """The trained parameters: Muon's matrices, the guidance's other ones, the rest.
 
     Raises:
@@ -50,9 +50,9 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[Group]:
     if config.optimizer == "muon" and not matrices:
         raise InputError("optimizer: muon is for the matrices of layers, and this stage trains none; use adamw.")
     groups = [
-        Group(True, config.muon_rate, matrices),
-        Group(False, config.learning_rate * config.guidance_rate, guidance),
-        Group(False, config.learning_rate, others),
+        ParameterGroup(True, config.muon_rate, matrices),
+        ParameterGroup(False, config.learning_rate * config.guidance_rate, guidance),
+        ParameterGroup(False, config.learning_rate, others),
     ]
     return [group for group in groups if group.parameters]
 
@@ -62,7 +62,7 @@ def is_layer_matrix(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim == 2 and "lora_" not in name and REPEATED.search(name) is not None
 
 
-def make_optimizers(groups: list[Group], config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(groups: list[ParameterGroup], config: TrainConfig) -> list[torch.optim.Optimizer]:
     """One optimizer for Muon's groups, one for the others, those that have any. Each group keeps its rate as "whole".
 
     Raises:

@@ -97,7 +97,7 @@ def load_shared(path: Path) -> Components:
     return replace(components, codec=codec)
 
 
-def shard(module: nn.Module, device: torch.device) -> None:
+def shard_module(module: nn.Module, device: torch.device) -> None:
     """Spread a module over all processes, in place.
 
     Args:

@@ -28,7 +28,17 @@ from .config import TrainConfig
 from .monitor import Monitor
 from .optimizers import make_optimizers, parameter_groups, rate_share, set_rates, state_shapes
 from .processes import on_cpu
-from .sharding import gathered, is_sharded_run, local, make_whole, shard, share_of, shared_like, warn_on_cpu, whole
+from .sharding import (
+    gathered,
+    is_sharded_run,
+    local,
+    make_whole,
+    shard_module,
+    share_of,
+    shared_like,
+    warn_on_cpu,
+    whole,
+)
 from .signals import Stop, stop_on_signals
 from .states import Snapshot, clear_unfinished, find_state, read_state, write_state
 from .steps import batch_generator, is_video_step, micro_batches
@@ -85,7 +95,7 @@ class Trainer:
         self.optimizers: list[Any]
         if self.is_sharded:
             warn_on_cpu()
-            shard(task.module, self.accelerator.device)
+            shard_module(task.module, self.accelerator.device)
             groups = parameter_groups(task.module, config)
             self.optimizers = make_optimizers(groups, config)
         else:

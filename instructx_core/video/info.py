@@ -59,7 +59,7 @@ def upright(frame: Tensor, matrix: DisplayMatrix | None) -> Tensor:
     return frame.flip(_mirrored(matrix)).contiguous()
 
 
-def stored(frame: Tensor, matrix: DisplayMatrix | None) -> Tensor:
+def turned_back(frame: Tensor, matrix: DisplayMatrix | None) -> Tensor:
     """Displayed frame [H, W, 3] -> as stored under this matrix: the inverse of `upright`."""
     frame = frame.flip(_mirrored(matrix))
     return (frame.transpose(0, 1) if is_turned(matrix) else frame).contiguous()

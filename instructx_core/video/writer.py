@@ -19,7 +19,7 @@ from ..atomic import partial_file
 from ..errors import InputError
 from ..paths import writable_file
 from .colour import Colour, rgb_to_frame
-from .info import DisplayMatrix, VideoInfo, is_turned, stored
+from .info import DisplayMatrix, VideoInfo, is_turned, turned_back
 from .other_tracks import OtherTracks
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class VideoWriter:
 
     def _picture(self, frame: Tensor) -> VideoFrame:
         """Upright pixels -> what the encoder takes."""
-        pixels = stored(frame.cpu(), self._matrix)
+        pixels = turned_back(frame.cpu(), self._matrix)
         if self._stream.pix_fmt == "pal8":
             return _palette_frame(pixels)
         return rgb_to_frame(pixels, self._colour, self._stream.pix_fmt, self._scaler)

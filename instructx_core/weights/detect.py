@@ -25,7 +25,7 @@ from .marks import ADAPTER
 from .pickles import PICKLES, is_pickle
 from .stored import EIGHT_BITS, Stored, read_stored
 from .wan_keys import DIT_LIBRARY, DIT_ORIGINAL, VAE_LIBRARY, VAE_ORIGINAL
-from .wrapped_names import Layout
+from .wrapped_names import NameLayout
 
 
 class Part(str, Enum):
@@ -95,7 +95,7 @@ _QWEN3_LAYERS = {
     "visual.blocks.0.": ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.linear_fc1", "mlp.linear_fc2"),
 }
 # of both: a name says by itself which layer it is, and the marks which of the two has it
-_MLLM = Layout(
+_MLLM = NameLayout(
     f"{before}{layer}.{leaf}"
     for known in (_MLLM_LAYERS, _QWEN3_LAYERS)
     for before, layers in known.items()
@@ -108,7 +108,7 @@ _TEXT_LAYERS = {
     "encoder.block.0.layer.0.SelfAttention.": ("q", "k", "v", "o"),
     "encoder.block.0.layer.1.": ("layer_norm", "DenseReluDense.wi_0", "DenseReluDense.wi_1", "DenseReluDense.wo"),
 }
-_TEXT = Layout(f"{before}{layer}.weight" for before, layers in _TEXT_LAYERS.items() for layer in layers)
+_TEXT = NameLayout(f"{before}{layer}.weight" for before, layers in _TEXT_LAYERS.items() for layer in layers)
 _LAYOUTS = {
     (Part.DIT, Names.ORIGINAL): DIT_ORIGINAL,
     (Part.DIT, Names.LIBRARY): DIT_LIBRARY,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from ..compat import read_gguf, unpack_gguf
+from ..compat import load_gguf, unpack_gguf
 from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import check_shapes, empty_model, fill
@@ -141,7 +141,7 @@ def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
     config = dit_config(form)
     model = empty_model(WanTransformer3DModel, config)
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    held = load_or_explain(form.path, lambda: dict(read_gguf(form.files[0])))
+    held = load_or_explain(form.path, lambda: dict(load_gguf(form.files[0])))
     for name, stored in form.stored.items():
         if stored.is_reshaped:  # blocks run along other rows than the model's
             held[name] = unpack_gguf(held[name]).reshape(stored.shape)

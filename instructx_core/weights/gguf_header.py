@@ -38,7 +38,7 @@ def is_gguf(path: str | Path) -> bool:
         return False
 
 
-def read_gguf(path: Path) -> GGUFReader:
+def open_gguf(path: Path) -> GGUFReader:
     """A GGUF file's header; its tensors are mapped, not read.
 
     Raises:

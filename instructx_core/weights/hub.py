@@ -1,7 +1,7 @@
 """Fetching a model folder from the Hugging Face hub, only ever when it was asked for.
 
 - A model is looked up once: names, sizes, digests, licence, and the commit that every file then comes from.
-- `record` notes the commit in the folder (`download.json`), so that going on later means the same commit.
+- `record_origin` notes the commit in the folder (`download.json`), so that going on later means the same commit.
 - Files come one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on
   at that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes
   is no way to go on.
@@ -107,7 +107,7 @@ def look_up(repository: str, commit: str | None = None) -> RemoteModel:
     return RemoteModel(repository, found.sha, tuple(files), _licence(found))
 
 
-def record(model: RemoteModel, folder: Path) -> None:
+def record_origin(model: RemoteModel, folder: Path) -> None:
     """Note in `folder` where its files come from, for `recorded_commit`.
 
     Raises InputError where it cannot be written.

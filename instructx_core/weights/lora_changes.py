@@ -78,7 +78,7 @@ def missing_part(roles: set[Role]) -> str:
     return ""
 
 
-def changes(weight: str, bias: str, parts: Parts, alpha: Callable[[int], float]) -> list[Change]:
+def module_changes(weight: str, bias: str, parts: Parts, alpha: Callable[[int], float]) -> list[Change]:
     """What one module's tensors, of which none is missing, add to its weight and to its bias.
 
     Args:

@@ -22,7 +22,7 @@ _NAME = re.compile(r"\^?[\w.]+\$?")
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoraFileSettings:
     """alpha of each module; None where the file does not say it."""
 
     alpha: float | None = None
@@ -41,13 +41,13 @@ class Settings:
         return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
 
 
-def read_settings(path: str | Path, metadata: Mapping[str, str]) -> Settings:
+def read_settings(path: str | Path, metadata: Mapping[str, str]) -> LoraFileSettings:
     """The settings in a LoRA file's metadata.
 
     Raises CheckpointError where they are no mapping, or a value is of another kind or no finite number.
     """
     if METADATA not in metadata:
-        return Settings()
+        return LoraFileSettings()
     try:
         said = parse_json(metadata[METADATA], "the text")
     except UnreadableError as error:
@@ -64,7 +64,7 @@ def read_settings(path: str | Path, metadata: Mapping[str, str]) -> Settings:
     stabilised = said.get("use_rslora") or False
     if not isinstance(stabilised, bool):
         raise _wrong(path, "use_rslora", stabilised, "true or false")
-    return Settings(
+    return LoraFileSettings(
         alpha, {_module(path, name): _number(path, name, own) for name, own in patterns.items()}, stabilised
     )
 

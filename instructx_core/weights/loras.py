@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..words import escaped, quoted, quoted_path, shown
 from .files import check_finite, check_types, naming, read_metadata, read_safetensors
-from .lora_changes import Change, changes, missing_part
+from .lora_changes import Change, missing_part, module_changes
 from .lora_keys import ModuleNames, Role, block_number, split_key, unread_kind
-from .lora_settings import Settings, read_settings
+from .lora_settings import LoraFileSettings, read_settings
 from .stored import read_stored
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
             weight = f"{module}.weight" if f"{module}.weight" in parameters else module
             if missing := missing_part(set(parts)):
                 raise CheckpointError(f"it holds no {missing} for {weight}; get the file again.")
-            found += changes(weight, f"{module}.bias", parts, _alpha(module, parts, settings))
+            found += module_changes(weight, f"{module}.bias", parts, _alpha(module, parts, settings))
     for change in found:
         _check(path, change, parameters)
     check_finite({key: state[key] for key in state.keys() - set(left_out)}, path)
@@ -163,7 +163,7 @@ def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames
     return modules, left_out
 
 
-def _alpha(module: str, parts: Parts, settings: Settings) -> Callable[[int], float]:
+def _alpha(module: str, parts: Parts, settings: LoraFileSettings) -> Callable[[int], float]:
     """alpha / rank of a module: alpha from beside the matrices, else from peft's settings, else the rank.
 
     Raises CheckpointError where alpha is more than one number.

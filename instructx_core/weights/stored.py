@@ -13,7 +13,7 @@ import torch
 from ..errors import CheckpointError
 from ..words import quoted
 from .files import read_header
-from .gguf_header import is_gguf, original_shapes, read_gguf
+from .gguf_header import is_gguf, open_gguf, original_shapes
 from .pickles import is_pickle, read_pickle
 
 # the safetensors format's names of dtypes (its documentation's table), of those that PyTorch has
@@ -56,7 +56,7 @@ def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
         state = read_pickle(path)
         return {name: Stored(spelled(path, name, value.dtype), tuple(value.shape)) for name, value in state.items()}
     if is_gguf(path):
-        reader = read_gguf(path)
+        reader = open_gguf(path)
         own = original_shapes(reader, path)
         return {
             tensor.name: Stored(

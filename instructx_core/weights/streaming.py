@@ -68,24 +68,16 @@ def copied(path: Path) -> Content:
     return Content(size, lambda: (chunk for part in parts for chunk in part.chunks()))
 
 
-def tensors(
-    sources: Mapping[Path, Mapping[str, str]], metadata: Mapping[str, str] | None = None, allow_pickle: bool = False
-) -> Content:
-    """One safetensors file of tensors that lie in others.
+def taken_tensors(sources: Mapping[Path, Mapping[str, str]], allow_pickle: bool = False) -> dict[str, StoredTensor]:
+    """Tensors of several files under new names.
 
     Args:
-        sources: for each file, which of its tensors are taken and what they are called in the new one.
-        metadata: of the new file.
+        sources: for each file, which of its tensors are taken and what they are called.
         allow_pickle: as `stored_tensors`.
 
     Raises:
         CheckpointError: as `stored_tensors`, or a tensor that is not there, or two that would have one name.
     """
-    return tensor_file(taken_tensors(sources, allow_pickle), metadata)
-
-
-def taken_tensors(sources: Mapping[Path, Mapping[str, str]], allow_pickle: bool = False) -> dict[str, StoredTensor]:
-    """The tensors of several files under new names; as `tensors`."""
     taken: dict[str, StoredTensor] = {}
     for path, names in sources.items():
         found = stored_tensors(path, allow_pickle)

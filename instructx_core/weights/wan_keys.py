@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from ..errors import CheckpointError
 from ..words import listed
-from .wrapped_names import Layout
+from .wrapped_names import NameLayout
 
 T = TypeVar("T")
 
@@ -301,7 +301,7 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, dimensions: int) ->
 
 
 # one level of everything: numbers are no part of a layout
-DIT_ORIGINAL, DIT_LIBRARY = (Layout(names) for names in (_dit_table([0]).keys(), _dit_table([0]).values()))
+DIT_ORIGINAL, DIT_LIBRARY = (NameLayout(names) for names in (_dit_table([0]).keys(), _dit_table([0]).values()))
 _VAE_TABLES = [_vae_table(residual, 1, 1) for residual in (False, True)]
-VAE_ORIGINAL = Layout(name for table in _VAE_TABLES for name in table)
-VAE_LIBRARY = Layout(name for table in _VAE_TABLES for name in table.values())
+VAE_ORIGINAL = NameLayout(name for table in _VAE_TABLES for name in table)
+VAE_LIBRARY = NameLayout(name for table in _VAE_TABLES for name in table.values())

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-class Layout:
+class NameLayout:
     """How the tensors of one kind of model are called, numbers aside.
 
     Args:

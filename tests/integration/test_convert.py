@@ -22,7 +22,7 @@ from instructx_core.weights import streaming
 from instructx_core.weights.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.stored import SPELLED
-from instructx_core.weights.streaming import tensors
+from instructx_core.weights.streaming import taken_tensors, tensor_file
 from support import kiwi_model
 from support.check_sums import check_sums
 from support.opening import config_of, load
@@ -72,7 +72,7 @@ def test_copied_tensors_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         tmp_path / "1.safetensors": {"a": "x.a", "b": "x.b"},
         tmp_path / "2.safetensors": {"c": "c", "empty": "e"},
     }
-    content = tensors(sources, {"format": "pt"})
+    content = tensor_file(taken_tensors(sources), {"format": "pt"})
     write_file(tmp_path / "out.safetensors", content, seen.append)
     found, metadata = read_safetensors(tmp_path / "out.safetensors")
     expected = {"x.a": first["a"], "x.b": first["b"], "c": second["c"], "e": second["empty"]}
@@ -86,15 +86,15 @@ def test_names_that_do_not_fit(tmp_path: Path):
     path = tmp_path / "1.safetensors"
     write_safetensors(path, {"a": torch.ones(2), "b": torch.ones(2)})
     with pytest.raises(CheckpointError, match="has no tensor 'z'"):
-        tensors({path: {"z": "z"}})
+        taken_tensors({path: {"z": "z"}})
     with pytest.raises(CheckpointError, match="'same', which another file has given already"):
-        tensors({path: {"a": "same", "b": "same"}})
+        taken_tensors({path: {"a": "same", "b": "same"}})
 
 
 def test_a_source_that_shrinks_meanwhile(tmp_path: Path):
     path = tmp_path / "1.safetensors"
     write_safetensors(path, {"a": torch.ones(200)})
-    content = tensors({path: {"a": "a"}})
+    content = tensor_file(taken_tensors({path: {"a": "a"}}))
     os.truncate(path, 100)
     with pytest.raises(CheckpointError, match="became shorter while it was being read"):
         write_file(tmp_path / "out.safetensors", content, lambda _count: None)
@@ -228,7 +228,8 @@ def test_dtypes_of_pickles_are_kept(tmp_path: Path):
     state = {str(dtype): torch.ones(3).to(dtype) for dtype in SPELLED}
     state |= {"number": torch.tensor(2.5), "strided": torch.arange(6.0).view(2, 3).T}
     torch.save(state, tmp_path / "a.pt")
-    content = tensors({tmp_path / "a.pt": {name: name for name in state}}, {"format": "pt"}, allow_pickle=True)
+    taken = taken_tensors({tmp_path / "a.pt": {name: name for name in state}}, allow_pickle=True)
+    content = tensor_file(taken, {"format": "pt"})
     write_file(tmp_path / "a.safetensors", content, lambda _count: None)
     assert_same({"a": read_safetensors(tmp_path / "a.safetensors")[0]}, {"a": state})
 

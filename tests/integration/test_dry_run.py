@@ -14,7 +14,7 @@ from instructx_core.config import ModelConfig
 from instructx_core.memory.live import LiveMemory
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask, choose_trained
-from instructx_core.training.footprint import activations, footprint, parts_of, shapes
+from instructx_core.training.footprint import activations, measure_footprint, parts_of, shapes
 from instructx_core.training.steps import batch_generator
 from support import paper_size
 from support.opening import outlined
@@ -51,11 +51,11 @@ def test_bytes_are_those_of_the_parameters(bundled: Path, tmp_path: Path) -> Non
     config = read(bundled, tmp_path / "run", average=0.9, train=["connector", "transformer"])
     choose_trained(components, config)
     trained = sum(p.numel() for part in ("connector", "transformer") for p in parts_of(components)[part])
-    found = footprint(components, config)
+    found = measure_footprint(components, config)
     assert found.weights == 4 * sum(p.numel() for held in parts_of(components).values() for p in held)
     assert (found.gradients, found.optimizer, found.average) == (4 * trained, 8 * trained, 4 * trained)
-    muon = footprint(components, replace(config, optimizer="muon")).optimizer
-    assert footprint(components, replace(config, optimizer="adafactor")).optimizer < muon < found.optimizer
+    muon = measure_footprint(components, replace(config, optimizer="muon")).optimizer
+    assert measure_footprint(components, replace(config, optimizer="adafactor")).optimizer < muon < found.optimizer
     held = found.weights + found.gradients + found.optimizer + found.average
     assert found.total(4) == held // 4 + max(found.activations.values())
     assert all(value.is_meta for part in parts_of(components).values() for value in part)
@@ -106,7 +106,7 @@ def test_the_paper_s_stage_two_at_its_size(tmp_path: Path) -> None:
     choose_trained(components, config)
     parts = {name: sum(p.numel() for p in held) for name, held in parts_of(components).items()}
     assert parts["lora"] == pytest.approx(0.6e9, rel=0.01) and parts["transformer"] == pytest.approx(14.29e9, rel=0.01)
-    found = footprint(components, config)
+    found = measure_footprint(components, config)
     print({kind: round(size / GIB, 2) for kind, size in found.activations.items()}, found.total(8) / GIB)
     assert found.activations["videos"] > found.activations["images"] > GIB
     assert 229e9 < found.weights + found.gradients + found.optimizer < 320e9

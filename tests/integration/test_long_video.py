@@ -11,7 +11,7 @@ import torch
 from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.images import to_uint8
 from instructx_core.long_video import Head, LongOptions, LongProgress, Reading, edit_video
-from instructx_core.long_video.joining import LARGEST, EditedWindow, Handover, anchor_colour, fade, hand_over
+from instructx_core.long_video.joining import LARGEST, EditedWindow, Handover, anchor_colour, fade, make_handover
 from instructx_core.source import load_source
 from instructx_core.video import VideoReader, VideoWriter
 from instructx_core.windows import Span, Window
@@ -230,11 +230,11 @@ def test_what_is_handed_over():
     frames = torch.arange(9).view(9, 1, 1, 1).expand(9, 2, 2, 3).to(torch.uint8)
     edited = EditedWindow(frames, torch.arange(3.0).view(1, 1, 3, 1, 1))
     window = Window(0, 9, 0)
-    one = hand_over(edited, window, Window(8, 17, 1), 4)
+    one = make_handover(edited, window, Window(8, 17, 1), 4)
     assert one.frames[:, 0, 0, 0].tolist() == [8] and one.latents.flatten().tolist() == [2]
-    five = hand_over(edited, window, Window(4, 13, 5), 4)
+    five = make_handover(edited, window, Window(4, 13, 5), 4)
     assert five.frames[:, 0, 0, 0].tolist() == [4, 5, 6, 7, 8] and five.latents.flatten().tolist() == [1, 2]
-    assert hand_over(edited, window, Window(9, 18, 0), 4) is None
+    assert make_handover(edited, window, Window(9, 18, 0), 4) is None
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from instructx_core.families.instructx.folder import BUNDLED
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory, parse_memory
 from instructx_core.memory.live import LiveMemory
-from instructx_core.memory.measure import decoding_bytes, encoding_bytes, measure, step_bytes
+from instructx_core.memory.measure import decoding_bytes, encoding_bytes, measure_phases, step_bytes
 from instructx_core.memory.phases import Job, Part, Phase
 from instructx_core.memory.plan import CHOICES, make_plan, peak, resident, usable
 from instructx_core.memory.sizes import ModelSizes, Weights, sizes_of
@@ -152,7 +152,7 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
                 editor.denoiser(noisy, torch.tensor(0.5), context, conditions)
     with LiveMemory(*parts) as decoding:
         editor.decode(latents)
-    phases = measure(outlined(BUNDLED, torch.float32), Job(side, side, frames))
+    phases = measure_phases(outlined(BUNDLED, torch.float32), Job(side, side, frames))
     measured = (reading, encoding, step, decoding)
     ratios = {phase.name: phase.working / live.peak for phase, live in zip(phases, measured, strict=True)}
     # the MLLM reads fewer words here than are counted; `skip_empty_taps` copies frames that are not counted

@@ -20,7 +20,7 @@ from instructx_core.convert import convert
 from instructx_core.families.overrides import Overrides
 from instructx_core.families.part_loaders import load_guidance_part
 from instructx_core.guidance.text import TextGuidance
-from instructx_core.memory.measure import measure
+from instructx_core.memory.measure import measure_phases
 from instructx_core.memory.phases import Job
 from instructx_core.training.config import read_train_config
 from instructx_core.training.stages import train
@@ -136,7 +136,7 @@ def test_saved_and_loaded_it_is_the_same(trained: Path, tmp_path: Path) -> None:
 
 def test_memory_is_planned_without_weights(variant: tuple[str, Path]) -> None:
     components = outlined(variant[1])
-    phases = measure(components, Job(frames=5, height=32, width=32))
+    phases = measure_phases(components, Job(frames=5, height=32, width=32))
     assert len(phases) == 4 and all(phase.working > 0 for phase in phases)
 
 

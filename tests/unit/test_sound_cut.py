@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from instructx_core.errors import InputError
-from instructx_core.long_video.footage import cut, look_through
+from instructx_core.long_video.footage import look_through, take_span
 from instructx_core.video.sound import cut_sound, read_sound
 from instructx_core.windows import Window
 from support import video_files
@@ -68,14 +68,14 @@ def test_every_track_is_cut(path, tmp_path):
 
 def test_the_frames_of_a_part(path, tmp_path):
     whole = look_through(path)
-    part = cut(whole, F(1, 4), F(7, 10), sound=None)
+    part = take_span(whole, F(1, 4), F(7, 10), sound=None)
     assert [pts * part.info.time_base for pts in part.pts] == [F(0), F(1, 10), F(2, 10), F(3, 10)]
     assert part.last_duration * part.info.time_base == F(1, 10)
     assert part.info.frames == 4
     assert not part.info.has_audio
-    assert part.sha256 not in (whole.sha256, cut(whole, F(1, 4), None).sha256)
+    assert part.sha256 not in (whole.sha256, take_span(whole, F(1, 4), None).sha256)
     (wanted,) = whole.read([Window(3, 7, 0)])
     (found,) = part.read([Window(0, 4, 0)])
     assert torch.equal(found, wanted)
     with pytest.raises(InputError, match=r"has no frame from 2 s to 3 s"):
-        cut(whole, F(2), F(3))
+        take_span(whole, F(2), F(3))

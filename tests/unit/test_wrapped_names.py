@@ -19,7 +19,7 @@ from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import load_mllm
 from instructx_core.weights.vae import load_vae
 from instructx_core.weights.wan_keys import DIT_ORIGINAL, VAE_ORIGINAL, dit_to_original, vae_to_original
-from instructx_core.weights.wrapped_names import Layout
+from instructx_core.weights.wrapped_names import NameLayout
 from support.wan_models import dit_from_native
 from support.weight_forms import scaled, write_gguf
 
@@ -148,7 +148,7 @@ def test_every_wrapper_is_left_out(apart):
 
 
 def test_a_layout_knows_its_names_alone():
-    layout = Layout(["blocks.0.q.weight", "head.weight"])
+    layout = NameLayout(["blocks.0.q.weight", "head.weight"])
     for name in ("blocks.7.q.weight", "head.weight"):
         for before in ("", "a.", "a.b.", "_c."):
             assert layout.bare(before + name) == name

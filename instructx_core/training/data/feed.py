@@ -20,7 +20,7 @@ Batch = list[Example]
 
 
 @dataclass(frozen=True)
-class Reading:
+class PendingRow:
     """A row whose files are being read; `again`: whether an earlier epoch met it."""
 
     address: Address
@@ -48,7 +48,7 @@ class Batches:
         self.stream, self.read, self.batch_size = stream, read, batch_size
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="rows")
         self.at_once = threads
-        self.reading: deque[Reading] = deque()
+        self.reading: deque[PendingRow] = deque()
         self.waiting: dict[tuple[int, ...], list[tuple[Address, Example]]] = {}
         self.bytes = 0
 
@@ -67,7 +67,7 @@ class Batches:
                 return self._pop(next(iter(self.waiting)))
 
     def _begin(self, address: Address, row: Row, again: bool) -> None:
-        self.reading.append(Reading(address, row, again, self.threads.submit(self.read, row)))
+        self.reading.append(PendingRow(address, row, again, self.threads.submit(self.read, row)))
 
     def _finish(self) -> tuple[Address, Example | None]:
         """The row that was begun first, read; None where it is broken."""

@@ -31,8 +31,8 @@ class Mark:
     number: int
 
 
-Found = tuple[Record, Mark]  # a record, and where the next one begins
-Reader = Callable[[BinaryIO, "Listing", Mark], Iterator[Found]]
+RecordAndMark = tuple[Record, Mark]  # a record, and where the next one begins
+Reader = Callable[[BinaryIO, "Listing", Mark], Iterator[RecordAndMark]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Listing:
     names: tuple[str, ...] = ()  # a CSV's columns
     start: Mark = Mark(0, 1)
 
-    def read(self, mark: Mark) -> Iterator[Found]:
+    def read(self, mark: Mark) -> Iterator[RecordAndMark]:
         """Records from a mark on. Raises InputError where the file is gone."""
         with open_listing(self.path) as file:
             file.seek(mark.offset)
@@ -121,7 +121,7 @@ class _Lines:
         return line.decode("utf-8-sig" if first else "utf-8", "surrogateescape")
 
 
-def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
+def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordAndMark]:
     names, lines = listing.names, _Lines(file, listing.path, mark)
     reader = csv.reader(lines)
     while True:
@@ -147,14 +147,14 @@ def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
             yield Record(place, dict(zip(names, values, strict=False))), lines.mark
 
 
-def _json_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
+def _json_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordAndMark]:
     lines = _Lines(file, listing.path, mark)
     for line in lines:
         if line.strip():
             yield _json_record(line, _place("Line", lines.mark.number - 1, listing)), lines.mark
 
 
-def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Found]:
+def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordAndMark]:
     """The entries of a JSON list, one after the other.
 
     Their ends are looked for in Latin-1, in which a character is a byte and JSON's own signs are those of UTF-8.

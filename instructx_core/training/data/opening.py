@@ -16,9 +16,9 @@ from ..config import DataConfig
 from .layouts import LAYOUTS, Layout, mapped
 from .listing import BLOCK, Listing, ListingShard, find_listing, open_listing
 from .parquet import parquet_columns, parquet_shards, parquet_texts
-from .places import places
+from .places import find_places
 from .rows import LeftOut, Record, RowError, Shard, kinds_of
-from .table import Part, Table
+from .table import Table, TablePart
 from .tars import TarShard, tar_suffixes
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ TRIED = 20  # records that are looked at until one is whole
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundListing:
     """A listing and its layout; `root` is the folder of its files, where another file says so."""
 
     path: Path
@@ -53,12 +53,12 @@ def open_table(data: DataConfig) -> Table:
     if root is not None and not is_dir(root):
         raise InputError(f"data.root is {quoted_path(root)}, which is no folder; name the folder of the table's files.")
     found = list(_in_folder(path, layouts)) if is_dir(path) else _of_file(path, layouts)
-    parts: list[Part] = []
+    parts: list[TablePart] = []
     total: int | None = 0
     for each in found:
         shards, rows = _shards(each.path, each.layout, set(data.filters))
-        where = places(path, each.path, root or each.root, each.layout.folders)
-        parts += [Part(shard, each.layout, where) for shard in shards]
+        where = find_places(path, each.path, root or each.root, each.layout.folders)
+        parts += [TablePart(shard, each.layout, where) for shard in shards]
         total = None if rows is None or total is None else total + rows
     if not parts:
         raise InputError(f"{quoted_path(path)} has no rows; give a CSV with columns source, target, instruction.")
@@ -67,12 +67,12 @@ def open_table(data: DataConfig) -> Table:
     return table
 
 
-def _of_file(path: Path, layouts: tuple[Layout, ...]) -> list[Found]:
+def _of_file(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
     kind, names = _first_names(path)
     if kind == "text" and (rooted := _rooted(path, names, layouts)):
         return rooted
     if layout := _layout(layouts, names):
-        return [Found(path, layout)]
+        return [FoundListing(path, layout)]
     if layouts is not LAYOUTS:
         raise InputError(
             f"{quoted_path(path)} has no {layouts[0].name}, which data.columns names; it has {_named(names)}."
@@ -89,7 +89,7 @@ def _of_file(path: Path, layouts: tuple[Layout, ...]) -> list[Found]:
     )
 
 
-def _in_folder(folder: Path, layouts: tuple[Layout, ...]) -> Iterator[Found]:
+def _in_folder(folder: Path, layouts: tuple[Layout, ...]) -> Iterator[FoundListing]:
     """The listings of a folder: those nearest to its top, and of them none that is kept for tests."""
     level, met = [folder], 0
     for _ in range(DEPTH):
@@ -133,7 +133,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(files), sorted(folders)
 
 
-def _recognised(path: Path, layouts: tuple[Layout, ...]) -> list[Found]:
+def _recognised(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
     """What a file of a folder lists; nothing where it is something else, as a set's own description."""
     try:
         return _of_file(path, layouts)
@@ -168,11 +168,11 @@ def _layout(layouts: tuple[Layout, ...], names: list[str]) -> Layout | None:
     return next((layout for layout in layouts if layout.fits(set(names))), None)
 
 
-def _rooted(path: Path, names: list[str], layouts: tuple[Layout, ...]) -> list[Found]:
+def _rooted(path: Path, names: list[str], layouts: tuple[Layout, ...]) -> list[FoundListing]:
     """The listings that a data.txt names, each line with the folder of its pictures."""
     if not ROOT_LINE.fullmatch(",".join(names).strip()):
         return []
-    found: list[Found] = []
+    found: list[FoundListing] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -185,7 +185,7 @@ def _rooted(path: Path, names: list[str], layouts: tuple[Layout, ...]) -> list[F
                 raise InputError(
                     f"Line {number} of {quoted_path(path)} leads out of its folder; name folders beside it."
                 )
-        found += [Found(each.path, each.layout, root) for each in _of_file(listing, layouts)]
+        found += [FoundListing(each.path, each.layout, root) for each in _of_file(listing, layouts)]
     return found
 
 

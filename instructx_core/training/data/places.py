@@ -50,7 +50,7 @@ class Places:
         return real == self.root or real.startswith(self.root.rstrip(os.sep) + os.sep)
 
 
-def places(table: Path, listing: Path, root: Path | None, under: tuple[str, ...] = ("",)) -> Places:
+def find_places(table: Path, listing: Path, root: Path | None, under: tuple[str, ...] = ("",)) -> Places:
     """Where a listing's files are.
 
     Args:

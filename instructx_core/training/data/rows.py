@@ -42,7 +42,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedPair:
     """What a layout makes of a record."""
 
     source: Named

@@ -35,7 +35,7 @@ SPREAD = 8  # shards that held-out rows come from
 BROKEN_ROWS = "broken-rows.txt"
 
 
-class Source(Protocol):
+class ExampleSource(Protocol):
     """What an editing stage draws from."""
 
     def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:

@@ -22,7 +22,7 @@ class Broken(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """A shard, how its records are read, and where their files are."""
 
     shard: Shard
@@ -38,7 +38,7 @@ class Table:
         layouts: names of the layouts that were found.
     """
 
-    def __init__(self, path: Path, parts: list[Part], total: int | None, filters: Mapping[str, Filter]) -> None:
+    def __init__(self, path: Path, parts: list[TablePart], total: int | None, filters: Mapping[str, Filter]) -> None:
         self.path, self.parts, self.total, self.filters = path, parts, total, filters
         self.layouts = sorted({part.layout.name for part in parts})
 
@@ -60,7 +60,7 @@ class Table:
             for row in range(number, max(number + 1, part.shard.size or 0)):
                 yield Address(shard, row), Broken(f"{part.shard.name}: {one_line(error)}")
 
-    def _row(self, part: Part, record: Record) -> Row | Broken | None:
+    def _row(self, part: TablePart, record: Record) -> Row | Broken | None:
         if record.problem:
             return Broken(f"{record.place}: {record.problem}")
         try:

@@ -27,7 +27,7 @@ from .rows import MOST_BYTES, Record, RowError
 WHAT = "WebDataset archives"
 
 
-class Cut(NamedTuple):
+class ArchiveEnd(NamedTuple):
     """Where an archive ends early."""
 
     offset: int
@@ -35,7 +35,7 @@ class Cut(NamedTuple):
 
 
 @dataclass
-class Group:
+class MemberGroup:
     """Members of one key, which follow each other."""
 
     key: str
@@ -73,7 +73,7 @@ class TarShard:
         if cut is not None:
             raise RowError(f"it is cut off in or behind its sample {len(groups)} ({cut.reason})")
 
-    def _fields(self, file: BinaryIO, group: Group) -> dict[str, Any]:
+    def _fields(self, file: BinaryIO, group: MemberGroup) -> dict[str, Any]:
         """A sample's members that are read."""
         iterators = library("webdataset.tariterators", WHAT)
 
@@ -121,12 +121,14 @@ class _Until:
         return self._file.read(max(0, min(count, self._end - self._file.tell())))
 
 
-def _groups(file: Any, members: re.Pattern[str], most: int | None = None) -> tuple[list[Group], Cut | None]:
+def _groups(
+    file: Any, members: re.Pattern[str], most: int | None = None
+) -> tuple[list[MemberGroup], ArchiveEnd | None]:
     """What an archive holds, by its headers, and where it is cut off, if it is."""
     split = library("webdataset.tariterators", WHAT).base_plus_ext
-    groups: list[Group] = []
+    groups: list[MemberGroup] = []
     for info in _headers(file):
-        if isinstance(info, Cut):
+        if isinstance(info, ArchiveEnd):
             if groups and groups[-1].end > info.offset:
                 groups[-1].problem = "it is cut off"
             return groups, info
@@ -136,7 +138,7 @@ def _groups(file: Any, members: re.Pattern[str], most: int | None = None) -> tup
         if not groups or groups[-1].key != key or suffix.lower() in groups[-1].suffixes:
             if most is not None and len(groups) == most:
                 break
-            groups.append(Group(key, info.offset))
+            groups.append(MemberGroup(key, info.offset))
         group = groups[-1]
         if not info.isreg():
             group.problem = f"it has {quoted(suffix)} as a link or device, which are not read"
@@ -147,8 +149,8 @@ def _groups(file: Any, members: re.Pattern[str], most: int | None = None) -> tup
     return groups, None
 
 
-def _headers(file: Any) -> Iterator[tarfile.TarInfo | Cut]:
-    """The headers of an archive, and of those behind it in the same file; a `Cut` last where it ends early."""
+def _headers(file: Any) -> Iterator[tarfile.TarInfo | ArchiveEnd]:
+    """The headers of an archive, and of those behind it in the same file; a `ArchiveEnd` last where it ends early."""
     offset, met = 0, False
     while True:
         file.seek(offset)
@@ -162,11 +164,11 @@ def _headers(file: Any) -> Iterator[tarfile.TarInfo | Cut]:
         except (OSError, ValueError, tarfile.TarError) as error:
             if not met:
                 raise
-            yield Cut(_size(file), one_line(error, 100))
+            yield ArchiveEnd(_size(file), one_line(error, 100))
             return
         end = _behind_zeros(file, offset)
         if end == offset:
-            yield Cut(end, "it has no end mark")  # which is blocks of zeros
+            yield ArchiveEnd(end, "it has no end mark")  # which is blocks of zeros
         if end in (offset, _size(file)):
             return
         offset = end

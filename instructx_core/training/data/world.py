@@ -12,7 +12,7 @@ from ..config import DataConfig
 from .example import Example
 
 
-def check_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
+def check_world_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
     """Raise InputError unless the world's pictures and clips come in shapes that the model takes as they are."""
     for size in data.sizes:
         if any(side % stride for side in size):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....words import quoted, shown
-from ..rows import LONGEST_TEXT, MOST_BYTES, Listed, Named, RowError
+from ..rows import LONGEST_TEXT, MOST_BYTES, ListedPair, Named, RowError
 
 Fields = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ class Layout:
 
     name: str
     needed: tuple[str | tuple[str, ...], ...]
-    read: Callable[[Fields], Listed]
+    read: Callable[[Fields], ListedPair]
     folders: tuple[str, ...] = ("",)
     optional: tuple[str, ...] = ()
     members: re.Pattern[str] | None = None
@@ -87,7 +87,7 @@ def optional_picture(fields: Fields, name: str) -> tuple[Named, ...]:
 def mapped(columns: Mapping[str, str]) -> Layout:
     """The layout that a config's `columns` spells out: our names -> those of the data set."""
 
-    def read(fields: Fields) -> Listed:
+    def read(fields: Fields) -> ListedPair:
         own = {ours: fields.get(theirs) for ours, theirs in columns.items()}
         return plain(own)
 
@@ -95,7 +95,7 @@ def mapped(columns: Mapping[str, str]) -> Layout:
     return Layout(f"columns {', '.join(map(quoted, needed))}", needed, read, optional=tuple(columns.values()))
 
 
-def plain(fields: Fields) -> Listed:
+def plain(fields: Fields) -> ListedPair:
     """A record under our own names."""
     source, target = picture(fields, "source"), picture(fields, "target")
     caption = words(fields, "caption")
@@ -108,4 +108,4 @@ def plain(fields: Fields) -> Listed:
     else:
         references = optional_picture(fields, "reference")
     mask = next(iter(optional_picture(fields, "mask")), None)
-    return Listed(source, target, instruction, references, caption, mask)
+    return ListedPair(source, target, instruction, references, caption, mask)

@@ -6,20 +6,20 @@ Entries with one picture (`generate`) are no edits and left out. Pictures betwee
 
 import re
 
-from ..rows import LeftOut, Listed, RowError
+from ..rows import LeftOut, ListedPair, RowError
 from .base import Fields, Layout, needed_words, picture
 
 PLACEHOLDER = re.compile(r"<image>\s*")
 
 
-def read(fields: Fields) -> Listed:
+def read(fields: Fields) -> ListedPair:
     images = fields.get("image")
     if isinstance(images, str) or (isinstance(images, list) and len(images) == 1):
         raise LeftOut
     if not isinstance(images, list) or not images:
         raise RowError("it has no pictures")
     source, *references, target = (picture({"image": name}, "image") for name in images)
-    return Listed(source, target, instruction(fields.get("conversations")), tuple(references))
+    return ListedPair(source, target, instruction(fields.get("conversations")), tuple(references))
 
 
 def instruction(turns: object) -> str:

@@ -1,13 +1,13 @@
 """osunlp/MagicBrush: Parquet img_id,turn_index,source_img,mask_img,instruction,target_img. Its masks are pictures with
 a hole, not maps of the edit; they are left aside."""
 
-from ..rows import Listed
+from ..rows import ListedPair
 from .base import Fields, Layout, needed_words, picture
 
 
-def read(fields: Fields) -> Listed:
+def read(fields: Fields) -> ListedPair:
     source, target = picture(fields, "source_img"), picture(fields, "target_img")
-    return Listed(source, target, needed_words(fields, "instruction"))
+    return ListedPair(source, target, needed_words(fields, "instruction"))
 
 
 MAGICBRUSH = Layout("MagicBrush", ("source_img", "target_img", "instruction"), read)

@@ -1,13 +1,13 @@
 """iitolstykh/NHR-Edit: train/metadata.jsonl beside train/images/XX/*.jpg; or Parquet with the pictures in it."""
 
-from ..rows import Listed
+from ..rows import ListedPair
 from .base import Fields, Layout, needed_words, picture
 
 
-def read(fields: Fields) -> Listed:
+def read(fields: Fields) -> ListedPair:
     names = ("source_image", "edited_image") if "source_image" in fields else ("source_file_name", "edited_file_name")
     source, target = (picture(fields, name) for name in names)
-    return Listed(source, target, needed_words(fields, "edit_instruction"))
+    return ListedPair(source, target, needed_words(fields, "edit_instruction"))
 
 
 NHR_EDIT = Layout(

@@ -8,14 +8,14 @@ are left out. 1.1.jpg, a drawing of the letters that one part has, is not read.
 import re
 
 from ....bounded import UnreadableError, parse_json
-from ..rows import LONGEST_TEXT, LeftOut, Listed, RowError
+from ..rows import LONGEST_TEXT, LeftOut, ListedPair, RowError
 from .base import Fields, Layout, picture, words
 
 PICTURE = re.compile(r"([123])(\.0)?\.(jpg|jpeg|png|webp)")
 SOURCES = tuple(f"1{part}.{suffix}" for part in ("", ".0") for suffix in ("jpg", "jpeg", "png", "webp"))
 
 
-def read(fields: Fields) -> Listed:
+def read(fields: Fields) -> ListedPair:
     pictures = {found[1]: picture(fields, name) for name in fields if (found := PICTURE.fullmatch(name))}
     for number, what in (("1", "source (1.jpg)"), ("2", "target (2.jpg)")):
         if number not in pictures:
@@ -25,7 +25,7 @@ def read(fields: Fields) -> Listed:
     instruction = instruction or words(told, "instruction") or words(told, "instruction_zh")
     if not instruction:
         raise LeftOut
-    return Listed(pictures["1"], pictures["2"], instruction, mask=pictures.get("3"))
+    return ListedPair(pictures["1"], pictures["2"], instruction, mask=pictures.get("3"))
 
 
 def about(fields: Fields) -> Fields:
