@@ -4,13 +4,15 @@
 
 Each row is a server of its own that has run the graph over 60 frames once; then it runs ImageInvert (and ImageScale)
 over all frames. Memory is the largest resident size of the server's process, sampled every 20 ms. Seconds a window are
-those of the whole prompt, decoding and encoding included; beside them the same work without ComfyUI.
+those of the whole prompt, decoding and encoding included, by the clock and of the processor (which a busy machine does
+not change as much); beside them the same work without ComfyUI.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import tempfile
 import threading
 import time
@@ -78,8 +80,8 @@ class Peak:
 
 def through_comfyui(
     frames: int, width: int, height: int, window: int, factor: int, options: Sequence[str]
-) -> tuple[int, float, bytes]:
-    """Peak bytes, seconds of the prompt, and the video that Window Close made."""
+) -> tuple[int, float, float, bytes]:
+    """Peak bytes, seconds of the prompt by the clock and of the processor, and the video that Window Close made."""
     size = None if factor == 1 else (width * factor, height * factor)
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
@@ -89,16 +91,22 @@ def through_comfyui(
         with comfyui_server.Server(base, {"OMP_NUM_THREADS": "1"}, options) as server:
             assert succeeded(server.run(prompt("warm.mp4", window, size)))
             with Peak(server) as peak:
-                began = time.monotonic()
+                began, used = time.monotonic(), processor(server)
                 entry = server.run(prompt("long.mp4", window, size))
-                seconds = time.monotonic() - began
+                seconds, used = time.monotonic() - began, processor(server) - used
             assert succeeded(entry), entry["status"]
         newest = max((base / "output" / "loops").glob("*.mp4"), key=lambda path: path.stat().st_mtime_ns)
-        return peak.bytes, seconds, newest.read_bytes()
+        return peak.bytes, seconds, used, newest.read_bytes()
 
 
-def without_comfyui(frames: int, width: int, height: int, window: int, factor: int) -> tuple[float, bytes]:
-    """Seconds of the library's loop with the same work as a function, and its video."""
+def processor(server: comfyui_server.Server) -> float:
+    """Seconds of the processor that a server has taken."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def without_comfyui(frames: int, width: int, height: int, window: int, factor: int) -> tuple[float, float, bytes]:
+    """Seconds of the library's loop with the same work as a function, and its video; as `through_comfyui`."""
 
     def edit(pixels: torch.Tensor, _turn: object) -> torch.Tensor:
         planes = (1 - pixels).permute(0, 3, 1, 2)
@@ -108,9 +116,9 @@ def without_comfyui(frames: int, width: int, height: int, window: int, factor: i
         source, target = Path(name) / "long.mp4", Path(name) / "out.mp4"
         make_source(source, frames, width, height)
         options = LongOptions(window=Span(Fraction(window)), overlap=Span(Fraction(0)), anchor_colour=False)
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         edit_video(FrameEdit(edit, {"edit": "inversion"}), source, target, options=options, resume=True)
-        return time.monotonic() - began, target.read_bytes()
+        return time.monotonic() - began, time.process_time() - used, target.read_bytes()
 
 
 def main() -> None:
@@ -126,13 +134,14 @@ def main() -> None:
         first = None
         for frames in asked.frames:
             common = (frames, *asked.size, asked.window, factor)
-            peak, seconds, made = through_comfyui(*common, asked.options)
-            bare, same = without_comfyui(*common)
+            peak, seconds, used, made = through_comfyui(*common, asked.options)
+            bare, bare_used, same = without_comfyui(*common)
             windows = -(-frames // asked.window)
             first = first or peak
             print(
                 f"scale {factor}, {frames} frames, {windows} windows: peak {peak >> 20} MiB (x {peak / first:.3f}), "
-                f"{seconds / windows:.4f} s a window, without ComfyUI {bare / windows:.4f}; "
+                f"{seconds / windows:.4f} s a window ({used / windows:.4f} of the processor), without ComfyUI "
+                f"{bare / windows:.4f} ({bare_used / windows:.4f}); "
                 f"{'the same bytes' if made == same else 'OTHER BYTES'} ({hashlib.sha256(made).hexdigest()[:8]})",
                 flush=True,
             )

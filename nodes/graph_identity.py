@@ -38,6 +38,7 @@ def _node(prompt: DynamicPrompt, node_id: str, known: dict[str, str]) -> str:
     if node_id not in known:
         node = prompt.get_node(node_id)
         inputs = {name: _value(prompt, value, known) for name, value in sorted(node["inputs"].items())}
-        text = json.dumps([node["class_type"], inputs])
+        # what its own check for changes gave, such as a file's hash, where ComfyUI has asked it
+        text = json.dumps([node["class_type"], inputs, node.get("is_changed", False)], default=str)
         known[node_id] = hashlib.sha256(text.encode()).hexdigest()
     return known[node_id]

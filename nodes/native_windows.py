@@ -16,9 +16,9 @@ from ..instructx_core.version import __version__
 from . import sampling
 from .connector import connect
 from .fit import lay
+from .masks import over_latent
 from .mllm_guidance import understand
 from .reference import add_reference
-from .source import noise_mask
 from .vae import check_vae, encode, strides
 from .wan import denoising, prepare, with_source
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..instructx_core.sampling import StepCallback
     from .sampling import Settings
     from .sockets import GuidanceValue, LoadedConnector, LoadedMllm
+    from .wan import Conditioning
 
     Parts = tuple[ModelPatcher, Any, LoadedMllm, LoadedConnector]  # MODEL, VAE, MLLM, connector
 
@@ -98,10 +99,7 @@ class NativeModel:
         pinned: torch.Tensor | None,
         callback: StepCallback | None,
     ) -> torch.Tensor:
-        positive, negative = (with_source(self.model, part, source, 1.0) for part in connect(self.connector, guidance))
-        model, references = self.model, self.request.references
-        if references:
-            model, positive, negative = add_reference(model, positive, negative, self.vae, torch.stack(references))
+        model, positive, negative = self.conditions(source, guidance)
 
         def after_step(step: int, x0: torch.Tensor, _x: torch.Tensor, total: int) -> None:
             if callback is not None and callback(step + 1, total, x0) is False:
@@ -109,13 +107,34 @@ class NativeModel:
 
         latent = {"samples": source}
         if self.window_mask is not None:
-            latent["noise_mask"] = noise_mask(self.model, source, self.window_mask)
+            own = strides(self.vae)
+            latent["noise_mask"] = over_latent(self.window_mask, source.shape, own.space, own.time)
         if pinned is not None:
             latent = _held(latent, pinned)
         return sampling.sample(model, positive, negative, latent, self.request.seed, self.chosen, after_step)["samples"]
 
+    def conditions(
+        self, source: torch.Tensor, guidance: GuidanceValue
+    ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+        """MODEL, positive and negative for one window."""
+        return self.carrying(source, *connect(self.connector, guidance))
+
+    def carrying(
+        self, source: torch.Tensor, *guidance: Conditioning
+    ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+        """MODEL and conditionings with the window's source and the request's references in them."""
+        positive, negative = (with_source(self.model, part, source, 1.0) for part in guidance)
+        references = self.request.references
+        if not references:
+            return self.model, positive, negative
+        return add_reference(self.model, positive, negative, self.vae, torch.stack(references))
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.vae.decode(latents).float().cpu()
+
+    def files(self) -> str:
+        """A hash of what tells the files of loaded parts from others that took their place."""
+        return hashlib.sha256((self.mllm.files + self.connector.files).encode()).hexdigest()
 
     def identity(self) -> dict[str, Any]:
         from ..instructx_core.long_video.window_model import digest_frames
@@ -125,7 +144,7 @@ class NativeModel:
             "instruction": request.instruction,
             "references": digest_frames(request.references),
             "model": self.graph,
-            "files": hashlib.sha256((self.mllm.files + self.connector.files).encode()).hexdigest(),
+            "files": self.files(),
             "device": management.get_torch_device().type,
             "versions": {
                 "instructx": __version__,

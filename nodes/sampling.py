@@ -34,7 +34,7 @@ class Settings:
 
     steps: int
     cfg: float
-    shift: float
+    shift: float  # 0 leaves the MODEL's own sampling as it is
     sampler: str
     scheduler: str
     denoise: float
@@ -179,7 +179,8 @@ def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
     if chosen.scheduler == OWN_SCHEDULE:
         return own_sigmas(model, int(chosen.steps / chosen.denoise), chosen.shift)[-(chosen.steps + 1) :]
     moved = model.clone()
-    moved.add_object_patch("model_sampling", shifted(model, chosen.shift))
+    if chosen.shift:
+        moved.add_object_patch("model_sampling", shifted(model, chosen.shift))
     run = comfy.samplers.KSampler(
         moved, chosen.steps, torch.device("cpu"), chosen.sampler, chosen.scheduler, chosen.denoise, moved.model_options
     )

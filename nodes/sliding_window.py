@@ -26,7 +26,7 @@ from .graph_identity import origins
 from .masks import for_frames
 from .menus import check_reference, mismatch, problem
 from .notes import clock, say, show
-from .pixels import rgb, to_references
+from .pixels import rgb
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
 
@@ -37,19 +37,21 @@ if TYPE_CHECKING:
     from comfy_api.latest import Input
 
     from ..instructx_core.long_video import LongOptions, LongProgress
-    from ..instructx_core.request import EditRequest
-    from .native_windows import NativeModel, Parts
+    from .native_windows import NativeModel
 
-PARTS = ("model", "vae", "mllm", "connector")
+PARTS = ("model", "vae", "mllm", "connector", "positive", "negative")
 
 
 def inputs(source: io.Input) -> list[io.Input]:
     """What both nodes are asked, in order."""
     return [
-        io.Model.Input("model", tooltip="From InstructX Load Model or InstructX Load Adapter."),
+        io.Model.Input(
+            "model",
+            tooltip="From InstructX Load Model or InstructX Load Adapter; with a positive, any video MODEL.",
+        ),
         io.Vae.Input("vae", tooltip="From the same loader."),
-        Mllm.Input("mllm", tooltip="From the same loader."),
-        Connector.Input("connector", tooltip="From the same loader."),
+        Mllm.Input("mllm", optional=True, tooltip="From the same loader; not beside a positive."),
+        Connector.Input("connector", optional=True, tooltip="From the same loader; not beside a positive."),
         source,
         io.String.Input(
             "instruction",
@@ -121,15 +123,38 @@ def inputs(source: io.Input) -> list[io.Input]:
                 " one for each frame."
             ),
         ),
+        io.Conditioning.Input(
+            "positive",
+            optional=True,
+            tooltip=(
+                "In place of MLLM, connector and instruction, the same for all windows: any video MODEL then edits from"
+                " the source's latents (denoise below 1, or a mask)."
+            ),
+        ),
+        io.Conditioning.Input("negative", optional=True, tooltip="Beside a positive; not needed where cfg is 1."),
     ]
 
 
-def check_words(instruction: str | None, cuts: str | None, connected: Collection[str]) -> bool | str:
-    """What is wrong with the texts, True if nothing; None is one that a link brings later."""
+def check_words(instruction: str | None, cuts: str | None, connected: Collection[str] | None) -> bool | str:
+    """What is wrong with the texts and what says them, True if nothing.
+
+    Args:
+        instruction, cuts: None for one that a link brings later.
+        connected: names of the sockets that have links; None where nobody knows.
+    """
+    linked, guided = set(connected or ()), {"mllm", "connector"}
+    if "positive" in linked:
+        return "positive and an MLLM are both connected; connect one of them." if guided & linked else _said_of(cuts)
+    if connected is not None and not guided <= linked:
+        return "Nothing says what to change; connect mllm and connector, or positive and negative."
     said = True if instruction is None else problem(check_instruction, instruction)
     if said is True and instruction is not None:
-        said = problem(check_reference, instruction, connected)
-    return problem(_cuts, cuts or "") if said is True else said
+        said = problem(check_reference, instruction, linked)
+    return _said_of(cuts) if said is True else said
+
+
+def _said_of(cuts: str | None) -> bool | str:
+    return problem(_cuts, cuts or "")
 
 
 class InstructXSlidingWindow(io.ComfyNode):
@@ -160,18 +185,15 @@ class InstructXSlidingWindow(io.ComfyNode):
         cuts: str | None = None,
         input_types: dict[str, str] | None = None,
     ) -> bool | str:
-        return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types or {})
+        return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types)
 
     @classmethod
     def execute(
         cls,
         model: ModelPatcher,
         vae: Any,
-        mllm: Any,
-        connector: Any,
         source: Input.Video,
         instruction: str,
-        reference: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
@@ -181,9 +203,7 @@ class InstructXSlidingWindow(io.ComfyNode):
 
         hidden = cls.hidden
         graph = None if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
-        parts = (model, vae, mllm, connector)
-        request = _request(instruction, reference, settings)
-        native, options = _native(parts, request, settings, graph, is_video=True)
+        native, options = _native(model, vae, instruction, settings | {"mask": mask}, graph, is_video=True)
         check_cuts(options)
         with footage_of(source) as footage:
             size = (footage.info.height, footage.info.width)
@@ -227,18 +247,15 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         cuts: str | None = None,
         input_types: dict[str, str] | None = None,
     ) -> bool | str:
-        return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types or {})
+        return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types)
 
     @classmethod
     def execute(
         cls,
         model: ModelPatcher,
         vae: Any,
-        mllm: Any,
-        connector: Any,
         source: torch.Tensor,
         instruction: str,
-        reference: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
@@ -248,9 +265,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         from ..instructx_core.long_video.footage import in_memory
 
         frames = rgb(source, "source")
-        parts = (model, vae, mllm, connector)
-        request = _request(instruction, reference, settings)
-        native, options = _native(parts, request, settings, None, is_video=len(frames) > 1)
+        native, options = _native(model, vae, instruction, settings | {"mask": mask}, None, is_video=len(frames) > 1)
         native.mask = None if mask is None else for_frames(mask, len(frames), tuple(frames.shape[1:3]))
         footage = in_memory(frames, FRAME_RATE)
         windows, editor = plan_edit(native, footage, with_cuts(options, footage))
@@ -300,31 +315,22 @@ def _other_seed(seed: int, windows: int) -> str:
     return f"Windows of this edit that are finished with seed {seed}: {windows}; set that seed to go on from them."
 
 
-def _request(instruction: str, reference: torch.Tensor | None, settings: dict[str, Any]) -> EditRequest:
-    """Raises InputError where anything of it cannot be used."""
-    from ..instructx_core.request import EditRequest
-
-    asked = sampling.asked(settings["steps"], settings["cfg"], settings["shift"])
-    return EditRequest(instruction, tuple(to_references(reference)), asked, seed=settings["seed"])
-
-
 def _native(
-    parts: Parts,
-    request: EditRequest,
+    model: ModelPatcher,
+    vae: Any,
+    instruction: str,
     settings: dict[str, Any],
     graph: dict[str, str] | None,
     is_video: bool,
 ) -> tuple[NativeModel, LongOptions]:
-    """The menus as the library takes them.
+    """The sockets and menus as the library takes them.
 
     Raises:
         InputError: any of them cannot be used.
     """
     from ..instructx_core.long_video import LongOptions
-    from .native_windows import NativeModel
-    from .wan import check_wan
+    from .window_models import window_model
 
-    check_wan(parts[0])
     options = LongOptions(
         window=Span(Fraction(settings["window"])) if settings["window"] else None,
         overlap=None if settings["overlap"] == USUAL_OVERLAP else Span(Fraction(settings["overlap"])),
@@ -333,9 +339,7 @@ def _native(
         anchor_colour=settings["hold_colour"],
         cuts=_cuts(settings["cuts"]),
     )
-    way = (settings[name] for name in ("sampler_name", "scheduler", "denoise"))
-    chosen = sampling.settings(parts[0], request.sampling, *way, settings.get("edit_strength", 1.0))
-    return NativeModel(parts, request, chosen, graph, is_video), options
+    return window_model(model, vae, instruction, settings, graph, is_video), options
 
 
 def _cuts(words: str) -> Cuts:

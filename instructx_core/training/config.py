@@ -1,4 +1,4 @@
-"""The config of a training run: a YAML file, read into frozen values and checked before anything is loaded."""
+"""What a training run is told: a YAML file, read into frozen values and checked before anything is loaded."""
 
 from __future__ import annotations
 

@@ -8,32 +8,31 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from instructx_core.video import VideoReader, VideoWriter, probe
 from support import comfyui_server
 from support.comfyui_server import cached, succeeded
-from support.places import ROOT
+from support.loops import (
+    FLOW,
+    FRAMES,
+    HELD,
+    INDEX,
+    INVERT,
+    SEED,
+    TAIL,
+    WINDOWS,
+    error,
+    loop,
+    moving,
+    node,
+    prepare,
+    wait_for,
+)
 from support.video_files import make_video
 
 COUNT = 50
-NODES = ROOT / "tests" / "support" / "loop_nodes.py"
-FRAMES, HELD, TAIL, INDEX, WINDOWS, SEED, FLOW = range(7)
-
-
-def prepare(base: Path) -> Path:
-    """A server's folder with the tests' nodes and a video to edit."""
-    (base / "custom_nodes").mkdir(parents=True)
-    shutil.copyfile(NODES, base / "custom_nodes" / "loop_nodes.py")
-    (base / "input").mkdir()
-    return base
-
-
-def moving(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
-    x = np.linspace(0, 200, width)[None, :, None] + np.zeros((height, 1, 3))
-    return [(x * (1, 0.7, 0.4) + number % 50).astype(np.uint8) for number in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -53,36 +52,15 @@ def clean(server):
     yield output
 
 
-def loop(nodes: dict, image: list, file: str = "clip.mp4", **settings: object) -> dict:
-    """A prompt: LoadVideo 1, Open 2, `nodes`, Close 8, SaveVideo 9."""
-    asked = {"window": 12, "overlap": 0, "head": "none", "seed": 5, "cuts": "", "hold_colour": False, "folder": "loops"}
-    return {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": file}},
-        "2": {"class_type": "InstructXWindowOpen", "inputs": {"source": ["1", 0], **(asked | settings)}},
-        **nodes,
-        "8": {"class_type": "InstructXWindowClose", "inputs": {"flow": ["2", FLOW], "image": image}},
-        "9": {
-            "class_type": "SaveVideo",
-            "inputs": {"video": ["8", 0], "filename_prefix": "saved", "format": "auto", "codec": "auto"},
-        },
-    }
-
-
-def node(kind: str, **inputs: object) -> dict:
-    return {"class_type": kind, "inputs": inputs}
-
-
-INVERT = {"3": node("ImageInvert", image=["2", FRAMES])}
-
-
 def made(server) -> list[Path]:
     """What Window Close gave, oldest first."""
     return sorted((server.base / "output" / "loops").glob("*.mp4"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def whole(server, target: Path, edit) -> bytes:
+def whole(server, target: Path, edit, source: Path | None = None) -> bytes:
     """The file of the same edit of all frames at once."""
-    with VideoReader(server.base / "input" / "clip.mp4") as reader, VideoWriter(target, like=reader.info) as writer:
+    source = source or server.base / "input" / "clip.mp4"
+    with VideoReader(source) as reader, VideoWriter(target, like=reader.info) as writer:
         for frame, pts in reader:
             writer.write(edit(frame), pts)
     return target.read_bytes()
@@ -90,11 +68,6 @@ def whole(server, target: Path, edit) -> bytes:
 
 def inverted(frame: torch.Tensor) -> torch.Tensor:
     return 255 - frame
-
-
-def error(entry: dict) -> dict:
-    assert not succeeded(entry)
-    return next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
 
 
 def noted(server, name: str) -> list[dict]:
@@ -410,13 +383,6 @@ def test_instructx_inside_is_the_sliding_window(server, clean, head):
     assert len(pairs) == 25 and pairs[0][0].float().std() > 5
 
 
-def wait_for(found, limit: float = 120) -> None:
-    deadline = time.monotonic() + limit
-    while not found():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-
-
 def kill_and_resume(base: Path, rounds: int) -> None:
     """kill -9 of the server in the middle, restart, Run: goes on, to the bytes of a run that was never interrupted."""
     prepare(base)
@@ -449,3 +415,35 @@ def test_a_killed_server_goes_on_after_its_restart(bundled, tmp_path):
 @pytest.mark.slow
 def test_a_killed_server_goes_on_ten_times_of_ten(bundled, tmp_path):
     kill_and_resume(tmp_path / "comfyui", 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--cache-classic"], ["--cache-none"], ["--cache-lru", "10"]], ids=" ".join)
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process holds is read from /proc")
+def test_1800_frames_take_the_memory_of_180(bundled, tmp_path, options):
+    base = prepare(tmp_path / "comfyui")
+    for count in (60, 180, 1800):
+        make_video(base / "input" / f"{count}.mp4", moving(count), rate=Fraction(25))
+    nodes = {
+        "3": node("LoopExpand", image=["2", FRAMES]),
+        "4": node("LoopLoader", shift=0.0),
+        "5": node("LoopUse", image=["3", 0], loaded=["4", 0]),
+    }
+    peaks = {}
+    with comfyui_server.Server(base, options=options) as server:
+        for count in (60, 180, 1800):
+            number = server.queue(loop(nodes, ["5", 0], f"{count}.mp4", window=30))
+            peaks[count] = 0
+            while number not in server.get(f"/history/{number}"):
+                peaks[count] = max(peaks[count], server.resident())
+                time.sleep(0.02)
+            entry = server.wait(number)
+            assert succeeded(entry), entry["status"]
+        print("peak MiB:", {count: peak >> 20 for count, peak in peaks.items()})
+        assert peaks[1800] <= 1.1 * peaks[180]
+        assert len(noted(server, "loaded")) <= 3, "once a prompt at most"
+        made_of = base / "input" / "1800.mp4"
+        assert made(server)[-1].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted, made_of)
+        again = len(noted(server, "loaded"))
+        assert succeeded(server.run(loop(nodes, ["5", 0], "1800.mp4", window=30)))
+        assert len(made(server)) == 3 and len(noted(server, "loaded")) <= again + 1

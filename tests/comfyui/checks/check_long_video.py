@@ -275,16 +275,17 @@ def check_seeds_of_windows_stay():
 def check_another_graph_is_another_edit():
     from instructx_pack.nodes.graph_identity import origins
 
-    def graph(number, name, slot=0):
+    def graph(number, name, slot=0, changed=False):
         nodes = {
-            number: {"class_type": "Loader", "inputs": {"name": name}},
+            number: {"class_type": "Loader", "inputs": {"name": name}, "is_changed": changed},
             "9": {"class_type": "Lora", "inputs": {"model": [number, slot], "strength": 1.0}},
             "2": {"class_type": "Window", "inputs": {"model": ["9", 0], "seed": 5}},
         }
         return origins(DynamicPrompt(nodes), "2", ("model",))
 
     assert graph("1", "a") == graph("7", "a")  # numbers of nodes do not count
-    assert len({str(graph("1", "a")), str(graph("1", "b")), str(graph("1", "a", 1))}) == 3
+    others = [graph("1", "a"), graph("1", "b"), graph("1", "a", 1), graph("1", "a", changed=["a file's hash"])]
+    assert len(set(map(str, others))) == 4
     assert origins(None, "2", ("model",)) is None
 
 

@@ -1,0 +1,113 @@
+"""Any native video MODEL with its VAE and CONDITIONING as what edits windows: no MLLM, no connector."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from ..instructx_core.errors import InputError
+from .native_windows import NativeModel
+from .sampling import Settings
+from .vae import check_vae, strides
+from .wan import ATTACHMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.fit import Fit
+    from ..instructx_core.request import EditRequest
+    from .wan import Conditioning
+
+USUAL_LENGTH = 81  # frames of a window where none is said
+PATCH = 2  # latent positions on a side that one token of the DiT spans, in all models that are known here
+
+
+class ConditionedModel(NativeModel):
+    """See the library's `WindowModel`.
+
+    A MODEL that a loader of this pack attached a checkpoint to is shown each window's source as that wants it. Of any
+    other, the source is where sampling begins (`denoise` below 1, or outside of a mask); what else its conditioning
+    holds is the same for all windows.
+    """
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        vae: Any,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        request: EditRequest,
+        chosen: Settings,
+        graph: dict[str, str] | None = None,
+    ) -> None:
+        """
+        Args:
+            chosen: the request's sampling in the host's terms.
+            graph: which nodes and settings the parts come from; None where nobody knows.
+
+        Raises:
+            InputError: a VAE that is not the MODEL's, or guidance without a negative.
+        """
+        check_vae(model, vae)
+        if negative is None and chosen.cfg != 1:
+            raise InputError(f"cfg is {chosen.cfg:g}, and no negative is connected; connect one, or set cfg to 1.")
+        self.model, self.vae = model, vae
+        self.own = model.get_attachment(ATTACHMENT)
+        if request.references and self.own is None:
+            raise InputError("A reference is for models of InstructX Load Model; put it into the conditioning instead.")
+        self.positive, self.negative = positive, positive if negative is None else negative
+        self.request = request
+        self.chosen = chosen
+        self.graph = graph or {"unknown": secrets.token_hex(16)}
+        self.mask = self.window_mask = None
+        self.strides = strides(vae)
+        self.default_frames = USUAL_LENGTH if self.own is None else self.own.config.default_frames
+        self.temporal_stride = self.strides.time
+        self.frame_multiple = self.strides.frame_multiple
+        self.read_frames = 1
+
+    def fit(self, frames: int, size: tuple[int, int]) -> Fit:
+        if self.own is not None:
+            return super().fit(frames, size)
+        from ..instructx_core.fit import plan_fit
+
+        return plan_fit(frames, size, self.strides.space * PATCH, self.strides.frame_multiple, size[0] * size[1])
+
+    def read(self, shown: Sequence[torch.Tensor]) -> tuple[Conditioning, Conditioning]:
+        return self.positive, self.negative
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.vae.encode(frames[0, ..., :3])
+
+    def conditions(
+        self, source: torch.Tensor, guidance: tuple[Conditioning, Conditioning]
+    ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
+        if self.own is None:
+            return self.model, *guidance
+        return self.carrying(source, *guidance)
+
+    def files(self) -> str:
+        return hashlib.sha256(b"").hexdigest()
+
+
+def settings_of(settings: dict[str, Any]) -> Settings:
+    """The widgets for a MODEL that says nothing of its own.
+
+    Raises:
+        InputError: steps or guidance that only the person knows are left at 0.
+    """
+    for name in ("steps", "cfg"):
+        if not settings[name]:
+            raise InputError(f"{name} is 0, for the checkpoint's own, and this MODEL says none; set {name}.")
+    return Settings(
+        settings["steps"],
+        settings["cfg"],
+        settings["shift"],
+        settings["sampler_name"],
+        settings["scheduler"],
+        settings["denoise"],
+    )

@@ -1,0 +1,89 @@
+"""What edits the windows of a sliding window, by what is connected: MLLM and connector, or conditioning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..instructx_core.errors import InputError
+from . import sampling
+from .notes import say
+from .pixels import to_references
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.request import EditRequest
+    from .native_windows import NativeModel
+
+AS_CONDITIONED = "(as the conditioning says)"
+
+
+def window_model(
+    model: ModelPatcher,
+    vae: Any,
+    instruction: str,
+    settings: dict[str, Any],
+    graph: dict[str, str] | None,
+    is_video: bool,
+) -> NativeModel:
+    """What the sockets and menus of a sliding window ask for.
+
+    Args:
+        settings: all that is not named here, by the names of the sockets; those that are not connected may be missing.
+        graph: which nodes and settings linked parts come from; None where nobody knows.
+
+    Raises:
+        InputError: any of it cannot be used.
+    """
+    from ..instructx_core.request import EditRequest
+
+    references = tuple(to_references(settings.get("reference")))
+    asked = sampling.asked(settings["steps"], settings["cfg"], settings["shift"])
+    conditioned = settings.get("positive") is not None
+    if not conditioned and (settings.get("mllm") is None or settings.get("connector") is None):
+        raise InputError("Nothing says what to change; connect mllm and connector, or positive and negative.")
+    words = AS_CONDITIONED if conditioned else instruction
+    request = EditRequest(words, references, asked, seed=settings["seed"])
+    if conditioned:
+        return _conditioned(model, vae, request, settings, graph)
+    return _guided(model, vae, request, settings, graph, is_video)
+
+
+def _guided(
+    model: ModelPatcher,
+    vae: Any,
+    request: EditRequest,
+    settings: dict[str, Any],
+    graph: dict[str, str] | None,
+    is_video: bool,
+) -> NativeModel:
+    """By MLLM and connector."""
+    from .native_windows import NativeModel
+    from .wan import check_wan
+
+    check_wan(model)
+    parts = (model, vae, settings["mllm"], settings["connector"])
+    return NativeModel(parts, request, _chosen(model, request, settings), graph, is_video)
+
+
+def _conditioned(
+    model: ModelPatcher, vae: Any, request: EditRequest, settings: dict[str, Any], graph: dict[str, str] | None
+) -> NativeModel:
+    """By conditioning."""
+    from .conditioned_windows import ConditionedModel, settings_of
+    from .wan import ATTACHMENT
+
+    if settings.get("mllm") is not None or settings.get("connector") is not None:
+        raise InputError("positive and an MLLM are both connected; connect one of them.")
+    if model.get_attachment(ATTACHMENT) is not None:
+        chosen = _chosen(model, request, settings)
+    else:
+        chosen = settings_of(settings)
+        if chosen.denoise == 1 and settings.get("mask") is None:
+            say("At denoise 1 and without a mask this MODEL sees nothing of the source; set denoise below 1.")
+    return ConditionedModel(model, vae, settings["positive"], settings.get("negative"), request, chosen, graph)
+
+
+def _chosen(model: ModelPatcher, request: EditRequest, settings: dict[str, Any]) -> sampling.Settings:
+    way = (settings[name] for name in ("sampler_name", "scheduler", "denoise"))
+    return sampling.settings(model, request.sampling, *way, settings.get("edit_strength", 1.0))

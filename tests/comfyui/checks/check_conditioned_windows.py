@@ -1,0 +1,91 @@
+"""Sliding windows by CONDITIONING in place of MLLM and connector: this pack's models, and any other video MODEL."""
+
+import torch
+from kit import BUNDLED, NODES, VARIANTS, example, expect, loaded, run
+
+
+def asked(**more):
+    return {"window": 5, "overlap": 1, "head": "source", "guidance_from": "window", "cuts": "", "seed": 7} | {
+        "hold_colour": False,
+        "steps": 2,
+        "cfg": 1.0,
+        "shift": 3.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "denoise": 1.0,
+        **more,
+    }
+
+
+def windows(model, vae, frames, **more):
+    given = asked(**more)
+    return run("SlidingWindowImages", model=model, vae=vae, source=frames, instruction="", **given)[0]
+
+
+def check_conditioning_is_what_mllm_and_connector_make():
+    """Of one window, where both see the same frames."""
+    frames, instruction, _ = example("recolor", frames=5)
+    frames = (frames * 255).round() / 255  # as windows hold them
+    model, vae, mllm, connector = loaded(BUNDLED)
+    fitted, fit = run("Fit", model=model, vae=vae, source=frames)
+    guidance = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit)[0]
+    positive, negative = run("Connector", connector=connector, guidance=guidance)
+    own = asked(cfg=2.0, scheduler="instructx")
+    ours = run(
+        "SlidingWindowImages",
+        model=model,
+        vae=vae,
+        mllm=mllm,
+        connector=connector,
+        source=frames,
+        instruction=instruction,
+        **own,
+    )[0]
+    conditioned = windows(model, vae, frames, positive=positive, negative=negative, cfg=2.0, scheduler="instructx")
+    assert torch.equal(ours, conditioned)
+
+
+def stock():
+    """A Wan MODEL that no loader of this pack has touched, and its VAE."""
+    model, vae, *_ = loaded(VARIANTS[0])
+    plain = model.clone()
+    plain.attachments = {}
+    return plain, vae
+
+
+def check_another_model_edits_from_the_sources_latents():
+    frames, _, _ = example("recolor", frames=13, width=96, height=64)
+    model, vae = stock()
+    generator = torch.Generator().manual_seed(0)
+    positive = [[torch.randn(1, 6, 4096, generator=generator), {}]]
+    weak, strong = (windows(model, vae, frames, positive=positive, denoise=d, steps=4) for d in (0.25, 1.0))
+    assert weak.shape == strong.shape == frames.shape
+    assert torch.equal(weak, windows(model, vae, frames, positive=positive, denoise=0.25, steps=4))
+    through = vae.decode(vae.encode(frames))[0].cpu()  # what the VAE alone makes of it
+    near, far = ((edit - through).abs().mean() for edit in (weak, strong))
+    assert 0 < near < far, (near, far)
+    kept = torch.zeros(1, 64, 96)
+    masked = windows(model, vae, frames, positive=positive, mask=kept)
+    assert (masked - frames).abs().max() <= 1 / 255, "outside of the mask the source stays"
+
+
+def check_what_conditioned_windows_refuse():
+    frames, instruction, _ = example("recolor", frames=5)
+    model, vae = stock()
+    positive = [[torch.randn(1, 6, 4096), {}]]
+    expect("InputError", "set steps", windows, model, vae, frames, positive=positive, steps=0)
+    expect("InputError", "no negative is connected", windows, model, vae, frames, positive=positive, cfg=3.0)
+    expect("InputError", "Nothing says what to change", windows, model, vae, frames)
+    mllm = loaded(BUNDLED)[2]
+    expect("InputError", "both connected", windows, model, vae, frames, positive=positive, mllm=mllm)
+    reference = torch.rand(1, 32, 32, 3)
+    expect("InputError", "A reference is for", windows, model, vae, frames, positive=positive, reference=reference)
+    for name in ("SlidingWindow", "SlidingWindowImages"):
+        node = NODES[f"InstructX{name}"]
+        types = {"model": "MODEL", "vae": "VAE", "source": "VIDEO" if name == "SlidingWindow" else "IMAGE"}
+        said = node.validate_inputs(instruction=instruction, cuts="", input_types=types)
+        assert "Nothing says what to change" in said
+        both = types | {"positive": "CONDITIONING", "mllm": "INSTRUCTX_MLLM"}
+        assert "both connected" in node.validate_inputs(instruction=instruction, cuts="", input_types=both)
+        alone = types | {"positive": "CONDITIONING"}
+        assert node.validate_inputs(instruction="", cuts="", input_types=alone) is True

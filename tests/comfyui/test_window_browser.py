@@ -1,0 +1,65 @@
+"""A loop in the real front end: what the nodes inside show while their windows run, and where an error stands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from support import comfyui_server, front_end
+from support.loops import FRAMES, INDEX, INVERT, error, loop, moving, node, prepare
+from support.video_files import make_video
+
+LISTEN = """() => {
+    window.seen = {progress: {}, images: {}, texts: {}, failed: null};
+    const on = (name, use) => window.app.api.addEventListener(name, event => use(event.detail));
+    on('progress_state', state => {
+        for (const one of Object.values(state.nodes)) {
+            const values = window.seen.progress[one.display_node_id] ??= [];
+            if (one.state === 'running') values.push([one.value, one.max]);
+        }
+    });
+    on('executed', done => {
+        if (done.output?.images) (window.seen.images[done.display_node] ??= []).push(done.output.images.length);
+    });
+    on('b_preview_with_metadata', one => { window.seen.texts[one.displayNodeId ?? one.nodeId] = true });
+    on('execution_error', error => { window.seen.failed = error.node_id });
+}"""
+
+
+def test_the_nodes_inside_show_what_they_do(bundled, tmp_path):
+    base = prepare(tmp_path / "comfyui")
+    make_video(base / "input" / "clip.mp4", moving(24))
+    (base / "output").mkdir()
+    (base / "output" / "fail").touch()
+    inside = INVERT | {
+        "4": node("LoopSlow", image=["3", 0], seconds=1.0),
+        "5": node("LoopFail", image=["4", 0], index=["2", INDEX], at=2),
+        "6": node("PreviewImage", images=["2", FRAMES]),
+    }
+    with comfyui_server.Server(base) as server, front_end.page(server.url) as page:
+        page.evaluate("prompt => window.app.loadApiJson(prompt, 'loop')", loop(inside, ["5", 0], window=8))
+        page.wait_for_function("() => window.app.graph.nodes.length === 8")
+        page.evaluate(LISTEN)
+        for failing in (True, False):
+            known = set(server.get("/history"))
+            page.evaluate("() => { window.app.queuePrompt(0) }")
+            while not (ended := [one for key, one in server.get("/history").items() if key not in known]):
+                page.wait_for_timeout(300)
+            if failing:
+                assert "Window 3 of 3, node 5" in error(ended[0])["exception_message"]
+                page.wait_for_function("() => window.seen.failed !== null")
+                assert page.evaluate("() => window.seen.failed") == "5", "the error stands on the node inside"
+                assert page.evaluate("() => String(window.app.lastExecutionError?.node_id)") == "5"
+                if folder := os.environ.get("INSTRUCTX_SCREENSHOTS"):
+                    page.screenshot(path=str(Path(folder) / "window-error.png"))
+                (base / "output" / "fail").unlink()
+        assert comfyui_server.succeeded(ended[0]), ended[0]["status"]
+        page.wait_for_function("() => window.seen.images[8]")
+        seen = page.evaluate("() => window.seen")
+        assert max(value for value, _ in seen["progress"]["4"]) >= 19, "the bar of a node inside"
+        assert [3, 3] in [[value, most] for value, most in seen["progress"]["8"]], "windows on Window Close"
+        assert len(seen["images"]["6"]) >= 3, "a preview inside, once a window"
+        assert seen["images"]["8"], "the finished video on Window Close"
+        if folder := os.environ.get("INSTRUCTX_SCREENSHOTS"):
+            page.wait_for_timeout(1500)
+            page.screenshot(path=str(Path(folder) / "window-done.png"))
