@@ -2,7 +2,7 @@
 
 Each is written under a hidden name beside its own (see `hidden`), flushed to the disk, and only then renamed. A run
 that is killed in between leaves the older version in place and a hidden leftover, which the next write to that name
-clears away. Where the name is a link, weights and folders are replaced where they lie, behind it; any other file takes
+clears away. Where the name is a link, the target of the link is replaced for weights and folders; any other file takes
 the link's place.
 """
 
@@ -134,7 +134,7 @@ def _refuse_file(path: Path) -> None:
 
 
 def real(path: str | Path) -> Path:
-    """The absolute path behind any links, so that a linked file or folder is replaced where it lies, not its link."""
+    """The absolute path behind any links, so that a linked file or folder is replaced, not the link."""
     return Path(os.path.realpath(path))
 
 

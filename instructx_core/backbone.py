@@ -77,7 +77,7 @@ class Backbone(nn.Module, ABC):
         return noise
 
     def prepare(self, steps: int) -> None:
-        """Get ready for a run of so many steps."""
+        """Get ready for a run of `steps` steps."""
 
     def constants(self, place: int) -> Callable[[], AbstractContextManager[None]]:
         """What the forwards of one context of one run have in common: a context manager around each of them.

@@ -158,7 +158,7 @@ def is_dir(path: str | os.PathLike[str]) -> bool:
 
 
 def _check_layers(value: Any, name: str, most: int) -> None:
-    """Raise UnreadableError where containers lie in each other deeper than `most`, or a key is no text."""
+    """Raise UnreadableError if containers are nested deeper than `most`, or a key is not text."""
     layer, depth = [value], 0
     while layer:
         inner: list[Any] = []

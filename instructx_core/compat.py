@@ -98,7 +98,7 @@ def load_gguf(path: Path) -> Mapping[str, torch.Tensor]:
     """The tensors of a GGUF file, packed ones as diffusers' `GGUFParameter`.
 
     diffusers 0.36 to 0.42: `models.model_loading_utils.load_gguf_checkpoint`.
-    Without it: `gguf.GGUFReader` and a `GGUFParameter` for each tensor that is no F32 or F16 (25 lines there).
+    Without it: `gguf.GGUFReader` and a `GGUFParameter` for each tensor that is neither F32 nor F16 (25 lines there).
     """
     from diffusers.models.model_loading_utils import load_gguf_checkpoint
 
@@ -117,7 +117,7 @@ def unpack_gguf(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def download_into(url: str, file: BinaryIO, begun: int, headers: Mapping[str, str], size: int, name: str) -> None:
-    """Append a file of the hub to `file`, of which `begun` bytes are there, trying again as the hub client does.
+    """Append the rest of a file of the hub to `file`, which has `begun` bytes, with the hub client's own retries.
 
     huggingface_hub 0.34 to 2.4: `file_download.http_get`.
     Without it: `httpx.stream` with a Range header (40 lines with its retries), or `hf_hub_download`, which in 2.4

@@ -150,11 +150,11 @@ def restored_frames(
     """An edit's frames at their source's own size, one by one, with the source's pixels where the two hardly differ.
 
     They are compared where the edit was made, on the model's canvas: a source that is larger than that loses its detail
-    on the way there, which is no change that anybody asked for, and gets it back here wherever it was not edited. Where
+    on the way there, which nobody asked for, and gets it back here wherever it was not edited. Where
     it was, `detail` says whose detail it has. Beside the frame little memory is needed: it is made in strips.
 
     Args:
-        fit: how the source lies in the model's frames.
+        fit: how the source fits the model's frames.
         source: frames [H, W, 3], uint8 or float in [0, 1].
         fitted: the same on the canvas, [padded_frames, *canvas, 3] in [0, 1].
         decoded: [padded_frames, *canvas, 3], what the VAE made of the edit.
@@ -223,7 +223,7 @@ def widen(mask: torch.Tensor, reach: int) -> torch.Tensor:
 
 
 def narrow(mask: torch.Tensor, reach: int) -> torch.Tensor:
-    """The least value within a square of `reach` pixels; what lies outside the picture does not count."""
+    """The least value within a square of `reach` pixels; places outside the picture do not count."""
     return -widen(-mask, reach)
 
 

@@ -82,7 +82,7 @@ class ReferenceInjection(str, Enum):
 
 
 class Margin(str, Enum):
-    """What lies around a reference that has another aspect than the edit."""
+    """What surrounds a reference whose aspect differs from the edit's."""
 
     EDGE = "edge"  # its own edge, repeated
     WHITE = "white"  # white, the reference in 8 bits, as Kiwi-Edit was trained

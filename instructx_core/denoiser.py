@@ -158,7 +158,7 @@ class Denoiser(Backbone):
         return {name: module for name, module in parts.items() if module is not None}
 
     def _entering(self, context: Context) -> Context:
-        """The context in the DiT's dtype, after its blocks were told what is in it."""
+        """The context in the DiT's dtype, after its mask and image stream were given to the blocks."""
         from .cross_attention import set_context
 
         if context.image is not None and self.transformer.condition_embedder.image_embedder is None:

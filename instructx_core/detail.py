@@ -27,7 +27,7 @@ from .errors import InputError
 from .images import to_floats, to_uint8
 
 RADIUS = 4  # of a window, in pixels of the canvas
-RIDGE = 1e-4  # of variances of colours in [0, 1]: a texture fainter than about .01 is left as it is
+RIDGE = 1e-4  # of variances of colours in [0, 1]: a texture fainter than about .01 is left alone
 DOUBT = 0.02  # how much of the change's variance that the map leaves unexplained is added to the ridge
 MOST = 2.0  # what inverting asks of a gain; more would be noise of the source made visible
 STRIP = 2**16  # pixels that are worked on at a time

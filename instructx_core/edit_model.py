@@ -26,7 +26,7 @@ class EditModel(Protocol):
     """
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
-        """How frames of (height, width) lie in the model's. Raises InputError where they cannot."""
+        """How frames of (height, width) fit the model's. Raises InputError if they cannot."""
 
     def read(self, shown: Sequence[Tensor]) -> Any:
         """The guidance from B clips, float [T, H, W, 3] in [0, 1] of the source, in the model's size."""
@@ -75,7 +75,7 @@ def edit_canvas(
 
     Args:
         sources: [T, H, W, 3] each, uint8 or float in [0, 1].
-        fit: how each of them lies in the model's frames.
+        fit: how each of them fits the model's frames.
         guidance: what the model has read already; None reads the sources.
         head: float [k, *canvas, 3], takes the place of the first frames of the canvas in what is encoded.
         pinned, callback: see `EditModel.denoise`.

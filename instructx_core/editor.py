@@ -231,10 +231,10 @@ class Editor:
         return model.edit(sources, parse_detail(detail))
 
     def fit(self, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None) -> Fit:
-        """How a source lies in the model's frames; see `plan_fit`.
+        """How a source fits the model's frames; see `plan_fit`.
 
         Raises:
-            InputError: a canvas that is no multiple of the stride; a source that is too narrow.
+            InputError: a canvas that is not a multiple of the stride; a source that is too narrow.
         """
         area = self.default_size[0] * self.default_size[1]
         fit = plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)

@@ -1,6 +1,6 @@
 """Any size and length in, the model's out, and back: exactly aligned to the pixel.
 
-A source is scaled by one factor (up to rounding to whole pixels) to lie inside a canvas whose sides are multiples of
+A source is scaled by one factor (up to rounding to whole pixels) to fit inside a canvas whose sides are multiples of
 the model's stride, and the rest of the canvas repeats its last row and column; frames are repeated at the end up to
 1 + n * what the VAE takes at a time. Restoring cuts both off and scales back, so nothing is cropped, moved or squeezed.
 """
@@ -26,7 +26,7 @@ MAX_ASPECT = 200  # of frames that Qwen2.5-VL reads
 
 @dataclass(frozen=True)
 class Fit:
-    """How one source lies in the model's frames."""
+    """How one source fits the model's frames."""
 
     frames: int  # of the source
     size: tuple[int, int]  # of the source: height, width

@@ -1,11 +1,11 @@
-"""The one scheme of hidden names: what is not whole, steps aside or is locked lies beside its own name.
+"""The one scheme of hidden names: whatever is incomplete, replaced or locked has a hidden name beside its own.
 
-`.NAME.KIND`, or `.NAME.TAG.KIND` where several may lie there at once:
+`.NAME.KIND`, or `.NAME.TAG.KIND` if there may be several at once:
 
 | kind | what | who clears it away |
 |---|---|---|
 | partial | unfinished; with a random tag of one write, with a digest of one download, without one what a later run goes on with | the next write to NAME |
-| old | an older folder, for the instant in which a new one takes its name | the next write to NAME, which brings it back if need be |
+| old | an older folder, while a new one takes its name | the next write to NAME, which brings it back if need be |
 | windows | finished windows of a long video | its edit, when it is whole |
 | lock | one run at a time, see `run_lock` | the run |
 """  # noqa: E501 - a table
@@ -36,7 +36,7 @@ def unique(path: Path, kind: str) -> Path:
 
 
 def leftovers(path: Path, kind: str) -> list[Path]:
-    """What lies under names that `unique` gave for `path`."""
+    """The files under names that `unique` gave for `path`."""
     pattern = re.compile(rf"\.{re.escape(_short(path.name))}\.{_TAG}\.{kind}")
     return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)] if is_dir(path.parent) else []
 

@@ -5,7 +5,7 @@ Decisions:
   converted, because the written file carries no profile and would show other colours.
 - Alpha is composited on white, the paper that most transparent pictures are drawn for.
 - 16-bit grey is scaled by 65535, not clipped to 8 bits as Pillow's own conversion does. Float grey (TIFF) counts from 0
-  to 1; highlights above are clipped with a warning, a picture that mostly lies above is refused.
+  to 1; highlights above are clipped with a warning, a picture that is mostly above is refused.
 - GIF, WebP, PNG and AVIF files with more than one frame are animations; `video.VideoReader` reads all of their frames,
   `read_image` the first. A PIL image object is one picture: the frame that it stands at.
 - Memory: pixels stay 8-bit as long as they can, and whatever needs floats is done strip by strip.
@@ -154,14 +154,14 @@ def write_image(pixels: Tensor, path: Path) -> None:
 
 
 def check_side(path: Path, side: int) -> None:
-    """Raise InputError where the format of `path` holds no picture whose longer side has so many pixels."""
+    """Raise InputError where the format of `path` cannot store a picture with a longer side of that many pixels."""
     longest = _LONGEST.get(path.suffix.lower(), side)
     if side > longest:
         raise InputError(f"{path}: its format holds sides of at most {longest} pixels, not {side}; write a PNG.")
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Float pixels in [0, 1] of any shape -> uint8 on the CPU, rounded to the nearest; uint8 stays as it is."""
+    """Float pixels in [0, 1] of any shape -> uint8 on the CPU, rounded to the nearest; uint8 is returned unchanged."""
     if pixels.dtype == torch.uint8:
         return pixels.detach().cpu()
     if pixels.ndim and len(pixels) == 1:
@@ -175,7 +175,7 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def to_floats(pixels: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]; floats stay as they are."""
+    """uint8 -> float32 in [0, 1]; floats are returned unchanged."""
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
@@ -186,7 +186,7 @@ def strips(length: int, each: int) -> Iterator[slice]:
 
 
 def check_range(values: Tensor, name: str) -> Tensor:
-    """Return float `values` clamped to [0, 1] if they lie there, up to RANGE_SLACK.
+    """Return float `values` clamped to [0, 1] if they are there, up to RANGE_SLACK.
 
     Raises InputError naming `name`, the offending number and its index.
     """

@@ -39,7 +39,7 @@ def free_main_memory() -> int | None:
 def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Room:
     """What can be resident beside all that runs: the machine's free memory, or less under a cgroup's limit.
 
-    Files in the page cache count as free, for the system drops them on need.
+    Files in the page cache count as free, because the system drops them when it needs to.
     """
     rooms = [Room(_available(proc), "free in this machine", "end other programs")]
     if sys.platform.startswith("linux"):
@@ -48,7 +48,7 @@ def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
 
 
 def address_space() -> Room | None:
-    """What `ulimit -v` leaves on Linux, in which mapped files count as well; None where there is no limit."""
+    """What `ulimit -v` leaves on Linux, where mapped files count too; None where there is no limit."""
     if not sys.platform.startswith("linux"):  # macOS takes the limit and does not keep it, Windows has none
         return None
     import resource
@@ -104,7 +104,7 @@ def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[Room]:
         else:
             continue
         own = root / path.lstrip("/")
-        # in a container the path may be the host's, of which only the root is seen
+        # in a container the path may be the host's, where only the root is visible
         for folder in (own, *own.parents):
             if folder.is_relative_to(root):
                 yield from _left(folder, *names)

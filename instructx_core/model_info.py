@@ -34,7 +34,7 @@ def describe(path: Path | None = None) -> str:
 
 
 def describe_model(opened: Opened) -> str:
-    """A model as lines of text: kind, sizes, queries, injection, sampling defaults, and what of it lies elsewhere.
+    """A model as lines of text: kind, sizes, queries, injection, sampling defaults, parts stored elsewhere.
 
     Raises:
         CheckpointError: a missing, truncated or damaged part.

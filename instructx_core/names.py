@@ -14,7 +14,7 @@ LONGEST_PART = 200  # bytes; systems take 255, and a download adds an ending
 
 
 def is_plain(name: object) -> bool:
-    """Whether `name`, a file's or folder's or several joined by "/", lies below any folder that it is joined to.
+    """Whether `name`, a file's or folder's or several joined by "/", stays below any folder that it is joined to.
 
     Refused are absolute names, drives, network shares, devices, "..", ".", empty parts, backslashes, control
     characters, parts of more than 200 bytes, and parts that end with a dot or a space (Windows drops those).

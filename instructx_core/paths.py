@@ -43,7 +43,7 @@ def readable_file(path: str | os.PathLike[str]) -> Path:
 
 
 def writable_file(path: str | os.PathLike[str]) -> Path:
-    """Return `path` as a Path that a new file can be put at; a file that is there stays as it is.
+    """Return `path` as a Path that a new file can be put at; an existing file is left alone.
 
     Raises InputError when it is no path, a folder, a device, a name that no system takes, or its folder is missing or
     cannot be written to.

@@ -38,7 +38,7 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """float32 standard normal noise, the same on every machine: drawn on the CPU from `seed`.
 
     Raises:
-        InputError: a seed that is no whole number from 0 to 2**64 - 1.
+        InputError: a seed that is not a whole number from 0 to 2**64 - 1.
     """
     check_seed(seed)
     generator = torch.Generator("cpu").manual_seed(int(seed))  # a GPU's generator gives other numbers

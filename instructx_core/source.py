@@ -174,7 +174,7 @@ def is_video_file(path: Path) -> bool:
 
 
 def _still_size(path: Path) -> tuple[int, int] | None:
-    """The sides of a picture, of which some may be turned; None for a video or an animation.
+    """The sides of a picture, before any rotation tag; None for a video or an animation.
 
     Raises InputError where it is none of them.
     """

@@ -37,7 +37,7 @@ def check_kind(path: Path, picture: Image.Image | None) -> None:
         picture: what Pillow made of it, None where it is nothing to Pillow.
 
     Raises:
-        InputError: HEIC, AVIF or JPEG XL that nothing here reads; a camera raw, of which Pillow reads a preview.
+        InputError: HEIC, AVIF or JPEG XL that nothing here reads; a camera raw, where Pillow would read only a preview.
     """
     with open(path, "rb") as file:
         head = file.read(64)

@@ -4,7 +4,7 @@
     loss: Literal["data", "velocity"] = "velocity"
     sizes: Annotated[tuple[tuple[Side, Side], ...], Length(1)] = ((64, 64),)
 
-Numbers are finite, text holds no null byte or lone surrogate, `bool` is no number. A problem is one sentence that
+Numbers are finite, text holds no null byte or lone surrogate, `bool` is not a number. A problem is one sentence that
 names the field.
 """
 

@@ -76,7 +76,7 @@ def parse_cuts(text: str) -> Cuts:
     """Frame numbers separated by commas: "120,480" -> (120, 480); or "auto", which stays.
 
     Raises:
-        InputError: anything that is no whole number above 0.
+        InputError: anything but a whole number above 0.
     """
     if text.strip().lower() == AUTO_CUTS:
         return AUTO_CUTS
@@ -102,7 +102,7 @@ class Window:
 
 
 def snap(frames: int, multiple: int) -> int:
-    """The length 1 + n * `multiple` nearest to `frames`, half way counting upwards: what a VAE takes as it is."""
+    """The length 1 + n * `multiple` nearest to `frames`, halves rounded up: what a VAE takes without padding."""
     return 1 + max(0, (2 * (frames - 1) + multiple) // (2 * multiple)) * multiple
 
 
@@ -160,7 +160,7 @@ def final_frames(windows: Sequence[Window]) -> list[range]:
     """For each window, the frames that no later one touches: together every frame of the video once, in order.
 
     They reach from its start to the next one's. A window's head is among them: edited by the window before, it is
-    faded into this one (or kept as it is) when this one is done.
+    faded into this one (or kept) when this one is done.
     """
     stops = [window.start for window in windows[1:]] + [windows[-1].stop]
     return [range(window.start, stop) for window, stop in zip(windows, stops, strict=True)]

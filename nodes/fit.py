@@ -243,7 +243,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dict[str, Any] | None:
-    """AUDIO to `count` edits of one clip of so many seconds that follow each other."""
+    """AUDIO repeated for `count` edits of one clip, one after another, each `seconds` long."""
     if audio is None or count == 1:
         return audio
     length = round(seconds * audio["sample_rate"])
@@ -253,7 +253,7 @@ def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dic
 
 
 def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> FitValue:
-    """How a clip lies in the model's frames; width and height are 0 for the model's own.
+    """How a clip fits the model's frames; width and height are 0 for the model's own.
 
     Raises:
         InputError: width without height, or no multiple of the model's stride.
@@ -268,10 +268,10 @@ def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> 
 def lay(
     model: ModelPatcher, vae: Any, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None
 ) -> FitPlan:
-    """How so many frames of (height, width) lie in the model's; see the library's `plan_fit`.
+    """How `frames` frames of (height, width) fit the model's; see the library's `plan_fit`.
 
     Raises:
-        InputError: no Wan MODEL, a VAE of another, a canvas whose sides are no multiples of the model's stride, or a
+        InputError: no Wan MODEL, a VAE of another, a canvas whose sides are not multiples of the model's stride, or a
             source that is too narrow.
     """
     from ..instructx_core.fit import check_aspect, plan_fit

@@ -1,4 +1,4 @@
-"""Where models lie: the bundled one, the registered folder `models/instructx`, and ComfyUI's own folders."""
+"""Where models are: the bundled one, the registered folder `models/instructx`, and ComfyUI's own folders."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def roots(kind: str = KIND) -> list[Path]:
 
 
 def models() -> dict[str, Path]:
-    """What a model menu offers, with where it lies: the bundled model, folders of models, and files trained alone."""
+    """What a model menu offers, with its path: the bundled model, folders of models, and files trained alone."""
     files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
     found = {path.name: path for path in files if is_file(path) and _is_model(path)}
     folders = {BUNDLED_NAME: BUNDLED} | _model_folders()
@@ -82,7 +82,7 @@ def model_names() -> list[str]:
 
 
 def not_here() -> dict[str, KnownModel]:
-    """Entries for known public models that lie in no folder: choosing one is refused with how to get it."""
+    """Entries for known public models that are not installed: choosing one is refused with how to get it."""
     here = {Path(name).name for name in models()}
     lacking = [model for model in KNOWN if not here & {model.name, folder_name(model.repository)}]
     return {

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 def footage_of(video: Input.Video) -> Iterator[Footage]:
     """A VIDEO to read window by window; copies that this needs are gone after the block.
 
-    - A file is read from where it lies, a part of one in time too; the part's sound is cut out to the sample.
+    - A file is read in place, also a part of it in time; the part's sound is cut out to the sample.
     - Frames that a node made are in memory already, and read from there.
     - All else is saved to a temporary file first.
 
     Raises:
-        InputError: a video of which nothing can be decoded, or frames that are no pictures.
+        InputError: a video that cannot be decoded at all, or frames that are not pictures.
     """
     from ..instructx_core.long_video.footage import in_memory
 
@@ -65,7 +65,7 @@ def _sound(audio: dict[str, Any] | None, path: Path) -> Path | None:
     """AUDIO as a file of 16-bit samples, None where there is nothing to hear.
 
     Raises:
-        InputError: samples that are no numbers.
+        InputError: samples that are not finite numbers.
     """
     if audio is None or not audio["waveform"].shape[-1]:
         return None

@@ -114,5 +114,5 @@ class InstructXLoadAdapter(io.ComfyNode):
 
 
 def _patches(model: ModelPatcher) -> int:
-    """How many weight patches lie on a MODEL."""
+    """How many weight patches a MODEL has."""
     return sum(len(patches) for patches in model.patches.values())

@@ -64,7 +64,7 @@ def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
 
 
 def dit_state(opened: Opened, bar: LoadBar) -> dict[str, torch.Tensor]:
-    """A model's DiT under the names that ComfyUI's loader knows; what ComfyUI can compute with stays as it is stored.
+    """A model's DiT under the names that ComfyUI's loader knows; types that ComfyUI can compute with are kept.
 
     Raises:
         CheckpointError: a missing or damaged file, or GGUF, which other packs load.

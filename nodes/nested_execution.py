@@ -1,7 +1,7 @@
 """A part of the graph run by a node, as often as it likes: the only place that binds ComfyUI's executor.
 
 Nodes run under their own ids in the prompt's own event loop, so that progress, previews and what they show are theirs.
-`execution.execute` is no public API: its arguments are bound by name, and a ComfyUI with others is refused with a
+`execution.execute` is not a public API: its arguments are bound by name, and a ComfyUI with others is refused with a
 sentence (seen: 0.15.1 to 0.33.0; tests/comfyui/checks/check_window_nodes.py).
 """
 

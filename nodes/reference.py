@@ -124,7 +124,7 @@ def add_reference(
 
 
 def place(image: torch.Tensor, canvas: tuple[int, int], fit_mode: str, margin: Margin) -> torch.Tensor:
-    """A reference [H, W, 3] in the source's frame [*canvas, 3]; `margin` lies around it where it is whole."""
+    """A reference [H, W, 3] in the source's frame [*canvas, 3]; `margin` surrounds it if it is shown whole."""
     from ..instructx_core.fit import fit_reference, pad_reference, resize
 
     if fit_mode == WHOLE:

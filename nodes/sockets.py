@@ -57,12 +57,12 @@ class GuidanceValue:
     positive: Context  # tokens [1, N, D]
     negative: Context  # tokens [1, N, D]
     mllm: str  # its name, for messages
-    reference_places: int = 0  # the first so many of the N are a reference image's own
+    reference_places: int = 0  # this many places at the beginning of the N are a reference image's own
 
 
 @dataclass(frozen=True)
 class FitValue:
-    """How a source lies in the model's frames, and what a video has besides frames."""
+    """How a source fits the model's frames, and what a video has besides frames."""
 
     plan: FitPlan
     is_video: bool

@@ -1,4 +1,4 @@
-"""What the nodes ask of any VAE: how its latents lie over pixels, whose MODEL it belongs to, and a source's latent."""
+"""What the nodes ask of any VAE: how its latents map to pixels, which MODEL it belongs to, and a source's latent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAN_CHUNK = 4  # frames that a Wan VAE works through at a time, after the first
 
 @dataclass(frozen=True)
 class Strides:
-    """How a VAE's latents lie over pixels."""
+    """How a VAE's latents map to pixels."""
 
     space: int  # pixels per latent position
     time: int  # frames per latent frame, the first excepted

@@ -1,7 +1,7 @@
-"""A VIDEO that comes from a file: where it lies, which part of it counts, and its frames and sound as a Clip has them.
+"""A VIDEO that comes from a file: where it is, which part of it counts, and its frames and sound as a Clip has them.
 
-Files are read by the library, as the command line reads them: what is refused, how pixels lie, and what is said about
-what an edit cannot keep is the same at both doors. Sound comes to the sample.
+The library reads the files, as for the command line: refusals, placing of pixels and messages about what an edit cannot
+keep are the same in both. Sound is exact to the sample.
 """
 
 from __future__ import annotations

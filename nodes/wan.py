@@ -222,7 +222,7 @@ class ConditionWrapper:
 
 def _of_run(timestep: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
     """Wan 2.2 5B with a noise mask has a timestep a frame, ComfyUI's the run's times the share of the frame that the
-    mask leaves free: a frame of which only a part is edited would count as nearly clean. It gets the run's own."""
+    mask leaves free: a partly edited frame would count as nearly clean. It gets the run's own."""
     if timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
         return timestep
     return torch.where(timestep > 0, (_sigma(options) * TIMESTEPS).to(timestep), timestep)

@@ -84,7 +84,7 @@ class InstructXWindowClose(io.ComfyNode):
             "InstructXWindowRun",
             flow=[flow.node_id, FLOW],
             close_id=close_id,
-            nonce=secrets.token_hex(16),  # what is inside is no input of this node: caching is Close's alone
+            nonce=secrets.token_hex(16),  # nothing inside is an input of this node: caching is Close's alone
             outer=json.dumps(loop.outer),
             **{f"outer_{number}": list(link) for number, link in enumerate(loop.outer)},
         )

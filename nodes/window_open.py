@@ -175,7 +175,7 @@ def output_folder(name: str) -> Path:
     """A folder below ComfyUI's output folder.
 
     Raises:
-        InputError: it lies elsewhere.
+        InputError: it is elsewhere.
     """
     root = Path(folder_paths.get_output_directory()).resolve()
     try:

@@ -35,7 +35,7 @@ again to go on. Windows and overlaps go to the nearest length that the model's V
 
 
 def add_long_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a long edit; all default to None, so that it can be told whether one was given."""
+    """The options of a long edit; all default to None, which shows whether one was given."""
     group = parser.add_argument_group("long videos")
     group.add_argument(
         "--window",

@@ -66,6 +66,6 @@ def _joined(group: Sequence[Condition], batch: int) -> Condition:
 
 
 def _outline(condition: Condition) -> tuple[object, ...]:
-    """The kind, the shapes of its tensors, and all else as it is."""
+    """The kind, the shapes of its tensors, and all else unchanged."""
     values = (getattr(condition, field.name) for field in fields(condition))
     return type(condition), *(value.shape if isinstance(value, torch.Tensor) else value for value in values)

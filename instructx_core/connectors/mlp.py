@@ -29,7 +29,7 @@ class MLPConnector(Connector):
             self.reference = MLPConnector(replace(config, reads_references=False))
 
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
-        """The context, of which the first `reference_places` come from a reference image's own hidden states."""
+        """The context; its first `reference_places` places come from a reference image's own hidden states."""
         tokens = guidance.tokens  # [B, N, input_dim]
         if reference_places and self.reference is not None:
             first, rest = tokens[:, :reference_places], tokens[:, reference_places:]

@@ -86,7 +86,7 @@ class TwoStreamConnector(Connector):
 class BIM(nn.Module):
     """Text [B, N, width] and a picture's features [B, side * side, vision_dim] -> f_txt, and v_txt [B, C, side, side].
 
-    The features' places are told apart by random frequencies (Tancik 2020), drawn once and kept with the weights.
+    The features' places are encoded by random frequencies (Tancik 2020), drawn once and kept with the weights.
     """
 
     def __init__(self, width: int, config: TwoStreamConfig) -> None:

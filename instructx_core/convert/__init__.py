@@ -1,6 +1,6 @@
 """From one layout on disk to another, tensor by tensor: what is converted may be larger than memory.
 
-- A model of Kiwi-Edit's, published or as trained, or one whose base models lie elsewhere -> this repo's folder.
+- A model of Kiwi-Edit's, published or as trained, or one whose base models are stored elsewhere -> this repo's folder.
 - Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
 - A Wan DiT in any form -> such a DiT.
 What is written appears when it is complete, with its checksums.
@@ -47,7 +47,7 @@ def convert(
     Raises:
         CheckpointError: a source of another kind, or one that is incomplete, damaged or pickled, or that has NaN in its
             weights. Nothing is left after any error.
-        InputError: a target that cannot be written, or that is, holds or lies in one of the sources.
+        InputError: a target that cannot be written, or that is one of the sources, contains it or is inside it.
     """
     source, target = Path(source), Path(target)
     if not (is_file(source) or is_dir(source)):
@@ -89,7 +89,7 @@ def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> 
 
 
 def _sources(source: Path, overrides: Overrides) -> list[Path]:
-    """All that may be read, files and folders: also the parts that lie beside a lone adapter."""
+    """All that may be read, files and folders: also the parts beside a lone adapter."""
     beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
     given = [overrides.given(part) for part in Part]
     return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]

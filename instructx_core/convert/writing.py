@@ -18,7 +18,7 @@ from ..words import in_bytes, quoted_path
 
 SUMS = "SHA256SUMS"
 
-ByteCount = Callable[[int], None]  # told of the bytes that are done since the last call
+ByteCount = Callable[[int], None]  # called with the bytes done since the last call
 Checksums = dict[str, str]  # file, relative to a folder that was written -> its SHA-256 in hexadecimal
 
 
@@ -48,7 +48,7 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCoun
     Args:
         path: of the folder.
         contents: of its files, by their names relative to it.
-        progress: told of the bytes that are done.
+        progress: called with the bytes that are done.
 
     Raises:
         CheckpointError, InputError: as `write_file`; also a folder that holds anything but what was written like this.

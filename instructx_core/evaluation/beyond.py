@@ -106,7 +106,7 @@ def measure_photographs(
     """Tone edits of photographs at 512 pixels, after detail transfer, against the exact results.
 
     Raises:
-        InputError: a file that is no picture.
+        InputError: a file that is not a picture.
     """
     kinds = ("grayscale", *TONES)
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}

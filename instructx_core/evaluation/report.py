@@ -230,7 +230,7 @@ class Report:
 
 
 def _compound_limits(group: str, medium: str) -> tuple[str, str]:
-    """Floor and goal of a group that is no single edit."""
+    """Floor and goal of a group of more than one edit."""
     if group == "hybrid":
         return (">= 0.75", ">= 0.90") if medium == "images" else (">= 0.60", ">= 0.80")
     return (">= 0.85", ">= 0.95") if group.startswith("reference") else ("", "")

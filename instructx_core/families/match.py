@@ -20,13 +20,13 @@ class Match:
     config: ModelConfig
     adapter: Mapping[Path, Mapping[str, str]]  # file -> name there -> name in `instructx.safetensors`
     stored: Mapping[Path, Mapping[str, Stored]]  # the headers of these files
-    folders: Mapping[Part, Path]  # where its own parts lie, if it has any
+    folders: Mapping[Part, Path]  # where its own parts are stored, if it has any
     held: Mapping[Part, Form] = field(default_factory=dict)  # whole parts in its one file
     loras: Mapping[Part, Mapping[str, tuple[str, str]]] = field(default_factory=dict)  # weight -> A, B in its one file
 
     @property
     def folder(self) -> Path:
-        """The folder that it is, or that its file lies in."""
+        """The folder itself, or the one that its file is in."""
         return self.path if self.path not in self.stored else self.path.parent
 
     @property

@@ -84,7 +84,7 @@ def check_added(match: Match) -> None:
 
 
 def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
-    """Give the weights the sizes in which GGUF's blocks lie in memory: those of linear layers stay packed."""
+    """Give the weights the sizes that GGUF's blocks have in memory: those of linear layers stay packed."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     linear = {f"{name}.weight" for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}

@@ -1,4 +1,4 @@
-"""A model on disk that was opened: what it is and where its parts lie, each header read once, no weight loaded."""
+"""A model on disk that was opened: what it is, where its parts are, each header read once, no weight loaded."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Opened:
         _check_targets(self.match, loras, weights, form)
 
     def _outside(self, part: Part) -> Form:
-        """A part as it lies in files of its own."""
+        """A part that is stored in files of its own."""
         given = self.overrides.given(part)
         if given is not None:
             return find_form(given, part, self.allow_pickle)

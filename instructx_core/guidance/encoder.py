@@ -100,7 +100,7 @@ class MLLMGuidance(Guidance):
         """
         embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)  # [B, L, hidden]
         embeds = torch.cat([embeds, behind.to(embeds).expand(len(embeds), -1, -1)], dim=1)  # [B, L + N, hidden]
-        # without padding there is nothing to mask but the future, for which attention has a faster path
+        # without padding only the future is masked, and attention has a faster path for that
         mask = None if bool(inputs.attention_mask.all()) else inputs.attention_mask
         # without the head over the vocabulary, and without a cache: nothing is generated
         return self.mllm.model.language_model(
@@ -137,7 +137,7 @@ class MLLMGuidance(Guidance):
 
     def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:
         config = self.mllm.config
-        # the queries count on behind the prompt as text does; any id that is no placeholder says so
+        # the queries' positions continue the prompt's as text; any id that is not a placeholder does that
         return positions(
             [*ids, *[-1] * query_count],
             grids,

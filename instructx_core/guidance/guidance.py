@@ -27,7 +27,7 @@ class GuidanceInputs:
     patches: torch.Tensor  # [sum of t * h * w, 6 * patch ** 2], as the placeholders come; empty without pictures
     grids: torch.Tensor  # int64 [pictures, 3]
     query_set: str  # "image", "video" or "reference"; "" of guidance without queries
-    reference_places: int = 0  # the guidance begins with so many places of the reference image itself
+    reference_places: int = 0  # how many places at its beginning are the reference image's own
 
     def to(self, device: torch.device | str) -> GuidanceInputs:
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}

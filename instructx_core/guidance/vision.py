@@ -37,10 +37,10 @@ class Patches:
 
 
 def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int, factor: int = FACTOR) -> tuple[int, int]:
-    """Sides in multiples of 28 whose area lies in [min_pixels, max_pixels], aspect kept as far as that allows.
+    """Sides in multiples of 28 whose area is in [min_pixels, max_pixels], aspect kept as far as that allows.
 
     Args:
-        factor: of which the sides are multiples, instead of 28.
+        factor: the sides become multiples of this instead of 28.
 
     Raises:
         InputError: one side more than 200 times the other.

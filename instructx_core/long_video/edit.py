@@ -150,7 +150,7 @@ def edit_footage(
 
 
 def identity(model: WindowModel | FrameEdit, footage: Footage, options: LongOptions) -> dict[str, Any]:
-    """Everything that the edited pixels depend on, as JSON values: two runs of which it is equal may share windows."""
+    """Everything that the edited pixels depend on, as JSON values: two runs with equal values may share windows."""
     return {"source": footage.sha256, **model.identity(), **options.as_plain()}
 
 
@@ -207,13 +207,13 @@ def _check_size(model: WindowModel | FrameEdit, info: VideoInfo, options: LongOp
 
 
 def _write(run: WindowRun, path: Path, growing: bool) -> None:
-    """Encode each frame as soon as it is final."""
+    """Encode each frame once it is final."""
     footage = run.footage
     last = len(footage.pts) - 1
     with ExitStack() as stack, closing(run.frames()) as frames:
         writer: VideoWriter | None = None
         for index, frame in frames:
-            if writer is None:  # with the first frame, for a function may have changed the size
+            if writer is None:  # with the first frame, because a function may have changed the size
                 writer = stack.enter_context(VideoWriter(path, like=_resized(footage.info, frame), growing=growing))
             writer.write(frame, footage.pts[index], footage.last_duration if index == last else None)
 

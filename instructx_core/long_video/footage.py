@@ -117,7 +117,7 @@ def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], ob
         watch: called with the number and the pixels, uint8 [H, W, 3], of each frame; what it raises ends the look.
 
     Raises:
-        InputError: a file that is missing, no video, holds only sound, or of which no frame can be decoded.
+        InputError: a file that is missing, no video, holds only sound, or has no frame that can be decoded.
     """
     with VideoReader(path) as reader:
         stamp = _stamp(reader.info.path)
@@ -157,7 +157,7 @@ def take_span(whole: FileFootage, start: Fraction, stop: Fraction | None, sound:
         sound: a media file with the part's sound.
 
     Raises:
-        InputError: no frame lies there.
+        InputError: there is no frame.
     """
     base = whole.info.time_base
     inside = [
@@ -173,7 +173,7 @@ def take_span(whole: FileFootage, start: Fraction, stop: Fraction | None, sound:
 
 
 def check_span(path: Path, frames: Sequence[object], start: Fraction, stop: Fraction | None) -> None:
-    """Raise InputError where no frame of a file lies between `start` and `stop` (seconds; None for the end)."""
+    """Raise InputError if a file has no frame between `start` and `stop` (seconds; None for the end)."""
     if not frames:
         span = f"from {float(start):g} s" + (" on" if stop is None else f" to {float(stop):g} s")
         raise InputError(f"{path}: it has no frame {span}; give a part that lies within the video.")

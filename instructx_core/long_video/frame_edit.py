@@ -32,7 +32,7 @@ USUAL_LENGTH = 81  # frames, five seconds at 16 a second: what most video models
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """What a function is told of the window that it is to edit, beside its frames.
+    """What a function gets about the window that it edits, besides its frames.
 
     Attributes:
         index: of the window, from 0.
@@ -133,7 +133,7 @@ class FrameEditor:
         """Nothing is shared by all windows."""
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize | None:
-        """What an edited window of so many frames measures; None until one is there: a function may change the size."""
+        """Sizes of an edited window of `frames` frames; None until the first is done, which may change the size."""
         return None if self._size is None else WindowSize((frames, *self._size), range(frames, frames + 1), frames)
 
     def meet(self, edited: EditedWindow) -> None:

@@ -33,10 +33,10 @@ class Handover:
     """What a window starts from: the frames that it shares with the one before, which has edited them."""
 
     frames: Tensor  # uint8 [O, H, W, 3]
-    latents: Tensor  # float32 [1, C, o, h, w], the latent frames in which they lie
+    latents: Tensor  # float32 [1, C, o, h, w], the latent frames that contain them
 
     def head(self, overlap: int, temporal_stride: int) -> Handover:
-        """What the window begins with as it is: up to the first of the `overlap` frames over which it fades in.
+        """What the window begins with, unchanged: up to the first of the `overlap` frames over which it fades in.
 
         The others it edits itself, beside this head, so that there are two versions to fade between and the
         fade spreads over them what no head takes away.
@@ -63,7 +63,7 @@ def make_handover(edited: EditedWindow, window: Window, following: Window, tempo
 def fade(before: Tensor, after: Tensor, overlap: int) -> Tensor:
     """The shared frames of two windows, uint8 [O, H, W, 3] each: `before` turns into `after` over the last `overlap`.
 
-    The first of these is `before` as it is, so that a single shared frame is the earlier window's, as in the paper.
+    The first of these is `before` unchanged, so that a single shared frame is the earlier window's, as in the paper.
     """
     kept = len(before) - overlap
     weight = (torch.arange(overlap) / max(overlap, 1)).view(-1, 1, 1, 1)
@@ -89,7 +89,7 @@ def colour_offset(edited: Tensor, source: Tensor) -> Tensor | None:
 
     One offset for each channel: the mean difference over the unedited cells, at most `LARGEST`. A cell of 8 x 8 pixels
     is unedited where its mean is nearly the source's: single pixels would tell a model's noise from the edit badly. A
-    frame of which less than a quarter is unedited gives None, there being nothing to tell drift from the edit by.
+    frame that is less than a quarter unedited gives None: nothing there tells drift from the edit.
 
     Args:
         edited, source: float [H, W, 3] in [0, 1].

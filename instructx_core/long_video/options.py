@@ -17,7 +17,7 @@ class LongOptions:
 
     Attributes:
         window: of one edit; None for the length that the checkpoint was trained at. Goes to the nearest length that
-            the VAE takes as it is, 1 + 4 n frames for Wan's.
+            the VAE takes without padding, 1 + 4 n frames for Wan's.
         overlap: what two windows share, likewise 1 + 4 n frames; of more than one, the later edit fades in over them.
             0 edits every window by itself; None for 5, or 1 where that leaves nothing to edit.
         head: how a window begins with what the one before ended with.

@@ -1,4 +1,4 @@
-"""The loop of a long edit: its windows in order, from the disk as far as they are there, else edited and kept."""
+"""The loop of a long edit: its windows in order, read from the disk if they are there, otherwise edited and kept."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EditsWindows(Protocol):
         """Called once, before the first window that is edited."""
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize | None:
-        """What an edited window of so many frames of (height, width) measures; None while that is not known."""
+        """Sizes of an edited window of `frames` frames of (height, width); None while unknown."""
 
     def meet(self, edited: EditedWindow) -> None:
         """Called with each window that comes from an earlier run."""
@@ -131,7 +131,7 @@ class WindowRun:
                     yield index, edited.frames[index - window.start]
 
     def _kept(self, index: int) -> EditedWindow | None:
-        """A window of an earlier run; after the first that is damaged there are none, for they went on from it."""
+        """A window of an earlier run; none after the first damaged one, because the next ones continued it."""
         if self.store is None or index >= self.found:
             return None
         info = self.footage.info

@@ -38,7 +38,7 @@ from .joining import EditedWindow
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of what lies there, and of the way in which windows are joined
+FORMAT = 2  # of these files, and of the way in which windows are joined
 MANIFEST = "manifest.json"
 CHECKSUM = "sha256"
 _WINDOW = re.compile(r"\d{5,}\.safetensors")
@@ -59,7 +59,7 @@ class WindowStore:
     """The windows of one edit.
 
     Attributes:
-        folder: where they lie.
+        folder: where they are kept.
         output: a name in that folder for the video while it is being written.
     """
 

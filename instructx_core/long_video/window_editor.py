@@ -71,7 +71,7 @@ class WindowEditor:
         return self.edit(frames, given, callback, mask=part)
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize:
-        """What an edited window of so many frames of (height, width) measures; of latents only the bounds are known."""
+        """Sizes of an edited window of `frames` frames of (height, width); for latents only bounds."""
         fit = self.model.fit(frames, size)
         latent_frames = range(1 + (frames - 1) // self.model.temporal_stride, fit.padded_frames + 1)
         return WindowSize((frames, *size), latent_frames, 3 * fit.padded_frames * prod(fit.canvas))

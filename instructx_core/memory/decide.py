@@ -1,4 +1,4 @@
-"""The number format of a model and where its weights lie, decided from headers before a weight is read."""
+"""The number format of a model and where its weights are kept, decided from headers before a weight is read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .plan import CHOICES, Plan, free_bytes, make_plan
 from .sizes import ModelSizes, sizes_of
 
 SMALL = GIB  # bytes of weights below which none are given back
-PLANNED = ("cuda", *OWN_MEMORY)  # devices of which it is known where their memory is
+PLANNED = ("cuda", *OWN_MEMORY)  # devices whose kind of memory is known
 PLENTY = 8  # times a small model's weights: with so much memory free nothing is measured
 
 
@@ -128,7 +128,7 @@ def outline_model(
 
 
 def own_choice(held: Held) -> Memory:
-    """What AUTO is where weights lie in main memory: a part at a time costs little, but a small model gains nothing."""
+    """What AUTO means for weights in main memory: a part at a time costs little, but a small model gains nothing."""
     return Memory.MODEL if sum(held.mapped.values()) >= SMALL else Memory.FULL
 
 

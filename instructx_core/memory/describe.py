@@ -48,7 +48,7 @@ def describe_plan(
         path: the model's folder, or the file of what it adds to base models; None for the bundled one.
         canvas: height and width in pixels, brought to multiples of the stride; None: as trained.
         frames: length of the clip; None: as trained.
-        vram: GiB that a GPU has free; None: the device of this machine as it is.
+        vram: GiB that a GPU has free; None: this machine's device with what it has free now.
         overrides: weights that take the place of the model's own, or that it does not have.
 
     Raises:
@@ -82,7 +82,7 @@ def describe_cards(
     frames: int | None = None,
     cards: Sequence[int] = CARDS,
 ) -> str:
-    """What edits of this size need on a GPU, and whether one with so many GiB free can do them.
+    """What edits of this size need on a GPU, and whether one with each of `cards` free can do them.
 
     Args:
         path, canvas, frames: as `describe_plan`.
@@ -103,7 +103,7 @@ def describe_cards(
 
 
 def _verdict(sizes: ModelSizes, phases: Callable[[bool], tuple[Phase, ...]], free: int) -> str:
-    """How a GPU with so many bytes free would do an edit, if it can."""
+    """How a GPU with that much free memory would do an edit, if it can."""
     plan = make_plan(sizes, phases, CHOICES, free)
     needed = peak(sizes, phases(plan.tiled), plan.memory)
     if needed > usable(free):

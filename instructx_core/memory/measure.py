@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FULL_PRECISION = 4  # bytes of a float32
 TILE = 256  # pixels of a tile's side in diffusers' tiled VAE
-OVERLAP = (256 / 192) ** 2  # all tiles together hold so many times the clip's pixels
+OVERLAP = (256 / 192) ** 2  # all tiles together have this many times the clip's pixels
 STEADY = 9  # frames from which on a longer clip adds nothing but itself
 WORDS = 64  # tokens of the chat form and an instruction
 

@@ -24,7 +24,7 @@ OWN_MEMORY = ("cpu", "mps")  # devices that have no other memory than the machin
 
 @dataclass(frozen=True)
 class Held:
-    """Where the weights of a model in some number format lie when it has been loaded, in bytes."""
+    """Where a loaded model's weights are in memory, in bytes, for some number format."""
 
     own: int  # converted or changed: there until the model goes
     mapped: dict[Part, int]  # in files, and in memory while the part works
@@ -89,7 +89,7 @@ def weights_in_use(held: Held, memory: Memory, part: Part) -> int:
 
 
 def address_need(held: Held, need: Need) -> Need:
-    """As `need`, where files that are mapped count for as long as they are, as under `ulimit -v`."""
+    """As `need`, but mapped files count while they are mapped, as under `ulimit -v`."""
     return Need((("weights", held.total), *((name, size) for name, size in need.items if name != "weights")))
 
 

@@ -1,6 +1,6 @@
 """A loaded model's weights on the device, or beside it until they are needed: diffusers' and accelerate's hooks.
 
-- On a CPU weights lie in main memory whatever is chosen; MODEL gives mapped ones back while another part works.
+- On a CPU weights are in main memory whatever is chosen; MODEL gives mapped ones back while another part works.
 - Every way of keeping weights gives the same pixels; tiles of the VAE, where a plan asks for them, do not quite.
 - Queries, connector and the patch embeddings that a checkpoint adds are small and stay on the device always.
 - SEQUENTIAL is diffusers' group offloading by leaf modules, not accelerate's `cpu_offload`: that one leaves empty
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def store_in_fp8(components: Components) -> None:
     """Keep the DiT's linear layers in 8-bit floats and compute in the type that they had: half the memory, less exact.
 
-    Its patch embedding, conditions and norms stay as they are, by diffusers' own list.
+    Its patch embedding, conditions and norms keep their type, by diffusers' own list.
     """
     denoiser = components.denoiser
     denoiser.transformer.enable_layerwise_casting(torch.float8_e4m3fn, denoiser.dtype)

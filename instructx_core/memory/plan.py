@@ -1,4 +1,4 @@
-"""Where the weights lie during an edit, chosen from what the device has free and what is needed."""
+"""Where the weights are kept during an edit, chosen from what the device has free and what is needed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_plan(
 
 
 def usable(free: int) -> int:
-    """Bytes that a plan may count on where so many are free."""
+    """Bytes that a plan may use of those that are free."""
     return max(0, int(free * USABLE) - KERNELS)
 
 

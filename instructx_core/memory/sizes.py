@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a part's weights, in the form in which they lie in memory."""
+    """Bytes of a part's weights, in the form that they have in memory."""
 
     total: int
     block: int = 0  # of the largest block of those that run one after the other

@@ -1,6 +1,6 @@
 """diffusers' MagCache for runs of any number of steps.
 
-It takes over what all blocks together added in the last step for as long as the ratios that were measured for the
+It reuses what all blocks together added in the last computed step for as long as the ratios that were measured for the
 checkpoint (`mag_ratios`) promise that it would hardly have changed (https://github.com/Zehong-Ma/MagCache).
 """
 

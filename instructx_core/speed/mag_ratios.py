@@ -57,5 +57,5 @@ def write_ratios(folder: Path, ratios: Sequence[float]) -> Path:
 
 
 def are_ratios(ratios: Sequence[float]) -> bool:
-    """Whether these can be a run's: of 2 to 1000 steps, finite and above 0. Raises TypeError where one is no number."""
+    """Whether these can be a run's: of 2 to 1000 steps, finite and above 0. Raises TypeError if one is not a number."""
     return 2 <= len(ratios) <= 1000 and all(math.isfinite(ratio) and ratio > 0 for ratio in ratios)

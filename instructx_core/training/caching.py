@@ -23,7 +23,7 @@ from .tasks import STAGES
 def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
     """Encode the examples of a config into `folder`, which may then be the `data.pool` of all stages of this data.
 
-    What a killed call had finished is kept, and one that is complete is left as it is. Under `accelerate launch` every
+    What a killed call had finished is kept, and a complete one is left alone. Under `accelerate launch` every
     process makes its share.
 
     Args:

@@ -18,7 +18,7 @@ def apply_change(plain: dict[str, Any], change: str, example: str) -> None:
         example: of such a change, to name.
 
     Raises:
-        InputError: a change without a key or "=", a value that is no YAML, or a key below what is no section.
+        InputError: a change without a key or "=", a value that is not YAML, or a key below a value.
     """
     key, equals, text = change.partition("=")
     *sections, name = key.split(".")

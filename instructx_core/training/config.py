@@ -1,4 +1,4 @@
-"""What a training run is told: a YAML file, read into frozen values and checked before anything is loaded."""
+"""The config of a training run: a YAML file, read into frozen values and checked before anything is loaded."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DIFFUSERS, COMFYUI = "lora-diffusers.safetensors", "lora-comfyui.safetensors"
 
-Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]  # module -> A [rank, in], B [out, rank], of which W gains B A
+Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]  # module -> A [rank, in], B [out, rank]; W gains B A
 
 
 def add_dit_lora(transformer: WanTransformer3DModel, settings: LoraSettings) -> None:
@@ -41,7 +41,7 @@ def lora_pairs(transformer: nn.Module) -> Pairs:
 
 
 def merge_dit_lora(transformer: nn.Module) -> None:
-    """Add a LoRA to the weights that it lies beside, in place, and take it off."""
+    """Merge a LoRA into the weights that it was injected beside, in place, and remove it."""
     from peft.tuners.lora import LoraLayer
 
     for name, layer in list(transformer.named_modules()):

@@ -24,7 +24,7 @@ GIB = 2**30
 
 
 def describe_run(config: TrainConfig, processes: int = 1) -> str:
-    """A page about a run of so many processes.
+    """A page about a run of `processes` processes.
 
     Raises:
         InputError: a stage that makes its model anew, a batch that cannot be shared, or an example that cannot be read.
@@ -92,7 +92,7 @@ def _shape(shape: MicroBatch) -> str:
 
 
 def _table(data: DataConfig) -> list[str]:
-    """What lies at `data.table`."""
+    """What is at `data.table`."""
     if data.table is None:
         return []
     table = open_table(data)

@@ -1,4 +1,4 @@
-"""What a stage holds in memory, in bytes a process, told before a weight is read.
+"""What a stage holds in memory, in bytes per process, computed before a weight is read.
 
 Weights, gradients and optimizer are counted from the parameters. Activations are measured: one forward and backward of
 the stage's own language model, connector and DiT on fake tensors, in the precision and with the recomputation that the
@@ -42,7 +42,7 @@ class Footprint:
     activations: Mapping[str, int]  # at their peak, of a micro-batch of "images" or "videos"
 
     def total(self, processes: int = 1) -> int:
-        """Bytes at the peak of a step, all but activations sharded over so many processes."""
+        """Bytes at the peak of a step, all but activations sharded over the processes."""
         held = self.weights + self.gradients + self.optimizer + self.average
         return math.ceil(held / processes) + max(self.activations.values())
 

@@ -1,4 +1,4 @@
-"""A model to begin training with: base models as they are, with queries, LoRA and connector that know nothing yet.
+"""A model to begin training with: unchanged base models with untrained queries, LoRA and connector.
 
 Base models are copied tensor by tensor (see `convert`), so they may be larger than memory.
 """

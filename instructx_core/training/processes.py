@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def on_cpu() -> bool:
-    """Whether training runs on CPUs; accelerate takes several CPU processes for strangers unless told so."""
+    """Whether training runs on CPUs; accelerate takes several CPU processes for strangers unless an option says so."""
     return not torch.accelerator.is_available()
 
 

@@ -1,7 +1,7 @@
 """A model's weights spread over the processes: PyTorch's FSDP2, layer by layer.
 
 `accelerate launch` with `configs/accelerate/fsdp.yaml` asks for it. The main process alone reads the weights; the
-others build the model on the meta device and are sent one layer at a time, of which each keeps its share. Gradients and
+others build the model on the meta device and receive one layer at a time and keep their share of it. Gradients and
 optimizer are shared out alike. All calls here are made by every process.
 """
 
@@ -102,7 +102,7 @@ def shard_module(module: nn.Module, device: torch.device) -> None:
 
     Args:
         module: whole on the main process; on the others its weights may be on the meta device.
-        device: where each process's share is to lie.
+        device: where each process keeps its share.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -177,7 +177,7 @@ def share_of(share: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Let parts of a sharded module be called by themselves within the block: what lies outside its layers is whole."""
+    """Within the block, parts of a sharded module can be called alone: parameters outside its layers are whole."""
     from torch.distributed.fsdp import FSDPModule
 
     if not isinstance(module, FSDPModule):

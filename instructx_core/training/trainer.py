@@ -4,7 +4,7 @@
   table that is read as it goes, which states keep: a resumed run sees exactly what an uninterrupted one would have.
 - Weights, gradients and optimizer may be spread over the processes; see `sharding`. What is saved is the same.
 - A saved state is whole or not used; see `states`. The two newest are kept. Ctrl-C and SIGTERM save one first.
-- A loss that is no number ends the run before it can spoil the weights.
+- A loss that is NaN or infinite ends the run before it can spoil the weights.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Trainer:
 
         Raises:
             InputError: a state, a sample or the model cannot be written, or no state is whole.
-            TrainingError: a loss that is no number, or an example that a step fails on.
+            TrainingError: a loss that is NaN or infinite, or an example that a step fails on.
             TrainingStopped: a signal came; a state has been saved.
         """
         if resume:

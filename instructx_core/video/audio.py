@@ -1,4 +1,4 @@
-"""Sound that a container does not take as it is: decoded, and encoded anew with as many channels."""
+"""Sound that a container cannot store unchanged: decoded, and re-encoded with as many channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SoundEncoder:
     Attributes:
         stream: the track of the output.
         layout: its channels, as FFmpeg names them: the source's where the encoder takes it, else the usual ones of the
-            same number, between which FFmpeg's resampler mixes (5.1(side) becomes 5.1 as it is). Stereo where the
+            same number, between which FFmpeg's resampler mixes (5.1(side) becomes 5.1 unchanged). Stereo where the
             encoder takes no such number.
     """
 

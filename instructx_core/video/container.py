@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 # FFmpeg's names of demuxers, the first of each comma-separated family. None of them opens a second file: "mov" leaves
-# external references (dref) alone unless told otherwise.
+# external references (dref) alone by default.
 _VIDEO_FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,ivf,dv,rm,wtv,nsv,dhav,pva,"
     "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,h263,h261,vc1,dirac,dnxhd,yuv4mpegpipe"

@@ -24,7 +24,7 @@ class Hdr:
     light: tuple[int, int] | None
 
     def x264_params(self) -> str:
-        """The same as x264 is told it."""
+        """The same as x264's options spell it."""
         said = []
         if self.mastering:
             red, green, blue, white = (

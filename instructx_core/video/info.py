@@ -1,4 +1,4 @@
-"""What a video file says about itself, and how its stored frames lie on the screen."""
+"""What a video file says about itself, and how its stored frames are shown on the screen."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a video file holds beside the pictures: sound, subtitles, chapters, tags, timecode, cover, fonts.
 
 All of it goes over into the edited file where its container takes it, copied bit by bit; sound that it does not take is
-encoded anew. What is left out is told by name.
+encoded anew. What is left out is named in a warning.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OtherTracks:
 
     @property
     def has_device_tags(self) -> bool:
-        """Whether MP4 and MOV have to be told to keep tags of any name."""
+        """Whether MP4 and MOV need an option to keep tags of any name."""
         return any(name.startswith(_QUICKTIME) for name in self.tags)
 
     def add_to(self, output: OutputContainer, pictures: VideoStream, encoder: str | None, sound: bool) -> None:
@@ -123,7 +123,7 @@ class OtherTracks:
                 self._mux(packet)
 
     def missing_from(self, written: Path) -> list[str]:
-        """What does not lie in the finished file, in words: `left_out`, and tags and chapters that it did not take."""
+        """What the finished file does not have, in words: `left_out`, and tags and chapters that it did not take."""
         import av
 
         if self._refused:
@@ -274,7 +274,7 @@ class OtherTracks:
 
 
 def _can_copy(track: Stream, output: OutputContainer) -> bool:
-    """Whether a container takes the packets of `track` as they are, found out on a trial header in memory.
+    """Whether a container takes the packets of `track` unchanged, tried on a trial header in memory.
 
     FFmpeg's own table of codecs promises more than its muxers then write. Bare PCM in MP4 is legal and written, but
     browsers play it silently, so it counts as not taken.

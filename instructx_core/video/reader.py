@@ -1,6 +1,6 @@
 """Frames out of video files and animated images, each decoded once.
 
-What of a file an edit cannot keep, or does not take as it is, is said once, when it is met: alpha (put on white),
+Whatever an edit cannot keep of a file, or has to convert, is said once, when it is met: alpha (put on white),
 interlacing, more than 8 bits, captions and the like inside the pictures, a size that changes.
 """
 
@@ -80,7 +80,7 @@ class VideoReader:
             path: the file.
             quiet: log nothing below an error, because the file is read a second time.
 
-        Raises InputError when the file is missing, is no video, holds only sound, or no frame of it can be decoded.
+        Raises InputError when the file is missing, is not a video, holds only sound, or no frame of it can be decoded.
         """
         file = readable_file(path)
         say = logger.debug if quiet else logger.warning

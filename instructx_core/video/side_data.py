@@ -31,7 +31,7 @@ def side_data(frame: VideoFrame) -> Mapping[str, bytes]:
 
 
 def display_matrix(found: Mapping[str, bytes]) -> DisplayMatrix | None:
-    """How a stored frame with this side data is shown; None for as it is."""
+    """How a stored frame with this side data is shown; None: unchanged."""
     data = found.get("DISPLAYMATRIX")
     matrix = tuple(np.frombuffer(data, dtype=np.int32).tolist()) if data is not None else _IDENTITY
     return None if matrix == _IDENTITY else matrix

@@ -34,7 +34,7 @@ def check_writer(path: str | os.PathLike[str], like: VideoInfo, growing: bool = 
 
 
 class _Trial(VideoWriter):
-    """The writer itself; only where it writes to differs, and that nothing is told twice."""
+    """The writer itself; it writes elsewhere and repeats no message."""
 
     def begin(self, height: int, width: int) -> None:
         """Open all encoders, write the header and the first sound. A frame would take gigabytes of 8K in VP9."""

@@ -1,6 +1,6 @@
 """The files of one component of a model, as a conversion plans to write them.
 
-A component that its library reads as it is keeps its files, shards and all; of any other form one file is made, under
+A component that its library reads keeps its files and shards; any other form becomes one file, under
 the library's names. Nothing is written here: a plan says of each file what it is to hold, checked as far as headers
 tell.
 """
@@ -131,7 +131,7 @@ def inverted(renamed: Mapping[str, str]) -> dict[str, str]:
 
 
 def _config(form: Form, class_name: str, arguments: Callable[[Form], dict[str, Any]]) -> Content:
-    """A folder's own config as it is, or one of the class's arguments."""
+    """A folder's own config, or one made of the class's arguments."""
     if form.has_config:
         return text(portable(read_text(form.path / "config.json")))
     return text(json.dumps({"_class_name": class_name} | arguments(form), indent=2) + "\n")

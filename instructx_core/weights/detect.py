@@ -189,7 +189,7 @@ class Form:
         """Whether that library reads the weights by itself: a folder as it saves one."""
         stem = "model" if self.part is Part.MLLM else "diffusion_pytorch_model"
         named = all(_NAMED.fullmatch(file.name) and file.name.startswith(stem) for file in self.files)
-        # transformers 4.57 leaves 8-bit floats as they are, in which nothing can be computed
+        # transformers 4.57 keeps 8-bit floats, which nothing can compute with
         left = self.part is Part.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
         return self.has_config and named and not (self.is_scaled or self.is_pickled or left or self.is_wrapped)
 
@@ -274,7 +274,7 @@ def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Sto
     """The file, or all shards in the folder, with their headers; pickles where there are no others.
 
     Files that an index names, or that are called as the libraries call weights, are taken alone: a LoRA, a variant or a
-    trainer's state may lie beside them. So may what an editor adds (queries, a connector): a file in which no tensor is
+    trainer's state may be beside them. So may what an editor adds (queries, a connector): a file in which no tensor is
     of a part known here is left out.
 
     Raises:
@@ -306,7 +306,7 @@ def _is_known(name: str) -> bool:
 
 
 def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
-    """The files that the folder's indices name, all of which are there."""
+    """The files that the folder's indices name; all of them exist."""
     kind = ".safetensors" if files[0].suffix == ".safetensors" else ".bin"
     indexed: set[str] = set()
     for index in sorted(folder.glob(f"*{kind}.index.json")):

@@ -66,7 +66,7 @@ def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None) -> WanTr
 
 
 def checked_dit(form: Form, sizes: Form | None = None) -> WanTransformer3DModel:
-    """An empty DiT of which `form` has all tensors, in a form that can be read.
+    """An empty DiT; `form` has all of its tensors, in a readable form.
 
     Args:
         sizes: a DiT of the same sizes, whose config tells what no shape does; None: `form` itself.
@@ -87,7 +87,7 @@ def dit_config(form: Form) -> dict[str, Any]:
     """The arguments of `WanTransformer3DModel`: a diffusers folder's own, else from the shapes of the tensors.
 
     Raises:
-        CheckpointError: a tensor that no Wan does without is missing, the width is no multiple of 128, or a number of
+        CheckpointError: a required tensor is missing, the width is not a multiple of 128, or a number of
             the config is out of range.
     """
     said = form.path / "config.json"

@@ -41,7 +41,7 @@ _OTHER_KINDS = (
 )
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 MAX_TENSORS = 100_000  # in one file; the largest models in use have some thousands in a shard
-_PLAIN_HEADER = 32 << 20  # bytes that so many tensors and their metadata never need
+_PLAIN_HEADER = 32 << 20  # more bytes than any real number of tensors and their metadata needs
 
 
 def write_safetensors(
@@ -149,7 +149,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {quoted_path(path)}: {error.reason}; give a .safetensors file.") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {quoted_path(path)}: {error.strerror}; get the file again.") from error
-    # whether tensors lie one behind the other without gaps, each as long as its shape and type say; none is read
+    # whether tensors follow each other without gaps, each as long as its shape and type say; none is read
     with _damaged(path), safe_open(path, framework="pt"):
         return header
 

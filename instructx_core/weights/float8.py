@@ -25,7 +25,7 @@ _BESIDE = {*_SCALES, "scale_input", "input_scale", "comfy_quant", "scaled_fp8", 
 
 
 def is_beside(name: str) -> bool:
-    """Whether a tensor is no weight of the model: it says how another is stored, or holds a tokenizer."""
+    """Whether a tensor is not a weight: it says how another one is stored, or holds a tokenizer."""
     return name.rpartition(".")[2] in _BESIDE
 
 

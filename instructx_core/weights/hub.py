@@ -69,7 +69,7 @@ class RemoteModel:
 def look_up(repository: str, commit: str | None = None) -> RemoteModel:
     """What a model on the hub ("owner/name") consists of.
 
-    Files whose names would lie outside a folder on any system are no part of it.
+    Files whose names would leave the folder on any system are ignored.
 
     Args:
         commit: None for the newest.

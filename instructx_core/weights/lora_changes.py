@@ -79,7 +79,7 @@ def missing_part(roles: set[Role]) -> str:
 
 
 def module_changes(weight: str, bias: str, parts: Parts, alpha: Callable[[int], float]) -> list[Change]:
-    """What one module's tensors, of which none is missing, add to its weight and to its bias.
+    """What one module's tensors, none missing, add to its weight and to its bias.
 
     Args:
         weight, bias: names of the parameters.

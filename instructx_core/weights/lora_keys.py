@@ -26,8 +26,8 @@ class Role(str, Enum):
     UP = "up"  # [out, rank, ...]
     UP_BIAS = "up bias"  # [out], added to b with the factor of `up`
     ALPHA = "alpha"  # one number
-    WEIGHT = "diff"  # added to W as it is
-    BIAS = "diff_b"  # added to b as it is
+    WEIGHT = "diff"  # added to W unchanged
+    BIAS = "diff_b"  # added to b unchanged
     # LoKr: a Kronecker product of two, each whole or as a product itself
     LOKR_1, LOKR_1A, LOKR_1B = "lokr_w1", "lokr_w1_a", "lokr_w1_b"
     LOKR_2, LOKR_2A, LOKR_2B, LOKR_T2 = "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"
@@ -45,7 +45,7 @@ _ENDINGS = {
     Role.WEIGHT: r"\.(diff|w_norm)",
     Role.BIAS: r"\.(diff_b|b_norm)",
 } | {role: rf"\.{role.value}{_ADAPTER}" for role in Role if role.value.startswith(("lokr_", "hada_"))}
-# The longest ending first: `.lora_B.bias` is no `up` of an adapter called "bias".
+# The longest ending first: `.lora_B.bias` is not the `up` of an adapter called "bias".
 _ROLES = [(role, re.compile(rf"(.+?){_ENDINGS[role]}")) for role in (Role.UP_BIAS, *_ENDINGS)]
 # Changes of other kinds, by what LyCORIS and peft call their tensors.
 _UNREAD = {
@@ -69,7 +69,7 @@ _BLOCK = re.compile(r"(?:^|_)blocks_(\d+)_")
 
 
 def split_key(key: str) -> tuple[str, Role] | None:
-    """A LoRA file's key as a module's name with all that stands before it, and a role; None for what is no LoRA's."""
+    """A LoRA file's key as a module's name, prefixes included, and a role; None for keys that are not a LoRA's."""
     for role, pattern in _ROLES:
         if match := pattern.fullmatch(key):
             return match[1], role

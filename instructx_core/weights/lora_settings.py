@@ -44,7 +44,7 @@ class LoraFileSettings:
 def read_settings(path: str | Path, metadata: Mapping[str, str]) -> LoraFileSettings:
     """The settings in a LoRA file's metadata.
 
-    Raises CheckpointError where they are no mapping, or a value is of another kind or no finite number.
+    Raises CheckpointError if they are not a mapping, or a value is of another kind or not finite.
     """
     if METADATA not in metadata:
         return LoraFileSettings()

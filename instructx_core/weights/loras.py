@@ -40,7 +40,7 @@ def check_lora(path: str | Path, strength: float = 1.0) -> None:
     Raises:
         CheckpointError: a file that is missing, damaged, of another kind, or of no LoRA that is read here; a module of
             a DiT's block that lacks one of its matrices.
-        InputError: a strength that is no number up to 1000.
+        InputError: a strength that is not a number up to 1000.
     """
     roles = _roles(path, strength)
     for module, held in roles.items():
@@ -64,9 +64,9 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
         strength: 1 as it was trained, 0 not at all, negative for its opposite.
 
     Raises:
-        CheckpointError: a file that is damaged, holds NaN, is no LoRA, changes nothing, makes weights infinite, or was
-            made for another model.
-        InputError: a strength that is no number up to 1000, or a DiT that is quantised.
+        CheckpointError: a file that is damaged, holds NaN, is not a LoRA, changes nothing, gives infinite weights, or
+            is for another model.
+        InputError: a strength that is not a number up to 1000, or a DiT that is quantised.
     """
     _roles(path, strength)
     state, metadata = read_safetensors(path)

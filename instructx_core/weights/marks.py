@@ -2,4 +2,4 @@
 
 ADAPTER = "instructx.safetensors"  # of this repo's layout: what InstructX adds to its base models
 PUBLISHED = "mllm_encoder/config.json"  # of the layout in which Kiwi-Edit is published
-MARKS = (ADAPTER, PUBLISHED)  # the first that a folder has is fetched last, so half a download is no model
+MARKS = (ADAPTER, PUBLISHED)  # the first that a folder has is fetched last, so half a download is not taken for a model

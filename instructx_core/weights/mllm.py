@@ -48,7 +48,7 @@ TEXT = {
 }
 VISION = {"tokens_per_second": 2, "window_size": 112}
 SIZED = {"layers.0.mlp.gate_proj.weight", "layers.0.self_attn.k_proj.weight", "visual.blocks.0.norm1.weight"}
-FULL_ATTENTION = 8  # every so many layers of the vision tower
+FULL_ATTENTION = 8  # every eighth layer of the vision tower attends to everything
 
 
 def load_mllm(
@@ -137,7 +137,7 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
 
 
 def mllm_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
-    """The config of the MLLM in `form`, from wherever it is told.
+    """The config of the MLLM in `form`, from wherever it is stored.
 
     Raises:
         CheckpointError: as `find_tokenizer` and `config_from_shapes`.
@@ -153,7 +153,7 @@ def mllm_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
 
 
 def checked_mllm(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
-    """An MLLM on the meta device in the sizes of `config`, of which `form` has all tensors.
+    """An MLLM on the meta device in the sizes of `config`; `form` has all of its tensors.
 
     Raises:
         CheckpointError: it does not, or holds them in a form that is not read.
@@ -199,7 +199,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTra
     """The config of a Qwen-VL of Qwen's own make, from the shapes of its tensors.
 
     Raises:
-        CheckpointError: widths that are no multiples of Qwen's heads, or a tensor that is missing.
+        CheckpointError: widths that are not multiples of Qwen's heads, or a tensor that is missing.
     """
     from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
 
@@ -292,7 +292,7 @@ def _check_words(folder: Path) -> None:
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> None:
-    """Raise CheckpointError unless a tokenizer's ids lie in the MLLM's table, and pictures have the same ones there."""
+    """Raise CheckpointError unless a tokenizer's ids are in the MLLM's table, and pictures have the same ones there."""
     from ..guidance.prompt import IMAGE, VIDEO
 
     highest = max(load_or_explain(folder, tokenizer.get_vocab).values(), default=-1)
@@ -327,5 +327,5 @@ def _places(form: Form, checkpoint: Path) -> list[Path]:
 
 
 def _count(shapes: dict[str, Any], pattern: str) -> int:
-    """How many layers there are, numbered from 0, of which each has a tensor of this name."""
+    """How many layers, counted from 0, have a tensor of this name."""
     return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)

@@ -26,7 +26,7 @@ def dit_to_native(transformer: Mapping[str, T], adapter: Mapping[str, T]) -> dic
 
     Args:
         transformer: under diffusers' names, whole or a shard.
-        adapter: an `instructx.safetensors`, of which the embeddings are taken; {} leaves them out.
+        adapter: an `instructx.safetensors` to take the embeddings from; {} leaves them out.
 
     Raises CheckpointError naming tensors that no Wan DiT has.
     """

@@ -33,7 +33,7 @@ def is_pickle(path: str | Path) -> bool:
 def read_pickle(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a pickle by name, on the CPU and mapped: nothing is read before it is looked at.
 
-    A training checkpoint's `state_dict` is taken out of what lies around it.
+    A training checkpoint's `state_dict` is taken out of what surrounds it.
 
     Raises:
         CheckpointError: damaged, older than PyTorch 1.6, holding more than tensors, or no mapping of names to tensors.

@@ -1,7 +1,7 @@
 """Files made out of others without loading them: their bytes come in pieces, tensors under other names.
 
 Peak memory is one piece, whatever the weights weigh; one tensor, where its values change (see `values`). The
-safetensors format says where each tensor's bytes lie, so renaming and merging shards need a new header and nothing
+safetensors format says where each tensor's bytes are, so renaming and merging shards need a new header and nothing
 else. Numbers are looked at as they pass: weights with NaN in them end a conversion.
 """
 
@@ -56,7 +56,7 @@ def text(value: str) -> Content:
 
 
 def copied(path: Path) -> Content:
-    """A file as it is; one of weights with its numbers looked at."""
+    """A file, copied; the numbers of a weights file are checked on the way."""
     size = path.stat().st_size
     if path.suffix != ".safetensors":
         return _range(path, 0, size)
@@ -99,7 +99,7 @@ def tensor_file(taken: Mapping[str, StoredTensor], metadata: Mapping[str, str] |
         taken: by their names in the file.
         metadata: of the file.
     """
-    # the widest first: a reader maps a tensor where it lies, which must be a multiple of its item's size
+    # the widest first: a reader maps a tensor at its offset, which must be a multiple of its item's size
     order = sorted(taken, key=lambda name: (-taken[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -164,7 +164,7 @@ def computed(
 
 
 def _data_start(path: Path, entries: Mapping[str, Any]) -> int:
-    """Where the first tensor's bytes lie in a safetensors file, whose header was checked."""
+    """Where the first tensor's bytes are in a safetensors file, whose header was checked."""
     return path.stat().st_size - max((entry["data_offsets"][1] for entry in entries.values()), default=0)
 
 

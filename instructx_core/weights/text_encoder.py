@@ -83,7 +83,7 @@ def text_encoder_config(form: Form) -> UMT5Config:
 
 
 def checked_text_encoder(form: Form) -> UMT5EncoderModel:
-    """A umT5's encoder on the meta device, of which `form` has all tensors.
+    """A umT5's encoder on the meta device; `form` has all of its tensors.
 
     Raises:
         CheckpointError: it does not, or holds them in a form that is not read.

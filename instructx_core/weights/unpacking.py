@@ -15,7 +15,7 @@ WIDE = "BF16"  # what packed numbers become
 
 
 def unpacked(form: Form) -> dict[str, StoredTensor]:
-    """A GGUF model's tensors by their names in its file, as they are to be written; the file is mapped.
+    """A GGUF model's tensors by their names in its file, as they will be written; the file is mapped.
 
     Those that are stored as numbers keep their type.
     """

@@ -1,4 +1,4 @@
-"""Weights of any form as tensors of a file to write: as they are, or with their values worked out one by one.
+"""Weights of any form as tensors of a file to write: copied, or computed one by one.
 
 - Most are copied bit for bit, whatever their type.
 - 8-bit floats with a scale become bfloat16, what they are computed in on a GPU; those without are copied.
@@ -25,7 +25,7 @@ Lora = tuple[StoredTensor, StoredTensor]  # A [rank, in], B [out, rank]
 
 
 def form_tensors(form: Form, allow_pickle: bool = False) -> dict[str, StoredTensor]:
-    """A model's own tensors, by their names in its files, as they are to be written.
+    """A model's own tensors, by their names in its files, as they will be written.
 
     Raises:
         CheckpointError: GGUF, tensors that are packed, or pickles that nobody allowed.

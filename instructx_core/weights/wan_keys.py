@@ -118,7 +118,7 @@ def is_unread(name: str) -> bool:
 
 
 def vae_to_original(state: Mapping[str, T]) -> dict[str, T]:
-    """Rename a diffusers `AutoencoderKLWan` state dict to the original names, of Wan2.1's VAE or Wan2.2's as it is.
+    """Rename a diffusers `AutoencoderKLWan` state dict to the original names of Wan2.1's or Wan2.2's VAE.
 
     `state` must be the whole model: its depth is read from the names. Raises CheckpointError naming the unknown
     tensors.
@@ -145,7 +145,7 @@ def dit_config_from_original(state: Mapping[str, Any], head_dim: int = 128) -> d
     """Read the arguments of `WanTransformer3DModel` from original DiT weights (anything with a `.shape`).
 
     `head_dim` is the one size that no shape tells; all published Wan models, and ComfyUI, use 128. Raises
-    CheckpointError when a tensor that the model cannot do without is missing, or when the width is no multiple of
+    CheckpointError when a tensor that the model cannot do without is missing, or when the width is not a multiple of
     `head_dim`.
     """
     shapes = {DIT_ORIGINAL.bare(name): tuple(value.shape) for name, value in state.items()}
@@ -300,7 +300,7 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, dimensions: int) ->
     return shape
 
 
-# one level of everything: numbers are no part of a layout
+# one level of everything: numbers are not part of a layout
 DIT_ORIGINAL, DIT_LIBRARY = (NameLayout(names) for names in (_dit_table([0]).keys(), _dit_table([0]).values()))
 _VAE_TABLES = [_vae_table(residual, 1, 1) for residual in (False, True)]
 VAE_ORIGINAL = NameLayout(name for table in _VAE_TABLES for name in table)

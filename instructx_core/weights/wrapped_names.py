@@ -37,7 +37,7 @@ class NameLayout:
         return _NUMBER.sub("#", self.bare(name)) in self._names
 
     def bare(self, name: str) -> str:
-        """A name without its wrappers; one that is not of this layout as it is."""
+        """A name without its wrappers; one that is not of this layout unchanged."""
         words = name.split(".")
         start = next((index for index, word in enumerate(words) if word in self._beginnings), len(words))
         bare = ".".join(word for word in words[start:] if word in self._words or word.isdecimal())

@@ -1,4 +1,4 @@
-"""Kiwi-Edit's published folder, read as it is: its components become the same ones that InstructX has.
+"""Kiwi-Edit's published folder, read without conversion: its components become the same ones that InstructX has.
 
 It is known by its tensors (queries and a connector beside a Qwen2.5-VL), not by any name that a person may change.
 - Its LoRA is merged into the MLLM already, so there is none here.

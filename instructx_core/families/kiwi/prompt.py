@@ -1,9 +1,9 @@
 """How Kiwi-Edit puts pictures and words to its MLLM, and which hidden states it keeps.
 
-Facts, from its authors' code (showlab/Kiwi-Edit, utils/convert_diffusers/mllm_encoder.py), all kept as they are because
+Facts, from its authors' code (showlab/Kiwi-Edit, utils/convert_diffusers/mllm_encoder.py), all kept because
 the weights were trained so:
 - The queries stand inside the user's turn, which `<|im_end|>` and a line break close behind them. Yet the last N hidden
-  states of the whole sequence are kept: the slice lies two places behind the queries.
+  states of the whole sequence are kept: the slice begins two places after the queries.
 - Pictures are 8-bit: Pillow's bicubic. Frames of a clip are resized twice: to sides in multiples of 56 (the factor 2
   is in there twice), which squeezes small ones, then to multiples of 28 and an area of 128 * 28 * 28 pixels or more.
 - With a reference, an image too is read as a clip. Only the first reference is shown, behind the instruction, and the
@@ -130,7 +130,7 @@ class KiwiGuidance(MLLMGuidance):
     def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:
         config = self.mllm.config
         pace = config.vision_config.tokens_per_second
-        behind = [-1] * query_count  # any id that is no placeholder counts on as text does
+        behind = [-1] * query_count  # an id that is not a placeholder counts as text
         return positions([*ids, *behind], grids, config.image_token_id, config.video_token_id, pace, past_time=True)
 
 

@@ -4,7 +4,7 @@ Facts, from its authors' code (showlab/Kiwi-Edit 223572d: `train.py`, `scripts/`
 - The file holds what was trained at its stage: queries and connectors, embedders, the whole DiT or its LoRA, and the
   LoRA of the MLLM's language model. Names begin with `pipe.` or without, the DiT's with `dit.` or without.
 - LoRA is added as it stands, weight + B A: it was trained with alpha = rank, and is merged with alpha 1.
-- What a training run was told about pictures (frames, pixels, `ref_pad_first`) is not in the file; the values here are
+- The settings for pictures of a training run (frames, pixels, `ref_pad_first`) are not in the file; the values here are
   those of the published 5B model.
 """
 

@@ -33,7 +33,7 @@ def keep_still(change: torch.Tensor, deadband: float) -> torch.Tensor:
     """`change` [B, C, T, H, W] with nothing left of it where it is small.
 
     A regression never predicts exactly nothing, so what an edit should leave alone drifts a little everywhere. A place
-    (all channels of one t, h, w) stays as it is when its RMS is below `deadband` times the RMS of the whole change;
+    (all channels of one t, h, w) keeps its source when its RMS is below `deadband` times the RMS of the whole change;
     above, it shrinks by less and less: the non-negative garrote (Breiman 1995), continuous where places cross over.
     """
     if not deadband:

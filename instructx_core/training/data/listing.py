@@ -78,7 +78,7 @@ def open_listing(path: Path) -> BinaryIO:
 
 
 def find_listing(path: Path) -> Listing:
-    """How a text file lists its records, told by its first character.
+    """How a text file lists its records, recognised by its first character.
 
     Raises:
         InputError: the file cannot be read, or is a CSV without a line of names.
@@ -193,7 +193,7 @@ def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Reco
 
 def _json_record(text: str | bytes, place: str) -> Record:
     try:
-        # lone surrogates, which stand for bytes that are no UTF-8, cannot be encoded
+        # lone surrogates, which stand for bytes that are not UTF-8, cannot be encoded
         value = parse_json(text.encode() if isinstance(text, str) else text, place, LONGEST_RECORD)
     except UnreadableError as error:
         return Record(place, problem=f"it cannot be read: {error.reason}")

@@ -1,4 +1,4 @@
-"""What lies at `data.table`: one file, or all files of a folder, in the layout that their content tells."""
+"""What is at `data.table`: one file, or all files of a folder, in a layout recognised by content."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FoundListing:
 
 
 def open_table(data: DataConfig) -> Table:
-    """Find out what lies at `data.table`; no picture is opened.
+    """Find out what is at `data.table`; no picture is opened.
 
     Raises:
         InputError: nothing that can be read, no layout that is known, or no rows; or a library is missing.

@@ -118,7 +118,7 @@ def _stream(path: Path, columns: tuple[str, ...]) -> Any:
     features = datasets.Features.from_arrow_schema(schema)
     builder = builders.Parquet(
         cache_dir=scratch().name,
-        # made here and not looked for: a name with brackets is no pattern
+        # made here and not looked for: a name with brackets is not a pattern
         data_files=files.DataFilesDict({"train": files.DataFilesList([str(path.absolute())], [("local",)])}),
         hash="local",
         columns=list(columns),

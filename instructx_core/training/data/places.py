@@ -1,4 +1,4 @@
-"""Where the files that a row names may lie.
+"""Where the files that a row names may be.
 
 A row's path is relative and stays inside of its table's folder (or the one that was given as the table, or
 `data.root`), links followed: a table from a stranger names no other file of the machine.

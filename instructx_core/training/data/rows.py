@@ -76,7 +76,7 @@ class Row:
 
 
 class Shard(Protocol):
-    """Some rows of a data set that lie together, to be read in order from any of them on."""
+    """Some rows of a data set that are stored together; reading may begin at any of them."""
 
     name: str  # for messages
     kinds: frozenset[bool]  # whether it may hold videos (True), pictures (False)

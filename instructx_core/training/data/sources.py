@@ -45,7 +45,7 @@ class ExampleSource(Protocol):
         """Batches of examples that are never drawn."""
 
     def some(self, is_video: bool | None, count: int) -> Encoded | None:
-        """About so many examples of one shape, always the same; None where there are none of that kind."""
+        """About `count` examples of one shape, always the same; None if there are none of that kind."""
 
     def position(self) -> dict[str, Any]:
         """What `go_to` needs, as plain numbers; empty where a draw depends on its generator alone."""

@@ -11,7 +11,7 @@ from ...words import one_line, quoted_path
 
 logger = logging.getLogger(__name__)
 
-SEEN = 1000  # rows: a share of fewer says little of a large table, whose broken rows may lie together
+SEEN = 1000  # rows: a share of fewer says little of a large table, whose broken rows may be together
 NAMED = 10
 LONGEST = 75  # characters of a row's own words where ten are named
 

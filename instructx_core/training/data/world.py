@@ -13,7 +13,7 @@ from .example import Example
 
 
 def check_world_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
-    """Raise InputError unless the world's pictures and clips come in shapes that the model takes as they are."""
+    """Raise InputError unless the world's pictures and clips come in shapes that the model takes without resizing."""
     for size in data.sizes:
         if any(side % stride for side in size):
             raise InputError(f"data.sizes has {list(size)}; this model takes sides that are multiples of {stride}.")

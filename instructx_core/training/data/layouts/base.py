@@ -19,9 +19,9 @@ class Layout:
 
     Attributes:
         name: of the set, for messages.
-        needed: names that a record of it has; each entry is a name, or several of which it has one.
+        needed: names that each of its records has; an entry of several names means any one of them.
         read: a record's fields -> what they mean. Raises RowError, LeftOut.
-        folders: below the listing's, that its files lie in.
+        folders: below the listing's, where its files are.
         optional: further names that `read` looks at.
         members: for archives, the suffixes that are read.
         scores: a record's fields -> what filters may ask for.

@@ -1,4 +1,4 @@
-"""QingyanBai/Ditto-1M: JSON lists of {source_path, edited_path, instruction, source_caption}; the files lie under
+"""QingyanBai/Ditto-1M: JSON lists of {source_path, edited_path, instruction, source_caption}; the files are under
 videos/."""
 
 from ..rows import ListedPair

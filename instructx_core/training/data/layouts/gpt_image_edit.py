@@ -1,7 +1,7 @@
 """UCSC-VLAA/GPT-Image-Edit-1.5M: JSON lists of {image: [source, ..., target], conversations: [{from, value}, ...]},
 named by data.txt, whose lines are "folder of the pictures,the JSON,flag".
 
-Entries with one picture (`generate`) are no edits and left out. Pictures between the first and the last are references.
+Entries with one picture (`generate`) are not edits: left out. Pictures between the first and the last are references.
 """
 
 import re
