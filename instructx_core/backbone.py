@@ -1,6 +1,6 @@
-"""The one thing that all denoisers are: (latents, sigma, context, conditions) -> velocity, whatever network is inside.
+"""What all denoisers have in common: (latents, sigma, context, conditions) -> velocity, whatever network is inside.
 
-Sampling, training, saving and placing in memory know this protocol alone. One network a file: `denoiser` (Wan's DiT),
+Sampling, training, saving and placing in memory use only this protocol. One network per file: `denoiser` (Wan's DiT),
 `unet_denoiser` (Stable Diffusion's).
 """
 

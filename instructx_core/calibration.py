@@ -1,7 +1,7 @@
 """Measure the ratios that MagCache needs of a checkpoint (see `speed.mag_ratios`), by diffusers' own measurement.
 
-The mean over a few edits is taken: of the demo's picture and clip, by each of its sentences. What is said and what is
-edited change the ratios as much as the steps do, the seed hardly (bundled model, 12 steps: by 0.06 and by 0.005).
+The mean over a few edits is taken: of the demo's picture and clip, by each of its sentences. Instruction and source
+change the ratios as much as the number of steps, the seed hardly (bundled model, 12 steps: by 0.06 and by 0.005).
 """
 
 from __future__ import annotations

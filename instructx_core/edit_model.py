@@ -1,4 +1,4 @@
-"""The steps of an edit, once for all: a picture, a batch, a window of a long video, by this library's models or others.
+"""The steps of an edit, the same for a picture, a batch or a window of a long video, and for any model.
 
 source -> canvas -> {MLLM -> guidance, VAE -> source latents} -> sampler -> latents -> VAE -> frames of the canvas
 """

@@ -1,4 +1,4 @@
-"""What weights in any form say about themselves, read from their headers without loading one."""
+"""What weights in any form are, read from their headers without loading one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the nodes stand in the menus."""
+"""The nodes' places in the menus."""
 
 CATEGORY = "InstructX"
 LOADERS = f"{CATEGORY}/loaders"

@@ -1,9 +1,9 @@
-"""What stands in the place of a native Wan DiT's embeddings: values in, values out, nothing remembered in between, so
-that torch.compile follows it.
+"""Replacements for a native Wan DiT's embeddings: values in, values out, no state in between, so that torch.compile
+can follow them.
 
-What a patch embedding of this pack is to take in besides the noisy latent comes as further channels behind it, which
-`ChannelsBehind` lays and `PatchEmbedding` takes apart again: the source, how strongly it counts there, and whether
-this is a reference. What it does with them is the library's: `SourceEmbed`, and references `in_place_of` tokens.
+Besides the noisy latent a patch embedding of this pack takes further channels behind it, which `ChannelsBehind` adds
+and `PatchEmbedding` separates again: the source, how strongly it counts at each place, and whether this is a
+reference. The library applies them: `SourceEmbed`, and references `in_place_of` tokens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""InstructX Example Input: something to edit and what to say, so that a graph runs before anybody looks for a file."""
+"""InstructX Example Input: something to edit and what to say, so that a graph runs without a file of one's own."""
 
 from __future__ import annotations
 

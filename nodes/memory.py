@@ -1,4 +1,4 @@
-"""The MLLM as ComfyUI's memory management sees it: loaded on need, unloaded with the rest, dropped with its node."""
+"""The MLLM as ComfyUI's memory management sees it: loaded when needed, unloaded with others, dropped with its node."""
 
 from __future__ import annotations
 

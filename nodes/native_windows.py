@@ -1,4 +1,4 @@
-"""ComfyUI's MODEL and VAE as what edits the windows of the library's loop over a long video."""
+"""ComfyUI's MODEL and VAE as the editor of windows in the library's loop over a long video."""
 
 from __future__ import annotations
 

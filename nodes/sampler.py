@@ -1,4 +1,4 @@
-"""InstructX Sampler: a sampler that knows what the checkpoint wants."""
+"""InstructX Sampler: a sampler with the checkpoint's own settings."""
 
 from __future__ import annotations
 

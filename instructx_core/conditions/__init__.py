@@ -1,4 +1,4 @@
-"""Conditions: values that change what a denoiser is given. One kind a file, each pure, without a model of its own.
+"""Conditions: values that change a denoiser's input. One kind per file, each pure and without a model of its own.
 
 - `source_add`, `source_embed`, `source_channels`: the pixels to be edited.
 - `reference_frames`: pictures that the instruction speaks of.

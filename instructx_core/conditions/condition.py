@@ -1,4 +1,4 @@
-"""The one thing that all conditions are: three pure functions, for the three places where a DiT can be changed.
+"""What every condition is: three pure functions, one for each place where a DiT can be changed.
 
 latents -> enter -> patch embedding -> embed -> blocks -> leave -> output
 """

@@ -1,4 +1,4 @@
-"""References as latent frames beside the noisy ones: RoPE counts them all, what the DiT makes of them is dropped."""
+"""References as latent frames beside the noisy ones: RoPE counts them, the DiT's output for them is dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do a source and what is being edited agree?"""
+"""Check that a source fits what is being edited."""
 
 from __future__ import annotations
 

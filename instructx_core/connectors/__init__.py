@@ -1,4 +1,4 @@
-"""Guidance -> context, one file a kind: the paper's MLP, what it was compared with (3.2, Fig. 3), and InsightEdit's."""
+"""Guidance -> context, one file per kind: the paper's MLP, what it is compared with (3.2, Fig. 3), InsightEdit's."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ..context import Context
 
 
 class Connector(nn.Module, ABC):
-    """Guidance, tokens [B, N, input_dim] -> context, tokens [B, M, output_dim]. One class a kind, in files beside."""
+    """Guidance, tokens [B, N, input_dim] -> context, tokens [B, M, output_dim]. One class per kind."""
 
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The paper's connector: a two-layer MLP that stands where the DiT's text encoder stood (section 3.1, Fig. 3d)."""
+"""The paper's connector: a two-layer MLP in place of the DiT's text encoder (section 3.1, Fig. 3d)."""
 
 from __future__ import annotations
 

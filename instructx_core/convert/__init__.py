@@ -1,10 +1,10 @@
-"""From one layout on disk to another, tensor by tensor: what is converted may be larger than memory.
+"""Convert one layout on disk to another, tensor by tensor: weights may be larger than memory.
 
 - A model of Kiwi-Edit's, published or as trained, or one whose base models are stored elsewhere -> this repo's folder.
 - Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
 - A Wan DiT in any form -> such a DiT.
 What is written appears when it is complete, with its checksums.
-Nothing is unpickled unasked, and no code in a folder is looked at.
+Nothing is unpickled unless asked, and code in a folder is never read.
 """
 
 from __future__ import annotations

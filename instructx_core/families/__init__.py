@@ -1,4 +1,4 @@
-"""One folder for each published kind of model: how it is recognised, and all that is its own.
+"""One folder for each published kind of model: how it is recognised, and everything specific to it.
 
 `open` is the one door to a model's weights, for the editor, the command line, training and ComfyUI alike. A family is a
 function `recognise(path) -> Match | None`, in the table here; what it finds is a value (`match.py`), and everything

@@ -1,4 +1,4 @@
-"""A whole model in memory, whatever family it is of: its parts, and the tensors that it adds to its base models."""
+"""A whole model in memory, of any family: its parts, and the tensors that it adds to its base models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a family tells of one of its models on disk, from headers and configs alone."""
+"""What a family finds out about one of its models on disk, from headers and configs alone."""
 
 from __future__ import annotations
 

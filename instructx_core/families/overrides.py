@@ -1,4 +1,4 @@
-"""Weights from elsewhere that take the place of a model's own DiT, VAE or MLLM, or that it does not have."""
+"""Weights from elsewhere that replace a model's own DiT, VAE or MLLM, or that it lacks."""
 
 from __future__ import annotations
 

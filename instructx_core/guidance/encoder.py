@@ -1,9 +1,9 @@
-"""The MLLM as an editor's eyes and ears: Qwen2.5-VL reads, learnable queries carry the guidance out (section 3.1).
+"""A Qwen2.5-VL reads instruction and pixels; learnable queries carry the guidance out (section 3.1).
 
 - The queries are embeddings appended to the prompt; only their last hidden states leave the MLLM.
 - Images and videos have separate sets (3.2); a set for edits with references exists where the checkpoint has one.
-- LoRA sits on the language model alone; the vision tower stays as it was pre-trained.
-- Preparing (tokens, patches, positions) is apart from encoding, so that a trainer can do it once.
+- LoRA is on the language model only; the vision tower stays as it was pre-trained.
+- Preparing (tokens, patches, positions) is separate from encoding, so that a trainer can do it once.
 """
 
 from __future__ import annotations

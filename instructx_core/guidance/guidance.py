@@ -35,7 +35,7 @@ class GuidanceInputs:
 
 
 class Guidance(nn.Module, ABC):
-    """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class a kind, in files beside."""
+    """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class per kind."""
 
     reads: ClassVar[str] = "Qwen2.5-VL"  # the title of the model that reads
 

@@ -1,7 +1,7 @@
 """Words alone through a umT5 (Fig. 3a): what Wan was trained with, before there was an MLLM.
 
-As Wan's own pipeline: the last hidden states of the words and of the token that ends them, then zeros up to 512 places,
-and the DiT attends to all of them. So there is no mask, and no picture is read.
+As in Wan's own pipeline: the last hidden states of the words and of the end token, then zeros up to 512 places, and the
+DiT attends to all of them. So there is no mask, and no picture is read.
 """
 
 from __future__ import annotations

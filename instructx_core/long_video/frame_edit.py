@@ -1,8 +1,8 @@
-"""Any function as what edits the windows of a long video: a foreign pipeline, a node graph, a filter.
+"""Any function as the editor of a long video's windows: a foreign pipeline, a node graph, a filter.
 
 source frames, head -> the function -> checked, colour held, 8-bit -> faded into the window before
 
-The function speaks pixels only; that memory is flat, finished windows survive and joins are smooth is the loop's work.
+The function sees only pixels; the loop keeps memory flat, finished windows on the disk and joins smooth.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a long video is edited, as a value. What is edited with it, and where to, is for `edit_video`."""
+"""How a long video is edited, as a value. Source and output are arguments of `edit_video`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Finished windows on the disk, beside the output: what an edit that was stopped goes on from.
+"""Finished windows on the disk, beside the output: a stopped edit continues from them.
 
 A hidden folder `.NAME.windows` holds a manifest, which says what is being edited and how, and one file for each window:
 its frames, without loss (FFV1), and its latents. Every file appears under its name only when it is complete, so a run
-may be killed at any moment. Windows whose manifest says anything else are of another edit: they are deleted, and the
+may be killed at any moment. Windows with another manifest belong to another edit: they are deleted, and the
 reason is logged.
 
 Nothing there is trusted: only files that were written here are deleted, and sizes are looked at before pixels are

@@ -1,4 +1,4 @@
-"""What a long edit asks of whatever edits: the seam between the loop over windows and a model.
+"""What a long edit needs from whatever edits: the seam between the loop over windows and a model.
 
 The library's own side of it is `editor_model.EditorModel`. A host program whose models are not this library's
 (ComfyUI's MODEL and VAE) brings its own, and gets windows, joins, finished windows on the disk and files from here.

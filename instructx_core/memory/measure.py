@@ -1,7 +1,7 @@
-"""What the phases of an edit compute with, in bytes: the model's own classes run on tensors without content.
+"""Activation bytes of an edit's phases, measured: the model's own classes run on tensors without content.
 
 On the meta device a forward allocates as anywhere else and computes nothing, so any size takes about a second.
-Counted are all tensors that are alive at the same time, inputs included. Not counted is what a convolution or an
+All tensors that are alive at the same time count, inputs included. Not counted: what a convolution or an
 attention kernel takes for itself for an instant, nor the allocator's gaps; the plan keeps a reserve for these.
 """
 

@@ -1,4 +1,4 @@
-"""What a model needs of main memory: weights, what is copied while they load, and on a CPU what edits compute with.
+"""What a model needs of main memory: weights, what is copied while they load, and on a CPU the activations of edits.
 
 Weights that are stored in the number format asked for are mapped from their files: their pages come when a part works
 and can go when another one does. All others are converted as they are read, and stay.

@@ -1,4 +1,4 @@
-"""What is edited, and the stretches of an edit in which one part of a model works."""
+"""The job that is planned for, and an edit's phases: in each one part of a model works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does what a config's `task` says. A recipe outside this package adds its own kinds of stage (recipes/tiny)."""
+"""Which code runs the `task` of a config. A recipe outside this package adds its own kinds of stage (recipes/tiny)."""
 
 from __future__ import annotations
 

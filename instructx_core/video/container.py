@@ -1,7 +1,7 @@
 """Opening media files: only formats that hold their own pictures and sound.
 
 A playlist, a manifest or a concat script names other files, which FFmpeg would read and hand out as the video's own.
-FFmpeg finds the format from the content, whatever the name ends in, so the formats are a positive list.
+FFmpeg finds the format from the content, whatever the name ends in, so the formats are an allow-list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What weights a path holds, found in their headers: the names of the tensors tell, never the name of a file.
+"""What weights a path holds, found in their headers: by the names of tensors, never of files.
 
 Each part is known by a few tensors that nothing else has, and their spelling tells whose layout it is:
 diffusers' and transformers', or the names of the models' first code, which ComfyUI's and most single files carry.

@@ -1,6 +1,6 @@
 """A Wan DiT from weights in any form: diffusers' folders, original names, 8-bit floats, GGUF.
 
-Sizes are read from the shapes of the tensors. The one that no shape tells is that of a head: 128 in every Wan that was
+Sizes are read from the shapes of the tensors. Only the size of a head is in no shape: 128 in every Wan that was
 published (Wan2.1 and Wan2.2, `wan/configs/`: dim / num_heads), and in ComfyUI; a diffusers folder says it in its
 config. 8-bit floats are widened to the working type as they are read. GGUF's blocks stay packed and are unpacked layer
 by layer as the DiT runs, by diffusers.

@@ -1,7 +1,7 @@
-"""peft's settings of an adapter, where diffusers wrote them into a LoRA file's metadata: what alpha is of each module.
+"""peft's settings of an adapter, where diffusers wrote them into a LoRA file's metadata: the alpha of each module.
 
 peft takes the names in `alpha_pattern` for regular expressions. Those of a file from elsewhere are never run: some take
-for ever. A name is compared as it stands, whole or behind a dot; what is more than a name is refused.
+for ever. A name is compared literally, whole or after a dot; anything but a name is refused.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Weights that are mapped from files: giving their pages back to the system, which reads them again on need.
 
-On Linux alone; elsewhere the system takes them back by itself when it needs memory.
+On Linux only; elsewhere the system takes them back by itself when it needs memory.
 """
 
 from __future__ import annotations

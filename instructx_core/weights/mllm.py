@@ -3,7 +3,7 @@
 transformers reads the names of every time (`model.layers`, `model.language_model.layers`) and folders that bitsandbytes
 has packed into 4 or 8 bits. A lone file has neither config nor tokenizer: they are taken from beside it or from the
 checkpoint; a config that is in neither place is read from the shapes of the tensors and what all of Qwen's published
-sizes share. A tokenizer is in no weight at all.
+sizes share. No file of weights has a tokenizer.
 """
 
 from __future__ import annotations

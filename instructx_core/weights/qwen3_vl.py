@@ -1,4 +1,4 @@
-"""What no shape of a Qwen3-VL's tensors tells, the same in 2B, 4B, 8B and 32B (their config.json on the hub)."""
+"""Config values of a Qwen3-VL that no shape says, the same in 2B, 4B, 8B and 32B (their config.json on the hub)."""
 
 from __future__ import annotations
 

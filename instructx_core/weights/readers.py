@@ -1,4 +1,4 @@
-"""What reads an instruction, a Qwen2.5-VL or a umT5 by itself: which of the two a form is, its tensors tell."""
+"""What reads an instruction, a Qwen2.5-VL or a umT5 by itself: recognised by the tensors of a form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A Wan VAE from weights in any form: diffusers' folders, and the original names of Wan2.1's and Wan2.2's.
 
-Widths, depth and strides are read from the shapes of the tensors. The latents' mean and deviation no weight holds: a
-folder says them in its config; of a lone file the number of channels tells which of the two published VAEs it is.
+Widths, depth and strides are read from the shapes of the tensors. No weight holds the latents' mean and
+deviation: a folder has them in its config; for a lone file the channels say which of the two published VAEs it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Names of the same Wan weights in diffusers and in the original code (which ComfyUI's native loader reads).
 
 Facts this file rests on:
-- Converting is renaming alone: no tensor of the DiT or of either VAE changes its shape or its values. So every
+- Converting only renames: no tensor of the DiT or of either VAE changes its shape or its values. So every
   function here is generic in what the state dict holds (tensors, lazy slices, or names, for a plan of a streaming
   conversion), and hands the values on untouched, in their order.
 - Each pair of layouts is one table, built for the depth at hand and read in either direction, so converting there and

@@ -1,7 +1,7 @@
 """Names of the same Kiwi-Edit weights in its published folder, in its training checkpoints, and in this repo's layout.
 
 Facts this file rests on:
-- As with Wan's own, converting is renaming alone, and the functions are generic in what the state dict holds.
+- As with Wan's own, converting only renames, and the functions are generic in what the state dict holds.
 - The published folder keeps a file for each component; a training checkpoint is one file for all of them, the DiT under
   the original Wan names and the rest behind `pipe.`; queries carry a `.q` there, and the connector is spelled both
   `connector` and `connetor`.

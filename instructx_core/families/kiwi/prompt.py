@@ -1,4 +1,4 @@
-"""How Kiwi-Edit puts pictures and words to its MLLM, and which hidden states it keeps.
+"""How Kiwi-Edit presents pictures and words to its MLLM, and which hidden states it keeps.
 
 Facts, from its authors' code (showlab/Kiwi-Edit, utils/convert_diffusers/mllm_encoder.py), all kept because
 the weights were trained so:
