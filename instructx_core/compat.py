@@ -21,7 +21,7 @@ def empty_step_cache(transformer: WanTransformer3DModel) -> None:
     """Forget what a step cache kept of the run before.
 
     diffusers 0.36 to 0.42: `CacheMixin._reset_stateful_cache`, which its own pipelines call.
-    Without it: `disable_cache()` and `enable_cache(config)` again, which hooks all blocks anew.
+    Without it: `disable_cache()` and `enable_cache(config)` again, which hooks all blocks again.
     """
     transformer._reset_stateful_cache()
 
@@ -71,7 +71,7 @@ def count_of_changes(weight: torch.Tensor) -> int:
     """How often a tensor was changed in place, as autograd counts it; 0 for inference tensors, which count nothing.
 
     torch 2.6 to 2.13: `Tensor._version`.
-    Without it: look at the weights anew each time (`latents._PresentForward`), a pass over each convolution.
+    Without it: look at the weights each time (`latents._PresentForward`), a pass over each convolution.
     """
     return 0 if weight.is_inference() else weight._version
 
@@ -121,7 +121,7 @@ def download_into(url: str, file: BinaryIO, begun: int, headers: Mapping[str, st
 
     huggingface_hub 0.34 to 2.4: `file_download.http_get`.
     Without it: `httpx.stream` with a Range header (40 lines with its retries), or `hf_hub_download`, which in 2.4
-    begins a file anew that a killed run had half of.
+    restarts a file that a killed run had half of.
     """
     from huggingface_hub.file_download import http_get
 

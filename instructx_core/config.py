@@ -52,7 +52,7 @@ class ContextEntry(str, Enum):
 class GuidanceKind(str, Enum):
     """Which hidden states guide the DiT (section 3.2, Fig. 3)."""
 
-    QUERIES = "queries"  # of learnable queries behind the MLLM's prompt: the paper's, and MetaQuery's
+    QUERIES = "queries"  # of learnable queries after the MLLM's prompt: the paper's, and MetaQuery's
     HIDDEN_STATES = "hidden_states"  # all of the MLLM's, for a Q-Former
     TEXT = "text"  # a umT5's of the words alone: native Wan's
 
@@ -62,7 +62,7 @@ class ConnectorKind(str, Enum):
 
     MLP = "mlp"  # two layers (the paper's)
     QFORMER = "qformer"  # BLIP-2's, which cross-attends to all hidden states
-    TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, and the MLP behind it
+    TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, and the MLP after it
     TWO_STREAM = "two_stream"  # a Q-Former and a BIM for the text, an IAA for the image (InsightEdit, section 4.2)
     NONE = "none"  # guidance is the context
 
@@ -210,7 +210,7 @@ class DenoiserConfig:
     prediction: Prediction = Prediction.VELOCITY
     source_fades: bool = False  # an embedded source counts sigma times: less and less as the noise goes (Kiwi-Edit)
     reference: ReferenceInjection = ReferenceInjection.LATENT
-    references_first: bool = False  # their frames stand before the edit's, not behind them
+    references_first: bool = False  # their frames come before the edit's, not after them
     reference_margin: Margin = Margin.EDGE
     network: Network = Network.WAN
     # of an image stream that a UNet has keys and values of its own for; 0: none

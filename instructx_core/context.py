@@ -38,7 +38,7 @@ def contexts_alike(first: Context, second: Context) -> bool:
 
 
 def joined_contexts(contexts: Sequence[Context]) -> Context:
-    """Contexts that are alike, side by side along the batch."""
+    """Contexts that are `contexts_alike`, joined along the batch."""
     first = contexts[0]
     if len(contexts) == 1:
         return first

@@ -28,7 +28,7 @@ class CrossAttention(WanAttnProcessor):
     """The cross-attention of a block."""
 
     cache: Keys | None = None  # lent by `speed.run_cache` for one forward at a time; None in training, for one
-    # Set anew by every forward and left there: blocks that checkpointing computes again in the backward need them too.
+    # Set by every forward and kept: blocks that checkpointing recomputes in the backward pass need them too.
     mask: torch.Tensor | None = None  # bool [B, 1, 1, N], True where a token may be looked at
     image_places: int = 0  # the context begins with this many places of an image stream
     image_weight: float = 1.0  # how much of what is found there counts

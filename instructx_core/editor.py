@@ -48,7 +48,7 @@ ContextTransform = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class EditResult:
-    """What an edit gives back."""
+    """The result of an edit."""
 
     frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 where asked for; T, H, W as the source's
     latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
@@ -95,14 +95,14 @@ class Editor:
             dtype: of the weights: "float32", "bfloat16", "float16", or "auto" (None): bfloat16, but on a CPU float32
                 where main memory has room for it.
             download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
-                download goes on with the file that it stopped in. Nothing is ever fetched without it.
+                download continues with the file that it stopped in. Nothing is ever fetched without it.
             transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
                 folder or a file each, in any of the forms in docs/weights.md.
             loras: LoRA files for the DiT and how much of each, 1 as it was trained, negative for its opposite; merged
                 into the weights one after the other, as ComfyUI would, see `weights.loras`.
             memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
-                as the model was trained fits into what a GPU has free now. On a CPU "model" gives back the memory of
+                as the model was trained fits into what a GPU has free now. On a CPU "model" releases the memory of
                 parts that are not working, and "auto" is that for models of more than a GiB.
             fp8: keep the DiT's weights in 8-bit floats: half the memory, less exact.
             attention: of the DiT: "sdpa" (PyTorch's), "flash" or "sage", where these packages are installed.

@@ -34,4 +34,4 @@ class TrainingStopped(InstructXError):
 
 
 class TrainingError(InstructXError):
-    """Training cannot go on: a loss that is NaN or infinite, or an example that a step fails on."""
+    """Training cannot continue: a loss that is NaN or infinite, or an example that a step fails on."""

@@ -228,7 +228,7 @@ def _to_rgb(picture: Image.Image, name: str) -> Tensor:
 def _upright(picture: Image.Image) -> Image.Image:
     from PIL import ImageOps
 
-    picture.load()  # a PNG's EXIF may stand behind its pixels
+    picture.load()  # a PNG's EXIF may come after its pixels
     return ImageOps.exif_transpose(picture) if picture.getexif().get(_ORIENTATION, 1) in range(2, 9) else picture
 
 

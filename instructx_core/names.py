@@ -1,4 +1,4 @@
-"""Names of files that come from outside: whether one stays below the folder that it is put behind, on every system.
+"""Names of files that come from outside: whether one stays below the folder that it is joined to, on every system.
 
 The rules of all systems hold everywhere: a name that a Linux machine lists or fetches means the same on Windows.
 """

@@ -1,4 +1,4 @@
-"""One run at a time for an output: a lock that the system gives back when a process ends, however it ends."""
+"""One run at a time for an output: a lock that the system releases when a process ends, however it ends."""
 
 from __future__ import annotations
 

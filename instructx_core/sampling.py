@@ -133,7 +133,7 @@ class _Forward:
     """Terms of the same shapes: one forward of the DiT a step, and what its steps have in common."""
 
     def __init__(self, denoiser: Backbone, terms: Sequence[GuidanceTerm], batch: int, place: int) -> None:
-        """place: among the forwards of a step; a step cache keeps them apart by it."""
+        """place: among the forwards of a step; a step cache distinguishes them by it."""
         self.denoiser = denoiser
         self.weights = [term.weight for term in terms]
         self.context = joined_contexts([term.context for term in terms])  # [terms * B, N, D]

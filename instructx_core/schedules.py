@@ -1,7 +1,7 @@
 """Noise levels of flow matching.
 
 sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N. Some models were trained with a u that runs to a
-sigma_min above 0 in the same N steps, the last of which then goes on to 0.
+sigma_min above 0 in the same N steps, the last of which then ends at 0.
 """
 
 from __future__ import annotations

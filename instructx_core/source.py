@@ -62,7 +62,7 @@ class Source:
 
     @property
     def frames(self) -> Tensor:
-        """float32 [T, H, W, 3] in [0, 1], made anew from 8-bit pixels: four times their memory."""
+        """float32 [T, H, W, 3] in [0, 1], made again from 8-bit pixels: four times their memory."""
         return to_floats(self.pixels).contiguous()
 
 

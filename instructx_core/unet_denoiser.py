@@ -1,6 +1,6 @@
 """Stable Diffusion's UNet as an editor (InsightEdit, section 4.3), in flow coordinates.
 
-- The source's latent enters as four further channels, v_txt behind the first convolution, f_txt where CLIP's text was.
+- The source's latent enters as four further channels, v_txt after the first convolution, f_txt where CLIP's text was.
 - f_img has keys and values of its own in every cross-attention (IP-Adapter's, eq. 6); Q is shared.
 - It predicts eps; `diffusion` says how a flow model's velocity follows.
 """

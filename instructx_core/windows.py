@@ -1,6 +1,6 @@
 """Long video in windows: which frames are edited together, and how one window hands over to the next (A.5).
 
-The edited tail of a window is where the next one begins, so that the next edit goes on from what the last one ended
+The edited tail of a window is where the next one begins, so that the next edit continues from what the last one ended
 with. A window is *full* when it has the length that was asked for; a model does best at the length it was trained at,
 so the last window can be drawn back over frames that are already edited rather than be cut short.
 
@@ -27,7 +27,7 @@ LONGEST = 1_000_000  # seconds or frames of a span: a typing mistake, not a wind
 class Head(str, Enum):
     """How a window is made to begin with what the one before ended with (A.5).
 
-    It begins with the first of the frames that the two share; the others are edited anew and faded over.
+    It begins with the first of the frames that the two share; the others are edited again and faded over.
     """
 
     PIN = "pin"  # the edited frame, encoded, is held at the head of the noisy latents in every step

@@ -30,7 +30,7 @@ class CodecHolder(torch.nn.Module):
 
 
 class CodecVAE:
-    """A `LatentCodec` behind the face of `comfy.sd.VAE`.
+    """A `LatentCodec` with the interface of `comfy.sd.VAE`.
 
     Nothing is tiled: the models that come this way are small.
     """

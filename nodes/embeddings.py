@@ -1,7 +1,7 @@
 """Replacements for a native Wan DiT's embeddings: values in, values out, no state in between, so that torch.compile
 can follow them.
 
-Besides the noisy latent a patch embedding of this pack takes further channels behind it, which `ChannelsBehind` adds
+Besides the noisy latent a patch embedding of this pack takes further channels after it, which `ChannelsBehind` adds
 and `PatchEmbedding` separates again: the source, how strongly it counts at each place, and whether this is a
 reference. The library applies them: `SourceEmbed`, and references `in_place_of` tokens.
 """
@@ -69,7 +69,7 @@ class TextEmbedding:
 
 @dataclass(frozen=True)
 class ChannelsBehind(Condition):
-    """What `PatchEmbedding` takes behind the noisy channels: the source, its strength, the mark of a reference."""
+    """What `PatchEmbedding` takes after the noisy channels: the source, its strength, the mark of a reference."""
 
     channels: int  # of the source's embedding, 0 where it has none
     source: torch.Tensor | None  # [B, channels, T, H, W]; None: there is none

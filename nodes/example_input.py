@@ -100,7 +100,7 @@ class InstructXExampleInput(io.ComfyNode):
 
     @classmethod
     def _no_reference(cls, example: str) -> ExecutionBlocker:
-        """Raises InputError where a node of the graph waits for the reference: nothing behind it would be made."""
+        """Raises InputError where a node of the graph waits for the reference: nothing after it would be made."""
         words = f"The example {example!r} has no reference image; choose reference_swap or reference_add."
         prompt = (cls.hidden and cls.hidden.prompt) or {}
         wanted = [cls.hidden.unique_id, REFERENCE] if prompt else None

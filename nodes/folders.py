@@ -77,7 +77,7 @@ def bases() -> dict[str, Path]:
 
 
 def model_names() -> list[str]:
-    """What is here, and behind it the known public models that are not, by sentences that say how to get them."""
+    """What is here, then the known public models that are not, each by a sentence that says how to get it."""
     return [*_menu(models()), *not_here()]
 
 

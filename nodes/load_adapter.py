@@ -105,7 +105,7 @@ class InstructXLoadAdapter(io.ComfyNode):
             raise CheckpointError(f"{str(folder)!r} has no {DIT_LORA}; choose other weights, or put the LoRA there.")
         lora = comfy.utils.load_torch_file(str(path), safe_load=True)
         patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
-        if _patches(patched) == _patches(model):  # ComfyUI would go on without it, with a line in the log
+        if _patches(patched) == _patches(model):  # ComfyUI would continue without it, with a line in the log
             raise CheckpointError(
                 f"No tensor of {str(path)!r} fits the MODEL; choose the MODEL that it was trained for, or a LoRA in"
                 " Wan's own names (diffusion_model.blocks.0...)."

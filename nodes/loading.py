@@ -172,7 +172,7 @@ def load_connector(opened: Opened) -> LoadedConnector:
 
 
 def read_files(files: Iterable[Path], bar: LoadBar) -> dict[str, torch.Tensor]:
-    """All tensors of safetensors files, the way that ComfyUI's memory management wants them."""
+    """All tensors of safetensors files, in the form that ComfyUI's memory management needs."""
     state: dict[str, torch.Tensor] = {}
     for path in files:
         state |= comfy.utils.load_torch_file(str(path), safe_load=True)

@@ -144,7 +144,7 @@ def in_words(steps: int, shift: float) -> str:
 
 
 def own_shift(model: ModelPatcher) -> float:
-    """The shift of a MODEL: its loader's, or a ModelSamplingSD3 node's behind it.
+    """The shift of a MODEL: its loader's, or a ModelSamplingSD3 node's after it.
 
     Raises:
         InputError: the MODEL's sampling has none.
@@ -167,7 +167,7 @@ def shifted(model: ModelPatcher, shift: float) -> FlowSampling:
 
 
 def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch.Tensor:
-    """The library's schedule as the checkpoint wants it, float32 [steps + 1]; 0 for the checkpoint's own."""
+    """The library's schedule with the checkpoint's settings, float32 [steps + 1]; 0 for the checkpoint's own."""
     from ..instructx_core.schedules import schedule
 
     own = denoising(model).config.sampling

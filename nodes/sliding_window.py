@@ -109,7 +109,7 @@ def inputs(source: io.Input) -> list[io.Input]:
             tooltip="Keep the colour of unedited pixels at the source's, so that drift does not add up.",
             advanced=True,
         ),
-        *sampling.inputs(io.ControlAfterGenerate.fixed),  # another seed would begin anew after Cancel
+        *sampling.inputs(io.ControlAfterGenerate.fixed),  # another seed would begin again after Cancel
         io.Image.Input(
             "reference",
             optional=True,

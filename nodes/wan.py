@@ -145,7 +145,7 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
 
 
 class ConditionWrapper:
-    """Around the DiT's forward: the library's conditions enter before it and leave behind it, per-frame timesteps stay
+    """Around the DiT's forward: the library's conditions enter before it and leave after it, per-frame timesteps stay
     in step with references, and what the DiT predicts becomes a velocity."""
 
     def __init__(self, what: Denoising) -> None:
@@ -193,7 +193,7 @@ class ConditionWrapper:
         references: torch.Tensor | None,
         options: dict[str, Any],
     ) -> list[Condition]:
-        """The library's conditions for one forward; what is embedded apart goes to the patch embedding as channels."""
+        """The library's conditions for one forward; embeddings of their own become channels."""
         found: list[Condition] = []
         embeds_source = source is not None and self.what.source is not None
         embeds_references = references is not None and self.what.reference is not None

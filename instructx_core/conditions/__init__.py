@@ -2,7 +2,7 @@
 
 - `source_add`, `source_embed`, `source_channels`: the pixels to be edited.
 - `reference_frames`: pictures that the instruction speaks of.
-- `image_stream`: an image's own tokens, attended to apart from the instruction's.
+- `image_stream`: an image's own tokens, attended to separately from the instruction's.
 
 `Denoiser.forward` applies a list of them; the ComfyUI nodes apply the same ones to a native MODEL.
 """

@@ -48,7 +48,7 @@ def alike(first: Sequence[Condition], second: Sequence[Condition]) -> bool:
 
 
 def joined(lists: Sequence[Sequence[Condition]], batch: int) -> tuple[Condition, ...]:
-    """Lists of conditions that are `alike`, side by side along the batch, of `batch` each."""
+    """Lists of conditions that are `alike`, joined along the batch, `batch` each."""
     if len(lists) == 1:
         return tuple(lists[0])
     return tuple(_joined(group, batch) for group in zip(*lists, strict=True))

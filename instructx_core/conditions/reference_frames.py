@@ -13,10 +13,10 @@ from .condition import Condition
 
 @dataclass(frozen=True)
 class ReferenceFrames(Condition):
-    """All references of an edit, one behind the other in time."""
+    """All references of an edit, one after the other in time."""
 
     latents: torch.Tensor  # [B, C, R, H, W] normalised
-    first: bool = False  # before the noisy frames, not behind them
+    first: bool = False  # before the noisy frames, not after them
     tokens: torch.Tensor | None = None  # [B, width, r, h, w] where they have a patch embedding of their own
 
     def enter(self, latents: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 - Q-Former: q' [B, 77, 768] from the hidden states h at the [MM] places [B, r, 4096].
 - BIM: q' and the picture's features E(I_src) [B, 256, 1024] look at each other. f_txt = q' + .5 of what the text takes
-  from it; v_txt, what the picture takes, starts at zero and is added behind the UNet's first convolution.
+  from it; v_txt, what the picture takes, starts at zero and is added after the UNet's first convolution.
 - IAA: a mapper brings h to one embedding, aligned with CLIP's of the target picture; a linear layer and a layer norm
   make N image tokens of it.
 

@@ -134,7 +134,7 @@ def measure_photographs(
 
 
 def _visible_pair(seed: int, kind: str, size: int) -> DrawnPair:
-    """The pair of a seed; one whose edit cannot be seen (grayscale of grey) is drawn anew."""
+    """The pair of a seed; one whose edit cannot be seen (grayscale of grey) is drawn again."""
     while True:
         pair = draw_pair(seed, kind, size)
         if edited_region(*(quantize(torch.from_numpy(frames)) for frames in (pair.source, pair.target))).any():

@@ -98,7 +98,7 @@ def _sample(rng: np.random.Generator, free: tuple[float, float] | None) -> _Draw
         taken = [(o.y, o.x, o.radius) for o in things] + ([(*free, 0.17)] if free else [])
         if all(math.hypot(y - oy, x - ox) > 1.2 * (radius + r) for oy, ox, r in taken):
             things.append(_Thing(colours[len(things)], SHAPES[rng.integers(len(SHAPES))], y, x, radius))
-        elif rng.random() < 0.02:  # no room: begin anew
+        elif rng.random() < 0.02:  # no room: begin again
             things = []
     return _Drawing(list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))], tuple(things), int(rng.integers(2**31)))
 

@@ -3,7 +3,7 @@
 - Samples come from seeds at and above `world.HELD_OUT_SEED`, which training never draws, at the checkpoint's own
   size, rounded to 8 bits as a file would be.
 - Success is reported per group; the single edits, the types that a checkpoint never saw on video (*emergent*, Fig.
-  6 and 14 of the paper), the compound and reference edits are summed up apart.
+  6 and 14 of the paper), the compound and reference edits are summed up separately.
 - The ablation asks whether the queries carry the instruction: the same edits with the context zeroed, and with the
   context of a sample of another group. Samples of all groups are interleaved in a batch, so that no one gets a
   neighbour's equal instruction.
@@ -195,7 +195,7 @@ class _Benchmark:
                 ]
 
     def draw(self, name: str, group: str, index: int, frames: int) -> _Case:
-        """The held-out sample `index` of a group; one whose edit is invisible (grayscale of grey) is drawn anew."""
+        """The held-out sample `index` of a group; one whose edit is invisible (grayscale of grey) is drawn again."""
         height, width = self.editor.default_size
         count = len(GROUPS) if group in GROUPS else len(EVERY_GROUP)
         block = EVERY_GROUP.index(group) + count * (name == "videos")

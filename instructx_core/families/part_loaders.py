@@ -1,4 +1,4 @@
-"""A model's parts one at a time, for programs that keep the MLLM, the connector and the DiT apart."""
+"""A model's parts one at a time, for programs that keep the MLLM, the connector and the DiT separate."""
 
 from __future__ import annotations
 

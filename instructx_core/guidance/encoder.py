@@ -163,7 +163,7 @@ def pad_left(
 
 
 def join_pictures(pictures: Sequence[Patches]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The patches of a batch behind each other, and their grids int64 [pictures, 3]."""
+    """The patches of a batch one after another, and their grids int64 [pictures, 3]."""
     if not pictures:
         return torch.empty(0), torch.empty(0, 3, dtype=torch.int64)
     return torch.cat([picture.values for picture in pictures]), torch.tensor([picture.grid for picture in pictures])

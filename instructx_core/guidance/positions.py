@@ -21,15 +21,15 @@ def positions(
 ) -> torch.Tensor:
     """Positions (time, height, width) of one unpadded sequence.
 
-    Text counts on all three axes alike; a picture starts where text stopped, spreads over its grid, and text goes on
-    behind the larger of its sides.
+    Text counts on all three axes alike; a picture starts where text stopped, spreads over its grid, and text continues
+    after the larger of its sides.
 
     Args:
         token_ids: the sequence, placeholders included.
         grids: (t, h, w) in patches of each run of placeholders, in order.
         seconds_per_grid: how much time a temporal patch of a video spans; the processor's default of 2 frames a second
             makes that 1.
-        past_time: text goes on behind the largest of all three axes, as transformers up to 5.2 has it: of a long clip
+        past_time: text continues after the largest of all three axes, as in transformers up to 5.2: of a long clip
             of small frames that is its time.
 
     Returns:

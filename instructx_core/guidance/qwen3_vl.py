@@ -28,7 +28,7 @@ def states_before_norm(
 
     Args:
         inputs: the prompt, L tokens.
-        behind: embeddings [N, hidden] of the places behind it.
+        behind: embeddings [N, hidden] of the places after it.
     """
     embeds = mllm.get_input_embeddings()(inputs.token_ids)
     config = mllm.config

@@ -109,7 +109,7 @@ def edit_footage(
         footage: the source.
         output: a file name that can be written to, with the suffix of a video.
         options: how windows are laid and joined.
-        resume: keep finished windows in a hidden folder beside the output until it is complete, and go on from those
+        resume: keep finished windows in a hidden folder beside the output until it is complete, and continue from those
             of an earlier run of the same edit; the pixels are those of a run that was never interrupted.
         growing: write the output under its own name from the first window on: at any time, also after a crash, it plays
             up to what the last finished window shares with the next. What stood there is lost then. Files are a little

@@ -1,6 +1,6 @@
 """How windows are joined: what one hands to the next, the fade between two, and colour that stays the source's.
 
-What is handed over is what is written: 8-bit frames, joined and corrected. An edit that goes on from windows on the
+What is handed over is what is written: 8-bit frames, joined and corrected. An edit that continues from windows on the
 disk therefore starts from exactly the same numbers as one that was never interrupted.
 """
 

@@ -74,7 +74,7 @@ class WindowStore:
         return (self.folder / MANIFEST).is_file()
 
     def open(self, identity: Mapping[str, Any]) -> int:
-        """Begin or go on with the edit that `identity` (JSON values) describes.
+        """Begin or continue the edit that `identity` (JSON values) describes.
 
         Returns:
             How many windows from the first on are there; `load` says whether each is whole.

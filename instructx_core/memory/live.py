@@ -19,8 +19,8 @@ META = torch.device("meta")
 class LiveMemory(TorchDispatchMode):
     """`peak`: bytes of all tensors made since the beginning that were alive at the same time, at most.
 
-    Memory that a kernel takes for itself and gives back is not seen. Code that mixes tensors of the meta device with
-    small real ones, such as indices, goes on on the meta device.
+    Memory that a kernel allocates and frees itself is not seen. Code that mixes tensors of the meta device with
+    small real ones, such as indices, continues on the meta device.
 
     Args:
         known: modules whose weights were there before.

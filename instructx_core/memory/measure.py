@@ -197,7 +197,7 @@ def _plain_convolutions(codec: LatentCodec) -> Iterator[None]:
 
 
 def _identity(model: Components) -> tuple[str, ...]:
-    """What tells models apart by what they compute with: configs and number formats."""
+    """What models with different activations differ in: configs and number formats."""
     mllm, transformer, vae = model.guidance.mllm, model.denoiser.transformer, model.codec.vae
     formats = (mllm.get_input_embeddings().weight, transformer.patch_embedding.weight, next(vae.parameters()))
     configs = (json.dumps(dict(part.config), sort_keys=True, default=str) for part in (transformer, vae))

@@ -104,7 +104,7 @@ def step_caching(transformer: WanTransformer3DModel, name: str = STEP_CACHE) -> 
     """What a step cache asks for around a forward: all terms of a guided batch are one to it.
 
     Args:
-        name: of the forward among those of a step, whose outputs are cached apart.
+        name: of the forward among those of a step, whose outputs are cached separately.
     """
     return transformer.cache_context(name) if transformer.is_cache_enabled else nullcontext()
 

@@ -145,7 +145,7 @@ class TrainConfig:
     task: Name  # a kind of stage, see `KINDS`
     output: Name  # folder for training states, logs and, at the end, the model
     steps: Some
-    start: dict[Literal["model"], Name] = field(default_factory=dict)  # the folder to go on from
+    start: dict[Literal["model"], Name] = field(default_factory=dict)  # the folder to start from
     train: Annotated[tuple[TrainedPart, ...], Length(1)] = PARTS  # which parts are trained
     transformer_lora: LoraSettings = field(default_factory=LoraSettings)
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)

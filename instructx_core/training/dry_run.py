@@ -27,7 +27,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     """A page about a run of `processes` processes.
 
     Raises:
-        InputError: a stage that makes its model anew, a batch that cannot be shared, or an example that cannot be read.
+        InputError: a stage that makes its own model, a batch that cannot be shared, or an example that cannot be read.
         CheckpointError: what the stage starts from is missing, or does not fit, as far as headers tell.
     """
     if "model" not in config.start:

@@ -102,7 +102,7 @@ class EditingTask:
         self.module = self.make_module()
 
     def start(self) -> Components:
-        """The model that the stage goes on from."""
+        """The model that the stage starts from."""
         return start_components(self.config)
 
     def check(self) -> None:
@@ -211,7 +211,7 @@ def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch
 
 
 def start_components(config: TrainConfig) -> Components:
-    """The model that a stage goes on from.
+    """The model that a stage starts from.
 
     Raises:
         CheckpointError, InputError: as `load_model`.

@@ -2,7 +2,7 @@
 
 `accelerate launch` with `configs/accelerate/fsdp.yaml` asks for it. The main process alone reads the weights; the
 others build the model on the meta device and receive one layer at a time and keep their share of it. Gradients and
-optimizer are shared out alike. All calls here are made by every process.
+optimizer are sharded the same way. All calls here are made by every process.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def is_sharded_run() -> bool:
 
 
 def warn_on_cpu() -> None:
-    """Tell that FSDP on a CPU is InstructX's own: accelerate would go on without it and say nothing."""
+    """Say that FSDP on a CPU is InstructX's own: accelerate would silently continue without it."""
     if on_cpu() and process_state().is_main_process:
         logger.warning(
             "accelerate ignores FSDP on a CPU; the weights are sharded over gloo without it, which is slow and meant "
@@ -57,7 +57,7 @@ def warn_on_cpu() -> None:
 
 
 def check_shardable(components: Components, optimizer: str) -> None:
-    """Refuse what processes would not do alike.
+    """Refuse what processes would not do the same way.
 
     Args:
         components: with `requires_grad` set for what is trained.

@@ -18,7 +18,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """Run one stage to its end; returns the folder of the trained model.
 
     Args:
-        resume: go on from the newest whole state; where there is no state, start anew.
+        resume: continue from the newest whole state; if there is none, start from the beginning.
 
     Raises:
         InputError: a config, data or output folder that cannot be used.

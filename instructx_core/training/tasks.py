@@ -36,7 +36,7 @@ def _editing(config: TrainConfig) -> Any:
 
 
 def start_encoder(config: TrainConfig) -> Encoder:
-    """Of a stage that goes on from a whole model.
+    """Of a stage that starts from a whole model.
 
     Raises:
         CheckpointError: the model is missing or damaged.

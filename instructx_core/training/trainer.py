@@ -111,7 +111,7 @@ class Trainer:
         """Train to the last step and export the model.
 
         Args:
-            resume: go on from the newest saved state; where there is none, start anew.
+            resume: continue from the newest saved state; if there is none, start from the beginning.
 
         Returns:
             The folder of the exported model.

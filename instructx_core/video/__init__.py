@@ -3,7 +3,7 @@
 Memory never grows with the length of the video. What a file says about itself (`VideoInfo`) travels from the reader to
 the writer, so that an edited file keeps it:
 
-- *Time*: each frame's own timestamp, hence constant and variable frame rates alike. No B-frames are written: decoding
+- *Time*: each frame's own timestamp, so constant and variable frame rates both work. No B-frames are written: decoding
   order is then display order, and timestamps and durations are exact in every container.
 - *Rotation*: frames are handed out upright. The writer turns them back and repeats the tag, so that a phone's portrait
   clip stays what it was; where PyAV cannot write the tag (before 18), upright pixels without a tag look the same.

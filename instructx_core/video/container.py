@@ -92,7 +92,7 @@ def _refuse_references(path: Path) -> None:
 
 
 def _head(path: Path) -> bytes:
-    """How the content begins, behind ID3 tags (which FFmpeg skips as well), a byte order mark and XML's prolog."""
+    """How the content begins, after ID3 tags (which FFmpeg skips as well), a byte order mark and XML's prolog."""
     with open(path, "rb") as file:
         head = _content(file)
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()

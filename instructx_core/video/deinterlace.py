@@ -1,7 +1,7 @@
 """Interlaced pictures made whole: one frame of two fields, taken at different moments, becomes one of the first moment.
 
 An edit of a combed frame would edit the comb: the model sees two pictures in one, and the result is written as
-progressive. FFmpeg's bwdif builds the lines of the second field anew from their neighbours in space and time.
+progressive. FFmpeg's bwdif rebuilds the lines of the second field from their neighbours in space and time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a video file holds beside the pictures: sound, subtitles, chapters, tags, timecode, cover, fonts.
 
 All of it goes over into the edited file where its container takes it, copied bit by bit; sound that it does not take is
-encoded anew. What is left out is named in a warning.
+re-encoded. What is left out is named in a warning.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class OtherTracks:
             self.left_out.append(words)
 
     def _shows_chapters(self, track: Stream) -> bool:
-        """Whether a subtitle track of MP4 is the one that names the chapters, which the muxer makes anew."""
+        """Whether a subtitle track of MP4 is the one that names the chapters, which the muxer makes again."""
         starts = [round(Fraction(chapter["start"]) * chapter["time_base"], 2) for chapter in self._chapters()]
         entries = getattr(track, "index_entries", [])
         stamps = {round(entry.timestamp * track.time_base, 2) for entry in entries}

@@ -120,7 +120,7 @@ _LAYOUTS = {
 }
 # what transformers' versions put before names of their own accord
 _MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
-_READERS = {Names.TEXT: "umT5", Names.QWEN3: "Qwen3-VL"}  # that stand in the place of a Qwen2.5-VL
+_READERS = {Names.TEXT: "umT5", Names.QWEN3: "Qwen3-VL"}  # that replace a Qwen2.5-VL
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {Part.DIT: ("transformer",), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip

@@ -134,7 +134,7 @@ def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The header of a safetensors file as it stands there, checked against the file's size and by safetensors itself.
+    """The header of a safetensors file, checked against the file's size and by safetensors itself.
 
     Raises CheckpointError as read_safetensors does.
     """

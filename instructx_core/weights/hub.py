@@ -2,7 +2,7 @@
 
 - A model is looked up once: names, sizes, digests, licence, and the commit that every file then comes from.
 - `record_origin` notes the commit in the folder (`download.json`), so that going on later means the same commit.
-- Files come one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was cut off, cancelled or killed goes on
+- Files come one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was cut off, cancelled or killed continues
   at that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes
   is no way to go on.
 - A file gets its name once its digest is the hub's, and one that every model of its layout has comes last

@@ -109,7 +109,7 @@ class ModuleNames:
         """The module that a key names, whatever `torch.compile` and its like have put within the name.
 
         Args:
-            leads: of the file; a picture's or a text's encoder has a `patch_embedding` too, behind other words.
+            leads: of the file; a picture's or a text's encoder has a `patch_embedding` too, after other words.
         """
         return next((module for lead, module in self._spellings(name) if lead in leads), None)
 

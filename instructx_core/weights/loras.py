@@ -53,7 +53,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
     """Merge a LoRA file into a DiT, in place.
 
     Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`) of weights, norms and biases, as few-step
-    distillations hold them, all of them mixed in one file too. Key styles, told apart by the keys alone: diffusers and
+    distillations hold them, also mixed in one file. Key styles, recognised by the keys alone: diffusers and
     peft (settings in the metadata included), kohya's, LyCORIS's, original Wan names, and what wrappers such as
     `torch.compile` add to any of these. Tensors without a place in this DiT, such as those of a text encoder, are named
     in a warning; a tensor of another kind for a module of the DiT is an error.

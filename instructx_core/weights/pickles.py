@@ -23,7 +23,7 @@ def is_pickle(path: str | Path) -> bool:
     """Whether a file begins as a pickle does, whatever it is called; False where there is none."""
     try:
         with open_regular(path) as file:
-            # a safetensors file may begin with any length; behind it stands its header
+            # a safetensors file may begin with any length; its header follows
             start = file.read(9)
     except (UnreadableError, OSError):
         return False

@@ -3,7 +3,7 @@
 Facts this file rests on:
 - As with Wan's own, converting only renames, and the functions are generic in what the state dict holds.
 - The published folder keeps a file for each component; a training checkpoint is one file for all of them, the DiT under
-  the original Wan names and the rest behind `pipe.`; queries carry a `.q` there, and the connector is spelled both
+  the original Wan names and the rest after `pipe.`; queries carry a `.q` there, and the connector is spelled both
   `connector` and `connetor`.
 - This repo's `instructx.safetensors` holds all but the MLLM, the DiT and the VAE.
 """

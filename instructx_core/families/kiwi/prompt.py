@@ -2,13 +2,13 @@
 
 Facts, from its authors' code (showlab/Kiwi-Edit, utils/convert_diffusers/mllm_encoder.py), all kept because
 the weights were trained so:
-- The queries stand inside the user's turn, which `<|im_end|>` and a line break close behind them. Yet the last N hidden
+- The queries stand inside the user's turn, which `<|im_end|>` and a line break close after them. Yet the last N hidden
   states of the whole sequence are kept: the slice begins two places after the queries.
 - Pictures are 8-bit: Pillow's bicubic. Frames of a clip are resized twice: to sides in multiples of 56 (the factor 2
   is in there twice), which squeezes small ones, then to multiples of 28 and an area of 128 * 28 * 28 pixels or more.
-- With a reference, an image too is read as a clip. Only the first reference is shown, behind the instruction, and the
+- With a reference, an image too is read as a clip. Only the first reference is shown, after the instruction, and the
   hidden states at its own places are guidance as well, in front of the queries'.
-- Text goes on behind a clip's time where that is longer than its sides (positions of transformers up to 5.2).
+- Text continues after a clip's time where that is longer than its sides (positions of transformers up to 5.2).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class KiwiGuidance(MLLMGuidance):
         return cut(clip_pixels(frames, self.config) / 255)
 
     def _closing(self) -> list[int]:
-        """Token ids of everything behind the queries."""
+        """Token ids of everything after the queries."""
         return self.tokenizer(CLOSING, add_special_tokens=False)["input_ids"]
 
     def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Making a pool: in chunks, by one process or several, so that a killed run goes on with the next chunk.
+"""Making a pool: in chunks, by one process or several, so that a killed run continues with the next chunk.
 
 It is made under a hidden name. A chunk's files count once its note, written last, is there; when all chunks have one,
 the folder gets its name. What is there under that name is complete.
@@ -174,7 +174,7 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
 def make_pool(
     folder: Path, maker: Maker, share: tuple[int, int] = (0, 1), barrier: Callable[[], None] = lambda: None
 ) -> None:
-    """Make a pool, or go on making it; every process of a run takes part.
+    """Make a pool, or continue making it; every process of a run takes part.
 
     Args:
         share: this process's number, and how many there are.

@@ -24,5 +24,5 @@ def library(module: str, what: str) -> Any:
 
 @cache
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """Where `datasets` puts its locks: nothing of it stays behind."""
+    """Where `datasets` puts its locks: nothing of it remains."""
     return tempfile.TemporaryDirectory(prefix="instructx-")

@@ -99,7 +99,7 @@ def find_listing(path: Path) -> Listing:
 
 
 class _Lines:
-    """The lines of a file from a mark on, as text; `mark` is behind the last one that was handed out.
+    """The lines of a file from a mark on, as text; `mark` is after the last one that was handed out.
 
     Undecodable bytes become lone surrogates, so that the record with them can be named.
     """
@@ -173,7 +173,7 @@ def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Reco
             problem, end = "it is nested too deep", 0
         except ValueError:
             end = 0
-        # a number or a word may go on behind the window
+        # a number or a word may continue after the window
         if 0 < end < len(window):
             yield _json_record(window[:end].encode("latin-1"), place), Mark(offset + end, number + 1)
             window, offset, number = window[end:], offset + end, number + 1

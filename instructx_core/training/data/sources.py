@@ -196,7 +196,7 @@ class StreamSource:
     def go_to(self, position: dict[str, Any]) -> None:
         """Raises InputError where the table is not what it was.
 
-        Positions of another number of processes are left aside: the streams begin their epoch anew.
+        Positions of another number of processes are ignored: the streams begin their epoch again.
         """
         names = {kind: "videos" if kind else "images" for kind in self.feeds}
         if position.get("processes") != self.share[1] or set(names.values()) != set(position) - {"processes"}:

@@ -63,7 +63,7 @@ class Tally:
             self._judge()
 
     def end_epoch(self) -> None:
-        """The whole share of this process has been seen; counts begin anew. Raises InputError as `skip` does."""
+        """The whole share of this process has been seen; counts begin again. Raises InputError as `skip` does."""
         with self._lock:
             if self.total is None:
                 self.total = self.seen

@@ -4,7 +4,7 @@ No decoder of the library runs: members come as bytes, and only those that the l
 or a Python file among them is never opened. An archive's headers are looked through first: links, devices and members
 beyond any picture's size make broken rows.
 
-Published archives are not all alike. Some are several archives put one behind the other, each with its end mark, in
+Published archives are not all alike. Some are several archives put one after the other, each with its end mark, in
 which keys come again: X2Edit's are. So a sample is members of one key that follow each other, each kind once.
 """
 
@@ -150,7 +150,7 @@ def _groups(
 
 
 def _headers(file: Any) -> Iterator[tarfile.TarInfo | ArchiveEnd]:
-    """The headers of an archive, and of those behind it in the same file; a `ArchiveEnd` last where it ends early."""
+    """The headers of an archive, and of those after it in the same file; a `ArchiveEnd` last where it ends early."""
     offset, met = 0, False
     while True:
         file.seek(offset)
