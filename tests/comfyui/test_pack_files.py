@@ -28,7 +28,17 @@ def test_registry_fields():
 
 def test_comfyignore_keeps_what_nodes_need():
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8")
-    for needed in ("nodes", "web", "workflows", "locales", "instructx_core/", "requirements.txt", "pyproject.toml"):
+    needs = (
+        "nodes",
+        "web",
+        "workflows",
+        "subgraphs",
+        "locales",
+        "instructx_core/",
+        "requirements.txt",
+        "pyproject.toml",
+    )
+    for needed in needs:
         assert not re.search(rf"^/?{re.escape(needed)}", ignored, re.MULTILINE)
 
 

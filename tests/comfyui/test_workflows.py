@@ -1,16 +1,23 @@
 """The shipped workflows as files: made from their descriptions, complete, and of stock nodes and this pack's alone."""
 
+import hashlib
+import itertools
 import json
+import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
 from instructx_core.weights.known_models import find_known, folder_name
+from instructx_core.world import GROUPS, HELD_OUT_SEED, sample_triplet
 from support import workflow_files
 
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 TITLE_CHARACTER = 8.4  # pixels that the front end widens a node to for each character of its title
+BOX_INPUTS, BOX_OUTPUTS = -10, -20  # the ids that a box gives its own ends
+KIWI = [path for path in workflow_files.NEED_WEIGHTS if "Kiwi-Edit" in path.stem]
 each = pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
 
 
@@ -25,61 +32,190 @@ def test_files_are_what_their_descriptions_make():
     assert not done.returncode, done.stderr
 
 
-def test_the_folder_holds_workflows_and_their_pictures_alone(monkeypatch):
+def test_the_folders_hold_what_is_described_and_pictures_alone(monkeypatch):
     monkeypatch.syspath_prepend(workflow_files.ROOT / "docs")
-    from make_workflows import workflows
+    from make_workflows import made
 
-    made = {workflow.name for workflow in workflows()}
-    runnable = {path.stem for path in workflow_files.RUNNABLE}
-    found = {path.name for path in workflow_files.FOLDER.iterdir()}
-    assert found == {f"{name}.json" for name in made} | {f"{name}.jpg" for name in runnable}
+    here = {path for folder in ("workflows", "subgraphs") for path in (workflow_files.ROOT / folder).rglob("*.*")}
+    assert here == set(made()) | {path.with_suffix(".jpg") for path in workflow_files.PATHS}
 
 
-@each
+@pytest.mark.parametrize("path", [*workflow_files.PATHS, *workflow_files.BLUEPRINTS], ids=lambda path: path.stem)
 def test_every_link_joins_sockets_of_one_type(path):
     workflow = workflow_files.read(path)
-    nodes = {node["id"]: node for node in workflow["nodes"]}
-    for number, start, out, end, into, kind in workflow["links"]:
-        source, target = nodes[start]["outputs"][out], nodes[end]["inputs"][into]
-        assert number in source["links"]
-        assert target["link"] == number
-        assert source["type"] == kind
-        assert set(kind.split(",")) & set(target["type"].split(","))
+    for level in workflow_files.levels(workflow):
+        nodes = {node["id"]: node for node in level["nodes"]}
+        inputs, outputs = level.get("inputs", []), level.get("outputs", [])  # of a box
+        for link in level["links"]:
+            number, start, out, end, into, kind = link if isinstance(link, list) else link.values()
+            source = inputs[out] if start == BOX_INPUTS else nodes[start]["outputs"][out]
+            target = outputs[into] if end == BOX_OUTPUTS else nodes[end]["inputs"][into]
+            assert number in source["linkIds" if start == BOX_INPUTS else "links"]
+            assert number in target["linkIds"] if end == BOX_OUTPUTS else target["link"] == number
+            assert set(kind.split(",")) & set(source["type"].split(","))
+            assert set(kind.split(",")) & set(target["type"].split(",")) or target["type"] == "*"
+
+
+@pytest.mark.parametrize("path", [*workflow_files.PATHS, *workflow_files.BLUEPRINTS], ids=lambda path: path.stem)
+def test_ids_are_unique_on_all_levels(path):
+    """Where they are not, the front end gives new ones and says so in its console."""
+    levels = workflow_files.levels(workflow_files.read(path))
+    numbers = [node["id"] for level in levels for node in level["nodes"]]
+    assert len(numbers) == len(set(numbers))
+    links = [link[0] if isinstance(link, list) else link["id"] for level in levels for link in level["links"]]
+    assert len(links) == len(set(links))
 
 
 @each
 def test_every_required_input_is_there(path):
     prompt = workflow_files.to_api(workflow_files.read(path), INFO)
     for node in prompt.values():
-        required = INFO[node["class_type"]]["input"]["required"]
-        assert set(required) <= set(node["inputs"]), node["class_type"]
+        assert set(INFO[node["class_type"]]["input"]["required"]) <= set(node["inputs"]), node["class_type"]
+
+
+@pytest.mark.parametrize("path", set(workflow_files.PATHS) - set(workflow_files.APPS), ids=lambda path: path.stem)
+def test_api_graph_is_what_the_front_end_would_post(path):
+    """But for the names of nodes: numbers there, words here."""
+    posted = workflow_files.to_api(workflow_files.read(path), INFO)
+    shipped = workflow_files.read(workflow_files.api(path))
+    assert unnamed(posted) == unnamed(shipped)
+
+
+def unnamed(prompt):
+    """Every node of a prompt by its type, values and what it is linked to, whatever their names; in order."""
+
+    @cache
+    def text(name):
+        node = prompt[name]
+        inputs = {
+            key: [text(value[0]), value[1]] if isinstance(value, list) else value
+            for key, value in node["inputs"].items()
+        }
+        return hashlib.sha256(json.dumps([node["class_type"], inputs], sort_keys=True).encode()).hexdigest()
+
+    return sorted(text(name) for name in prompt)
 
 
 @each
-def test_a_note_explains_it_and_groups_hold_it(path):
+def test_notes_in_two_languages_stand_beside_it(path):
     workflow = workflow_files.read(path)
-    notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
-    assert len(notes) == 1
-    assert notes[0]["widgets_values"][0].startswith("## ")
+    english, chinese = (node for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    assert english["widgets_values"][0].startswith(f"## {workflow_files.title(path)}")
+    assert re.search("[\u4e00-\u9fff]", path.stem)
+    assert re.search("[\u4e00-\u9fff]", chinese["widgets_values"][0])
     for node in workflow["nodes"]:
-        if node["type"] != "MarkdownNote":
-            assert any(inside(node, group["bounding"]) for group in workflow["groups"]), node["type"]
-        assert len(node.get("title", "")) * TITLE_CHARACTER <= node["size"][0], node["title"]
+        assert len(node.get("title", "")) * TITLE_CHARACTER <= node["size"][0] + TITLE_CHARACTER, node["title"]
 
 
-@pytest.mark.parametrize("path", sorted(set(workflow_files.PATHS) - set(workflow_files.RUNNABLE)), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*workflow_files.PATHS, *workflow_files.BLUEPRINTS], ids=lambda path: path.stem)
+def test_links_run_left_to_right_and_nothing_overlaps(path):
+    for level in workflow_files.levels(workflow_files.read(path)):
+        nodes = {node["id"]: node for node in level["nodes"]}
+        for link in level["links"]:
+            _, start, _, end, _, _ = link if isinstance(link, list) else link.values()
+            if start in nodes and end in nodes:
+                assert nodes[start]["pos"][0] + nodes[start]["size"][0] < nodes[end]["pos"][0]
+        for one, other in itertools.combinations(level["nodes"], 2):
+            assert apart(one, other), (one["type"], other["type"])
+
+
+def apart(one, other):
+    (x, y), (width, height) = one["pos"], one["size"]
+    (left, top), (wide, high) = other["pos"], other["size"]
+    title = 30  # pixels above a node's position
+    return x + width <= left or left + wide <= x or y + height <= top - title or top + high <= y - title
+
+
+@each
+def test_it_opens_readable(path):
+    """The front end fits a graph into three quarters of its window; here one of 1600 x 950 without its bars."""
+    nodes = workflow_files.read(path)["nodes"]
+    left, top = (min(node["pos"][axis] for node in nodes) for axis in (0, 1))
+    right, bottom = (max(node["pos"][axis] + node["size"][axis] for node in nodes) for axis in (0, 1))
+    assert min(0.75 * 1600 / (right - left), 0.75 * 900 / (bottom - top + 30)) >= 0.6
+
+
+@each
+def test_the_sentence_is_typed_where_it_is_seen(path):
+    """In the box's own text, or of a rewritten one in the text that is rewritten."""
+    workflow = workflow_files.read(path)
+    links = {link[0] for link in workflow["links"]}
+    texts = [
+        (socket, node["widgets_values"][0])
+        for node in workflow["nodes"]
+        for socket in node.get("inputs", [])
+        if socket["name"] in ("instruction", "prompt") and "widget" in socket
+    ]
+    typed = [value for socket, value in texts if socket["link"] not in links]
+    assert typed
+    assert all(len(str(value)) > 10 for value in typed)
+    if "Rewrite" not in path.stem:
+        assert len(typed) == len(texts)
+
+
+@each
+def test_the_sentence_speaks_of_what_is_in_the_picture(path):
+    nodes = workflow_files.nodes_of(workflow_files.read(path))
+    examples = [node["widgets_values"] for node in nodes if node["type"] == "InstructXExampleInput"]
+    for group, seed, frames, width, height in examples:
+        if group in GROUPS:
+            drawn = sample_triplet(HELD_OUT_SEED + seed, group, frames=frames, height=height, width=width)
+            for node in nodes:
+                for value in node["widgets_values"]:
+                    for thing in re.findall(r"the (\w+ (?:circle|square|triangle|star))", str(value)):
+                        assert thing in drawn.source_caption
+
+
+@each
+def test_source_and_result_stand_beside_each_other(path):
+    nodes = {node.get("title"): node for node in workflow_files.read(path)["nodes"]}
+    shown = {"PreviewImage", "SaveImage", "SaveVideo"}  # what both canvases draw
+    after = [node for title, node in nodes.items() if title == "After" or (title or "").startswith("Strength")]
+    for node in (nodes["Before"], *after):
+        assert node["type"] in shown
+        assert node["size"][0] >= 256
+    assert after
+    assert nodes["Before"]["pos"][1] == after[0]["pos"][1]
+
+
+@pytest.mark.parametrize("path", workflow_files.APPS, ids=lambda path: path.stem)
+def test_app_names_widgets_and_outputs_that_are_there(path):
+    workflow = workflow_files.read(path)
+    form, nodes = workflow["extra"]["linearData"], {node["id"]: node for node in workflow["nodes"]}
+    assert workflow["extra"]["linearMode"]
+    for number, widget in form["inputs"]:
+        assert any(one["name"] == widget and "widget" in one for one in nodes[number]["inputs"])
+    assert {nodes[number]["title"] for number in form["outputs"]} == {"After"}
+
+
+@pytest.mark.parametrize("path", workflow_files.BLUEPRINTS, ids=lambda path: path.stem)
+def test_blueprint_is_one_box(path):
+    """As the front end wants it: a graph of a single node, whose type is the first definition."""
+    blueprint = workflow_files.read(path)
+    (box,) = blueprint["nodes"]
+    (definition,) = blueprint["definitions"]["subgraphs"]
+    assert box["type"] == definition["id"]
+    assert box["title"] == definition["name"] == path.stem
+    assert [one["name"] for one in box["inputs"]] == [one["name"] for one in definition["inputs"]]
+    assert [one["name"] for one in box["outputs"]] == [one["name"] for one in definition["outputs"]]
+    widgets = [one["name"] for one in box["inputs"] if "widget" in one]
+    assert len(box["widgets_values"]) == len(widgets)
+    assert {"instruction", "seed"} <= set(widgets)
+    assert blueprint["extra"]["BlueprintDescription"] == definition["description"]
+    assert blueprint["extra"]["BlueprintSearchAliases"]
+
+
+@pytest.mark.parametrize("path", KIWI, ids=lambda path: path.stem)
 def test_what_is_to_be_downloaded_is_linked(path):
     """Every weight by its public address and the place it belongs to; the note says how its owner fetches it."""
     workflow = workflow_files.read(path)
-    prompt = workflow_files.to_api(workflow, INFO)
-    (number,) = [number for number, node in prompt.items() if node["class_type"] == "InstructXLoadModel"]
-    name = prompt[number]["inputs"]["model_name"]
+    (loads,) = [node for node in workflow_files.nodes_of(workflow) if node["type"] == "InstructXLoadModel"]
+    name = loads["widgets_values"][0]
     known = find_known(name)
     assert name == folder_name(known.repository)
-    (note,) = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
-    assert f"instructx_core download {known.name} " in note["widgets_values"][0]
-    (node,) = [node for node in workflow_files.read(path)["nodes"] if str(node["id"]) == number]
-    models = node["properties"]["models"]
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert all(f"instructx_core download {known.name} " in note for note in notes)
+    models = loads["properties"]["models"]
     parts = {"mllm_encoder", "transformer", "vae", "source_embedder"}
     assert parts <= {model["name"].split("/")[1] for model in models}
     for model in models:
@@ -90,7 +226,16 @@ def test_what_is_to_be_downloaded_is_linked(path):
         assert model["directory"] == "instructx"
 
 
-def inside(node, box):
-    x, y, width, height = box
-    left, top = node["pos"]
-    return x <= left and y <= top and left + node["size"][0] <= x + width and top + node["size"][1] <= y + height
+def test_other_weights_have_addresses_of_comfyuis_own_templates():
+    """The list was read from ComfyUI 0.33's blueprints and comfyui-workflow-templates 0.11.44."""
+    found = {
+        (model["name"], model["url"], model["directory"])
+        for path in set(workflow_files.NEED_WEIGHTS) - set(KIWI)
+        for node in workflow_files.nodes_of(workflow_files.read(path))
+        for model in node["properties"].get("models", [])
+    }
+    for name, url, directory in found:
+        assert url.endswith(f"/{name}")
+        assert url.split("/")[3] in ("Comfy-Org", "Kijai")
+        assert directory
+    assert len(found) == 8

@@ -1,13 +1,15 @@
 """Record workflows/*.jpg, which ComfyUI's template browser shows.
 
-    PYTHONPATH=tests python -m support.record_workflow_pictures [NAME ...]
+    PYTHONPATH=tests python -m support.record_workflow_pictures [beginning of a name ...]
 
-Runs each shipped workflow that needs no download in a real ComfyUI server and puts side by side what went in, what its
-previews show (a reference, a mask, a first edit) and what it saved. Of a clip: first, middle and last frame, source
-above edit.
+Runs each shipped workflow that needs no download in a real ComfyUI server and puts side by side what its nodes show:
+before, a reference or a mask, after. Of a clip: first, middle and last frame, source above edit. Of a workflow that
+needs weights it takes a picture of the graph in the real front end.
 Do it after every change of the bundled model or of a workflow.
 """
 
+import io
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,24 +18,25 @@ from PIL import Image
 
 from instructx_core.images import to_uint8
 from instructx_core.source import load_source
-from support import comfyui_server, workflow_files
+from support import comfyui_server, front_end, workflow_files
 
 SIDE, GAP = 224, 8  # pixels
 BACKGROUND = (32, 32, 32)
-LARGEST = 40_000  # bytes
-INPUT = "what went in"  # the id of a further preview in the prompt
+LARGEST = 60_000  # bytes
+SHOWN = ("PreviewImage", "SaveImage", "SaveVideo")
+MARGIN = 40  # pixels around a graph
 
 
-def shown(prompt, entry, base):
-    """Frames as PIL pictures: of the input, of every preview, of what was saved."""
-    order = sorted(prompt, key=lambda number: (number != INPUT, prompt[number]["class_type"] != "PreviewImage"))
+def shown(workflow, entry, base):
+    """Frames as PIL pictures of every node that shows some, from before to after."""
+    nodes = [node for node in workflow["nodes"] if node["type"] in SHOWN]
+    nodes.sort(key=lambda node: (node["title"] != "Before", node["title"] == "After", node["title"]))
     found = []
-    for number in order:
-        if prompt[number]["class_type"] in ("PreviewImage", "SaveImage", "SaveVideo"):
-            items = entry["outputs"][number]["images"]
-            paths = [base / item["type"] / item["subfolder"] / item["filename"] for item in items]
-            frames = [frame for path in paths for frame in load_source(path).frames]
-            found.append([Image.fromarray(to_uint8(frame).numpy()) for frame in frames])
+    for node in nodes:
+        items = entry["outputs"][str(node["id"])]["images"]
+        paths = [base / item["type"] / item["subfolder"] / item["filename"] for item in items]
+        frames = [frame for path in paths for frame in load_source(path).frames]
+        found.append([Image.fromarray(to_uint8(frame).numpy()) for frame in frames])
     return found
 
 
@@ -42,33 +45,70 @@ def picture(rows):
     if all(len(row) == 1 for row in rows):
         rows = [[row[0] for row in rows]]
     else:
+        rows = [row for row in rows if len(row) > 1]
         rows = [[row[index] for index in sorted({0, len(row) // 2, len(row) - 1})] for row in rows]
     step = SIDE + GAP
     whole = Image.new("RGB", (max(map(len, rows)) * step - GAP, len(rows) * step - GAP), BACKGROUND)
     for y, row in enumerate(rows):
         for x, frame in enumerate(row):
-            whole.paste(frame.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (x * step, y * step))
+            whole.paste(frame.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * step, y * step))
     return whole
 
 
-def record(server, path, object_info):
-    prompt = workflow_files.to_api(workflow_files.read(path), object_info)
-    example = next(number for number, node in prompt.items() if node["class_type"] == "InstructXExampleInput")
-    prompt[INPUT] = {"class_type": "PreviewImage", "inputs": {"images": [example, 0]}}
-    entry = server.run(prompt)
+def result_of(server, path, object_info):
+    workflow = workflow_files.read(path)
+    entry = server.run(workflow_files.to_api(workflow, object_info))
     assert comfyui_server.succeeded(entry), entry["status"]
+    return picture(shown(workflow, entry, server.base))
+
+
+def graph_of(page, path):
+    """The graph as the front end draws it, without the window around it."""
+    front_end.load(page, workflow_files.read(path))
+    page.wait_for_timeout(3000)
+    whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    box = page.evaluate(
+        """() => {
+            const ds = window.app.canvas.ds, nodes = window.app.graph.nodes;
+            const at = window.app.canvas.canvas.getBoundingClientRect();
+            const edge = (axis, far) => nodes.map(n => n.pos[axis] + (far ? n.size[axis] : 0));
+            const x = v => at.left + (v + ds.offset[0]) * ds.scale, y = v => at.top + (v + ds.offset[1]) * ds.scale;
+            return [x(Math.min(...edge(0))), y(Math.min(...edge(1)) - 30),
+                    x(Math.max(...edge(0, true))), y(Math.max(...edge(1, true)))];
+        }"""
+    )
+    left, top, right, bottom = box
+    cut = whole.crop((int(left) - MARGIN, int(top) - MARGIN, int(right) + MARGIN, int(bottom) + MARGIN))
+    cut.thumbnail((3 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
+    return cut
+
+
+def save(image, path):
     target = path.with_suffix(".jpg")
-    picture(shown(prompt, entry, server.base)).save(target, quality=85, optimize=True)
+    image.save(target, quality=82, optimize=True)
     assert target.stat().st_size <= LARGEST, target
     print(f"wrote {target}", file=sys.stderr)
 
 
 def main():
-    wanted = sys.argv[1:] or [path.stem for path in workflow_files.RUNNABLE]
+    wanted = tuple(sys.argv[1:]) or ("",)
     with tempfile.TemporaryDirectory() as base, comfyui_server.Server(Path(base)) as server:
         object_info = server.get("/object_info")
-        for name in wanted:
-            record(server, workflow_files.FOLDER / f"{name}.json", object_info)
+        for path in workflow_files.RUNNABLE:
+            if path.name.startswith(wanted):
+                save(result_of(server, path, object_info), path)
+        graphs = [path for path in workflow_files.NEED_WEIGHTS if path.name.startswith(wanted)]
+        if graphs:
+            with front_end.page(server.url) as page:
+                page.wait_for_timeout(2500)
+                page.keyboard.press("Escape")  # a fresh installation opens with the template browser over the canvas
+                page.wait_for_timeout(1500)
+                for path in graphs:
+                    save(graph_of(page, path), path)
+    for path in workflow_files.APPS:  # a form of the template beside it
+        if path.name.startswith(wanted):
+            plain = path.with_name(path.name.removesuffix(".app.json") + ".jpg")
+            shutil.copyfile(plain, path.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""The templates in the order in which the browser lists them, one function in one file each."""
+
+from .crop_edit_stitch import crop_edit_stitch
+from .edit_a_long_video import edit_a_long_video
+from .edit_a_video import edit_a_video
+from .edit_an_image import edit_an_image
+from .edit_and_interpolate import edit_and_interpolate
+from .edit_and_upscale import edit_and_upscale
+from .edit_inside_a_mask import edit_inside_a_mask
+from .edit_strength import edit_strength
+from .edit_with_a_reference import edit_with_a_reference
+from .few_steps import few_steps
+from .find_what_changed import find_what_changed
+from .keep_the_subject import keep_the_subject
+from .kiwi_image import kiwi_image
+from .kiwi_reference import kiwi_reference
+from .kiwi_video import kiwi_video
+from .reference_on_a_video import reference_on_a_video
+from .rewrite_the_prompt import rewrite_the_prompt
+from .sam3_mask import sam3_mask
+from .split_loaders import split_loaders
+from .two_edits import two_edits
+from .under_the_hood import under_the_hood
+
+TEMPLATES = (
+    edit_an_image,
+    edit_a_video,
+    edit_with_a_reference,
+    edit_a_long_video,
+    edit_inside_a_mask,
+    reference_on_a_video,
+    two_edits,
+    edit_strength,
+    crop_edit_stitch,
+    find_what_changed,
+    under_the_hood,
+    kiwi_image,
+    kiwi_video,
+    kiwi_reference,
+    sam3_mask,
+    keep_the_subject,
+    edit_and_upscale,
+    edit_and_interpolate,
+    rewrite_the_prompt,
+    split_loaders,
+    few_steps,
+)

@@ -1,0 +1,45 @@
+"""Edit a part of a large picture at the model's own size."""
+
+from ..blueprints import EDIT_IMAGE
+from ..description import Box, Column, Node, Template, Text
+from ..showing import BOX, NARROW, OWN_PICTURE, SMALL, TINY, example, note, picture, saved_picture
+
+TITLE = Text("Crop, edit, put back", "裁剪编辑后贴回")
+WHY = Text(
+    "A part of a large picture is edited at the model's own size and put back: outside it no bit changes. *Left* and"
+    " *Top* place it, *Cut out* has its size.",
+    "只把大图的一部分裁下来，按模型的尺寸编辑后贴回：区域外一个比特都不变。"
+    "*Left* 和 *Top* 决定位置，*Cut out* 决定大小。",
+)
+PART = 256
+
+
+def crop_edit_stitch() -> Template:
+    words = {"instruction": "change the green star to red"}
+    return Template(
+        TITLE,
+        note(TITLE, WHY, OWN_PICTURE, TINY),
+        (
+            Column(
+                {
+                    "input": example("recolor", 10, width=512, height=512),
+                    "left": Node("PrimitiveInt", "Left", {"value": 0}),
+                    "top": Node("PrimitiveInt", "Top", {"value": PART}),
+                },
+                width=NARROW,
+            ),
+            Column({"cut": Node("ImageCrop", "Cut out", {"width": PART, "height": PART})}, width=SMALL),
+            Column({"edit": Box(EDIT_IMAGE, "Edit image", words)}, width=BOX),
+            Column({"paste": Node("ImageCompositeMasked", "Put back")}, width=SMALL),
+            picture("Before", NARROW),
+            saved_picture("crop-edit", width=NARROW),
+        ),
+        {
+            "input.IMAGE": ["cut.image", "paste.destination", "before.images"],
+            "left.INT": ["cut.x", "paste.x"],
+            "top.INT": ["cut.y", "paste.y"],
+            "cut.IMAGE": ["edit.image"],
+            "edit.IMAGE": ["paste.source"],
+            "paste.IMAGE": ["after.images"],
+        },
+    )

@@ -1,0 +1,26 @@
+"""A short clip, edited in one go."""
+
+from ..blueprints import EDIT_VIDEO
+from ..description import App, Box, Column, Template, Text
+from ..showing import BOX, FIRST, OWN_VIDEO, TINY, clip, example, note
+
+TITLE = Text("Edit a video", "编辑视频")
+KEPT = Text(
+    "Frame rate, length and sound stay. For long videos open *Edit a long video*.",
+    "帧率、长度和声音保持不变。长视频请打开 *Edit a long video*。",
+)
+
+
+def edit_a_video() -> Template:
+    return Template(
+        TITLE,
+        note(TITLE, KEPT, OWN_VIDEO, TINY),
+        (
+            Column({"input": example("background", 0, frames=9)}, width=FIRST),
+            Column({"edit": Box(EDIT_VIDEO, "Edit video", {"instruction": "make the background pink"})}, width=BOX),
+            clip("Before", "video-source"),
+            clip("After", "video-edit"),
+        ),
+        {"input.VIDEO": ["edit.video", "before.video"], "edit.VIDEO": ["after.video"]},
+        app=App(("edit.instruction", "input.example", "input.seed", "edit.seed"), ("after",)),
+    )

@@ -1,0 +1,23 @@
+"""The first one to open."""
+
+from ..blueprints import EDIT_IMAGE
+from ..description import App, Box, Column, Template, Text
+from ..showing import BOX, FIRST, OWN_PICTURE, TINY, example, note, picture, saved_picture
+
+TITLE = Text("Edit an image", "编辑图片")
+SAY = Text("Type what to change, press **Run**.", "写下要改什么，然后点击 **运行**。")
+
+
+def edit_an_image() -> Template:
+    return Template(
+        TITLE,
+        note(TITLE, SAY, OWN_PICTURE, TINY),
+        (
+            Column({"input": example("background", 3)}, width=FIRST),
+            Column({"edit": Box(EDIT_IMAGE, "Edit image", {"instruction": "make the background teal"})}, width=BOX),
+            picture("Before"),
+            saved_picture("image-edit"),
+        ),
+        {"input.IMAGE": ["edit.image", "before.images"], "edit.IMAGE": ["after.images"]},
+        app=App(("edit.instruction", "input.example", "input.seed", "edit.seed"), ("after",)),
+    )

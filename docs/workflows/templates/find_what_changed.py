@@ -1,0 +1,34 @@
+"""The changed region as a MASK."""
+
+from ..blueprints import EDIT_IMAGE
+from ..description import Box, Column, Node, Template, Text
+from ..showing import BOX, FIRST, LOOK, NARROW, OWN_PICTURE, TINY, example, look, note, saved
+
+TITLE = Text("Find what changed", "找出改动的区域")
+MASK = Text(
+    "*InstructX Composite* gives the changed region as a MASK, for inpainting, upscaling or another edit, and keeps the"
+    " source outside it.",
+    "*InstructX Composite* 把改动的区域作为 MASK 输出，可用于重绘、放大或再次编辑，区域外保留原图。",
+)
+
+
+def find_what_changed() -> Template:
+    words = {"instruction": "change the red triangle to yellow"}
+    return Template(
+        TITLE,
+        note(TITLE, MASK, OWN_PICTURE, TINY),
+        (
+            Column({"input": example("recolor", 10)}, width=FIRST),
+            Column({"edit": Box(EDIT_IMAGE, "Edit image", words)}, width=BOX),
+            Column({"composite": Node("InstructXComposite", "Source outside, edit inside", {"grow": 2})}, width=NARROW),
+            Column({"before": look("Before"), "picture": Node("MaskToImage")}, width=LOOK),
+            Column({"after": saved("what-changed"), "mask": look("The changed region", 300)}, width=LOOK),
+        ),
+        {
+            "input.IMAGE": ["edit.image", "composite.source", "before.images"],
+            "edit.IMAGE": ["composite.edited"],
+            "composite.MASK": ["picture.mask"],
+            "picture.IMAGE": ["mask.images"],
+            "composite.IMAGE": ["after.images"],
+        },
+    )

@@ -1,0 +1,29 @@
+"""Footage, up to the length that the model was trained at."""
+
+from ..blueprints import EDIT_VIDEO
+from ..description import Box, Column, Node, Template, Text
+from ..showing import BOX, FIRST, clip, note
+from .kiwi import INSTRUCT, MEMORY, files, folder, how
+
+TITLE = Text("Kiwi-Edit, a video", "编辑真实视频")
+LENGTH = Text(
+    "Up to 81 frames at about 832 x 480 in one go. For more take the box *Edit long video (InstructX)*.",
+    "一次最多 81 帧，约 832 x 480。更长请用 *Edit long video (InstructX)*。",
+)
+
+
+def kiwi_video() -> Template:
+    settings = {"instruction": "Turn the sky into a warm sunset.", "model_name": folder(INSTRUCT)}
+    return Template(
+        TITLE,
+        note(TITLE, LENGTH, how(INSTRUCT), MEMORY),
+        (
+            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 300)}, width=FIRST),
+            Column({"edit": Box(EDIT_VIDEO, "Edit video", settings, models=files(INSTRUCT))}, width=BOX),
+            clip("Before", "kiwi-video-source"),
+            clip("After", "kiwi-video"),
+        ),
+        {"input.VIDEO": ["edit.video", "before.video"], "edit.VIDEO": ["after.video"]},
+        note_height=260,
+        needs_weights=True,
+    )

@@ -1,0 +1,45 @@
+"""A text says where, a sentence says what."""
+
+from ..blueprints import EDIT_INSIDE_A_MASK
+from ..description import Box, Column, Node, Template, Text
+from ..showing import BOX, SMALL, TINY, example, note, picture, saved_picture, weights
+
+TITLE = Text("SAM3 mask, edit only there", "文字定位遮罩")
+WHERE = Text(
+    "*What SAM3 looks for* becomes the mask; the sentence changes only that. Needs ComfyUI 0.33 and SAM3's checkpoint,"
+    " which ComfyUI offers to download.",
+    "*What SAM3 looks for* 里的词成为遮罩，句子只改这里。需要 ComfyUI 0.33 和 SAM3 的权重（ComfyUI 会提示下载）。",
+)
+SAM3 = weights(
+    "sam3.1_multiplex_fp16.safetensors",
+    "https://huggingface.co/Comfy-Org/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors",
+    "checkpoints",
+)
+
+
+def sam3_mask() -> Template:
+    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": "change the red triangle to yellow"})
+    loads = Node("CheckpointLoaderSimple", "SAM3", {"ckpt_name": SAM3[0]["name"]}, models=SAM3)
+    words = Node("CLIPTextEncode", "What SAM3 looks for", {"text": "red triangle"}, 130)
+    return Template(
+        TITLE,
+        note(TITLE, WHERE, TINY),
+        (
+            Column({"input": example("recolor", 10), "sam": loads}, width=300),
+            Column({"words": words}, width=SMALL),
+            Column({"detect": Node("SAM3_Detect", "Where it is")}, width=SMALL),
+            Column({"edit": box}, width=BOX),
+            picture("Before", 290),
+            saved_picture("sam3", width=290),
+        ),
+        {
+            "input.IMAGE": ["edit.image", "detect.image", "before.images"],
+            "sam.MODEL": ["detect.model"],
+            "sam.CLIP": ["words.clip"],
+            "words.CONDITIONING": ["detect.conditioning"],
+            "detect.masks": ["edit.mask"],
+            "edit.IMAGE": ["after.images"],
+        },
+        needs_weights=True,
+        needs_comfyui="0.33.0",
+    )

@@ -1,0 +1,58 @@
+"""A 14B in parts: DiT, VAE, MLLM and adapter each by their own loader."""
+
+from ..blueprints import EDIT_WITH_OWN_LOADERS
+from ..description import Box, Column, Links, Node, Template, Text
+from ..showing import BOX, note, picture, saved_picture
+from .wan import DIT, VAE
+
+TITLE = Text("Split loaders for a 14B", "大模型分开加载")
+PARTS = Text(
+    "DiT and VAE are ComfyUI's single files (or *Unet Loader (GGUF)*). *adapter* is the `instructx.safetensors` of a"
+    " 14B edit model in `models/instructx`; no official InstructX weights are public.",
+    "DiT 和 VAE 用 ComfyUI 的单个文件（或 *Unet Loader (GGUF)*）。*adapter* 是 `models/instructx` 里 14B 编辑模型的"
+    " `instructx.safetensors`；官方 InstructX 权重没有公开。",
+)
+SMALL = 250
+
+
+def loaders() -> tuple[tuple[Column, ...], Links]:
+    """Loaders in two columns, ending in adapter.MODEL."""
+    columns = (
+        Column(
+            {
+                "input": Node("LoadImage", "Your picture", {"image": "example.png"}, 300),
+                "unet": Node("UNETLoader", "Wan2.1 14B", {"unet_name": DIT[0]["name"]}, models=DIT),
+            },
+            width=300,
+        ),
+        Column(
+            {
+                "adapter": Node("InstructXLoadAdapter", "Adapter", {}),
+                "mllm": Node("InstructXLoadMLLM", "MLLM", {}),
+                "vae": Node("VAELoader", "VAE", {"vae_name": VAE[0]["name"]}, models=VAE),
+            },
+            width=SMALL,
+        ),
+    )
+    links: Links = {
+        "input.IMAGE": ["edit.source", "before.images"],
+        "unet.MODEL": ["adapter.model"],
+        "adapter.MODEL": ["edit.model"],
+        "adapter.CONNECTOR": ["edit.connector"],
+        "mllm.MLLM": ["edit.mllm"],
+        "vae.VAE": ["edit.vae"],
+        "edit.IMAGE": ["after.images"],
+    }
+    return columns, links
+
+
+def split_loaders() -> Template:
+    columns, links = loaders()
+    box = Box(EDIT_WITH_OWN_LOADERS, "Edit", {"instruction": "Turn the sky into a warm sunset."})
+    return Template(
+        TITLE,
+        note(TITLE, PARTS),
+        (*columns, Column({"edit": box}, width=BOX), picture("Before"), saved_picture("split-loaders")),
+        links,
+        needs_weights=True,
+    )

@@ -1,0 +1,44 @@
+"""What is in the box, station by station."""
+
+from dataclasses import replace
+
+from ..description import GAP, TITLE_BAR, Column, Template, Text
+from ..parts import RESTORE, node, stations
+from ..showing import TINY, example, look, note, saved
+
+TITLE = Text("Under the hood", "盒子里的全部节点")
+NATIVE = Text(
+    "The MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any sampler work on it. Here ComfyUI's"
+    " own *KSampler* samples; *InstructX Sampler* knows the model's own steps, cfg and shift.",
+    "这里的 MODEL 是 ComfyUI 原生的 Wan 模型：LoRA、ModelSamplingSD3、缓存和任何采样器都能用。这里用 ComfyUI 自带的"
+    " *KSampler*；*InstructX Sampler* 会自动用模型自己的步数、cfg 和 shift。",
+)
+LAST = 270
+
+
+def under_the_hood() -> Template:
+    columns, links = stations()
+    nodes = {key: one for column in columns for key, one in column.nodes.items()}
+    nodes["guidance"] = node("InstructXMLLMGuidance", "3. The MLLM reads", 190, instruction="remove the blue circle")
+    own = {"seed": 0, "steps": 20, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
+    return Template(
+        TITLE,
+        note(TITLE, NATIVE, TINY),
+        (
+            Column({"input": example("remove", 8), "load": nodes["load"]}, width=220),
+            Column({"fit": nodes["fit"]}, width=180),
+            Column({"guidance": nodes["guidance"]}, width=200),
+            Column({"connector": nodes["connector"]}, width=160),
+            Column({"source": nodes["source"]}, width=180),
+            Column({"sampler": node("KSampler", "ComfyUI's own sampler", **own)}, width=200),
+            Column({"decode": nodes["decode"], "before": replace(look("Before"), width=LAST)}, width=130),
+            Column({"restore": nodes["restore"]}, width=180),
+            Column({"after": saved("under-the-hood")}, width=LAST, top=RESTORE + GAP + TITLE_BAR),
+        ),
+        links
+        | {
+            "input.IMAGE": ["fit.source", "before.images"],
+            "source.LATENT": ["sampler.latent_image"],
+            "restore.IMAGE": ["after.images"],
+        },
+    )
