@@ -25,6 +25,7 @@ Pixels = Annotated[int, Range(1, MOST_PIXELS)]
 MaybePixels = Annotated[int, Range(0, MOST_PIXELS)]
 Width = Annotated[int, Range(1, 65536)]
 Side = Annotated[int, Range(16, 16384)]
+Places = Annotated[int, Range(1, 65536)]
 
 
 class Network(str, Enum):
@@ -40,6 +41,7 @@ class SourceInjection(str, Enum):
     LATENT = "latent"  # added to the noisy latent itself (InstructX, section 3.1)
     EMBEDDING = "embedding"  # through a patch embedding of its own, added after the noisy latent's
     CHANNELS = "channels"  # as further channels beside the noisy latent's (InsightEdit, section 4.3)
+    STREAM = "stream"  # as tokens of its own, with an id in RoPE
 
 
 class ContextEntry(str, Enum):
@@ -79,6 +81,25 @@ class ReferenceInjection(str, Enum):
 
     LATENT = "latent"  # through the DiT's own patch embedding (InstructX, section 3.1)
     EMBEDDING = "embedding"  # through a patch embedding of its own
+    STREAM = "stream"  # as tokens of its own size, with an id in RoPE
+
+
+class Solver(str, Enum):
+    """How a run goes from one noise level to the next."""
+
+    EULER = "euler"
+    UNIPC = "unipc"  # of second order, with a corrector; on levels of its own
+
+
+class GuidanceMode(str, Enum):
+    """What a run is guided by; `guidance_modes` says which velocities each adds up."""
+
+    V2V = "v2v"  # the instruction
+    V2V_APG = "v2v_apg"  # the instruction, projected
+    V2V_CHAIN = "v2v_chain"  # the source, then the instruction
+    RV2V = "rv2v"  # the source, the references, then the instruction
+    R2V_APG = "r2v_apg"  # the references, then the instruction, projected, without the source
+    TASK = "task"  # images by v2v, clips by v2v_apg, edits with references by rv2v
 
 
 class Margin(str, Enum):
@@ -212,9 +233,23 @@ class DenoiserConfig:
     reference: ReferenceInjection = ReferenceInjection.LATENT
     references_first: bool = False  # their frames come before the edit's, not after them
     reference_margin: Margin = Margin.EDGE
+    local_edits: bool = False  # several instructions at once, each with its mask (CoinVE-Edit)
     network: Network = Network.WAN
     # of an image stream that a UNet has keys and values of its own for; 0: none
     image_tokens: Annotated[int, Range(0, 1024)] = 0
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Where each of several instructions acts: a mask for each, from the MLLM's states at a clip's places."""
+
+    input_dim: Width = 4096  # of the MLLM's states
+    context_dim: Width = 5120
+    width: Width = 256
+    layers: Annotated[int, Range(1, 256)] = 2
+    heads: Annotated[int, Range(1, 4096)] = 8
+    tokens: Annotated[int, Range(1, 65536)] = 4
+    grid: tuple[Places, Places, Places] = (64, 64, 64)  # places along time, height and width, at most
 
 
 @dataclass(frozen=True)
@@ -226,6 +261,10 @@ class SamplingConfig:
     guidance_scale: Annotated[float, Range(0, 100)] = 1.0  # 1: no classifier-free guidance, one forward a step
     # where the even steps before the shift would end; the last step goes to 0 all the same
     sigma_min: Annotated[float, Range(0, below=1)] = 0.0
+    solver: Solver = Solver.EULER
+    guidance_mode: GuidanceMode = GuidanceMode.V2V
+    source_scale: Annotated[float, Range(0, 100)] = 1.0  # of the modes that guide by the source
+    reference_scale: Annotated[float, Range(0, 100)] = 1.0  # of those that guide by references
 
 
 @dataclass(frozen=True)
@@ -239,6 +278,7 @@ class ModelConfig:
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    masks: MaskConfig | None = None  # of a model that takes several instructions, each with its place
 
     @property
     def source_prediction(self) -> SourcePrediction | None:
@@ -284,6 +324,11 @@ class ModelConfig:
         if problem := self.connector.problem():
             raise CheckpointError(f"The model's config cannot be used ({problem}).")
         guidance, (height, width) = self.guidance, self.default_size
+        if self.masks is not None and self.masks.width % self.masks.heads:
+            raise CheckpointError(
+                f"The model's config cannot be used (masks.heads is {self.masks.heads}; give a divisor of masks.width, "
+                f"{self.masks.width})."
+            )
         if guidance.kind is GuidanceKind.TEXT and guidance.lora_rank:
             raise CheckpointError(
                 f"The model's config cannot be used (guidance.lora_rank is {guidance.lora_rank}; text guidance is not "

@@ -1,13 +1,14 @@
 """Wan's cross-attention with what diffusers' own processor lacks: a mask, an image stream of any length, a cache.
 
 - diffusers splits an image stream off by a text length of 512, which only umT5's padded prompts have.
+- Several instructions with a mask each stand behind the context; each block mixes in what they say (`local_edits`).
 - Keys and values are cached by a processor, not by hooks: torch.compile recompiles every hooked block; with processors
   all blocks share two graphs (a run's first step, all later steps).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from .compat import attention_backend
 from .conditions.image_stream import attend_apart
+from .conditions.local_edits import attend_in_places
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -32,6 +34,9 @@ class CrossAttention(WanAttnProcessor):
     mask: torch.Tensor | None = None  # bool [B, 1, 1, N], True where a token may be looked at
     image_places: int = 0  # the context begins with this many places of an image stream
     image_weight: float = 1.0  # how much of what is found there counts
+    local_masks: torch.Tensor | None = None  # [B, K, tokens]: the context ends with the places of K instructions
+    local_places: int = 0  # of each of them
+    local_strength: torch.Tensor | None = None  # this block's
 
     def __call__(
         self,
@@ -41,13 +46,17 @@ class CrossAttention(WanAttnProcessor):
         attention_mask: None = None,
         rotary_emb: None = None,
     ) -> torch.Tensor:
-        if self.cache is None and self.mask is None and attn.add_k_proj is None:
+        plain = self.mask is None and attn.add_k_proj is None and self.local_masks is None
+        if self.cache is None and plain:
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         keys = self.cache or self._keys(attn, encoder_hidden_states)
         if self.cache is not None:
             self.cache.update(keys)  # only now: a step that failed on the way leaves nothing half-filled
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         mixed = self._attend(query, keys["key"], keys["value"], self.mask)
+        if self.local_masks is not None:
+            local = [(keys[f"key {one}"], keys[f"value {one}"]) for one in range(self.local_masks.shape[1])]
+            mixed = attend_in_places(self._attend, query, local, self.local_masks, self.local_strength, mixed)
         if self.image_places:
             image = keys["image_key"], keys["image_value"]
             mixed = attend_apart(self._attend, query, image, mixed, self.image_weight)
@@ -57,9 +66,13 @@ class CrossAttention(WanAttnProcessor):
         return mixed
 
     def _keys(self, attn: WanAttention, context: torch.Tensor) -> Keys:
-        """Keys and values [B, places, heads, head] of a context [B, M + N, width]."""
-        image, text = context.tensor_split([self.image_places], dim=1)
+        """Keys and values [B, places, heads, head] of a context [B, M + N + K * N', width]."""
+        count = 0 if self.local_masks is None else self.local_masks.shape[1]
+        further = [context.shape[1] - self.local_places * left for left in range(count, 0, -1)]
+        image, text, *local = context.tensor_split([self.image_places, *further], dim=1)
         keys = {"key": attn.norm_k(attn.to_k(text)), "value": attn.to_v(text)}
+        for one, places in enumerate(local):
+            keys |= {f"key {one}": attn.norm_k(attn.to_k(places)), f"value {one}": attn.to_v(places)}
         if self.image_places:
             keys |= {"image_key": attn.norm_added_k(attn.add_k_proj(image)), "image_value": attn.add_v_proj(image)}
         return {name: values.unflatten(2, (attn.heads, -1)) for name, values in keys.items()}
@@ -85,10 +98,25 @@ def cross_attentions(transformer: WanTransformer3DModel) -> Iterator[CrossAttent
 
 
 def set_context(
-    transformer: WanTransformer3DModel, mask: torch.Tensor | None, image_places: int, image_weight: float = 1.0
+    transformer: WanTransformer3DModel,
+    mask: torch.Tensor | None,
+    image_places: int,
+    image_weight: float = 1.0,
+    local_masks: torch.Tensor | None = None,
+    local_places: int = 0,
+    local_strength: Sequence[torch.Tensor] = (),
 ) -> None:
-    """Tell every block what the next forward's context is: its mask, bool [B, N] or None, M and weight of its image."""
-    for processor in cross_attentions(transformer):
+    """Tell every block what the next forward's context is.
+
+    Args:
+        mask: bool [B, N] or None.
+        image_places, image_weight: M of its image stream, and how much it counts.
+        local_masks: [B, K, tokens] of K instructions, `local_places` each, that stand behind it; None for none.
+        local_strength: for each block, where there are such.
+    """
+    for block, processor in enumerate(cross_attentions(transformer)):
+        processor.local_masks, processor.local_places = local_masks, local_places
+        processor.local_strength = local_strength[block] if local_strength else None
         processor.mask = None if mask is None else mask[:, None, None]
         processor.image_places = image_places
         processor.image_weight = image_weight

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,12 +19,15 @@ from torch import nn
 
 from .backbone import Backbone
 from .conditions.condition import Condition, SourceCondition
+from .conditions.local_edits import masks_of_tokens
 from .conditions.reference_frames import ReferenceFrames
 from .conditions.source_add import SourceAdd
 from .conditions.source_embed import SourceEmbed
+from .conditions.source_stream import Rope, SourceStream, source_streams
 from .config import ContextEntry, DenoiserConfig, ReferenceInjection, SourceInjection
 from .context import Context
 from .errors import InputError
+from .schedules import TIMESTEPS
 from .speed.options import STEP_CACHE, begin_run, step_caching
 from .speed.run_cache import RunCache
 
@@ -31,8 +35,6 @@ if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
     from .prediction import SourcePrediction
-
-TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
 
 
 class Denoiser(Backbone):
@@ -64,6 +66,10 @@ class Denoiser(Backbone):
         self.reference_embedding: nn.Conv3d | None = None
         if config.reference is ReferenceInjection.EMBEDDING:
             self.reference_embedding = zero_patch_embedding(transformer)
+        self.local_strength: nn.ParameterList | None = None  # of each block: how far tokens follow their place's words
+        if config.local_edits:
+            blocks = len(transformer.blocks)
+            self.local_strength = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(blocks))
         if entry is ContextEntry.WIDTH:
             # by its forward alone: its weights stay, so that the saved DiT is one that any Wan loader takes
             transformer.condition_embedder.text_embedder.forward = _unchanged
@@ -85,6 +91,8 @@ class Denoiser(Backbone):
     def conditions(
         self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
     ) -> tuple[Condition, ...]:
+        if self.config.source is SourceInjection.STREAM:
+            return tuple(source_streams([latents for latents in (source, *references) if latents is not None]))
         for reference in references:
             if source is not None and reference.shape[-2:] != source.shape[-2:]:
                 raise InputError(
@@ -117,16 +125,16 @@ class Denoiser(Backbone):
                 source for a model that predicts what to change in one, or an image stream that the DiT cannot take.
         """
         source = None if self.prediction is None else _source_of(conditions)
-        context = self._entering(context)
 
         hidden = latents
         for condition in conditions:
             hidden = condition.enter(hidden)  # [B, C, T, H, W] -> [B, C', T + R, H, W]
         self._check_extent(hidden)  # diffusers' RoPE would fail with a sentence about tensor shapes
+        context = self._entering(context, latents.shape[2:], hidden.shape[2])
 
         # in float32 beside weights of any dtype: near 1000 bfloat16 counts in steps of 4
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS  # [B]
-        with self._embedding(conditions, sigma):
+        with self._embedding(conditions, sigma), self._beside(conditions):
             output = self.transformer(
                 hidden.to(self.dtype), timestep, context.tokens, context.image, return_dict=False
             )[0]  # [B, C, T + R, H, W]
@@ -154,18 +162,36 @@ class Denoiser(Backbone):
         return around
 
     def gained(self) -> dict[str, nn.Module]:
-        parts = {"source_embedding": self.source_embedding, "reference_embedding": self.reference_embedding}
-        return {name: module for name, module in parts.items() if module is not None}
+        names = ("source_embedding", "reference_embedding", "local_strength")
+        return {name: module for name in names if (module := getattr(self, name)) is not None}
 
-    def _entering(self, context: Context) -> Context:
-        """The context in the DiT's dtype, after its mask and image stream were given to the blocks."""
+    def _entering(self, context: Context, extent: Sequence[int], frames: int) -> Context:
+        """The context in the DiT's dtype, after its mask, image stream and local edits were given to the blocks.
+
+        Args:
+            extent: (T, H, W) of the edit's latents.
+            frames: T + R, with references.
+        """
         from .cross_attention import set_context
 
         if context.image is not None and self.transformer.condition_embedder.image_embedder is None:
             raise InputError("The context has an image stream, but this DiT has no projections for one; leave it out.")
-        places = 0 if context.image is None else context.image.shape[1]
-        set_context(self.transformer, context.mask, places, context.image_weight)
-        return context.to(self.dtype)
+        image_places = 0 if context.image is None else context.image.shape[1]
+        if context.local is None:
+            set_context(self.transformer, context.mask, image_places, context.image_weight)
+            return context.to(self.dtype)
+        if self.local_strength is None:
+            raise InputError("The context has instructions with places of their own, which this DiT cannot take.")
+        patch = self.transformer.config.patch_size
+        time, height, width = (side // each for side, each in zip(extent, patch, strict=True))
+        more = frames // patch[0] - time
+        around = (more, 0) if self.config.references_first else (0, more)
+        masks = masks_of_tokens(context.local.masks, (time, height, width), around)
+        places, strength = context.local.tokens.shape[2], list(self.local_strength)
+        set_context(self.transformer, context.mask, image_places, context.image_weight, masks, places, strength)
+        # through the DiT's own text embedding in one go; the blocks part them again
+        tokens = torch.cat([context.tokens, context.local.tokens.flatten(1, 2)], dim=1)
+        return replace(context, tokens=tokens, local=None).to(self.dtype)
 
     def _check_extent(self, hidden: torch.Tensor) -> None:
         """Raise InputError where [B, C', T + R, H, W] has more places along an axis than the DiT's positions reach."""
@@ -191,6 +217,49 @@ class Denoiser(Backbone):
             yield
         finally:
             handle.remove()
+
+    @contextmanager
+    def _beside(self, conditions: Sequence[Condition]) -> Iterator[None]:
+        """For one forward: streams stand before the noisy tokens from the patch embedding to the last projection."""
+        streams = [condition for condition in conditions if isinstance(condition, SourceStream)]
+        if not streams:
+            yield
+            return
+        transformer, busy = self.transformer, False
+
+        def embed(latents: torch.Tensor) -> torch.Tensor:
+            nonlocal busy
+            busy = True  # the module itself, so that its weights come where they are kept elsewhere; without `longer`
+            try:
+                return transformer.patch_embedding(latents.to(noisy.device, self.dtype))
+            finally:
+                busy = False
+
+        def longer(_module: nn.Module, _inputs: tuple[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+            nonlocal noisy
+            if busy:
+                return tokens
+            noisy = flat = tokens.flatten(2)  # [B, width, L]
+            for stream in streams:
+                flat = stream.before(flat, embed)
+            return flat[:, :, None, None]  # [B, width, 1, 1, S + L]
+
+        def turned(rope: nn.Module, _inputs: tuple[torch.Tensor], given: Rope) -> Rope:
+            for stream in streams:
+                given = stream.turned_before(given, lambda latents: type(rope).forward(rope, latents))
+            return given
+
+        def shorter(_module: nn.Module, _inputs: tuple[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+            return tokens[:, -noisy.shape[2] :]  # [B, L, patch]
+
+        noisy = torch.empty(0)
+        hooks = ((transformer.patch_embedding, longer), (transformer.rope, turned), (transformer.proj_out, shorter))
+        handles = [module.register_forward_hook(hook) for module, hook in hooks]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _source_of(conditions: Sequence[Condition]) -> torch.Tensor:

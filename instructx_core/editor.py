@@ -16,7 +16,8 @@ import torch
 from . import families
 from .bounded import is_dir, is_file
 from .compositing import restore_edit
-from .config import Detail, Margin
+from .conditions.condition import Condition
+from .config import Detail, Margin, ReferenceInjection
 from .context import Context
 from .detail import parse_detail
 from .device import pick_device
@@ -26,14 +27,16 @@ from .families.components import Components
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
 from .families.overrides import Overrides
-from .fit import Fit, check_aspect, fit_reference, pad_reference, plan_fit
+from .fit import Fit, check_aspect, fit_reference, own_size, pad_reference, plan_fit
+from .guidance_modes import formula, mode_of, needs_both, terms
+from .local_edits import check_places, read_local
 from .memory.choice import parse_memory
 from .memory.decide import decide
 from .memory.formats import pick_dtype
 from .memory.placement import place, store_in_fp8
 from .paths import as_path
 from .request import EditRequest, as_request
-from .sampling import StepCallback, initial_noise, instruction_guidance, sample
+from .sampling import StepCallback, initial_noise, sample
 from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
 from .weights.hub import fetch_into_cache
@@ -53,6 +56,7 @@ class EditResult:
     frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 where asked for; T, H, W as the source's
     latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
     context: torch.Tensor  # [1, N, D]
+    masks: torch.Tensor | None = None  # [K, t, h, w] in [0, 1]: where each of several instructions acts, coarsely
 
 
 class Editor:
@@ -67,6 +71,7 @@ class Editor:
         self.connector = components.connector
         self.denoiser = components.denoiser
         self.codec = components.codec
+        self.masks = components.masks
 
     @classmethod
     def from_pretrained(
@@ -169,7 +174,8 @@ class Editor:
             source: a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3], uint8 or float in [0, 1].
                 Arrays of one frame are images; a video file stays a video however short it is.
             request: what is asked for; or its parts, as `EditRequest.of` takes them:
-                `edit("in.png", "make it blue", reference="ref.png", steps=4)`.
+                `edit("in.png", "make it blue", reference="ref.png", steps=4)`. Of a model that finds places by itself
+                (`config.masks`) also a list of instructions for a clip; their masks are in the result.
             detail, callback, dtype: as `edit_loaded`.
 
         Raises:
@@ -252,20 +258,26 @@ class Editor:
     @torch.no_grad()
     def context(
         self,
-        instructions: Sequence[str],
+        instructions: Sequence[str] | None,
         sources: Sequence[torch.Tensor],
         references: Sequence[Sequence[torch.Tensor]],
         is_video: bool,
     ) -> Context:
-        """What the DiT cross-attends to, tokens [B, N, D]."""
-        inputs = self.guidance.prepare(instructions, sources, references, is_video)
+        """What the DiT cross-attends to, tokens [B, N, D]; `instructions` None: what a run is guided away from."""
+        if instructions is None:
+            inputs = self.guidance.prepare_without(len(sources), sources, references, is_video)
+        else:
+            inputs = self.guidance.prepare(instructions, sources, references, is_video)
         return self.connector(self.guidance(inputs.to(self.device)), inputs.reference_places)
 
     def reference_latents(
         self, references: Sequence[Sequence[torch.Tensor]], canvas: tuple[int, int]
     ) -> tuple[torch.Tensor, ...]:
-        """References as latent frames of the canvas: for each place in the list, [B, C, 1, h, w]."""
-        place = pad_reference if self.config.denoiser.reference_margin is Margin.WHITE else fit_reference
+        """References as latent frames: for each place in the list, [B, C, 1, h, w], of the canvas or its own size."""
+        config = self.config.denoiser
+        place = pad_reference if config.reference_margin is Margin.WHITE else fit_reference
+        if config.reference is ReferenceInjection.STREAM:
+            place, canvas = own_size, (self.stride, max(self.default_size))
         return tuple(
             self.encode(torch.stack([place(image, canvas)[None] for image in images]))
             for images in zip(*references, strict=True)
@@ -287,10 +299,15 @@ class RequestedEdit:
         self.requests = requests
         self.is_video = is_video
         self.context_transform = context_transform
-        together = {(request.sampling, request.size, len(request.references)) for request in requests}
+        together = {
+            (request.sampling, request.size, len(request.references), len(request.each)) for request in requests
+        }
         if len(together) != 1:
-            raise InputError("The requests of a batch differ in sampling, size or number of references.")
+            raise InputError("The requests of a batch differ in sampling, size, number of references or instructions.")
+        if requests[0].each:
+            check_places(editor.config.name, editor.masks, is_video)
         self.sampling = requests[0].sampling.over(editor.config.sampling)
+        self.mode = mode_of(self.sampling.guidance_mode, is_video, bool(requests[0].references))
         self._references: tuple[torch.Tensor, ...] | None = None
 
     def edit(
@@ -303,11 +320,12 @@ class RequestedEdit:
         """Edit [T, H, W, 3] each, of one shape; as `Editor.edit_loaded`."""
         fit = self.fit(len(sources[0]), tuple(sources[0].shape[1:3]))
         edit = edit_canvas(self, sources, fit, callback=callback)
-        share, tokens = self.editor.config.keep_source, edit.guidance[0].tokens
+        share, tokens, local = self.editor.config.keep_source, edit.guidance[0].tokens, edit.guidance[0].local
         results = []
         for index, (source, canvas) in enumerate(zip(sources, edit.canvas, strict=True)):
             frames = restore_edit(fit, source.cpu(), canvas.cpu(), edit.decoded[index], share, detail, dtype)
-            results.append(EditResult(frames, edit.latents[index, None], tokens[index, None]))
+            masks = None if local is None else local.masks[index].cpu()
+            results.append(EditResult(frames, edit.latents[index, None], tokens[index, None], masks))
         return results
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
@@ -319,11 +337,15 @@ class RequestedEdit:
         context = self.editor.context(
             [request.instruction for request in self.requests], shown, references, self.is_video
         )
+        if self.requests[0].each:
+            own, each = self.editor, [one.each for one in self.requests]
+            local = read_local(own.guidance, own.connector, own.masks, each, shown, own.device)
+            context = replace(context, local=local)
         if self.context_transform is not None:
             context = replace(context, tokens=self.context_transform(context.tokens))
-        if self.sampling.guidance_scale == 1:
+        if not needs_both(self.mode, self.sampling.guidance_scale):
             return context, None
-        return context, self.editor.context([""] * len(shown), shown, references, self.is_video)
+        return context, self.editor.context(None, shown, references, self.is_video)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         return self.editor.encode(frames)
@@ -339,17 +361,24 @@ class RequestedEdit:
         if self._references is None:  # all windows have the same canvas
             canvas = tuple(side * editor.codec.stride for side in source.shape[-2:])
             self._references = editor.reference_latents([request.references for request in self.requests], canvas)
-        conditions = editor.denoiser.conditions(source, self._references)
+
+        def conditions(with_source: bool, with_references: bool) -> tuple[Condition, ...]:
+            given = (source if with_source else None), (self._references if with_references else ())
+            return editor.denoiser.conditions(*given)
+
+        made = formula(self.mode, sampling)
         noise = [initial_noise((1, *source.shape[1:]), request.seed) for request in self.requests]
         return sample(
             editor.denoiser,
             noise=torch.cat(noise).to(editor.device),
-            terms=instruction_guidance(sampling.guidance_scale, *guidance, conditions),
+            terms=terms(made, *guidance, conditions),
             steps=sampling.steps,
             shift=sampling.shift,
             callback=callback,
             sigma_min=sampling.sigma_min,
             pinned=None if pinned is None else pinned.to(editor.device),
+            solver=sampling.solver,
+            projection=made.projection,
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

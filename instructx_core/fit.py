@@ -190,6 +190,17 @@ def pad_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.array(padded)).to(image) / 255
 
 
+def own_size(image: torch.Tensor, bounds: tuple[int, int]) -> torch.Tensor:
+    """A reference [H, W, 3] in its own size and aspect, its sides multiples of the stride.
+
+    Args:
+        bounds: the stride, and pixels of the longer side at most.
+    """
+    stride, longest = bounds
+    scale = min(1.0, longest / max(image.shape[:2]))
+    return resize(image[None], tuple(nearest(side * scale, stride) for side in image.shape[:2]))[0]
+
+
 def resize_8bit(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """uint8 [H, W, 3] -> [*size, 3] by Pillow's bicubic, which rounds to 8 bits between its two passes."""
     import numpy as np

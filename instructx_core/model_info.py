@@ -75,6 +75,7 @@ def _settings(config: ModelConfig) -> dict[str, str]:
         "source": f"added by {config.denoiser.source.value}",
         "predicts": "change of the source" if config.source_prediction else config.denoiser.prediction.value,
         "sampling": f"{sampling.steps} steps, shift {sampling.shift:g}, guidance scale {sampling.guidance_scale:g}",
+        "several edits at once": "each finds its place" if config.masks else "no",
         "left out of video": ", ".join(config.held_out_from_video) or "nothing",
     }
 

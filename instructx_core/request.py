@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from .config import SamplingConfig
+from .config import GuidanceMode, SamplingConfig
 from .errors import InputError
 from .fit import check_canvas
 from .instruction import check_instruction
@@ -17,6 +18,8 @@ from .sampling import check_guidance_scale, check_seed
 from .schedules import check_shift, check_steps
 from .source import load_references
 from .words import shown
+
+MOST_INSTRUCTIONS = 16  # at once: each costs a pass of the MLLM, and a cross-attention in every block and step
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Sampling:
         steps: 1 to 1000.
         shift: above 0, at most 100; see `sampling.schedule`.
         guidance_scale: 0 to 100; 1 is off and takes half the time.
+        guidance_mode: a `GuidanceMode` by its name.
 
     Raises:
         InputError: any of them is out of range.
@@ -35,19 +39,31 @@ class Sampling:
     steps: int | None = None
     shift: float | None = None
     guidance_scale: float | None = None
+    guidance_mode: str | None = None
 
     def __post_init__(self) -> None:
         for value, check in (
             (self.steps, check_steps),
             (self.shift, check_shift),
             (self.guidance_scale, check_guidance_scale),
+            (self.guidance_mode, check_guidance_mode),
         ):
             if value is not None:
                 check(value)
 
     def over(self, own: SamplingConfig) -> SamplingConfig:
         """The checkpoint's `own` settings with those that are given in their place."""
-        return replace(own, **{name: value for name, value in vars(self).items() if value is not None})
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.guidance_mode is not None:
+            given["guidance_mode"] = GuidanceMode(self.guidance_mode)
+        return replace(own, **given)
+
+
+def check_guidance_mode(mode: object) -> None:
+    """Raise InputError unless this is the name of a guidance mode."""
+    names = [member.value for member in GuidanceMode]
+    if not isinstance(mode, str) or mode not in names:
+        raise InputError(f"guidance_mode is {shown(mode)}; give one of {', '.join(names)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +71,39 @@ class EditRequest:
     """An instruction with all that belongs to it but the source: checked once, its references loaded once.
 
     Attributes:
-        instruction: what to change, in words.
+        instruction: what to change, in words. Of a model that finds places by itself, also a list of instructions, each
+            of which acts in its own place; kept as one sentence.
         references: images whose subject the instruction refers to. Given as one or a list, each a path, a PIL image, or
             an array or tensor [H, W, 3]; kept as float32 [H, W, 3] in [0, 1].
         sampling: how to sample.
         size: (height, width) in pixels that the model works at, multiples of `Editor.stride`; None for its trained area
             in the source's aspect. The result always has the source's size.
         seed: 0 to 2**64 - 1; the same seed gives the same pixels on the same machine.
+        each: the instructions of such a list; () where one was given.
         files: those of the references that were given as paths, which no output may replace.
 
     Raises:
         InputError: any of these cannot be used, whatever the model.
     """
 
-    instruction: str
+    instruction: str | Sequence[str]
     references: tuple[Tensor, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     size: tuple[int, int] | None = None
     seed: int = 0
+    each: tuple[str, ...] = field(init=False)
     files: tuple[Path, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        check_instruction(self.instruction)
+        is_list = isinstance(self.instruction, (list, tuple))
+        each = tuple(self.instruction) if is_list else ()
+        if is_list and not 1 <= len(each) <= MOST_INSTRUCTIONS:
+            raise InputError(f"There are {len(each)} instructions; give 1 to {MOST_INSTRUCTIONS}.")
+        for one in each or (self.instruction,):
+            check_instruction(one)
+        if each:
+            object.__setattr__(self, "instruction", ", ".join(each))
+        object.__setattr__(self, "each", each)
         if not isinstance(self.sampling, Sampling):
             raise InputError(f"sampling is {shown(self.sampling)}; give Sampling(steps=..., shift=...).")
         check_seed(self.seed)
@@ -93,7 +120,7 @@ class EditRequest:
     @classmethod
     def of(
         cls,
-        instruction: str = "",
+        instruction: str | Sequence[str] = "",
         reference: Any = None,
         steps: int | None = None,
         shift: float | None = None,
@@ -101,12 +128,13 @@ class EditRequest:
         seed: int = 0,
         height: int | None = None,
         width: int | None = None,
+        guidance_mode: str | None = None,
     ) -> EditRequest:
         """A request from a flat list of its parts; None for what the checkpoint says."""
         if (height is None) != (width is None):
             raise InputError("height and width go together; give both or neither.")
         size = None if height is None else (height, width)
-        return cls(instruction, reference, Sampling(steps, shift, guidance_scale), size, seed)
+        return cls(instruction, reference, Sampling(steps, shift, guidance_scale, guidance_mode), size, seed)
 
 
 def as_request(request: EditRequest | str | None = None, *parts: Any, **named: Any) -> EditRequest:

@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import torch
 
 from .backbone import Backbone
 from .conditions.condition import Condition, alike, joined
+from .config import Solver
 from .context import Context, contexts_alike, joined_contexts
 from .errors import EditInterrupted, InputError
+from .projection import Projection
 from .results import check_numbers
-from .schedules import is_number
+from .schedules import TIMESTEPS, is_number, unipc_schedule
 from .words import shown
 
 StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
@@ -86,6 +89,8 @@ def sample(
     callback: StepCallback | None = None,
     sigma_min: float = 0.0,
     pinned: torch.Tensor | None = None,
+    solver: Solver = Solver.EULER,
+    projection: Projection | None = None,
 ) -> torch.Tensor:
     """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
 
@@ -95,20 +100,18 @@ def sample(
         sigma_min: see `schedules.schedule`.
         pinned: normalised latents [B, C, k, H, W], k <= T, that the first k frames are to become; at every noise level
             they are these, noised by it, and the other frames are denoised beside them.
+        solver: UniPC takes noise levels of its own and does not look at sigma_min.
+        projection: the terms are a chain, each weight how much the difference to the term before counts.
 
     Raises:
         InputError: steps or shift out of range, weights that do not add up to 1, or pinned latents of another shape.
         CheckpointError: the model gave NaN or infinity.
         EditInterrupted: the callback returned False.
     """
-    from diffusers import FlowMatchEulerDiscreteScheduler
+    scheduler, levels = _scheduler(denoiser, solver, steps, shift, sigma_min, noise.device)
 
-    sigmas = denoiser.levels(steps, shift, sigma_min)  # float64 [steps + 1], falling to 0
-    # Euler: latents + (next sigma - sigma) * velocity. The levels are shifted already, and it appends the 0 itself.
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-    scheduler.set_timesteps(sigmas=sigmas[:-1].tolist(), device=noise.device)
-
-    check_weights(terms)
+    if projection is None:
+        check_weights(terms)
     if pinned is not None:
         check_pinned(pinned, noise)
     for term in terms:  # broken weights are found before minutes of sampling, not after
@@ -116,10 +119,11 @@ def sample(
     denoiser.prepare(steps)
     forwards = [_Forward(denoiser, group, len(noise), place) for place, group in enumerate(_grouped(terms))]
 
-    latents = denoiser.begin(noise, float(sigmas[0]))  # [B, C, T, H, W]
+    latents = denoiser.begin(noise, float(scheduler.sigmas[0]))  # [B, C, T, H, W]
     for step, timestep in enumerate(scheduler.timesteps):
+        parts = [pair for forward in forwards for pair in forward(latents, levels[step])]
         sigma = scheduler.sigmas[step]
-        velocity = combined([pair for forward in forwards for pair in forward(latents, sigma)])
+        velocity = combined(parts) if projection is None else projection.guided(parts, latents, sigma)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         if pinned is not None:  # to the level that this step led to; otherwise their noise would not match the rest
             latents = pin(latents, pinned, noise, scheduler.sigmas[step + 1])
@@ -127,6 +131,33 @@ def sample(
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
     check_numbers(latents, "while sampling")
     return latents
+
+
+def _scheduler(
+    denoiser: Backbone, solver: Solver, steps: int, shift: float, sigma_min: float, device: torch.device
+) -> tuple[Any, torch.Tensor]:
+    """diffusers' scheduler, and the noise levels [N] that the DiT is told."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    if solver is Solver.EULER:
+        # latents + (next sigma - sigma) * velocity; the levels are shifted already, and it appends the 0 itself
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+        scheduler.set_timesteps(sigmas=denoiser.levels(steps, shift, sigma_min)[:-1].tolist(), device=device)
+        return scheduler, scheduler.sigmas[:-1]
+    return unipc(unipc_schedule(steps, shift))
+
+
+def unipc(sigmas: torch.Tensor) -> tuple[Any, torch.Tensor]:
+    """diffusers' UniPC on levels [N + 1] that fall to 0, and the levels [N] that the DiT is told: whole timesteps."""
+    from diffusers import UniPCMultistepScheduler
+
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(len(sigmas) - 1)
+    # as diffusers up to 0.35 made them: later versions begin nearer to 1, which gives other edits
+    scheduler.sigmas = sigmas.float()
+    scheduler.timesteps = (sigmas[:-1] * TIMESTEPS).to(torch.int64)
+    scheduler.set_begin_index(0)  # rounded timesteps may be alike, so none is looked up
+    return scheduler, scheduler.timesteps / TIMESTEPS
 
 
 class _Forward:

@@ -13,6 +13,8 @@ import torch
 from .errors import InputError
 from .words import shown
 
+TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
+
 
 def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     """The noise levels of a run.
@@ -33,6 +35,18 @@ def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
     u[-1] = 0  # with sigma_min above 0 the last step goes further than the others: to the data
     return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
+
+
+def unipc_schedule(steps: int, shift: float) -> torch.Tensor:
+    """As `schedule`, of UniPC: u falls evenly from 1 - 1 / 1000, in steps of which there are one more to 0.
+
+    Raises:
+        InputError: steps or shift out of range.
+    """
+    check_steps(steps)
+    check_shift(shift)
+    u = 1 - torch.linspace(1 / TIMESTEPS, 1, steps + 1, dtype=torch.float64)
+    return shift * u / (1 + (shift - 1) * u)
 
 
 def check_steps(steps: object) -> None:

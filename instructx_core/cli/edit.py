@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Detail
+from ..config import Detail, GuidanceMode
 from .edit_long import LONG_EXAMPLES, add_long_options, edit_in_windows, is_long
 from .options import add_lora_option, add_model, check_loras, command, integer, load_editor, number
 from .printing import say
@@ -38,7 +38,12 @@ same pixels on the same machine.
 def add_edit(commands: Any) -> None:
     parser = command(commands, "edit", "edit one picture or video", EXAMPLES, _run_edit)
     parser.add_argument("source", metavar="SOURCE", type=Path, help="the picture or video to edit")
-    parser.add_argument("instruction", metavar="INSTRUCTION", help="what to do, as a sentence in quotes")
+    parser.add_argument(
+        "instruction",
+        metavar="INSTRUCTION",
+        nargs="+",
+        help="what to do, as a sentence in quotes; several where the model finds the place of each in a clip by itself",
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file to write")
     parser.add_argument(
         "--reference",
@@ -63,6 +68,11 @@ def add_edit(commands: Any) -> None:
         type=number(0, 100, above=True),
         help="above 0, at most 100: more spends more of the steps at high noise (default: the model's own)",
     )
+    parser.add_argument(
+        "--guidance-mode",
+        choices=[mode.value for mode in GuidanceMode],
+        help="what counts how: the instruction, the source, references; projected or not (default: the model's own)",
+    )
     for side in ("height", "width"):
         parser.add_argument(
             f"--{side}",
@@ -83,7 +93,9 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     from ..request import EditRequest
     from ..source import check_output, load_source, save_result
 
-    names = ("instruction", "reference", "steps", "shift", "guidance_scale", "seed", "height", "width")
+    names = ("instruction", "reference", "steps", "shift", "guidance_scale", "seed", "height", "width", "guidance_mode")
+    if len(arguments.instruction) == 1:
+        (arguments.instruction,) = arguments.instruction
     request = EditRequest.of(**{name: getattr(arguments, name) for name in names})
     check_output(arguments.output, arguments.source, *request.files)
     check_loras(arguments.loras)

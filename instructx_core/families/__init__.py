@@ -42,10 +42,11 @@ def recognise(path: str | Path) -> Match | None:
     Raises:
         CheckpointError: a file that is damaged or no safetensors.
     """
+    from .bernini import folder as bernini
     from .coinve import composite as coinve
     from .instructx import folder as instructx
     from .kiwi import folder as kiwi
     from .kiwi import trained as kiwi_trained
 
-    families = (kiwi.recognise, instructx.recognise, coinve.recognise, kiwi_trained.recognise)
+    families = (kiwi.recognise, instructx.recognise, bernini.recognise, coinve.recognise, kiwi_trained.recognise)
     return next((found for family in families if (found := family(Path(path)))), None)

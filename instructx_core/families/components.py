@@ -17,9 +17,11 @@ from ..guidance.guidance import Guidance
 from ..guidance.hidden_states import HiddenStatesGuidance
 from ..guidance.text import TextGuidance
 from ..latents import LatentCodec
+from ..mask_head import MaskHead
 from ..weights.compare import first_difference, shapes_of
 from ..weights.files import check_types
 from ..words import quoted
+from .bernini.prompt import BerniniGuidance
 from .coinve.prompt import CoinveGuidance
 from .kiwi.prompt import KiwiGuidance
 
@@ -30,12 +32,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OWN_DIALECT = "instructx"
-KINDS = {GuidanceKind.HIDDEN_STATES: HiddenStatesGuidance, GuidanceKind.TEXT: TextGuidance}
-DIALECTS = {
-    OWN_DIALECT: MLLMGuidance,
-    "kiwi": KiwiGuidance,
-    "coinve": CoinveGuidance,
-}  # how each family puts an edit to its MLLM
+# how each family puts an edit to what reads it, by kind
+DIALECTS: dict[str, dict[GuidanceKind, type[Guidance]]] = {
+    OWN_DIALECT: {
+        GuidanceKind.QUERIES: MLLMGuidance,
+        GuidanceKind.HIDDEN_STATES: HiddenStatesGuidance,
+        GuidanceKind.TEXT: TextGuidance,
+    },
+    "kiwi": {GuidanceKind.QUERIES: KiwiGuidance},
+    "coinve": {GuidanceKind.QUERIES: CoinveGuidance},
+    "bernini": {GuidanceKind.TEXT: BerniniGuidance},
+}
 
 
 def guidance_class(config: ModelConfig) -> type[Guidance]:
@@ -44,21 +51,18 @@ def guidance_class(config: ModelConfig) -> type[Guidance]:
     Raises:
         CheckpointError: a dialect that no family has, or that has no guidance of this kind.
     """
-    dialect = config.guidance.dialect
+    dialect, kind = config.guidance.dialect, config.guidance.kind
     if dialect not in DIALECTS:
         raise CheckpointError(
             f"the config's guidance.dialect is {quoted(dialect)}, which no family here speaks; expected one of "
             f"{', '.join(DIALECTS)}. Get the model again, or a newer version of InstructX."
         )
-    kind = config.guidance.kind
-    if kind is GuidanceKind.QUERIES:
-        return DIALECTS[dialect]
-    if dialect != OWN_DIALECT:
+    if kind not in DIALECTS[dialect]:
         raise CheckpointError(
             f"the config's guidance.kind is {kind.value}, which the dialect {quoted(dialect)} does not have; set "
             f"guidance.dialect to {OWN_DIALECT}."
         )
-    return KINDS[kind]
+    return DIALECTS[dialect][kind]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Components:
     connector: Connector
     denoiser: Denoiser
     codec: LatentCodec
+    masks: MaskHead | None = None
 
 
 def combine(
@@ -94,9 +99,10 @@ def combine(
     """
     connector = fitting_connector(config, adapter, source).to(guidance.dtype)
     denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
-    put_adapter(adapter, source, guidance, connector, denoiser)
-    components = Components(config, guidance, connector, denoiser, LatentCodec(vae))
-    for module in (guidance, connector, denoiser, components.codec):
+    masks = None if config.masks is None else MaskHead(config.masks).to(guidance.dtype)
+    put_adapter(adapter, source, guidance, connector, denoiser, masks)
+    components = Components(config, guidance, connector, denoiser, LatentCodec(vae), masks)
+    for module in (guidance, connector, denoiser, components.codec, *([masks] if masks else [])):
         module.to(device).eval().requires_grad_(False)
     return components
 
@@ -116,8 +122,10 @@ def fitting_connector(config: ModelConfig, state: Mapping[str, torch.Tensor], pa
     return make_connector(config.connector)
 
 
-def adapter_state(guidance: Guidance, connector: Connector, denoiser: Denoiser) -> dict[str, torch.Tensor]:
-    """The tensors of `instructx.safetensors`, under `queries.`, `lora.`, `connector.` and `denoiser.`."""
+def adapter_state(
+    guidance: Guidance, connector: Connector, denoiser: Denoiser, masks: MaskHead | None = None
+) -> dict[str, torch.Tensor]:
+    """The tensors of `instructx.safetensors`, under `queries.`, `lora.`, `connector.`, `denoiser.` and `masks.`."""
     from peft import get_peft_model_state_dict
 
     state = {f"queries.{name}": value for name, value in guidance.queries.items()}
@@ -125,33 +133,36 @@ def adapter_state(guidance: Guidance, connector: Connector, denoiser: Denoiser) 
         lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
         state |= {f"lora.{name}": value for name, value in lora.items()}
     state |= {f"connector.{name}": value for name, value in connector.state_dict().items()}
-    for part, module in gained(denoiser).items():
+    for part, module in denoiser.gained().items():
         state |= {f"denoiser.{part}.{name}": value for name, value in module.state_dict().items()}
+    if masks is not None:
+        state |= {f"masks.{name}": value for name, value in masks.state_dict().items()}
     return state
 
 
-def gained(denoiser: Denoiser) -> dict[str, torch.nn.Module]:
-    """What this checkpoint's DiT has beside a plain Wan's, by name."""
-    parts = {"source_embedding": denoiser.source_embedding, "reference_embedding": denoiser.reference_embedding}
-    return {name: module for name, module in parts.items() if module is not None}
-
-
 def put_adapter(
-    state: Mapping[str, torch.Tensor], path: Path, guidance: Guidance, connector: Connector, denoiser: Denoiser
+    state: Mapping[str, torch.Tensor],
+    path: Path,
+    guidance: Guidance,
+    connector: Connector,
+    denoiser: Denoiser,
+    masks: MaskHead | None = None,
 ) -> None:
     """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
 
     Raises:
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
-    wanted = shapes_of(adapter_state(guidance, connector, denoiser))
+    wanted = shapes_of(adapter_state(guidance, connector, denoiser, masks))
     if odd := first_difference(wanted, shapes_of(state)):
         raise CheckpointError(f"{str(path)!r} does not fit its config: {odd}.")
     check_types({name: value.dtype for name, value in state.items() if not value.is_floating_point()}, path)
     put_guidance(state, guidance)
     connector.load_state_dict(strip(state, "connector."))
-    for part, module in gained(denoiser).items():
+    for part, module in denoiser.gained().items():
         module.load_state_dict(strip(state, f"denoiser.{part}."))
+    if masks is not None:
+        masks.load_state_dict(strip(state, "masks."))
 
 
 def put_guidance(state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:

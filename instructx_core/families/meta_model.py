@@ -15,6 +15,7 @@ from ..connectors import make_connector
 from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..latents import LatentCodec
+from ..mask_head import MaskHead
 from ..weights.build import loaded_dtype
 from ..weights.compare import Shapes, first_difference, shapes_of
 from ..weights.detect import Form, Part
@@ -47,14 +48,16 @@ def outline(opened: Opened, dtype: torch.dtype) -> Components:
         codec = LatentCodec(autoencoder)
         connector = make_connector(config.connector)
         denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
+        masks = None if config.masks is None else MaskHead(config.masks)
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
     for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
         for name, weight in module.named_parameters():
             weight.data = weight.data.to(loaded_dtype(model, name, dtype))
     if dit.is_gguf:
         _pack(transformer, dit)
-    _compare(opened.path, shapes_of(adapter_state(guidance, connector, denoiser)), shapes_of(_added(opened.match)))
-    return Components(config, guidance, connector, denoiser, codec)
+    wanted = adapter_state(guidance, connector, denoiser, masks)
+    _compare(opened.path, shapes_of(wanted), shapes_of(_added(opened.match)))
+    return Components(config, guidance, connector, denoiser, codec, masks)
 
 
 def check_added(match: Match) -> None:
@@ -69,11 +72,16 @@ def check_added(match: Match) -> None:
         connector = make_connector(config.connector)
     wanted = {f"queries.{name}": (count, config.connector.input_dim) for name, count in config.guidance.queries.items()}
     wanted |= {f"connector.{name}": tuple(value.shape) for name, value in connector.state_dict().items()}
+    if config.masks is not None:
+        with torch.device("meta"):
+            masks = MaskHead(config.masks)
+        wanted |= {f"masks.{name}": tuple(value.shape) for name, value in masks.state_dict().items()}
     # the shapes of these are known with the base models alone
     rest = {
         "lora.": config.guidance.lora_rank > 0,
         "denoiser.source_embedding.": config.denoiser.source is SourceInjection.EMBEDDING,
         "denoiser.reference_embedding.": config.denoiser.reference is ReferenceInjection.EMBEDDING,
+        "denoiser.local_strength.": config.denoiser.local_edits,
     }
     for prefix, is_wanted in rest.items():
         if is_wanted != any(name.startswith(prefix) for name in found):

@@ -28,6 +28,7 @@ class GuidanceInputs:
     grids: torch.Tensor  # int64 [pictures, 3]
     query_set: str  # "image", "video" or "reference"; "" of guidance without queries
     reference_places: int = 0  # how many places at its beginning are the reference image's own
+    keeps_seen: bool = False  # the states at the clip's own places are wanted too: `Context.seen`
 
     def to(self, device: torch.device | str) -> GuidanceInputs:
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
@@ -80,6 +81,16 @@ class Guidance(nn.Module, ABC):
         Raises:
             InputError: an image source with more than one frame, or an instruction that is too long.
         """
+
+    def prepare_without(
+        self,
+        count: int,
+        sources: Sequence[torch.Tensor] | None,
+        references: Sequence[Sequence[torch.Tensor]] | None = None,
+        is_video: bool = False,
+    ) -> GuidanceInputs:
+        """As `prepare`, of what a run is guided away from: no instruction at all, unless a family says another."""
+        return self.prepare([""] * count, sources, references, is_video)
 
     @abstractmethod
     def forward(self, inputs: GuidanceInputs) -> Context:

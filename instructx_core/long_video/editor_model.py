@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config import GuidanceMode
 from ..editor import Editor, RequestedEdit
 from ..request import EditRequest
 from ..version import __version__
@@ -32,7 +33,7 @@ class EditorModel(RequestedEdit):
         (request,), sampling = self.requests, self.sampling
         height, width = request.size or (None, None)
         return {
-            "instruction": request.instruction,
+            "instruction": list(request.each) or request.instruction,
             "references": digest_frames(request.references),
             "model": fingerprint(self.editor),
             "device": self.editor.device.type,
@@ -40,6 +41,7 @@ class EditorModel(RequestedEdit):
             "steps": sampling.steps,
             "shift": sampling.shift,
             "guidance_scale": sampling.guidance_scale,
+            **({} if self.mode is GuidanceMode.V2V else {"guidance_mode": self.mode.value}),
             "seed": request.seed,
             "height": height,
             "width": width,

@@ -98,7 +98,7 @@ def step_bytes(model: Components, job: Job) -> int:
     codec, denoiser = model.codec, model.denoiser
     batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
     size = (codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
-    places = model.connector.places(_places(model.guidance, job))
+    places = model.connector.places(_places(model, job))
     context_shape = (batch, places, model.config.connector.output_dim)
 
     def count(blocks: int) -> int:
@@ -151,12 +151,13 @@ def decoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
     return max(live.peak + held, held + 3 * job.values * item, leaving)
 
 
-def _places(guidance: Guidance, job: Job) -> int:
+def _places(model: Components, job: Job) -> int:
     """How many places the guidance of an edit has."""
-    if guidance.config.kind is GuidanceKind.TEXT:
+    if model.config.guidance.kind is GuidanceKind.TEXT:
         return PLACES
-    grid = guidance.grid(job.frames, job.height, job.width)
-    return guidance.config.query_count(job.frames > 1) or math.prod(grid) // MERGE**2 + WORDS
+    if queries := model.config.guidance.query_count(job.frames > 1):
+        return queries
+    return math.prod(model.guidance.grid(job.frames, job.height, job.width)) // MERGE**2 + WORDS
 
 
 def _steady(codec: LatentCodec, job: Job) -> int:

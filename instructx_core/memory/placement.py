@@ -38,8 +38,9 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
     if plan.tiled:
         codec.vae.enable_tiling()
     if plan.memory is Memory.FULL:
-        for module in (guidance, components.connector, denoiser, codec):
-            module.to(device)
+        for module in (guidance, components.connector, denoiser, codec, components.masks):
+            if module is not None:
+                module.to(device)
         return components
     codec.vae.enable_slicing()  # the clips of a batch one after the other, which changes nothing
     _move_small_parts(components, device)
@@ -71,9 +72,11 @@ def _move_small_parts(components: Components, device: torch.device) -> None:
     """Everything but the MLLM, the DiT and the VAE themselves."""
     components.guidance.queries.to(device)
     components.connector.to(device)
-    for embedding in (components.denoiser.source_embedding, components.denoiser.reference_embedding):
-        if embedding is not None:
-            embedding.to(device)
+    denoiser = components.denoiser
+    gained = (denoiser.source_embedding, denoiser.reference_embedding, denoiser.local_strength, components.masks)
+    for module in gained:
+        if module is not None:
+            module.to(device)
     codec = components.codec
     codec.mean, codec.std = codec.mean.to(device), codec.std.to(device)
 

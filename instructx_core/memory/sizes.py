@@ -36,7 +36,8 @@ class ModelSizes:
 def sizes_of(components: Components) -> ModelSizes:
     """The sizes of a model, loaded on whatever device or an outline."""
     denoiser, guidance = components.denoiser, components.guidance
-    embeddings = [part for part in (denoiser.source_embedding, denoiser.reference_embedding) if part is not None]
+    gained = (denoiser.source_embedding, denoiser.reference_embedding, denoiser.local_strength, components.masks)
+    embeddings = [part for part in gained if part is not None]
     return ModelSizes(
         mllm=_weights(guidance.mllm),
         dit=_weights(denoiser.transformer, denoiser.transformer.blocks),

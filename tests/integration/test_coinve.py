@@ -12,9 +12,10 @@ import torch
 
 from instructx_core import Editor, cli
 from instructx_core.convert import convert
-from instructx_core.errors import CheckpointError
+from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.overrides import Overrides
 from instructx_core.model_info import describe
+from instructx_core.request import EditRequest
 from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import config_from_shapes, load_mllm
@@ -79,6 +80,48 @@ def test_the_prompt_is_its_authors(case: str, editor: Editor, outputs: Outputs):
     assert torch.equal(inputs.grids, torch.cat(grids))
 
 
+def test_several_instructions_find_their_places(editor: Editor, outputs: Outputs):
+    held = outputs.tensors
+    result = editor.edit(held["video.source"], outputs.said("prompts")["composite"], **settings(outputs))
+    assert result.masks.shape[1:] == tuple(held["composite.grid"])
+    check_close(result.masks, held["composite.masks"])
+    check_close(result.context, held["composite.context"])
+    check_close(result.latents, held["composite.latents"])
+    check_frames(result.frames, held["composite.frames"])
+
+
+def test_one_instruction_in_a_list_has_its_mask_too(editor: Editor, outputs: Outputs):
+    source = outputs.tensors["video.source"]
+    first = outputs.said("prompts")["composite"][0]
+    listed = editor.edit(source, [first], **settings(outputs))
+    assert listed.masks.shape[0] == 1
+    assert editor.edit(source, first, **settings(outputs)).masks is None
+
+
+def test_an_image_takes_one_sentence(editor: Editor, outputs: Outputs):
+    with pytest.raises(InputError, match="not in an image; of an image say all in one sentence"):
+        editor.edit(outputs.tensors["image.source"], ["make it red", "add a dog"])
+
+
+def test_another_model_takes_one_sentence(tiny_editor: Editor):
+    with pytest.raises(InputError, match="takes one instruction, not a list"):
+        tiny_editor.edit(tiny.clip(5), ["make it red", "add a dog"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], r"There are 0 instructions; give 1 to 16"),
+        (["make it red", " "], "The instruction is empty"),
+        (["make it red", 3], "The instruction is empty"),
+        (["make it red"] * 17, r"There are 17 instructions"),
+    ],
+)
+def test_a_list_of_instructions_is_looked_at_first(given: list[object], message: str):
+    with pytest.raises(InputError, match=message):
+        EditRequest.of(given)
+
+
 def test_a_longer_clip_is_read_as_its_authors_do(editor: Editor, outputs: Outputs):
     video = outputs.tensors["video.source"]
     clip = torch.cat([video, video.flip(0)[1:], video[1:5]]).float() / 255
@@ -92,6 +135,8 @@ def test_one_folder_is_made_of_it(model: Path, parts: dict[str, Path], outputs: 
     prompt, source = outputs.said("prompts")["image"], outputs.tensors["image.source"].float() / 255
     # LoRA is merged into bfloat16 weights there
     check_close(own.context([prompt], [source], [[]], False).tokens, outputs.tensors["image.context"], 0.2)
+    result = own.edit(outputs.tensors["video.source"], outputs.said("prompts")["composite"], **settings(outputs))
+    check_close(result.masks, outputs.tensors["composite.masks"], 0.1)
 
 
 def test_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]):
@@ -112,6 +157,17 @@ def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path)
     [
         (lambda held: held.pop("mllm.video_queries.q"), r"holds no queries\.video"),
         (lambda held: held.pop("dit.blocks.0.ffn.0.lora_B.default.weight"), r"half a LoRA of 'blocks\.0\.ffn\.0'"),
+        (lambda held: held.pop("mask_head.proj_v.weight"), r"'masks\.proj_v\.weight' is missing"),
+        (lambda held: held.pop("mask_head.norm_c_in.bias"), r"does not fit its config.*norm_c_in\.bias"),
+        (lambda held: held.pop("residual_attention_module.layers.1.residual_alpha"), r"local_strength\.1"),
+        (
+            lambda held: held.update({"mask_predictor_config.heads": torch.tensor(5)}),
+            r"heads is 5; give a divisor",
+        ),
+        (
+            lambda held: [held.pop(name) for name in list(held) if name.startswith("residual_attention_module.")],
+            r"holds no residual_alpha of its blocks",
+        ),
         (lambda held: held.update({"dit.odd": torch.zeros(1)}), r"odd\.safetensors.*: 'odd'"),
         (
             lambda held: held.update({"mllm.odd": torch.zeros(1)}),

@@ -134,5 +134,5 @@ def test_a_batch_is_sampled_together(tiny_editor: Editor):
         EditRequest(WORDS, size=(32, 32)),
         EditRequest(WORDS, REFERENCE),
     ):
-        with pytest.raises(InputError, match="differ in sampling, size or number of references"):
+        with pytest.raises(InputError, match="differ in sampling, size, number of references"):
             tiny_editor.edit_batch([PICTURE] * 2, [EditRequest(WORDS), other])

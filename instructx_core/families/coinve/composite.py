@@ -9,14 +9,17 @@ Facts, from its authors' code (coinve200k/CoinVE-200K ce091d4, trainers/utils.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ...bounded import is_file
-from ...config import ModelConfig
+from ...config import MaskConfig, ModelConfig
+from ...errors import CheckpointError
+from ...weights.compare import shape_of
 from ...weights.detect import Form, Names, Part
-from ...weights.files import naming
+from ...weights.files import naming, read_tensors
 from ...weights.gguf_header import is_gguf
 from ...weights.pickles import is_pickle
 from ...weights.stored import read_stored
@@ -27,8 +30,10 @@ from ..kiwi.trained import check_trained, lora_pairs, mllm_weights
 from ..match import Match
 
 WRAPPED = ".cross_attn.orig."
-MASKS = ("mask_head.", "mask_predictor_config.", "mask_config.")
-RESIDUAL = ("residual_attention_module.", "residual_attention_config.")
+HEAD, HEADS = "mask_head.", 8  # the second where no tensor says it
+SETTINGS = ("mask_predictor_config.", "mask_config.", "residual_attention_config.")  # numbers, each a tensor
+# how much of each local edit enters a block; the second where it was trained
+STRENGTH = re.compile(r"(?:residual_attention_module\.layers|dit\.blocks)\.(\d+)\.(?:cross_attn\.)?residual_alpha")
 
 
 def recognise(path: Path) -> Match | None:
@@ -40,16 +45,26 @@ def recognise(path: Path) -> Match | None:
     if not is_file(path) or is_gguf(path) or is_pickle(path):
         return None
     stored = read_stored(path)
-    if not any(WRAPPED in name or name.startswith(MASKS[0]) for name in stored):
+    if not any(WRAPPED in name or name.startswith(HEAD) for name in stored):
         return None
-    plain = {name.replace(WRAPPED, ".cross_attn."): name for name in stored if not name.startswith(MASKS + RESIDUAL)}
+    masks = {f"masks.{name.removeprefix(HEAD)}": name for name in stored if name.startswith(HEAD)}
+    strength = {f"denoiser.local_strength.{found[1]}": name for name in stored if (found := STRENGTH.fullmatch(name))}
+    if bool(masks) != bool(strength):
+        missing = "mask head" if strength else "residual_alpha of its blocks"
+        raise CheckpointError(f"{str(path)!r} holds no {missing}, only what belongs to it; get the file again.")
+    others = (name for name in stored if not name.startswith((HEAD, *SETTINGS)) and not STRENGTH.fullmatch(name))
+    plain = {name.replace(WRAPPED, ".cross_attn."): name for name in others}
     with naming(path):
         dit, adapter, rest = split_trained(plain)
     check_trained(path, adapter)
     pairs = lora_pairs(path, rest, "CoinVE-Edit")
     dit_lora = {f"{name}.weight": pair for name, pair in pairs.items() if not name.startswith("mllm.")}
     with naming(path):
-        config = _config({own: stored[there].shape for own, there in adapter.items()}, path).checked()
+        adapter |= masks | strength
+        config = _config({own: stored[there].shape for own, there in adapter.items()}, path)
+        if masks:
+            config = _with_masks(config, path, {name: stored[there].shape for name, there in masks.items()})
+        config = config.checked()
         loras = {Part.DIT: dit_to_diffusers(dit_lora), Part.MLLM: mllm_weights(pairs)}
     whole = {name: stored[name] for name in dit.values()}
     return Match(
@@ -74,3 +89,29 @@ def _config(shapes: Mapping[str, tuple[int, ...]], path: Path) -> ModelConfig:
         guidance=replace(config.guidance, dialect="coinve"),
         sampling=replace(config.sampling, sigma_min=0.0),
     )
+
+
+def _with_masks(config: ModelConfig, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    """The config of a model that finds the place of each of several instructions.
+
+    Raises:
+        CheckpointError: a mask head of another make.
+    """
+
+    def sides(name: str, dimensions: int = 2) -> tuple[int, ...]:
+        return shape_of(shapes, f"masks.{name}", dimensions, path)
+
+    tokens, width = sides("query_embed")
+    layers = (layer for layer in range(len(shapes)) if f"masks.blocks.{layer}.norm_q1.weight" not in shapes)
+    said = {name: value for name, value in read_tensors(path).items() if name.endswith("_config.heads")}
+    heads = next((int(value) for value in said.values() if value.numel() == 1), HEADS)
+    masks = MaskConfig(
+        input_dim=sides("proj_v.weight")[1],
+        context_dim=sides("proj_c.weight")[1],
+        width=width,
+        layers=next(layers),
+        heads=heads,
+        tokens=tokens,
+        grid=tuple(sides(f"pe_{axis}")[0] for axis in "thw"),
+    )
+    return replace(config, masks=masks, denoiser=replace(config.denoiser, local_edits=True))

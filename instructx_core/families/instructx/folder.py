@@ -117,4 +117,5 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
             make_portable(config)
         # one key alone: safetensors writes several in no fixed order, and the file would differ from save to save
         metadata = {FORMAT: components.config.to_json()}
-        write_safetensors(partial / ADAPTER, adapter_state(guidance, components.connector, denoiser), metadata)
+        state = adapter_state(guidance, components.connector, denoiser, components.masks)
+        write_safetensors(partial / ADAPTER, state, metadata)

@@ -100,10 +100,12 @@ class KiwiGuidance(MLLMGuidance):
         hidden = self.hidden(inputs, behind)
         end = hidden.shape[1] - (len(closing) if self.exact_places else 0)
         last = hidden[:, end - len(queries) : end]
+        is_clip = inputs.token_ids == self.mllm.config.video_token_id
+        seen = hidden[:, : is_clip.shape[1]][is_clip].unflatten(0, (len(hidden), -1)) if inputs.keeps_seen else None
         if not inputs.reference_places:
-            return Context(last)
+            return Context(last, seen=seen)
         end = inputs.token_ids.shape[1] - 1  # of the prompt's end, one place is the vision end token's
-        return Context(torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1))
+        return Context(torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1), seen=seen)
 
     def _prompt(self, instruction: str, pictures: Sequence[Patches], is_clip: bool) -> list[int]:
         """Token ids of everything before the queries: source, instruction, reference."""

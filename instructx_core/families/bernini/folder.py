@@ -1,0 +1,78 @@
+"""Bernini-R's published folder, read as it is: diffusers' parts of a plain Wan, and a config that says what they are.
+
+- No tensor is new: it is known by `model_type` in its `config.json`.
+- Its config says a shift of 3, its authors' command line 5; the values here are those of the command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...bounded import is_dir, is_file
+from ...config import (
+    ConnectorConfig,
+    ConnectorKind,
+    DenoiserConfig,
+    GuidanceConfig,
+    GuidanceKind,
+    GuidanceMode,
+    ModelConfig,
+    ReferenceInjection,
+    SamplingConfig,
+    Solver,
+    SourceInjection,
+)
+from ...errors import CheckpointError
+from ...weights.detect import Part, find_form
+from ...weights.files import naming, read_json
+from ...weights.readers import reader_width
+from ...words import quoted_path
+from ..match import Match
+
+TYPE = "bernini_renderer"
+TRANSFORMER, VAE, TEXT = "transformer", "vae", "text_encoder"
+
+
+def recognise(path: Path) -> Match | None:
+    """What a folder of Bernini-R's parts is, whatever it is called; None for others.
+
+    Raises:
+        CheckpointError: no text encoder in it, a file that is damaged, or a pair of DiTs.
+    """
+    said = path / "config.json"
+    if not is_dir(path) or not is_file(said) or read_json(said).get("model_type") != TYPE:
+        return None
+    if is_dir(path / "transformer_2"):
+        raise CheckpointError(
+            f"{quoted_path(path)} holds a pair of DiTs, for high and for low noise, and an edit takes one; give "
+            "Bernini-R's folder of 1.3B."
+        )
+    text = find_form(path / TEXT, Part.MLLM)
+    if not text.is_text:
+        raise CheckpointError(
+            f"{quoted_path(text.path)} is a {text.title}, and Bernini-R reads by a umT5; get it again."
+        )
+    with naming(path):
+        config = _config(reader_width(text)).checked()
+    folders = {Part.MLLM: path / TEXT, Part.DIT: path / TRANSFORMER, Part.VAE: path / VAE}
+    return Match("Bernini-R", path, config, adapter={}, stored={}, folders=folders)
+
+
+def _config(width: int) -> ModelConfig:
+    return ModelConfig(
+        name="Bernini-R",
+        default_size=(480, 848),
+        default_frames=81,
+        guidance=GuidanceConfig(kind=GuidanceKind.TEXT, dialect="bernini", lora_rank=0, lora_alpha=0),
+        connector=ConnectorConfig(kind=ConnectorKind.NONE, input_dim=width, hidden_dim=width, output_dim=width),
+        denoiser=DenoiserConfig(source=SourceInjection.STREAM, reference=ReferenceInjection.STREAM),
+        sampling=SamplingConfig(
+            steps=40,
+            shift=5.0,
+            guidance_scale=4.0,
+            solver=Solver.UNIPC,
+            guidance_mode=GuidanceMode.TASK,
+            source_scale=1.25,
+            reference_scale=4.5,
+        ),
+    )

@@ -1,0 +1,90 @@
+"""Which velocities a guidance mode adds up.
+
+N is without the instruction, T with it; 0 is without source, V with it, I with references, VI with both; w is a scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .conditions.condition import Condition
+from .config import GuidanceMode, SamplingConfig
+from .context import Context
+from .errors import InputError
+from .projection import Projection
+from .sampling import GuidanceTerm, check_guidance_scale
+
+Conditions = Callable[[bool, bool], tuple[Condition, ...]]  # (with the source, with references)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One velocity: what it is made with, and its weight; of a chain how much the difference to the last counts."""
+
+    weight: float
+    words: bool
+    source: bool
+    references: bool
+
+
+@dataclass(frozen=True)
+class Formula:
+    """What a mode adds up: a sum of parts, or a chain whose differences are projected."""
+
+    parts: tuple[Part, ...]
+    projection: Projection | None = None
+
+
+def mode_of(asked: GuidanceMode, is_video: bool, has_references: bool) -> GuidanceMode:
+    """The mode of an edit: by what is edited where the model says so."""
+    if asked is not GuidanceMode.TASK:
+        return asked
+    if has_references:
+        return GuidanceMode.RV2V
+    return GuidanceMode.V2V_APG if is_video else GuidanceMode.V2V
+
+
+def formula(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
+    """What a mode adds up.
+
+    Raises:
+        InputError: a guidance scale out of range.
+    """
+    text, source, references = scales.guidance_scale, scales.source_scale, scales.reference_scale
+    check_guidance_scale(text)
+    if mode is GuidanceMode.V2V:  # N + w_t (T - N), all with VI
+        with_words = Part(text, True, True, True)
+        return Formula((with_words,) if text == 1 else (with_words, Part(1 - text, False, True, True)))
+    if mode is GuidanceMode.V2V_APG:  # the same, its difference projected
+        return Formula((Part(1, False, True, True), Part(text, True, True, True)), Projection())
+    if mode is GuidanceMode.R2V_APG:  # 0,N -> I,N -> I,T
+        chain = (Part(1, False, False, False), Part(references, False, False, True), Part(text, True, False, True))
+        return Formula(chain, Projection())
+    if mode is GuidanceMode.V2V_CHAIN:  # 0,N + w_v (V,N - 0,N) + w_t (VI,T - V,N)
+        steps = [(source, False, False, False), (text, False, True, False), (0.0, True, True, True)]
+    else:  # 0,N + w_v (V,N - 0,N) + w_i (VI,N - V,N) + w_t (VI,T - VI,N)
+        steps = [(source, False, False, False), (references, False, True, False), (text, False, True, True)]
+        steps.append((0.0, True, True, True))
+    # a step's scale multiplies the difference from it to the next: left with it is what led to it, less what leads on
+    led = [1.0, *(scale for scale, *_ in steps)]
+    return Formula(tuple(Part(before - scale, *made) for before, (scale, *made) in zip(led, steps, strict=False)))
+
+
+def needs_both(mode: GuidanceMode, scale: float) -> bool:
+    """Whether the context without the instruction is needed."""
+    return mode is not GuidanceMode.V2V or scale != 1
+
+
+def terms(made: Formula, context: Context, without: Context | None, conditions: Conditions) -> list[GuidanceTerm]:
+    """A formula's parts as `sampling.sample` takes them.
+
+    Raises:
+        InputError: nothing to guide away from.
+    """
+    if without is None and not all(part.words for part in made.parts):
+        raise InputError("This guidance needs the context without the instruction.")
+    return [
+        GuidanceTerm(part.weight, context if part.words else without, conditions(part.source, part.references))
+        for part in made.parts
+    ]

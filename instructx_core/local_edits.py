@@ -1,0 +1,58 @@
+"""Several instructions for one clip: what each says, and where it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from .connectors import Connector
+from .context import LocalEdits
+from .errors import InputError
+from .guidance.guidance import Guidance
+from .guidance.vision import MERGE
+from .mask_head import MaskHead
+
+NO_PLACES = "Several instructions find their places in a clip, not in an image; of an image say all in one sentence."
+
+
+def check_places(name: str, masks: MaskHead | None, is_video: bool) -> None:
+    """Raise InputError unless a model of this name finds places, in a clip."""
+    if masks is None:
+        raise InputError(
+            f"{name} takes one instruction, not a list: it finds no place for each; say all in one sentence."
+        )
+    if not is_video:
+        raise InputError(NO_PLACES)
+
+
+@torch.no_grad()
+def read_local(
+    guidance: Guidance,
+    connector: Connector,
+    masks: MaskHead,
+    each: Sequence[Sequence[str]],
+    clips: Sequence[torch.Tensor],
+    device: torch.device,
+) -> LocalEdits:
+    """What is asked of places alone, all read in one pass.
+
+    Args:
+        each: for each of B clips K instructions.
+        clips: B of [T, H, W, 3] in [0, 1].
+        device: where it is computed.
+
+    Raises:
+        InputError: a clip of one frame, or one too long on one side for the masks.
+    """
+    if len(clips[0]) == 1:
+        raise InputError(NO_PLACES)
+    pairs = [(one, clip) for several, clip in zip(each, clips, strict=True) for one in several]
+    inputs = guidance.prepare([one for one, _ in pairs], [clip for _, clip in pairs], None, True)
+    read = guidance(replace(inputs, keeps_seen=True).to(device))
+    tokens = connector(read).tokens  # [B * K, N, D]
+    time, height, width = inputs.grids[0].tolist()
+    found = masks(read.seen, (time, height // MERGE, width // MERGE), tokens)
+    shape = (len(each), -1)
+    return LocalEdits(tokens.unflatten(0, shape), found.float().unflatten(0, shape))
