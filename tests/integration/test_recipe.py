@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from instructx_core import Editor
-from instructx_core.training.config import read_train_config
+from instructx_core.config import DenoiserConfig, ModelConfig, Prediction
+from instructx_core.training.config import DataConfig, TrainConfig, read_train_config
 from instructx_core.world import EVERY_GROUP
+from recipes.tiny.config import TinyTrainConfig
 from support.places import ROOT
+from support.training_runs import environment
 
 RECIPE = ROOT / "recipes" / "tiny"
 SMALL = {
@@ -63,3 +68,22 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
     weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/clips/model").rglob("*.safetensors"))
     assert weights <= 48e6  # in float32; half of it as shipped, in bfloat16
     assert "==" not in run()
+
+
+def test_the_paper_s_configs_know_no_field_of_the_recipe():
+    paper, own = ({field.name for field in fields(kind)} for kind in (TrainConfig, TinyTrainConfig))
+    assert own - paper == {"model", "channel_emphasis", "edited_weight", "balance", "reading_weight",
+                           "locating_weight", "deadband"}  # fmt: skip
+    model = {field.name for kind in (ModelConfig, DenoiserConfig) for field in fields(kind)}
+    assert not {"tiny", "deadband", "keep_source", "held_out_from_video"} & model
+    assert not {"held_out_from_video"} & {field.name for field in fields(DataConfig)}
+    assert [member.value for member in Prediction] == ["velocity", "noise"]
+
+
+@pytest.mark.parametrize(("module", "known"), [("instructx_core", False), ("recipes.tiny", True)])
+def test_its_stages_are_run_by_itself(module: str, known: bool, tmp_path: Path):
+    command = [sys.executable, "-m", module, "train", str(RECIPE / "4-small.yaml"), "--set", "start.model=nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    needle = "there is no model folder 'nowhere'" if known else "task is 'tiny-editing'; give editing .*recipes.tiny"
+    assert re.search(needle, done.stderr), done.stderr
