@@ -125,11 +125,6 @@ def under(folder: str, files: Mapping[str, Content]) -> Plan:
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
-def inverted(renamed: Mapping[str, str]) -> dict[str, str]:
-    """New name -> old, as old -> new."""
-    return {old: new for new, old in renamed.items()}
-
-
 def _config(form: Form, class_name: str, arguments: Callable[[Form], dict[str, Any]]) -> Content:
     """A folder's own config, or one made of the class's arguments."""
     if form.has_config:

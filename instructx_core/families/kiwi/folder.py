@@ -36,8 +36,7 @@ from .keys import MLLM, REFERENCE, SOURCE, adapter_to_own, is_adapter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TRANSFORMER, VAE, PROCESSOR = "transformer", "vae", "processor"
-QWEN_CONFIG = "qwen_config.json"
+TRANSFORMER, VAE = "transformer", "vae"
 IMAGE_MAX_PIXELS = 16384 * 28 * 28  # of an image that the MLLM sees
 SIGMA_MIN = 0.003 / 1.002
 LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 768}  # where the config is silent
