@@ -1,4 +1,4 @@
-"""Models that several test files share."""
+"""Fixtures that several test files share, and the environment that all of them run in."""
 
 from __future__ import annotations
 
