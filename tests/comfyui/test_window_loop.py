@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from fractions import Fraction
-from pathlib import Path
 
 import pytest
-import torch
 
-from instructx_core.video import VideoReader, VideoWriter, probe
+from instructx_core.video import VideoReader, probe
 from support import comfyui_server
 from support.comfyui_server import cached, succeeded
 from support.loops import (
+    COUNT,
     FLOW,
     FRAMES,
     HELD,
@@ -24,15 +21,17 @@ from support.loops import (
     TAIL,
     WINDOWS,
     error,
+    inverted,
     loop,
+    made,
     moving,
     node,
+    noted,
     prepare,
     wait_for,
+    whole,
 )
 from support.video_files import make_video
-
-COUNT = 50
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +49,6 @@ def clean(server):
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
     yield output
-
-
-def made(server) -> list[Path]:
-    """What Window Close gave, oldest first."""
-    return sorted((server.base / "output" / "loops").glob("*.mp4"), key=lambda path: path.stat().st_mtime_ns)
-
-
-def whole(server, target: Path, edit, source: Path | None = None) -> bytes:
-    """The file of the same edit of all frames at once."""
-    source = source or server.base / "input" / "clip.mp4"
-    with VideoReader(source) as reader, VideoWriter(target, like=reader.info) as writer:
-        for frame, pts in reader:
-            writer.write(edit(frame), pts)
-    return target.read_bytes()
-
-
-def inverted(frame: torch.Tensor) -> torch.Tensor:
-    return 255 - frame
-
-
-def noted(server, name: str) -> list[dict]:
-    path = server.base / "output" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def test_nodes_of_single_frames_give_what_they_give_of_the_whole_video(server, clean, tmp_path):
@@ -381,69 +357,3 @@ def test_instructx_inside_is_the_sliding_window(server, clean, head):
     largest = max(int((x - y).abs().max()) for x, y in pairs)
     assert largest <= (0 if head == "source" else 1), largest
     assert len(pairs) == 25 and pairs[0][0].float().std() > 5
-
-
-def kill_and_resume(base: Path, rounds: int) -> None:
-    """kill -9 of the server in the middle, restart, Run: goes on, to the bytes of a run that was never interrupted."""
-    prepare(base)
-    make_video(base / "input" / "clip.mp4", moving(COUNT), rate=Fraction(25), audio=["aac"])
-    nodes = INVERT | {"4": node("LoopSlow", image=["3", 0], seconds=0.3)}
-    reference = None
-    for number in range(rounds):
-        prompt = loop(nodes, ["4", 0], seed=number, window=5, overlap=1 + number % 3)
-        with comfyui_server.Server(base) as server:
-            server.queue(prompt)
-            window = f"{1 + number % 7:05}.safetensors"
-            wait_for(lambda window=window: list((base / "output" / "loops").glob(f".*/{window}")))
-            time.sleep(0.03 * number)  # not always at the same place in a window
-            server.kill()
-        assert not made(server)
-        with comfyui_server.Server(base) as server:
-            entry = server.run(prompt)
-            assert succeeded(entry), entry["status"]
-            assert "going on after window" in server.log.read_text()
-            (file,) = made(server)
-            reference = reference or whole(server, base / "whole.mp4", inverted)
-            assert file.read_bytes() == reference
-            file.unlink()
-
-
-def test_a_killed_server_goes_on_after_its_restart(bundled, tmp_path):
-    kill_and_resume(tmp_path / "comfyui", 1)
-
-
-@pytest.mark.slow
-def test_a_killed_server_goes_on_ten_times_of_ten(bundled, tmp_path):
-    kill_and_resume(tmp_path / "comfyui", 10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--cache-classic"], ["--cache-none"], ["--cache-lru", "10"]], ids=" ".join)
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process holds is read from /proc")
-def test_1800_frames_take_the_memory_of_180(bundled, tmp_path, options):
-    base = prepare(tmp_path / "comfyui")
-    for count in (60, 180, 1800):
-        make_video(base / "input" / f"{count}.mp4", moving(count), rate=Fraction(25))
-    nodes = {
-        "3": node("LoopExpand", image=["2", FRAMES]),
-        "4": node("LoopLoader", shift=0.0),
-        "5": node("LoopUse", image=["3", 0], loaded=["4", 0]),
-    }
-    peaks = {}
-    with comfyui_server.Server(base, options=options) as server:
-        for count in (60, 180, 1800):
-            number = server.queue(loop(nodes, ["5", 0], f"{count}.mp4", window=30))
-            peaks[count] = 0
-            while number not in server.get(f"/history/{number}"):
-                peaks[count] = max(peaks[count], server.resident())
-                time.sleep(0.02)
-            entry = server.wait(number)
-            assert succeeded(entry), entry["status"]
-        print("peak MiB:", {count: peak >> 20 for count, peak in peaks.items()})
-        assert peaks[1800] <= 1.1 * peaks[180]
-        assert len(noted(server, "loaded")) <= 3, "once a prompt at most"
-        made_of = base / "input" / "1800.mp4"
-        assert made(server)[-1].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted, made_of)
-        again = len(noted(server, "loaded"))
-        assert succeeded(server.run(loop(nodes, ["5", 0], "1800.mp4", window=30)))
-        assert len(made(server)) == 3 and len(noted(server, "loaded")) <= again + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from support.places import ROOT
+from instructx_core.video import VideoReader, VideoWriter
+from support.places import SUPPORT
 
-NODES = ROOT / "tests" / "support" / "loop_nodes.py"
+NODES = SUPPORT / "loop_nodes.py"
+COUNT = 50  # frames of the clip
 FRAMES, HELD, TAIL, INDEX, WINDOWS, SEED, FLOW = range(7)
 
 
@@ -61,3 +65,26 @@ def wait_for(found: Callable[[], object], limit: float = 120) -> None:
     while not found():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
+
+
+def made(server) -> list[Path]:
+    """What Window Close gave, oldest first."""
+    return sorted((server.base / "output" / "loops").glob("*.mp4"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def whole(server, target: Path, edit, source: Path | None = None) -> bytes:
+    """The file of the same edit of all frames at once."""
+    source = source or server.base / "input" / "clip.mp4"
+    with VideoReader(source) as reader, VideoWriter(target, like=reader.info) as writer:
+        for frame, pts in reader:
+            writer.write(edit(frame), pts)
+    return target.read_bytes()
+
+
+def inverted(frame: torch.Tensor) -> torch.Tensor:
+    return 255 - frame
+
+
+def noted(server, name: str) -> list[dict]:
+    path = server.base / "output" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
