@@ -64,6 +64,7 @@ class UNetDenoiser(Backbone):
         if latents.shape[2] != 1:
             raise InputError(f"This model edits one picture, not {latents.shape[2]} frames; give a picture.")
         sigma = sigma.to(latents.device).expand(len(latents))  # [B]
+        # a and s of x_t, [B, 1, 1, 1, 1] each
         kept, noise = (scale.view(-1, 1, 1, 1, 1) for scale in scales(sigma))
         noisy = latents * (kept + noise)  # x_t = a x_0 + s eps
 
@@ -74,6 +75,7 @@ class UNetDenoiser(Backbone):
 
         context = context.to(self.dtype)
         with self._adding(context.addend):
+            # a UNet is two-dimensional: without the time axis, whose length is 1
             eps = self.transformer(
                 hidden[:, :, 0].to(self.dtype), nearest_level(sigma), self._entering(context), return_dict=False
             )[0][:, :, None]
@@ -98,6 +100,7 @@ class UNetDenoiser(Backbone):
         return {"image_attention": nn.ModuleList(processors)} if processors else {}
 
     def save(self, folder: Path) -> None:
+        # the image attention is saved with what the model gained: the UNet's folder stays one that diffusers can load
         own = self.transformer.attn_processors
         self.transformer.set_default_attn_processor()
         try:
@@ -114,7 +117,7 @@ class UNetDenoiser(Backbone):
             have, give = ("a", "no") if processors else ("no", "an")
             raise InputError(f"The UNet has {have} image attention and its context {give} image stream; give both.")
         for processor in processors:
-            processor.scale = [context.image_weight]
+            processor.scale = [context.image_weight]  # diffusers keeps lambda on the processor, not in the call
         return context.tokens, [context.image]
 
     def _check_channels(self, hidden: torch.Tensor) -> None:

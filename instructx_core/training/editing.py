@@ -62,7 +62,7 @@ class FlowMatching(nn.Module):
             target: the data, [B, C, t, h, w] normalised latents.
         """
         level = noise_levels(self.config.noise, self.shift, len(target), generator).to(target.device)  # [B]
-        noise = torch.randn(target.shape, generator=generator).to(target.device)
+        noise = torch.randn(target.shape, generator=generator).to(target.device)  # drawn on the CPU: the same anywhere
         # the straight path from the data (sigma 0) to noise (sigma 1), whose velocity is noise - data
         sigma = level.view(-1, 1, 1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise  # [B, C, t, h, w]
