@@ -17,4 +17,5 @@ class SourceChannels(SourceCondition):
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
         check_source(self.source, latents)
         source = self.source.to(latents).expand(len(latents), -1, -1, -1, -1)
+        # the order in which these models' first layers were trained
         return torch.cat([latents, source], dim=1)  # [B, 2 C, T, H, W]

@@ -14,7 +14,7 @@ class IdentityConnector(Connector):
     """[B, N, input_dim] -> the same."""
 
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
-        return guidance
+        return guidance  # [B, 512, D]: the DiT's own text embedding follows
 
     def projections(self) -> Iterator[nn.Linear]:
         yield from ()
