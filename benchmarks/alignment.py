@@ -1,6 +1,6 @@
 """Whether stage 1 of the paper aligns: new queries, LoRA and connector against a frozen DiT that draws from captions.
 
-On the tiny world, in four parts; each is kept in FOLDER and not done again, and a killed one goes on:
+On the tiny world, in four parts; each is kept in FOLDER and not repeated, and a killed one continues:
 
 1. `stage0-generator.yaml` teaches a DiT to draw from captions. VAE and MLLM are the bundled model's.
 2. `instructx new` puts new queries, LoRA and connector on that MLLM and DiT.

@@ -1,6 +1,6 @@
 """The authors' own Kiwi-Edit pipeline, from a checkout of their code, on a model folder in their layout.
 
-Their files run as they are but for three words, replaced in a temporary copy: the type of numbers, which they fix to
+Their files run unchanged except for three words, replaced in a temporary copy: the type of numbers, which they fix to
 bfloat16, the width of the VAE's decoder, which no config of theirs says, and the number of the token at the queries'
 places, for a tokenizer smaller than Qwen's. They ask for transformers 4.57,
 torchvision and einops.
@@ -55,7 +55,7 @@ def load_authors(
 def import_authors(
     checkout: Path, dtype: torch.dtype, decoder_width: int, query_token: int = int(WRITTEN_TOKEN)
 ) -> dict[str, Any]:
-    """Their modules by name; each call imports them anew.
+    """Their modules by name; each call imports them again.
 
     Raises:
         SystemExit: their files are not in `checkout`, or no longer say what is to be replaced.

@@ -80,7 +80,7 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
     """One whole edit in parts, and as many bare DiT forwards before or after its sampling loop.
 
     Returns:
-        How the source lies in the model's frames, and what entered the bare forwards [B, C, T, H, W].
+        How the source fits the model's frames, and what entered the bare forwards [B, C, T, H, W].
     """
     with clock(READ):
         source, references = load_source(job.source), load_references(list(job.references))

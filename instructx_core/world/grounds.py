@@ -49,7 +49,7 @@ def _dead_leaves(rng: np.random.Generator, height: int, width: int) -> np.ndarra
     short = min(height, width)
     smallest, largest = rng.uniform(0.025, 0.1) * short, rng.uniform(0.25, 0.6) * short
     count = int(rng.integers(60, 220))
-    # radii with density r^-3, by inverting its distribution; small ones lie in front as often as large ones
+    # radii with density r^-3, by inverting its distribution; small ones are in front as often as large ones
     u = rng.random(count)
     radii = (smallest**-2 - u * (smallest**-2 - largest**-2)) ** -0.5
     for radius in radii:

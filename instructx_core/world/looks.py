@@ -96,7 +96,7 @@ def fog(frames: np.ndarray) -> np.ndarray:
 
 
 def snow(frames: np.ndarray) -> np.ndarray:
-    """A paler, colder picture behind flakes that always lie at the same places and fall at the same pace."""
+    """A paler, colder picture behind flakes that always start at the same places and fall at the same pace."""
     count, height, width, _ = frames.shape
     short = min(height, width)
     pale = np.clip(0.75 * (0.6 * frames + 0.4 * grayscale(frames)) + np.array([0.2, 0.215, 0.235], np.float32), 0, 1)

@@ -1,4 +1,4 @@
-"""Sentences that ask for nothing this world knows: the picture is to stay as it is.
+"""Sentences that ask for nothing this world knows: the picture must not change.
 
 They come in many kinds, so that what they share is only that they are not of this world: requests about other things,
 captions, questions, small talk, other languages, code, noise. Of every list of words, the held-out seeds have some that
@@ -102,7 +102,7 @@ _CODE = (
 
 
 def outside_sentence(rng: np.random.Generator, held_out: bool) -> str:
-    """One sentence; `held_out` draws from words and forms of which training sees only the others."""
+    """One sentence; `held_out` draws from words and forms that training never sees."""
     kind = rng.random()
     if kind < 0.1:
         return _noise(rng)

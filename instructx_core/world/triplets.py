@@ -147,7 +147,7 @@ def draft_triplet(
     language = CHINESE if variety.chinese and rng.random() < variety.chinese else ENGLISH
     kinds = _kinds(rng, group, variety)
     found = None
-    while found is None:  # a scene where the edit has no room is drawn anew
+    while found is None:  # a scene where the edit has no room is drawn again
         found = _attempt(rng, group, canvas, variety, language, kinds)
     source, steps = found
     if not steps:
@@ -200,7 +200,7 @@ def sample_triplet(
 
 @dataclass(frozen=True)
 class Subject:
-    """The one object of a triplet's target that its source does not have, as it is there.
+    """The one object of a triplet's target that its source does not have.
 
     `mask` is bool [T, H, W], where it covers at least half of a pixel; `behind` float32 [T, H, W, 3] is the target
     without it.

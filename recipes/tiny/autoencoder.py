@@ -81,7 +81,7 @@ class AutoencoderTask:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn anew."""
+        """Nothing to do: its batches are drawn again."""
 
     def validation(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(())

@@ -1,4 +1,4 @@
-"""What a stage of the tiny model's training is told beyond the paper's `TrainConfig`."""
+"""The config of the tiny model's stages: what it has beyond the paper's `TrainConfig`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TinyDataConfig(DataConfig):
 class TinyTrainConfig(TrainConfig):
     """What stands in for pre-training that a tiny model has not had; all off by default."""
 
-    start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to go on from
-    model: dict[str, Any] = field(default_factory=dict)  # sizes of what this stage makes anew
+    start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to start from
+    model: dict[str, Any] = field(default_factory=dict)  # sizes of the parts that this stage creates
     channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
     edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
-    balance: Weight = 0.0  # weigh each example by (the loss of leaving its source as it is) to minus this power
+    balance: Weight = 0.0  # weight each example by (the loss of leaving its source unchanged) to minus this power
     reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
     deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's

@@ -58,7 +58,7 @@ class WeighedFlowMatching(FlowMatching):
             square = self.squared_error(target, context, self.conditions(batch), generator)  # [B, C, t, h, w]
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
-        # divided by the mean weight: `edited_weight` moves the error between places and is no learning rate
+        # divided by the mean weight: `edited_weight` moves the error between places and is not a learning rate
         loss = (self.balance(weight, target - source) * weight * square).mean() / weight.mean()
         report = {"loss": loss, "error": square.detach().mean()}
         if self.reader is not None:
@@ -76,7 +76,7 @@ class WeighedFlowMatching(FlowMatching):
 
 
 class TinyEditingTask(EditingTask):
-    """The trainer's editing task, for a model that may be made anew."""
+    """The trainer's editing task, for a model that may be new."""
 
     config: TinyTrainConfig
 

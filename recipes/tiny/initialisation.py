@@ -55,7 +55,7 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
             module.gamma.fill_(CONSTANT / width**0.5)
         elif isinstance(module, WanCausalConv3d):
             module.weight[:, :, :-1] = (
-                0  # the past; trained on images alone, a VAE goes on to code each frame by itself
+                0  # the past; trained on images alone, a VAE continues to encode each frame by itself
             )
     for convolution in (vae.encoder.conv_in, vae.encoder.conv_out, vae.decoder.conv_in, vae.decoder.conv_out):
         zero(convolution)

@@ -125,7 +125,7 @@ class LanguageTask:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn anew."""
+        """Nothing to do: its batches are drawn again."""
 
     def validation(self) -> Iterator[tuple[str, QuestionBatch]]:
         """Questions that no run has ever seen in all likelihood: there are as many as seeds."""

@@ -48,7 +48,7 @@ class ChangeLocator(nn.Module):
         """Mean binary cross-entropy in nats; in each example, changed and unchanged places weigh the same in all.
 
         Args:
-            tokens: [B, L, width]; those of references, behind the edit's, are left out.
+            tokens: [B, L, width]; those of references, after the edit's, are left out.
             changed: bool [B, 1, t, h, w] latent positions.
         """
         pt, ph, pw = self.patch

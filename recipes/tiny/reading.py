@@ -35,7 +35,7 @@ class InstructionReader(nn.Module):
 
         Args:
             guidance: [B, N, width].
-            wanted: int64 [B, L], padded behind with `IGNORED`; a row without a token does not count.
+            wanted: int64 [B, L], padded at the end with `IGNORED`; a row without a token does not count.
         """
         wanted = wanted[:, :LONGEST]
         # each token is predicted from those before it: the inputs are the targets, one place later
@@ -50,7 +50,7 @@ class InstructionReader(nn.Module):
 
 
 def instruction_tokens(tokenizer: object, instructions: list[str]) -> torch.Tensor:
-    """Token ids int64 [B, L] of `instructions`, padded behind with `IGNORED`."""
+    """Token ids int64 [B, L] of `instructions`, padded at the end with `IGNORED`."""
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in instructions]
     wanted = torch.full((len(ids), max(1, *map(len, ids))), IGNORED)
     for row, own in zip(wanted, ids, strict=True):

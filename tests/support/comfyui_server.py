@@ -23,7 +23,7 @@ START_LIMIT, RUN_LIMIT = 600, 900  # seconds; a busy machine takes its time
 class Server:
     """Started by `with`; everything it writes is under `base`.
 
-    `environment` is added to the process's own, `options` to its command line; node packs may lie there already.
+    `environment` is added to the process's own, `options` to its command line; node packs may be there already.
     """
 
     def __init__(self, base: Path, environment: dict[str, str] | None = None, options: Sequence[str] = ()) -> None:

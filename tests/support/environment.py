@@ -1,6 +1,6 @@
 """The environment that the tests run in, whatever the caller's: conftest.py calls `settle` before anything heavy loads.
 
-Somebody's shell may say that the hub is offline, where caches lie, which proxy to ask, that warnings are errors. None
+Somebody's shell may say that the hub is offline, where caches are, which proxy to ask, that warnings are errors. None
 of it is the tests' business: they need no network but a server of their own, and bring every file that they read.
 """
 

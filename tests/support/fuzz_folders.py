@@ -1,4 +1,4 @@
-"""Readers of what training and long edits keep on the disk and are told: windows, tables, configs, states, pools."""
+"""Readers of what training and long edits keep on the disk or take as settings: windows, tables, configs, states, pools."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DATA = {"images": 4, "videos": 2, "image_batch": 2, "video_batch": 1, "sizes": [
 
 
 def windows(case: Case) -> Callable[[], object]:
-    """A folder of finished windows, one file of which is damaged or forged; the edit goes on from it."""
+    """A folder of finished windows, one file of which is damaged or forged; the edit continues from it."""
     output = case.folder / "out.mp4"
     folder = shutil.copytree(_interrupted(case.shared), case.folder / ".out.mp4.windows")
     path = case.random.choice(sorted(path for path in folder.iterdir() if path.is_file()))
@@ -87,7 +87,7 @@ def train_config(case: Case) -> Callable[[], object]:
 
 
 def state(case: Case) -> Callable[[], object]:
-    """A training state, one file of which is damaged; the run goes on from it, or says that it cannot."""
+    """A training state, one file of which is damaged; the run continues from it, or says that it cannot."""
     output = shutil.copytree(_run(case.shared) / "run", case.folder / "run")
     path = case.random.choice(sorted(path for path in (output / "states").rglob("*") if path.is_file()))
     match case.random.randrange(3):

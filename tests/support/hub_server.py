@@ -1,6 +1,6 @@
 """A small Hugging Face hub on this machine, for the real client: models with sizes and digests, HEAD, Range, redirects.
 
-Files of `LARGE` bytes and more are known by their SHA-256 and lie behind a redirect, as on the real one. `cut` breaks a
+Files of `LARGE` bytes and more are known by their SHA-256 and are behind a redirect, as on the real one. `cut` breaks a
 transfer off in the middle and refuses everything from then on, until `refuses` is taken back.
 """
 
@@ -41,7 +41,7 @@ class Hub:
     url: str = ""
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)  # owner/name -> path in it -> content
     asked: list[Request] = field(default_factory=list)
-    cut: int | None = None  # break off the next content that is longer, after so many bytes
+    cut: int | None = None  # break off the next content that is longer, after this many bytes
     damage: bool = False  # send zeros in place of content
     refuses: bool = False  # with 403, after which the client does not wait and try again as it does after 503
     server: ThreadingHTTPServer | None = None
@@ -65,13 +65,13 @@ class Hub:
         return [request for request in found if not self.redirected(request.path)]
 
     def redirected(self, path: str) -> str | None:
-        """Where the content of a large file lies."""
+        """The address of a large file's content."""
         content = self.content(path)
         is_large = not path.startswith("/cdn/") and content is not None and len(content) >= LARGE
         return f"/cdn{path}" if is_large else None
 
     def content(self, path: str) -> bytes | None:
-        """What lies under /OWNER/NAME/resolve/REVISION/FILE."""
+        """What is under /OWNER/NAME/resolve/REVISION/FILE."""
         owner, name, word, _, *rest = [*path.removeprefix("/cdn").strip("/").split("/"), "", "", "", ""]
         return self.models.get(f"{owner}/{name}", {}).get("/".join(rest).strip("/")) if word == "resolve" else None
 
@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(200, json.dumps(about | {"siblings": entries}).encode())
 
     def give(self, path: str, content: bytes, start: int) -> None:
-        """A file's content from `start` on, or where it lies."""
+        """A file's content from `start` on, or its address."""
         about = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest(content)}"', "Accept-Ranges": "bytes"}
         if elsewhere := self.hub.redirected(path):
             linked = {"X-Linked-ETag": f'"{digest(content)}"', "X-Linked-Size": str(len(content))}

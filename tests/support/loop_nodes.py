@@ -1,4 +1,4 @@
-"""A node pack for the tests of loops, in ComfyUI's first form: put into a server's custom_nodes as it is."""
+"""A node pack for the tests of loops, in ComfyUI's first form: copied into a server's custom_nodes."""
 
 import asyncio
 import json

@@ -33,7 +33,7 @@ def main(source: str, output: str) -> None:
     for name, run in (("command", command), ("library", library)):
         run(small, str(Path(output).with_suffix(".png")))
         before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
         run(source, output)
         peaks[name] = (_status("VmHWM") - before) / pixels
     print(json.dumps(peaks))

@@ -154,7 +154,7 @@ def save_mllm(folder: Path) -> None:
 
 
 def byte_tokenizer() -> Any:
-    """One token a byte, and Qwen's special tokens behind them."""
+    """One token a byte, and Qwen's special tokens after them."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import Qwen2TokenizerFast
 

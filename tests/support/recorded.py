@@ -1,4 +1,4 @@
-"""Models of other authors with what their own code computed, which lie outside of this repository for their size.
+"""Models of other authors with what their own code computed, which are outside this repository because of their size.
 
 `RECORDED_MODELS` names the folder that holds them; without it the tests that need them are skipped, and say so.
 """

@@ -16,7 +16,7 @@ SPLIT = 2  # shards
 
 
 def scaled(state: Mapping[str, torch.Tensor], spelling: str, dtype: torch.dtype = E4M3) -> dict[str, torch.Tensor]:
-    """Comfy-Org's scaled 8-bit floats: linear weights divided by their largest value, the rest as it is.
+    """Comfy-Org's scaled 8-bit floats: linear weights divided by their largest value, the rest unchanged.
 
     Args:
         spelling: "old" for `scale_weight` and the marker `scaled_fp8`, "new" for `weight_scale` and `comfy_quant`.

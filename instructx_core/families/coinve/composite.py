@@ -4,7 +4,7 @@ Facts, from its authors' code (coinve200k/CoinVE-200K ce091d4, trainers/utils.py
 - The file holds LoRA of the DiT and of the MLLM's language model, queries, connectors, patch embeddings, the mask head
   and how much of each local edit enters. LoRA is added as it stands, weight + B A: alpha = rank.
 - The DiT's cross-attention is `cross_attn.orig`, for a wrapper is put around it after its LoRA.
-- What a training run was told about pictures is not in the file; the values here are those of the released scripts.
+- A training run's settings for pictures are not in the file; the values here are those of the released scripts.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class CoinveGuidance(KiwiGuidance):
 
 
 def _clip_size(frames: int, height: int, width: int) -> tuple[int, int]:
-    """Sides in multiples of 32 of a clip whose pixels lie in `CLIP_PIXELS`, all frames together."""
+    """Sides in multiples of 32 of a clip whose pixels are in `CLIP_PIXELS`, all frames together."""
     frames += -frames % TEMPORAL
     low, high = (bound // frames for bound in CLIP_PIXELS)
     return smart_resize(height, width, low, high, FACTOR)
