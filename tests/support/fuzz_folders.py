@@ -1,4 +1,4 @@
-"""Readers of what training and long edits keep on the disk or take as settings: windows, tables, configs, states, pools."""
+"""Readers of what training and long edits keep on the disk or take: windows, tables, configs, states, pools."""
 
 from __future__ import annotations
 

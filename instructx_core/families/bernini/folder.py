@@ -1,4 +1,4 @@
-"""Bernini-R's published folder, read without conversion: diffusers' parts of a plain Wan, and a config that says what they are.
+"""Bernini-R's published folder: diffusers' parts of a plain Wan, and a config that says what they are.
 
 - No tensor is new: it is known by `model_type` in its `config.json`.
 - Its config says a shift of 3, its authors' command line 5; the values here are those of the command line.
