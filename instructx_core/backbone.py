@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ class Backbone(nn.Module, ABC):
 
     config: DenoiserConfig
     transformer: nn.Module  # the network itself, as its library saves and loads it
+    repeated: ClassVar[str | None] = None  # where it keeps blocks that are all alike
 
     @property
     @abstractmethod
@@ -38,7 +40,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def blocks(self) -> Iterable[nn.Module]:
-        """Its like blocks, which run one after the other; none of a network whose blocks differ."""
+        """Those that run one after the other."""
         return ()
 
     @abstractmethod
@@ -90,6 +92,11 @@ class Backbone(nn.Module, ABC):
     def gained(self) -> dict[str, nn.Module]:
         """What a checkpoint's network has beside its base model, by name."""
         return {}
+
+    def beside(self) -> list[nn.Module]:
+        """What of it lies outside the network itself."""
+        inside = set(self.transformer.modules())
+        return [module for module in self.gained().values() if inside.isdisjoint(module.modules())]
 
     def save(self, folder: Path) -> None:
         """Write the network without what it gained, as its library does."""

@@ -265,6 +265,9 @@ class SamplingConfig:
     guidance_mode: GuidanceMode = GuidanceMode.V2V
     source_scale: Annotated[float, Range(0, 100)] = 1.0  # of the modes that guide by the source
     reference_scale: Annotated[float, Range(0, 100)] = 1.0  # of those that guide by references
+    # InsightEdit's lambda (eq. 6): how much the image stream counts, where a model has one. No source gives it: 1, as
+    # it is trained
+    image_stream: Annotated[float, Range(0, 10)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -321,7 +324,7 @@ class ModelConfig:
             converted(type(self), dataclasses.asdict(self))
         except ValueError as error:
             raise CheckpointError(f"The model's config cannot be used ({error}).") from error
-        if problem := self.connector.problem():
+        if problem := self.connector.problem() or self._image_problem():
             raise CheckpointError(f"The model's config cannot be used ({problem}).")
         guidance, (height, width) = self.guidance, self.default_size
         if self.masks is not None and self.masks.width % self.masks.heads:
@@ -347,3 +350,10 @@ class ModelConfig:
                 "pixels)."
             )
         return self
+
+    def _image_problem(self) -> str | None:
+        """Whether connector and denoiser disagree about an image stream."""
+        connector, taken = self.connector, self.denoiser.image_tokens
+        has_stream = connector.kind is ConnectorKind.TWO_STREAM and connector.two_stream.iaa
+        made = connector.two_stream.image_tokens if has_stream else 0
+        return None if made == taken else f"denoiser.image_tokens is {taken}, the connector makes {made}; give that"

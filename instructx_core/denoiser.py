@@ -75,6 +75,8 @@ class Denoiser(Backbone):
             transformer.condition_embedder.text_embedder.forward = _unchanged
         install(transformer)
 
+    repeated = "blocks"
+
     @property
     def patch(self) -> int:
         return self.transformer.config.patch_size[1]

@@ -12,6 +12,7 @@ from functools import cache
 import torch
 
 TRAINED_LEVELS = 1000
+LATENT_SCALE = 0.18215  # of Stable Diffusion 1's latents
 BETAS = (0.00085, 0.012)  # first and last, even in their roots: Stable Diffusion 1's
 
 

@@ -26,9 +26,10 @@ from .errors import CheckpointError, InputError
 from .families.components import Components
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
+from .families.networks import network_kind
 from .families.overrides import Overrides
 from .fit import Fit, check_aspect, fit_reference, own_size, pad_reference, plan_fit
-from .guidance_modes import formula, mode_of, needs_both, terms
+from .guidance_modes import formula, mode_of, needs_both, scales_source, terms
 from .local_edits import check_places, read_local
 from .memory.choice import parse_memory
 from .memory.decide import decide
@@ -129,6 +130,11 @@ class Editor:
         model = _find_model(path, download)
         reuse = cache_settings(cache, model)
         opened = families.open(model, overrides)
+        if not network_kind(opened.config).takes_extras and (merged or compile or cache or attention != "sdpa"):
+            raise InputError(
+                f"{quoted_path(model)} has no Wan DiT, for which LoRA files, attention, compile and cache are; leave "
+                "them out."
+            )
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
         components = load_model(opened, "cpu", decision.dtype)
         for file, strength in merged:
@@ -136,7 +142,8 @@ class Editor:
         if fp8:
             store_in_fp8(components)
         place(components, decision.plan, device)
-        speed_up(components.denoiser.transformer, attention, compile, reuse)
+        if network_kind(opened.config).takes_extras:
+            speed_up(components.denoiser.transformer, attention, compile, reuse)
         return cls(components, device)
 
     @property
@@ -152,7 +159,7 @@ class Editor:
     @property
     def stride(self) -> int:
         """Height and width of what the model edits are multiples of this many pixels."""
-        return self.codec.stride * self.denoiser.transformer.config.patch_size[1]
+        return self.codec.stride * self.denoiser.patch
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `from_pretrained` reads, atomically."""
@@ -306,8 +313,16 @@ class RequestedEdit:
             raise InputError("The requests of a batch differ in sampling, size, number of references or instructions.")
         if requests[0].each:
             check_places(editor.config.name, editor.masks, is_video)
+        asked = requests[0].sampling
+        if asked.image_stream is not None and not editor.config.denoiser.image_tokens:
+            raise InputError("image_stream is given, and this model has no image stream; leave it out.")
         self.sampling = requests[0].sampling.over(editor.config.sampling)
         self.mode = mode_of(self.sampling.guidance_mode, is_video, bool(requests[0].references))
+        if asked.source_scale is not None and not scales_source(self.mode):
+            raise InputError(
+                f"source_scale (--image-guidance) is given, and guidance mode {self.mode.value} does not guide by the "
+                "source apart from the instruction; leave it out, or choose guidance mode v2v_chain."
+            )
         self._references: tuple[torch.Tensor, ...] | None = None
 
     def edit(
@@ -343,9 +358,11 @@ class RequestedEdit:
             context = replace(context, local=local)
         if self.context_transform is not None:
             context = replace(context, tokens=self.context_transform(context.tokens))
+        context = replace(context, image_weight=self.sampling.image_stream)
         if not needs_both(self.mode, self.sampling.guidance_scale):
             return context, None
-        return context, self.editor.context(None, shown, references, self.is_video)
+        unasking = self.editor.connector.unasking(context)
+        return context, unasking or self.editor.context(None, shown, references, self.is_video)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         return self.editor.encode(frames)

@@ -76,6 +76,11 @@ def needs_both(mode: GuidanceMode, scale: float) -> bool:
     return mode is not GuidanceMode.V2V or scale != 1
 
 
+def scales_source(mode: GuidanceMode) -> bool:
+    """Whether `source_scale` counts in a mode."""
+    return mode in (GuidanceMode.V2V_CHAIN, GuidanceMode.RV2V)
+
+
 def terms(made: Formula, context: Context, without: Context | None, conditions: Conditions) -> list[GuidanceTerm]:
     """A formula's parts as `sampling.sample` takes them.
 

@@ -1,4 +1,4 @@
-"""Pixels <-> normalised latents: a Wan VAE with its strides, its mean and its deviation.
+"""Pixels <-> normalised latents: what every codec is, and a Wan VAE with its strides, its mean and its deviation.
 
 Encoding takes the mean of the posterior, as Wan does for conditions. Strides come from the VAE's config: nothing else
 in the library assumes 8 and 4.
@@ -7,6 +7,8 @@ in the library assumes 8 and 4.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,54 +25,40 @@ if TYPE_CHECKING:
 ENCODED_CHUNK = 4  # frames that diffusers' Wan VAE encodes at a time after the first, whatever its temporal stride
 
 
-class LatentCodec(nn.Module):
-    """`AutoencoderKLWan` between frames in [0, 1] and normalised latents."""
+class Codec(nn.Module, ABC):
+    """A VAE between frames in [0, 1] and normalised latents; of its own, it is told mean and deviation a channel."""
 
-    def __init__(self, vae: AutoencoderKLWan) -> None:
+    temporal_stride: int  # frames that one latent frame spans, the first excepted, which spans one
+    frame_multiple: int  # clips have 1 + n * this many frames
+
+    def __init__(self, vae: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.vae = skip_empty_taps(vae)
-        shape = (1, vae.config.z_dim, 1, 1, 1)
+        self.vae = vae
         # not saved with the weights: the VAE's own config.json has these numbers
-        self.register_buffer("mean", torch.tensor(vae.config.latents_mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(vae.config.latents_std).view(shape), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
 
     @property
+    @abstractmethod
     def channels(self) -> int:
-        return self.vae.config.z_dim
+        """Of the latents."""
 
     @property
+    @abstractmethod
     def stride(self) -> int:
         """Pixels that one latent position spans, on either side."""
-        return self.vae.config.scale_factor_spatial
 
-    @property
-    def temporal_stride(self) -> int:
-        """Frames that one latent frame spans, the first excepted, which spans one."""
-        return self.vae.config.scale_factor_temporal
-
-    @property
-    def frame_multiple(self) -> int:
-        """Clips have 1 + n * this many frames: diffusers' Wan VAE encodes the first alone, then chunks of this."""
-        return math.lcm(ENCODED_CHUNK, self.temporal_stride)
-
-    @torch.no_grad()
+    @abstractmethod
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """[B, T, H, W, 3] in [0, 1], T = 1 + n * frame_multiple -> normalised [B, C, t, H / stride, W / stride]."""
-        pixels = rearrange(frames, "b t h w c -> b c t h w").to(self.vae.dtype) * 2 - 1  # [-1, 1]
-        # the mean, not a sample: the same source gives the same condition in every run
-        return self.normalise(self.vae.encode(pixels).latent_dist.mode())  # [B, C, t, h, w]
 
-    @torch.no_grad()
+    @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Normalised [B, C, t, h, w] -> float32 [B, T, H, W, 3] in [0, 1].
 
         Raises:
             CheckpointError: the VAE gave NaN or infinity.
         """
-        pixels = self.vae.decode(self.denormalise(latents).to(self.vae.dtype), return_dict=False)[0]
-        check_numbers(pixels, "while decoding")
-        # decoders overshoot at sharp edges
-        return rearrange(pixels.float() / 2 + 0.5, "b c t h w -> b t h w c").clamp(0, 1)
 
     def normalise(self, raw: torch.Tensor) -> torch.Tensor:
         """Raw VAE latents -> mean 0, deviation 1 a channel, float32."""
@@ -79,6 +67,42 @@ class LatentCodec(nn.Module):
     def denormalise(self, normalised: torch.Tensor) -> torch.Tensor:
         """The inverse of `normalise`."""
         return normalised.float() * self.std + self.mean
+
+
+class LatentCodec(Codec):
+    """`AutoencoderKLWan`."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__(skip_empty_taps(vae), vae.config.latents_mean, vae.config.latents_std)
+
+    @property
+    def channels(self) -> int:
+        return self.vae.config.z_dim
+
+    @property
+    def stride(self) -> int:
+        return self.vae.config.scale_factor_spatial
+
+    @property
+    def temporal_stride(self) -> int:
+        return self.vae.config.scale_factor_temporal
+
+    @property
+    def frame_multiple(self) -> int:
+        return math.lcm(ENCODED_CHUNK, self.temporal_stride)
+
+    @torch.no_grad()
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        pixels = rearrange(frames, "b t h w c -> b c t h w").to(self.vae.dtype) * 2 - 1  # [-1, 1]
+        # the mean, not a sample: the same source gives the same condition in every run
+        return self.normalise(self.vae.encode(pixels).latent_dist.mode())  # [B, C, t, h, w]
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        pixels = self.vae.decode(self.denormalise(latents).to(self.vae.dtype), return_dict=False)[0]
+        check_numbers(pixels, "while decoding")
+        # decoders overshoot at sharp edges
+        return rearrange(pixels.float() / 2 + 0.5, "b c t h w -> b t h w c").clamp(0, 1)
 
 
 def skip_empty_taps(vae: AutoencoderKLWan) -> AutoencoderKLWan:

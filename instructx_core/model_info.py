@@ -64,7 +64,7 @@ def describe_model(opened: Opened) -> str:
 
 
 def _settings(config: ModelConfig) -> dict[str, str]:
-    guidance, connector, sampling = config.guidance, config.connector, config.sampling
+    guidance, connector = config.guidance, config.connector
     height, width = config.default_size
     return {
         "trained at": f"{width} x {height} pixels (width x height), {config.default_frames} frames",
@@ -74,10 +74,17 @@ def _settings(config: ModelConfig) -> dict[str, str]:
         "connector": f"{connector.kind.value}, {_widths(config)}, enters at {connector.entry.value}",
         "source": f"added by {config.denoiser.source.value}",
         "predicts": "change of the source" if config.source_prediction else config.denoiser.prediction.value,
-        "sampling": f"{sampling.steps} steps, shift {sampling.shift:g}, guidance scale {sampling.guidance_scale:g}",
+        "sampling": _sampling(config),
         "several edits at once": "each finds its place" if config.masks else "no",
         "left out of video": ", ".join(config.held_out_from_video) or "nothing",
     }
+
+
+def _sampling(config: ModelConfig) -> str:
+    own = config.sampling
+    said = f"{own.steps} steps, shift {own.shift:g}, guidance scale {own.guidance_scale:g}"
+    said += f", image guidance {own.source_scale:g}" if own.source_scale != 1 else ""
+    return said + (f", image stream {own.image_stream:g}" if config.denoiser.image_tokens else "")
 
 
 def _queries(config: ModelConfig) -> str:
@@ -92,7 +99,7 @@ def _queries(config: ModelConfig) -> str:
 
 def _widths(config: ModelConfig) -> str:
     connector = config.connector
-    if connector.kind is ConnectorKind.QFORMER:
+    if connector.kind in (ConnectorKind.QFORMER, ConnectorKind.TWO_STREAM):
         inner = f"{connector.layers} layers of {connector.hidden_dim} to {connector.tokens} tokens"
     elif connector.kind is ConnectorKind.TRANSFORMER:
         inner = f"{connector.layers} layers of {connector.input_dim} -> {connector.hidden_dim}"

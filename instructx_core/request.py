@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Sampling:
         shift: above 0, at most 100; see `sampling.schedule`.
         guidance_scale: 0 to 100; 1 is off and takes half the time.
         guidance_mode: a `GuidanceMode` by its name.
+        source_scale: 0 to 100; guidance by the source, of modes that have it apart from the instruction's.
+        image_stream: 0 to 10; how much the image stream counts of a model that has one.
 
     Raises:
         InputError: any of them is out of range.
@@ -40,6 +43,8 @@ class Sampling:
     shift: float | None = None
     guidance_scale: float | None = None
     guidance_mode: str | None = None
+    source_scale: float | None = None
+    image_stream: float | None = None
 
     def __post_init__(self) -> None:
         for value, check in (
@@ -47,6 +52,8 @@ class Sampling:
             (self.shift, check_shift),
             (self.guidance_scale, check_guidance_scale),
             (self.guidance_mode, check_guidance_mode),
+            (self.source_scale, partial(check_guidance_scale, name="source_scale")),
+            (self.image_stream, partial(check_guidance_scale, name="image_stream", most=10)),
         ):
             if value is not None:
                 check(value)
@@ -129,12 +136,15 @@ class EditRequest:
         height: int | None = None,
         width: int | None = None,
         guidance_mode: str | None = None,
+        source_scale: float | None = None,
+        image_stream: float | None = None,
     ) -> EditRequest:
         """A request from a flat list of its parts; None for what the checkpoint says."""
         if (height is None) != (width is None):
             raise InputError("height and width go together; give both or neither.")
         size = None if height is None else (height, width)
-        return cls(instruction, reference, Sampling(steps, shift, guidance_scale, guidance_mode), size, seed)
+        sampling = Sampling(steps, shift, guidance_scale, guidance_mode, source_scale, image_stream)
+        return cls(instruction, reference, sampling, size, seed)
 
 
 def as_request(request: EditRequest | str | None = None, *parts: Any, **named: Any) -> EditRequest:

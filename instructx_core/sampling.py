@@ -25,10 +25,10 @@ from .words import shown
 StepCallback = Callable[[int, int, torch.Tensor], object]  # (step from 1, total, latents) -> False stops
 
 
-def check_guidance_scale(scale: object) -> None:
-    """Raise InputError unless this is a number from 0 to 100."""
-    if not is_number(scale) or not 0 <= scale <= 100:
-        raise InputError(f"guidance_scale is {shown(scale)}; give a number from 0 to 100.")
+def check_guidance_scale(scale: object, name: str = "guidance_scale", most: int = 100) -> None:
+    """Raise InputError unless this is a number from 0 to `most`."""
+    if not is_number(scale) or not 0 <= scale <= most:
+        raise InputError(f"{name} is {shown(scale)}; give a number from 0 to {most}.")
 
 
 def check_seed(seed: object) -> None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,15 +21,13 @@ from .conditions.condition import Condition
 from .conditions.source_channels import SourceChannels
 from .config import DenoiserConfig
 from .context import Context
-from .diffusion import diffusion_schedule, nearest_level, scales
-from .errors import InputError
+from .diffusion import LATENT_SCALE, diffusion_schedule, nearest_level, scales
+from .errors import CheckpointError, InputError
 from .schedules import check_steps
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
-
-SCALE = 0.18215  # of Stable Diffusion 1's latents; the source enters without it, as in InstructPix2Pix
 
 
 class UNetDenoiser(Backbone):
@@ -42,6 +40,12 @@ class UNetDenoiser(Backbone):
 
     def __init__(self, transformer: UNet2DConditionModel, config: DenoiserConfig) -> None:
         super().__init__()
+        channels = transformer.config.in_channels, 2 * transformer.config.out_channels
+        if channels[0] != channels[1]:
+            raise CheckpointError(
+                f"the UNet takes {channels[0]} channels, of which an editor's has {channels[1]}, the source's beside "
+                "the noise; give one that was trained to edit."
+            )
         self.config = config
         self.transformer = transformer
         if config.image_tokens:
@@ -51,12 +55,17 @@ class UNetDenoiser(Backbone):
     def dtype(self) -> torch.dtype:
         return self.transformer.conv_in.weight.dtype
 
+    @property
+    def blocks(self) -> Iterable[nn.Module]:
+        return (*self.transformer.down_blocks, *self.transformer.up_blocks)
+
     def conditions(
         self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
     ) -> tuple[Condition, ...]:
+        # the source's latents enter as the VAE gives them, without their scale, as in InstructPix2Pix
         if references:
             raise InputError("This model takes no reference pictures; leave them out.")
-        return () if source is None else (SourceChannels(source / SCALE),)
+        return () if source is None else (SourceChannels(source / LATENT_SCALE),)
 
     def forward(
         self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: Sequence[Condition] = ()
@@ -71,7 +80,8 @@ class UNetDenoiser(Backbone):
         hidden = noisy
         for condition in conditions:
             hidden = condition.enter(hidden)  # [B, C, 1, H, W] -> [B, 2 C, 1, H, W]
-        self._check_channels(hidden)
+        if not conditions:  # no source: zeros in its place, as the UNet has seen where one was left out
+            hidden = F.pad(hidden, (0, 0) * 3 + (0, hidden.shape[1]))
 
         context = context.to(self.dtype)
         with self._adding(context.addend):
@@ -120,11 +130,6 @@ class UNetDenoiser(Backbone):
             processor.scale = [context.image_weight]  # diffusers keeps lambda on the processor, not in the call
         return context.tokens, [context.image]
 
-    def _check_channels(self, hidden: torch.Tensor) -> None:
-        wanted = self.transformer.config.in_channels
-        if hidden.shape[1] != wanted:
-            raise InputError(f"The UNet takes {wanted} channels and got {hidden.shape[1]}; give a source.")
-
     @contextmanager
     def _adding(self, addend: torch.Tensor | None) -> Iterator[None]:
         """For one forward: the first convolution gives v_txt more, brought to its size."""
@@ -151,23 +156,27 @@ def add_image_attention(unet: UNet2DConditionModel, tokens: int) -> None:
     from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 
     processors: dict[str, nn.Module | AttnProcessor2_0] = {}
-    for name in unet.attn_processors:
-        if not name.endswith("attn2.processor"):
-            processors[name] = AttnProcessor2_0()
-            continue
-        attention = unet.get_submodule(name.removesuffix(".processor"))
+    processors |= {name: AttnProcessor2_0() for name in unet.attn_processors}
+    for name in image_attended(unet):
+        attention = unet.get_submodule(name)
         key, value = attention.to_k.weight, attention.to_v.weight
         with torch.device(key.device):
             own = IPAdapterAttnProcessor2_0(attention.inner_dim, attention.cross_attention_dim, num_tokens=(tokens,))
         own.to_k_ip[0].weight.data, own.to_v_ip[0].weight.data = key.detach().clone(), value.detach().clone()
-        processors[name] = own
+        processors[f"{name}.processor"] = own
     unet.set_attn_processor(processors)
 
 
+def image_attended(unet: UNet2DConditionModel) -> list[str]:
+    """The names of the cross-attentions, in the order in which checkpoints number their image attention."""
+    return sorted(name.removesuffix(".processor") for name in unet.attn_processors if name.endswith("attn2.processor"))
+
+
 def image_attentions(unet: UNet2DConditionModel) -> Iterator[IPAdapterAttnProcessor2_0]:
-    """Every cross-attention's keys and values for image tokens, in the order of their names."""
+    """Every cross-attention's keys and values for image tokens, in the order of `image_attended`."""
     from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 
-    for _, processor in sorted(unet.attn_processors.items()):
+    for name in image_attended(unet):
+        processor = unet.get_submodule(name).processor
         if isinstance(processor, IPAdapterAttnProcessor2_0):
             yield processor

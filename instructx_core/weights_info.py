@@ -7,10 +7,13 @@ from pathlib import Path
 
 from .errors import CheckpointError
 from .weights.detect import FOLDERS, SECOND, Form, Names, Part, bare_mllm, find_form
-from .weights.dit import checked_dit, dit_sizes, to_diffusers
+from .weights.dit import dit_sizes, to_diffusers
+from .weights.llava import llava_config
 from .weights.mllm import mllm_width
+from .weights.networks import checked_autoencoder, checked_network, network_sizes
 from .weights.text_encoder import text_encoder_config
-from .weights.vae import checked_vae, vae_channels, vae_config
+from .weights.unet import kl_config, unet_config
+from .weights.vae import vae_channels, vae_config
 from .words import one_line
 
 # sizes -> what was published in them
@@ -44,7 +47,8 @@ def describe_weights(path: Path) -> str:
 
 def describe_form(form: Form) -> str:
     """One part's weights as lines of text."""
-    which, sizes = {Part.DIT: _dit, Part.VAE: _vae, Part.MLLM: _mllm}[form.part](form)
+    tell = _OTHERS.get(form.names) or {Part.DIT: _dit, Part.VAE: _vae, Part.MLLM: _mllm}[form.part]
+    which, sizes = tell(form)
     shards = f" in {len(form.files)} shards" if len(form.files) > 1 else ""
     rows = {
         "weights": f"{form.title}, {which}",
@@ -96,6 +100,29 @@ def _mllm(form: Form) -> tuple[str, str]:
     return MLLMS.get((width, layers), "of a size of its own"), f"width {width}, {layers} layers"
 
 
+def _unet(form: Form) -> tuple[str, str]:
+    config, sizes = unet_config(form), network_sizes(form)
+    which = "of the size of 1.5" if (sizes.width, sizes.text_dim) == (320, 768) else "of a size of its own"
+    takes = "edits" if config["in_channels"] == 2 * sizes.channels else "draws"
+    return which, f"width {sizes.width}, text {sizes.text_dim}, {config['in_channels']} channels: it {takes}"
+
+
+def _kl(form: Form) -> tuple[str, str]:
+    config = kl_config(form)
+    stride = 2 ** (len(config["block_out_channels"]) - 1)
+    return "for pictures", f"{config['latent_channels']} channels, stride {stride}"
+
+
+def _llava(form: Form) -> tuple[str, str]:
+    config = llava_config(form, form.path)
+    text, sight = config.text_config, config.vision_config
+    side = f"pictures of {sight.image_size} in patches of {sight.patch_size}"
+    return "an MLLM", f"width {text.hidden_size}, {text.num_hidden_layers} layers, {side}"
+
+
+_OTHERS = {Names.UNET: _unet, Names.KL: _kl, Names.LLAVA: _llava}  # what is neither Wan's nor Qwen's
+
+
 def _form(form: Form) -> str:
     """Layout and what of it is not plain."""
     library = "transformers" if form.part is Part.MLLM else "diffusers"
@@ -114,9 +141,9 @@ def _use(form: Form) -> str:
     """What can be done with it, or why nothing can."""
     try:
         if form.part is Part.DIT and not form.is_library_folder:
-            checked_dit(form)
+            checked_network(form)
         if form.part is Part.VAE and not form.is_library_folder:
-            checked_vae(form)
+            checked_autoencoder(form)
     except CheckpointError as error:
         return f"nothing here: {error}"
     return f"instructx edit --{form.part.value} {form.path}, with a --model that was trained on it"

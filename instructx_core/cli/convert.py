@@ -22,6 +22,8 @@ examples:
                                                               a training checkpoint, merged into its base models
   instructx convert wan_fp8_scaled.safetensors wan.safetensors
                                                               a Wan DiT in any form as one plain file
+  instructx convert SmartEdit-7B models/smartedit --allow-pickle --mllm clip-vit-large-patch14 --vae sd15/vae
+                                                              SmartEdit's pickles (docs/insightedit.md)
 
 What a folder holds is what `instructx edit --model IN` with the same options would use; `instructx edit --model` reads
 it. Weights are copied tensor by tensor, so they may be larger than memory. The result appears only when it is complete,

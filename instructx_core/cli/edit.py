@@ -64,6 +64,18 @@ def add_edit(commands: Any) -> None:
         help="classifier-free guidance, 0 to 100; 1 is off and twice as fast (default: the model's own)",
     )
     parser.add_argument(
+        "--image-guidance",
+        dest="source_scale",
+        metavar="SCALE",
+        type=number(0, 100),
+        help="guidance by the source apart from the instruction, 0 to 100, where a model has it (default: its own)",
+    )
+    parser.add_argument(
+        "--image-stream",
+        type=number(0, 10),
+        help="how much a model's image stream counts, 0 to 10, where it has one (default: the model's own)",
+    )
+    parser.add_argument(
         "--shift",
         type=number(0, 100, above=True),
         help="above 0, at most 100: more spends more of the steps at high noise (default: the model's own)",
@@ -94,6 +106,7 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     from ..source import check_output, load_source, save_result
 
     names = ("instruction", "reference", "steps", "shift", "guidance_scale", "seed", "height", "width", "guidance_mode")
+    names += ("source_scale", "image_stream")
     if len(arguments.instruction) == 1:
         (arguments.instruction,) = arguments.instruction
     request = EditRequest.of(**{name: getattr(arguments, name) for name in names})

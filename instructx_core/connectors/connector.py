@@ -31,10 +31,6 @@ class Connector(nn.Module, ABC):
         """A context that nothing is asked in, beside one that `forward` gave; None: that of an empty instruction."""
         return None
 
-    def places(self, guidance_places: int) -> int:
-        """M for an N: how long the context is."""
-        return guidance_places
-
     @abstractmethod
     def projections(self) -> Iterator[nn.Linear]:
         """The linear layers that change widths, without those inside residual blocks."""

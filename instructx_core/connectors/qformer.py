@@ -50,8 +50,5 @@ class QFormerConnector(Connector):
         # the places of padding are gone with the mask
         return replace(guidance, tokens=self.projection(read), mask=None)
 
-    def places(self, guidance_places: int) -> int:
-        return self.config.tokens
-
     def projections(self) -> Iterator[nn.Linear]:
         yield self.projection

@@ -76,9 +76,6 @@ class TwoStreamConnector(Connector):
         tokens = self.unasked.to(context.tokens).expand_as(context.tokens)
         return replace(context, tokens=tokens, image=None if context.image is None else torch.zeros_like(context.image))
 
-    def places(self, guidance_places: int) -> int:
-        return self.config.tokens
-
     def projections(self) -> Iterator[nn.Linear]:
         yield from ()
 

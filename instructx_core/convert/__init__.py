@@ -1,6 +1,7 @@
 """Convert one layout on disk to another, tensor by tensor: weights may be larger than memory.
 
 - A model of Kiwi-Edit's, published or as trained, or one whose base models are stored elsewhere -> this repo's folder.
+- SmartEdit's pickles -> this repo's folder, an InsightEdit without IAA.
 - Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
 - A Wan DiT in any form -> such a DiT.
 What is written appears when it is complete, with its checksums.
@@ -52,6 +53,8 @@ def convert(
     source, target = Path(source), Path(target)
     if not (is_file(source) or is_dir(source)):
         raise CheckpointError(f"there is no {quoted_path(source)}; give a model, such as Kiwi-Edit's folder.")
+    if (pickled := families.only_converted(source)) is not None:
+        return _convert_pickled(pickled, source, target, overrides, allow_pickle, progress)
     is_model = families.recognise(source) is not None
     _check(source, target, overrides, is_model)
     opened = families.open(source, overrides, allow_pickle) if is_model else None
@@ -67,6 +70,22 @@ def convert(
             "are to take the place of its own."
         )
     plan = to_own(opened)
+    return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
+
+
+def _convert_pickled(
+    pickled: families.Convertible,
+    source: Path,
+    target: Path,
+    overrides: Overrides,
+    allow_pickle: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Checksums:
+    """As `convert`, of a model that is not read as it is published."""
+    _check(source, target, overrides, is_model=True)
+    if target.suffix == ".safetensors":
+        raise InputError(f"{str(target)!r} is a file, and {str(source)!r} is converted whole; give a folder to write.")
+    plan = pickled.plan(overrides, allow_pickle)
     return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
 
 

@@ -9,9 +9,10 @@ prompt of its own a row in `components.DIALECTS`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ..weights.component_files import Plan
     from .match import Match
     from .opened import Opened
     from .overrides import Overrides
@@ -28,10 +29,16 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
     Raises:
         CheckpointError: no model of any family, or a truncated or damaged file.
     """
+    from ..errors import CheckpointError
+    from ..words import quoted_path
     from .instructx import folder as instructx
     from .opened import Opened
     from .overrides import OWN
 
+    if only_converted(path) is not None:
+        raise CheckpointError(
+            f"{quoted_path(path)} is SmartEdit's, in pickles; convert it first (`instructx convert --allow-pickle`)."
+        )
     found = recognise(path) or instructx.match(path)  # which says what is missing
     return Opened(found, overrides or OWN, allow_pickle)
 
@@ -50,3 +57,25 @@ def recognise(path: str | Path) -> Match | None:
 
     families = (kiwi.recognise, instructx.recognise, bernini.recognise, coinve.recognise, kiwi_trained.recognise)
     return next((found for family in families if (found := family(Path(path)))), None)
+
+
+class Convertible(Protocol):
+    """A published model that cannot be opened as it is."""
+
+    def plan(self, overrides: Overrides, allow_pickle: bool) -> Plan:
+        """This repo's folder of it.
+
+        Raises:
+            CheckpointError: pickles that nobody allowed, weights that are missing, or that do not fit each other.
+        """
+
+
+def only_converted(path: str | Path) -> Convertible | None:
+    """A published model that cannot be opened as it is, but converted; None where `path` is something else.
+
+    Raises:
+        CheckpointError: files of several models.
+    """
+    from .insightedit.smartedit import find
+
+    return find(Path(path))

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..backbone import Backbone
 from ..config import GuidanceKind, ModelConfig
 from ..connectors import Connector, make_connector
-from ..denoiser import Denoiser
 from ..errors import CheckpointError
 from ..guidance.encoder import MLLMGuidance
 from ..guidance.guidance import Guidance
 from ..guidance.hidden_states import HiddenStatesGuidance
+from ..guidance.llava import LlavaGuidance
 from ..guidance.text import TextGuidance
-from ..latents import LatentCodec
+from ..latents import Codec
 from ..mask_head import MaskHead
 from ..weights.compare import first_difference, shapes_of
 from ..weights.files import check_types
@@ -24,11 +25,12 @@ from ..words import quoted
 from .bernini.prompt import BerniniGuidance
 from .coinve.prompt import CoinveGuidance
 from .kiwi.prompt import KiwiGuidance
+from .networks import network_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OWN_DIALECT = "instructx"
@@ -42,6 +44,7 @@ DIALECTS: dict[str, dict[GuidanceKind, type[Guidance]]] = {
     "kiwi": {GuidanceKind.QUERIES: KiwiGuidance},
     "coinve": {GuidanceKind.QUERIES: CoinveGuidance},
     "bernini": {GuidanceKind.TEXT: BerniniGuidance},
+    "insightedit": {GuidanceKind.QUERIES: LlavaGuidance},
 }
 
 
@@ -72,8 +75,8 @@ class Components:
     config: ModelConfig
     guidance: Guidance
     connector: Connector
-    denoiser: Denoiser
-    codec: LatentCodec
+    denoiser: Backbone
+    codec: Codec
     masks: MaskHead | None = None
 
 
@@ -82,8 +85,8 @@ def combine(
     source: Path,
     adapter: Mapping[str, torch.Tensor],
     guidance: Guidance,
-    transformer: WanTransformer3DModel,
-    vae: AutoencoderKLWan,
+    transformer: nn.Module,
+    vae: nn.Module,
     device: torch.device | str,
 ) -> Components:
     """Base models and what a checkpoint adds to them, on `device` and ready to edit.
@@ -98,10 +101,11 @@ def combine(
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
     connector = fitting_connector(config, adapter, source).to(guidance.dtype)
-    denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
+    kind = network_kind(config)
+    denoiser = kind.denoiser(transformer, config)
     masks = None if config.masks is None else MaskHead(config.masks).to(guidance.dtype)
     put_adapter(adapter, source, guidance, connector, denoiser, masks)
-    components = Components(config, guidance, connector, denoiser, LatentCodec(vae), masks)
+    components = Components(config, guidance, connector, denoiser, kind.codec(vae), masks)
     for module in (guidance, connector, denoiser, components.codec, *([masks] if masks else [])):
         module.to(device).eval().requires_grad_(False)
     return components
@@ -123,12 +127,13 @@ def fitting_connector(config: ModelConfig, state: Mapping[str, torch.Tensor], pa
 
 
 def adapter_state(
-    guidance: Guidance, connector: Connector, denoiser: Denoiser, masks: MaskHead | None = None
+    guidance: Guidance, connector: Connector, denoiser: Backbone, masks: MaskHead | None = None
 ) -> dict[str, torch.Tensor]:
-    """The tensors of `instructx.safetensors`, under `queries.`, `lora.`, `connector.`, `denoiser.` and `masks.`."""
+    """The tensors of `instructx.safetensors`: `queries.`, `rows.`, `lora.`, `connector.`, `denoiser.` and `masks.`."""
     from peft import get_peft_model_state_dict
 
     state = {f"queries.{name}": value for name, value in guidance.queries.items()}
+    state |= {f"rows.{name}": value for name, value in guidance.rows.items()}
     if guidance.config.lora_rank:
         lora = get_peft_model_state_dict(guidance.mllm.model.language_model)
         state |= {f"lora.{name}": value for name, value in lora.items()}
@@ -145,7 +150,7 @@ def put_adapter(
     path: Path,
     guidance: Guidance,
     connector: Connector,
-    denoiser: Denoiser,
+    denoiser: Backbone,
     masks: MaskHead | None = None,
 ) -> None:
     """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
@@ -166,12 +171,14 @@ def put_adapter(
 
 
 def put_guidance(state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:
-    """Copy queries and LoRA, checked before, out of the tensors of an `instructx.safetensors`."""
+    """Copy queries, their rows and LoRA, checked before, out of the tensors of an `instructx.safetensors`."""
     from peft import set_peft_model_state_dict
 
     with torch.no_grad():
         for name, query in guidance.queries.items():
             query.copy_(state[f"queries.{name}"])
+        for name, row in guidance.rows.items():
+            row.copy_(state[f"rows.{name}"])
     if guidance.config.lora_rank:
         set_peft_model_state_dict(guidance.mllm.model.language_model, strip(state, "lora."))
 
@@ -191,4 +198,5 @@ def with_queries(
     guidance = guidance_class(config)(mllm, tokenizer, config.guidance)
     # not the whole: its rotary frequencies stay in float32, without which far positions run together
     guidance.queries.to(dtype)
+    guidance.rows.to(dtype)
     return guidance

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..weights.detect import Part, bare_mllm
-from ..weights.dit import load_dit
+from ..weights.networks import load_autoencoder, load_network
 from ..weights.readers import load_reader
-from ..weights.vae import load_vae
 from .components import Components, combine, with_queries
 from .opened import Opened
 from .part_loaders import added_tensors, merge
@@ -26,8 +25,8 @@ def load_model(opened: Opened, device: torch.device | str = "cpu", dtype: torch.
     adapter = added_tensors(opened)
     mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype)
     merge(opened, Part.MLLM, {bare_mllm(name): value for name, value in mllm.named_parameters()})
-    transformer = load_dit(opened.form(Part.DIT), dtype, opened.sizes)
+    transformer = load_network(opened.form(Part.DIT), dtype, opened.sizes)
     merge(opened, Part.DIT, dict(transformer.named_parameters()))
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
-    vae = load_vae(opened.form(Part.VAE), dtype)
+    vae = load_autoencoder(opened.form(Part.VAE), dtype)
     return combine(opened.config, opened.match.named, adapter, guidance, transformer, vae, device)

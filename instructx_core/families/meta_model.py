@@ -12,9 +12,7 @@ import torch
 
 from ..config import ReferenceInjection, SourceInjection
 from ..connectors import make_connector
-from ..denoiser import Denoiser
 from ..errors import CheckpointError
-from ..latents import LatentCodec
 from ..mask_head import MaskHead
 from ..weights.build import loaded_dtype
 from ..weights.compare import Shapes, first_difference, shapes_of
@@ -24,6 +22,7 @@ from ..weights.files import check_types
 from ..weights.stored import Stored
 from .components import Components, adapter_state, guidance_class
 from .match import Match
+from .networks import network_kind
 from .opened import Opened
 
 if TYPE_CHECKING:
@@ -45,9 +44,9 @@ def outline(opened: Opened, dtype: torch.dtype) -> Components:
     transformer, autoencoder, qwen = opened.check()
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)
-        codec = LatentCodec(autoencoder)
+        kind = network_kind(config)
+        codec, denoiser = kind.codec(autoencoder), kind.denoiser(transformer, config)
         connector = make_connector(config.connector)
-        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
         masks = None if config.masks is None else MaskHead(config.masks)
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
     for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
@@ -71,6 +70,8 @@ def check_added(match: Match) -> None:
     with torch.device("meta"):
         connector = make_connector(config.connector)
     wanted = {f"queries.{name}": (count, config.connector.input_dim) for name, count in config.guidance.queries.items()}
+    if guidance_class(config).is_spoken:
+        wanted |= {name.replace("queries.", "rows."): shape for name, shape in wanted.items()}
     wanted |= {f"connector.{name}": tuple(value.shape) for name, value in connector.state_dict().items()}
     if config.masks is not None:
         with torch.device("meta"):
@@ -82,6 +83,7 @@ def check_added(match: Match) -> None:
         "denoiser.source_embedding.": config.denoiser.source is SourceInjection.EMBEDDING,
         "denoiser.reference_embedding.": config.denoiser.reference is ReferenceInjection.EMBEDDING,
         "denoiser.local_strength.": config.denoiser.local_edits,
+        "denoiser.image_attention.": config.denoiser.image_tokens > 0,
     }
     for prefix, is_wanted in rest.items():
         if is_wanted != any(name.startswith(prefix) for name in found):

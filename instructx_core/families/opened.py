@@ -6,23 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ContextEntry, ModelConfig
+from ..config import ConnectorKind, ContextEntry, ModelConfig
 from ..errors import CheckpointError
 from ..weights.detect import Form, Part, bare_mllm, find_form
-from ..weights.dit import checked_dit, dit_sizes, to_diffusers
+from ..weights.dit import to_diffusers
 from ..weights.files import check_types
 from ..weights.library_load import check_config
+from ..weights.networks import checked_autoencoder, checked_network, latent_channels, network_sizes
 from ..weights.readers import checked_reader, reader_config, reader_width
-from ..weights.vae import checked_vae, vae_channels
 from ..words import escaped
 from .components import guidance_class
 from .match import Match
+from .networks import network_kind
 from .overrides import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from torch import nn
     from transformers import PreTrainedModel
 
     from ..weights.stored import Stored
@@ -73,20 +74,23 @@ class Opened:
         """
         return self._outside(Part.DIT) if self.overrides.transformer else self.form(Part.DIT)
 
-    def check(self) -> tuple[WanTransformer3DModel, AutoencoderKLWan, PreTrainedModel]:
+    def check(self) -> tuple[nn.Module, nn.Module, PreTrainedModel]:
         """The three parts without their weights, found to be whole and to fit each other and the model.
 
         Raises:
             CheckpointError: they do not.
         """
         dit, vae, mllm = (self.form(part) for part in Part)
+        for form in (dit, vae):
+            check_kind(self.config, self.path, form)
         check_context(self.config, self.path, self.sizes)
         empty = (
-            checked_dit(dit, self.sizes),
-            checked_vae(vae),
+            checked_network(dit, self.sizes),
+            checked_autoencoder(vae),
             checked_reader(mllm, reader_config(mllm, self.match.folder)),
         )
         check_sizes(self.config, self.path, dit, vae, mllm)
+        check_streams(self.config, self.path, dit, empty[2])
         self.check_loras(Part.DIT)
         self.check_loras(Part.MLLM)
         return empty
@@ -105,6 +109,9 @@ class Opened:
             weights = {bare_mllm(name): stored for name, stored in form.tensors.items()}
         _check_targets(self.match, loras, weights, form)
 
+    def _title(self, part: Part) -> str:
+        return guidance_class(self.config).reads if part is Part.MLLM else network_kind(self.config).titles[part]
+
     def _outside(self, part: Part) -> Form:
         """A part that is stored in files of its own."""
         given = self.overrides.given(part)
@@ -113,7 +120,7 @@ class Opened:
         folder = self.match.folders.get(part)
         if folder is None or not folder.is_dir():
             raise CheckpointError(
-                f"{str(self.path)!r} has no {part.title} of its own; give the one that it was trained on "
+                f"{str(self.path)!r} has no {self._title(part)} of its own; give the one that it was trained on "
                 f"({part.value}=PATH, on the command line --{part.value} PATH)."
             )
         check_config(folder)
@@ -134,11 +141,36 @@ def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Fo
             f"{str(model)!r} takes hidden states of width {config.connector.input_dim}, the {reads} in "
             f"{str(mllm.path)!r} has {width}; give the {reads} that it was trained on."
         )
-    made, taken = vae_channels(vae), dit_sizes(dit).channels
+    made, taken = latent_channels(vae), network_sizes(dit).channels
     if made != taken:
         raise CheckpointError(
             f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
             "give those of one model."
+        )
+
+
+def check_streams(config: ModelConfig, model: Path, dit: Form, mllm: PreTrainedModel) -> None:
+    """Raise CheckpointError unless a two-stream connector stands between a tower and a UNet of its own widths."""
+    if config.connector.kind is not ConnectorKind.TWO_STREAM or not config.connector.two_stream.bim:
+        return
+    own = config.connector.two_stream
+    for name, wanted, found in (
+        ("features", own.vision_dim, mllm.config.vision_config.hidden_size),
+        ("a first layer", own.addend_dim, network_sizes(dit).width),
+    ):
+        if wanted != found:
+            raise CheckpointError(
+                f"{str(model)!r} was trained with {name} of width {wanted}, and here it is {found}; give the LLaVA and "
+                "the UNet that it was trained on."
+            )
+
+
+def check_kind(config: ModelConfig, model: Path, form: Form) -> None:
+    """Raise CheckpointError unless a DiT or a VAE is of the sort that a model was trained on."""
+    wanted = network_kind(config).titles[form.part]
+    if form.title != wanted:
+        raise CheckpointError(
+            f"{str(model)!r} was trained on a {wanted}, and {str(form.path)!r} is a {form.title}; give a {wanted}."
         )
 
 
@@ -154,7 +186,7 @@ def check_reader(config: ModelConfig, model: Path, form: Form) -> None:
 
 def check_context(config: ModelConfig, model: Path, dit: Form) -> None:
     """Raise CheckpointError unless a model's context is as wide as a DiT takes it."""
-    sizes = dit_sizes(dit)
+    sizes = network_sizes(dit)
     taken = sizes.width if config.connector.entry is ContextEntry.WIDTH else sizes.text_dim
     if config.connector.output_dim != taken:
         raise CheckpointError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..config import ReferenceInjection, SourceInjection
+from ..config import Network, ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
 from ..weights.compare import first_difference, shapes_of
@@ -18,6 +18,7 @@ from ..weights.lora_changes import add_pair
 from ..weights.readers import load_reader
 from .components import fitting_connector, put_guidance, strip, with_queries
 from .opened import Opened, check_reader
+from .overrides import OWN, Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +32,23 @@ class AddedEmbedding:
 
     weight: torch.Tensor  # [width, C, p_t, p_h, p_w]
     bias: torch.Tensor  # [width]
+
+
+def open_apart(path: str | Path, overrides: Overrides = OWN) -> Opened:
+    """As `families.open`, of a model whose parts work apart: one that a Wan DiT denoises.
+
+    Raises:
+        CheckpointError: as `families.open`, or a model with Stable Diffusion's UNet, which takes more than tokens.
+    """
+    from . import open as open_model
+
+    opened = open_model(path, overrides)
+    if opened.config.denoiser.network is not Network.WAN:
+        raise CheckpointError(
+            f"{str(opened.path)!r} is an {opened.match.kind} on Stable Diffusion's UNet, which has no nodes yet; edit "
+            "with it on the command line (`instructx edit --model`)."
+        )
+    return opened
 
 
 def load_guidance_part(opened: Opened, dtype: torch.dtype, progress: Callable[[int], None] | None = None) -> Guidance:
@@ -119,6 +137,7 @@ def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
 def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:
     """Raise CheckpointError unless the queries and the LoRA are those that `guidance` takes."""
     _check_fits(path, "queries.", guidance.queries, state)
+    _check_fits(path, "rows.", guidance.rows, state)
     if guidance.config.lora_rank:
         from peft import get_peft_model_state_dict
 

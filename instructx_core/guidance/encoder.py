@@ -19,10 +19,10 @@ from ..config import GuidanceConfig
 from ..context import Context
 from ..errors import InputError
 from .frames import sample_indices
-from .guidance import Guidance, GuidanceInputs
+from .guidance import USUAL_WORDS, Guidance, GuidanceInputs
 from .positions import positions
 from .prompt import prompt_tokens
-from .vision import PATCH, TEMPORAL, Patches, smart_resize, to_patches
+from .vision import MERGE, PATCH, TEMPORAL, Patches, smart_resize, to_patches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
@@ -116,6 +116,21 @@ class MLLMGuidance(Guidance):
         tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
         return tokens + len(inputs.patches) * config.vision_config.hidden_size
 
+    def rehearse(self, frames: int, height: int, width: int) -> Context:
+        grid, queries = self.grid(frames, height, width), self.config.query_count(frames > 1)
+        config, patches = self.mllm.config, math.prod(grid)
+        length = patches // MERGE**2 + USUAL_WORDS
+        inputs = GuidanceInputs(
+            token_ids=torch.zeros(1, length, dtype=torch.int64),
+            attention_mask=torch.ones(1, length + queries, dtype=torch.bool),
+            position_ids=torch.zeros(3, 1, length + queries, dtype=torch.int64, device="meta"),
+            patches=torch.empty(patches, 3 * TEMPORAL * config.vision_config.patch_size**2, device="meta"),
+            grids=torch.tensor([grid]),
+            query_set="",
+        )
+        hidden = self.hidden(inputs, torch.empty(queries, config.text_config.hidden_size, device="meta"))
+        return Context(hidden[:, -queries:] if queries else hidden)
+
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         is_video = frames > 1
         limit = (is_video and self.config.video_max_pixels) or self.config.max_pixels
@@ -183,9 +198,9 @@ def embed(
     return embeds.masked_scatter(placeholder[..., None], vision.to(embeds.dtype))
 
 
-def add_lora(language_model: nn.Module, config: GuidanceConfig) -> None:
+def add_lora(language_model: nn.Module, config: GuidanceConfig, targets: Sequence[str] = LORA_TARGETS) -> None:
     """Inject peft's LoRA layers into the language model, in place; they start as the identity."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=list(LORA_TARGETS))
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=list(targets))
     inject_adapter_in_model(lora, language_model)

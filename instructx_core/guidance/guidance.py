@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+USUAL_WORDS = 64  # tokens of the chat form and an instruction
+
+
 @dataclass(frozen=True)
 class GuidanceInputs:
     """A batch as its reader takes it: an MLLM's padded on the left, so that queries are always in the same places."""
 
     token_ids: torch.Tensor  # int64 [B, L], queries not included
     attention_mask: torch.Tensor  # bool [B, L + N]
-    position_ids: torch.Tensor  # int64 [3, B, L + N]; empty of a text encoder
-    patches: torch.Tensor  # [sum of t * h * w, 6 * patch ** 2], as the placeholders come; empty without pictures
+    position_ids: torch.Tensor  # int64 [3, B, L + N], of a LLaVA [B, L + N]; empty of a text encoder
+    # [sum of t * h * w, 6 * patch ** 2], as the placeholders come; of a LLaVA [pictures, 3, H, W]; empty without any
+    patches: torch.Tensor
     grids: torch.Tensor  # int64 [pictures, 3]
     query_set: str  # "image", "video" or "reference"; "" of guidance without queries
     reference_places: int = 0  # how many places at its beginning are the reference image's own
@@ -39,6 +43,8 @@ class Guidance(nn.Module, ABC):
     """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class per kind."""
 
     reads: ClassVar[str] = "Qwen2.5-VL"  # the title of the model that reads
+    # The queries are words that the language model learns to say: `rows` holds each set's in its head, [N, hidden].
+    is_spoken: ClassVar[bool] = False
 
     def __init__(self, mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig) -> None:
         """`mllm` reads, with its own tokenizer: what `reads` names."""
@@ -47,6 +53,7 @@ class Guidance(nn.Module, ABC):
         self.mllm = mllm
         self.tokenizer = tokenizer
         self.queries = nn.ParameterDict()
+        self.rows = nn.ParameterDict()
 
     @property
     def device(self) -> torch.device:
@@ -103,3 +110,7 @@ class Guidance(nn.Module, ABC):
     @abstractmethod
     def numbers(self, inputs: GuidanceInputs) -> int:
         """How many numbers one layer's input has, all places of the batch together."""
+
+    @abstractmethod
+    def rehearse(self, frames: int, height: int, width: int) -> Context:
+        """The guidance of a source of this size and a usual instruction on the meta device, for what it takes there."""

@@ -58,5 +58,8 @@ class TextGuidance(Guidance):
     def layers(self) -> Iterator[nn.Module]:
         yield from self.mllm.encoder.block
 
+    def rehearse(self, frames: int, height: int, width: int) -> Context:
+        return Context(self.mllm(input_ids=torch.zeros(1, PLACES, dtype=torch.int64, device="meta")).last_hidden_state)
+
     def numbers(self, inputs: GuidanceInputs) -> int:
         return inputs.token_ids.numel() * self.mllm.config.d_model

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..config import GuidanceMode
 from ..editor import Editor, RequestedEdit
+from ..guidance_modes import scales_source
 from ..request import EditRequest
 from ..version import __version__
 from .window_model import digest_frames
@@ -42,6 +43,7 @@ class EditorModel(RequestedEdit):
             "shift": sampling.shift,
             "guidance_scale": sampling.guidance_scale,
             **({} if self.mode is GuidanceMode.V2V else {"guidance_mode": self.mode.value}),
+            **({"source_scale": sampling.source_scale} if scales_source(self.mode) else {}),
             "seed": request.seed,
             "height": height,
             "width": width,

@@ -118,7 +118,7 @@ def _amount(count: int) -> str:
 
 def _job(model: Components, canvas: tuple[int, int] | None, frames: int | None) -> Job:
     trained = trained_job(model.config)
-    stride = model.codec.stride * model.denoiser.transformer.config.patch_size[1]
+    stride = model.codec.stride * model.denoiser.patch
     height, width = (nearest(side, stride) for side in canvas or (trained.height, trained.width))
     return Job(width, height, frames or trained.frames, trained.guided)
 

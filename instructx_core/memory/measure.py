@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ..config import GuidanceKind
-from ..context import Context
-from ..denoiser import Denoiser
-from ..guidance.guidance import Guidance, GuidanceInputs
-from ..guidance.text import PLACES
-from ..guidance.vision import MERGE, TEMPORAL
-from ..latents import LatentCodec
-from ..speed.run_cache import RunCache
+from ..backbone import Backbone
+from ..context import PARTS, joined_contexts
+from ..guidance.guidance import Guidance
+from ..latents import Codec
 from ..weights.detect import Part
 from .live import META, FlashAttention, LiveMemory
 from .phases import Job, Phase
@@ -65,68 +62,51 @@ def measure_phases(model: Components, job: Job, tiled: bool = False) -> tuple[Ph
 
 @torch.no_grad()
 def reading_bytes(guidance: Guidance, job: Job) -> int:
-    """Bytes of the MLLM's vision tower and language model, at most, for a source and an instruction."""
-    if guidance.config.kind is GuidanceKind.TEXT:
-        with LiveMemory(guidance) as live, FlashAttention():
-            guidance.mllm(input_ids=torch.zeros(1, PLACES, dtype=torch.int64, device=META))
-        return live.peak
-    grid, queries = guidance.grid(job.frames, job.height, job.width), guidance.config.query_count(job.frames > 1)
-    config, patches = guidance.mllm.config, math.prod(grid)
-    words, width = patches // MERGE**2 + WORDS, config.text_config.hidden_size
-    language = guidance.mllm.model.language_model
-    with _first(language, "layers", 2), LiveMemory(guidance) as live, FlashAttention():  # the others hold as much
-        guidance.hidden(
-            GuidanceInputs(
-                token_ids=torch.zeros(1, words, dtype=torch.int64),
-                attention_mask=torch.ones(1, words + queries, dtype=torch.bool),
-                position_ids=torch.zeros(3, 1, words + queries, dtype=torch.int64, device=META),
-                patches=torch.empty(patches, 3 * TEMPORAL * config.vision_config.patch_size**2, device=META),
-                grids=torch.tensor([grid]),
-                query_set="",
-            ),
-            torch.empty(queries, width, device=META),
-        )
+    """Bytes of what sees and what reads, at most, for a source and an instruction."""
+    with _shortened(guidance), LiveMemory(guidance) as live, FlashAttention():
+        guidance.rehearse(job.frames, job.height, job.width)
     return live.peak
 
 
 @torch.no_grad()
 def step_bytes(model: Components, job: Job) -> int:
-    """Bytes of a DiT step, at most: of the second, when its run cache is filled (`speed.run_cache`).
+    """Bytes of a denoiser's step, at most: of the second, when what its steps have in common is there.
 
-    Blocks are all alike: two and three of them are run, and each further one adds as much as the third.
+    Where blocks are all alike, two and three of them are run, and each further one adds as much as the third.
     """
     codec, denoiser = model.codec, model.denoiser
-    batch, frames = 1 + job.guided, 1 + (job.frames - 1) // codec.temporal_stride
-    size = (codec.channels, frames, job.height // codec.stride, job.width // codec.stride)
-    places = model.connector.places(_places(model, job))
-    context_shape = (batch, places, model.config.connector.output_dim)
+    terms = 1 + job.guided
+    size = (codec.channels, 1 + (job.frames - 1) // codec.temporal_stride)
+    size += (job.height // codec.stride, job.width // codec.stride)
+    with _shortened(model.guidance), LiveMemory(), FlashAttention():
+        read = model.connector(model.guidance.rehearse(job.frames, job.height, job.width))
+        context = joined_contexts([read.to(denoiser.dtype)] * terms)
 
-    def count(blocks: int) -> int:
-        with (
-            _first(denoiser.transformer, "blocks", blocks),
-            _unpacked(denoiser),
-            LiveMemory(denoiser) as live,
-            FlashAttention(),
-        ):
-            context = Context(torch.empty(context_shape, dtype=denoiser.dtype, device=META))
-            # one source serves both halves of a guided batch
+    def count() -> int:
+        with _unpacked(denoiser), LiveMemory(denoiser) as live, FlashAttention():
+            own = replace(context, **{name: _anew(getattr(context, name)) for name in PARTS})
+            # one source serves all terms
             conditions = denoiser.conditions(torch.empty(1, *size, device=META))
-            latents, sigma = torch.empty(batch, *size, device=META), torch.tensor(0.5, device=META)
-            cache = RunCache(denoiser.transformer)
+            latents, sigma = torch.empty(terms, *size, device=META), torch.tensor(0.5, device=META)
+            constants = denoiser.constants(0)
             for _ in range(2):
-                with cache.lent():
-                    denoiser(latents, sigma, context, conditions)
+                with constants():
+                    denoiser(latents, sigma, own, conditions)
         return live.peak
 
-    blocks = len(denoiser.transformer.blocks)
+    def count_first(blocks: int) -> int:
+        with _first(denoiser.transformer, denoiser.repeated, blocks):
+            return count()
+
+    blocks = len(getattr(denoiser.transformer, denoiser.repeated)) if denoiser.repeated else 0
     if blocks <= 2:
-        return count(blocks)
-    two, three = count(2), count(3)
+        return count()
+    two, three = count_first(2), count_first(3)
     return two + (blocks - 2) * (three - two)
 
 
 @torch.no_grad()
-def encoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
+def encoding_bytes(codec: Codec, job: Job, tiled: bool = False) -> int:
     """Bytes of encoding, at most: the clip as it came and as the VAE takes it, and the encoder's own tensors."""
     height, width = (min(side, TILE * _patch(codec)) if tiled else side for side in (job.height, job.width))
     frames = _steady(codec, job)
@@ -137,7 +117,7 @@ def encoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
 
 
 @torch.no_grad()
-def decoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
+def decoding_bytes(codec: Codec, job: Job, tiled: bool = False) -> int:
     """Bytes of decoding, at most: the decoder's own tensors and the frames so far, or all frames becoming pixels."""
     height, width = (min(side, TILE) if tiled else side for side in (job.height, job.width))
     frames, item = _steady(codec, job), codec.vae.dtype.itemsize
@@ -151,16 +131,7 @@ def decoding_bytes(codec: LatentCodec, job: Job, tiled: bool = False) -> int:
     return max(live.peak + held, held + 3 * job.values * item, leaving)
 
 
-def _places(model: Components, job: Job) -> int:
-    """How many places the guidance of an edit has."""
-    if model.config.guidance.kind is GuidanceKind.TEXT:
-        return PLACES
-    if queries := model.config.guidance.query_count(job.frames > 1):
-        return queries
-    return math.prod(model.guidance.grid(job.frames, job.height, job.width)) // MERGE**2 + WORDS
-
-
-def _steady(codec: LatentCodec, job: Job) -> int:
+def _steady(codec: Codec, job: Job) -> int:
     """Frames that tell what any clip of this or a greater length computes with."""
     return min(1 + math.ceil((job.frames - 1) / codec.frame_multiple) * codec.frame_multiple, STEADY)
 
@@ -170,9 +141,22 @@ def _beyond(job: Job, frames: int, height: int, width: int) -> int:
     return max(0, job.values - 3 * frames * height * width)
 
 
-def _patch(codec: LatentCodec) -> int:
+def _patch(codec: Codec) -> int:
     """Pixels on a side that become channels before a VAE encodes, and after it decodes."""
-    return codec.vae.config.patch_size or 1
+    return codec.vae.config.get("patch_size") or 1
+
+
+def _anew(part: torch.Tensor | None) -> torch.Tensor | None:
+    """A tensor of the same shape, which counts as made now."""
+    return None if part is None else torch.empty_like(part)
+
+
+@contextmanager
+def _shortened(guidance: Guidance) -> Iterator[None]:
+    """An MLLM with two layers of its language model, for the others hold as much; a text encoder as it is."""
+    language = getattr(getattr(guidance.mllm, "model", None), "language_model", None)
+    with _first(language, "layers", 2) if language is not None else nullcontext():
+        yield
 
 
 @contextmanager
@@ -187,7 +171,7 @@ def _first(model: nn.Module, name: str, count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_convolutions(codec: LatentCodec) -> Iterator[None]:
+def _plain_convolutions(codec: Codec) -> Iterator[None]:
     """Without `skip_empty_taps`, which looks at weights that are not there."""
     own = {module: vars(module).pop("forward") for module in codec.vae.modules() if "forward" in vars(module)}
     try:
@@ -200,13 +184,14 @@ def _plain_convolutions(codec: LatentCodec) -> Iterator[None]:
 def _identity(model: Components) -> tuple[str, ...]:
     """What models with different activations differ in: configs and number formats."""
     mllm, transformer, vae = model.guidance.mllm, model.denoiser.transformer, model.codec.vae
-    formats = (mllm.get_input_embeddings().weight, transformer.patch_embedding.weight, next(vae.parameters()))
+    formats = (mllm.get_input_embeddings().weight, next(vae.parameters()))
     configs = (json.dumps(dict(part.config), sort_keys=True, default=str) for part in (transformer, vae))
-    return (model.config.to_json(), mllm.config.to_json_string(), *configs, *(str(one.dtype) for one in formats))
+    return (model.config.to_json(), mllm.config.to_json_string(), *configs, *(str(one.dtype) for one in formats),
+            str(model.denoiser.dtype))  # fmt: skip
 
 
 @contextmanager
-def _unpacked(denoiser: Denoiser) -> Iterator[None]:
+def _unpacked(denoiser: Backbone) -> Iterator[None]:
     """With weights of full size where they are packed into fewer bits: each is unpacked as its layer runs."""
     linear = [module for module in denoiser.transformer.modules() if isinstance(module, nn.Linear)]
     packed = {module: module.weight for module in linear if not module.weight.is_floating_point()}

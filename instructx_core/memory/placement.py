@@ -70,13 +70,9 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
 
 def _move_small_parts(components: Components, device: torch.device) -> None:
     """Everything but the MLLM, the DiT and the VAE themselves."""
-    components.guidance.queries.to(device)
-    components.connector.to(device)
-    denoiser = components.denoiser
-    gained = (denoiser.source_embedding, denoiser.reference_embedding, denoiser.local_strength, components.masks)
-    for module in gained:
-        if module is not None:
-            module.to(device)
+    guidance, masks = components.guidance, [] if components.masks is None else [components.masks]
+    for module in (guidance.queries, guidance.rows, components.connector, *components.denoiser.beside(), *masks):
+        module.to(device)
     codec = components.codec
     codec.mean, codec.std = codec.mean.to(device), codec.std.to(device)
 

@@ -36,13 +36,13 @@ class ModelSizes:
 def sizes_of(components: Components) -> ModelSizes:
     """The sizes of a model, loaded on whatever device or an outline."""
     denoiser, guidance = components.denoiser, components.guidance
-    gained = (denoiser.source_embedding, denoiser.reference_embedding, denoiser.local_strength, components.masks)
-    embeddings = [part for part in gained if part is not None]
+    masks = [] if components.masks is None else [components.masks]
+    beside = (guidance.queries, guidance.rows, components.connector, *denoiser.beside(), *masks)
     return ModelSizes(
         mllm=_weights(guidance.mllm),
-        dit=_weights(denoiser.transformer, denoiser.transformer.blocks),
+        dit=_weights(denoiser.transformer, denoiser.blocks),
         vae=_weights(components.codec.vae),
-        added=sum(map(_bytes, (guidance.queries, components.connector, *embeddings))),
+        added=sum(map(_bytes, beside)),
     )
 
 

@@ -9,9 +9,8 @@ import torch
 
 from ..bounded import is_dir, is_file
 from ..errors import InputError
-from ..latents import LatentCodec
+from ..families.networks import load_codec
 from ..run_lock import only_run
-from ..weights.vae import load_vae
 from ..words import quoted_path
 from .config import TrainConfig
 from .data.cache import Maker, make_pool, make_pool_with, writing
@@ -64,5 +63,5 @@ def make_maker(config: TrainConfig) -> Maker:
     encoder = STAGES[config.task].encoder
     assert encoder is not None  # `cache` has looked
     found = encoder(config)
-    codec = LatentCodec(load_vae(found.vae, torch.float32)).requires_grad_(False).to(process_state().device)
+    codec = load_codec(found.vae, torch.float32).requires_grad_(False).to(process_state().device)
     return Maker(config.data, codec, found.shown_frames, codec.stride * found.patch)

@@ -191,14 +191,46 @@ class TrainConfig:
         return None if self.start else f"a {self.task} stage needs start: a model folder under 'model'"
 
 
+TwoStreamPart = Literal["queries", "lora", "transformer", "qformer", "bim", "iaa"]
+
+
+@dataclass(frozen=True)
+class TwoStreamTrainConfig(TrainConfig):
+    """One stage of a two-stream model (InsightEdit, 5.1), on pictures."""
+
+    # the folder to go on from; a clip is what a stage aligns with, and stays as it is
+    start: dict[Literal["model", "clip"], Name] = field(default_factory=dict)
+    train: Annotated[tuple[TwoStreamPart, ...], Length(1)] = ("queries", "lora", "transformer", "qformer", "bim", "iaa")
+    # no source gives weights of the losses: 1 each
+    token_weight: Weight = 1.0  # of L_LLM, eq. 2
+    iaa_weight: Weight = 1.0  # of L_IAA, eq. 5; counted where `train` has iaa
+    image_stream: Share = 1.0  # the paper's lambda; 0 in stage 2, before there is an IAA
+
+    def problem(self) -> str | None:
+        if "model" not in self.start:
+            return f"a {self.task} stage needs start: a model folder under 'model'"
+        if ("clip" in self.start) != (self.task == "alignment" or "iaa" in self.train):
+            return "start needs a clip in an alignment stage and where train has iaa, and nowhere else"
+        if self.data.video_probability:
+            return f"{self.task} stages train on pictures: set data.video_probability to 0"
+        return None
+
+
 # what `task` may say -> what the rest of the config is read as; see `tasks.add_stage`
-KINDS: dict[str, type[TrainConfig]] = {"editing": TrainConfig}
+KINDS: dict[str, type[TrainConfig]] = {
+    "editing": TrainConfig,
+    "alignment": TwoStreamTrainConfig,
+    "two_stream": TwoStreamTrainConfig,
+}
+OWN_KINDS = tuple(KINDS)
 
 
 def _told_kinds() -> str:
     """The kinds of stage that are known, to name."""
-    more = "" if len(KINDS) > 1 else " (stages of InstructX Tiny's recipe are for `python -m recipes.tiny`)"
-    return " or ".join(KINDS) + more
+    told = " or ".join(KINDS)
+    if set(KINDS) > set(OWN_KINDS):
+        return told
+    return f"{told} (stages of InstructX Tiny's recipe are for `python -m recipes.tiny`)"
 
 
 def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:

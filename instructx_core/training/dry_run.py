@@ -10,7 +10,7 @@ from .. import families
 from ..errors import InputError
 from ..families.meta_model import outline
 from ..words import quoted
-from .config import DataConfig, TrainConfig
+from .config import DataConfig, TrainConfig, TwoStreamTrainConfig
 from .data.example import Example
 from .data.opening import open_table
 from .data.sources import table_examples
@@ -35,12 +35,14 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
             "--check is for stages that go on from a whole model (start: {model: FOLDER}); this one makes parts anew, "
             "try it with --set steps=2."
         )
+    if isinstance(config, TwoStreamTrainConfig):
+        raise InputError(f"--check is for editing stages, and this is {config.task}; try it with --set steps=2.")
     micro = {is_video: micro_batches(config, is_video, processes) for is_video in (False, True)}
     import torch
 
     components = outline(families.open(config.start["model"]), torch.float32)
     choose_trained(components, config)
-    stride = components.codec.stride * components.denoiser.transformer.config.patch_size[1]
+    stride = components.codec.stride * components.denoiser.patch
     lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]
     lines += _parts(parts_of(components))
     found = measure_footprint(components, config)

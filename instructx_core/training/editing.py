@@ -190,7 +190,7 @@ def open_source(config: TrainConfig, components: Components) -> ExampleSource:
     """
     state = process_state()
     codec = components.codec.eval().to(state.device)  # not among what the trainer moves there
-    stride = codec.stride * components.denoiser.transformer.config.patch_size[1]
+    stride = codec.stride * components.denoiser.patch
     shown_frames = components.config.guidance.video_frames
     pool = pool_folder(config)
     if pool is None:
@@ -227,6 +227,7 @@ def choose_trained(components: Components, config: TrainConfig) -> None:
         module.requires_grad_(False)
     if "queries" in config.train:
         guidance.queries.requires_grad_(True)
+        guidance.rows.requires_grad_(True)
     if "lora" in config.train:
         for name, parameter in guidance.mllm.named_parameters():
             parameter.requires_grad_("lora_" in name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,22 +21,24 @@ from ..bounded import UnreadableError, read_yaml
 from ..config import ContextEntry, ModelConfig
 from ..connectors import Connector, make_connector
 from ..convert.writing import Checksums, write_folder
-from ..denoiser import Denoiser
 from ..errors import InputError
 from ..families.components import adapter_state, guidance_class
 from ..families.instructx.folder import FORMAT
-from ..families.opened import check_sizes
+from ..families.networks import network_kind
+from ..families.opened import check_kind, check_sizes, check_streams
 from ..guidance.encoder import QUERY_SIZE
+from ..unet_denoiser import image_attended
 from ..validation import FieldError, converted
 from ..weights.compare import shapes_of
-from ..weights.component_files import dit_part, mllm_part, under, vae_part
-from ..weights.detect import Form, Part, find_form
-from ..weights.dit import checked_dit, dit_sizes, to_diffusers
+from ..weights.component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, under, vae_part
+from ..weights.detect import Form, Names, Part, find_form
+from ..weights.dit import checked_dit, to_diffusers
 from ..weights.marks import ADAPTER
+from ..weights.networks import checked_autoencoder, network_sizes
 from ..weights.readers import checked_reader, reader_config, reader_width
-from ..weights.streaming import Content, StoredTensor, computed, tensor_file
+from ..weights.streaming import Content, StoredTensor, computed, tensor_file, text
+from ..weights.unet import editing_unet
 from ..weights.unpacking import unpacked
-from ..weights.vae import checked_vae
 from ..words import quoted_path
 from .changes import apply_change
 
@@ -139,25 +142,43 @@ def _plan(
     target: Path, dit: Form, vae: Form, mllm: Form, plain: Mapping[str, Any], changes: Sequence[str], seed: int
 ) -> dict[str, Content]:
     """What each file of the folder is to hold, checked as far as headers tell."""
-    transformer, beside = checked_dit(dit), mllm.path if mllm.path.is_dir() else mllm.path.parent
-    checked_vae(vae)
-    qwen = checked_reader(mllm, reader_config(mllm, beside))
-    sizes = dit_sizes(dit)
+    beside = mllm.path if mllm.path.is_dir() else mllm.path.parent
+    network, files, copied = _network(dit)
+    checked_autoencoder(vae)
+    reader = checked_reader(mllm, reader_config(mllm, beside))
+    sizes = network_sizes(dit)
     config = new_config(changes, reader_width(mllm), sizes.text_dim, sizes.width, plain)
+    for form in (dit, vae):
+        check_kind(config, target, form)
     check_sizes(config, target, dit, vae, mllm)
+    check_streams(config, target, dit, reader)
     with torch.device("meta"):
-        guidance = guidance_class(config)(qwen, None, config.guidance)
+        guidance = guidance_class(config)(reader, None, config.guidance)
         connector = make_connector(config.connector)
-        denoiser = Denoiser(transformer, config.denoiser, config.connector.entry, config.source_prediction)
+        denoiser = network_kind(config).denoiser(network, config)
     shapes = shapes_of(adapter_state(guidance, connector, denoiser))
-    parts = {
-        "mllm": mllm_part(mllm, beside),
-        "transformer": dit_part(dit, changed=to_diffusers(dit, unpacked(dit)) if dit.is_gguf else None),
-        "vae": vae_part(vae),
-    }
+    parts = {"mllm": mllm_part(mllm, beside), "transformer": files, "vae": vae_part(vae)}
     plan = {name: content for part, files in parts.items() for name, content in under(part, files).items()}
     metadata = {FORMAT: config.to_json()}
-    return plan | {ADAPTER: tensor_file(_fresh(shapes, connector, seed), metadata)}
+    fresh = _fresh(shapes, connector, seed)
+    fresh |= {name: stored for name, stored in copied.items() if name in fresh}
+    return plan | {ADAPTER: tensor_file(fresh, metadata)}
+
+
+def _network(form: Form) -> tuple[nn.Module, Plan, dict[str, StoredTensor]]:
+    """What denoises, empty; its files; and what of it a model's own file begins as."""
+    if form.names is not Names.UNET:
+        changed = to_diffusers(form, unpacked(form)) if form.is_gguf else None
+        return checked_dit(form), dit_part(form, changed=changed), {}
+    unet, config, tensors = editing_unet(form)
+    said = json.dumps({"_class_name": "UNet2DConditionModel"} | config, indent=2) + "\n"
+    files = {"config.json": text(said), DIFFUSERS_WEIGHTS: tensor_file(tensors, FILE)}
+    copied = {
+        f"denoiser.image_attention.{number}.to_{part}_ip.0.weight": tensors[f"{name}.to_{part}.weight"]
+        for number, name in enumerate(image_attended(unet))
+        for part in ("k", "v")
+    }
+    return unet, files, copied
 
 
 def _fresh(shapes: Mapping[str, tuple[int, ...]], connector: Connector, seed: int) -> dict[str, StoredTensor]:
@@ -183,7 +204,7 @@ def _values(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """Fresh values [*shape] of a query, a LoRA's matrix or an embedding, the same for the same name and seed."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    if name.startswith("queries."):
+    if name.startswith(("queries.", "rows.")):
         return torch.randn(shape, generator=generator) * QUERY_SIZE
     if ".lora_A." in name:  # as peft has it: A of any size, B zero, so that the LoRA changes nothing yet
         return nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5), generator=generator)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .config import KINDS, TrainConfig
+from .config import KINDS, TrainConfig, TwoStreamTrainConfig
 
 if TYPE_CHECKING:
     from ..weights.detect import Form
@@ -35,6 +35,12 @@ def _editing(config: TrainConfig) -> Any:
     return EditingTask(config)
 
 
+def _two_stream(config: TwoStreamTrainConfig) -> Any:
+    from .two_stream import TwoStreamTask
+
+    return TwoStreamTask(config)
+
+
 def start_encoder(config: TrainConfig) -> Encoder:
     """Of a stage that starts from a whole model.
 
@@ -49,11 +55,15 @@ def start_encoder(config: TrainConfig) -> Encoder:
 
     opened = families.open(config.start["model"])
     components = outline(opened, torch.float32)
-    patch = components.denoiser.transformer.config.patch_size[1]
+    patch = components.denoiser.patch
     return Encoder(opened.form(Part.VAE), patch, components.config.guidance.video_frames)
 
 
-STAGES: dict[str, Stage] = {"editing": Stage(_editing, start_encoder)}
+STAGES: dict[str, Stage] = {
+    "editing": Stage(_editing, start_encoder),
+    "alignment": Stage(_two_stream, start_encoder),
+    "two_stream": Stage(_two_stream, start_encoder),
+}
 
 
 def add_stage(task: str, config: type[TrainConfig], stage: Stage) -> None:

@@ -48,6 +48,9 @@ class Names(str, Enum):
     ORIGINAL = "original"  # of the code that the model was published with
     QWEN3 = "qwen3"  # transformers', of a Qwen3-VL
     TEXT = "text"  # transformers', of a umT5 that takes the place of an MLLM
+    LLAVA = "llava"  # transformers', of a LLaVA
+    UNET = "unet"  # diffusers', of Stable Diffusion's UNet
+    KL = "kl"  # diffusers', of Stable Diffusion's VAE
 
 
 # tensors that only one part has, under either's names; those of the MLLM without the prefixes that came with time
@@ -69,6 +72,17 @@ _MARKS = {
         "embed_tokens.weight",
         "layers.0.self_attn.q_norm.weight",
         "visual.deepstack_merger_list.0.norm.weight",
+    },
+    (Part.DIT, Names.UNET): {
+        "conv_in.weight",
+        "time_embedding.linear_1.weight",
+        "down_blocks.0.resnets.0.conv1.weight",
+    },
+    (Part.VAE, Names.KL): {"encoder.conv_in.weight", "decoder.conv_norm_out.weight", "post_quant_conv.weight"},
+    (Part.MLLM, Names.LLAVA): {
+        "language_model.embed_tokens.weight",
+        "vision_tower.embeddings.class_embedding",
+        "multi_modal_projector.linear_1.weight",
     },
     (Part.MLLM, Names.TEXT): {
         "shared.weight",
@@ -109,6 +123,29 @@ _TEXT_LAYERS = {
     "encoder.block.0.layer.1.": ("layer_norm", "DenseReluDense.wi_0", "DenseReluDense.wi_1", "DenseReluDense.wo"),
 }
 _TEXT = NameLayout(f"{before}{layer}.weight" for before, layers in _TEXT_LAYERS.items() for layer in layers)
+_LLAVA_LAYERS = {
+    "language_model.": ("embed_tokens", "norm", "lm_head"),
+    "language_model.layers.0.": ("input_layernorm", "post_attention_layernorm"),
+    "language_model.layers.0.self_attn.": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "language_model.layers.0.mlp.": ("gate_proj", "up_proj", "down_proj"),
+    "vision_tower.": ("pre_layrnorm", "post_layernorm"),
+    "vision_tower.embeddings.": ("patch_embedding", "position_embedding"),
+    "vision_tower.encoder.layers.0.": ("layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2"),
+    "vision_tower.encoder.layers.0.self_attn.": ("q_proj", "k_proj", "v_proj", "out_proj"),
+    "multi_modal_projector.": ("linear_1", "linear_2"),
+    "": ("lm_head",),
+}
+_LLAVA = NameLayout(
+    [
+        "vision_tower.embeddings.class_embedding",
+        *(
+            f"{before}{layer}.{leaf}"
+            for before, layers in _LLAVA_LAYERS.items()
+            for layer in layers
+            for leaf in ("weight", "bias")
+        ),
+    ]
+)
 _LAYOUTS = {
     (Part.DIT, Names.ORIGINAL): DIT_ORIGINAL,
     (Part.DIT, Names.LIBRARY): DIT_LIBRARY,
@@ -117,12 +154,23 @@ _LAYOUTS = {
     (Part.MLLM, Names.LIBRARY): _MLLM,
     (Part.MLLM, Names.QWEN3): _MLLM,
     (Part.MLLM, Names.TEXT): _TEXT,
+    (Part.MLLM, Names.LLAVA): _LLAVA,
+    # known by their marks alone: diffusers has had no other names for them
+    (Part.DIT, Names.UNET): NameLayout(_MARKS[Part.DIT, Names.UNET]),
+    (Part.VAE, Names.KL): NameLayout(_MARKS[Part.VAE, Names.KL]),
 }
 # what transformers' versions put before names of their own accord
 _MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
-_READERS = {Names.TEXT: "umT5", Names.QWEN3: "Qwen3-VL"}  # that replace a Qwen2.5-VL
+# what stands in the place of a Qwen2.5-VL, of Wan's DiT and of its VAE
+_TITLES = {
+    Names.TEXT: "umT5",
+    Names.QWEN3: "Qwen3-VL",
+    Names.LLAVA: "LLaVA",
+    Names.UNET: "Stable Diffusion UNet",
+    Names.KL: "Stable Diffusion VAE",
+}
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
-FOLDERS = {Part.DIT: ("transformer",), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
+FOLDERS = {Part.DIT: ("transformer", "unet"), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
 _NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 _SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
@@ -147,7 +195,7 @@ class Form:
     @property
     def title(self) -> str:
         """What it is, for people."""
-        return _READERS.get(self.names, self.part.title)
+        return _TITLES.get(self.names, self.part.title)
 
     @property
     def is_text(self) -> bool:
@@ -175,6 +223,8 @@ class Form:
     @cached_property
     def is_wrapped(self) -> bool:
         """Whether some names are not those that a library or the model's first code gives."""
+        if self.names is Names.LLAVA:  # transformers reads the names of its every version
+            return False
         layout = _LAYOUTS[self.part, self.names]
         prefixes = _MLLM_PREFIXES if self.part is Part.MLLM else ("",)
         return any(name not in {prefix + layout.bare(name) for prefix in prefixes} for name in self.tensors)
@@ -182,7 +232,7 @@ class Form:
     @property
     def has_config(self) -> bool:
         """Whether the library that the names are of finds its config beside the weights."""
-        return self.names in (Names.LIBRARY, Names.QWEN3) and (self.path / "config.json").is_file()
+        return self.names not in (Names.ORIGINAL, Names.TEXT) and (self.path / "config.json").is_file()
 
     @property
     def is_library_folder(self) -> bool:
@@ -231,13 +281,18 @@ def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = F
         raise CheckpointError(f"{quoted_path(path)} does not hold {wanted}: {what}; give other weights.")
     if found[0] is Part.MLLM and found[1] is not Names.TEXT:
         with naming(path):
-            _MLLM.unwrapped(stored)
+            _LAYOUTS[found].unwrapped(stored)
     return Form(path, files, *found, stored)
 
 
 def bare_mllm(name: str) -> str:
     """A name of a Qwen-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
     return _MLLM.bare(name)
+
+
+def bare_llava(name: str) -> str:
+    """A name of a LLaVA's as transformers 5 has it, without `model.`, whatever version wrote it."""
+    return _LLAVA.bare(name).replace("language_model.lm_head.", "lm_head.")
 
 
 def bare_text(name: str) -> str:

@@ -103,7 +103,7 @@ def load_mllm_config(path: Path) -> PreTrainedConfig:
     Raises:
         CheckpointError: missing or damaged, or a number out of range.
     """
-    plain = _data_alone(read_json(path))
+    plain = data_alone(read_json(path))
     with quietly():
         made = _config_class(plain.get("model_type") == QWEN3)
         config = load_or_explain(path, lambda: portable_rope(made.from_dict(plain)))
@@ -271,11 +271,11 @@ def mllm_width(form: Form) -> int:
     return shape_of(shapes, "embed_tokens.weight", 2, form.path)[1]
 
 
-def _data_alone(plain: Any) -> Any:
+def data_alone(plain: Any) -> Any:
     """A config without the keys that choose code, at every depth."""
     if isinstance(plain, dict):
-        return {name: _data_alone(value) for name, value in plain.items() if name not in OF_CODE}
-    return [_data_alone(value) for value in plain] if isinstance(plain, list) else plain
+        return {name: data_alone(value) for name, value in plain.items() if name not in OF_CODE}
+    return [data_alone(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def _check_words(folder: Path) -> None:

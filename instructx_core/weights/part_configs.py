@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from ..diffusion import LATENT_SCALE
 from ..errors import CheckpointError
 from ..validation import FieldError, Length, Range, converted
 from ..words import quoted_path
@@ -151,6 +152,67 @@ class TokenIds:
     video_token_id: TokenId
 
 
+@dataclass(frozen=True)
+class LlamaNumbers:
+    """`text_config` of a LLaVA."""
+
+    vocab_size: Annotated[int, Range(1, 1 << 24)]
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Annotated[int, Range(1, 4096)]
+    num_key_value_heads: Annotated[int, Range(1, 4096)]
+    rms_norm_eps: Epsilon
+    max_position_embeddings: Annotated[int, Range(1, 1 << 30)]
+
+
+@dataclass(frozen=True)
+class ClipNumbers:
+    """`vision_config` of a LLaVA."""
+
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Annotated[int, Range(1, 4096)]
+    image_size: Annotated[int, Range(14, 4096)]
+    patch_size: Annotated[int, Range(1, 256)]
+    num_channels: Annotated[int, Range(3, 3)]
+
+
+@dataclass(frozen=True)
+class LlavaNumbers:
+    """The rest of a LLaVA's config."""
+
+    image_token_index: TokenId
+    vision_feature_layer: Annotated[int, Range(-1025, 1024)]
+    vision_feature_select_strategy: Literal["default"]
+
+
+@dataclass(frozen=True)
+class UnetNumbers:
+    """Arguments of `UNet2DConditionModel`."""
+
+    in_channels: Width
+    out_channels: Width
+    block_out_channels: Annotated[tuple[Width, ...], Length(1, 8)]
+    cross_attention_dim: Width
+    norm_num_groups: Annotated[int, Range(1, 1024)]
+
+
+@dataclass(frozen=True)
+class KlNumbers:
+    """Arguments of `AutoencoderKL`."""
+
+    in_channels: Annotated[int, Range(3, 3)]
+    out_channels: Annotated[int, Range(3, 3)]
+    latent_channels: Annotated[int, Range(1, 4096)]
+    block_out_channels: Annotated[tuple[Width, ...], Length(1, 8)]
+    layers_per_block: Annotated[int, Range(1, 64)]
+    norm_num_groups: Annotated[int, Range(1, 1024)]
+    # what the source enters a UNet without, so no other will do
+    scaling_factor: Annotated[float, Range(LATENT_SCALE, LATENT_SCALE)]
+
+
 T = TypeVar("T")
 
 
@@ -228,6 +290,48 @@ def check_mllm_config(config: Any, path: Path) -> None:
     turned = _numbers(Rope, rope, path, "text_config.rope_parameters.")
     if sum(turned.mrope_section) != head // 2:
         raise _wrong(path, f"mrope_section adds up to {sum(turned.mrope_section)}; give {head // 2}, half of a head")
+
+
+def check_llava_config(config: Any, path: Path) -> None:
+    """As `check_dit_config`, of a `LlavaConfig`."""
+    words = _numbers(LlamaNumbers, config.text_config.to_dict(), path, "text_config.")
+    sight = _numbers(ClipNumbers, config.vision_config.to_dict(), path, "vision_config.")
+    own = _numbers(LlavaNumbers, config.to_dict(), path)
+    _check_heads(path, "text_config", words.hidden_size, "num_attention_heads", words.num_attention_heads, 2)
+    _check_heads(path, "vision_config", sight.hidden_size, "num_attention_heads", sight.num_attention_heads, 1)
+    if words.num_attention_heads % words.num_key_value_heads:
+        raise _wrong(
+            path, f"text_config.num_key_value_heads is {words.num_key_value_heads}; give a divisor of the heads"
+        )
+    if not -sight.num_hidden_layers - 1 <= own.vision_feature_layer <= sight.num_hidden_layers:
+        raise _wrong(
+            path, f"vision_feature_layer is {own.vision_feature_layer}; its CLIP has {sight.num_hidden_layers}"
+        )
+
+
+def check_unet_config(config: Mapping[str, Any], path: Path) -> None:
+    """As `check_dit_config`, of Stable Diffusion 1's UNet."""
+    from diffusers import UNet2DConditionModel
+
+    _numbers(UnetNumbers, _defaults(UNet2DConditionModel) | dict(config), path)
+    _check_absent(
+        ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim"), config, path
+    )
+
+
+def check_kl_config(config: Mapping[str, Any], path: Path) -> None:
+    """As `check_dit_config`, of Stable Diffusion 1's VAE."""
+    from diffusers import AutoencoderKL
+
+    _numbers(KlNumbers, _defaults(AutoencoderKL) | dict(config), path)
+    _check_absent(("shift_factor", "latents_mean", "latents_std"), config, path)
+
+
+def _check_absent(names: tuple[str, ...], config: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError where a config asks for what only later models than Stable Diffusion 1 have."""
+    for name in names:
+        if config.get(name) is not None:
+            raise _wrong(path, f"{name} is {config[name]!r}, which Stable Diffusion 1 does not have; give its weights")
 
 
 def _check_heads(path: Path, part: str, width: int, name: str, heads: int, multiple: int) -> None:

@@ -1,39 +1,64 @@
-"""What reads an instruction, a Qwen2.5-VL or a umT5 by itself: recognised by the tensors of a form."""
+"""What reads an instruction, by itself: which of its kinds a form is, its tensors tell."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .detect import Form
-from .mllm import checked_mllm, load_mllm, mllm_config, mllm_width
-from .text_encoder import checked_text_encoder, load_text_encoder, text_encoder_config
+from . import llava, mllm, text_encoder
+from .detect import Form, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """The functions below, of one kind."""
+
+    load: Callable[..., tuple[Any, Any]]
+    config: Callable[[Form, Path], Any]
+    checked: Callable[[Form, Any], Any]
+    width: Callable[[Form], int]
+
+
+_QWEN = _Reader(mllm.load_mllm, mllm.mllm_config, mllm.checked_mllm, mllm.mllm_width)
+_READERS = {
+    Names.TEXT: _Reader(
+        text_encoder.load_text_encoder,
+        lambda form, _checkpoint: text_encoder.text_encoder_config(form),
+        lambda form, _config: text_encoder.checked_text_encoder(form),
+        lambda form: text_encoder.text_encoder_config(form).d_model,
+    ),
+    Names.LLAVA: _Reader(llava.load_llava, llava.llava_config, llava.checked_llava, llava.llava_width),
+}
 
 
 def load_reader(
     form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """See `mllm.load_mllm`."""
-    return (load_text_encoder if form.is_text else load_mllm)(form, checkpoint, dtype, progress)
+    return _reader(form).load(form, checkpoint, dtype, progress)
 
 
 def reader_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
     """See `mllm.mllm_config`."""
-    return text_encoder_config(form) if form.is_text else mllm_config(form, checkpoint)
+    return _reader(form).config(form, checkpoint)
 
 
 def checked_reader(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
     """See `mllm.checked_mllm`."""
-    return checked_text_encoder(form) if form.is_text else checked_mllm(form, config)
+    return _reader(form).checked(form, config)
 
 
 def reader_width(form: Form) -> int:
     """The width of the hidden states."""
-    return text_encoder_config(form).d_model if form.is_text else mllm_width(form)
+    return _reader(form).width(form)
+
+
+def _reader(form: Form) -> _Reader:
+    return _READERS.get(form.names, _QWEN)

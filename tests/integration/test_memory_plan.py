@@ -18,6 +18,7 @@ from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components
 from instructx_core.families.instructx.folder import BUNDLED
+from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory, parse_memory
 from instructx_core.memory.live import LiveMemory
@@ -27,6 +28,7 @@ from instructx_core.memory.plan import CHOICES, make_plan, peak, resident, usabl
 from instructx_core.memory.sizes import ModelSizes, Weights, sizes_of
 from instructx_core.speed.run_cache import RunCache
 from support.opening import load, outlined
+from support.paper_size import QWEN_3B, ROPE, VISION
 
 if TYPE_CHECKING:
     from instructx_core import Editor
@@ -57,6 +59,15 @@ def without_weights(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
+def shallow_qwen() -> nn.Module:
+    """Qwen2.5-VL-3B with one layer of each kind: as long a guidance."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    text = {**QWEN_3B, "num_hidden_layers": 1, "rope_scaling": ROPE, "rope_theta": 1e6}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config={**VISION, "depth": 1})
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
 # --- what is measured, against another way: fake tensors of a CPU, with its own flash attention
 
 
@@ -71,8 +82,9 @@ def test_dit_step_of_published_sizes(sizes: dict, guided: bool, dtype: torch.dty
         return Denoiser(WanTransformer3DModel(num_layers=layers, **sizes), config.denoiser)
 
     codec = without_weights(lambda: LatentCodec(AutoencoderKLWan(**(VAE_21 if sizes is WAN_14B else VAE_22))))
-    connector = make_connector(config.connector)
-    measured = step_bytes(Components(config, None, connector, without_weights(denoiser), codec), job)
+    connector = without_weights(lambda: make_connector(config.connector))
+    guidance = without_weights(lambda: MLLMGuidance(shallow_qwen(), None, config.guidance))
+    measured = step_bytes(Components(config, guidance, connector, without_weights(denoiser), codec), job)
     with FakeTensorMode(), torch.no_grad():
         model = denoiser()
         shape = (1 + guided, codec.channels, 21, 480 // codec.stride, 832 // codec.stride)

@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"conditions", "config", "context", "images"},
     {"connectors", "cross_attention", "detail", "diffusion", "fit", "latents", "mask_head"}
     | {"projection", "schedules", "video"},
-    {"backbone", "speed"},
+    {"backbone", "image_latents", "speed"},
     {"compositing", "denoiser", "guidance", "preview", "source", "unet_denoiser"},
     {"local_edits", "weights"},
     {"families", "sampling"},

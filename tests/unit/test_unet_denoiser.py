@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from instructx_core.config import DenoiserConfig, Network, Prediction, SourceInjection
 from instructx_core.context import Context
-from instructx_core.diffusion import diffusion_schedule, nearest_level, scales, trained_sigmas
+from instructx_core.diffusion import LATENT_SCALE, diffusion_schedule, nearest_level, scales, trained_sigmas
 from instructx_core.errors import InputError
 from instructx_core.sampling import GuidanceTerm, initial_noise, sample
-from instructx_core.unet_denoiser import SCALE, UNetDenoiser, image_attentions
+from instructx_core.unet_denoiser import UNetDenoiser, image_attentions
 from support.golden_runs import GOLDEN
 
 WIDTH = 24
@@ -68,7 +68,7 @@ def test_the_noise_it_predicts_is_smartedits() -> None:
     noisy, source = recorded["in.latents"][:, :, None].chunk(2, dim=1)
     given = noisy / (kept + noise)
     velocity = model(given, sigma, Context(recorded["out.text"], addend=recorded["out.visual"]),
-                     model.conditions(source * SCALE))  # fmt: skip
+                     model.conditions(source * LATENT_SCALE))  # fmt: skip
     predicted = given + (1 - sigma.view(-1, 1, 1, 1, 1)) * velocity  # eps
     torch.testing.assert_close(predicted[:, :, 0], recorded["out.noise"], atol=1e-4, rtol=1e-4)
 
@@ -87,7 +87,7 @@ def test_a_run_is_ddims(steps: int) -> None:
     scheduler.set_timesteps(steps)
     theirs = noise[:, :, 0]
     for timestep in scheduler.timesteps:
-        given = torch.cat([theirs, source[:, :, 0] / SCALE], dim=1)
+        given = torch.cat([theirs, source[:, :, 0] / LATENT_SCALE], dim=1)
         eps = model.transformer(given, timestep, (own.tokens, [own.image]), return_dict=False)[0]
         theirs = scheduler.step(eps, timestep, theirs, return_dict=False)[0]
     torch.testing.assert_close(ours[:, :, 0], theirs, atol=2e-3, rtol=2e-3)
@@ -152,6 +152,14 @@ def test_v_txt_is_added_behind_the_first_convolution_at_any_size() -> None:
     assert torch.equal(seen[2], seen[0])  # nothing stays behind
 
 
+@torch.no_grad()
+def test_no_source_is_one_of_zeros() -> None:
+    model, sigma = denoiser(), torch.tensor(0.5)
+    without = model(latents(), sigma, context(), model.conditions(None))
+    assert torch.equal(without, model(latents(), sigma, context(), model.conditions(torch.zeros_like(latents()))))
+    assert not torch.allclose(without, model(latents(), sigma, context(), model.conditions(latents(3))), atol=1e-3)
+
+
 def test_a_saved_unet_is_a_plain_one(tmp_path: Path) -> None:
     from diffusers import UNet2DConditionModel
 
@@ -164,8 +172,6 @@ def test_a_saved_unet_is_a_plain_one(tmp_path: Path) -> None:
 
 def test_what_it_cannot_take_is_named() -> None:
     model, sigma = denoiser(), torch.tensor(0.5)
-    with pytest.raises(InputError, match="takes 8 channels and got 4; give a source"):
-        model(latents(), sigma, context())
     with pytest.raises(InputError, match="one picture, not 2 frames"):
         model(torch.cat([latents(), latents()], dim=2), sigma, context())
     with pytest.raises(InputError, match="no image stream"):

@@ -26,6 +26,7 @@ from ..configs import read_config
 from ..match import Match
 
 FORMAT = "instructx-1"
+KINDS = {"insightedit": "InsightEdit"}  # by dialect: families whose own layout this is
 BUNDLED = Path(__file__).parent.parent.parent / "bundled" / "instructx-tiny"
 
 
@@ -63,9 +64,10 @@ def _match(path: Path, adapter: Path, header: Mapping[str, Any]) -> Match:
     with naming(adapter):
         config = read_config(metadata[FORMAT])
         guidance_class(config)
+    dialect = config.guidance.dialect
     folders = {Part.MLLM: "mllm", Part.DIT: "transformer", Part.VAE: "vae"}
     return Match(
-        kind="InstructX",
+        kind=KINDS.get(dialect, "InstructX"),
         path=path,
         config=config,
         adapter={adapter: {name: name for name in stored}},
@@ -111,7 +113,7 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
         }
         guidance.mllm.save_pretrained(partial / "mllm", state_dict=base)
         guidance.tokenizer.save_pretrained(partial / "mllm")
-        denoiser.transformer.save_pretrained(partial / "transformer")
+        denoiser.save(partial / "transformer")
         components.codec.vae.save_pretrained(partial / "vae")
         for config in partial.glob("*/*.json"):
             make_portable(config)

@@ -1,0 +1,59 @@
+"""What denoises, by the config's word for it: what its parts are called, and what they become here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..backbone import Backbone
+from ..config import ModelConfig, Network
+from ..denoiser import Denoiser
+from ..image_latents import ImageCodec
+from ..latents import Codec, LatentCodec
+from ..unet_denoiser import UNetDenoiser
+from ..weights.detect import Form, Part
+from ..weights.networks import load_autoencoder
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """A row of `NETWORKS`."""
+
+    titles: dict[Part, str]  # as `Form.title`
+    denoiser: Callable[[Any, ModelConfig], Backbone]
+    codec: Callable[[Any], Codec]
+    takes_extras: bool  # LoRA files, other attention, compiled blocks and step caches, which are written for Wan's DiT
+
+
+NETWORKS = {
+    Network.WAN: NetworkKind(
+        {Part.DIT: "Wan DiT", Part.VAE: "Wan VAE"},
+        lambda dit, config: Denoiser(dit, config.denoiser, config.connector.entry, config.source_prediction),
+        LatentCodec,
+        takes_extras=True,
+    ),
+    Network.UNET: NetworkKind(
+        {Part.DIT: "Stable Diffusion UNet", Part.VAE: "Stable Diffusion VAE"},
+        lambda unet, config: UNetDenoiser(unet, config.denoiser),
+        ImageCodec,
+        takes_extras=False,
+    ),
+}
+
+
+def network_kind(config: ModelConfig) -> NetworkKind:
+    """What denoises in a model."""
+    return NETWORKS[config.denoiser.network]
+
+
+def load_codec(form: Form, dtype: torch.dtype) -> Codec:
+    """A VAE alone, for what encodes before a model is loaded.
+
+    Raises:
+        CheckpointError: as `load_autoencoder`.
+    """
+    kind = next(kind for kind in NETWORKS.values() if kind.titles[Part.VAE] == form.title)
+    return kind.codec(load_autoencoder(form, dtype))

@@ -1,0 +1,262 @@
+"""InsightEdit's three stages (section 5.1): a two-stream connector before a diffusion UNet, on pictures.
+
+- `alignment`, stage 1: the Q-Former's output of a caption to CLIP's last hidden states of it, and L_LLM. The UNet takes
+  no part.
+- `two_stream`, stages 2 and 3: L = L_LLM + L_diff + L_IAA. Stage 2 trains without BIM and IAA: both are there, the BIM
+  as zeros that add nothing, the image stream with a weight of 0.
+
+Instruction and source are left out for the two guidances by one draw p an example, as SmartEdit does: no instruction
+where p < drop_instruction, no source where drop_instruction / 2 <= p < drop_instruction / 2 + drop_source, so that some
+have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import families
+from ..config import ConnectorKind, Prediction
+from ..context import Context
+from ..diffusion import TRAINED_LEVELS, trained_sigmas
+from ..errors import InputError
+from ..families.components import Components
+from ..families.instructx.folder import save_checkpoint
+from ..families.loading import load_model
+from ..fit import resize
+from ..guidance.guidance import GuidanceInputs
+from ..guidance.llava import DEVIATION, MEAN, LlavaGuidance
+from ..weights.library_load import check_part, load_or_explain
+from ..weights.mllm import load_tokenizer
+from .config import TwoStreamTrainConfig
+from .data.encoding import Encoded
+from .editing import choose_trained, open_source
+from .sharding import is_sharded_run
+
+
+@dataclass(frozen=True)
+class TwoStreamBatch:
+    """A batch of one shape, on the CPU."""
+
+    inputs: GuidanceInputs  # of instruction and source, or of a caption alone
+    source: torch.Tensor  # [B, C, 1, h, w] normalised
+    target: torch.Tensor
+    captions: torch.Tensor  # int64 [B, tokens]: the CLIP's tokens of the captions; empty but for alignment
+    instructionless: torch.Tensor  # bool [B]
+    sourceless: torch.Tensor  # bool [B]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+class Alignment(nn.Module):
+    """A batch of captions -> L_LLM, and how far q' is from what CLIP's text encoder makes of them."""
+
+    def __init__(self, components: Components, config: TwoStreamTrainConfig, clip: nn.Module) -> None:
+        super().__init__()
+        self.guidance, self.connector = components.guidance, components.connector
+        self.config = config
+        self.clip = [clip]  # a list: no module of this one, so that it is neither trained nor saved
+
+    def forward(self, batch: TwoStreamBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        (clip,), device = self.clip, self.guidance.device
+        context, hidden = self.guidance.read(batch.inputs.to(device))
+        with torch.no_grad():
+            wanted = clip.to(device).text_model(input_ids=batch.captions.to(device)).last_hidden_state
+        aligned = self.connector.aligned(context.tokens)  # [B, tokens, width]
+        report = {"llm": self.guidance.token_loss(hidden), "alignment": F.mse_loss(aligned.float(), wanted.float())}
+        return {"loss": self.config.token_weight * report["llm"] + report["alignment"], **report}
+
+
+class TwoStream(nn.Module):
+    """A batch of edits -> L_LLM + L_diff + L_IAA."""
+
+    def __init__(self, components: Components, config: TwoStreamTrainConfig, clip: nn.Module | None) -> None:
+        super().__init__()
+        self.guidance, self.connector, self.denoiser = components.guidance, components.connector, components.denoiser
+        self.config = config
+        self.frozen = [components.codec, clip]  # as `Alignment.clip`
+
+    def forward(self, batch: TwoStreamBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        device = self.guidance.device
+        target, source = batch.target.to(device), batch.source.to(device)
+        guidance, hidden = self.guidance.read(batch.inputs.to(device))
+        report = {"llm": self.guidance.token_loss(hidden)}
+
+        context = replace(self.connector(guidance), image_weight=self.config.image_stream)
+        context = where(batch.instructionless.to(device), self.connector.unasking(context), context)
+        sigma = trained_sigmas()[torch.randint(TRAINED_LEVELS, (len(target),), generator=generator)]
+        sigma = sigma.to(device, torch.float32)
+        noise = torch.randn(target.shape, generator=generator).to(device)
+        level = sigma.view(-1, 1, 1, 1, 1)
+        noisy = (1 - level) * target + level * noise
+        shown = source * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
+        velocity = self.denoiser(noisy, sigma, context, self.denoiser.conditions(shown)).float()
+        predicted = noisy + (1 - level) * velocity  # eps, of which eq. 7 is
+        report["diffusion"] = F.mse_loss(predicted, noise)
+
+        loss = self.config.token_weight * report["llm"] + report["diffusion"]
+        if "iaa" in self.config.train:
+            mapped = self.connector.iaa.mapped(guidance.tokens)
+            report["iaa"] = F.mse_loss(mapped.float(), self._seen(target))
+            loss = loss + self.config.iaa_weight * report["iaa"]
+        return {"loss": loss, **report}
+
+    @torch.no_grad()
+    def _seen(self, target: torch.Tensor) -> torch.Tensor:
+        """CLIP's embedding [B, image_dim] of targets, as their latents show them."""
+        codec, clip = self.frozen
+        pixels = codec.decode(target)[:, 0].to(target.device)
+        side = clip.config.vision_config.image_size
+        squares = (resize(pixels, (side, side)) - torch.tensor(MEAN).to(pixels)) / torch.tensor(DEVIATION).to(pixels)
+        seen = clip.to(target.device).vision_model(pixel_values=squares.permute(0, 3, 1, 2)).pooler_output
+        return clip.visual_projection(seen).float()
+
+
+class TwoStreamTask:
+    """Trains the parts that `config.train` names, on examples of a pool or a table."""
+
+    def __init__(self, config: TwoStreamTrainConfig) -> None:
+        self.config = config
+        if is_sharded_run():
+            raise InputError(f"A {config.task} stage does not share its weights out; start it without FSDP.")
+        torch.manual_seed(config.seed)
+        self.components = load_model(families.open(Path(config.start["model"])))
+        check_two_stream(self.components, config)
+        choose_two_stream(self.components, config)
+        self.clip, self.words = load_clip(Path(config.start["clip"])) if "clip" in config.start else (None, None)
+        self._check_clip()
+        if config.task == "alignment":
+            self._learn_unasked()
+        self.source = open_source(config, self.components)
+        self.is_alignment = config.task == "alignment"
+        self.module = (Alignment if self.is_alignment else TwoStream)(self.components, config, self.clip)
+
+    def batch(self, generator: torch.Generator, is_video: bool) -> TwoStreamBatch:
+        examples = self.source.draw(generator, is_video)
+        draw, without = torch.rand(len(examples), generator=generator), self.config.drop_instruction
+        sourceless = (draw >= without / 2) & (draw < without / 2 + self.config.drop_source)
+        return self.make_batch(examples, draw < without, sourceless)
+
+    def validation(self) -> Iterator[tuple[str, TwoStreamBatch]]:
+        nothing = torch.zeros(0, dtype=torch.bool)
+        for examples in self.source.held_out():
+            if not examples.is_video:
+                yield "images", self.make_batch(examples, nothing.new_zeros(len(examples)), None)
+
+    def position(self) -> dict[str, Any]:
+        return self.source.position()
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        self.source.go_to(position)
+
+    def make_batch(
+        self, examples: Encoded, instructionless: torch.Tensor, sourceless: torch.Tensor | None
+    ) -> TwoStreamBatch:
+        guidance = self.components.guidance
+        if self.is_alignment:
+            inputs = guidance.prepare(examples.captions, None)
+            captions = self.words(
+                examples.captions, padding="max_length", truncation=True, return_tensors="pt",
+                max_length=self.components.config.connector.tokens,
+            )["input_ids"]  # fmt: skip
+        else:
+            inputs = guidance.prepare(examples.instructions, [shown.float() / 255 for shown in examples.shown])
+            captions = torch.empty(0, dtype=torch.int64)
+        return TwoStreamBatch(
+            inputs,
+            examples.source.float(),
+            examples.target.float(),
+            captions,
+            instructionless,
+            torch.zeros_like(instructionless) if sourceless is None else sourceless,
+            tuple(examples.names),
+        )
+
+    def export(self, folder: Path) -> None:
+        save_checkpoint(self.components, folder)
+
+    def grids(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    @torch.no_grad()
+    def _learn_unasked(self) -> None:
+        """Tell the model what its CLIP makes of "", which a new one does not know."""
+        places = self.components.config.connector.tokens
+        ids = self.words([""], padding="max_length", max_length=places, return_tensors="pt")["input_ids"]
+        self.components.connector.unasked.copy_(self.clip.text_model(input_ids=ids).last_hidden_state)
+
+    def _check_clip(self) -> None:
+        """Raise InputError unless the CLIP's widths are those that it is aligned with."""
+        if self.clip is None:
+            return
+        connector = self.components.config.connector
+        made = {
+            "a text as wide as connector.output_dim": (self.clip.config.text_config.hidden_size, connector.output_dim),
+            "as many places as connector.tokens": (
+                self.clip.config.text_config.max_position_embeddings, connector.tokens,
+            ),
+            "an embedding as wide as connector.two_stream.image_dim": (
+                self.clip.config.projection_dim, connector.two_stream.image_dim,
+            ),
+        }  # fmt: skip
+        for what, (found, wanted) in made.items():
+            if found != wanted:
+                raise InputError(f"The CLIP in {self.config.start['clip']!r} has {found}, and {what} is {wanted}.")
+
+
+def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
+    """Raise InputError where a model has not what a two-stream stage trains."""
+    own = components.config
+    if own.connector.kind is not ConnectorKind.TWO_STREAM or own.denoiser.prediction is not Prediction.NOISE:
+        raise InputError(
+            f"task: {config.task} is for a two-stream model that predicts noise, and {config.start['model']!r} is "
+            "another kind; use task: editing."
+        )
+    assert isinstance(components.guidance, LlavaGuidance)
+    for name in ("bim", "iaa"):
+        if name in config.train and getattr(components.connector, name) is None:
+            raise InputError(f"train: {name} is no part of {config.start['model']!r}; leave it out.")
+    if config.checkpointing:
+        components.denoiser.transformer.enable_gradient_checkpointing()
+
+
+def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
+    """Switch gradients on for the parts that `config.train` names, and off for all others."""
+    choose_trained(components, config)
+    connector = components.connector
+    if "qformer" in config.train:
+        connector.tokens.requires_grad_(True)
+        connector.qformer.requires_grad_(True)
+    for name in ("bim", "iaa"):
+        if name in config.train:
+            getattr(connector, name).requires_grad_(True)
+    if connector.bim is not None:  # of the last layer no word behind the last is read
+        connector.bim.frequencies.requires_grad_(False)
+
+
+def load_clip(folder: Path) -> tuple[nn.Module, Any]:
+    """A CLIP with its tokenizer, which stay as they are.
+
+    Raises:
+        CheckpointError: missing, damaged, or no CLIP.
+    """
+    from transformers import CLIPModel
+
+    check_part(folder)
+    clip = load_or_explain(folder, lambda: CLIPModel.from_pretrained(folder, use_safetensors=True))
+    return clip.eval().requires_grad_(False), load_tokenizer(folder)
+
+
+def where(rows: torch.Tensor, first: Context, second: Context) -> Context:
+    """The rows of one context that are marked, bool [B], and all others of a second, alike one."""
+    marked = rows.view(-1, 1, 1)
+    image = None if second.image is None else torch.where(marked, first.image, second.image)
+    return replace(second, tokens=torch.where(marked, first.tokens, second.tokens), image=image)

@@ -1,0 +1,90 @@
+"""A LLaVA from transformers' folders, whichever version wrote them; its tokenizer lies beside it.
+
+LLaVA 1 (Vicuna 1.1, a projector of one linear layer) and 1.5 (two) have the same tensors: of one layer, the second is
+the identity (see `families.insightedit.smartedit`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import CheckpointError
+from ..words import quoted_path
+from .compare import first_difference, shape_of, shapes_of
+from .detect import Form, bare_llava
+from .files import read_json, read_one_by_one
+from .float8 import check_scales
+from .library_load import load_or_explain, load_weights, quietly
+from .mllm import data_alone, find_tokenizer, load_tokenizer
+from .part_configs import check_llava_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
+
+WORDS = "language_model.embed_tokens.weight"
+
+
+def load_llava(
+    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
+    """As `mllm.load_mllm`."""
+    from transformers import LlavaForConditionalGeneration
+
+    words = find_tokenizer(form, checkpoint)
+    tokenizer = load_tokenizer(words)
+    config = llava_config(form, checkpoint)
+    highest = max(load_or_explain(words, tokenizer.get_vocab).values(), default=-1)
+    if not 0 <= highest < config.text_config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {quoted_path(words)} has ids up to {highest}, the LLaVA's table holds "
+            f"{config.text_config.vocab_size}; give the tokenizer that it was trained with."
+        )
+    state = None if progress is None else read_one_by_one(form.files, progress)
+    return load_weights(form.path, LlavaForConditionalGeneration, state, config=config, dtype=dtype), tokenizer
+
+
+def llava_config(form: Form, checkpoint: Path) -> LlavaConfig:
+    """The config beside the weights.
+
+    Raises:
+        CheckpointError: there is none, or a number in it is out of range.
+    """
+    from transformers import LlavaConfig
+
+    path = form.path / "config.json"
+    if not form.has_config:
+        raise CheckpointError(f"{quoted_path(form.path)} is a LLaVA without its config.json; give its whole folder.")
+    plain = data_alone(read_json(path))
+    with quietly():
+        config = load_or_explain(path, lambda: LlavaConfig.from_dict(plain))
+    load_or_explain(path, lambda: check_llava_config(config, path))
+    return config
+
+
+def checked_llava(form: Form, config: LlavaConfig) -> LlavaForConditionalGeneration:
+    """As `mllm.checked_mllm`."""
+    from transformers import LlavaForConditionalGeneration
+
+    def build() -> LlavaForConditionalGeneration:
+        with torch.device("meta"):
+            return LlavaForConditionalGeneration(config)
+
+    model = load_or_explain(form.path, build)
+    check_scales(form.stored, form.path)
+    wanted, found = (
+        {bare_llava(name): value for name, value in held.items()} for held in (model.state_dict(), form.tensors)
+    )
+    if odd := first_difference(shapes_of(wanted), shapes_of(found)):
+        raise CheckpointError(f"{str(form.path)!r} does not fit its config: {odd}; get it again.")
+    return model
+
+
+def llava_width(form: Form) -> int:
+    """The width of the hidden states, from the table of words."""
+    shapes = {bare_llava(name): stored.shape for name, stored in form.tensors.items()}
+    return shape_of(shapes, WORDS, 2, form.path)[1]

@@ -1,0 +1,116 @@
+"""Stable Diffusion 1's UNet and VAE from diffusers' folders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import CheckpointError
+from ..words import quoted_path
+from .build import check_shapes, empty_model
+from .detect import Form
+from .files import read_json
+from .float8 import check_scales
+from .library_load import load_or_explain, load_weights
+from .part_configs import check_kl_config, check_unet_config
+from .streaming import StoredTensor, computed
+from .values import form_tensors, value
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+
+def load_unet(form: Form, dtype: torch.dtype) -> UNet2DConditionModel:
+    """A UNet, on the CPU.
+
+    Raises:
+        CheckpointError: one that is incomplete or damaged, or no folder of diffusers'.
+    """
+    from diffusers import UNet2DConditionModel
+
+    checked_unet(form)
+    return load_weights(form.path, UNet2DConditionModel, torch_dtype=dtype)
+
+
+def load_kl(form: Form, dtype: torch.dtype) -> AutoencoderKL:
+    """As `load_unet`, of a VAE."""
+    from diffusers import AutoencoderKL
+
+    checked_kl(form)
+    return load_weights(form.path, AutoencoderKL, torch_dtype=dtype)
+
+
+def checked_unet(form: Form) -> UNet2DConditionModel:
+    """An empty UNet of which `form` has all tensors."""
+    from diffusers import UNet2DConditionModel
+
+    return _checked(UNet2DConditionModel, form, unet_config(form))
+
+
+def checked_kl(form: Form) -> AutoencoderKL:
+    """An empty VAE of which `form` has all tensors."""
+    from diffusers import AutoencoderKL
+
+    return _checked(AutoencoderKL, form, kl_config(form))
+
+
+def unet_config(form: Form) -> dict[str, Any]:
+    """The arguments of `UNet2DConditionModel`, from its folder.
+
+    Raises:
+        CheckpointError: there are none, or they are out of range.
+    """
+    config = _config(form)
+    check_unet_config(config, form.path / "config.json")
+    return config
+
+
+def kl_config(form: Form) -> dict[str, Any]:
+    """As `unet_config`, of `AutoencoderKL`."""
+    config = _config(form)
+    check_kl_config(config, form.path / "config.json")
+    return config
+
+
+def editing_unet(form: Form) -> tuple[UNet2DConditionModel, dict[str, Any], dict[str, StoredTensor]]:
+    """A UNet that takes a source's channels behind the noisy ones: empty, its config, and its tensors to be written.
+
+    One that only draws is widened as InstructPix2Pix was: the first convolution's weights on the source are zeros.
+
+    Raises:
+        CheckpointError: as `load_unet`.
+    """
+    from diffusers import UNet2DConditionModel
+
+    config = unet_config(form)
+    checked_unet(form)
+    tensors = form_tensors(form)
+    own, wanted = config["in_channels"], 2 * config["out_channels"]
+    if own * 2 == wanted:
+        entry = tensors["conv_in.weight"]
+        shape = (entry.shape[0], wanted, *entry.shape[2:])
+
+        def make() -> torch.Tensor:
+            held = value(entry)
+            return torch.cat([held, torch.zeros_like(held)], dim=1)
+
+        tensors = tensors | {"conv_in.weight": computed(entry.dtype, shape, make, form.path, "conv_in.weight")}
+        config = config | {"in_channels": wanted}
+    return empty_model(UNet2DConditionModel, config), config, tensors
+
+
+def _config(form: Form) -> dict[str, Any]:
+    if not form.is_library_folder:
+        raise CheckpointError(
+            f"{quoted_path(form.path)} is a {form.title}, which is read as diffusers writes it: give its folder, "
+            "config.json and safetensors together."
+        )
+    return read_json(form.path / "config.json")
+
+
+def _checked(model_class: Any, form: Form, config: dict[str, Any]) -> Any:
+    check_scales(form.stored, form.path)
+    model = load_or_explain(form.path, lambda: empty_model(model_class, config))
+    check_shapes(model, form.tensors, form.path, form.title)
+    return model

@@ -1,0 +1,167 @@
+"""SmartEdit's pickles into an InsightEdit without IAA: key for key, only where they are allowed, and never in part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from instructx_core import Editor
+from instructx_core.cli import main
+from instructx_core.convert import convert
+from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.overrides import Overrides
+from instructx_core.model_info import describe
+from support import tiny, tiny_smartedit
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> dict[str, Path]:
+    return tiny_smartedit.write_bases(tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
+    folder = tmp_path_factory.mktemp("published") / "SmartEdit-7B"
+    return folder, tiny_smartedit.write(folder)
+
+
+@pytest.fixture(scope="module")
+def converted(published, bases, tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("converted") / "model"
+    convert(published[0], target, Overrides(**bases), allow_pickle=True)
+    return target
+
+
+def test_every_tensor_is_there(published, bases, converted):
+    """All but tables of places, which transformers computes: each value once, two tables of words in two pieces."""
+    unread = ("position_ids", "rotary_emb.inv_freq")
+    theirs = {name: value for name, value in published[1].items() if not name.endswith(unread)}
+    made = {}
+    for file in ("mllm/model", "transformer/diffusion_pytorch_model", "instructx"):
+        made |= {f"{file}:{name}": value for name, value in load_file(converted / f"{file}.safetensors").items()}
+    ours = Counter(key(value) for value in made.values())
+    for name, value in theirs.items():
+        pieces = [value]
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            pieces = [value[: -tiny_smartedit.MM], value[-tiny_smartedit.MM :]]
+        for piece in pieces:
+            assert ours[key(piece)], name
+            ours[key(piece)] -= 1
+    left = {name for name, value in made.items() if ours[key(value)] > 0}
+    tower = {f"mllm/model:vision_tower.{name}" for name in load_file(bases["mllm"] / "model.safetensors")
+             if name.startswith("vision_model.")}  # fmt: skip
+    added = {"mllm/model:multi_modal_projector.linear_2.weight", "mllm/model:multi_modal_projector.linear_2.bias",
+             "instructx:connector.unasked"}  # fmt: skip
+    assert left == tower | added
+
+
+def key(value: torch.Tensor) -> bytes:
+    return value.contiguous().numpy().tobytes()
+
+
+def test_it_edits(converted):
+    editor = Editor.from_pretrained(converted)
+    first = editor.edit(tiny.clip(1, 40, 56)[0], "make it blue", steps=2).frames
+    assert first.shape == (1, 40, 56, 3)
+    assert editor.connector.iaa is None and editor.config.guidance.lora_rank == 8
+    for words in ("SmartEdit", "InsightEdit", "two_stream"):
+        assert words in describe(converted)
+
+
+@torch.no_grad()
+def test_its_projector_is_one_linear_layer(published, converted):
+    editor = Editor.from_pretrained(converted)
+    features = torch.randn(1, 16, tiny_smartedit.VISION)
+    weight, bias = (published[1][f"mm_projector.{name}"] for name in ("weight", "bias"))
+    found = editor.guidance.mllm.model.multi_modal_projector(features)
+    torch.testing.assert_close(found, torch.nn.functional.linear(features, weight, bias))
+
+
+@torch.no_grad()
+def test_nothing_asked_is_clip_s_empty_text(bases, converted):
+    from transformers import CLIPTextModel
+
+    model = CLIPTextModel.from_pretrained(bases["mllm"]).eval()
+    unasked = load_file(converted / "instructx.safetensors")["connector.unasked"]
+    torch.testing.assert_close(unasked, model(input_ids=torch.tensor([[97, 98, 98, 98, 98]])).last_hidden_state)
+
+
+def test_its_second_stage_has_no_bim(bases, tmp_path):
+    tiny_smartedit.write(tmp_path / "MLLMSD-7B", has_bim=False)
+    convert(tmp_path / "MLLMSD-7B", tmp_path / "model", Overrides(**bases), allow_pickle=True)
+    editor = Editor.from_pretrained(tmp_path / "model")
+    assert editor.connector.bim is None
+    editor.edit(tiny.clip(1, 40, 56)[0], "make it blue", steps=1)
+
+
+def test_on_the_command_line(published, bases, tmp_path, capsys):
+    given = [f"--{name}={path}" for name, path in bases.items()]
+    assert main(["convert", str(published[0]), str(tmp_path / "model"), *given]) == 2
+    assert "say --allow-pickle" in capsys.readouterr().err and not (tmp_path / "model").exists()
+    assert main(["convert", str(published[0]), str(tmp_path / "model"), "--allow-pickle", *given]) == 0
+    assert main(["edit", "nothing.png", "make it blue", "-o", "out.png", "--model", str(published[0])]) == 2
+
+
+def test_as_it_is_it_is_not_opened(published):
+    with pytest.raises(CheckpointError, match="is SmartEdit's, in pickles; convert it first"):
+        Editor.from_pretrained(published[0])
+
+
+def remove(*names: str):
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def drop(file: str, tensor: str):
+    def change(folder: Path) -> None:
+        state = torch.load(folder / file)
+        del state[tensor]
+        torch.save(state, folder / file)
+
+    return change
+
+
+def twice(folder: Path) -> None:
+    (folder / "LLM-5000").mkdir()
+    torch.save({}, folder / "LLM-5000/adapter_model.bin")
+
+
+QFORMER = "embeddings_qformer/checkpoint-15000_embeddings_qformer.bin"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (remove("tokenizer.json"), "has no tokenizer; put Vicuna"),
+        (twice, "several training steps"),
+        (drop(QFORMER, "lm_head.weight"), "has no lm_head.weight"),
+        (drop(QFORMER, "mm_projector.bias"), "has no mm_projector.bias"),
+        (drop(QFORMER, "sd_query_tokens"), "connector.tokens"),
+        (drop(QFORMER, "sd_qformer.encoder.layer.1.output_query.dense.bias"), "output_query.dense.bias is missing"),
+        (drop("modulate-15000/adapter_model.bin", "modulate_head.bias"), "text_in.bias is missing"),
+        (drop("unet-15000/adapter_model.bin", "unet.conv_in.bias"), "conv_in.bias is missing"),
+        (drop("LLM-15000/adapter_model.bin", "model.base_model.model.norm.weight"), "norm.weight is missing"),
+    ],
+)
+def test_what_is_missing_is_named_and_nothing_is_left(bases, tmp_path, change, reason):
+    tiny_smartedit.write(tmp_path / "theirs")
+    change(tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match=reason):
+        convert(tmp_path / "theirs", tmp_path / "model", Overrides(**bases), allow_pickle=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_it_is_converted_with_is_asked_for(published, bases, tmp_path):
+    with pytest.raises(CheckpointError, match="give it with --mllm"):
+        convert(published[0], tmp_path / "model", Overrides(vae=bases["vae"]), allow_pickle=True)
+    with pytest.raises(CheckpointError, match="give it with --vae"):
+        convert(published[0], tmp_path / "model", Overrides(mllm=bases["mllm"]), allow_pickle=True)
+    with pytest.raises(InputError, match="give a folder to write"):
+        convert(published[0], tmp_path / "model.safetensors", allow_pickle=True)

@@ -1,0 +1,172 @@
+"""InsightEdit's three stages on tiny parts: what each trains, its losses, and a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from instructx_core import Editor, InputError
+from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.training.config import read_train_config
+from instructx_core.training.new_model import make_model
+from instructx_core.training.stages import make_task, train
+from instructx_core.training.two_stream import TwoStreamTask
+from support import tiny, tiny_insightedit
+from support.training_runs import CONFIGS, assert_same, scalars, weights, write_config
+
+DATA = {"images": 6, "videos": 0, "image_batch": 2, "step_images": 2, "video_probability": 0.0, "sizes": [[32, 32]]}
+# the beginnings of the names that a stage changes
+TRAINED = {
+    "stage1": {"connector.unasked", "queries", "rows", "connector.tokens", "connector.qformer"},
+    "stage2": {"queries", "rows", "lora", "connector.tokens", "connector.qformer", "unet"},
+    "stage3": {"queries", "rows", "lora", "connector.tokens", "connector.qformer", "connector.bim", "connector.iaa",
+               "denoiser.image_attention", "unet"},
+}  # fmt: skip
+LOSSES = {"stage1": ["llm", "alignment"], "stage2": ["llm", "diffusion"], "stage3": ["llm", "diffusion", "iaa"]}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> dict[str, Path]:
+    """A model and the CLIP that it is aligned with."""
+    from transformers import CLIPConfig, CLIPModel
+
+    root = tmp_path_factory.mktemp("start")
+    save_checkpoint(tiny_insightedit.components(), root / "model")
+    sight = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "image_size": 28, "patch_size": 7}  # fmt: skip
+    text = {"hidden_size": tiny_insightedit.TEXT, "intermediate_size": 24, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "vocab_size": 400, "max_position_embeddings": 5}  # fmt: skip
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=sight, projection_dim=6)).save_pretrained(root / "clip")
+    tiny.tokenizer().save_pretrained(root / "clip")
+    return {"model": root / "model", "clip": root / "clip"}
+
+
+def stage(name: str, folders: dict[str, Path], output: Path, **changes: Any):
+    """A stage as its own config says but for sizes."""
+    plain = yaml.safe_load((CONFIGS / "insightedit" / f"{name}.yaml").read_text())
+    plain["start"] = {part: str(folders[part]) for part in plain["start"]}
+    plain |= {"output": str(output), "steps": 2, "learning_rate": 1e-2, "warmup": 0, "decay_from": 1.0}
+    plain |= {"precision": "no", "save_every": 1, "log_every": 1}
+    plain["data"] = {**DATA, "pool": str(folders["model"].parent / "pool")}
+    return read_train_config(write_config(output.with_name(f"{output.name}.yaml"), **(plain | changes)))
+
+
+def beginning(name: str) -> str:
+    words = name.split(".")
+    if words[0] in ("connector", "denoiser"):
+        return ".".join(words[:2])
+    return words[0] if words[0] in ("queries", "rows", "lora") else "unet"
+
+
+def test_a_new_model_begins_as_stable_diffusion(start, tmp_path):
+    """From a UNet that only draws: a source weighs nothing yet, image tokens are read as text; stage 1 tells ""."""
+    from diffusers import UNet2DConditionModel
+
+    config = UNet2DConditionModel.load_config(start["model"] / "transformer")
+    drawing = UNet2DConditionModel.from_config({**config, "in_channels": 4})
+    drawing.save_pretrained(tmp_path / "unet")
+    sizes = {"guidance.image_queries": 3, "connector.hidden_dim": 24, "connector.layers": 2, "connector.head_dim": 12,
+             "connector.tokens": 5, "connector.two_stream.vision_dim": 16, "connector.two_stream.addend_dim": 8,
+             "connector.two_stream.bim_heads": 2, "connector.two_stream.image_dim": 6}  # fmt: skip
+    make_model(tmp_path / "new", start["model"] / "mllm", tmp_path / "unet", start["model"] / "vae",
+               [f"{name}={size}" for name, size in sizes.items()],
+               config=CONFIGS / "insightedit" / "model.yaml")  # fmt: skip
+    held = weights(tmp_path / "new")
+    entry, own = held["conv_in.weight"], drawing.state_dict()
+    assert torch.equal(entry[:, :4], own["conv_in.weight"]) and not entry[:, 4:].any()
+    first = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+    assert torch.equal(held["denoiser.image_attention.0.to_k_ip.0.weight"], own[f"{first}.to_k.weight"])
+    Editor.from_pretrained(tmp_path / "new").edit(tiny.clip(1, 32, 32)[0], "make it blue", steps=1)
+    trained = weights(train(stage("stage1", {**start, "model": tmp_path / "new"}, tmp_path / "stage1")))
+    assert not held["connector.unasked"].any() and trained["connector.unasked"].std() > 0.1
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_stage_trains_its_parts_with_its_losses(name, start, tmp_path):
+    model = train(stage(name, start, tmp_path / name))
+    before, after = weights(start["model"]), weights(model)
+    assert before.keys() == after.keys()
+    assert {beginning(key) for key in before if not torch.equal(before[key], after[key])} == TRAINED[name]
+    losses = {loss: scalars(tmp_path / name, loss) for loss in ("loss", *LOSSES[name])}
+    assert all(len(values) == 2 for values in losses.values())
+    for step, whole in enumerate(losses["loss"]):
+        assert whole == pytest.approx(sum(losses[loss][step] for loss in LOSSES[name]), rel=1e-5)
+    Editor.from_pretrained(model).edit(tiny.clip(1, 32, 32)[0], "make it blue", steps=1)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(start, tmp_path):
+    whole = train(stage("stage3", start, tmp_path / "whole", steps=3))
+    half = stage("stage3", start, tmp_path / "half", steps=3)
+    train(replace(half, steps=1))
+    (tmp_path / "half/model").rename(tmp_path / "half/first")
+    assert_same(weights(train(half, resume=True)), weights(whole))
+
+
+@torch.no_grad()
+def test_the_diffusion_loss_is_eq_7(start, tmp_path):
+    """By the UNet's own call, with the noise and the levels that the stage draws."""
+    task = make_task(stage("stage3", start, tmp_path / "run", drop_instruction=0.0, drop_source=0.0))
+    batch = task.batch(torch.Generator().manual_seed(1), False)
+    task.module.eval()
+    found = task.module(batch, torch.Generator().manual_seed(2))["diffusion"]
+
+    from diffusers import DDPMScheduler
+
+    generator, unet = torch.Generator().manual_seed(2), task.components.denoiser.transformer
+    steps = torch.randint(1000, (len(batch),), generator=generator)
+    noise = torch.randn(batch.target.shape, generator=generator)[:, :, 0]
+    noisy = DDPMScheduler(1000, 0.00085, 0.012, "scaled_linear").add_noise(batch.target[:, :, 0], noise, steps)
+    context = task.components.connector(task.components.guidance(batch.inputs))
+    handle = unet.conv_in.register_forward_hook(
+        lambda _m, _i, out: out + torch.nn.functional.interpolate(context.addend, out.shape[-2:], mode="bilinear")
+    )
+    given = torch.cat([noisy, batch.source[:, :, 0] / 0.18215], dim=1)
+    predicted = unet(given, steps, (context.tokens, [context.image]), return_dict=False)[0]
+    handle.remove()
+    torch.testing.assert_close(found, torch.nn.functional.mse_loss(predicted, noise), atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_left_out_is_the_context_of_nothing(start, tmp_path):
+    """One draw: a tenth is without instruction, a tenth without source, half of each without both."""
+    task = TwoStreamTask(stage("stage2", start, tmp_path / "run"))
+    dropped = [task.batch(torch.Generator().manual_seed(seed), False) for seed in range(300)]
+    told = torch.cat([batch.instructionless for batch in dropped]).float().mean()
+    shown = torch.cat([batch.sourceless for batch in dropped]).float().mean()
+    both = torch.cat([batch.instructionless & batch.sourceless for batch in dropped]).float().mean()
+    assert told == pytest.approx(0.1, abs=0.04) and shown == pytest.approx(0.1, abs=0.04)
+    assert both == pytest.approx(0.05, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"start": {"model": "model"}}, "start needs a clip"),
+        ({"data": {**DATA, "video_probability": 0.5}}, "train on pictures"),
+        ({"task": "editing"}, "cannot be used"),
+    ],
+)
+def test_a_config_that_does_not_go_together_is_named(start, tmp_path, changes, reason):
+    with pytest.raises(InputError, match=reason):
+        stage("stage3", start, tmp_path / "run", **changes)
+
+
+def test_a_model_of_another_kind_is_refused(start, tmp_path, saved):
+    with pytest.raises(InputError, match="is for a two-stream model"):
+        make_task(stage("stage2", {"model": saved}, tmp_path / "run", data={**DATA, "pool": str(tmp_path / "pool")}))
+
+
+def test_a_clip_of_other_widths_is_refused(start, tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+
+    clip = CLIPModel.from_pretrained(start["clip"])
+    config = CLIPConfig.from_dict(clip.config.to_dict() | {"projection_dim": 8})
+    CLIPModel(config).save_pretrained(tmp_path / "clip")
+    tiny.tokenizer().save_pretrained(tmp_path / "clip")
+    with pytest.raises(InputError, match="connector.two_stream.image_dim is 6"):
+        make_task(stage("stage3", {**start, "clip": tmp_path / "clip"}, tmp_path / "run"))

@@ -1,0 +1,132 @@
+"""A whole InsightEdit with random weights, small enough to be built in a moment: every class is the real one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from instructx_core.config import (
+    ConnectorConfig,
+    ConnectorKind,
+    DenoiserConfig,
+    GuidanceConfig,
+    GuidanceMode,
+    ModelConfig,
+    Network,
+    Prediction,
+    SamplingConfig,
+    SourceInjection,
+    TwoStreamConfig,
+)
+from instructx_core.connectors import make_connector
+from instructx_core.families.components import Components, guidance_class
+from instructx_core.families.networks import network_kind
+
+from .tiny import shake, tokenizer
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import LlavaForConditionalGeneration
+
+HIDDEN, VISION, TEXT, FIRST = 20, 16, 24, 8  # widths of LLaMA, CLIP, text and the UNet's first layer
+CONFIG = ModelConfig(
+    name="random-insightedit",
+    default_size=(48, 48),
+    default_frames=1,
+    guidance=GuidanceConfig(
+        image_queries=3, video_queries=0, video_frames=1, dialect="insightedit", lora_rank=2, lora_alpha=4
+    ),
+    connector=ConnectorConfig(
+        kind=ConnectorKind.TWO_STREAM,
+        input_dim=HIDDEN,
+        hidden_dim=TEXT,
+        output_dim=TEXT,
+        layers=2,
+        head_dim=12,
+        tokens=5,
+        two_stream=TwoStreamConfig(
+            vision_dim=VISION, bim_heads=2, bim_hidden=12, addend_dim=FIRST, image_dim=6, image_tokens=4
+        ),
+    ),
+    denoiser=DenoiserConfig(SourceInjection.CHANNELS, Prediction.NOISE, network=Network.UNET, image_tokens=4),
+    sampling=SamplingConfig(
+        steps=2, shift=1.0, guidance_scale=7.5, guidance_mode=GuidanceMode.V2V_CHAIN, source_scale=1.5
+    ),
+)
+
+
+def llava(seed: int = 0) -> LlavaForConditionalGeneration:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    torch.manual_seed(seed)
+    words = len(tokenizer())
+    text = {"model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": 28, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": words, "max_position_embeddings": 512,
+            "tie_word_embeddings": False, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}  # fmt: skip
+    sight = {"model_type": "clip_vision_model", "hidden_size": VISION, "intermediate_size": 20, "num_hidden_layers": 3,
+             "num_attention_heads": 2, "image_size": 28, "patch_size": 7, "projection_dim": 6}  # fmt: skip
+    config = LlavaConfig(text_config=text, vision_config=sight, image_token_index=words, tie_word_embeddings=False)
+    model = LlavaForConditionalGeneration(config)
+    shake(model, 0.2)
+    return model.eval()
+
+
+def unet(seed: int = 0) -> UNet2DConditionModel:
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    model = UNet2DConditionModel(
+        in_channels=8,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(FIRST, FIRST),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=TEXT,
+        attention_head_dim=2,
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def vae(seed: int = 0) -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 4, 4),
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+    )
+    shake(model, 0.1)
+    return model.eval()
+
+
+def components(config: ModelConfig = CONFIG, seed: int = 0) -> Components:
+    """A model in which every part has an effect: what a fresh one starts at zero is given values."""
+    guidance = guidance_class(config)(llava(seed), tokenizer(), config.guidance)
+    connector = make_connector(config.connector)
+    kind = network_kind(config)
+    denoiser = kind.denoiser(unet(seed), config)
+    shake(guidance.queries, 0.5)
+    shake(guidance.rows, 0.5)
+    shake(connector, 0.1)
+    torch.nn.init.normal_(connector.unasked)
+    shake(torch.nn.ModuleList(denoiser.gained().values()), 0.1)
+    whole = Components(config, guidance, connector, denoiser, kind.codec(vae(seed)))
+    for module in (guidance, connector, denoiser, whole.codec):
+        module.eval().requires_grad_(False)
+    return whole
+
+
+def without_iaa(config: ModelConfig = CONFIG) -> ModelConfig:
+    """As SmartEdit."""
+    connector = replace(config.connector, two_stream=replace(config.connector.two_stream, iaa=False))
+    return replace(config, connector=connector, denoiser=replace(config.denoiser, image_tokens=0))
