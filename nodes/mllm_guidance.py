@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.instruction import check_instruction
 from . import categories
+from .depth import warn
 from .menus import check_reference, mismatch, problem
 from .pixels import to_clip, to_references
 from .sockets import Fit, Guidance, GuidanceValue, Mllm
@@ -89,6 +90,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
             frames = fit.plan.cut(frames)
             is_video = fit.is_video
         references = to_references(reference, reference_2, reference_3)
+        warn(mllm, instruction)
         bar = comfy.utils.ProgressBar(2)
         return io.NodeOutput(understand(mllm, instruction, frames, references, is_video, bar))
 

@@ -13,6 +13,7 @@ was trained, to the last bit.
 from .triplets import HELD_OUT_SEED, Subject, Triplet, sample_subject, sample_triplet
 from .variety import PLAIN, RICH, Variety
 from .vocabulary import CLIP_GROUPS, EDIT_KINDS, EVERY_GROUP, GROUPS, PICTURE_KINDS
+from .words import unknown_words
 
 __all__ = [
     "CLIP_GROUPS",
@@ -28,4 +29,5 @@ __all__ = [
     "Variety",
     "sample_subject",
     "sample_triplet",
+    "unknown_words",
 ]

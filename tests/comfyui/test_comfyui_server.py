@@ -82,6 +82,7 @@ def test_workflow_runs_and_is_cached(server, object_info, path):
     assert cached(again) == set(prompt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", API_RUNNABLE, ids=lambda path: path.stem)
 def test_api_graph_runs(server, object_info, path):
     """As `comfy run` posts it, under a prefix of its own so that nothing is cached."""

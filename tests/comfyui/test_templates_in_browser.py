@@ -22,7 +22,8 @@ PHRASES = ("edit image", "edit video", "instruct", "inpaint", "kiwi", "edit mask
 
 @pytest.fixture(scope="module")
 def server(bundled, tmp_path_factory):
-    with comfyui_server.Server(tmp_path_factory.mktemp("comfyui")) as started:
+    # by default a ComfyUI that is short of memory forgets results, which is not what is looked at here
+    with comfyui_server.Server(tmp_path_factory.mktemp("comfyui"), options=("--cache-classic",)) as started:
         yield started
 
 

@@ -1,9 +1,11 @@
 """Bad input, in words; and what is said on every socket."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from check_long_video import replaced
 from kit import BUNDLED, LOADED_EARLY, NODES, VARIANTS, example, expect, loaded, run, wired
 
 
@@ -119,3 +121,17 @@ def check_every_input_has_a_tooltip():
         assert schema.description and schema.category.startswith("InstructX"), name
         for socket in (*schema.inputs, *schema.outputs):
             assert socket.tooltip, (name, socket)
+
+
+def check_words_that_the_bundled_model_never_read_are_said():
+    from instructx_pack.nodes import depth
+
+    image, instruction, _ = example("recolor")
+    _, _, mllm, _ = loaded(BUNDLED)
+    said = []
+    with replaced(depth, "say", said.append):
+        run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
+        run("MLLMGuidance", mllm=mllm, source=image, instruction="put a hat on the dog")
+        depth.warn(replace(mllm, name="another model"), "put a hat on the dog")
+    assert len(said) == 1
+    assert said[0].startswith("InstructX Tiny has never read hat, dog: ")

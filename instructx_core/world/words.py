@@ -1,0 +1,47 @@
+"""Which words of a sentence this world has no use for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from . import look_phrases, vocabulary
+
+_WORD = re.compile(r"[a-z]+(?:'[a-rt-z]+)?")  # "don't" is one word, of "circle's" it is "circle"
+_SLOT = re.compile(r"\{\w+\}")
+
+
+def unknown_words(sentence: str) -> tuple[str, ...]:
+    """The English words of a sentence that no instruction of this world has, in order, each once.
+
+    Words of other scripts are not judged.
+    """
+    words = [word for word in _WORD.findall(sentence.lower()) if word != "s"]
+    return tuple(dict.fromkeys(word for word in words if word not in _known()))
+
+
+@cache
+def _known() -> frozenset[str]:
+    texts = [_SLOT.sub(" ", text.lower()) for module in (vocabulary, look_phrases) for text in _texts_of(module)]
+    return frozenset(word for text in texts for word in _WORD.findall(text)) | {"a", "an"}
+
+
+def _texts_of(module: ModuleType) -> Iterator[str]:
+    for name, value in vars(module).items():
+        if name.isupper():
+            yield from _texts(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, (tuple, list)):
+        for inner in value:
+            yield from _texts(inner)

@@ -1,0 +1,100 @@
+"""Templates that need weights: what a real server says to them, and runs with tiny weights or stand-ins for these.
+
+What a SAM3, BiRefNet, FILM or language model gives comes from a stock node of the same output, so that everything
+before and after it runs as it would.
+"""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from instructx_core.demo import DEMO_EDITS
+from instructx_core.source import load_source
+from support import comfyui_server, workflow_files
+from support.comfyui_server import files, succeeded
+
+pytestmark = pytest.mark.slow
+SIDE = 256  # pixels of the example picture
+# Of a node whose weights are not there: one that gives the same, its inputs, and those of them that stay linked.
+STAND_INS = {
+    "SAM3_Detect": ("SolidMask", {"value": 1.0, "width": SIDE, "height": SIDE}, ()),
+    "RemoveBackground": ("SolidMask", {"value": 0.0, "width": SIDE, "height": SIDE}, ()),
+    "FrameInterpolate": ("RepeatImageBatch", {"amount": 2}, (("images", "image"),)),
+    "TextGenerate": ("PrimitiveStringMultiline", {"value": "make the background teal"}, ()),
+}
+LOADERS = {"CheckpointLoaderSimple", "CLIPTextEncode", "LoadBackgroundRemovalModel", "FrameInterpolationModelLoader"}
+LOADERS |= {"CLIPLoader"}
+CHAINS = ("SAM3 mask, edit only there", "Keep the subject, change the rest", "Edit, then more frames")
+CHAINS += ("Rewrite a vague prompt",)
+
+
+def upscaler(path):
+    """SRVGGNetCompact of 4 features, which enlarges four times by the nearest pixel and adds next to nothing."""
+    torch.manual_seed(0)
+    shapes = {"0": (4, 3, 3, 3), "2": (4, 4, 3, 3), "4": (48, 4, 3, 3)}
+    state = {f"body.{name}.weight": torch.randn(shape) * 1e-3 for name, shape in shapes.items()}
+    state |= {f"body.{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    state |= {f"body.{name}.weight": torch.full((4,), 0.25) for name in ("1", "3")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path)
+
+
+@pytest.fixture(scope="module")
+def server(bundled, tmp_path_factory):
+    base = tmp_path_factory.mktemp("comfyui")
+    upscaler(base / "models" / "upscale_models" / "RealESRGAN_x4plus.safetensors")
+    (base / "input").mkdir()
+    still, clip = (next(edit.source for edit in DEMO_EDITS if edit.source.suffix == kind) for kind in (".png", ".mp4"))
+    shutil.copyfile(still, base / "input" / "example.png")
+    shutil.copyfile(clip, base / "input" / "your-video.mp4")
+    with comfyui_server.Server(base) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.get("/object_info")
+
+
+def prompt_of(path, object_info):
+    lacking = {node["type"] for node in workflow_files.nodes_of(workflow_files.read(path))} - set(object_info)
+    if lacking:
+        pytest.skip(f"this ComfyUI has no {', '.join(sorted(lacking))}")
+    return workflow_files.to_api(workflow_files.read(path), object_info, exact=False)
+
+
+@pytest.mark.parametrize("path", workflow_files.NEED_WEIGHTS, ids=lambda path: path.stem)
+def test_a_server_asks_for_nothing_but_the_weights(server, object_info, path):
+    """Every link, type and value is right: what is refused is a name of a file that is not there."""
+    answer = server.post("/prompt", {"prompt": prompt_of(path, object_info)})
+    for node, said in answer.get("node_errors", {}).items():
+        for error in said["errors"]:
+            assert error["type"] in ("value_not_in_list", "custom_validation_failed"), (node, error)
+            assert ".safetensors" in str(error) or "model" in str(error), (node, error)
+
+
+def test_upscaling_by_a_model(server, object_info):
+    prompt = prompt_of(workflow_files.named("Edit, then upscale"), object_info)
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    (saved,) = files(entry, server.base)
+    assert load_source(saved).frames.shape == (1, 4 * SIDE, 4 * SIDE, 3)
+
+
+@pytest.mark.parametrize("title", CHAINS)
+def test_chain_runs_around_a_stand_in(server, object_info, title):
+    prompt = prompt_of(workflow_files.named(title), object_info)
+    prompt = {name: node for name, node in prompt.items() if node["class_type"] not in LOADERS}
+    for node in prompt.values():
+        if node["class_type"] in STAND_INS:
+            kind, inputs, linked = STAND_INS[node["class_type"]]
+            inputs = inputs | {new: node["inputs"][old] for old, new in linked}
+            node |= {"class_type": kind, "inputs": dict(inputs)}
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    saved = [load_source(file).frames for file in files(entry, server.base)]
+    assert all(frames.std() > 0.02 for frames in saved)
+    if title == "Edit, then more frames":
+        assert sorted(map(len, saved)) == [9, 18]
