@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from string import Formatter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -152,25 +151,3 @@ def style(rng: np.random.Generator, text: str, *, polite: bool) -> str:
     if text.endswith("？"):
         return text
     return text + ("", "。", "！")[int(np.searchsorted((0.6, 0.92), rng.random(), side="right"))]
-
-
-def phrases_filled() -> Iterator[str]:
-    """Every template with every word in each of its slots, for a tokenizer's corpus."""
-    colours = [form for english in list(WORDS)[:13] for form in WORDS[english]]
-    shapes = [form for english in list(WORDS)[13:17] for form in WORDS[english]]
-    spots = [form for english in list(WORDS)[17:] for form in WORDS[english]]
-    things = [colour + shape for colour in colours for shape in shapes]
-    filling = {
-        "name": things + [colour + "的" + noun for colour in colours for noun in NOUNS],
-        "colour": colours,
-        "thing": things + shapes,
-        "spot": spots,
-        "medium": IMAGE_MEDIA + VIDEO_MEDIA,
-        "subject": SUBJECTS,
-    }
-    for templates in PHRASES.values():
-        for template in templates:
-            slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot}
-            for i in range(max([min(len(filling[slot]), 40) for slot in slots], default=1)):
-                yield template.format(**{slot: filling[slot][7 * i % len(filling[slot])] for slot in slots})
-    yield from (form.format(text=PHRASES["night"][0]) for form in POLITE)

@@ -263,17 +263,3 @@ POLITE = (
 )
 
 EFFECT_CAPTIONS = {"grayscale": "in grayscale", "invert": "with inverted colors"}
-
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "describe": ("describe the {medium}.", "what is in the {medium}?", "what do you see?"),
-    "where": ("where is the {name}?", "at what place is the {name}?"),
-    "point": ("point to the {name}.",),
-    "colour": ("what color is the {shape}?", "what is the color of the {shape}?"),
-    "shape": ("what shape is {colour}?", "what is the shape of the {colour} {noun}?"),
-    "at": ("what is at the {spot}?", "what do you see at the {spot}?"),
-    "count": ("how many shapes?", "how many shapes are there?"),
-    "background": ("what is the background?", "what color is the background?"),
-    "plan": ("instruction: {instruction} what changes?",),
-    "result": ("instruction: {instruction} describe the result.",),
-}
-NUMBERS = ("zero", "one", "two", "three", "four")

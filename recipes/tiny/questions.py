@@ -8,7 +8,7 @@ from string import Formatter
 
 import numpy as np
 
-from instructx_core.world.chinese import phrases_filled as chinese_phrases
+from instructx_core.world import chinese
 from instructx_core.world.language import caption, name_object, pick, with_article
 from instructx_core.world.look_phrases import LOOK_PHRASES, LOOK_STATEMENTS
 from instructx_core.world.scenes import Canvas, Scene, render, sample_scene
@@ -25,11 +25,9 @@ from instructx_core.world.vocabulary import (
     GROUPS,
     IMAGE_MEDIA,
     NOUNS,
-    NUMBERS,
     PHRASES,
     PLACE_PHRASES,
     PLACES,
-    QUESTIONS,
     REFERENCE_NOUNS,
     SHAPES,
     STATEMENTS,
@@ -39,6 +37,19 @@ from instructx_core.world.vocabulary import (
 )
 
 POINTING_CELLS = 8
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "describe": ("describe the {medium}.", "what is in the {medium}?", "what do you see?"),
+    "where": ("where is the {name}?", "at what place is the {name}?"),
+    "point": ("point to the {name}.",),
+    "colour": ("what color is the {shape}?", "what is the color of the {shape}?"),
+    "shape": ("what shape is {colour}?", "what is the shape of the {colour} {noun}?"),
+    "at": ("what is at the {spot}?", "what do you see at the {spot}?"),
+    "count": ("how many shapes?", "how many shapes are there?"),
+    "background": ("what is the background?", "what color is the background?"),
+    "plan": ("instruction: {instruction} what changes?",),
+    "result": ("instruction: {instruction} describe the result.",),
+}
+NUMBERS = ("zero", "one", "two", "three", "four")
 _STREAM = len(GROUPS)  # questions draw from a stream of their own
 _CORPUS_SAMPLES = 150
 _RICH_SAMPLES = 40
@@ -243,3 +254,25 @@ def rich_texts(variety: Variety) -> Iterator[str]:
         for group in EVERY_GROUP:
             draft = draft_triplet(rng, group, canvas, groundless)
             yield from (draft.instruction, draft.plan, caption(draft.target))
+
+
+def chinese_phrases() -> Iterator[str]:
+    """Every template with every word in each of its slots, for a tokenizer's corpus."""
+    colours = [form for english in list(chinese.WORDS)[:13] for form in chinese.WORDS[english]]
+    shapes = [form for english in list(chinese.WORDS)[13:17] for form in chinese.WORDS[english]]
+    spots = [form for english in list(chinese.WORDS)[17:] for form in chinese.WORDS[english]]
+    things = [colour + shape for colour in colours for shape in shapes]
+    filling = {
+        "name": things + [colour + "的" + noun for colour in colours for noun in chinese.NOUNS],
+        "colour": colours,
+        "thing": things + shapes,
+        "spot": spots,
+        "medium": chinese.IMAGE_MEDIA + chinese.VIDEO_MEDIA,
+        "subject": chinese.SUBJECTS,
+    }
+    for templates in chinese.PHRASES.values():
+        for template in templates:
+            slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot}
+            for i in range(max([min(len(filling[slot]), 40) for slot in slots], default=1)):
+                yield template.format(**{slot: filling[slot][7 * i % len(filling[slot])] for slot in slots})
+    yield from (form.format(text=chinese.PHRASES["night"][0]) for form in chinese.POLITE)

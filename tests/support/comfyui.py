@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 WIDTH = 128  # ComfyUI's Wan has heads of 128
 TEXT_DIM = 4096
 CHANNELS = 16
+SOURCES = (SourceInjection.LATENT, SourceInjection.EMBEDDING)  # of a DiT; a UNet takes further channels
 PREDICTIONS = ("velocity", "change")
 VARIANTS = {
     f"{source.value}-{entry.value}-{prediction}": (source, entry, prediction)
-    for source, entry, prediction in itertools.product(SourceInjection, ContextEntry, PREDICTIONS)
+    for source, entry, prediction in itertools.product(SOURCES, ContextEntry, PREDICTIONS)
 }
 
 OWN = tiny.CONFIG.guidance
