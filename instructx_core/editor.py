@@ -29,7 +29,7 @@ from .families.loading import load_model
 from .families.networks import network_kind
 from .families.overrides import Overrides
 from .fit import Fit, check_aspect, fit_reference, own_size, pad_reference, plan_fit
-from .guidance_modes import formula, mode_of, needs_both, scales_source, terms
+from .guidance_modes import formula_of, mode_of, needs_both, scales_source, terms
 from .local_edits import check_places, read_local
 from .memory.choice import parse_memory
 from .memory.decide import decide
@@ -383,7 +383,7 @@ class RequestedEdit:
             given = (source if with_source else None), (self._references if with_references else ())
             return editor.denoiser.conditions(*given)
 
-        made = formula(self.mode, sampling)
+        made = formula_of(self.mode, sampling)
         noise = [initial_noise((1, *source.shape[1:]), request.seed) for request in self.requests]
         return sample(
             editor.denoiser,

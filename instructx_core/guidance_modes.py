@@ -19,7 +19,7 @@ Conditions = Callable[[bool, bool], tuple[Condition, ...]]  # (with the source, 
 
 
 @dataclass(frozen=True)
-class Part:
+class OneForward:
     """One velocity: what it is made with, and its weight; of a chain how much the difference to the last counts."""
 
     weight: float
@@ -32,7 +32,7 @@ class Part:
 class Formula:
     """What a mode adds up: a sum of parts, or a chain whose differences are projected."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[OneForward, ...]
     projection: Projection | None = None
 
 
@@ -45,7 +45,7 @@ def mode_of(asked: GuidanceMode, is_video: bool, has_references: bool) -> Guidan
     return GuidanceMode.V2V_APG if is_video else GuidanceMode.V2V
 
 
-def formula(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
+def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
     """What a mode adds up.
 
     Raises:
@@ -54,12 +54,16 @@ def formula(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
     text, source, references = scales.guidance_scale, scales.source_scale, scales.reference_scale
     check_guidance_scale(text)
     if mode is GuidanceMode.V2V:  # N + w_t (T - N), all with VI
-        with_words = Part(text, True, True, True)
-        return Formula((with_words,) if text == 1 else (with_words, Part(1 - text, False, True, True)))
+        with_words = OneForward(text, True, True, True)
+        return Formula((with_words,) if text == 1 else (with_words, OneForward(1 - text, False, True, True)))
     if mode is GuidanceMode.V2V_APG:  # the same, its difference projected
-        return Formula((Part(1, False, True, True), Part(text, True, True, True)), Projection())
+        return Formula((OneForward(1, False, True, True), OneForward(text, True, True, True)), Projection())
     if mode is GuidanceMode.R2V_APG:  # 0,N -> I,N -> I,T
-        chain = (Part(1, False, False, False), Part(references, False, False, True), Part(text, True, False, True))
+        chain = (
+            OneForward(1, False, False, False),
+            OneForward(references, False, False, True),
+            OneForward(text, True, False, True),
+        )
         return Formula(chain, Projection())
     if mode is GuidanceMode.V2V_CHAIN:  # 0,N + w_v (V,N - 0,N) + w_t (VI,T - V,N)
         steps = [(source, False, False, False), (text, False, True, False), (0.0, True, True, True)]
@@ -68,7 +72,7 @@ def formula(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
         steps.append((0.0, True, True, True))
     # a step's scale multiplies the difference from it to the next: left with it is what led to it, less what leads on
     led = [1.0, *(scale for scale, *_ in steps)]
-    return Formula(tuple(Part(before - scale, *made) for before, (scale, *made) in zip(led, steps, strict=False)))
+    return Formula(tuple(OneForward(before - scale, *made) for before, (scale, *made) in zip(led, steps, strict=False)))
 
 
 def needs_both(mode: GuidanceMode, scale: float) -> bool:

@@ -29,7 +29,7 @@ class MaskHead(nn.Module):
         self.type_emb_visual, self.type_emb_prompt = (nn.Parameter(torch.randn(width) * 0.02) for _ in range(2))
         self.blocks = nn.ModuleList(TwoWayBlock(width, config.heads) for _ in range(config.layers))
         self.norm_q_final, self.norm_v_final = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.final_q_to_v = CrossAttention(width, config.heads)
+        self.final_q_to_v = MaskAttention(width, config.heads)
         self.mask_mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, seen: torch.Tensor, grid: tuple[int, int, int], context: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ class TwoWayBlock(nn.Module):
         super().__init__()
         for name in ("q1", "q2", "q3", "q_kv1", "v1", "v2", "v_kv1"):
             setattr(self, f"norm_{name}", nn.LayerNorm(width))
-        self.self_attn, self.q_to_v, self.v_to_q = (CrossAttention(width, heads) for _ in range(3))
+        self.self_attn, self.q_to_v, self.v_to_q = (MaskAttention(width, heads) for _ in range(3))
         self.q_ffn, self.v_ffn = FeedForward(width), FeedForward(width)
 
     def forward(self, tokens: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,7 +82,7 @@ class TwoWayBlock(nn.Module):
         return tokens + self.q_ffn(self.norm_q3(tokens)), places + self.v_ffn(self.norm_v2(places))
 
 
-class CrossAttention(nn.Module):
+class MaskAttention(nn.Module):
     """Multi-head attention of one sequence to another."""
 
     def __init__(self, width: int, heads: int) -> None:

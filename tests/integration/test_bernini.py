@@ -17,7 +17,7 @@ from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.bernini.folder import recognise
 from instructx_core.guidance.text import TextGuidance
-from instructx_core.guidance_modes import formula, terms
+from instructx_core.guidance_modes import formula_of, terms
 from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.model_info import describe
 from instructx_core.sampling import initial_noise, sample
@@ -90,7 +90,7 @@ def test_a_reference_alone_is_its_authors(editor: Editor, outputs: Outputs):
     def conditions(_source: bool, with_references: bool) -> tuple[Condition, ...]:
         return editor.denoiser.conditions(None, references if with_references else ())
 
-    made = formula(GuidanceMode.R2V_APG, sampling)
+    made = formula_of(GuidanceMode.R2V_APG, sampling)
     parts = terms(made, context, without, conditions)
     noise = initial_noise((1, 16, 2, 12, 16), 11)
     latents = sample(editor.denoiser, noise, parts, 3, 5.0, solver=sampling.solver, projection=made.projection)

@@ -10,7 +10,7 @@ from instructx_core.conditions.source_stream import source_streams
 from instructx_core.config import GuidanceMode, SamplingConfig
 from instructx_core.context import Context
 from instructx_core.errors import InputError
-from instructx_core.guidance_modes import formula, mode_of, terms
+from instructx_core.guidance_modes import formula_of, mode_of, terms
 from instructx_core.projection import Projection
 from instructx_core.sampling import combined
 from instructx_core.schedules import unipc_schedule
@@ -25,7 +25,7 @@ def conditions(with_source: bool, with_references: bool) -> tuple[Condition, ...
 
 def added(mode: GuidanceMode) -> torch.Tensor:
     """What a mode adds up of random velocities, one for each (words, source, references)."""
-    parts = terms(formula(mode, SCALES), CONTEXT, WITHOUT, conditions)
+    parts = terms(formula_of(mode, SCALES), CONTEXT, WITHOUT, conditions)
     assert sum(term.weight for term in parts) == pytest.approx(1)
     return combined([(term.weight, velocity(term.context is CONTEXT, len(term.conditions))) for term in parts])
 
@@ -63,7 +63,7 @@ def test_a_task_has_its_mode(is_video: bool, has_references: bool, mode: Guidanc
 
 def test_a_chain_needs_what_to_guide_away_from():
     with pytest.raises(InputError, match="needs the context without the instruction"):
-        terms(formula(GuidanceMode.V2V_CHAIN, SCALES), CONTEXT, None, conditions)
+        terms(formula_of(GuidanceMode.V2V_CHAIN, SCALES), CONTEXT, None, conditions)
 
 
 def test_a_difference_is_projected_frame_by_frame():
