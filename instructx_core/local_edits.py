@@ -51,6 +51,8 @@ def read_local(
     pairs = [(one, clip) for several, clip in zip(each, clips, strict=True) for one in several]
     inputs = guidance.prepare([one for one, _ in pairs], [clip for _, clip in pairs], None, True)
     read = guidance(replace(inputs, keeps_seen=True).to(device))
+    own = next(masks.parameters())  # the connector is where the masks are, in the same precision
+    read = replace(read.to(own.dtype, own.device), seen=read.seen.to(own))
     tokens = connector(read).tokens  # [B * K, N, D]
     time, height, width = inputs.grids[0].tolist()
     found = masks(read.seen, (time, height // MERGE, width // MERGE), tokens)

@@ -12,9 +12,11 @@ from .connector import InstructXConnector
 from .example_input import InstructXExampleInput
 from .fit import InstructXFit, InstructXRestore
 from .folders import register_folder
+from .guider import InstructXGuidance
 from .load_adapter import InstructXLoadAdapter
 from .load_mllm import InstructXLoadMLLM
 from .load_model import InstructXLoadModel
+from .local_edits import InstructXLocalEdits
 from .mllm_guidance import InstructXMLLMGuidance
 from .plan import InstructXPlan
 from .reference import InstructXReference
@@ -22,6 +24,7 @@ from .sampler import InstructXSampler
 from .sigmas import InstructXSigmas
 from .sliding_window import InstructXSlidingWindow, InstructXSlidingWindowImages
 from .source import InstructXSource
+from .unipc import InstructXUniPC
 from .window_close import InstructXWindowClose, InstructXWindowRun
 from .window_open import InstructXWindowOpen
 
@@ -32,12 +35,15 @@ NODES: list[type[io.ComfyNode]] = [
     InstructXPlan,
     InstructXMLLMGuidance,
     InstructXConnector,
+    InstructXLocalEdits,
     InstructXFit,
     InstructXRestore,
     InstructXSource,
     InstructXReference,
     InstructXSampler,
     InstructXSigmas,
+    InstructXGuidance,
+    InstructXUniPC,
     InstructXSlidingWindow,
     InstructXSlidingWindowImages,
     InstructXWindowOpen,

@@ -191,7 +191,8 @@ def _stock_names(kind: str) -> list[str]:
 
 def _model_folders(kind: str = KIND) -> dict[str, Path]:
     """Folders with a checkpoint in them; where one has several marks, this repo's layout is the one that counts."""
-    found: dict[str, Path] = {}
+    whole = _folders_with("model_index.json", kind)  # of diffusers' pipelines, of which some families are
+    found = {name: folder for name, folder in whole.items() if is_file(folder / "config.json") and _is_model(folder)}
     for mark in reversed(MARKS):
         found |= _folders_with(mark, kind)
     return found
@@ -226,7 +227,7 @@ def _facts(path: Path, folder: Path) -> tuple[str, int, int]:
 
 
 def _is_model(path: Path) -> bool:
-    """Whether a file is what was trained of a model alone; one that is damaged or of another kind is not."""
+    """Whether a file is what was trained of a model alone, or a folder one; what is damaged or another kind is not."""
     from ..instructx_core import families
 
     try:
@@ -236,8 +237,9 @@ def _is_model(path: Path) -> bool:
 
 
 def _is_qwen(folder: Path) -> bool:
-    """Whether a folder's config is a Qwen2.5-VL's: text encoders of many kinds share that place."""
+    """Whether a folder's config is a Qwen2.5-VL's or Qwen3-VL's: text encoders of many kinds share that place."""
     try:
-        return '"qwen2_5_vl"' in read_text(folder / "config.json")
+        said = read_text(folder / "config.json")
+        return any(f'"{kind}"' in said for kind in ("qwen2_5_vl", "qwen3_vl"))
     except InputError:
         return False

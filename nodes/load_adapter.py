@@ -16,9 +16,10 @@ from .menus import problem
 from .sockets import Connector
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    import torch
     from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.families.opened import Opened
 
 KEEP, REPLACE, LORA = "keep the MODEL's own", "the checkpoint's", "the checkpoint's LoRA"
 DIT_LORA = "dit_lora.safetensors"
@@ -53,7 +54,8 @@ class InstructXLoadAdapter(io.ComfyNode):
                     default=KEEP,
                     tooltip=(
                         "Which DiT weights to use: the MODEL's (it already is the edit model, perhaps quantised),"
-                        f" those in the checkpoint's transformer folder, or its {DIT_LORA} on top of the MODEL."
+                        f" those in the checkpoint's transformer folder, or a LoRA on top of the MODEL: in the"
+                        f" checkpoint's own file, or {DIT_LORA} beside it."
                     ),
                 ),
                 io.Float.Input(
@@ -95,15 +97,19 @@ class InstructXLoadAdapter(io.ComfyNode):
         if weights == REPLACE:
             model = loading.replace_weights(model, opened, LoadBar([opened.form(Part.DIT)]))
         elif weights == LORA:
-            model = cls._with_lora(model, opened.match.folder, lora_strength)
+            model = cls._with_lora(model, opened, lora_strength)
         return io.NodeOutput(loading.attach_checkpoint(model, opened), loading.load_connector(opened))
 
     @staticmethod
-    def _with_lora(model: ModelPatcher, folder: Path, strength: float) -> ModelPatcher:
-        path = folder / DIT_LORA
-        if not path.is_file():
-            raise CheckpointError(f"{str(folder)!r} has no {DIT_LORA}; choose other weights, or put the LoRA there.")
-        lora = comfy.utils.load_torch_file(str(path), safe_load=True)
+    def _with_lora(model: ModelPatcher, opened: Opened, strength: float) -> ModelPatcher:
+        lora, path = own_lora(opened), opened.path
+        if not lora:
+            path = opened.match.folder / DIT_LORA
+            if not path.is_file():
+                raise CheckpointError(
+                    f"{str(opened.match.folder)!r} has no {DIT_LORA}; choose other weights, or put the LoRA there."
+                )
+            lora = comfy.utils.load_torch_file(str(path), safe_load=True)
         patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
         if _patches(patched) == _patches(model):  # ComfyUI would continue without it, with a line in the log
             raise CheckpointError(
@@ -111,6 +117,21 @@ class InstructXLoadAdapter(io.ComfyNode):
                 " Wan's own names (diffusion_model.blocks.0...)."
             )
         return patched
+
+
+def own_lora(opened: Opened) -> dict[str, torch.Tensor]:
+    """The LoRA of the DiT that a checkpoint's one file holds, under names that ComfyUI reads; {} for none."""
+    from ..instructx_core.weights.detect import Part
+    from ..instructx_core.weights.files import read_tensors
+    from ..instructx_core.weights.wan_keys import dit_to_original
+
+    pairs = dit_to_original(opened.match.loras.get(Part.DIT) or {})
+    state = read_tensors(opened.path) if pairs else {}
+    return {
+        f"diffusion_model.{name.removesuffix('.weight')}.lora_{half}.weight": state[there]
+        for name, pair in pairs.items()
+        for half, there in zip("AB", pair, strict=True)
+    }
 
 
 def _patches(model: ModelPatcher) -> int:

@@ -43,9 +43,9 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
     """
     from ..instructx_core.weights.detect import Part
 
-    state = dit_state(opened, bar)
     device = management.get_torch_device()
     options = {} if precision == "default" else {"dtype": dtype_of(precision, device)}
+    state = dit_state(opened, bar, **options)
     model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
     if model is None:
         raise CheckpointError(
@@ -56,15 +56,18 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
 
 def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
     """A clone of a Wan MODEL with a checkpoint's embeddings, context entry and schedule shift."""
-    from ..instructx_core.families.part_loaders import load_embeddings
+    from ..instructx_core.families.part_loaders import load_embeddings, load_local_strength
 
-    patched = attach(model, Denoising(opened.config, *load_embeddings(opened)))
+    patched = attach(model, Denoising(opened.config, *load_embeddings(opened), load_local_strength(opened)))
     patched.add_object_patch("model_sampling", shifted(model, opened.config.sampling.shift))
     return patched
 
 
-def dit_state(opened: Opened, bar: LoadBar) -> dict[str, torch.Tensor]:
+def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
     """A model's DiT under the names that ComfyUI's loader knows; types that ComfyUI can compute with are kept.
+
+    Args:
+        dtype: that a LoRA in the model's file is merged in; None: as the weights are stored.
 
     Raises:
         CheckpointError: a missing or damaged file, or GGUF, which other packs load.
@@ -92,7 +95,7 @@ def dit_state(opened: Opened, bar: LoadBar) -> dict[str, torch.Tensor]:
         state = read_files(form.files, bar)
     state = to_diffusers(form, {name: state[name] for name in form.tensors})
     if Part.DIT in opened.merged:
-        state = {name: value.clone() for name, value in state.items()}
+        state = {name: value.to(dtype or value.dtype, copy=True) for name, value in state.items()}
         merge(opened, Part.DIT, state)
     return dit_to_original(state)
 
@@ -165,10 +168,11 @@ def load_mllm(opened: Opened, precision: str, name: str, files: str, bar: LoadBa
 
 
 def load_connector(opened: Opened) -> LoadedConnector:
-    """A model's connector."""
+    """A model's connector, and its mask head where it has one."""
     from ..instructx_core.families.part_loaders import load_connector as load
+    from ..instructx_core.families.part_loaders import load_masks
 
-    return LoadedConnector(load(opened), opened.config, stamp(opened.path))
+    return LoadedConnector(load(opened), opened.config, stamp(opened.path), load_masks(opened))
 
 
 def read_files(files: Iterable[Path], bar: LoadBar) -> dict[str, torch.Tensor]:

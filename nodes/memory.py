@@ -9,12 +9,12 @@ import comfy.model_management as management
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from .sockets import LoadedMllm
+from .sockets import LoadedConnector, LoadedMllm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..instructx_core.context import Context
+    from ..instructx_core.context import Context, LocalEdits
     from ..instructx_core.guidance.guidance import Guidance, GuidanceInputs
 
 PRECISIONS = ("default", "float32", "bfloat16", "float16")
@@ -50,18 +50,38 @@ def manage(guidance: Guidance, name: str, files: str) -> LoadedMllm:
 @torch.no_grad()
 def read(
     mllm: LoadedMllm,
-    instruction: str,
+    instruction: str | None,
     source: torch.Tensor,
     references: Sequence[torch.Tensor],
     is_video: bool,
 ) -> tuple[Context, int]:
-    """Guidance in float32 on the CPU for a source [T, H, W, 3], and how many places of it are a reference's."""
-    guidance = mllm.guidance
-    inputs = guidance.prepare([instruction], [source], [list(references)], is_video)
+    """Guidance in float32 on the CPU for a source [T, H, W, 3], and how many places of it are a reference's.
+
+    Args:
+        instruction: None for what a run is guided away from.
+    """
+    guidance, beside = mllm.guidance, ([source], [list(references)], is_video)
+    inputs = guidance.prepare_without(1, *beside) if instruction is None else guidance.prepare([instruction], *beside)
     management.load_models_gpu([mllm.patcher], memory_required=_working_memory(guidance, inputs), force_full_load=True)
     with _cancel_between_layers(guidance):
         read = guidance(inputs.to(mllm.patcher.load_device)).to(torch.float32, "cpu")
     return read, inputs.reference_places
+
+
+@torch.no_grad()
+def read_places(
+    mllm: LoadedMllm, connector: LoadedConnector, instructions: Sequence[str], clip: torch.Tensor
+) -> LocalEdits:
+    """What several instructions say and where they act in a clip [T, H, W, 3], float32 on the CPU."""
+    from ..instructx_core.local_edits import read_local
+
+    guidance = mllm.guidance
+    inputs = guidance.prepare([instructions[0]], [clip], None, True)
+    needed = _working_memory(guidance, inputs) * len(instructions)
+    management.load_models_gpu([mllm.patcher], memory_required=needed, force_full_load=True)
+    with _cancel_between_layers(guidance):
+        device = mllm.patcher.load_device
+        return read_local(guidance, connector.module, connector.masks, [instructions], [clip], device)
 
 
 @contextmanager

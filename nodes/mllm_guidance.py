@@ -115,7 +115,7 @@ def understand(
 
     check_instruction(instruction)
     read_both = []
-    for words in (instruction, ""):
+    for words in (instruction, None):
         guidance, places = read(mllm, words, frames, references, is_video)
         read_both.append(guidance)
         if bar is not None:

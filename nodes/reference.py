@@ -102,9 +102,10 @@ def add_reference(
     Raises:
         InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
     """
+    from ..instructx_core.fit import own_size
     from .pixels import mask_of, to_references
     from .vae import check_vae, strides
-    from .wan import denoising, source_shape, with_reference
+    from .wan import denoising, is_streamed, source_shape, with_reference
 
     check_vae(model, vae)
     shape = source_shape(positive)
@@ -112,12 +113,17 @@ def add_reference(
         raise InputError("The conditioning holds no source yet; connect InstructX Source before InstructX Reference.")
     stride = strides(vae).space
     canvas = (shape[3] * stride, shape[4] * stride)
-    margin = denoising(model).config.denoiser.reference_margin
+    config = denoising(model).config
+    margin, longest = config.denoiser.reference_margin, max(config.default_size)
     mask = None if mask is None else mask_of(mask)
     for index, image in enumerate(to_references(images)):
         if mask is not None:
             image = subject_only(image, mask[min(index, len(mask) - 1)])
-        raw = vae.encode(place(image, canvas, fit_mode, margin)[None])
+        if is_streamed(model) and fit_mode == WHOLE:
+            placed = own_size(image, (stride * model.model.diffusion_model.patch_size[1], longest))
+        else:
+            placed = place(image, canvas, fit_mode, margin)
+        raw = vae.encode(placed[None])
         positive = with_reference(model, positive, raw, strength)
         negative = with_reference(model, negative, raw, strength)
     return model, positive, negative

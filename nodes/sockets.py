@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..instructx_core.fit import Fit as FitPlan
     from ..instructx_core.guidance.guidance import Guidance as GuidanceModule
     from ..instructx_core.long_video import LongOptions
+    from ..instructx_core.mask_head import MaskHead
 
 Mllm = io.Custom("INSTRUCTX_MLLM")
 Connector = io.Custom("INSTRUCTX_CONNECTOR")
@@ -48,6 +49,7 @@ class LoadedConnector:
     module: ConnectorModule
     config: ModelConfig
     files: str  # as an MLLM's
+    masks: MaskHead | None = None  # of a model that finds the place of each of several instructions, on the CPU
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,25 +19,31 @@ from typing import TYPE_CHECKING, Any
 import comfy.conds
 import node_helpers
 import torch
+import torch.nn.functional as F
 from comfy.ldm.wan.model import WanModel
 from comfy.patcher_extension import WrappersMP
 
 from ..instructx_core.conditions.condition import Condition
+from ..instructx_core.conditions.local_edits import masks_of_tokens
 from ..instructx_core.conditions.reference_frames import ReferenceFrames
 from ..instructx_core.conditions.source_add import SourceAdd
-from ..instructx_core.config import ContextEntry, ModelConfig
+from ..instructx_core.config import ContextEntry, ModelConfig, SourceInjection
 from ..instructx_core.denoiser import TIMESTEPS
 from ..instructx_core.errors import InputError
 from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
+from .placed_attention import LOCAL, PlacedAttention
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+    from ..instructx_core.context import LocalEdits
     from ..instructx_core.families.part_loaders import AddedEmbedding
 
 ATTACHMENT = "instructx"  # the name under which a MODEL carries a checkpoint's `Denoising`
 SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
+PLACES = "instructx_places"
+STREAMS = "context_latents"  # ComfyUI's own, of a DiT that takes sources as tokens: the source first, then references
 
 Conditioning = list[list[Any]]
 
@@ -48,6 +55,7 @@ class Denoising:
     config: ModelConfig
     source: AddedEmbedding | None = None
     reference: AddedEmbedding | None = None
+    local_strength: tuple[float, ...] = ()  # of each block; see the library's `conditions.local_edits`
 
 
 def check_wan(model: ModelPatcher) -> None:
@@ -97,6 +105,10 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
         name = "diffusion_model.patch_embedding.forward"
         own = dit.patch_embedding.in_channels
         patched.add_object_patch(name, PatchEmbedding(_unpatched(model, name), own, what.source, what.reference))
+    for block, strength in enumerate(what.local_strength):
+        name = f"diffusion_model.blocks.{block}.cross_attn.forward"
+        module = model.get_model_object(name.removesuffix(".forward"))
+        patched.add_object_patch(name, PlacedAttention(module, _unpatched(model, name), strength))
     if config.entry is ContextEntry.WIDTH:
         name = "diffusion_model.text_embedding.forward"
         patched.add_object_patch(name, TextEmbedding(_unpatched(model, name), dit.dim))
@@ -114,6 +126,8 @@ def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tens
 
     A last channel says how strongly the DiT is to see it.
     """
+    if is_streamed(model):
+        return _with_stream(model, conditioning, raw, strength)
     normalised = model.model.process_latent_in(raw.float())
     presence = torch.full_like(normalised[:, :1], strength)
     source = comfy.conds.CONDNoiseShape(torch.cat([normalised, presence], dim=1))
@@ -126,6 +140,8 @@ def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tens
 def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
     """[B, C, T, h, w] of the source in a conditioning, None where there is none."""
     for _, options in conditioning:
+        if options.get(STREAMS):
+            return tuple(options[STREAMS][0].shape)
         if SOURCE in options.get("model_conds", {}):
             batch, channels, *rest = options["model_conds"][SOURCE].cond.shape
             return (batch, channels - 1, *rest)
@@ -134,6 +150,8 @@ def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
 
 def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
     """Append a reference, raw latents [1, C, R, h, w], to those in every entry of a conditioning."""
+    if is_streamed(model):
+        return _with_stream(model, conditioning, raw, strength)
     inner = model.model
     scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
     result = []
@@ -142,6 +160,57 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
         joined = scaled if before is None else torch.cat([before, scaled], dim=2)
         result += node_helpers.conditioning_set_values([entry], {REFERENCES: joined})
     return result
+
+
+def is_streamed(model: ModelPatcher) -> bool:
+    """Whether a MODEL takes its source and references as tokens of their own, which ComfyUI's Wan does by itself."""
+    return denoising(model).config.denoiser.source is SourceInjection.STREAM
+
+
+def has_references(conditioning: Conditioning) -> bool:
+    """Whether a conditioning holds more than a source."""
+    return any(
+        options.get(REFERENCES) is not None or len(options.get(STREAMS) or ()) > 1 for _, options in conditioning
+    )
+
+
+def only_with(conditioning: Conditioning, source: bool, references: bool) -> Conditioning:
+    """A conditioning without its source, its references, or both."""
+    found = []
+    for tokens, options in conditioning:
+        kept = dict(options)
+        if not source:
+            kept["model_conds"] = {n: cond for n, cond in kept.get("model_conds", {}).items() if n != SOURCE}
+        if not references:
+            kept.pop(REFERENCES, None)
+        streams = (kept.pop(STREAMS, None) or [])[0 if source else 1 : None if references else 1]
+        found.append([tokens, kept | ({STREAMS: streams} if streams else {})])
+    return found
+
+
+def _with_stream(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Append raw latents [B, C, T, h, w] to the streams in every entry of a conditioning."""
+    inner = model.model
+    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
+    return [[tokens, options | {STREAMS: [*(options.get(STREAMS) or ()), scaled]}] for tokens, options in conditioning]
+
+
+def with_local(model: ModelPatcher, conditioning: Conditioning, local: LocalEdits) -> Conditioning:
+    """Carry what is asked of places alone in every entry of a conditioning.
+
+    Raises:
+        InputError: a MODEL that does not take it.
+    """
+    if not denoising(model).local_strength:
+        raise InputError("The MODEL takes no instructions with places of their own; load it from the same checkpoint.")
+    carried = {
+        LOCAL: comfy.conds.CONDRegular(local.tokens.float().cpu()),
+        PLACES: comfy.conds.CONDRegular(local.masks.float().cpu()),
+    }
+    found = []
+    for tokens, options in conditioning:
+        found.append([tokens, options | {"model_conds": options.get("model_conds", {}) | carried}])
+    return found
 
 
 class ConditionWrapper:
@@ -166,6 +235,9 @@ class ConditionWrapper:
     ) -> torch.Tensor:
         options = transformer_options or {}
         carried = kwargs.pop(SOURCE, None)
+        local, places = kwargs.pop(LOCAL, None), kwargs.pop(PLACES, None)
+        if local is not None:
+            options = options | {LOCAL: (local, self._places(places, carried, x, time_dim_concat, options))}
         source = presence = None
         if carried is not None:
             source, presence = _of_window(carried, x, options).split([carried.shape[1] - 1, 1], dim=1)
@@ -210,6 +282,23 @@ class ConditionWrapper:
             found.append(ReferenceFrames(references, self.config.references_first))
         return found
 
+    def _places(
+        self,
+        masks: torch.Tensor,
+        source: torch.Tensor | None,
+        x: torch.Tensor,
+        references: torch.Tensor | None,
+        options: dict[str, Any],
+    ) -> torch.Tensor:
+        """Masks [B, K, t, h, w] for the tokens of a forward, [B, K, tokens]; of a context window its own part."""
+        more = 0 if references is None else references.shape[2]
+        window = options.get("context_window")
+        if window is not None and source is not None and source.shape[2] != x.shape[2]:
+            whole = (source.shape[2], *masks.shape[3:])
+            masks = window.get_tensor(F.interpolate(masks, whole, mode="trilinear", align_corners=False), dim=2)
+        size = (x.shape[2], *(math.ceil(side / 2) for side in x.shape[3:]))  # of Wan's patches, 1 x 2 x 2
+        return masks_of_tokens(masks, size, (more, 0) if self.config.references_first else (0, more))
+
     def _for_references(
         self, timestep: torch.Tensor, references: torch.Tensor | None, x: torch.Tensor, options: dict[str, Any]
     ) -> torch.Tensor:
@@ -253,6 +342,8 @@ def check_and_estimate(
                 " before the sampler and use both its conditionings."
             )
         _check_width(model, cond.get("cross_attn"))
+        beside = sum(stream[0, 0].numel() for stream in cond.get(STREAMS) or ())
+        frames = max(frames, math.ceil(beside / math.prod(noise_shape[3:])))
         if cond.get(REFERENCES) is not None:
             frames = max(frames, cond[REFERENCES].shape[2])
     longer = [*noise_shape[:2], noise_shape[2] + frames, *noise_shape[3:]]
@@ -286,7 +377,7 @@ def _words(shape: list[int] | tuple[int, ...]) -> str:
 def _unpatched(model: ModelPatcher, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """What stands under `name` without this pack's patches; another pack's stay below ours."""
     found = model.get_model_object(name)
-    return found.own if isinstance(found, PatchEmbedding | TextEmbedding) else found
+    return found.own if isinstance(found, PatchEmbedding | TextEmbedding | PlacedAttention) else found
 
 
 def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:

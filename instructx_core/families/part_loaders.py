@@ -11,6 +11,7 @@ import torch
 from ..config import Network, ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
+from ..mask_head import MaskHead
 from ..weights.compare import first_difference, shapes_of
 from ..weights.detect import Part, bare_mllm
 from ..weights.files import check_finite, read_tensors
@@ -82,6 +83,32 @@ def load_connector(opened: Opened) -> Connector:
     connector = fitting_connector(opened.config, state, opened.match.named)
     connector.load_state_dict(strip(state, "connector."))
     return connector.float().eval().requires_grad_(False)
+
+
+def load_masks(opened: Opened) -> MaskHead | None:
+    """A model's mask head, float32 on the CPU; None where it finds no places.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or one that does not fit its config.
+    """
+    if opened.config.masks is None:
+        return None
+    state = strip(added_tensors(opened), "masks.")
+    head = MaskHead(opened.config.masks)
+    if odd := first_difference(shapes_of(head.state_dict()), shapes_of(state)):
+        raise CheckpointError(f"{str(opened.match.named)!r} does not fit its config: {odd}; get it again.")
+    head.load_state_dict(state)
+    return head.float().eval().requires_grad_(False)
+
+
+def load_local_strength(opened: Opened) -> tuple[float, ...]:
+    """How far the tokens of each block follow what is asked of their place; () of a model that finds no places.
+
+    Raises:
+        CheckpointError: a missing or damaged file.
+    """
+    state = strip(added_tensors(opened), "denoiser.local_strength.")
+    return tuple(float(state[name]) for name in sorted(state, key=int))
 
 
 def load_embeddings(opened: Opened) -> tuple[AddedEmbedding | None, AddedEmbedding | None]:

@@ -1,0 +1,134 @@
+"""InstructX Guidance: what a run is guided by, for SamplerCustomAdvanced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..instructx_core.config import GuidanceMode, SamplingConfig
+from . import categories
+from .wan import check_wan, has_references, only_with
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.guidance_modes import Part
+    from .wan import Conditioning
+
+
+class InstructXGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXGuidance",
+            display_name="InstructX Guidance",
+            category=categories.SAMPLING,
+            description=(
+                "Guide by the instruction, the source and the references, each as strongly as you say. For any Wan"
+                " MODEL whose sources are in the conditioning: of InstructX Source and Reference, or of ComfyUI's own"
+                " Bernini conditioning."
+            ),
+            search_aliases=["instructx", "guider", "cfg", "apg", "bernini", "rv2v", "v2v"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Wan MODEL of any loader."),
+                io.Conditioning.Input("positive", tooltip="With the instruction, the source and the references."),
+                io.Conditioning.Input(
+                    "negative", tooltip="The same source and references without the instruction, or a negative prompt."
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=[mode.value for mode in GuidanceMode],
+                    default=GuidanceMode.TASK.value,
+                    tooltip=(
+                        "v2v: the instruction. v2v_apg: the same, projected, kinder to colours. v2v_chain: the source,"
+                        " then the instruction. rv2v: the source, the references, then the instruction. r2v_apg: the"
+                        " references, without the source. task: v2v for an image, v2v_apg for a video, rv2v with"
+                        " references."
+                    ),
+                ),
+                io.Float.Input(
+                    "cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="How far to lean towards the instruction."
+                ),
+                io.Float.Input(
+                    "source_scale",
+                    default=1.25,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How far to lean towards the source, in v2v_chain and rv2v.",
+                ),
+                io.Float.Input(
+                    "reference_scale",
+                    default=4.5,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How far to lean towards the references, in rv2v and r2v_apg.",
+                ),
+            ],
+            outputs=[io.Guider.Output(display_name="GUIDER", tooltip="For SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        mode: str,
+        cfg: float,
+        source_scale: float,
+        reference_scale: float,
+    ) -> io.NodeOutput:
+        check_wan(model)
+        scales = SamplingConfig(guidance_scale=cfg, source_scale=source_scale, reference_scale=reference_scale)
+        return io.NodeOutput(ModeGuider(model, positive, negative, GuidanceMode(mode), scales))
+
+
+class ModeGuider(comfy.samplers.CFGGuider):
+    """Has the MODEL predict what the library's mode asks for, and adds it up as the library does."""
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        positive: Conditioning,
+        negative: Conditioning,
+        mode: GuidanceMode,
+        scales: SamplingConfig,
+    ) -> None:
+        from ..instructx_core.guidance_modes import formula, mode_of
+
+        super().__init__(model)
+        referenced = has_references(positive)
+        # a LATENT of one frame is an image; which it is shows when it is sampled
+        self.formulas = {is_video: formula(mode_of(mode, is_video, referenced), scales) for is_video in (False, True)}
+        parts = {part for made in self.formulas.values() for part in made.parts}
+        self.inner_set_conds(
+            {
+                _name(part): only_with(positive if part.words else negative, part.source, part.references)
+                for part in parts
+            }
+        )
+
+    def predict_noise(
+        self, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
+    ) -> torch.Tensor:
+        from ..instructx_core.sampling import combined
+
+        made = self.formulas[x.ndim == 5 and x.shape[2] > 1]
+        wanted = [self.conds[_name(part)] for part in made.parts]
+        found = comfy.samplers.calc_cond_batch(self.inner_model, wanted, x, timestep, model_options or {})
+        # predictions of what is without noise: the weights of a sum add up to 1, so they add up as velocities do
+        weighted = [(part.weight, clean) for part, clean in zip(made.parts, found, strict=True)]
+        return combined(weighted) if made.projection is None else made.projection.chained(weighted)
+
+
+def _name(part: Part) -> str:
+    """Of a part's conditioning: ComfyUI looks at the names `positive` and `negative` alone."""
+    read = "positive" if part.words else "negative"
+    if part.source and part.references:
+        return read
+    return f"{read}, {'with' if part.source else 'without'} source, {'with' if part.references else 'no'} references"

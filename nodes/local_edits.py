@@ -1,0 +1,105 @@
+"""InstructX Local Edits: several instructions for one clip, each with the place where it acts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+
+from . import categories
+from .menus import problem
+from .sockets import Connector, Fit, Mllm
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy_api.latest import Input
+
+    from .sockets import FitValue, LoadedConnector, LoadedMllm
+
+
+class InstructXLocalEdits(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="InstructXLocalEdits",
+            display_name="InstructX Local Edits",
+            category=categories.CONDITIONING,
+            description=(
+                "Several instructions for one clip, a line each: the model finds the place of each by itself and edits"
+                " there. In the place of MLLM Guidance and Connector; for models with a mask head (CoinVE-Edit)."
+            ),
+            search_aliases=["instructx", "coinve", "mask", "several edits", "regional prompt", "local edit"],
+            inputs=[
+                io.Model.Input("model", tooltip="From InstructX Load Model or InstructX Load Adapter."),
+                Mllm.Input("mllm", tooltip="From InstructX Load Model or InstructX Load MLLM."),
+                Connector.Input("connector", tooltip="From InstructX Load Model or InstructX Load Adapter."),
+                io.MultiType.Input(
+                    "source", [io.Image, io.Video], tooltip="The clip that is being edited; not a single picture."
+                ),
+                io.String.Input(
+                    "instructions",
+                    multiline=True,
+                    default="make the red circle blue\nmake the background green",
+                    tooltip="What to change, one sentence a line.",
+                ),
+                Fit.Input(
+                    "fit",
+                    optional=True,
+                    tooltip="Connect it where the source comes from InstructX Fit; the masks are the original's then.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="With all instructions and their places."),
+                io.Conditioning.Output(display_name="negative", tooltip="Without; only matters where cfg is not 1."),
+                io.Mask.Output(
+                    display_name="MASK",
+                    is_output_list=True,
+                    tooltip="Where each instruction acts, coarsely: a mask of the whole clip for each line.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, instructions: str | None = None) -> bool | str:
+        return True if instructions is None else problem(lines, instructions)
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        mllm: LoadedMllm,
+        connector: LoadedConnector,
+        source: torch.Tensor | Input.Video,
+        instructions: str,
+        fit: FitValue | None = None,
+    ) -> io.NodeOutput:
+        from ..instructx_core.local_edits import check_places
+        from .connector import connect
+        from .memory import read_places
+        from .mllm_guidance import understand
+        from .pixels import to_clip
+        from .wan import with_local
+
+        each = lines(instructions)
+        clip = to_clip(source)
+        frames, is_video = (clip.frames, clip.is_video) if fit is None else (fit.plan.cut(clip.frames), fit.is_video)
+        check_places(connector.config.name, connector.masks, is_video)
+        guidance = understand(mllm, ", ".join(each), frames, [], is_video)
+        positive, negative = connect(connector, guidance)
+        local = read_places(mllm, connector, each, frames)
+        size = frames.shape[:3] if fit is None else (fit.plan.frames, *fit.plan.size)
+        masks = F.interpolate(local.masks.cpu(), size, mode="trilinear", align_corners=False)[0].clamp(0, 1)
+        return io.NodeOutput(with_local(model, positive, local), negative, list(masks))
+
+
+def lines(instructions: str) -> list[str]:
+    """The instructions, one a line.
+
+    Raises:
+        InputError: none, too many, or one that is too long.
+    """
+    from ..instructx_core.request import EditRequest
+
+    return list(EditRequest.of([line.strip() for line in instructions.splitlines() if line.strip()]).each)

@@ -1,0 +1,135 @@
+"""Several instructions for one clip, each with its mask (CoinVE-Edit): the nodes against the library.
+
+RECORDED_MODELS names the folder that holds the model; see ../../support/recorded.py.
+"""
+
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import comfy.sd
+import folder_paths
+import start
+import torch
+from kit import difference, expect, run
+
+CLOSE = 1e-3
+SIDES = {"width": 64, "height": 48}
+EACH = ["Make the sky orange.", "Add a dog on the left."]
+FILE = "coinve_edit_composite_vllm256_dit128.safetensors"
+
+
+@cache
+def parts():
+    """The model's file and its base models, laid out in ComfyUI's folders."""
+    root = os.environ.get("RECORDED_MODELS")
+    if not root:
+        raise start.Skipped("RECORDED_MODELS names no folder with a CoinVE-Edit")
+    own, folder = Path(root) / "coinve-tiny", Path(tempfile.mkdtemp(prefix="instructx-"))
+    wan = own / "Wan-AI/Wan2.1-T2V-14B"
+    places = {
+        "instructx": {FILE: own / FILE},
+        "diffusion_models": {"wan.safetensors": wan / "diffusion_pytorch_model.safetensors"},
+        "vae": {"vae.safetensors": wan / "Wan2.1_VAE.safetensors"},
+    }
+    for kind, files in places.items():
+        (folder / kind).mkdir()
+        for name, file in files.items():
+            (folder / kind / name).symlink_to(file)
+        folder_paths.add_model_folder_path(kind, str(folder / kind))
+    mllm = shutil.copytree(own / "Qwen3-VL-8B-Instruct", folder / "text_encoders/qwen3")
+    mllm.chmod(0o755)
+    shutil.copy(Path(root) / "kiwi-tiny/processor/tokenizer.json", mllm)
+    folder_paths.add_model_folder_path("text_encoders", str(folder / "text_encoders"))
+    return {
+        "model": folder / "instructx" / FILE,
+        "transformer": folder / "diffusion_models/wan.safetensors",
+        "vae": folder / "vae/vae.safetensors",
+        "mllm": mllm,
+    }
+
+
+@cache
+def loaded():
+    """(MODEL, VAE, MLLM, CONNECTOR)"""
+    parts()
+    given = {"transformer": "diffusion_models/wan.safetensors", "vae": "vae/vae.safetensors"}
+    return run("LoadModel", model_name=FILE, precision="float32", mllm="text_encoders/qwen3", **given)
+
+
+@cache
+def editor():
+    from instructx_pack.instructx_core import Editor
+
+    given = dict(parts())
+    return Editor.from_pretrained(given.pop("model"), device="cpu", dtype="float32", **given)
+
+
+def clip(frames, width=64, height=48, seed=0):
+    coarse = torch.rand(1, 3, max(2, frames), 3, 3, generator=torch.manual_seed(seed))
+    fine = torch.nn.functional.interpolate(coarse, (max(2, frames), height, width), mode="trilinear")
+    return (fine[0].permute(1, 2, 3, 0)[:frames] * 255).round() / 255
+
+
+def normalised(model, out):
+    return model.model.process_latent_in(out["samples"])
+
+
+def check_several_instructions_are_the_librarys():
+    model, vae, mllm, connector = loaded()
+    fitted, fit = run("Fit", model=model, vae=vae, source=clip(9), **SIDES)
+    link = {"model": model, "mllm": mllm, "connector": connector, "fit": fit}
+    positive, negative, masks = run("LocalEdits", source=fitted, instructions="\n".join(EACH), **link)
+    patched, positive, negative, latent = run(
+        "Source", model=model, positive=positive, negative=negative, vae=vae, source=fitted
+    )
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=3, steps=3)
+    wanted = editor().edit(clip(9), EACH, seed=3, steps=3, **SIDES)
+    assert (off := difference(normalised(patched, out), wanted.latents)) <= CLOSE, off
+    plain = editor().edit(clip(9), ", ".join(EACH), seed=3, steps=3, **SIDES)
+    assert difference(plain.latents, wanted.latents) > 10 * CLOSE  # the masks matter
+    assert len(masks) == 2 and masks[0].shape == (9, 48, 64)
+    for mask, own in zip(masks, wanted.masks, strict=True):
+        whole = torch.nn.functional.interpolate(own[None, None], (9, 48, 64), mode="trilinear")[0, 0]
+        assert difference(mask, whole) <= CLOSE
+
+
+def check_one_instruction_of_a_qwen3_is_the_librarys():
+    model, vae, mllm, connector = loaded()
+    for frames in (1, 5):
+        fitted, fit = run("Fit", model=model, vae=vae, source=clip(frames), **SIDES)
+        (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=EACH[0], fit=fit)
+        positive, negative = run("Connector", connector=connector, guidance=guidance)
+        patched, positive, negative, latent = run(
+            "Source", model=model, positive=positive, negative=negative, vae=vae, source=fitted
+        )
+        (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=3, steps=3)
+        wanted = editor().edit(clip(frames), EACH[0], seed=3, steps=3, **SIDES)
+        assert (off := difference(normalised(patched, out), wanted.latents)) <= CLOSE, (frames, off)
+
+
+def check_an_image_has_no_places():
+    model, vae, mllm, connector = loaded()
+    fitted, fit = run("Fit", model=model, vae=vae, source=clip(1), **SIDES)
+    link = {"model": model, "mllm": mllm, "connector": connector, "source": fitted, "fit": fit}
+    expect("InputError", "not in an image", run, "LocalEdits", instructions="a\nb", **link)
+    expect("InputError", "There are 0 instructions", run, "LocalEdits", instructions=" \n", **link)
+
+
+def check_its_lora_goes_onto_a_stock_model():
+    """Load Adapter puts the LoRA of the file onto a MODEL of Load Diffusion Model, as Load Model merges it."""
+    model, vae, mllm, connector = loaded()
+    stock = comfy.sd.load_diffusion_model(str(parts()["transformer"]), model_options={"dtype": torch.float32})
+    adapted, _ = run("LoadAdapter", model=stock, adapter=FILE, weights="the checkpoint's LoRA")
+    found = []
+    for own in (model, adapted):
+        fitted, fit = run("Fit", model=own, vae=vae, source=clip(5), **SIDES)
+        (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=EACH[0], fit=fit)
+        positive, negative = run("Connector", connector=connector, guidance=guidance)
+        patched, positive, negative, latent = run(
+            "Source", model=own, positive=positive, negative=negative, vae=vae, source=fitted
+        )
+        found += run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=3, steps=2)
+    assert (off := difference(found[0]["samples"], found[1]["samples"])) <= CLOSE, off

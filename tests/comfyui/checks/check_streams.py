@@ -1,0 +1,130 @@
+"""Sources as tokens of their own (Bernini-R): the nodes on ComfyUI's Wan, which does this by itself, and the modes.
+
+RECORDED_MODELS names the folder that holds the model; see ../../support/recorded.py.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import folder_paths
+import start
+import torch
+from comfy_extras.nodes_bernini import BerniniConditioning
+from comfy_extras.nodes_custom_sampler import RandomNoise, SamplerCustomAdvanced
+from kit import difference, loaded, run
+
+CLOSE = 5e-3  # ComfyUI's RoPE is in float32
+SIDES = {"width": 64, "height": 48}
+WORDS = "Make the sky orange."
+NAME = "bernini-tiny"
+
+
+def model():
+    """Its name, once its folder is among the models."""
+    root = os.environ.get("RECORDED_MODELS")
+    if not root:
+        raise start.Skipped("RECORDED_MODELS names no folder with a Bernini-R")
+    folder_paths.add_model_folder_path("instructx", root)
+    return NAME
+
+
+def clip(frames, width=64, height=48, seed=0):
+    coarse = torch.rand(1, 3, max(2, frames), 3, 3, generator=torch.manual_seed(seed))
+    fine = torch.nn.functional.interpolate(coarse, (max(2, frames), height, width), mode="trilinear")
+    return (fine[0].permute(1, 2, 3, 0)[:frames] * 255).round() / 255
+
+
+REFERENCE = clip(1, 48, 64, seed=1)
+
+
+def euler_editor(name):
+    """The library's editor with the solver that ComfyUI has."""
+    from instructx_pack.instructx_core import Editor
+    from instructx_pack.instructx_core.config import Solver
+
+    own = Editor.from_pretrained(Path(os.environ["RECORDED_MODELS"]) / name, device="cpu", dtype="float32")
+    own.config = replace(own.config, sampling=replace(own.config.sampling, solver=Solver.EULER))
+    return own
+
+
+def graph(name, frames, references=()):
+    """MODEL, positive, negative and LATENT."""
+    own, vae, mllm, connector = loaded(name)
+    fitted, fit = run("Fit", model=own, vae=vae, source=frames, **SIDES)
+    shown = references[0] if references else None
+    (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=WORDS, fit=fit, reference=shown)
+    positive, negative = run("Connector", connector=connector, guidance=guidance)
+    link = {"model": own, "positive": positive, "negative": negative, "vae": vae}
+    patched, positive, negative, latent = run("Source", source=fitted, **link)
+    for reference in references:
+        link |= {"model": patched, "positive": positive, "negative": negative}
+        patched, positive, negative = run("Reference", reference=reference, **link)
+    return patched, positive, negative, latent
+
+
+def guided(made, mode, seed=3, steps=3, sampler=None):
+    """Normalised latents of a run under InstructX Guidance."""
+    patched, positive, negative, latent = made
+    (guider,) = run("Guidance", model=patched, positive=positive, negative=negative, mode=mode)
+    if sampler is None:
+        from comfy_extras.nodes_custom_sampler import KSamplerSelect
+
+        sampler = KSamplerSelect.execute("euler")[0], run("Sigmas", model=patched, steps=steps, shift=5.0)[0]
+    noise = RandomNoise.execute(seed)[0]
+    empty = latent | {"samples": torch.zeros_like(latent["samples"])}
+    out = SamplerCustomAdvanced.execute(noise, guider, *sampler, empty)[0]
+    return patched.model.process_latent_in(out["samples"])
+
+
+def check_a_streamed_source_is_the_librarys():
+    name = model()
+    own = euler_editor(name)
+    for frames in (1, 5):
+        out = run("Sampler", **named(graph(name, clip(frames))), seed=3, steps=3, cfg=4.0)[0]
+        patched = loaded(name)[0]
+        wanted = own.edit(clip(frames), WORDS, seed=3, steps=3, guidance_mode="v2v", **SIDES)
+        assert difference(patched.model.process_latent_in(out["samples"]), wanted.latents) <= CLOSE, frames
+
+
+def check_every_mode_is_the_librarys():
+    name = model()
+    own = euler_editor(name)
+    for mode, frames, references in (
+        ("v2v", 5, ()), ("v2v_apg", 5, ()), ("v2v_chain", 5, ()), ("rv2v", 5, (REFERENCE,)), ("task", 1, ()),
+        ("task", 5, ()), ("task", 5, (REFERENCE,)), ("r2v_apg", 5, (REFERENCE,)),
+    ):  # fmt: skip
+        found = guided(graph(name, clip(frames), references), mode)
+        wanted = own.edit(clip(frames), WORDS, list(references) or None, seed=3, steps=3, guidance_mode=mode, **SIDES)
+        assert difference(found, wanted.latents) <= CLOSE, (mode, frames, len(references))
+
+
+def check_unipc_is_the_librarys():
+    name = model()
+    from instructx_pack.instructx_core import Editor
+
+    own = Editor.from_pretrained(Path(os.environ["RECORDED_MODELS"]) / name, device="cpu", dtype="float32")
+    made = graph(name, clip(5))
+    found = guided(made, "v2v", sampler=run("UniPC", steps=4, shift=5.0))
+    wanted = own.edit(clip(5), WORDS, seed=3, steps=4, guidance_mode="v2v", **SIDES)
+    assert difference(found, wanted.latents) <= CLOSE
+
+
+def check_comfyuis_own_conditioning_is_guided_too():
+    """A stock MODEL and ComfyUI's Bernini node give what the pack's own nodes give."""
+    name = model()
+    patched, positive, negative, latent = graph(name, clip(5), (REFERENCE,))
+    own, vae, mllm, connector = loaded(name)
+    (guidance,) = run("MLLMGuidance", mllm=mllm, source=clip(5), instruction=WORDS, reference=REFERENCE)
+    texts = run("Connector", connector=connector, guidance=guidance)
+    images = {"reference_image_0": REFERENCE}
+    sides = {"width": 64, "height": 48, "length": 5, "batch_size": 1}
+    made = BerniniConditioning.execute(*texts, vae, **sides, source_video=clip(5), reference_images=images)
+    stock = (own, made[0], made[1], made[2])
+    for mode in ("rv2v", "r2v_apg"):
+        ours = guided((patched, positive, negative, latent), mode)
+        assert difference(guided(stock, mode), ours) <= CLOSE, mode
+
+
+def named(made):
+    return dict(zip(("model", "positive", "negative", "latent"), made, strict=True))
