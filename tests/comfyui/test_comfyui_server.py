@@ -67,6 +67,21 @@ def test_front_end_finds_the_packs_files(server):
     assert sorted(one["name"] for one in served) == sorted(path.stem for path in workflow_files.BLUEPRINTS)
 
 
+def inside_a_loop(prompt):
+    """Nodes that Window Close runs itself, whose windows are not kept by ComfyUI."""
+    found, waiting = set(), {number for number, node in prompt.items() if node["class_type"] == "InstructXWindowOpen"}
+    while waiting:
+        takers = {
+            number
+            for number, node in prompt.items()
+            if node["class_type"] != "InstructXWindowClose"
+            and any(isinstance(value, list) and value[0] in waiting for value in node["inputs"].values())
+        }
+        waiting = takers - found
+        found |= takers
+    return found
+
+
 @pytest.mark.parametrize("path", workflow_files.RUNNABLE, ids=lambda path: path.stem)
 def test_workflow_runs_and_is_cached(server, object_info, path):
     prompt = prompt_of(workflow_files.title(path), object_info)
@@ -79,7 +94,7 @@ def test_workflow_runs_and_is_cached(server, object_info, path):
         assert frames.std() > 0.02, "blank"
     again = server.run(prompt)
     assert succeeded(again)
-    assert cached(again) == set(prompt)
+    assert cached(again) == set(prompt) - inside_a_loop(prompt)
 
 
 @pytest.mark.slow

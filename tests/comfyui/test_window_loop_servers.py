@@ -13,6 +13,8 @@ from support.comfyui_server import succeeded
 from support.loops import COUNT, FRAMES, INVERT, inverted, loop, made, moving, node, noted, prepare, wait_for, whole
 from support.video_files import make_video
 
+QUICK = ["--disable-api-nodes"]  # to start a server in half the time
+
 
 def kill_and_resume(base: Path, rounds: int) -> None:
     """kill -9 of the server in the middle, restart, Run: goes on, to the bytes of a run that was never interrupted."""
@@ -22,14 +24,14 @@ def kill_and_resume(base: Path, rounds: int) -> None:
     reference = None
     for number in range(rounds):
         prompt = loop(nodes, ["4", 0], seed=number, window=5, overlap=1 + number % 3)
-        with comfyui_server.Server(base) as server:
+        with comfyui_server.Server(base, options=QUICK) as server:
             server.queue(prompt)
             window = f"{1 + number % 7:05}.safetensors"
             wait_for(lambda window=window: list((base / "output" / "loops").glob(f".*/{window}")))
             time.sleep(0.03 * number)  # not always at the same place in a window
             server.kill()
         assert not made(server)
-        with comfyui_server.Server(base) as server:
+        with comfyui_server.Server(base, options=QUICK) as server:
             entry = server.run(prompt)
             assert succeeded(entry), entry["status"]
             assert "going on after window" in server.log.read_text()
@@ -61,7 +63,7 @@ def test_1800_frames_take_the_memory_of_180(bundled, tmp_path, options):
         "5": node("LoopUse", image=["3", 0], loaded=["4", 0]),
     }
     peaks = {}
-    with comfyui_server.Server(base, options=options) as server:
+    with comfyui_server.Server(base, options=[*QUICK, *options]) as server:
         for count in (60, 180, 1800):
             number = server.queue(loop(nodes, ["5", 0], f"{count}.mp4", window=30))
             peaks[count] = 0

@@ -66,6 +66,8 @@ def graph_of(page, path):
     """The graph as the front end draws it, without the window around it."""
     front_end.load(page, workflow_files.read(path))
     page.wait_for_timeout(3000)
+    page.keyboard.press("Escape")  # the template browser may come later than a busy machine's front end is waited for
+    page.wait_for_timeout(1500)
     whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     box = page.evaluate(
         """() => {

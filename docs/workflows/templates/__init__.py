@@ -1,11 +1,13 @@
 """The templates in the order in which the browser lists them, one function in one file each."""
 
+from .any_nodes import any_nodes
 from .crop_edit_stitch import crop_edit_stitch
 from .edit_a_long_video import edit_a_long_video
 from .edit_a_video import edit_a_video
 from .edit_an_image import edit_an_image
 from .edit_and_interpolate import edit_and_interpolate
 from .edit_and_upscale import edit_and_upscale
+from .edit_in_a_loop import edit_in_a_loop
 from .edit_inside_a_mask import edit_inside_a_mask
 from .edit_strength import edit_strength
 from .edit_with_a_reference import edit_with_a_reference
@@ -15,12 +17,14 @@ from .keep_the_subject import keep_the_subject
 from .kiwi_image import kiwi_image
 from .kiwi_reference import kiwi_reference
 from .kiwi_video import kiwi_video
+from .match_colours import match_colours
 from .reference_on_a_video import reference_on_a_video
 from .rewrite_the_prompt import rewrite_the_prompt
 from .sam3_mask import sam3_mask
 from .split_loaders import split_loaders
 from .two_edits import two_edits
 from .under_the_hood import under_the_hood
+from .upscale_a_long_video import upscale_a_long_video
 
 TEMPLATES = (
     edit_an_image,
@@ -44,4 +48,8 @@ TEMPLATES = (
     rewrite_the_prompt,
     split_loaders,
     few_steps,
+    any_nodes,
+    edit_in_a_loop,
+    match_colours,
+    upscale_a_long_video,
 )

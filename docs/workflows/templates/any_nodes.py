@@ -1,0 +1,27 @@
+"""A loop over windows around stock nodes."""
+
+from ..description import Column, Node, Template, Text
+from ..showing import FIRST, OWN_VIDEO, SMALL, clip, note, shipped
+from .loop_parts import LOOP, close, loop_links, opened
+
+TITLE = Text("Any nodes over a long video", "让长视频通过任意节点")
+HERE = Text(
+    "Put your own nodes in the place of *Invert Image*: a filter, an upscaler, an editor of pictures.",
+    "把 *Invert Image* 换成自己的节点：滤镜、放大或图片编辑。",
+)
+
+
+def any_nodes() -> Template:
+    return Template(
+        TITLE,
+        note(TITLE, LOOP, HERE, OWN_VIDEO),
+        (
+            Column({"input": shipped("demo.mp4")}, width=FIRST),
+            opened(window=9, overlap=0),
+            Column({"inside": Node("ImageInvert", "Any nodes")}, width=SMALL),
+            close(),
+            clip("Before", "any-nodes-source"),
+            clip("After", "any-nodes"),
+        ),
+        loop_links("inside.image", "inside.IMAGE"),
+    )

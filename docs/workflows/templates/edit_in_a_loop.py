@@ -1,0 +1,31 @@
+"""A loop over windows around this pack's own edit: what Sliding Window does, with every node in sight."""
+
+from ..blueprints import EDIT_IMAGE
+from ..description import Box, Column, Template, Text
+from ..showing import BOX, FIRST, NARROW, OWN_VIDEO, TINY, clip, note, shipped
+from .loop_parts import LOOP, close, loop_links, opened
+
+TITLE = Text("Edit a long video in a loop", "在循环中编辑长视频")
+HEAD = Text(
+    "Each window begins with the first shared frame as the last window edited it (*head*: source), and fades in over"
+    " the others. Put nodes before or behind the box that *Edit long video* has no place for.",
+    "每个窗口以上一个窗口编辑后的第一个共有帧开始（*head*: source），并在其余共有帧中过渡。"
+    "*Edit long video* 放不下的节点可以接在盒子前后。",
+)
+
+
+def edit_in_a_loop() -> Template:
+    settings = {"instruction": "change the background to pink"}
+    return Template(
+        TITLE,
+        note(TITLE, LOOP, HEAD, OWN_VIDEO, TINY),
+        (
+            Column({"input": shipped("demo.mp4")}, width=FIRST),
+            opened(window=9, overlap=5, head="source", hold_colour=True),
+            Column({"inside": Box(EDIT_IMAGE, "Edit frames", settings)}, width=BOX),
+            close(),
+            clip("Before", "edited-in-a-loop-source", NARROW),
+            clip("After", "edited-in-a-loop", NARROW),
+        ),
+        loop_links("inside.image", "inside.IMAGE"),
+    )

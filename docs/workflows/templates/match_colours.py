@@ -1,0 +1,29 @@
+"""A loop over windows around a match of colours to a picture."""
+
+from ..description import Column, Node, Template, Text
+from ..showing import FIRST, OWN_VIDEO, SMALL, clip, example, note, shipped
+from .loop_parts import LOOP, close, loop_links, opened
+
+TITLE = Text("Match colours over a long video", "统一长视频的颜色")
+REFERENCE = Text(
+    "Every window takes the colours of one picture. Window Open's *hold_colour* stays off, for it would undo that.",
+    "每个窗口都采用同一张图片的颜色。窗口开始的 *hold_colour* 保持关闭，否则会抵消这一效果。",
+)
+
+
+def match_colours() -> Template:
+    matching = {"method": "reinhard_lab", "source_stats": "per_frame", "strength": 1.0}
+    return Template(
+        TITLE,
+        note(TITLE, LOOP, REFERENCE, OWN_VIDEO),
+        (
+            Column({"input": shipped("demo.mp4"), "reference": example("background", 3)}, width=FIRST),
+            opened(window=9, overlap=0),
+            Column({"inside": Node("ColorTransfer", "Colours of the picture", matching)}, width=SMALL),
+            close(),
+            clip("Before", "matched-video-source"),
+            clip("After", "matched-video"),
+        ),
+        loop_links("inside.image_target", "inside.image") | {"reference.IMAGE": ["inside.image_ref"]},
+        needs_comfyui="0.33.0",
+    )
