@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from comfy.model_patcher import ModelPatcher
 
-    from ..instructx_core.guidance_modes import Part
+    from ..instructx_core.guidance_modes import OneForward
     from .wan import Conditioning
 
 
@@ -99,12 +99,13 @@ class ModeGuider(comfy.samplers.CFGGuider):
         mode: GuidanceMode,
         scales: SamplingConfig,
     ) -> None:
-        from ..instructx_core.guidance_modes import formula, mode_of
+        from ..instructx_core.guidance_modes import formula_of, mode_of
 
         super().__init__(model)
         referenced = has_references(positive)
         # a LATENT of one frame is an image; which it is shows when it is sampled
-        self.formulas = {is_video: formula(mode_of(mode, is_video, referenced), scales) for is_video in (False, True)}
+        modes = {is_video: mode_of(mode, is_video, referenced) for is_video in (False, True)}
+        self.formulas = {is_video: formula_of(chosen, scales) for is_video, chosen in modes.items()}
         parts = {part for made in self.formulas.values() for part in made.parts}
         self.inner_set_conds(
             {
@@ -126,7 +127,7 @@ class ModeGuider(comfy.samplers.CFGGuider):
         return combined(weighted) if made.projection is None else made.projection.chained(weighted)
 
 
-def _name(part: Part) -> str:
+def _name(part: OneForward) -> str:
     """Of a part's conditioning: ComfyUI looks at the names `positive` and `negative` alone."""
     read = "positive" if part.words else "negative"
     if part.source and part.references:
