@@ -28,7 +28,8 @@ def describe(path: Path | None = None) -> str:
         CheckpointError: nothing there, something that is neither, or a missing, truncated or damaged file.
     """
     path = path or BUNDLED
-    if (is_file(path) or is_dir(path)) and families.recognise(path) is None:
+    has_weights = (is_file(path) or is_dir(path)) and families.recognise(path) is None
+    if has_weights and families.only_converted(path) is None:
         return describe_weights(path)
     return describe_model(families.open(path))
 

@@ -25,7 +25,7 @@ class NetworkKind:
     titles: dict[Part, str]  # as `Form.title`
     denoiser: Callable[[Any, ModelConfig], Backbone]
     codec: Callable[[Any], Codec]
-    takes_extras: bool  # LoRA files, other attention, compiled blocks and step caches, which are written for Wan's DiT
+    takes_extras: bool  # LoRA files, fp8, other attention, compiled blocks and step caches, made for Wan's DiT
 
 
 NETWORKS = {

@@ -95,7 +95,9 @@ def test_another_kind_of_model_has_no_image_stream(tiny_editor):
             tiny_editor.edit(SOURCE, "make it blue", **{name: bad})
 
 
-@pytest.mark.parametrize("extra", [{"compile": True}, {"cache": "first-block"}, {"loras": [("some.safetensors", 1.0)]}])
+@pytest.mark.parametrize(
+    "extra", [{"compile": True}, {"fp8": True}, {"cache": "first-block"}, {"loras": [("some.safetensors", 1.0)]}]
+)
 def test_what_is_for_wan_s_dit_is_refused(saved, extra):
     with pytest.raises(InputError, match="has no Wan DiT"):
         Editor.from_pretrained(saved, **extra)

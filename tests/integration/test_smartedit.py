@@ -107,8 +107,9 @@ def test_on_the_command_line(published, bases, tmp_path, capsys):
 
 
 def test_as_it_is_it_is_not_opened(published):
-    with pytest.raises(CheckpointError, match="is SmartEdit's, in pickles; convert it first"):
-        Editor.from_pretrained(published[0])
+    for use in (Editor.from_pretrained, describe):
+        with pytest.raises(CheckpointError, match="is SmartEdit's, in pickles; convert it first"):
+            use(published[0])
 
 
 def remove(*names: str):
