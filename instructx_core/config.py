@@ -324,7 +324,7 @@ class ModelConfig:
             converted(type(self), dataclasses.asdict(self))
         except ValueError as error:
             raise CheckpointError(f"The model's config cannot be used ({error}).") from error
-        if problem := self.connector.problem() or self._image_problem():
+        if problem := self.connector.problem() or self._image_problem() or self._network_problem():
             raise CheckpointError(f"The model's config cannot be used ({problem}).")
         guidance, (height, width) = self.guidance, self.default_size
         if self.masks is not None and self.masks.width % self.masks.heads:
@@ -350,6 +350,26 @@ class ModelConfig:
                 "pixels)."
             )
         return self
+
+    def _network_problem(self) -> str | None:
+        """What the network cannot take of the rest."""
+        own, is_unet = self.denoiser, self.denoiser.network is Network.UNET
+        for name, is_the_unets in (
+            ("source", own.source is SourceInjection.CHANNELS),
+            ("prediction", own.prediction is Prediction.NOISE),
+        ):
+            if is_the_unets != is_unet:
+                return (
+                    f"denoiser.{name} is {getattr(own, name).value}, which denoiser.network {own.network.value} lacks"
+                )
+        if not is_unet and self.connector.kind is ConnectorKind.TWO_STREAM:
+            return "connector.kind is two_stream, which only denoiser.network unet takes"
+        if is_unet and (self.default_frames, self.sampling.shift) != (1, 1):
+            return (
+                f"default_frames is {self.default_frames} and sampling.shift {self.sampling.shift:g}; denoiser.network "
+                "unet edits one picture on a diffusion model's noise levels, give 1 for both"
+            )
+        return None
 
     def _image_problem(self) -> str | None:
         """Whether connector and denoiser disagree about an image stream."""

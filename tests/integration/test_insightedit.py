@@ -298,6 +298,21 @@ def test_forward_and_backward_at_the_published_size():
     assert counts == COUNTS
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"denoiser": replace(PUBLISHED.denoiser, network=Network.WAN)}, "denoiser.source is channels"),
+        ({"denoiser": replace(PUBLISHED.denoiser, prediction=Prediction.VELOCITY)}, "denoiser.prediction is velocity"),
+        ({"denoiser": DenoiserConfig(image_tokens=4)}, "connector.kind is two_stream"),
+        ({"default_frames": 5}, "default_frames is 5"),
+        ({"sampling": SamplingConfig(shift=5.0)}, "sampling.shift 5"),
+    ],
+)
+def test_what_a_unet_cannot_take_is_named(changes, reason):
+    with pytest.raises(CheckpointError, match=reason):
+        replace(PUBLISHED, **changes).checked()
+
+
 def test_connector_and_unet_agree_about_an_image_stream():
     with pytest.raises(CheckpointError, match="denoiser.image_tokens is 0, the connector makes 4"):
         replace(PUBLISHED, denoiser=replace(PUBLISHED.denoiser, image_tokens=0)).checked()
