@@ -14,13 +14,16 @@ from instructx_core import Editor, cli
 from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.overrides import Overrides
+from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.model_info import describe
 from instructx_core.request import EditRequest
 from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import config_from_shapes, load_mllm
-from support import recorded, tiny
+from instructx_core.windows import Span
+from support import public_models, recorded, tiny
 from support.recorded import Outputs, check_close, check_frames
+from support.video_files import clip, make_video
 
 FILE = "coinve_edit_composite_vllm256_dit128.safetensors"
 CASES = ("image", "video", "reference")
@@ -96,6 +99,13 @@ def test_one_instruction_in_a_list_has_its_mask_too(editor: Editor, outputs: Out
     listed = editor.edit(source, [first], **settings(outputs))
     assert listed.masks.shape[0] == 1
     assert editor.edit(source, first, **settings(outputs)).masks is None
+
+
+def test_a_long_clip_goes_through_windows(editor: Editor, tmp_path: Path):
+    source = make_video(tmp_path / "in.mp4", clip(13, 32, 32))
+    options = LongOptions(window=Span.parse("9f"), overlap=Span.parse("5f"))
+    edit_video(editor, source, tmp_path / "out.mp4", ["snow", "a dog"], steps=1, height=32, width=32, options=options)
+    assert (tmp_path / "out.mp4").is_file()
 
 
 def test_an_image_takes_one_sentence(editor: Editor, outputs: Outputs):
@@ -199,28 +209,7 @@ def test_a_file_that_is_not_whole_is_named(
 @pytest.fixture(scope="module")
 def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen3-VL as transformers saves it."""
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-    folder = tmp_path_factory.mktemp("qwen3")
-    tokenizer = tiny.tokenizer()
-    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
-    text = {
-        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "head_dim": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 5e6, "rope_scaling": rope,
-    }  # fmt: skip
-    vision = {
-        "depth": 3, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
-        "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 2],
-    }  # fmt: skip
-    ids = {
-        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{word}|>")
-        for name, word in (("image", "image_pad"), ("video", "video_pad"))
-    }
-    torch.manual_seed(0)
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
-    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return public_models.save_qwen3(tmp_path_factory.mktemp("qwen3"))
 
 
 @pytest.mark.parametrize("prefix", ["model.language_model.", "model.", "language_model.model."])

@@ -1,0 +1,88 @@
+"""Bernini-R's folder and CoinVE-Edit's file at tiny sizes: every way in, without anything from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from instructx_core import Editor
+from instructx_core.config import GuidanceMode
+from instructx_core.convert import convert
+from instructx_core.families.overrides import Overrides
+from support import public_models, tiny
+from support.recorded import check_close
+
+SIDES = {"height": 32, "width": 32, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def coinve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return public_models.save_coinve(tmp_path_factory.mktemp("coinve"))
+
+
+@pytest.fixture(scope="module")
+def bernini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return public_models.save_bernini(tmp_path_factory.mktemp("bernini"))
+
+
+def test_words_alone_edit_in_every_mode(bernini: Path):
+    editor = Editor.from_pretrained(bernini, device="cpu", dtype="float32")
+    clip, reference = tiny.clip(5, 32, 32), tiny.clip(1, 24, 40)[0]
+    found = {
+        mode: editor.edit(clip, "make it snow", reference, guidance_mode=mode.value, **SIDES).latents
+        for mode in GuidanceMode
+    }
+    assert torch.equal(found.pop(GuidanceMode.TASK), found[GuidanceMode.RV2V])
+    kept = list(found.values())
+    assert all((one - other).abs().max() > 1e-4 for i, one in enumerate(kept) for other in kept[:i])
+    # the source and the reference are seen
+    plain = editor.edit(clip, "make it snow", guidance_mode="v2v", **SIDES).latents
+    assert (plain - found[GuidanceMode.V2V]).abs().max() > 1e-4
+    other = editor.edit(clip.flip(2), "make it snow", guidance_mode="v2v", **SIDES).latents
+    assert (plain - other).abs().max() > 1e-4
+
+
+def test_a_folder_made_of_words_alone_is_the_same_model(bernini: Path, tmp_path: Path):
+    convert(bernini, tmp_path / "own")
+    first, second = (
+        Editor.from_pretrained(path, device="cpu", dtype="float32") for path in (bernini, tmp_path / "own")
+    )
+    assert first.config == second.config
+    found = [editor.edit(tiny.clip(1, 32, 32), "make it snow", **SIDES).latents for editor in (first, second)]
+    assert torch.equal(*found)
+
+
+def test_each_instruction_has_its_mask(coinve: dict[str, Path]):
+    editor = Editor.from_pretrained(device="cpu", dtype="float32", **coinve)
+    clip = tiny.clip(5, 32, 32)
+    result = editor.edit(clip, ["make it snow", "add a dog"], **SIDES)
+    assert result.masks.shape[0] == 2 and result.masks.min() >= 0 and result.masks.max() <= 1
+    assert (result.masks[0] - result.masks[1]).abs().max() > 1e-6
+    joint = editor.edit(clip, "make it snow, add a dog", **SIDES)
+    assert joint.masks is None and torch.equal(joint.context, result.context)
+    assert (joint.latents - result.latents).abs().max() > 1e-4
+    both = editor.edit(clip, "make it snow", tiny.clip(1, 40, 24)[0], **SIDES)
+    assert both.context.shape[1] > joint.context.shape[1]
+
+
+def test_one_folder_of_all_is_the_same_model(coinve: dict[str, Path], tmp_path: Path):
+    """Its LoRA is merged into float32 weights, so nothing is rounded."""
+    given = dict(coinve)
+    convert(given.pop("path"), tmp_path / "own", Overrides(**given))
+    first = Editor.from_pretrained(device="cpu", dtype="float32", **coinve)
+    second = Editor.from_pretrained(tmp_path / "own", device="cpu", dtype="float32")
+    found = [editor.edit(tiny.clip(5, 32, 32), ["make it snow", "add a dog"], **SIDES) for editor in (first, second)]
+    check_close(found[0].latents, found[1].latents, 1e-4)
+    check_close(found[0].masks, found[1].masks, 1e-5)
+    second.save_pretrained(tmp_path / "again")
+    third = Editor.from_pretrained(tmp_path / "again", device="cpu", dtype="float32")
+    again = third.edit(tiny.clip(5, 32, 32), ["make it snow", "add a dog"], **SIDES)
+    assert torch.equal(again.latents, found[1].latents)
+
+
+@pytest.mark.parametrize("memory", ["full", "model"])
+def test_places_are_found_wherever_weights_are(coinve: dict[str, Path], memory: str):
+    editor = Editor.from_pretrained(device="cpu", dtype="float32", memory=memory, **coinve)
+    assert editor.edit(tiny.clip(5, 32, 32), ["make it snow"], **SIDES).masks.shape[0] == 1
