@@ -301,7 +301,7 @@ def test_a_saved_model_edits_the_same(folder: Path, picture_edit, download: bool
     torch.testing.assert_close(editor.edit(PICTURE, WORDS).frames, picture_edit.frames, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("source", SourceInjection)
+@pytest.mark.parametrize("source", tiny.DIT_SOURCES)
 def test_bfloat16(source: SourceInjection, tmp_path: Path):
     exact = Editor(tiny.components(tiny.with_source(source)))
     exact.save_pretrained(tmp_path / "model")

@@ -59,6 +59,7 @@ MLLM_SIZES = {
         "fullatt_block_indexes": [1],
     },
 }
+DIT_SOURCES = tuple(source for source in SourceInjection if source is not SourceInjection.CHANNELS)  # that is a UNet's
 WAN_STRIDES = {"dim_mult": [1, 1, 2, 2], "temperal_downsample": [False, True, True]}  # 8 and 4, as Wan's own
 OTHER_STRIDES = {
     "dim_mult": [1, 2, 2],

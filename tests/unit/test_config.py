@@ -20,6 +20,7 @@ from instructx_core.config import (
 )
 from instructx_core.errors import CheckpointError
 from instructx_core.families.configs import read_config
+from support import tiny
 
 COUNTS = st.integers(1, 2048)
 NUMBERS = st.floats(0.01, 100)
@@ -33,7 +34,7 @@ MODELS = st.builds(
         GuidanceConfig, image_queries=COUNTS, video_queries=COUNTS, reference_queries=COUNTS, lora_rank=COUNTS
     ),
     connector=st.builds(ConnectorConfig, hidden_dim=COUNTS, entry=st.sampled_from(ContextEntry)),
-    denoiser=st.builds(DenoiserConfig, source=st.sampled_from(SourceInjection)),
+    denoiser=st.builds(DenoiserConfig, source=st.sampled_from(tiny.DIT_SOURCES)),
     sampling=st.builds(SamplingConfig, steps=st.integers(1, 100), shift=NUMBERS, guidance_scale=NUMBERS),
 )
 

@@ -216,7 +216,7 @@ def test_zero_patch_embedding_follows_the_transformer():
     assert not zero.weight.any() and not zero.bias.any() and zero.weight.requires_grad
 
 
-@pytest.mark.parametrize("source", SourceInjection)
+@pytest.mark.parametrize("source", tiny.DIT_SOURCES)
 def test_bfloat16_weights_take_and_give_float32(source: SourceInjection):
     """A sampler's state stays in float32; so does the noise level, which bfloat16 would round to eight bits."""
     exact = Denoiser(tiny.transformer(), DenoiserConfig(source)).requires_grad_(False)
