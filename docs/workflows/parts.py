@@ -7,7 +7,7 @@ from typing import Any
 from .description import Column, Links, Node
 
 STATION = 260  # the width of a column
-RESTORE = 184  # the height of InstructX Restore
+RESTORE = 240  # the height of InstructX Restore in the taller of both canvases
 
 
 def node(kind: str, title: str = "", height: int = 0, **settings: Any) -> Node:

@@ -6,7 +6,8 @@ from .description import Column, Node, Text
 
 FIRST, BOX, LOOK, NARROW, SMALL = 330, 360, 330, 300, 210  # widths of columns
 SIDE = 256  # pixels of the example pictures
-HEIGHT = 400  # of what shows a picture or a clip
+WIDE = 448  # pixels of the example clips, which Nodes 2.0 shows no higher than 190 pixels
+HEIGHT = 400  # of what shows a picture
 
 OWN_PICTURE = Text(
     "Your own: replace *InstructX Example Input* by **Load Image**.",

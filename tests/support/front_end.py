@@ -2,16 +2,19 @@
 
 `/object_info` is what golden/object_info.json recorded from a real server. Nothing is executed here: what this
 proves is that workflows load, link and turn into prompts as they should, and nothing about sampling.
+INSTRUCTX_FRONT_END names the folder of another version's package.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 from contextlib import contextmanager
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,7 +65,7 @@ def stand_in() -> Iterator[str]:
     package = pytest.importorskip(
         "comfyui_frontend_package", reason="NO FRONT END WAS TESTED: install the extra `browser`"
     )
-    static = files(package) / "static"
+    static = Path(os.environ.get("INSTRUCTX_FRONT_END") or str(files(package))) / "static"
     object_info = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 
     async def answer(request: Any) -> Any:

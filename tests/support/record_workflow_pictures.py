@@ -47,11 +47,13 @@ def picture(rows):
     else:
         rows = [row for row in rows if len(row) > 1]
         rows = [[row[index] for index in sorted({0, len(row) // 2, len(row) - 1})] for row in rows]
-    step = SIDE + GAP
-    whole = Image.new("RGB", (max(map(len, rows)) * step - GAP, len(rows) * step - GAP), BACKGROUND)
+    width, height = rows[0][0].size
+    size = (SIDE, round(SIDE * height / width))
+    right, down = size[0] + GAP, size[1] + GAP
+    whole = Image.new("RGB", (max(map(len, rows)) * right - GAP, len(rows) * down - GAP), BACKGROUND)
     for y, row in enumerate(rows):
         for x, frame in enumerate(row):
-            whole.paste(frame.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x * step, y * step))
+            whole.paste(frame.resize(size, Image.Resampling.LANCZOS), (x * right, y * down))
     return whole
 
 

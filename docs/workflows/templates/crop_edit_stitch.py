@@ -15,16 +15,16 @@ PART = 256
 
 
 def crop_edit_stitch() -> Template:
-    words = {"instruction": "change the green star to red"}
+    words = {"instruction": "change the orange triangle to yellow"}
     return Template(
         TITLE,
         note(TITLE, WHY, OWN_PICTURE, TINY),
         (
             Column(
                 {
-                    "input": example("recolor", 10, width=512, height=512),
-                    "left": Node("PrimitiveInt", "Left", {"value": 0}),
-                    "top": Node("PrimitiveInt", "Top", {"value": PART}),
+                    "input": example("recolor", 9, width=512, height=512),
+                    "left": Node("PrimitiveInt", "Left", {"value": 144}),
+                    "top": Node("PrimitiveInt", "Top", {"value": 0}),
                 },
                 width=NARROW,
             ),

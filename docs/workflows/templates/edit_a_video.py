@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_VIDEO
 from ..description import App, Box, Column, Template, Text
-from ..showing import BOX, FIRST, OWN_VIDEO, TINY, clip, example, note
+from ..showing import BOX, FIRST, OWN_VIDEO, TINY, WIDE, clip, example, note
 
 TITLE = Text("Edit a video", "编辑视频")
 KEPT = Text(
@@ -16,8 +16,8 @@ def edit_a_video() -> Template:
         TITLE,
         note(TITLE, KEPT, OWN_VIDEO, TINY),
         (
-            Column({"input": example("background", 0, frames=9)}, width=FIRST),
-            Column({"edit": Box(EDIT_VIDEO, "Edit video", {"instruction": "make the background pink"})}, width=BOX),
+            Column({"input": example("background", 1, frames=9, width=WIDE)}, width=FIRST),
+            Column({"edit": Box(EDIT_VIDEO, "Edit video", {"instruction": "make the background gray"})}, width=BOX),
             clip("Before", "video-source"),
             clip("After", "video-edit"),
         ),

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_VIDEO
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, SMALL, TINY, clip, example, note, weights
+from ..showing import BOX, SMALL, TINY, WIDE, clip, example, note, weights
 
 TITLE = Text("Edit, then more frames", "编辑后补帧")
 TWICE = Text(
@@ -20,12 +20,12 @@ RATE = 16.0  # twice that of the example clip
 
 def edit_and_interpolate() -> Template:
     loads = Node("FrameInterpolationModelLoader", "FILM", {"model_name": FILM[0]["name"]}, models=FILM)
-    box = Box(EDIT_VIDEO, "Edit video", {"instruction": "make the background pink"})
+    box = Box(EDIT_VIDEO, "Edit video", {"instruction": "make the background gray"})
     return Template(
         TITLE,
         note(TITLE, TWICE, TINY),
         (
-            Column({"input": example("background", 0, frames=9), "model": loads}, width=300),
+            Column({"input": example("background", 1, frames=9, width=WIDE), "model": loads}, width=300),
             Column({"edit": box}, width=BOX),
             Column({"between": Node("FrameInterpolate", "Twice as many frames")}, width=SMALL),
             Column({"video": Node("CreateVideo", "", {"fps": RATE})}, width=SMALL),

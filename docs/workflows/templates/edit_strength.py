@@ -15,14 +15,17 @@ LOOK = 270
 
 
 def edit_strength() -> Template:
-    looks = {key: Node("PreviewImage", f"Strength {value:g}", {}, 330) for key, value in STRENGTHS.items()}
+    looks = {
+        key: Node("SaveImage", f"Strength {value:g}", {"filename_prefix": f"InstructX/strength-{value:g}"}, 360)
+        for key, value in STRENGTHS.items()
+    }
     return Template(
         TITLE,
         note(TITLE, DIAL, OWN_PICTURE, TINY),
         (
             Column({"input": example("recolor", 10)}, width=FIRST),
             Column({"edit": Box(_compare(), "Edit image, four times", {"instruction": WORDS})}, width=BOX),
-            Column({"before": Node("PreviewImage", "Before", {}, 330)}, width=LOOK),
+            Column({"before": Node("PreviewImage", "Before", {}, 360)}, width=LOOK),
             Column({"a": looks["a"], "c": looks["c"]}, width=LOOK),
             Column({"b": looks["b"], "d": looks["d"]}, width=LOOK),
         ),

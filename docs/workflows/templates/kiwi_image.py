@@ -14,7 +14,7 @@ def kiwi_image() -> Template:
         TITLE,
         note(TITLE, how(INSTRUCT), MEMORY),
         (
-            Column({"input": Node("LoadImage", "Your picture", {"image": "example.png"}, 340)}, width=FIRST),
+            Column({"input": Node("LoadImage", "Your picture", {"image": "example.png"}, 400)}, width=FIRST),
             Column({"edit": Box(EDIT_IMAGE, "Edit image", settings, models=files(INSTRUCT))}, width=BOX),
             picture("Before"),
             saved_picture("kiwi-image"),

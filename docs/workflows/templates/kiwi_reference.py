@@ -16,8 +16,8 @@ def kiwi_reference() -> Template:
         TITLE,
         note(TITLE, how(REFERENCE), MEMORY),
         (
-            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 300)}, width=FIRST),
-            Column({"reference": Node("LoadImage", "The reference", {"image": "example.png"}, 340)}, width=260),
+            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 400)}, width=FIRST),
+            Column({"reference": Node("LoadImage", "The reference", {"image": "example.png"}, 400)}, width=260),
             Column({"edit": box}, width=BOX),
             clip("Before", "kiwi-reference-source"),
             clip("After", "kiwi-reference"),

@@ -18,12 +18,12 @@ def kiwi_video() -> Template:
         TITLE,
         note(TITLE, LENGTH, how(INSTRUCT), MEMORY),
         (
-            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 300)}, width=FIRST),
+            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 400)}, width=FIRST),
             Column({"edit": Box(EDIT_VIDEO, "Edit video", settings, models=files(INSTRUCT))}, width=BOX),
             clip("Before", "kiwi-video-source"),
             clip("After", "kiwi-video"),
         ),
         {"input.VIDEO": ["edit.video", "before.video"], "edit.VIDEO": ["after.video"]},
-        note_height=260,
+        note_height=230,
         needs_weights=True,
     )

@@ -20,7 +20,7 @@ def loaders() -> tuple[tuple[Column, ...], Links]:
     columns = (
         Column(
             {
-                "input": Node("LoadImage", "Your picture", {"image": "example.png"}, 300),
+                "input": Node("LoadImage", "Your picture", {"image": "example.png"}, 400),
                 "unet": Node("UNETLoader", "Wan2.1 14B", {"unet_name": DIT[0]["name"]}, models=DIT),
             },
             width=300,

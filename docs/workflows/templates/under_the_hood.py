@@ -13,7 +13,7 @@ NATIVE = Text(
     "这里的 MODEL 是 ComfyUI 原生的 Wan 模型：LoRA、ModelSamplingSD3、缓存和任何采样器都能用。这里用 ComfyUI 自带的"
     " *KSampler*；*InstructX Sampler* 会自动用模型自己的步数、cfg 和 shift。",
 )
-LAST = 270
+WIDE, LAST = 205, 270  # Nodes 2.0 draws no node narrower than 225 pixels
 
 
 def under_the_hood() -> Template:
@@ -25,14 +25,13 @@ def under_the_hood() -> Template:
         TITLE,
         note(TITLE, NATIVE, TINY),
         (
-            Column({"input": example("remove", 8), "load": nodes["load"]}, width=220),
-            Column({"fit": nodes["fit"]}, width=180),
-            Column({"guidance": nodes["guidance"]}, width=200),
-            Column({"connector": nodes["connector"]}, width=160),
-            Column({"source": nodes["source"]}, width=180),
-            Column({"sampler": node("KSampler", "ComfyUI's own sampler", **own)}, width=200),
-            Column({"decode": nodes["decode"], "before": replace(look("Before"), width=LAST)}, width=130),
-            Column({"restore": nodes["restore"]}, width=180),
+            Column({"input": example("remove", 8), "load": nodes["load"]}, width=WIDE),
+            Column({"fit": nodes["fit"]}, width=WIDE),
+            Column({"guidance": nodes["guidance"], "connector": nodes["connector"]}, width=WIDE),
+            Column({"source": nodes["source"]}, width=WIDE),
+            Column({"sampler": node("KSampler", "ComfyUI's own sampler", **own)}, width=WIDE),
+            Column({"decode": nodes["decode"], "before": replace(look("Before"), width=LAST)}, width=WIDE),
+            Column({"restore": nodes["restore"]}, width=WIDE),
             Column({"after": saved("under-the-hood")}, width=LAST, top=RESTORE + GAP + TITLE_BAR),
         ),
         links
@@ -41,4 +40,5 @@ def under_the_hood() -> Template:
             "source.LATENT": ["sampler.latent_image"],
             "restore.IMAGE": ["after.images"],
         },
+        note_height=200,
     )
