@@ -138,7 +138,9 @@ def test_template_is_readable_and_runs(page, server, path):
         page.wait_for_timeout(1000)
         again = run(page, server)
         prompt = workflow_files.to_api(workflow_files.read(path), server.get("/object_info"))
-        assert comfyui_server.cached(again) == set(prompt)
+        # after its first run the classic canvas posts a Save Video with its player as one more input
+        played = {name for name, node in prompt.items() if node["class_type"] == "SaveVideo"}
+        assert set(prompt) - comfyui_server.cached(again) <= (played if page.canvas == "classic" else set())
     keep(page, path.stem)
     assert not [error for error in page.errors if NETWORK not in error]
 
