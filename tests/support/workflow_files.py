@@ -13,6 +13,7 @@ API = FOLDER / "api"
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 PATHS = sorted(FOLDER.glob("*.json"))
 APPS = [path for path in PATHS if path.stem.endswith(".app")]
+GRAPHS = [path for path in PATHS if path not in APPS]
 GOLDEN = SUPPORT / "golden" / "object_info.json"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "IMAGECOMPARE"}
 TAKE_A_FILE = {"LoadImage", "LoadVideo"}
