@@ -29,7 +29,6 @@ LISTEN = """() => {
 def test_the_nodes_inside_show_what_they_do(bundled, tmp_path):
     base = prepare(tmp_path / "comfyui")
     make_video(base / "input" / "clip.mp4", moving(24))
-    (base / "output").mkdir()
     (base / "output" / "fail").touch()
     inside = INVERT | {
         "4": node("LoopSlow", image=["3", 0], seconds=1.0),

@@ -24,7 +24,8 @@ def prepare(base: Path) -> Path:
     """A server's folder with the tests' nodes, and an empty one for videos to edit."""
     (base / "custom_nodes").mkdir(parents=True)
     shutil.copyfile(NODES, base / "custom_nodes" / NODES.name)
-    (base / "input").mkdir()
+    for name in ("input", "output"):
+        (base / name).mkdir()
     return base
 
 
