@@ -115,7 +115,7 @@ def unread(monkeypatch) -> None:
     def fail(*_args, **_options):
         raise AssertionError("weights were read")
 
-    for name in ("added_tensors", "load_reader", "load_dit", "load_vae"):
+    for name in ("added_tensors", "load_reader", "load_network", "load_autoencoder"):
         monkeypatch.setattr(f"instructx_core.families.loading.{name}", fail)
 
 

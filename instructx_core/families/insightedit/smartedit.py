@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...bounded import is_file
+from ...bounded import is_dir, is_file
 from ...config import (
     ConnectorConfig,
     ConnectorKind,
@@ -95,7 +95,7 @@ def find(folder: Path) -> Found | None:
     Raises:
         CheckpointError: files of several training steps.
     """
-    if not folder.is_dir():
+    if not is_dir(folder):
         return None
     places = {
         "llm": "LLM-*/adapter_model*",

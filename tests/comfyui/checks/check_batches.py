@@ -69,16 +69,19 @@ def check_sizes_are_checked_before_the_run():
 
 def check_a_reference_is_asked_for_before_the_run():
     needing = ("replace the star with the object in the reference", "use the reference image", "加上参考图中的物体")
-    windows = {"model": "MODEL", "vae": "VAE"}
-    for name in ("MLLMGuidance", "SlidingWindow", "SlidingWindowImages"):
+    reader = {"mllm": "INSTRUCTX_MLLM", "connector": "INSTRUCTX_CONNECTOR"}
+    linked = {"MLLMGuidance": {}, "SlidingWindow": reader, "SlidingWindowImages": reader}
+    for name in linked:
         check = NODES[f"InstructX{name}"].validate_inputs
         for words in needing:
-            assert "none is connected" in check(instruction=words, input_types={}), words
-            assert check(instruction=words, input_types={"reference": "IMAGE"}) is True
+            assert "none is connected" in check(instruction=words, input_types=linked[name]), words
+            assert check(instruction=words, input_types=linked[name] | {"reference": "IMAGE"}) is True
         for words in ("make the star blue", "remove the reference number from the box", None):
-            assert check(instruction=words, input_types={}) is True, words
-        assert "mismatch" in check(instruction="x", input_types={"reference": "LATENT"})
-    assert NODES["InstructXSlidingWindow"].validate_inputs(instruction="x", input_types=windows) is True
+            assert check(instruction=words, input_types=linked[name]) is True, words
+        assert "mismatch" in check(instruction="x", input_types=linked[name] | {"reference": "LATENT"})
+    assert "Nothing says what to change" in NODES["InstructXSlidingWindow"].validate_inputs(
+        instruction="x", input_types={"model": "MODEL", "vae": "VAE"}
+    )
     assert NODES["InstructXMLLMGuidance"].validate_inputs(instruction="x", input_types={"source": "VIDEO"}) is True
 
 
