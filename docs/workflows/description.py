@@ -114,4 +114,3 @@ class Template:
     note_height: int = 180
     app: App | None = None
     needs_weights: bool = False  # that the pack does not hold
-    needs_comfyui: str = "0.15.1"

@@ -84,6 +84,10 @@ def inside_a_loop(prompt):
 
 @pytest.mark.parametrize("path", workflow_files.RUNNABLE, ids=lambda path: path.stem)
 def test_workflow_runs_and_is_cached(server, object_info, path):
+    kinds = {node["type"] for node in workflow_files.nodes_of(workflow_files.read(path))}
+    if lacking := sorted(kinds - set(object_info)):
+        assert "0.33" in path.read_text(encoding="utf-8"), f"{path.stem} does not name the ComfyUI that it needs"
+        pytest.skip(f"this ComfyUI has no {', '.join(lacking)}")
     prompt = prompt_of(workflow_files.title(path), object_info)
     entry = server.run(prompt)
     assert succeeded(entry), entry["status"]

@@ -40,5 +40,4 @@ def edit_and_interpolate() -> Template:
             "video.VIDEO": ["after.video"],
         },
         needs_weights=True,
-        needs_comfyui="0.33.0",
     )

@@ -39,5 +39,4 @@ def keep_the_subject() -> Template:
             "edit.IMAGE": ["after.images"],
         },
         needs_weights=True,
-        needs_comfyui="0.33.0",
     )

@@ -6,8 +6,9 @@ from .loop_parts import LOOP, close, loop_links, opened
 
 TITLE = Text("Match colours over a long video", "统一长视频的颜色")
 REFERENCE = Text(
-    "Every window takes the colours of one picture. Window Open's *hold_colour* stays off, for it would undo that.",
-    "每个窗口都采用同一张图片的颜色。窗口开始的 *hold_colour* 保持关闭，否则会抵消这一效果。",
+    "Every window takes the colours of one picture. Window Open's *hold_colour* stays off, for it would undo that."
+    " Needs ComfyUI 0.33.",
+    "每个窗口都采用同一张图片的颜色。窗口开始的 *hold_colour* 保持关闭，否则会抵消这一效果。需要 ComfyUI 0.33。",
 )
 
 
@@ -25,5 +26,4 @@ def match_colours() -> Template:
             clip("After", "matched-video"),
         ),
         loop_links("inside.image_target", "inside.image") | {"reference.IMAGE": ["inside.image_ref"]},
-        needs_comfyui="0.33.0",
     )

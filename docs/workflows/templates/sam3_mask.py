@@ -41,5 +41,4 @@ def sam3_mask() -> Template:
             "edit.IMAGE": ["after.images"],
         },
         needs_weights=True,
-        needs_comfyui="0.33.0",
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 import folder_paths
 import start
 import torch
-from comfy_extras.nodes_bernini import BerniniConditioning
 from comfy_extras.nodes_custom_sampler import RandomNoise, SamplerCustomAdvanced
 from kit import difference, loaded, run
 
@@ -113,6 +112,10 @@ def check_unipc_is_the_librarys():
 def check_comfyuis_own_conditioning_is_guided_too():
     """A stock MODEL and ComfyUI's Bernini node give what the pack's own nodes give."""
     name = model()
+    try:
+        from comfy_extras.nodes_bernini import BerniniConditioning
+    except ImportError as error:
+        raise start.Skipped("this ComfyUI has no Bernini node of its own") from error
     patched, positive, negative, latent = graph(name, clip(5), (REFERENCE,))
     own, vae, mllm, connector = loaded(name)
     (guidance,) = run("MLLMGuidance", mllm=mllm, source=clip(5), instruction=WORDS, reference=REFERENCE)
