@@ -6,73 +6,40 @@ both -> denoiser -> sampling -> VAE -> pixels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from . import families
 from .bounded import is_dir, is_file
-from .compositing import restore_edit
-from .conditions.condition import Condition
-from .config import Detail, Margin, ReferenceInjection
-from .context import Context
+from .config import Detail
 from .detail import parse_detail
 from .device import pick_device
-from .edit_model import edit_canvas
 from .errors import CheckpointError, InputError
-from .families.components import Components
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
 from .families.networks import network_kind
 from .families.overrides import Overrides
-from .fit import Fit, check_aspect, fit_reference, own_size, pad_reference, plan_fit
-from .guidance_modes import formula_of, mode_of, needs_both, scales_source, terms
-from .local_edits import check_places, read_local
+from .loaded_model import LoadedModel
 from .memory.choice import parse_memory
 from .memory.decide import decide
 from .memory.formats import pick_dtype
 from .memory.placement import place, store_in_fp8
 from .paths import as_path
 from .request import EditRequest, as_request
-from .sampling import StepCallback, initial_noise, sample
+from .requested_edit import ContextTransform, EditResult, RequestedEdit
+from .sampling import StepCallback
 from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
 from .weights.hub import fetch_into_cache
 from .weights.loras import load_lora
 from .words import quoted_path, shown
 
-if TYPE_CHECKING:
-    from .config import ModelConfig
 
-ContextTransform = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class EditResult:
-    """The result of an edit."""
-
-    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 where asked for; T, H, W as the source's
-    latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
-    context: torch.Tensor  # [1, N, D]
-    masks: torch.Tensor | None = None  # [K, t, h, w] in [0, 1]: where each of several instructions acts, coarsely
-
-
-class Editor:
+class Editor(LoadedModel):
     """A loaded model. Make one with `Editor.from_pretrained` and call `edit` as often as you like."""
-
-    def __init__(self, components: Components, device: torch.device | None = None) -> None:
-        """`device`: where edits run, if that is not where the weights are (see `memory` of `from_pretrained`)."""
-        self.components = components
-        self.device = components.guidance.device if device is None else device
-        self.config: ModelConfig = components.config
-        self.guidance = components.guidance
-        self.connector = components.connector
-        self.denoiser = components.denoiser
-        self.codec = components.codec
-        self.masks = components.masks
 
     @classmethod
     def from_pretrained(
@@ -145,21 +112,6 @@ class Editor:
         if network_kind(opened.config).takes_extras:
             speed_up(components.denoiser.transformer, attention, compile, reuse)
         return cls(components, device)
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        """(height, width) in pixels that the checkpoint was trained at."""
-        return self.config.default_size
-
-    @property
-    def default_frames(self) -> int:
-        """The length in frames that the checkpoint was trained at."""
-        return self.config.default_frames
-
-    @property
-    def stride(self) -> int:
-        """Height and width of what the model edits are multiples of this many pixels."""
-        return self.codec.stride * self.denoiser.patch
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `from_pretrained` reads, atomically."""
@@ -242,164 +194,6 @@ class Editor:
         ]
         model = RequestedEdit(self, requests, len(sources[0]) > 1, context_transform)
         return model.edit(sources, parse_detail(detail))
-
-    def fit(self, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None) -> Fit:
-        """How a source fits the model's frames; see `plan_fit`.
-
-        Raises:
-            InputError: a canvas that is not a multiple of the stride; a source that is too narrow.
-        """
-        area = self.default_size[0] * self.default_size[1]
-        fit = plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
-        check_aspect(size, fit.inner)
-        return fit
-
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """[B, T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [B, C, t, h, w]."""
-        return self.codec.encode(frames.to(self.device))
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised latents [B, C, t, h, w] -> [B, T, H, W, 3] in [0, 1] on the CPU."""
-        return self.codec.decode(latents).cpu()
-
-    @torch.no_grad()
-    def context(
-        self,
-        instructions: Sequence[str] | None,
-        sources: Sequence[torch.Tensor],
-        references: Sequence[Sequence[torch.Tensor]],
-        is_video: bool,
-    ) -> Context:
-        """What the DiT cross-attends to, tokens [B, N, D]; `instructions` None: what a run is guided away from."""
-        if instructions is None:
-            inputs = self.guidance.prepare_without(len(sources), sources, references, is_video)
-        else:
-            inputs = self.guidance.prepare(instructions, sources, references, is_video)
-        return self.connector(self.guidance(inputs.to(self.device)), inputs.reference_places)
-
-    def reference_latents(
-        self, references: Sequence[Sequence[torch.Tensor]], canvas: tuple[int, int]
-    ) -> tuple[torch.Tensor, ...]:
-        """References as latent frames: for each place in the list, [B, C, 1, h, w], of the canvas or its own size."""
-        config = self.config.denoiser
-        place = pad_reference if config.reference_margin is Margin.WHITE else fit_reference
-        if config.reference is ReferenceInjection.STREAM:
-            place, canvas = own_size, (self.stride, max(self.default_size))
-        return tuple(
-            self.encode(torch.stack([place(image, canvas)[None] for image in images]))
-            for images in zip(*references, strict=True)
-        )
-
-
-class RequestedEdit:
-    """See `EditModel`: a loaded model with a request for each source of a batch. References are encoded once."""
-
-    def __init__(
-        self,
-        editor: Editor,
-        requests: Sequence[EditRequest],
-        is_video: bool,
-        context_transform: ContextTransform | None = None,
-    ) -> None:
-        """Raises InputError where the requests of a batch cannot be run together."""
-        self.editor = editor
-        self.requests = requests
-        self.is_video = is_video
-        self.context_transform = context_transform
-        together = {
-            (request.sampling, request.size, len(request.references), len(request.each)) for request in requests
-        }
-        if len(together) != 1:
-            raise InputError("The requests of a batch differ in sampling, size, number of references or instructions.")
-        if requests[0].each:
-            check_places(editor.config.name, editor.masks, is_video)
-        asked = requests[0].sampling
-        if asked.image_stream is not None and not editor.config.denoiser.image_tokens:
-            raise InputError("image_stream is given, and this model has no image stream; leave it out.")
-        self.sampling = requests[0].sampling.over(editor.config.sampling)
-        self.mode = mode_of(self.sampling.guidance_mode, is_video, bool(requests[0].references))
-        if asked.source_scale is not None and not scales_source(self.mode):
-            raise InputError(
-                f"source_scale (--image-guidance) is given, and guidance mode {self.mode.value} does not guide by the "
-                "source apart from the instruction; leave it out, or choose guidance mode v2v_chain."
-            )
-        self._references: tuple[torch.Tensor, ...] | None = None
-
-    def edit(
-        self,
-        sources: Sequence[torch.Tensor],
-        detail: Detail,
-        callback: StepCallback | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> list[EditResult]:
-        """Edit [T, H, W, 3] each, of one shape; as `Editor.edit_loaded`."""
-        fit = self.fit(len(sources[0]), tuple(sources[0].shape[1:3]))
-        edit = edit_canvas(self, sources, fit, callback=callback)
-        share, tokens, local = self.editor.config.keep_source, edit.guidance[0].tokens, edit.guidance[0].local
-        results = []
-        for index, (source, canvas) in enumerate(zip(sources, edit.canvas, strict=True)):
-            frames = restore_edit(fit, source.cpu(), canvas.cpu(), edit.decoded[index], share, detail, dtype)
-            masks = None if local is None else local.masks[index].cpu()
-            results.append(EditResult(frames, edit.latents[index, None], tokens[index, None], masks))
-        return results
-
-    def fit(self, frames: int, size: tuple[int, int]) -> Fit:
-        return self.editor.fit(frames, size, self.requests[0].size)
-
-    def read(self, shown: Sequence[torch.Tensor]) -> tuple[Context, Context | None]:
-        """The context with the instructions, and without them where the guidance scale asks for it."""
-        references = [request.references for request in self.requests]
-        context = self.editor.context(
-            [request.instruction for request in self.requests], shown, references, self.is_video
-        )
-        if self.requests[0].each:
-            own, each = self.editor, [one.each for one in self.requests]
-            local = read_local(own.guidance, own.connector, own.masks, each, shown, own.device)
-            context = replace(context, local=local)
-        if self.context_transform is not None:
-            context = replace(context, tokens=self.context_transform(context.tokens))
-        context = replace(context, image_weight=self.sampling.image_stream)
-        if not needs_both(self.mode, self.sampling.guidance_scale):
-            return context, None
-        unasking = self.editor.connector.unasking(context)
-        return context, unasking or self.editor.context(None, shown, references, self.is_video)
-
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.editor.encode(frames)
-
-    def denoise(
-        self,
-        source: torch.Tensor,
-        guidance: tuple[Context, Context | None],
-        pinned: torch.Tensor | None = None,
-        callback: StepCallback | None = None,
-    ) -> torch.Tensor:
-        editor, sampling = self.editor, self.sampling
-        if self._references is None:  # all windows have the same canvas
-            canvas = tuple(side * editor.codec.stride for side in source.shape[-2:])
-            self._references = editor.reference_latents([request.references for request in self.requests], canvas)
-
-        def conditions(with_source: bool, with_references: bool) -> tuple[Condition, ...]:
-            given = (source if with_source else None), (self._references if with_references else ())
-            return editor.denoiser.conditions(*given)
-
-        made = formula_of(self.mode, sampling)
-        noise = [initial_noise((1, *source.shape[1:]), request.seed) for request in self.requests]
-        return sample(
-            editor.denoiser,
-            noise=torch.cat(noise).to(editor.device),
-            terms=terms(made, *guidance, conditions),
-            steps=sampling.steps,
-            shift=sampling.shift,
-            callback=callback,
-            sigma_min=sampling.sigma_min,
-            pinned=None if pinned is None else pinned.to(editor.device),
-            solver=sampling.solver,
-            projection=made.projection,
-        )
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.editor.decode(latents)
 
 
 def _pairs(loras: Any) -> list[tuple[Path, float]]:

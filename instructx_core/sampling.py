@@ -57,28 +57,6 @@ class GuidanceTerm:
     conditions: tuple[Condition, ...] = ()
 
 
-def instruction_guidance(
-    scale: float, context: Context, without: Context | None, conditions: tuple[Condition, ...]
-) -> list[GuidanceTerm]:
-    """Classifier-free guidance by the instruction: velocity = w with + (1 - w) without.
-
-    Args:
-        scale: w; at 1 the instruction's velocity alone counts, and costs one forward.
-        context: with the instruction.
-        without: the same without it, needed where scale is not 1.
-        conditions: of both.
-
-    Raises:
-        InputError: scale out of range, or nothing to guide away from.
-    """
-    check_guidance_scale(scale)
-    if scale == 1:
-        return [GuidanceTerm(1.0, context, conditions)]
-    if without is None:
-        raise InputError("guidance_scale other than 1 needs the context without the instruction.")
-    return [GuidanceTerm(scale, context, conditions), GuidanceTerm(1 - scale, without, conditions)]
-
-
 @torch.no_grad()
 def sample(
     denoiser: Backbone,

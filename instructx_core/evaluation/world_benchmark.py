@@ -47,7 +47,8 @@ from .metrics import (
 from .report import Medium, Progress, Report, SuccessRate
 
 if TYPE_CHECKING:
-    from ..editor import ContextTransform, Editor
+    from ..editor import Editor
+    from ..requested_edit import ContextTransform
 
 BATCH = 25
 SHAPED = ("add", "replace", "reference_swap", "reference_add")  # groups in which the shape of a new object is judged

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..config import GuidanceMode
-from ..editor import Editor, RequestedEdit
 from ..guidance_modes import scales_source
+from ..loaded_model import LoadedModel
 from ..request import EditRequest
+from ..requested_edit import RequestedEdit
 from ..version import __version__
 from .window_model import digest_frames
 
@@ -23,12 +24,12 @@ class EditorModel(RequestedEdit):
 
     mask = None
 
-    def __init__(self, editor: Editor, request: EditRequest) -> None:
-        super().__init__(editor, [request], is_video=True)
-        self.default_frames = editor.default_frames
-        self.temporal_stride = editor.codec.temporal_stride
-        self.frame_multiple = editor.codec.frame_multiple
-        self.read_frames = editor.config.guidance.video_frames
+    def __init__(self, model: LoadedModel, request: EditRequest) -> None:
+        super().__init__(model, [request], is_video=True)
+        self.default_frames = model.default_frames
+        self.temporal_stride = model.codec.temporal_stride
+        self.frame_multiple = model.codec.frame_multiple
+        self.read_frames = model.config.guidance.video_frames
 
     def identity(self) -> dict[str, Any]:
         (request,), sampling = self.requests, self.sampling
@@ -36,8 +37,8 @@ class EditorModel(RequestedEdit):
         return {
             "instruction": list(request.each) or request.instruction,
             "references": digest_frames(request.references),
-            "model": fingerprint(self.editor),
-            "device": self.editor.device.type,
+            "model": fingerprint(self.model),
+            "device": self.model.device.type,
             "versions": {"instructx": __version__, "torch": torch.__version__},
             "steps": sampling.steps,
             "shift": sampling.shift,
@@ -50,10 +51,10 @@ class EditorModel(RequestedEdit):
         }
 
 
-def fingerprint(editor: Editor) -> str:
+def fingerprint(model: LoadedModel) -> str:
     """A hash of a loaded model: its config, and of every tensor the name, dtype, shape and evenly spread values."""
-    digest = hashlib.sha256(editor.config.to_json().encode())
-    for part in (editor.guidance, editor.connector, editor.denoiser, editor.codec):
+    digest = hashlib.sha256(model.config.to_json().encode())
+    for part in (model.guidance, model.connector, model.denoiser, model.codec):
         for name, value in part.state_dict().items():
             if isinstance(value, Tensor):  # quantised layers keep other things there too
                 digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())

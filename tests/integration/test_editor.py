@@ -15,10 +15,11 @@ from PIL import Image
 from instructx_core import CheckpointError, EditInterrupted, Editor, InputError
 from instructx_core.config import SourceInjection
 from instructx_core.images import to_uint8
-from instructx_core.sampling import initial_noise, instruction_guidance, sample
+from instructx_core.sampling import initial_noise, sample
 from instructx_core.source import Source
 from instructx_core.video import VideoWriter
 from support import tiny
+from support.guided import by_instruction
 
 WORDS = "make the red circle blue"
 PICTURE = to_uint8(tiny.clip(1, 48, 48))  # [1, H, W, 3]
@@ -81,7 +82,7 @@ def test_an_edit_is_its_parts_put_together(tiny_editor: Editor):
     framed = torch.nn.functional.pad(resized, (0, 0, 13, 14), mode="replicate").permute(0, 2, 3, 1)
     conditions = tiny_editor.denoiser.conditions(source, (tiny_editor.encode(framed[None]),))
     noise = initial_noise((1, tiny.CHANNELS, 2, 6, 6), 11)
-    latents = sample(tiny_editor.denoiser, noise, instruction_guidance(1.5, *contexts, conditions), 3, 2.0)
+    latents = sample(tiny_editor.denoiser, noise, by_instruction(1.5, *contexts, conditions), 3, 2.0)
     torch.testing.assert_close(result.latents, latents, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(result.frames, tiny_editor.decode(latents)[0], atol=1e-4, rtol=0)
 

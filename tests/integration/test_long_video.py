@@ -81,10 +81,10 @@ def test_nothing_assumes_strides(clip: Path, tmp_path: Path, head: Head):
 
 
 def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_path: Path, monkeypatch):
-    from instructx_core import editor
+    from instructx_core import requested_edit
 
     calls = []
-    real = editor.sample
+    real = requested_edit.sample
 
     def spy(denoiser: object, *, terms: list, pinned: torch.Tensor | None, **more: object) -> torch.Tensor:
         latents = real(denoiser, terms=terms, pinned=pinned, **more)
@@ -93,7 +93,7 @@ def test_what_each_head_gives_the_sampler(tiny_editor: Editor, clip: Path, tmp_p
         calls.append((source.source, pinned, latents))
         return latents
 
-    monkeypatch.setattr(editor, "sample", spy)
+    monkeypatch.setattr(requested_edit, "sample", spy)
     plain = None
     for head in Head:
         calls.clear()
@@ -118,14 +118,16 @@ def test_what_is_faded_over_is_edited_anew(
     tiny_editor: Editor, tmp_path: Path, frames: int, window: str, shared: int, held: int, monkeypatch
 ):
     """Five frames overlap; the second video's last window is drawn back by four more, which are held too."""
-    from instructx_core import editor
+    from instructx_core import requested_edit
 
     source = write(tmp_path / "in.mp4", tiny.clip(frames, 40, 56))
     encoded: list[torch.Tensor] = []
     pins: list[torch.Tensor | None] = []
-    encode, sample = Editor.encode, editor.sample
+    encode, sample = Editor.encode, requested_edit.sample
     monkeypatch.setattr(Editor, "encode", lambda self, clip: encoded.append(clip[0]) or encode(self, clip))
-    monkeypatch.setattr(editor, "sample", lambda *a, **given: pins.append(given["pinned"]) or sample(*a, **given))
+    monkeypatch.setattr(
+        requested_edit, "sample", lambda *a, **given: pins.append(given["pinned"]) or sample(*a, **given)
+    )
 
     def second(head: Head) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         encoded.clear(), pins.clear()

@@ -13,9 +13,10 @@ from instructx_core.config import DenoiserConfig
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
 from instructx_core.errors import EditInterrupted, InputError
-from instructx_core.sampling import GuidanceTerm, initial_noise, instruction_guidance, sample
+from instructx_core.sampling import GuidanceTerm, initial_noise, sample
 from instructx_core.schedules import schedule
 from support import tiny
+from support.guided import by_instruction
 
 
 class Field(Backbone):
@@ -168,7 +169,7 @@ def test_guidance_is_two_velocities(denoiser, problem, scale: float):
     for i in range(2):
         told, untold = (denoiser(x, sigmas[i], each, conditions) for each in (context, without))
         x = x + (sigmas[i + 1] - sigmas[i]).float() * (untold + scale * (told - untold))
-    result = sample(denoiser, noise, instruction_guidance(scale, context, without, conditions), 2, 3.0)
+    result = sample(denoiser, noise, by_instruction(scale, context, without, conditions), 2, 3.0)
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
 
 
@@ -222,16 +223,14 @@ def test_a_guided_step_is_the_textbook_s_bit_by_bit(denoiser, problem):
     )
     told, untold = both.chunk(2)
     expected = noise - (untold + 2.5 * (told - untold))
-    assert torch.equal(
-        sample(denoiser, noise, instruction_guidance(2.5, context, without, conditions), 1, 3.0), expected
-    )
+    assert torch.equal(sample(denoiser, noise, by_instruction(2.5, context, without, conditions), 1, 3.0), expected)
 
 
 def test_guidance_of_one_needs_no_second_forward(denoiser, problem):
     noise, context, without, conditions = problem
     batches = []
     handle = denoiser.register_forward_pre_hook(lambda _module, inputs: batches.append(len(inputs[0])))
-    sample(denoiser, noise, instruction_guidance(1.0, context, without, conditions), 2, 3.0)
+    sample(denoiser, noise, by_instruction(1.0, context, without, conditions), 2, 3.0)
     handle.remove()
     assert batches == [1] * 2
 
@@ -273,12 +272,12 @@ def test_false_stops(stop_at: int):
 @pytest.mark.parametrize("scale", [-0.5, 101, float("nan"), float("inf")])
 def test_guidance_scale_out_of_range(scale: float):
     with pytest.raises(InputError, match="guidance_scale is"):
-        instruction_guidance(scale, NOTHING[0].context, NOTHING[0].context, ())
+        by_instruction(scale, NOTHING[0].context, NOTHING[0].context, ())
 
 
 def test_guidance_needs_something_to_guide_away_from():
     with pytest.raises(InputError, match="needs the context without the instruction"):
-        instruction_guidance(2.0, NOTHING[0].context, None, ())
+        by_instruction(2.0, NOTHING[0].context, None, ())
 
 
 def test_pinned_frames_are_what_they_are_told_to_be(tiny_components):

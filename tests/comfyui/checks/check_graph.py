@@ -58,7 +58,7 @@ def check_cfg():
 
 def check_batch_of_two():
     from instructx_pack.instructx_core.context import Context
-    from instructx_pack.instructx_core.sampling import instruction_guidance, sample
+    from instructx_pack.instructx_core.sampling import GuidanceTerm, sample
 
     image, instruction, reference = example("reference_swap")
     patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction, [reference])
@@ -73,7 +73,7 @@ def check_batch_of_two():
 
     shift = own.config.sampling.shift
     conditions = own.denoiser.conditions(source, (references,))
-    terms = instruction_guidance(2.0, context(instruction), context(""), conditions)
+    terms = [GuidanceTerm(2.0, context(instruction), conditions), GuidanceTerm(-1.0, context(""), conditions)]
     expected = sample(own.denoiser, noise, terms, 5, shift)
     assert difference(both, expected) <= TOLERANCE
     assert difference(both[0], both[1]) > 0.1

@@ -1,0 +1,93 @@
+"""A loaded model and what each of its parts does by itself: fit, read, encode, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from .config import Margin, ReferenceInjection
+from .context import Context
+from .fit import Fit, check_aspect, fit_reference, own_size, pad_reference, plan_fit
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+    from .families.components import Components
+
+
+class LoadedModel:
+    """The parts of a model, on a device."""
+
+    def __init__(self, components: Components, device: torch.device | None = None) -> None:
+        """`device`: where edits run, if that is not where the weights are (see `memory` of `from_pretrained`)."""
+        self.components = components
+        self.device = components.guidance.device if device is None else device
+        self.config: ModelConfig = components.config
+        self.guidance = components.guidance
+        self.connector = components.connector
+        self.denoiser = components.denoiser
+        self.codec = components.codec
+        self.masks = components.masks
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the checkpoint was trained at."""
+        return self.config.default_size
+
+    @property
+    def default_frames(self) -> int:
+        """The length in frames that the checkpoint was trained at."""
+        return self.config.default_frames
+
+    @property
+    def stride(self) -> int:
+        """Height and width of what the model edits are multiples of this many pixels."""
+        return self.codec.stride * self.denoiser.patch
+
+    def fit(self, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None) -> Fit:
+        """How a source fits the model's frames; see `plan_fit`.
+
+        Raises:
+            InputError: a canvas that is not a multiple of the stride; a source that is too narrow.
+        """
+        area = self.default_size[0] * self.default_size[1]
+        fit = plan_fit(frames, size, self.stride, self.codec.frame_multiple, area, canvas)
+        check_aspect(size, fit.inner)
+        return fit
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [B, C, t, h, w]."""
+        return self.codec.encode(frames.to(self.device))
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Normalised latents [B, C, t, h, w] -> [B, T, H, W, 3] in [0, 1] on the CPU."""
+        return self.codec.decode(latents).cpu()
+
+    @torch.no_grad()
+    def context(
+        self,
+        instructions: Sequence[str] | None,
+        sources: Sequence[torch.Tensor],
+        references: Sequence[Sequence[torch.Tensor]],
+        is_video: bool,
+    ) -> Context:
+        """What the DiT cross-attends to, tokens [B, N, D]; `instructions` None: what a run is guided away from."""
+        if instructions is None:
+            inputs = self.guidance.prepare_without(len(sources), sources, references, is_video)
+        else:
+            inputs = self.guidance.prepare(instructions, sources, references, is_video)
+        return self.connector(self.guidance(inputs.to(self.device)), inputs.reference_places)
+
+    def reference_latents(
+        self, references: Sequence[Sequence[torch.Tensor]], canvas: tuple[int, int]
+    ) -> tuple[torch.Tensor, ...]:
+        """References as latent frames: for each place in the list, [B, C, 1, h, w], of the canvas or its own size."""
+        config = self.config.denoiser
+        place = pad_reference if config.reference_margin is Margin.WHITE else fit_reference
+        if config.reference is ReferenceInjection.STREAM:
+            place, canvas = own_size, (self.stride, max(self.default_size))
+        return tuple(
+            self.encode(torch.stack([place(image, canvas)[None] for image in images]))
+            for images in zip(*references, strict=True)
+        )
