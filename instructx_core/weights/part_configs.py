@@ -79,8 +79,8 @@ class VaeNumbers(LatentScale):
 
 
 @dataclass(frozen=True)
-class TextNumbers:
-    """`text_config` of a Qwen2.5-VL or a Qwen3-VL."""
+class LlamaNumbers:
+    """`text_config` of a LLaVA."""
 
     vocab_size: Annotated[int, Range(1, 1 << 24)]
     hidden_size: Width
@@ -90,6 +90,12 @@ class TextNumbers:
     num_key_value_heads: Annotated[int, Range(1, 4096)]
     rms_norm_eps: Epsilon
     max_position_embeddings: Annotated[int, Range(1, 1 << 30)]
+
+
+@dataclass(frozen=True)
+class TextNumbers(LlamaNumbers):
+    """`text_config` of a Qwen2.5-VL or a Qwen3-VL."""
+
     pad_token_id: TokenId | None = None
     sliding_window: Annotated[int, Range(1, 1 << 30)] | None = None
     use_sliding_window: bool = False
@@ -150,20 +156,6 @@ class TokenIds:
 
     image_token_id: TokenId
     video_token_id: TokenId
-
-
-@dataclass(frozen=True)
-class LlamaNumbers:
-    """`text_config` of a LLaVA."""
-
-    vocab_size: Annotated[int, Range(1, 1 << 24)]
-    hidden_size: Width
-    intermediate_size: Width
-    num_hidden_layers: Depth
-    num_attention_heads: Annotated[int, Range(1, 4096)]
-    num_key_value_heads: Annotated[int, Range(1, 4096)]
-    rms_norm_eps: Epsilon
-    max_position_embeddings: Annotated[int, Range(1, 1 << 30)]
 
 
 @dataclass(frozen=True)
