@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from instructx_core import Editor
 from instructx_core.demo import DEMO_EDITS
 from instructx_core.fit import Fit, fit_reference
-from instructx_core.sampling import initial_noise, instruction_guidance, sample
+from instructx_core.sampling import GuidanceTerm, initial_noise, sample
 from instructx_core.source import load_references, load_source, save_result
 
 GOAL = 1.05
@@ -92,10 +92,11 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
     with clock(ENCODE):
         latents = editor.encode(frames[None])
         appended = tuple(editor.encode(fit_reference(image, fit.canvas)[None, None]) for image in references)
-    conditions, without = editor.denoiser.conditions(latents, appended), None
+    conditions = editor.denoiser.conditions(latents, appended)
+    terms = [GuidanceTerm(job.guidance_scale, context, conditions)]
     if job.guidance_scale != 1:
         without = editor.context([""], [shown], [references], source.is_video)
-    terms = instruction_guidance(job.guidance_scale, context, without, conditions)
+        terms.append(GuidanceTerm(1 - job.guidance_scale, without, conditions))
     noise = initial_noise(tuple(latents.shape), seed=0).to(editor.device)
     tokens = torch.cat([term.context.tokens for term in terms])
     hidden = torch.cat([torch.cat([noise, *appended], dim=2)] * len(terms))

@@ -104,14 +104,15 @@ def check_kiwi_batch_of_two():
 
 def denoised(name, noise):
     """The library's answer to the same question from given noise."""
-    from instructx_pack.instructx_core.sampling import instruction_guidance, sample
+    from instructx_pack.instructx_core.sampling import GuidanceTerm, sample
 
     own = editor(name)
     reference = [REFERENCES[0][0]]
     canvas = (SIDES["height"], SIDES["width"])
     source, references = own.encode(clip(5)[None]), own.reference_latents([reference], canvas)
     contexts = [own.context([words], [clip(5)], [reference], True) for words in (WORDS, "")]
-    terms = instruction_guidance(2.0, *contexts, own.denoiser.conditions(source, references))
+    conditions = own.denoiser.conditions(source, references)
+    terms = [GuidanceTerm(weight, context, conditions) for weight, context in zip((2.0, -1.0), contexts, strict=True)]
     settings = own.config.sampling
     return sample(own.denoiser, noise, terms, 3, settings.shift, sigma_min=settings.sigma_min)
 
