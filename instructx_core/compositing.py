@@ -16,6 +16,7 @@ from .errors import InputError
 from .fit import Fit, resized_columns
 from .images import check_range, to_floats, to_uint8
 
+LARGEST = 0.1  # RMS of a change over a pixel's channels: from here on nothing of the VAE's loss is given back
 FAINTEST = 0.09  # RMS of changes; with a share of .2 pixels changed by less than 2.3 / 255 are always the source's
 
 
@@ -117,6 +118,25 @@ def _mix_with_alpha(source: torch.Tensor, edited: torch.Tensor, weight: torch.Te
 def _on_white(frames: torch.Tensor) -> torch.Tensor:
     """[T, H, W, 3 or 4] -> [T, H, W, 3]."""
     return frames if frames.shape[3] == 3 else frames[..., :3] * frames[..., 3:] + (1 - frames[..., 3:])
+
+
+def without_loss(source: torch.Tensor, coded: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """An edit without what the VAE alone does to its source.
+
+    A VAE returns no pixel exactly, and what it loses looks like an edit. Where the edit equals the VAE's own version of
+    the source, the result is the source. The more a pixel changes, the less of the loss is given back: nothing of what
+    was removed shines through.
+
+    Args:
+        source: [..., 3] in [0, 1], what was encoded.
+        coded: what the VAE makes of it.
+        edited: what it makes of the edit.
+
+    Returns:
+        [..., 3] in [0, 1].
+    """
+    change = (edited - coded).square().mean(dim=-1, keepdim=True).sqrt()
+    return (edited + (1 - change / LARGEST).clamp(min=0) * (source - coded)).clamp(0, 1)
 
 
 def restore_edit(

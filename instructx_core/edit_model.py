@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .compositing import without_loss
 from .errors import InputError
 from .fit import Fit
 from .results import check_frames
@@ -23,7 +24,12 @@ class EditModel(Protocol):
 
     Latents are [B, C, t, h, w] on any device and in the model's own scale: what `encode` gives, `denoise` takes and
     gives, and `decode` takes. Nothing else looks into them, or into what `read` gives.
+
+    Attributes:
+        takes_back_loss: whether what the VAE alone does to the source is taken back from the edit, for one more decode.
     """
+
+    takes_back_loss: bool
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
         """How frames of (height, width) fit the model's. Raises InputError if they cannot."""
@@ -89,11 +95,14 @@ def edit_canvas(
     if guidance is None:
         # the MLLM sees the source's own pixels, not those repeated around them, and never a head that is edited already
         guidance = model.read([fit.cut(frames) for frames in canvas])
-    source = model.encode(canvas if head is None else torch.cat([head[None], canvas[:, len(head) :]], dim=1))
+    seen = canvas if head is None else torch.cat([head[None], canvas[:, len(head) :]], dim=1)
+    source = model.encode(seen)
     if pinned is not None and (pinned.shape[1], *pinned.shape[3:]) != (source.shape[1], *source.shape[3:]):
         raise InputError("The latents of a kept window are not this model's; delete the folder of windows.")
     latents = model.denoise(source, guidance, pinned, callback)
     decoded = model.decode(latents)
     for edited, frames in zip(decoded, canvas, strict=True):
         check_frames(edited, frames.cpu())
+    if model.takes_back_loss:
+        decoded = without_loss(seen.cpu(), model.decode(source), decoded)
     return CanvasEdit(canvas, guidance, latents, decoded)

@@ -65,6 +65,7 @@ class RequestedEdit:
                 f"source_scale (--image-guidance) is given, and guidance mode {self.mode.value} does not guide by the "
                 "source apart from the instruction; leave it out, or choose guidance mode v2v_chain."
             )
+        self.takes_back_loss = model.config.keep_source > 0
         self._references: tuple[torch.Tensor, ...] | None = None
 
     def edit(

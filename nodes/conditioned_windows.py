@@ -66,6 +66,7 @@ class ConditionedModel(NativeModel):
         self.mask = self.window_mask = None
         self.strides = strides(vae)
         self.default_frames = USUAL_LENGTH if self.own is None else self.own.config.default_frames
+        self.takes_back_loss = self.own is not None and self.own.config.keep_source > 0
         self.temporal_stride = self.strides.time
         self.frame_multiple = self.strides.frame_multiple
         self.read_frames = 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
-from ..instructx_core.compositing import composite, restore_edit
+from ..instructx_core.compositing import composite, restore_edit, without_loss
 from ..instructx_core.config import Detail
 from ..instructx_core.detail import parse_detail
 from ..instructx_core.errors import InputError
@@ -196,8 +196,13 @@ class InstructXRestore(io.ComfyNode):
             mask = for_frames(mask, fit.plan.frames, fit.plan.size)
         share = fit.kept_share if keep_source else 0.0
         fitted = fit.plan.apply(fit.source) if share or (whose is Detail.SOURCE and fit.plan.shrinks) else None
+        coded = None
+        if share:
+            coded = fit.vae.decode(fit.vae.encode(fitted)).flatten(0, -4).float().cpu()
         edits = []
         for decoded in image.split(count):
+            if coded is not None:
+                decoded = without_loss(fitted, coded, decoded)
             if fitted is None:
                 edit = fit.plan.restore(decoded)
             else:
@@ -262,7 +267,7 @@ def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> 
         raise InputError("width and height go together; give both, or 0 for both.")
     placed = lay(model, vae, len(clip.frames), tuple(clip.frames.shape[1:3]), (height, width) if width else None)
     share = denoising(model).config.keep_source
-    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio, clip.frames, share)
+    return FitValue(placed, clip.is_video, clip.frame_rate, clip.audio, clip.frames, share, vae)
 
 
 def lay(

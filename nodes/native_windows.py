@@ -72,7 +72,9 @@ class NativeModel:
         self.mask: torch.Tensor | None = None
         self.window_mask: torch.Tensor | None = None  # of the window that is being edited, on its canvas
         own = strides(self.vae)
-        self.default_frames = denoising(self.model).config.default_frames
+        config = denoising(self.model).config
+        self.default_frames = config.default_frames
+        self.takes_back_loss = config.keep_source > 0
         self.temporal_stride = own.time
         self.frame_multiple = own.frame_multiple
         self.read_frames = self.mllm.guidance.config.video_frames

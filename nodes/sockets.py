@@ -72,6 +72,7 @@ class FitValue:
     audio: Any  # ComfyUI's AUDIO, or None
     source: torch.Tensor  # float32 [T, H, W, 3]
     kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own
+    vae: Any  # what encoded the source
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit
+from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit, without_loss
 from instructx_core.config import Detail
 from instructx_core.errors import InputError
 from instructx_core.fit import Fit, plan_fit
@@ -164,3 +164,22 @@ def test_what_changed_is_seen_on_white():
     assert not changed_region(picture, edited).any()
     edited[:, 10:20, 4:20] = 1 - edited[:, 10:20, 4:20].round()
     assert changed_region(picture, edited, grow=0)[:, 12:18, 6:18].all()
+
+
+@given(st.integers(0, 2**31))
+def test_what_only_the_vae_changed_is_the_source(seed):
+    source, edited = torch.rand(2, 1, 8, 8, 3, generator=torch.Generator().manual_seed(seed))
+    coded = (source + 0.02 * torch.randn(source.shape, generator=torch.Generator().manual_seed(seed))).clamp(0, 1)
+    left_alone = torch.rand(1, 8, 8, 1, generator=torch.Generator().manual_seed(seed)) < 0.5
+    result = without_loss(source, coded, torch.where(left_alone, coded, edited))
+    torch.testing.assert_close(torch.where(left_alone, result, source), source, atol=1e-6, rtol=0)
+    strong = (edited - coded).square().mean(-1, keepdim=True).sqrt() > 0.1
+    assert torch.equal(torch.where(strong & ~left_alone, result, edited), edited)  # nothing shines through
+
+
+def test_loss_comes_back_less_the_more_is_changed():
+    """Half-way to where nothing is given back, half of the loss is."""
+    source, coded = torch.full((2, 1, 1, 1, 3), 0.5).unbind()
+    coded = coded - 0.04
+    result = without_loss(source, coded, coded + 0.05)
+    torch.testing.assert_close(result, torch.full_like(source, 0.46 + 0.05 + 0.5 * 0.04))
