@@ -30,8 +30,8 @@ class TinySettings:
     predicts: Literal["change", "velocity"] = "change"  # change: data - source, zero where nothing is to change
     # places whose predicted change is below this share of its RMS keep their source
     deadband: Annotated[float, Range(0, 100)] = 0.0
-    # pixels changed by less than about this share of the edit's strength are the source's own; where it is above 0, what
-    # the VAE alone loses of the source is taken back from the edit too
+    # pixels changed by less than about this share of the edit's strength are the source's own; if above 0, what the VAE
+    # alone loses of the source is taken back from the edit too
     keep_source: Annotated[float, Range(0, 1)] = 0.0
     held_out_from_video: tuple[str, ...] = ()  # kinds of edit that it saw on pictures only
 
