@@ -24,6 +24,7 @@ from .download import add_download
 from .edit import add_edit
 from .evaluate import add_evaluate
 from .info import add_info
+from .measure import add_measure
 from .new import add_new
 from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser
 from .printing import complain, logged_as_lines
@@ -91,6 +92,7 @@ def build_parser() -> Parser:
     add_train(commands)
     add_cache(commands)
     add_evaluate(commands)
+    add_measure(commands)
     add_world(commands)
     add_convert(commands)
     add_calibrate(commands)

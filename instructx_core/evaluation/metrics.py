@@ -28,6 +28,7 @@ REMAINING_LIMIT = 0.5
 OUTSIDE_PSNR_DB = 24.0
 UNEDITED_TOLERANCE = 0.5 / 255  # below one step of an 8-bit file: the same pixel
 SHAPE_IOU = 0.7
+SSIM_WINDOW = 11
 VISIBLE = 2 / 255
 ALONE_SHARE = 0.01
 PSNR_CEILING_DB = 100.0  # identical pixels would be infinite, and one such clip would swallow every mean
@@ -137,16 +138,26 @@ def score_unedited(output: Tensor, reconstruction: Tensor, source: Tensor, targe
     return UneditedScore(output=psnr(output, source, unedited), reconstruction=psnr(reconstruction, source, unedited))
 
 
-def ssim(one: Tensor, other: Tensor) -> float:
+def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None:
     """Structural similarity (Wang et al. 2004) of frames [T, H, W, 3] in [0, 1], mean of all channels and places.
 
-    The window is a Gaussian of deviation 1.5 over 11 pixels.
+    The window is a Gaussian of deviation 1.5 over 11 pixels; only places where it lies inside the frame count. Our own,
+    because the extra `metrics` is not always there; `tests/unit/test_preservation.py` compares it with torchmetrics.
+
+    Args:
+        mask: bool [T, H, W], the centres of windows that count; None counts all.
+
+    Returns:
+        None where no place counts.
 
     Raises:
         InputError: shapes differ.
     """
     _same_shape(one=one, other=other)
-    at = torch.arange(-5.0, 6.0)
+    reach = SSIM_WINDOW // 2
+    if min(one.shape[1:3]) < SSIM_WINDOW:
+        return None
+    at = torch.arange(-float(reach), reach + 1)
     kernel = torch.exp(-(at**2) / (2 * 1.5**2))
     kernel = (kernel / kernel.sum())[None, None]
     x, y = (frames.float().permute(0, 3, 1, 2).flatten(0, 1)[:, None] for frames in (one, other))
@@ -157,7 +168,12 @@ def ssim(one: Tensor, other: Tensor) -> float:
     mean_x, mean_y = local(x), local(y)
     var_x, var_y, both = local(x * x) - mean_x**2, local(y * y) - mean_y**2, local(x * y) - mean_x * mean_y
     top = (2 * mean_x * mean_y + 0.01**2) * (2 * both + 0.03**2)
-    return (top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2))).mean().item()
+    places = top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2))  # [T * 3, 1, H - 10, W - 10]
+    if mask is None:
+        return places.mean().item()
+    inner = mask[:, reach:-reach, reach:-reach]
+    places = places.unflatten(0, (len(one), 3))[:, :, 0].mean(1)
+    return places[inner].mean().item() if inner.any() else None
 
 
 def shape_iou(output: Tensor, target: Tensor, behind: Tensor, mask: Tensor) -> float:

@@ -21,7 +21,8 @@ from instructx_core.errors import EditInterrupted, InputError
 from instructx_core.source import load_source
 from instructx_core.world import EVERY_GROUP, GROUPS, HELD_OUT_SEED
 
-COMMANDS = ("edit", "demo", "new", "train", "evaluate", "world", "convert", "calibrate", "info", "download", "cache")
+COMMANDS = ("edit", "demo", "new", "train", "evaluate", "measure", "world", "convert", "calibrate", "info", "download")
+COMMANDS += ("cache",)
 CLIP = DEMO_EDITS[1].source
 
 

@@ -1,0 +1,104 @@
+"""`instructx measure`: what an edit left alone, and with networks of your own how alike and how apt it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .options import command
+from .printing import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..source import Source
+
+EXAMPLES = """\
+examples:
+  instructx measure before.png after.png                      where nothing else is known: outside of what changed
+  instructx measure before.mp4 after.mp4 --mask mask.png --difference seen.mp4
+  instructx measure before.png after.png --target exact.png --json numbers.json
+  instructx measure before.png after.png --mask mask.png --clip clip-vit-large-patch14 --word "a red car"
+
+PSNR, SSIM, exclusivity (the share of all change that lies inside the region), flicker and smoothness need no network.
+The others need weights that are on this machine; nothing is fetched (VBench, which you install yourself, does).
+"""
+
+
+def add_measure(commands: Any) -> None:
+    parser = command(commands, "measure", "measure what an edit changed and what it left alone", EXAMPLES, _run_measure)
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="the picture or video that was edited")
+    parser.add_argument("edited", metavar="EDITED", type=Path, help="the edit, of the source's size and length")
+    parser.add_argument("--mask", metavar="IMG", type=Path, help="white where the edit may change something")
+    parser.add_argument("--target", metavar="FILE", type=Path, help="the exact result, where it is known")
+    parser.add_argument("--lpips", metavar="FILE", type=Path, help="torchvision's weights of squeezenet1_1, for LPIPS")
+    parser.add_argument("--clip", metavar="DIR", type=Path, help="a CLIP, for the CLIPScore of the region with --word")
+    parser.add_argument("--word", help="what the region should show, for --clip")
+    parser.add_argument(
+        "--dino", metavar="DIR", type=Path, help="a DINOv2, DINOv3 or ViT: does what stays look the same"
+    )
+    parser.add_argument(
+        "--vbench", action="store_true", help="motion smoothness and aesthetics of the clip, by the command `vbench`"
+    )
+    parser.add_argument("--difference", metavar="OUT", type=Path, help="write the changes: green inside, red outside")
+    parser.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
+
+
+def _run_measure(arguments: argparse.Namespace) -> None:
+    from ..paths import writable_file
+    from ..source import check_output, load_source, save_result
+
+    if bool(arguments.clip) != bool(arguments.word):
+        raise InputError("--clip and --word belong together: CLIPScore compares the region with that word.")
+    if arguments.json:
+        writable_file(arguments.json)
+    inputs = [one for one in (arguments.edited, arguments.mask, arguments.target) if one]
+    if arguments.difference:
+        check_output(arguments.difference, arguments.source, *inputs)
+    source, edited = load_source(arguments.source), load_source(arguments.edited)
+    if arguments.vbench and not edited.is_video:
+        raise InputError("--vbench measures clips, and this edit is a picture; leave it out.")
+
+    from ..atomic import partial_file
+    from ..evaluation import difference_picture, find_region, measure
+
+    mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
+    target = load_source(arguments.target).frames if arguments.target else None
+    region, _ = find_region(source.frames, edited.frames, mask, target)
+    found = measure(source.frames, edited.frames, mask, target)
+    seen = _with_networks(arguments, source, edited, region)
+    if arguments.difference:
+        save_result(difference_picture(source.frames, edited.frames, region), arguments.difference, like=source)
+    if arguments.json:
+        with partial_file(arguments.json) as partial:
+            partial.write_text(json.dumps(found.to_dict() | seen, indent=2) + "\n", encoding="utf-8")
+    say("\n".join([*found.lines(), *(f"{name}: {_number(value)}" for name, value in seen.items())]))
+
+
+def _with_networks(
+    arguments: argparse.Namespace, source: Source, edited: Source, region: Tensor
+) -> dict[str, float | None]:
+    """The numbers of those networks that were given."""
+    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench):
+        return {}
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..evaluation.perceptual import ClipScore, DinoSimilarity, Lpips
+    from ..evaluation.vbench import run_vbench
+
+    disable_progress_bar()
+    seen: dict[str, float | None] = {}
+    if arguments.lpips:
+        seen["LPIPS outside"] = Lpips(arguments.lpips)(source.frames, edited.frames, region)
+    if arguments.clip:
+        seen["CLIPScore of the region"] = ClipScore(arguments.clip)(edited.frames, region, arguments.word)
+    if arguments.dino:
+        seen["DINO similarity outside"] = DinoSimilarity(arguments.dino)(source.frames, edited.frames, region)
+    return seen | (run_vbench(arguments.edited) if arguments.vbench else {})
+
+
+def _number(value: float | None) -> str:
+    return "nothing to measure" if value is None else f"{value:.4f}"

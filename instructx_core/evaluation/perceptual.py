@@ -1,0 +1,189 @@
+"""What networks see of an edit: LPIPS, CLIPScore of the edited region, DINO similarity of what was left alone.
+
+Each network is given as a path to weights that are there already; nothing is fetched. Frames are [T, H, W, 3] in
+[0, 1], a region bool [T, H, W] (`preservation.find_region`).
+
+| number | network | usual weights |
+|---|---|---|
+| LPIPS | a torchvision backbone under torchmetrics' linear layers | `squeezenet1_1-b8a52dc0.pth` of torchvision |
+| CLIPScore | any CLIP of transformers | `openai/clip-vit-large-patch14` |
+| SRC (DINO) | any DINOv2, DINOv3 or ViT of transformers | `facebook/dinov2-base` |
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..bounded import is_dir
+from ..compat import lpips_network
+from ..errors import CheckpointError, InputError
+from ..guidance.vision import CLIP_MEAN, CLIP_STD
+from ..weights.files import read_tensors
+from ..weights.library_load import check_config, load_or_explain, quietly
+from ..weights.mllm import load_tokenizer
+from ..weights.pickles import is_pickle, read_pickle
+from ..words import one_line, quoted_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+BACKBONES = ("squeeze", "alex", "vgg")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DINO_PATCHES = 32  # along a side: 448 pixels for patches of 14
+CLEAN_PATCH = 0.999  # share of a patch's pixels that must lie outside the region for it to count
+
+
+class Lpips:
+    """LPIPS (Zhang et al. 2018) of what lies outside a region: there both pictures show the source.
+
+    Args:
+        weights: the backbone's, as torchvision publishes them (.pth, opened for its tensors alone) or as safetensors of
+            the same names. None: random ones, whose numbers mean nothing; for tests.
+        backbone: "squeeze", as InsightEdit's evaluation has it, "alex" or "vgg".
+
+    Raises:
+        InputError: torchmetrics or torchvision is not installed, or an unknown backbone.
+        CheckpointError: weights of another network.
+    """
+
+    def __init__(self, weights: Path | None, backbone: str = "squeeze") -> None:
+        if backbone not in BACKBONES:
+            raise InputError(f"The LPIPS backbone is {backbone!r}; give one of {', '.join(BACKBONES)}.")
+        try:
+            self.network = lpips_network(backbone)
+        except ImportError as error:
+            raise InputError(
+                f"LPIPS needs torchmetrics and a torchvision that matches torch ({one_line(error, 150)}); install them "
+                "with `pip install 'instructx[metrics]' torchvision`."
+            ) from error
+        if weights is not None:
+            _fill_backbone(self.network, weights)
+
+    @torch.no_grad()
+    def __call__(self, source: Tensor, edited: Tensor, region: Tensor) -> float:
+        """Mean over frames, >= 0; 0 for equal pictures."""
+        edited = torch.where(region[..., None], source, edited)
+        one, other = (frames.float().permute(0, 3, 1, 2) for frames in (source, edited))
+        return float(self.network(one, other, normalize=True).mean())
+
+
+class ClipScore:
+    """CLIPScore (Hessel et al. 2021): 100 times the cosine of a picture and words, at least 0.
+
+    Args:
+        folder: a CLIP of transformers, with its tokenizer.
+
+    Raises:
+        CheckpointError: missing, damaged, or no CLIP.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import CLIPModel
+
+        self.model = _load(folder, CLIPModel, "a CLIP (usual: openai/clip-vit-large-patch14)")
+        self.tokenizer = load_tokenizer(folder)
+        self.side = self.model.config.vision_config.image_size
+
+    @torch.no_grad()
+    def __call__(self, edited: Tensor, region: Tensor, word: str) -> float:
+        """Of the region's bounding box in each frame that has one, mean over these.
+
+        Raises:
+            InputError: the region is empty.
+        """
+        boxes = [cut_box(frame, mask) for frame, mask in zip(edited, region, strict=True) if mask.any()]
+        if not boxes:
+            raise InputError("CLIPScore: the region is empty; give a mask of what was edited.")
+        pixels = torch.cat([_resized(box[None], (self.side, self.side), CLIP_MEAN, CLIP_STD) for box in boxes])
+        limit = self.model.config.text_config.max_position_embeddings
+        words = self.tokenizer(word, return_tensors="pt", truncation=True, max_length=limit)
+        output = self.model(
+            pixel_values=pixels, input_ids=words["input_ids"], attention_mask=words["attention_mask"]
+        )  # its embeddings are normalised
+        return float((100 * output.image_embeds @ output.text_embeds.T).clamp(min=0).mean())
+
+
+class DinoSimilarity:
+    """Source-region consistency: cosine of DINO's patch features of source and edit, outside the region.
+
+    As CoVEBench's SRC asks, whether what was to stay is still the same thing; a shift of brightness hardly counts.
+
+    Args:
+        folder: a DINOv2, DINOv3 or ViT of transformers.
+
+    Raises:
+        CheckpointError: missing, damaged, or without patch features.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel
+
+        self.model = _load(folder, AutoModel, "a DINO (usual: facebook/dinov2-base)")
+        patch = getattr(self.model.config, "patch_size", None)
+        if not isinstance(patch, int):
+            raise CheckpointError(f"{quoted_path(folder)} has no patches of one size; give a DINOv2, DINOv3 or ViT.")
+        sizes_vary = self.model.config.model_type != "vit"  # a plain ViT knows the size that it was trained at
+        self.side = patch * DINO_PATCHES if sizes_vary else self.model.config.image_size
+        self.patch = patch
+
+    @torch.no_grad()
+    def __call__(self, source: Tensor, edited: Tensor, region: Tensor) -> float | None:
+        """Mean over patches and frames, in [-1, 1]; None where every patch touches the region."""
+        count = self.side // self.patch
+        touched = F.interpolate(region[:, None].float(), (self.side, self.side), mode="area")
+        clean = F.avg_pool2d(1 - touched, self.patch)[:, 0].flatten(1) > CLEAN_PATCH  # [T, patches]
+        if not clean.any():
+            return None
+        features = [self._patches(frames, count**2) for frames in (source, edited)]
+        return float(F.cosine_similarity(*features, dim=-1)[clean].mean())
+
+    def _patches(self, frames: Tensor, count: int) -> Tensor:
+        """[T, count, width]: the class and register tokens come first."""
+        side = (self.side, self.side)
+        pixels = torch.cat([_resized(frame[None], side, IMAGENET_MEAN, IMAGENET_STD) for frame in frames])
+        return torch.cat([self.model(pixel_values=one[None]).last_hidden_state[:, -count:] for one in pixels])
+
+
+def cut_box(frame: Tensor, mask: Tensor) -> Tensor:
+    """The bounding box of a mask [H, W] with something in it, cut out of a frame [H, W, 3]."""
+    rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+    return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _resized(frames: Tensor, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """[T, H, W, 3] -> normalised [T, 3, *size], squeezed to that aspect."""
+    pixels = F.interpolate(frames.float().permute(0, 3, 1, 2), size, mode="bicubic", antialias=True).clamp(0, 1)
+    return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
+
+
+def _load(folder: Path, kind: Any, what: str) -> PreTrainedModel:
+    if not is_dir(folder):
+        raise CheckpointError(f"{quoted_path(folder)} is no folder; give the folder of {what}; nothing is fetched.")
+    check_config(folder)
+
+    def load() -> tuple[PreTrainedModel, dict[str, Any]]:
+        return kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+
+    with quietly():
+        model, report = load_or_explain(folder, load)
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(f"{quoted_path(folder)} lacks {missing[0]!r} of {what}; get it again.")
+    return model.eval()
+
+
+def _fill_backbone(network: nn.Module, weights: Path) -> None:
+    """Copy torchvision's `features.N.*` into the slices that LPIPS cuts them into."""
+    given = read_pickle(weights) if is_pickle(weights) else read_tensors(weights)
+    for name, parameter in network.net.named_parameters():
+        inner = "features." + re.sub(r"^(slices\.\d+|slice\d+)\.", "", name)
+        if inner not in given or given[inner].shape != parameter.shape:
+            raise CheckpointError(f"{quoted_path(weights)} has no {inner!r} of this LPIPS backbone; give its own file.")
+        parameter.data.copy_(given[inner])

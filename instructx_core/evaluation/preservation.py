@@ -1,0 +1,152 @@
+"""What an edit left alone, told from pixels without any network.
+
+All frames are [T, H, W, 3] in [0, 1]. The *region* is where an edit may change something: a mask that is given, or
+where the exact target differs from the source, or, knowing neither, what the edit itself changed visibly. The last
+hides small damage outside the edit by definition, so numbers with a mask or a target are the ones to quote.
+
+- `psnr`, `ssim`: of source and edit on all pixels outside the region.
+- `exclusivity`: share of the whole change (absolute, summed over pixels) that lies inside the region; 1 is an edit
+  that touched nothing else, and the region's share of the picture is what a global change gets.
+- `flicker`: how much more or less pixels outside the region change from frame to frame than they do in the source.
+- `smoothness`: 1 less the mean distance of a frame from the mean of its neighbours, of the whole clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from ..compositing import as_mask, changed_region, check_same_size
+from ..errors import InputError
+from .metrics import UNEDITED_TOLERANCE, EditScore, edited_region, psnr, score_edit, ssim
+
+INSIDE = 0.5  # a soft mask counts from here on as the region
+SHOWN_GAIN = 4.0  # of changes in the picture of differences, which else would be too dark to see
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """The numbers of one edit; None where there is nothing to measure.
+
+    Attributes:
+        found: whence the region: "mask", "target" or "edit".
+        region: share of all pixels in the region, in [0, 1].
+        psnr: dB, at most 100. None where the region is the whole picture.
+        ssim: in [-1, 1]. None also where no window of 11 x 11 pixels has its centre outside the region.
+        exclusivity: in [0, 1]. None where nothing changed at all.
+        flicker, smoothness, source_smoothness: of clips of at least 2, and 3 frames.
+        edit: success against the target, where one was given and it differs from the source.
+    """
+
+    found: str
+    region: float
+    psnr: float | None
+    ssim: float | None
+    exclusivity: float | None
+    flicker: float | None
+    smoothness: float | None
+    source_smoothness: float | None
+    edit: EditScore | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything as plain values, for JSON."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The numbers in words, one a line."""
+        yield f"region ({self.found}): {self.region:.1%} of the pixels"
+        for name, value, unit in (
+            ("PSNR outside", self.psnr, " dB"),
+            ("SSIM outside", self.ssim, ""),
+            ("exclusivity", self.exclusivity, ""),
+            ("flicker outside", self.flicker, ""),
+            ("smoothness", self.smoothness, ""),
+            ("smoothness of the source", self.source_smoothness, ""),
+        ):
+            if value is not None:
+                yield f"{name}: {value:.2f}{unit}" if unit else f"{name}: {value:.4f}"
+        if self.edit is not None:
+            yield f"left of the way to the target: {self.edit.remaining:.2f}"
+            yield f"success: {'yes' if self.edit.success else 'no'}"
+
+
+def measure(source: Tensor, edited: Tensor, mask: Tensor | None = None, target: Tensor | None = None) -> Preservation:
+    """Measure what an edit left alone, and against an exact target whether it succeeded.
+
+    Args:
+        source, edited, target: [T, H, W, 3] in [0, 1], of one size.
+        mask: white where the edit may change something; [H, W] or [1 or T, H, W] in [0, 1]. It counts before `target`.
+
+    Raises:
+        InputError: sizes that differ, or a mask that is none.
+    """
+    region, found = find_region(source, edited, mask, target)
+    kept = ~region
+    change = (edited.float() - source.float()).abs().mean(-1)
+    whole = change.double().sum().item()
+    steps = kept[1:] & kept[:-1]
+    moved = ((edited[1:] - edited[:-1]) - (source[1:] - source[:-1])).abs().mean(-1)
+    differs = target is not None and bool(edited_region(source, target).any())
+    return Preservation(
+        found=found,
+        region=region.float().mean().item(),
+        psnr=psnr(edited, source, kept) if kept.any() else None,
+        ssim=ssim(edited, source, kept),
+        exclusivity=change[region].double().sum().item() / whole if whole else None,
+        flicker=moved[steps].mean().item() if steps.any() else None,
+        smoothness=smoothness(edited),
+        source_smoothness=smoothness(source),
+        edit=score_edit(edited, target, source) if differs else None,
+    )
+
+
+def find_region(
+    source: Tensor, edited: Tensor, mask: Tensor | None = None, target: Tensor | None = None
+) -> tuple[Tensor, str]:
+    """Where the edit may change something, bool [T, H, W], and whence that is known: "mask", "target" or "edit".
+
+    Raises InputError as `measure`.
+    """
+    check_same_size(source, edited)
+    if target is not None:
+        check_same_size(source, target)
+    if mask is not None:
+        mask = as_mask(mask)
+        if mask.shape[1:] != source.shape[1:3] or len(mask) not in (1, len(source)):
+            raise InputError(
+                f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source "
+                f"{len(source)} x {source.shape[2]} x {source.shape[1]}; give one of the source's size and length."
+            )
+        return (mask >= INSIDE).expand(source.shape[:3]), "mask"
+    if target is not None:
+        return ((target.float() - source.float()).abs() > UNEDITED_TOLERANCE).any(-1), "target"
+    return changed_region(source, edited) > 0, "edit"
+
+
+def smoothness(frames: Tensor) -> float | None:
+    """1 less the mean absolute distance of each inner frame from the mean of its neighbours; None below 3 frames."""
+    if len(frames) < 3:
+        return None
+    between = (frames[2:].float() + frames[:-2].float()) / 2
+    return 1 - (frames[1:-1].float() - between).abs().mean().item()
+
+
+def difference_picture(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
+    """Changes over a dim grey source: green where they are allowed, red outside, `SHOWN_GAIN` times as strong.
+
+    Args:
+        source, edited: [T, H, W, 3] in [0, 1].
+        region: bool [T, H, W].
+
+    Returns:
+        float32 [T, H, W, 3] in [0, 1].
+    """
+    check_same_size(source, edited)
+    change = ((edited.float() - source.float()).abs().amax(-1) * SHOWN_GAIN).clamp(0, 1)
+    ground = source.float().mean(-1) * 0.35 * (1 - change)
+    inside = region.to(change)
+    zero = torch.zeros_like(change)
+    return ground[..., None] + torch.stack([change * (1 - inside), change * inside, zero], -1)

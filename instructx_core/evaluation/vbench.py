@@ -1,0 +1,56 @@
+"""VBench's numbers of clips, by its own command: `motion_smoothness` and `aesthetic_quality` of InstructX's Tab. 3.
+
+VBench is no dependency: it pins old libraries, so it lives in an environment of its own with `vbench` on the PATH.
+It fetches its networks itself (AMT-S; CLIP ViT-L/14 with LAION's head), so it runs only where it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..words import one_line
+
+DIMENSIONS = ("motion_smoothness", "aesthetic_quality")
+
+
+def run_vbench(videos: Path, dimensions: Sequence[str] = DIMENSIONS) -> dict[str, float]:
+    """Dimension -> mean over the clips in a folder (or one file), in [0, 1].
+
+    Raises:
+        InputError: VBench is not installed, or it failed.
+    """
+    program = shutil.which("vbench")
+    if program is None:
+        raise InputError(
+            "There is no `vbench` on the PATH; install it in an environment of its own (`pipx install vbench`) and run "
+            "again: it then fetches its own networks."
+        )
+    scores = {}
+    with tempfile.TemporaryDirectory(prefix="instructx-") as folder:
+        for dimension in dimensions:
+            inner = Path(folder) / dimension
+            command = [program, "evaluate", "--videos_path", str(videos), "--dimension", dimension]
+            done = subprocess.run(
+                [*command, "--mode", "custom_input", "--output_path", str(inner)],
+                capture_output=True, text=True, errors="replace", check=False,
+            )  # fmt: skip
+            found = sorted(inner.rglob("*eval_results.json"))
+            if done.returncode or not found:
+                last = next(reversed([line for line in done.stderr.splitlines() if line.strip()]), "no message")
+                raise InputError(f"vbench failed at {dimension} ({one_line(last, 200)}); run it by itself to see more.")
+            scores[dimension] = _mean_of(found[-1], dimension)
+    return scores
+
+
+def _mean_of(path: Path, dimension: str) -> float:
+    """VBench writes {dimension: [mean, [{video_path, video_results}, ...]]}."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))[dimension][0])
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(f"vbench wrote no {dimension} that can be read; install version 0.1.5.") from error
