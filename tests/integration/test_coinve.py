@@ -29,17 +29,18 @@ FILE = "coinve_edit_composite_vllm256_dit128.safetensors"
 CASES = ("image", "video", "reference")
 
 
-@pytest.fixture(scope="module")
-def model() -> Path:
-    return recorded.folder("coinve-tiny")
+@pytest.fixture(scope="module", params=recorded.folders("coinve"), ids=lambda folder: folder.parent.name)
+def model(request: pytest.FixtureRequest) -> Path:
+    return request.param
 
 
 @pytest.fixture(scope="module")
 def parts(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Its base models; the tokenizer is shared with another recorded model."""
+    """Its base models; outside golden the tokenizer is shared with another recorded model."""
     mllm = shutil.copytree(model / "Qwen3-VL-8B-Instruct", tmp_path_factory.mktemp("coinve") / "Qwen3-VL")
     mllm.chmod(0o755)
-    shutil.copy(recorded.folder("kiwi-tiny") / "processor/tokenizer.json", mllm)
+    if not (mllm / "tokenizer.json").is_file():
+        shutil.copy(model.parent / "kiwi-tiny/processor/tokenizer.json", mllm)
     wan = model / "Wan-AI/Wan2.1-T2V-14B"
     return {"transformer": wan, "vae": wan / "Wan2.1_VAE.safetensors", "mllm": mllm}
 
@@ -139,6 +140,7 @@ def test_a_longer_clip_is_read_as_its_authors_do(editor: Editor, outputs: Output
     check_close(context.tokens, outputs.tensors["long.context"])
 
 
+@pytest.mark.slow  # test_public_models does it too
 def test_one_folder_is_made_of_it(model: Path, parts: dict[str, Path], outputs: Outputs, tmp_path: Path):
     convert(model / FILE, tmp_path / "own", Overrides(**parts))
     own = Editor.from_pretrained(tmp_path / "own", device="cpu", dtype="float32")

@@ -33,7 +33,7 @@ from support import tiny
 from support.text_encoder import text_encoder, text_tokenizer
 
 if TYPE_CHECKING:
-    from diffusers import WanTransformer3DModel
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 WIDTH = 128  # ComfyUI's Wan has heads of 128
 TEXT_DIM = 4096
@@ -106,6 +106,14 @@ def transformer(channels: int) -> WanTransformer3DModel:
         ffn_dim=64,
         num_layers=2,
     )
+
+
+def wan_vae() -> AutoencoderKLWan:
+    """A VAE in Wan 2.1's form, with its strides and its published scale."""
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    return AutoencoderKLWan(base_dim=4).eval()
 
 
 def components(own: ModelConfig) -> Components:

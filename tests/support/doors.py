@@ -13,9 +13,10 @@ import torch
 
 from instructx_core.convert import convert
 from instructx_core.families.components import adapter_state
+from instructx_core.families.overrides import Overrides
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
-from support import comfyui, kiwi_model
+from support import comfyui, kiwi_model, public_models
 from support.kiwi_trained import as_trained, spelled, taken_off
 from support.weight_forms import E4M3, in_shards, old_names, scaled
 
@@ -53,6 +54,15 @@ FORMS: dict[str, dict[str, str]] = {
         "vae": "kiwi.safetensors",
         "mllm": "kiwi-qwen",
     },
+    "Bernini-R's folder": {"model": "bernini"},
+    "Bernini-R's folder, converted": {"model": "bernini-own"},
+    "CoinVE-Edit's file": {
+        "model": "coinve.safetensors",
+        "transformer": "coinve.safetensors",
+        "vae": "coinve.safetensors",
+        "mllm": "coinve",
+    },
+    "CoinVE-Edit's file, converted": {"model": "coinve-own"},
 }
 KINDS = {"model": "instructx", "transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}
 
@@ -63,6 +73,7 @@ def save(root: Path) -> None:
         (root / kind).mkdir(parents=True)
     _save_own(root)
     _save_published(root)
+    _save_of_others(root)
 
 
 def _save_own(root: Path) -> None:
@@ -120,6 +131,16 @@ def _save_published(root: Path) -> None:
     write_safetensors(models / "stage2.safetensors", adapter | spelled(pairs, "dit."))
     write_safetensors(root / "diffusion_models/kiwi-base.safetensors", base)
     shutil.rmtree(root / "own")
+
+
+def _save_of_others(root: Path) -> None:
+    """Bernini-R's folder and CoinVE-Edit's file, and what they become in this library's layout."""
+    models = root / "instructx"
+    public_models.save_bernini(models / "bernini", native=True)
+    convert(models / "bernini", models / "bernini-own")
+    public_models.save_coinve_natively(root, "coinve")
+    model, given = paths("CoinVE-Edit's file", root)
+    convert(model, models / "coinve-own", Overrides(**given))
 
 
 def paths(form: str, root: Path) -> tuple[Path, dict[str, Path]]:

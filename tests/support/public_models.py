@@ -1,6 +1,7 @@
 """Models of random weights as other authors publish theirs: Bernini-R's folder, CoinVE-Edit's file.
 
-They take the sizes of `tiny`; what the authors' own code computes is in `recorded`.
+They take the sizes of `tiny`, or those that ComfyUI's loader fixes; what the authors' own code computes is in
+`recorded`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ import torch
 from instructx_core.config import MaskConfig
 from instructx_core.mask_head import MaskHead
 from instructx_core.weights.files import write_safetensors
-from support import tiny
+from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
+from support import comfyui, tiny
 from support.text_encoder import save_text_encoder
 
 COMPOSITE = "composite.safetensors"
 
 
-def save_bernini(folder: Path) -> Path:
-    """Bernini-R's folder: `folder`, which comes back."""
-    tiny.transformer().save_pretrained(folder / "transformer")
-    tiny.vae().save_pretrained(folder / "vae")
-    save_text_encoder(folder / "text_encoder", tiny.TEXT_DIM)
-    (folder / "config.json").write_text(json.dumps({"model_type": "bernini_renderer"}), encoding="utf-8")
+def save_bernini(folder: Path, native: bool = False) -> Path:
+    """Bernini-R's folder: `folder`, which comes back; `native` in sizes that ComfyUI's loader takes."""
+    (comfyui.transformer(comfyui.CHANNELS) if native else tiny.transformer()).save_pretrained(folder / "transformer")
+    (comfyui.wan_vae() if native else tiny.vae()).save_pretrained(folder / "vae")
+    save_text_encoder(folder / "text_encoder", comfyui.TEXT_DIM if native else tiny.TEXT_DIM)
+    for name, said in {"config": {"model_type": "bernini_renderer"}, "model_index": {}}.items():
+        (folder / f"{name}.json").write_text(json.dumps(said), encoding="utf-8")
     return folder
 
 
@@ -34,22 +37,37 @@ def save_coinve(folder: Path) -> dict[str, Path]:
     tiny.transformer().save_pretrained(folder / "transformer")
     tiny.vae().save_pretrained(folder / "vae")
     save_qwen3(folder / "qwen3")
-    write_safetensors(folder / COMPOSITE, composite(), {"format": "pt"})
+    write_safetensors(folder / COMPOSITE, composite(tiny.WIDTH, tiny.CHANNELS), {"format": "pt"})
     return {"path": folder / COMPOSITE} | {
         part: folder / name for part, name in (("transformer", "transformer"), ("vae", "vae"), ("mllm", "qwen3"))
     }
 
 
-def composite() -> dict[str, torch.Tensor]:
-    """The tensors of CoinVE-Edit's file."""
+def save_coinve_natively(root: Path, name: str) -> None:
+    """The same in sizes that ComfyUI's loader takes, each file `name` in the folder of its kind below `root`."""
+    dit, vae = comfyui.transformer(comfyui.CHANNELS), comfyui.wan_vae()
+    states = {
+        "instructx": composite(comfyui.WIDTH, comfyui.CHANNELS),
+        "diffusion_models": dit_to_original(dit.state_dict()),
+        "vae": vae_to_original(vae.state_dict()),
+    }
+    for kind, state in states.items():
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        write_safetensors(root / kind / f"{name}.safetensors", state, {"format": "pt"})
+    (root / "text_encoders").mkdir(exist_ok=True)
+    save_qwen3(root / "text_encoders" / name)
+
+
+def composite(width: int, channels: int) -> dict[str, torch.Tensor]:
+    """The tensors of CoinVE-Edit's file for a DiT of this width and so many channels of latents."""
     torch.manual_seed(7)
-    width, hidden = tiny.WIDTH, tiny.HIDDEN
+    hidden = tiny.HIDDEN
     shapes = {f"mllm.{name}_queries.q": (count, hidden) for name, count in (("image", 3), ("video", 5), ("ref", 7))}
     for connector in ("connector", "ref_connector"):
         shapes |= {f"mllm.{connector}.0.weight": (width, hidden), f"mllm.{connector}.0.bias": (width,)}
         shapes |= {f"mllm.{connector}.2.weight": (width, width), f"mllm.{connector}.2.bias": (width,)}
     for name in ("vae_condition", "ref_vae_condition"):
-        shapes |= {f"{name}.patch_embedding.weight": (width, tiny.CHANNELS, 1, 2, 2)}
+        shapes |= {f"{name}.patch_embedding.weight": (width, channels, 1, 2, 2)}
         shapes |= {f"{name}.patch_embedding.bias": (width,)}
     adapted = {"dit.blocks.0.self_attn.q": width, "dit.blocks.1.cross_attn.orig.k": width}
     adapted |= {"mllm.model.model.language_model.layers.1.self_attn.q_proj": hidden}

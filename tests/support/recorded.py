@@ -1,6 +1,6 @@
-"""Models of other authors with what their own code computed, which are outside this repository because of their size.
+"""Models of other authors with what their own code computed: tiny ones in golden, further ones elsewhere.
 
-`RECORDED_MODELS` names the folder that holds them; without it the tests that need them are skipped, and say so.
+`RECORDED_MODELS` names a folder with larger models of the same layouts; the tests then compare these as well.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 
 from instructx_core.weights.files import read_safetensors
+from support.golden_runs import GOLDEN
 
 OUTPUTS = "reference_outputs.safetensors"
 
 
-def folder(name: str) -> Path:
-    """The folder of a recorded model. Skips where there is none."""
+def folders(name: str) -> list[Path]:
+    """The folders of a recorded model: `golden/NAME`, and `NAME-tiny` of `RECORDED_MODELS` where that is given."""
     root = os.environ.get("RECORDED_MODELS")
-    if not root:
-        pytest.skip(f"RECORDED_MODELS names no folder, so {name} is not compared with its authors' own outputs")
-    found = Path(root) / name
-    assert (found / OUTPUTS).is_file(), f"{found} has no {OUTPUTS}"
+    found = [GOLDEN / name] + ([Path(root) / f"{name}-tiny"] if root else [])
+    for each in found:
+        assert (each / OUTPUTS).is_file(), f"{each} has no {OUTPUTS}"
     return found
 
 

@@ -8,12 +8,11 @@ Facts, from its authors' code (bytedance/Bernini 8c805a5, pipeline.py, prompt_en
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Sequence
 
 import torch
 
+from ...guidance.cleaning import cleaned
 from ...guidance.guidance import GuidanceInputs
 from ...guidance.text import TextGuidance
 
@@ -47,8 +46,3 @@ class BerniniGuidance(TextGuidance):
         is_video: bool = False,
     ) -> GuidanceInputs:
         return super().prepare([NEGATIVE] * count)
-
-
-def cleaned(text: str) -> str:
-    """Words without HTML's spellings and with single spaces."""
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()

@@ -1,53 +1,32 @@
-"""Several instructions for one clip, each with its mask (CoinVE-Edit): the nodes against the library.
-
-RECORDED_MODELS names the folder that holds the model; see ../../support/recorded.py.
-"""
+"""Several instructions for one clip, each with its mask (CoinVE-Edit): the nodes against the library."""
 
 import os
-import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import comfy.sd
 import folder_paths
-import start
 import torch
 from kit import difference, expect, run
 
 CLOSE = 1e-3
 SIDES = {"width": 64, "height": 48}
 EACH = ["Make the sky orange.", "Add a dog on the left."]
-FILE = "coinve_edit_composite_vllm256_dit128.safetensors"
+FILE = "coinve.safetensors"
+KINDS = ("instructx", "diffusion_models", "vae", "text_encoders")
+ROOT = Path(os.environ["INSTRUCTX_TEST_DOORS"])
 
 
 @cache
 def parts():
-    """The model's file and its base models, laid out in ComfyUI's folders."""
-    root = os.environ.get("RECORDED_MODELS")
-    if not root:
-        raise start.Skipped("RECORDED_MODELS names no folder with a CoinVE-Edit")
-    own, folder = Path(root) / "coinve-tiny", Path(tempfile.mkdtemp(prefix="instructx-"))
-    wan = own / "Wan-AI/Wan2.1-T2V-14B"
-    places = {
-        "instructx": {FILE: own / FILE},
-        "diffusion_models": {"wan.safetensors": wan / "diffusion_pytorch_model.safetensors"},
-        "vae": {"vae.safetensors": wan / "Wan2.1_VAE.safetensors"},
-    }
-    for kind, files in places.items():
-        (folder / kind).mkdir()
-        for name, file in files.items():
-            (folder / kind / name).symlink_to(file)
-        folder_paths.add_model_folder_path(kind, str(folder / kind))
-    mllm = shutil.copytree(own / "Qwen3-VL-8B-Instruct", folder / "text_encoders/qwen3")
-    mllm.chmod(0o755)
-    shutil.copy(Path(root) / "kiwi-tiny/processor/tokenizer.json", mllm)
-    folder_paths.add_model_folder_path("text_encoders", str(folder / "text_encoders"))
+    """The model's file and its base models, in ComfyUI's folders."""
+    for kind in KINDS:
+        folder_paths.add_model_folder_path(kind, str(ROOT / kind))
     return {
-        "model": folder / "instructx" / FILE,
-        "transformer": folder / "diffusion_models/wan.safetensors",
-        "vae": folder / "vae/vae.safetensors",
-        "mllm": mllm,
+        "model": ROOT / "instructx" / FILE,
+        "transformer": ROOT / "diffusion_models" / FILE,
+        "vae": ROOT / "vae" / FILE,
+        "mllm": ROOT / "text_encoders/coinve",
     }
 
 
@@ -55,8 +34,8 @@ def parts():
 def loaded():
     """(MODEL, VAE, MLLM, CONNECTOR)"""
     parts()
-    given = {"transformer": "diffusion_models/wan.safetensors", "vae": "vae/vae.safetensors"}
-    return run("LoadModel", model_name=FILE, precision="float32", mllm="text_encoders/qwen3", **given)
+    given = {"transformer": f"diffusion_models/{FILE}", "vae": f"vae/{FILE}", "mllm": "text_encoders/coinve"}
+    return run("LoadModel", model_name=FILE, precision="float32", **given)
 
 
 @cache

@@ -1,7 +1,4 @@
-"""Sources as tokens of their own (Bernini-R): the nodes on ComfyUI's Wan, which does this by itself, and the modes.
-
-RECORDED_MODELS names the folder that holds the model; see ../../support/recorded.py.
-"""
+"""Sources as tokens of their own (Bernini-R): the nodes on ComfyUI's Wan, which does this by itself, and the modes."""
 
 import os
 from dataclasses import replace
@@ -16,15 +13,13 @@ from kit import difference, loaded, run
 CLOSE = 5e-3  # ComfyUI's RoPE is in float32
 SIDES = {"width": 64, "height": 48}
 WORDS = "Make the sky orange."
-NAME = "bernini-tiny"
+NAME = "bernini"
+ROOT = Path(os.environ["INSTRUCTX_TEST_DOORS"], "instructx")
 
 
 def model():
     """Its name, once its folder is among the models."""
-    root = os.environ.get("RECORDED_MODELS")
-    if not root:
-        raise start.Skipped("RECORDED_MODELS names no folder with a Bernini-R")
-    folder_paths.add_model_folder_path("instructx", root)
+    folder_paths.add_model_folder_path("instructx", str(ROOT))
     return NAME
 
 
@@ -42,7 +37,7 @@ def euler_editor(name):
     from instructx_pack.instructx_core import Editor
     from instructx_pack.instructx_core.config import Solver
 
-    own = Editor.from_pretrained(Path(os.environ["RECORDED_MODELS"]) / name, device="cpu", dtype="float32")
+    own = Editor.from_pretrained(ROOT / name, device="cpu", dtype="float32")
     own.config = replace(own.config, sampling=replace(own.config.sampling, solver=Solver.EULER))
     return own
 
@@ -102,7 +97,7 @@ def check_unipc_is_the_librarys():
     name = model()
     from instructx_pack.instructx_core import Editor
 
-    own = Editor.from_pretrained(Path(os.environ["RECORDED_MODELS"]) / name, device="cpu", dtype="float32")
+    own = Editor.from_pretrained(ROOT / name, device="cpu", dtype="float32")
     made = graph(name, clip(5))
     found = guided(made, "v2v", sampler=run("UniPC", steps=4, shift=5.0))
     wanted = own.edit(clip(5), WORDS, seed=3, steps=4, guidance_mode="v2v", **SIDES)
