@@ -28,6 +28,7 @@ from .measure import add_measure
 from .new import add_new
 from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser
 from .printing import complain, logged_as_lines
+from .study import add_study
 from .train import add_train
 from .world import add_world
 
@@ -93,6 +94,7 @@ def build_parser() -> Parser:
     add_cache(commands)
     add_evaluate(commands)
     add_measure(commands)
+    add_study(commands)
     add_world(commands)
     add_convert(commands)
     add_calibrate(commands)

@@ -24,7 +24,7 @@ from support import workflow_files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 # Answers that the front end waits for; anything else below /api is an empty object.
 ANSWERS: dict[str, Any] = {
@@ -112,23 +112,30 @@ def stand_in() -> Iterator[str]:
 
 
 @contextmanager
-def page(url: str, seconds: int = 180) -> Iterator[Page]:
-    """Chromium with the front end open and ready; skips loudly where there is none."""
+def browser() -> Iterator[Browser]:
+    """Chromium; skips loudly where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER WAS USED: install the extra `browser`")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("NO BROWSER WAS USED: there is no chromium on the PATH")
     with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1920, "height": 1080})
+        started = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+@contextmanager
+def page(url: str, seconds: int = 180) -> Iterator[Page]:
+    """Chromium with the front end open and ready; skips loudly where there is none."""
+    with browser() as started:
+        opened = started.new_page(viewport={"width": 1920, "height": 1080})
         opened.set_default_timeout(seconds * 1000)
         opened.add_init_script("localStorage.setItem('Comfy.TutorialCompleted', 'true')")
         opened.goto(url)
         opened.wait_for_function("() => window.app && window.app.graph && window.app.isGraphReady !== false")
-        try:
-            yield opened
-        finally:
-            browser.close()
+        yield opened
 
 
 def load(opened: Page, workflow: dict[str, Any]) -> None:

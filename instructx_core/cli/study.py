@@ -1,0 +1,94 @@
+"""`instructx study`: a user study as one static page, and what its answers say."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .options import command, integer
+from .printing import complain, say
+
+EXAMPLES = """\
+examples:
+  instructx study ours theirs -o study.html --cases cases.csv    NAME.png or NAME.mp4 in each folder, one page a case
+  instructx study bench/tiny bench/kiwi -o study.html --items 30 what `instructx bench` wrote
+  instructx study --collect answers/*.json --plot study.png      means, intervals, agreement
+
+The page needs no server: raters open the file, and save their answers as a file that they send back. Methods have no
+names in it and stand in another order for every rater and item. STUDY.key.json, beside the page, is for you alone:
+keep it with the answers to collect them under the methods' names.
+"""
+
+
+def add_study(commands: Any) -> None:
+    parser = command(commands, "study", "make a page on which people rate edits, and collect it", EXAMPLES, _run_study)
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="the results of one method each")
+    parser.add_argument("-o", "--output", metavar="HTML", type=Path, help="the page to write")
+    parser.add_argument(
+        "--cases",
+        metavar="FILE",
+        type=Path,
+        help="a .csv, .json or .jsonl with name, source, instruction (default: cases.* or metadata.csv in a folder)",
+    )
+    parser.add_argument("--items", metavar="N", type=integer(1, 1000), help="draw so many cases (default: all)")
+    parser.add_argument("--seed", type=integer(0, 2**40 - 1), default=0, help="of that draw and of ids (default: 0)")
+    parser.add_argument("--collect", metavar="JSON", nargs="+", type=Path, help="the answers of all raters")
+    parser.add_argument("--key", metavar="FILE", type=Path, help="the study's .key.json (default: beside the answers)")
+    parser.add_argument("--plot", metavar="PNG", type=Path, help="with --collect: also draw the means")
+    parser.add_argument("--json", metavar="OUT", type=Path, help="with --collect: also write every number to this file")
+
+
+def _run_study(arguments: argparse.Namespace) -> None:
+    if arguments.collect and (arguments.folders or arguments.output):
+        raise InputError("--collect reads answers; leave folders and --output out, or make the page without it.")
+    if arguments.collect:
+        _collect(arguments)
+    elif arguments.folders and arguments.output:
+        _make(arguments)
+    else:
+        raise InputError("Give one folder for each method and -o study.html, or --collect and the answers.")
+
+
+def _make(arguments: argparse.Namespace) -> None:
+    from ..evaluation.study import find_items, write_study
+    from ..paths import writable_file
+
+    if arguments.output.suffix.lower() != ".html":
+        raise InputError(f"{arguments.output}: the page is HTML; call it NAME.html.")
+    writable_file(arguments.output)
+    items, left_out = find_items(arguments.folders, arguments.cases)
+    if left_out:
+        complain(f"instructx: {left_out} cases are not in every folder and were left out; {len(items)} remain.")
+    if arguments.items and arguments.items < len(items):
+        items = random.Random(arguments.seed).sample(items, arguments.items)
+    key = write_study(items, [folder.resolve().name for folder in arguments.folders], arguments.output, arguments.seed)
+    say(arguments.output)
+    complain(f"instructx: {key} says which method is which; keep it from raters.")
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from ..atomic import partial_file
+    from ..evaluation.plotting import Bar, draw_bars, new_figure, save_figure
+    from ..evaluation.study import collect
+    from ..paths import writable_file
+
+    for path in filter(None, (arguments.plot, arguments.json)):
+        writable_file(path)
+    outcome = collect(arguments.collect, arguments.key)
+    if arguments.plot:
+        figure, (axes,) = new_figure(8, 4)
+        rows: dict[str, dict[str, Bar]] = {}
+        for score in outcome.scores:
+            rows.setdefault(score.method, {})[score.question] = Bar(score.mean, score.low, score.high)
+        title = f"{outcome.raters} raters, {outcome.items} items; bars: 95 % intervals over items"
+        draw_bars(axes, rows, list(next(iter(rows.values()))), title)
+        axes.set_ylim(1, 5)
+        save_figure(figure, arguments.plot)
+    if arguments.json:
+        with partial_file(arguments.json) as partial:
+            partial.write_text(json.dumps(outcome.to_dict(), indent=1) + "\n", encoding="utf-8")
+    say(outcome.to_markdown())

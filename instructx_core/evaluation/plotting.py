@@ -1,0 +1,64 @@
+"""Bars with intervals as a PNG, by matplotlib of the extra `metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..atomic import partial_file
+from ..errors import InputError
+from ..words import one_line
+
+DPI = 100
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with the bounds of its interval, where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def new_figure(width: float, height: float, panels: int = 1) -> tuple[Any, list[Any]]:
+    """A figure (inches) with panels below each other, without any display.
+
+    Raises InputError where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            f"Plots need matplotlib ({one_line(error, 100)}); install it with `pip install 'instructx[metrics]'`."
+        ) from error
+    figure = Figure(figsize=(width, height * panels), dpi=DPI, layout="constrained")
+    axes = figure.subplots(panels, 1, squeeze=False)
+    return figure, list(axes[:, 0])
+
+
+def draw_bars(axes: Any, rows: Mapping[str, Mapping[str, Bar]], columns: Sequence[str], title: str) -> None:
+    """A group of bars for each column, a colour for each row; what a row lacks is left out."""
+    width = 0.8 / max(1, len(rows))
+    for number, (name, bars) in enumerate(rows.items()):
+        there = [place for place, column in enumerate(columns) if column in bars]
+        values = [bars[columns[place]] for place in there]
+        errors = [
+            [bar.value - bar.low if bar.low is not None else 0 for bar in values],
+            [bar.high - bar.value if bar.high is not None else 0 for bar in values],
+        ]
+        spots = [place + (number - (len(rows) - 1) / 2) * width for place in there]
+        bounded = any(bar.low is not None for bar in values)
+        axes.bar(spots, [bar.value for bar in values], width, label=name, yerr=errors if bounded else None, capsize=2)
+    axes.set_xticks(range(len(columns)), columns, rotation=25, ha="right")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=7, ncols=3)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a PNG that appears when it is complete; the same figure gives the same bytes."""
+    with partial_file(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

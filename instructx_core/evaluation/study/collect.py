@@ -1,0 +1,199 @@
+"""What the answers of a study say: means with intervals, and how far raters agree.
+
+- A mean is over all ratings of a method. Its 95 % interval is a bootstrap over items, which are the sample that the
+  study drew: 2,000 draws from a fixed seed, so the same answers give the same numbers.
+- Agreement is Krippendorff's alpha for interval data over (item, method): 1 is full agreement, 0 what chance gives.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...bounded import read_json
+from ...errors import InputError
+from ...words import quoted, quoted_path, shown
+from .page import QUESTIONS
+
+NAMES = tuple(str(question["name"]) for question in QUESTIONS)
+DRAWS = 2000
+MOST = 5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One rater's file: (item, method, question) -> 1 to 5."""
+
+    study: str
+    rater: str
+    scores: Mapping[tuple[int, str, str], int]
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """Mean of one method in one question; `low` and `high` bound its 95 % interval, None with a single item."""
+
+    method: str
+    question: str
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A whole study. `agreement`: question -> alpha, None where no unit was rated twice or all ratings are equal."""
+
+    study: str
+    raters: int
+    items: int
+    scores: tuple[MethodScore, ...]
+    agreement: Mapping[str, float | None]
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def to_markdown(self) -> str:
+        """A row a method, best mean of all questions first; then agreement."""
+        columns = (*NAMES, "all")
+        methods = dict.fromkeys(score.method for score in self.scores)
+        found = {(score.method, score.question): score for score in self.scores}
+        ordered = sorted(methods, key=lambda method: -found[method, "all"].mean)
+        lines = [f"{self.raters} raters, {self.items} items, mean of 1 to 5 and its 95 % interval.", ""]
+        lines += [f"| method | {' | '.join(columns)} | ratings |", "|---" * (len(columns) + 2) + "|"]
+        for method in ordered:
+            cells = [_cell(found[method, column]) for column in columns]
+            lines.append(f"| {method} | {' | '.join(cells)} | {found[method, 'all'].n} |")
+        told = (f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in self.agreement.items())
+        return "\n".join([*lines, "", f"Agreement (Krippendorff's alpha): {', '.join(told)}."])
+
+
+def read_answers(path: Path) -> Answers:
+    """A rater's file. Raises InputError where it is none, or holds a rating that is no whole number from 1 to 5."""
+    value, name = read_json(path), quoted_path(path)
+    if not isinstance(value, dict) or not all(isinstance(value.get(one), str) for one in ("study", "rater")):
+        raise InputError(f"{name} holds no answers of a study; give the files that its page saved.")
+    scores: dict[tuple[int, str, str], int] = {}
+    entries = value.get("answers")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{name} holds no answers; the rater saved the file too early.")
+    for entry in entries:
+        item, method, given = _fields(entry, name)
+        for question, score in given.items():
+            whole = isinstance(score, int) and not isinstance(score, bool)
+            if question not in NAMES or not whole or not 1 <= score <= MOST:
+                raise InputError(f"{name}: {quoted(question)} is rated {shown(score)}; a rating is 1 to {MOST}.")
+            if (item, method, question) in scores:
+                raise InputError(f"{name}: item {item} of {quoted(method)} is rated twice; save the page's file again.")
+            scores[item, method, question] = score
+    return Answers(value["study"], value["rater"], scores)
+
+
+def collect(files: Sequence[Path], key: Path | None = None) -> Outcome:
+    """Sum up the files of several raters of one study.
+
+    Args:
+        key: the study's `.key.json`. None: one of this study beside the answers; without one methods keep their ids.
+
+    Raises:
+        InputError: files of different studies, two of one rater, or a key of another study.
+    """
+    answers = [read_answers(path) for path in files]
+    first = answers[0]
+    for path, one in zip(files, answers, strict=True):
+        if one.study != first.study:
+            raise InputError(
+                f"{quoted_path(path)} is of another study than {quoted_path(files[0])}; collect each alone."
+            )
+    raters = [one.rater for one in answers]
+    if twice := next((rater for rater in raters if raters.count(rater) > 1), None):
+        raise InputError(f"Two files are of the rater {quoted(twice)}; leave one out, or rename the rater in one.")
+    names = _method_names(first.study, files, key)
+    rows = [
+        (one.rater, item, method, question, score)
+        for one in answers
+        for (item, method, question), score in one.scores.items()
+    ]
+    methods = sorted({row[2] for row in rows})
+    scores = [
+        _score(
+            names.get(method, method),
+            question,
+            [row for row in rows if row[2] == method and question in (row[3], "all")],
+        )
+        for method in methods
+        for question in (*NAMES, "all")
+    ]
+    return Outcome(
+        first.study,
+        len(answers),
+        len({row[1] for row in rows}),
+        tuple(score for score in scores if score is not None),
+        {question: agreement([row for row in rows if row[3] == question]) for question in NAMES},
+    )
+
+
+def agreement(rows: Sequence[tuple[str, int, str, str, int]]) -> float | None:
+    """Krippendorff's alpha, interval metric, over units (item, method) that at least two raters rated.
+
+    None where there is no such unit, or where all ratings are equal.
+    """
+    units: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for _, item, method, _, score in rows:
+        units[item, method].append(score)
+    pairable = [np.array(values, float) for values in units.values() if len(values) > 1]
+    if not pairable:
+        return None
+    together = np.concatenate(pairable)
+    # mean squared distance of pairs within a unit, each unit weighted by its ratings, over that of all pairs
+    observed = sum(_pair_distance(values) * len(values) for values in pairable) / len(together)
+    expected = _pair_distance(together)
+    return 1 - observed / expected if expected else None
+
+
+def _pair_distance(values: np.ndarray) -> float:
+    """Mean squared difference over ordered pairs of different ratings: twice their sample variance."""
+    return 2 * float(values.var(ddof=1))
+
+
+def _score(method: str, question: str, rows: Sequence[tuple[str, int, str, str, int]]) -> MethodScore | None:
+    if not rows:
+        return None
+    items: dict[int, list[int]] = defaultdict(list)
+    for _, item, _, _, score in rows:
+        items[item].append(score)
+    sums, counts = (np.array([measure(values) for values in items.values()], float) for measure in (sum, len))
+    low = high = None
+    if len(items) > 1:
+        drawn = np.random.default_rng(0).integers(0, len(items), (DRAWS, len(items)))
+        low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5)).tolist()
+    return MethodScore(method, question, len(rows), float(sums.sum() / counts.sum()), low, high)
+
+
+def _fields(entry: Any, name: str) -> tuple[int, str, Mapping[str, Any]]:
+    if isinstance(entry, dict):
+        item, method, scores = (entry.get(part) for part in ("item", "method", "scores"))
+        if isinstance(item, int) and isinstance(method, str) and isinstance(scores, dict):
+            return item, method, scores
+    raise InputError(f"{name}: an answer is {shown(entry)}; give the files that the study's page saved.")
+
+
+def _method_names(study: str, files: Sequence[Path], key: Path | None) -> Mapping[str, str]:
+    beside = sorted({found for path in files for found in path.resolve().parent.glob("*.key.json")})
+    for path in [key] if key else beside:
+        value = read_json(path)
+        if isinstance(value, dict) and value.get("study") == study and isinstance(value.get("methods"), dict):
+            return {str(number): str(name) for number, name in value["methods"].items()}
+    if key:
+        raise InputError(f"{quoted_path(key)} is no key of the study {quoted(study)}; give the file beside its page.")
+    return {}
+
+
+def _cell(score: MethodScore) -> str:
+    return f"{score.mean:.2f}" + ("" if score.low is None else f" ({score.low:.2f} to {score.high:.2f})")

@@ -1,0 +1,168 @@
+"""The page of a study: sources, sentences and every method's results in one HTML file, without a name of a method.
+
+Which id stands for which method is in a second file beside it, `NAME.key.json`, which raters do not get.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...atomic import partial_file
+from ...bounded import is_dir, read_bytes
+from ...errors import InputError
+from ...words import listed, quoted_path
+from ..listing import read_listing
+
+QUESTIONS = (
+    {
+        "name": "instruction",
+        "title": "Instruction",
+        "meaning": "1: the sentence was not followed. 2-3: in part. 4-5: fully.",
+    },
+    {
+        "name": "preservation",
+        "title": "Preservation",
+        "meaning": "1: the rest is no longer what it was. 2-4: in part. 5: all that was not asked for is the same.",
+    },
+    {
+        "name": "quality",
+        "title": "Quality",
+        "meaning": "1: seams, artifacts, unnatural. 2-4: in part. 5: seamless and natural.",
+    },
+)
+PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
+CLIPS = {".mp4": "video/mp4", ".webm": "video/webm"}  # what browsers play
+KINDS = PICTURES | CLIPS
+LARGEST = 400 << 20  # bytes of pictures and clips in one page; browsers give up at about twice that as text
+LISTINGS = ("cases.jsonl", "cases.json", "cases.csv", "metadata.csv")
+PLACEHOLDER = "/*STUDY*/"
+
+
+@dataclass(frozen=True)
+class StudyItem:
+    """One page of a study: `results` in the order of the methods."""
+
+    name: str
+    instruction: str
+    source: Path
+    results: tuple[Path, ...]
+
+
+def find_items(folders: Sequence[Path], cases: Path | None = None) -> tuple[list[StudyItem], int]:
+    """The items that every method has a result of, and how many cases were left out because one lacks it.
+
+    Args:
+        folders: one a method, with results named as their case: NAME.png, NAME.mp4; or what `instructx bench` wrote.
+        cases: a .csv, .json or .jsonl with name, source and instruction. None: one of LISTINGS in a folder, or in the
+            folder above all of them.
+
+    Raises:
+        InputError: fewer than one folder or item, two methods of one name, no list of cases, or a damaged one.
+    """
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"Two of the folders are called {listed([n for n in names if names.count(n) > 1][:1])}; rename one."
+        )
+    for folder in folders:
+        if not is_dir(folder):
+            raise InputError(f"{quoted_path(folder)} is no folder; give one folder of results for each method.")
+    listing = cases or _listing(folders)
+    results = [_media(folder / "edits" if is_dir(folder / "edits") else folder) for folder in folders]
+    items, left_out = [], 0
+    for row in read_listing(listing):
+        if all(row.name in found for found in results):
+            source = listing.parent / row.source
+            items.append(StudyItem(row.name, row.instruction, source, tuple(found[row.name] for found in results)))
+        else:
+            left_out += 1
+    if not items:
+        raise InputError(
+            f"{quoted_path(listing)} lists nothing that all {len(folders)} folders have a result of; name results as "
+            "their case: NAME.png or NAME.mp4."
+        )
+    return items, left_out
+
+
+def write_study(items: Sequence[StudyItem], methods: Sequence[str], output: Path, seed: int = 0) -> Path:
+    """Write the page and, beside it, its key; return the path of the key.
+
+    Args:
+        methods: names, in the order of each item's results.
+        seed: draws the ids; raters' orders follow from the study's id and their own name.
+
+    Raises:
+        InputError: a file that browsers do not show, pictures and clips of one item mixed, too much for one page.
+    """
+    total = sum(path.stat().st_size for item in items for path in (item.source, *item.results) if path.is_file())
+    if total > LARGEST:
+        raise InputError(
+            f"The study has {total >> 20} MB of pictures and clips, over {LARGEST >> 20}; take fewer --items."
+        )
+    order = list(range(len(methods)))
+    random.Random(seed).shuffle(order)
+    ids = [f"m{order.index(place) + 1}" for place in range(len(methods))]
+    pages = [_page(item, ids) for item in items]
+    content = json.dumps([pages, seed], sort_keys=True)
+    number = hashlib.sha256(content.encode()).hexdigest()[:12]
+    study = {"id": number, "methods": sorted(ids), "questions": QUESTIONS, "items": pages}
+    text = json.dumps(study, ensure_ascii=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    key = {
+        "study": number,
+        "methods": dict(zip(ids, methods, strict=True)),
+        "items": [item.name for item in items],
+    }
+    place = output.with_suffix(".key.json")
+    for path, written in ((output, template.replace(PLACEHOLDER, text)), (place, json.dumps(key, indent=1) + "\n")):
+        with partial_file(path) as partial:
+            partial.write_text(written, encoding="utf-8")
+    return place
+
+
+def _page(item: StudyItem, ids: Sequence[str]) -> dict[str, object]:
+    kinds = {path.suffix.lower() in CLIPS for path in (item.source, *item.results)}
+    if len(kinds) > 1:
+        raise InputError(f"{item.name}: pictures and clips are mixed; an item is one or the other.")
+    return {
+        "instruction": item.instruction,
+        "video": kinds == {True},
+        "source": _data(item.source),
+        "results": {number: _data(path) for number, path in zip(ids, item.results, strict=True)},
+    }
+
+
+def _data(path: Path) -> str:
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{quoted_path(path)}: browsers do not show it; convert it to one of {', '.join(KINDS)}.")
+    return f"data:{kind};base64,{base64.b64encode(read_bytes(path, LARGEST)).decode()}"
+
+
+def _media(folder: Path) -> dict[str, Path]:
+    """Results by the name of their case."""
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in KINDS}
+
+
+def _listing(folders: Sequence[Path]) -> Path:
+    above = {folder.resolve().parent for folder in folders}
+    for folder in (*folders, *(above if len(above) == 1 else ())):
+        for name in LISTINGS:
+            if (folder / name).is_file():
+                return folder / name
+    raise InputError(
+        f"None of the folders, nor the one above them, has a list of cases ({', '.join(LISTINGS)}); give one with "
+        "--cases: the columns name, source and instruction."
+    )
