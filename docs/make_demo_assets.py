@@ -1,4 +1,4 @@
-"""Draws the picture and the clip that `instructx demo` edits: instructx_core/assets/demo.png and demo.mp4.
+"""Makes instructx_core/assets/: demo.png and demo.mp4, which `instructx demo` edits, and a pan over a photograph.
 
 Own code on purpose: the demo shows the model on files that its training generator did not draw, at sizes it was not
 trained at. Shapes are drawn by Pillow at four times the size and averaged down; the ground is a diagonal gradient
@@ -89,10 +89,23 @@ def clip(length: int = 33) -> list[Image.Image]:
     return frames
 
 
-def write_video(frames: list[Image.Image], path: Path, fps: int = 25) -> None:
+def pan(photograph: Path, length: int = 25, size: tuple[int, int] = (448, 256)) -> list[Image.Image]:
+    """A camera that moves over a photograph, from its lower left to its upper right."""
+    whole = Image.open(photograph).convert("RGB")
+    room = (whole.width - size[0], whole.height - size[1])
+    frames = []
+    for index in range(length):
+        t = (1 - math.cos(math.pi * index / (length - 1))) / 2
+        left, top = room[0] * t, room[1] * (0.8 - 0.6 * t)
+        move = (1, 0, left, 0, 1, top)
+        frames.append(whole.transform(size, Image.Transform.AFFINE, move, Image.Resampling.BICUBIC))
+    return frames
+
+
+def write_video(frames: list[Image.Image], path: Path, fps: int = 25, crf: int = 16) -> None:
     """H.264, 4:2:0, tagged as BT.709 in the limited range."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "veryslow"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryslow"})
         stream.width, stream.height = frames[0].size
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, fps)
@@ -112,6 +125,7 @@ def main() -> None:
     ASSETS.mkdir(parents=True, exist_ok=True)
     picture().save(ASSETS / "demo.png", optimize=True)
     write_video(clip(), ASSETS / "demo.mp4")
+    write_video(pan(ASSETS / "coffee.jpg"), ASSETS / "coffee.mp4", fps=12, crf=24)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,15 @@ class InstructXComposite(io.ComfyNode):
             display_name="InstructX Composite",
             category=categories.IMAGE,
             description=(
-                "Take the edit only where it changed something (or where a mask says), and keep the source bit for bit"
-                " elsewhere."
+                "Use the edit only where it changed something, or inside a mask. Everywhere else the "
+                "source stays bit for bit."
             ),
             search_aliases=["instructx", "changed region", "difference mask", "inpaint", "mask", "segment"],
             inputs=[
-                io.Image.Input("source", tooltip="What was edited; alpha stays where the edit is not taken."),
-                io.Image.Input("edited", tooltip="The edit, at the source's size and length (InstructX Restore)."),
+                io.Image.Input(
+                    "source", tooltip="The source of the edit. Its alpha stays wherever the edit is not used."
+                ),
+                io.Image.Input("edited", tooltip="The edit at the source's size and length, from InstructX Restore."),
                 io.Int.Input(
                     "feather",
                     default=2,
@@ -42,7 +44,7 @@ class InstructXComposite(io.ComfyNode):
                     min=0.005,
                     max=0.995,
                     step=0.005,
-                    tooltip="Without a mask: how much a colour has to change to count as edited.",
+                    tooltip="Without a mask: how far a colour must change to count as edited.",
                 ),
                 io.Int.Input(
                     "grow",
@@ -54,14 +56,14 @@ class InstructXComposite(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where to take the edit. Not connected: where the edit changed something.",
+                    tooltip="Where to use the edit. Not connected: wherever it changed something.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="IMAGE", tooltip="The source with the edit in it."),
+                io.Image.Output(display_name="IMAGE", tooltip="The source with the edit in place."),
                 io.Mask.Output(
                     display_name="MASK",
-                    tooltip="The mask that was used, for inpainting, upscaling or segmenting there.",
+                    tooltip="The mask in use, for inpainting, upscaling or segmenting there.",
                 ),
             ],
         )

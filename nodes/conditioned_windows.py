@@ -54,16 +54,19 @@ class ConditionedModel(NativeModel):
         """
         check_vae(model, vae)
         if negative is None and chosen.cfg != 1:
-            raise InputError(f"cfg is {chosen.cfg:g}, and no negative is connected; connect one, or set cfg to 1.")
+            raise InputError(f"cfg is {chosen.cfg:g}, but no negative is connected; connect one, or set cfg to 1.")
         self.model, self.vae = model, vae
         self.own = model.get_attachment(ATTACHMENT)
         if request.references and self.own is None:
-            raise InputError("A reference is for models of InstructX Load Model; put it into the conditioning instead.")
+            raise InputError(
+                "References need a model from InstructX Load Model; put this one into the conditioning instead."
+            )
         self.positive, self.negative = positive, positive if negative is None else negative
         self.request = request
         self.chosen = chosen
         self.graph = graph or {"unknown": secrets.token_hex(16)}
         self.mask = self.window_mask = None
+        self.outside = []
         self.strides = strides(vae)
         self.default_frames = USUAL_LENGTH if self.own is None else self.own.config.default_frames
         self.takes_back_loss = self.own is not None and self.own.config.keep_source > 0
@@ -103,7 +106,7 @@ def settings_of(settings: dict[str, Any]) -> Settings:
     """
     for name in ("steps", "cfg"):
         if not settings[name]:
-            raise InputError(f"{name} is 0, for the checkpoint's own, and this MODEL says none; set {name}.")
+            raise InputError(f"{name} is 0, and this MODEL has no value of its own; set {name}.")
     return Settings(
         settings["steps"],
         settings["cfg"],

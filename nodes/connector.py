@@ -26,7 +26,7 @@ class InstructXConnector(io.ComfyNode):
             display_name="InstructX Connector",
             category=categories.CONDITIONING,
             description=(
-                "Turn what the MLLM understood into CONDITIONING, in the place of a text encoder's, for any Wan graph."
+                "Turn what the MLLM understood into CONDITIONING. It replaces a text encoder in any Wan graph."
             ),
             search_aliases=["instructx", "conditioning", "kiwi"],
             inputs=[
@@ -34,9 +34,10 @@ class InstructXConnector(io.ComfyNode):
                 Guidance.Input("guidance", tooltip="From InstructX MLLM Guidance."),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="With the instruction."),
+                io.Conditioning.Output(display_name="positive", tooltip="Conditioning with the instruction."),
                 io.Conditioning.Output(
-                    display_name="negative", tooltip="The same pixels without it; only matters where cfg is not 1."
+                    display_name="negative",
+                    tooltip="The same pixels without the instruction. Only used when cfg is not 1.",
                 ),
             ],
         )
@@ -76,7 +77,9 @@ def seen(context: Context) -> torch.Tensor:
         InputError: a context that CONDITIONING has no place for.
     """
     if context.image is not None:
-        raise InputError("This connector makes an image stream beside the tokens, which ComfyUI's Wan does not take.")
+        raise InputError(
+            "This connector also makes an image stream, which ComfyUI's Wan cannot use; choose another checkpoint."
+        )
     if context.mask is None:
         return context.tokens
     if not bool((context.mask == context.mask[:1]).all()):

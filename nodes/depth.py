@@ -1,4 +1,4 @@
-"""Where an instruction lies outside of what the bundled model was trained on."""
+"""Where an edit lies outside of what the bundled model was trained on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,40 @@ from .folders import BUNDLED_NAME
 from .notes import say
 
 if TYPE_CHECKING:
+    import torch
+
     from .sockets import LoadedMllm
 
+PHOTOGRAPH = (
+    "This looks like a photograph, and InstructX Tiny learned on drawn shapes: it may damage the picture. Choose"
+    " another model for photographs."
+)
+WORDS = (
+    "InstructX Tiny never learned {}. It knows coloured shapes and their backgrounds; choose another model for anything"
+    " else."
+)
 
-def warn(mllm: LoadedMllm, instruction: str) -> None:
-    """Say on the node, and in the log, which words the bundled model has never read; other models are not judged."""
-    from ..instructx_core.world import unknown_words
+
+def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
+    """What the bundled model does not know of an instruction and of frames [T, H, W, 3]; empty for other models."""
+    from ..instructx_core.world import looks_drawn, unknown_words
 
     if mllm.name != BUNDLED_NAME:
-        return
-    if unknown := unknown_words(instruction):
-        say(
-            f"InstructX Tiny has never read {', '.join(unknown)}: it knows coloured shapes and their surroundings, and"
-            " may damage other pictures. Choose another model for this."
-        )
+        return ""
+    unknown = unknown_words(instruction)
+    said = [WORDS.format(_listed(unknown))] if unknown else []
+    if not looks_drawn(frames[0].numpy()):
+        said.append(PHOTOGRAPH)
+    return " ".join(said)
+
+
+def warn(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> None:
+    """Say it on the node and in the log."""
+    if said := outside(mllm, instruction, frames):
+        say(said)
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    """As "a", "b" or "c"."""
+    quoted = [f'"{word}"' for word in words]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..instructx_core.demo import DEMO_EDITS
 from ..instructx_core.errors import InputError
-from ..instructx_core.world import GROUPS, HELD_OUT_SEED, sample_triplet
+from ..instructx_core.examples import Drawn, NamedExample, examples
+from ..instructx_core.world import GROUPS, HELD_OUT_SEED, PLAIN, RICH, sample_triplet
 from . import categories
+from .menus import problem
 from .pixels import to_video
+
+if TYPE_CHECKING:
+    from ..instructx_core.world import Triplet
 
 FRAME_RATE = Fraction(8)
 REFERENCE = 3  # the number of that output
-SHIPPED = {f"shipped {edit.source.name}": edit for edit in DEMO_EDITS}
+RANDOM = "random: "
+MENU = (*examples(), *(f"{RANDOM}{group}" for group in GROUPS))
+FILES = {f"shipped {one.file.name}": one for one in examples().values() if one.file}  # names in older graphs
 
 
 class InstructXExampleInput(io.ComfyNode):
@@ -26,16 +33,16 @@ class InstructXExampleInput(io.ComfyNode):
             node_id="InstructXExampleInput",
             display_name="InstructX Example Input",
             category=categories.IMAGE,
-            description=(
-                "A picture or a clip of the world that the bundled model knows, with an instruction that fits it."
-            ),
-            search_aliases=["instructx", "demo", "test picture"],
+            description="A picture or a clip to try an edit on, with a sentence that fits it.",
+            search_aliases=["instructx", "demo", "test picture", "sample photo"],
             inputs=[
                 io.Combo.Input(
                     "example",
-                    options=[*GROUPS, *SHIPPED],
-                    default="recolor",
-                    tooltip="Which kind of edit the instruction asks for, or a file of the pack.",
+                    options=list(MENU),
+                    tooltip=(
+                        "A fixed picture, by name, or a random one of a kind of edit. The widgets below are for random"
+                        " ones only."
+                    ),
                 ),
                 io.Int.Input(
                     "seed",
@@ -43,67 +50,100 @@ class InstructXExampleInput(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=False,
-                    tooltip="Which picture; none of them was in the training data. A file of the pack has no seed.",
+                    tooltip="Which random picture. None of them was in the training data.",
                 ),
                 io.Int.Input(
                     "frames",
                     default=1,
                     min=1,
                     max=1000,
-                    tooltip="1 for a picture, more for a clip of 8 frames a second. Not for files.",
+                    tooltip="1 for a picture, more for a clip of 8 frames a second. Random ones only.",
                 ),
                 io.Int.Input(
                     "width",
-                    default=64,
+                    default=256,
                     min=16,
                     max=2048,
                     step=8,
-                    tooltip="In pixels; the bundled model was trained at 64. Not for files.",
+                    tooltip="In pixels. Random ones only.",
                 ),
                 io.Int.Input(
                     "height",
-                    default=64,
+                    default=256,
                     min=16,
                     max=2048,
                     step=8,
-                    tooltip="In pixels; the bundled model was trained at 64. Not for files.",
+                    tooltip="In pixels. Random ones only.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The frames."),
                 io.Video.Output(display_name="VIDEO", tooltip="The same as a video."),
-                io.String.Output(display_name="instruction", tooltip="What to change."),
+                io.String.Output(display_name="instruction", tooltip="The sentence: what to change."),
                 io.Image.Output(
-                    display_name="reference", tooltip="The reference image of reference_swap and reference_add."
+                    display_name="reference",
+                    tooltip="The reference image, where the example's name speaks of a reference.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
-    def execute(cls, example: str, seed: int, frames: int, width: int, height: int) -> io.NodeOutput:
-        if example in SHIPPED:
-            return cls._shipped(example)
-        triplet = sample_triplet(HELD_OUT_SEED + seed, example, frames=frames, height=height, width=width)
-        images = torch.from_numpy(triplet.source)
-        reference = torch.from_numpy(triplet.references[0])[None] if triplet.references else cls._no_reference(example)
-        return io.NodeOutput(images, to_video(images, FRAME_RATE), triplet.instruction, reference)
+    def validate_inputs(cls, example: str | None = None) -> bool | str:
+        return True if example is None else problem(_chosen, example, Drawn("", 0))
 
     @classmethod
-    def _shipped(cls, example: str) -> io.NodeOutput:
+    def execute(cls, example: str, seed: int, frames: int, width: int, height: int) -> io.NodeOutput:
+        chosen = _chosen(example, Drawn("", seed, frames, width, height))
+        if chosen.drawn is None:
+            return cls._from_file(chosen)
+        triplet = _draw(chosen.drawn)
+        images = torch.from_numpy(triplet.source)
+        reference = torch.from_numpy(triplet.references[0])[None] if triplet.references else cls._no_reference(example)
+        words = chosen.instruction or triplet.instruction
+        return io.NodeOutput(images, to_video(images, FRAME_RATE), words, reference)
+
+    @classmethod
+    def _from_file(cls, chosen: NamedExample) -> io.NodeOutput:
         from ..instructx_core.source import load_source
 
-        edit = SHIPPED[example]
-        source = load_source(edit.source)
+        source = load_source(chosen.file)
         rate = source.info.fps if source.info is not None else FRAME_RATE
-        return io.NodeOutput(source.frames, to_video(source.frames, rate), edit.instruction, cls._no_reference(example))
+        video = to_video(source.frames, rate)
+        return io.NodeOutput(source.frames, video, chosen.instruction, cls._no_reference(chosen.name))
 
     @classmethod
     def _no_reference(cls, example: str) -> ExecutionBlocker:
         """Raises InputError where a node of the graph waits for the reference: nothing after it would be made."""
-        words = f"The example {example!r} has no reference image; choose reference_swap or reference_add."
+        words = f"The example {example!r} has no reference image; choose one whose name speaks of a reference."
         prompt = (cls.hidden and cls.hidden.prompt) or {}
         wanted = [cls.hidden.unique_id, REFERENCE] if prompt else None
         if wanted and any(wanted in node.get("inputs", {}).values() for node in prompt.values()):
             raise InputError(words)
         return ExecutionBlocker(words)
+
+
+def _chosen(example: str, asked: Drawn) -> NamedExample:
+    """The example of a menu's entry, or of a name that older graphs hold; `asked` says how a random one is drawn.
+
+    Raises:
+        InputError: there is none.
+    """
+    group = example.removeprefix(RANDOM)
+    if group in GROUPS:
+        return NamedExample(group, example, "", drawn=Drawn(group, asked.seed, asked.frames, asked.width, asked.height))
+    found = examples().get(example) or FILES.get(example)
+    if found is None:
+        raise InputError(f"There is no example {example!r}; choose one of the menu.")
+    return found
+
+
+def _draw(drawn: Drawn) -> Triplet:
+    return sample_triplet(
+        HELD_OUT_SEED + drawn.seed,
+        drawn.group,
+        frames=drawn.frames,
+        height=drawn.height,
+        width=drawn.width,
+        variety=RICH if drawn.rich else PLAIN,
+    )

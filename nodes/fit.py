@@ -41,13 +41,13 @@ class InstructXFit(io.ComfyNode):
             display_name="InstructX Fit",
             category=categories.IMAGE,
             description=(
-                "Scale a picture or a video to what the model takes: nothing is cropped, and InstructX Restore"
-                " undoes it."
+                "Scale a picture or a video to a size and length that the model accepts. Nothing is "
+                "cropped; InstructX Restore undoes it."
             ),
             search_aliases=["instructx", "resize", "pad", "frames"],
             inputs=[
-                io.Model.Input("model", tooltip="Says at which size it was trained."),
-                io.Vae.Input("vae", tooltip="Says which sizes and lengths it takes."),
+                io.Model.Input("model", tooltip="The model to fit to: its training size counts."),
+                io.Vae.Input("vae", tooltip="The VAE to fit to: it sets the possible sizes and lengths."),
                 io.MultiType.Input("source", [io.Image, io.Video], tooltip="Any size, any length."),
                 io.Int.Input(
                     "width",
@@ -55,7 +55,7 @@ class InstructXFit(io.ComfyNode):
                     min=0,
                     max=MAX_SIDE,
                     step=8,
-                    tooltip="Width to work at; 0 for the model's trained area in the source's shape.",
+                    tooltip="Working width. 0: the model's training area in the source's aspect ratio.",
                 ),
                 io.Int.Input(
                     "height",
@@ -63,7 +63,7 @@ class InstructXFit(io.ComfyNode):
                     min=0,
                     max=MAX_SIDE,
                     step=8,
-                    tooltip="Height to work at; 0 for the model's trained area in the source's shape.",
+                    tooltip="Working height. 0: the model's training area in the source's aspect ratio.",
                 ),
                 io.Combo.Input(
                     "batch",
@@ -71,20 +71,20 @@ class InstructXFit(io.ComfyNode):
                     default=AUTO,
                     optional=True,  # graphs of before it was there
                     tooltip=(
-                        "What several frames are: one video, or separate pictures that are edited one after the other."
-                        " auto takes them for a video; the node says what it took."
+                        "How to read several frames: as one video, or as separate pictures that are edited "
+                        "one by one. auto reads them as a video; the node shows its choice."
                     ),
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="IMAGE",
-                    tooltip="The frames as the model takes them; of separate pictures a list.",
+                    tooltip="The frames at the model's size. A list for separate pictures.",
                     is_output_list=True,
                 ),
                 Fit.Output(
                     display_name="FIT",
-                    tooltip="How to get back; for InstructX Restore and InstructX MLLM Guidance.",
+                    tooltip="How to undo the scaling. For InstructX Restore and InstructX MLLM Guidance.",
                     is_output_list=True,
                 ),
             ],
@@ -118,23 +118,20 @@ class InstructXRestore(io.ComfyNode):
             node_id="InstructXRestore",
             display_name="InstructX Restore",
             category=categories.IMAGE,
-            description=(
-                "Bring edited frames back to the exact size and length that InstructX Fit was given, pixel for pixel as"
-                " the library's editor does."
-            ),
+            description=("Bring edited frames back to the exact size and length that went into InstructX Fit."),
             search_aliases=["instructx", "resize", "unpad"],
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The edited frames, from VAE Decode; of several tries in a batch, one after the other.",
+                    tooltip="The edited frames, from VAE Decode. Several tries in a batch follow each other.",
                 ),
                 Fit.Input("fit", tooltip="From InstructX Fit."),
                 io.Boolean.Input(
                     "keep_source",
                     default=True,
                     tooltip=(
-                        "Take the source's own pixels where the edit hardly changed any, as far as the checkpoint asks"
-                        " for it."
+                        "Keep the source's pixels where the edit changed almost nothing, as far as the "
+                        "checkpoint asks for it."
                     ),
                     advanced=True,
                 ),
@@ -144,26 +141,30 @@ class InstructXRestore(io.ComfyNode):
                     default=Detail.SOURCE.value,
                     optional=True,  # graphs of before it was there
                     tooltip=(
-                        "Of a source larger than the model works at: its own detail, carried over through the edit's"
-                        " colours, or what the model made, enlarged."
+                        "For a source larger than the model's working size. source: its own detail, "
+                        "recoloured by the edit. model: the model's result, enlarged."
                     ),
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Of the picture that went into InstructX Fit: take the edit here alone, and the source's own"
-                        " pixels to the bit everywhere else. One mask, or one for each frame."
+                        "Use the edit only here; everywhere else the source stays bit for bit. A mask of the "
+                        "picture that went into InstructX Fit: one for all frames, or one per frame."
                     ),
                 ),
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="IMAGE", tooltip="The source's size and length; several tries follow each other."
+                    display_name="IMAGE",
+                    tooltip="The edit at the source's size and length. Several tries follow each other.",
                 ),
                 io.Video.Output(
                     display_name="VIDEO",
-                    tooltip="The same with the source's frame rate and sound (16 frames a second for bare images).",
+                    tooltip=(
+                        "The same as a video with the source's frame rate and sound (16 frames a second for "
+                        "plain images)."
+                    ),
                 ),
                 io.Audio.Output(
                     display_name="AUDIO", tooltip="The source's sound; nothing where it has none, as of bare images."
@@ -188,9 +189,9 @@ class InstructXRestore(io.ComfyNode):
         count, height, width = fit.plan.padded_frames, *fit.plan.canvas
         if tuple(image.shape[1:3]) != (height, width) or len(image) % count:
             raise InputError(
-                f"The image is {len(image)} frames of {image.shape[2]} x {image.shape[1]}, the FIT is for {count} of"
-                f" {width} x {height} (or several edits of as many); connect the edit of what that InstructX Fit gave"
-                " (upscale after restoring)."
+                f"The image is {len(image)} frames of {image.shape[2]} x {image.shape[1]}, but the FIT is for {count}"
+                f" of {width} x {height} (or several edits of that length); connect the edit of what that InstructX Fit"
+                " gave, and upscale only after InstructX Restore."
             )
         if mask is not None:
             mask = for_frames(mask, fit.plan.frames, fit.plan.size)

@@ -86,7 +86,7 @@ def not_here() -> dict[str, KnownModel]:
     here = {Path(name).name for name in models()}
     lacking = [model for model in KNOWN if not here & {model.name, folder_name(model.repository)}]
     return {
-        f"{model.name} ({model.size}, licence shown first), not here yet: instructx download {model.name}": model
+        f"{model.name} ({model.size}, licence {model.licence}), not here yet: instructx download {model.name}": model
         for model in lacking
     }
 
@@ -120,8 +120,8 @@ def find_part(part: str, name: str) -> Path:
     found = parts(part)
     if name not in found:
         raise CheckpointError(
-            f"There is no {shown(name)} among the choices for {part}; put the file into models/{STOCK[part]}, then"
-            " press R to refresh the menus."
+            f"The menu {part} has no {shown(name)}; put the file into models/{STOCK[part]}, then press R to refresh"
+            " the menus."
         )
     return found[name]
 
@@ -169,8 +169,8 @@ def _find(name: object, known: dict[str, Path]) -> Path:
         f' --to "{roots()[0] if roots() else where}"'
     )
     raise CheckpointError(
-        f"There is no model {shown(name)} in the menu; put its folder (instructx.safetensors, mllm, transformer, vae;"
-        f" or one of Kiwi-Edit's, as published on {HUB}) into {where}, or fetch Kiwi-Edit's with ComfyUI's Python in"
+        f"There is no model {shown(name)} in the menu. Put its folder (instructx.safetensors, mllm, transformer, vae;"
+        f" or a Kiwi-Edit folder as published on {HUB}) into {where}, or download Kiwi-Edit with ComfyUI's Python in"
         f" {PACK}: `{fetch}`. Then press R to refresh the menus."
     )
 
@@ -213,7 +213,7 @@ def _entries(folder: Path) -> list[Path]:
         found = [Path(entry.path) for entry in islice(entries, MOST_FILES + 1)]
     if len(found) > MOST_FILES:
         raise CheckpointError(
-            f"{str(folder)!r} holds more than {MOST_FILES} files; keep the model alone in its folder."
+            f"{str(folder)!r} holds more than {MOST_FILES} files; give the model a folder of its own."
         )
     return found
 

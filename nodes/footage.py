@@ -71,7 +71,7 @@ def _sound(audio: dict[str, Any] | None, path: Path) -> Path | None:
         return None
     waveform = audio["waveform"][0].float().cpu()  # [channels, N]
     if not waveform.isfinite().all():
-        raise InputError("The sound of the source holds NaN or infinity; give another sound, or none.")
+        raise InputError("The source's sound holds NaN or infinity; connect another sound, or none.")
     samples = (waveform.clamp(-1, 1) * 32767).round().to(torch.int16)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(samples))

@@ -27,13 +27,13 @@ class InstructXGuidance(io.ComfyNode):
             display_name="InstructX Guidance",
             category=categories.SAMPLING,
             description=(
-                "Guide by the instruction, the source and the references, each as strongly as you say. For any Wan"
-                " MODEL whose sources are in the conditioning: of InstructX Source and Reference, or of ComfyUI's own"
-                " Bernini conditioning."
+                "Guide by the instruction, the source and the references, each with a weight of its "
+                "own. For any Wan MODEL with its sources in the conditioning: from InstructX Source "
+                "and Reference, or from ComfyUI's Bernini Conditioning."
             ),
             search_aliases=["instructx", "guider", "cfg", "apg", "bernini", "rv2v", "v2v"],
             inputs=[
-                io.Model.Input("model", tooltip="A Wan MODEL of any loader."),
+                io.Model.Input("model", tooltip="A Wan MODEL from any loader."),
                 io.Conditioning.Input("positive", tooltip="With the instruction, the source and the references."),
                 io.Conditioning.Input(
                     "negative", tooltip="The same source and references without the instruction, or a negative prompt."
@@ -43,22 +43,20 @@ class InstructXGuidance(io.ComfyNode):
                     options=[mode.value for mode in GuidanceMode],
                     default=GuidanceMode.TASK.value,
                     tooltip=(
-                        "v2v: the instruction. v2v_apg: the same, projected, kinder to colours. v2v_chain: the source,"
-                        " then the instruction. rv2v: the source, the references, then the instruction. r2v_apg: the"
-                        " references, without the source. task: v2v for an image, v2v_apg for a video, rv2v with"
-                        " references."
+                        "v2v: the instruction. v2v_apg: the same with projected guidance, which keeps colours"
+                        " truer. v2v_chain: the source, then the instruction. rv2v: the source, the "
+                        "references, then the instruction. r2v_apg: the references without the source. task: "
+                        "v2v for an image, v2v_apg for a video, rv2v with references."
                     ),
                 ),
-                io.Float.Input(
-                    "cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="How far to lean towards the instruction."
-                ),
+                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of the instruction."),
                 io.Float.Input(
                     "source_scale",
                     default=1.25,
                     min=0.0,
                     max=100.0,
                     step=0.05,
-                    tooltip="How far to lean towards the source, in v2v_chain and rv2v.",
+                    tooltip="Weight of the source, in v2v_chain and rv2v.",
                 ),
                 io.Float.Input(
                     "reference_scale",
@@ -66,7 +64,7 @@ class InstructXGuidance(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How far to lean towards the references, in rv2v and r2v_apg.",
+                    tooltip="Weight of the references, in rv2v and r2v_apg.",
                 ),
             ],
             outputs=[io.Guider.Output(display_name="GUIDER", tooltip="For SamplerCustomAdvanced.")],

@@ -33,19 +33,19 @@ class InstructXLoadAdapter(io.ComfyNode):
             display_name="InstructX Load Adapter",
             category=categories.LOADERS,
             description=(
-                "Teach a Wan MODEL of Load Diffusion Model, a GGUF loader or a LoRA loader to edit by instruction."
+                "Make a Wan MODEL from Load Diffusion Model, a GGUF loader or a LoRA loader edit by instruction."
             ),
             search_aliases=["instructx", "connector", "kiwi", "wan", "bernini"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A Wan MODEL of any loader; it stays as it is, a patched copy comes out."
+                    "model", tooltip="A Wan MODEL from any loader. It is left alone; the output is a patched copy."
                 ),
                 io.Combo.Input(
                     "adapter",
                     options=model_names(),
                     tooltip=(
-                        "The InstructX checkpoint: a model folder, or in models/instructx a file with what was trained"
-                        " alone."
+                        "The InstructX checkpoint: a model folder, or a file in models/instructx that holds "
+                        "the trained part alone."
                     ),
                 ),
                 io.Combo.Input(
@@ -64,7 +64,7 @@ class InstructXLoadAdapter(io.ComfyNode):
                     min=-4.0,
                     max=4.0,
                     step=0.05,
-                    tooltip="How much of the LoRA; only used with a LoRA.",
+                    tooltip="Strength of the LoRA, if there is one.",
                     advanced=True,
                 ),
             ],
@@ -92,7 +92,7 @@ class InstructXLoadAdapter(io.ComfyNode):
         opened = open_apart(find_model(adapter))
         if weights == REPLACE and Part.DIT not in opened.match.own:
             raise CheckpointError(
-                f"{adapter!r} has no DiT weights of its own; keep the MODEL's own, or choose a model folder."
+                f"{adapter!r} has no DiT weights; set weights to the MODEL's own, or choose a model folder."
             )
         if weights == REPLACE:
             model = loading.replace_weights(model, opened, LoadBar([opened.form(Part.DIT)]))

@@ -21,23 +21,24 @@ class InstructXLoadMLLM(io.ComfyNode):
             node_id="InstructXLoadMLLM",
             display_name="InstructX Load MLLM",
             category=categories.LOADERS,
-            description="Load a Qwen2.5-VL with the queries and the LoRA of an InstructX checkpoint.",
+            description="Load a Qwen2.5-VL with the queries and LoRA of an InstructX checkpoint.",
             search_aliases=["instructx", "qwen2.5-vl", "kiwi"],
             inputs=[
                 io.Combo.Input(
                     "base",
                     options=base_names(),
                     tooltip=(
-                        "Where the vision-language model is: a model folder with mllm in it, a folder of Qwen2.5-VL"
-                        " itself in models/instructx or models/text_encoders, or a file in models/text_encoders."
+                        "The vision-language model: a model folder with an mllm folder in it, a Qwen2.5-VL "
+                        "folder in models/instructx or models/text_encoders, or a file in "
+                        "models/text_encoders."
                     ),
                 ),
                 io.Combo.Input(
                     "adapter",
                     options=model_names(),
                     tooltip=(
-                        "The checkpoint whose queries and LoRA go onto the base; it must have been trained on that"
-                        " base."
+                        "The checkpoint whose queries and LoRA are put on the base. It must have been trained"
+                        " on that base."
                     ),
                 ),
                 io.Combo.Input("precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP),

@@ -23,7 +23,7 @@ class InstructXLoadModel(io.ComfyNode):
             node_id="InstructXLoadModel",
             display_name="InstructX Load Model",
             category=categories.LOADERS,
-            description="Load a whole InstructX model. The bundled one runs on a CPU without any download.",
+            description=("Load a complete InstructX model. The bundled one needs no download and runs on a CPU."),
             search_aliases=[
                 "instructx",
                 "edit image",
@@ -39,9 +39,10 @@ class InstructXLoadModel(io.ComfyNode):
                     "model_name",
                     options=model_names(),
                     tooltip=(
-                        "The bundled tiny model; a model folder in models/instructx (instructx.safetensors with mllm,"
-                        " transformer and vae beside it, or Kiwi-Edit's as published) or in models/diffusers; or a file"
-                        " in models/instructx with what was trained alone (choose its base models below)."
+                        "The bundled tiny model; a model folder in models/instructx or models/diffusers "
+                        "(instructx.safetensors with mllm, transformer and vae beside it, or Kiwi-Edit as "
+                        "published); or a file in models/instructx that holds the trained part alone (choose "
+                        "its base models below)."
                     ),
                 ),
                 io.Combo.Input(
@@ -61,7 +62,7 @@ class InstructXLoadModel(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="MODEL", tooltip="The DiT, a native Wan model: LoRA loaders and samplers work on it."
+                    display_name="MODEL", tooltip="The DiT, a native Wan model. LoRA loaders and samplers work on it."
                 ),
                 io.Vae.Output(display_name="VAE", tooltip="Pixels to latents and back."),
                 Mllm.Output(

@@ -81,8 +81,8 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     form = opened.form(Part.DIT)
     if form.is_gguf:
         raise CheckpointError(
-            f"{str(form.path)!r} is GGUF; load it with a GGUF loader's MODEL, and put the model onto it with InstructX"
-            " Load Adapter."
+            f"{str(form.path)!r} is a GGUF file; load it with a GGUF loader and connect its MODEL to InstructX Load"
+            " Adapter."
         )
     checked_dit(form, opened.sizes)
     opened.check_loras(Part.DIT)
@@ -141,8 +141,8 @@ def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
     stock = model.model.latent_format
     if codec.channels != stock.latent_channels:
         raise CheckpointError(
-            f"The VAE makes {codec.channels} channels, the DiT takes {stock.latent_channels}; the model folder is"
-            " mixed up."
+            f"The VAE makes {codec.channels} channels, but the DiT takes {stock.latent_channels}; the folder"
+            " mixes two models: copy it again."
         )
     own = comfy.latent_formats.Wan21()
     own.latent_channels = codec.channels

@@ -27,36 +27,39 @@ class InstructXLocalEdits(io.ComfyNode):
             display_name="InstructX Local Edits",
             category=categories.CONDITIONING,
             description=(
-                "Several instructions for one clip, a line each: the model finds the place of each by itself and edits"
-                " there. In the place of MLLM Guidance and Connector; for models with a mask head (CoinVE-Edit)."
+                "Several instructions for one clip, one per line. The model finds where each applies "
+                "and edits there. Replaces MLLM Guidance and Connector; for models with a mask head "
+                "(CoinVE-Edit)."
             ),
             search_aliases=["instructx", "coinve", "mask", "several edits", "regional prompt", "local edit"],
             inputs=[
                 io.Model.Input("model", tooltip="From InstructX Load Model or InstructX Load Adapter."),
                 Mllm.Input("mllm", tooltip="From InstructX Load Model or InstructX Load MLLM."),
                 Connector.Input("connector", tooltip="From InstructX Load Model or InstructX Load Adapter."),
-                io.MultiType.Input(
-                    "source", [io.Image, io.Video], tooltip="The clip that is being edited; not a single picture."
-                ),
+                io.MultiType.Input("source", [io.Image, io.Video], tooltip="The clip to edit. Not a single picture."),
                 io.String.Input(
                     "instructions",
                     multiline=True,
                     default="make the red circle blue\nmake the background green",
-                    tooltip="What to change, one sentence a line.",
+                    tooltip="What to change: one sentence per line.",
                 ),
                 Fit.Input(
                     "fit",
                     optional=True,
-                    tooltip="Connect it where the source comes from InstructX Fit; the masks are the original's then.",
+                    tooltip=("Connect it if the source comes from InstructX Fit. The masks then fit the original."),
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="With all instructions and their places."),
-                io.Conditioning.Output(display_name="negative", tooltip="Without; only matters where cfg is not 1."),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="Conditioning with all instructions and where they apply."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="Conditioning without them. Only used when cfg is not 1."
+                ),
                 io.Mask.Output(
                     display_name="MASK",
                     is_output_list=True,
-                    tooltip="Where each instruction acts, coarsely: a mask of the whole clip for each line.",
+                    tooltip="Roughly where each instruction applies: one mask of the whole clip per line.",
                 ),
             ],
         )

@@ -22,8 +22,8 @@ def for_frames(mask: torch.Tensor, frames: int, size: tuple[int, int]) -> torch.
         mask = mask.amax(0, keepdim=True)  # several objects of one picture, as segmenters give them
     if tuple(mask.shape[1:]) != tuple(size) or len(mask) not in (1, frames):
         raise InputError(
-            f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source {frames}"
-            f" x {size[1]} x {size[0]}; give one of the source's size and length, or one for all frames."
+            f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), but the source is"
+            f" {frames} x {size[1]} x {size[0]}; give a mask of the source's size, with one frame or as many as it has."
         )
     return mask
 
@@ -42,9 +42,9 @@ def over_latent(mask: torch.Tensor, shape: tuple[int, ...], space: int, time: in
     frames = 1 + (t - 1) * time
     if tuple(mask.shape[1:]) != (h * space, w * space) or len(mask) not in (1, frames):
         raise InputError(
-            f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source latent"
-            f" {frames} x {w * space} x {h * space}; give one of that size, or connect the FIT of InstructX Fit and a"
-            " mask of the picture that went into it."
+            f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), but the source"
+            f" latent is {frames} x {w * space} x {h * space}; give a mask of that size, or connect the FIT of"
+            " InstructX Fit and a mask of the picture that went into it."
         )
     touched = (F.max_pool2d(mask[:, None], space)[:, 0] > FAINTEST).float()
     if len(touched) > 1:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.utils
 from comfy_api.latest import io
 
 from ..instructx_core.instruction import check_instruction
-from . import categories
+from . import categories, references
 from .depth import warn
 from .menus import check_reference, mismatch, problem
-from .pixels import to_clip, to_references
+from .pixels import to_clip
 from .sockets import Fit, Guidance, GuidanceValue, Mllm
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class InstructXMLLMGuidance(io.ComfyNode):
             display_name="InstructX MLLM Guidance",
             category=categories.CONDITIONING,
             description=(
-                "The MLLM reads the instruction and looks at the source and the references. "
-                "Image, video or reference queries are picked from what is connected."
+                "The MLLM reads the instruction and looks at the source and the references. What is "
+                "connected decides between image, video and reference queries."
             ),
             search_aliases=["instructx", "instruction", "prompt", "edit image", "edit video", "instruct pix2pix"],
             inputs=[
@@ -38,7 +38,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
                 io.MultiType.Input(
                     "source",
                     [io.Image, io.Video],
-                    tooltip="What is being edited. A batch of more than one IMAGE is a video; a VIDEO always is.",
+                    tooltip="The picture or video to edit. An IMAGE batch counts as a video.",
                 ),
                 io.String.Input(
                     "instruction",
@@ -49,24 +49,28 @@ class InstructXMLLMGuidance(io.ComfyNode):
                 io.Image.Input(
                     "reference",
                     optional=True,
-                    tooltip="An image whose subject the instruction speaks of; a batch gives several.",
+                    tooltip="An image with the subject that the instruction mentions. A batch gives several.",
                 ),
-                io.Image.Input("reference_2", optional=True, tooltip="A further reference, of any size."),
-                io.Image.Input("reference_3", optional=True, tooltip="A further reference, of any size."),
                 Fit.Input(
                     "fit",
                     optional=True,
                     tooltip=(
-                        "Connect it where the source comes from InstructX Fit: the MLLM then looks at the picture"
-                        " alone, not at the border and the repeated frames around it."
+                        "Connect it if the source comes from InstructX Fit. The MLLM then sees the picture "
+                        "without its border and repeated frames."
                     ),
                 ),
+                references.further(),
             ],
             outputs=[Guidance.Output(display_name="GUIDANCE", tooltip="What the MLLM understood.")],
         )
 
     @classmethod
-    def validate_inputs(cls, instruction: str | None = None, input_types: dict[str, str] | None = None) -> bool | str:
+    def validate_inputs(
+        cls,
+        instruction: str | None = None,
+        input_types: dict[str, str] | None = None,
+        further: Any = None,  # ComfyUI gives every function of a node what grows, also if it is empty
+    ) -> bool | str:
         wrong = mismatch(cls, input_types or {})
         if wrong is not None or instruction is None:
             return wrong or True
@@ -80,19 +84,18 @@ class InstructXMLLMGuidance(io.ComfyNode):
         source: torch.Tensor | Input.Video,
         instruction: str,
         reference: torch.Tensor | None = None,
-        reference_2: torch.Tensor | None = None,
-        reference_3: torch.Tensor | None = None,
         fit: FitValue | None = None,
+        further: io.Autogrow.Type | None = None,
     ) -> io.NodeOutput:
         clip = to_clip(source)
         frames, is_video = clip.frames, clip.is_video
         if fit is not None:
             frames = fit.plan.cut(frames)
             is_video = fit.is_video
-        references = to_references(reference, reference_2, reference_3)
-        warn(mllm, instruction)
+        shown = references.every(reference, further)
+        warn(mllm, instruction, frames)
         bar = comfy.utils.ProgressBar(2)
-        return io.NodeOutput(understand(mllm, instruction, frames, references, is_video, bar))
+        return io.NodeOutput(understand(mllm, instruction, frames, shown, is_video, bar))
 
 
 def understand(

@@ -15,10 +15,11 @@ from ..instructx_core.errors import EditInterrupted
 from ..instructx_core.version import __version__
 from . import sampling
 from .connector import connect
+from .depth import outside
 from .fit import lay
 from .masks import over_latent
 from .mllm_guidance import understand
-from .reference import add_reference
+from .reference import add_references
 from .vae import check_vae, encode, strides
 from .wan import denoising, prepare, with_source
 
@@ -69,6 +70,7 @@ class NativeModel:
         self.chosen = chosen
         self.graph = graph or {"unknown": secrets.token_hex(16)}
         self.is_video = is_video
+        self.outside: list[str] = []  # what the model does not know of the edit, once it has read a window
         self.mask: torch.Tensor | None = None
         self.window_mask: torch.Tensor | None = None  # of the window that is being edited, on its canvas
         own = strides(self.vae)
@@ -89,6 +91,8 @@ class NativeModel:
 
     def read(self, shown: Sequence[torch.Tensor]) -> GuidanceValue:
         (frames,), request = shown, self.request
+        if not self.outside:  # shared with `within`'s copies
+            self.outside.append(outside(self.mllm, request.instruction, frames))
         return understand(self.mllm, request.instruction, frames, list(request.references), self.is_video)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
@@ -129,7 +133,7 @@ class NativeModel:
         references = self.request.references
         if not references:
             return self.model, positive, negative
-        return add_reference(self.model, positive, negative, self.vae, torch.stack(references))
+        return add_references(self.model, positive, negative, self.vae, references)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.vae.decode(latents).float().cpu()

@@ -1,6 +1,6 @@
 """Graphs of older versions, brought up to date as they are queued (web/old_graphs.js does it for those on the canvas).
 
-ComfyUI's own node replacement changes nodes whose type is gone; here a type stayed and lost two inputs.
+ComfyUI's own node replacement changes nodes whose type is gone; here types stayed and inputs were renamed or lost.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..instructx_core.weights.known_models import folder_name
+from .references import FURTHER
 
-LOADER = "InstructXLoadModel"
+LOADER, GUIDANCE = "InstructXLoadModel", "InstructXMLLMGuidance"
 GONE = ("hub_id", "download")
+GROWN = ("reference_2", "reference_3")  # inputs that a growing one has taken in
 
 
 def register() -> None:
@@ -25,12 +27,21 @@ def register() -> None:
 
 
 def up_to_date(request: dict[str, Any]) -> dict[str, Any]:
-    """A request whose loaders name a model of the menu instead of a hub id, in place."""
+    """A request whose nodes have today's inputs, changed in place."""
     prompt = request.get("prompt")
     for node in prompt.values() if isinstance(prompt, dict) else ():
-        inputs = node.get("inputs") if isinstance(node, dict) and node.get("class_type") == LOADER else None
-        if isinstance(inputs, dict):
-            hub_id, _ = (inputs.pop(name, None) for name in GONE)
-            if isinstance(hub_id, str) and hub_id.strip():
-                inputs["model_name"] = folder_name(hub_id.strip())
+        inputs = node.get("inputs") if isinstance(node, dict) else None
+        if isinstance(inputs, dict) and node.get("class_type") == LOADER:
+            _name_the_folder(inputs)
+        elif isinstance(inputs, dict) and node.get("class_type") == GUIDANCE:
+            for name in GROWN:
+                if name in inputs:
+                    inputs[f"{FURTHER}.{name}"] = inputs.pop(name)
     return request
+
+
+def _name_the_folder(inputs: dict[str, Any]) -> None:
+    """A model of the menu instead of a hub id."""
+    hub_id, _ = (inputs.pop(name, None) for name in GONE)
+    if isinstance(hub_id, str) and hub_id.strip():
+        inputs["model_name"] = folder_name(hub_id.strip())

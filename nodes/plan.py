@@ -21,20 +21,24 @@ class InstructXPlan(io.ComfyNode):
             display_name="InstructX Plan",
             category=categories.LOADERS,
             description=(
-                "What an edit needs of memory, phase by phase, and whether a GPU with 8, 12, 16 or 24 GB can do it."
-                " Only headers of files are read."
+                "How much memory an edit needs in each phase, and whether a GPU with 8, 12, 16 or 24 "
+                "GB can run it. Reads file headers only."
             ),
             search_aliases=["instructx", "memory", "vram", "out of memory", "requirements"],
             inputs=[
                 io.Combo.Input("model_name", options=model_names(), tooltip="As in InstructX Load Model."),
                 io.Int.Input(
-                    "width", default=0, min=0, max=MAX_SIDE, step=8, tooltip="Width to work at; 0 for as trained."
+                    "width", default=0, min=0, max=MAX_SIDE, step=8, tooltip="Working width. 0: the training width."
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=MAX_SIDE, step=8, tooltip="Height to work at; 0 for as trained."
+                    "height", default=0, min=0, max=MAX_SIDE, step=8, tooltip="Working height. 0: the training height."
                 ),
                 io.Int.Input(
-                    "frames", default=0, min=0, max=1025, tooltip="Length of the clip or window; 0 for as trained."
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=1025,
+                    tooltip="Frames of the clip or window. 0: the training length.",
                 ),
             ],
             outputs=[io.String.Output(display_name="STRING", tooltip="The plan, for Preview as Text.")],

@@ -9,9 +9,11 @@ from comfy_api.latest import io
 
 from ..instructx_core.config import Margin
 from ..instructx_core.errors import InputError
-from . import categories
+from . import categories, references
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from comfy.model_patcher import ModelPatcher
 
     from .wan import Conditioning
@@ -27,23 +29,24 @@ class InstructXReference(io.ComfyNode):
             display_name="InstructX Reference",
             category=categories.CONDITIONING,
             description=(
-                "Give the DiT a reference image, after InstructX Source. Chain this node for several; "
-                "show the same images to InstructX MLLM Guidance."
+                "Give the DiT reference images, after InstructX Source. Connect the same images to "
+                "InstructX MLLM Guidance. Chain this node to give each reference its own mask or "
+                "strength."
             ),
             search_aliases=["instructx", "subject", "reference", "mask", "segment"],
             inputs=[
                 io.Model.Input("model", tooltip="From InstructX Source, or the InstructX Reference before."),
                 io.Conditioning.Input("positive", tooltip="From InstructX Source, or the InstructX Reference before."),
                 io.Conditioning.Input("negative", tooltip="From InstructX Source, or the InstructX Reference before."),
-                io.Vae.Input("vae", tooltip="The VAE that the source went through."),
-                io.Image.Input("reference", tooltip="Any size; a batch gives several references."),
+                io.Vae.Input("vae", tooltip="The VAE that encoded the source."),
+                io.Image.Input("reference", tooltip="A reference image of any size. A batch gives several."),
                 io.Combo.Input(
                     "fit_mode",
                     options=[WHOLE, FILL, STRETCH],
                     default=WHOLE,
                     tooltip=(
-                        "How it lies in the source's frame: whole with the margin that the model was trained with,"
-                        " cut to fill it, or stretched."
+                        "How the reference is placed in the source's frame: whole, with the margin that the "
+                        "model was trained with; cropped to fill it; or stretched."
                     ),
                 ),
                 io.Float.Input(
@@ -52,17 +55,18 @@ class InstructXReference(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="How strongly the DiT sees it; 1 as trained.",
+                    tooltip="How strongly the DiT sees the reference. 1: as trained.",
                     advanced=True,
                 ),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="The subject: all else is replaced by grey before the DiT sees it."
+                    "mask",
+                    optional=True,
+                    tooltip="The subject. Everything outside the mask turns grey before the DiT sees it.",
                 ),
+                references.further(),
             ],
             outputs=[
-                io.Model.Output(
-                    display_name="MODEL", tooltip="The MODEL that came in, which already knows references."
-                ),
+                io.Model.Output(display_name="MODEL", tooltip="The MODEL that came in; it already knows references."),
                 io.Conditioning.Output(display_name="positive", tooltip="With the reference."),
                 io.Conditioning.Output(display_name="negative", tooltip="With the reference."),
             ],
@@ -79,44 +83,47 @@ class InstructXReference(io.ComfyNode):
         fit_mode: str,
         strength: float = 1.0,
         mask: torch.Tensor | None = None,
+        further: io.Autogrow.Type | None = None,
     ) -> io.NodeOutput:
         from .wan import prepare
 
-        return io.NodeOutput(
-            *add_reference(prepare(model), positive, negative, vae, reference, fit_mode, strength, mask)
-        )
+        images = references.every(reference, further)
+        return io.NodeOutput(*add_references(prepare(model), positive, negative, vae, images, fit_mode, strength, mask))
 
 
-def add_reference(
+def add_references(
     model: ModelPatcher,
     positive: Conditioning,
     negative: Conditioning,
     vae: Any,
-    images: torch.Tensor,
+    images: Sequence[torch.Tensor],
     fit_mode: str = WHOLE,
     strength: float = 1.0,
     mask: torch.Tensor | None = None,
 ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
-    """Append every image of a batch [R, H, W, 3] to both conditionings, at the source's size.
+    """Append every image [H, W, 3] to both conditionings, at the source's size.
+
+    Args:
+        mask: of one reference, or one for each; the last one also counts for those after it.
 
     Raises:
         InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
     """
     from ..instructx_core.fit import own_size
-    from .pixels import mask_of, to_references
+    from .pixels import mask_of
     from .vae import check_vae, strides
     from .wan import denoising, is_streamed, source_shape, with_reference
 
     check_vae(model, vae)
     shape = source_shape(positive)
     if shape is None:
-        raise InputError("The conditioning holds no source yet; connect InstructX Source before InstructX Reference.")
+        raise InputError("The conditioning has no source yet; put InstructX Source before InstructX Reference.")
     stride = strides(vae).space
     canvas = (shape[3] * stride, shape[4] * stride)
     config = denoising(model).config
     margin, longest = config.denoiser.reference_margin, max(config.default_size)
     mask = None if mask is None else mask_of(mask)
-    for index, image in enumerate(to_references(images)):
+    for index, image in enumerate(images):
         if mask is not None:
             image = subject_only(image, mask[min(index, len(mask) - 1)])
         if is_streamed(model) and fit_mode == WHOLE:
@@ -148,8 +155,8 @@ def subject_only(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     if mask.shape != image.shape[:2]:
         raise InputError(
-            f"The mask is {mask.shape[1]} x {mask.shape[0]}, the reference {image.shape[1]} x {image.shape[0]}; "
-            "give a mask made from the reference itself."
+            f"The mask is {mask.shape[1]} x {mask.shape[0]}, but the reference is {image.shape[1]} x"
+            f" {image.shape[0]}; give a mask of the reference itself."
         )
     weight = mask.to(image)[..., None]
     return image * weight + 0.5 * (1 - weight)

@@ -33,7 +33,7 @@ class InstructXSampler(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="From InstructX Source."),
                 *sampling.inputs(),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edit; decode it with the VAE.")],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edit. Decode it with the VAE.")],
         )
 
     @classmethod

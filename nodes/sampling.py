@@ -56,18 +56,16 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             min=0,
             max=2**64 - 1,
             control_after_generate=after_run,
-            tooltip="The noise to begin with.",
+            tooltip="Seed of the starting noise.",
         ),
-        io.Int.Input(
-            "steps", default=0, min=0, max=1000, tooltip="Sampling steps; 0 for as many as the checkpoint asks for."
-        ),
+        io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Sampling steps. 0: the checkpoint's own number."),
         io.Float.Input(
             "cfg",
             default=0.0,
             min=0.0,
             max=100.0,
             step=0.1,
-            tooltip="How far to lean towards the instruction; 1 needs half the time. 0 for the checkpoint's own.",
+            tooltip=("How closely to follow the instruction. 1 takes half the time. 0: the checkpoint's own value."),
         ),
         io.Float.Input(
             "shift",
@@ -75,19 +73,19 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             min=0.0,
             max=100.0,
             step=0.1,
-            tooltip="Above 1 more of the steps go to the coarse shape. 0 for the MODEL's own.",
+            tooltip="Above 1, more steps go to the coarse shape. 0: the MODEL's own value.",
         ),
         io.Combo.Input(
             "sampler_name",
             options=comfy.samplers.SAMPLER_NAMES,
             default="euler",
-            tooltip="euler is what the library uses.",
+            tooltip="euler is what the model was made for.",
         ),
         io.Combo.Input(
             "scheduler",
             options=[OWN_SCHEDULE, *comfy.samplers.SCHEDULER_NAMES],
             default=OWN_SCHEDULE,
-            tooltip="instructx is the library's exact schedule; the others are ComfyUI's.",
+            tooltip="instructx is the model's exact schedule; the others are ComfyUI's.",
         ),
         io.Float.Input(
             "denoise",
@@ -95,7 +93,7 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             min=0.01,
             max=1.0,
             step=0.01,
-            tooltip="Below 1 the edit begins from the source's own latent instead of from noise alone.",
+            tooltip="Below 1, the edit starts from the source's latent instead of pure noise.",
         ),
         io.Float.Input(
             "edit_strength",
@@ -105,8 +103,8 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             step=0.05,
             optional=True,  # graphs of before it was there
             tooltip=(
-                "How much of the instruction: between what the model makes of the source without it (0) and with it"
-                " (1), or beyond. Other than 1 it takes twice the time where cfg is 1."
+                "How much of the instruction to apply. 1: the model's own strength; less is milder, "
+                "more is bolder. Anything but 1 doubles the time if cfg is 1."
             ),
         ),
     ]
@@ -151,7 +149,7 @@ def own_shift(model: ModelPatcher) -> float:
     """
     shift = getattr(model.get_model_object("model_sampling"), "shift", None)
     if shift is None:
-        raise InputError("The MODEL's sampling has no shift of its own; set shift to a number above 0 (Wan: 5).")
+        raise InputError("This MODEL has no shift of its own; set shift to a number above 0 (Wan: 5).")
     return float(shift)
 
 

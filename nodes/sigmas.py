@@ -23,15 +23,15 @@ class InstructXSigmas(io.ComfyNode):
             description="The exact noise levels of InstructX Sampler, for SamplerCustomAdvanced.",
             search_aliases=["instructx", "scheduler", "sigmas"],
             inputs=[
-                io.Model.Input("model", tooltip="Says how many steps and which shift its checkpoint wants."),
+                io.Model.Input("model", tooltip="The MODEL whose checkpoint sets steps and shift."),
                 io.Int.Input(
                     "steps",
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="Sampling steps; 0 for as many as the checkpoint asks for.",
+                    tooltip="Sampling steps. 0: the checkpoint's own number.",
                 ),
-                io.Float.Input("shift", default=0.0, min=0.0, max=100.0, step=0.1, tooltip="0 for the MODEL's own."),
+                io.Float.Input("shift", default=0.0, min=0.0, max=100.0, step=0.1, tooltip="0: the MODEL's own value."),
             ],
             outputs=[io.Sigmas.Output(display_name="SIGMAS", tooltip="Falling from 1 to 0.")],
         )

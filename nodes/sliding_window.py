@@ -19,7 +19,7 @@ from comfy_api.latest import InputImpl, io
 
 from ..instructx_core.instruction import check_instruction
 from ..instructx_core.windows import USUAL_OVERLAP, Cuts, Head, Reading, Span, parse_cuts
-from . import categories, sampling
+from . import categories, references, sampling
 from .fit import FRAME_RATE
 from .footage import footage_of
 from .graph_identity import origins
@@ -47,11 +47,11 @@ def inputs(source: io.Input) -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
-            tooltip="From InstructX Load Model or InstructX Load Adapter; with a positive, any video MODEL.",
+            tooltip=("From InstructX Load Model or InstructX Load Adapter. With positive connected: any video MODEL."),
         ),
         io.Vae.Input("vae", tooltip="From the same loader."),
-        Mllm.Input("mllm", optional=True, tooltip="From the same loader; not beside a positive."),
-        Connector.Input("connector", optional=True, tooltip="From the same loader; not beside a positive."),
+        Mllm.Input("mllm", optional=True, tooltip="From the same loader. Not together with positive."),
+        Connector.Input("connector", optional=True, tooltip="From the same loader. Not together with positive."),
         source,
         io.String.Input(
             "instruction",
@@ -64,7 +64,7 @@ def inputs(source: io.Input) -> list[io.Input]:
             default=0,
             min=0,
             max=1025,
-            tooltip="Frames edited in one go; 0 for as many as the model was trained at.",
+            tooltip="Frames edited at once. 0: the model's training length.",
         ),
         io.Int.Input(
             "overlap",
@@ -72,8 +72,8 @@ def inputs(source: io.Input) -> list[io.Input]:
             min=0,
             max=64,
             tooltip=(
-                "Frames that two windows share: 1 as in the paper, more fade into each other (5 is enough to hide"
-                " joins), 0 for none."
+                "Frames that two windows share. 1: as in the paper. More: the windows fade into each "
+                "other (5 hides the joins). 0: none."
             ),
         ),
         io.Combo.Input(
@@ -81,8 +81,9 @@ def inputs(source: io.Input) -> list[io.Input]:
             options=[head.value for head in Head],
             default=Head.PIN.value,
             tooltip=(
-                "How a window begins with the last one's end: held in the noisy latents (pin), in place of the source's"
-                " frame (source, the paper's way), or as a latent that was never decoded (latent)."
+                "How a window takes over the end of the last one. pin: held in the noisy latents. "
+                "source: in place of the source's frame, as in the paper. latent: as a latent that "
+                "was never decoded."
             ),
             advanced=True,
         ),
@@ -91,7 +92,8 @@ def inputs(source: io.Input) -> list[io.Input]:
             options=[reading.value for reading in Reading],
             default=Reading.WINDOW.value,
             tooltip=(
-                "What the MLLM reads: each window, or frames of the whole video once, for what appears only later."
+                "What the MLLM reads. window: each window. video: frames of the whole video, once, "
+                "for subjects that appear late."
             ),
             advanced=True,
         ),
@@ -99,39 +101,40 @@ def inputs(source: io.Input) -> list[io.Input]:
             "cuts",
             default="",
             tooltip=(
-                "First frames of new scenes, as 120,480: windows start anew there. Empty for none, auto to find them."
+                "First frames of new scenes, such as 120,480. No window crosses them. Empty: none. auto: find them."
             ),
             advanced=True,
         ),
         io.Boolean.Input(
             "hold_colour",
             default=True,
-            tooltip="Keep the colour of unedited pixels at the source's, so that drift does not add up.",
+            tooltip=("Keep the source's colours where nothing was edited, so that drift does not add up."),
             advanced=True,
         ),
         *sampling.inputs(io.ControlAfterGenerate.fixed),  # another seed would begin again after Cancel
         io.Image.Input(
             "reference",
             optional=True,
-            tooltip="An image whose subject the instruction speaks of; a batch gives several.",
+            tooltip="An image with the subject that the instruction mentions. A batch gives several.",
         ),
         io.Mask.Input(
             "mask",
             optional=True,
             tooltip=(
-                "Edit only here, the source's pixels stay elsewhere. At the source's size: one for the whole video, or"
-                " one for each frame."
+                "Edit only here; the source's pixels stay elsewhere. At the source's size: one mask "
+                "for the whole video, or one per frame."
             ),
         ),
         io.Conditioning.Input(
             "positive",
             optional=True,
             tooltip=(
-                "In place of MLLM, connector and instruction, the same for all windows: any video MODEL then edits from"
-                " the source's latents (denoise below 1, or a mask)."
+                "Replaces MLLM, connector and instruction for all windows. Any video MODEL then edits"
+                " from the source's latents; set denoise below 1 or connect a mask."
             ),
         ),
-        io.Conditioning.Input("negative", optional=True, tooltip="Beside a positive; not needed where cfg is 1."),
+        io.Conditioning.Input("negative", optional=True, tooltip="Goes with positive. Not needed if cfg is 1."),
+        references.further(),
     ]
 
 
@@ -144,7 +147,7 @@ def check_words(instruction: str | None, cuts: str | None, connected: Collection
     """
     linked, guided = set(connected or ()), {"mllm", "connector"}
     if "positive" in linked:
-        return "positive and an MLLM are both connected; connect one of them." if guided & linked else _said_of(cuts)
+        return "positive and mllm are both connected; connect only one of them." if guided & linked else _said_of(cuts)
     if connected is not None and not guided <= linked:
         return "Nothing says what to change; connect mllm and connector, or positive and negative."
     said = True if instruction is None else problem(check_instruction, instruction)
@@ -165,11 +168,13 @@ class InstructXSlidingWindow(io.ComfyNode):
             display_name="InstructX Sliding Window",
             category=categories.VIDEO,
             description=(
-                "Edit a video of any length, window by window from file to file: memory holds one window. "
-                "Cancel keeps finished windows, and running the same graph again goes on from them."
+                "Edit a video of any length, window by window. Only one window is in memory. Cancel "
+                "keeps finished windows; the next Run continues from them."
             ),
             search_aliases=["instructx", "long video", "edit video", "video to video", "wan", "kiwi"],
-            inputs=inputs(io.Video.Input("source", tooltip="Any size, any length; from Load Video it is streamed.")),
+            inputs=inputs(
+                io.Video.Input("source", tooltip="Any size, any length. Streamed if it comes from Load Video.")
+            ),
             outputs=[
                 io.Video.Output(
                     display_name="VIDEO", tooltip="The edit, with the source's times, sound, rotation and colour tags."
@@ -184,6 +189,7 @@ class InstructXSlidingWindow(io.ComfyNode):
         instruction: str | None = None,
         cuts: str | None = None,
         input_types: dict[str, str] | None = None,
+        further: Any = None,  # ComfyUI gives every function of a node what grows, also if it is empty
     ) -> bool | str:
         return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types)
 
@@ -230,9 +236,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
             node_id="InstructXSlidingWindowImages",
             display_name="InstructX Sliding Window (Images)",
             category=categories.VIDEO,
-            description=(
-                "InstructX Sliding Window for the frames of a short clip as an IMAGE batch, all of which memory holds."
-            ),
+            description=("InstructX Sliding Window for a short clip as an IMAGE batch. All frames are in memory."),
             search_aliases=["instructx", "long video", "edit video", "batch"],
             inputs=inputs(io.Image.Input("source", tooltip="The frames of a clip, of any size.")),
             outputs=[
@@ -246,6 +250,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         instruction: str | None = None,
         cuts: str | None = None,
         input_types: dict[str, str] | None = None,
+        further: Any = None,  # ComfyUI gives every function of a node what grows, also if it is empty
     ) -> bool | str:
         return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types)
 
@@ -285,7 +290,7 @@ class Watcher:
     def __init__(self, native: NativeModel, note: str = "") -> None:
         """note: a sentence to show all the while."""
         self.facts = str(native.chosen)
-        self.note = note
+        self.note, self.outside = note, native.outside
         self.began = time.monotonic()
         self.steps = 0  # made by this run
         self.bar = comfy.utils.ProgressBar(1)
@@ -300,7 +305,8 @@ class Watcher:
         self.steps += 1
         left = (time.monotonic() - self.began) / self.steps * (total - done)
         words = f"window {at.window} of {at.windows}, {clock(left)} left ({self.facts})"
-        show(f"{words}. {self.note}" if self.note else words)
+        notes = " ".join(filter(None, [self.note, *self.outside]))
+        show(f"{words}. {notes}" if notes else words)
 
     def window(self, _number: int, frames: torch.Tensor) -> None:
         from PIL import Image
@@ -312,7 +318,7 @@ class Watcher:
 
 
 def _other_seed(seed: int, windows: int) -> str:
-    return f"Windows of this edit that are finished with seed {seed}: {windows}; set that seed to go on from them."
+    return f"Windows of this edit already finished with seed {seed}: {windows}. Set that seed to continue from them."
 
 
 def _native(

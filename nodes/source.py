@@ -26,8 +26,8 @@ class InstructXSource(io.ComfyNode):
             display_name="InstructX Source",
             category=categories.CONDITIONING,
             description=(
-                "Put the source where the DiT sees it. Use the MODEL and both conditionings that come out, together: "
-                "a MODEL that has not been through here ignores the source."
+                "Show the DiT the source. Use the MODEL and both conditionings from here together: a "
+                "MODEL that skips this node ignores the source."
             ),
             search_aliases=[
                 "instructx",
@@ -42,7 +42,8 @@ class InstructXSource(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip=(
-                        "From InstructX Load Model or InstructX Load Adapter; any Wan MODEL works in the paper's form."
+                        "From InstructX Load Model or InstructX Load Adapter. Any other Wan MODEL takes the "
+                        "source as in the paper."
                     ),
                 ),
                 io.Conditioning.Input("positive", tooltip="From InstructX Connector."),
@@ -50,7 +51,7 @@ class InstructXSource(io.ComfyNode):
                 io.MultiType.Input(
                     "source",
                     [io.Image, io.Latent],
-                    tooltip="The frames from InstructX Fit, or a LATENT that the VAE has already made of them.",
+                    tooltip="The frames from InstructX Fit, or their LATENT from the VAE.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -58,31 +59,31 @@ class InstructXSource(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="How strongly the DiT sees the source; 1 as trained.",
+                    tooltip="How strongly the DiT sees the source. 1: as trained.",
                     advanced=True,
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="Needed where the source is an IMAGE."),
+                io.Vae.Input("vae", optional=True, tooltip="Needed if the source is an IMAGE."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Edit only here: the rest of the LATENT is held at the source's while sampling. Of the picture"
-                        " that went into InstructX Fit, whose FIT is connected then, or of the frames that came out."
-                        " Give it to InstructX Restore too, and the rest is the source's to the bit."
+                        "Edit only here; sampling keeps the rest of the LATENT at the source. A mask of the "
+                        "picture that went into InstructX Fit (connect its FIT) or of the frames that came "
+                        "out. Connect it to InstructX Restore too, and the rest stays bit for bit."
                     ),
                 ),
                 Fit.Input(
-                    "fit", optional=True, tooltip="From InstructX Fit: how a mask of the original picture lies in it."
+                    "fit", optional=True, tooltip="From InstructX Fit: how to place a mask of the original picture."
                 ),
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="MODEL", tooltip="The MODEL that uses the source; the one that came in is untouched."
+                    display_name="MODEL", tooltip="A MODEL that uses the source. The one that came in is left alone."
                 ),
                 io.Conditioning.Output(display_name="positive", tooltip="With the source."),
                 io.Conditioning.Output(display_name="negative", tooltip="With the source."),
                 io.Latent.Output(
-                    display_name="LATENT", tooltip="The source's latent: sample it (at denoise 1 only its size counts)."
+                    display_name="LATENT", tooltip="The source's latent, to sample. At denoise 1 only its size matters."
                 ),
             ],
         )
@@ -110,7 +111,7 @@ class InstructXSource(io.ComfyNode):
         else:
             if vae is None:
                 raise InputError(
-                    "The source is an IMAGE but no VAE is connected; connect the VAE, or a LATENT instead."
+                    "The source is an IMAGE, but no VAE is connected; connect the VAE, or a LATENT as source."
                 )
             check_vae(patched, vae)
             latent = {"samples": encode(vae, rgb(source, "source"), patched)}
@@ -152,7 +153,7 @@ def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:
     taken = model.model.latent_format.latent_channels
     if samples.ndim != 5 or samples.shape[1] != taken:
         raise InputError(
-            f"The source LATENT has shape {tuple(samples.shape)}, the MODEL takes [batch, {taken}, time, height,"
+            f"The source LATENT has shape {tuple(samples.shape)}, but the MODEL takes [batch, {taken}, time, height,"
             " width]; encode the source with the MODEL's own VAE."
         )
     if not samples.isfinite().all():

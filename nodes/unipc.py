@@ -22,7 +22,9 @@ class InstructXUniPC(io.ComfyNode):
             node_id="InstructXUniPC",
             display_name="InstructX UniPC",
             category=categories.SAMPLING,
-            description="UniPC as the authors of Wan's editors run it: another solver than ComfyUI's of that name.",
+            description=(
+                "UniPC as the authors of Wan's editors run it. It differs from ComfyUI's solver of that name."
+            ),
             search_aliases=["instructx", "uni_pc", "unipc", "bernini", "sampler", "sigmas"],
             inputs=[
                 io.Int.Input("steps", default=40, min=1, max=1000, tooltip="Sampling steps."),
@@ -32,7 +34,7 @@ class InstructXUniPC(io.ComfyNode):
                     min=0.1,
                     max=100.0,
                     step=0.1,
-                    tooltip="Above 1 more of the steps go to the coarse shape.",
+                    tooltip="Above 1, more steps go to the coarse shape.",
                 ),
             ],
             outputs=[

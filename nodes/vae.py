@@ -33,7 +33,7 @@ def strides(vae: Any) -> Strides:
     """
     time = vae.temporal_compression_decode()
     if getattr(vae, "latent_dim", 3) != 3 or time is None:
-        raise InputError("The VAE is for still images; connect a Wan VAE, or the one of InstructX Load Model.")
+        raise InputError("This VAE is for still images; connect a Wan VAE, or the one from InstructX Load Model.")
     return Strides(vae.spacial_compression_encode(), time, math.lcm(WAN_CHUNK, time), vae.latent_channels)
 
 
@@ -42,8 +42,8 @@ def check_vae(model: ModelPatcher, vae: Any) -> None:
     channels, taken = strides(vae).channels, model.model.latent_format.latent_channels
     if channels != taken:
         raise InputError(
-            f"The VAE makes latents of {channels} channels, the MODEL takes {taken}; connect the VAE that belongs to"
-            " the MODEL (Wan 2.1: 16 channels, Wan 2.2 5B: 48)."
+            f"The VAE makes latents of {channels} channels, but the MODEL takes {taken}; connect the VAE that belongs"
+            " to the MODEL (Wan 2.1: 16 channels, Wan 2.2 5B: 48)."
         )
 
 
@@ -58,7 +58,7 @@ def encode(vae: Any, frames: torch.Tensor, model: ModelPatcher) -> torch.Tensor:
     count, height, width = frames.shape[:3]
     if height % stride or width % stride or (count - 1) % own.frame_multiple:
         raise InputError(
-            f"The source is {count} frames of {width} x {height}; the model takes sides in multiples of {stride} and "
-            f"1 + n * {own.frame_multiple} frames: put InstructX Fit before this node."
+            f"The source is {count} frames of {width} x {height}, but the model takes sides in multiples of {stride}"
+            f" and 1 + n * {own.frame_multiple} frames; put InstructX Fit before this node."
         )
     return vae.encode(frames[..., :3])

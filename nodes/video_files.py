@@ -111,8 +111,8 @@ def read_frames(part: Part) -> Frames:
     rate, shown = constant_rate(times, last, info.fps)
     if shown != list(range(len(kept))):
         say(
-            f"The frame rate of this video varies: its {len(kept)} frames became {len(shown)} at {float(rate):.4g} a"
-            " second, to stay in time with the sound. InstructX Sliding Window keeps the exact times."
+            f"This video's frame rate varies: its {len(kept)} frames became {len(shown)} at {float(rate):.4g} a second"
+            " to stay in time with the sound. InstructX Sliding Window keeps the exact times."
         )
     frames = torch.empty(len(shown), *kept[0].shape)
     for slot, number in enumerate(shown):

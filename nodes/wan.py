@@ -84,7 +84,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
     expected = dit.dim if config.entry is ContextEntry.WIDTH else dit.text_dim
     if config.output_dim != expected:
         raise InputError(
-            f"The checkpoint {what.config.name!r} makes a context of width {config.output_dim}, the MODEL takes "
+            f"The checkpoint {what.config.name!r} makes a context of width {config.output_dim}, but the MODEL takes "
             f"{expected}; choose the MODEL that it was trained with."
         )
     taken = (dit.dim, dit.patch_embedding.in_channels)
@@ -353,8 +353,8 @@ def check_and_estimate(
 def _check_size(source: tuple[int, ...], latent: list[int]) -> None:
     if list(source[2:]) != list(latent[2:]) or latent[0] % source[0]:
         raise InputError(
-            f"The source is {_words(source)}, the LATENT being sampled {_words(latent)}; "
-            "sample the LATENT that comes out of InstructX Source."
+            f"The source is {_words(source)}, but the LATENT being sampled is {_words(latent)}; "
+            "sample the LATENT from InstructX Source."
         )
 
 
@@ -365,8 +365,8 @@ def _check_width(model: ModelPatcher, context: torch.Tensor | None) -> None:
         taken.add(dit.dim)
     if context is not None and context.shape[-1] not in taken:
         raise InputError(
-            f"The conditioning is {context.shape[-1]} wide, the MODEL takes {' or '.join(map(str, sorted(taken)))}; "
-            "use the connector of the checkpoint that the MODEL is from."
+            f"The conditioning is {context.shape[-1]} wide, but the MODEL takes {' or '.join(map(str, sorted(taken)))};"
+            " use the connector of the checkpoint that the MODEL is from."
         )
 
 
@@ -387,7 +387,7 @@ def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -
         source = window.get_tensor(source, dim=2)
     if source.shape[2:] != x.shape[2:]:
         raise InputError(
-            f"The source is {_words(source.shape)}, what is denoised {_words(x.shape)}; their sizes must agree."
+            f"The source is {_words(source.shape)}, but the latent being sampled is {_words(x.shape)}; use one size."
         )
     return source
 

@@ -42,23 +42,24 @@ class InstructXWindowClose(io.ComfyNode):
             display_name="InstructX Window Close",
             category=categories.VIDEO,
             description=(
-                "Where a loop over windows ends: runs the nodes between InstructX Window Open and this one for each "
-                "window, joins what they give, and gives the video with the source's times, sound, rotation and tags."
+                "The end of a loop over windows. Runs the nodes since InstructX Window Open once per "
+                "window and joins the results into one video with the source's times, sound, rotation"
+                " and tags."
             ),
             search_aliases=["instructx", "loop", "end loop", "long video", "join windows"],
             inputs=[
-                Flow.Input("flow", tooltip="From the InstructX Window Open whose frames were edited."),
+                Flow.Input("flow", tooltip="From the InstructX Window Open that gave the frames."),
                 io.Image.Input(
                     "image",
                     lazy=True,
                     raw_link=True,
-                    tooltip="The edited frames: as many as the window has, all windows of one size.",
+                    tooltip="The edited frames: as many as the window has, and the same size in every window.",
                 ),
             ],
             outputs=[
                 io.Video.Output(
                     display_name="VIDEO",
-                    tooltip="All windows, with the source's times, sound, rotation and colour tags; a file.",
+                    tooltip=("All windows as one file, with the source's times, sound, rotation and colour tags."),
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

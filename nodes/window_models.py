@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..instructx_core.errors import InputError
-from . import sampling
+from . import references, sampling
 from .notes import say
-from .pixels import to_references
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -37,13 +36,13 @@ def window_model(
     """
     from ..instructx_core.request import EditRequest
 
-    references = tuple(to_references(settings.get("reference")))
+    shown = tuple(references.every(settings.get("reference"), settings.get(references.FURTHER)))
     asked = sampling.asked(settings["steps"], settings["cfg"], settings["shift"])
     conditioned = settings.get("positive") is not None
     if not conditioned and (settings.get("mllm") is None or settings.get("connector") is None):
         raise InputError("Nothing says what to change; connect mllm and connector, or positive and negative.")
     words = AS_CONDITIONED if conditioned else instruction
-    request = EditRequest(words, references, asked, seed=settings["seed"])
+    request = EditRequest(words, shown, asked, seed=settings["seed"])
     if conditioned:
         return _conditioned(model, vae, request, settings, graph)
     return _guided(model, vae, request, settings, graph, is_video)
@@ -74,13 +73,13 @@ def _conditioned(
     from .wan import ATTACHMENT
 
     if settings.get("mllm") is not None or settings.get("connector") is not None:
-        raise InputError("positive and an MLLM are both connected; connect one of them.")
+        raise InputError("positive and mllm are both connected; connect only one of them.")
     if model.get_attachment(ATTACHMENT) is not None:
         chosen = _chosen(model, request, settings)
     else:
         chosen = settings_of(settings)
         if chosen.denoise == 1 and settings.get("mask") is None:
-            say("At denoise 1 and without a mask this MODEL sees nothing of the source; set denoise below 1.")
+            say("At denoise 1 and without a mask, this MODEL sees nothing of the source; set denoise below 1.")
     return ConditionedModel(model, vae, settings["positive"], settings.get("negative"), request, chosen, graph)
 
 

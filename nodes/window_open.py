@@ -32,9 +32,9 @@ class InstructXWindowOpen(io.ComfyNode):
             display_name="InstructX Window Open",
             category=categories.VIDEO,
             description=(
-                "A video of any length through any nodes, window by window: they stand between this node and InstructX "
-                "Window Close, run once for each window, and memory holds one window. Cancel, a crash or a restart "
-                "keeps finished windows, and running the same graph again goes on from them."
+                "Run any nodes over a video of any length. The nodes between here and InstructX "
+                "Window Close run once per window, with one window in memory. Cancel, a crash or a "
+                "restart keeps finished windows; the next Run continues from them."
             ),
             search_aliases=[
                 "instructx",
@@ -47,13 +47,13 @@ class InstructXWindowOpen(io.ComfyNode):
                 "resume",
             ],
             inputs=[
-                io.Video.Input("source", tooltip="Any size, any length; from Load Video it is streamed."),
+                io.Video.Input("source", tooltip="Any size, any length. Streamed if it comes from Load Video."),
                 io.Int.Input(
                     "window",
                     default=81,
                     min=1,
                     max=100_000,
-                    tooltip="Frames that the nodes inside get in one go: what their model was trained at.",
+                    tooltip="Frames that the inner nodes get at once: their model's training length.",
                 ),
                 io.Int.Input(
                     "overlap",
@@ -61,8 +61,8 @@ class InstructXWindowOpen(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip=(
-                        "Frames that two windows share, over which the later one fades in; 0 for nodes that treat each"
-                        " frame by itself."
+                        "Frames that two windows share; the later window fades in over them. 0 for nodes that"
+                        " treat each frame by itself."
                     ),
                 ),
                 io.Combo.Input(
@@ -81,14 +81,14 @@ class InstructXWindowOpen(io.ComfyNode):
                     min=0,
                     max=2**64 - 1,
                     control_after_generate=io.ControlAfterGenerate.fixed,  # another would begin anew after Cancel
-                    tooltip="Comes out of `seed`, the same for every window.",
+                    tooltip="Passed on at the output seed, the same for every window.",
                 ),
                 io.String.Input(
                     "cuts",
                     default="",
                     tooltip=(
-                        "First frames of new scenes, as 120,480: windows start anew there. Empty for none, auto to find"
-                        " them."
+                        "First frames of new scenes, such as 120,480. No window crosses them. Empty: none. "
+                        "auto: find them."
                     ),
                     advanced=True,
                 ),
@@ -96,28 +96,30 @@ class InstructXWindowOpen(io.ComfyNode):
                     "hold_colour",
                     default=False,
                     tooltip=(
-                        "Keep the colour of unedited pixels at the source's, for generative models that drift; off for"
-                        " nodes that change colour slightly on purpose."
+                        "Keep the source's colours where nothing was edited, for models that drift. Turn it "
+                        "off for nodes that change colours slightly on purpose."
                     ),
                     advanced=True,
                 ),
                 io.String.Input(
                     "folder",
                     default=FOLDER,
-                    tooltip="Below ComfyUI's output folder: finished windows, and the whole video in the end.",
+                    tooltip="Folder inside ComfyUI's output folder, for finished windows and the final video.",
                     advanced=True,
                 ),
             ],
             outputs=[
-                io.Image.Output("frames", tooltip="Of the present window."),
-                io.Mask.Output("held", tooltip="One for each frame: 1 where it is edited already and is to stay."),
+                io.Image.Output("frames", tooltip="Frames of this window."),
+                io.Mask.Output(
+                    "held", tooltip="One mask per frame: 1 where the frame is already edited and must stay."
+                ),
                 io.Image.Output(
                     "tail",
-                    tooltip="The last window's edited frames that this one shares; in a first window, its first frame.",
+                    tooltip=("The edited frames shared with the last window. In the first window: its first frame."),
                 ),
-                io.Int.Output("index", tooltip="Of the window, from 0."),
-                io.Int.Output("count", tooltip="How many windows there are."),
-                io.Int.Output("seed_out", display_name="seed", tooltip="As set above."),
+                io.Int.Output("index", tooltip="Number of this window, from 0."),
+                io.Int.Output("count", tooltip="Number of windows."),
+                io.Int.Output("seed_out", display_name="seed", tooltip="The seed set above."),
                 Flow.Output("flow", display_name="FLOW", tooltip="To InstructX Window Close."),
             ],
             hidden=[io.Hidden.unique_id],

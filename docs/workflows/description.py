@@ -29,7 +29,7 @@ class Column:
 
     nodes: dict[str, Node | Box]
     width: int = WIDTH
-    top: int = 0  # pixels that it begins lower than others
+    beside: str = ""  # a node of an earlier column: it begins where that one does, below a free place
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,5 @@ class Template:
     note: Text
     columns: tuple[Column, ...]
     links: Links
-    note_height: int = 180
     app: App | None = None
     needs_weights: bool = False  # that the pack does not hold

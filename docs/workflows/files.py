@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import object_info
 from .description import GAP, TITLE_BAR, WIDTH, Box, Template
+from .notes import place_notes
 
 if TYPE_CHECKING:
     from .description import Blueprint, Column, Links, Node
@@ -19,7 +20,7 @@ Json = dict[str, Any]
 
 
 def template_file(template: Template, infos: dict[str, Info], as_app: bool = False) -> Json:
-    """A template with its notes below what it loads, so that a window shows everything at a readable size.
+    """A template with its notes in the free room below its nodes, so that a window shows everything large enough.
 
     as_app: open it as the form that `template.app` describes.
     """
@@ -63,12 +64,12 @@ class Canvas:
         self.made: dict[str, Json] = {}
         self.links: list[Json] = []
         self.subgraphs: list[Json] = []
-        self.extent = (0, 0)
+        self.columns: list[tuple[int, int]] = []  # width and end of each
 
     def place(self, columns: tuple[Column, ...]) -> None:
         x = 0
         for column in columns:
-            y = column.top
+            y = self.made[column.beside]["pos"][1] if column.beside else 0
             for key, described in column.nodes.items():
                 node = self._box(described, key) if isinstance(described, Box) else self._node(described)
                 width, height = described.width or column.width, max(node["size"][1], described.height)
@@ -76,7 +77,7 @@ class Canvas:
                 self.made[key] = node
                 y += height + GAP + TITLE_BAR
             x += column.width + GAP
-            self.extent = (x - GAP, max(self.extent[1], y - GAP - TITLE_BAR))
+            self.columns.append((column.width, y - GAP - TITLE_BAR))
 
     def connect(self, links: Links) -> None:
         for start, ends in links.items():
@@ -88,17 +89,14 @@ class Canvas:
                 target["inputs"][index]["link"] = self.links[-1]["id"]
 
     def note(self, template: Template) -> None:
-        """Beside the graph: below the first column, where what is edited comes from."""
-        first = next(iter(template.columns))
-        last = self.made[list(first.nodes)[-1]]
-        top = last["pos"][1] + last["size"][1] + GAP + TITLE_BAR
         texts = {"What this does": template.note.en, "说明": template.note.zh}
-        for title, text in texts.items():
+        places = place_notes(list(texts.values()), *zip(*self.columns, strict=True))
+        for (title, text), place in zip(texts.items(), places, strict=True):
             self.made[title] = {
                 "id": self._number(),
                 "type": "MarkdownNote",
-                "pos": [0, top],
-                "size": [first.width, template.note_height],
+                "pos": [place.left, place.top],
+                "size": [place.width, place.height],
                 "flags": {},
                 "order": 0,
                 "mode": 0,
@@ -110,7 +108,6 @@ class Canvas:
                 "color": "#432",
                 "bgcolor": "#653",
             }
-            top += template.note_height + GAP + TITLE_BAR
 
     def workflow(self, seed: str, extra: Json) -> Json:
         result = {
@@ -169,7 +166,7 @@ class Canvas:
         unknown = set(described.settings) - {name for name, _ in widgets}
         if unknown:
             raise SystemExit(f"{described.type} has no widget {', '.join(sorted(unknown))}")
-        sockets = [_socket(name, object_info.type_of(s)) for name, s in specs.items() if not object_info.is_widget(s)]
+        sockets = [_socket(name, kind) for name, kind in object_info.sockets_of(info)]
         for name, spec in specs.items():
             if object_info.is_widget(spec):
                 sockets.append(_socket(name, object_info.type_of(spec), widget=True))
@@ -232,7 +229,8 @@ class Canvas:
         inputs: dict[str, tuple[str, bool, Any]],
         outputs: dict[str, str],
     ) -> Json:
-        width, height = self.extent
+        width = sum(one + GAP for one, _ in self.columns) - GAP
+        height = max(end for _, end in self.columns)
         ends = {name: kind for name, (kind, _, _) in inputs.items()}
         return {
             "id": kind,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+GROWS = "COMFY_AUTOGROW_V3"  # an input whose sockets appear as they are connected
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "IMAGECOMPARE"}
 AFTER_A_RUN = "fixed"  # stands behind a seed in a file: what the front end does with it after a run
 
@@ -32,6 +33,19 @@ def type_of(spec: Spec) -> str:
 def inputs_of(info: Info) -> dict[str, Spec]:
     """Every input by name, required ones first, as the front end shows them."""
     return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
+def sockets_of(info: Info) -> list[tuple[str, str]]:
+    """Every socket by name and type, those of widgets left out; of a growing input the first one."""
+    found = []
+    for name, spec in inputs_of(info).items():
+        if spec[0] == GROWS:
+            template = spec[1]["template"]
+            (inner,) = inputs_of({"input": template["input"]}).values()
+            found.append((f"{name}.{template['names'][0]}", type_of(inner)))
+        elif not is_widget(spec):
+            found.append((name, type_of(spec)))
+    return found
 
 
 def default_of(spec: Spec) -> Any:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from .description import Column, Node, Text
+import json
+from pathlib import Path
 
-FIRST, BOX, LOOK, NARROW, SMALL = 330, 360, 330, 300, 210  # widths of columns
+from .description import Box, Column, Node, Text
+
+FIRST, BOX, LOOK, NARROW, SMALL = 290, 340, 300, 290, 225  # widths of columns; Nodes 2.0 draws none below 225 pixels
 SIDE = 256  # pixels of the example pictures
-WIDE = 448  # pixels of the example clips, which Nodes 2.0 shows no higher than 190 pixels
-HEIGHT = 400  # of what shows a picture
+HEIGHT = 380  # of what shows a picture
+EXAMPLES = Path(__file__).resolve().parents[2] / "instructx_core" / "assets" / "examples.json"
+TOLD = {told["key"]: told for told in json.loads(EXAMPLES.read_text(encoding="utf-8"))}
+SENTENCES = {key: told["instruction"] for key, told in TOLD.items()}
 
 OWN_PICTURE = Text(
     "Your own: replace *InstructX Example Input* by **Load Image**.",
@@ -32,15 +37,11 @@ def note(title: Text, *parts: Text) -> Text:
     )
 
 
-def example(group: str, seed: int = 0, frames: int = 1, width: int = SIDE, height: int = SIDE) -> Node:
-    """A picture or a clip that nobody has to look for."""
-    settings = {"example": group, "seed": seed, "frames": frames, "width": width, "height": height}
-    return Node("InstructXExampleInput", "Something to edit", settings)
-
-
-def shipped(file: str) -> Node:
-    """A file of the pack."""
-    return Node("InstructXExampleInput", "Something to edit", {"example": f"shipped {file}"})
+def example(key: str, title: str = "Something to edit") -> Node:
+    """A picture or a clip that nobody has to look for; SENTENCES has what is asked of it."""
+    if key not in TOLD:
+        raise SystemExit(f"there is no example {key!r} in {EXAMPLES}")
+    return Node("InstructXExampleInput", title, {"example": TOLD[key]["name"]})
 
 
 def look(title: str, height: int = HEIGHT) -> Node:
@@ -51,19 +52,35 @@ def saved(name: str, title: str = "After") -> Node:
     return Node("SaveImage", title, {"filename_prefix": f"InstructX/{name}"}, HEIGHT)
 
 
-def picture(title: str, width: int = LOOK) -> Column:
-    """A picture to look at, in a column of its own that a graph knows by the first word of the title."""
-    return Column({title.split(maxsplit=1)[0].lower(): look(title)}, width=width)
-
-
-def saved_picture(name: str, width: int = LOOK) -> Column:
-    return Column({"after": saved(name)}, width=width)
-
-
-def clip(title: str, prefix: str, width: int = LOOK) -> Column:
+def saved_clip(name: str, title: str = "After") -> Node:
     """A clip to look at; ComfyUI has no node that shows one without saving it."""
-    shows = Node("SaveVideo", title, {"filename_prefix": f"InstructX/{prefix}"}, HEIGHT)
-    return Column({title.split(maxsplit=1)[0].lower(): shows}, width=width)
+    return Node("SaveVideo", title, {"filename_prefix": f"InstructX/{name}"}, HEIGHT)
+
+
+def pictures(name: str, width: int = LOOK) -> tuple[Column, Column]:
+    """Before and after in columns of their own."""
+    return Column({"before": look("Before")}, width=width), Column({"after": saved(name)}, width=width)
+
+
+def clips(name: str, width: int = LOOK) -> tuple[Column, Column]:
+    before, after = saved_clip(f"{name}-source", "Before"), saved_clip(name)
+    return Column({"before": before}, width=width), Column({"after": after}, width=width)
+
+
+def below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
+    """The same with `before` below nodes that come last, which makes a graph of many columns narrower."""
+    return (
+        Column(nodes | {"before": look("Before")}, width=width),
+        Column({"after": saved(name)}, width=LOOK, beside="before"),
+    )
+
+
+def clips_below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
+    before = saved_clip(f"{name}-source", "Before")
+    return (
+        Column(nodes | {"before": before}, width=width),
+        Column({"after": saved_clip(name)}, width=LOOK, beside="before"),
+    )
 
 
 def weights(name: str, url: str, directory: str) -> tuple[dict[str, str], ...]:

@@ -12,6 +12,7 @@ class KnownModel:
     name: str  # what a person types
     repository: str  # owner/name
     size: str  # of what is fetched, for people
+    licence: str = "not stated"  # as its page on the hub says
     # the commit to fetch; None where none has been reviewed: the newest, which is then written into the folder
     commit: str | None = None
 

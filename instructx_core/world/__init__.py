@@ -10,6 +10,7 @@ turned and lit, Chinese. Without it (PLAIN), the first ten groups are what they 
 was trained, to the last bit.
 """
 
+from .colours import colour_entropy, looks_drawn
 from .triplets import HELD_OUT_SEED, Subject, Triplet, sample_subject, sample_triplet
 from .variety import PLAIN, RICH, Variety
 from .vocabulary import CLIP_GROUPS, EDIT_KINDS, EVERY_GROUP, GROUPS, PICTURE_KINDS
@@ -27,6 +28,8 @@ __all__ = [
     "Subject",
     "Triplet",
     "Variety",
+    "colour_entropy",
+    "looks_drawn",
     "sample_subject",
     "sample_triplet",
     "unknown_words",

@@ -4,23 +4,20 @@ What a SAM3, BiRefNet, FILM or language model gives comes from a stock node of t
 before and after it runs as it would.
 """
 
-import shutil
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from instructx_core.demo import DEMO_EDITS
 from instructx_core.source import load_source
 from support import comfyui_server, workflow_files
 from support.comfyui_server import files, succeeded
 
 pytestmark = pytest.mark.slow
-SIDE = 256  # pixels of the example picture
+HEIGHT, WIDTH = 300, 451  # of the photograph that is made four times as large
 # Of a node whose weights are not there: one that gives the same, its inputs, and those of them that stay linked.
 STAND_INS = {
-    "SAM3_Detect": ("SolidMask", {"value": 1.0, "width": SIDE, "height": SIDE}, ()),
-    "RemoveBackground": ("SolidMask", {"value": 0.0, "width": SIDE, "height": SIDE}, ()),
+    "SAM3_Detect": ("ImageToMask", {"channel": "red"}, (("image", "image"),)),
+    "RemoveBackground": ("ImageToMask", {"channel": "red"}, (("image", "image"),)),
     "FrameInterpolate": ("RepeatImageBatch", {"amount": 2}, (("images", "image"),)),
     "TextGenerate": ("PrimitiveStringMultiline", {"value": "make the background teal"}, ()),
 }
@@ -28,6 +25,7 @@ LOADERS = {"CheckpointLoaderSimple", "CLIPTextEncode", "LoadBackgroundRemovalMod
 LOADERS |= {"CLIPLoader"}
 CHAINS = ("SAM3 mask, edit only there", "Keep the subject, change the rest", "Edit, then more frames")
 CHAINS += ("Rewrite a vague prompt",)
+SEEDVR2 = {"UNETLoader", "VAELoader", "VAEEncodeTiled", "SeedVR2Conditioning", "KSampler", "VAEDecodeTiled"}
 
 
 def upscaler(path):
@@ -45,10 +43,6 @@ def upscaler(path):
 def server(bundled, tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     upscaler(base / "models" / "upscale_models" / "RealESRGAN_x4plus.safetensors")
-    (base / "input").mkdir()
-    still, clip = (next(edit.source for edit in DEMO_EDITS if edit.source.suffix == kind) for kind in (".png", ".mp4"))
-    shutil.copyfile(still, base / "input" / "example.png")
-    shutil.copyfile(clip, base / "input" / "your-video.mp4")
     with comfyui_server.Server(base) as started:
         yield started
 
@@ -80,7 +74,24 @@ def test_upscaling_by_a_model(server, object_info):
     entry = server.run(prompt)
     assert succeeded(entry), entry["status"]
     (saved,) = files(entry, server.base)
-    assert load_source(saved).frames.shape == (1, 4 * SIDE, 4 * SIDE, 3)
+    assert load_source(saved).frames.shape == (1, 4 * HEIGHT, 4 * WIDTH, 3)
+
+
+def test_seedvr2_gets_the_edit_and_gives_it_larger(server, object_info):
+    """Core's own nodes before and after the model run; the model's place is left out, for 3B weights are 3 GB."""
+    prompt = prompt_of(workflow_files.named("Edit, then SeedVR2"), object_info)
+    (larger,) = [name for name, node in prompt.items() if node["class_type"] == "SeedVR2Preprocess"]
+    box = larger.partition(":")[0]
+    model = {name for name, node in prompt.items() if name.startswith(f"{box}:") and node["class_type"] in SEEDVR2}
+    assert len(model) == len(SEEDVR2)
+    prompt = {name: node for name, node in prompt.items() if name not in model}
+    (align,) = [node for node in prompt.values() if node["class_type"] == "SeedVR2PostProcessing"]
+    assert align["inputs"]["images"][0] in model
+    align["inputs"]["images"] = [larger, 0]
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    (saved,) = files(entry, server.base)
+    assert load_source(saved).frames.shape == (1, 4 * HEIGHT, 4 * WIDTH, 3)
 
 
 @pytest.mark.parametrize("title", CHAINS)

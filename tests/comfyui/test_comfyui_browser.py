@@ -81,6 +81,31 @@ def test_a_workflow_of_an_older_version_loads(page):
         assert made == {"model_name": name, "precision": "default"} | own
 
 
+def test_references_of_an_older_version_keep_their_links(page):
+    """InstructX MLLM Guidance had two more sockets; a growing input has them now, and offers the next."""
+    workflow = workflow_files.read(workflow_files.named("Under the hood"))
+    (old,) = [node for node in workflow["nodes"] if node["type"] == "InstructXMLLMGuidance"]
+    (example,) = [node for node in workflow["nodes"] if node["type"] == "InstructXExampleInput"]
+    sockets = {one["name"]: one for one in old["inputs"] if not one["name"].startswith("further")}
+    gone = [{"name": name, "type": "IMAGE", "link": None} for name in ("reference_2", "reference_3")]
+    old["inputs"] = [sockets.pop(name) for name in ("mllm", "source", "reference")] + gone + list(sockets.values())
+    by_number = {link[0]: link for link in workflow["links"]}
+    for slot, one in enumerate(old["inputs"]):
+        if one["link"] is not None:
+            by_number[one["link"]][4] = slot
+    for number, slot in ((901, 2), (902, 3), (903, 4)):
+        old["inputs"][slot]["link"] = number
+        example["outputs"][0]["links"].append(number)
+        workflow["links"].append([number, example["id"], 0, old["id"], slot, "IMAGE"])
+    front_end.load(page, workflow)
+    assert front_end.problems(page)["links"] == len(workflow["links"])
+    made = front_end.prompt(page)[str(old["id"])]["inputs"]
+    linked = {name for name, value in made.items() if value == [str(example["id"]), 0]}
+    assert linked == {"reference", "further.reference_2", "further.reference_3"}
+    names = page.evaluate("id => window.app.graph.getNodeById(id).inputs.map(one => one.name)", old["id"])
+    assert "further.reference_4" in names
+
+
 def test_node_from_the_search_box_is_wired_by_hand(page):
     page.wait_for_timeout(1500)
     page.keyboard.press("Escape")  # a fresh installation opens with the template browser over the canvas

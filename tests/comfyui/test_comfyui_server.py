@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from instructx_core.demo import DEMO_EDITS
 from instructx_core.source import load_source
 from support import comfyui_server, kiwi_model, record_object_info, workflow_files
 from support.comfyui_server import cached, files, succeeded
@@ -247,13 +245,10 @@ def test_comfyui_starts_without_the_libraries(bundled, tmp_path):
 
 @pytest.fixture(scope="module")
 def kiwi_folders(server):
-    """A tiny model of Kiwi-Edit's layout where the real ones would be, and something to edit."""
+    """A tiny model of Kiwi-Edit's layout where the real ones would be."""
     folder = server.base / "models" / "instructx"
     for name in ("instruct-only", "instruct-reference"):
         kiwi_model.publish(kiwi_model.components(), folder / f"linyq--kiwi-edit-5b-{name}-diffusers")
-    still, clip = (next(edit.source for edit in DEMO_EDITS if edit.source.suffix == kind) for kind in (".png", ".mp4"))
-    shutil.copyfile(still, server.base / "input" / "example.png")
-    shutil.copyfile(clip, server.base / "input" / "your-video.mp4")
 
 
 @pytest.mark.parametrize("path", KIWI, ids=lambda path: path.stem)

@@ -6,6 +6,7 @@ from .edit_a_long_video import edit_a_long_video
 from .edit_a_video import edit_a_video
 from .edit_an_image import edit_an_image
 from .edit_and_interpolate import edit_and_interpolate
+from .edit_and_seedvr2 import edit_and_seedvr2
 from .edit_and_upscale import edit_and_upscale
 from .edit_in_a_loop import edit_in_a_loop
 from .edit_inside_a_mask import edit_inside_a_mask
@@ -52,4 +53,5 @@ TEMPLATES = (
     edit_in_a_loop,
     match_colours,
     upscale_a_long_video,
+    edit_and_seedvr2,
 )

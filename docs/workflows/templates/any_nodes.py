@@ -1,8 +1,8 @@
 """A loop over windows around stock nodes."""
 
 from ..description import Column, Node, Template, Text
-from ..showing import FIRST, OWN_VIDEO, SMALL, clip, note, shipped
-from .loop_parts import LOOP, close, loop_links, opened
+from ..showing import FIRST, OWN_VIDEO, SMALL, example, note
+from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Any nodes over a long video", "让长视频通过任意节点")
 HERE = Text(
@@ -16,12 +16,10 @@ def any_nodes() -> Template:
         TITLE,
         note(TITLE, LOOP, HERE, OWN_VIDEO),
         (
-            Column({"input": shipped("demo.mp4")}, width=FIRST),
+            Column({"input": example("long clip")}, width=FIRST),
             opened(window=9, overlap=0),
             Column({"inside": Node("ImageInvert", "Any nodes")}, width=SMALL),
-            close(),
-            clip("Before", "any-nodes-source"),
-            clip("After", "any-nodes"),
+            *closed("any-nodes"),
         ),
         loop_links("inside.image", "inside.IMAGE"),
     )

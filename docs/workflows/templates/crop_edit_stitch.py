@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, NARROW, OWN_PICTURE, SMALL, TINY, example, note, picture, saved_picture
+from ..showing import BOX, NARROW, OWN_PICTURE, SENTENCES, SMALL, TINY, below, example, note
 
 TITLE = Text("Crop, edit, put back", "裁剪编辑后贴回")
 WHY = Text(
@@ -11,18 +11,18 @@ WHY = Text(
     "只把大图的一部分裁下来，按模型的尺寸编辑后贴回：区域外一个比特都不变。"
     "*Left* 和 *Top* 决定位置，*Cut out* 决定大小。",
 )
-PART = 256
+SOURCE, PART = "large", 256
 
 
 def crop_edit_stitch() -> Template:
-    words = {"instruction": "change the orange triangle to yellow"}
+    words = {"instruction": SENTENCES[SOURCE]}
     return Template(
         TITLE,
         note(TITLE, WHY, OWN_PICTURE, TINY),
         (
             Column(
                 {
-                    "input": example("recolor", 9, width=512, height=512),
+                    "input": example(SOURCE),
                     "left": Node("PrimitiveInt", "Left", {"value": 144}),
                     "top": Node("PrimitiveInt", "Top", {"value": 0}),
                 },
@@ -30,9 +30,7 @@ def crop_edit_stitch() -> Template:
             ),
             Column({"cut": Node("ImageCrop", "Cut out", {"width": PART, "height": PART})}, width=SMALL),
             Column({"edit": Box(EDIT_IMAGE, "Edit image", words)}, width=BOX),
-            Column({"paste": Node("ImageCompositeMasked", "Put back")}, width=SMALL),
-            picture("Before", NARROW),
-            saved_picture("crop-edit", width=NARROW),
+            *below({"paste": Node("ImageCompositeMasked", "Put back")}, "crop-edit"),
         ),
         {
             "input.IMAGE": ["cut.image", "paste.destination", "before.images"],

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_VIDEO
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, SMALL, TINY, WIDE, clip, example, note, weights
+from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, clips_below, example, note, weights
 
 TITLE = Text("Edit, then more frames", "编辑后补帧")
 TWICE = Text(
@@ -15,22 +15,21 @@ FILM = weights(
     "https://huggingface.co/Comfy-Org/frame_interpolation/resolve/main/frame_interpolation/film_net_fp16.safetensors",
     "frame_interpolation",
 )
+SOURCE = "clip"
 RATE = 16.0  # twice that of the example clip
 
 
 def edit_and_interpolate() -> Template:
     loads = Node("FrameInterpolationModelLoader", "FILM", {"model_name": FILM[0]["name"]}, models=FILM)
-    box = Box(EDIT_VIDEO, "Edit video", {"instruction": "make the background gray"})
+    box = Box(EDIT_VIDEO, "Edit video", {"instruction": SENTENCES[SOURCE]})
     return Template(
         TITLE,
         note(TITLE, TWICE, TINY),
         (
-            Column({"input": example("background", 1, frames=9, width=WIDE), "model": loads}, width=300),
+            Column({"input": example(SOURCE), "model": loads}, width=FIRST),
             Column({"edit": box}, width=BOX),
             Column({"between": Node("FrameInterpolate", "Twice as many frames")}, width=SMALL),
-            Column({"video": Node("CreateVideo", "", {"fps": RATE})}, width=SMALL),
-            clip("Before", "interpolate-source", 290),
-            clip("After", "interpolate", 290),
+            *clips_below({"video": Node("CreateVideo", "", {"fps": RATE})}, "interpolate"),
         ),
         {
             "input.VIDEO": ["edit.video", "before.video"],

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, SMALL, TINY, example, note, picture, saved_picture, weights
+from ..showing import BOX, FIRST, SENTENCES, TINY, below, example, note, weights
 
 TITLE = Text("Edit, then upscale", "编辑后放大")
 ANY = Text(
@@ -15,20 +15,19 @@ ESRGAN = weights(
     "https://huggingface.co/Comfy-Org/Real-ESRGAN_repackaged/resolve/main/RealESRGAN_x4plus.safetensors",
     "upscale_models",
 )
+SOURCE = "cat"
 
 
 def edit_and_upscale() -> Template:
     loads = Node("UpscaleModelLoader", "Real-ESRGAN", {"model_name": ESRGAN[0]["name"]}, models=ESRGAN)
-    box = Box(EDIT_IMAGE, "Edit image", {"instruction": "make the background teal"})
+    box = Box(EDIT_IMAGE, "Edit image", {"instruction": SENTENCES[SOURCE]})
     return Template(
         TITLE,
         note(TITLE, ANY, TINY),
         (
-            Column({"input": example("background", 3), "model": loads}, width=300),
+            Column({"input": example(SOURCE), "model": loads}, width=FIRST),
             Column({"edit": box}, width=BOX),
-            Column({"upscale": Node("ImageUpscaleWithModel", "Four times as large")}, width=SMALL),
-            picture("Before"),
-            saved_picture("edit-upscale"),
+            *below({"upscale": Node("ImageUpscaleWithModel", "Four times as large")}, "edit-upscale"),
         ),
         {
             "input.IMAGE": ["edit.image", "before.images"],

@@ -2,8 +2,8 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text
-from ..showing import BOX, FIRST, NARROW, OWN_VIDEO, TINY, clip, note, shipped
-from .loop_parts import LOOP, close, loop_links, opened
+from ..showing import FIRST, NARROW, OWN_VIDEO, SENTENCES, TINY, example, note
+from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Edit a long video in a loop", "在循环中编辑长视频")
 HEAD = Text(
@@ -12,20 +12,19 @@ HEAD = Text(
     "每个窗口以上一个窗口编辑后的第一个共有帧开始（*head*: source），并在其余共有帧中过渡。"
     "*Edit long video* 放不下的节点可以接在盒子前后。",
 )
+SOURCE = "long clip"
 
 
 def edit_in_a_loop() -> Template:
-    settings = {"instruction": "change the background to pink"}
+    settings = {"instruction": SENTENCES[SOURCE]}
     return Template(
         TITLE,
         note(TITLE, LOOP, HEAD, OWN_VIDEO, TINY),
         (
-            Column({"input": shipped("demo.mp4")}, width=FIRST),
+            Column({"input": example(SOURCE)}, width=FIRST),
             opened(window=9, overlap=5, head="source", hold_colour=True),
-            Column({"inside": Box(EDIT_IMAGE, "Edit frames", settings)}, width=BOX),
-            close(),
-            clip("Before", "edited-in-a-loop-source", NARROW),
-            clip("After", "edited-in-a-loop", NARROW),
+            Column({"inside": Box(EDIT_IMAGE, "Edit frames", settings)}, width=NARROW),
+            *closed("edited-in-a-loop"),
         ),
         loop_links("inside.image", "inside.IMAGE"),
     )

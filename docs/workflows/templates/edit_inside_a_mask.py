@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, NARROW, SIDE, SMALL, TINY, example, note, picture, saved_picture
+from ..showing import BOX, FIRST, SENTENCES, SIDE, SMALL, TINY, example, note, pictures
 
 TITLE = Text("Edit inside a mask", "只编辑遮罩内")
 PAINT = Text(
@@ -11,22 +11,27 @@ PAINT = Text(
     "遮罩以外的像素完全不变。这里遮罩是右半边；"
     "用 **Load Image** 时可自己画（右键 *Open in Mask Editor*），取它的 MASK。",
 )
+SOURCE = "triangle"
+WORDS = SENTENCES["ground"]
 
 
 def edit_inside_a_mask() -> Template:
-    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": "make the background teal"})
+    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": WORDS})
     return Template(
         TITLE,
         note(TITLE, PAINT, TINY),
         (
-            Column({"input": example("recolor", 10)}, width=NARROW),
             Column(
-                {"nothing": _mask("Nothing", 0.0, SIDE), "half": _mask("The right half", 1.0, SIDE // 2)}, width=SMALL
+                {
+                    "input": example(SOURCE),
+                    "nothing": _mask("Nothing", 0.0, SIDE),
+                    "half": _mask("The right half", 1.0, SIDE // 2),
+                },
+                width=FIRST,
             ),
             Column({"mask": Node("MaskComposite", "The mask", {"x": SIDE // 2, "operation": "add"})}, width=SMALL),
             Column({"edit": box}, width=BOX),
-            picture("Before", NARROW),
-            saved_picture("mask-edit", width=NARROW),
+            *pictures("mask-edit"),
         ),
         {
             "input.IMAGE": ["edit.image", "before.images"],

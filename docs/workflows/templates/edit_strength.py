@@ -2,7 +2,7 @@
 
 from ..description import Blueprint, Box, Column, Links, Node, Template, Text
 from ..parts import RESTORE, WIDGETS, node, stations
-from ..showing import BOX, FIRST, OWN_PICTURE, TINY, example, note
+from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, TINY, example, note
 
 TITLE = Text("Four edit strengths", "四种编辑强度")
 DIAL = Text(
@@ -10,6 +10,7 @@ DIAL = Text(
     " Other than 1 it takes twice the time.",
     "*edit_strength* 调节句子的分量：1 是模型本身的强度，越小越柔和，越大越强。不等于 1 时用时加倍。",
 )
+SOURCE = "triangle"
 STRENGTHS = {"a": 0.5, "b": 0.75, "c": 1.0, "d": 1.5}
 LOOK = 270
 
@@ -23,17 +24,14 @@ def edit_strength() -> Template:
         TITLE,
         note(TITLE, DIAL, OWN_PICTURE, TINY),
         (
-            Column({"input": example("recolor", 10)}, width=FIRST),
-            Column({"edit": Box(_compare(), "Edit image, four times", {"instruction": WORDS})}, width=BOX),
+            Column({"input": example(SOURCE)}, width=FIRST),
+            Column({"edit": Box(_compare(), "Edit image, four times", {"instruction": SENTENCES[SOURCE]})}, width=BOX),
             Column({"before": Node("PreviewImage", "Before", {}, 360)}, width=LOOK),
             Column({"a": looks["a"], "c": looks["c"]}, width=LOOK),
             Column({"b": looks["b"], "d": looks["d"]}, width=LOOK),
         ),
         {"input.IMAGE": ["edit.image", "before.images"]} | {f"edit.{key}": [f"{key}.images"] for key in STRENGTHS},
     )
-
-
-WORDS = "change the red triangle to yellow"
 
 
 def _compare() -> Blueprint:

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, note, picture, saved_picture
+from ..showing import BOX, below, note
 from .split_loaders import SMALL, loaders
 from .wan import LORA
 
@@ -23,9 +23,7 @@ def few_steps() -> Template:
         (
             *columns,
             Column({"lora": lora}, width=SMALL),
-            Column({"edit": Box(EDIT_WITH_OWN_LOADERS, "Edit", settings)}, width=BOX),
-            picture("Before", 290),
-            saved_picture("few-steps", width=290),
+            *below({"edit": Box(EDIT_WITH_OWN_LOADERS, "Edit", settings)}, "few-steps", BOX),
         ),
         links | {"adapter.MODEL": ["lora.model"], "lora.MODEL": ["edit.model"]},
         needs_weights=True,

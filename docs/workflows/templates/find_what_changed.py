@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, FIRST, LOOK, NARROW, OWN_PICTURE, TINY, example, look, note, saved
+from ..showing import BOX, FIRST, NARROW, OWN_PICTURE, SENTENCES, TINY, example, look, note, saved
 
 TITLE = Text("Find what changed", "找出改动的区域")
 MASK = Text(
@@ -10,19 +10,20 @@ MASK = Text(
     " source outside it.",
     "*InstructX Composite* 把改动的区域作为 MASK 输出，可用于重绘、放大或再次编辑，区域外保留原图。",
 )
+SOURCE = "triangle"
 
 
 def find_what_changed() -> Template:
-    words = {"instruction": "change the red triangle to yellow"}
+    words = {"instruction": SENTENCES[SOURCE]}
     return Template(
         TITLE,
         note(TITLE, MASK, OWN_PICTURE, TINY),
         (
-            Column({"input": example("recolor", 10)}, width=FIRST),
+            Column({"input": example(SOURCE)}, width=FIRST),
             Column({"edit": Box(EDIT_IMAGE, "Edit image", words)}, width=BOX),
-            Column({"composite": Node("InstructXComposite", "Source outside, edit inside", {"grow": 2})}, width=NARROW),
-            Column({"before": look("Before"), "picture": Node("MaskToImage")}, width=LOOK),
-            Column({"after": saved("what-changed"), "mask": look("The changed region", 300)}, width=LOOK),
+            Column({"composite": Node("InstructXComposite", "Source outside, edit inside", {"grow": 2})}, width=260),
+            Column({"before": look("Before"), "picture": Node("MaskToImage")}, width=NARROW),
+            Column({"after": saved("what-changed"), "mask": look("The changed region", 300)}, width=NARROW),
         ),
         {
             "input.IMAGE": ["edit.image", "composite.source", "before.images"],

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, SMALL, TINY, example, note, picture, saved_picture, weights
+from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, below, example, note, weights
 
 TITLE = Text("Keep the subject, change the rest", "保留主体，改变其余")
 WHERE = Text(
@@ -15,21 +15,20 @@ BIREFNET = weights(
     "https://huggingface.co/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors",
     "background_removal",
 )
+SOURCE = "cat"
 
 
 def keep_the_subject() -> Template:
-    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": "make the background teal"})
+    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": SENTENCES[SOURCE]})
     loads = Node("LoadBackgroundRemovalModel", "BiRefNet", {"bg_removal_name": BIREFNET[0]["name"]}, models=BIREFNET)
     return Template(
         TITLE,
         note(TITLE, WHERE, TINY),
         (
-            Column({"input": example("background", 3), "birefnet": loads}, width=300),
+            Column({"input": example(SOURCE), "birefnet": loads}, width=FIRST),
             Column({"subject": Node("RemoveBackground", "The subject")}, width=SMALL),
             Column({"rest": Node("InvertMask", "The rest")}, width=SMALL),
-            Column({"edit": box}, width=BOX),
-            picture("Before", 290),
-            saved_picture("keep-subject", width=290),
+            *below({"edit": box}, "keep-subject", BOX),
         ),
         {
             "input.IMAGE": ["edit.image", "subject.image", "before.images"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..description import Text
 from ..showing import weights
 
+CLIP = "footage"
 INSTRUCT = "linyq/kiwi-edit-5b-instruct-only-diffusers"
 REFERENCE = "linyq/kiwi-edit-5b-instruct-reference-diffusers"
 MEMORY = Text(

@@ -1,26 +1,25 @@
 """A subject from a picture into footage."""
 
 from ..blueprints import EDIT_WITH_REFERENCE
-from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, FIRST, clip, note
-from .kiwi import MEMORY, REFERENCE, files, folder, how
+from ..description import Box, Column, Template, Text
+from ..showing import BOX, FIRST, OWN_VIDEO, clips, example, note
+from .kiwi import CLIP, MEMORY, REFERENCE, files, folder, how
 
 TITLE = Text("Kiwi-Edit, reference on a video", "真实视频加参考图")
 
 
 def kiwi_reference() -> Template:
-    words = "Add the hat of the reference to the person's head."
+    words = "Add the cat of the reference image beside the cup."
     settings = {"instruction": words, "model_name": folder(REFERENCE)}
     box = Box(EDIT_WITH_REFERENCE, "Edit with reference", settings, models=files(REFERENCE))
+    cat = example("cat", "The reference")
     return Template(
         TITLE,
-        note(TITLE, how(REFERENCE), MEMORY),
+        note(TITLE, OWN_VIDEO, how(REFERENCE), MEMORY),
         (
-            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 400)}, width=FIRST),
-            Column({"reference": Node("LoadImage", "The reference", {"image": "example.png"}, 400)}, width=260),
+            Column({"input": example(CLIP, "A clip"), "reference": cat}, width=FIRST),
             Column({"edit": box}, width=BOX),
-            clip("Before", "kiwi-reference-source"),
-            clip("After", "kiwi-reference"),
+            *clips("kiwi-reference"),
         ),
         {
             "input.VIDEO": ["edit.source", "before.video"],

@@ -1,9 +1,9 @@
 """Footage, up to the length that the model was trained at."""
 
 from ..blueprints import EDIT_VIDEO
-from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, FIRST, clip, note
-from .kiwi import INSTRUCT, MEMORY, files, folder, how
+from ..description import Box, Column, Template, Text
+from ..showing import BOX, FIRST, OWN_VIDEO, clips, example, note
+from .kiwi import CLIP, INSTRUCT, MEMORY, files, folder, how
 
 TITLE = Text("Kiwi-Edit, a video", "编辑真实视频")
 LENGTH = Text(
@@ -13,17 +13,15 @@ LENGTH = Text(
 
 
 def kiwi_video() -> Template:
-    settings = {"instruction": "Turn the sky into a warm sunset.", "model_name": folder(INSTRUCT)}
+    settings = {"instruction": "Turn the coffee into green tea.", "model_name": folder(INSTRUCT)}
     return Template(
         TITLE,
-        note(TITLE, LENGTH, how(INSTRUCT), MEMORY),
+        note(TITLE, LENGTH, OWN_VIDEO, how(INSTRUCT), MEMORY),
         (
-            Column({"input": Node("LoadVideo", "Your video", {"file": "your-video.mp4"}, 400)}, width=FIRST),
+            Column({"input": example(CLIP, "A clip")}, width=FIRST),
             Column({"edit": Box(EDIT_VIDEO, "Edit video", settings, models=files(INSTRUCT))}, width=BOX),
-            clip("Before", "kiwi-video-source"),
-            clip("After", "kiwi-video"),
+            *clips("kiwi-video"),
         ),
         {"input.VIDEO": ["edit.video", "before.video"], "edit.VIDEO": ["after.video"]},
-        note_height=230,
         needs_weights=True,
     )

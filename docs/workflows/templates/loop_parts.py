@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..description import Column, Links, Node, Text
+from ..showing import clips_below
 
-OPEN, CLOSE = 280, 250  # widths of columns
+OPEN = 280  # the width of a column
 LOOP = Text(
     "What stands between **Window Open** and **Window Close** runs once for each window; memory holds one window,"
     " whatever the length. **Cancel**, a crash or a restart keeps finished windows; **Run** goes on from them.",
@@ -19,8 +20,9 @@ def opened(**settings: Any) -> Column:
     return Column({"open": Node("InstructXWindowOpen", "Each window", settings)}, width=OPEN)
 
 
-def close() -> Column:
-    return Column({"close": Node("InstructXWindowClose", "The whole video")}, width=CLOSE)
+def closed(name: str) -> tuple[Column, Column]:
+    """The end of the loop, and the clips before and after it."""
+    return clips_below({"close": Node("InstructXWindowClose", "The whole video")}, name)
 
 
 def loop_links(takes: str, gives: str) -> Links:

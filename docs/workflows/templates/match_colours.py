@@ -1,8 +1,8 @@
 """A loop over windows around a match of colours to a picture."""
 
 from ..description import Column, Node, Template, Text
-from ..showing import FIRST, OWN_VIDEO, SMALL, clip, example, note, shipped
-from .loop_parts import LOOP, close, loop_links, opened
+from ..showing import FIRST, OWN_VIDEO, SMALL, example, note
+from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Match colours over a long video", "统一长视频的颜色")
 REFERENCE = Text(
@@ -18,12 +18,16 @@ def match_colours() -> Template:
         TITLE,
         note(TITLE, LOOP, REFERENCE, OWN_VIDEO),
         (
-            Column({"input": shipped("demo.mp4"), "reference": example("background", 3)}, width=FIRST),
+            Column(
+                {
+                    "input": example("long clip"),
+                    "reference": example("ground", "Whose colours"),
+                },
+                width=FIRST,
+            ),
             opened(window=9, overlap=0),
             Column({"inside": Node("ColorTransfer", "Colours of the picture", matching)}, width=SMALL),
-            close(),
-            clip("Before", "matched-video-source"),
-            clip("After", "matched-video"),
+            *closed("matched-video"),
         ),
         loop_links("inside.image_target", "inside.image") | {"reference.IMAGE": ["inside.image_ref"]},
     )

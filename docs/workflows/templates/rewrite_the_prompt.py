@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, TINY, example, note, picture, saved_picture, weights
+from ..showing import BOX, NARROW, SENTENCES, TINY, example, note, pictures, weights
 
 TITLE = Text("Rewrite a vague prompt", "改写含糊的提示词")
 WISH = Text(
@@ -15,6 +15,7 @@ QWEN = weights(
     "https://huggingface.co/Comfy-Org/flux2-klein/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
     "text_encoders",
 )
+SOURCE = "ground"
 PROMPT = (
     "Rewrite the wish as one short instruction for a picture editor. Name what changes and into what. Answer with the"
     " instruction alone.\nWish: the ground behind should look like the sea"
@@ -24,17 +25,16 @@ PROMPT = (
 def rewrite_the_prompt() -> Template:
     loads = Node("CLIPLoader", "Language model", {"clip_name": QWEN[0]["name"], "type": "ltxv"}, models=QWEN)
     writes = {"prompt": PROMPT, "max_length": 64, "sampling_mode": "off"}
-    box = Box(EDIT_IMAGE, "Edit image", {"instruction": "make the background teal"})
+    box = Box(EDIT_IMAGE, "Edit image", {"instruction": SENTENCES[SOURCE]})
     said = Node("PreviewAny", "The sentence", {}, 120)
     return Template(
         TITLE,
         note(TITLE, WISH, TINY),
         (
-            Column({"input": example("background", 3), "model": loads}, width=290),
-            Column({"rewrite": Node("TextGenerate", "Your wish", writes, 300)}, width=270),
+            Column({"input": example(SOURCE), "model": loads}, width=280),
+            Column({"rewrite": Node("TextGenerate", "Your wish", writes, 300)}, width=260),
             Column({"edit": box, "said": said}, width=BOX),
-            picture("Before", 300),
-            saved_picture("rewritten", width=300),
+            *pictures("rewritten", NARROW),
         ),
         {
             "input.IMAGE": ["edit.image", "before.images"],

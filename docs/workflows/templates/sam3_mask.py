@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, SMALL, TINY, example, note, picture, saved_picture, weights
+from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, below, example, note, weights
 
 TITLE = Text("SAM3 mask, edit only there", "文字定位遮罩")
 WHERE = Text(
@@ -15,22 +15,21 @@ SAM3 = weights(
     "https://huggingface.co/Comfy-Org/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors",
     "checkpoints",
 )
+SOURCE = "coffee"
 
 
 def sam3_mask() -> Template:
-    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": "change the red triangle to yellow"})
+    box = Box(EDIT_INSIDE_A_MASK, "Edit inside a mask", {"instruction": SENTENCES[SOURCE]})
     loads = Node("CheckpointLoaderSimple", "SAM3", {"ckpt_name": SAM3[0]["name"]}, models=SAM3)
-    words = Node("CLIPTextEncode", "What SAM3 looks for", {"text": "red triangle"}, 130)
+    words = Node("CLIPTextEncode", "What SAM3 looks for", {"text": "cup"}, 130)
     return Template(
         TITLE,
         note(TITLE, WHERE, TINY),
         (
-            Column({"input": example("recolor", 10), "sam": loads}, width=300),
+            Column({"input": example(SOURCE), "sam": loads}, width=FIRST),
             Column({"words": words}, width=SMALL),
             Column({"detect": Node("SAM3_Detect", "Where it is")}, width=SMALL),
-            Column({"edit": box}, width=BOX),
-            picture("Before", 290),
-            saved_picture("sam3", width=290),
+            *below({"edit": box}, "sam3", BOX),
         ),
         {
             "input.IMAGE": ["edit.image", "detect.image", "before.images"],

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Links, Node, Template, Text
-from ..showing import BOX, note, picture, saved_picture
+from ..showing import BOX, FIRST, NARROW, OWN_PICTURE, example, note, pictures
 from .wan import DIT, VAE
 
 TITLE = Text("Split loaders for a 14B", "大模型分开加载")
@@ -20,10 +20,10 @@ def loaders() -> tuple[tuple[Column, ...], Links]:
     columns = (
         Column(
             {
-                "input": Node("LoadImage", "Your picture", {"image": "example.png"}, 400),
+                "input": example("rocket", "A photograph"),
                 "unet": Node("UNETLoader", "Wan2.1 14B", {"unet_name": DIT[0]["name"]}, models=DIT),
             },
-            width=300,
+            width=FIRST,
         ),
         Column(
             {
@@ -51,8 +51,8 @@ def split_loaders() -> Template:
     box = Box(EDIT_WITH_OWN_LOADERS, "Edit", {"instruction": "Turn the sky into a warm sunset."})
     return Template(
         TITLE,
-        note(TITLE, PARTS),
-        (*columns, Column({"edit": box}, width=BOX), picture("Before"), saved_picture("split-loaders")),
+        note(TITLE, PARTS, OWN_PICTURE),
+        (*columns, Column({"edit": box}, width=BOX), *pictures("split-loaders", NARROW)),
         links,
         needs_weights=True,
     )

@@ -2,10 +2,12 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text
-from ..showing import BOX, FIRST, LOOK, OWN_PICTURE, TINY, example, look, note, saved_picture
+from ..showing import FIRST, NARROW, OWN_PICTURE, SENTENCES, TINY, example, look, note, saved
 
 TITLE = Text("Two edits in a row", "连续两次编辑")
 CHAIN = Text("The first result is what the second sentence edits.", "第一次的结果就是第二句话要编辑的图片。")
+BOX = 300  # narrower, for there are two
+SOURCE = "circle"
 
 
 def two_edits() -> Template:
@@ -14,11 +16,11 @@ def two_edits() -> Template:
         TITLE,
         note(TITLE, CHAIN, OWN_PICTURE, TINY),
         (
-            Column({"input": example("recolor", 7)}, width=FIRST),
+            Column({"input": example(SOURCE)}, width=FIRST),
             Column({"first": boxes[0]}, width=BOX),
-            Column({"second": boxes[1]}, width=BOX),
-            Column({"before": look("Before"), "between": look("Between", 330)}, width=LOOK),
-            saved_picture("two-edits"),
+            Column({"second": boxes[1], "between": look("Between", 330)}, width=BOX),
+            Column({"before": look("Before")}, width=NARROW),
+            Column({"after": saved("two-edits")}, width=NARROW),
         ),
         {
             "input.IMAGE": ["first.image", "before.images"],
@@ -28,4 +30,4 @@ def two_edits() -> Template:
     )
 
 
-WORDS = {"First edit": "make the background teal", "Second edit": "change the yellow circle to red"}
+WORDS = {"First edit": SENTENCES["ground"], "Second edit": SENTENCES[SOURCE]}

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ..description import GAP, TITLE_BAR, Column, Template, Text
-from ..parts import RESTORE, node, stations
-from ..showing import TINY, example, look, note, saved
+from ..description import Column, Template, Text
+from ..parts import node, stations
+from ..showing import SENTENCES, TINY, example, look, note, saved
 
 TITLE = Text("Under the hood", "盒子里的全部节点")
 NATIVE = Text(
@@ -13,26 +13,27 @@ NATIVE = Text(
     "这里的 MODEL 是 ComfyUI 原生的 Wan 模型：LoRA、ModelSamplingSD3、缓存和任何采样器都能用。这里用 ComfyUI 自带的"
     " *KSampler*；*InstructX Sampler* 会自动用模型自己的步数、cfg 和 shift。",
 )
+SOURCE = "removed"
 WIDE, LAST = 205, 270  # Nodes 2.0 draws no node narrower than 225 pixels
 
 
 def under_the_hood() -> Template:
     columns, links = stations()
     nodes = {key: one for column in columns for key, one in column.nodes.items()}
-    nodes["guidance"] = node("InstructXMLLMGuidance", "3. The MLLM reads", 190, instruction="remove the blue circle")
+    nodes["guidance"] = node("InstructXMLLMGuidance", "3. The MLLM reads", 190, instruction=SENTENCES[SOURCE])
     own = {"seed": 0, "steps": 20, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
     return Template(
         TITLE,
         note(TITLE, NATIVE, TINY),
         (
-            Column({"input": example("remove", 8), "load": nodes["load"]}, width=WIDE),
+            Column({"input": example(SOURCE), "load": nodes["load"]}, width=WIDE),
             Column({"fit": nodes["fit"]}, width=WIDE),
             Column({"guidance": nodes["guidance"], "connector": nodes["connector"]}, width=WIDE),
             Column({"source": nodes["source"]}, width=WIDE),
             Column({"sampler": node("KSampler", "ComfyUI's own sampler", **own)}, width=WIDE),
             Column({"decode": nodes["decode"], "before": replace(look("Before"), width=LAST)}, width=WIDE),
             Column({"restore": nodes["restore"]}, width=WIDE),
-            Column({"after": saved("under-the-hood")}, width=LAST, top=RESTORE + GAP + TITLE_BAR),
+            Column({"after": saved("under-the-hood")}, width=LAST, beside="before"),
         ),
         links
         | {
@@ -40,5 +41,4 @@ def under_the_hood() -> Template:
             "source.LATENT": ["sampler.latent_image"],
             "restore.IMAGE": ["after.images"],
         },
-        note_height=200,
     )

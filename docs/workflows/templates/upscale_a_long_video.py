@@ -1,9 +1,9 @@
 """A loop over windows around an upscaling model."""
 
 from ..description import Column, Node, Template, Text
-from ..showing import FIRST, OWN_VIDEO, SMALL, clip, note, shipped
+from ..showing import FIRST, OWN_VIDEO, SMALL, example, note
 from .edit_and_upscale import ESRGAN
-from .loop_parts import LOOP, close, loop_links, opened
+from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Upscale a long video", "放大长视频")
 ONCE = Text(
@@ -18,12 +18,10 @@ def upscale_a_long_video() -> Template:
         TITLE,
         note(TITLE, LOOP, ONCE, OWN_VIDEO),
         (
-            Column({"input": shipped("demo.mp4"), "model": loads}, width=FIRST),
+            Column({"input": example("long clip"), "model": loads}, width=FIRST),
             opened(window=8, overlap=0),
             Column({"inside": Node("ImageUpscaleWithModel", "Four times as large")}, width=SMALL),
-            close(),
-            clip("Before", "upscaled-video-source"),
-            clip("After", "upscaled-video"),
+            *closed("upscaled-video"),
         ),
         loop_links("inside.image", "inside.IMAGE") | {"model.UPSCALE_MODEL": ["inside.upscale_model"]},
         needs_weights=True,

@@ -107,7 +107,7 @@ def check_an_example_without_its_reference_is_an_error():
         )
 
     given = {"example": "recolor", "seed": 0, "frames": 1, "width": 64, "height": 64}
-    expect("InputError", "choose reference_swap", node({"reference": ["1", 3]}).execute, **given)
+    expect("InputError", "choose one whose name speaks of a reference", node({"reference": ["1", 3]}).execute, **given)
     assert len(node({"source": ["1", 0]}).execute(**given).args) == 4
 
 
@@ -115,7 +115,8 @@ def check_menus_name_what_is_not_here():
     from instructx_pack.nodes.folders import model_names
 
     (entry,) = (name for name in model_names() if name.startswith("kiwi-edit-5b-instruct-only "))
-    assert "GB" in entry and entry.endswith("not here yet: instructx download kiwi-edit-5b-instruct-only")
+    assert "GB, licence not stated), not here yet: " in entry
+    assert entry.endswith("instructx download kiwi-edit-5b-instruct-only")
     assert model_names()[0] == BUNDLED
     sentence = NODES["InstructXLoadModel"].validate_inputs(model_name=entry)
     assert sentence.startswith("kiwi-edit-5b-instruct-only is not here yet: instructx download kiwi-edit")

@@ -255,7 +255,7 @@ def check_finished_windows_of_another_seed_are_named():
         shown.clear()
         with replaced(sliding_window, "show", shown.append):
             queued(seed=22)(source, instruction)
-    assert said == ["Windows of this edit that are finished with seed 21: 1; set that seed to go on from them."]
+    assert said == ["Windows of this edit already finished with seed 21: 1. Set that seed to continue from them."]
     assert len(shown) == 6 and all(said[0] in words for words in shown), shown
     assert ", 0:00 left (" in shown[-1]
     assert sliding_window.clock(100) == "1:40" and sliding_window.clock(3760) == "1:02:40"

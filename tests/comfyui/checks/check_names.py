@@ -106,5 +106,9 @@ def check_prompts_of_old_graphs_are_brought_up_to_date():
     assert up_to_date(request)["prompt"]["1"]["inputs"] == {"model_name": "owner--name", "precision": "float32"}
     request = {"prompt": {"1": {"class_type": "InstructXLoadModel", "inputs": old | {"hub_id": ""}}}}
     assert up_to_date(request)["prompt"]["1"]["inputs"] == {"model_name": BUNDLED, "precision": "float32"}
+    links = {"reference": ["2", 0], "reference_2": ["3", 0], "reference_3": ["4", 0]}
+    request = {"prompt": {"1": {"class_type": "InstructXMLLMGuidance", "inputs": links}}}
+    grown = {"reference": ["2", 0], "further.reference_2": ["3", 0], "further.reference_3": ["4", 0]}
+    assert up_to_date(request)["prompt"]["1"]["inputs"] == grown
     for odd in ({}, {"prompt": None}, {"prompt": []}, {"prompt": {"1": 5}}, {"prompt": {"1": {"class_type": "X"}}}):
         assert up_to_date(odd) == odd

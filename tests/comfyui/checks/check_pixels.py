@@ -1,7 +1,7 @@
 """VAE, FIT, composite, examples: what goes in and comes out."""
 
 import torch
-from kit import BUNDLED, difference, editor, example, loaded, run
+from kit import BUNDLED, NODES, difference, editor, example, loaded, run
 
 import nodes as stock
 
@@ -42,6 +42,7 @@ def check_composite_is_exact_outside():
 
 
 def check_examples():
+    from instructx_pack.instructx_core.examples import examples
     from instructx_pack.instructx_core.world import GROUPS
 
     for group in GROUPS:
@@ -49,10 +50,15 @@ def check_examples():
         assert image.shape == (5, 64, 64, 3)
         assert instruction
         assert (reference is not None) == group.startswith("reference")
-    for name in ("shipped demo.png", "shipped demo.mp4"):
-        image, video, instruction, _ = run("ExampleInput", example=name)
+    for name in (*examples(), "shipped demo.png", "shipped demo.mp4"):
+        image, video, instruction, reference = run("ExampleInput", example=name)
         assert len(video.get_components().images) == len(image)
+        assert (len(image) > 1) == ("clip" in name or name.endswith("mp4"))
         assert instruction
+        assert isinstance(reference, torch.Tensor) == ("reference" in name)
+    assert torch.equal(run("ExampleInput", example="random: add")[0], run("ExampleInput", example="add")[0])
+    said = NODES["InstructXExampleInput"].validate_inputs(example="no such picture")
+    assert "choose one of the menu" in said
 
 
 def check_video_socket_is_a_video():

@@ -73,8 +73,9 @@ def check_further_sockets_are_a_batch():
     image, instruction, reference = example("reference_swap")
     mllm = loaded(BUNDLED)[2]
     others = [1 - reference, reference.flip(2)]
+    further = {"reference_2": others[0], "reference_3": others[1]}
     seen = {"mllm": mllm, "source": image, "instruction": instruction}
-    (apart,) = run("MLLMGuidance", reference=reference, reference_2=others[0], reference_3=others[1], **seen)
+    (apart,) = run("MLLMGuidance", reference=reference, further=further, **seen)
     (batch,) = run("MLLMGuidance", reference=torch.cat([reference, *others]), **seen)
     (one,) = run("MLLMGuidance", reference=reference, **seen)
     assert difference(apart.positive.tokens, batch.positive.tokens) == 0

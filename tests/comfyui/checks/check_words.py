@@ -125,15 +125,19 @@ def check_every_input_has_a_tooltip():
             assert socket.tooltip, (name, socket)
 
 
-def check_words_that_the_bundled_model_never_read_are_said():
+def check_what_the_bundled_model_does_not_know_is_said():
+    """Words that it never read, and photographs; in a line each, of no other model."""
     from instructx_pack.nodes import depth
 
     image, instruction, _ = example("recolor")
+    photograph = run("ExampleInput", example="photograph: cat in grayscale", seed=0, frames=1, width=64, height=64)[0]
     _, _, mllm, _ = loaded(BUNDLED)
     said = []
     with replaced(depth, "say", said.append):
         run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
         run("MLLMGuidance", mllm=mllm, source=image, instruction="put a hat on the dog")
-        depth.warn(replace(mllm, name="another model"), "put a hat on the dog")
-    assert len(said) == 1
-    assert said[0].startswith("InstructX Tiny has never read hat, dog: ")
+        run("MLLMGuidance", mllm=mllm, source=photograph, instruction=instruction)
+        depth.warn(replace(mllm, name="another model"), "put a hat on the dog", photograph)
+    assert len(said) == 2
+    assert said[0].startswith('InstructX Tiny never learned "hat" or "dog". ')
+    assert said[1] == depth.PHOTOGRAPH
