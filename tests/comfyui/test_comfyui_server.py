@@ -198,6 +198,24 @@ def test_an_example_without_its_reference_fails_the_run(server, object_info):
     assert "has no reference image" in json.dumps(entry["status"]["messages"])
 
 
+def test_references_grow(server, object_info):
+    """Two references of different sizes; a prompt of an older version, with its own name for the second, is the same."""
+    prompt = prompt_of("Edit with a reference", object_info)
+    guidance, reference = (of_type(prompt, kind) for kind in ("InstructXMLLMGuidance", "InstructXReference"))
+    prompt["other"] = {"class_type": "EmptyImage", "inputs": {"width": 96, "height": 64, "batch_size": 1, "color": 0}}
+    prompt[guidance]["inputs"]["further.reference_2"] = prompt[reference]["inputs"]["further.reference_2"] = [
+        "other",
+        0,
+    ]
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    prompt[guidance]["inputs"]["reference_2"] = prompt[guidance]["inputs"].pop("further.reference_2")
+    assert guidance in cached(server.run(prompt))
+    prompt[guidance]["inputs"]["reference_2"] = [of_type(prompt, "InstructXLoadModel"), 0]
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert "further.reference_2, received_type(MODEL)" in json.dumps(answer["node_errors"][guidance])
+
+
 def test_the_plan_runs_alone(server):
     entry = server.run(
         {
