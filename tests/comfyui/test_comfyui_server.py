@@ -199,7 +199,7 @@ def test_an_example_without_its_reference_fails_the_run(server, object_info):
 
 
 def test_references_grow(server, object_info):
-    """Two references of different sizes; a prompt of an older version, with its own name for the second, is the same."""
+    """Two references of different sizes; a prompt of an older version has its own name for the second."""
     prompt = prompt_of("Edit with a reference", object_info)
     guidance, reference = (of_type(prompt, kind) for kind in ("InstructXMLLMGuidance", "InstructXReference"))
     prompt["other"] = {"class_type": "EmptyImage", "inputs": {"width": 96, "height": 64, "batch_size": 1, "color": 0}}
