@@ -35,6 +35,12 @@ def _editing(config: TrainConfig) -> Any:
     return EditingTask(config)
 
 
+def _alignment(config: TwoStreamTrainConfig) -> Any:
+    from .two_stream import AlignmentTask
+
+    return AlignmentTask(config)
+
+
 def _two_stream(config: TwoStreamTrainConfig) -> Any:
     from .two_stream import TwoStreamTask
 
@@ -61,7 +67,7 @@ def start_encoder(config: TrainConfig) -> Encoder:
 
 STAGES: dict[str, Stage] = {
     "editing": Stage(_editing, start_encoder),
-    "alignment": Stage(_two_stream, start_encoder),
+    "alignment": Stage(_alignment, start_encoder),
     "two_stream": Stage(_two_stream, start_encoder),
 }
 

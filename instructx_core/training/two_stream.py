@@ -100,7 +100,7 @@ class TwoStream(nn.Module):
         shown = source * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
         velocity = self.denoiser(noisy, sigma, context, self.denoiser.conditions(shown)).float()
         predicted = noisy + (1 - level) * velocity  # eps, of which eq. 7 is
-        report["diffusion"] = F.mse_loss(predicted, noise)
+        report["diffusion"] = self.diffusion_error((predicted - noise).square(), sigma, source, target)
 
         loss = self.config.token_weight * report["llm"] + report["diffusion"]
         if "iaa" in self.config.train:
@@ -108,6 +108,12 @@ class TwoStream(nn.Module):
             report["iaa"] = F.mse_loss(mapped.float(), self._seen(target))
             loss = loss + self.config.iaa_weight * report["iaa"]
         return {"loss": loss, **report}
+
+    def diffusion_error(
+        self, square: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        """L_diff (eq. 7) of eps's squared errors [B, C, 1, h, w] at levels sigma [B]; a recipe may weigh them."""
+        return square.mean()
 
     @torch.no_grad()
     def _seen(self, target: torch.Tensor) -> torch.Tensor:
@@ -121,7 +127,10 @@ class TwoStream(nn.Module):
 
 
 class TwoStreamTask:
-    """Trains the parts that `config.train` names, on examples of a pool or a table."""
+    """Stages 2 and 3: trains the parts that `config.train` names, on examples of a pool or a table."""
+
+    is_alignment = False
+    module_class: type[nn.Module] = TwoStream
 
     def __init__(self, config: TwoStreamTrainConfig) -> None:
         self.config = config
@@ -133,11 +142,10 @@ class TwoStreamTask:
         choose_two_stream(self.components, config)
         self.clip, self.words = load_clip(Path(config.start["clip"])) if "clip" in config.start else (None, None)
         self._check_clip()
-        if config.task == "alignment":
+        if self.is_alignment:
             self._learn_unasked()
         self.source = open_source(config, self.components)
-        self.is_alignment = config.task == "alignment"
-        self.module = (Alignment if self.is_alignment else TwoStream)(self.components, config, self.clip)
+        self.module = self.module_class(self.components, config, self.clip)
 
     def batch(self, generator: torch.Generator, is_video: bool) -> TwoStreamBatch:
         examples = self.source.draw(generator, is_video)
@@ -210,6 +218,13 @@ class TwoStreamTask:
         for what, (found, wanted) in made.items():
             if found != wanted:
                 raise InputError(f"The CLIP in {self.config.start['clip']!r} has {found}, and {what} is {wanted}.")
+
+
+class AlignmentTask(TwoStreamTask):
+    """Stage 1, on the captions of the examples."""
+
+    is_alignment = True
+    module_class = Alignment
 
 
 def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:

@@ -1,0 +1,5 @@
+"""InsightEdit Tiny's training: what stands in for pre-trained parts, then the paper's three stages."""
+
+from .tasks import add_stages
+
+add_stages()

@@ -1,0 +1,88 @@
+"""The recipe's commands: build the model stage by stage, measure it, and ask what the IAA brings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from instructx_core.cli.printing import complain, say
+from instructx_core.errors import InstructXError
+from instructx_core.training.config import read_train_config
+from instructx_core.training.new_model import make_model
+from instructx_core.training.stages import train
+
+from .measure import ablate, measure
+
+HERE = Path(__file__).parent
+STAGES = sorted(HERE.glob("[0-9]-*.yaml"))
+RUNS = Path("runs/insightedit")
+FIRST_WHOLE = "alignment"  # the stage before which the parts become one model
+MODEL = RUNS / "two-streams/model"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    given = _parser().parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(given.folder)
+    try:
+        given.run(given)
+    except InstructXError as error:
+        complain(str(error))
+        return 2
+    return 0
+
+
+def build(given: argparse.Namespace) -> None:
+    """All stages; finished ones are not run again, an unfinished one goes on from its last saved state."""
+    for path in STAGES:
+        name = path.stem.split("-", 1)[1]
+        if not (RUNS / name / "model").is_dir():
+            if name == FIRST_WHOLE and not (RUNS / "new").is_dir():
+                assemble(RUNS / "new")
+            say(f"== {name}")
+            train(read_train_config(path, given.set), resume=True)
+        if name == given.until:
+            return
+
+
+def assemble(target: Path) -> None:
+    """`instructx new` of the parts of stage 0."""
+    parts = (RUNS / "llava/model/mllm", RUNS / "drawing/model/unet", RUNS / "autoencoder/model/vae")
+    make_model(target, *parts, config=HERE / "model.yaml")
+
+
+def _measure(given: argparse.Namespace) -> None:
+    say(measure(given.model or MODEL, given.images, given.json))
+
+
+def _ablate(given: argparse.Namespace) -> None:
+    say(ablate(STAGES[-1], RUNS, given.steps, given.images, given.set))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m recipes.insightedit_tiny", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, run, said in (
+        ("train", build, "build the model from nothing; after a kill, go on"),
+        ("evaluate", _measure, "success on held-out pictures"),
+        ("ablate", _ablate, "stage 3 with and without the IAA, three seeds each, from one stage 2"),
+    ):
+        own = commands.add_parser(name, help=said)
+        own.add_argument("folder", type=Path, help="where everything of the recipe is")
+        own.set_defaults(run=run)
+        if name == "train":
+            stages = [path.stem.split("-", 1)[1] for path in STAGES]
+            own.add_argument("--until", choices=stages, help="the last stage to run")
+        if name != "evaluate":
+            own.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `instructx train`")
+        if name != "train":
+            own.add_argument("--images", type=int, default=300, help="held-out pictures a kind (default: 300)")
+        if name == "evaluate":
+            own.add_argument("--model", type=Path, help="another model than that of the last stage")
+            own.add_argument("--json", type=Path, help="also write the numbers to this file")
+        if name == "ablate":
+            own.add_argument("--steps", type=int, default=900, help="of each run (default: 900, ten minutes)")
+    return parser

@@ -1,0 +1,49 @@
+"""InsightEdit's stages with what a tiny model needs beside them.
+
+- `insight-alignment`, stage 1: some instructions in the place of captions, since no other data tells their words.
+- `insight-editing`, stages 2 and 3: errors count by level, place and example (see `weighing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from instructx_core.training.data.encoding import Encoded
+from instructx_core.training.two_stream import AlignmentTask, TwoStream, TwoStreamBatch, TwoStreamTask
+
+from .config import InsightTinyTrainConfig
+from .weighing import level_weight, place_weight
+
+
+class WordsTask(AlignmentTask):
+    """Stage 1 on captions and instructions."""
+
+    config: InsightTinyTrainConfig
+
+    def make_batch(
+        self, examples: Encoded, instructionless: torch.Tensor, sourceless: torch.Tensor | None
+    ) -> TwoStreamBatch:
+        told = round(self.config.instructions * len(examples))
+        words = [*examples.instructions[:told], *examples.captions[told:]]
+        return super().make_batch(replace(examples, captions=words), instructionless, sourceless)
+
+
+class WeighedTwoStream(TwoStream):
+    """L_LLM + a weighed L_diff + L_IAA."""
+
+    config: InsightTinyTrainConfig
+
+    def diffusion_error(
+        self, square: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        weight = place_weight(source, target, self.config.edited_weight, self.config.balance)
+        return (level_weight(sigma, self.config.noisiest).view(-1, 1, 1, 1, 1) * weight * square).mean()
+
+
+class InsightEditingTask(TwoStreamTask):
+    """Stages 2 and 3."""
+
+    config: InsightTinyTrainConfig
+    module_class = WeighedTwoStream

@@ -1,0 +1,107 @@
+"""InsightEdit Tiny's recipe: its configs, the size of what it makes, and a run of all stages."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from instructx_core import Editor, InputError
+from instructx_core.config import ModelConfig
+from instructx_core.training.config import read_train_config
+from instructx_core.validation import converted
+from recipes.insightedit_tiny import command
+from recipes.insightedit_tiny.clip import build_clip
+from recipes.insightedit_tiny.llava import build_llava
+from recipes.insightedit_tiny.weighing import level_weight, place_weight
+from support import tiny
+
+MOST_BYTES = 8_000_000  # as bfloat16
+
+
+def stage(name: str):
+    (path,) = (path for path in command.STAGES if path.stem.endswith(name))
+    return read_train_config(path)
+
+
+def test_the_model_is_small():
+    """Counted on the meta device, all parts together with what they gain."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    from instructx_core.connectors import make_connector
+    from instructx_core.families.components import adapter_state, guidance_class
+    from instructx_core.families.networks import network_kind
+
+    clip = stage("clip").model
+    config = converted(ModelConfig, yaml.safe_load((command.HERE / "model.yaml").read_text())
+                       | {"connector": _connector(stage("llava"), stage("drawing"))})  # fmt: skip
+    with torch.device("meta"):
+        vision = build_clip(clip, clip["vocabulary"]).config.vision_config
+        llava = build_llava(stage("llava").model, vision, clip["vocabulary"])
+        unet = UNet2DConditionModel(**stage("drawing").model | {"in_channels": 8})
+        vae = AutoencoderKL(**stage("autoencoder").model)
+        plain = [sum(tensor.numel() for tensor in part.state_dict().values()) for part in (llava, unet, vae)]
+        guidance = guidance_class(config)(llava, None, config.guidance)
+        denoiser = network_kind(config).denoiser(unet, config)
+        added = adapter_state(guidance, make_connector(config.connector), denoiser)
+    numbers = sum(plain) + sum(math.prod(tensor.shape) for tensor in added.values())
+    assert 3_500_000 < numbers < MOST_BYTES / 2
+
+
+def _connector(llava, drawing) -> dict:
+    own = yaml.safe_load((command.HERE / "model.yaml").read_text())["connector"]
+    widths = {"input_dim": llava.model["text"]["hidden_size"], "output_dim": drawing.model["cross_attention_dim"]}
+    return own | widths
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("start={model: a}", "starts from clip and vae"),
+        ("data.table=edits.csv", "leave data.table out"),
+        ("data.video_probability=0.5", "train on pictures"),
+        ("model={}", "gives the sizes"),
+    ],
+)
+def test_a_config_that_does_not_go_together_is_named(change, reason):
+    with pytest.raises(InputError, match=reason):
+        read_train_config(next(path for path in command.STAGES if "drawing" in path.name), [change])
+
+
+def test_errors_count_by_level_and_place():
+    levels = level_weight(torch.tensor([0.1, 0.5, 0.9]), 10.0)
+    assert levels[1] / levels[0] == pytest.approx(0.9**2 / 0.5**2) and levels[2] / levels[0] == pytest.approx(8.1)
+    assert level_weight(torch.tensor([0.1, 0.9]), 1.0).tolist() == [1.0, 1.0]
+    source, target = torch.zeros(2, 2, 4, 1, 4, 4)
+    target[0, :, :, 0, 0], target[1] = 1.0, 1.0
+    weight = place_weight(source, target, edited=4.0, balance=1.0)
+    assert weight[0, 0, 0, 0, 0] / weight[0, 0, 0, 0, 1] == pytest.approx(4.0)
+    assert weight[0, 0, 0, 0, 0] > weight[1, 0, 0, 0, 0]  # a small edit counts more, place by place
+    assert torch.equal(place_weight(source, target, 1.0, 0.0), torch.ones(2, 1, 1, 4, 4))
+
+
+@pytest.mark.slow
+def test_one_command_builds_it_and_goes_on(tmp_path: Path, monkeypatch):
+    """Two steps a stage; the parts are the published classes, and what is finished is not run again."""
+    monkeypatch.chdir(tmp_path)
+    quick = ["--set", "steps=2", "--set", "data.images=64", "--set", "save_every=1"]
+    assert command.main(["train", str(tmp_path), *quick, "--until", "drawing"]) == 0
+    assert not (command.RUNS / "new").exists()
+    assert command.main(["train", str(tmp_path), *quick]) == 0
+    model = tmp_path / command.MODEL
+    numbers = 0
+    for file in model.rglob("*.safetensors"):
+        with safe_open(file, "pt") as held:
+            numbers += sum(math.prod(held.get_slice(name).get_shape()) for name in held.keys())
+    assert 2 * numbers < MOST_BYTES
+    edited = Editor.from_pretrained(model).edit(tiny.clip(1, 64, 64)[0], "make it blue", steps=2)
+    assert edited.frames.shape == (1, 64, 64, 3)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert command.main(["train", str(tmp_path), *quick]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    assert command.main(["evaluate", str(tmp_path), "--images", "1"]) == 0
+    assert command.main(["ablate", str(tmp_path), "--images", "1", "--steps", "1", *quick[2:]]) == 0
