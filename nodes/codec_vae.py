@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from ..instructx_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ..instructx_core.latents import LatentCodec
+    from ..instructx_core.latents import Codec
 
 BYTES_PER_PIXEL = 2048  # activations of an encode or decode for each pixel of a frame, on the safe side
 FRAMES_AT_ONCE = 4  # a Wan VAE works through a clip in chunks of this many
@@ -24,13 +24,13 @@ FRAMES_AT_ONCE = 4  # a Wan VAE works through a clip in chunks of this many
 class CodecHolder(torch.nn.Module):
     """The codec as the child of a plain module, which ComfyUI may write to."""
 
-    def __init__(self, codec: LatentCodec) -> None:
+    def __init__(self, codec: Codec) -> None:
         super().__init__()
         self.codec = codec
 
 
 class CodecVAE:
-    """A `LatentCodec` with the interface of `comfy.sd.VAE`.
+    """A `Codec` with the interface of `comfy.sd.VAE`.
 
     Nothing is tiled: the models that come this way are small.
     """
@@ -39,7 +39,7 @@ class CodecVAE:
     output_channels = 3
     not_video = False
 
-    def __init__(self, codec: LatentCodec) -> None:
+    def __init__(self, codec: Codec) -> None:
         self.device = management.vae_device()
         self.offload_device = management.vae_offload_device()
         self.output_device = management.intermediate_device()
@@ -49,7 +49,7 @@ class CodecVAE:
         self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=self.offload_device)
 
     @property
-    def codec(self) -> LatentCodec:
+    def codec(self) -> Codec:
         return self.first_stage_model.codec
 
     def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
@@ -106,6 +106,24 @@ class CodecVAE:
 
     def _encode_one(self, clip: torch.Tensor) -> torch.Tensor:
         return self.codec.denormalise(self.codec.encode(clip.to(self.device)))
+
+
+class StillVAE(CodecVAE):
+    """A `CodecVAE` for still images, as Stable Diffusion's: latents without an axis of time."""
+
+    latent_dim = 2
+    not_video = True
+
+    def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
+        """[B, H, W, 3] in [0, 1] -> raw latents [B, C, h, w]."""
+        return super().encode(pixel_samples[:, None])[:, :, 0]
+
+    def decode(self, samples_in: torch.Tensor, vae_options: dict[str, Any] | None = None) -> torch.Tensor:
+        """Raw latents [B, C, h, w] -> [B, H, W, 3] in [0, 1]."""
+        return super().decode(samples_in)[:, 0]
+
+    def temporal_compression_decode(self) -> None:
+        """None: there is no time."""
 
 
 def _cut(frames: torch.Tensor, stride: int, frame_multiple: int) -> torch.Tensor:

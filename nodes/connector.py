@@ -8,9 +8,11 @@ import comfy.model_management as management
 import torch
 from comfy_api.latest import io
 
+from ..instructx_core.config import Network
 from ..instructx_core.errors import InputError
 from . import categories
 from .sockets import Connector, Guidance
+from .unet import carried
 
 if TYPE_CHECKING:
     from ..instructx_core.context import Context
@@ -59,15 +61,20 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
             f"The connector of {connector.config.name!r} takes guidance {taken} wide, the MLLM {guidance.mllm!r} gives "
             f"{width}; load both from the same checkpoint."
         )
-    places = guidance.reference_places
-    return _conditioning(connector, guidance.positive, places), _conditioning(connector, guidance.negative, places)
+    places, module = guidance.reference_places, connector.module
+    with torch.no_grad():
+        # the paper's two-layer MLP on a few hundred tokens is not worth a place on the GPU; larger kinds take seconds
+        asking = module(guidance.positive, places)
+        unasking = module.unasking(asking) or module(guidance.negative, places)
+    is_unets = connector.config.denoiser.network is Network.UNET
+    return _conditioning(asking, is_unets), _conditioning(unasking, is_unets)
 
 
-@torch.no_grad()
-def _conditioning(connector: LoadedConnector, guidance: Context, reference_places: int) -> Conditioning:
-    # the paper's two-layer MLP on a few hundred tokens is not worth a place on the GPU; larger kinds take seconds here
-    context = connector.module(guidance, reference_places)
-    return [[seen(context).to(management.intermediate_device()), {}]]
+def _conditioning(context: Context, is_unets: bool) -> Conditioning:
+    device = management.intermediate_device()
+    if is_unets:
+        return [[context.tokens.to(device), {"model_conds": carried(context)}]]
+    return [[seen(context).to(device), {}]]
 
 
 def seen(context: Context) -> torch.Tensor:

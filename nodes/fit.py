@@ -16,10 +16,11 @@ from ..instructx_core.errors import InputError
 from . import categories
 from .masks import for_frames
 from .menus import problem
+from .natives import check_model, patch
 from .notes import show
 from .pixels import OVERFLOWED, Clip, rgb, to_clip, to_video
 from .sockets import Fit, FitValue
-from .wan import check_wan, denoising
+from .wan import denoising
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -277,17 +278,16 @@ def lay(
     """How `frames` frames of (height, width) fit the model's; see the library's `plan_fit`.
 
     Raises:
-        InputError: no Wan MODEL, a VAE of another, a canvas whose sides are not multiples of the model's stride, or a
-            source that is too narrow.
+        InputError: a MODEL that cannot edit, a VAE of another, a canvas whose sides are not multiples of the model's
+            stride, or a source that is too narrow.
     """
     from ..instructx_core.fit import check_aspect, plan_fit
     from .vae import check_vae, strides
 
-    check_wan(model)
+    check_model(model)
     check_vae(model, vae)
     own = strides(vae)
-    patch = model.model.diffusion_model.patch_size[1]
     trained = denoising(model).config.default_size
-    fit = plan_fit(frames, size, own.space * patch, own.frame_multiple, trained[0] * trained[1], canvas)
+    fit = plan_fit(frames, size, own.space * patch(model), own.frame_multiple, trained[0] * trained[1], canvas)
     check_aspect(size, fit.inner)
     return fit

@@ -9,7 +9,8 @@ from comfy_api.latest import io
 
 from ..instructx_core.config import GuidanceMode, SamplingConfig
 from . import categories
-from .wan import check_wan, has_references, only_with
+from .natives import check_model
+from .wan import has_references, only_with
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ class InstructXGuidance(io.ComfyNode):
         source_scale: float,
         reference_scale: float,
     ) -> io.NodeOutput:
-        check_wan(model)
+        check_model(model)
         scales = SamplingConfig(guidance_scale=cfg, source_scale=source_scale, reference_scale=reference_scale)
         return io.NodeOutput(ModeGuider(model, positive, negative, GuidanceMode(mode), scales))
 

@@ -85,11 +85,11 @@ class InstructXLoadAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:
         requirements.check()
-        from ..instructx_core.families.part_loaders import open_apart
+        from ..instructx_core import families
         from ..instructx_core.weights.detect import Part
         from . import loading
 
-        opened = open_apart(find_model(adapter))
+        opened = families.open(find_model(adapter))
         if weights == REPLACE and Part.DIT not in opened.match.own:
             raise CheckpointError(
                 f"{adapter!r} has no DiT weights; set weights to the MODEL's own, or choose a model folder."

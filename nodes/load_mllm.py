@@ -58,12 +58,12 @@ class InstructXLoadMLLM(io.ComfyNode):
     @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:
         requirements.check()
+        from ..instructx_core import families
         from ..instructx_core.families.overrides import Overrides
-        from ..instructx_core.families.part_loaders import open_apart
         from ..instructx_core.weights.detect import Part
         from .loading import load_mllm
 
         mllm, checkpoint = find_base(base), find_model(adapter)
-        opened = open_apart(checkpoint, Overrides(mllm=mllm))
+        opened = families.open(checkpoint, Overrides(mllm=mllm))
         files = stamp(mllm) + stamp(checkpoint)
         return io.NodeOutput(load_mllm(opened, precision, adapter, files, LoadBar([opened.form(Part.MLLM)])))

@@ -102,13 +102,13 @@ class InstructXLoadModel(io.ComfyNode):
         mllm: str = OWN,
     ) -> io.NodeOutput:
         requirements.check()
+        from ..instructx_core import families
         from ..instructx_core.families.overrides import Overrides
-        from ..instructx_core.families.part_loaders import open_apart
         from ..instructx_core.weights.detect import Part
         from . import loading
 
         path, given = find_model(model_name), _given(transformer, vae, mllm)
-        opened = open_apart(path, Overrides(**given))
+        opened = families.open(path, Overrides(**given))
         opened.check()
         bar = LoadBar(map(opened.form, Part))
         connector = loading.load_connector(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.latent_formats
@@ -10,12 +11,15 @@ import comfy.sd
 import comfy.utils
 import torch
 
+from ..instructx_core.config import Network
 from ..instructx_core.errors import CheckpointError, InputError
-from .codec_vae import CodecVAE
+from .codec_vae import CodecVAE, StillVAE
 from .folders import stamp
 from .memory import dtype_of, manage
+from .natives import is_unet
 from .sampling import shifted
 from .sockets import LoadedConnector, LoadedMllm
+from .unet_loading import attach_unet_checkpoint, is_native_kl, load_unet, unet_state
 from .wan import Denoising, attach, check_wan
 
 if TYPE_CHECKING:
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.families.opened import Opened
-    from ..instructx_core.latents import LatentCodec
+    from ..instructx_core.latents import Codec
+    from ..instructx_core.weights.detect import Form
     from .load_bar import LoadBar
 
 # the VAEs that ComfyUI's loader builds, Wan 2.1's and Wan 2.2's; it reads width and depth from nothing else
@@ -36,7 +41,7 @@ NATIVE_VAES = (
 
 
 def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
-    """A model's DiT as a native MODEL that knows how the source, references and the context enter.
+    """A model's DiT or UNet as a native MODEL that knows how the source, references and the context enter.
 
     Raises:
         CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
@@ -45,6 +50,8 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
 
     device = management.get_torch_device()
     options = {} if precision == "default" else {"dtype": dtype_of(precision, device)}
+    if opened.config.denoiser.network is Network.UNET:
+        return attach_unet_checkpoint(load_unet(opened, options, partial(read_files, bar=bar)), opened)
     state = dit_state(opened, bar, **options)
     model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
     if model is None:
@@ -55,7 +62,9 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
 
 
 def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
-    """A clone of a Wan MODEL with a checkpoint's embeddings, context entry and schedule shift."""
+    """A clone of a native MODEL with a checkpoint's embeddings, context entry and schedule shift."""
+    if opened.config.denoiser.network is Network.UNET:
+        return attach_unet_checkpoint(model, opened)
     from ..instructx_core.families.part_loaders import load_embeddings, load_local_strength
 
     patched = attach(model, Denoising(opened.config, *load_embeddings(opened), load_local_strength(opened)))
@@ -100,7 +109,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     return dit_to_original(state)
 
 
-def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
+def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, Codec | None]:
     """A model's VAE: ComfyUI's own class where it can build it, else a `CodecVAE` and its codec.
 
     Raises:
@@ -113,6 +122,8 @@ def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     from ..instructx_core.weights.wan_keys import VAE_ORIGINAL, vae_to_original
 
     form = opened.form(Part.VAE)
+    if opened.config.denoiser.network is Network.UNET:
+        return _load_still_vae(form, bar)
     checked_vae(form)
     if is_native_vae(vae_config(form)) and not form.is_scaled:
         state = read_files(form.files, bar)
@@ -125,13 +136,26 @@ def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, LatentCodec | None]:
     return CodecVAE(codec), codec
 
 
+def _load_still_vae(form: Form, bar: LoadBar) -> tuple[Any, Codec | None]:
+    """As `load_vae`, of Stable Diffusion's."""
+    from ..instructx_core.families.networks import load_codec
+    from ..instructx_core.weights.unet import kl_config
+
+    if is_native_kl(kl_config(form)):
+        return comfy.sd.VAE(sd=read_files(form.files, bar)), None
+    codec = load_codec(form, torch.float32).eval().requires_grad_(False)
+    for path in form.files:
+        bar(path.stat().st_size)
+    return StillVAE(codec), codec
+
+
 def is_native_vae(config: Mapping[str, Any]) -> bool:
     """Whether ComfyUI's own loader builds the VAE of these arguments of `AutoencoderKLWan`."""
     return any(all(config.get(name) == value for name, value in native.items()) for native in NATIVE_VAES)
 
 
-def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
-    """Tell a freshly loaded MODEL, in place, of latents that are not stock Wan's: scale, strides, preview colours.
+def use_codec(model: ModelPatcher, codec: Codec) -> None:
+    """Tell a freshly loaded MODEL, in place, of latents that are not stock: scale, strides, preview colours.
 
     Raises:
         CheckpointError: a VAE of another number of channels than the DiT.
@@ -144,10 +168,15 @@ def use_codec(model: ModelPatcher, codec: LatentCodec) -> None:
             f"The VAE makes {codec.channels} channels, but the DiT takes {stock.latent_channels}; the folder"
             " mixes two models: copy it again."
         )
-    own = comfy.latent_formats.Wan21()
-    own.latent_channels = codec.channels
-    own.latents_mean, own.latents_std = codec.mean.cpu(), codec.std.cpu()
-    own.spacial_downscale_ratio, own.temporal_downscale_ratio = codec.stride, codec.temporal_stride
+    own: Any
+    if is_unet(model):
+        own = comfy.latent_formats.SD15()
+        own.scale_factor = codec.vae.config.scaling_factor
+    else:
+        own = comfy.latent_formats.Wan21()
+        own.latents_mean, own.latents_std = codec.mean.cpu(), codec.std.cpu()
+        own.temporal_downscale_ratio = codec.temporal_stride
+    own.latent_channels, own.spacial_downscale_ratio = codec.channels, codec.stride
     factors, bias = rgb_factors(codec)
     own.latent_rgb_factors, own.latent_rgb_factors_bias = factors.tolist(), bias.tolist()
     own.taesd_decoder_name = None
@@ -190,8 +219,11 @@ def replace_weights(model: ModelPatcher, opened: Opened, bar: LoadBar) -> ModelP
     Raises:
         InputError: the checkpoint's DiT has other tensors than the MODEL.
     """
-    check_wan(model)
-    state = dit_state(opened, bar)
+    if opened.config.denoiser.network is Network.UNET:
+        state = unet_state(opened, partial(read_files, bar=bar))
+    else:
+        check_wan(model)
+        state = dit_state(opened, bar)
     weights = {f"diffusion_model.{name}": value for name, value in state.items()}
     own = dict(model.model.named_parameters())  # a state dict holds GGUF weights in their packed shape
     for name, value in weights.items():

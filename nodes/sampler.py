@@ -52,9 +52,9 @@ class InstructXSampler(io.ComfyNode):
         denoise: float,
         edit_strength: float = 1.0,
     ) -> io.NodeOutput:
-        from .wan import check_wan
+        from .natives import check_model
 
-        check_wan(model)
+        check_model(model)
         asked = sampling.asked(steps, cfg, shift)
         chosen = sampling.settings(model, asked, sampler_name, scheduler, denoise, edit_strength)
         show(str(chosen))

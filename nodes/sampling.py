@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_management as management
 import comfy.model_sampling
 import comfy.sample
 import comfy.samplers
@@ -15,6 +16,8 @@ from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
 from ..instructx_core.results import check_numbers
+from .guider import ModeGuider
+from .natives import is_unet
 from .wan import denoising
 
 if TYPE_CHECKING:
@@ -131,7 +134,7 @@ def settings(
         edit_strength: of the guidance's weights, w for the instruction and 1 - w without it, this is a factor of w.
     """
     chosen = sampling.over(denoising(model).config.sampling)
-    shift = sampling.shift or own_shift(model)
+    shift = shift_of(model, sampling.shift or 0.0)
     guidance = chosen.guidance_scale * edit_strength
     return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise)
 
@@ -139,6 +142,19 @@ def settings(
 def in_words(steps: int, shift: float) -> str:
     """What a run takes, for people."""
     return f"steps {steps}, shift {shift:g}"
+
+
+def shift_of(model: ModelPatcher, asked: float) -> float:
+    """What a run is shifted by; 0 asks for the MODEL's own.
+
+    Raises:
+        InputError: as `own_shift`, or a shift other than 1 for a UNet's noise levels, which are its training's.
+    """
+    if not is_unet(model):
+        return asked or own_shift(model)
+    if asked not in (0.0, 1.0):
+        raise InputError(f"shift is {asked:g}; this MODEL's noise levels are a diffusion model's, give 0 or 1.")
+    return 1.0
 
 
 def own_shift(model: ModelPatcher) -> float:
@@ -166,9 +182,14 @@ def shifted(model: ModelPatcher, shift: float) -> FlowSampling:
 
 def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch.Tensor:
     """The library's schedule with the checkpoint's settings, float32 [steps + 1]; 0 for the checkpoint's own."""
+    from ..instructx_core.diffusion import diffusion_schedule
     from ..instructx_core.schedules import schedule
 
     own = denoising(model).config.sampling
+    if is_unet(model):
+        shift_of(model, shift)
+        levels = diffusion_schedule(steps or own.steps)
+        return (levels / (1 - levels)).float()  # ComfyUI counts s / a, the library s / (a + s)
     return schedule(steps or own.steps, shift or own_shift(model), own.sigma_min).float()
 
 
@@ -177,7 +198,7 @@ def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
     if chosen.scheduler == OWN_SCHEDULE:
         return own_sigmas(model, int(chosen.steps / chosen.denoise), chosen.shift)[-(chosen.steps + 1) :]
     moved = model.clone()
-    if chosen.shift:
+    if chosen.shift and not is_unet(model):
         moved.add_object_patch("model_sampling", shifted(model, chosen.shift))
     run = comfy.samplers.KSampler(
         moved, chosen.steps, torch.device("cpu"), chosen.sampler, chosen.scheduler, chosen.denoise, moved.model_options
@@ -198,19 +219,20 @@ def sample(
     levels = sigmas(model, chosen)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
-    samples = comfy.sample.sample_custom(
-        model,
-        noise,
-        chosen.cfg,
-        comfy.samplers.sampler_object(chosen.sampler),
-        levels,
-        positive,
-        negative,
-        start,
-        noise_mask=latent.get("noise_mask"),
-        callback=callback or latent_preview.prepare_callback(model, len(levels) - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    )
+    sampler, masked = comfy.samplers.sampler_object(chosen.sampler), latent.get("noise_mask")
+    shown = {
+        "callback": callback or latent_preview.prepare_callback(model, len(levels) - 1),
+        "disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED,
+        "seed": seed,
+    }
+    if is_unet(model):  # guided by the source too, as its checkpoint asks
+        own = replace(denoising(model).config.sampling, guidance_scale=chosen.cfg)
+        guider = ModeGuider(model, positive, negative, own.guidance_mode, own)
+        samples = guider.sample(noise, start, sampler, levels, denoise_mask=masked, **shown)
+        samples = samples.to(management.intermediate_device())
+    else:
+        samples = comfy.sample.sample_custom(
+            model, noise, chosen.cfg, sampler, levels, positive, negative, start, noise_mask=masked, **shown
+        )
     check_numbers(samples, "while sampling")
     return latent | {"samples": samples}

@@ -38,9 +38,9 @@ class InstructXSigmas(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher, steps: int, shift: float) -> io.NodeOutput:
-        from .wan import check_wan
+        from .natives import check_model
 
-        check_wan(model)
+        check_model(model)
         levels = sampling.own_sigmas(model, steps, shift)
-        show(sampling.in_words(len(levels) - 1, shift or sampling.own_shift(model)))
+        show(sampling.in_words(len(levels) - 1, sampling.shift_of(model, shift)))
         return io.NodeOutput(levels)

@@ -100,9 +100,9 @@ class InstructXSource(io.ComfyNode):
         mask: torch.Tensor | None = None,
         fit: FitValue | None = None,
     ) -> io.NodeOutput:
+        from .natives import prepare, with_source
         from .pixels import rgb
         from .vae import check_vae, encode
-        from .wan import prepare, with_source
 
         patched = prepare(model)
         if isinstance(source, dict):
@@ -137,7 +137,7 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
     from .pixels import mask_of
 
     whole = mask_of(mask)
-    if raw.shape[2] == 1:
+    if raw.ndim == 4 or raw.shape[2] == 1:
         whole = whole.amax(0, keepdim=True)  # several objects of one picture
     if fit is not None:
         plan = fit.plan
@@ -145,15 +145,21 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
         if fits_source or tuple(whole.shape[1:]) != tuple(plan.canvas):
             whole = on_canvas(for_frames(whole, plan.frames, plan.size), plan)
     scale = model.model.latent_format
+    if raw.ndim == 4:  # of one picture
+        return over_latent(whole, raw[:, :, None].shape, scale.spacial_downscale_ratio, 1)[:, :, 0]
     return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, scale.temporal_downscale_ratio)
 
 
 def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:
     """Raise InputError unless a LATENT is of the MODEL's kind."""
-    taken = model.model.latent_format.latent_channels
-    if samples.ndim != 5 or samples.shape[1] != taken:
+    from .natives import latent_axes
+
+    taken, axes = model.model.latent_format.latent_channels, latent_axes(model)
+    if samples.ndim != axes or samples.shape[1] != taken:
+        time = "time, " if axes == 5 else ""
         raise InputError(
-            f"The source LATENT has shape {tuple(samples.shape)}, but the MODEL takes [batch, {taken}, time, height,"
+            f"The source LATENT has shape {tuple(samples.shape)}, but the MODEL takes [batch, {taken},"
+            f" {time}height,"
             " width]; encode the source with the MODEL's own VAE."
         )
     if not samples.isfinite().all():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..instructx_core.errors import InputError
+from .natives import is_unet, patch
 
 if TYPE_CHECKING:
     import torch
@@ -28,17 +29,24 @@ class Strides:
 def strides(vae: Any) -> Strides:
     """The strides of a CodecVAE or of ComfyUI's own VAE.
 
-    Raises:
-        InputError: a VAE that is not for video, so not Wan's.
+    One for still images codes each frame by itself.
     """
     time = vae.temporal_compression_decode()
-    if getattr(vae, "latent_dim", 3) != 3 or time is None:
-        raise InputError("This VAE is for still images; connect a Wan VAE, or the one from InstructX Load Model.")
+    if is_still(vae):
+        return Strides(vae.spacial_compression_encode(), 1, 1, vae.latent_channels)
     return Strides(vae.spacial_compression_encode(), time, math.lcm(WAN_CHUNK, time), vae.latent_channels)
+
+
+def is_still(vae: Any) -> bool:
+    """Whether a VAE is for still images."""
+    return getattr(vae, "latent_dim", 3) != 3 or vae.temporal_compression_decode() is None
 
 
 def check_vae(model: ModelPatcher, vae: Any) -> None:
     """Raise InputError unless the VAE makes latents of the MODEL's kind."""
+    if is_still(vae) != is_unet(model):
+        kind, wanted = ("videos", "Stable Diffusion's") if is_unet(model) else ("still images", "a Wan")
+        raise InputError(f"This VAE is for {kind}; connect {wanted} VAE, or the one from InstructX Load Model.")
     channels, taken = strides(vae).channels, model.model.latent_format.latent_channels
     if channels != taken:
         raise InputError(
@@ -48,17 +56,19 @@ def check_vae(model: ModelPatcher, vae: Any) -> None:
 
 
 def encode(vae: Any, frames: torch.Tensor, model: ModelPatcher) -> torch.Tensor:
-    """Frames [T, H, W, 3] -> raw latents [1, C, t, h, w].
+    """Frames [T, H, W, 3] -> raw latents [1, C, t, h, w]; of a picture for a UNet [1, C, h, w].
 
     Raises:
         InputError: a size or length that the VAE or the DiT would cut.
     """
     own = strides(vae)
-    stride = own.space * model.model.diffusion_model.patch_size[1]
+    stride = own.space * patch(model)
     count, height, width = frames.shape[:3]
     if height % stride or width % stride or (count - 1) % own.frame_multiple:
         raise InputError(
             f"The source is {count} frames of {width} x {height}, but the model takes sides in multiples of {stride}"
             f" and 1 + n * {own.frame_multiple} frames; put InstructX Fit before this node."
         )
+    if is_unet(model) and count != 1:
+        raise InputError(f"The source has {count} frames; this MODEL edits one picture, give it each by itself.")
     return vae.encode(frames[..., :3])

@@ -43,6 +43,7 @@ ATTACHMENT = "instructx"  # the name under which a MODEL carries a checkpoint's 
 SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
 PLACES = "instructx_places"
+SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own, of a UNet that edits
 STREAMS = "context_latents"  # ComfyUI's own, of a DiT that takes sources as tokens: the source first, then references
 
 Conditioning = list[list[Any]]
@@ -181,6 +182,7 @@ def only_with(conditioning: Conditioning, source: bool, references: bool) -> Con
         kept = dict(options)
         if not source:
             kept["model_conds"] = {n: cond for n, cond in kept.get("model_conds", {}).items() if n != SOURCE}
+            kept.pop(SOURCE_CHANNELS, None)
         if not references:
             kept.pop(REFERENCES, None)
         streams = (kept.pop(STREAMS, None) or [])[0 if source else 1 : None if references else 1]

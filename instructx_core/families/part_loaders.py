@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..config import Network, ReferenceInjection, SourceInjection
+from ..config import ReferenceInjection, SourceInjection
 from ..connectors import Connector
 from ..errors import CheckpointError
 from ..mask_head import MaskHead
@@ -19,10 +19,9 @@ from ..weights.lora_changes import add_pair
 from ..weights.readers import load_reader
 from .components import fitting_connector, put_guidance, strip, with_queries
 from .opened import Opened, check_reader
-from .overrides import OWN, Overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..guidance.guidance import Guidance
 
@@ -33,23 +32,6 @@ class AddedEmbedding:
 
     weight: torch.Tensor  # [width, C, p_t, p_h, p_w]
     bias: torch.Tensor  # [width]
-
-
-def open_apart(path: str | Path, overrides: Overrides = OWN) -> Opened:
-    """As `families.open`, of a model whose parts work apart: one that a Wan DiT denoises.
-
-    Raises:
-        CheckpointError: as `families.open`, or a model with Stable Diffusion's UNet, which takes more than tokens.
-    """
-    from . import open as open_model
-
-    opened = open_model(path, overrides)
-    if opened.config.denoiser.network is not Network.WAN:
-        raise CheckpointError(
-            f"{str(opened.path)!r} is an {opened.match.kind} on Stable Diffusion's UNet, which has no nodes yet; edit "
-            "with it on the command line (`instructx edit --model`)."
-        )
-    return opened
 
 
 def load_guidance_part(opened: Opened, dtype: torch.dtype, progress: Callable[[int], None] | None = None) -> Guidance:
@@ -109,6 +91,28 @@ def load_local_strength(opened: Opened) -> tuple[float, ...]:
     """
     state = strip(added_tensors(opened), "denoiser.local_strength.")
     return tuple(float(state[name]) for name in sorted(state, key=int))
+
+
+def load_image_attention(opened: Opened, names: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values [inner, width] for an image stream that a model's UNet gained, by its cross-attentions.
+
+    Args:
+        names: of the cross-attentions, as `unet_denoiser.image_attended` orders them.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or not one for each of them.
+    """
+    state = strip(added_tensors(opened), "denoiser.image_attention.")
+    wanted = [f"{place}.to_{kind}_ip.0.weight" for place in range(len(names)) for kind in "kv"]
+    if not opened.config.denoiser.image_tokens:
+        wanted = []
+    if sorted(state) != sorted(wanted):
+        raise CheckpointError(
+            f"{str(opened.match.named)!r} holds {len(state)} tensors of image attention, its UNet takes {len(wanted)}; "
+            "get it again."
+        )
+    pairs = zip(wanted[::2], wanted[1::2], strict=True)
+    return {name: (state[key].float(), state[value].float()) for name, (key, value) in zip(names, pairs, strict=False)}
 
 
 def load_embeddings(opened: Opened) -> tuple[AddedEmbedding | None, AddedEmbedding | None]:

@@ -28,13 +28,19 @@ def results(bundled, tmp_path_factory):
     kiwi_model.save_layouts(kiwi_models)
     compared = tmp_path_factory.mktemp("compared")
     comfyui.save_compared(compared)
+    insight = tmp_path_factory.mktemp("insightedit")
+    comfyui.save_insightedit(insight)
     forms = tmp_path_factory.mktemp("doors")
     doors.save(forms)
     (forms / "forms.json").write_text(json.dumps(doors.FORMS), encoding="utf-8")
     report = tmp_path_factory.mktemp("report") / "report.json"
     settings = {"COMFYUI_PATH": folder, "INSTRUCTX_TEST_MODELS": models, "INSTRUCTX_TEST_REPORT": report}
     settings |= {"INSTRUCTX_TEST_KIWI": kiwi_models, "INSTRUCTX_TEST_RECORDED": golden_runs.KIWI}
-    settings |= {"INSTRUCTX_TEST_DOORS": forms, "INSTRUCTX_TEST_COMPARED": compared}
+    settings |= {
+        "INSTRUCTX_TEST_DOORS": forms,
+        "INSTRUCTX_TEST_COMPARED": compared,
+        "INSTRUCTX_TEST_INSIGHTEDIT": insight,
+    }
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
     done = subprocess.run(

@@ -27,7 +27,7 @@ from instructx_core.connectors import make_connector
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.components import Components, guidance_class
 from instructx_core.families.networks import network_kind
-from instructx_core.families.part_loaders import open_apart
+from instructx_core.families.part_loaders import load_image_attention
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.measure import measure_phases
 from instructx_core.memory.phases import trained_job
@@ -152,13 +152,18 @@ def test_wherever_its_weights_lie_it_edits_the_same(editor, saved, memory):
     )
 
 
-def test_it_has_no_nodes_yet(saved, tiny_components, tmp_path):
-    from instructx_core.families.instructx.folder import save_checkpoint
+def test_image_attention_is_read_apart(saved, editor, tmp_path):
+    """As the nodes take it: by the cross-attentions' names, or a sentence where the file lacks some."""
+    from instructx_core.unet_denoiser import image_attended, image_attentions
 
-    with pytest.raises(CheckpointError, match="is an InsightEdit on Stable Diffusion's UNet, which has no nodes yet"):
-        open_apart(saved)
-    save_checkpoint(tiny_components, tmp_path / "wan")
-    assert open_apart(tmp_path / "wan").match.kind == "InstructX"
+    unet = editor.denoiser.transformer
+    names = image_attended(unet)
+    found = load_image_attention(families.open(saved), names)
+    for name, processor in zip(names, image_attentions(unet), strict=True):
+        assert torch.equal(found[name][0], processor.to_k_ip[0].weight)
+        assert torch.equal(found[name][1], processor.to_v_ip[0].weight)
+    with pytest.raises(CheckpointError, match=f"its UNet takes {2 * len(names) + 2}"):
+        load_image_attention(families.open(saved), [*names, "one.more"])
 
 
 # --- weights that do not fit

@@ -29,7 +29,7 @@ from instructx_core.families.components import Components, guidance_class
 from instructx_core.families.instructx.folder import save_checkpoint
 from instructx_core.families.tiny.config import TinyConfig, TinySettings
 from instructx_core.latents import LatentCodec
-from support import tiny
+from support import tiny, tiny_insightedit
 from support.text_encoder import text_encoder, text_tokenizer
 
 if TYPE_CHECKING:
@@ -156,3 +156,10 @@ def save_compared(root: Path) -> None:
     paper = config("", SourceInjection.LATENT, ContextEntry.TEXT)
     for name, (guidance, connector) in COMPARED.items():
         save_checkpoint(components(replace(paper, name=name, guidance=guidance, connector=connector)), root / name)
+
+
+def save_insightedit(root: Path) -> None:
+    """Write an InsightEdit that ComfyUI can build, and a SmartEdit, to folders of their names."""
+    native = tiny_insightedit.NATIVE
+    for name, own in {"insightedit": native, "smartedit": tiny_insightedit.without_iaa(native)}.items():
+        save_checkpoint(tiny_insightedit.components(replace(own, name=name)), root / name)

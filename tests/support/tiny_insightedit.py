@@ -57,6 +57,14 @@ CONFIG = ModelConfig(
 )
 
 
+# the same with a UNet that ComfyUI can build: its norms have 32 groups
+NATIVE = replace(
+    CONFIG,
+    name="random-insightedit-native",
+    connector=replace(CONFIG.connector, two_stream=replace(CONFIG.connector.two_stream, addend_dim=32)),
+)
+
+
 def llava(seed: int = 0) -> LlavaForConditionalGeneration:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -73,7 +81,7 @@ def llava(seed: int = 0) -> LlavaForConditionalGeneration:
     return model.eval()
 
 
-def unet(seed: int = 0) -> UNet2DConditionModel:
+def unet(seed: int = 0, first: int = FIRST) -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
@@ -82,14 +90,14 @@ def unet(seed: int = 0) -> UNet2DConditionModel:
         out_channels=4,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(FIRST, FIRST),
+        block_out_channels=(first, 2 * first) if first % 32 == 0 else (first, first),
         layers_per_block=1,
-        norm_num_groups=4,
+        norm_num_groups=32 if first % 32 == 0 else 4,
         cross_attention_dim=TEXT,
         attention_head_dim=2,
     )
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=0.2 if first == FIRST else 0.05)
     return model.eval()
 
 
@@ -114,7 +122,7 @@ def components(config: ModelConfig = CONFIG, seed: int = 0) -> Components:
     guidance = guidance_class(config)(llava(seed), tokenizer(), config.guidance)
     connector = make_connector(config.connector)
     kind = network_kind(config)
-    denoiser = kind.denoiser(unet(seed), config)
+    denoiser = kind.denoiser(unet(seed, config.connector.two_stream.addend_dim), config)
     shake(guidance.queries, 0.5)
     shake(guidance.rows, 0.5)
     shake(connector, 0.1)

@@ -1,0 +1,224 @@
+"""What makes a native Stable Diffusion UNet (ComfyUI's `SD15_instructpix2pix`) the denoiser of InsightEdit.
+
+- The source is ComfyUI's own `concat_latent_image`, as its InstructPix2Pix conditioning carries it.
+- v_txt and the image tokens are carried by the conditioning too; a DIFFUSION_MODEL wrapper hands them to the patches:
+  v_txt is added after the first convolution (`input_block_patch`), the tokens are attended to in every cross-attention
+  by keys and values of their own (`attn2_replace`). A conditioning without them changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.conds
+import comfy.model_sampling
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.patcher_extension import WrappersMP
+
+from ..instructx_core.errors import InputError
+from .wan import ATTACHMENT, SOURCE_CHANNELS
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.config import ModelConfig
+    from ..instructx_core.context import Context
+    from .wan import Conditioning
+
+ADDEND, IMAGE = "instructx_addend", "instructx_image"
+FIRST = ("input", 0)  # the first convolution among the UNet's blocks
+Place = tuple[str, int, int]  # kind of block, its number, which transformer block in it
+KeyValue = tuple[torch.Tensor, torch.Tensor]  # projections of an image stream, [inner, width] each
+
+
+@dataclass(frozen=True)
+class UNetDenoising:
+    """What a checkpoint says about its UNet; attached to a MODEL by the loaders."""
+
+    config: ModelConfig
+    image_attention: Mapping[str, KeyValue]  # by diffusers' names of the cross-attentions
+
+
+def is_unet(model: ModelPatcher) -> bool:
+    """Whether a MODEL is a UNet that a checkpoint was attached to."""
+    return isinstance(model.get_attachment(ATTACHMENT), UNetDenoising)
+
+
+def check_unet(model: ModelPatcher, config: ModelConfig) -> None:
+    """Raise InputError unless `model` is a UNet that edits."""
+    unet = getattr(model.model, "diffusion_model", None)
+    if not isinstance(unet, UNetModel) or not hasattr(model.model, "process_ip2p_image_in"):
+        raise InputError(
+            f"The MODEL is {type(model.model).__name__}, {config.name!r} needs a Stable Diffusion UNet that edits "
+            "(8 channels in); load the checkpoint's own with InstructX Load Model."
+        )
+
+
+def attach_unet(model: ModelPatcher, what: UNetDenoising) -> ModelPatcher:
+    """A clone of a Stable Diffusion MODEL that knows how this checkpoint's context enters.
+
+    Raises:
+        InputError: as `check_unet`, or a UNet of other sizes than the checkpoint's.
+    """
+    check_unet(model, what.config)
+    places = attention_places(model)
+    connector = what.config.connector
+    widths = {"a context": (connector.output_dim, context_width(model))}
+    if connector.two_stream.bim:
+        widths["an addend"] = (connector.two_stream.addend_dim, model.model.diffusion_model.model_channels)
+    for name, (made, taken) in widths.items():
+        if made != taken:
+            raise InputError(
+                f"The checkpoint {what.config.name!r} makes {name} of width {made}, the MODEL takes {taken}; choose the"
+                " MODEL that it was trained with."
+            )
+    for name, (key, _) in what.image_attention.items():
+        own = None if name not in places else model.model.get_submodule(f"diffusion_model.{_module(places[name])}")
+        if own is None or own.to_k.weight.shape != key.shape:
+            raise InputError(
+                f"The checkpoint {what.config.name!r} has an image attention for {name} that the MODEL has no place "
+                "for; choose the MODEL that it was trained with."
+            )
+    patched = model.clone()
+    patched.set_attachments(ATTACHMENT, what)
+    for kind, wrapper in ((WrappersMP.DIFFUSION_MODEL, hand_on), (WrappersMP.PREPARE_SAMPLING, check_fits)):
+        patched.remove_wrappers_with_key(kind, ATTACHMENT)
+        patched.add_wrapper_with_key(kind, ATTACHMENT, wrapper)
+    if not any(patch is add_addend for patch in _patches(model, "input_block_patch")):
+        patched.set_model_input_block_patch(add_addend)
+    patched.add_object_patch("model_sampling", PureStart(model.model.model_config))
+    weight = what.config.sampling.image_stream
+    for name, key_value in what.image_attention.items():
+        patched.set_model_attn2_replace(ImageAttention(*key_value, weight), *places[name])
+    return patched
+
+
+class PureStart(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    """ComfyUI's own but for a whole run's beginning, which is noise alone, as the library's.
+
+    ComfyUI adds the LATENT to it, and counts on nodes that edit to give zeros; a mask and a smaller denoise need it.
+    """
+
+    def noise_scaling(
+        self, sigma: torch.Tensor, noise: torch.Tensor, latent_image: torch.Tensor, max_denoise: bool = False
+    ) -> torch.Tensor:
+        return super().noise_scaling(sigma, noise, latent_image * (not max_denoise), max_denoise)
+
+
+def carried(context: Context) -> dict[str, Any]:
+    """What a conditioning carries of a context beside its tokens."""
+    streams = {ADDEND: context.addend, IMAGE: context.image}
+    return {name: comfy.conds.CONDRegular(value.float().cpu()) for name, value in streams.items() if value is not None}
+
+
+def with_channels(conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Carry a source, raw latents [B, C, h, w], in every entry of a conditioning."""
+    return [[tokens, options | {SOURCE_CHANNELS: raw.float() * strength}] for tokens, options in conditioning]
+
+
+def hand_on(
+    executor: Callable[..., torch.Tensor],
+    x: torch.Tensor,
+    timesteps: torch.Tensor,
+    context: torch.Tensor,
+    y: torch.Tensor | None = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Around the UNet's forward: what the conditioning carries goes to where the patches look for it."""
+    streams = {name: kwargs.pop(name) for name in (ADDEND, IMAGE) if name in kwargs}
+    return executor(x, timesteps, context, y, control, (transformer_options or {}) | streams, **kwargs)
+
+
+def add_addend(hidden: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """v_txt, brought to the size of what the first convolution gives, [B, C, h, w]."""
+    addend = options.get(ADDEND)
+    if addend is None or options["block"] != FIRST:
+        return hidden
+    return hidden + F.interpolate(addend.to(hidden), hidden.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class ImageAttention:
+    """In the place of a cross-attention: what it finds in the text, and `weight` times what it finds in the image."""
+
+    def __init__(self, key: torch.Tensor, value: torch.Tensor, weight: float) -> None:
+        self.key, self.value, self.weight = key, value, weight
+
+    def to(self, where: torch.device | torch.dtype) -> ImageAttention:
+        """Asked by ComfyUI before a run, of every patch."""
+        return ImageAttention(self.key.to(where), self.value.to(where), self.weight)
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]
+    ) -> torch.Tensor:
+        found = optimized_attention(query, key, value, options["n_heads"])
+        image = options.get(IMAGE)
+        if image is None:
+            return found
+        tokens = image.to(query)  # [B, N, width]
+        own_key, own_value = (F.linear(tokens, matrix.to(query)) for matrix in (self.key, self.value))
+        return found + self.weight * optimized_attention(query, own_key, own_value, options["n_heads"])
+
+
+def attention_places(model: ModelPatcher) -> dict[str, Place]:
+    """Where ComfyUI's UNet has each cross-attention, by diffusers' names of them."""
+    found = {}
+    for theirs, own in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+        if theirs.endswith(".attn2.to_k.weight"):
+            kind, *numbers = own.split(".")  # "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+            block = 0 if kind == "middle_block" else int(numbers[0])
+            depth = int(own.split(".transformer_blocks.")[1].split(".")[0])
+            found[theirs.removesuffix(".to_k.weight")] = (kind.partition("_")[0], block, depth)
+    return found
+
+
+def context_width(model: ModelPatcher) -> int:
+    """Of the tokens that a UNet cross-attends to."""
+    return model.model.model_config.unet_config["context_dim"]
+
+
+def check_fits(
+    executor: Callable[..., Any],
+    model: ModelPatcher,
+    noise_shape: list[int],
+    conds: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Before anything is loaded onto the GPU: do source, latent and context agree with the MODEL?
+
+    Raises:
+        InputError: a source of another size than the latent, or a context of another width.
+    """
+    taken = context_width(model)
+    for cond in (cond for group in conds.values() for cond in group):
+        source, context = cond.get(SOURCE_CHANNELS), cond.get("cross_attn")
+        if source is not None and list(source.shape[2:]) != list(noise_shape[2:]):
+            raise InputError(
+                f"The source is {tuple(source.shape[2:])} in latents, what is sampled {tuple(noise_shape[2:])}; sample "
+                "the LATENT that comes out of InstructX Source."
+            )
+        if context is not None and context.shape[-1] != taken:
+            raise InputError(
+                f"The conditioning is {context.shape[-1]} wide, the MODEL takes {taken}; use the connector of the "
+                "checkpoint that the MODEL is from."
+            )
+    return executor(model, noise_shape, conds, *args, **kwargs)
+
+
+def _module(place: Place) -> str:
+    """The name of a cross-attention in ComfyUI's UNet."""
+    kind, block, depth = place
+    spatial = "middle_block.1" if kind == "middle" else f"{kind}_blocks.{block}.1"
+    return f"{spatial}.transformer_blocks.{depth}.attn2"
+
+
+def _patches(model: ModelPatcher, name: str) -> list[Any]:
+    return model.model_options.get("transformer_options", {}).get("patches", {}).get(name, [])

@@ -1,0 +1,141 @@
+"""InsightEdit on a native SD15_instructpix2pix, through the same nodes as the others, against the library."""
+
+import os
+from pathlib import Path
+
+import comfy.samplers
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from kit import NODES, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
+
+MODELS = Path(os.environ["INSTRUCTX_TEST_INSIGHTEDIT"])
+NAMES = ("insightedit", "smartedit")
+SIZE = {"width": 48, "height": 48}
+
+folder_paths.add_model_folder_path("instructx", str(MODELS))
+
+
+def check_a_native_unet_edits_as_the_library():
+    """Whole sampling by the checkpoint's own settings: both guidances, v_txt and image tokens."""
+    found = {}
+    for name in NAMES:
+        image, instruction, _ = example("recolor", **SIZE)
+        assert type(loaded(name)[0].model).__name__ == "SD15_instructpix2pix"
+        for settings in ({"steps": 3}, {"steps": 2, "cfg": 1.0}, {"steps": 4, "cfg": 3.0}):
+            ours = sampled(wired(name, image, instruction), seed=4, **settings)
+            asked = {"steps": settings["steps"], "guidance_scale": settings.get("cfg")}
+            expected = editor(name).edit(image, instruction, seed=4, **asked).latents
+            found[name, *settings.values()] = difference(ours[:, :, None], expected)
+    assert max(found.values()) <= TOLERANCE, found
+
+
+def check_v_txt_and_image_tokens_reach_a_native_unet():
+    """Each changes what comes out: the parity above is not that of two models without them."""
+    image, instruction, _ = example("recolor", **SIZE)
+    patched, positive, negative, latent, fit = wired("insightedit", image, instruction)
+    whole = sampled((patched, positive, negative, latent, fit), seed=4, steps=2)
+    for name in ("instructx_addend", "instructx_image"):
+        without = [
+            [[tokens, {**options, "model_conds": {n: c for n, c in options["model_conds"].items() if n != name}}]
+             for tokens, options in conditioning] for conditioning in (positive, negative)
+        ]  # fmt: skip
+        assert difference(sampled((patched, *without, latent, fit), seed=4, steps=2), whole) > TOLERANCE, name
+
+
+def check_decoded_pixels_of_a_unet_are_the_library_s():
+    image, instruction, _ = example("recolor", **SIZE)
+    vae = loaded("insightedit")[1]
+    patched, positive, negative, latent, fit = wired("insightedit", image, instruction)
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=4, steps=2)
+    restored = run("Restore", image=vae.decode(out["samples"]), fit=fit)[0]
+    expected = editor("insightedit").edit(image, instruction, seed=4, steps=2).frames
+    assert difference(restored, expected) <= TOLERANCE
+
+
+def check_a_unet_of_load_diffusion_model_takes_an_adapter():
+    """The MODEL of another loader, the additions of the checkpoint."""
+    from instructx_pack.nodes.unet_loading import load_unet, unet_state
+
+    image, instruction, _ = example("recolor", **SIZE)
+    opened = _opened("insightedit")
+    read = lambda files: {k: v for file in files for k, v in comfy.utils.load_torch_file(str(file)).items()}  # noqa: E731
+    stock = load_unet(opened, {}, read)
+    assert stock.get_attachment("instructx") is None and unet_state(opened, read)
+    for weights in ("keep the MODEL's own", "the checkpoint's"):
+        model, _ = run("LoadAdapter", model=stock, adapter="insightedit", weights=weights)
+        ours = sampled(wired("insightedit", image, instruction, model=model), seed=4, steps=2)
+        expected = editor("insightedit").edit(image, instruction, seed=4, steps=2).latents
+        assert difference(ours[:, :, None], expected) <= TOLERANCE
+
+
+def check_the_published_size_is_comfyui_s_own():
+    """Stable Diffusion 1.5's UNet with a source's channels, without weights: every tensor has its place."""
+    from diffusers import UNet2DConditionModel
+    from instructx_pack.nodes.unet import attention_places
+
+    with torch.device("meta"):
+        sizes = {"cross_attention_dim": 768, "attention_head_dim": 8, "in_channels": 8}
+        names = UNet2DConditionModel(**sizes).state_dict()
+        config = comfy.supported_models.SD15_instructpix2pix(_published())
+        model = config.get_model({}, "", device="meta")
+    mapped = comfy.utils.unet_to_diffusers(config.unet_config)
+    assert {mapped[name] for name in names} == set(model.diffusion_model.state_dict())
+    patcher = type("Patcher", (), {"model": model})
+    assert len(attention_places(patcher)) == 16
+
+
+def check_what_does_not_fit_a_unet_is_named():
+    image, instruction, _ = example("recolor", **SIZE)
+    own, vae, mllm, connector = loaded("insightedit")
+    wan, wan_vae, _, _ = loaded("InstructX Tiny (bundled)")
+    (guidance,) = run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)
+    positive, negative = run("Connector", connector=connector, guidance=guidance)
+    both = {"positive": positive, "negative": negative}
+    expect("InputError", "still images", run, "Source", model=wan, **both, source=image, vae=vae)
+    expect("InputError", "for videos", run, "Source", model=own, **both, source=image, vae=wan_vae)
+    expect("InputError", "one picture", run, "Source", model=own, **both, source=image.expand(2, -1, -1, -1), vae=vae)
+    expect("InputError", "needs a Stable Diffusion UNet", run, "LoadAdapter", model=wan, adapter="insightedit",
+           weights="keep the MODEL's own")  # fmt: skip
+    patched, *pair, latent = run("Source", model=own, **both, source=image, vae=vae)
+    given = {"model": patched, "positive": pair[0], "negative": pair[1], "seed": 0}
+    expect("InputError", "give 0 or 1", run, "Sampler", **given, latent=latent, shift=5.0)
+    smaller = {"samples": latent["samples"][:, :, :4]}
+    expect("InputError", "sample the LATENT", run, "Sampler", **given, latent=smaller)
+    wide = [[torch.zeros(1, 3, 5), {}]]
+    expect("InputError", "is 5 wide", run, "Sampler", **given | {"positive": wide}, latent=latent)
+    reference = run("ExampleInput", example="recolor", seed=1, frames=1, **SIZE)[0]
+    expect("InputError", "not Wan", run, "Reference", model=patched, positive=pair[0], negative=pair[1], vae=vae,
+           reference=reference, fit_mode=NODES["InstructXReference"].define_schema().inputs[5].default)  # fmt: skip
+
+
+def check_a_mask_holds_the_rest_of_a_unet_s_latent():
+    image, instruction, _ = example("recolor", **SIZE)
+    own, vae, _, _ = loaded("insightedit")
+    _, positive, negative, *_ = wired("insightedit", image, instruction)
+    mask = torch.zeros(1, 48, 48)
+    mask[:, :24] = 1
+    patched, positive, negative, latent = run(
+        "Source", model=own, positive=positive, negative=negative, source=image, vae=vae, mask=mask
+    )
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=1, steps=2)
+    assert latent["noise_mask"].ndim == 4
+    assert difference(out["samples"][:, :, 4:], latent["samples"][:, :, 4:]) <= TOLERANCE
+    assert not torch.equal(out["samples"][:, :, :2], latent["samples"][:, :, :2])
+
+
+def _opened(name):
+    from instructx_pack.instructx_core import families
+
+    return families.open(MODELS / name)
+
+
+def _published():
+    return {
+        "image_size": 32, "in_channels": 8, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2] * 4,
+        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1] * 6 + [0] * 2, "transformer_depth_middle": 1,
+        "transformer_depth_output": [1] * 9 + [0] * 3, "context_dim": 768, "num_heads": 8, "num_head_channels": -1,
+        "use_spatial_transformer": True, "use_linear_in_transformer": False, "adm_in_channels": None,
+        "use_temporal_attention": False, "legacy": False,
+    }  # fmt: skip
