@@ -18,6 +18,7 @@ from .config import Detail
 from .detail import parse_detail
 from .device import pick_device
 from .errors import CheckpointError, InputError
+from .families.bundled import located
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
 from .families.networks import network_kind
@@ -62,8 +63,8 @@ class Editor(LoadedModel):
 
         Args:
             path: a model folder, this library's own or Kiwi-Edit's as published; an `instructx.safetensors` or a
-                training checkpoint of Kiwi-Edit's alone; None for the bundled InstructX Tiny; a hub id ("owner/name")
-                only with `download`.
+                training checkpoint of Kiwi-Edit's alone; a bundled model's name, "instructx-tiny" (None) or
+                "insightedit-tiny"; a hub id ("owner/name") only with `download`.
             device: None for the machine's accelerator, else the CPU.
             dtype: of the weights: "float32", "bfloat16", "float16", or "auto" (None): bfloat16, but on a CPU float32
                 where main memory has room for it.
@@ -208,7 +209,7 @@ def _pairs(loras: Any) -> list[tuple[Path, float]]:
 def _find_model(path: str | Path | None, download: bool) -> Path:
     if path is None:
         return BUNDLED
-    folder = as_path(path, "The model")
+    folder = located(as_path(path, "The model"))
     if is_file(folder) or is_dir(folder):
         return folder
     if not download:

@@ -10,6 +10,7 @@ import torch
 from . import families
 from .bounded import is_dir, is_file
 from .config import ConnectorKind, GuidanceKind
+from .families.bundled import located
 from .families.instructx.folder import BUNDLED
 from .families.opened import Opened
 from .weights.detect import Part
@@ -27,7 +28,7 @@ def describe(path: Path | None = None) -> str:
     Raises:
         CheckpointError: nothing there, something that is neither, or a missing, truncated or damaged file.
     """
-    path = path or BUNDLED
+    path = located(path or BUNDLED)
     has_weights = (is_file(path) or is_dir(path)) and families.recognise(path) is None
     if has_weights and families.only_converted(path) is None:
         return describe_weights(path)

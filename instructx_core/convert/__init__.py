@@ -16,6 +16,7 @@ from pathlib import Path
 from .. import families
 from ..bounded import is_dir, is_file
 from ..errors import CheckpointError, InputError
+from ..families.bundled import located
 from ..families.overrides import OWN, Overrides
 from ..weights.detect import FOLDERS, Part, find_form
 from ..weights.marks import ADAPTER
@@ -50,7 +51,7 @@ def convert(
             weights. Nothing is left after any error.
         InputError: a target that cannot be written, or that is one of the sources, contains it or is inside it.
     """
-    source, target = Path(source), Path(target)
+    source, target = located(source), Path(target)
     if not (is_file(source) or is_dir(source)):
         raise CheckpointError(f"there is no {quoted_path(source)}; give a model, such as Kiwi-Edit's folder.")
     if (pickled := families.only_converted(source)) is not None:

@@ -22,7 +22,7 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
     """Tell what model a path holds, from headers; no weight is read.
 
     Args:
-        path: the model's folder, or the file of what it adds to base models.
+        path: the model's folder, the file of what it adds to base models, or a bundled model's name.
         overrides: weights that take the place of its own, or that it does not have.
         allow_pickle: open pickles among these, for their tensors alone.
 
@@ -31,10 +31,12 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
     """
     from ..errors import CheckpointError
     from ..words import quoted_path
+    from .bundled import located
     from .instructx import folder as instructx
     from .opened import Opened
     from .overrides import OWN
 
+    path = located(path)
     if only_converted(path) is not None:
         raise CheckpointError(
             f"{quoted_path(path)} is SmartEdit's, in pickles; convert it first (`instructx convert --allow-pickle`)."
