@@ -1,4 +1,4 @@
-"""Where a template's notes stand: in the free room below the columns, wherever the graph grows least."""
+"""Where a template's notes stand: in the free room below the columns, far left, where no map lies over the graph."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NARROWEST, WIDEST = 280, 720  # pixels
+WINDOW = 0.52  # a graph opens no smaller for a height up to this share of its width
 LETTER, LINE, HEADING, BETWEEN, EDGE = 6.4, 20, 52, 10, 34  # pixels of a note's text in the larger of both canvases
 
 
@@ -29,6 +30,7 @@ class Place:
 def place_notes(texts: Sequence[str], widths: Sequence[int], bottoms: Sequence[int]) -> list[Place]:
     """A place for each text below columns of these widths, whose nodes end at `bottoms`."""
     lefts = [0, *accumulate(width + GAP for width in widths)]
+    room = WINDOW * lefts[-1] - TITLE_BAR
     ends, found = list(bottoms), []
     for text in texts:
         spans = [
@@ -38,8 +40,9 @@ def place_notes(texts: Sequence[str], widths: Sequence[int], bottoms: Sequence[i
             if NARROWEST <= lefts[last + 1] - GAP - lefts[first] <= WIDEST
         ]
         places = {span: _below(text, lefts, ends, *span) for span in spans}
-        # the lowest end counts first, then what is further left
-        span, place = min(places.items(), key=lambda item: (max(item[1].top + item[1].height, *ends), item[1].left))
+        span, place = min(
+            places.items(), key=lambda item: (max(item[1].top + item[1].height, room), item[1].left, item[1].width)
+        )
         for column in range(span[0], span[1] + 1):
             ends[column] = place.top + place.height
         found.append(place)

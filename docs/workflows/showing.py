@@ -9,7 +9,7 @@ from .description import Box, Column, Node, Text
 
 FIRST, BOX, LOOK, NARROW, SMALL = 290, 340, 300, 290, 225  # widths of columns; Nodes 2.0 draws none below 225 pixels
 SIDE = 256  # pixels of the example pictures
-HEIGHT = 380  # of what shows a picture
+HEIGHT, LOWER = 380, 340  # of what shows a picture, in the first row and below it
 EXAMPLES = Path(__file__).resolve().parents[2] / "instructx_core" / "assets" / "examples.json"
 TOLD = {told["key"]: told for told in json.loads(EXAMPLES.read_text(encoding="utf-8"))}
 SENTENCES = {key: told["instruction"] for key, told in TOLD.items()}
@@ -48,13 +48,13 @@ def look(title: str, height: int = HEIGHT) -> Node:
     return Node("PreviewImage", title, {}, height)
 
 
-def saved(name: str, title: str = "After") -> Node:
-    return Node("SaveImage", title, {"filename_prefix": f"InstructX/{name}"}, HEIGHT)
+def saved(name: str, height: int = HEIGHT) -> Node:
+    return Node("SaveImage", "After", {"filename_prefix": f"InstructX/{name}"}, height)
 
 
-def saved_clip(name: str, title: str = "After") -> Node:
+def saved_clip(name: str, title: str = "After", height: int = HEIGHT) -> Node:
     """A clip to look at; ComfyUI has no node that shows one without saving it."""
-    return Node("SaveVideo", title, {"filename_prefix": f"InstructX/{name}"}, HEIGHT)
+    return Node("SaveVideo", title, {"filename_prefix": f"InstructX/{name}"}, height)
 
 
 def pictures(name: str, width: int = LOOK) -> tuple[Column, Column]:
@@ -70,16 +70,16 @@ def clips(name: str, width: int = LOOK) -> tuple[Column, Column]:
 def below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
     """The same with `before` below nodes that come last, which makes a graph of many columns narrower."""
     return (
-        Column(nodes | {"before": look("Before")}, width=width),
-        Column({"after": saved(name)}, width=LOOK, beside="before"),
+        Column(nodes | {"before": look("Before", LOWER)}, width=width),
+        Column({"after": saved(name, LOWER)}, width=LOOK, beside="before"),
     )
 
 
 def clips_below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
-    before = saved_clip(f"{name}-source", "Before")
+    before = saved_clip(f"{name}-source", "Before", LOWER)
     return (
         Column(nodes | {"before": before}, width=width),
-        Column({"after": saved_clip(name)}, width=LOOK, beside="before"),
+        Column({"after": saved_clip(name, height=LOWER)}, width=LOOK, beside="before"),
     )
 
 

@@ -21,7 +21,7 @@ def find_what_changed() -> Template:
         (
             Column({"input": example(SOURCE)}, width=FIRST),
             Column({"edit": Box(EDIT_IMAGE, "Edit image", words)}, width=BOX),
-            Column({"composite": Node("InstructXComposite", "Source outside, edit inside", {"grow": 2})}, width=260),
+            Column({"composite": Node("InstructXComposite", "Source outside, edit inside", {"grow": 2})}, width=250),
             Column({"before": look("Before"), "picture": Node("MaskToImage")}, width=NARROW),
             Column({"after": saved("what-changed"), "mask": look("The changed region", 300)}, width=NARROW),
         ),
