@@ -85,6 +85,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     from ..instructx_core.weights.build import read_tensors
     from ..instructx_core.weights.detect import Names, Part
     from ..instructx_core.weights.dit import checked_dit, to_diffusers
+    from ..instructx_core.weights.quantised import said_by_layer
     from ..instructx_core.weights.wan_keys import dit_to_original, split_embeddings
 
     form = opened.form(Part.DIT)
@@ -96,7 +97,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     checked_dit(form, opened.sizes)
     opened.check_loras(Part.DIT)
     if form.is_scaled and form.names is Names.ORIGINAL and not opened.merged:
-        state = read_files(form.files, bar)  # with its scales, which ComfyUI computes with
+        state = read_files(form.files, bar) | said_by_layer(form.stored)  # with its scales, which ComfyUI computes with
         return split_embeddings(state)[0]
     if form.is_scaled:
         state = {name: value.to(torch.bfloat16) for name, value in read_tensors(form)}

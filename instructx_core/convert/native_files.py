@@ -22,7 +22,7 @@ def dit_file(form: Form, allow_pickle: bool) -> Content:
     """A DiT alone under the original Wan names.
 
     Raises:
-        CheckpointError: one that is damaged, pickled or GGUF.
+        CheckpointError: one that is damaged or pickled.
     """
     checked_dit(form)
     return tensor_file(dit_to_native(dit_tensors(form, allow_pickle), {}), FILE)
@@ -32,7 +32,7 @@ def model_dit_file(opened: Opened) -> Content:
     """A model's DiT under the original Wan names, and beside it the patch embeddings that it gained.
 
     Raises:
-        CheckpointError: a DiT that is missing, damaged, pickled or GGUF, or one that does not fit the model.
+        CheckpointError: a DiT that is missing, damaged or pickled, or one that does not fit the model.
     """
     form = opened.form(Part.DIT)
     checked_dit(form, opened.sizes)

@@ -21,7 +21,7 @@ def to_own(opened: Opened) -> Plan:
     """A model as this repo's folder.
 
     Raises:
-        CheckpointError: a part that is missing, damaged, pickled or GGUF, or parts that do not fit.
+        CheckpointError: a part that is missing, damaged or pickled, or parts that do not fit.
     """
     outline(opened, torch.float32)
     dit, vae, mllm = (opened.form(part) for part in Part)

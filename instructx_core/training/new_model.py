@@ -32,13 +32,12 @@ from ..validation import FieldError, converted
 from ..weights.compare import shapes_of
 from ..weights.component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, under, vae_part
 from ..weights.detect import Form, Names, Part, find_form
-from ..weights.dit import checked_dit, to_diffusers
+from ..weights.dit import checked_dit
 from ..weights.marks import ADAPTER
 from ..weights.networks import checked_autoencoder, network_sizes
 from ..weights.readers import checked_reader, reader_config, reader_width
 from ..weights.streaming import Content, StoredTensor, computed, tensor_file, text
 from ..weights.unet import editing_unet
-from ..weights.unpacking import unpacked
 from ..words import quoted_path
 from .changes import apply_change
 
@@ -168,8 +167,7 @@ def _plan(
 def _network(form: Form) -> tuple[nn.Module, Plan, dict[str, StoredTensor]]:
     """What denoises, empty; its files; and what of it a model's own file begins as."""
     if form.names is not Names.UNET:
-        changed = to_diffusers(form, unpacked(form)) if form.is_gguf else None
-        return checked_dit(form), dit_part(form, changed=changed), {}
+        return checked_dit(form), dit_part(form), {}
     unet, config, tensors = editing_unet(form)
     said = json.dumps({"_class_name": "UNet2DConditionModel"} | config, indent=2) + "\n"
     files = {"config.json": text(said), DIFFUSERS_WEIGHTS: tensor_file(tensors, FILE)}

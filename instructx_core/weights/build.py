@@ -16,30 +16,32 @@ from ..errors import CheckpointError
 from .compare import first_difference, shapes_of
 from .files import check_finite
 from .files import read_tensors as read_file
-from .float8 import check_scales, is_beside, scale_of, widened
 from .mapped import give_back
+from .quantised import beside, check_readable, is_beside, unpadded, widened, without_filling
 
 if TYPE_CHECKING:
     from .detect import Form
+    from .stored import Stored
 
 M = TypeVar("M", bound=torch.nn.Module)
 
 
 def read_tensors(form: Form) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names in the file and values of a model's own tensors, one after the other; those with a scale in float32.
+    """Names in the file and values of a model's own tensors, one after the other; those that are quantised in float32.
 
     Files are mapped, so that what a caller does not keep takes no memory.
 
     Raises:
         CheckpointError: a damaged file, or tensors stored in a form that is not read here.
     """
-    check_scales(form.stored, form.path)
+    check_readable(form.stored, form.path)
     state: dict[str, torch.Tensor] = {}
     for file in form.files:
         state |= read_file(file)
     for name, value in state.items():
         if not is_beside(name):
-            yield name, widened(value, scale_of(name, state))
+            stored = form.stored.get(name)  # a file may hold more than the part
+            yield name, widened(value, beside(name, state), stored and stored.packing)
 
 
 def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
@@ -50,9 +52,10 @@ def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
         return model_class.from_config(dict(config))
 
 
-def check_shapes(model: torch.nn.Module, found: Mapping[str, Any], source: object, kind: str) -> None:
-    """Raise CheckpointError unless `found`, of anything with a `.shape`, has just the tensors of `model`."""
-    if odd := first_difference(shapes_of(model.state_dict()), shapes_of(found)):
+def check_shapes(model: torch.nn.Module, found: Mapping[str, Stored], source: object, kind: str) -> None:
+    """Raise CheckpointError unless `found` has just the tensors of `model`."""
+    wanted = shapes_of(model.state_dict())
+    if odd := first_difference(wanted, unpadded(found, wanted)):
         raise CheckpointError(f"{str(source)!r} holds no whole {kind}: {odd}; get it again.")
 
 
@@ -70,12 +73,13 @@ def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -
         dtype: of everything but the layers that diffusers keeps in float32.
     """
     own = {there: here for here, there in renamed.items()}
+    shapes = shapes_of(model.state_dict())
     state = {}
     for name, value in read_tensors(form):
         if name in own:
             check_finite({name: value}, form.path)
             # in the type that it has it stays mapped: files of weights are replaced, not changed
-            state[own[name]] = value.to(loaded_dtype(model, own[name], dtype))
+            state[own[name]] = without_filling(value, shapes[own[name]]).to(loaded_dtype(model, own[name], dtype))
             give_back([value])
     model.load_state_dict(state, assign=True)
     return model.eval()

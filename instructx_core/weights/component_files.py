@@ -15,8 +15,9 @@ from typing import Any
 
 from ..bounded import read_text
 from ..errors import CheckpointError
+from .compare import shapes_of
 from .detect import Form, published_mllm
-from .dit import dit_config
+from .dit import checked_dit, dit_config
 from .dit import to_diffusers as dit_to_diffusers
 from .mllm import find_tokenizer, load_tokenizer
 from .portable import portable
@@ -24,7 +25,7 @@ from .readers import checked_reader, reader_config
 from .streaming import Content, StoredTensor, copied, tensor_file, text
 from .vae import to_diffusers as vae_to_diffusers
 from .vae import vae_config
-from .values import Lora, form_tensors, merged
+from .values import Lora, form_tensors, merged, trimmed
 
 DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # where there is one file
 INDEX = "*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
@@ -41,7 +42,8 @@ def dit_tensors(form: Form, allow_pickle: bool = False) -> Tensors:
     Raises:
         CheckpointError: as `form_tensors`.
     """
-    return dit_to_diffusers(form, form_tensors(form, allow_pickle))
+    tensors = dit_to_diffusers(form, form_tensors(form, allow_pickle))
+    return trimmed(tensors, shapes_of(checked_dit(form).state_dict()), form.path) if form.is_padded else tensors
 
 
 def dit_part(form: Form, allow_pickle: bool = False, changed: Tensors | None = None, sizes: Form | None = None) -> Plan:
@@ -87,11 +89,14 @@ def mllm_part(
     """
     config = reader_config(form, checkpoint)
     tokenizer = load_tokenizer(find_tokenizer(form, checkpoint))
-    checked_reader(form, config)
+    reader = checked_reader(form, config)
     small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
     if form.is_library_folder and not loras:
         return small | shards(form, MLLM_WEIGHTS)
     held = {published_mllm(name, form.is_qwen3): value for name, value in form_tensors(form, allow_pickle).items()}
+    if form.is_padded:
+        shapes = {published_mllm(name, form.is_qwen3): tensor.shape for name, tensor in reader.state_dict().items()}
+        held = trimmed(held, shapes, form.path)
     wanted = {published_mllm(name, form.is_qwen3): pair for name, pair in (loras or {}).items()}
     return small | {MLLM_WEIGHTS: tensor_file(merged(held, wanted, checkpoint), FILE)}
 

@@ -19,10 +19,10 @@ from ..bounded import is_dir, read_json
 from ..errors import CheckpointError
 from ..words import listed, quoted, quoted_path
 from .files import naming
-from .float8 import is_beside, scale_of
 from .gguf_header import is_gguf
 from .marks import ADAPTER
 from .pickles import PICKLES, is_pickle
+from .quantised import beside, is_beside
 from .stored import EIGHT_BITS, Stored, read_stored
 from .wan_keys import DIT_LIBRARY, DIT_ORIGINAL, VAE_LIBRARY, VAE_ORIGINAL
 from .wrapped_names import NameLayout
@@ -217,8 +217,13 @@ class Form:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether some of the weights are to be multiplied by a scale."""
-        return any(scale_of(name, self.stored) is not None for name in self.tensors)
+        """Whether some of the weights are quantised, or are to be multiplied by a scale."""
+        return any(stored.packing or beside(name, self.stored) for name, stored in self.tensors.items())
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether rows and columns of some weights are filled up, see `Packing`."""
+        return any(stored.packing and stored.packing.format.multiple > 1 for stored in self.tensors.values())
 
     @cached_property
     def is_wrapped(self) -> bool:
@@ -248,7 +253,7 @@ class Form:
         """How many numbers there are of each type, the most first."""
         counts: Counter[str] = Counter()
         for stored in self.tensors.values():
-            counts[stored.dtype] += stored.numel
+            counts[stored.kind] += stored.numel
         return dict(counts.most_common())
 
 

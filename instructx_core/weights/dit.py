@@ -24,9 +24,9 @@ from .build import check_shapes, empty_model, fill
 from .compare import shape_of, shapes_of
 from .detect import Form, Names
 from .files import naming, read_json
-from .float8 import check_scales
 from .library_load import load_or_explain, load_weights
 from .part_configs import check_dit_config
+from .quantised import check_readable
 from .wan_keys import (
     DIT_LIBRARY,
     dit_config_from_original,
@@ -77,7 +77,7 @@ def checked_dit(form: Form, sizes: Form | None = None) -> WanTransformer3DModel:
     from diffusers import WanTransformer3DModel
 
     if not form.is_gguf:
-        check_scales(form.stored, form.path)
+        check_readable(form.stored, form.path)
     model = load_or_explain(form.path, lambda: empty_model(WanTransformer3DModel, dit_config(sizes or form)))
     check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan DiT")
     return model

@@ -16,10 +16,10 @@ from ..words import quoted_path
 from .compare import first_difference, shape_of, shapes_of
 from .detect import Form, bare_llava
 from .files import read_json, read_one_by_one
-from .float8 import check_scales
 from .library_load import load_or_explain, load_weights, quietly
 from .mllm import data_alone, find_tokenizer, load_tokenizer
 from .part_configs import check_llava_config
+from .quantised import check_readable, unpadded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +75,12 @@ def checked_llava(form: Form, config: LlavaConfig) -> LlavaForConditionalGenerat
             return LlavaForConditionalGeneration(config)
 
     model = load_or_explain(form.path, build)
-    check_scales(form.stored, form.path)
+    check_readable(form.stored, form.path)
     wanted, found = (
         {bare_llava(name): value for name, value in held.items()} for held in (model.state_dict(), form.tensors)
     )
-    if odd := first_difference(shapes_of(wanted), shapes_of(found)):
+    shapes = shapes_of(wanted)
+    if odd := first_difference(shapes, unpadded(found, shapes)):
         raise CheckpointError(f"{str(form.path)!r} does not fit its config: {odd}; get it again.")
     return model
 

@@ -20,9 +20,9 @@ from .build import read_tensors
 from .compare import Shapes, first_difference, shape_of, shapes_of
 from .detect import Form, bare_mllm, published_mllm
 from .files import read_json, read_one_by_one
-from .float8 import check_scales
 from .library_load import load_or_explain, load_weights, quietly
 from .part_configs import check_mllm_config
+from .quantised import check_readable, unpadded, without_filling
 from .qwen3_vl import sizes_from_shapes as qwen3_sizes
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def load_mllm(
     if form.is_library_folder:
         state = None if progress is None else read_one_by_one(form.files, progress)
     else:
-        state = _widened(form, dtype, progress)
+        state = _widened(form, config, dtype, progress)
     return load_weights(form.path, _model_class(config), state, config=config, dtype=dtype), tokenizer
 
 
@@ -166,14 +166,15 @@ def checked_mllm(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
     model = load_or_explain(form.path, build)
     if is_packed(config):  # its own library reads shapes of bytes
         return model
-    check_scales(form.stored, form.path)
+    check_readable(form.stored, form.path)
     wanted, found = (
         {bare_mllm(name): value for name, value in held.items()} for held in (model.state_dict(), form.tensors)
     )
     if config.tie_word_embeddings:
         wanted.pop("lm_head.weight")
         found.pop("lm_head.weight", None)
-    if odd := first_difference(shapes_of(wanted), shapes_of(found)):
+    shapes = shapes_of(wanted)
+    if odd := first_difference(shapes, unpadded(found, shapes)):
         raise CheckpointError(f"{str(form.path)!r} does not fit its config: {odd}; get it again.")
     return model
 
@@ -310,11 +311,16 @@ def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreT
             )
 
 
-def _widened(form: Form, dtype: torch.dtype, progress: Callable[[int], None] | None) -> dict[str, torch.Tensor]:
+def _widened(
+    form: Form, config: PreTrainedConfig, dtype: torch.dtype, progress: Callable[[int], None] | None
+) -> dict[str, torch.Tensor]:
     """All tensors in `dtype`, for `load_mllm`."""
-    state = {}
+    state, shapes = {}, {}
+    if form.is_padded:
+        shapes = {bare_mllm(name): value.shape for name, value in checked_mllm(form, config).state_dict().items()}
     for name, value in read_tensors(form):
-        state[published_mllm(name, form.is_qwen3)] = value.to(dtype)
+        own = shapes.get(bare_mllm(name), value.shape)
+        state[published_mllm(name, form.is_qwen3)] = without_filling(value, own).to(dtype)
         if progress is not None:
             progress(value.nbytes)
     return state

@@ -14,12 +14,14 @@ from ..errors import CheckpointError
 from ..words import quoted
 from .files import read_header
 from .gguf_header import is_gguf, open_gguf, original_shapes
+from .packing import Packing, read_packings
 from .pickles import is_pickle, read_pickle
 
 # the safetensors format's names of dtypes (its documentation's table), of those that PyTorch has
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.uint8,  # exponents alone, which torch 2.6 has no type for
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 SPELLED = {dtype: name for name, dtype in DTYPES.items()}
@@ -35,10 +37,16 @@ class Stored:
     dtype: str  # as the format spells it: BF16, F8_E4M3, U8; of GGUF F16, Q8_0, Q4_K
     shape: tuple[int, ...]  # of the numbers, not of the bytes that they are packed into
     is_reshaped: bool = False  # of a GGUF that stores it in another shape
+    packing: Packing | None = None  # of a quantised layer's weight
 
     @property
     def numel(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def kind(self) -> str:
+        """What it is stored as: its dtype, or its format."""
+        return self.dtype if self.packing is None else self.packing.format.value
 
     @property
     def is_float(self) -> bool:
@@ -66,7 +74,8 @@ def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
             )
             for tensor in reader.tensors
         }
-    return stored_of(read_header(path))
+    header = read_header(path)
+    return stored_of(header) | _quantised(path, header)
 
 
 def stored_of(header: Mapping[str, Any]) -> dict[str, Stored]:
@@ -74,6 +83,17 @@ def stored_of(header: Mapping[str, Any]) -> dict[str, Stored]:
     return {
         name: Stored(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__"
     }
+
+
+def _quantised(path: Path, header: Mapping[str, Any]) -> dict[str, Stored]:
+    """The weights that a safetensors file says are packed."""
+    found = {}
+    for layer, packing in read_packings(path, header).items():
+        if entry := header.get(f"{layer}.weight"):
+            bias = header.get(f"{layer}.bias", {}).get("shape")
+            shape = packing.shape(tuple(entry["shape"]), bias[0] if bias else None)
+            found[f"{layer}.weight"] = Stored(entry["dtype"], shape, packing=packing)
+    return found
 
 
 def spelled(path: Path, name: str, dtype: torch.dtype) -> str:

@@ -14,9 +14,9 @@ from ..errors import CheckpointError
 from .build import read_tensors
 from .compare import first_difference, shape_of, shapes_of
 from .detect import Form, bare_text
-from .float8 import check_scales
 from .library_load import load_or_explain, load_weights
 from .mllm import find_tokenizer, load_tokenizer
+from .quantised import check_readable, unpadded, without_filling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +41,11 @@ def load_text_encoder(
             f"the tokenizer in {str(words)!r} has ids up to {highest}, the umT5's table holds {config.vocab_size}; "
             "give the tokenizer that it was trained with."
         )
-    checked_text_encoder(form)
+    shapes = shapes_of(checked_text_encoder(form).state_dict())
     state = {}
     for name, value in read_tensors(form):
         if (bare := bare_text(name)) != SECOND_NAME:
-            state[bare] = value.to(dtype)
+            state[bare] = without_filling(value, shapes[bare]).to(dtype)
         if progress is not None:
             progress(value.nbytes)
     return load_weights(form.path, UMT5EncoderModel, state, config=config, dtype=dtype), tokenizer
@@ -93,10 +93,10 @@ def checked_text_encoder(form: Form) -> UMT5EncoderModel:
     config = text_encoder_config(form)
     with torch.device("meta"):
         model = UMT5EncoderModel(config)
-    check_scales(form.stored, form.path)
+    check_readable(form.stored, form.path)
     wanted = {name: value for name, value in shapes_of(model.state_dict()).items() if name != SECOND_NAME}
     found = {bare_text(name): stored for name, stored in form.tensors.items()}
-    found = {name: shape for name, shape in shapes_of(found).items() if name != SECOND_NAME}
+    found = {name: shape for name, shape in unpadded(found, wanted).items() if name != SECOND_NAME}
     if odd := first_difference(wanted, found):
         raise CheckpointError(f"{str(form.path)!r} is no whole umT5: {odd}; get it again.")
     return model

@@ -11,9 +11,9 @@ from ..words import quoted_path
 from .build import check_shapes, empty_model
 from .detect import Form
 from .files import read_json
-from .float8 import check_scales
 from .library_load import load_or_explain, load_weights
 from .part_configs import check_kl_config, check_unet_config
+from .quantised import check_readable
 from .streaming import StoredTensor, computed
 from .values import form_tensors, value
 
@@ -110,7 +110,7 @@ def _config(form: Form) -> dict[str, Any]:
 
 
 def _checked(model_class: Any, form: Form, config: dict[str, Any]) -> Any:
-    check_scales(form.stored, form.path)
+    check_readable(form.stored, form.path)
     model = load_or_explain(form.path, lambda: empty_model(model_class, config))
     check_shapes(model, form.tensors, form.path, form.title)
     return model

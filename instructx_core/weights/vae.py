@@ -17,9 +17,9 @@ from .build import check_shapes, empty_model, fill
 from .compare import shape_of, shapes_of
 from .detect import Form, Names
 from .files import naming, read_json
-from .float8 import check_scales
 from .library_load import load_or_explain, load_weights
 from .part_configs import check_vae_config
+from .quantised import check_readable
 from .wan_keys import VAE_LIBRARY, vae_config_from_original, vae_to_diffusers, vae_to_original
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def checked_vae(form: Form) -> AutoencoderKLWan:
     """
     from diffusers import AutoencoderKLWan
 
-    check_scales(form.stored, form.path)
+    check_readable(form.stored, form.path)
     model = load_or_explain(form.path, lambda: empty_model(AutoencoderKLWan, vae_config(form)))
     check_shapes(model, to_diffusers(form, form.tensors), form.path, "Wan VAE")
     return model

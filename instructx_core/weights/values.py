@@ -1,7 +1,8 @@
 """Weights of any form as tensors of a file to write: copied, or computed one by one.
 
 - Most are copied bit for bit, whatever their type.
-- 8-bit floats with a scale become bfloat16, what they are computed in on a GPU; those without are copied.
+- Quantised weights, GGUF's too, become bfloat16, what they are computed in on a GPU; 8-bit floats without a scale are
+  copied.
 - The LoRA of a training checkpoint is merged, in float32, into the type that the weight has.
 """
 
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from ..errors import CheckpointError
+from .compare import Shapes
 from .detect import Form
-from .float8 import check_scales, is_beside, scale_of, widened
 from .lora_changes import add_pair
-from .stored import DTYPES, EIGHT_BITS
+from .quantised import beside, check_readable, is_beside, widened, without_filling
+from .stored import DTYPES, EIGHT_BITS, Stored
 from .streaming import StoredTensor, computed, stored_tensors
+from .unpacking import unpacked
 
 WIDE = "BF16"  # what 8-bit floats become that are not copied
 
@@ -28,21 +30,19 @@ def form_tensors(form: Form, allow_pickle: bool = False) -> dict[str, StoredTens
     """A model's own tensors, by their names in its files, as they will be written.
 
     Raises:
-        CheckpointError: GGUF, tensors that are packed, or pickles that nobody allowed.
+        CheckpointError: a packing that is not known, or pickles that nobody allowed.
     """
     if form.is_gguf:
-        raise CheckpointError(
-            f"{str(form.path)!r} is GGUF, whose packed blocks converting does not unpack; give the bf16, fp16 or fp8 "
-            "file of this model."
-        )
-    check_scales(form.stored, form.path)
+        return unpacked(form)
+    check_readable(form.stored, form.path)
     held = {name: (file, stored) for file in form.files for name, stored in stored_tensors(file, allow_pickle).items()}
-    scales = {name: stored for name, (_, stored) in held.items()}
-    return {
-        name: _unscaled(stored, scale, file, name) if (scale := scale_of(name, scales)) else stored
-        for name, (file, stored) in held.items()
-        if name in form.tensors and not is_beside(name)
-    }
+    tensors = {name: stored for name, (_, stored) in held.items()}
+    made = {}
+    for name, (file, stored) in held.items():
+        if name in form.tensors and not is_beside(name):
+            around, said = beside(name, tensors), form.stored[name]
+            made[name] = _plain(stored, around, said, file, name) if around or said.packing else stored
+    return made
 
 
 def merged(weights: Mapping[str, StoredTensor], loras: Mapping[str, Lora], path: Path) -> dict[str, StoredTensor]:
@@ -63,8 +63,26 @@ def value(stored: StoredTensor) -> torch.Tensor:
     return (torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)).reshape(stored.shape)
 
 
-def _unscaled(stored: StoredTensor, scale: StoredTensor, path: Path, name: str) -> StoredTensor:
-    return computed(WIDE, stored.shape, lambda: widened(value(stored), value(scale)).to(DTYPES[WIDE]), path, name)
+def trimmed(tensors: Mapping[str, StoredTensor], shapes: Shapes, path: Path) -> dict[str, StoredTensor]:
+    """Tensors to write without what fills up the rows and columns of quantised ones."""
+
+    def one(name: str, held: StoredTensor) -> StoredTensor:
+        shape = shapes.get(name, held.shape)
+        if shape == held.shape:
+            return held
+        return computed(held.dtype, shape, lambda: without_filling(value(held), shape), path, name)
+
+    return {name: one(name, held) for name, held in tensors.items()}
+
+
+def _plain(
+    stored: StoredTensor, around: Mapping[str, StoredTensor], said: Stored, path: Path, name: str
+) -> StoredTensor:
+    def make() -> torch.Tensor:
+        held = {leaf: value(tensor) for leaf, tensor in around.items()}
+        return without_filling(widened(value(stored), held, said.packing), said.shape).to(DTYPES[WIDE])
+
+    return computed(WIDE, said.shape, make, path, name)
 
 
 def _with_lora(weight: StoredTensor, down: StoredTensor, up: StoredTensor, path: Path, name: str) -> StoredTensor:

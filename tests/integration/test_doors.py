@@ -16,7 +16,7 @@ from instructx_core.families.overrides import Overrides
 from instructx_core.weights.files import read_header
 from support import doors, tiny
 
-ROUNDED = ("fp8", "bf16", "scaled")
+ROUNDED = ("fp8", "bf16", "scaled", "int8", "nvfp4")
 
 
 @pytest.fixture(scope="module")

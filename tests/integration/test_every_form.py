@@ -20,6 +20,7 @@ from instructx_core.families.overrides import Overrides
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.training.new_model import make_model
 from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.stored import DTYPES
@@ -323,18 +324,22 @@ def write_holes(path: Path, shapes: dict[str, tuple[int, ...]], kind: str) -> No
         file.truncate(8 + len(said) + end)
 
 
+def test_gguf_is_unpacked(whole: Path, apart: Path, tmp_path: Path):
+    values = write_gguf(read_safetensors(apart / "dit")[0], tmp_path / "dit.gguf", "Q8_0")
+    convert(tmp_path / "dit.gguf", tmp_path / "dit.safetensors")
+    written = read_safetensors(tmp_path / "dit.safetensors")[0]
+    assert written.keys() == values.keys()
+    for name, value in written.items():
+        assert value.dtype in (torch.bfloat16, torch.float32)
+        assert torch.equal(value, values[name].to(value.dtype)), name
+    convert(whole, tmp_path / "own", Overrides(tmp_path / "dit.gguf"))
+    dit = find_form(tmp_path / "own", Part.DIT)
+    assert dit.is_library_folder
+    read = dit_to_original(load_dit(dit, torch.float32).state_dict())
+    assert all(torch.equal(value.float(), read[name]) for name, value in written.items())
+
+
 # --- what is refused
-
-
-def test_gguf_is_refused(whole: Path, apart: Path, tmp_path: Path):
-    write_gguf(read_safetensors(apart / "dit")[0], tmp_path / "dit.gguf", "Q8_0")
-    for source, target, base in (
-        (whole, tmp_path / "own", Overrides(tmp_path / "dit.gguf")),
-        (tmp_path / "dit.gguf", tmp_path / "dit.safetensors", Overrides()),
-    ):
-        with pytest.raises(CheckpointError, match=r"dit\.gguf' is GGUF, whose packed blocks .*give the bf16"):
-            convert(source, target, base)
-        assert not target.exists()
 
 
 def test_base_models_that_do_not_fit(whole: Path, apart: Path, saved: Path, tmp_path: Path):

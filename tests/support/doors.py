@@ -18,6 +18,7 @@ from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from support import comfyui, kiwi_model, public_models
 from support.kiwi_trained import as_trained, spelled, taken_off
+from support.quantise import FORMATS, quantised
 from support.weight_forms import E4M3, in_shards, old_names, scaled
 
 DIT, VAE = "transformer/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
@@ -42,6 +43,11 @@ FORMS: dict[str, dict[str, str]] = {
     "bf16": {"model": WHOLE, "transformer": "bf16.safetensors"},
     "a lone Qwen": {"model": WHOLE, "mllm": "qwen-file/model.safetensors"},
     "a lone Qwen in scaled fp8": {"model": WHOLE, "mllm": "qwen-scaled/model.safetensors"},
+    "int8": {"model": WHOLE, "transformer": "int8 by rows.safetensors"},
+    "int8, rotated, said in the metadata": {"model": WHOLE, "transformer": "int8 rotated.safetensors"},
+    "nvfp4": {"model": WHOLE, "transformer": "nvfp4.safetensors"},
+    "mxfp8": {"model": WHOLE, "transformer": "mxfp8.safetensors"},
+    "a lone Qwen in nvfp4": {"model": WHOLE, "mllm": "qwen-nvfp4/model.safetensors"},
     "Kiwi-Edit's folder": {"model": "published"},
     "Kiwi-Edit's training checkpoint, with the whole DiT": {
         "model": "stage3.safetensors",
@@ -107,8 +113,12 @@ def _save_own(root: Path) -> None:
     }
     for name, state in forms.items():
         write_safetensors(dits / f"{name}.safetensors", state)
+    for kind in FORMATS[1:]:
+        stored, metadata, _ = quantised(original, kind, in_metadata=kind == "int8 rotated")
+        write_safetensors(dits / f"{kind}.safetensors", stored, metadata)
     write_safetensors(root / "vae/folder.safetensors", vae_to_original(read_safetensors(whole / VAE)[0]))
     texts = {"qwen-folder": mllm, "qwen-file": old_names(mllm), "qwen-scaled": scaled(old_names(mllm), "new")}
+    texts["qwen-nvfp4"] = quantised(old_names(mllm), "nvfp4")[0]
     for name, state in texts.items():
         folder = shutil.copytree(whole / "mllm", root / "text_encoders" / name)
         metadata = read_safetensors(folder / "model.safetensors")[1]

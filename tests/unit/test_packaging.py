@@ -10,7 +10,8 @@ import instructx_core
 from support.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub", "pi_heif": "pi-heif"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub", "pi_heif": "pi-heif",
+                 "comfy_kitchen": "comfy-kitchen"}  # fmt: skip
 
 
 def imported_packages() -> set[str]:
@@ -34,7 +35,7 @@ def test_dependencies_are_what_the_library_imports():
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages()}
     assert "comfy" not in imported
     extras = PROJECT["optional-dependencies"]
-    optional = [one for name in ("scenes", "gguf", "heif", "metrics") for one in extras[name]]
+    optional = [one for name in ("scenes", "gguf", "heif", "metrics", "quant") for one in extras[name]]
     extra = {re.match(r"[\w-]+", requirement)[0] for requirement in optional}
     assert imported <= declared | extra
     assert declared - imported <= {"accelerate"}  # also what diffusers loads weights with
