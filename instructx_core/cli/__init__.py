@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import InstructXError
+from .bench import add_bench
 from .cache import add_cache
 from .calibrate import add_calibrate
 from .convert import add_convert
@@ -95,6 +96,7 @@ def build_parser() -> Parser:
     add_evaluate(commands)
     add_measure(commands)
     add_study(commands)
+    add_bench(commands)
     add_world(commands)
     add_convert(commands)
     add_calibrate(commands)

@@ -22,7 +22,7 @@ from instructx_core.source import load_source
 from instructx_core.world import EVERY_GROUP, GROUPS, HELD_OUT_SEED
 
 COMMANDS = ("edit", "demo", "new", "train", "evaluate", "measure", "world", "convert", "calibrate", "info", "download")
-COMMANDS += ("cache", "study")
+COMMANDS += ("cache", "study", "bench")
 CLIP = DEMO_EDITS[1].source
 
 

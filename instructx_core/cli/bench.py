@@ -1,0 +1,205 @@
+"""`instructx bench`: published benchmarks on any model, with a judge of your choice; `bench report` sums them up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .options import add_model, command, integer, load_editor
+from .printing import complain, say
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..evaluation.benches import Columns
+    from ..evaluation.judges import Judge
+
+NAMES = {
+    "imgedit": "ImgEdit-Bench, 737 pictures, 1 to 5",
+    "gedit": "GEdit-Bench, pictures, English and Chinese, VIEScore",
+    "vie": "VIE-Bench, 140 videos, 1 to 10",
+    "openve": "OpenVE-Bench, videos, 1 to 5",
+    "refvie": "RefVIE-Bench, videos with a reference, 1 to 5",
+    "advancededit": "AdvancedEdit-Eval, pictures with masks, VIEScore",
+    "reasonedit": "Reason-Edit, pictures with masks, VIEScore",
+}
+EXAMPLES = """\
+examples:
+  instructx bench imgedit --data ImgEdit -o runs/imgedit --judge models/Qwen2.5-VL-7B-Instruct
+  instructx bench vie --data VIE-Bench -o runs/vie --columns vie.yaml \\
+      --judge https://api.example.com/v1 --judge-model NAME
+  instructx bench report runs/imgedit --plot imgedit.png
+
+Two steps, each of which goes on where it was stopped, by any number of processes with one --output: edit what has no
+edit, then ask the judge about what it has not judged. Layouts, judges and files: docs/evaluation.md.
+"""
+BENCH_EXAMPLES = """\
+examples:
+  instructx bench {name} --data DOWNLOAD -o runs/{name}          edit alone
+  instructx bench {name} --data DOWNLOAD -o runs/{name} --judge models/Qwen2.5-VL-7B-Instruct
+  instructx bench report runs/{name}
+
+Nothing is fetched: --data is a folder that you downloaded. A service as judge gets the pictures, and its key from
+INSTRUCTX_JUDGE_KEY. Edits of other software are judged too: put them into edits/ under the names in cases.jsonl.
+"""
+
+
+def add_bench(commands: Any) -> None:
+    parser = command(commands, "bench", "run a published benchmark, and report it", EXAMPLES, _run_bench)
+    names = parser.add_subparsers(title="benchmarks", metavar="NAME", required=True)
+    for name, what in NAMES.items():
+        _add_options(command(names, name, what, BENCH_EXAMPLES.format(name=name), partial(_run_bench, name=name)))
+    report = command(names, "report", "tables and plots of runs, beside published numbers", EXAMPLES, _run_report)
+    report.add_argument("runs", metavar="DIR", nargs="+", type=Path, help="folders that `instructx bench` wrote")
+    report.add_argument("--plot", metavar="PNG", type=Path, help="also draw the tables")
+    report.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the benchmark, as it was downloaded")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the run's folder")
+    parser.add_argument(
+        "--columns", metavar="YAML", help="a file, or text, with columns: {source: ...}, groups: {...} and table: NAME"
+    )
+    parser.add_argument("--limit", metavar="N", type=integer(1, 1_000_000), help="the first N cases only")
+    add_model(parser)
+    parser.add_argument("--steps", type=integer(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
+    parser.add_argument("--seed", type=integer(0, 2**64 - 1), default=0, help="seed of the noise (default: 0)")
+    parser.add_argument("--no-edit", action="store_true", help="judge what is in edits/, and edit nothing")
+    parser.add_argument(
+        "--judge", metavar="JUDGE", help="a Qwen-VL's folder, an OpenAI-compatible address, or a .jsonl of answers"
+    )
+    parser.add_argument("--judge-model", metavar="NAME", help="which model of that address")
+    parser.add_argument("--judge-device", help="where a local judge runs (default: a GPU if there is one)")
+    parser.add_argument(
+        "--frames", type=integer(1, 64), default=8, help="of a clip that the judge sees, 1 to 64 (default: 8)"
+    )
+    parser.add_argument(
+        "--prompts", metavar="JSON", type=Path, help="published prompts by name (VIE: video, reference)"
+    )
+    parser.add_argument("--lpips", metavar="FILE", type=Path, help="as `instructx measure`, where cases have masks")
+    parser.add_argument("--clip", metavar="DIR", type=Path, help="as `instructx measure`, where cases have masks")
+
+
+def _run_bench(arguments: argparse.Namespace, name: str) -> None:
+    from ..bounded import is_dir
+    from ..evaluation.bench_measure import measure_cases
+    from ..evaluation.bench_run import BenchRun
+    from ..evaluation.benches import BENCHES
+    from ..words import quoted_path
+
+    if not is_dir(arguments.data):
+        raise InputError(f"{quoted_path(arguments.data)} is no folder; give the benchmark's download.")
+    bench, columns = BENCHES[name], _columns(arguments.columns)
+    prompts = _prompts(arguments.prompts, name, arguments.data)
+    cases = bench.cases(arguments.data, columns, arguments.output / "sources")
+    listed, cases = len(cases), cases[: arguments.limit]
+    settings: dict[str, Any] = {"cases": len(cases)}
+    if not arguments.no_edit:
+        settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
+    judge = _judge(arguments, bool(prompts)) if arguments.judge else None
+    networks = _networks(arguments)
+    run = BenchRun(arguments.output, bench, cases, settings)
+    if not arguments.no_edit:
+        request = {"steps": arguments.steps, "seed": arguments.seed}
+        with Progress("editing") as progress:
+            run.edit(lambda: load_editor(arguments), request, progress)
+    with Progress("measuring") as progress:
+        measure_cases(run, *networks, progress)
+    if judge:
+        with Progress("judging") as progress:
+            run.judge(judge, prompts, arguments.frames, progress)
+    if bench.count and listed != bench.count:
+        complain(f"instructx: {bench.title} has {bench.count} cases, this download {listed}.")
+    say(arguments.output)
+
+
+def _run_report(arguments: argparse.Namespace) -> None:
+    from ..atomic import partial_file
+    from ..evaluation.bench_report import check_same_bench, compared_tables, own_tables, plot, read_run
+    from ..paths import writable_file
+
+    for path in filter(None, (arguments.plot, arguments.json)):
+        writable_file(path)
+    found = [one for folder in arguments.runs for one in read_run(folder)]
+    check_same_bench(found)
+    own, compared = list(own_tables(found)), list(compared_tables(found))
+    if arguments.plot:
+        plot(compared or own, arguments.plot)
+    if arguments.json:
+        tables = [{"compared": table in compared, **vars(table)} for table in (*own, *compared)]
+        with partial_file(arguments.json) as partial_path:
+            partial_path.write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    say("\n\n".join(table.to_markdown() for table in (*own, *compared)))
+
+
+def _columns(given: str | None) -> Columns:
+    from ..bounded import is_file, parse_yaml, read_yaml
+    from ..evaluation.benches import Columns
+    from ..words import shown
+
+    if given is None:
+        return Columns()
+    value = read_yaml(given) if is_file(Path(given)) else parse_yaml(given, "--columns")
+    known = {"columns", "groups", "table"}
+    if not isinstance(value, dict) or not value or value.keys() - known:
+        raise InputError(f"--columns is {shown(value)}; give YAML with columns:, groups: and table: alone.")
+    names, groups, table = (value.get(name) for name in ("columns", "groups", "table"))
+    for name, mapping in (("columns", names), ("groups", groups)):
+        texts = isinstance(mapping, dict) and all(isinstance(one, str) for pair in mapping.items() for one in pair)
+        if mapping is not None and not texts:
+            raise InputError(f"--columns: {name} is {shown(mapping)}; give a mapping of texts to texts.")
+    if table is not None and not isinstance(table, str):
+        raise InputError(f"--columns: table is {shown(table)}; give a file's name.")
+    return Columns(names or {}, groups or {}, table)
+
+
+def _prompts(given: Path | None, name: str, data: Path) -> dict[str, str]:
+    """The published prompts: of a file that is given, or of ImgEdit's download."""
+    from ..bounded import read_json
+    from ..evaluation.benches.imgedit import read_prompts
+    from ..words import quoted_path
+
+    if given is None:
+        return read_prompts(data) if name == "imgedit" else {}
+    value = read_json(given)
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise InputError(f"{quoted_path(given)} is no mapping of names to prompts.")
+    return value
+
+
+def _judge(arguments: argparse.Namespace, published: bool) -> Judge:
+    """The judge that the options mean. Its name says whose prompts it was asked with: they decide its scores too."""
+    from ..device import pick_device
+    from ..evaluation.judges import RecordedJudge
+    from ..evaluation.judges.local import LocalJudge
+    from ..evaluation.judges.remote import RemoteJudge
+    from ..words import quoted
+
+    given = arguments.judge
+    if "://" in given:
+        if not arguments.judge_model:
+            raise InputError(f"--judge {quoted(given)} needs --judge-model, the model to ask there.")
+        judge: Judge = RemoteJudge(given, arguments.judge_model)
+    elif given.endswith(".jsonl"):
+        return RecordedJudge(Path(given))
+    else:
+        import torch
+        import transformers.utils.logging
+
+        transformers.utils.logging.disable_progress_bar()
+        device = pick_device(arguments.judge_device)
+        judge = LocalJudge(Path(given), device, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    if not published:
+        judge.name += ", InstructX prompts"
+    return judge
+
+
+def _networks(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """LPIPS and CLIPScore, where their weights are given."""
+    from ..evaluation.perceptual import ClipScore, Lpips
+
+    return Lpips(arguments.lpips) if arguments.lpips else None, ClipScore(arguments.clip) if arguments.clip else None

@@ -1,0 +1,54 @@
+"""Numbers of a benchmark's edits that need no judge: outside a mask at 256 x 256, as InsightEdit's tables have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..fit import resize
+from ..source import load_source
+from .benches import Case
+from .preservation import measure
+from .report import Progress
+
+if TYPE_CHECKING:
+    from .bench_run import BenchRun
+    from .perceptual import ClipScore, Lpips
+
+SIDE = 256
+
+
+def measure_cases(
+    run: BenchRun, lpips: Lpips | None = None, clip: ClipScore | None = None, progress: Progress | None = None
+) -> int:
+    """Measure the edits of cases with a mask that lack one of these numbers; return how many."""
+    wanted = {"PSNR", "SSIM"} | ({"LPIPS"} if lpips else set()) | ({"CLIPScore"} if clip else set())
+    done = run.measured.read()
+    left = [
+        case
+        for case in run.cases
+        if case.mask and run.edit_of(case).is_file() and not wanted <= done.get(case.key, {}).get("scores", {}).keys()
+    ]
+    for number, case in enumerate(left, 1):
+        with run.measured.claim(case.key) as mine:
+            if mine:
+                scores = _measured(run, case, lpips, clip)
+                run.measured.append({"key": case.key, "group": case.group, "tags": dict(case.tags), "scores": scores})
+        if progress:
+            progress(number, len(left), "measuring")
+    return len(left)
+
+
+def _measured(run: BenchRun, case: Case, lpips: Lpips | None, clip: ClipScore | None) -> dict[str, float | None]:
+    size = (SIDE, SIDE)
+    source, edited, mask = (
+        resize(load_source(path).frames[:1], size) for path in (case.source, run.edit_of(case), case.mask)
+    )
+    region = mask.mean(-1) >= 0.5
+    found = measure(source, edited, region.float())
+    scores: dict[str, float | None] = {"PSNR": found.psnr, "SSIM": found.ssim}
+    if lpips:
+        scores["LPIPS"] = lpips(source, edited, region)
+    if clip:
+        seen = bool(region.any()) and bool(case.word)
+        scores["CLIPScore"] = clip(edited, region, case.word) if seen else None
+    return scores

@@ -1,0 +1,201 @@
+"""A benchmark run in a folder: the edits of its cases, then what a judge says of them. Both steps resume.
+
+| in the folder | what |
+|---|---|
+| `run.json` | benchmark, model and settings; a run with others is refused |
+| `cases.jsonl` | the cases, as `instructx study` reads them |
+| `edits/KEY.png`, `KEY.mp4` | one edit a case; those of other software may lie there instead |
+| `edited.jsonl` | seconds of each edit, or why there is none |
+| `judged/JUDGE.jsonl` | scores and answers, a file for each judge |
+| `measured.jsonl` | numbers that need no judge, of cases with a mask |
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..atomic import partial_file
+from ..bounded import is_file, read_json
+from ..errors import InputError, InstructXError
+from ..guidance.frames import sample_indices
+from ..images import to_floats
+from ..long_video import edit_video
+from ..request import EditRequest
+from ..source import is_video_file, load_references, load_source, save_result
+from ..video import probe
+from ..words import one_line, quoted, quoted_path, shown
+from .benches import Bench, Case
+from .benches.case import safe_name
+from .case_log import CaseLog
+from .judges import Exhibit, Judge, Question, UnreadableAnswer, parse
+from .report import Progress
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+WINDOW = 81  # frames; longer videos are edited in windows, as `instructx edit` does
+TITLES = {"source": "Original", "edited": "Edited", "references": "Reference"}
+
+
+class BenchRun:
+    """A run's folder, made where it is not there.
+
+    Args:
+        settings: what the edits depend on; kept in `run.json`.
+
+    Raises:
+        InputError: the folder is of another run.
+    """
+
+    def __init__(self, folder: Path, bench: Bench, cases: Sequence[Case], settings: Mapping[str, Any]) -> None:
+        self.folder, self.bench, self.cases = folder, bench, list(cases)
+        self.edits = folder / "edits"
+        self.edits.mkdir(parents=True, exist_ok=True)
+        (folder / "judged").mkdir(exist_ok=True)
+        self.edited = CaseLog(folder / "edited.jsonl")
+        self.measured = CaseLog(folder / "measured.jsonl")
+        self.settings = {"bench": bench.name, **settings}
+        _check_settings(folder / "run.json", self.settings)
+        lines = "".join(json.dumps(case.to_dict(), ensure_ascii=False) + "\n" for case in self.cases)
+        with partial_file(folder / "cases.jsonl") as partial:
+            partial.write_text(lines, encoding="utf-8")
+
+    def edit_of(self, case: Case) -> Path:
+        """Where a case's edit is or will be: a picture's as PNG, a video's as MP4."""
+        return self.edits / f"{case.key}{'.mp4' if is_video_file(case.source) else '.png'}"
+
+    def judged(self, judge: str) -> CaseLog:
+        return CaseLog(self.folder / "judged" / f"{safe_name(judge)}.jsonl")
+
+    def edit(self, load: Callable[[], Editor], request: Mapping[str, Any], progress: Progress | None = None) -> int:
+        """Edit the cases that have no edit yet; return how many this call edited.
+
+        Args:
+            load: gives the model; called where there is something to edit.
+            request: steps, seed and whatever else `EditRequest.of` takes.
+
+        Raises:
+            InputError: no case could be edited.
+        """
+        left = [case for case in self.cases if not self.edit_of(case).is_file()]
+        if not left:
+            return 0
+        editor, made, problems = load(), 0, []
+        for number, case in enumerate(left, 1):
+            with self.edited.claim(case.key) as mine:
+                if mine and not self.edit_of(case).is_file():
+                    start = time.monotonic()
+                    try:
+                        _edit(editor, case, self.edit_of(case), request)
+                    except InstructXError as error:
+                        problems.append(str(error))
+                        self.edited.append({"key": case.key, "group": case.group, "problem": one_line(error, 300)})
+                    else:
+                        made += 1
+                        seconds = round(time.monotonic() - start, 2)
+                        self.edited.append({"key": case.key, "group": case.group, "seconds": seconds})
+            if progress:
+                progress(number, len(left), "editing")
+        if problems and len(problems) == len(left):
+            raise InputError(f"None of {len(left)} cases could be edited; the first: {problems[0]}")
+        return made
+
+    def judge(
+        self,
+        judge: Judge,
+        prompts: Mapping[str, str],
+        frames: int,
+        progress: Progress | None = None,
+    ) -> int:
+        """Have a judge score the edits that it has not scored yet; return how many this call did.
+
+        Args:
+            prompts: of the download, in place of our own.
+            frames: of a clip that the judge sees.
+        """
+        log = self.judged(judge.name)
+        done = log.read()
+        left = [case for case in self.cases if case.key not in done and self.edit_of(case).is_file()]
+        count = 0
+        for number, case in enumerate(left, 1):
+            with log.claim(case.key) as mine:
+                if mine and case.key not in log.read():
+                    log.append(self._judged(judge, case, prompts, frames))
+                    count += 1
+            if progress:
+                progress(number, len(left), f"asking {judge.name}")
+        return count
+
+    def _judged(self, judge: Judge, case: Case, prompts: Mapping[str, str], frames: int) -> dict[str, Any]:
+        """A case's line: every answer as it was given, and scores where all of them could be read."""
+        answers: list[list[str]] = []
+        scores: list[dict[str, float]] = []
+        problem, tokens = "", [0, 0]
+        for number, question in enumerate(self.bench.questions(case, prompts)):
+            pictures = self._shown(case, question, frames)
+            answers.append([])
+            for words in (question.words, f"{question.words}\n{question.reminder}"):
+                answer = judge.ask(case.key, number, words, pictures)
+                answers[-1].append(answer.text)
+                tokens = [tokens[0] + answer.prompt_tokens, tokens[1] + answer.answer_tokens]
+                try:
+                    scores.append(parse(question, answer.text))
+                    break
+                except UnreadableAnswer as error:
+                    reason = str(error)
+            else:
+                problem = f"question {number + 1}: {reason}"
+        return {
+            "key": case.key,
+            "group": case.group,
+            "tags": dict(case.tags),
+            "judge": judge.name,
+            "scores": None if problem else self.bench.score(scores),
+            "problem": problem or None,
+            "answers": answers,
+            "prompt_tokens": tokens[0],
+            "answer_tokens": tokens[1],
+        }
+
+    def _shown(self, case: Case, question: Question, frames: int) -> list[Exhibit]:
+        paths = {"source": [case.source], "edited": [self.edit_of(case)], "references": list(case.references)}
+        found = []
+        for name in question.shown:
+            if name == "references":
+                found += [Exhibit(TITLES[name], picture[None]) for picture in load_references(paths[name])]
+            else:
+                pixels = load_source(paths[name][0]).pixels
+                found.append(Exhibit(TITLES[name], to_floats(pixels[sample_indices(len(pixels), frames)])))
+        return found
+
+
+def _edit(editor: Editor, case: Case, output: Path, request: Mapping[str, Any]) -> None:
+    asked = EditRequest.of(case.instruction, reference=list(case.references) or None, **request)
+    if is_video_file(case.source) and (probe(case.source).frames or WINDOW + 1) > WINDOW:
+        edit_video(editor, case.source, output, asked)
+        return
+    source = load_source(case.source)
+    save_result(editor.edit_loaded(source, asked, dtype=torch.uint8).frames, output, like=source)
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a new run; refuse those that differ from an older one's."""
+    if not is_file(path):
+        with partial_file(path) as partial:
+            partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        return
+    there = read_json(path)
+    if not isinstance(there, dict):
+        raise InputError(f"{quoted_path(path)} is no run's; give a new folder.")
+    for name, value in settings.items():
+        if there.get(name) != value:
+            raise InputError(
+                f"{quoted_path(path.parent)} is of a run with {quoted(name)} {shown(there.get(name))}, not "
+                f"{shown(value)}; give a new folder, or the same settings."
+            )

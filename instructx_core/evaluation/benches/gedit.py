@@ -1,0 +1,98 @@
+"""GEdit-Bench: pictures, eleven kinds of edit, English and Chinese, VIEScore.
+
+Layout (stepfun-ai/GEdit-Bench): Parquet files with task_type, key, instruction, instruction_language, input_image_raw,
+Intersection_exist; or the same as a list whose picture column names files. Each language is averaged alone: mean of a
+kind's cases, then mean of kinds; `intersection` are the cases that every compared method could edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...images import read_encoded, write_image
+from ...words import one_line, quoted_path
+from ..judges import Question
+from ..listing import read_rows, text_of
+from . import viescore
+from .case import Case, Columns, check_cases, one_listing, safe_name
+
+USUAL = {
+    "key": "key",
+    "source": "input_image_raw",
+    "instruction": "instruction",
+    "group": "task_type",
+    "language": "instruction_language",
+    "intersection": "Intersection_exist",
+}
+AT_ONCE = 16  # rows of a table in memory
+
+
+class GEditBench:
+    name = "gedit"
+    title = "GEdit-Bench"
+    count = None
+    scores = ("Q_SC", "Q_PQ", "Q_O")
+    summaries: Mapping[str, tuple[str, ...]] = {"overall": ()}
+    subsets: Mapping[str, Mapping[str, str]] = {
+        "English": {"language": "en"},
+        "Chinese": {"language": "cn"},
+        "English, intersection": {"language": "en", "intersection": "yes"},
+        "Chinese, intersection": {"language": "cn", "intersection": "yes"},
+    }
+
+    def cases(self, data: Path, columns: Columns, scratch: Path) -> list[Case]:
+        names, cases = columns.over(USUAL), []
+        tables = [] if columns.table else sorted(data.rglob("*.parquet"))
+        rows = (row for table in tables for row in _table_rows(table, names)) if tables else None
+        listing = data if tables else one_listing(data, columns.table, ("gedit.jsonl", "metadata.jsonl"), self.title)
+        for place, row in rows or read_rows(listing):
+            language, group = (text_of(row, names[name], place) for name in ("language", "group"))
+            key = safe_name(f"{language}-{text_of(row, names['key'], place)}")
+            picture = row.get(names["source"])
+            if isinstance(picture, dict):
+                source = scratch / f"{key}.png"
+                if not source.is_file():
+                    scratch.mkdir(parents=True, exist_ok=True)
+                    data_of = picture.get("bytes")
+                    if not isinstance(data_of, bytes):
+                        raise InputError(f"{place}: its picture has no bytes; get the table again.")
+                    write_image(read_encoded(data_of, place), source)
+            else:
+                source = listing.parent / text_of(row, names["source"], place)
+            shared = "yes" if row.get(names["intersection"]) in (True, "True", "true", 1, "1") else "no"
+            instruction = text_of(row, names["instruction"], place)
+            tags = {"language": language, "intersection": shared}
+            cases.append(Case(key, source, instruction, columns.groups.get(group, group), tags=tags))
+        return check_cases(cases, listing)
+
+    def questions(self, case: Case, prompts: Mapping[str, str]) -> list[Question]:
+        return viescore.questions(case.instruction)
+
+    def score(self, answers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return dict(zip(self.scores, viescore.score(answers), strict=True))
+
+
+def _table_rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        parquet = import_module("pyarrow.parquet")  # of the extra `data`
+    except ImportError as error:
+        raise InputError(
+            f"{quoted_path(path)} is read with pyarrow ({one_line(error, 100)}); install it with "
+            "`pip install 'instructx[data]'`."
+        ) from error
+    number = 0
+    try:
+        file = parquet.ParquetFile(path)
+        wanted = [name for name in names.values() if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=AT_ONCE, columns=wanted):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"Row {number} of {quoted_path(path)}", row
+    except (OSError, ValueError, RuntimeError) as error:  # Arrow's errors are kinds of these
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{quoted_path(path)} is no Parquet file, or damaged ({one_line(error, 150)}).") from error

@@ -1,0 +1,152 @@
+"""AdvancedEdit-Eval and Reason-Edit (InsightEdit, Tables 2 and 3): pictures with a mask and a word for what is edited.
+
+VIEScore by a judge; PSNR, SSIM and LPIPS outside the mask and the CLIPScore of its box with the word need none
+(`measured.jsonl`). The paper's tables give VIEScore as a share of its maximum, so ours is divided by 10.
+
+- AdvancedEdit-Eval: records with origin_img_path, instruction (understanding, reasoning), task_type, class_target,
+  segmentation {size, counts} in COCO's run lengths.
+- Reason-Edit: folders 1-Left-Right to 5-Multiple-Objects (understanding) and 6-Reasoning; NAME.png, NAME_mask.jpg, and
+  a text with a line `instruction CLIP: word` for each picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...bounded import read_text
+from ...errors import InputError
+from ...images import write_image
+from ...words import quoted_path, shown
+from ..judges import Question
+from ..listing import read_rows, text_of
+from . import viescore
+from .case import WHOLE, Case, Columns, check_cases, one_listing, safe_name
+
+KINDS = ("understanding", "reasoning")
+LARGEST_MASK = 1 << 26  # pixels
+USUAL = {"source": "origin_img_path", "group": "task_type", "word": "class_target", "instruction": "instruction"}
+
+
+class _Viescored:
+    scores = ("VIEScore",)
+    summaries: Mapping[str, tuple[str, ...]] = {"overall": ()}
+    subsets: Mapping[str, Mapping[str, str]] = WHOLE
+    count: int | None = None
+
+    def questions(self, case: Case, prompts: Mapping[str, str]) -> list[Question]:
+        return viescore.questions(case.instruction)
+
+    def score(self, answers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return {"VIEScore": viescore.score(answers)[2] / 10}
+
+
+class AdvancedEditEval(_Viescored):
+    name = "advancededit"
+    title = "AdvancedEdit-Eval"
+    count = 300
+    subsets: Mapping[str, Mapping[str, str]] = WHOLE | {kind: {"kind": kind} for kind in KINDS}
+
+    def cases(self, data: Path, columns: Columns, scratch: Path) -> list[Case]:
+        names = columns.over(USUAL)
+        listing = one_listing(data, columns.table, (), self.title)
+        cases = []
+        for number, (place, row) in enumerate(read_rows(listing), 1):
+            told = row.get(names["instruction"])
+            texts = told if isinstance(told, list) and told else [text_of(row, names["instruction"], place)]
+            group = text_of(row, names["group"], place)
+            word = row.get(names["word"]) or row.get("class_origin") or ""
+            mask = _mask(row.get("segmentation"), scratch / f"{number:04}_mask.png", place)
+            for kind, text in zip(KINDS, texts, strict=False):
+                if not isinstance(text, str) or not text.strip():
+                    raise InputError(f"{place}: an instruction is {shown(text)}; give texts.")
+                source = listing.parent / text_of(row, names["source"], place)
+                cases.append(
+                    Case(
+                        f"{number:04}-{kind}", source, text, columns.groups.get(group, group),
+                        tags={"kind": kind}, mask=mask, word=str(word),
+                    )
+                )  # fmt: skip
+        return check_cases(cases, listing)
+
+
+class ReasonEdit(_Viescored):
+    name = "reasonedit"
+    title = "Reason-Edit"
+    count = 219
+    summaries: Mapping[str, tuple[str, ...]] = {
+        "Understanding Scenarios": ("1-Left-Right", "2-Relative-Size", "3-Mirror", "4-Color", "5-Multiple-Objects"),
+        "Reasoning Scenarios": ("6-Reasoning",),
+    }
+
+    def cases(self, data: Path, columns: Columns, scratch: Path) -> list[Case]:
+        cases = []
+        for folder in sorted(path for path in data.iterdir() if path.is_dir() and re.match(r"[1-6]-", path.name)):
+            pictures = sorted(folder.glob("*.png"), key=_natural)
+            texts = sorted(folder.glob("*.txt"))
+            lines = [line for text in texts[:1] for line in read_text(text).splitlines() if line.strip()]
+            if len(texts) != 1 or len(lines) != len(pictures):
+                raise InputError(
+                    f"{quoted_path(folder)} has {len(pictures)} pictures and {len(lines)} lines in {len(texts)} texts; "
+                    "it needs one text with a line for each."
+                )
+            for picture, line in zip(pictures, lines, strict=True):
+                instruction, _, word = line.partition("CLIP:")
+                mask = picture.with_name(f"{picture.stem}_mask.jpg")
+                key = safe_name(f"{folder.name}-{picture.stem}")
+                cases.append(Case(key, picture, instruction.strip(), folder.name, mask=mask, word=word.strip()))
+        return check_cases(cases, data)
+
+
+def _natural(path: Path) -> tuple[int, str]:
+    digits = re.sub(r"\D", "", path.stem)
+    return int(digits) if digits else 0, path.stem
+
+
+def _mask(segmentation: Any, path: Path, place: str) -> Path | None:
+    """COCO run lengths as a picture, written once; None where a record has none."""
+    if segmentation is None:
+        return None
+    if not path.is_file():
+        mask = decode_runs(segmentation, place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(mask[..., None].expand(-1, -1, 3).float(), path)
+    return path
+
+
+def decode_runs(segmentation: Any, place: str) -> torch.Tensor:
+    """COCO's {size: [height, width], counts: text or numbers} as bool [height, width].
+
+    Raises InputError for anything else, and for runs that do not fill the size.
+    """
+    size, counts = (
+        (segmentation.get(name) for name in ("size", "counts")) if isinstance(segmentation, dict) else (None,) * 2
+    )
+    whole = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    if not whole or size[0] * size[1] > LARGEST_MASK or not isinstance(counts, (str, list)):
+        raise InputError(f"{place}: its segmentation is {shown(segmentation)}; give COCO's size and counts.")
+    runs = _numbers(counts) if isinstance(counts, str) else counts
+    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
+        raise InputError(f"{place}: the runs of its segmentation do not fill {size[0]} x {size[1]} pixels.")
+    values = torch.repeat_interleave(torch.arange(len(runs)) % 2 == 1, torch.tensor(runs))
+    return values.view(size[1], size[0]).T  # column by column
+
+
+def _numbers(text: str) -> list[int]:
+    """COCO's compressed counts: 5 bits a letter from "0" on, a sixth if more follow; differences from the fourth on."""
+    numbers: list[int] = []
+    value, shift = 0, 0
+    for letter in text:
+        bits = ord(letter) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            numbers.append(value + (numbers[-2] if len(numbers) > 2 else 0))
+            value, shift = 0, 0
+    return numbers if not shift else [-1]

@@ -1,0 +1,39 @@
+"""VIEScore (Ku et al. 2024) of an edit: semantic consistency of both pictures, perceptual quality of the edited one.
+
+Each is the smaller of two scores from 0 to 10; the overall score is the root of their product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..judges import Question, Scale
+
+TEN = Scale(0, 10)
+CONSISTENCY = (
+    "You compare a picture before and after an edit. The instruction was: {instruction}\n"
+    "Give two scores from 0 to 10.\n"
+    "success: how far the second picture does what the instruction asks, 0 not at all, 10 exactly.\n"
+    "restraint: how far everything else stayed as it was, 0 another picture, 10 nothing else changed.\n"
+    'Answer with one JSON object alone: {{"success": N, "restraint": N, "reason": "one sentence"}}'
+)
+QUALITY = (
+    "You look at one picture that was made by a computer. Give two scores from 0 to 10. naturalness: does it look like "
+    "one coherent scene with right light, shadows and distances, 0 not at all, 10 fully. cleanness: is it free of "
+    "distortion, blur, seams and malformed things, 0 full of them, 10 without any.\n"
+    'Answer with one JSON object alone: {{"naturalness": N, "cleanness": N, "reason": "one sentence"}}'
+)
+
+
+def questions(instruction: str) -> list[Question]:
+    return [
+        Question(CONSISTENCY.format(instruction=instruction), ("source", "edited"), {"success": TEN, "restraint": TEN}),
+        Question(QUALITY.format(), ("edited",), {"naturalness": TEN, "cleanness": TEN}),
+    ]
+
+
+def score(answers: Sequence[Mapping[str, float]]) -> tuple[float, float, float]:
+    """Semantic consistency, perceptual quality, overall; 0 to 10 each."""
+    consistency, quality = (min(answer.values()) for answer in answers)
+    return consistency, quality, math.sqrt(consistency * quality)

@@ -1,0 +1,90 @@
+"""A log with one line a case that many processes write, on one machine or on a shared disk.
+
+- A case is claimed with a lock that the system releases when its process ends, however it ends.
+- A line is appended whole under another lock. What a killed process left of one is not read, and the next line begins
+  on a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..bounded import is_file, read_text
+from ..errors import InputError
+from ..words import quoted_path
+
+logger = logging.getLogger(__name__)
+MOST_BYTES = 1 << 30
+
+
+class CaseLog:
+    """The file `path`, and `.claims/` beside it for the locks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.claims = path.parent / ".claims"
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Key -> its last line. What is no whole line, as a killed process leaves one, is left aside and logged."""
+        if not is_file(self.path):
+            return {}
+        lines: dict[str, dict[str, Any]] = {}
+        torn = 0
+        for text in read_text(self.path, MOST_BYTES).split("\n"):
+            try:
+                line = json.loads(text) if text else {}
+            except ValueError:
+                torn += 1
+                continue
+            if isinstance(line, dict) and isinstance(line.get("key"), str):
+                lines[line["key"]] = line
+            elif text:
+                torn += 1
+        if torn:
+            logger.warning("%s: %d lines are damaged; their cases are done again.", quoted_path(self.path), torn)
+        return lines
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add a case's line and have the disk hold it. Raises InputError where it cannot be written."""
+        text = json.dumps(line, ensure_ascii=False)
+        try:
+            self.claims.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.claims / f"{self.path.name}.lock"), self.path.open("ab+") as file:
+                if file.tell() and not _ends_a_line(file):
+                    file.write(b"\n")
+                file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"{quoted_path(self.path)} cannot be written ({error.strerror}); free space.") from error
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Whether this process has the case `key` for itself within the block; False where another has it now."""
+        self.claims.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.claims / f"{self.path.stem}-{key}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            if os.name == "posix":  # while it is held; see run_lock
+                with suppress(OSError):
+                    Path(lock.lock_file).unlink()
+            lock.release()
+
+
+def _ends_a_line(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

@@ -1,0 +1,76 @@
+"""Scores out of a judge's words, strictly: what is not exactly an answer is none, never guessed at."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from .question import Question, Scale
+
+LONGEST = 20_000  # characters of an answer
+FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
+LINE = re.compile(r"^[\s*#-]*([A-Za-z][\w &/'-]{0,60}?)[\s*]*:[\s*]*(-?\d+(?:\.\d+)?)[\s*]*\.?\s*$", re.MULTILINE)
+
+
+class UnreadableAnswer(Exception):
+    """Why an answer holds no scores, in a few words."""
+
+
+def parse(question: Question, text: str) -> dict[str, float]:
+    """Name -> score, in the order of the question.
+
+    JSON: one object, alone or in a code fence, with every asked name once, as a number on its scale; further entries
+    (a reason) are free. Lines: each asked name exactly once as `Name: N`, or, where names are not known before, exactly
+    as many such lines as are asked for.
+
+    Raises:
+        UnreadableAnswer: anything else.
+    """
+    text = text.strip()
+    if len(text) > LONGEST:
+        raise UnreadableAnswer("it is too long")
+    return _lines(question, text) if question.lines else _object(question, text)
+
+
+def _object(question: Question, text: str) -> dict[str, float]:
+    fenced = FENCE.match(text)
+    try:
+        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableAnswer("it is no JSON object alone") from error
+    if not isinstance(value, dict):
+        raise UnreadableAnswer("it is no JSON object")
+    missing = [name for name in question.scores if name not in value]
+    if missing:
+        raise UnreadableAnswer(f"it has no {missing[0]!r}")
+    return {name: _number(value[name], scale, name) for name, scale in question.scores.items()}
+
+
+def _lines(question: Question, text: str) -> dict[str, float]:
+    found = [(name.strip(), float(number)) for name, number in LINE.findall(text)]
+    names = [name for name, _ in found]
+    if question.scores:
+        found = [(name, number) for name, number in found if name in question.scores]
+        if sorted(name for name, _ in found) != sorted(question.scores):
+            raise UnreadableAnswer(f"it has not exactly one line for each of {', '.join(question.scores)}")
+        given = dict(found)
+        return {name: _number(given[name], scale, name) for name, scale in question.scores.items()}
+    if len(set(names)) != len(names) or len(names) != question.count:
+        raise UnreadableAnswer(f"it has {len(names)} lines of scores, not {question.count}")
+    return {name: _number(number, question.scale, name) for name, number in found}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise UnreadableAnswer("it gives a name twice")
+    return dict(pairs)
+
+
+def _number(value: Any, scale: Scale, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UnreadableAnswer(f"{name!r} is no number")
+    if not scale.low <= value <= scale.high:
+        raise UnreadableAnswer(f"{name!r} is not from {scale.low:g} to {scale.high:g}")
+    return float(value)

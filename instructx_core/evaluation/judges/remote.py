@@ -1,0 +1,120 @@
+"""Any service that speaks OpenAI's chat completions, at an address that a person gives; there is no default.
+
+- The key is read from the environment (INSTRUCTX_JUDGE_KEY) and sent to that address alone; local servers need none.
+- Answers 408, 409, 429 and 5xx, and connections that fail, are tried again with growing pauses; others end at once.
+- Pictures travel as PNG inside of the message.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import torch
+
+from ...errors import InputError
+from ...images import to_uint8
+from ...words import one_line, quoted
+from .question import Answer, Exhibit
+
+KEY = "INSTRUCTX_JUDGE_KEY"
+TRIES = 5
+FIRST_PAUSE = 2.0  # seconds, doubled each time; a Retry-After counts instead, up to LONGEST_PAUSE
+LONGEST_PAUSE = 120.0
+TIMEOUT = 300.0  # seconds of one try
+MOST_ANSWER = 1 << 20  # bytes of a reply
+AGAIN = {408, 409, 429, 500, 502, 503, 504, 529}
+
+
+class RemoteJudge:
+    """A model behind `url`, such as https://api.example.com/v1 or http://127.0.0.1:8000/v1.
+
+    Raises:
+        InputError: no http(s) address, or one with a name or password in it.
+    """
+
+    def __init__(self, url: str, model: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise InputError(f"{quoted(url)} is no address of a judge; give one such as http://127.0.0.1:8000/v1.")
+        self.url = url.rstrip("/") + "/chat/completions"
+        self.model = model
+        self.name = model
+        self.opener = urllib.request.build_opener(_NoRedirect)
+
+    def ask(self, key: str, number: int, words: str, shown: list[Exhibit]) -> Answer:
+        content: list[dict[str, Any]] = []
+        for one in shown:
+            content.append({"type": "text", "text": f"{one.title}:"})
+            content += [{"type": "image_url", "image_url": {"url": _data(frame)}} for frame in one.frames]
+        content.append({"type": "text", "text": words})
+        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
+        return _answer(self._post(json.dumps(body).encode()), self.url)
+
+    def _post(self, body: bytes) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if secret := os.environ.get(KEY):
+            headers["Authorization"] = f"Bearer {secret}"
+        pause = FIRST_PAUSE
+        for left in reversed(range(TRIES)):
+            request = urllib.request.Request(self.url, body, headers, method="POST")
+            wait = pause
+            try:
+                with self.opener.open(request, timeout=TIMEOUT) as reply:
+                    return reply.read(MOST_ANSWER)
+            except urllib.error.HTTPError as error:
+                with error:
+                    said = one_line(error.read(2000).decode("utf-8", "replace"), 200)
+                problem = f"it answers {error.code} ({said})"
+                if error.code in (401, 403):
+                    problem += f"; its key belongs in {KEY}"
+                if error.code not in AGAIN:
+                    raise InputError(f"The judge at {self.url} cannot be asked: {problem}.") from error
+                wait = _retry_after(error.headers.get("Retry-After"), pause)
+            except (urllib.error.URLError, OSError) as error:
+                problem = f"no connection ({one_line(getattr(error, 'reason', error), 200)})"
+            if not left:
+                raise InputError(f"The judge at {self.url} cannot be asked: {problem}, {TRIES} times.")
+            time.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        raise AssertionError("unreachable")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A key is for the address that was given, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _answer(reply: bytes, url: str) -> Answer:
+    try:
+        value = json.loads(reply)
+        text = value["choices"][0]["message"]["content"]
+        usage = value.get("usage") or {}
+        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"The judge at {url} does not answer as chat completions do; check its address.") from error
+    return Answer(text if isinstance(text, str) else "", *counts)  # a refusal has no text: it will be unreadable
+
+
+def _retry_after(value: str | None, otherwise: float) -> float:
+    try:
+        return min(max(float(value or ""), 0.0), LONGEST_PAUSE)
+    except ValueError:
+        return otherwise
+
+
+def _data(frame: torch.Tensor) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(to_uint8(frame).numpy()).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,303 @@
+"""`instructx bench` from end to end: the bundled model with recorded answers, a tiny random Qwen as local judge."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from instructx_core.errors import InputError
+from instructx_core.evaluation.bench_report import compared_tables, own_tables, read_run
+from instructx_core.evaluation.bench_run import BenchRun
+from instructx_core.evaluation.benches import BENCHES, Columns
+from instructx_core.evaluation.case_log import CaseLog
+from instructx_core.evaluation.judges import Answer, RecordedJudge, local
+from instructx_core.source import load_source
+from support import benchmarks, public_models, tiny
+from support.commands import called, refusal
+from support.places import ROOT
+
+QUICK = {"steps": 1, "seed": 0}
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def prepared(name, data, folder, columns=None):
+    """A run of a benchmark, its cases read from a download made for the test."""
+    bench = BENCHES[name]
+    benchmarks.LAYOUTS[name](data)
+    cases = bench.cases(data, columns or Columns(), folder / "sources")
+    return BenchRun(folder, bench, cases, {"model": "m"})
+
+
+def no_model():
+    pytest.fail("a model was loaded")
+
+
+@pytest.mark.parametrize("name", list(BENCHES))
+def test_every_benchmark_runs_with_the_recorded_judge(name, data, tmp_path, bundled_editor):
+    if name == "gedit":
+        pytest.importorskip("pyarrow", reason="GEDIT WAS NOT RUN: install the extra `data`")
+    columns = Columns({"source": "video", "instruction": "prompt", "group": "task", "references": "ref"})
+    run = prepared(name, data, tmp_path / "run", columns if name == "vie" else None)
+    assert run.edit(lambda: bundled_editor, QUICK) == len(run.cases)
+    for case in run.cases:
+        edit, source = load_source(run.edit_of(case)), load_source(case.source)
+        assert edit.pixels.shape == source.pixels.shape and edit.is_video == source.is_video
+    judge = RecordedJudge(benchmarks.record(tmp_path / "answers.jsonl", run.cases, run.bench, 4))
+    assert run.judge(judge, {}, frames=3) == len(run.cases)
+    assert run.edit(no_model, QUICK) == 0 and run.judge(judge, {}, frames=3) == 0  # both steps resume
+    (found,) = read_run(tmp_path / "run")
+    assert found.judge == "GPT-4o (recorded)" and not found.unreadable and not found.missing
+    last = run.bench.scores[-1]
+    expected = 0.4 if last == "VIEScore" else 4
+    for groups in found.means.values():
+        assert all(values[last] == pytest.approx(expected) for values in groups.values())
+    for table in (*own_tables([found]), *compared_tables([found])):
+        assert table.rows and table.to_markdown().count("\n") > len(table.rows)
+
+
+def test_command_line_from_data_to_report(data, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="NO PLOT WAS DRAWN: install the extra `metrics`")
+    bench = BENCHES["imgedit"]
+    kinds = ("add", "adjust", "background", "compose", "remove", "replace", "style", "action", "extract")
+    benchmarks.imgedit(data, kinds)
+    cases = bench.cases(data, Columns(), tmp_path)
+    answers = benchmarks.record(tmp_path / "a.jsonl", cases, bench, 3)
+    arguments = ["bench", "imgedit", "--data", data, "-o", tmp_path / "tiny", "--steps", 1, "--judge", answers]
+    code, said = called(capsys, *arguments)
+    assert code == 0 and said.strip() == str(tmp_path / "tiny")
+    assert len(list((tmp_path / "tiny" / "edits").glob("*.png"))) == 9
+    code, said = called(
+        capsys, "bench", "report", tmp_path / "tiny", "--plot", tmp_path / "p.png", "--json", tmp_path / "r.json"
+    )
+    assert code == 0
+    ours, theirs = said.split("**ImgEdit-Bench**, judged by GPT-4o (recorded)")
+    assert "| overall of 8 | - | 3.000 |" in ours and "| extract | 1 | 3.000 |" in ours
+    assert "| tiny | 3.000 |" in theirs and "| InstructX (published) | 3.560 |" in theirs
+    assert theirs.index("tiny") < theirs.index("judged by Qwen2.5-VL-72B")  # never two judges in one table
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    tables = json.loads((tmp_path / "r.json").read_text())
+    assert all(len({table["judge"]}) == 1 for table in tables)
+    line = refusal(capsys, *arguments[:-4], "--steps", 2, "--judge", answers)
+    assert "'steps' 1, not 2" in line
+    # a study is made of what was written
+    code, _ = called(capsys, "study", tmp_path / "tiny", "-o", tmp_path / "s.html")
+    assert code == 0
+
+
+def test_a_run_of_the_published_judge_stands_beside_the_paper(data, tmp_path, bundled_editor):
+    run = prepared("imgedit", data, tmp_path / "mine")
+    run.edit(lambda: bundled_editor, QUICK)
+
+    class Published:
+        name = "Qwen2.5-VL-72B"
+
+        def ask(self, key, number, words, shown):
+            return Answer('{"instruction": 5, "preservation": 4, "quality": 3}', 100, 10)
+
+    run.judge(Published(), {}, frames=1)
+    found = read_run(tmp_path / "mine")
+    (table,) = compared_tables(found)
+    assert table.judge == "Qwen2.5-VL-72B" and next(iter(table.rows)) == "mine" and len(table.rows) == 9
+    assert table.rows["mine"][table.columns.index("Add")] == 4
+    assert table.rows["mine"][-1] is None  # an overall score of three kinds is none
+    assert found[0].prompt_tokens == 300 and found[0].answer_tokens == 30
+
+
+def test_unreadable_answers_are_asked_once_more_then_counted(data, tmp_path, bundled_editor):
+    run = prepared("imgedit", data, tmp_path / "run")
+    run.edit(lambda: bundled_editor, QUICK)
+    asked = []
+
+    class Careless:
+        name = "careless"
+
+        def ask(self, key, number, words, shown):
+            asked.append((key, words))
+            right = '{"instruction": 5, "preservation": 5, "quality": 5}'
+            again = len([one for one in asked if one[0] == key]) > 1
+            return Answer(right if again and key != "1002" else "I would say five.")
+
+    run.judge(Careless(), {}, frames=1)
+    assert len(asked) == 6 and asked[1][1].endswith("Answer with the JSON object alone.")
+    log = run.judged("careless").read()
+    assert log["1000"]["scores"] == {"overall": 5} and len(log["1000"]["answers"][0]) == 2
+    assert log["1002"]["scores"] is None and "no JSON object" in log["1002"]["problem"]
+    (found,) = read_run(tmp_path / "run")
+    assert found.unreadable == 1 and "extract" not in found.means["all cases"]
+    assert "1 answers could not be read" in next(own_tables([found])).to_markdown()
+    replay = RecordedJudge(run.judged("careless").path)  # a log is a recorded judge
+    again = BenchRun(tmp_path / "again", run.bench, run.cases, {"model": "m"})
+    again.edits.rmdir()
+    again.edits.symlink_to(run.edits)
+    again.judge(replay, {}, frames=1)
+    assert {k: v["scores"] for k, v in again.judged(replay.name).read().items()} == {
+        k: v["scores"] for k, v in log.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5", "qwen3"])
+def test_a_tiny_random_qwen_is_a_local_judge(kind, data, tmp_path, bundled_editor, capsys, monkeypatch):
+    monkeypatch.setattr(local, "MOST_TOKENS", 16)  # it never ends by itself
+    folder = tmp_path / "tiny-qwen"
+    if kind == "qwen3":
+        public_models.save_qwen3(folder)
+    else:
+        tiny.mllm().save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+    run = prepared("imgedit", data, tmp_path / "run")
+    run.edit(lambda: bundled_editor, QUICK)
+    arguments = ["--judge", folder, "--judge-device", "cpu", "--no-edit"]
+    code, _ = called(capsys, "bench", "imgedit", "--data", data, "-o", tmp_path / "judged", *arguments)
+    assert code == 0 and not list((tmp_path / "judged" / "judged").iterdir())  # there is no edit
+    for case in run.cases:
+        (tmp_path / "judged" / "edits" / f"{case.key}.png").write_bytes(run.edit_of(case).read_bytes())
+    code, _ = called(capsys, "bench", "imgedit", "--data", data, "-o", tmp_path / "judged", *arguments)
+    assert code == 0
+    (found,) = read_run(tmp_path / "judged")
+    assert found.judge == "tiny-qwen, InstructX prompts"
+    assert found.unreadable == 3 and found.prompt_tokens > 6 * 100 and not found.means
+    log = CaseLog(next((tmp_path / "judged" / "judged").iterdir())).read()
+    assert all(len(line["answers"][0]) == 2 for line in log.values())
+
+
+def test_cases_that_cannot_be_edited_are_counted(data, tmp_path, bundled_editor):
+    run = prepared("imgedit", data, tmp_path / "run")
+    broken = run.cases[1].source
+    broken.write_bytes(broken.read_bytes()[:200])
+    assert run.edit(lambda: bundled_editor, QUICK) == 2
+    assert "problem" in run.edited.read()["1001"]
+    judge = RecordedJudge(benchmarks.record(tmp_path / "a.jsonl", run.cases, run.bench))
+    run.judge(judge, {}, frames=1)
+    (found,) = read_run(tmp_path / "run")
+    assert found.missing == 1
+    for case in run.cases:
+        case.source.write_bytes(b"no picture")
+        (run.edits / f"{case.key}.png").unlink(missing_ok=True)
+    with pytest.raises(InputError):
+        run.edit(lambda: bundled_editor, QUICK)
+
+
+def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
+    from instructx_core.evaluation.bench_measure import measure_cases
+
+    run = prepared("reasonedit", data, tmp_path / "run")
+    run.edit(lambda: bundled_editor, QUICK)
+    assert measure_cases(run) == 6 and measure_cases(run) == 0
+    (found,) = read_run(tmp_path / "run")
+    assert found.judge == "no judge"
+    assert 5 < found.means["all cases"]["6-Reasoning"]["PSNR"] <= 100
+    assert "Understanding Scenarios" not in found.means["all cases"]  # of one of its five kinds
+    tables = [table for table in compared_tables([found]) if table.judge == "no judge" and "run" in table.rows]
+    assert {table.columns[1] for table in tables} == {"PSNR"}
+
+
+def test_many_threads_share_the_cases(data, tmp_path, bundled_editor):
+    """No case is edited or judged twice; both end with every case done."""
+    kinds = ("add",) * 8
+    benchmarks.imgedit(data, kinds)
+    bench = BENCHES["imgedit"]
+    cases = bench.cases(data, Columns(), tmp_path)
+    record = benchmarks.record(tmp_path / "a.jsonl", cases, bench)
+    made = []
+
+    class Slow:
+        def edit_loaded(self, source, request, **_):
+            threading.Event().wait(0.02)
+            return type("Result", (), {"frames": source.pixels})()
+
+    def work():
+        run = BenchRun(tmp_path / "run", bench, cases, {"model": "m"})
+        made.append((run.edit(Slow, QUICK), run.judge(RecordedJudge(record), {}, 1)))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 4 and sum(edited for edited, _ in made) == sum(judged for _, judged in made) == 8
+    lines = (tmp_path / "run" / "edited.jsonl").read_text().splitlines()
+    assert len(lines) == 8 and len({json.loads(line)["key"] for line in lines}) == 8
+
+
+@pytest.mark.slow
+def test_processes_share_the_cases_and_a_killed_one_is_made_up_for(data, tmp_path):
+    benchmarks.imgedit(data, ("add", "remove", "replace") * 8)
+    bench = BENCHES["imgedit"]
+    cases = bench.cases(data, Columns(), tmp_path)
+    answers = benchmarks.record(tmp_path / "a.jsonl", cases, bench)
+    command = [sys.executable, "-m", "instructx_core", "bench", "imgedit", "--data", str(data)]
+    command += ["-o", str(tmp_path / "run"), "--judge", str(answers), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    started = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    edits = tmp_path / "run" / "edits"
+    while not (edits.is_dir() and len(list(edits.glob("*.png"))) >= 3):
+        assert any(process.poll() is None for process in started)
+        threading.Event().wait(0.05)
+    started[0].kill()
+    started[0].communicate()
+    _, said = started[1].communicate()
+    assert started[1].returncode == 0, said
+    subprocess.run(command, env=environment, check=True)  # what the killed one had claimed is done now
+    (found,) = read_run(tmp_path / "run")
+    assert not found.missing and not found.unreadable
+    keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "judged" / "GPT-4o_recorded.jsonl").open()]
+    assert sorted(keys) == sorted(case.key for case in cases)
+
+
+def test_a_torn_line_is_left_aside_and_its_case_done_again(tmp_path, said):
+    log = CaseLog(tmp_path / "log.jsonl")
+    log.append({"key": "a", "n": 1})
+    with log.path.open("a") as file:
+        file.write('{"key": "b", "sco')  # as a killed process leaves it
+    assert log.read().keys() == {"a"}
+    log.append({"key": "c"})
+    assert log.read().keys() == {"a", "c"} and "damaged" in said.text
+    log.append({"key": "a", "n": 2})
+    assert log.read()["a"]["n"] == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--columns", "nothing: {a: b}"], "--columns"),
+        (["--columns", "columns: {source: 1}"], "texts"),
+        (["--columns", "["], "--columns"),
+        (["--judge", "http://127.0.0.1:9/v1"], "--judge-model"),
+        (["--judge", "ftp://x/v1", "--judge-model", "m"], "no address"),
+        (["--judge", "none.jsonl"], "none.jsonl"),
+        (["--judge", "none"], "none"),
+        (["--prompts", "none.json"], "none.json"),
+        (["--clip", "none"], "nothing is fetched"),
+    ],
+)
+def test_what_is_refused_before_any_work(data, tmp_path, extra, words, capsys, idle, monkeypatch):
+    benchmarks.imgedit(data)
+    monkeypatch.chdir(tmp_path)
+    assert words in refusal(capsys, "bench", "imgedit", "--data", data, "-o", tmp_path / "run", *extra)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_reports_of_what_is_no_run(tmp_path, capsys):
+    assert "run.json" in refusal(capsys, "bench", "report", tmp_path)
+    (tmp_path / "run.json").write_text('{"bench": "none"}')
+    assert "no run" in refusal(capsys, "bench", "report", tmp_path)
+    (tmp_path / "run.json").write_text('{"bench": "imgedit"}')
+    assert "no scores yet" in refusal(capsys, "bench", "report", tmp_path)
+    assert "no folder" in refusal(capsys, "bench", "imgedit", "--data", tmp_path / "none", "-o", tmp_path / "x")
+
+
+def test_torch_stays_out_of_help():
+    code = "import sys; from instructx_core import cli\ntry: cli.main(['bench', '--help'])\nexcept SystemExit: pass\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print('torch' in sys.modules, 'instructx_core.evaluation' in sys.modules)"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "False False"
