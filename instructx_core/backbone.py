@@ -26,6 +26,7 @@ class Backbone(nn.Module, ABC):
 
     config: DenoiserConfig
     transformer: nn.Module  # the network itself, as its library saves and loads it
+    exact: ClassVar[tuple[str, ...] | None] = None  # modules that 8-bit floats leave alone; None: diffusers' list
     repeated: ClassVar[str | None] = None  # where it keeps blocks that are all alike
 
     @property

@@ -98,9 +98,9 @@ class Editor(LoadedModel):
         model = _find_model(path, download)
         reuse = cache_settings(cache, model)
         opened = families.open(model, overrides)
-        if not network_kind(opened.config).takes_extras and (merged or compile or cache or fp8 or attention != "sdpa"):
+        if not network_kind(opened.config).takes_extras and (merged or compile or cache or attention != "sdpa"):
             raise InputError(
-                f"{quoted_path(model)} has no Wan DiT, for which LoRA files, fp8, attention, compile and cache are; "
+                f"{quoted_path(model)} has no Wan DiT, for which LoRA files, attention, compile and cache are; "
                 "leave them out."
             )
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)

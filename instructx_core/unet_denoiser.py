@@ -38,6 +38,8 @@ class UNetDenoiser(Backbone):
         config: `image_tokens` above 0 gives every cross-attention keys and values for an image stream.
     """
 
+    exact = ("norm", "conv_in", "conv_out", "time_embedding")
+
     def __init__(self, transformer: UNet2DConditionModel, config: DenoiserConfig) -> None:
         super().__init__()
         channels = transformer.config.in_channels, 2 * transformer.config.out_channels

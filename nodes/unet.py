@@ -203,7 +203,7 @@ def check_fits(
         if source is not None and list(source.shape[2:]) != list(noise_shape[2:]):
             raise InputError(
                 f"The source is {tuple(source.shape[2:])} in latents, what is sampled {tuple(noise_shape[2:])}; sample "
-                "the LATENT that comes out of InstructX Source."
+                "the LATENT from InstructX Source."
             )
         if context is not None and context.shape[-1] != taken:
             raise InputError(

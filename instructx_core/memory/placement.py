@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 def store_in_fp8(components: Components) -> None:
     """Keep the DiT's linear layers in 8-bit floats and compute in the type that they had: half the memory, less exact.
 
-    Its patch embedding, conditions and norms keep their type, by diffusers' own list.
+    Its patch embedding, conditions and norms keep their type, by diffusers' own list; a UNet's first convolution too.
     """
     denoiser = components.denoiser
-    denoiser.transformer.enable_layerwise_casting(torch.float8_e4m3fn, denoiser.dtype)
+    denoiser.transformer.enable_layerwise_casting(
+        torch.float8_e4m3fn, denoiser.dtype, skip_modules_pattern=denoiser.exact
+    )
 
 
 def place(components: Components, plan: Plan, device: torch.device) -> Components:

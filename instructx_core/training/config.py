@@ -190,6 +190,27 @@ class TrainConfig:
         """What else does not go together, as a sentence without its end; None where all does."""
         return None if self.start else f"a {self.task} stage needs start: a model folder under 'model'"
 
+    def tables(self) -> tuple[DataConfig, ...]:
+        """What the stage reads: the data section, in a mixture once for each table."""
+        return (self.data,)
+
+
+@dataclass(frozen=True)
+class TableShare:
+    """A further table of a mixture; what is not said here is as in the data section."""
+
+    table: Name
+    weight: Annotated[float, Range(above=0, most=10**6)] = 1.0
+    root: Name | None = None
+    columns: dict[Column, Name] = field(default_factory=dict)
+    filters: dict[Name, float | tuple[float, float] | Annotated[tuple[Name, ...], Length(1)]] = field(
+        default_factory=dict
+    )
+
+    def over(self, data: DataConfig) -> DataConfig:
+        """The data section with this table in the place of its own."""
+        return replace(data, table=self.table, root=self.root, columns=self.columns, filters=self.filters)
+
 
 TwoStreamPart = Literal["queries", "lora", "transformer", "qformer", "bim", "iaa"]
 
@@ -205,6 +226,8 @@ class TwoStreamTrainConfig(TrainConfig):
     token_weight: Weight = 1.0  # of L_LLM, eq. 2
     iaa_weight: Weight = 1.0  # of L_IAA, eq. 5; counted where `train` has iaa
     image_stream: Share = 1.0  # the paper's lambda; 0 in stage 2, before there is an IAA
+    table_weight: Annotated[float, Range(above=0, most=10**6)] = 1.0  # of data.table in a mixture with `beside`
+    beside: tuple[TableShare, ...] = ()  # further tables: a micro-batch is of one of all, drawn by weight
 
     def problem(self) -> str | None:
         if "model" not in self.start:
@@ -213,7 +236,12 @@ class TwoStreamTrainConfig(TrainConfig):
             return "start needs a clip in an alignment stage and where train has iaa, and nowhere else"
         if self.data.video_probability:
             return f"{self.task} stages train on pictures: set data.video_probability to 0"
+        if self.beside and (self.data.table is None or self.data.pool is not None):
+            return "beside goes with a table that is read as it is trained on: give data.table, and no data.pool"
         return None
+
+    def tables(self) -> tuple[DataConfig, ...]:
+        return (self.data, *(share.over(self.data) for share in self.beside))
 
 
 # what `task` may say -> what the rest of the config is read as; see `tasks.add_stage`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 from .. import families
 from ..errors import InputError
@@ -35,13 +35,17 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
             "--check is for stages that go on from a whole model (start: {model: FOLDER}); this one makes parts anew, "
             "try it with --set steps=2."
         )
-    if isinstance(config, TwoStreamTrainConfig):
-        raise InputError(f"--check is for editing stages, and this is {config.task}; try it with --set steps=2.")
     micro = {is_video: micro_batches(config, is_video, processes) for is_video in (False, True)}
     import torch
 
     components = outline(families.open(config.start["model"]), torch.float32)
-    choose_trained(components, config)
+    if isinstance(config, TwoStreamTrainConfig):
+        from .two_stream import check_two_stream, choose_two_stream
+
+        check_two_stream(components, config)
+        choose_two_stream(components, config)
+    else:
+        choose_trained(components, config)
     stride = components.codec.stride * components.denoiser.patch
     lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]
     lines += _parts(parts_of(components))
@@ -50,12 +54,16 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     for name in ("weights", "gradients", "optimizer", "average"):
         held = getattr(found, name)
         lines.append(f"  {name:<30}{held / GIB:12.2f}{held / processes / GIB:22.2f}")
+    if not found.activations:
+        lines.append("  activations: not measured of a two-stream stage")
     for kind, size in found.activations.items():
         lines.append(f"  {f'activations, {kind} (measured)':<30}{size / GIB:12.2f}{size / GIB:22.2f}")
     lines.append(f"  {'at the peak':<30}{found.total() / GIB:12.2f}{found.total(processes) / GIB:22.2f}")
     lines += ["", *_plan(config, processes, micro)]
-    lines += ["", *_table(config.data), "examples:"]
-    for example in islice(_examples(config.data, stride, components.codec.frame_multiple), EXAMPLES):
+    tables = config.tables()
+    lines += ["", *(line for data in tables for line in _table(data)), "examples:"]
+    read = (islice(_examples(data, stride, components.codec.frame_multiple), EXAMPLES) for data in tables)
+    for example in chain.from_iterable(read):
         frames, height, width = example.source.shape[:3]
         size = f"{width} x {height}" + (f" x {frames}" if example.is_video else "")
         words = quoted(example.instruction or example.caption)

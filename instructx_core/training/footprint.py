@@ -24,7 +24,7 @@ from ..families.components import Components
 from ..guidance.text import PLACES
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..memory.live import LiveMemory
-from .config import TrainConfig
+from .config import TrainConfig, TwoStreamTrainConfig
 from .optimizers import is_layer_matrix
 
 FULL = 4  # bytes of a float32, in which weights are trained
@@ -39,12 +39,12 @@ class Footprint:
     gradients: int
     optimizer: int
     average: int
-    activations: Mapping[str, int]  # at their peak, of a micro-batch of "images" or "videos"
+    activations: Mapping[str, int]  # at their peak, of a micro-batch of "images" or "videos"; {}: not measured
 
     def total(self, processes: int = 1) -> int:
         """Bytes at the peak of a step, all but activations sharded over the processes."""
         held = self.weights + self.gradients + self.optimizer + self.average
-        return math.ceil(held / processes) + max(self.activations.values())
+        return math.ceil(held / processes) + max(self.activations.values(), default=0)
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,26 @@ def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
     """A model's parameters by what `train` calls them; the rest is frozen always."""
     guidance, denoiser = components.guidance, components.denoiser
     lora = [value for name, value in guidance.mllm.named_parameters() if "lora_" in name]
-    embeddings = {name: getattr(denoiser, name) for name in ("source_embedding", "reference_embedding")}
+    embeddings = {name: getattr(denoiser, name, None) for name in ("source_embedding", "reference_embedding")}
+    connector = components.connector
     return {
-        "queries": list(guidance.queries.values()),
+        "queries": [*guidance.queries.values(), *guidance.rows.values()],
         "lora": lora,
-        "connector": list(components.connector.parameters()),
+        **_streams(connector),
         "transformer": [value for name, value in denoiser.transformer.named_parameters() if "lora_" not in name],
         "transformer_lora": [value for name, value in denoiser.transformer.named_parameters() if "lora_" in name],
         **{name: list(own.parameters()) if own is not None else [] for name, own in embeddings.items()},
         "MLLM": [value for name, value in guidance.mllm.named_parameters() if "lora_" not in name],
     }
+
+
+def _streams(connector: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """A connector's parameters: in one part, or those of two streams in theirs."""
+    if not hasattr(connector, "qformer") or not hasattr(connector, "bim"):
+        return {"connector": list(connector.parameters())}
+    parts = {name: getattr(connector, name) for name in ("bim", "iaa")}
+    named = {name: [] if part is None else list(part.parameters()) for name, part in parts.items()}
+    return {"qformer": [connector.tokens, *connector.qformer.parameters()], **named}
 
 
 def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
@@ -103,7 +113,10 @@ def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
         gradients=FULL * count,
         optimizer=FULL * sum(_kept(name, value, config.optimizer) for name, value in trained.items()),
         average=FULL * count if config.average else 0,
-        activations={kind: activations(components, config, shape) for kind, shape in shapes(config).items()},
+        # of a two-stream stage they are not measured: its losses read more than the velocity
+        activations={}
+        if isinstance(config, TwoStreamTrainConfig)
+        else {kind: activations(components, config, shape) for kind, shape in shapes(config).items()},
     )
 
 

@@ -31,6 +31,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     if not resume and saved_states(output):
         raise InputError(f"{quoted_path(output)} already holds a training run; resume it or choose another output.")
     pool = pool_folder(config)
-    if config.data.table is not None and (pool is None or not is_dir(pool)):
-        open_table(config.data)  # before a model is loaded
+    for data in config.tables():
+        if data.table is not None and (pool is None or not is_dir(pool)):
+            open_table(data)  # before a model is loaded
     return Trainer(config, make_task(config)).run(resume)

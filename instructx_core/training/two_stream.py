@@ -36,6 +36,8 @@ from ..weights.library_load import check_part, load_or_explain
 from ..weights.mllm import load_tokenizer
 from .config import TwoStreamTrainConfig
 from .data.encoding import Encoded
+from .data.mixture import MixedSource
+from .data.sources import ExampleSource
 from .editing import choose_trained, open_source
 from .sharding import is_sharded_run
 
@@ -144,8 +146,19 @@ class TwoStreamTask:
         self._check_clip()
         if self.is_alignment:
             self._learn_unasked()
-        self.source = open_source(config, self.components)
+        self.source = self._open_source()
         self.module = self.module_class(self.components, config, self.clip)
+
+    def _open_source(self) -> ExampleSource:
+        """The set that `data` names, or the mixture of it with those beside it."""
+        config, components = self.config, self.components
+        if not config.beside:
+            return open_source(config, components)
+        sources = [
+            open_source(replace(config, data=data, output=str(Path(config.output) / f"table-{number}")), components)
+            for number, data in enumerate(config.tables(), start=1)
+        ]
+        return MixedSource(sources, [config.table_weight, *(share.weight for share in config.beside)])
 
     def batch(self, generator: torch.Generator, is_video: bool) -> TwoStreamBatch:
         examples = self.source.draw(generator, is_video)

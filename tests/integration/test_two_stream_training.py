@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from instructx_core import Editor, InputError
 from instructx_core.families.instructx.folder import save_checkpoint
-from instructx_core.training.config import read_train_config
+from instructx_core.training.config import DataConfig, TableShare, read_train_config
+from instructx_core.training.dry_run import describe_run
 from instructx_core.training.new_model import make_model
 from instructx_core.training.stages import make_task, train
 from instructx_core.training.two_stream import TwoStreamTask
@@ -50,6 +54,8 @@ def start(tmp_path_factory) -> dict[str, Path]:
 def stage(name: str, folders: dict[str, Path], output: Path, **changes: Any):
     """A stage as its own config says but for sizes."""
     plain = yaml.safe_load((CONFIGS / "insightedit" / f"{name}.yaml").read_text())
+    for mixture in ("table_weight", "beside"):
+        plain.pop(mixture, None)
     plain["start"] = {part: str(folders[part]) for part in plain["start"]}
     plain |= {"output": str(output), "steps": 2, "learning_rate": 1e-2, "warmup": 0, "decay_from": 1.0}
     plain |= {"precision": "no", "save_every": 1, "log_every": 1}
@@ -130,6 +136,80 @@ def test_the_diffusion_loss_is_eq_7(start, tmp_path):
     predicted = unet(given, steps, (context.tokens, [context.image]), return_dict=False)[0]
     handle.remove()
     torch.testing.assert_close(found, torch.nn.functional.mse_loss(predicted, noise), atol=1e-4, rtol=1e-4)
+
+
+def mixed(start, output: Path, **changes: Any):
+    """Stage 2 on three sets of pictures, of weights 1, 2 and 5."""
+    tables = []
+    for number, words in enumerate(("caption", "segment", "edit")):
+        folder = output.parent / f"{output.name}-{words}"
+        folder.mkdir(exist_ok=True)
+        for name in "ab":
+            Image.new("RGB", (32, 32), (60 * number, 0, 90)).save(folder / f"{name}.png")
+        lines = [f"a.png,b.png,{words} {row},{words}" for row in range(9)]
+        (folder / "pairs.csv").write_text("\n".join(["source,target,instruction,caption", *lines]))
+        tables.append(str(folder / "pairs.csv"))
+    data = {"table": tables[0], "image_batch": 2, "video_probability": 0.0, "sizes": [[32, 32]]}
+    beside = [{"table": tables[1], "weight": 2.0}, {"table": tables[2], "weight": 5.0}]
+    return stage("stage2", start, output, data=data, beside=beside, **changes)
+
+
+def test_a_mixture_draws_each_set_by_its_weight(start, tmp_path):
+    task = TwoStreamTask(mixed(start, tmp_path / "run"))
+    drawn = Counter()
+    for seed in range(200):
+        examples = task.source.draw(torch.Generator().manual_seed(seed), False)
+        kinds = {words.split()[0] for words in examples.instructions}
+        assert len(kinds) == 1  # a micro-batch is of one set
+        drawn.update(kinds)
+    shares = [drawn[words] / 200 for words in ("caption", "segment", "edit")]
+    assert shares == pytest.approx([1 / 8, 2 / 8, 5 / 8], abs=0.08)
+
+
+def test_a_mixture_goes_on_where_it_stood(start, tmp_path):
+    """The position of every set is in the state: the same rows follow."""
+    config = mixed(start, tmp_path / "run")
+    generators = [torch.Generator().manual_seed(seed) for seed in range(20)]
+    first = TwoStreamTask(config)
+    for generator in generators[:8]:
+        first.source.draw(generator, False)
+    held = json.loads(json.dumps(first.position()))
+    rest = [first.source.draw(generator, False).instructions for generator in generators[8:]]
+    second = TwoStreamTask(config)
+    second.go_to(held)
+    again = [torch.Generator().manual_seed(seed) for seed in range(8, 20)]
+    assert [second.source.draw(generator, False).instructions for generator in again] == rest
+    with pytest.raises(InputError, match="is of 2 sets of data"):
+        second.go_to({"0": {}, "1": {}})
+
+
+def test_a_mixture_trains_and_logs_each_loss(start, tmp_path):
+    config = mixed(start, tmp_path / "run")
+    train(config)
+    assert all(len(scalars(tmp_path / "run", name)) == 2 for name in ("loss", "llm", "diffusion"))
+
+
+def test_a_check_counts_and_reads_all_sets(start, tmp_path):
+    said = describe_run(mixed(start, tmp_path / "run"), processes=2)
+    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.strip()}
+    assert rows["bim"][1] == rows["iaa"][1] == "0" and rows["qformer"][0] == rows["qformer"][1] != "0"
+    assert rows["transformer"][0] == rows["transformer"][1] != "0"
+    for words in ("caption", "segment", "edit"):
+        assert f"{words} 0" in said
+    assert "activations: not measured" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"data": DATA}, "beside goes with a table"), ({"beside": [{"table": "nowhere.csv"}]}, "nowhere.csv")],
+)
+def test_a_mixture_that_cannot_be_read_is_named(start, tmp_path, changes, reason):
+    with pytest.raises(InputError, match=reason):
+        plain = mixed(start, tmp_path / "run")
+        if "data" in changes:
+            replace(plain, data=DataConfig(**{**DATA, "sizes": ((32, 32),)}))
+        else:
+            train(replace(plain, beside=(TableShare(table=str(tmp_path / "nowhere.csv")),)))
 
 
 def test_what_is_left_out_is_the_context_of_nothing(start, tmp_path):
