@@ -16,7 +16,7 @@ from .errors import InputError
 from .fit import check_canvas
 from .instruction import check_instruction
 from .sampling import check_guidance_scale, check_seed
-from .schedules import check_shift, check_steps
+from .schedules import check_renoise, check_shift, check_steps
 from .source import load_references
 from .words import shown
 
@@ -34,9 +34,12 @@ class Sampling:
         guidance_mode: a `GuidanceMode` by its name.
         source_scale: 0 to 100; guidance by the source, of modes that have it apart from the instruction's.
         image_stream: 0 to 10; how much the image stream counts of a model that has one.
+        renoise: noise levels from 1 at most, falling to above 0, in place of steps, shift and solver. At each, the data
+            is predicted and noised anew to the next, as by models distilled by distribution matching (DMD; FastWan: 1,
+            .757, .522).
 
     Raises:
-        InputError: any of them is out of range.
+        InputError: any of them is out of range, or renoise beside steps or shift.
     """
 
     steps: int | None = None
@@ -45,6 +48,7 @@ class Sampling:
     guidance_mode: str | None = None
     source_scale: float | None = None
     image_stream: float | None = None
+    renoise: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for value, check in (
@@ -54,13 +58,20 @@ class Sampling:
             (self.guidance_mode, check_guidance_mode),
             (self.source_scale, partial(check_guidance_scale, name="source_scale")),
             (self.image_stream, partial(check_guidance_scale, name="image_stream", most=10)),
+            (self.renoise, check_renoise),
         ):
             if value is not None:
                 check(value)
+        if self.renoise is not None:
+            if self.steps is not None or self.shift is not None:
+                raise InputError("renoise says the noise levels itself; leave steps and shift out.")
+            object.__setattr__(self, "renoise", tuple(map(float, self.renoise)))
 
     def over(self, own: SamplingConfig) -> SamplingConfig:
         """The checkpoint's `own` settings with those that are given in their place."""
         given = {name: value for name, value in vars(self).items() if value is not None}
+        if given.pop("renoise", None):
+            given["steps"] = len(self.renoise)
         if self.guidance_mode is not None:
             given["guidance_mode"] = GuidanceMode(self.guidance_mode)
         return replace(own, **given)
@@ -138,12 +149,13 @@ class EditRequest:
         guidance_mode: str | None = None,
         source_scale: float | None = None,
         image_stream: float | None = None,
+        renoise: Sequence[float] | None = None,
     ) -> EditRequest:
         """A request from a flat list of its parts; None for what the checkpoint says."""
         if (height is None) != (width is None):
             raise InputError("height and width go together; give both or neither.")
         size = None if height is None else (height, width)
-        sampling = Sampling(steps, shift, guidance_scale, guidance_mode, source_scale, image_stream)
+        sampling = Sampling(steps, shift, guidance_scale, guidance_mode, source_scale, image_stream, renoise)
         return cls(instruction, reference, sampling, size, seed)
 
 

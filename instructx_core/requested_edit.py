@@ -18,7 +18,7 @@ from .guidance_modes import formula_of, mode_of, needs_both, scales_source, term
 from .loaded_model import LoadedModel
 from .local_edits import check_places, read_local
 from .request import EditRequest
-from .sampling import StepCallback, initial_noise, sample
+from .sampling import StepCallback, generator_of, sample
 
 ContextTransform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -127,7 +127,8 @@ class RequestedEdit:
             return model.denoiser.conditions(*given)
 
         made = formula_of(self.mode, sampling)
-        noise = [initial_noise((1, *source.shape[1:]), request.seed) for request in self.requests]
+        generators = [generator_of(request.seed) for request in self.requests]
+        noise = [torch.randn((1, *source.shape[1:]), generator=generator) for generator in generators]
         return sample(
             model.denoiser,
             noise=torch.cat(noise).to(model.device),
@@ -139,6 +140,8 @@ class RequestedEdit:
             pinned=None if pinned is None else pinned.to(model.device),
             solver=sampling.solver,
             projection=made.projection,
+            renoise=self.requests[0].sampling.renoise or (),
+            generators=generators,
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

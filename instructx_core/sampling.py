@@ -43,9 +43,13 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     Raises:
         InputError: a seed that is not a whole number from 0 to 2**64 - 1.
     """
+    return torch.randn(shape, generator=generator_of(seed))
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """On the CPU: a GPU's generator gives other numbers. Raises InputError as `initial_noise`."""
     check_seed(seed)
-    generator = torch.Generator("cpu").manual_seed(int(seed))  # a GPU's generator gives other numbers
-    return torch.randn(shape, generator=generator)
+    return torch.Generator("cpu").manual_seed(int(seed))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def sample(
     pinned: torch.Tensor | None = None,
     solver: Solver = Solver.EULER,
     projection: Projection | None = None,
+    renoise: Sequence[float] = (),
+    generators: list[torch.Generator] | None = None,
 ) -> torch.Tensor:
     """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
 
@@ -80,13 +86,22 @@ def sample(
             they are these, noised by it, and the other frames are denoised beside them.
         solver: UniPC takes noise levels of its own and does not look at sigma_min.
         projection: the terms are a chain, each weight how much the difference to the term before counts.
+        renoise: noise levels in place of those of steps, shift and solver; the data that is predicted at each is noised
+            anew to the next.
+        generators: one for each of the B, of that noise.
 
     Raises:
         InputError: steps or shift out of range, weights that do not add up to 1, or pinned latents of another shape.
         CheckpointError: the model gave NaN or infinity.
         EditInterrupted: the callback returned False.
     """
-    scheduler, levels = _scheduler(denoiser, solver, steps, shift, sigma_min, noise.device)
+    if renoise:
+        scheduler, levels = _renoising(renoise, noise.device)
+        further = {"generator": generators}
+    else:
+        scheduler, levels = _scheduler(denoiser, solver, steps, shift, sigma_min, noise.device)
+        further = {}
+    steps = len(levels)
 
     if projection is None:
         check_weights(terms)
@@ -102,7 +117,7 @@ def sample(
         parts = [pair for forward in forwards for pair in forward(latents, levels[step])]
         sigma = scheduler.sigmas[step]
         velocity = combined(parts) if projection is None else projection.guided(parts, latents, sigma)
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False, **further)[0]
         if pinned is not None:  # to the level that this step led to; otherwise their noise would not match the rest
             latents = pin(latents, pinned, noise, scheduler.sigmas[step + 1])
         if callback is not None and callback(step + 1, steps, latents) is False:
@@ -123,6 +138,15 @@ def _scheduler(
         scheduler.set_timesteps(sigmas=denoiser.levels(steps, shift, sigma_min)[:-1].tolist(), device=device)
         return scheduler, scheduler.sigmas[:-1]
     return unipc(unipc_schedule(steps, shift))
+
+
+def _renoising(sigmas: Sequence[float], device: torch.device) -> tuple[Any, torch.Tensor]:
+    """As `_scheduler`, for steps that noise the data anew."""
+    from diffusers import FlowMatchLCMScheduler
+
+    scheduler = FlowMatchLCMScheduler(shift=1.0)
+    scheduler.set_timesteps(sigmas=list(sigmas), device=device)
+    return scheduler, scheduler.sigmas[:-1]
 
 
 def unipc(sigmas: torch.Tensor) -> tuple[Any, torch.Tensor]:

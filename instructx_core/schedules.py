@@ -6,6 +6,7 @@ sigma_min above 0 in the same N steps, the last of which then ends at 0.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from numbers import Integral, Real
 
 import torch
@@ -47,6 +48,17 @@ def unipc_schedule(steps: int, shift: float) -> torch.Tensor:
     check_shift(shift)
     u = 1 - torch.linspace(1 / TIMESTEPS, 1, steps + 1, dtype=torch.float64)
     return shift * u / (1 + (shift - 1) * u)
+
+
+def check_renoise(levels: object) -> None:
+    """Raise InputError unless these are 1 to 1000 noise levels that fall, from 1 at most, to above 0."""
+    given = levels if isinstance(levels, (list, tuple)) else ()
+    falls = all(map(is_number, given)) and all(one > next for one, next in pairwise([*given, 0]))
+    if not 1 <= len(given) <= TIMESTEPS or not falls or given[0] > 1:
+        raise InputError(
+            f"renoise is {shown(levels)}; give noise levels that fall from 1 at most to above 0, such as (1, 0.757, "
+            "0.522)."
+        )
 
 
 def check_steps(steps: object) -> None:

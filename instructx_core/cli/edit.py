@@ -81,6 +81,14 @@ def add_edit(commands: Any) -> None:
         help="above 0, at most 100: more spends more of the steps at high noise (default: the model's own)",
     )
     parser.add_argument(
+        "--renoise",
+        metavar="LEVEL",
+        type=number(0, 1, above=True),
+        nargs="+",
+        help="noise levels of a model distilled by distribution matching, in place of --steps and --shift, such as 1 "
+        "0.757 0.522 (docs/memory.md)",
+    )
+    parser.add_argument(
         "--guidance-mode",
         choices=[mode.value for mode in GuidanceMode],
         help="what counts how: the instruction, the source, references; projected or not (default: the model's own)",
@@ -106,7 +114,7 @@ def _run_edit(arguments: argparse.Namespace) -> None:
     from ..source import check_output, load_source, save_result
 
     names = ("instruction", "reference", "steps", "shift", "guidance_scale", "seed", "height", "width", "guidance_mode")
-    names += ("source_scale", "image_stream")
+    names += ("source_scale", "image_stream", "renoise")
     if len(arguments.instruction) == 1:
         (arguments.instruction,) = arguments.instruction
     request = EditRequest.of(**{name: getattr(arguments, name) for name in names})

@@ -45,6 +45,7 @@ class EditorModel(RequestedEdit):
             "guidance_scale": sampling.guidance_scale,
             **({} if self.mode is GuidanceMode.V2V else {"guidance_mode": self.mode.value}),
             **({"source_scale": sampling.source_scale} if scales_source(self.mode) else {}),
+            **({"renoise": list(request.sampling.renoise)} if request.sampling.renoise else {}),
             "seed": request.seed,
             "height": height,
             "width": width,

@@ -168,7 +168,14 @@ def test_the_same_seed_gives_the_same_pixels(tiny_editor: Editor, picture_edit):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"seed": 1}, {"steps": 3}, {"shift": 1.0}, {"guidance_scale": 3.0}, {"instruction": "add a green star"}],
+    [
+        {"seed": 1},
+        {"steps": 3},
+        {"shift": 1.0},
+        {"guidance_scale": 3.0},
+        {"renoise": (1, 0.5)},
+        {"instruction": "add a green star"},
+    ],
 )
 def test_every_setting_has_an_effect(tiny_editor: Editor, picture_edit, changed: dict):
     other = tiny_editor.edit(PICTURE, **({"instruction": WORDS} | changed))

@@ -85,6 +85,7 @@ def test_what_is_not_given_is_the_checkpoint_s():
     own = SamplingConfig(steps=7, shift=3.0, guidance_scale=2.0, sigma_min=0.1)
     assert Sampling().over(own) == own
     assert Sampling(steps=2, guidance_scale=0).over(own) == SamplingConfig(2, 3.0, 0, 0.1)
+    assert Sampling(renoise=[1, 0.5]).over(own) == dataclasses.replace(own, steps=2)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,17 @@ def test_wrong_values_are_refused_at_once(wrong: dict, message: str):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": "4"}, {"shift": 101}, {"guidance_scale": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": "4"},
+        {"shift": 101},
+        {"guidance_scale": float("nan")},
+        *({"renoise": levels} for levels in ((), (0.5, 0.5), (1.1,), (0.5, 0), ("1",), 0.5, (float("nan"),))),
+        {"renoise": (1, 0.5), "steps": 2},
+    ],
+)
 def test_wrong_sampling_is_refused_at_once(wrong: dict):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Sampling(**wrong)

@@ -161,6 +161,23 @@ def test_euler_is_a_hand_written_loop(denoiser, problem):
     torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
 
 
+def test_renoising_is_fastvideos_loop(denoiser, problem):
+    """Data = x - sigma v, then (1 - sigma) data + sigma noise at the next level (its DmdDenoisingStage)."""
+    noise, context, _, conditions = problem
+    levels, drawn = (1.0, 0.757, 0.522), torch.Generator().manual_seed(3)
+    x = noise
+    for i, sigma in enumerate(levels):
+        data = x - sigma * denoiser(x, torch.tensor(sigma), context, conditions)
+        fresh = torch.randn(noise.shape, generator=drawn)
+        x = data if i == 2 else (1 - levels[i + 1]) * data + levels[i + 1] * fresh
+    generators, seen = [torch.Generator().manual_seed(3)], []
+    terms = [GuidanceTerm(1.0, context, conditions)]
+    result = sample(denoiser, noise, terms, 3, 5.0, lambda *step: seen.append(step[:2]),
+                    renoise=levels, generators=generators)  # fmt: skip
+    torch.testing.assert_close(result, x, atol=1e-4, rtol=1e-4)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
 @pytest.mark.parametrize("scale", [0.0, 2.5])
 def test_guidance_is_two_velocities(denoiser, problem, scale: float):
     noise, context, without, conditions = problem
