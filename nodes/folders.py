@@ -25,6 +25,8 @@ OWN = "the model's own"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
 PACK = Path(__file__).resolve().parent.parent
 BUNDLED = PACK / "instructx_core" / "bundled" / "instructx-tiny"
+INSIGHTEDIT_NAME = "InsightEdit Tiny (bundled)"
+INSIGHTEDIT = BUNDLED.with_name("insightedit-tiny")  # offered where its weights are in the pack
 COMPONENTS = (
     "mllm",
     "transformer",
@@ -52,7 +54,8 @@ def models() -> dict[str, Path]:
     """What a model menu offers, with its path: the bundled model, folders of models, and files trained alone."""
     files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
     found = {path.name: path for path in files if is_file(path) and _is_model(path)}
-    folders = {BUNDLED_NAME: BUNDLED} | _model_folders()
+    bundled = {BUNDLED_NAME: BUNDLED} | ({INSIGHTEDIT_NAME: INSIGHTEDIT} if INSIGHTEDIT.is_dir() else {})
+    folders = bundled | _model_folders()
     stock = _model_folders(STOCK_MODELS)
     return found | {f"{STOCK_MODELS}/{name}": folder for name, folder in stock.items()} | folders
 

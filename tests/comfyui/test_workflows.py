@@ -35,6 +35,23 @@ def test_files_are_what_their_descriptions_make():
     assert not done.returncode, done.stderr
 
 
+def test_the_graph_of_insightedit_waits_for_its_weights(monkeypatch):
+    """It is made where the model is in the pack, and then chooses the entry that the loader's menu has for it."""
+    monkeypatch.syspath_prepend(workflow_files.ROOT / "docs")
+    from workflows.files import template_file
+    from workflows.templates import BUNDLED, TEMPLATES
+    from workflows.templates.insightedit_image import NAME, insightedit_image
+
+    from workflows.api import api_file
+
+    assert (insightedit_image in TEMPLATES) == (BUNDLED / "insightedit-tiny").is_dir()
+    graph = api_file(insightedit_image(), INFO)
+    loaders = [node for node in graph.values() if node["class_type"] == "InstructXLoadModel"]
+    assert [node["inputs"]["model_name"] for node in loaders] == [NAME]
+    assert f'"{NAME}"' in (workflow_files.ROOT / "nodes" / "folders.py").read_text(encoding="utf-8")
+    assert template_file(insightedit_image(), INFO)["nodes"]
+
+
 def test_the_folders_hold_what_is_described_and_pictures_alone(monkeypatch):
     monkeypatch.syspath_prepend(workflow_files.ROOT / "docs")
     from make_workflows import made

@@ -1,5 +1,7 @@
 """The templates in the order in which the browser lists them, one function in one file each."""
 
+from pathlib import Path
+
 from .any_nodes import any_nodes
 from .crop_edit_stitch import crop_edit_stitch
 from .edit_a_long_video import edit_a_long_video
@@ -14,6 +16,7 @@ from .edit_strength import edit_strength
 from .edit_with_a_reference import edit_with_a_reference
 from .few_steps import few_steps
 from .find_what_changed import find_what_changed
+from .insightedit_image import insightedit_image
 from .keep_the_subject import keep_the_subject
 from .kiwi_image import kiwi_image
 from .kiwi_reference import kiwi_reference
@@ -26,6 +29,8 @@ from .split_loaders import split_loaders
 from .two_edits import two_edits
 from .under_the_hood import under_the_hood
 from .upscale_a_long_video import upscale_a_long_video
+
+BUNDLED = Path(__file__).resolve().parents[3] / "instructx_core" / "bundled"
 
 TEMPLATES = (
     edit_an_image,
@@ -54,4 +59,5 @@ TEMPLATES = (
     match_colours,
     upscale_a_long_video,
     edit_and_seedvr2,
+    *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
 )
