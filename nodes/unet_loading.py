@@ -64,11 +64,13 @@ def unet_state(opened: Opened, read: Callable[..., dict[str, torch.Tensor]]) -> 
     """A model's UNet under the names that ComfyUI's own has. Raises CheckpointError where it is damaged."""
     from ..instructx_core.weights.detect import Part
     from ..instructx_core.weights.unet import checked_unet
+    from ..instructx_core.weights.unet_keys import unet_name
 
     form = opened.form(Part.DIT)
-    checked_unet(form)
-    names = comfy.utils.unet_to_diffusers(_config(opened))
-    return {names[name]: value for name, value in read(form.files).items()}
+    plain = checked_unet(form).config
+    attends = tuple("CrossAttn" in kind for kind in plain.up_block_types)
+    state = read(form.files)
+    return {unet_name(name, plain.layers_per_block, attends): value for name, value in state.items()}
 
 
 def attach_unet_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:

@@ -5,6 +5,7 @@ Nothing is written here; see `weights.component_files`.
 
 from __future__ import annotations
 
+from ..config import Network
 from ..errors import CheckpointError
 from ..families.instructx.folder import FORMAT
 from ..families.match import Match
@@ -15,6 +16,7 @@ from ..weights.detect import Form, Part
 from ..weights.dit import checked_dit
 from ..weights.native_keys import dit_to_native
 from ..weights.streaming import Content, taken_tensors, tensor_file
+from ..weights.unet import to_original
 from .loras import dit_with_lora
 
 
@@ -29,12 +31,16 @@ def dit_file(form: Form, allow_pickle: bool) -> Content:
 
 
 def model_dit_file(opened: Opened) -> Content:
-    """A model's DiT under the original Wan names, and beside it the patch embeddings that it gained.
+    """A model's DiT under the original Wan names, and beside it the patch embeddings that it gained; a UNet under its
+    first code's.
 
     Raises:
         CheckpointError: a DiT that is missing, damaged or pickled, or one that does not fit the model.
     """
     form = opened.form(Part.DIT)
+    if opened.config.denoiser.network is Network.UNET:
+        check_added(opened.match)
+        return tensor_file(to_original(form), FILE)
     checked_dit(form, opened.sizes)
     check_context(opened.config, opened.path, form)
     check_added(opened.match)

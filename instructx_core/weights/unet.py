@@ -15,6 +15,7 @@ from .library_load import load_or_explain, load_weights
 from .part_configs import check_kl_config, check_unet_config
 from .quantised import check_readable
 from .streaming import StoredTensor, computed
+from .unet_keys import unet_name
 from .values import form_tensors, value
 
 if TYPE_CHECKING:
@@ -98,6 +99,17 @@ def editing_unet(form: Form) -> tuple[UNet2DConditionModel, dict[str, Any], dict
         tensors = tensors | {"conv_in.weight": computed(entry.dtype, shape, make, form.path, "conv_in.weight")}
         config = config | {"in_channels": wanted}
     return empty_model(UNet2DConditionModel, config), config, tensors
+
+
+def to_original(form: Form) -> dict[str, StoredTensor]:
+    """A UNet's tensors under the names of its first code.
+
+    Raises:
+        CheckpointError: as `load_unet`.
+    """
+    config = checked_unet(form).config
+    attends = tuple("CrossAttn" in kind for kind in config.up_block_types)
+    return {unet_name(name, config.layers_per_block, attends): stored for name, stored in form_tensors(form).items()}
 
 
 def _config(form: Form) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from instructx_core.config import (
     SourceInjection,
 )
 from instructx_core.connectors import make_connector
+from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.components import Components, guidance_class
 from instructx_core.families.networks import network_kind
@@ -33,8 +34,10 @@ from instructx_core.memory.measure import measure_phases
 from instructx_core.memory.phases import trained_job
 from instructx_core.model_info import describe
 from instructx_core.sampling import GuidanceTerm, initial_noise, sample
+from instructx_core.weights.unet_keys import unet_name
 from support import tiny, tiny_insightedit
 
+UNET = "transformer/diffusion_pytorch_model.safetensors"
 SOURCE = tiny.clip(1, 40, 56)[0]
 
 
@@ -158,6 +161,23 @@ def test_its_unet_runs_in_8_bit_floats(editor, saved):
     assert unet.conv_in.weight.dtype is torch.float32 and small.denoiser.dtype is torch.float32
     difference = (edited(small) - edited(editor)).abs().mean()
     assert 0 < difference < 0.1 * edited(editor).abs().mean()
+
+
+def test_its_unet_converts_for_comfyui_s_loader(saved, editor, tmp_path):
+    """One file under the first code's names, no tensor lost or changed; the rest is the adapter's."""
+    convert(saved, tmp_path / "unet.safetensors")
+    found, own = load_file(tmp_path / "unet.safetensors"), load_file(saved / UNET)
+    assert sorted(value.flatten()[:3].tolist() for value in found.values()) == sorted(
+        value.flatten()[:3].tolist() for value in own.values()
+    )
+    assert torch.equal(found["input_blocks.0.0.weight"], own["conv_in.weight"])
+    assert torch.equal(found["middle_block.2.out_layers.3.bias"], own["mid_block.resnets.1.conv2.bias"])
+    attention = "transformer_blocks.0.attn2.to_k.weight"
+    assert torch.equal(found[f"output_blocks.2.1.{attention}"], own[f"up_blocks.1.attentions.0.{attention}"])
+    convert(saved, tmp_path / "instructx.safetensors")
+    assert any("image_attention" in name for name in load_file(tmp_path / "instructx.safetensors"))
+    with pytest.raises(CheckpointError, match="is no tensor of Stable Diffusion 1's UNet"):
+        unet_name("label_emb.0.weight", 1, (True,))
 
 
 def test_image_attention_is_read_apart(saved, editor, tmp_path):

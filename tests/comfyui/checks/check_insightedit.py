@@ -73,6 +73,7 @@ def check_a_unet_of_load_diffusion_model_takes_an_adapter():
 def check_the_published_size_is_comfyui_s_own():
     """Stable Diffusion 1.5's UNet with a source's channels, without weights: every tensor has its place."""
     from diffusers import UNet2DConditionModel
+    from instructx_pack.instructx_core.weights.unet_keys import unet_name
     from instructx_pack.nodes.unet import attention_places
 
     with torch.device("meta"):
@@ -82,6 +83,7 @@ def check_the_published_size_is_comfyui_s_own():
         model = config.get_model({}, "", device="meta")
     mapped = comfy.utils.unet_to_diffusers(config.unet_config)
     assert {mapped[name] for name in names} == set(model.diffusion_model.state_dict())
+    assert {name: unet_name(name, 2, (False, True, True, True)) for name in names} == {n: mapped[n] for n in names}
     patcher = type("Patcher", (), {"model": model})
     assert len(attention_places(patcher)) == 16
 
