@@ -185,7 +185,7 @@ class Editor(LoadedModel):
             references: for each of the B, the same number of [H, W, 3] in [0, 1].
             seeds: B seeds; None for 0 each.
             detail: as `edit_loaded`.
-            context_transform: applied to the context [B, N, D]; ablations zero or shuffle it with this.
+            context_transform: applied to each tensor of the context [B, ...]; ablations zero or shuffle them with it.
             sampling: steps, shift, guidance_scale.
         """
         each = {name: one for name, one in (("reference", references), ("seed", seeds)) if one is not None}

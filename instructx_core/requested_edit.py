@@ -100,7 +100,9 @@ class RequestedEdit:
             local = read_local(own.guidance, own.connector, own.masks, each, shown, own.device)
             context = replace(context, local=local)
         if self.context_transform is not None:
-            context = replace(context, tokens=self.context_transform(context.tokens))
+            streams = {name: getattr(context, name) for name in ("tokens", "image", "addend")}
+            change = self.context_transform
+            context = replace(context, **{name: change(one) for name, one in streams.items() if one is not None})
         context = replace(context, image_weight=self.sampling.image_stream)
         if not needs_both(self.mode, self.sampling.guidance_scale):
             return context, None

@@ -163,6 +163,17 @@ def test_its_unet_runs_in_8_bit_floats(editor, saved):
     assert 0 < difference < 0.1 * edited(editor).abs().mean()
 
 
+def test_a_context_that_is_zeroed_says_nothing(editor):
+    """In the image stream and v_txt neither: what the benchmark's ablation asks."""
+    words = ("make it blue", "remove the circle")
+    plain = [editor.edit_batch([SOURCE[None]], [one], seeds=[1], steps=2)[0].frames for one in words]
+    without = [
+        editor.edit_batch([SOURCE[None]], [one], seeds=[1], steps=2, context_transform=torch.zeros_like)[0].frames
+        for one in words
+    ]
+    assert not torch.equal(*plain) and torch.equal(*without)
+
+
 def test_its_unet_converts_for_comfyui_s_loader(saved, editor, tmp_path):
     """One file under the first code's names, no tensor lost or changed; the rest is the adapter's."""
     convert(saved, tmp_path / "unet.safetensors")
