@@ -22,6 +22,7 @@ from .kiwi_image import kiwi_image
 from .kiwi_reference import kiwi_reference
 from .kiwi_video import kiwi_video
 from .match_colours import match_colours
+from .measure_an_edit import measure_an_edit
 from .reference_on_a_video import reference_on_a_video
 from .rewrite_the_prompt import rewrite_the_prompt
 from .sam3_mask import sam3_mask
@@ -59,5 +60,6 @@ TEMPLATES = (
     match_colours,
     upscale_a_long_video,
     edit_and_seedvr2,
+    measure_an_edit,
     *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
 )
