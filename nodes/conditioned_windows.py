@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..instructx_core.fit import Fit
     from ..instructx_core.request import EditRequest
+    from .each_window import EachWindow
     from .wan import Conditioning
 
 USUAL_LENGTH = 81  # frames of a window where none is said
@@ -31,40 +32,45 @@ class ConditionedModel(NativeModel):
 
     A MODEL that a loader of this pack attached a checkpoint to is shown each window's source as that wants it. Of any
     other, the source is where sampling begins (`denoise` below 1, or outside of a mask); what else its conditioning
-    holds is the same for all windows.
+    holds is the same for all windows, but for what `anew` gives each.
     """
 
     def __init__(
         self,
         model: ModelPatcher,
         vae: Any,
-        positive: Conditioning,
+        positive: Conditioning | None,
         negative: Conditioning | None,
         request: EditRequest,
         chosen: Settings,
         graph: dict[str, str] | None = None,
+        anew: EachWindow | None = None,
     ) -> None:
         """
         Args:
+            positive, negative: None for one that `anew` gives, or that is not connected.
             chosen: the request's sampling in the host's terms.
             graph: which nodes and settings the parts come from; None where nobody knows.
+            anew: what each window gets of its own; None for nothing.
 
         Raises:
             InputError: a VAE that is not the MODEL's, or guidance without a negative.
         """
         check_vae(model, vae)
-        if negative is None and chosen.cfg != 1:
+        names = frozenset() if anew is None else anew.names
+        if negative is None and "negative" not in names and chosen.cfg != 1:
             raise InputError(f"cfg is {chosen.cfg:g}, but no negative is connected; connect one, or set cfg to 1.")
         self.model, self.vae = model, vae
         self.own = model.get_attachment(ATTACHMENT)
-        if request.references and self.own is None:
+        if (request.references or "reference" in names) and self.own is None:
             raise InputError(
                 "References need a model from InstructX Load Model; put this one into the conditioning instead."
             )
-        self.positive, self.negative = positive, positive if negative is None else negative
+        self.positive, self.negative = positive, negative
         self.request = request
         self.chosen = chosen
         self.graph = graph or {"unknown": secrets.token_hex(16)}
+        self.anew = anew
         self.mask = self.window_mask = None
         self.outside = []
         self.strides = strides(vae)
@@ -81,8 +87,15 @@ class ConditionedModel(NativeModel):
 
         return plan_fit(frames, size, self.strides.space * PATCH, self.strides.frame_multiple, size[0] * size[1])
 
+    def take(self, given: dict[str, Any]) -> None:
+        super().take(given)
+        if "positive" in given:
+            self.positive = given["positive"]
+        if "negative" in given:
+            self.negative = given["negative"]
+
     def read(self, shown: Sequence[torch.Tensor]) -> tuple[Conditioning, Conditioning]:
-        return self.positive, self.negative
+        return self.positive, self.positive if self.negative is None else self.negative
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         return self.vae.encode(frames[0, ..., :3])

@@ -17,13 +17,13 @@ from .load_adapter import InstructXLoadAdapter
 from .load_mllm import InstructXLoadMLLM
 from .load_model import InstructXLoadModel
 from .local_edits import InstructXLocalEdits
-from .measure import InstructXMeasure
 from .mllm_guidance import InstructXMLLMGuidance
 from .plan import InstructXPlan
 from .reference import InstructXReference
 from .sampler import InstructXSampler
 from .sigmas import InstructXSigmas
 from .sliding_window import InstructXSlidingWindow, InstructXSlidingWindowImages
+from .sliding_window_loop import InstructXSlidingWindowLoop, InstructXSlidingWindowLoopRun
 from .source import InstructXSource
 from .unipc import InstructXUniPC
 from .window_close import InstructXWindowClose, InstructXWindowRun
@@ -47,12 +47,13 @@ NODES: list[type[io.ComfyNode]] = [
     InstructXUniPC,
     InstructXSlidingWindow,
     InstructXSlidingWindowImages,
+    InstructXSlidingWindowLoop,
+    InstructXSlidingWindowLoopRun,
     InstructXWindowOpen,
     InstructXWindowClose,
     InstructXWindowRun,
     InstructXExampleInput,
     InstructXComposite,
-    InstructXMeasure,
 ]
 
 _logger = logging.getLogger(__name__)

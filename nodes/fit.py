@@ -197,9 +197,11 @@ class InstructXRestore(io.ComfyNode):
         if mask is not None:
             mask = for_frames(mask, fit.plan.frames, fit.plan.size)
         share = fit.kept_share if keep_source else 0.0
-        fitted = fit.plan.apply(fit.source) if share or (whose is Detail.SOURCE and fit.plan.shrinks) else None
+        takes_back_loss = fit.kept_share and (share or whose is Detail.SOURCE)  # as windows of a long video do
+        shown = takes_back_loss or (whose is Detail.SOURCE and fit.plan.shrinks)
+        fitted = fit.plan.apply(fit.source) if shown else None
         coded = None
-        if share:
+        if takes_back_loss:
             coded = fit.vae.decode(fit.vae.encode(fitted)).flatten(0, -4).float().cpu()
         edits = []
         for decoded in image.split(count):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
@@ -17,8 +18,9 @@ from . import sampling
 from .connector import connect
 from .depth import outside
 from .fit import lay
-from .masks import over_latent
+from .masks import for_frames, over_latent
 from .mllm_guidance import understand
+from .pixels import to_references
 from .reference import add_references
 from .vae import check_vae, encode, strides
 from .wan import denoising, prepare, with_source
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.fit import Fit
+    from ..instructx_core.long_video.window_model import Look
     from ..instructx_core.request import EditRequest
     from ..instructx_core.sampling import StepCallback
+    from ..instructx_core.windows import Window
+    from .each_window import EachWindow
     from .sampling import Settings
     from .sockets import GuidanceValue, LoadedConnector, LoadedMllm
     from .wan import Conditioning
@@ -52,6 +57,7 @@ class NativeModel:
         chosen: Settings,
         graph: dict[str, str] | None = None,
         is_video: bool = True,
+        anew: EachWindow | None = None,
     ) -> None:
         """
         Args:
@@ -59,6 +65,7 @@ class NativeModel:
             graph: which nodes and settings the four parts come from; None where nobody knows, and then no later edit
                 counts as the same one.
             is_video: whether the MLLM is to see a video, however short.
+            anew: what each window gets of its own; None for nothing.
 
         Raises:
             InputError: no Wan MODEL, or another VAE than it takes.
@@ -71,6 +78,7 @@ class NativeModel:
         self.graph = graph or {"unknown": secrets.token_hex(16)}
         self.is_video = is_video
         self.outside: list[str] = []  # what the model does not know of the edit, once it has read a window
+        self.anew = anew
         self.mask: torch.Tensor | None = None
         self.window_mask: torch.Tensor | None = None  # of the window that is being edited, on its canvas
         own = strides(self.vae)
@@ -83,6 +91,25 @@ class NativeModel:
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
         return lay(self.model, self.vae, frames, size)
+
+    def at(self, window: Window, look: Look) -> NativeModel:
+        if self.anew is None and self.mask is None:
+            return self
+        one = copy.copy(self)
+        if self.mask is not None and len(self.mask) > 1:
+            one.mask = self.mask[window.start : window.stop]
+        if self.anew is not None:
+            frames, turn = look()
+            given = self.anew(frames, turn)
+            if "mask" in given:
+                one.mask = for_frames(given["mask"], len(frames), tuple(frames.shape[1:3]))[: len(window)]
+            one.take(given)
+        return one
+
+    def take(self, given: dict[str, Any]) -> None:
+        """Put a window's own reference in the place of the request's."""
+        if "reference" in given:
+            self.request = replace(self.request, references=tuple(to_references(given["reference"])))
 
     def within(self, mask: torch.Tensor) -> NativeModel:
         one = copy.copy(self)
@@ -164,7 +191,9 @@ class NativeModel:
             "scheduler": chosen.scheduler,
             "denoise": chosen.denoise,
             "seed": request.seed,
-        } | ({} if self.mask is None else {"mask": digest_frames([self.mask])})
+            **({} if self.mask is None else {"mask": digest_frames([self.mask])}),
+            **({} if self.anew is None else {"nodes": self.anew.sha256}),
+        }
 
 
 def _held(latent: dict[str, torch.Tensor], pinned: torch.Tensor) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from .video_files import temp_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import Input
@@ -203,30 +204,10 @@ class InstructXSlidingWindow(io.ComfyNode):
         mask: torch.Tensor | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
-        from ..instructx_core.long_video import edit_footage, identity
-        from ..instructx_core.long_video.cuts import check_cuts, with_cuts
-        from ..instructx_core.long_video.store import kept_by_seed
-
         hidden = cls.hidden
         graph = None if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
-        native, options = _native(model, vae, instruction, settings | {"mask": mask}, graph, is_video=True)
-        check_cuts(options)
-        with footage_of(source) as footage:
-            size = (footage.info.height, footage.info.width)
-            native.mask = None if mask is None else for_frames(mask, len(footage.pts), size)
-            options = with_cuts(options, footage)
-            # a name that says what is in it: the same edit finds its windows again, another never does
-            words = json.dumps(identity(native, footage, options), sort_keys=True)
-            output = temp_folder() / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.mp4"
-            if not output.is_file():
-                kept = kept_by_seed(output.parent, identity(native, footage, options))
-                for seed, count in kept.items():
-                    say(_other_seed(seed, count))
-                watcher = Watcher(native, " ".join(_other_seed(*one) for one in kept.items()))
-                edit_footage(
-                    native, footage, output, options, resume=True, callback=watcher.step, finished=watcher.window
-                )
-        return io.NodeOutput(InputImpl.VideoFromFile(str(output)))
+        native, options = native_of(model, vae, instruction, settings | {"mask": mask}, graph, is_video=True)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(edit_into_file(native, options, source, mask))))
 
 
 class InstructXSlidingWindowImages(io.ComfyNode):
@@ -270,7 +251,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         from ..instructx_core.long_video.footage import in_memory
 
         frames = rgb(source, "source")
-        native, options = _native(model, vae, instruction, settings | {"mask": mask}, None, is_video=len(frames) > 1)
+        native, options = native_of(model, vae, instruction, settings | {"mask": mask}, None, is_video=len(frames) > 1)
         native.mask = None if mask is None else for_frames(mask, len(frames), tuple(frames.shape[1:3]))
         footage = in_memory(frames, FRAME_RATE)
         windows, editor = plan_edit(native, footage, with_cuts(options, footage))
@@ -281,6 +262,40 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         ).frames():
             edited[index] = frame / 255
         return io.NodeOutput(edited if native.mask is None else composite(frames, edited, native.mask))
+
+
+def edit_into_file(
+    native: NativeModel,
+    options: LongOptions,
+    source: Input.Video,
+    mask: torch.Tensor | None = None,
+    again: bool = False,
+) -> Path:
+    """Edit a video into a file in the pack's temporary folder, from the windows of an earlier run where there are some.
+
+    Args:
+        mask: where to edit, one for the whole video or one for each frame.
+        again: edit also where the whole file is there.
+    """
+    from ..instructx_core.long_video import edit_footage, identity
+    from ..instructx_core.long_video.cuts import check_cuts, with_cuts
+    from ..instructx_core.long_video.unfinished import kept_by_seed
+
+    check_cuts(options)
+    with footage_of(source) as footage:
+        size = (footage.info.height, footage.info.width)
+        native.mask = None if mask is None else for_frames(mask, len(footage.pts), size)
+        options = with_cuts(options, footage)
+        # a name that says what is in it: the same edit finds its windows again, another never does
+        words = json.dumps(identity(native, footage, options), sort_keys=True)
+        output = temp_folder() / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.mp4"
+        if again or not output.is_file():
+            kept = kept_by_seed(output.parent, identity(native, footage, options))
+            for seed, count in kept.items():
+                say(_other_seed(seed, count))
+            watcher = Watcher(native, " ".join(_other_seed(*one) for one in kept.items()))
+            edit_footage(native, footage, output, options, resume=True, callback=watcher.step, finished=watcher.window)
+    return output
 
 
 class Watcher:
@@ -321,7 +336,7 @@ def _other_seed(seed: int, windows: int) -> str:
     return f"Windows of this edit already finished with seed {seed}: {windows}. Set that seed to continue from them."
 
 
-def _native(
+def native_of(
     model: ModelPatcher,
     vae: Any,
     instruction: str,

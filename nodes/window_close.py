@@ -6,19 +6,18 @@ by ComfyUI; that node runs those inside, window after window (window_run.py).
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import InputImpl, io
-from comfy_execution.graph_utils import GraphBuilder
-from comfy_execution.utils import get_executing_context
 
 from . import categories
+from .inner_nodes import run_loop
+from .loop_expansion import HIDDEN, expand, ran
+from .loop_expansion import inputs as loop_inputs
 from .nested_execution import check_executor
 from .sockets import Flow
-from .window_loop import FLOW, find_loop
+from .window_loop import find_loop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 
 _made: dict[str, set[Path]] = defaultdict(set)  # by the id of a Close, the videos that it gave in this process
 _lost: Counter[str] = Counter()  # how often one of them was found gone
-HIDDEN = [
-    getattr(io.Hidden, name)
-    for name in ("extra_pnginfo", "auth_token_comfy_org", "api_key_comfy_org", "comfy_usage_source")
-    if hasattr(io.Hidden, name)
-]
 
 
 class InstructXWindowClose(io.ComfyNode):
@@ -80,16 +74,7 @@ class InstructXWindowClose(io.ComfyNode):
         check_executor()
         close_id, prompt = cls.hidden.unique_id, cls.hidden.dynprompt
         loop = find_loop(prompt, flow.node_id, close_id)
-        graph = GraphBuilder()
-        run = graph.node(
-            "InstructXWindowRun",
-            flow=[flow.node_id, FLOW],
-            close_id=close_id,
-            nonce=secrets.token_hex(16),  # nothing inside is an input of this node: caching is Close's alone
-            outer=json.dumps(loop.outer),
-            **{f"outer_{number}": list(link) for number, link in enumerate(loop.outer)},
-        )
-        return io.NodeOutput(run.out(0), expand=graph.finalize())
+        return expand("InstructXWindowRun", loop, close_id)
 
 
 class InstructXWindowRun(io.ComfyNode):
@@ -102,14 +87,9 @@ class InstructXWindowRun(io.ComfyNode):
             display_name="InstructX Window Run",
             category=categories.VIDEO,
             description="The inside of InstructX Window Close; of no use by itself.",
-            inputs=[
-                Flow.Input("flow"),
-                io.String.Input("close_id"),
-                io.String.Input("nonce"),
-                io.String.Input("outer"),
-            ],
+            inputs=loop_inputs(),
             outputs=[io.Video.Output(display_name="VIDEO")],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, *HIDDEN],
+            hidden=HIDDEN,
             is_input_list=True,
             is_dev_only=True,
             accept_all_inputs=True,
@@ -117,22 +97,12 @@ class InstructXWindowRun(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, flow: list[FlowValue], close_id: list[str], nonce: list[str], outer: list[str], **values: list[Any]
+        cls, flow: list[FlowValue], end_id: list[str], nonce: list[str], outer: list[str], **values: list[Any]
     ) -> io.NodeOutput:
-        from .window_run import run_windows
+        from .window_run import edit_by_nodes
 
-        extra_data = {hidden.name: getattr(cls.hidden, hidden.name) for hidden in HIDDEN}
-        links = [tuple(link) for link in json.loads(outer[0])]
-        path = await run_windows(
-            flow[0],
-            cls.hidden.dynprompt,
-            get_executing_context().prompt_id,
-            close_id[0],
-            cls.hidden.unique_id,
-            {link: values[f"outer_{number}"] for number, link in enumerate(links)},
-            {name: value for name, value in extra_data.items() if value is not None},
-        )
-        _made[close_id[0]].add(path)
+        path = await run_loop(flow[0], ran(cls, end_id[0], outer[0], values), ("image",), edit_by_nodes)
+        _made[end_id[0]].add(path)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=_shown(path))
 
 

@@ -1,4 +1,7 @@
-"""Which nodes of a graph stand between a Window Open and a Window Close, and what is wrong with how they are wired."""
+"""Which nodes stand between a Window Open and the node that ends its loop, and what is wrong with how they are wired.
+
+Two kinds of node end a loop: Window Close and Sliding Window (Loop).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ import nodes as host_nodes
 from ..instructx_core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from comfy_execution.graph import DynamicPrompt
 
-OPEN, CLOSE = "InstructXWindowOpen", "InstructXWindowClose"
+OPEN = "InstructXWindowOpen"
+ENDS = ("InstructXWindowClose", "InstructXSlidingWindowLoop")
 FLOW = 6  # the number of Window Open's output for its Close
 
 Link = tuple[str, int]
@@ -32,43 +36,55 @@ class Loop:
 
     Attributes:
         open: the id of its Window Open.
-        image: where Window Close's image comes from.
+        ends: by the input of the node that ends it, where what each window gives comes from.
         inner: ids of nodes that run for each window.
-        targets: those of them that are run for: where the image comes from, and outputs such as previews.
+        targets: those of them that are run for: where the ends come from, and outputs such as previews.
         outer: links from nodes outside, which run once.
     """
 
     open: str
-    image: Link
+    ends: Mapping[str, Link]
     inner: frozenset[str]
     targets: tuple[str, ...]
     outer: tuple[Link, ...]
 
 
-def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str) -> Loop:
-    """The loop that a Window Close ends.
+def depending(prompt: DynamicPrompt, open_id: str, close_id: str, names: Sequence[str]) -> list[str]:
+    """Which of the inputs `names` of a node are made anew for each window of a Window Open. Raises as `find_loop`."""
+    graph = _Graph(prompt, close_id)
+    within = graph.behind(open_id, own_close=close_id) | {open_id}
+    linked = [name for name in names if is_link(graph.nodes[close_id]["inputs"].get(name))]
+    return [name for name in linked if graph.link(close_id, name)[0] in within]
+
+
+def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str, names: Sequence[str] = ("image",)) -> Loop:
+    """The loop that a node ends.
+
+    Args:
+        names: the inputs that each window gives anew.
 
     Raises:
-        InputError: its image does not come from its Window Open, a loop inside a loop or across one, or a node that
+        InputError: one of them does not come from its Window Open, a loop inside a loop or across one, or a node that
             takes something from inside and from behind the loop.
     """
     graph = _Graph(prompt, close_id)
-    image = graph.link(close_id, "image")
+    ends = {name: graph.link(close_id, name) for name in names}
     within = graph.behind(open_id, own_close=close_id)
-    if image[0] not in within and image[0] != open_id:
-        raise InputError(
-            f"The image of {graph.name(close_id)} does not come from {graph.name(open_id)}, whose FLOW it has; connect "
-            "what was made of that node's frames."
-        )
+    for name, (source, _) in ends.items():
+        if source not in within and source != open_id:
+            raise InputError(
+                f"{graph.name(close_id)}: its {name} does not come from {graph.name(open_id)}, whose FLOW it has; "
+                "connect what was made from that node's frames."
+            )
     outputs = sorted(node for node in within if graph.is_output(node))
     for node in within:
         for source in graph.sources(node):
             if source == close_id or (source not in within and source != open_id and graph.needs(source, close_id)):
                 raise InputError(
-                    f"{graph.name(node)} takes something from between {graph.name(open_id)} and {graph.name(close_id)} "
-                    "and from behind them; inside, there is one window at a time: give it what Window Close gives."
+                    f"{graph.name(node)} uses both the inside and the result of the loop between {graph.name(open_id)} "
+                    f"and {graph.name(close_id)}; inside, only one window exists at a time. Connect the result alone."
                 )
-    inner = graph.before([image[0], *outputs], within)
+    inner = graph.before([*(source for source, _ in ends.values()), *outputs], within)
     outer = sorted(
         {
             (source, number)
@@ -79,8 +95,8 @@ def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str) -> Loop:
     )
     for source, number in outer:
         graph.check_outside(source, number)
-    targets = dict.fromkeys([image[0], *outputs])
-    return Loop(open_id, image, frozenset(inner), tuple(targets), tuple(outer))
+    targets = dict.fromkeys([*(source for source, _ in ends.values()), *outputs])
+    return Loop(open_id, ends, frozenset(inner), tuple(targets), tuple(outer))
 
 
 class _Graph:
@@ -121,7 +137,7 @@ class _Graph:
         """All nodes that depend on what a Window Open gives for each window.
 
         Raises:
-            InputError: a Window Close among them that is not its own.
+            InputError: the end of another loop among them.
         """
         found: set[str] = set()
         waiting = [node for node, number in self._takers[open_id] if number != FLOW]
@@ -129,19 +145,19 @@ class _Graph:
             node_id = waiting.pop()
             if node_id in found or node_id == own_close:
                 continue
-            if self.kind(node_id) == CLOSE:
+            if self.kind(node_id) in ENDS:
                 if self.open_of(node_id) == open_id:
                     continue  # a second end of the same loop, with nodes of its own
                 raise InputError(
-                    f"{self.name(node_id)} belongs to another Window Open than {self.name(open_id)}, and takes what "
-                    "comes of that one's frames; loops stand beside or behind each other, not inside one another."
+                    f"{self.name(node_id)} ends another loop than that of {self.name(open_id)}, but uses its frames; "
+                    "loops can run side by side or one after the other, not inside each other."
                 )
             found.add(node_id)
             waiting += [node for node, _ in self._takers[node_id]]
         return found
 
     def open_of(self, close_id: str) -> str | None:
-        """The Window Open whose FLOW a Window Close has, through nodes that hand it on."""
+        """The Window Open whose FLOW the end of a loop has, through nodes that hand it on."""
         flow = self.nodes[close_id]["inputs"].get("flow")
         while is_link(flow) and flow[0] in self.nodes:
             if self.kind(flow[0]) == OPEN:
@@ -179,12 +195,12 @@ class _Graph:
         waiting = [(node_id, number)]
         while waiting:
             one = waiting.pop()
-            if one in seen or one[0] not in self.nodes or self.kind(one[0]) == CLOSE:
+            if one in seen or one[0] not in self.nodes or self.kind(one[0]) in ENDS:
                 continue
             if self.kind(one[0]) == OPEN and one[1] != FLOW:
                 raise InputError(
-                    f"{self.name(one[0])} gives its frames to another loop; there is one window of it at a time: "
-                    "connect the VIDEO of its own Window Close."
+                    f"{self.name(one[0])} feeds its frames into another loop; connect the VIDEO of its own Window "
+                    "Close instead."
                 )
             seen.add(one)
             if self.kind(one[0]) != OPEN:
@@ -225,7 +241,8 @@ def digest(prompt: DynamicPrompt, loop: Loop, changes: Mapping[str, Any]) -> tup
             known[node_id] = hashlib.sha256(text.encode()).hexdigest()
         return known[node_id]
 
-    parts = [f"{of_node(loop.image[0])}.{loop.image[1]}", *sorted(of_node(target) for target in loop.targets)]
+    ends = [f"{name} {of_node(source)}.{number}" for name, (source, number) in sorted(loop.ends.items())]
+    parts = [*ends, *sorted(of_node(target) for target in loop.targets)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), restless
 
 

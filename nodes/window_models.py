@@ -28,7 +28,8 @@ def window_model(
     """What the sockets and menus of a sliding window ask for.
 
     Args:
-        settings: all that is not named here, by the names of the sockets; those that are not connected may be missing.
+        settings: all that is not named here, by the names of the sockets; those that are not connected may be missing,
+            and those that each window gives anew, which is `anew` then.
         graph: which nodes and settings linked parts come from; None where nobody knows.
 
     Raises:
@@ -38,7 +39,7 @@ def window_model(
 
     shown = tuple(references.every(settings.get("reference"), settings.get(references.FURTHER)))
     asked = sampling.asked(settings["steps"], settings["cfg"], settings["shift"])
-    conditioned = settings.get("positive") is not None
+    conditioned = settings.get("positive") is not None or "positive" in _names(settings)
     if not conditioned and (settings.get("mllm") is None or settings.get("connector") is None):
         raise InputError("Nothing says what to change; connect mllm and connector, or positive and negative.")
     words = AS_CONDITIONED if conditioned else instruction
@@ -62,7 +63,7 @@ def _guided(
 
     check_wan(model)
     parts = (model, vae, settings["mllm"], settings["connector"])
-    return NativeModel(parts, request, _chosen(model, request, settings), graph, is_video)
+    return NativeModel(parts, request, _chosen(model, request, settings), graph, is_video, settings.get("anew"))
 
 
 def _conditioned(
@@ -78,9 +79,17 @@ def _conditioned(
         chosen = _chosen(model, request, settings)
     else:
         chosen = settings_of(settings)
-        if chosen.denoise == 1 and settings.get("mask") is None:
+        own = "mask" in _names(settings) or "positive" in _names(settings)
+        if chosen.denoise == 1 and settings.get("mask") is None and not own:
             say("At denoise 1 and without a mask, this MODEL sees nothing of the source; set denoise below 1.")
-    return ConditionedModel(model, vae, settings["positive"], settings.get("negative"), request, chosen, graph)
+    said = (settings.get(name) for name in ("positive", "negative"))
+    return ConditionedModel(model, vae, *said, request, chosen, graph, settings.get("anew"))
+
+
+def _names(settings: dict[str, Any]) -> frozenset[str]:
+    """What each window gets of its own."""
+    anew = settings.get("anew")
+    return frozenset() if anew is None else anew.names
 
 
 def _chosen(model: ModelPatcher, request: EditRequest, settings: dict[str, Any]) -> sampling.Settings:

@@ -120,7 +120,9 @@ class InstructXWindowOpen(io.ComfyNode):
                 io.Int.Output("index", tooltip="Number of this window, from 0."),
                 io.Int.Output("count", tooltip="Number of windows."),
                 io.Int.Output("seed_out", display_name="seed", tooltip="The seed set above."),
-                Flow.Output("flow", display_name="FLOW", tooltip="To InstructX Window Close."),
+                Flow.Output(
+                    "flow", display_name="FLOW", tooltip="To InstructX Window Close or InstructX Sliding Window (Loop)."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

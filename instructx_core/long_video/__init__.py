@@ -7,9 +7,10 @@ own) -> window_editor (one window by a model) or frame_edit (by any function) ->
 
 from ..windows import Head, Reading
 from .edit import LongResult, edit_footage, edit_video, identity, plan_edit
-from .frame_edit import EditFunction, FrameEdit, Turn
+from .frame_edit import EditFunction, FrameEdit
 from .options import LongOptions
 from .run import LongProgress, WindowRun
+from .turn import Turn
 from .window_model import WindowModel
 
 __all__ = [

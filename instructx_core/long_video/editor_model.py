@@ -14,7 +14,8 @@ from ..loaded_model import LoadedModel
 from ..request import EditRequest
 from ..requested_edit import RequestedEdit
 from ..version import __version__
-from .window_model import digest_frames
+from ..windows import Window
+from .window_model import Look, digest_frames
 
 SAMPLES = 256  # of a tensor: training moves them all, so a few tell; 14 billion parameters take a second, not minutes
 
@@ -30,6 +31,10 @@ class EditorModel(RequestedEdit):
         self.temporal_stride = model.codec.temporal_stride
         self.frame_multiple = model.codec.frame_multiple
         self.read_frames = model.config.guidance.video_frames
+
+    def at(self, window: Window, look: Look) -> EditorModel:
+        """The same request for every window."""
+        return self
 
     def identity(self) -> dict[str, Any]:
         (request,), sampling = self.requests, self.sampling

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import EditInterrupted, InputError
@@ -26,31 +25,9 @@ from .footage import Footage
 from .joining import EditedWindow, Handover, colour_offset, fade
 from .options import LongOptions
 from .store import WindowSize
+from .turn import Joins, Turn, resized
 
 USUAL_LENGTH = 81  # frames, five seconds at 16 a second: what most video models were trained at
-
-
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """What a function gets about the window that it edits, besides its frames.
-
-    Attributes:
-        index: of the window, from 0.
-        count: how many windows there are.
-        window: its frames in the video: `start`, `stop` (exclusive), and `head`, how many the window before has edited.
-        seed: the edit's, the same in every window: with the same noise, windows are alike.
-        tail: those edited frames, float32 [window.head, H', W', 3] in [0, 1] at the size that the function gives; None
-            in a window that starts afresh.
-        held: how many frames from the first on are to stay what the tail says, and with Head.SOURCE already are in
-            the frames that it is given. Those after them up to `window.head` fade from the tail into the new edit.
-    """
-
-    index: int
-    count: int
-    window: Window
-    seed: int = 0
-    tail: Tensor | None = None
-    held: int = 0
 
 
 EditFunction = Callable[[Tensor, Turn], Tensor]
@@ -127,6 +104,7 @@ class FrameEditor:
         self.given = edit
         self.options = options
         self.overlap = overlap
+        self.joins = Joins(options, overlap, edit.hold_all, edit.frame_multiple)
         self._size: tuple[int, int] | None = None  # of edited frames, known with the first of them
 
     def prepare(self, footage: Footage) -> None:
@@ -156,21 +134,13 @@ class FrameEditor:
             InputError: the function gave something else than these frames edited.
         """
         source = to_floats(frames)
-        shown_frames, tail, held = source, None, 0
-        if given is not None and self.overlap:
-            tail = to_floats(given.frames)
-            held = len(given.frames) - (0 if self.given.hold_all else self.overlap - 1)
-            if self.options.head is Head.SOURCE:
-                shown_frames = torch.cat([_resized(tail[:held], source), source[held:]])
-        turn = Turn(index, len(windows), windows[index], self.given.seed, tail, held)
-        filling = -(len(source) - 1) % self.given.frame_multiple
-        filled = torch.cat([shown_frames, shown_frames[-1:].expand(filling, -1, -1, -1)]) if filling else shown_frames
-        result = self._checked(self.given.function(filled, turn), turn, len(filled))[: len(source)]
+        seen, turn = self.joins.begin(index, windows, source, given, self.given.seed)
+        result = self._checked(self.given.function(seen, turn), turn, len(seen))[: len(source)]
         edited = torch.empty(result.shape, dtype=torch.uint8)
         for number, pixels in enumerate(result):
             pixels = pixels.float().cpu()
             if self.options.anchor_colour:
-                offset = colour_offset(_resized(pixels[None], source)[0], source[number])
+                offset = colour_offset(resized(pixels[None], source)[0], source[number])
                 pixels = pixels if offset is None else pixels + offset
             edited[number] = to_uint8(pixels)
         if given is not None:
@@ -200,12 +170,3 @@ class FrameEditor:
             raise InputError(f"{where}: the edit gave NaN, infinity or no pixels; see what it is made with.")
         self._size = size
         return result[..., :3]
-
-
-def _resized(frames: Tensor, like: Tensor) -> Tensor:
-    """Float frames [T, H', W', 3] at the size of `like`, [T, H, W, 3]."""
-    size = tuple(like.shape[1:3])
-    if tuple(frames.shape[1:3]) == size:
-        return frames
-    small = F.interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
-    return small.permute(0, 2, 3, 1)

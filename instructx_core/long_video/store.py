@@ -83,7 +83,7 @@ class WindowStore:
             InputError: the folder cannot be written, or holds files of somebody else under names that are needed.
         """
         wanted = {"format": FORMAT, **identity}
-        found = self._manifest()
+        found = self.manifest()
         if found is not None and found != wanted:
             changed = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
             logger.warning("%s: begun anew, because of another %s.", self.folder, ", ".join(changed))
@@ -92,7 +92,7 @@ class WindowStore:
             self._write_manifest(wanted)
         for path in self._own(UNFINISHED):  # what a run was writing when it was killed
             _delete(path)
-        return self._count()
+        return self.count()
 
     def load(self, index: int, size: WindowSize | None = None) -> EditedWindow | None:
         """A finished window, or None, with a warning, where its file is damaged, missing or of another size.
@@ -136,7 +136,7 @@ class WindowStore:
                 "%s: it stays, for it holds what is not of this edit (%s).", self.folder, ", ".join(left[:3])
             )
 
-    def _count(self) -> int:
+    def count(self) -> int:
         """How many windows from the first on are there."""
         count = 0
         while self._file(count).is_file():
@@ -157,7 +157,7 @@ class WindowStore:
         for path in (*self._own(UNFINISHED), *self._own(_WINDOW), self.output, self.folder / MANIFEST):
             _delete(path)
 
-    def _manifest(self) -> dict[str, Any] | None:
+    def manifest(self) -> dict[str, Any] | None:
         """What the windows here belong to; None where there are none.
 
         Raises:
@@ -192,27 +192,6 @@ class WindowStore:
             ) from error
         with partial_file(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def kept_by_seed(folder: Path, identity: Mapping[str, Any]) -> dict[int, int]:
-    """Unfinished edits in `folder` that differ from the one that `identity` describes in nothing but the seed.
-
-    Returns:
-        How many windows each has finished, by its seed; without those that have none.
-    """
-    wanted = {"format": FORMAT, **identity}
-    found: dict[int, int] = {}
-    for path in sorted(folder.glob(".*.windows")):
-        store = WindowStore(folder / path.name[1:].removesuffix(".windows"))
-        try:
-            kept = store._manifest()
-        except InputError:  # of somebody else: nothing to offer
-            continue
-        if kept is None or not isinstance(kept.get("seed"), int) or kept["seed"] == wanted.get("seed"):
-            continue
-        if {**kept, "seed": None} == {**wanted, "seed": None} and store._count():
-            found[kept["seed"]] = store._count()
-    return found
 
 
 def _check_regular(path: Path) -> int:

@@ -24,6 +24,7 @@ from .footage import Footage
 from .joining import EditedWindow, Handover, anchor_colour, fade
 from .options import LongOptions
 from .store import WindowSize
+from .turn import Joins
 from .window_model import WindowModel
 
 
@@ -63,12 +64,9 @@ class WindowEditor:
         callback: StepCallback | None = None,
     ) -> EditedWindow:
         """See `run.EditsWindows`; raises as `edit`."""
-        mask = self.model.mask
-        if mask is None:
-            return self.edit(frames, given, callback)
-        window = windows[index]
-        part = mask if len(mask) == 1 else mask[window.start : window.stop]
-        return self.edit(frames, given, callback, mask=part)
+        joins = Joins(self.options, self.overlap, multiple=self.model.frame_multiple)
+        model = self.model.at(windows[index], lambda: joins.begin(index, windows, to_floats(frames), given))
+        return self.edit(frames, given, callback) if model is self.model else self.edit(frames, given, callback, model)
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize:
         """Sizes of an edited window of `frames` frames of (height, width); for latents only bounds."""
@@ -78,7 +76,11 @@ class WindowEditor:
 
     @torch.no_grad()
     def edit(
-        self, frames: Tensor, given: Handover | None, callback: StepCallback | None = None, mask: Tensor | None = None
+        self,
+        frames: Tensor,
+        given: Handover | None,
+        callback: StepCallback | None = None,
+        model: WindowModel | None = None,
     ) -> EditedWindow:
         """Edit one window.
 
@@ -86,18 +88,20 @@ class WindowEditor:
             frames: uint8 [T, H, W, 3] of the source.
             given: what the window before hands over; None for one that starts afresh.
             callback: as the sampler's.
-            mask: [1 or T, H, W] in [0, 1], where to edit; None for everywhere.
+            model: what edits this window; None for what edits all.
 
         Raises:
             EditInterrupted: the callback returned False.
             CheckpointError: the model gave NaN, infinity or one colour.
             InputError: the latents that are given are another model's.
         """
-        fit = self.model.fit(len(frames), tuple(frames.shape[1:3]))
+        model = model or self.model
+        mask = model.mask
+        fit = model.fit(len(frames), tuple(frames.shape[1:3]))
         handed = given.head(self.overlap, self.model.temporal_stride) if given is not None and self.overlap else None
         head, pinned = self._begin(handed, fit)
-        model = self.model if mask is None else self.model.within(on_canvas(mask, fit))
-        edit = edit_canvas(model, [frames], fit, self._whole, head, pinned, callback)
+        edits = model if mask is None else model.within(on_canvas(mask, fit))
+        edit = edit_canvas(edits, [frames], fit, self._whole, head, pinned, callback)
         edited = self._finish(frames, edit, fit)
         if mask is not None:
             edited = to_uint8(composite(to_floats(frames), to_floats(edited), mask))

@@ -7,12 +7,16 @@ The library's own side of it is `editor_model.EditorModel`. A host program whose
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from ..edit_model import EditModel
+from ..windows import Window
+from .turn import Turn
+
+Look = Callable[[], tuple[Tensor, Turn]]  # a window's frames, float32 [T, H, W, 3] in [0, 1], and its turn
 
 
 class WindowModel(EditModel, Protocol):
@@ -23,7 +27,8 @@ class WindowModel(EditModel, Protocol):
         temporal_stride: frames that a latent frame spans, the first excepted, which spans one.
         frame_multiple: it takes clips of 1 + n * this many frames.
         read_frames: how many frames of a video its MLLM looks at.
-        mask: where to edit, float [1 or T, H, W] in [0, 1] over the whole video; None for everywhere.
+        mask: where to edit, float [1 or T, H, W] in [0, 1], in the whole video or, of what `at` gives, in its window;
+            None for everywhere.
     """
 
     default_frames: int
@@ -31,6 +36,13 @@ class WindowModel(EditModel, Protocol):
     frame_multiple: int
     read_frames: int
     mask: Tensor | None
+
+    def at(self, window: Window, look: Look) -> WindowModel:
+        """What edits one window: itself, unless a mask, a reference or words are another in each.
+
+        Args:
+            look: gives what a function in a model's place would get, see `FrameEdit`.
+        """
 
     def within(self, mask: Tensor) -> EditModel:
         """What edits where a mask, [1 or padded frames, *canvas] of one window, says. Asked only of one with a mask."""

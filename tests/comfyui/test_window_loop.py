@@ -241,7 +241,7 @@ def test_loops_inside_one_another_are_refused_by_name(server, clean):
         "6": node("GetVideoComponents", video=["5", 0]),
     }
     words = refused(server, loop(inside, ["6", 0]))
-    assert "node 5 (InstructXWindowClose) belongs to another Window Open than node 2" in words
+    assert "node 5 (InstructXWindowClose) ends another loop than that of node 2" in words
 
 
 def test_frames_of_another_loop_are_refused_by_name(server, clean):
@@ -249,7 +249,7 @@ def test_frames_of_another_loop_are_refused_by_name(server, clean):
         "3": node("InstructXWindowOpen", **loop({}, [])["2"]["inputs"]),
         "4": node("ImageBatch", image1=["2", FRAMES], image2=["3", FRAMES]),
     }
-    assert "node 3 (InstructXWindowOpen) gives its frames to another loop" in refused(server, loop(other, ["4", 0]))
+    assert "node 3 (InstructXWindowOpen) feeds its frames into another loop" in refused(server, loop(other, ["4", 0]))
 
 
 def test_a_wire_past_close_is_refused_by_name(server, clean):
@@ -260,7 +260,7 @@ def test_a_wire_past_close_is_refused_by_name(server, clean):
         "12": node("PreviewImage", images=["11", 0]),
     }
     words = refused(server, prompt)
-    assert "node 11 (ImageBatch) takes something from between" in words
+    assert "node 11 (ImageBatch) uses both the inside and the result of the loop" in words
 
 
 def test_an_image_from_elsewhere_is_refused(server, clean):
@@ -290,6 +290,7 @@ def test_what_gives_another_number_of_frames_is_refused_with_its_window(server, 
     assert "Window 1 of 5: the edit gave 5 frames for 12" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["source", "pin"])
 def test_instructx_inside_is_the_sliding_window(server, clean, head):
     """To the bit with the head as a source frame, within 1 of 255 where it is held in the latents."""

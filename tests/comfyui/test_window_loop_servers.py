@@ -13,6 +13,7 @@ from support.comfyui_server import succeeded
 from support.loops import COUNT, FRAMES, INVERT, inverted, loop, made, moving, node, noted, prepare, wait_for, whole
 from support.video_files import make_video
 
+pytestmark = pytest.mark.slow
 QUICK = ["--disable-api-nodes"]  # to start a server in half the time
 
 
@@ -41,16 +42,36 @@ def kill_and_resume(base: Path, rounds: int) -> None:
             file.unlink()
 
 
-def test_a_killed_server_goes_on_after_its_restart(bundled, tmp_path):
-    kill_and_resume(tmp_path / "comfyui", 1)
-
-
-@pytest.mark.slow
 def test_a_killed_server_goes_on_ten_times_of_ten(bundled, tmp_path):
     kill_and_resume(tmp_path / "comfyui", 10)
 
 
-@pytest.mark.slow
+def test_cancelled_and_run_again_goes_on_ten_times_of_ten(bundled, tmp_path):
+    """At another place each time, also inside of a window; to the bytes of a run that was never interrupted."""
+    base = prepare(tmp_path / "comfyui")
+    make_video(base / "input" / "clip.mp4", moving(COUNT), rate=Fraction(25), audio=["aac"])
+    nodes = INVERT | {"4": node("LoopSlow", image=["3", 0], seconds=0.4)}
+    with comfyui_server.Server(base, options=QUICK) as server:
+        reference = whole(server, tmp_path / "whole.mp4", inverted)
+        for number in range(10):
+            prompt = loop(nodes, ["4", 0], seed=number, window=5, overlap=1 + number % 3)
+            queued = server.queue(prompt)
+            window = f"{number % 7:05}.safetensors"
+            wait_for(lambda window=window: list((base / "output" / "loops").glob(f".*/{window}")))
+            time.sleep(0.05 * number)
+            server.post("/interrupt", {})
+            entry = server.wait(queued)
+            assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"])
+            assert not made(server)
+            before = len(server.log.read_text())
+            entry = server.run(prompt)
+            assert succeeded(entry), entry["status"]
+            assert "going on after window" in server.log.read_text()[before:]
+            (file,) = made(server)
+            assert file.read_bytes() == reference
+            file.unlink()
+
+
 @pytest.mark.parametrize("options", [[], ["--cache-classic"], ["--cache-none"], ["--cache-lru", "10"]], ids=" ".join)
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="what a process holds is read from /proc")
 def test_1800_frames_take_the_memory_of_180(bundled, tmp_path, options):

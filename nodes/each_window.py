@@ -1,0 +1,44 @@
+"""What the nodes of a loop give a sliding window for each of its windows: conditioning, a reference, a mask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..instructx_core.errors import InputError
+from .inner_nodes import where
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..instructx_core.long_video import Turn
+    from .inner_nodes import InnerNodes
+
+
+class EachWindow:
+    """Gives what one window gets of its own.
+
+    Attributes:
+        names: of the sockets that it gives.
+        sha256: of the nodes that it comes from.
+    """
+
+    def __init__(self, inner: InnerNodes) -> None:
+        self.names = frozenset(inner.loop.ends)
+        self.sha256 = inner.sha256
+        self._inner = inner
+
+    def __call__(self, frames: torch.Tensor, turn: Turn) -> dict[str, Any]:
+        """By the name of the socket; arguments as of a `FrameEdit`'s function.
+
+        Raises:
+            InputError: a node failed, or gave nothing or several.
+        """
+        given = self._inner(frames, replace(turn, seed=self._inner.flow.seed))
+        for name, values in given.items():
+            if len(values) != 1 or isinstance(values[0], ExecutionBlocker):
+                what = "a node inside blocked it" if len(values) < 2 else f"the nodes inside gave {len(values)}"
+                raise InputError(f"{where(turn)}: {name}: {what}; every window needs one.")
+        return {name: values[0] for name, values in given.items()}

@@ -1,0 +1,63 @@
+"""How a node that ends a loop has its outside run and cached by ComfyUI: it expands to a hidden node that takes it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder
+from comfy_execution.utils import get_executing_context
+
+from .inner_nodes import Ran
+from .sockets import Flow
+from .window_loop import FLOW, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OF_THE_PROMPT = [
+    getattr(io.Hidden, name)
+    for name in ("extra_pnginfo", "auth_token_comfy_org", "api_key_comfy_org", "comfy_usage_source")
+    if hasattr(io.Hidden, name)
+]
+HIDDEN = [io.Hidden.unique_id, io.Hidden.dynprompt, *OF_THE_PROMPT]
+
+
+def inputs() -> list[io.Input]:
+    """What every hidden node takes, beside the loop's outside."""
+    return [Flow.Input("flow"), io.String.Input("end_id"), io.String.Input("nonce"), io.String.Input("outer")]
+
+
+def expand(kind: str, loop: Loop, end_id: str, **more: Any) -> io.NodeOutput:
+    """The hidden node of a kind in the place of the one that ends a loop.
+
+    Args:
+        more: inputs of it, links as [node, output].
+    """
+    graph = GraphBuilder()
+    run = graph.node(
+        kind,
+        flow=[loop.open, FLOW],
+        end_id=end_id,
+        nonce=secrets.token_hex(16),  # nothing inside is an input of it: caching is left to the node that ends the loop
+        outer=json.dumps(loop.outer),
+        **{f"outer_{number}": list(link) for number, link in enumerate(loop.outer)},
+        **more,
+    )
+    return io.NodeOutput(run.out(0), expand=graph.finalize())
+
+
+def ran(node: type[io.ComfyNode], end_id: str, outer: str, values: Mapping[str, list[Any]]) -> Ran:
+    """Where a hidden node that is being run runs its loop; arguments as it got them."""
+    links = [tuple(link) for link in json.loads(outer)]
+    extra_data = {hidden.name: getattr(node.hidden, hidden.name) for hidden in OF_THE_PROMPT}
+    return Ran(
+        node.hidden.dynprompt,
+        get_executing_context().prompt_id,
+        end_id,
+        node.hidden.unique_id,
+        {link: values[f"outer_{number}"] for number, link in enumerate(links)},
+        {name: value for name, value in extra_data.items() if value is not None},
+    )
