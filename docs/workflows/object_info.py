@@ -42,7 +42,8 @@ def sockets_of(info: Info) -> list[tuple[str, str]]:
         if spec[0] == GROWS:
             template = spec[1]["template"]
             (inner,) = inputs_of({"input": template["input"]}).values()
-            found.append((f"{name}.{template['names'][0]}", type_of(inner)))
+            first = template["names"][0] if "names" in template else f"{template['prefix']}0"
+            found.append((f"{name}.{first}", type_of(inner)))
         elif not is_widget(spec):
             found.append((name, type_of(spec)))
     return found

@@ -264,6 +264,6 @@ def test_other_weights_have_addresses_of_comfyuis_own_templates():
     }
     for name, url, directory in found:
         assert url.endswith(f"/{name}")
-        assert url.split("/")[3] in ("Comfy-Org", "Kijai")
+        assert url.split("/")[3] in ("Comfy-Org", "Kijai", "lightx2v")
         assert directory
-    assert len(found) == 10
+    assert len(found) == 19

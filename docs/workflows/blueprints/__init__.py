@@ -1,11 +1,14 @@
 """The boxes, one a file; those of SHIPPED stand in subgraphs/, where ComfyUI's search box finds them."""
 
+from .bernini import BERNINI
 from .edit_image import EDIT_IMAGE
 from .edit_inside_a_mask import EDIT_INSIDE_A_MASK
 from .edit_long_video import EDIT_LONG_VIDEO
 from .edit_video import EDIT_VIDEO
 from .edit_with_own_loaders import EDIT_WITH_OWN_LOADERS
 from .edit_with_reference import EDIT_WITH_REFERENCE
+from .qwen import QWEN
+from .vace import VACE
 
 SHIPPED = (
     EDIT_IMAGE,
@@ -15,3 +18,5 @@ SHIPPED = (
     EDIT_INSIDE_A_MASK,
     EDIT_WITH_OWN_LOADERS,
 )
+
+__all__ = ["BERNINI", "QWEN", "SHIPPED", "VACE"]

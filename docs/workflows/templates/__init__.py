@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .any_nodes import any_nodes
+from .bernini_over_a_long_video import bernini_over_a_long_video
 from .crop_edit_stitch import crop_edit_stitch
 from .edit_a_long_video import edit_a_long_video
 from .edit_a_video import edit_a_video
@@ -16,13 +17,14 @@ from .edit_strength import edit_strength
 from .edit_with_a_reference import edit_with_a_reference
 from .few_steps import few_steps
 from .find_what_changed import find_what_changed
+from .frames_like_the_first import frames_like_the_first
+from .inpaint_a_long_video import inpaint_a_long_video
 from .insightedit_image import insightedit_image
 from .keep_the_subject import keep_the_subject
 from .kiwi_image import kiwi_image
 from .kiwi_reference import kiwi_reference
 from .kiwi_video import kiwi_video
 from .match_colours import match_colours
-from .measure_an_edit import measure_an_edit
 from .reference_on_a_video import reference_on_a_video
 from .rewrite_the_prompt import rewrite_the_prompt
 from .sam3_mask import sam3_mask
@@ -60,6 +62,8 @@ TEMPLATES = (
     match_colours,
     upscale_a_long_video,
     edit_and_seedvr2,
-    measure_an_edit,
+    bernini_over_a_long_video,
+    inpaint_a_long_video,
+    frames_like_the_first,
     *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
 )

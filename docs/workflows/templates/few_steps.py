@@ -2,9 +2,9 @@
 
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Node, Template, Text
+from ..native import LIGHTX2V
 from ..showing import BOX, below, note
 from .split_loaders import SMALL, loaders
-from .wan import LORA
 
 TITLE = Text("Four steps with a LoRA", "四步出图")
 FEW = Text(
@@ -15,7 +15,7 @@ FEW = Text(
 
 def few_steps() -> Template:
     columns, links = loaders()
-    lora = Node("LoraLoaderModelOnly", "Few-step LoRA", {"lora_name": LORA[0]["name"]}, models=LORA)
+    lora = Node("LoraLoaderModelOnly", "Few-step LoRA", {"lora_name": LIGHTX2V[0]["name"]}, models=LIGHTX2V)
     settings = {"instruction": "Turn the sky into a warm sunset.", "steps": 4}
     return Template(
         TITLE,

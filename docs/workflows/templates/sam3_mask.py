@@ -2,18 +2,14 @@
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, below, example, note, weights
+from ..native import SAM3
+from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, below, example, note
 
 TITLE = Text("SAM3 mask, edit only there", "文字定位遮罩")
 WHERE = Text(
     "*What SAM3 looks for* becomes the mask; the sentence changes only that. Needs ComfyUI 0.33 and SAM3's checkpoint,"
     " which ComfyUI offers to download.",
     "*What SAM3 looks for* 里的词成为遮罩，句子只改这里。需要 ComfyUI 0.33 和 SAM3 的权重（ComfyUI 会提示下载）。",
-)
-SAM3 = weights(
-    "sam3.1_multiplex_fp16.safetensors",
-    "https://huggingface.co/Comfy-Org/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors",
-    "checkpoints",
 )
 SOURCE = "coffee"
 

@@ -2,8 +2,9 @@
 
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Links, Node, Template, Text
+from ..native import VAE
 from ..showing import BOX, FIRST, NARROW, OWN_PICTURE, example, note, pictures
-from .wan import DIT, VAE
+from .wan import DIT
 
 TITLE = Text("Split loaders for a 14B", "大模型分开加载")
 PARTS = Text(
