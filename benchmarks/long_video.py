@@ -5,10 +5,13 @@
 - *joins*, for each way of beginning a window and for windows by themselves: the mean difference of two frames that
   meet at a join, or inside a fade, over that of two inside a window, of the edited video; colour drift, the mean CIE
   delta E (1976) of unedited pixels against the source and of all pixels against the exact target, in the first and in
-  the last window; how often the edit succeeds in both.
+  the last window; how often the edit succeeds in both. A way "frames:HEAD" hands the model its windows as a foreign
+  function gets them, as pixels (`FrameEdit`, as between Window Open and Window Close); "vace:HEAD" hands them to
+  diffusers' VACE with tiny random weights, whose pixels mean nothing and whose seams do.
 
     python benchmarks/long_video.py memory --frames 180 --longer 1800
     python benchmarks/long_video.py joins --videos 1 --windows 20 --groups recolor --ways alone pin source
+    python benchmarks/long_video.py joins --videos 6 --windows 6 --ways frames:alone frames:source vace:source
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import foreign
 
 from instructx_core import Editor
 from instructx_core.evaluation.metrics import UNEDITED_TOLERANCE, score_edit
@@ -45,10 +51,11 @@ GOALS = {"memory": 1.15, "time": 1.1, "seam": 1.1, "drift": 0.5, "success": -0.0
 
 @dataclass(frozen=True)
 class Way:
-    """A name and the options that it stands for."""
+    """A name, the options that it stands for, and what edits: the model, "frames" or "vace"."""
 
     name: str
     options: LongOptions
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,9 +180,12 @@ def joins(
         for way in ways:
             scores, start, count = [], perf_counter(), 0
             for source, triplet in zip(sources, triplets, strict=True):
-                result = edit_video(
-                    editor, source, folder / "edited.mp4", triplet.instruction, options=way.options, steps=steps
-                )
+                target = folder / "edited.mp4"
+                if way.by:
+                    function = foreign.EDITORS[way.by](editor, triplet.instruction, steps)
+                    result = edit_video(function, source, target, options=way.options)
+                else:
+                    result = edit_video(editor, source, target, triplet.instruction, options=way.options, steps=steps)
                 scores.append(score(read(result.path), triplet, result.windows))
                 count += len(result.windows)
             print(row(way.name, scores, (perf_counter() - start) / count), flush=True)
@@ -240,13 +250,15 @@ def peak_rss() -> float:
 
 
 def ways_of(names: Sequence[str], window: Span | None, overlap: Span | None) -> list[Way]:
-    """ "alone" for windows by themselves, else a head; "free" after it leaves the colour unanchored."""
+    """ "alone" for windows by themselves, else a head; "free" after it leaves the colour unanchored, and "frames:" or
+    "vace:" before it edits by a function."""
     base, ways = LongOptions(window=window, overlap=overlap), []
     for name in names:
-        head, _, free = name.partition("-")
+        by, _, way = name.rpartition(":")
+        head, _, free = way.partition("-")
         options = replace(base, anchor_colour=free != "free")
         options = replace(options, overlap=Span(Fraction(0))) if head == "alone" else replace(options, head=Head(head))
-        ways.append(Way(name, options))
+        ways.append(Way(name, options, by))
     return ways
 
 

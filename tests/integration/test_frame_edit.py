@@ -14,7 +14,7 @@ from instructx_core.long_video import FrameEdit, Head, LongOptions, Turn
 from instructx_core.long_video.store import WindowStore
 from instructx_core.video import VideoReader, VideoWriter, probe
 from instructx_core.windows import Reading, Span
-from support import tiny
+from support.foreign import vace, vace_edit
 from support.video_files import make_video
 
 COUNT = 23
@@ -189,56 +189,9 @@ def test_what_cannot_be_asked_for_is_refused_before_a_window(clip, tmp_path):
             FrameEdit(never, **wrong)
 
 
-def vace() -> object:
-    """diffusers' VACE, a foreign pipeline, in its own classes with random weights."""
-    from diffusers import UniPCMultistepScheduler, WanVACEPipeline, WanVACETransformer3DModel
-
-    torch.manual_seed(0)
-    transformer = WanVACETransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=tiny.CHANNELS,
-        out_channels=tiny.CHANNELS,
-        text_dim=tiny.TEXT_DIM,
-        freq_dim=16,
-        ffn_dim=40,
-        num_layers=2,
-        vace_layers=[0],
-        vace_in_channels=2 * tiny.CHANNELS + 64,
-    )
-    pipeline = WanVACEPipeline(
-        tokenizer=None,
-        text_encoder=None,
-        vae=tiny.vae(**tiny.WAN_STRIDES),
-        scheduler=UniPCMultistepScheduler(flow_shift=3.0, use_flow_sigmas=True, prediction_type="flow_prediction"),
-        transformer=transformer.eval(),
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 def test_a_foreign_pipeline_edits_a_long_video(tmp_path):
     """The example of docs/long-video.md, with weights of no meaning."""
-    pipeline = vace()
-    words = torch.randn(1, 6, tiny.TEXT_DIM)  # encoded once; a prompt itself needs ftfy
-
-    def edit(frames: torch.Tensor, turn: Turn) -> torch.Tensor:
-        mask = torch.ones_like(frames)
-        mask[: turn.held] = 0  # black: VACE keeps what it is shown there
-        return torch.from_numpy(
-            pipeline(
-                prompt_embeds=words,
-                guidance_scale=1.0,
-                video=frames.permute(0, 3, 1, 2)[None],
-                mask=mask.permute(0, 3, 1, 2)[None],
-                height=frames.shape[1],
-                width=frames.shape[2],
-                num_frames=len(frames),
-                num_inference_steps=2,
-                generator=torch.Generator().manual_seed(turn.seed),
-            ).frames[0]
-        )
-
+    edit = vace_edit(vace(), steps=2)
     source = make_video(tmp_path / "long.mp4", list(_frames()))
     foreign = FrameEdit(edit, {"pipeline": "VACE", "prompt": "make it snow"}, frame_multiple=4, hold_all=True)
     options = LongOptions(window=Span.parse("9f"), overlap=Span.parse("5f"), head=Head.SOURCE)
