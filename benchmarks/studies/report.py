@@ -1,0 +1,115 @@
+"""docs/evidence.md and its plots, from the JSON of all runs: `python benchmarks/studies/report.py`.
+
+Of every study: mean and standard error of each arm over seeds, the difference of the two arms that the paper compares
+(paired by seed) with its 95 % interval by Student's t, and whether that agrees with the paper's sentence. Below .40
+success of the better arm, or with an interval that covers 0, a row is "not resolved at this size".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from studies.study import RESULTS, Study, read_study, result_file, studies
+
+from instructx_core.atomic import partial_file
+from instructx_core.evaluation.plotting import Bar, draw_bars, new_figure, save_figure
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "evidence.md"
+HEAD = """# Evidence
+
+Studies of the paper at a small scale: every run starts from one generator DiT, MLLM and VAE, arms differ in one thing
+(`benchmarks/studies/*.yaml`), and each has three seeds. *left* is the share of the way from source to target that an
+edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB. All numbers are made
+from the JSON of the runs by `python benchmarks/studies/report.py`.
+"""
+MEASURES = ("left", "success", "psnr")
+T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's, for as many seeds
+LEAST_SUCCESS = 0.40
+MOST_SEEDS = 6
+
+
+def runs_of(study: Study, results: Path) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its runs, by seed."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for arm in study.arms:
+        paths = (result_file(results, study.name, arm.name, seed) for seed in range(MOST_SEEDS))
+        found[arm.name] = [json.loads(path.read_text("utf-8")) for path in paths if path.is_file()]
+    return found
+
+
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error."""
+    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def verdict(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], on: str) -> tuple[str, str]:
+    """The difference in words, and whether it is resolved."""
+    pairs = [(a[on], b[on]) for a in first for b in second if a["seed"] == b["seed"]]
+    if len(pairs) < 2:
+        return "fewer than two seeds", "not run yet"
+    gaps = [a["left"] - b["left"] for a, b in pairs]
+    mean, error = mean_error(gaps)
+    half = T95[len(gaps)] * error
+    told = f"way left {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+    best = max(statistics.fmean(side["success"] for side in sides) for sides in zip(*pairs, strict=True))
+    if best < LEAST_SUCCESS or abs(mean) <= half:
+        return told, "not resolved at this size"
+    return told, "better" if mean < 0 else "worse"
+
+
+def section(study: Study, results: Path, images: Path) -> str:
+    found = runs_of(study, results)
+    lines = [f"## {study.figure}: {study.question}", "", f"*The paper says*: {study.paper}.", ""]
+    if not any(found.values()):
+        return "\n".join([*lines, f"*Here*: not run yet; `python benchmarks/studies/run.py WORK {study.name}`.", ""])
+    lines += ["| arm | seeds | steps | trained parameters | " + " | ".join(MEASURES) + " |", "|---" * 7 + "|"]
+    for arm, runs in found.items():
+        if runs:
+            cells = ["{:.3f} ± {:.3f}".format(*_of(runs, study.medium, name)) for name in MEASURES]
+            head = f"| {arm} | {len(runs)} | {runs[0]['steps']} | {runs[0]['trained_parameters']:,}"
+            lines.append(f"{head} | {' | '.join(cells)} |")
+    told, agrees = verdict(*(found[arm] for arm in study.compare), study.medium)
+    lines += ["", f"*Here*: {study.compare[0]} against {study.compare[1]}, {told}: **{agrees}**.", ""]
+    images.mkdir(parents=True, exist_ok=True)
+    figure, (axes,) = new_figure(7, 3)
+    bars = {
+        arm: {name: _bar(*_of(runs, study.medium, name)) for name in ("left", "success")}
+        for arm, runs in found.items()
+        if runs
+    }
+    draw_bars(axes, bars, ("left", "success"), f"{study.figure}, {study.medium}: mean and standard error over seeds")
+    save_figure(figure, images / f"{study.name}.png")
+    return "\n".join([*lines, f"![{study.question}](images/evidence/{study.name}.png)", ""])
+
+
+def _of(runs: Sequence[dict[str, Any]], on: str, name: str) -> tuple[float, float]:
+    return mean_error([run[on][name] for run in runs])
+
+
+def _bar(mean: float, error: float) -> Bar:
+    return Bar(mean) if math.isnan(error) else Bar(mean, mean - error, mean + error)
+
+
+def write(results: Path = RESULTS, page: Path = PAGE) -> Path:
+    """Write the page and its plots; return the page's path."""
+    text = [
+        HEAD,
+        *(section(read_study(name), results, page.parent / "images" / "evidence") for name in studies()),
+    ]
+    with partial_file(page) as partial:
+        partial.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
+    return page
+
+
+if __name__ == "__main__":
+    print(write())
