@@ -37,6 +37,7 @@ FLOORS: list[set[str]] = [
     {"editor"},
     {"demo", "long_video"},
     {"calibration", "evaluation", "training"},
+    {"synthesis"},
     {"cli"},
     {"", "__main__"},  # the package itself, whose names are the public ones
 ]

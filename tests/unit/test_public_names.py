@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 CORE = Path(__file__).resolve().parent.parent.parent / "instructx_core"
-# rooms whose files are alike on purpose, each with the same functions: a family, a layout, a language
-ALIKE = ("families/", "training/data/layouts/", "world/")
+# rooms whose files are alike on purpose, each with the same functions: a family, a layout, a language, a recipe
+ALIKE = ("families/", "training/data/layouts/", "world/", "synthesis/recipes/")
 # the loader of a part, by its module; a value and the function that reads it from headers
 KNOWN = ["DitSizes / dit_sizes", "read_json", "read_tensors", "to_diffusers"]
 

@@ -1,0 +1,61 @@
+"""A pair on its way: made by a recipe, measured and judged, then kept or dropped with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from .clips import STILL_FPS, Clip
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """What a recipe makes of a clip for one task and one subject.
+
+    Attributes:
+        key: the clip's, and the place among its candidates.
+        source: uint8 [T, H, W, 3].
+        target: the same; None where no edit could be made.
+        instructions: the first is the plain one; others say the same in other words.
+        reference: uint8 [h, w, 3].
+        mask: bool [T, H, W], where the edit may change something; None: everywhere.
+        caption: of the target.
+        scores: name -> number, of detection, measures and judge.
+        about: further fields of the record.
+        reason: why it was dropped; "" while it is kept.
+    """
+
+    key: str
+    clip: str
+    task: str
+    source: Tensor
+    target: Tensor | None = None
+    instructions: tuple[str, ...] = ()
+    reference: Tensor | None = None
+    mask: Tensor | None = None
+    caption: str = ""
+    fps: Fraction = STILL_FPS
+    scores: Mapping[str, float] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Tray:
+    """The candidates of one clip, numbered as they come."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+        self.candidates: list[Candidate] = []
+
+    def add(self, task: str, source: Tensor, **fields: Any) -> None:
+        key = f"{self.clip.key}-{len(self.candidates):02d}"
+        self.candidates.append(Candidate(key, self.clip.key, task, source, fps=self.clip.fps, **fields))
+
+    def drop(self, tasks: tuple[str, ...], reason: str, **fields: Any) -> None:
+        """No edit could be made for these tasks."""
+        for task in tasks:
+            self.add(task, self.clip.frames, reason=reason, **fields)

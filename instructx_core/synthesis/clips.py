@@ -1,0 +1,98 @@
+"""Clips and pictures that pairs are made of: those of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..bounded import is_dir
+from ..errors import InputError
+from ..images import IMAGE_SUFFIXES, read_pixels, to_uint8
+from ..main_memory import check_room
+from ..source import is_video_file
+from ..video import VIDEO_SUFFIXES, VideoReader
+from ..words import quoted_path
+
+STILL_FPS = Fraction(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip, or a picture (T = 1).
+
+    Attributes:
+        key: its name in records and file names; letters, digits, "-", "_" and "." alone.
+        frames: uint8 [T, H, W, 3].
+    """
+
+    key: str
+    frames: Tensor
+    fps: Fraction = STILL_FPS
+
+
+class ClipSource(Protocol):
+    """Clips by their keys; the same keys in the same order each time."""
+
+    def keys(self) -> list[str]:
+        """Names of all clips; nothing is decoded."""
+
+    def read(self, key: str) -> Clip:
+        """Raises InputError where the file cannot be read."""
+
+
+class ClipFolder:
+    """The pictures and videos of a folder and of those in it, in order of their names.
+
+    Raises:
+        InputError: no such folder, or nothing in it.
+    """
+
+    def __init__(self, folder: Path, frames: int) -> None:
+        """
+        Args:
+            frames: of a clip that are read at most.
+        """
+        if not is_dir(folder):
+            raise InputError(f"{quoted_path(folder)} is no folder; name the folder of clips or pictures.")
+        self.frames = frames
+        self.files = {_key(path.relative_to(folder)): path for path in _media(folder)}
+        if not self.files:
+            raise InputError(f"{quoted_path(folder)} holds no picture and no video; name another folder.")
+
+    def keys(self) -> list[str]:
+        return list(self.files)
+
+    def read(self, key: str) -> Clip:
+        path = self.files[key]
+        if not is_video_file(path):
+            return Clip(key, to_uint8(read_pixels(path))[None])
+        frames: list[Tensor] = []
+        with VideoReader(path, quiet=True) as reader:
+            most = min(self.frames, reader.info.frames or self.frames)
+            check_room(str(path), reader.info.width, reader.info.height, most)
+            for frame, _ in reader:
+                frames.append(to_uint8(frame))
+                if len(frames) == self.frames:
+                    break
+            return Clip(key, torch.stack(frames), reader.info.fps)
+
+
+def _media(folder: Path) -> Iterator[Path]:
+    suffixes = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() in suffixes and path.is_file():
+            yield path
+
+
+def _key(path: Path) -> str:
+    """A plain name that no other file of the folder has."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in str(path.with_suffix("")))
+    return f"{plain[-60:].strip('-')}-{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:8]}"

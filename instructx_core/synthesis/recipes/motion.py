@@ -1,0 +1,31 @@
+"""Whether the background of a clip stands still."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..experts import Experts
+from .base import Choices
+
+
+def is_static(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices) -> bool:
+    """By the median motion of what is outside of the mask; a picture stands still."""
+    if len(frames) < 2:
+        return True
+    flow = experts.flow.flow(frames)
+    inside = F.interpolate(mask[:-1, None].float(), flow.shape[1:3], mode="area")[:, 0] > 0
+    speed = flow.norm(dim=-1)[~inside]
+    if not speed.numel():
+        return True
+    return torch.median(speed).item() < choices.static_below * min(frames.shape[1:3])
+
+
+def unsuited(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices, wanted: str) -> str:
+    """Why a recipe does not take a clip; "" where it does."""
+    wanted = choices.background or wanted
+    if wanted == "any":
+        return ""
+    kind = "static" if is_static(frames, mask, experts, choices) else "dynamic"
+    return "" if kind == wanted else f"{kind} background"
