@@ -13,7 +13,7 @@ from ..instructx_core.bounded import is_file, read_text
 from ..instructx_core.errors import CheckpointError, InputError
 from ..instructx_core.names import is_plain
 from ..instructx_core.weights.known_models import KNOWN, KnownModel, find_known, folder_name
-from ..instructx_core.weights.marks import MARKS
+from ..instructx_core.weights.marks import CONFIG, MARKS, WHOLE, lone_file
 from ..instructx_core.words import shown
 
 KIND = "instructx"
@@ -75,7 +75,7 @@ def parts(part: str) -> dict[str, Path]:
 def bases() -> dict[str, Path]:
     """What an MLLM menu offers: models with an MLLM of their own, folders of a bare Qwen2.5-VL, and single files."""
     own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in COMPONENTS}
-    whole = {name: place for name, place in models().items() if place.is_dir()}
+    whole = {name: place for name, place in models().items() if place.is_dir() and lone_file(place) is None}
     return parts("mllm") | own | whole
 
 
@@ -194,11 +194,29 @@ def _stock_names(kind: str) -> list[str]:
 
 def _model_folders(kind: str = KIND) -> dict[str, Path]:
     """Folders with a checkpoint in them; where one has several marks, this repo's layout is the one that counts."""
-    whole = _folders_with("model_index.json", kind)  # of diffusers' pipelines, of which some families are
-    found = {name: folder for name, folder in whole.items() if is_file(folder / "config.json") and _is_model(folder)}
+    whole = _folders_with(CONFIG, kind)  # of diffusers' parts, of which some families are
+    found = {
+        name: folder
+        for name, folder in whole.items()
+        if all(is_file(folder / file) for file in WHOLE) and _is_model(folder)
+    }
+    found |= _lone_files(kind)
     for mark in reversed(MARKS):
         found |= _folders_with(mark, kind)
     return found
+
+
+def _lone_files(kind: str) -> dict[str, Path]:
+    """Folders that hold the one file of what was trained alone, as the hub has them."""
+    found = {}
+    for root in reversed(roots(kind)):
+        folders = {file.parent for pattern in ("*/*.safetensors", "*/*/*.safetensors") for file in root.glob(pattern)}
+        found |= {
+            folder.relative_to(root).as_posix(): folder
+            for folder in folders
+            if lone_file(folder) is not None and _is_model(folder)
+        }
+    return {name: folder for name, folder in found.items() if is_plain(name)}
 
 
 def _folders_with(file: str, kind: str = KIND) -> dict[str, Path]:

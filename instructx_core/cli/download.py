@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..bounded import is_dir, is_file, read_text
 from ..errors import InputError
 from ..names import is_plain
-from ..weights.known_models import KNOWN, find_known, folder_name
+from ..weights.known_models import KNOWN, NOT_STATED, find_known, folder_name
 from ..words import quoted_path, shown
 from .options import INTERRUPTED, command
 from .printing import complain, say
@@ -69,9 +69,10 @@ def _run_download(arguments: argparse.Namespace) -> None:
 def _summary(model: RemoteModel, folder: Path) -> str:
     from ..words import in_bytes
 
+    licence = f"{NOT_STATED}: ask its authors before you use it" if model.licence == NOT_STATED else model.licence
     return (
         f"{model.repository} at commit {model.commit}: {in_bytes(model.size)} in {len(model.files)} files, licence"
-        f" {model.licence}; into {folder}"
+        f" {licence}; into {folder}"
     )
 
 

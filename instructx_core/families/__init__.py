@@ -48,17 +48,21 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
 def recognise(path: str | Path) -> Match | None:
     """The model that a path holds; None where it is none, such as weights of one part.
 
+    A folder with one file of weights and no config is that file.
+
     Raises:
         CheckpointError: a file that is damaged or no safetensors.
     """
+    from ..weights.marks import lone_file
     from .bernini import folder as bernini
     from .coinve import composite as coinve
     from .instructx import folder as instructx
     from .kiwi import folder as kiwi
     from .kiwi import trained as kiwi_trained
 
+    place = lone_file(Path(path)) or Path(path)
     families = (kiwi.recognise, instructx.recognise, bernini.recognise, coinve.recognise, kiwi_trained.recognise)
-    return next((found for family in families if (found := family(Path(path)))), None)
+    return next((found for family in families if (found := family(place))), None)
 
 
 class Convertible(Protocol):

@@ -116,16 +116,16 @@ class MLLMGuidance(Guidance):
         tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
         return tokens + len(inputs.patches) * config.vision_config.hidden_size
 
-    def rehearse(self, frames: int, height: int, width: int) -> Context:
+    def rehearse(self, frames: int, height: int, width: int, count: int = 1) -> Context:
         grid, queries = self.grid(frames, height, width), self.config.query_count(frames > 1)
         config, patches = self.mllm.config, math.prod(grid)
         length = patches // MERGE**2 + USUAL_WORDS
         inputs = GuidanceInputs(
-            token_ids=torch.zeros(1, length, dtype=torch.int64),
-            attention_mask=torch.ones(1, length + queries, dtype=torch.bool),
-            position_ids=torch.zeros(3, 1, length + queries, dtype=torch.int64, device="meta"),
-            patches=torch.empty(patches, 3 * TEMPORAL * config.vision_config.patch_size**2, device="meta"),
-            grids=torch.tensor([grid]),
+            token_ids=torch.zeros(count, length, dtype=torch.int64),
+            attention_mask=torch.ones(count, length + queries, dtype=torch.bool),
+            position_ids=torch.zeros(3, count, length + queries, dtype=torch.int64, device="meta"),
+            patches=torch.empty(count * patches, 3 * TEMPORAL * config.vision_config.patch_size**2, device="meta"),
+            grids=torch.tensor([grid] * count),
             query_set="",
         )
         hidden = self.hidden(inputs, torch.empty(queries, config.text_config.hidden_size, device="meta"))

@@ -112,5 +112,9 @@ class Guidance(nn.Module, ABC):
         """How many numbers one layer's input has, all places of the batch together."""
 
     @abstractmethod
-    def rehearse(self, frames: int, height: int, width: int) -> Context:
-        """The guidance of a source of this size and a usual instruction on the meta device, for what it takes there."""
+    def rehearse(self, frames: int, height: int, width: int, count: int = 1) -> Context:
+        """The guidance of a source of this size and usual instructions on the meta device, for what it takes there.
+
+        Args:
+            count: instructions that are read side by side.
+        """

@@ -128,14 +128,14 @@ class LlavaGuidance(Guidance):
         tokens = inputs.attention_mask.numel() * config.text_config.hidden_size
         return tokens + len(inputs.patches) * (1 + self._places) * config.vision_config.hidden_size
 
-    def rehearse(self, frames: int, height: int, width: int) -> Context:
-        side, count = self.mllm.config.vision_config.image_size, self.config.image_queries
+    def rehearse(self, frames: int, height: int, width: int, count: int = 1) -> Context:
+        side, queries = self.mllm.config.vision_config.image_size, self.config.image_queries
         ids = [self.mllm.config.image_token_index] * self._places + [0] * USUAL_WORDS
         inputs = GuidanceInputs(
-            token_ids=torch.tensor([ids]),
-            attention_mask=torch.ones(1, len(ids) + count, dtype=torch.bool),
-            position_ids=torch.zeros(1, len(ids) + count, dtype=torch.int64, device="meta"),
-            patches=torch.empty(1, 3, side, side, device="meta"),
+            token_ids=torch.tensor([ids] * count),
+            attention_mask=torch.ones(count, len(ids) + queries, dtype=torch.bool),
+            position_ids=torch.zeros(count, len(ids) + queries, dtype=torch.int64, device="meta"),
+            patches=torch.empty(count, 3, side, side, device="meta"),
             grids=torch.empty(0, 3, dtype=torch.int64),
             query_set="image",
         )

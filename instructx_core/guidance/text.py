@@ -58,8 +58,9 @@ class TextGuidance(Guidance):
     def layers(self) -> Iterator[nn.Module]:
         yield from self.mllm.encoder.block
 
-    def rehearse(self, frames: int, height: int, width: int) -> Context:
-        return Context(self.mllm(input_ids=torch.zeros(1, PLACES, dtype=torch.int64, device="meta")).last_hidden_state)
+    def rehearse(self, frames: int, height: int, width: int, count: int = 1) -> Context:
+        token_ids = torch.zeros(count, PLACES, dtype=torch.int64, device="meta")
+        return Context(self.mllm(input_ids=token_ids).last_hidden_state)
 
     def numbers(self, inputs: GuidanceInputs) -> int:
         return inputs.token_ids.numel() * self.mllm.config.d_model

@@ -120,7 +120,7 @@ def _job(model: Components, canvas: tuple[int, int] | None, frames: int | None) 
     trained = trained_job(model.config)
     stride = model.codec.stride * model.denoiser.patch
     height, width = (nearest(side, stride) for side in canvas or (trained.height, trained.width))
-    return Job(width, height, frames or trained.frames, trained.guided)
+    return Job(width, height, frames or trained.frames, trained.guided, trained.places)
 
 
 def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iterable[str]:

@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from ..backbone import Backbone
-from ..context import PARTS, joined_contexts
+from ..config import ModelConfig
+from ..context import PARTS, Context, LocalEdits, joined_contexts
 from ..guidance.guidance import Guidance
+from ..guidance_modes import formula_of, mode_of
 from ..latents import Codec
 from ..weights.detect import Part
 from .live import META, FlashAttention, LiveMemory
@@ -62,9 +64,9 @@ def measure_phases(model: Components, job: Job, tiled: bool = False) -> tuple[Ph
 
 @torch.no_grad()
 def reading_bytes(guidance: Guidance, job: Job) -> int:
-    """Bytes of what sees and what reads, at most, for a source and an instruction."""
+    """Bytes of what sees and what reads, at most, for a source and an instruction, or several read side by side."""
     with _shortened(guidance), LiveMemory(guidance) as live, FlashAttention():
-        guidance.rehearse(job.frames, job.height, job.width)
+        guidance.rehearse(job.frames, job.height, job.width, max(1, job.places))
     return live.peak
 
 
@@ -75,23 +77,25 @@ def step_bytes(model: Components, job: Job) -> int:
     Where blocks are all alike, two and three of them are run, and each further one adds as much as the third.
     """
     codec, denoiser = model.codec, model.denoiser
-    terms = 1 + job.guided
+    forwards = _forwards(model.config, job)
     size = (codec.channels, 1 + (job.frames - 1) // codec.temporal_stride)
     size += (job.height // codec.stride, job.width // codec.stride)
     with _shortened(model.guidance), LiveMemory(), FlashAttention():
-        read = model.connector(model.guidance.rehearse(job.frames, job.height, job.width))
-        context = joined_contexts([read.to(denoiser.dtype)] * terms)
+        read = model.connector(model.guidance.rehearse(job.frames, job.height, job.width)).to(denoiser.dtype)
 
     def count() -> int:
         with _unpacked(denoiser), LiveMemory(denoiser) as live, FlashAttention():
-            own = replace(context, **{name: _anew(getattr(context, name)) for name in PARTS})
-            # one source serves all terms
-            conditions = denoiser.conditions(torch.empty(1, *size, device=META))
-            latents, sigma = torch.empty(terms, *size, device=META), torch.tensor(0.5, device=META)
-            constants = denoiser.constants(0)
+            source = torch.empty(1, *size, device=META)  # one serves all terms
+            sigma, run = torch.tensor(0.5, device=META), []
+            for place, (terms, with_source) in enumerate(forwards):
+                context = joined_contexts([_anew(read, job.places)] * terms)
+                conditions = denoiser.conditions(source if with_source else None)
+                run.append((torch.empty(terms, *size, device=META), context, conditions, denoiser.constants(place)))
             for _ in range(2):
-                with constants():
-                    denoiser(latents, sigma, own, conditions)
+                velocities = []  # of all forwards of a step, until they are added up
+                for latents, context, conditions, constants in run:
+                    with constants():
+                        velocities.append(denoiser(latents, sigma, context, conditions))
         return live.peak
 
     def count_first(blocks: int) -> int:
@@ -146,9 +150,22 @@ def _patch(codec: Codec) -> int:
     return codec.vae.config.get("patch_size") or 1
 
 
-def _anew(part: torch.Tensor | None) -> torch.Tensor | None:
-    """A tensor of the same shape, which counts as made now."""
-    return None if part is None else torch.empty_like(part)
+def _anew(read: Context, places: int) -> Context:
+    """A context of the same shapes, which counts as made now, with what is asked of so many places beside it."""
+    parts = {name: getattr(read, name) for name in PARTS}
+    own = replace(read, **{name: None if part is None else torch.empty_like(part) for name, part in parts.items()})
+    if not places:
+        return own
+    local = torch.empty(len(read.tokens), places, *read.tokens.shape[1:], dtype=read.tokens.dtype, device=META)
+    return replace(own, local=LocalEdits(local, torch.empty(len(local), places, 2, 8, 8, device=META)))
+
+
+def _forwards(config: ModelConfig, job: Job) -> list[tuple[int, bool]]:
+    """Of a step: how many terms each forward holds, and whether it sees the source. References are left out."""
+    mode = mode_of(config.sampling.guidance_mode, job.frames > 1, False)
+    parts = formula_of(mode, replace(config.sampling, guidance_scale=2.0 if job.guided else 1.0)).parts
+    sources = [part.source for part in parts]
+    return [(sources.count(seen), seen) for seen in dict.fromkeys(sources)]
 
 
 @contextmanager

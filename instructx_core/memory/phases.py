@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ..config import ModelConfig
 
 
+PLACES = 3  # instructions for one clip, where a model takes several
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be edited, in the model's own frames, without references."""
@@ -19,6 +22,7 @@ class Job:
     height: int
     frames: int
     guided: bool = False  # classifier-free guidance: two forwards side by side
+    places: int = 0  # instructions of which each acts in a place of its own
 
     @property
     def values(self) -> int:
@@ -38,4 +42,5 @@ class Phase:
 def trained_job(config: ModelConfig) -> Job:
     """An edit of the size, length and kind that a model was trained for."""
     height, width = config.default_size
-    return Job(width, height, config.default_frames, guided=config.sampling.guidance_scale != 1)
+    places = PLACES if config.masks is not None else 0
+    return Job(width, height, config.default_frames, config.sampling.guidance_scale != 1, places)

@@ -6,7 +6,7 @@
   at that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes
   is no way to go on.
 - A file gets its name once its digest is the hub's, and one that every model of its layout has comes last
-  (`instructx.safetensors`; Kiwi-Edit's `mllm_encoder/config.json`): its presence says that the folder is whole.
+  (`marks.mark_of`): its presence says that the folder is whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from ..errors import CheckpointError, InputError
 from ..hidden import hidden, leftovers
 from ..names import is_plain
 from ..words import in_bytes, one_line, quoted_path, shown
-from .marks import MARKS
+from .known_models import NOT_STATED
+from .marks import MARKS, mark_of
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -58,7 +59,7 @@ class RemoteModel:
     repository: str  # owner/name
     commit: str
     files: tuple[RemoteFile, ...]  # in the order in which to fetch them
-    licence: str = "not stated"  # as its page on the hub says
+    licence: str = NOT_STATED  # as its page on the hub says
 
     @property
     def size(self) -> int:
@@ -94,11 +95,11 @@ def look_up(repository: str, commit: str | None = None) -> RemoteModel:
         for item in found.siblings or []
         if _wanted(item.rfilename)
     ]
-    last = next((name for name in MARKS if name in {file.name for file in files}), None)
+    last = mark_of(file.name for file in files)
     if last is None:
         raise CheckpointError(
             f"{repository!r} on the hub is neither an InstructX model nor laid out as Kiwi-Edit's: it has no"
-            f" {' and no '.join(MARKS)}."
+            f" {' and no '.join(MARKS)}, and its weights are not a single file."
         )
     files.sort(key=lambda file: (file.name == last, file.name))
     odd = [found.sha or "", *(file.digest or "" for file in files)]
@@ -285,4 +286,4 @@ def _licence(found: ModelInfo) -> str:
     """What the model's card says, or its tags."""
     tagged = [tag.removeprefix("license:") for tag in found.tags or [] if tag.startswith("license:")]
     said = (found.card_data or {}).get("license") or next(iter(tagged), None)
-    return one_line(said, 80) if said else "not stated"
+    return one_line(said, 80) if said else NOT_STATED

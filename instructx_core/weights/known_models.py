@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOT_STATED = "not stated"
+
 
 @dataclass(frozen=True)
 class KnownModel:
@@ -12,14 +14,34 @@ class KnownModel:
     name: str  # what a person types
     repository: str  # owner/name
     size: str  # of what is fetched, for people
-    licence: str = "not stated"  # as its page on the hub says
+    licence: str  # of the weights, as their page says; a download shows what the hub says then
     # the commit to fetch; None where none has been reviewed: the newest, which is then written into the folder
     commit: str | None = None
 
 
-KNOWN = tuple(
-    KnownModel(f"kiwi-edit-5b-{kind}", f"linyq/kiwi-edit-5b-{kind}-diffusers", "20 to 30 GB")
-    for kind in ("instruct-only", "instruct-reference", "reference-only")
+_STAGE = "linyq/wan2.2_ti2v_5b_qwen25vl_3b_stage"
+KNOWN = (
+    *(
+        KnownModel(f"kiwi-edit-5b-{kind}", f"linyq/kiwi-edit-5b-{kind}-diffusers", "20 to 30 GB", NOT_STATED)
+        for kind in ("instruct-only", "instruct-reference", "reference-only")
+    ),
+    # training checkpoints, one file each: VAE and MLLM come from elsewhere
+    KnownModel("kiwi-edit-stage2-600", f"{_STAGE}2_img_vid_600x600_81f", "10 to 20 GB", NOT_STATED),
+    KnownModel("kiwi-edit-stage2-720", f"{_STAGE}2_img_vid_720x1280_81f", "10 to 20 GB", NOT_STATED),
+    KnownModel("kiwi-edit-stage3", f"{_STAGE}3_img_vid_refvid_720x1280_81f", "10 to 20 GB", NOT_STATED),
+    KnownModel(
+        "kiwi-edit-stage3-reference", f"{_STAGE}3_refvid_only_720x1280_81f_pad_first", "10 to 20 GB", NOT_STATED
+    ),
+    KnownModel("kiwi-sparkle", "stdKonjac/Kiwi-Sparkle-720P-81F", "10 to 20 GB", "CC BY 4.0"),
+    # the same models in bfloat16
+    *(
+        KnownModel(f"kiwi-edit-bf16-{kind}", f"AEmotionStudio/kiwi-edit-{kind}", "10 to 20 GB", NOT_STATED)
+        for kind in ("instruct", "instruct-reference", "reference")
+    ),
+    KnownModel("unigen-lingxi-5b", "shyai/UniGen-LingXi-5B", "20 to 30 GB", "MIT, elsewhere on its page Apache-2.0"),
+    KnownModel("bernini-r-1.3b", "ByteDance/Bernini-R-1.3B-Diffusers", "29 GB", "Apache-2.0"),
+    # one file: DiT, VAE and MLLM come from elsewhere
+    KnownModel("coinve-edit", "FireCRT/CoinVE-Edit", "3 GB", "Apache-2.0"),
 )
 
 

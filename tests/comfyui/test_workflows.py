@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 
 from instructx_core.examples import examples as example_inputs
+from instructx_core.families.bernini.prompt import HELPER, NEGATIVE, VIDEO
 from instructx_core.weights.known_models import find_known, folder_name
 from instructx_core.world import HELD_OUT_SEED, sample_triplet
 from support import workflow_files
@@ -267,3 +268,24 @@ def test_other_weights_have_addresses_of_comfyuis_own_templates():
         assert url.split("/")[3] in ("Comfy-Org", "Kijai", "lightx2v")
         assert directory
     assert len(found) == 19
+
+
+def test_what_other_templates_say_of_weights():
+    """Names to download, folders and prompts are the library's own."""
+    for title, name in (
+        ("Bernini-R on an 8 GB card", "bernini-r-1.3b"), ("Three edits and their masks", "coinve-edit"),
+        ("UniGen-LingXi, a video", "unigen-lingxi-5b"),
+    ):  # fmt: skip
+        workflow, known = workflow_files.read(workflow_files.named(title)), find_known(name)
+        notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+        assert all(f"instructx_core download {name} " in note for note in notes)
+        loads = [node for node in workflow_files.nodes_of(workflow) if node["type"] == "InstructXLoadModel"]
+        assert {node["widgets_values"][0] for node in loads} <= {folder_name(known.repository)}
+        assert loads or folder_name(known.repository) in notes[0]
+
+
+def test_bernini_is_told_what_its_authors_tell_it():
+    workflow = workflow_files.read(workflow_files.named("Bernini-R on an 8 GB card"))
+    values = [node["widgets_values"] for node in workflow_files.nodes_of(workflow)]
+    assert [NEGATIVE] in values
+    assert any(HELPER + VIDEO in said for said in values)

@@ -40,6 +40,21 @@ def test_a_known_model_arrives_with_its_commit(server, tmp_path, capsys):
     assert recorded == {"repository": HUB_ID, "commit": COMMIT, "licence": "mit"}
 
 
+def test_a_licence_that_is_not_stated_is_said_first(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("instructx_core.weights.hub._licence", lambda _found: known_models.NOT_STATED)
+    assert main(["download", NAME, "--to", str(tmp_path)]) == 0
+    assert "licence not stated: ask its authors before you use it; into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["coinve-edit", "kiwi-edit-stage3"])
+def test_one_file_arrives_in_a_folder_of_its_own(server, tmp_path, name):
+    known = known_models.find_known(name)
+    server.models[known.repository] = {"model.safetensors": bytes(20), "README.md": b"words"}
+    assert main(["download", name, "--to", str(tmp_path)]) == 0
+    folder = tmp_path / known_models.folder_name(known.repository)
+    assert files_of(folder) == {"model.safetensors", "download.json"}
+
+
 def test_it_goes_on_where_it_stopped_and_from_the_same_commit(server, tmp_path, capsys):
     server.cut = 8192
     assert main(["download", NAME, "--to", str(tmp_path)]) == 2

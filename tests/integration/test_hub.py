@@ -8,6 +8,7 @@ import pytest
 from instructx_core import Editor
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.weights import hub
+from instructx_core.weights.marks import mark_of
 from support import hub_server
 from support.hub_server import LARGE, PIECE, Request
 from support.opening import load
@@ -223,6 +224,21 @@ def test_kiwi_edit_has_a_mark_of_its_own(server, kiwi):
     names = [file.name for file in hub.look_up("owner/kiwi").files]
     assert names[-1] == KIWI  # by which the nodes know such a folder
     assert names[:-1] == sorted(names[:-1])
+
+
+@pytest.mark.parametrize(
+    ("files", "last"),
+    [
+        (["model.safetensors", "README.json"], "model.safetensors"),
+        (["config.json", "transformer/config.json", "transformer/a.safetensors", "vae/b.safetensors"], "config.json"),
+        (["config.json", "model.safetensors"], None),  # an MLLM
+        (["one.safetensors", "two.safetensors"], None),
+        (["unet/one.safetensors"], None),
+        (["a.safetensors", "mllm_encoder/config.json"], KIWI),
+    ],
+)
+def test_what_a_folder_is_known_by(files: list[str], last: str | None):
+    assert mark_of(files) == last
 
 
 def test_a_fetched_model_loads(server, saved, tmp_path):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from instructx_core import Editor
+from instructx_core import Editor, families
 from instructx_core.config import GuidanceMode
 from instructx_core.convert import convert
+from instructx_core.families.components import Components
 from instructx_core.families.overrides import Overrides
+from instructx_core.memory.decide import outline_model
+from instructx_core.memory.measure import measure_phases, step_bytes
+from instructx_core.memory.phases import Job, trained_job
 from support import public_models, tiny
 from support.recorded import check_close
 
@@ -80,6 +85,33 @@ def test_one_folder_of_all_is_the_same_model(coinve: dict[str, Path], tmp_path: 
     third = Editor.from_pretrained(tmp_path / "again", device="cpu", dtype="float32")
     again = third.edit(tiny.clip(5, 32, 32), ["make it snow", "add a dog"], **SIDES)
     assert torch.equal(again.latents, found[1].latents)
+
+
+def outlined(path: Path, **given: Path) -> Components:
+    return outline_model(families.open(path, Overrides(**given)), torch.float32, torch.device("cpu")).model
+
+
+def test_the_plan_counts_each_place(coinve: dict[str, Path]):
+    """Several instructions are read side by side, and every block attends to each."""
+    model = outlined(**coinve)
+    job = replace(trained_job(model.config), width=64, height=64, frames=9)
+    assert job.places == 3
+    alone, two, three = (
+        {phase.name: phase.working for phase in measure_phases(model, replace(job, places=places))}
+        for places in (0, 2, 3)
+    )
+    for name in ("MLLM reads", "DiT step"):
+        assert alone[name] < two[name] < three[name], name
+    assert alone["VAE decodes"] == three["VAE decodes"]
+
+
+def test_the_plan_counts_every_forward_of_a_chain(bernini: Path):
+    """What each forward keeps through the run is there beside the others'."""
+    model, job = outlined(bernini), Job(64, 64, 9, guided=True)
+    chained = replace(model.config.sampling, guidance_mode=GuidanceMode.V2V_CHAIN)
+    alone = replace(model.config.sampling, guidance_mode=GuidanceMode.V2V)
+    found = [step_bytes(replace(model, config=replace(model.config, sampling=one)), job) for one in (chained, alone)]
+    assert found[0] > found[1]
 
 
 @pytest.mark.parametrize("memory", ["full", "model"])

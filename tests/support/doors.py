@@ -54,6 +54,11 @@ FORMS: dict[str, dict[str, str]] = {
         "vae": "kiwi.safetensors",
         "mllm": "kiwi-qwen",
     },
+    "Kiwi-Edit's training checkpoint, as the hub has it": {
+        "model": "hub-stage3",
+        "vae": "kiwi.safetensors",
+        "mllm": "kiwi-qwen",
+    },
     "Kiwi-Edit's training checkpoint, with LoRA": {
         "model": "stage2.safetensors",
         "transformer": "kiwi-base.safetensors",
@@ -137,6 +142,9 @@ def _save_published(root: Path) -> None:
     adapter = as_trained(adapter_state(own.guidance, own.connector, own.denoiser))
     models = root / "instructx"
     write_safetensors(models / "stage3.safetensors", adapter | {f"dit.{name}": value for name, value in dit.items()})
+    (models / "hub-stage3").mkdir()
+    shutil.copy(models / "stage3.safetensors", models / "hub-stage3/model.safetensors")
+    (models / "hub-stage3/download.json").write_text("{}", encoding="utf-8")
     base, pairs = taken_off(dit, ["blocks.0.self_attn.q.weight", "blocks.1.ffn.0.weight"])
     write_safetensors(models / "stage2.safetensors", adapter | spelled(pairs, "dit."))
     write_safetensors(root / "diffusion_models/kiwi-base.safetensors", base)

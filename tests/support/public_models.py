@@ -26,8 +26,7 @@ def save_bernini(folder: Path, native: bool = False) -> Path:
     (comfyui.transformer(comfyui.CHANNELS) if native else tiny.transformer()).save_pretrained(folder / "transformer")
     (comfyui.wan_vae() if native else tiny.vae()).save_pretrained(folder / "vae")
     save_text_encoder(folder / "text_encoder", comfyui.TEXT_DIM if native else tiny.TEXT_DIM)
-    for name, said in {"config": {"model_type": "bernini_renderer"}, "model_index": {}}.items():
-        (folder / f"{name}.json").write_text(json.dumps(said), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bernini_renderer"}), encoding="utf-8")
     return folder
 
 

@@ -66,7 +66,14 @@ def take_a_file(workflow: dict[str, Any]) -> set[str]:
 def is_runnable(path: Path) -> bool:
     """Whether a template needs nothing that the pack does not hold."""
     nodes = nodes_of(read(path))
-    return not any(node["type"] in TAKE_A_FILE or node["properties"].get("models") for node in nodes)
+    return not any(
+        node["type"] in TAKE_A_FILE or node["properties"].get("models") or _loads_a_public_model(node) for node in nodes
+    )
+
+
+def _loads_a_public_model(node: dict[str, Any]) -> bool:
+    """Whether a node loads a folder as `instructx download` names it, owner--name."""
+    return node["type"] == "InstructXLoadModel" and "--" in str(node["widgets_values"][0])
 
 
 def to_api(workflow: dict[str, Any], object_info: dict[str, Any], exact: bool = True) -> dict[str, Any]:

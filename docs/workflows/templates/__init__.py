@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .any_nodes import any_nodes
+from .bernini import bernini
 from .bernini_over_a_long_video import bernini_over_a_long_video
 from .crop_edit_stitch import crop_edit_stitch
 from .edit_a_long_video import edit_a_long_video
@@ -24,11 +25,13 @@ from .keep_the_subject import keep_the_subject
 from .kiwi_image import kiwi_image
 from .kiwi_reference import kiwi_reference
 from .kiwi_video import kiwi_video
+from .lingxi import lingxi
 from .match_colours import match_colours
 from .reference_on_a_video import reference_on_a_video
 from .rewrite_the_prompt import rewrite_the_prompt
 from .sam3_mask import sam3_mask
 from .split_loaders import split_loaders
+from .three_edits import three_edits
 from .two_edits import two_edits
 from .under_the_hood import under_the_hood
 from .upscale_a_long_video import upscale_a_long_video
@@ -65,5 +68,8 @@ TEMPLATES = (
     bernini_over_a_long_video,
     inpaint_a_long_video,
     frames_like_the_first,
+    bernini,
+    three_edits,
+    lingxi,
     *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
 )
