@@ -16,6 +16,7 @@ import json
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import alignment
-from studies.study import BASE, RESULTS, Arm, Study, read_study, result_file, studies
+from studies.study import BASE, RESULTS, Arm, Study, file_name, read_study, result_file, studies
 
 from instructx_core import Editor
 from instructx_core.atomic import partial_file
 from instructx_core.evaluation import Medium, evaluate
 from instructx_core.families.instructx.folder import BUNDLED
-from instructx_core.training.config import read_train_config
+from instructx_core.training.config import TrainConfig, read_train_config
+from instructx_core.training.editing import EditingTask
 from instructx_core.training.new_model import make_model
 from instructx_core.training.tasks import make_task
 
 SEEDS = (0, 1, 2)
+VARIANTS = alignment.CONFIGS / "paper" / "variants"
 
 
 def run_arm(study: Study, arm: Arm, seed: int, work: Path, generator: Path) -> dict[str, Any]:
     """Train and measure one arm; what is in its folder already is taken."""
-    folder = work / study.name / f"{arm.name.replace(' ', '-').replace(':', '-')}-{seed}"
+    folder = work / study.name / f"{file_name(arm.name)}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "start").is_dir():
-        changes = [f"{key}={value}" for key, value in arm.start.items()]
-        make_model(folder / "start", BUNDLED / "mllm", generator / "transformer", BUNDLED / "vae", changes, seed)
+        changes = [f"{key}={value}" for key, value in arm.start.items() if key != "variant"]
+        variant = VARIANTS / f"{arm.start['variant']}.yaml" if "variant" in arm.start else None
+        parts = (BUNDLED / "mllm", generator / "transformer", BUNDLED / "vae")
+        make_model(folder / "start", *parts, changes, seed, variant)
     stage = dict(arm.stage) | {"output": str(folder / "stage"), "start": {"model": str(folder / "start")}, "seed": seed}
     stage["data"] = {"pool": str(work / "pools" / _pool(arm)), **stage["data"]}
     (folder / "stage.yaml").write_text(yaml.safe_dump(stage), encoding="utf-8")
@@ -53,7 +58,11 @@ def run_arm(study: Study, arm: Arm, seed: int, work: Path, generator: Path) -> d
     module = make_task(config).module
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
     model, _ = alignment.trained(config)
-    report = evaluate(Editor.from_pretrained(model, device="cpu", dtype=torch.float32), **arm.measure)
+    if study.medium == "alignment":
+        measured = {"alignment": _alignment(config, model)}
+    else:
+        report = evaluate(Editor.from_pretrained(model, device="cpu", dtype=torch.float32), **arm.measure)
+        measured = {"images": _medium(report.images), "videos": _medium(report.videos)}
     return {
         "study": study.name,
         "arm": arm.name,
@@ -61,10 +70,18 @@ def run_arm(study: Study, arm: Arm, seed: int, work: Path, generator: Path) -> d
         "steps": config.steps,
         "trained_parameters": trained,
         "generator_steps": study.generator_steps,
-        "images": _medium(report.images),
-        "videos": _medium(report.videos),
+        **measured,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
+
+
+def _alignment(config: TrainConfig, model: Path) -> dict[str, float]:
+    """The held-out loss before and after, always with the same noise."""
+    before, after = (
+        alignment.held_out_loss(EditingTask(replace(config, start={"model": str(start)})))
+        for start in (config.start["model"], model)
+    )
+    return {"before": before, "loss": after}
 
 
 def _pool(arm: Arm) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ class Arm:
     """One way of training.
 
     Attributes:
-        start: changes to the fresh model, as `instructx new --set` takes them.
+        start: changes to the fresh model, as `instructx new --set` takes them; `variant` is one of the paper's
+            (training/configs/paper/variants).
         stage: the config of its training.
         measure: arguments of `evaluation.evaluate`.
     """
@@ -36,7 +38,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """`compare` names the arm with what the paper proposes, and the one without; `medium` is "images" or "videos"."""
+    """`compare` names the arm with what the paper proposes, and the one without.
+
+    `medium` says what is compared: edits of "images" or "videos", or "alignment", the held-out loss with a frozen DiT.
+    """
 
     name: str
     figure: str
@@ -83,4 +88,8 @@ def merged(one: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def result_file(results: Path, study: str, arm: str, seed: int) -> Path:
-    return results / study / f"{arm.replace(' ', '-').replace(':', '-')}-{seed}.json"
+    return results / study / f"{file_name(arm)}-{seed}.json"
+
+
+def file_name(arm: str) -> str:
+    return re.sub(r"\W+", "-", arm)

@@ -24,7 +24,7 @@ def test_studies_are_read_over_the_base(name: str, tmp_path: Path) -> None:
     from instructx_core.training.config import read_train_config
 
     found = study.read_study(name)
-    assert len(found.arms) >= 2 and found.paper and found.medium in ("images", "videos")
+    assert len(found.arms) >= 2 and found.paper and found.medium in report.MEASURES
     for arm in found.arms:
         given = dict(arm.stage) | {"output": str(tmp_path / "x"), "start": {"model": "x"}}
         (tmp_path / "stage.yaml").write_text(yaml.safe_dump(given))
@@ -76,18 +76,39 @@ def test_the_committed_page_is_made_from_the_committed_results(tmp_path: Path) -
     assert made.read_text() == report.PAGE.read_text()
 
 
-@pytest.mark.slow
-def test_a_short_study_repeats_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-    from studies import run
-
+def short_base() -> dict:
     short = yaml.safe_load(study.BASE.read_text())
     short["generator_steps"] = 2
     short["stage"] |= {"steps": 3, "save_every": 3, "warmup": 1}
     short["stage"]["data"] |= {"images": 12, "videos": 4, "image_batch": 2, "video_batch": 1, "sizes": [[32, 32]]}
     short["stage"]["data"] |= {"lengths": [5]}
     short["measure"] |= {"images": 0, "videos": 1, "video_groups": ["recolor", "add"], "frames": [5], "steps": 1}
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(short))
+    return short
+
+
+@pytest.mark.slow
+def test_the_paper_s_variants_are_aligned_with_one_frozen_dit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import alignment
+    from studies import run
+
+    monkeypatch.setattr(alignment, "DRAWS", 1)
+    read = study.merged(yaml.safe_load((study.HERE / "4-alignment.yaml").read_text()), {"stage": {"steps": 3}})
+    read["stage"] |= {"validation": 4, "validate_every": 3}
+    (tmp_path / "4-alignment.yaml").write_text(yaml.safe_dump(read))
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(short_base()))
+    monkeypatch.setattr(study, "HERE", tmp_path)
+    monkeypatch.setattr(study, "BASE", tmp_path / "base.yaml")
+    run.run(["4-alignment"], tmp_path / "work", tmp_path / "results", (0,), tmp_path / "base.yaml")
+    found = [json.loads(path.read_text()) for path in sorted((tmp_path / "results").rglob("*.json"))]
+    assert len(found) == 3 and all(one["alignment"]["loss"] != one["alignment"]["before"] for one in found)
+
+
+@pytest.mark.slow
+def test_a_short_study_repeats_to_the_bit(tmp_path: Path) -> None:
+    import torch
+    from studies import run
+
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(short_base()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
