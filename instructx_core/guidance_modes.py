@@ -72,7 +72,8 @@ def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
         steps.append((0.0, True, True, True))
     # a step's scale multiplies the difference from it to the next: left with it is what led to it, less what leads on
     led = [1.0, *(scale for scale, *_ in steps)]
-    return Formula(tuple(OneForward(before - scale, *made) for before, (scale, *made) in zip(led, steps, strict=False)))
+    parts = (OneForward(before - scale, *made) for before, (scale, *made) in zip(led, steps, strict=False))
+    return Formula(tuple(part for part in parts if part.weight))  # a velocity that counts nothing is not made
 
 
 def needs_both(mode: GuidanceMode, scale: float) -> bool:

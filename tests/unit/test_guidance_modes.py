@@ -61,6 +61,14 @@ def test_a_task_has_its_mode(is_video: bool, has_references: bool, mode: Guidanc
     assert mode_of(GuidanceMode.V2V_CHAIN, is_video, has_references) is GuidanceMode.V2V_CHAIN
 
 
+@pytest.mark.parametrize(("text", "source", "count"), [(4.0, 1.25, 3), (4.0, 1.0, 2), (1.0, 1.25, 3), (1.0, 1.0, 1)])
+def test_a_velocity_that_counts_nothing_is_not_made(text: float, source: float, count: int):
+    scales = SamplingConfig(guidance_scale=text, source_scale=source)
+    parts = formula_of(GuidanceMode.V2V_CHAIN, scales).parts
+    assert len(parts) == count and parts[-1].words
+    assert sum(part.weight for part in parts) == pytest.approx(1)
+
+
 def test_a_chain_needs_what_to_guide_away_from():
     with pytest.raises(InputError, match="needs the context without the instruction"):
         terms(formula_of(GuidanceMode.V2V_CHAIN, SCALES), CONTEXT, None, conditions)
