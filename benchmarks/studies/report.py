@@ -83,6 +83,10 @@ def section(study: Study, results: Path, images: Path) -> str:
             lines.append(f"{head} | {' | '.join(cells)} |")
     told, agrees = verdict(*(found[arm] for arm in study.compare), study.medium)
     lines += ["", f"*Here*: {study.compare[0]} against {study.compare[1]}, {told}: **{agrees}**.", ""]
+    ablated = [run[study.medium] for run in found[study.compare[0]] if "zeroed" in run[study.medium]]
+    if ablated:
+        told = (f"{name} {statistics.fmean(run[name] for run in ablated):.3f}" for name in ("zeroed", "shuffled"))
+        lines += [f"Success of {study.compare[0]} with its context {' and '.join(told)}.", ""]
     images.mkdir(parents=True, exist_ok=True)
     figure, (axes,) = new_figure(7, 3)
     bars = {

@@ -40,7 +40,7 @@ def test_an_unknown_study() -> None:
 def put(results: Path, arm: str, seed: int, left: float, success: float) -> None:
     path = study.result_file(results, "9a-queries", arm, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    videos = {"left": left, "success": success, "psnr": 30.0}
+    videos = {"left": left, "success": success, "psnr": 30.0, "zeroed": 0.02, "shuffled": 0.04}
     run = {"seed": seed, "steps": 1200, "trained_parameters": 7_000_000, "videos": videos}
     path.write_text(json.dumps(run))
 
@@ -62,6 +62,7 @@ def test_the_report_says_what_is_resolved(first, second, success, words, tmp_pat
     page = report.write(tmp_path / "results", tmp_path / "evidence.md")
     text = page.read_text()
     assert f"**{words}**" in text and "| separate | 3 | 1200 | 7,000,000 |" in text
+    assert "with its context zeroed 0.020 and shuffled 0.040" in text
     plot = tmp_path / "images" / "evidence" / "9a-queries.png"
     assert plot.stat().st_size <= 100_000
     assert "not run yet" in text  # the other studies
