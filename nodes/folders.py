@@ -68,7 +68,7 @@ def parts(part: str) -> dict[str, Path]:
     found = {f"{kind}/{Path(name).as_posix()}": Path(place) for name, place in places.items() if place}
     if part == "mllm":
         folders = _folders_with("config.json", kind).items()
-        found |= {f"{kind}/{name}": folder for name, folder in folders if _is_qwen(folder)}
+        found |= {f"{kind}/{name}": folder for name, folder in folders if _reads_pictures(folder)}
     return found
 
 
@@ -257,10 +257,10 @@ def _is_model(path: Path) -> bool:
         return False
 
 
-def _is_qwen(folder: Path) -> bool:
-    """Whether a folder's config is a Qwen2.5-VL's or Qwen3-VL's: text encoders of many kinds share that place."""
+def _reads_pictures(folder: Path) -> bool:
+    """Whether a folder's config is a Qwen-VL's or a LLaVA's: text encoders of many kinds share that place."""
     try:
         said = read_text(folder / "config.json")
-        return any(f'"{kind}"' in said for kind in ("qwen2_5_vl", "qwen3_vl"))
+        return any(f'"{kind}"' in said for kind in ("qwen2_5_vl", "qwen3_vl", "llava"))
     except InputError:
         return False

@@ -8,6 +8,7 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
+from check_folders import put
 from kit import NODES, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
 
 MODELS = Path(os.environ["INSTRUCTX_TEST_INSIGHTEDIT"])
@@ -110,6 +111,16 @@ def check_what_does_not_fit_a_unet_is_named():
     reference = run("ExampleInput", example="recolor", seed=1, frames=1, **SIZE)[0]
     expect("InputError", "not Wan", run, "Reference", model=patched, positive=pair[0], negative=pair[1], vae=vae,
            reference=reference, fit_mode=NODES["InstructXReference"].define_schema().inputs[5].default)  # fmt: skip
+
+
+def check_a_llava_in_comfyui_s_own_folder_is_offered():
+    """Of models/text_encoders, under the adapter: it reads what the model's own does."""
+    image, instruction, _ = example("recolor", **SIZE)
+    with put("text_encoders", "llava", MODELS / "insightedit" / "mllm"):
+        (mllm,) = run("LoadMLLM", base="text_encoders/llava", adapter="insightedit", precision="float32")
+        found = run("MLLMGuidance", mllm=mllm, source=image, instruction=instruction)[0].positive
+    own = run("MLLMGuidance", mllm=loaded("insightedit")[2], source=image, instruction=instruction)[0].positive
+    assert difference(found.tokens, own.tokens) == 0
 
 
 def check_a_mask_holds_the_rest_of_a_unet_s_latent():
