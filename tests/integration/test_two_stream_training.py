@@ -189,6 +189,22 @@ def test_a_mixture_trains_and_logs_each_loss(start, tmp_path):
     assert all(len(scalars(tmp_path / "run", name)) == 2 for name in ("loss", "llm", "diffusion"))
 
 
+def test_stage_1_reads_a_table_of_captions(start, tmp_path):
+    """One picture and its caption a row, as CC12M's; with a second such set beside it."""
+    rows = []
+    for number in range(9):
+        Image.new("RGB", (32, 32), (20 * number, 0, 90)).save(tmp_path / f"{number}.png")
+        rows.append(json.dumps({"image": f"{number}.png", "text": f"a box of shade {number}"}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(rows))
+    columns = {"source": "image", "target": "image", "caption": "text"}
+    table = str(tmp_path / "captions.jsonl")
+    data = {"table": table, "columns": columns, "image_batch": 2, "video_probability": 0.0, "sizes": [[32, 32]]}
+    config = stage("stage1", start, tmp_path / "run", data=data, beside=[{"table": table, "columns": columns}])
+    assert TwoStreamTask.batch(make_task(config), torch.Generator().manual_seed(0), False).captions.any()
+    train(config)
+    assert len(scalars(tmp_path / "run", "alignment")) == 2
+
+
 def test_a_check_counts_and_reads_all_sets(start, tmp_path):
     said = describe_run(mixed(start, tmp_path / "run"), processes=2)
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.strip()}
