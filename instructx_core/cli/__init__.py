@@ -30,6 +30,7 @@ from .new import add_new
 from .options import BAD_INPUT, INTERRUPTED, TERMINATED, Parser
 from .printing import complain, logged_as_lines
 from .study import add_study
+from .synthesise import add_synthesise
 from .train import add_train
 from .world import add_world
 
@@ -92,6 +93,7 @@ def build_parser() -> Parser:
     add_demo(commands)
     add_new(commands)
     add_train(commands)
+    add_synthesise(commands)
     add_cache(commands)
     add_evaluate(commands)
     add_measure(commands)

@@ -18,7 +18,7 @@ class Candidate:
 
     Attributes:
         key: the clip's, and the place among its candidates.
-        source: uint8 [T, H, W, 3].
+        source: uint8 [T, H, W, 3]; None where the clip could not be read.
         target: the same; None where no edit could be made.
         instructions: the first is the plain one; others say the same in other words.
         reference: uint8 [h, w, 3].
@@ -32,7 +32,7 @@ class Candidate:
     key: str
     clip: str
     task: str
-    source: Tensor
+    source: Tensor | None
     target: Tensor | None = None
     instructions: tuple[str, ...] = ()
     reference: Tensor | None = None
@@ -51,7 +51,7 @@ class Tray:
         self.clip = clip
         self.candidates: list[Candidate] = []
 
-    def add(self, task: str, source: Tensor, **fields: Any) -> None:
+    def add(self, task: str, source: Tensor | None, **fields: Any) -> None:
         key = f"{self.clip.key}-{len(self.candidates):02d}"
         self.candidates.append(Candidate(key, self.clip.key, task, source, fps=self.clip.fps, **fields))
 

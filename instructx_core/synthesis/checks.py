@@ -46,7 +46,7 @@ def filtered(candidate: Candidate, bounds: Bounds, judge: EditRater | None) -> C
 
     The judge, which costs most, sees what all measures have let through.
     """
-    if candidate.reason or candidate.target is None:
+    if candidate.reason or candidate.source is None or candidate.target is None:
         return candidate
     scores = {**candidate.scores, **measured(candidate)}
     reason = _out_of(scores, bounds)
@@ -59,7 +59,7 @@ def filtered(candidate: Candidate, bounds: Bounds, judge: EditRater | None) -> C
 
 def measured(candidate: Candidate) -> dict[str, float]:
     """What pixels alone tell of a pair."""
-    assert candidate.target is not None
+    assert candidate.source is not None and candidate.target is not None
     changed = (candidate.source.int() - candidate.target.int()).abs().amax(-1) >= CHANGED
     scores = {"change": _share(changed)}
     if (mask := candidate.mask) is not None:

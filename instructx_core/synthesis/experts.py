@@ -15,6 +15,10 @@ Task = Literal["remove", "add", "reference_add", "swap", "reference_swap"]
 Look = Literal["colour", "style", "tone"]
 
 
+class ExpertFailed(Exception):
+    """An expert has no answer for this clip, in a few words: the clip is dropped, the run goes on."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A thing in a picture: its kind ("shirt"), a short name ("blue shirt"), and a sentence about it.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...bounded import is_dir, read_text
 from ...errors import InputError
+from ...video import VIDEO_SUFFIXES
 from ...words import one_line, quoted, quoted_path
 from ..config import DataConfig
 from .layouts import LAYOUTS, Layout, mapped
@@ -206,7 +207,8 @@ def _shards(path: Path, layout: Layout, asked: set[str]) -> tuple[list[Shard], i
             members = re.compile("|".join(re.escape(name) for name in sorted(layout.names | asked)))
         else:
             members = layout.members
-        return [TarShard(path, members, quoted(path.name))], None
+        kinds = frozenset({any(name.endswith(VIDEO_SUFFIXES) for name in names if members.fullmatch(name))})
+        return [TarShard(path, members, quoted(path.name), kinds)], None
     return _blocks(find_listing(path), layout)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 
 import torch
 
@@ -66,13 +68,20 @@ def covered(mask: Media) -> float:
 
 def _frames(media: Media, most: int, name: str) -> torch.Tensor:
     """[T, H, W, 3], uint8 or float in [0, 1]: the first `most` frames of a clip, or a picture."""
-    if isinstance(media, bytes):
-        return read_encoded(media, name)[None]
     if not is_video(media):
-        return read_pixels(media)[None]
+        return (read_encoded(media, name) if isinstance(media, bytes) else read_pixels(media))[None]
+    if not isinstance(media, bytes):
+        return _decoded(media, most)
+    with tempfile.TemporaryDirectory(prefix="instructx-") as folder:  # decoders seek in files
+        path = Path(folder, f"{name.replace(' ', '-')}.mp4")
+        path.write_bytes(media)
+        return _decoded(path, most)
+
+
+def _decoded(path: Path, most: int) -> torch.Tensor:
     frames: list[torch.Tensor] = []
-    with VideoReader(media, quiet=True) as reader:
-        check_room(str(media), reader.info.width, reader.info.height, min(most, reader.info.frames or most))
+    with VideoReader(path, quiet=True) as reader:
+        check_room(str(path), reader.info.width, reader.info.height, min(most, reader.info.frames or most))
         for frame, _ in reader:
             frames.append(frame)
             if len(frames) == most:

@@ -88,15 +88,23 @@ class Shard(Protocol):
 
 def kinds_of(name: Named) -> frozenset[bool]:
     """What a file may be, by its name: True for a video, False for a picture; .gif may be either."""
-    suffix = "" if isinstance(name, bytes) else name[name.rfind(".") :].lower()
+    if isinstance(name, bytes):
+        return frozenset({_is_encoded_clip(name)})
+    suffix = name[name.rfind(".") :].lower()
     if suffix == ".gif" or suffix not in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
-        return frozenset({False} if isinstance(name, bytes) else {False, True})
+        return frozenset({False, True})
     return frozenset({suffix in VIDEO_SUFFIXES})
+
+
+def _is_encoded_clip(data: bytes) -> bool:
+    """MP4 or MOV, Matroska or WebM by their first bytes; HEIF and AVIF pictures begin as MP4 does."""
+    mp4 = data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+    return mp4 or data[:4] == b"\x1a\x45\xdf\xa3"
 
 
 def is_video(media: Media) -> bool:
     """What a file is; it is opened where its name does not say. Raises InputError where it is neither."""
     if isinstance(media, bytes):
-        return False
+        return _is_encoded_clip(media)
     kinds = kinds_of(media.name)
     return is_video_file(media) if len(kinds) > 1 else True in kinds

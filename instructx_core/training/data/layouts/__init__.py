@@ -1,5 +1,6 @@
 """The layouts that data sets are published in; a new one is a file here and a line below."""
 
+from .advanced_edit import ADVANCED_EDIT
 from .base import Layout, mapped
 from .ditto import DITTO
 from .gpt_image_edit import GPT_IMAGE_EDIT
@@ -9,6 +10,7 @@ from .magicbrush import MAGICBRUSH
 from .nhr_edit import NHR_EDIT
 from .openve import OPENVE
 from .own import OWN
+from .synthesised import SYNTHESISED
 from .x2edit import X2EDIT
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -21,6 +23,8 @@ LAYOUTS: tuple[Layout, ...] = (
     DITTO,
     MAGICBRUSH,
     INSTRUCT_PIX2PIX,
+    ADVANCED_EDIT,
+    SYNTHESISED,
 )
 
 __all__ = ["LAYOUTS", "Layout", "mapped"]

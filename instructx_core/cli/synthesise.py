@@ -1,0 +1,62 @@
+"""`instructx synthesise`: paired training data from footage, by a recipe of experts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..words import quoted_path
+from .options import command, integer
+from .printing import say
+from .progress import Progress
+
+EXAMPLES = """\
+examples:
+  instructx synthesise pairs.yaml                             make pairs of every clip; run again to go on
+  instructx synthesise pairs.yaml --preview                   write OUTPUT/preview.html: 50 kept and 50 dropped
+  instructx synthesise pairs.yaml --plan 100000 --cards 8     hours for so many clips, from what a small run measured
+
+A config to begin with, which needs no weights:
+  recipe: add_remove
+  output: pairs
+  world: {count: 20}
+
+Train on it with `data: {table: pairs/kept}`. Recipes, experts and files: docs/synthesis.md.
+"""
+
+
+def add_synthesise(commands: Any) -> None:
+    parser = command(commands, "synthesise", "make training pairs from footage", EXAMPLES, _run_synthesise)
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file")
+    parser.add_argument("--preview", action="store_true", help="only write a page of what has been made so far")
+    parser.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print hours and cards for N clips")
+    parser.add_argument("--cards", metavar="C", type=integer(1, 100_000), default=1, help="for --plan (default: 1)")
+
+
+def _run_synthesise(arguments: argparse.Namespace) -> None:
+    from ..synthesis.config import read_synthesis_config
+
+    config = read_synthesis_config(arguments.config)
+    output = Path(config.output)
+    if arguments.preview:
+        from ..synthesis.preview import write_preview
+
+        say(write_preview(output, config.form, output / "preview.html"))
+        return
+    from ..synthesis.run import read_summary, synthesise
+
+    if arguments.plan:
+        from ..synthesis.plan import plan_lines
+
+        lines = plan_lines(arguments.plan, arguments.cards, config.rates, read_summary(output))
+        if not lines:
+            raise InputError(
+                f"{quoted_path(arguments.config)}: no rates are known; run it on a few clips first, or give rates."
+            )
+        say("\n".join(lines))
+        return
+    with Progress("clips") as progress:
+        made = synthesise(config, progress=progress)
+    say("\n".join([*made.lines(), str(output)]))

@@ -1,0 +1,112 @@
+"""The config of a synthesis: a YAML file, read into frozen values and checked before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ..bounded import UnreadableError, read_yaml
+from ..errors import InputError
+from ..validation import Choice, FieldError, Length, Range, converted
+from ..words import quoted_path
+from .checks import DEFAULT, Score
+from .experts import Look
+from .recipes import RECIPES, Choices
+
+Name = Annotated[str, Length(1, 4096)]
+Some = Annotated[int, Range(1, 10**9)]
+Form = Literal["parquet", "webdataset", "records"]
+Role = Literal["describe", "judge", "detect", "segment", "erase", "redraw", "pose", "animate", "flow", "cuts"]
+
+
+@dataclass(frozen=True)
+class WorldClips:
+    """Clips of the procedural world, with its own experts: a rehearsal without weights."""
+
+    count: Some
+    frames: Annotated[int, Range(1, 1000)] = 5
+    size: Annotated[int, Range(32, 1024)] = 64
+    seed: Annotated[int, Range(0, 2**40 - 1)] = 0
+
+
+@dataclass(frozen=True)
+class ExpertChoice:
+    """Which model does one kind of work.
+
+    Attributes:
+        kind: a name that docs/synthesis.md lists.
+        model: its folder, or for a service its name there.
+        url: of a service that speaks OpenAI's chat completions.
+        prompts: in place of ours, by name.
+        settings: further numbers and words that the kind knows.
+    """
+
+    kind: Name
+    model: Name | None = None
+    url: Name | None = None
+    prompts: dict[Name, Annotated[str, Length(1, 20_000)]] = field(default_factory=dict)
+    settings: dict[Name, float | Name] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """One run of one recipe."""
+
+    recipe: Annotated[str, Choice(tuple(RECIPES))]
+    output: Name  # folder: kept/ is what training reads
+    clips: Name | None = None  # folder of videos or pictures
+    world: WorldClips | None = None  # in place of it
+    frames: Annotated[int, Range(1, 100_000)] = 81  # of a clip, at most
+    least_frames: Annotated[int, Range(1, 100_000)] = 1  # shorter scenes are dropped
+    experts: dict[Role, ExpertChoice] = field(default_factory=dict)
+    bounds: dict[Score, tuple[float, float]] = field(default_factory=dict)  # in place of `checks.DEFAULT`
+    subjects: Annotated[int, Range(1, 20)] = 1  # of a clip, at most
+    references: bool = True  # also quadruples
+    looks: Annotated[tuple[Look, ...], Length(1)] = ("colour", "style", "tone")
+    background: Literal["static", "dynamic", "any"] | None = None  # None: what the recipe is for
+    static_below: Annotated[float, Range(0, 1)] = 0.002  # of the shorter side, per frame
+    form: Form = "parquet"
+    shard: Annotated[int, Range(1, 100_000)] = 64  # clips
+    rates: dict[Role, Annotated[float, Range(0, 10**6)]] = field(default_factory=dict)  # seconds a clip, for --plan
+
+    def __post_init__(self) -> None:
+        if (self.clips is None) == (self.world is None):
+            raise FieldError("it needs clips (a folder) or world, and not both")
+        if self.form == "records" and self.recipe != "advanced_edit":
+            raise FieldError("form: records is that of advanced_edit; take parquet or webdataset")
+        for name, (low, high) in self.bounds.items():
+            if low > high:
+                raise FieldError(f"bounds.{name} is [{low:g}, {high:g}]; give the lower one first")
+        if self.world is not None and self.experts:
+            raise FieldError("world brings its own experts; leave out experts, or name a folder as clips")
+        needed = [role for role in RECIPES[self.recipe].needs if role not in self.experts]
+        if self.world is None and needed:
+            raise FieldError(f"{self.recipe} needs experts for {', '.join(needed)}; name each under experts")
+        if self.world and self.world.frames > 1 and self.world.size % 2:
+            raise FieldError(f"world.size is {self.world.size}; clips need an even number")
+
+    @property
+    def all_bounds(self) -> dict[str, tuple[float, float]]:
+        return {**DEFAULT, **self.bounds}
+
+    @property
+    def choices(self) -> Choices:
+        return Choices(
+            self.subjects,
+            self.references,
+            self.looks,
+            self.background,
+            self.static_below,
+            self.all_bounds["detection"][0],
+        )
+
+
+def read_synthesis_config(path: Path) -> SynthesisConfig:
+    """Read a YAML file. Raises InputError: none that can be read, or a field unknown, missing or out of range."""
+    try:
+        return converted(SynthesisConfig, read_yaml(path))
+    except UnreadableError as error:
+        raise InputError(f"The synthesis config {quoted_path(path)} cannot be read: {error.reason}.") from error
+    except FieldError as error:
+        raise InputError(f"The synthesis config {quoted_path(path)} cannot be used: {error}.") from error

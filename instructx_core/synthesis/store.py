@@ -1,0 +1,159 @@
+"""What a run has finished, safe against a kill at any moment.
+
+OUTPUT/
+    settings.json    what was asked for; a run with other settings is refused
+    manifest.jsonl   a line for each pack of clips: their keys, the shards' checksums, why pairs were dropped
+    kept/            shards that training reads
+    dropped/         shards of what the filter dropped, with the reason
+    pending/CLIP/    finished clips that are not in a shard yet
+
+A clip's folder appears whole. A pack is in the manifest only after its shards are on the disk; its clips leave
+`pending` after that. So each clip is in exactly one of both, whenever a run ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..atomic import atomic_folder, flush, partial_file
+from ..bounded import is_file, open_regular, read_json, read_text
+from ..errors import InputError
+from ..words import quoted_path
+from .candidate import Candidate
+from .config import Form
+from .media import write_media
+from .shards import SUFFIXES, write_shard
+
+ROWS = "rows.json"
+KEPT, DROPPED = "kept", "dropped"
+
+
+class Store:
+    """The output of one run.
+
+    Attributes:
+        packed: the manifest's entries.
+    """
+
+    def __init__(self, folder: Path, form: Form, settings: Mapping[str, Any]) -> None:
+        """Open or begin an output. Raises InputError where it is another run's, or cannot be written."""
+        self.folder, self.form = folder, form
+        self.pending, self.manifest = folder / "pending", folder / "manifest.jsonl"
+        try:
+            self.pending.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{quoted_path(folder)} cannot be written to ({error.strerror}).") from error
+        self._check(settings)
+        self.packed = read_manifest(folder)
+        self._mend()
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        path = self.folder / "settings.json"
+        plain = json.loads(json.dumps(settings))
+        if not is_file(path):
+            with partial_file(path) as partial:
+                partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        elif (before := read_json(path)) != plain:
+            names = sorted(name for name in {*before, *plain} if before.get(name) != plain.get(name))
+            raise InputError(
+                f"{quoted_path(self.folder)} was begun with another {', '.join(names)}; give a new output."
+            )
+
+    def _mend(self) -> None:
+        """Undo what a kill left half done: a torn line, packed clips that are still pending."""
+        text = "".join(json.dumps(entry) + "\n" for entry in self.packed)
+        if is_file(self.manifest) and read_text(self.manifest, 1 << 30) != text:
+            with partial_file(self.manifest) as partial:
+                partial.write_text(text, encoding="utf-8")
+        for clip in self.packed_clips():
+            shutil.rmtree(self.pending / clip, ignore_errors=True)
+        for left in self.pending.glob(".*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def packed_clips(self) -> list[str]:
+        return [clip for entry in self.packed for clip in entry["clips"]]
+
+    def waiting(self) -> list[str]:
+        return sorted(path.name for path in self.pending.iterdir() if is_file(path / ROWS))
+
+    def finished(self) -> set[str]:
+        return {*self.packed_clips(), *self.waiting()}
+
+    def add(self, clip: str, candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> None:
+        """Keep all candidates of a clip, the dropped ones too."""
+        with atomic_folder(self.pending / clip) as folder:
+            rows = [
+                {
+                    "key": one.key,
+                    "clip": one.clip,
+                    "task": one.task,
+                    "instructions": list(one.instructions),
+                    "caption": one.caption,
+                    "reason": one.reason,
+                    "scores": dict(one.scores),
+                    "about": dict(one.about),
+                    **write_media(one, folder),
+                }
+                for one in candidates
+            ]
+            told = {"rows": rows, "seconds": dict(seconds)}
+            (folder / ROWS).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+
+    def pack(self, clips: Sequence[str]) -> None:
+        """Move finished clips into the next shards."""
+        number = len(self.packed)
+        rows: dict[str, list[dict[str, Any]]] = {KEPT: [], DROPPED: []}
+        folders: dict[str, list[Path]] = {KEPT: [], DROPPED: []}
+        seconds: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for clip in clips:
+            told = read_json(self.pending / clip / ROWS)
+            seconds.update(told["seconds"])
+            for row in told["rows"]:
+                place = DROPPED if row["reason"] else KEPT
+                rows[place].append(row)
+                folders[place].append(self.pending / clip)
+                if row["reason"]:
+                    reasons[f"{row['task']}: {row['reason']}"] += 1
+        files = {}
+        for place, part in rows.items():
+            if part:
+                name = f"{place}/{number:05d}{SUFFIXES[self.form]}"
+                write_shard(self.form, self.folder / name, part, folders[place])
+                flush(self.folder / place)
+                files[name] = {"sha256": checksum(self.folder / name), "rows": len(part)}
+        entry = {
+            "number": number,
+            "clips": list(clips),
+            "files": files,
+            "kept": len(rows[KEPT]),
+            "dropped": dict(reasons),
+            "seconds": dict(seconds),
+        }
+        with open(self.manifest, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.packed.append(entry)
+        for clip in clips:
+            shutil.rmtree(self.pending / clip)
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's manifest; a last one that a kill has torn is none."""
+    path = folder / "manifest.jsonl"
+    lines = read_text(path, 1 << 30).split("\n")[:-1] if is_file(path) else []
+    return [json.loads(line) for line in lines]
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

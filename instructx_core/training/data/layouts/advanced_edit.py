@@ -1,0 +1,25 @@
+"""AdvancedEdit: JSON records with origin_img_path, target_img_path, instruction (a list of wordings), task_type,
+class_origin, class_target, captions, bbox, segmentation and VIEScores.
+
+A record trains with one of its wordings, chosen by the target's name: short and advanced ones mix over a set.
+"""
+
+import zlib
+
+from ..rows import ListedPair, RowError
+from .base import Fields, Layout, picture, words
+
+
+def read(fields: Fields) -> ListedPair:
+    source, target = picture(fields, "origin_img_path"), picture(fields, "target_img_path")
+    given = fields.get("instruction")
+    said = [words({"instruction": one}, "instruction") for one in (given if isinstance(given, list) else [given])]
+    said = [one for one in said if one]
+    if not said:
+        raise RowError("it has no instruction")
+    return ListedPair(source, target, said[zlib.crc32(str(target).encode(errors="replace")) % len(said)])
+
+
+ADVANCED_EDIT = Layout(
+    "AdvancedEdit", ("origin_img_path", "target_img_path", "instruction"), read, optional=("task_type",)
+)

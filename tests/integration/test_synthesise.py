@@ -1,0 +1,316 @@
+"""`instructx synthesise`: shards that training reads as they lie, resuming, plans and pages."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from instructx_core.errors import InputError
+from instructx_core.synthesis import Experts
+from instructx_core.synthesis import store as storing
+from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
+from instructx_core.synthesis.plan import plan_lines
+from instructx_core.synthesis.run import RunSummary, make_pairs, open_clips, open_experts, read_summary, synthesise
+from instructx_core.synthesis.shards import read_shard
+from instructx_core.synthesis.store import checksum, read_manifest
+from instructx_core.training.config import DataConfig
+from instructx_core.training.data.opening import open_table
+from instructx_core.training.data.pixels import read_example
+from instructx_core.training.data.rows import Row
+from support.commands import called, refusal
+
+
+def config(folder: Path, count: int = 3, frames: int = 1, **fields) -> SynthesisConfig:
+    fields = {"recipe": "add_remove", "shard": 2} | fields
+    return SynthesisConfig(output=str(folder), world=WorldClips(count, frames=frames), **fields)
+
+
+def candidates(settings: SynthesisConfig) -> dict:
+    """All candidates by their keys, made anew."""
+    clips = open_clips(settings)
+    experts = open_experts(settings, clips)
+    return {one.key: one for key in clips.keys() for one in make_pairs(settings, clips, key, experts)}
+
+
+def trained_on(folder: Path, frames: int) -> list:
+    data = DataConfig(table=str(folder), sizes=((64, 64),), lengths=(frames,))
+    table = open_table(data)
+    assert table.holds(frames > 1)
+    rows = [row for shard in range(len(table.parts)) for _, row in table.rows(shard)]
+    assert all(isinstance(row, Row) for row in rows), rows
+    return [(row, read_example(row, data, 16, 4)) for row in rows]
+
+
+def stored(folder: Path, form: str) -> list[dict]:
+    return [
+        row for entry in read_manifest(folder) for name in entry["files"] for row in read_shard(form, folder / name)
+    ]
+
+
+def check_sums(folder: Path) -> None:
+    """Manifest, shards and checksums agree, and nothing else lies there."""
+    entries = read_manifest(folder)
+    named = {name: about for entry in entries for name, about in entry["files"].items()}
+    there = {str(p.relative_to(folder)) for place in ("kept", "dropped") for p in (folder / place).glob("*.*")}
+    assert there == set(named)
+    assert all(checksum(folder / name) == about["sha256"] for name, about in named.items())
+    kept = sum(about["rows"] for name, about in named.items() if name.startswith("kept"))
+    assert kept == sum(entry["kept"] for entry in entries)
+    assert not list((folder / "pending").iterdir())
+
+
+@pytest.mark.parametrize("form", ["parquet", "webdataset", "records"])
+def test_training_reads_pictures_exactly(tmp_path, form):
+    settings = config(tmp_path / "out", recipe="advanced_edit" if form == "records" else "add_remove", form=form)
+    made = synthesise(settings)
+    truth = candidates(settings)
+    assert made.pairs == made.kept == len(truth) == 9
+    check_sums(tmp_path / "out")
+    read = trained_on(tmp_path / "out" / "kept", 1)
+    assert len(read) == 9
+    left = list(truth.values())
+    for row, example in read:
+        source, target = ((frames * 255).round().to(torch.uint8) for frames in (example.source, example.target))
+        same = [
+            one
+            for one in left
+            if row.instruction in one.instructions
+            and torch.equal(source, one.source)
+            and torch.equal(target, one.target)
+            and (form == "records" or bool(row.references) == (one.reference is not None))
+        ]
+        left.remove(same[0])
+    assert not left
+    if form != "records":
+        rows = {row["key"]: row for row in stored(tmp_path / "out", form)}
+        assert {key: row["instruction"] for key, row in rows.items()} == {
+            key: one.instructions[0] for key, one in truth.items()
+        }
+        assert all(rows[key]["fit"] == pytest.approx(one.scores["fit"]) for key, one in truth.items())
+
+
+@pytest.mark.parametrize("form", ["parquet", "webdataset"])
+def test_training_reads_clips(tmp_path, form):
+    settings = config(tmp_path / "out", 1, frames=5, form=form)
+    synthesise(settings)
+    truth = list(candidates(settings).values())
+    read = trained_on(tmp_path / "out" / "kept", 5)
+    assert Counter(row.instruction for row, _ in read) == Counter(one.instructions[0] for one in truth)
+    for row, example in read:
+        assert example.is_video
+        near = min(
+            (one.source / 255 - example.source).abs().mean() + (one.target / 255 - example.target).abs().mean()
+            for one in truth
+            if one.instructions[0] == row.instruction
+        )
+        assert near < 0.04  # H.264
+
+
+def test_filters_of_training_know_the_scores(tmp_path):
+    synthesise(config(tmp_path / "out"))
+    data = DataConfig(table=str(tmp_path / "out/kept"), filters={"task": ("remove",), "quality": 9.0})
+    table = open_table(data)
+    rows = [row for shard in range(len(table.parts)) for _, row in table.rows(shard) if row is not None]
+    assert len(rows) == 3
+
+
+def test_kept_and_dropped_add_up(tmp_path):
+    settings = config(tmp_path / "out", count=5, frames=2, recipe="swap_dynamic")
+    made = synthesise(settings)
+    truth = candidates(settings).values()
+    assert made.pairs == len(truth) == 10
+    assert 0 < made.kept < 10
+    assert made.dropped == Counter(f"{one.task}: {one.reason}" for one in truth if one.reason)
+    check_sums(tmp_path / "out")
+    rows = stored(tmp_path / "out", "parquet")
+    assert Counter(row["reason"] for row in rows) == Counter(one.reason for one in truth)
+
+
+class Stop(BaseException):
+    """A kill."""
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {name: about["sha256"] for entry in read_manifest(folder) for name, about in entry["files"].items()}
+
+
+def test_a_run_that_was_stopped_anywhere_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    whole = config(tmp_path / "whole", count=5)
+    synthesise(whole)
+    again = config(tmp_path / "again", count=5)
+    calls, stop_at = [0], [0]
+
+    def counted(real):
+        def call(*arguments, **named):
+            calls[0] += 1
+            if calls[0] == stop_at[0]:
+                raise Stop
+            return real(*arguments, **named)
+
+        return call
+
+    # before and after a clip's media, before a shard, before the manifest's line, before clips leave `pending`
+    for name in ("write_media", "write_shard", "flush", "checksum"):
+        monkeypatch.setattr(storing, name, counted(getattr(storing, name)))
+    monkeypatch.setattr(storing.os, "fsync", counted(storing.os.fsync))
+    stops = 0
+    for stop_at[0] in (2, 9, 17, 5, 11, 3):
+        calls[0] = 0
+        try:
+            synthesise(again)
+        except Stop:
+            stops += 1
+    stop_at[0] = 0
+    synthesise(again)
+    assert stops >= 4
+    assert files(tmp_path / "again") == files(tmp_path / "whole")
+    check_sums(tmp_path / "again")
+    finished = synthesise(again, Experts())  # nothing is left to ask experts for
+    assert (finished.clips, finished.pairs) == (5, 15)
+
+
+def test_a_torn_manifest_is_mended(tmp_path):
+    settings = config(tmp_path / "out", count=4)
+    synthesise(settings)
+    before = files(tmp_path / "out")
+    manifest = tmp_path / "out/manifest.jsonl"
+    text = manifest.read_text()
+    manifest.write_text(text[: len(text) - 200])  # the second line is cut: its clips are made again
+    synthesise(settings)
+    assert files(tmp_path / "out") == before
+    check_sums(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_ten_kills_lose_and_double_nothing(tmp_path):
+    count = 120
+    plain = {"recipe": "add_remove", "world": {"count": count, "frames": 1}, "shard": 7}
+    synthesise(config(tmp_path / "whole", count=count, shard=7))
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(plain | {"output": str(tmp_path / "out")}))
+    command = [sys.executable, "-m", "instructx_core", "synthesise", str(file)]
+    chance, kills = random.Random(0), 0
+    while kills < 10:
+        done = read_summary(tmp_path / "out").clips
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        pending = tmp_path / "out/pending"
+        begun = len(list(pending.glob("world*"))) if pending.exists() else 0
+        while process.poll() is None:  # it has begun to write when it is killed
+            now = read_summary(tmp_path / "out").clips, len(list(pending.glob("world*"))) if pending.exists() else 0
+            if now not in ((done, begun), (0, 0)):
+                time.sleep(chance.random() * 0.6)
+                break
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    subprocess.run(command, check=True, capture_output=True)
+    print("kills", kills)
+    assert kills == 10
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    check_sums(tmp_path / "out")
+    keys = [row["key"] for row in stored(tmp_path / "out", "parquet")]
+    assert len(keys) == len(set(keys)) == 3 * count
+
+
+def test_another_config_does_not_mix_in(tmp_path):
+    synthesise(config(tmp_path / "out"))
+    with pytest.raises(InputError, match="begun with another bounds"):
+        synthesise(config(tmp_path / "out", bounds={"fit": (0.5, 1.0)}))
+    assert len(read_manifest(tmp_path / "out")) == 2
+
+
+def test_a_broken_clip_is_dropped_and_counted(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "clips/inner"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(folder / "a b.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    settings = SynthesisConfig.__new__(SynthesisConfig)
+    fields = config(tmp_path / "out").__dict__ | {"world": None, "clips": str(tmp_path / "clips")}
+    settings.__dict__.update(fields)
+
+    class Nothing:
+        def subjects(self, frames, most):
+            return []
+
+    made = synthesise(settings, Experts(describe=Nothing()))
+    assert made.dropped == {
+        "any: unreadable": 1,
+        "remove: no subject": 1,
+        "add: no subject": 1,
+        "reference_add: no subject": 1,
+    }
+    assert made.kept == 0
+    assert not (tmp_path / "out/kept").exists()
+
+
+def test_plan_from_given_and_measured_rates():
+    measured = RunSummary(10, 25, {}, {"erase": 20.0, "judge": 5.0})
+    lines = plan_lines(3600, 2, {"judge": 1.0, "pose": 3.0}, measured)
+    assert lines == [
+        "3600 clips on 2 cards: 3.00 hours, 6.00 card hours",
+        "  pose: 3.000 s a clip (given), 3.00 card hours, 50%",
+        "  erase: 2.000 s a clip (measured), 2.00 card hours, 33%",
+        "  judge: 1.000 s a clip (given), 1.00 card hours, 17%",
+        "  about 9000 pairs kept, as of 10 clips",
+    ]
+    assert plan_lines(10, 1, {}, RunSummary(0, 0, {}, {})) == []
+
+
+def test_the_command(tmp_path, capsys):
+    file = tmp_path / "pairs.yaml"
+    plain = {"recipe": "swap_dynamic", "output": str(tmp_path / "out"), "world": {"count": 4}, "shard": 2}
+    file.write_text(yaml.safe_dump(plain))
+    assert "no rates are known" in refusal(capsys, "synthesise", file, "--plan", 1000)
+    assert "has no shards yet" in refusal(capsys, "synthesise", file, "--preview")
+    code, said = called(capsys, "synthesise", file)
+    made = read_summary(tmp_path / "out")
+    assert code == 0
+    assert f"4 clips, 8 pairs: {made.kept} kept" in said and said.rstrip().endswith(str(tmp_path / "out"))
+    code, said = called(capsys, "synthesise", file, "--plan", 1000)
+    assert code == 0 and "1000 clips on 1 card:" in said and "judge:" in said
+    code, said = called(capsys, "synthesise", file, "--preview")
+    page = (tmp_path / "out/preview.html").read_text()
+    assert code == 0 and f"kept: {made.kept} of {made.kept}" in page
+    assert f"dropped: {8 - made.kept} of {8 - made.kept}" in page and "static background" in page
+    shown = 3 * made.kept + 8 - made.kept  # source, target and mask of what was kept; sources of the others
+    assert page.count("<video") == shown and page.count("<img") == made.kept // 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipe": "dance"}, "recipe"),
+        ({"world": None}, "needs clips (a folder) or world"),
+        ({"clips": "x"}, "not both"),
+        ({"form": "records"}, "advanced_edit"),
+        ({"bounds": {"fit": [1, 0]}}, "lower one first"),
+        ({"bounds": {"beauty": [0, 1]}}, "beauty"),
+        ({"world": {"count": 0}}, "count"),
+        ({"world": {"count": 2, "size": 33}}, "even"),
+        ({"world": None, "clips": "x"}, "needs experts for describe, judge, detect, segment, erase, redraw"),
+        ({"subjectz": 2}, "subjectz"),
+    ],
+)
+def test_a_config_is_refused_in_one_sentence(tmp_path, change, words, capsys):
+    file = tmp_path / "pairs.yaml"
+    plain = {"recipe": "add_remove", "output": str(tmp_path / "out"), "world": {"count": 2}} | change
+    file.write_text(json.dumps({name: value for name, value in plain.items() if value is not None}))
+    assert words in refusal(capsys, "synthesise", file)
+    with pytest.raises(InputError):
+        read_synthesis_config(file)
+    assert not (tmp_path / "out").exists()
