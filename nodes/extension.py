@@ -17,6 +17,7 @@ from .load_adapter import InstructXLoadAdapter
 from .load_mllm import InstructXLoadMLLM
 from .load_model import InstructXLoadModel
 from .local_edits import InstructXLocalEdits
+from .measure import InstructXMeasure
 from .mllm_guidance import InstructXMLLMGuidance
 from .plan import InstructXPlan
 from .reference import InstructXReference
@@ -54,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     InstructXWindowRun,
     InstructXExampleInput,
     InstructXComposite,
+    InstructXMeasure,
 ]
 
 _logger = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .judging import add_judge, load_judge
 from .options import add_model, command, integer, load_editor
 from .printing import complain, say
 from .progress import Progress
 
 if TYPE_CHECKING:
     from ..evaluation.benches import Columns
-    from ..evaluation.judges import Judge
 
 NAMES = {
     "imgedit": "ImgEdit-Bench, 737 pictures, 1 to 5",
@@ -69,11 +69,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=integer(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
     parser.add_argument("--seed", type=integer(0, 2**64 - 1), default=0, help="seed of the noise (default: 0)")
     parser.add_argument("--no-edit", action="store_true", help="judge what is in edits/, and edit nothing")
-    parser.add_argument(
-        "--judge", metavar="JUDGE", help="a Qwen-VL's folder, an OpenAI-compatible address, or a .jsonl of answers"
-    )
-    parser.add_argument("--judge-model", metavar="NAME", help="which model of that address")
-    parser.add_argument("--judge-device", help="where a local judge runs (default: a GPU if there is one)")
+    add_judge(parser)
     parser.add_argument(
         "--frames", type=integer(1, 64), default=8, help="of a clip that the judge sees, 1 to 64 (default: 8)"
     )
@@ -100,7 +96,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     settings: dict[str, Any] = {"cases": len(cases)}
     if not arguments.no_edit:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
-    judge = _judge(arguments, bool(prompts)) if arguments.judge else None
+    judge = load_judge(arguments, bool(prompts)) if arguments.judge else None
     networks = _networks(arguments)
     run = BenchRun(arguments.output, bench, cases, settings)
     if not arguments.no_edit:
@@ -169,33 +165,6 @@ def _prompts(given: Path | None, name: str, data: Path) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise InputError(f"{quoted_path(given)} is no mapping of names to prompts.")
     return value
-
-
-def _judge(arguments: argparse.Namespace, published: bool) -> Judge:
-    """The judge that the options mean. Its name says whose prompts it was asked with: they decide its scores too."""
-    from ..device import pick_device
-    from ..evaluation.judges import RecordedJudge
-    from ..evaluation.judges.local import LocalJudge
-    from ..evaluation.judges.remote import RemoteJudge
-    from ..words import quoted
-
-    given = arguments.judge
-    if "://" in given:
-        if not arguments.judge_model:
-            raise InputError(f"--judge {quoted(given)} needs --judge-model, the model to ask there.")
-        judge: Judge = RemoteJudge(given, arguments.judge_model)
-    elif given.endswith(".jsonl"):
-        return RecordedJudge(Path(given))
-    else:
-        import torch
-        import transformers.utils.logging
-
-        transformers.utils.logging.disable_progress_bar()
-        device = pick_device(arguments.judge_device)
-        judge = LocalJudge(Path(given), device, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    if not published:
-        judge.name += ", InstructX prompts"
-    return judge
 
 
 def _networks(arguments: argparse.Namespace) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .judging import add_judge, load_judge
 from .options import command
 from .printing import say
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..source import Source
 
+JUDGED_FRAMES = 8  # of a clip that a judge sees
 EXAMPLES = """\
 examples:
   instructx measure before.png after.png                      where nothing else is known: outside of what changed
@@ -40,6 +42,8 @@ def add_measure(commands: Any) -> None:
     parser.add_argument(
         "--dino", metavar="DIR", type=Path, help="a DINOv2, DINOv3 or ViT: does what stays look the same"
     )
+    add_judge(parser)
+    parser.add_argument("--instruction", help="what was asked for, for --judge, which gives the VIEScore")
     parser.add_argument(
         "--vbench", action="store_true", help="motion smoothness and aesthetics of the clip, by the command `vbench`"
     )
@@ -53,6 +57,10 @@ def _run_measure(arguments: argparse.Namespace) -> None:
 
     if bool(arguments.clip) != bool(arguments.word):
         raise InputError("--clip and --word belong together: CLIPScore compares the region with that word.")
+    if bool(arguments.judge) != bool(arguments.instruction):
+        raise InputError(
+            "--judge and --instruction belong together: VIEScore asks how far the instruction was followed."
+        )
     if arguments.json:
         writable_file(arguments.json)
     inputs = [one for one in (arguments.edited, arguments.mask, arguments.target) if one]
@@ -82,12 +90,14 @@ def _with_networks(
     arguments: argparse.Namespace, source: Source, edited: Source, region: Tensor
 ) -> dict[str, float | None]:
     """The numbers of those networks that were given."""
-    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench):
+    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench or arguments.judge):
         return {}
     from transformers.utils.logging import disable_progress_bar
 
+    from ..evaluation.benches.viescore import judge_pair
     from ..evaluation.perceptual import ClipScore, DinoSimilarity, Lpips
     from ..evaluation.vbench import run_vbench
+    from ..guidance.frames import sample_indices
 
     disable_progress_bar()
     seen: dict[str, float | None] = {}
@@ -97,6 +107,12 @@ def _with_networks(
         seen["CLIPScore of the region"] = ClipScore(arguments.clip)(edited.frames, region, arguments.word)
     if arguments.dino:
         seen["DINO similarity outside"] = DinoSimilarity(arguments.dino)(source.frames, edited.frames, region)
+    if arguments.judge:
+        judge = load_judge(arguments)
+        shown = [clip.frames[sample_indices(len(clip.frames), JUDGED_FRAMES)] for clip in (source, edited)]
+        score = judge_pair(judge, arguments.instruction, *shown)
+        names = (f"VIEScore {part}, judged by {judge.name}" for part in ("consistency", "quality", "overall"))
+        seen |= dict(zip(names, score or (None,) * 3, strict=True))
     return seen | (run_vbench(arguments.edited) if arguments.vbench else {})
 
 

@@ -33,7 +33,7 @@ from ..words import one_line, quoted, quoted_path, shown
 from .benches import Bench, Case
 from .benches.case import safe_name
 from .case_log import CaseLog
-from .judges import Exhibit, Judge, Question, UnreadableAnswer, parse
+from .judges import Answer, Exhibit, Judge, Question, ask
 from .report import Progress
 
 if TYPE_CHECKING:
@@ -134,33 +134,23 @@ class BenchRun:
 
     def _judged(self, judge: Judge, case: Case, prompts: Mapping[str, str], frames: int) -> dict[str, Any]:
         """A case's line: every answer as it was given, and scores where all of them could be read."""
-        answers: list[list[str]] = []
+        answers: list[list[Answer]] = []
         scores: list[dict[str, float]] = []
-        problem, tokens = "", [0, 0]
         for number, question in enumerate(self.bench.questions(case, prompts)):
-            pictures = self._shown(case, question, frames)
-            answers.append([])
-            for words in (question.words, f"{question.words}\n{question.reminder}"):
-                answer = judge.ask(case.key, number, words, pictures)
-                answers[-1].append(answer.text)
-                tokens = [tokens[0] + answer.prompt_tokens, tokens[1] + answer.answer_tokens]
-                try:
-                    scores.append(parse(question, answer.text))
-                    break
-                except UnreadableAnswer as error:
-                    reason = str(error)
-            else:
-                problem = f"question {number + 1}: {reason}"
+            found, said = ask(judge, case.key, number, question, self._shown(case, question, frames))
+            answers.append(said)
+            if found is not None:
+                scores.append(found)
+        said = [answer for given in answers for answer in given]
         return {
             "key": case.key,
             "group": case.group,
             "tags": dict(case.tags),
             "judge": judge.name,
-            "scores": None if problem else self.bench.score(scores),
-            "problem": problem or None,
-            "answers": answers,
-            "prompt_tokens": tokens[0],
-            "answer_tokens": tokens[1],
+            "scores": self.bench.score(scores) if len(scores) == len(answers) else None,
+            "answers": [[answer.text for answer in given] for given in answers],
+            "prompt_tokens": sum(answer.prompt_tokens for answer in said),
+            "answer_tokens": sum(answer.answer_tokens for answer in said),
         }
 
     def _shown(self, case: Case, question: Question, frames: int) -> list[Exhibit]:

@@ -129,7 +129,7 @@ def test_unreadable_answers_are_asked_once_more_then_counted(data, tmp_path, bun
     assert len(asked) == 6 and asked[1][1].endswith("Answer with the JSON object alone.")
     log = run.judged("careless").read()
     assert log["1000"]["scores"] == {"overall": 5} and len(log["1000"]["answers"][0]) == 2
-    assert log["1002"]["scores"] is None and "no JSON object" in log["1002"]["problem"]
+    assert log["1002"]["scores"] is None and log["1002"]["answers"] == [["I would say five."] * 2]
     (found,) = read_run(tmp_path / "run")
     assert found.unreadable == 1 and "extract" not in found.means["all cases"]
     assert "1 answers could not be read" in next(own_tables([found])).to_markdown()
@@ -283,6 +283,17 @@ def test_what_is_refused_before_any_work(data, tmp_path, extra, words, capsys, i
     monkeypatch.chdir(tmp_path)
     assert words in refusal(capsys, "bench", "imgedit", "--data", data, "-o", tmp_path / "run", *extra)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_columns_are_given_on_the_command_line_or_in_a_file(data, tmp_path, capsys):
+    benchmarks.vie(data)
+    (tmp_path / "columns.yaml").write_text(benchmarks.VIE_COLUMNS)
+    for number, given in enumerate((f"{{{benchmarks.VIE_COLUMNS}}}", tmp_path / "columns.yaml")):
+        output = tmp_path / str(number)
+        code, _ = called(capsys, "bench", "vie", "--data", data, "-o", output, "--columns", given, "--no-edit")
+        assert code == 0
+        groups = [json.loads(line)["group"] for line in (output / "cases.jsonl").open()]
+        assert groups == ["Swap / Change", "Add", "Ref Base Add"]
 
 
 def test_reports_of_what_is_no_run(tmp_path, capsys):

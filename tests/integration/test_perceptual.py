@@ -215,9 +215,21 @@ def test_measure_on_the_command_line(pair, dino, capsys):
     assert (pair / "d.png").is_file()
 
 
+def test_viescore_of_one_edit(pair, capsys):
+    first, second = '{"success": 9, "restraint": 4}', '{"naturalness": 9, "cleanness": 9}'
+    log = pair / "log.jsonl"
+    log.write_text(json.dumps({"key": "edit", "judge": "GPT-4o", "answers": [["what?", first], [second]]}) + "\n")
+    arguments = ["measure", pair / "a.png", pair / "b.png", "--judge", log, "--instruction", "invert a corner"]
+    code, said = called(capsys, *arguments)
+    assert code == 0 and "VIEScore overall, judged by GPT-4o (recorded): 6.0000" in said
+    log.write_text(json.dumps({"key": "edit", "judge": "GPT-4o", "answers": [["what?"], [second]]}) + "\n")
+    assert "VIEScore overall, judged by GPT-4o (recorded): nothing to measure" in called(capsys, *arguments)[1]
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
+        (["--judge", "x.jsonl"], "belong together"),
         (["--clip", "nowhere", "--word", "car"], "nothing is fetched"),
         (["--word", "car"], "belong together"),
         (["--vbench"], "is a picture"),

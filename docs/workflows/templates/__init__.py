@@ -27,6 +27,7 @@ from .kiwi_reference import kiwi_reference
 from .kiwi_video import kiwi_video
 from .lingxi import lingxi
 from .match_colours import match_colours
+from .measure_an_edit import measure_an_edit
 from .reference_on_a_video import reference_on_a_video
 from .rewrite_the_prompt import rewrite_the_prompt
 from .sam3_mask import sam3_mask
@@ -71,5 +72,6 @@ TEMPLATES = (
     bernini,
     three_edits,
     lingxi,
+    measure_an_edit,
     *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
 )

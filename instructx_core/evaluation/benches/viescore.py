@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..judges import Question, Scale
+from torch import Tensor
+
+from ..judges import Exhibit, Judge, Question, Scale, ask
 
 TEN = Scale(0, 10)
 CONSISTENCY = (
@@ -37,3 +39,16 @@ def score(answers: Sequence[Mapping[str, float]]) -> tuple[float, float, float]:
     """Semantic consistency, perceptual quality, overall; 0 to 10 each."""
     consistency, quality = (min(answer.values()) for answer in answers)
     return consistency, quality, math.sqrt(consistency * quality)
+
+
+def judge_pair(judge: Judge, instruction: str, source: Tensor, edited: Tensor) -> tuple[float, float, float] | None:
+    """`score` of one edit, frames [T, H, W, 3] in [0, 1]; None where an answer cannot be read, asked twice."""
+    exhibits = {"source": Exhibit("Original", source), "edited": Exhibit("Edited", edited)}
+    answers = []
+    for number, question in enumerate(questions(instruction)):
+        shown = [exhibits[name] for name in question.shown]
+        found, _ = ask(judge, "edit", number, question, shown)
+        if found is None:
+            return None
+        answers.append(found)
+    return score(answers)

@@ -1,7 +1,8 @@
 """Judges behind one protocol: a local MLLM, a service at a given address, and the log of an earlier judge."""
 
+from .asking import ask
 from .parsing import UnreadableAnswer, parse
 from .question import Answer, Exhibit, Judge, Question, Scale
 from .recorded import RecordedJudge
 
-__all__ = ["Answer", "Exhibit", "Judge", "Question", "RecordedJudge", "Scale", "UnreadableAnswer", "parse"]
+__all__ = ["Answer", "Exhibit", "Judge", "Question", "RecordedJudge", "Scale", "UnreadableAnswer", "ask", "parse"]
