@@ -1,6 +1,6 @@
 """Window Open and Window Close in a real ComfyUI server on a CPU: memory and time by the number of windows.
 
-    PYTHONPATH=tests python benchmarks/windows.py --frames 180 1800 --size 128 96 --scale 1 4
+    python benchmarks/windows.py --frames 180 1800 --size 128 96 --scale 1 4
 
 Each row is a server of its own that has run the graph over 60 frames once; then it runs ImageInvert (and ImageScale)
 over all frames. Memory is the largest resident size of the server's process, sampled every 20 ms. Seconds a window are
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +24,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core import edit_video
 from instructx_core.long_video import FrameEdit, LongOptions

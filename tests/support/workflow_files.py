@@ -146,5 +146,21 @@ def take_widget(name: str, spec: list[Any], values: list[Any], inputs: dict[str,
             take_widget(f"{name}.{inner}", inner_spec, values, inputs)
 
 
+def inside_loops(prompt: dict[str, Any]) -> set[str]:
+    """Nodes between a Window Open and its Window Close, which that one runs: ComfyUI never asks for them itself, so it
+    has no result of theirs, cached or not. They do not run where Window Close is cached."""
+    found: set[str] = set()
+    waiting = {name for name, node in prompt.items() if node["class_type"] == "InstructXWindowOpen"}
+    while waiting:
+        takes = {name for name, node in prompt.items() if any(link[0] in waiting for link in _links(node))}
+        waiting = {name for name in takes if prompt[name]["class_type"] != "InstructXWindowClose"} - found
+        found |= waiting
+    return found
+
+
+def _links(node: dict[str, Any]) -> list[list[Any]]:
+    return [value for value in node["inputs"].values() if isinstance(value, list)]
+
+
 RUNNABLE = [path for path in PATHS if path not in APPS and is_runnable(path)]
 NEED_WEIGHTS = [path for path in PATHS if path not in [*APPS, *RUNNABLE]]
