@@ -60,7 +60,9 @@ def test_wan(server, title):
 
 def test_qwen(server):
     stand_ins = {"CLIPLoader": ("TinyText", {"width": 64}, ()), "UNETLoader": ("TinyQwen", {}, ())}
-    changes = {"InstructXExampleInput": CLIP | {"frames": 3}, "InstructXWindowOpen": {"window": 2}}
+    # each edit is of a megapixel, whatever its source
+    changes = {"InstructXExampleInput": CLIP | {"frames": 2}, "InstructXWindowOpen": {"window": 1}}
+    changes["KSampler"] = {"steps": 1}
     made = ran(server, "Edit frames like the first one", changes, stand_ins)
-    assert len(made) == 3
+    assert len(made) == 2
     assert all(frame.float().std() > 1 for frame in made)

@@ -54,16 +54,6 @@ def test_inside(server, tmp_path):
     assert len(list((server.base / "output").glob("inside*.gif"))) == 5, "one for each window"
 
 
-def test_encoding_in_batches_inside(server):
-    nodes = {
-        "20": node("InstructXLoadModel", model_name="InstructX Tiny (bundled)", precision="float32"),
-        "3": node("VHS_VAEEncodeBatched", pixels=["2", FRAMES], vae=["20", 1], per_batch=4),
-        "4": node("VHS_VAEDecodeBatched", samples=["3", 0], vae=["20", 1], per_batch=4),
-    }
-    entry = server.run(loop(nodes, ["4", 0]))
-    assert succeeded(entry), entry["status"]
-
-
 def test_in_front_and_behind(server):
     prompt = loop({"3": node("ImageInvert", image=["2", FRAMES])}, ["3", 0])
     loaded = {"force_rate": 0, "custom_width": 0, "custom_height": 0, "frame_load_cap": 0, "skip_first_frames": 0}
