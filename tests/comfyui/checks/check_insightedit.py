@@ -9,6 +9,7 @@ import comfy.utils
 import folder_paths
 import torch
 from check_folders import put
+from comfy_extras.nodes_custom_sampler import KSamplerSelect, RandomNoise, SamplerCustomAdvanced
 from kit import NODES, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
 
 MODELS = Path(os.environ["INSTRUCTX_TEST_INSIGHTEDIT"])
@@ -30,6 +31,21 @@ def check_a_native_unet_edits_as_the_library():
             expected = editor(name).edit(image, instruction, seed=4, **asked).latents
             found[name, *settings.values()] = difference(ours[:, :, None], expected)
     assert max(found.values()) <= TOLERANCE, found
+
+
+def check_both_guidances_are_set_apart_as_in_the_library():
+    """InstructX Guidance and Sigmas in ComfyUI's own SamplerCustomAdvanced, from the LATENT of InstructX Source."""
+    image, instruction, _ = example("recolor", **SIZE)
+    patched, positive, negative, latent, _ = wired("insightedit", image, instruction)
+    scales = {"mode": "v2v_chain", "cfg": 4.0, "source_scale": 2.5}
+    (guider,) = run("Guidance", model=patched, positive=positive, negative=negative, **scales)
+    (levels,) = run("Sigmas", model=patched, steps=3)
+    sampler = KSamplerSelect.execute("euler")[0]
+    out = SamplerCustomAdvanced.execute(RandomNoise.execute(4)[0], guider, sampler, levels, latent)[0]
+    ours = patched.model.process_latent_in(out["samples"])
+    asked = {"steps": 3, "guidance_scale": 4.0, "source_scale": 2.5}
+    expected = editor("insightedit").edit(image, instruction, seed=4, **asked).latents
+    assert difference(ours[:, :, None], expected) <= TOLERANCE
 
 
 def check_v_txt_and_image_tokens_reach_a_native_unet():
