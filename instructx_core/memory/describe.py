@@ -69,7 +69,7 @@ def describe_plan(
         verdict = f'auto, on {_name(device)}{gpu}: {_short(dtype)}, memory="{decision.plan.memory.value}"'
         verdict += ", the VAE in tiles" if tiled else ""
     size = f"{job.width} x {job.height} pixels (width x height)"
-    title = f"{models[dtype].model.config.name}, {size}, {job.frames} frames, {_short(dtype)}"
+    title = f"{models[dtype].model.config.name}, {size}, {_length(job)}, {_short(dtype)}"
     needs = (_main_memory(model, name, model.phases(job, tiled), device) for name, model in models.items())
     room = main_memory()
     there = f"main memory: {room.bytes / GIB:.3g} GiB {room.limit}"
@@ -97,7 +97,7 @@ def describe_cards(
     job = _job(model.model, canvas, frames)
     phases = cache(lambda tiled: model.phases(job, tiled))
     size = f"{job.width} x {job.height} pixels (width x height)"
-    title = f"{model.model.config.name}, {size}, {job.frames} frames, {_short(dtype)}"
+    title = f"{model.model.config.name}, {size}, {_length(job)}, {_short(dtype)}"
     verdicts = (f"{card} GiB free: {_verdict(model.sizes, phases, int(card * GIB))}" for card in cards)
     return "\n".join((title, "", *_table(model, job, False, device), "", *verdicts))
 
@@ -121,6 +121,11 @@ def _job(model: Components, canvas: tuple[int, int] | None, frames: int | None) 
     stride = model.codec.stride * model.denoiser.patch
     height, width = (nearest(side, stride) for side in canvas or (trained.height, trained.width))
     return Job(width, height, frames or trained.frames, trained.guided, trained.places)
+
+
+def _length(job: Job) -> str:
+    places = f" and {job.places} instructions, each in its place" if job.places else ""
+    return f"{job.frames} frames{places}"
 
 
 def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iterable[str]:

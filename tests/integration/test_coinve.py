@@ -22,6 +22,7 @@ from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import config_from_shapes, load_mllm
 from instructx_core.windows import Span
 from support import public_models, recorded, tiny
+from support.golden_runs import GOLDEN
 from support.recorded import Outputs, check_close, check_frames
 from support.video_files import clip, make_video
 
@@ -159,6 +160,15 @@ def test_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]):
     assert "Qwen3-VL, of a size of its own" in capsys.readouterr().out
 
 
+def test_the_plan_says_that_it_counts_several_instructions(
+    model: Path, parts: dict[str, Path], capsys: pytest.CaptureFixture[str]
+):
+    given = [argument for part, path in parts.items() for argument in (f"--{part}", str(path))]
+    size = ["--width", "64", "--height", "64", "--frames", "9"]
+    assert cli.main(["info", "--plan", str(model / FILE), *given, *size, "--vram", "8"]) == 0
+    assert "9 frames and 3 instructions, each in its place" in capsys.readouterr().out
+
+
 def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path):
     with pytest.raises(CheckpointError, match=r"guided by a Qwen3-VL .* is a Qwen2\.5-VL; give a Qwen3-VL"):
         Editor.from_pretrained(model / FILE, device="cpu", **parts | {"mllm": saved / "mllm"})
@@ -203,6 +213,37 @@ def test_a_file_that_is_not_whole_is_named(
     write_safetensors(tmp_path / "odd.safetensors", held, metadata)
     with pytest.raises(CheckpointError, match=message):
         Editor.from_pretrained(tmp_path / "odd.safetensors", device="cpu", **parts)
+
+
+@pytest.mark.parametrize("part", ["path", "transformer", "vae", "mllm"])
+def test_a_truncated_part_is_named(part: str, model: Path, parts: dict[str, Path], tmp_path: Path):
+    given = {"path": model / FILE} | parts
+    whole = given[part] if given[part].is_file() else next(given[part].glob("*.safetensors"))
+    folder = tmp_path / "half"
+    shutil.copytree(whole.parent, folder, copy_function=lambda source, target: Path(target).symlink_to(source))
+    (folder / whole.name).unlink()
+    (folder / whole.name).write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    given[part] = folder if given[part].is_dir() else folder / whole.name
+    with pytest.raises(CheckpointError, match=rf"half/{whole.name}' is truncated"):
+        Editor.from_pretrained(device="cpu", **given)
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "message"),
+    [
+        ("transformer", "bernini/transformer", r"makes a context of width \d+, the DiT in .* takes \d+"),
+        ("vae", "kiwi/vae", r"makes 48 channels, the DiT in .* takes 16"),
+        ("transformer", "kiwi/vae", "does not hold a Wan DiT: it is a Wan VAE"),
+        ("mllm", "nothing", "there is no file .*nothing"),
+        ("vae", None, r"has no Wan VAE of its own.*--vae PATH"),
+    ],
+)
+def test_a_part_of_another_model_is_named(
+    part: str, other: str | None, message: str, model: Path, parts: dict[str, Path]
+):
+    given = parts | {part: None if other is None else GOLDEN / other}
+    with pytest.raises(CheckpointError, match=message):
+        Editor.from_pretrained(model / FILE, device="cpu", **given)
 
 
 # --- a Qwen3-VL in any form

@@ -23,6 +23,7 @@ from instructx_core.weights.vae import load_vae
 from support import kiwi_model
 from support.kiwi_recorded import linked, recorded, run
 from support.opening import config_of, load
+from support.recorded import folders
 from support.video_files import clip, make_video
 
 
@@ -49,9 +50,16 @@ def test_the_command_edits_a_clip_with_it(kiwi: Path, tmp_path: Path, capsys):
     assert output.is_file()
 
 
+@pytest.fixture(scope="module", params=folders("kiwi"), ids=lambda folder: folder.parent.name)
+def compared(request: pytest.FixtureRequest) -> tuple[Path, Editor]:
+    """A recorded model, and an editor of it."""
+    return request.param, Editor.from_pretrained(request.param, device="cpu", dtype=torch.float32)
+
+
 @pytest.mark.parametrize("case", ["image", "video", "reference"])
-def test_parity_with_the_authors_pipeline(case: str, kiwi: Path, editor: Editor):
-    expected = recorded(kiwi, case)
+def test_parity_with_the_authors_pipeline(case: str, compared: tuple[Path, Editor]):
+    folder, editor = compared
+    expected = recorded(folder, case)
     edited = run(editor, expected)
     assert (edited.context - expected.context).abs().max() < 1e-4
     assert (edited.latents - expected.latents).abs().max() < 1e-4
