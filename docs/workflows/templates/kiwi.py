@@ -37,8 +37,8 @@ def how(hub_id: str) -> Text:
     name = hub_id.removeprefix("linyq/").removesuffix("-diffusers")
     command = f"`python -m instructx_core download {name} --to ../../models/instructx`"
     return Text(
-        f"**To get it** (20 to 30 GB; size and licence are shown first): in this pack's folder, with ComfyUI's Python,"
-        f" {command}, then press R.",
-        "**下载**（20 到 30 GB，先显示大小和许可）：在本节点包的文件夹里，"
+        "**To get it** (20 to 30 GB, no licence stated; size and licence are shown first): in this pack's folder, with"
+        f" ComfyUI's Python, {command}, then press R.",
+        "**下载**（20 到 30 GB，页面没有写许可；先显示大小和许可）：在本节点包的文件夹里，"
         f"用 ComfyUI 的 Python 运行 {command}，然后按 R。",
     )
