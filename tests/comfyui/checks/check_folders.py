@@ -41,7 +41,7 @@ def check_stock_folders_are_offered():
         config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "t5"}).replace("qwen2_5_vl", "t5"))
         assert "text_encoders/qwen" not in base_names()
     assert "diffusers/mine" not in model_names()
-    expect("CheckpointError", "put its folder", run, "LoadModel", model_name="diffusers/mine")
+    expect("CheckpointError", "Put its folder", run, "LoadModel", model_name="diffusers/mine")
 
 
 def check_an_adapter_file_is_enough():
