@@ -105,8 +105,8 @@ class Canvas:
                 "title": title,
                 "properties": {},
                 "widgets_values": [text],
-                "color": "#432",
-                "bgcolor": "#653",
+                "color": "#222",
+                "bgcolor": "#000",
             }
 
     def workflow(self, seed: str, extra: Json) -> Json:
