@@ -59,8 +59,15 @@ def nodes_of(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def take_a_file(workflow: dict[str, Any]) -> set[str]:
-    """Types of nodes that the front end marks until a file is there that they name."""
-    return TAKE_A_FILE | {node["type"] for node in nodes_of(workflow) if node["properties"].get("models")}
+    """Types of nodes that the front end marks until a file is there that they name, and of the boxes around them."""
+    found = {node["type"] for node in nodes_of(workflow) if _names_a_file(node)}
+    boxes = {box["id"] for box in levels(workflow)[1:] if any(map(_names_a_file, box["nodes"]))}
+    return TAKE_A_FILE | found | boxes
+
+
+def _names_a_file(node: dict[str, Any]) -> bool:
+    values = node.get("widgets_values") or []
+    return bool(node["properties"].get("models")) or any(str(value).endswith(".safetensors") for value in values)
 
 
 def is_runnable(path: Path) -> bool:
