@@ -131,7 +131,7 @@ def test_one_folder_is_made_of_it(model: Path, editor: Editor, outputs: Outputs,
 def test_the_commands_know_it(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     text = describe(model)
     assert "Bernini-R" in text and "none: words alone are read" in text and "added by stream" in text
-    assert cli.main(["info", "--plan", str(model)]) == 0
+    assert cli.main(["info", "--plan", str(model), "--width", "64", "--height", "64", "--frames", "9"]) == 0
     assert "DiT step" in capsys.readouterr().out
     source = make_video(tmp_path / "in.mp4", clip(2, 32, 32))
     options = ["--model", str(model), "--steps", "1", "--height", "32", "--width", "32"]

@@ -160,6 +160,7 @@ def test_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]):
     assert "Qwen3-VL, of a size of its own" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_plan_says_that_it_counts_several_instructions(
     model: Path, parts: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ):
