@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bounded import why
+from ..device import pick_device
 from ..errors import InputError
 from ..run_lock import only_run
 from ..words import one_line, quoted_path
@@ -62,6 +63,10 @@ def synthesise(config: SynthesisConfig, experts: Experts | None = None, progress
         InputError: clips or experts that cannot be opened, an output of another run, or one that cannot be written.
     """
     output = Path(config.output)
+    if experts is None and config.experts:
+        from .models import check_experts
+
+        check_experts(config.experts)
     source = open_clips(config)
     keys = source.keys()
     with _written(output), only_run(output):
@@ -143,7 +148,9 @@ def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
     """The experts that a config names; of the world, its own."""
     if isinstance(source, World):
         return source.experts()
-    raise InputError("Experts for footage are given from Python so far: `synthesise(config, experts)`.")
+    from .models import load_experts
+
+    return load_experts(config.experts, str(pick_device(None)))
 
 
 def read_summary(output: Path) -> RunSummary:

@@ -1,0 +1,124 @@
+"""Describing and rating by a multimodal model, local or behind an address (`evaluation.judges`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...bounded import UnreadableError, parse_json
+from ...evaluation.judges import Exhibit, Question, Scale, UnreadableAnswer, parse
+from ...evaluation.judges import Judge as AnyJudge
+from ...evaluation.judges.parsing import FENCE, LONGEST
+from ...evaluation.judges.question import SHORT_JSON
+from ...images import to_floats
+from ..experts import ExpertFailed, Look, Recaption, Restyle, Subject, Task
+from .prompts import LOOKS, PROMPTS, TASKS
+
+FRAMES = 4  # of a clip that are shown
+TRIES = 2
+SCORES = {name: Scale(0, 10) for name in ("follow", "preserve", "quality")}
+
+
+class AskedDescriber:
+    """Any judge as describer; answers that are no JSON of the asked form drop the clip."""
+
+    def __init__(self, judge: AnyJudge, prompts: Mapping[str, str]) -> None:
+        """
+        Args:
+            prompts: in place of those in `PROMPTS`, by name.
+        """
+        self.judge = judge
+        self.prompts = PROMPTS | dict(prompts)
+
+    def caption(self, frames: Tensor) -> str:
+        return _text(self._ask("caption", [("Clip", frames)]), "caption")
+
+    def subjects(self, frames: Tensor, most: int) -> Sequence[Subject]:
+        listed = self._ask("subjects", [("Clip", frames)], most=most).get("subjects")
+        if not isinstance(listed, list):
+            raise ExpertFailed("the describer lists no subjects")
+        return [_subject(one) for one in listed[:most]]
+
+    def alternative(self, frames: Tensor, subject: Subject) -> Subject | None:
+        return _subject(self._ask("alternative", [("Clip", frames)], simple=subject.simple))
+
+    def restyle(self, frames: Tensor, look: Look) -> Restyle | None:
+        said = self._ask("restyle", [("Clip", frames)], look=look, about=LOOKS[look])
+        thing = said.get("thing")
+        subject = Subject(thing, thing, thing) if isinstance(thing, str) and thing.strip() else None
+        return Restyle(_text(said, "request"), subject)
+
+    def instruct(self, task: Task, before: Tensor, after: Tensor, old: Subject, new: Subject | None) -> str:
+        what = TASKS[task].format(old=old.simple, new=new.simple if new else "")
+        return _text(self._ask("instruct", [("Before", before), ("After", after)], what=what), "request")
+
+    def recaption(self, frames: Tensor, sentence: str, old: Subject, new: Subject | None) -> Recaption:
+        about = old.detailed + (f" It becomes: {new.detailed}" if new else "")
+        said = self._ask("recaption", [("Picture", frames)], sentence=sentence, detailed=about)
+        return Recaption(*(_text(said, name) for name in ("simple", "understanding", "reasoning")))
+
+    def _ask(self, name: str, shown: list[tuple[str, Tensor]], **slots: Any) -> dict[str, Any]:
+        words = filled(self.prompts[name], slots)
+        exhibits = [Exhibit(title, some_frames(frames)) for title, frames in shown]
+        for number in range(TRIES):
+            again = f"\n{SHORT_JSON}" if number else ""
+            text = self.judge.ask(name, number, words + again, exhibits).text.strip()
+            fenced = FENCE.match(text)
+            try:
+                value = parse_json(fenced[1] if fenced else text, "the answer", LONGEST)
+            except UnreadableError:
+                continue
+            if isinstance(value, dict):
+                return value
+        raise ExpertFailed(f"no readable answer to {name}")
+
+
+class AskedRater:
+    """Any judge as rater."""
+
+    def __init__(self, judge: AnyJudge, prompts: Mapping[str, str]) -> None:
+        self.judge = judge
+        self.prompts = PROMPTS | dict(prompts)
+
+    def rate(self, before: Tensor, after: Tensor, sentence: str, reference: Tensor | None) -> Mapping[str, float]:
+        shown = [Exhibit("Before", some_frames(before)), Exhibit("After", some_frames(after))]
+        if reference is not None:
+            shown.append(Exhibit("Reference picture", some_frames(reference[None])))
+        question = Question(filled(self.prompts["rate"], {"sentence": sentence}), ("source", "edited"), SCORES)
+        for number in range(TRIES):
+            again = f"\n{question.reminder}" if number else ""
+            try:
+                return parse(question, self.judge.ask("rate", number, question.words + again, shown).text)
+            except UnreadableAnswer:
+                continue
+        raise ExpertFailed("no readable rating")
+
+
+def some_frames(frames: Tensor) -> Tensor:
+    """At most FRAMES of a clip, evenly from its first to its last: float32 [t, H, W, 3]."""
+    at = torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().long()
+    return to_floats(frames[at])
+
+
+def filled(prompt: str, slots: Mapping[str, Any]) -> str:
+    """A prompt with its slots filled; other braces stay."""
+    for name, value in slots.items():
+        prompt = prompt.replace(f"{{{name}}}", str(value))
+    return prompt
+
+
+def _subject(value: Any) -> Subject:
+    if not isinstance(value, dict):
+        raise ExpertFailed("the describer names no subject")
+    texts = (_text(value, name) for name in ("category", "simple", "detailed"))
+    return Subject(*texts, person=value.get("person") is True)
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise ExpertFailed(f"the describer gives no {name}")
+    return text.strip()

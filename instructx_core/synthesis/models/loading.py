@@ -1,0 +1,39 @@
+"""Public models from a folder on this machine: safetensors alone, no code of theirs, nothing fetched."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ...bounded import is_dir
+from ...errors import CheckpointError, InputError
+from ...words import one_line, quoted_path
+
+
+def loaded(library: str, name: str, folder: Path, **options: Any) -> Any:
+    """An object of a library's class from a folder.
+
+    Raises:
+        InputError: no folder.
+        CheckpointError: not what the class reads.
+    """
+    if not is_dir(folder):
+        raise InputError(f"{quoted_path(folder)} is no folder; name that of a model on this machine.")
+    if "Processor" not in name:
+        options = {"use_safetensors": True, **options}
+    try:
+        return getattr(import_module(library), name).from_pretrained(str(folder), local_files_only=True, **options)
+    except Exception as error:  # both libraries raise of all kinds
+        raise CheckpointError(
+            f"{quoted_path(folder)} cannot be opened as {name} ({one_line(error, 200)}); name another folder."
+        ) from error
+
+
+def picture_of(frame: Tensor) -> Any:
+    """uint8 [H, W, 3] -> a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray(frame.numpy())

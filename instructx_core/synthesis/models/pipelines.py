@@ -1,0 +1,174 @@
+"""Erasing, redrawing and animating by pipelines of diffusers.
+
+Sizes that a pipeline does not take are brought to its multiples and back; of an inpainted clip, pixels away from the
+mask are the source's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checks import grown_mask
+from .asked import filled
+from .loading import loaded, picture_of
+from .prompts import PROMPTS
+
+BEHIND = "the same background, undisturbed, nothing there"
+GREY = 128  # what VACE takes for pixels that are to be painted
+MULTIPLE = 16
+TOKENS = 512  # of a prompt of Wan
+JOINT_RADIUS = 0.01  # of the shorter side
+
+
+class PipelineEraser:
+    """A mask inpainting pipeline: Wan VACE on whole clips, any of Stable Diffusion's or FLUX' frame by frame."""
+
+    def __init__(self, pipeline: Any, steps: int = 30, grow: int = 8, seed: int = 0) -> None:
+        """
+        Args:
+            grow: pixels by which a mask is widened for the model.
+        """
+        self.pipeline, self.steps, self.grow, self.seed = pipeline, int(steps), int(grow), int(seed)
+        self.takes_clips = "video" in inspect.signature(pipeline.__call__).parameters
+
+    def fill(self, frames: Tensor, mask: Tensor, words: str) -> Tensor:
+        wide = grown_mask(mask, self.grow)
+        paint = self._clip if self.takes_clips else self._pictures
+        painted = paint(frames, wide, words or BEHIND)
+        return torch.where(wide[..., None], painted, frames)
+
+    def _clip(self, frames: Tensor, mask: Tensor, words: str) -> Tensor:
+        hidden = torch.where(mask[..., None], GREY, frames)
+        return vace(self.pipeline, hidden, mask, words, self.steps, self.seed)
+
+    def _pictures(self, frames: Tensor, mask: Tensor, words: str) -> Tensor:
+        height, width = frames.shape[1:3]
+        size = {"height": _multiple(height), "width": _multiple(width)}
+        made = []
+        for frame, where in zip(at_size(frames, **size), at_size(_white(mask), **size), strict=True):
+            picture = self.pipeline(
+                prompt=words,
+                image=picture_of(frame),
+                mask_image=picture_of(where),
+                num_inference_steps=self.steps,
+                generator=torch.Generator().manual_seed(self.seed),
+                **size,
+            ).images[0]
+            made.append(pixels_of(picture))
+        return at_size(torch.stack(made), height, width)
+
+
+class PipelineRedrawer:
+    """A pipeline that edits a picture by a sentence: FLUX Kontext, Qwen-Image-Edit, InstructPix2Pix."""
+
+    def __init__(self, pipeline: Any, portray: str = PROMPTS["portray"], steps: int = 28, seed: int = 0) -> None:
+        self.pipeline, self.words, self.steps, self.seed = pipeline, portray, int(steps), int(seed)
+
+    def edit(self, picture: Tensor, sentence: str) -> Tensor:
+        made = self.pipeline(
+            image=picture_of(picture),
+            prompt=sentence,
+            num_inference_steps=self.steps,
+            generator=torch.Generator().manual_seed(self.seed),
+        ).images[0]
+        return at_size(pixels_of(made)[None], *picture.shape[:2])[0]
+
+    def portray(self, picture: Tensor, mask: Tensor, name: str) -> Tensor:
+        return self.edit(_cut_out(picture, mask), filled(self.words, {"name": name}))
+
+
+class VaceAnimator:
+    """Wan VACE: the first frame is given, the others follow the poses or, without any, the grey frames of the clip."""
+
+    def __init__(self, pipeline: Any, steps: int = 30, seed: int = 0, words: str = "a natural video") -> None:
+        self.pipeline, self.steps, self.seed, self.words = pipeline, int(steps), int(seed), words
+
+    def animate(self, picture: Tensor, frames: Tensor, poses: Tensor | None) -> Tensor:
+        grey = frames.float().mean(-1, keepdim=True).expand(frames.shape).round().to(torch.uint8)
+        control = grey if poses is None else drawn_poses(poses, *frames.shape[1:3])
+        clip = torch.cat([picture[None], control[1:]])
+        mask = torch.ones(frames.shape[:3], dtype=torch.bool)
+        mask[0] = False
+        return vace(self.pipeline, clip, mask, self.words, self.steps, self.seed)
+
+
+def vace(pipeline: Any, frames: Tensor, mask: Tensor, words: str, steps: int, seed: int) -> Tensor:
+    """Wan VACE on a clip of any size and length: uint8 [T, H, W, 3] like `frames`."""
+    count, height, width = frames.shape[:3]
+    size = {"height": _multiple(height), "width": _multiple(width)}
+    more = -(count - 1) % 4  # Wan's clips have 4 k + 1 frames
+    frames, mask = (torch.cat([each, each[-1:].expand(more, *each.shape[1:])]) for each in (frames, mask))
+    made = pipeline(
+        prompt_embeds=_embedded(pipeline, words),
+        negative_prompt_embeds=_embedded(pipeline, ""),
+        video=[picture_of(one) for one in at_size(frames, **size)],
+        mask=[picture_of(one) for one in at_size(_white(mask), **size)],
+        num_frames=len(frames),
+        num_inference_steps=steps,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="np",
+        **size,
+    ).frames[0]
+    return at_size((torch.from_numpy(np.asarray(made)) * 255).round().to(torch.uint8)[:count], height, width)
+
+
+@torch.inference_mode()
+def _embedded(pipeline: Any, words: str) -> Tensor:
+    """The umT5's hidden states, zero behind the words: [1, 512, width]. The pipeline's own way needs ftfy."""
+    options = {"padding": "max_length", "max_length": TOKENS, "truncation": True, "return_tensors": "pt"}
+    told = pipeline.tokenizer([words], return_attention_mask=True, **options)
+    ids, seen = (told[name].to(pipeline.text_encoder.device) for name in ("input_ids", "attention_mask"))
+    return pipeline.text_encoder(ids, seen).last_hidden_state * seen[..., None]
+
+
+def drawn_poses(poses: Tensor, height: int, width: int) -> Tensor:
+    """Key points [T, K, 3] as white discs on black: uint8 [T, H, W, 3]."""
+    y, x = torch.arange(height).view(-1, 1, 1), torch.arange(width).view(1, -1, 1)
+    radius = max(1.5, JOINT_RADIUS * min(height, width))
+    drawn = [(((y - p[:, 0]) ** 2 + (x - p[:, 1]) ** 2 <= radius**2) & (p[:, 2] > 0.3)).any(-1) for p in poses.float()]
+    return _white(torch.stack(drawn))
+
+
+def at_size(frames: Tensor, height: int, width: int) -> Tensor:
+    """uint8 [T, h, w, 3] at another size."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    pixels = F.interpolate(frames.permute(0, 3, 1, 2).float(), (height, width), mode="bicubic", antialias=True)
+    return pixels.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def pixels_of(picture: Any) -> Tensor:
+    """A PIL image -> uint8 [H, W, 3]."""
+    return torch.from_numpy(np.array(picture.convert("RGB")))
+
+
+def load_pipeline(folder: Path, device: str) -> Any:
+    """Any pipeline of diffusers, in bfloat16 on a GPU. Raises CheckpointError."""
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    return loaded("diffusers", "DiffusionPipeline", folder, torch_dtype=dtype).to(device)
+
+
+def _cut_out(picture: Tensor, mask: Tensor) -> Tensor:
+    """What is under a mask, on white, with a margin of a tenth."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    if not len(rows):
+        return picture
+    margin = max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0])) // 10 + 1
+    shown = torch.where(mask[..., None], picture, 255)
+    top, left = max(int(rows[0]) - margin, 0), max(int(columns[0]) - margin, 0)
+    return shown[top : int(rows[-1]) + 1 + margin, left : int(columns[-1]) + 1 + margin].contiguous()
+
+
+def _white(mask: Tensor) -> Tensor:
+    return (mask[..., None].byte() * 255).expand(*mask.shape, 3).contiguous()
+
+
+def _multiple(side: int) -> int:
+    return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)
