@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 from ..words import quoted
 from .files import read_header
 from .gguf_header import is_gguf, open_gguf, original_shapes
-from .packing import Packing, read_packings
+from .packing import Format, Packing, read_packings
 from .pickles import is_pickle, read_pickle
 
 # the safetensors format's names of dtypes (its documentation's table), of those that PyTorch has
@@ -45,8 +45,10 @@ class Stored:
 
     @property
     def kind(self) -> str:
-        """What it is stored as: its dtype, or its format."""
-        return self.dtype if self.packing is None else self.packing.format.value
+        """What it is stored as: its dtype, or a quantised layer's format."""
+        if self.packing is None or self.packing.format in (Format.E4M3, Format.E5M2):
+            return self.dtype
+        return self.packing.format.value
 
     @property
     def is_float(self) -> bool:

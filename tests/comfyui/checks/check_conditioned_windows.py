@@ -79,7 +79,17 @@ def check_what_conditioned_windows_refuse():
     mllm = loaded(BUNDLED)[2]
     expect("InputError", "both connected", windows, model, vae, frames, positive=positive, mllm=mllm)
     reference = torch.rand(1, 32, 32, 3)
-    expect("InputError", "A reference is for", windows, model, vae, frames, positive=positive, reference=reference)
+    given = {"positive": positive, "reference": reference}
+    expect("InputError", "References need a model from", windows, model, vae, frames, **given)
+        "InputError",
+        "References need a model from",
+        windows,
+        model,
+        vae,
+        frames,
+        positive=positive,
+        reference=reference,
+    )
     for name in ("SlidingWindow", "SlidingWindowImages"):
         node = NODES[f"InstructX{name}"]
         types = {"model": "MODEL", "vae": "VAE", "source": "VIDEO" if name == "SlidingWindow" else "IMAGE"}

@@ -66,7 +66,7 @@ def check_an_adapter_file_is_enough():
         assert difference(sampled((*graph, None), seed=1), whole) == 0
         expect(
             "CheckpointError",
-            "no DiT weights of its own",
+            "has no DiT weights",
             run,
             "LoadAdapter",
             model=model,

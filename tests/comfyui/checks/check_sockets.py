@@ -19,6 +19,11 @@ def fitted(source):
     return run("Fit", model=model, vae=vae, source=source)
 
 
+def at(socket, value):
+    """An input by its socket's name; further references come together."""
+    return {"further": {socket: value}} if socket.startswith("reference_") else {socket: value}
+
+
 def check_pictures_that_are_none_are_refused_at_every_socket():
     from instructx_pack.nodes.pixels import to_video
 
@@ -46,16 +51,16 @@ def check_pictures_that_are_none_are_refused_at_every_socket():
             broken = image.clone()
             broken[0, 5, 6, 1] = number
             if node != "SlidingWindow":
-                expect("InputError", "at index [0, 5, 6, 1] (1 such values", run, node, **given, **{socket: broken})
+                expect("InputError", "at index [0, 5, 6, 1] (1 such values", run, node, **given, **at(socket, broken))
             if takes_video:
                 video = to_video(broken, Fraction(8))
-                expect("InputError", "at index [0, 5, 6, 1] (1 such values", run, node, **given, **{socket: video})
+                expect("InputError", "at index [0, 5, 6, 1] (1 such values", run, node, **given, **at(socket, video))
         if node != "SlidingWindow":
             for odd in (image.int(), image > 0.5):
-                expect("InputError", "give floats in [0, 1], or uint8", run, node, **given, **{socket: odd})
+                expect("InputError", "give floats in [0, 1], or uint8", run, node, **given, **at(socket, odd))
             for odd in (image[0], image[:0], image[:, :0]):
-                expect("InputError", "has no frames", run, node, **given, **{socket: odd})
-            expect("InputError", "colour channels", run, node, **given, **{socket: image[..., :2]})
+                expect("InputError", "has no frames", run, node, **given, **at(socket, odd))
+            expect("InputError", "colour channels", run, node, **given, **at(socket, image[..., :2]))
     for number in ODD[:3]:
         broken = latent["samples"].clone()
         broken.view(-1)[7] = number
@@ -131,7 +136,7 @@ def check_several_tries_in_a_batch():
         assert torch.equal(restored, alone)
         assert torch.equal(run("Restore", image=each, fit=fit)[0], alone)  # as a VAE gives them
         assert not torch.equal(restored[:frames], restored[frames : 2 * frames])
-    expect("InputError", "or several edits of as many", run, "Restore", image=decoded[:-1], fit=fit)
+    expect("InputError", "or several edits of that length", run, "Restore", image=decoded[:-1], fit=fit)
 
 
 def check_sound_to_several_tries():
