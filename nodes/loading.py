@@ -10,6 +10,7 @@ import comfy.model_management as management
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.quant_ops import QUANT_ALGOS
 
 from ..instructx_core.config import Network
 from ..instructx_core.errors import CheckpointError, InputError
@@ -76,7 +77,8 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     """A model's DiT under the names that ComfyUI's loader knows; types that ComfyUI can compute with are kept.
 
     Args:
-        dtype: that a LoRA in the model's file is merged in; None: as the weights are stored.
+        dtype: that a LoRA in the model's file is merged in, and that quantised weights get which this ComfyUI cannot
+            compute with; None: as the weights are stored, or bfloat16.
 
     Raises:
         CheckpointError: a missing or damaged file, or GGUF, which other packs load.
@@ -96,11 +98,12 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
         )
     checked_dit(form, opened.sizes)
     opened.check_loras(Part.DIT)
-    if form.is_scaled and form.names is Names.ORIGINAL and not opened.merged:
+    known = all(stored.packing is None or stored.packing.format.value in QUANT_ALGOS for stored in form.stored.values())
+    if form.is_scaled and known and form.names is Names.ORIGINAL and not opened.merged:
         state = read_files(form.files, bar) | said_by_layer(form.stored)  # with its scales, which ComfyUI computes with
         return split_embeddings(state)[0]
     if form.is_scaled:
-        state = {name: value.to(torch.bfloat16) for name, value in read_tensors(form)}
+        state = {name: value.to(dtype or torch.bfloat16) for name, value in read_tensors(form)}
     else:
         state = read_files(form.files, bar)
     state = to_diffusers(form, {name: state[name] for name in form.tensors})

@@ -77,7 +77,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
     """A clone of `model` that knows how this checkpoint's source, references and context enter.
 
     Raises:
-        InputError: not Wan, or a Wan of another width than the checkpoint's.
+        InputError: not Wan, a Wan of another width than the checkpoint's, or a ComfyUI too old for its source.
     """
     check_wan(model)
     dit = model.model.diffusion_model
@@ -87,6 +87,11 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
         raise InputError(
             f"The checkpoint {what.config.name!r} makes a context of width {config.output_dim}, but the MODEL takes "
             f"{expected}; choose the MODEL that it was trained with."
+        )
+    if what.config.denoiser.source is SourceInjection.STREAM and not takes_streams(dit):
+        raise InputError(
+            f"The checkpoint {what.config.name!r} shows its DiT the source as tokens of its own, which the Wan of this"
+            " ComfyUI does not take; update ComfyUI, 0.33.0 does."
         )
     taken = (dit.dim, dit.patch_embedding.in_channels)
     for embedding in (what.source, what.reference):
@@ -136,6 +141,11 @@ def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tens
         [entry[0], entry[1] | {"model_conds": entry[1].get("model_conds", {}) | {SOURCE: source}}]
         for entry in conditioning
     ]
+
+
+def takes_streams(dit: torch.nn.Module) -> bool:
+    """Whether this ComfyUI's Wan looks at `STREAMS`; an older one would leave the source out without a word."""
+    return STREAMS in type(dit).forward_orig.__code__.co_consts
 
 
 def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
