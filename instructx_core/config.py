@@ -229,6 +229,8 @@ class DenoiserConfig:
 
     source: SourceInjection = SourceInjection.LATENT
     prediction: Prediction = Prediction.VELOCITY
+    # of the place of each latent, beside an embedded source: see `conditions.source_places`; 0: none
+    source_waves: Annotated[int, Range(0, 8)] = 0
     source_fades: bool = False  # an embedded source counts sigma times: less and less as the noise goes (Kiwi-Edit)
     reference: ReferenceInjection = ReferenceInjection.LATENT
     references_first: bool = False  # their frames come before the edit's, not after them
@@ -331,6 +333,11 @@ class ModelConfig:
             raise CheckpointError(
                 f"The model's config cannot be used (masks.heads is {self.masks.heads}; give a divisor of masks.width, "
                 f"{self.masks.width})."
+            )
+        if self.denoiser.source_waves and self.denoiser.source is not SourceInjection.EMBEDDING:
+            raise CheckpointError(
+                f"The model's config cannot be used (denoiser.source_waves is {self.denoiser.source_waves}; give 0, or "
+                "denoiser.source embedding)."
             )
         if guidance.kind is GuidanceKind.TEXT and guidance.lora_rank:
             raise CheckpointError(

@@ -23,6 +23,7 @@ from .conditions.local_edits import masks_of_tokens
 from .conditions.reference_frames import ReferenceFrames
 from .conditions.source_add import SourceAdd
 from .conditions.source_embed import SourceEmbed
+from .conditions.source_places import CHANNELS_OF_WAVE, with_places
 from .conditions.source_stream import Rope, SourceStream, source_streams
 from .config import ContextEntry, DenoiserConfig, ReferenceInjection, SourceInjection
 from .context import Context
@@ -62,7 +63,7 @@ class Denoiser(Backbone):
         self.transformer = transformer
         self.source_embedding: nn.Conv3d | None = None
         if config.source is SourceInjection.EMBEDDING:
-            self.source_embedding = zero_patch_embedding(transformer)
+            self.source_embedding = zero_patch_embedding(transformer, CHANNELS_OF_WAVE * config.source_waves)
         self.reference_embedding: nn.Conv3d | None = None
         if config.reference is ReferenceInjection.EMBEDDING:
             self.reference_embedding = zero_patch_embedding(transformer)
@@ -106,7 +107,8 @@ class Denoiser(Backbone):
         if source is not None and self.source_embedding is None:
             found.append(SourceAdd(source))
         elif source is not None:
-            tokens = self.source_embedding(source.to(self.dtype))  # [B, width, t, h, w]
+            placed = with_places(source, self.config.source_waves)
+            tokens = self.source_embedding(placed.to(self.dtype))  # [B, width, t, h, w]
             more = 0 if appended is None else appended.shape[2] // self.transformer.config.patch_size[0]
             around = (more, 0) if self.config.references_first else (0, more)
             tokens = F.pad(tokens, (0, 0, 0, 0, *around))  # [B, width, t + r, h, w]: once, not at every step
@@ -276,10 +278,14 @@ def _unchanged(hidden: torch.Tensor) -> torch.Tensor:
     return hidden
 
 
-def zero_patch_embedding(transformer: WanTransformer3DModel) -> nn.Conv3d:
-    """A patch embedding like the DiT's own that starts at zero: adding it changes nothing until it is trained."""
+def zero_patch_embedding(transformer: WanTransformer3DModel, more: int = 0) -> nn.Conv3d:
+    """A patch embedding like the DiT's own that starts at zero: adding it changes nothing until it is trained.
+
+    Args:
+        more: channels that it takes beside the latents'.
+    """
     own = transformer.patch_embedding
-    embedding = nn.Conv3d(own.in_channels, own.out_channels, own.kernel_size, own.stride, dtype=own.weight.dtype)
+    embedding = nn.Conv3d(own.in_channels + more, own.out_channels, own.kernel_size, own.stride, dtype=own.weight.dtype)
     nn.init.zeros_(embedding.weight)
     nn.init.zeros_(embedding.bias)
     return embedding.to(own.weight.device)

@@ -27,6 +27,7 @@ from ..instructx_core.conditions.condition import Condition
 from ..instructx_core.conditions.local_edits import masks_of_tokens
 from ..instructx_core.conditions.reference_frames import ReferenceFrames
 from ..instructx_core.conditions.source_add import SourceAdd
+from ..instructx_core.conditions.source_places import CHANNELS_OF_WAVE, with_places
 from ..instructx_core.config import ContextEntry, ModelConfig, SourceInjection
 from ..instructx_core.denoiser import TIMESTEPS
 from ..instructx_core.errors import InputError
@@ -94,9 +95,9 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
             " ComfyUI does not take; update ComfyUI, 0.33.0 does."
         )
     taken = (dit.dim, dit.patch_embedding.in_channels)
-    for embedding in (what.source, what.reference):
-        if embedding is not None and tuple(embedding.weight.shape[:2]) != taken:
-            width, channels = embedding.weight.shape[:2]
+    for embedding, more in ((what.source, CHANNELS_OF_WAVE * what.config.denoiser.source_waves), (what.reference, 0)):
+        if embedding is not None and tuple(embedding.weight.shape[:2]) != (taken[0], taken[1] + more):
+            width, channels = embedding.weight.shape[0], embedding.weight.shape[1] - more
             raise InputError(
                 f"The checkpoint {what.config.name!r} is for a DiT of width {width} and {channels} channels, the MODEL"
                 f" has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
@@ -288,7 +289,8 @@ class ConditionWrapper:
             if embeds_source and self.config.source_fades:
                 strength = presence * _sigma(options)
             count = 0 if self.what.source is None else self.what.source.weight.shape[1]
-            found.append(ChannelsBehind(count, *((source, strength) if embeds_source else (None, None))))
+            placed = with_places(source, self.config.source_waves) if embeds_source else None
+            found.append(ChannelsBehind(count, placed, strength if embeds_source else None))
             references = None if references is None else marked(references, count)
         if references is not None:
             found.append(ReferenceFrames(references, self.config.references_first))

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from instructx_core.conditions.source_places import CHANNELS_OF_WAVE
 from instructx_core.config import GuidanceKind
+from instructx_core.denoiser import zero_patch_embedding
 from instructx_core.errors import InputError
 from instructx_core.families.components import Components
 from instructx_core.families.tiny.config import TinyConfig
@@ -82,7 +84,11 @@ class TinyEditingTask(EditingTask):
 
     def start(self) -> Components:
         components = start_components(self.config) if "model" in self.config.start else assemble(self.config)
-        return with_deadband(components, self.config.deadband) if self.config.deadband else components
+        if self.config.deadband:
+            components = with_deadband(components, self.config.deadband)
+        if self.config.source_waves:
+            components = with_source_waves(components, self.config.source_waves)
+        return components
 
     def check(self) -> None:
         if self.config.reading_weight:
@@ -171,4 +177,30 @@ def with_deadband(components: Components, deadband: float) -> Components:
         raise InputError("deadband is for a model that predicts what to change in its source; leave it out.")
     config = replace(config, tiny=replace(config.tiny, deadband=deadband))
     components.denoiser.prediction = config.source_prediction
+    return replace(components, config=config)
+
+
+def with_source_waves(components: Components, waves: int) -> Components:
+    """The same model, in place, that is shown where each place of its source stands; it makes no use of it yet.
+
+    Raises:
+        InputError: its source has no embedding of its own, or more waves already.
+    """
+    config, denoiser = components.config, components.denoiser
+    if denoiser.source_embedding is None:
+        raise InputError("source_waves is for a model whose source has an embedding of its own; leave it out.")
+    if config.denoiser.source_waves == waves:
+        return components
+    if config.denoiser.source_waves:
+        raise InputError(
+            f"source_waves is {waves}, but the model that this stage starts from has {config.denoiser.source_waves};"
+            " leave it out."
+        )
+    config = replace(config, denoiser=replace(config.denoiser, source_waves=waves))
+    wider = zero_patch_embedding(denoiser.transformer, CHANNELS_OF_WAVE * waves)
+    own = denoiser.source_embedding
+    with torch.no_grad():
+        wider.weight[:, : own.in_channels] = own.weight
+        wider.bias.copy_(own.bias)
+    denoiser.source_embedding, denoiser.config = wider, config.denoiser
     return replace(components, config=config)

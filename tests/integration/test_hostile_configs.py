@@ -92,6 +92,7 @@ MODEL = {
     "connector__tokens": whole(0, HUGE),
     "connector__tanh_gelu": [None, 1, "a"],
     "denoiser__deadband": [*ODD, -1, 1e30],
+    "denoiser__source_waves": whole(9),
     "denoiser__source": [None, 5, "telepathy"],
     "sampling__steps": whole(0, HUGE),
     "sampling__shift": [*ODD, 0, -1, 1e9],

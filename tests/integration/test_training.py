@@ -19,6 +19,7 @@ from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
 from instructx_core.training.steps import batch_generator
 from instructx_core.training.tasks import make_task
+from recipes.tiny.editing import with_source_waves
 from support.opening import config_of, load
 from support.training_runs import (
     FIRST,
@@ -123,6 +124,17 @@ def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: P
     plain = editing_config(foundation, tmp_path / "run", deadband=0.25)
     with pytest.raises(InputError, match="deadband is for a model that predicts what to change"):
         make_task(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
+
+
+def test_a_model_is_shown_places_from_a_stage_on(foundation: Path, tmp_path: Path) -> None:
+    start = load(foundation / "generator/model")
+    shown = with_source_waves(load(foundation / "generator/model"), 3)
+    source = torch.randn(1, 16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before, after = (part.denoiser.conditions(source)[0].tokens for part in (start, shown))
+    torch.testing.assert_close(after, before)  # no use of them yet
+    assert shown.config.denoiser.source_waves == 3 and with_source_waves(shown, 3) is shown
+    with pytest.raises(InputError, match="source_waves is 2, but the model that this stage starts from has 3"):
+        with_source_waves(shown, 2)
 
 
 @pytest.mark.slow

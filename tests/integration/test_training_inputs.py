@@ -64,6 +64,7 @@ VALUES: list[tuple[str, list[object]]] = [
     ("reading_weight", [-1, NAN]),
     ("locating_weight", [-1, NAN]),
     ("deadband", [1, -0.5, NAN, "a"]),
+    ("source_waves", [-1, 9, 1.5, NAN, "a"]),
     ("optimizer", ["sgd", 5, None]),
     ("learning_rate", [0, -1, NAN, INFINITY, "a", True, 100]),
     ("muon_rate", [0, -1, NAN]),

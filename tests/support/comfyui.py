@@ -80,12 +80,13 @@ def find() -> tuple[Path, Path]:
 
 
 def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: str = "velocity") -> ModelConfig:
+    waves = 2 if source is SourceInjection.EMBEDDING and prediction == "change" else 0
     width = WIDTH if entry is ContextEntry.WIDTH else TEXT_DIM
     own = replace(
         tiny.CONFIG,
         name=name,
         connector=ConnectorConfig(input_dim=tiny.HIDDEN, hidden_dim=28, output_dim=width, entry=entry),
-        denoiser=DenoiserConfig(source),
+        denoiser=DenoiserConfig(source, source_waves=waves),
         sampling=SamplingConfig(steps=4, shift=3.0),
     )
     return own if prediction == "velocity" else TinyConfig(**vars(own), tiny=TinySettings(prediction))

@@ -13,6 +13,7 @@ from instructx_core.conditions.reference_frames import ReferenceFrames, in_place
 from instructx_core.conditions.source_add import SourceAdd
 from instructx_core.conditions.source_channels import SourceChannels
 from instructx_core.conditions.source_embed import SourceEmbed
+from instructx_core.conditions.source_places import with_places
 from instructx_core.config import DenoiserConfig
 from instructx_core.context import Context, contexts_alike, joined_contexts
 from instructx_core.denoiser import Denoiser
@@ -184,3 +185,18 @@ def test_a_wan_with_the_source_in_its_channels():
     assert torch.equal(velocity, expected[:, :, :3])
     other = denoiser(LATENTS, SIGMA, context, (SourceChannels(-SOURCE), conditions[1]))
     assert (other - velocity).abs().max() > 1e-4
+
+
+def test_places_are_fractions_of_the_picture():
+    placed = with_places(SOURCE, 3)  # [2, 4 + 12, 3, 4, 6]
+    assert placed.shape == (2, CHANNELS + 12, 3, 4, 6) and torch.equal(placed[:, :CHANNELS], SOURCE)
+    down, across = placed[0, CHANNELS : CHANNELS + 6, 0], placed[0, CHANNELS + 6 :, 0]  # [6, 4, 6] each
+    assert torch.equal(down, down[..., :1].expand_as(down)) and torch.equal(across, across[:, :1].expand_as(across))
+    u = torch.tensor([1, 3, 5, 7]) / 8 * torch.pi  # the middles of four places
+    torch.testing.assert_close(
+        down[:, :, 0], torch.stack([f(k * u) for f in (torch.sin, torch.cos) for k in (1, 2, 4)])
+    )
+    finer = with_places(rand(1, CHANNELS, 1, 12, 18), 3)[0, CHANNELS:, 0]
+    torch.testing.assert_close(finer[:, 1::3, 1::3], placed[0, CHANNELS:, 0])  # the same places on a finer grid
+    assert torch.equal(placed[0, CHANNELS:], placed[1, CHANNELS:])
+    assert with_places(SOURCE, 0) is SOURCE

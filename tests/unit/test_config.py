@@ -39,6 +39,12 @@ MODELS = st.builds(
 )
 
 
+def test_waves_are_for_a_source_with_an_embedding_of_its_own():
+    ModelConfig(denoiser=DenoiserConfig(SourceInjection.EMBEDDING, source_waves=3)).checked()
+    with pytest.raises(CheckpointError, match="source_waves is 3; give 0, or denoiser.source embedding"):
+        ModelConfig(denoiser=DenoiserConfig(SourceInjection.LATENT, source_waves=3)).checked()
+
+
 def test_defaults_are_the_paper_s_numbers():
     config = ModelConfig()
     guidance, connector = config.guidance, config.connector

@@ -86,6 +86,18 @@ def test_source_embedding_starts_without_effect(plain):
     assert fresh.source_embedding.weight.grad.abs().max() > 0  # but it learns from the first step on
 
 
+def test_a_placed_source_makes_the_same_edit_elsewhere_another():
+    denoiser = Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING, source_waves=2))
+    denoiser.requires_grad_(False)
+    even = torch.ones_like(SOURCE)  # nothing but its place tells one token from another
+    tokens = denoiser.conditions(even)[0].tokens
+    assert not tokens.any()
+    tiny.shake(denoiser.source_embedding, 0.3)
+    tokens = denoiser.conditions(even)[0].tokens  # [B, width, t, h, w]
+    assert (tokens[..., 1:] - tokens[..., :1]).abs().amin((0, 1, 2)).min() > 0
+    assert (tokens[..., 1:, :] - tokens[..., :1, :]).abs().amin((0, 1, 2)).min() > 0
+
+
 def widened(denoiser: Denoiser) -> nn.Module:
     """A Wan whose one patch embedding takes the latent and the source as channels side by side."""
     transformer = tiny.transformer()
