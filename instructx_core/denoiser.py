@@ -27,7 +27,7 @@ from .conditions.source_places import CHANNELS_OF_WAVE, with_places
 from .conditions.source_stream import Rope, SourceStream, source_streams
 from .config import ContextEntry, DenoiserConfig, ReferenceInjection, SourceInjection
 from .context import Context
-from .errors import InputError
+from .errors import CheckpointError, InputError
 from .schedules import TIMESTEPS
 from .speed.options import STEP_CACHE, begin_run, step_caching
 from .speed.run_cache import RunCache
@@ -46,6 +46,9 @@ class Denoiser(Backbone):
         config: how a source and references enter.
         entry: whether the context passes through the DiT's text embedding.
         prediction: what the DiT predicts in place of a velocity; None: a velocity (4.1).
+
+    Raises:
+        CheckpointError: a DiT with another number of output channels than its prediction has.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Denoiser(Backbone):
         from .cross_attention import install
 
         super().__init__()
+        if prediction is not None:
+            check_outputs(prediction, transformer.config.in_channels, transformer.config.out_channels)
         self.config = config
         self.prediction = prediction
         self.transformer = transformer
@@ -264,6 +269,16 @@ class Denoiser(Backbone):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def check_outputs(prediction: SourcePrediction, channels: int, outputs: int | None) -> None:
+    """Raise CheckpointError where a DiT for latents of `channels` has not the `outputs` that `prediction` reads."""
+    wanted, found = channels * prediction.outputs, channels if outputs is None else outputs
+    if found != wanted:
+        raise CheckpointError(
+            f"The model's DiT has {found} output channels, and what its config says that it predicts has {wanted}; "
+            "get the model again."
+        )
 
 
 def _source_of(conditions: Sequence[Condition]) -> torch.Tensor:

@@ -29,7 +29,7 @@ from ..instructx_core.conditions.reference_frames import ReferenceFrames
 from ..instructx_core.conditions.source_add import SourceAdd
 from ..instructx_core.conditions.source_places import CHANNELS_OF_WAVE, with_places
 from ..instructx_core.config import ContextEntry, ModelConfig, SourceInjection
-from ..instructx_core.denoiser import TIMESTEPS
+from ..instructx_core.denoiser import TIMESTEPS, check_outputs
 from ..instructx_core.errors import InputError
 from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
 from .placed_attention import LOCAL, PlacedAttention
@@ -102,6 +102,8 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
                 f"The checkpoint {what.config.name!r} is for a DiT of width {width} and {channels} channels, the MODEL"
                 f" has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
             )
+    if what.config.source_prediction is not None:
+        check_outputs(what.config.source_prediction, taken[1], dit.out_dim)
     patched = model.clone()
     patched.set_attachments(ATTACHMENT, what)
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT)

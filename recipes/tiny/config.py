@@ -30,6 +30,7 @@ class TinyTrainConfig(TrainConfig):
     reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
     deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
+    affine: bool = False  # from here on, predicts a gain and an offset of the source
     source_waves: Annotated[int, Range(0, 8)] = 0  # of a place's position, shown from here on; 0: the start's
     data: TinyDataConfig = field(default_factory=TinyDataConfig)
 

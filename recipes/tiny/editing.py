@@ -88,6 +88,8 @@ class TinyEditingTask(EditingTask):
             components = with_deadband(components, self.config.deadband)
         if self.config.source_waves:
             components = with_source_waves(components, self.config.source_waves)
+        if self.config.affine:
+            components = with_affine_prediction(components)
         return components
 
     def check(self) -> None:
@@ -203,4 +205,29 @@ def with_source_waves(components: Components, waves: int) -> Components:
         wider.weight[:, : own.in_channels] = own.weight
         wider.bias.copy_(own.bias)
     denoiser.source_embedding, denoiser.config = wider, config.denoiser
+    return replace(components, config=config)
+
+
+def with_affine_prediction(components: Components) -> Components:
+    """The same model, in place, that predicts a gain of the source, 0 as yet, beside the change that it predicted.
+
+    Raises:
+        InputError: its DiT predicts a velocity.
+    """
+    config, transformer = components.config, components.denoiser.transformer
+    if not isinstance(config, TinyConfig) or config.source_prediction is None:
+        raise InputError("affine is for a model that predicts what to change in its source; leave it out.")
+    if config.tiny.predicts == "affine":
+        return components
+    own, channels = transformer.proj_out, transformer.config.in_channels
+    patch = own.out_features // channels
+    wider = nn.Linear(own.in_features, 2 * own.out_features)
+    with torch.no_grad():  # rows: places of a patch, and the channels of each
+        for name in ("weight", "bias"):
+            held = getattr(own, name).unflatten(0, (patch, channels))
+            getattr(wider, name).copy_(torch.cat([torch.zeros_like(held), held], dim=1).flatten(0, 1))
+    transformer.proj_out = wider
+    transformer.register_to_config(out_channels=2 * channels)
+    config = replace(config, tiny=replace(config.tiny, predicts="affine"))
+    components.denoiser.prediction = config.source_prediction
     return replace(components, config=config)

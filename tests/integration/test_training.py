@@ -12,14 +12,16 @@ import torch
 import yaml
 
 from instructx_core import Editor, InputError
-from instructx_core.families.tiny.prediction import ChangePrediction
+from instructx_core.context import Context
+from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
+from instructx_core.families.tiny.prediction import AffinePrediction, ChangePrediction
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.optimizers import parameter_groups, rate_share
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
 from instructx_core.training.steps import batch_generator
 from instructx_core.training.tasks import make_task
-from recipes.tiny.editing import with_source_waves
+from recipes.tiny.editing import with_affine_prediction, with_deadband, with_source_waves
 from support.opening import config_of, load
 from support.training_runs import (
     FIRST,
@@ -135,6 +137,18 @@ def test_a_model_is_shown_places_from_a_stage_on(foundation: Path, tmp_path: Pat
     assert shown.config.denoiser.source_waves == 3 and with_source_waves(shown, 3) is shown
     with pytest.raises(InputError, match="source_waves is 2, but the model that this stage starts from has 3"):
         with_source_waves(shown, 2)
+
+
+def test_a_model_predicts_a_gain_from_a_stage_on(tmp_path: Path) -> None:
+    before, after = with_deadband(load(BUNDLED), 0.3), with_affine_prediction(with_deadband(load(BUNDLED), 0.3))
+    size, context = (1, 16, 1, 8, 8), Context(torch.ones(1, 3, before.config.connector.output_dim))
+    source, noisy = (torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in range(2))
+    wanted, found = (
+        part.denoiser(noisy, torch.tensor([0.5]), context, part.denoiser.conditions(source)) for part in (before, after)
+    )
+    torch.testing.assert_close(found, wanted)
+    save_checkpoint(after, tmp_path / "model")
+    assert load(tmp_path / "model").denoiser.prediction == AffinePrediction(0.3)
 
 
 @pytest.mark.slow

@@ -44,6 +44,7 @@ VARIANTS = {
     f"{source.value}-{entry.value}-{prediction}": (source, entry, prediction)
     for source, entry, prediction in itertools.product(SOURCES, ContextEntry, PREDICTIONS)
 }
+VARIANTS["embedding-text-affine"] = (SourceInjection.EMBEDDING, ContextEntry.TEXT, "affine")
 
 OWN = tiny.CONFIG.guidance
 # the architectures that the paper compares (Fig. 3 and 9a): guidance and connector
@@ -80,7 +81,7 @@ def find() -> tuple[Path, Path]:
 
 
 def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: str = "velocity") -> ModelConfig:
-    waves = 2 if source is SourceInjection.EMBEDDING and prediction == "change" else 0
+    waves = 2 if source is SourceInjection.EMBEDDING and prediction != "velocity" else 0
     width = WIDTH if entry is ContextEntry.WIDTH else TEXT_DIM
     own = replace(
         tiny.CONFIG,
@@ -92,8 +93,8 @@ def config(name: str, source: SourceInjection, entry: ContextEntry, prediction: 
     return own if prediction == "velocity" else TinyConfig(**vars(own), tiny=TinySettings(prediction))
 
 
-def transformer(channels: int) -> WanTransformer3DModel:
-    """A DiT in the sizes that ComfyUI's loader fixes."""
+def transformer(channels: int, outputs: int = 1) -> WanTransformer3DModel:
+    """A DiT in the sizes that ComfyUI's loader fixes, with `outputs` channels for each of a latent."""
     from diffusers import WanTransformer3DModel
 
     return WanTransformer3DModel(
@@ -101,7 +102,7 @@ def transformer(channels: int) -> WanTransformer3DModel:
         num_attention_heads=1,
         attention_head_dim=WIDTH,
         in_channels=channels,
-        out_channels=channels,
+        out_channels=outputs * channels,
         text_dim=TEXT_DIM,
         freq_dim=256,
         ffn_dim=64,
@@ -122,7 +123,7 @@ def components(own: ModelConfig) -> Components:
     from diffusers import AutoencoderKLWan
 
     torch.manual_seed(0)
-    dit = transformer(CHANNELS)
+    dit = transformer(CHANNELS, 1 if own.source_prediction is None else own.source_prediction.outputs)
     vae = AutoencoderKLWan(
         base_dim=8,
         z_dim=CHANNELS,

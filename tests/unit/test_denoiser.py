@@ -11,8 +11,8 @@ from torch import nn
 from instructx_core.config import ContextEntry, DenoiserConfig, ReferenceInjection, SourceInjection
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser, zero_patch_embedding
-from instructx_core.errors import InputError
-from instructx_core.families.tiny.prediction import ChangePrediction, keep_still
+from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.tiny.prediction import AffinePrediction, ChangePrediction, keep_still
 from support import tiny
 
 SHAPE = (2, tiny.CHANNELS, 3, 4, 6)
@@ -186,6 +186,22 @@ def test_a_predicted_change_leads_to_the_source_with_the_change(embedding):
     velocity = velocity_of(change, SOURCE, (FIRST, SECOND))
     data = LATENTS - SIGMA.view(-1, 1, 1, 1, 1) * velocity  # (1 - sigma) data + sigma noise, less sigma velocity
     torch.testing.assert_close(data, SOURCE + output, **CLOSE)
+
+
+def test_a_predicted_gain_and_offset_change_the_source_alike_at_every_place():
+    source, latents = rand(2, 4, 1, 4, 6, seed=7), rand(2, 4, 1, 4, 6, seed=8)
+    red = torch.tensor([0.5, -1.0, 2.0, 0.0]).view(1, 4, 1, 1, 1)
+    drawn = torch.zeros(2, 8, 1, 4, 6)
+    drawn[:, :4, ..., :2], drawn[:, 4:, ..., :2] = -1.0, red  # a red shape at the left, on any ground
+    velocity = AffinePrediction().velocity(drawn, latents, source, SIGMA)
+    data = latents - SIGMA.view(-1, 1, 1, 1, 1) * velocity
+    torch.testing.assert_close(data[..., :2], red.expand(2, 4, 1, 4, 2))
+    torch.testing.assert_close(data[..., 2:], source[..., 2:])
+
+
+def test_a_dit_has_the_outputs_of_its_prediction():
+    with pytest.raises(CheckpointError, match="4 output channels, and what its config says that it predicts has 8"):
+        Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING), ContextEntry.TEXT, AffinePrediction())
 
 
 def test_a_deadband_keeps_still_what_changes_little():

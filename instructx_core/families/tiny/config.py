@@ -27,7 +27,8 @@ BEFORE_IN_DENOISER: dict[str, Any] = {"deadband": 0.0}
 class TinySettings:
     """What only a tiny model's config says."""
 
-    predicts: Literal["change", "velocity"] = "change"  # change: data - source, zero where nothing is to change
+    # change: data - source, zero where nothing is to change; affine: a gain and an offset of the source that make it
+    predicts: Literal["change", "affine", "velocity"] = "change"
     # places whose predicted change is below this share of its RMS keep their source
     deadband: Annotated[float, Range(0, 100)] = 0.0
     # pixels changed by less than about this share of the edit's strength are the source's own; if above 0, what the VAE
@@ -44,9 +45,11 @@ class TinyConfig(ModelConfig):
 
     @property
     def source_prediction(self) -> SourcePrediction | None:
-        from .prediction import ChangePrediction
+        from .prediction import AffinePrediction, ChangePrediction
 
-        return ChangePrediction(self.tiny.deadband) if self.tiny.predicts == "change" else None
+        kinds = {"change": ChangePrediction, "affine": AffinePrediction}
+        kind = kinds.get(self.tiny.predicts)
+        return kind and kind(self.tiny.deadband)
 
     @property
     def keep_source(self) -> float:

@@ -1,4 +1,4 @@
-"""What the tiny model's DiT predicts: the change that an edit makes to its source, from which a velocity follows.
+"""What the tiny model's DiT predicts about the source, from which a velocity follows.
 
 A velocity asks a DiT to draw everything again, also what an edit leaves alone; Wan's pre-training pays for that. A
 model trained from nothing on little starts better from "change nothing", which here is an output of zeros.
@@ -7,13 +7,14 @@ model trained from nothing on little starts better from "change nothing", which 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 
 @dataclass(frozen=True)
 class ChangePrediction:
-    """See `instructx_core.prediction.SourcePrediction`.
+    """The change itself, data - source; see `instructx_core.prediction.SourcePrediction`.
 
     Args:
         deadband: see `keep_still`.
@@ -21,12 +22,34 @@ class ChangePrediction:
 
     deadband: float = 0.0
 
+    outputs: ClassVar[int] = 1
+
     def velocity(
         self, output: torch.Tensor, latents: torch.Tensor, source: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
         """The velocity that leads from `latents` to source + change."""
-        still = keep_still(output, self.deadband)
+        still = keep_still(self.change(output, source), self.deadband)
         return (latents - source - still) / sigma.to(latents).view(-1, 1, 1, 1, 1)
+
+    def change(self, output: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """The predicted data - source, [B, C, T, H, W]."""
+        return output
+
+
+@dataclass(frozen=True)
+class AffinePrediction(ChangePrediction):
+    """A gain and an offset for each latent: the change is gain * source + offset.
+
+    To draw a plain shape on a busy ground, a change has to cancel the ground number by number; a gain of -1 does it
+    with the same output at every place. Lighter, darker or inverted is a gain, too.
+    """
+
+    outputs: ClassVar[int] = 2
+
+    def change(self, output: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """As `ChangePrediction.change`, of an output [B, 2 C, T, H, W]: the gains, then the offsets."""
+        gain, offset = output.chunk(2, dim=1)
+        return gain * source.to(output) + offset
 
 
 def keep_still(change: torch.Tensor, deadband: float) -> torch.Tensor:
