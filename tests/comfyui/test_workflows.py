@@ -14,7 +14,7 @@ from instructx_core.examples import examples as example_inputs
 from instructx_core.families.bernini.prompt import HELPER, NEGATIVE, VIDEO
 from instructx_core.weights.known_models import find_known, folder_name
 from instructx_core.world import HELD_OUT_SEED, sample_triplet
-from support import workflow_files
+from support import draw_chain, workflow_files
 
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 BELOW = "InstructXConnector"  # stands below what it is linked to in the longest graph, which else would not be readable
@@ -253,6 +253,18 @@ def test_what_is_to_be_downloaded_is_linked(path):
         assert model["url"] == f"https://huggingface.co/{known.repository}/resolve/main/{file}"
         assert file.endswith(".safetensors")
         assert model["directory"] == "instructx"
+
+
+@pytest.mark.parametrize("path", workflow_files.NEED_WEIGHTS, ids=lambda path: path.stem)
+def test_its_picture_names_all_that_is_to_be_downloaded(path):
+    """The model's own folder too, and not what comes with the pack."""
+    workflow = workflow_files.read(path)
+    nodes = workflow_files.nodes_of(workflow)
+    linked = {model["name"] for node in nodes for model in node["properties"].get("models", [])}
+    folders = {str(value) for node in workflow["nodes"] for value in node["widgets_values"] or [] if "--" in str(value)}
+    named = draw_chain.to_fetch(workflow)
+    assert {name.partition("/")[0] for name in linked} | {name for name in folders if " " not in name} <= set(named)
+    assert named and not any("bundled" in name for name in named)
 
 
 def test_other_weights_have_addresses_of_comfyuis_own_templates():

@@ -42,7 +42,7 @@ def card(workflow: dict[str, Any]) -> Image.Image:
             pen.polygon([(left + 130, top - 17), (left + 150, top - 17), (left + 140, top - 6)], fill=FAINT)
         _step(pen, step, (left, top, SIZE[0] - EDGE, top + height))
         top += height + 22
-    names = ["to download:", *sorted(set(_to_fetch(workflow)))]
+    names = ["to download:", *to_fetch(workflow)]
     for number, name in enumerate(reversed(names)):
         pen.text((left, SIZE[1] - EDGE - 15 * (number + 1)), name[:50], FETCH, _font(12))
     return whole
@@ -88,18 +88,25 @@ def _typed(node: dict[str, Any]) -> str:
     widgets = [socket for socket in node["inputs"] if "widget" in socket]
     for socket, value in zip(widgets, node["widgets_values"], strict=False):
         if socket["name"] in ("instruction", "text", "prompt") and socket["link"] is None:
-            return str(value).rpartition("\n")[2]
+            return value if socket["name"] == "instruction" else str(value).rpartition("\n")[2]
     return ""
 
 
-def _to_fetch(workflow: dict[str, Any]) -> list[str]:
-    """Files, and of models in folders the folder."""
-    found = [model for node in workflow_files.nodes_of(workflow) for model in node["properties"].get("models", [])]
-    return [model["name"].partition("/")[0] for model in found]
+def to_fetch(workflow: dict[str, Any]) -> list[str]:
+    """Files and folders that the graph names and that come neither with ComfyUI nor with the pack, sorted."""
+    known = workflow_files.read(workflow_files.GOLDEN)  # as recorded: its menus offer what comes with them
+    found = set()
+    for node in workflow_files.to_api(workflow, known).values():
+        for name, (kind, *options) in workflow_files.inputs_of(known[node["class_type"]]["input"]).items():
+            offered = kind if isinstance(kind, list) else options[0]["options"] if kind == "COMBO" else None
+            chosen = node["inputs"].get(name)
+            if offered is not None and isinstance(chosen, str) and chosen not in offered:
+                found.add(chosen.rpartition("/")[2])
+    return sorted(found)
 
 
 def _lines(step: Step) -> list[str]:
-    return textwrap.wrap(step[1], LINE)
+    return [row for line in step[1].splitlines() for row in textwrap.wrap(line, LINE)]
 
 
 def _height(step: Step) -> int:

@@ -69,20 +69,23 @@ def save(image, path):
     print(f"wrote {target}", file=sys.stderr)
 
 
+def wanted(paths, beginnings):
+    return [path for path in paths if path.name.startswith(beginnings)]
+
+
 def main():
-    wanted = tuple(sys.argv[1:]) or ("",)
-    with tempfile.TemporaryDirectory() as base, comfyui_server.Server(Path(base)) as server:
-        object_info = server.get("/object_info")
-        for path in workflow_files.RUNNABLE:
-            if path.name.startswith(wanted):
+    beginnings = tuple(sys.argv[1:]) or ("",)
+    runnable = wanted(workflow_files.RUNNABLE, beginnings)
+    if runnable:
+        with tempfile.TemporaryDirectory() as base, comfyui_server.Server(Path(base)) as server:
+            object_info = server.get("/object_info")
+            for path in runnable:
                 save(result_of(server, path, object_info), path)
-    for path in workflow_files.NEED_WEIGHTS:
-        if path.name.startswith(wanted):
-            save(draw_chain.card(workflow_files.read(path)), path)
-    for path in workflow_files.APPS:  # a form of the template beside it
-        if path.name.startswith(wanted):
-            plain = path.with_name(path.name.removesuffix(".app.json") + ".jpg")
-            shutil.copyfile(plain, path.with_suffix(".jpg"))
+    for path in wanted(workflow_files.NEED_WEIGHTS, beginnings):
+        save(draw_chain.card(workflow_files.read(path)), path)
+    for path in wanted(workflow_files.APPS, beginnings):  # a form of the template beside it
+        plain = path.with_name(path.name.removesuffix(".app.json") + ".jpg")
+        shutil.copyfile(plain, path.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":
