@@ -13,9 +13,11 @@ from support import environment
 
 environment.settle()  # before a library reads it
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 from instructx_core.config import ContextEntry, SourceInjection
 from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
@@ -97,6 +99,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(saved: Path, tmp_path: Path) -> Path:
     """A copy of it, to change or to break."""
     return shutil.copytree(saved, tmp_path / "model")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A small picture of noise, alone in its folder."""
+    path = tmp_path / "in.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ SELECTION = (
     "test_cli.py::test_help_teaches",
     "test_cli.py::test_module_and_command_are_the_same_program",
     "test_cli.py::test_numbers_out_of_range",
-    "test_cli.py::test_bundled_edit_is_reproducible",
+    "test_cli_writes.py::test_bundled_edit_is_reproducible",
     "test_editor.py::test_hub_names_are_fetched_only_on_request",
     "test_goldens.py::test_edits_give_the_recorded_numbers[bundled]",
     "test_training_states.py::test_a_run_goes_on_from_the_state_before_a_damaged_one",
