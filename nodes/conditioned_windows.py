@@ -7,10 +7,10 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ..instructx_core.errors import InputError
+from .denoising import ATTACHMENT
 from .native_windows import NativeModel
 from .sampling import Settings
 from .vae import check_vae, strides
-from .wan import ATTACHMENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ..instructx_core.fit import Fit
     from ..instructx_core.request import EditRequest
+    from .conditioning import Conditioning
     from .each_window import EachWindow
-    from .wan import Conditioning
 
 USUAL_LENGTH = 81  # frames of a window where none is said
 PATCH = 2  # latent positions on a side that one token of the DiT spans, in all models that are known here

@@ -16,8 +16,8 @@ from .unet import carried
 
 if TYPE_CHECKING:
     from ..instructx_core.context import Context
+    from .conditioning import Conditioning
     from .sockets import GuidanceValue, LoadedConnector
-    from .wan import Conditioning
 
 
 class InstructXConnector(io.ComfyNode):

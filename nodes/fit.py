@@ -14,13 +14,13 @@ from ..instructx_core.config import Detail
 from ..instructx_core.detail import parse_detail
 from ..instructx_core.errors import InputError
 from . import categories
+from .denoising import denoising
 from .masks import for_frames
 from .menus import problem
 from .natives import check_model, patch
 from .notes import show
 from .pixels import OVERFLOWED, Clip, rgb, to_clip, to_video
 from .sockets import Fit, FitValue
-from .wan import denoising
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -9,15 +9,15 @@ from comfy_api.latest import io
 
 from ..instructx_core.config import GuidanceMode, SamplingConfig
 from . import categories
+from .conditioning import has_references, only_with
 from .natives import check_model
-from .wan import has_references, only_with
 
 if TYPE_CHECKING:
     import torch
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.guidance_modes import OneForward
-    from .wan import Conditioning
+    from .conditioning import Conditioning
 
 
 class InstructXGuidance(io.ComfyNode):

@@ -15,13 +15,14 @@ from comfy.quant_ops import QUANT_ALGOS
 from ..instructx_core.config import Network
 from ..instructx_core.errors import CheckpointError, InputError
 from .codec_vae import CodecVAE, StillVAE
+from .denoising import Denoising
 from .folders import stamp
 from .memory import dtype_of, manage
 from .natives import is_unet
 from .sampling import shifted
 from .sockets import LoadedConnector, LoadedMllm
 from .unet_loading import attach_unet_checkpoint, is_native_kl, load_unet, unet_state
-from .wan import Denoising, attach, check_wan
+from .wan import attach, check_wan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

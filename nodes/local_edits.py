@@ -79,11 +79,11 @@ class InstructXLocalEdits(io.ComfyNode):
         fit: FitValue | None = None,
     ) -> io.NodeOutput:
         from ..instructx_core.local_edits import check_places
+        from .conditioning import with_local
         from .connector import connect
         from .memory import read_places
         from .mllm_guidance import understand
         from .pixels import to_clip
-        from .wan import with_local
 
         each = lines(instructions)
         clip = to_clip(source)

@@ -15,7 +15,9 @@ import torch
 from ..instructx_core.errors import EditInterrupted
 from ..instructx_core.version import __version__
 from . import sampling
+from .conditioning import with_source
 from .connector import connect
+from .denoising import denoising
 from .depth import outside
 from .fit import lay
 from .masks import for_frames, over_latent
@@ -23,7 +25,7 @@ from .mllm_guidance import understand
 from .pixels import to_references
 from .reference import add_references
 from .vae import check_vae, encode, strides
-from .wan import denoising, prepare, with_source
+from .wan import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from ..instructx_core.request import EditRequest
     from ..instructx_core.sampling import StepCallback
     from ..instructx_core.windows import Window
+    from .conditioning import Conditioning
     from .each_window import EachWindow
     from .sampling import Settings
     from .sockets import GuidanceValue, LoadedConnector, LoadedMllm
-    from .wan import Conditioning
 
     Parts = tuple[ModelPatcher, Any, LoadedMllm, LoadedConnector]  # MODEL, VAE, MLLM, connector
 

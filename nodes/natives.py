@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import unet, wan
+from .conditioning import with_source as with_wan_source
 
 if TYPE_CHECKING:
     import torch
     from comfy.model_patcher import ModelPatcher
 
-    from .wan import Conditioning
+    from .conditioning import Conditioning
 
 is_unet = unet.is_unet
 
@@ -30,7 +31,7 @@ def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tens
     """Carry a source, raw latents as the MODEL's VAE gives them, in every entry of a conditioning."""
     if unet.is_unet(model):
         return unet.with_channels(conditioning, raw, strength)
-    return wan.with_source(model, conditioning, raw, strength)
+    return with_wan_source(model, conditioning, raw, strength)
 
 
 def patch(model: ModelPatcher) -> int:

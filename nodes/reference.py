@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from comfy.model_patcher import ModelPatcher
 
-    from .wan import Conditioning
+    from .conditioning import Conditioning
 
 WHOLE, FILL, STRETCH = "whole picture", "fill the frame", "stretch"
 
@@ -110,9 +110,10 @@ def add_references(
         InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
     """
     from ..instructx_core.fit import own_size
+    from .conditioning import source_shape, with_reference
+    from .denoising import denoising, is_streamed
     from .pixels import mask_of
     from .vae import check_vae, strides
-    from .wan import denoising, is_streamed, source_shape, with_reference
 
     check_vae(model, vae)
     shape = source_shape(positive)

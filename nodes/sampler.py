@@ -12,7 +12,7 @@ from .notes import show
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from .wan import Conditioning
+    from .conditioning import Conditioning
 
 
 class InstructXSampler(io.ComfyNode):

@@ -16,9 +16,9 @@ from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
 from ..instructx_core.results import check_numbers
+from .denoising import denoising
 from .guider import ModeGuider
 from .natives import is_unet
-from .wan import denoising
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.request import Sampling
-    from .wan import Conditioning
+    from .conditioning import Conditioning
 
 OWN_SCHEDULE = "instructx"
 

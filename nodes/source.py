@@ -14,8 +14,8 @@ from .sockets import Fit
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+    from .conditioning import Conditioning
     from .sockets import FitValue
-    from .wan import Conditioning
 
 
 class InstructXSource(io.ComfyNode):

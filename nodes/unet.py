@@ -22,14 +22,15 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 
 from ..instructx_core.errors import InputError
-from .wan import ATTACHMENT, SOURCE_CHANNELS
+from .conditioning import SOURCE_CHANNELS
+from .denoising import ATTACHMENT
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..instructx_core.config import ModelConfig
     from ..instructx_core.context import Context
-    from .wan import Conditioning
+    from .conditioning import Conditioning
 
 ADDEND, IMAGE = "instructx_addend", "instructx_image"
 FIRST = ("input", 0)  # the first convolution among the UNet's blocks

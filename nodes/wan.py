@@ -1,7 +1,7 @@
 """What makes a native Wan MODEL an InstructX denoiser, without touching the MODEL that came in.
 
-- Everything is carried by the conditioning (`instructx_source`, `time_dim_concat`), so that it follows CFG batching,
-  batches, areas and context windows; the patches on the MODEL only know how to use it, and without it change nothing.
+- Everything is carried by the conditioning (see `conditioning.py`), so that it follows CFG batching, batches, areas and
+  context windows; the patches on the MODEL only know how to use it, and without it change nothing.
 - The library's conditions enter and leave inside the DiT's call (a DIFFUSION_MODEL wrapper): outside of it, the sampler
   would see a changed latent.
 - Embeddings that source or references have of their own are in a patched patch embedding; see `embeddings.py`.
@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import comfy.conds
-import node_helpers
 import torch
 import torch.nn.functional as F
 from comfy.ldm.wan.model import WanModel
@@ -28,36 +25,16 @@ from ..instructx_core.conditions.local_edits import masks_of_tokens
 from ..instructx_core.conditions.reference_frames import ReferenceFrames
 from ..instructx_core.conditions.source_add import SourceAdd
 from ..instructx_core.conditions.source_places import CHANNELS_OF_WAVE, with_places
-from ..instructx_core.config import ContextEntry, ModelConfig, SourceInjection
+from ..instructx_core.config import ContextEntry, SourceInjection
 from ..instructx_core.denoiser import TIMESTEPS, check_outputs
 from ..instructx_core.errors import InputError
+from .conditioning import PLACES, REFERENCES, SOURCE, STREAMS
+from .denoising import ATTACHMENT, Denoising, denoising
 from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
 from .placed_attention import LOCAL, PlacedAttention
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-    from ..instructx_core.context import LocalEdits
-    from ..instructx_core.families.part_loaders import AddedEmbedding
-
-ATTACHMENT = "instructx"  # the name under which a MODEL carries a checkpoint's `Denoising`
-SOURCE = "instructx_source"
-REFERENCES = "time_dim_concat"
-PLACES = "instructx_places"
-SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own, of a UNet that edits
-STREAMS = "context_latents"  # ComfyUI's own, of a DiT that takes sources as tokens: the source first, then references
-
-Conditioning = list[list[Any]]
-
-
-@dataclass(frozen=True)
-class Denoising:
-    """What a checkpoint says about its DiT; attached to a MODEL by the loaders."""
-
-    config: ModelConfig
-    source: AddedEmbedding | None = None
-    reference: AddedEmbedding | None = None
-    local_strength: tuple[float, ...] = ()  # of each block; see the library's `conditions.local_edits`
 
 
 def check_wan(model: ModelPatcher) -> None:
@@ -67,11 +44,6 @@ def check_wan(model: ModelPatcher) -> None:
         raise InputError(
             f"The MODEL is {kind}, not Wan; connect InstructX Load Model, or a Wan model from Load Diffusion Model."
         )
-
-
-def denoising(model: ModelPatcher) -> Denoising:
-    """What a loader attached; of a stock Wan MODEL, the paper's form."""
-    return model.get_attachment(ATTACHMENT) or Denoising(ModelConfig())
 
 
 def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
@@ -130,102 +102,9 @@ def prepare(model: ModelPatcher) -> ModelPatcher:
     return model if model.get_attachment(ATTACHMENT) is not None else attach(model, denoising(model))
 
 
-def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Carry a source, raw latents [B, C, T, h, w], in every entry of a conditioning.
-
-    A last channel says how strongly the DiT is to see it.
-    """
-    if is_streamed(model):
-        return _with_stream(model, conditioning, raw, strength)
-    normalised = model.model.process_latent_in(raw.float())
-    presence = torch.full_like(normalised[:, :1], strength)
-    source = comfy.conds.CONDNoiseShape(torch.cat([normalised, presence], dim=1))
-    return [
-        [entry[0], entry[1] | {"model_conds": entry[1].get("model_conds", {}) | {SOURCE: source}}]
-        for entry in conditioning
-    ]
-
-
 def takes_streams(dit: torch.nn.Module) -> bool:
     """Whether this ComfyUI's Wan looks at `STREAMS`; an older one would leave the source out without a word."""
     return STREAMS in type(dit).forward_orig.__code__.co_consts
-
-
-def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
-    """[B, C, T, h, w] of the source in a conditioning, None where there is none."""
-    for _, options in conditioning:
-        if options.get(STREAMS):
-            return tuple(options[STREAMS][0].shape)
-        if SOURCE in options.get("model_conds", {}):
-            batch, channels, *rest = options["model_conds"][SOURCE].cond.shape
-            return (batch, channels - 1, *rest)
-    return None
-
-
-def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Append a reference, raw latents [1, C, R, h, w], to those in every entry of a conditioning."""
-    if is_streamed(model):
-        return _with_stream(model, conditioning, raw, strength)
-    inner = model.model
-    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
-    result = []
-    for entry in conditioning:
-        before = entry[1].get(REFERENCES)
-        joined = scaled if before is None else torch.cat([before, scaled], dim=2)
-        result += node_helpers.conditioning_set_values([entry], {REFERENCES: joined})
-    return result
-
-
-def is_streamed(model: ModelPatcher) -> bool:
-    """Whether a MODEL takes its source and references as tokens of their own, which ComfyUI's Wan does by itself."""
-    return denoising(model).config.denoiser.source is SourceInjection.STREAM
-
-
-def has_references(conditioning: Conditioning) -> bool:
-    """Whether a conditioning holds more than a source."""
-    return any(
-        options.get(REFERENCES) is not None or len(options.get(STREAMS) or ()) > 1 for _, options in conditioning
-    )
-
-
-def only_with(conditioning: Conditioning, source: bool, references: bool) -> Conditioning:
-    """A conditioning without its source, its references, or both."""
-    found = []
-    for tokens, options in conditioning:
-        kept = dict(options)
-        if not source:
-            kept["model_conds"] = {n: cond for n, cond in kept.get("model_conds", {}).items() if n != SOURCE}
-            kept.pop(SOURCE_CHANNELS, None)
-        if not references:
-            kept.pop(REFERENCES, None)
-        streams = (kept.pop(STREAMS, None) or [])[0 if source else 1 : None if references else 1]
-        found.append([tokens, kept | ({STREAMS: streams} if streams else {})])
-    return found
-
-
-def _with_stream(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Append raw latents [B, C, T, h, w] to the streams in every entry of a conditioning."""
-    inner = model.model
-    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
-    return [[tokens, options | {STREAMS: [*(options.get(STREAMS) or ()), scaled]}] for tokens, options in conditioning]
-
-
-def with_local(model: ModelPatcher, conditioning: Conditioning, local: LocalEdits) -> Conditioning:
-    """Carry what is asked of places alone in every entry of a conditioning.
-
-    Raises:
-        InputError: a MODEL that does not take it.
-    """
-    if not denoising(model).local_strength:
-        raise InputError("The MODEL takes no instructions with places of their own; load it from the same checkpoint.")
-    carried = {
-        LOCAL: comfy.conds.CONDRegular(local.tokens.float().cpu()),
-        PLACES: comfy.conds.CONDRegular(local.masks.float().cpu()),
-    }
-    found = []
-    for tokens, options in conditioning:
-        found.append([tokens, options | {"model_conds": options.get("model_conds", {}) | carried}])
-    return found
 
 
 class ConditionWrapper:

@@ -71,7 +71,7 @@ def _conditioned(
 ) -> NativeModel:
     """By conditioning."""
     from .conditioned_windows import ConditionedModel, settings_of
-    from .wan import ATTACHMENT
+    from .denoising import ATTACHMENT
 
     if settings.get("mllm") is not None or settings.get("connector") is not None:
         raise InputError("positive and mllm are both connected; connect only one of them.")

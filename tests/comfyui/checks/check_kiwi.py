@@ -150,7 +150,8 @@ def check_kiwi_noise_mask():
 
 def check_kiwi_references_keep_the_runs_timestep():
     """Where a mask holds the first frame at zero, frames keep their own timestep, wherever the references are."""
-    from instructx_pack.nodes.wan import ConditionWrapper, denoising
+    from instructx_pack.nodes.denoising import denoising
+    from instructx_pack.nodes.wan import ConditionWrapper
 
     x, reference, context = torch.zeros(1, 48, 3, 4, 4), torch.zeros(1, 48, 1, 4, 4), torch.zeros(1, 5, 128)
     held = torch.tensor([[0.0, 700.0, 700.0]])
@@ -185,7 +186,8 @@ def check_kiwi_sliding_window():
     """One window is one edit; of two, the second begins with the edited tail of the first."""
     from dataclasses import replace
 
-    from instructx_pack.nodes.wan import Denoising, attach, denoising
+    from instructx_pack.nodes.denoising import Denoising, denoising
+    from instructx_pack.nodes.wan import attach
 
     model, vae, mllm, connector = loaded("published")
     what = denoising(model)

@@ -201,7 +201,8 @@ def check_noise_mask_with_references_on_48_channels():
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
     from instructx_pack.instructx_core.config import ModelConfig
-    from instructx_pack.nodes.wan import ConditionWrapper, Denoising
+    from instructx_pack.nodes.denoising import Denoising
+    from instructx_pack.nodes.wan import ConditionWrapper
 
     torch.manual_seed(0)
     dit = WanModel(

@@ -69,7 +69,7 @@ def check_pictures_that_are_none_are_refused_at_every_socket():
 
 
 def check_masks_in_every_form():
-    from instructx_pack.nodes.wan import REFERENCES
+    from instructx_pack.nodes.conditioning import REFERENCES
 
     image, instruction, _ = example("reference_swap", frames=3)
     _, _, reference = example("reference_swap")

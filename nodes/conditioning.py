@@ -1,0 +1,117 @@
+"""What a CONDITIONING carries for a Wan MODEL: the source, references and edits of places alone.
+
+References are `time_dim_concat`, as ComfyUI's own nodes carry them. `wan.py` puts all of it to use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.conds
+import node_helpers
+import torch
+
+from ..instructx_core.errors import InputError
+from .denoising import denoising, is_streamed
+from .placed_attention import LOCAL
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..instructx_core.context import LocalEdits
+
+SOURCE = "instructx_source"
+REFERENCES = "time_dim_concat"
+PLACES = "instructx_places"
+SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own, of a UNet that edits
+STREAMS = "context_latents"  # ComfyUI's own, of a DiT that takes sources as tokens: the source first, then references
+
+Conditioning = list[list[Any]]
+
+
+def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Carry a source, raw latents [B, C, T, h, w], in every entry of a conditioning.
+
+    A last channel says how strongly the DiT is to see it.
+    """
+    if is_streamed(model):
+        return _with_stream(model, conditioning, raw, strength)
+    normalised = model.model.process_latent_in(raw.float())
+    presence = torch.full_like(normalised[:, :1], strength)
+    source = comfy.conds.CONDNoiseShape(torch.cat([normalised, presence], dim=1))
+    return [
+        [entry[0], entry[1] | {"model_conds": entry[1].get("model_conds", {}) | {SOURCE: source}}]
+        for entry in conditioning
+    ]
+
+
+def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
+    """[B, C, T, h, w] of the source in a conditioning, None where there is none."""
+    for _, options in conditioning:
+        if options.get(STREAMS):
+            return tuple(options[STREAMS][0].shape)
+        if SOURCE in options.get("model_conds", {}):
+            batch, channels, *rest = options["model_conds"][SOURCE].cond.shape
+            return (batch, channels - 1, *rest)
+    return None
+
+
+def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Append a reference, raw latents [1, C, R, h, w], to those in every entry of a conditioning."""
+    if is_streamed(model):
+        return _with_stream(model, conditioning, raw, strength)
+    inner = model.model
+    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
+    result = []
+    for entry in conditioning:
+        before = entry[1].get(REFERENCES)
+        joined = scaled if before is None else torch.cat([before, scaled], dim=2)
+        result += node_helpers.conditioning_set_values([entry], {REFERENCES: joined})
+    return result
+
+
+def has_references(conditioning: Conditioning) -> bool:
+    """Whether a conditioning holds more than a source."""
+    return any(
+        options.get(REFERENCES) is not None or len(options.get(STREAMS) or ()) > 1 for _, options in conditioning
+    )
+
+
+def only_with(conditioning: Conditioning, source: bool, references: bool) -> Conditioning:
+    """A conditioning without its source, its references, or both."""
+    found = []
+    for tokens, options in conditioning:
+        kept = dict(options)
+        if not source:
+            kept["model_conds"] = {n: cond for n, cond in kept.get("model_conds", {}).items() if n != SOURCE}
+            kept.pop(SOURCE_CHANNELS, None)
+        if not references:
+            kept.pop(REFERENCES, None)
+        streams = (kept.pop(STREAMS, None) or [])[0 if source else 1 : None if references else 1]
+        found.append([tokens, kept | ({STREAMS: streams} if streams else {})])
+    return found
+
+
+def with_local(model: ModelPatcher, conditioning: Conditioning, local: LocalEdits) -> Conditioning:
+    """Carry what is asked of places alone in every entry of a conditioning.
+
+    Raises:
+        InputError: a MODEL that does not take it.
+    """
+    if not denoising(model).local_strength:
+        raise InputError("The MODEL takes no instructions with places of their own; load it from the same checkpoint.")
+    carried = {
+        LOCAL: comfy.conds.CONDRegular(local.tokens.float().cpu()),
+        PLACES: comfy.conds.CONDRegular(local.masks.float().cpu()),
+    }
+    found = []
+    for tokens, options in conditioning:
+        found.append([tokens, options | {"model_conds": options.get("model_conds", {}) | carried}])
+    return found
+
+
+def _with_stream(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
+    """Append raw latents [B, C, T, h, w] to the streams in every entry of a conditioning."""
+    inner = model.model
+    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
+    return [[tokens, options | {STREAMS: [*(options.get(STREAMS) or ()), scaled]}] for tokens, options in conditioning]
