@@ -1,27 +1,41 @@
-"""How far the bundled model's edits go at each edit strength: python benchmarks/edit_strength.py
+"""How far a model's edits go at each edit strength.
 
 The library's guidance_scale is what the nodes' edit_strength sets for a model whose own is 1.
+
+    python benchmarks/edit_strength.py
+    python benchmarks/edit_strength.py --model runs/stage6/model --strengths 0.5 1 2
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from pathlib import Path
 from statistics import mean
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from instructx_core.editor import Editor
 from instructx_core.world import HELD_OUT_SEED, sample_triplet
 
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+STRENGTHS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
 GROUPS = ("recolor", "remove", "background", "replace")
-SEEDS = range(14, 20)
+FIRST_SEED = 14
 
 
 def main() -> None:
-    editor = Editor.from_pretrained(device="cpu")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
+    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="default: 0 to 2")
+    parser.add_argument("--count", type=int, default=6, help="pictures a kind of edit (default: %(default)s)")
+    asked = parser.parse_args()
+    editor = Editor.from_pretrained(asked.model, device="cpu")
+    seeds = range(FIRST_SEED, FIRST_SEED + asked.count)
     print("strength  of the way  change elsewhere / 255")
-    for strength in STRENGTHS:
-        measured = [measure(editor, strength, group, seed) for group in GROUPS for seed in SEEDS]
+    for strength in asked.strengths:
+        measured = [measure(editor, strength, group, seed) for group in GROUPS for seed in seeds]
         ways, changes = zip(*measured, strict=True)
         print(f"{strength:8}  {mean(ways):10.2f}  {mean(changes):22.1f}", flush=True)
 

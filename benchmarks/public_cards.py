@@ -7,6 +7,7 @@ The table in docs/weights.md comes from here. Shapes are on the meta device, in 
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from functools import cache
 
@@ -34,6 +35,7 @@ COMPOSITE = "coinve/coinve_edit_composite_vllm256_dit128.safetensors"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_default_dtype(torch.bfloat16)
     for model in models():
         trained = trained_job(model.config)
