@@ -30,6 +30,7 @@ class Column:
     nodes: dict[str, Node | Box]
     width: int = WIDTH
     beside: str = ""  # a node of an earlier column: it begins where that one does, below a free place
+    top: int = 0  # pixels by which it begins lower, so that a link to a later column is seen above it
 
 
 @dataclass(frozen=True)

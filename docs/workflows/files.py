@@ -69,7 +69,7 @@ class Canvas:
     def place(self, columns: tuple[Column, ...]) -> None:
         x = 0
         for column in columns:
-            y = self.made[column.beside]["pos"][1] if column.beside else 0
+            y = self.made[column.beside]["pos"][1] if column.beside else column.top
             for key, described in column.nodes.items():
                 node = self._box(described, key) if isinstance(described, Box) else self._node(described)
                 width, height = described.width or column.width, max(node["size"][1], described.height)

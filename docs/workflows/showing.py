@@ -10,6 +10,7 @@ from .description import Box, Column, Node, Text
 FIRST, BOX, LOOK, NARROW, SMALL = 290, 340, 300, 290, 225  # widths of columns; Nodes 2.0 draws none below 225 pixels
 SIDE = 256  # pixels of the example pictures
 HEIGHT, LOWER = 380, 340  # of what shows a picture, in the first row and below it
+UNDER = 50  # pixels by which a column begins lower: a link from first socket to first socket is seen above its titles
 EXAMPLES = Path(__file__).resolve().parents[2] / "instructx_core" / "assets" / "examples.json"
 TOLD = {told["key"]: told for told in json.loads(EXAMPLES.read_text(encoding="utf-8"))}
 SENTENCES = {key: told["instruction"] for key, told in TOLD.items()}
@@ -58,13 +59,17 @@ def saved_clip(name: str, title: str = "After", height: int = HEIGHT) -> Node:
 
 
 def pictures(name: str, width: int = LOOK) -> tuple[Column, Column]:
-    """Before and after in columns of their own."""
-    return Column({"before": look("Before")}, width=width), Column({"after": saved(name)}, width=width)
+    """Before and after in columns of their own; the edit's link to the second is seen above the first."""
+    return before(look("Before", HEIGHT - 20), width), Column({"after": saved(name)}, width=width)
 
 
 def clips(name: str, width: int = LOOK) -> tuple[Column, Column]:
-    before, after = saved_clip(f"{name}-source", "Before"), saved_clip(name)
-    return Column({"before": before}, width=width), Column({"after": after}, width=width)
+    shown = saved_clip(f"{name}-source", "Before", HEIGHT - 20)
+    return before(shown, width), Column({"after": saved_clip(name)}, width=width)
+
+
+def before(node: Node, width: int = LOOK) -> Column:
+    return Column({"before": node}, width=width, top=UNDER)
 
 
 def below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
@@ -76,9 +81,9 @@ def below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[C
 
 
 def clips_below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
-    before = saved_clip(f"{name}-source", "Before", LOWER)
+    shown = saved_clip(f"{name}-source", "Before", LOWER)
     return (
-        Column(nodes | {"before": before}, width=width),
+        Column(nodes | {"before": shown}, width=width),
         Column({"after": saved_clip(name, height=LOWER)}, width=LOOK, beside="before"),
     )
 

@@ -3,6 +3,7 @@
 Set INSTRUCTX_SCREENSHOTS to a folder to keep pictures of what was seen.
 """
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -76,6 +77,14 @@ def boxes(page):
     )
 
 
+def overlapping(found):
+    return [
+        (one, other)
+        for one, other in itertools.combinations(found, 2)
+        if one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    ]
+
+
 def sentences(path):
     """What is typed in texts on the top level."""
     return [
@@ -118,10 +127,7 @@ def test_template_is_readable_and_runs(page, server, path):
     page.errors.clear()
     open_template(page, path)
     assert page.evaluate("() => window.app.canvas.ds.scale") >= 0.6
-    found = boxes(page)
-    for index, (left, top, right, bottom) in enumerate(found):
-        for x, y, right_of_it, below_it in found[index + 1 :]:
-            assert right <= x or right_of_it <= left or bottom <= y or below_it <= top
+    assert not overlapping(boxes(page))
     seen = page.evaluate(
         "() => [...document.querySelectorAll('textarea')].filter(t => t.checkVisibility()).map(t => t.value)"
     )
@@ -136,6 +142,7 @@ def test_template_is_readable_and_runs(page, server, path):
         ]
         page.wait_for_function(DRAWN, arg=titles, timeout=120_000)
         page.wait_for_timeout(1000)
+        assert not overlapping(boxes(page))  # some grow by what they show
         again = run(page, server)
         prompt = workflow_files.to_api(workflow_files.read(path), server.get("/object_info"))
         # after its first run the classic canvas posts a Save Video with its player as one more input

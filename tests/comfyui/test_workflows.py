@@ -21,6 +21,7 @@ BELOW = "InstructXConnector"  # stands below what it is linked to in the longest
 TITLE_CHARACTER = 8.4  # pixels that the front end widens a node to for each character of its title
 BOX_INPUTS, BOX_OUTPUTS = -10, -20  # the ids that a box gives its own ends
 LONG = {"Under the hood": 0.6, "Four steps with a LoRA": 0.7}  # the zoom at which graphs of many columns open
+BESIDE = 60  # pixels by which one of two that stand beside each other may begin lower
 KIWI = [path for path in workflow_files.NEED_WEIGHTS if "Kiwi-Edit" in path.stem]
 each = pytest.mark.parametrize("path", workflow_files.PATHS, ids=lambda path: path.stem)
 
@@ -128,6 +129,15 @@ def test_notes_in_two_languages_stand_beside_it(path):
         assert len(node.get("title", "")) * TITLE_CHARACTER <= node["size"][0] + TITLE_CHARACTER, node["title"]
 
 
+@each
+def test_what_the_oldest_comfyui_lacks_is_said_in_both_notes(path):
+    workflow = workflow_files.read(path)
+    oldest = (workflow_files.GOLDEN.parent / "oldest_nodes.txt").read_text(encoding="utf-8").splitlines()
+    core = {node["type"] for node in workflow_files.nodes_of(workflow) if not node["type"].startswith("InstructX")}
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert all("ComfyUI 0.33" in note for note in notes) == bool(core - set(oldest))
+
+
 @pytest.mark.parametrize("path", [*workflow_files.PATHS, *workflow_files.BLUEPRINTS], ids=lambda path: path.stem)
 def test_links_run_left_to_right_and_nothing_overlaps(path):
     for level in workflow_files.levels(workflow_files.read(path)):
@@ -204,7 +214,8 @@ def test_source_and_result_stand_beside_each_other(path):
         assert node["type"] in shown
         assert node["size"][0] >= 256
     assert after
-    assert nodes["Before"]["pos"][1] == after[0]["pos"][1]
+    (_, top), (_, lower) = nodes["Before"]["pos"], after[0]["pos"]
+    assert abs(top - lower) <= BESIDE
 
 
 @pytest.mark.parametrize("path", workflow_files.APPS, ids=lambda path: path.stem)

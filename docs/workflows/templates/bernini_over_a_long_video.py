@@ -8,10 +8,10 @@ from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Bernini over a long video", "逐窗口编辑长视频")
 OWN = Text(
-    "**Bernini Conditioning** takes each window's frames; the first of them is the last window's edit. ComfyUI offers"
-    " to download the weights. Not tried here with real ones.",
+    "**Bernini Conditioning** takes each window's frames; the first of them is the last window's edit. Needs ComfyUI"
+    " 0.33, which offers to download the weights. Not tried here with real ones.",
     "**Bernini Conditioning** 接收每个窗口的帧，第一帧是上一个窗口的编辑结果。"
-    "ComfyUI 会提示下载权重；这里没有用真实权重试过。",
+    "需要 ComfyUI 0.33（会提示下载权重）；这里没有用真实权重试过。",
 )
 WORDS = (
     "You are a helpful assistant specialized in video editing on content propagation.\nTurn the coffee into green tea."

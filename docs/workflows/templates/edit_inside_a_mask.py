@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, FIRST, SENTENCES, SIDE, SMALL, TINY, example, note, pictures
+from ..showing import BOX, FIRST, SENTENCES, SIDE, SMALL, TINY, UNDER, example, note, pictures
 
 TITLE = Text("Edit inside a mask", "只编辑遮罩内")
 PAINT = Text(
@@ -29,7 +29,7 @@ def edit_inside_a_mask() -> Template:
                 },
                 width=FIRST,
             ),
-            Column({"mask": Node("MaskComposite", "The mask", {"x": SIDE // 2, "operation": "add"})}, width=SMALL),
+            Column({"mask": Node("MaskComposite", "The mask", {"x": SIDE // 2, "operation": "add"})}, SMALL, top=UNDER),
             Column({"edit": box}, width=BOX),
             *pictures("mask-edit"),
         ),

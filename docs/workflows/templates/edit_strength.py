@@ -2,7 +2,7 @@
 
 from ..description import Blueprint, Box, Column, Links, Node, Template, Text
 from ..parts import RESTORE, WIDGETS, node, stations
-from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, TINY, example, note
+from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, TINY, UNDER, example, look, note
 
 TITLE = Text("Four edit strengths", "四种编辑强度")
 DIAL = Text(
@@ -26,8 +26,8 @@ def edit_strength() -> Template:
         (
             Column({"input": example(SOURCE)}, width=FIRST),
             Column({"edit": Box(_compare(), "Edit image, four times", {"instruction": SENTENCES[SOURCE]})}, width=BOX),
-            Column({"before": Node("PreviewImage", "Before", {}, 360)}, width=LOOK),
-            Column({"a": looks["a"], "c": looks["c"]}, width=LOOK),
+            Column({"before": look("Before", 360)}, width=LOOK, top=2 * UNDER),
+            Column({"a": looks["a"], "c": looks["c"]}, width=LOOK, top=UNDER),
             Column({"b": looks["b"], "d": looks["d"]}, width=LOOK),
         ),
         {"input.IMAGE": ["edit.image", "before.images"]} | {f"edit.{key}": [f"{key}.images"] for key in STRENGTHS},

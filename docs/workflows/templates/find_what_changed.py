@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, FIRST, NARROW, OWN_PICTURE, SENTENCES, TINY, example, look, note, saved
+from ..showing import BOX, FIRST, HEIGHT, NARROW, OWN_PICTURE, SENTENCES, TINY, UNDER, example, look, note, saved
 
 TITLE = Text("Find what changed", "找出改动的区域")
 MASK = Text(
@@ -22,7 +22,7 @@ def find_what_changed() -> Template:
             Column({"input": example(SOURCE)}, width=FIRST),
             Column({"edit": Box(EDIT_IMAGE, "Edit image", words)}, width=BOX),
             Column({"composite": Node("InstructXComposite", "Source outside, edit inside", {"grow": 2})}, width=250),
-            Column({"before": look("Before"), "picture": Node("MaskToImage")}, width=NARROW),
+            Column({"before": look("Before", HEIGHT - 20), "picture": Node("MaskToImage")}, width=NARROW, top=UNDER),
             Column({"after": saved("what-changed"), "mask": look("The changed region", 300)}, width=NARROW),
         ),
         {

@@ -9,9 +9,10 @@ from .loop_parts import LOOP, closed, loop_links, opened
 TITLE = Text("Inpaint a long video", "长视频局部重绘")
 TRACKED = Text(
     "In each window SAM3 tracks *look for*, and VACE repaints it. The shared frames are edited already, and **Window"
-    " Open** marks them as *held*. ComfyUI offers to download the weights. Not tried here with real ones.",
+    " Open** marks them as *held*. Needs ComfyUI 0.33, which offers to download the weights. Not tried here with real"
+    " ones.",
     "在每个窗口中 SAM3 跟踪 *look for*，VACE 把它重绘。共有帧已经编辑过，**窗口开始** 以 *held* 标出。"
-    "ComfyUI 会提示下载权重；这里没有用真实权重试过。",
+    "需要 ComfyUI 0.33（会提示下载权重）；这里没有用真实权重试过。",
 )
 
 

@@ -8,6 +8,7 @@ from ..description import Column, Links, Node, Text
 from ..showing import clips_below
 
 OPEN = 280  # the width of a column
+CLOSED = 200  # the height of a loop's end while it shows its window
 LOOP = Text(
     "What stands between **Window Open** and **Window Close** runs once for each window; memory holds one window,"
     " whatever the length. **Cancel**, a crash or a restart keeps finished windows; **Run** goes on from them.",
@@ -22,7 +23,7 @@ def opened(**settings: Any) -> Column:
 
 def closed(name: str) -> tuple[Column, Column]:
     """The end of the loop, and the clips before and after it."""
-    return clips_below({"close": Node("InstructXWindowClose", "The whole video")}, name)
+    return clips_below({"close": Node("InstructXWindowClose", "The whole video", height=CLOSED)}, name)
 
 
 def loop_links(takes: str, gives: str) -> Links:

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text
-from ..showing import BOX, NARROW, SENTENCES, TINY, example, note, pictures, weights
+from ..showing import BOX, NARROW, SENTENCES, TINY, UNDER, example, note, pictures, weights
 
 TITLE = Text("Rewrite a vague prompt", "改写含糊的提示词")
 WISH = Text(
@@ -32,7 +32,7 @@ def rewrite_the_prompt() -> Template:
         note(TITLE, WISH, TINY),
         (
             Column({"input": example(SOURCE), "model": loads}, width=280),
-            Column({"rewrite": Node("TextGenerate", "Your wish", writes, 300)}, width=260),
+            Column({"rewrite": Node("TextGenerate", "Your wish", writes, 300)}, width=260, top=UNDER),
             Column({"edit": box, "said": said}, width=BOX),
             *pictures("rewritten", NARROW),
         ),

@@ -3,7 +3,7 @@
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Links, Node, Template, Text
 from ..native import VAE
-from ..showing import BOX, FIRST, NARROW, OWN_PICTURE, example, note, pictures
+from ..showing import BOX, FIRST, NARROW, OWN_PICTURE, UNDER, example, note, pictures
 from .wan import DIT
 
 TITLE = Text("Split loaders for a 14B", "大模型分开加载")
@@ -33,6 +33,7 @@ def loaders() -> tuple[tuple[Column, ...], Links]:
                 "vae": Node("VAELoader", "VAE", {"vae_name": VAE[0]["name"]}, models=VAE),
             },
             width=SMALL,
+            top=UNDER,
         ),
     )
     links: Links = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..description import Blueprint, Box, Column, Template, Text
 from ..native import VAE
 from ..parts import STATION, WIDGETS, node, stations
-from ..showing import BOX, FIRST, LOOK, OWN_VIDEO, example, look, note, saved_clip
+from ..showing import BOX, FIRST, LOOK, OWN_VIDEO, before, example, look, note, saved_clip
 from .kiwi import CLIP
 from .wan import DIT
 
@@ -76,7 +76,7 @@ def three_edits() -> Template:
         (
             Column({"input": example(CLIP, "A clip")}, width=FIRST),
             Column({"edit": box}, width=BOX),
-            Column({"before": saved_clip("three-edits-source", "Before")}, width=LOOK),
+            before(saved_clip("three-edits-source", "Before")),
             Column(shown, width=LOOK),
         ),
         {

@@ -2,7 +2,7 @@
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text
-from ..showing import FIRST, NARROW, OWN_PICTURE, SENTENCES, TINY, example, look, note, saved
+from ..showing import FIRST, HEIGHT, NARROW, OWN_PICTURE, SENTENCES, TINY, before, example, look, note, saved
 
 TITLE = Text("Two edits in a row", "连续两次编辑")
 CHAIN = Text("The first result is what the second sentence edits.", "第一次的结果就是第二句话要编辑的图片。")
@@ -19,7 +19,7 @@ def two_edits() -> Template:
             Column({"input": example(SOURCE)}, width=FIRST),
             Column({"first": boxes[0]}, width=BOX),
             Column({"second": boxes[1], "between": look("Between", 330)}, width=BOX),
-            Column({"before": look("Before")}, width=NARROW),
+            before(look("Before", HEIGHT - 20), NARROW),
             Column({"after": saved("two-edits")}, width=NARROW),
         ),
         {
