@@ -7,6 +7,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 from support.places import ROOT
 
@@ -24,6 +25,14 @@ def test_registry_fields():
     assert comfy["PublisherId"] == ""  # the owner's to name: a manager installs whatever belongs to an id
     assert comfy["DisplayName"]
     assert comfy["requires-comfyui"] == ">=0.15.1"
+
+
+def test_nothing_is_published_by_itself():
+    action = yaml.safe_load((ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8"))
+    assert action[True] == "workflow_dispatch"  # YAML reads `on` as true
+    steps = action["jobs"]["publish"]["steps"]
+    assert "PublisherId" in steps[1]["run"]
+    assert "publish-node-action" in steps[2]["uses"]
 
 
 def test_comfyignore_keeps_what_nodes_need():
