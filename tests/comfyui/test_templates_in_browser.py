@@ -18,7 +18,7 @@ NETWORK = "Failed to load resource"  # of links to weights, which this machine m
 TEMPLATES = [path for path in workflow_files.PATHS if path not in workflow_files.APPS]
 # The front end orders by names alone, then by how often a node is used: aliases make a node found, not first. So no box
 # of ours can be before ComfyUI's own mask nodes for "mask" alone.
-PHRASES = ("edit image", "edit video", "instruct", "inpaint", "kiwi", "edit mask")
+PHRASES = ("edit image", "edit video", "instruct", "inpaint", "kiwi", "edit mask", "long video", "subject")
 
 
 @pytest.fixture(scope="module")
