@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, combinations_with_replacement, product
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NARROWEST, WIDEST = 280, 720  # pixels
 WINDOW = 0.52  # a graph opens no smaller for a height up to this share of its width
+MAP = 70  # pixels of the last column's width over which the front end's map lies
 LETTER, LINE, HEADING, BETWEEN, EDGE = 6.4, 20, 52, 10, 34  # pixels of a note's text in the larger of both canvases
 
 
@@ -28,25 +29,19 @@ class Place:
 
 
 def place_notes(texts: Sequence[str], widths: Sequence[int], bottoms: Sequence[int]) -> list[Place]:
-    """A place for each text below columns of these widths, whose nodes end at `bottoms`."""
+    """A place for each text below columns of these widths, whose nodes end at `bottoms`: as high as can be, then as far
+    left."""
     lefts = [0, *accumulate(width + GAP for width in widths)]
     room = WINDOW * lefts[-1] - TITLE_BAR
-    ends, found = list(bottoms), []
-    for text in texts:
-        spans = [
-            (first, last)
-            for first in range(len(widths))
-            for last in range(first, len(widths))
-            if NARROWEST <= lefts[last + 1] - GAP - lefts[first] <= WIDEST
-        ]
-        places = {span: _below(text, lefts, ends, *span) for span in spans}
-        span, place = min(
-            places.items(), key=lambda item: (max(item[1].top + item[1].height, room), item[1].left, item[1].width)
-        )
-        for column in range(span[0], span[1] + 1):
-            ends[column] = place.top + place.height
-        found.append(place)
-    return found
+    pairs = combinations_with_replacement(range(len(widths)), 2)
+    spans = [span for span in pairs if NARROWEST <= _width(lefts, *span) <= WIDEST]
+
+    def worth(places: list[Place]) -> tuple[float, list[int], list[int]]:
+        lowest = max(place.top + place.height for place in places)
+        return max(lowest, room), [place.left for place in places], [place.width for place in places]
+
+    ways = product(spans, repeat=len(texts))
+    return min((_below(texts, lefts, bottoms, chosen) for chosen in ways), key=worth)
 
 
 def height_of(text: str, width: int) -> int:
@@ -55,9 +50,22 @@ def height_of(text: str, width: int) -> int:
     return HEADING + sum(LINE * count + BETWEEN for count in rows)
 
 
-def _below(text: str, lefts: Sequence[int], ends: Sequence[int], first: int, last: int) -> Place:
-    width = lefts[last + 1] - GAP - lefts[first]
-    return Place(lefts[first], max(ends[first : last + 1]) + GAP + TITLE_BAR, width, height_of(text, width))
+def _below(
+    texts: Sequence[str], lefts: Sequence[int], bottoms: Sequence[int], spans: Sequence[tuple[int, int]]
+) -> list[Place]:
+    """Each text below the columns from the first to the last of its span, and below the texts before it."""
+    ends, found = list(bottoms), []
+    for text, (first, last) in zip(texts, spans, strict=True):
+        width = _width(lefts, first, last)
+        place = Place(lefts[first], max(ends[first : last + 1]) + GAP + TITLE_BAR, width, height_of(text, width))
+        ends[first : last + 1] = [place.top + place.height] * (last + 1 - first)
+        found.append(place)
+    return found
+
+
+def _width(lefts: Sequence[int], first: int, last: int) -> int:
+    """From one column to another, without what lies under the map."""
+    return lefts[last + 1] - GAP - lefts[first] - (MAP if last + 2 == len(lefts) else 0)
 
 
 def _letters(text: str) -> int:
