@@ -57,8 +57,9 @@ class CodecVAE:
 
         As ComfyUI's own: sides are cut to the stride, in the middle, a clip to 1 + n * what the VAE takes at a time.
         """
-        frames = pixel_samples[..., :3] if pixel_samples.ndim == 5 else pixel_samples[None, ..., :3]
-        frames = _cut(frames, self.codec.stride, self.codec.frame_multiple)
+        frames = self.vae_encode_crop_pixels(pixel_samples if pixel_samples.ndim == 5 else pixel_samples[None])
+        multiple = self.codec.frame_multiple
+        frames = frames[:, : 1 + (frames.shape[1] - 1) // multiple * multiple]
         self._load(frames.shape[2] * frames.shape[3])
         latents = [self._encode_one(clip[None]) for clip in frames]
         return torch.cat(latents).to(self.output_device)
@@ -77,6 +78,19 @@ class CodecVAE:
     def decode_tiled(self, samples: torch.Tensor, **_tiles: Any) -> torch.Tensor:
         """`decode`: there is nothing to tile."""
         return self.decode(samples)
+
+    def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[..., H, W, C] -> [..., h, w, 3], cut in the middle to sides that the VAE takes; other packs ask for it.
+
+        Raises:
+            InputError: a side is shorter than the stride.
+        """
+        height, width = pixels.shape[-3:-1]
+        stride = self.codec.stride
+        if min(height, width) < stride:
+            raise InputError(f"The picture is {width} x {height}; give the VAE sides of at least {stride} pixels.")
+        top, left = height % stride // 2, width % stride // 2
+        return pixels[..., top : top + height // stride * stride, left : left + width // stride * stride, :3]
 
     def spacial_compression_encode(self) -> int:
         return self.codec.stride
@@ -124,13 +138,3 @@ class StillVAE(CodecVAE):
 
     def temporal_compression_decode(self) -> None:
         """None: there is no time."""
-
-
-def _cut(frames: torch.Tensor, stride: int, frame_multiple: int) -> torch.Tensor:
-    """[B, T, H, W, 3] cut to a length and sides that the VAE takes."""
-    count, height, width = frames.shape[1:4]
-    if min(height, width) < stride:
-        raise InputError(f"The picture is {width} x {height}; give the VAE sides of at least {stride} pixels.")
-    top, left = height % stride // 2, width % stride // 2
-    length = 1 + (count - 1) // frame_multiple * frame_multiple
-    return frames[:, :length, top : top + height // stride * stride, left : left + width // stride * stride]

@@ -106,7 +106,7 @@ class InnerNodes:
         held = torch.zeros(frames.shape[:3])
         held[: turn.held] = 1
         tail = frames[:1] if turn.tail is None else turn.tail
-        outputs = [frames, held, tail, turn.index, turn.count, turn.seed, self.flow]
+        outputs = [frames, held, tail, turn.index, turn.count, turn.seed, self.flow, turn.window.start]
         given = {**self._outer, self.loop.open: [[value] for value in outputs]}
         targets = self.loop.targets
         try:

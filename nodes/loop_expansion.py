@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 from comfy_execution.utils import get_executing_context
 
+from . import categories
 from .inner_nodes import Ran
 from .sockets import Flow
 from .window_loop import FLOW, Loop
@@ -25,9 +26,21 @@ OF_THE_PROMPT = [
 HIDDEN = [io.Hidden.unique_id, io.Hidden.dynprompt, *OF_THE_PROMPT]
 
 
-def inputs() -> list[io.Input]:
-    """What every hidden node takes, beside the loop's outside."""
-    return [Flow.Input("flow"), io.String.Input("end_id"), io.String.Input("nonce"), io.String.Input("outer")]
+def run_schema(node_id: str, display_name: str, end: str) -> io.Schema:
+    """Of a hidden node: in no menu, it also takes the loop's outside and gives the video of the node called `end`."""
+    texts = [io.String.Input(name) for name in ("end_id", "nonce", "outer")]
+    return io.Schema(
+        node_id=node_id,
+        display_name=display_name,
+        category=categories.VIDEO,
+        description=f"The inside of {end}; of no use by itself.",
+        inputs=[Flow.Input("flow"), *texts],
+        outputs=[io.Video.Output(display_name="VIDEO")],
+        hidden=HIDDEN,
+        is_input_list=True,
+        is_dev_only=True,
+        accept_all_inputs=True,
+    )
 
 
 def expand(kind: str, loop: Loop, end_id: str, **more: Any) -> io.NodeOutput:

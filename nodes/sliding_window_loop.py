@@ -17,8 +17,7 @@ from ..instructx_core.windows import Head, Reading
 from . import categories, sampling
 from .graph_identity import origins
 from .inner_nodes import InnerNodes, run_loop
-from .loop_expansion import HIDDEN, expand, ran
-from .loop_expansion import inputs as loop_inputs
+from .loop_expansion import expand, ran, run_schema
 from .menus import mismatch
 from .nested_execution import check_executor
 from .sliding_window import PARTS, check_words, edit_into_file, native_of
@@ -123,18 +122,8 @@ class InstructXSlidingWindowLoopRun(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="InstructXSlidingWindowLoopRun",
-            display_name="InstructX Sliding Window (Loop) Run",
-            category=categories.VIDEO,
-            description="The inside of InstructX Sliding Window (Loop); of no use by itself.",
-            inputs=loop_inputs(),
-            outputs=[io.Video.Output(display_name="VIDEO")],
-            hidden=HIDDEN,
-            is_input_list=True,
-            is_dev_only=True,
-            accept_all_inputs=True,
-        )
+        end = "InstructX Sliding Window (Loop)"
+        return run_schema("InstructXSlidingWindowLoopRun", f"{end} Run", end)
 
     @classmethod
     async def execute(

@@ -13,8 +13,7 @@ from comfy_api.latest import InputImpl, io
 
 from . import categories
 from .inner_nodes import run_loop
-from .loop_expansion import HIDDEN, expand, ran
-from .loop_expansion import inputs as loop_inputs
+from .loop_expansion import expand, ran, run_schema
 from .nested_execution import check_executor
 from .sockets import Flow
 from .window_loop import find_loop
@@ -57,6 +56,7 @@ class InstructXWindowClose(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            not_idempotent=True,  # each watches over the file that it gave
             enable_expand=True,
         )
 
@@ -82,18 +82,7 @@ class InstructXWindowRun(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="InstructXWindowRun",
-            display_name="InstructX Window Run",
-            category=categories.VIDEO,
-            description="The inside of InstructX Window Close; of no use by itself.",
-            inputs=loop_inputs(),
-            outputs=[io.Video.Output(display_name="VIDEO")],
-            hidden=HIDDEN,
-            is_input_list=True,
-            is_dev_only=True,
-            accept_all_inputs=True,
-        )
+        return run_schema("InstructXWindowRun", "InstructX Window Run", "InstructX Window Close")
 
     @classmethod
     async def execute(

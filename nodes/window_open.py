@@ -123,8 +123,10 @@ class InstructXWindowOpen(io.ComfyNode):
                 Flow.Output(
                     "flow", display_name="FLOW", tooltip="To InstructX Window Close or InstructX Sliding Window (Loop)."
                 ),
+                io.Int.Output("start", tooltip="This window's first frame in the video, from 0."),
             ],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # the FLOW names its node: not to be taken from the cache of another one like it
         )
 
     @classmethod
@@ -172,7 +174,8 @@ class InstructXWindowOpen(io.ComfyNode):
             settings["folder"],
         )
         # outside of the loop there is no window: previews and savers inside wait for Window Close without a word
-        return io.NodeOutput(*[ExecutionBlocker(None)] * 6, flow)
+        none = ExecutionBlocker(None)
+        return io.NodeOutput(*[none] * 6, flow, none)
 
 
 def output_folder(name: str) -> Path:

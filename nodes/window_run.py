@@ -75,10 +75,20 @@ def edit_by_nodes(inner: InnerNodes) -> Path:
 
 
 def _image(given: list[Any], turn: Turn) -> torch.Tensor:
-    """The edited frames of a window. Raises InputError where there are none."""
+    """The edited frames of a window: of a list, or of a batch of clips, one after the other.
+
+    Raises:
+        InputError: there are none, or of different sizes.
+    """
     if not given or any(isinstance(image, ExecutionBlocker) for image in given):
         raise InputError(f"{where(turn)}: a node inside blocked the image; every window needs one.")
-    return given[0] if len(given) == 1 else torch.cat(given)
+    if len(given) == 1 and getattr(given[0], "ndim", 0) <= 4:
+        return given[0]
+    clips = [image.flatten(0, -4)[..., :3] for image in given]  # video VAEs may give batches of clips
+    sizes = sorted({f"{clip.shape[2]} x {clip.shape[1]}" for clip in clips})
+    if len(sizes) > 1:
+        raise InputError(f"{where(turn)}: a list of images of {' and '.join(sizes)}; all must have one size.")
+    return torch.cat(clips)
 
 
 class _Watcher:

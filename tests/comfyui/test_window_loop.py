@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 
 import pytest
 
@@ -17,7 +18,9 @@ from support.loops import (
     HELD,
     INDEX,
     INVERT,
+    QUICK,
     SEED,
+    START,
     TAIL,
     WINDOWS,
     error,
@@ -31,14 +34,14 @@ from support.loops import (
     wait_for,
     whole,
 )
-from support.video_files import make_video
+from support.video_files import can_tag_rotation, make_video
 
 
 @pytest.fixture(scope="module")
 def server(bundled, tmp_path_factory):
     base = prepare(tmp_path_factory.mktemp("comfyui"))
     make_video(base / "input" / "clip.mp4", moving(COUNT), audio=["aac"])
-    with comfyui_server.Server(base) as started:
+    with comfyui_server.Server(base, options=QUICK) as started:
         yield started
 
 
@@ -85,6 +88,7 @@ def test_what_the_nodes_inside_are_told(server, clean):
             index=["2", INDEX],
             count=["2", WINDOWS],
             seed=["2", SEED],
+            start=["2", START],
         ),
     }
     prompt = loop(watch, ["3", 0], overlap=3, head="source")
@@ -93,6 +97,7 @@ def test_what_the_nodes_inside_are_told(server, clean):
     assert succeeded(entry), entry["status"]
     seen = noted(server, "watched")
     assert [(one["index"], one["count"], one["seed"]) for one in seen] == [(i, 6, 5) for i in range(6)]
+    assert [one["start"] for one in seen] == [0, 9, 18, 27, 36, 38], "the last one is drawn back"
     assert {one["id"] for one in seen} == {"4"}
     assert seen[0]["extra"] == {"workflow": {"a": 1}}
     assert sum(seen[0]["held"]) == 0 and seen[1]["held"] == [1.0] + [0.0] * 11
@@ -111,6 +116,15 @@ def test_what_the_nodes_inside_are_told(server, clean):
     [
         ({"3": node("LoopExpand", image=["2", FRAMES])}, ["3", 0]),
         ({"3": node("LoopAsync", image=["2", FRAMES])}, ["3", 0]),
+        ({"3": node("LoopClips", image=["2", FRAMES])}, ["3", 0]),
+        (
+            INVERT
+            | {
+                "4": node("ImageInvert", image=["3", 0]),
+                "5": node("LoopLazy", image=["3", 0], other=["4", 0]),
+            },
+            ["5", 0],
+        ),
         (
             {
                 "3": node("LoopSplit", image=["2", FRAMES]),
@@ -130,12 +144,47 @@ def test_what_the_nodes_inside_are_told(server, clean):
             ["5", 0],
         ),
     ],
-    ids=["expanding", "async", "lists", "a list at the end", "subgraphs and a preview"],
+    ids=["expanding", "async", "clips", "lazy", "lists", "a list at the end", "subgraphs and a preview"],
 )
 def test_all_kinds_of_nodes_work_inside(server, clean, tmp_path, nodes, image):
     entry = server.run(loop(nodes, image))
     assert succeeded(entry), entry["status"]
     assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
+
+
+@can_tag_rotation
+def test_times_rotation_and_sound_of_the_source_stay(server, clean, tmp_path):
+    source = server.base / "input" / "turned.mp4"
+    times = [number * number for number in range(COUNT)]  # slower and slower
+    timed = {"pts": times, "time_base": Fraction(1, 1000), "options": {"bf": "0"}}
+    make_video(source, moving(COUNT), rotation=(90, False), audio=["aac", "aac"], **timed)
+    entry = server.run(loop(INVERT, ["3", 0], source.name, overlap=2))
+    assert succeeded(entry), entry["status"]
+    (file,) = made(server)
+    info = probe(file)
+    assert (info.rotation, info.has_audio) == (probe(source).rotation, True) and info.rotation
+    with VideoReader(file) as reader, VideoReader(source) as before:
+        for time, (frame, pts), (original, _) in zip(times, reader, before, strict=True):
+            assert pts * info.time_base * 1000 == time
+            assert (frame.int() - inverted(original).int()).abs().float().mean() < 3, "in its place, coded once more"
+
+
+def test_the_same_loop_elsewhere_in_a_graph(server, clean, tmp_path):
+    """In a subgraph, and beside itself: a cached Window Open of the same settings is not this one."""
+
+    def moved(value):
+        return [f"7:{value[0]}", value[1]] if isinstance(value, list) else value
+
+    prompt = {
+        f"7:{number}": one | {"inputs": {name: moved(value) for name, value in one["inputs"].items()}}
+        for number, one in loop(INVERT, ["3", 0]).items()
+    }
+    for graph in (loop(INVERT, ["3", 0]), prompt, prompt | loop(INVERT, ["3", 0])):
+        entry = server.run(graph)
+        assert succeeded(entry), entry["status"]
+        (file,) = made(server)
+        assert file.read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
+        file.unlink()
 
 
 def test_nothing_inside_gives_the_source(server, clean, tmp_path):
@@ -196,7 +245,7 @@ def test_a_failing_window_is_named_on_its_node_and_the_rest_kept(server, clean, 
 
 
 def test_cancel_and_run_again_goes_on(server, clean, tmp_path):
-    nodes = INVERT | {"4": node("LoopSlow", image=["3", 0], seconds=2.0)}
+    nodes = INVERT | {"4": node("LoopSlow", image=["3", 0], seconds=1.0)}
     number = server.queue(loop(nodes, ["4", 0]))
     wait_for(lambda: list((clean / "loops").glob(".*/00001.safetensors")))
     server.post("/interrupt", {})
@@ -224,6 +273,19 @@ def test_loops_beside_and_behind_each_other(server, clean):
     assert len(made(server)) == 3
     assert made(server)[0].read_bytes() == made(server)[1].read_bytes(), "both are the same inversion"
     assert list(clean.glob("second*.mp4"))
+
+
+def test_two_ends_of_one_loop(server, clean, tmp_path):
+    prompt = loop(INVERT, ["3", 0])
+    prompt |= {
+        "4": node("ImageInvert", image=["3", 0]),
+        "18": node("InstructXWindowClose", flow=["2", FLOW], image=["4", 0]),
+        "19": node("SaveVideo", video=["18", 0], filename_prefix="second", format="auto", codec="auto"),
+    }
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    wanted = {whole(server, tmp_path / "whole.mp4", edit) for edit in (inverted, lambda frame: frame)}
+    assert {file.read_bytes() for file in made(server)} == wanted
 
 
 def refused(server, prompt: dict) -> str:
@@ -288,6 +350,11 @@ def test_what_gives_another_number_of_frames_is_refused_with_its_window(server, 
     nodes = {"3": node("ImageFromBatch", image=["2", FRAMES], batch_index=0, length=5)}
     words = refused(server, loop(nodes, ["3", 0]))
     assert "Window 1 of 5: the edit gave 5 frames for 12" in words
+
+
+def test_a_list_of_images_of_two_sizes_is_refused_with_its_window(server, clean):
+    words = refused(server, loop({"3": node("LoopUneven", image=["2", FRAMES])}, ["3", 0]))
+    assert "Window 1 of 5: a list of images of 64 x 46 and 64 x 48" in words
 
 
 @pytest.mark.slow

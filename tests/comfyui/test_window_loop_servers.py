@@ -10,11 +10,24 @@ import pytest
 
 from support import comfyui_server
 from support.comfyui_server import succeeded
-from support.loops import COUNT, FRAMES, INVERT, inverted, loop, made, moving, node, noted, prepare, wait_for, whole
+from support.loops import (
+    COUNT,
+    FRAMES,
+    INVERT,
+    QUICK,
+    inverted,
+    loop,
+    made,
+    moving,
+    node,
+    noted,
+    prepare,
+    wait_for,
+    whole,
+)
 from support.video_files import make_video
 
 pytestmark = pytest.mark.slow
-QUICK = ["--disable-api-nodes"]  # to start a server in half the time
 
 
 def kill_and_resume(base: Path, rounds: int) -> None:

@@ -175,10 +175,10 @@ class Watch:
     @classmethod
     def INPUT_TYPES(cls):
         sockets = {"frames": ("IMAGE",), "held": ("MASK",), "tail": ("IMAGE",)}
-        numbers = {name: ("INT", {"forceInput": True}) for name in ("index", "count", "seed")}
+        numbers = {name: ("INT", {"forceInput": True}) for name in ("index", "count", "seed", "start")}
         return {"required": sockets | numbers, "hidden": {"extra": "EXTRA_PNGINFO", "id": "UNIQUE_ID"}}
 
-    def run(self, frames, held, tail, index, count, seed, extra, id):
+    def run(self, frames, held, tail, index, count, seed, start, extra, id):
         means = [round(float(frame.mean()) * 255, 1) for frame in frames]
         note(
             "watched",
@@ -188,13 +188,100 @@ class Watch:
             index=index,
             count=count,
             seed=seed,
+            start=start,
             extra=extra,
             id=id,
         )
         return {"ui": {"text": [str(index)]}}
 
 
+class Lazy:
+    """Asks for the first of two images only."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {name: ("IMAGE", {"lazy": True}) for name in ("image", "other")}}
+
+    def check_lazy_status(self, image, other):
+        return ["image"] if image is None else []
+
+    def run(self, image, other):
+        assert other is None, "nobody asked for it"
+        return (image,)
+
+
+class Clips:
+    """A batch of one clip, as video VAEs decode."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    def run(self, image):
+        return (1 - image[None],)
+
+
+class Uneven:
+    """A list of images that have not one size."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    def run(self, image):
+        return ([image[:1], image[1:, 2:]],)
+
+
+class VAE:
+    """One of ComfyUI's own with random weights, for videos or for images."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("VAE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"video": ("BOOLEAN", {})}}
+
+    def run(self, video):
+        import comfy.sd
+        import torch
+        from comfy.ldm.wan.vae import WanVAE
+        from comfy.taesd.taesd import TAESD
+
+        model = WanVAE(dim=8, z_dim=16, temperal_downsample=[False, True, True]) if video else TAESD()
+        generator = torch.Generator().manual_seed(0)
+        state = {
+            name: torch.randn(value.shape, generator=generator) / max(1, value[0].numel()) ** 0.5
+            if value.ndim > 1 and "gamma" not in name
+            else torch.full(value.shape, float("gamma" in name or "scale" in name))
+            for name, value in model.state_dict().items()
+        }
+        return (comfy.sd.VAE(sd=state),)
+
+
 NODE_CLASS_MAPPINGS = {
     "Loop" + kind.__name__: kind
-    for kind in (Loader, Use, Fail, Slow, Async, Expand, Split, Join, Restless, FromFile, Watch)
+    for kind in (
+        Loader,
+        Use,
+        Fail,
+        Slow,
+        Async,
+        Expand,
+        Split,
+        Join,
+        Restless,
+        FromFile,
+        Watch,
+        Lazy,
+        Clips,
+        Uneven,
+        VAE,
+    )
 }

@@ -17,7 +17,8 @@ from support.places import SUPPORT
 
 NODES = SUPPORT / "loop_nodes.py"
 COUNT = 50  # frames of the clip
-FRAMES, HELD, TAIL, INDEX, WINDOWS, SEED, FLOW = range(7)
+QUICK = ["--disable-api-nodes"]  # to start a server in half the time
+FRAMES, HELD, TAIL, INDEX, WINDOWS, SEED, FLOW, START = range(8)
 
 
 def prepare(base: Path) -> Path:

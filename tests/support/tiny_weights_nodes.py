@@ -50,9 +50,9 @@ def save_all():
         keep("diffusion_models", f"wan2.2_bernini_r_{noise}_noise_fp8_scaled.safetensors", filled(wan.WanModel(**WAN)))
     vace = wan.VaceWanModel(**WAN, vace_layers=1, vace_in_dim=96)
     keep("diffusion_models", "wan2.1_vace_14B_fp16.safetensors", filled(vace))
-    vae = wan_vae.WanVAE(dim=8, z_dim=16, temperal_downsample=[False, True, True])
-    for name in ("wan_2.1_vae.safetensors", "qwen_image_vae.safetensors"):
-        keep("vae", name, filled(vae))
+    for name, width in (("wan_2.1_vae", 8), ("qwen_image_vae", 2)):  # Qwen's codes a megapixel whatever the source
+        vae = wan_vae.WanVAE(dim=width, z_dim=16, temperal_downsample=[False, True, True])
+        keep("vae", f"{name}.safetensors", filled(vae))
     on_wan = lora("diffusion_model.blocks.0.self_attn.q", 128)
     keep("loras", "lightx2v_T2V_14B_cfg_step_distill_v2_lora_rank64_bf16.safetensors", on_wan)
     keep("loras", "Wan21_CausVid_14B_T2V_lora_rank32.safetensors", on_wan)

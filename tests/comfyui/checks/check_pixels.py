@@ -16,6 +16,8 @@ def check_codec_vae_is_a_vae():
     assert decoded.shape == image.shape
     (tiled,) = stock.VAEDecodeTiled().decode(vae, latent, 512)
     assert torch.equal(tiled, decoded)
+    odd = torch.nn.functional.pad(image, (0, 1, 1, 1, 1, 1))  # alpha, columns, rows
+    assert torch.equal(vae.vae_encode_crop_pixels(odd), image), "as VideoHelperSuite's VAE Encode Batched asks for it"
 
 
 def check_preview_colours():
