@@ -1,8 +1,10 @@
-"""The progress bar of long work."""
+"""What is shown of long work: a progress bar, or a few lines."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -32,3 +34,34 @@ class Progress:
         if isinstance(what, str):
             self.bar.set_description(what, refresh=False)
         self.bar.update(done - self.bar.n)
+
+
+class Board:
+    """Lines on stderr that change in place on a terminal; elsewhere they are printed anew every half minute."""
+
+    EVERY = 0.5  # seconds
+    PRINTED_EVERY = 30.0
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.lines: Sequence[str] = ()
+        self.shown: float | None = None
+        self.height = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.lines:
+            self._show()
+
+    def __call__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+        if self.shown is None or time.monotonic() - self.shown >= (self.EVERY if self.live else self.PRINTED_EVERY):
+            self._show()
+
+    def _show(self) -> None:
+        up = f"\x1b[{self.height}F\x1b[J" if self.live and self.height else ""
+        sys.stderr.write(up + "".join(f"{line}\n" for line in self.lines))
+        sys.stderr.flush()
+        self.shown, self.height = time.monotonic(), len(self.lines)

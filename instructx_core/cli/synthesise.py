@@ -10,13 +10,15 @@ from ..errors import InputError
 from ..words import quoted_path
 from .options import command, integer
 from .printing import say
-from .progress import Progress
+from .progress import Board
 
 EXAMPLES = """\
 examples:
   instructx synthesise pairs.yaml                             make pairs of every clip; run again to go on
   instructx synthesise pairs.yaml --preview                   write OUTPUT/preview.html: 50 kept and 50 dropped
   instructx synthesise pairs.yaml --plan 100000 --cards 8     hours for so many clips, from what a small run measured
+  instructx synthesise pairs.yaml --workers 8                 on 8 processes, and one for each model (Ray)
+  instructx synthesise pairs.yaml --ray-address auto          on a Ray cluster
 
 A config to begin with, which needs no weights:
   recipe: add_remove
@@ -33,10 +35,14 @@ def add_synthesise(commands: Any) -> None:
     parser.add_argument("--preview", action="store_true", help="only write a page of what has been made so far")
     parser.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print hours and cards for N clips")
     parser.add_argument("--cards", metavar="C", type=integer(1, 100_000), default=1, help="for --plan (default: 1)")
+    parser.add_argument(
+        "--workers", metavar="N", type=integer(1, 100_000), help="processes on Ray that run the recipe, one CPU each"
+    )
+    parser.add_argument("--ray-address", metavar="A", help="of a Ray cluster, which sees the same folders")
 
 
 def _run_synthesise(arguments: argparse.Namespace) -> None:
-    from ..synthesis.config import read_synthesis_config
+    from ..synthesis.config import Cluster, read_synthesis_config
 
     config = read_synthesis_config(arguments.config)
     output = Path(config.output)
@@ -57,6 +63,11 @@ def _run_synthesise(arguments: argparse.Namespace) -> None:
             )
         say("\n".join(lines))
         return
-    with Progress("clips") as progress:
-        made = synthesise(config, progress=progress)
+    on_ray = arguments.workers or arguments.ray_address
+    with Board() as board:
+        made = synthesise(
+            config,
+            progress=lambda dashboard: board(dashboard.lines()),
+            cluster=Cluster(arguments.workers, arguments.ray_address) if on_ray else None,
+        )
     say("\n".join([*made.lines(), str(output)]))

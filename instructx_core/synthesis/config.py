@@ -40,6 +40,8 @@ class ExpertChoice:
         url: of a service that speaks OpenAI's chat completions.
         prompts: in place of ours, by name.
         settings: further numbers and words that the kind knows.
+        copies: processes with it, on Ray.
+        gpus: of each copy; None: one where there are GPUs.
     """
 
     kind: Name
@@ -47,6 +49,21 @@ class ExpertChoice:
     url: Name | None = None
     prompts: dict[Name, Annotated[str, Length(1, 20_000)]] = field(default_factory=dict)
     settings: dict[Name, float | Name] = field(default_factory=dict)
+    copies: Annotated[int, Range(1, 10_000)] = 1
+    gpus: Annotated[float, Range(0, 64)] | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray runs.
+
+    Attributes:
+        workers: processes that run the recipe, one CPU each; None: one for each CPU.
+        address: of a cluster ("auto", "HOST:PORT", "ray://HOST:PORT"); None: this machine.
+    """
+
+    workers: int | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ class SynthesisConfig:
     static_below: Annotated[float, Range(0, 1)] = 0.002  # of the shorter side, per frame
     form: Form = "parquet"
     shard: Annotated[int, Range(1, 100_000)] = 64  # clips
+    batch: Annotated[int, Range(1, 10_000)] = 4  # clips that a worker on Ray gets at a time
     rates: dict[Role, Annotated[float, Range(0, 10**6)]] = field(default_factory=dict)  # seconds a clip, for --plan
 
     def __post_init__(self) -> None:

@@ -1,30 +1,27 @@
-"""A recipe over all clips in one process, resumable to the clip."""
+"""A recipe over all clips, resumable to the clip: in this process, or on Ray."""
 
 from __future__ import annotations
 
-import time
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..bounded import why
-from ..device import pick_device
 from ..errors import InputError
 from ..run_lock import only_run
-from ..words import one_line, quoted_path
-from .candidate import Candidate, Tray
-from .checks import filtered
-from .clips import Clip, ClipFolder, ClipSource
-from .config import SynthesisConfig
-from .experts import ExpertFailed, Experts
-from .recipes import RECIPES
-from .store import Store, read_manifest
-from .world import World
+from ..words import quoted_path
+from .clips import ClipSource
+from .config import Cluster, SynthesisConfig
+from .dashboard import Dashboard
+from .experts import Experts
+from .one_clip import make_pairs, open_clips, open_experts, timed
+from .store import Made, Store, read_manifest, write_clip
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[Dashboard], None]
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,18 @@ class RunSummary:
         return said
 
 
-def synthesise(config: SynthesisConfig, experts: Experts | None = None, progress: Progress | None = None) -> RunSummary:
+def synthesise(
+    config: SynthesisConfig,
+    experts: Experts | None = None,
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
+) -> RunSummary:
     """Make the pairs of every clip that has none yet.
 
     Args:
-        experts: in place of the config's.
+        experts: in place of the config's; in this process only.
+        progress: is shown how far the run is, after every clip.
+        cluster: run on Ray; None: in this process.
 
     Raises:
         InputError: clips or experts that cannot be opened, an output of another run, or one that cannot be written.
@@ -73,16 +77,42 @@ def synthesise(config: SynthesisConfig, experts: Experts | None = None, progress
         store = Store(output, config.form, _settings(config))
         done = store.finished()
         left = [key for key in keys if key not in done]
-        if left and experts is None:
-            experts = open_experts(config, source)
-        for at, key in enumerate(left, start=len(keys) - len(left)):
-            seconds: Counter[str] = Counter()
-            store.add(key, make_pairs(config, source, key, timed(experts, seconds)), seconds)
-            _pack(store, config.shard, last=False)
-            if progress:
-                progress(at + 1, len(keys), "clips")
-        _pack(store, config.shard, last=True)
+        packed = {*store.packed_clips()}
+        order = [key for key in dict.fromkeys((*keys, *store.waiting())) if key not in packed]
+        dashboard = Dashboard(len(keys), len(keys) - len(left), *_processes(config, cluster))
+        order = store.pack_in_order(order, config.shard, last=not left)
+        with closing(_work(config, source, left, experts, store, cluster)) as work:
+            for number, made in enumerate(work, start=1):
+                order = store.pack_in_order(order, config.shard, last=number == len(left))
+                dashboard.count(made)
+                if progress:
+                    progress(dashboard)
+        store.clear_working()
     return read_summary(output)
+
+
+def _work(
+    config: SynthesisConfig,
+    source: ClipSource,
+    left: Sequence[str],
+    experts: Experts | None,
+    store: Store,
+    cluster: Cluster | None,
+) -> Generator[Made]:
+    """Finish clips, one after the other; each is in `pending` when it is told."""
+    if not left:
+        return
+    if cluster is not None:
+        from .on_ray import made_on_ray
+
+        for made in made_on_ray(config, left, store.working, cluster):
+            store.take(store.working / made.clip)
+            yield made
+        return
+    experts = experts or open_experts(config, source)
+    for key in left:
+        seconds: Counter[str] = Counter()
+        yield write_clip(store.pending, key, make_pairs(config, source, key, timed(experts, seconds)), seconds)
 
 
 @contextmanager
@@ -97,62 +127,6 @@ def _written(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _pack(store: Store, clips: int, last: bool) -> None:
-    waiting = store.waiting()
-    while len(waiting) >= clips or (last and waiting):
-        store.pack(waiting[:clips])
-        waiting = waiting[clips:]
-
-
-def make_pairs(config: SynthesisConfig, source: ClipSource, key: str, experts: Experts) -> list[Candidate]:
-    """All candidates of one clip, filtered; a clip that cannot be read is one that was dropped."""
-    try:
-        clip = source.read(key)
-    except InputError as error:
-        return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", about={"why": one_line(error, 300)})]
-    made: list[Candidate] = []
-    for scene in _scenes(clip, experts):
-        tray = Tray(scene)
-        try:
-            if len(scene.frames) < config.least_frames:
-                tray.drop(("any",), "too short")
-            else:
-                RECIPES[config.recipe].make(scene, experts, config.choices, tray)
-        except ExpertFailed as error:
-            tray.drop(("any",), str(error))
-        made += [_filtered(one, config, experts) for one in tray.candidates]
-    return [replace(one, clip=key) for one in made]
-
-
-def _filtered(candidate: Candidate, config: SynthesisConfig, experts: Experts) -> Candidate:
-    try:
-        return filtered(candidate, config.all_bounds, experts.judge)
-    except ExpertFailed as error:
-        return replace(candidate, reason=str(error))
-
-
-def _scenes(clip: Clip, experts: Experts) -> list[Clip]:
-    parts = experts.cuts.scenes(clip.frames) if experts.cuts and len(clip.frames) > 1 else [(0, len(clip.frames))]
-    if len(parts) == 1:
-        return [clip]
-    return [replace(clip, key=f"{clip.key}-s{n}", frames=clip.frames[a:b]) for n, (a, b) in enumerate(parts)]
-
-
-def open_clips(config: SynthesisConfig) -> ClipSource:
-    if (world := config.world) is not None:
-        return World(world.count, world.frames, world.size, world.seed)
-    return ClipFolder(Path(config.clips or ""), config.frames)
-
-
-def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
-    """The experts that a config names; of the world, its own."""
-    if isinstance(source, World):
-        return source.experts()
-    from .models import load_experts
-
-    return load_experts(config.experts, str(pick_device(None)))
-
-
 def read_summary(output: Path) -> RunSummary:
     """What the manifest of an output says."""
     entries = read_manifest(output)
@@ -164,31 +138,19 @@ def read_summary(output: Path) -> RunSummary:
     return RunSummary(clips, kept, dict(dropped), dict(seconds))
 
 
-class _Timed:
-    """An expert whose time is added up."""
-
-    def __init__(self, expert: Any, name: str, seconds: Counter[str]) -> None:
-        self._expert, self._name, self._seconds = expert, name, seconds
-
-    def __getattr__(self, method: str) -> Any:
-        call = getattr(self._expert, method)
-
-        def timed_call(*arguments: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return call(*arguments)
-            finally:
-                self._seconds[self._name] += time.perf_counter() - start
-
-        return timed_call
-
-
-def timed(experts: Experts | None, seconds: Counter[str]) -> Experts:
-    """The experts, each of which adds the seconds of its calls under its name."""
-    named = {field.name: getattr(experts, field.name) for field in fields(Experts)}
-    return Experts(**{name: one and _Timed(one, name, seconds) for name, one in named.items()})
-
-
 def _settings(config: SynthesisConfig) -> dict[str, Any]:
-    """What makes records differ; the output's place and rates of a plan do not."""
-    return {name: value for name, value in asdict(config).items() if name not in ("output", "rates")}
+    """What makes records differ; places, rates of a plan and numbers of processes do not."""
+    plain = {name: value for name, value in asdict(config).items() if name not in ("output", "rates", "batch")}
+    for choice in plain["experts"].values():
+        del choice["copies"], choice["gpus"]
+    return plain
+
+
+def _processes(config: SynthesisConfig, cluster: Cluster | None) -> tuple[int, dict[str, int]]:
+    """Workers, and copies of each expert that is not in them."""
+    if cluster is None:
+        return 1, {}
+    from .models import models_of
+
+    copies = {role: choice.copies for choices in models_of(config.experts) for role, choice in choices.items()}
+    return cluster.workers or os.cpu_count() or 1, copies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -131,10 +132,13 @@ def _write_records(path: Path, media: Path, rows: Sequence[Row], folders: Sequen
 
 
 def _beside(file: Path, media: Path) -> str:
-    """Copy a file to where shards name it; return that name."""
+    """Put a file where shards name it, without another copy of it where links are possible; return that name."""
     media.mkdir(parents=True, exist_ok=True)
     with partial_file(media / file.name) as partial:
-        shutil.copyfile(file, partial)
+        try:
+            os.link(file, partial)
+        except OSError:
+            shutil.copyfile(file, partial)
     return f"{FOLDER}/{file.name}"
 
 

@@ -6,9 +6,12 @@ OUTPUT/
     kept/            shards that training reads
     dropped/         shards of what the filter dropped, with the reason
     pending/CLIP/    finished clips that are not in a shard yet
+    working/RUN/     clips that processes of a run on Ray have finished; the driver moves them to pending
 
 A clip's folder appears whole. A pack is in the manifest only after its shards are on the disk; its clips leave
-`pending` after that. So each clip is in exactly one of both, whenever a run ends.
+`pending` after that. So each clip is in exactly one of both, whenever a run ends. Packs take clips in the footage's
+order, whatever order they are finished in: the same shards come of one process and of many. Only one process moves and
+packs; what is left of a killed run's other processes can write to that run's own folder alone.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,20 @@ ROWS = "rows.json"
 KEPT, DROPPED = "kept", "dropped"
 
 
+@dataclass(frozen=True)
+class Made:
+    """A clip that is finished.
+
+    Attributes:
+        seconds: of each expert.
+    """
+
+    clip: str
+    kept: int
+    pairs: int
+    seconds: Mapping[str, float]
+
+
 class Store:
     """The output of one run.
 
@@ -46,18 +65,19 @@ class Store:
         """Open or begin an output. Raises InputError where it is another run's, or cannot be written."""
         self.folder, self.form = folder, form
         self.pending, self.manifest = folder / "pending", folder / "manifest.jsonl"
+        self.working = folder / "working" / secrets.token_hex(6)
         try:
             self.pending.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{quoted_path(folder)} cannot be written to ({error.strerror}).") from error
-        self._check(settings)
         self.packed = read_manifest(folder)
+        self._check(settings)
         self._mend()
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / "settings.json"
         plain = json.loads(json.dumps(settings))
-        if not is_file(path):
+        if not is_file(path) or not self.finished():
             with partial_file(path) as partial:
                 partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         elif (before := read_json(path)) != plain:
@@ -76,6 +96,11 @@ class Store:
             shutil.rmtree(self.pending / clip, ignore_errors=True)
         for left in self.pending.glob(".*"):
             shutil.rmtree(left, ignore_errors=True)
+        finished = self.finished()
+        for made in self.working.parent.glob("*/*"):
+            if made.name not in finished and not made.name.startswith(".") and is_file(made / ROWS):
+                self.take(made)
+        self.clear_working()
 
     def packed_clips(self) -> list[str]:
         return [clip for entry in self.packed for clip in entry["clips"]]
@@ -86,25 +111,26 @@ class Store:
     def finished(self) -> set[str]:
         return {*self.packed_clips(), *self.waiting()}
 
-    def add(self, clip: str, candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> None:
-        """Keep all candidates of a clip, the dropped ones too."""
-        with atomic_folder(self.pending / clip) as folder:
-            rows = [
-                {
-                    "key": one.key,
-                    "clip": one.clip,
-                    "task": one.task,
-                    "instructions": list(one.instructions),
-                    "caption": one.caption,
-                    "reason": one.reason,
-                    "scores": dict(one.scores),
-                    "about": dict(one.about),
-                    **write_media(one, folder),
-                }
-                for one in candidates
-            ]
-            told = {"rows": rows, "seconds": dict(seconds)}
-            (folder / ROWS).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    def take(self, folder: Path) -> None:
+        """Move a finished clip's folder to `pending`."""
+        os.replace(folder, self.pending / folder.name)
+        flush(self.pending)
+
+    def clear_working(self) -> None:
+        """Remove what other processes have written and nobody took."""
+        shutil.rmtree(self.working.parent, ignore_errors=True)
+
+    def pack_in_order(self, clips: Sequence[str], most: int, last: bool) -> list[str]:
+        """Pack the first of `clips`, `most` at a time, as far as they are finished; return those that are left.
+
+        Args:
+            last: also pack the rest, fewer than `most`.
+        """
+        waiting, left = set(self.waiting()), list(clips)
+        while left and (len(left) >= most or last) and waiting.issuperset(left[:most]):
+            self.pack(left[:most])
+            left = left[most:]
+        return left
 
     def pack(self, clips: Sequence[str]) -> None:
         """Move finished clips into the next shards."""
@@ -144,6 +170,37 @@ class Store:
         self.packed.append(entry)
         for clip in clips:
             shutil.rmtree(self.pending / clip)
+
+
+def write_clip(place: Path, clip: str, candidates: Iterable[Candidate], seconds: Mapping[str, float]) -> Made:
+    """Write all candidates of a clip, the dropped ones too, to the folder `place`/CLIP, which appears whole."""
+    with atomic_folder(place / clip) as folder:
+        rows = [
+            {
+                "key": one.key,
+                "clip": one.clip,
+                "task": one.task,
+                "instructions": list(one.instructions),
+                "caption": one.caption,
+                "reason": one.reason,
+                "scores": dict(one.scores),
+                "about": dict(one.about),
+                **write_media(one, folder),
+            }
+            for one in candidates
+        ]
+        told = {"rows": rows, "seconds": dict(seconds)}
+        (folder / ROWS).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    return _made(clip, told)
+
+
+def read_made(folder: Path) -> Made | None:
+    """What a clip's folder holds; None where it is not there."""
+    return _made(folder.name, read_json(folder / ROWS)) if is_file(folder / ROWS) else None
+
+
+def _made(clip: str, told: Mapping[str, Any]) -> Made:
+    return Made(clip, sum(not row["reason"] for row in told["rows"]), len(told["rows"]), told["seconds"])
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:

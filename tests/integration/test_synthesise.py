@@ -19,15 +19,17 @@ from instructx_core.errors import InputError
 from instructx_core.synthesis import Experts
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
+from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.plan import plan_lines
-from instructx_core.synthesis.run import RunSummary, make_pairs, open_clips, open_experts, read_summary, synthesise
+from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
 from instructx_core.synthesis.shards import read_shard
-from instructx_core.synthesis.store import checksum, read_manifest
+from instructx_core.synthesis.store import read_manifest
 from instructx_core.training.config import DataConfig
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
 from instructx_core.training.data.rows import Row
 from support.commands import called, refusal
+from support.shards import check_sums, files
 
 
 def config(folder: Path, count: int = 3, frames: int = 1, **fields) -> SynthesisConfig:
@@ -55,18 +57,6 @@ def stored(folder: Path, form: str) -> list[dict]:
     return [
         row for entry in read_manifest(folder) for name in entry["files"] for row in read_shard(form, folder / name)
     ]
-
-
-def check_sums(folder: Path) -> None:
-    """Manifest, shards and checksums agree, and nothing else lies there."""
-    entries = read_manifest(folder)
-    named = {name: about for entry in entries for name, about in entry["files"].items()}
-    there = {str(p.relative_to(folder)) for place in ("kept", "dropped") for p in (folder / place).glob("*.*")}
-    assert there == set(named)
-    assert all(checksum(folder / name) == about["sha256"] for name, about in named.items())
-    kept = sum(about["rows"] for name, about in named.items() if name.startswith("kept"))
-    assert kept == sum(entry["kept"] for entry in entries)
-    assert not list((folder / "pending").iterdir())
 
 
 @pytest.mark.parametrize("form", ["parquet", "webdataset", "records"])
@@ -138,10 +128,6 @@ def test_kept_and_dropped_add_up(tmp_path):
 
 class Stop(BaseException):
     """A kill."""
-
-
-def files(folder: Path) -> dict[str, str]:
-    return {name: about["sha256"] for entry in read_manifest(folder) for name, about in entry["files"].items()}
 
 
 def test_a_run_that_was_stopped_anywhere_ends_as_one_that_was_not(tmp_path, monkeypatch):
@@ -230,6 +216,19 @@ def test_another_config_does_not_mix_in(tmp_path):
     with pytest.raises(InputError, match="begun with another bounds"):
         synthesise(config(tmp_path / "out", bounds={"fit": (0.5, 1.0)}))
     assert len(read_manifest(tmp_path / "out")) == 2
+
+
+def test_a_config_that_made_nothing_yet_can_be_mended(tmp_path, monkeypatch):
+    import instructx_core.synthesis.run as running
+
+    def refuse(*_):
+        raise InputError("no such model")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "open_experts", refuse)
+        with pytest.raises(InputError, match="no such model"):
+            synthesise(config(tmp_path / "out", references=False))
+    assert synthesise(config(tmp_path / "out")).pairs == 9
 
 
 def test_a_broken_clip_is_dropped_and_counted(tmp_path):

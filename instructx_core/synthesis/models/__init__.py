@@ -18,6 +18,7 @@ SETTINGS = {  # of each kind
     "detector": {"threshold"},
     "inpainting": {"steps", "grow", "seed"},
     "picture-edit": {"steps", "seed"},
+    "instructx": {"steps", "seed"},
     "vace": {"steps", "seed", "words"},
 }
 KINDS: dict[Role, tuple[str, ...]] = {
@@ -26,7 +27,7 @@ KINDS: dict[Role, tuple[str, ...]] = {
     "detect": ("detector",),
     "segment": ("sam2",),
     "erase": ("inpainting",),
-    "redraw": ("picture-edit",),
+    "redraw": ("picture-edit", "instructx"),
     "pose": ("vitpose",),
     "animate": ("vace",),
     "flow": ("block-matching",),
@@ -57,15 +58,29 @@ def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
         InputError, CheckpointError: no such model.
     """
     check_experts(choices)
-    once: dict[tuple[str, str | None, str | None], Any] = {}
+    once: dict[Any, Any] = {}
 
     def shared(choice: ExpertChoice, load: Callable[[], Any]) -> Any:
-        key = ("pipeline" if choice.kind in ("inpainting", "vace") else choice.kind, choice.model, choice.url)
+        key = _model(choice)
         if key not in once:
             once[key] = load()
         return once[key]
 
     return Experts(**{role: _load(role, choice, device, shared) for role, choice in choices.items()})
+
+
+def models_of(choices: Mapping[Role, ExpertChoice]) -> list[dict[Role, ExpertChoice]]:
+    """The roles of each model on this machine; those that share one are together. Services have none."""
+    found: dict[Any, dict[Role, ExpertChoice]] = {}
+    for role, choice in choices.items():
+        if choice.kind not in WITHOUT_MODEL and choice.url is None:
+            found.setdefault(_model(choice), {})[role] = choice
+    return list(found.values())
+
+
+def _model(choice: ExpertChoice) -> tuple[str, str | None, str | None]:
+    """The same for roles that one model can serve."""
+    return "pipeline" if choice.kind in ("inpainting", "vace") else choice.kind, choice.model, choice.url
 
 
 def _load(role: Role, choice: ExpertChoice, device: str, shared: Callable[..., Any]) -> Any:
@@ -95,11 +110,16 @@ def _load(role: Role, choice: ExpertChoice, device: str, shared: Callable[..., A
         from .scenes import ContentScenes
 
         return ContentScenes()
+    prompts = {name: words for name, words in choice.prompts.items() if name == "portray"}
+    if choice.kind == "instructx":
+        from .editors import OwnRedrawer
+
+        return OwnRedrawer.from_folder(folder, device, **prompts, **settings)
     from .pipelines import PipelineEraser, PipelineRedrawer, VaceAnimator, load_pipeline
 
     pipeline = shared(choice, lambda: load_pipeline(folder, device))
     kinds = {"erase": PipelineEraser, "redraw": PipelineRedrawer, "animate": VaceAnimator}
-    return kinds[role](pipeline, **{k: v for k, v in choice.prompts.items() if k == "portray"}, **settings)
+    return kinds[role](pipeline, **prompts, **settings)
 
 
 def _judge(choice: ExpertChoice, device: str) -> AnyJudge:

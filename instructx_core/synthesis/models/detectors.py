@@ -31,7 +31,8 @@ class NamedDetector:
     @torch.inference_mode()
     def find(self, picture: Tensor, name: str) -> Sequence[Detection]:
         words = f"{name.lower().rstrip('.')}."  # Grounding DINO was trained on phrases that end so
-        inputs = self.processor(images=picture_of(picture), text=[[words]], return_tensors="pt")
+        text = [[words]] if self.model.config.model_type.startswith("owl") else [words]
+        inputs = self.processor(images=picture_of(picture), text=text, return_tensors="pt")
         inputs = inputs.to(self.model.device)
         found = self.processor.post_process_grounded_object_detection(
             self.model(**inputs), threshold=self.threshold, target_sizes=[tuple(picture.shape[:2])]

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...bounded import is_dir
@@ -37,3 +38,14 @@ def picture_of(frame: Tensor) -> Any:
     from PIL import Image
 
     return Image.fromarray(frame.numpy())
+
+
+def cut_out(picture: Tensor, mask: Tensor) -> Tensor:
+    """What is under a mask, on white, with a margin of a tenth."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    if not len(rows):
+        return picture
+    margin = max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0])) // 10 + 1
+    shown = torch.where(mask[..., None], picture, 255)
+    top, left = max(int(rows[0]) - margin, 0), max(int(columns[0]) - margin, 0)
+    return shown[top : int(rows[-1]) + 1 + margin, left : int(columns[-1]) + 1 + margin].contiguous()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..checks import grown_mask
 from .asked import filled
-from .loading import loaded, picture_of
+from .loading import cut_out, loaded, picture_of
 from .prompts import PROMPTS
 
 BEHIND = "the same background, undisturbed, nothing there"
@@ -81,7 +81,7 @@ class PipelineRedrawer:
         return at_size(pixels_of(made)[None], *picture.shape[:2])[0]
 
     def portray(self, picture: Tensor, mask: Tensor, name: str) -> Tensor:
-        return self.edit(_cut_out(picture, mask), filled(self.words, {"name": name}))
+        return self.edit(cut_out(picture, mask), filled(self.words, {"name": name}))
 
 
 class VaceAnimator:
@@ -153,17 +153,6 @@ def load_pipeline(folder: Path, device: str) -> Any:
     """Any pipeline of diffusers, in bfloat16 on a GPU. Raises CheckpointError."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     return loaded("diffusers", "DiffusionPipeline", folder, torch_dtype=dtype).to(device)
-
-
-def _cut_out(picture: Tensor, mask: Tensor) -> Tensor:
-    """What is under a mask, on white, with a margin of a tenth."""
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    if not len(rows):
-        return picture
-    margin = max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0])) // 10 + 1
-    shown = torch.where(mask[..., None], picture, 255)
-    top, left = max(int(rows[0]) - margin, 0), max(int(columns[0]) - margin, 0)
-    return shown[top : int(rows[-1]) + 1 + margin, left : int(columns[-1]) + 1 + margin].contiguous()
 
 
 def _white(mask: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Found:
 
 
 def find(frames: Tensor, subject: Subject, experts: Experts, choices: Choices) -> Found | str:
-    """Detector a subject in the first frame and track it; else the reason."""
+    """A subject detected in the first frame and tracked; else the reason."""
     boxes = experts.detect.find(frames[0], subject.simple)
     if not boxes:
         return "not detected"

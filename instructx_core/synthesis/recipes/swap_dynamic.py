@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ..candidate import Tray
 from ..clips import Clip
-from ..experts import Experts
-from .base import Choices, Recipe, find
-from .motion import unsuited
+from ..experts import Experts, Subject
+from .base import Choices, Found, Recipe
+from .swap import swap, swap_tasks
 
 
 def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
-    tasks = ("swap", "reference_swap")[: 2 if choices.references else 1]
     subjects = experts.describe.subjects(clip.frames, choices.subjects)
     if not subjects:
-        tray.drop(tasks, "no subject")
-    for subject in subjects:
-        about = {"subject": subject.simple}
-        found = find(clip.frames, subject, experts, choices)
-        new = experts.describe.alternative(clip.frames, subject)
-        reason = (
-            found
-            if isinstance(found, str)
-            else "no alternative"
-            if new is None
-            else unsuited(clip.frames, found.mask, experts, choices, "dynamic")
-        )
-        if reason:
-            tray.drop(tasks, reason, about=about)
-            continue
-        painted = experts.erase.fill(clip.frames, found.mask, new.simple)
-        made = find(painted, new, experts, choices)
-        if isinstance(made, str):
-            tray.drop(tasks, f"the new one is {made}", about=about)
-            continue
-        for task in tasks:
-            portrait = task == "reference_swap"
-            tray.add(
-                task,
-                clip.frames,
-                target=painted,
-                instructions=(experts.describe.instruct(task, clip.frames, painted, subject, new),),
-                reference=experts.redraw.portray(painted[0], made.mask[0], new.simple) if portrait else None,
-                mask=found.mask | made.mask,
-                scores={"detection": min(found.scores["detection"], made.scores["detection"])},
-                about={"subject": subject.simple, "new": new.simple},
-            )
+        tray.drop(swap_tasks(choices), "no subject")
+    swap(clip, subjects, experts, choices, tray, background="dynamic", paint=_painted, clip_is_target=False)
+
+
+def _painted(clip: Clip, found: Found, new: Subject, experts: Experts) -> Tensor:
+    return experts.erase.fill(clip.frames, found.mask, new.simple)
 
 
 SWAP_DYNAMIC = Recipe("swap_dynamic", ("describe", "judge", "detect", "segment", "erase", "redraw", "flow"), make)

@@ -3,51 +3,26 @@ clip itself, which is real, is the target."""
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ..candidate import Tray
 from ..clips import Clip
-from ..experts import Experts
-from .base import Choices, Recipe, find
-from .motion import unsuited
+from ..experts import Experts, Subject
+from .base import Choices, Found, Recipe
+from .swap import swap, swap_tasks
 
 
 def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
-    tasks = ("swap", "reference_swap")[: 2 if choices.references else 1]
     people = [one for one in experts.describe.subjects(clip.frames, choices.subjects) if one.person]
     if not people:
-        tray.drop(tasks, "no person")
-    for person in people:
-        about = {"subject": person.simple}
-        found = find(clip.frames, person, experts, choices)
-        other = experts.describe.alternative(clip.frames, person)
-        reason = (
-            found
-            if isinstance(found, str)
-            else "no alternative"
-            if other is None
-            else unsuited(clip.frames, found.mask, experts, choices, "static")
-        )
-        if reason:
-            tray.drop(tasks, reason, about=about)
-            continue
-        first = experts.redraw.edit(clip.frames[0], f"replace the {person.simple} with a {other.simple}")
-        poses = experts.pose.poses(clip.frames, found.mask)
-        driven = experts.animate.animate(first, clip.frames, poses)
-        made = find(driven, other, experts, choices)
-        if isinstance(made, str):
-            tray.drop(tasks, f"the new one is {made}", about=about)
-            continue
-        for task in tasks:
-            portrait = task == "reference_swap"
-            tray.add(
-                task,
-                driven,
-                target=clip.frames,
-                instructions=(experts.describe.instruct(task, driven, clip.frames, other, person),),
-                reference=experts.redraw.portray(clip.frames[0], found.mask[0], person.simple) if portrait else None,
-                mask=found.mask | made.mask,
-                scores={"detection": min(found.scores["detection"], made.scores["detection"])},
-                about={"subject": other.simple, "new": person.simple},
-            )
+        tray.drop(swap_tasks(choices), "no person")
+    swap(clip, people, experts, choices, tray, background="static", paint=_driven, clip_is_target=True)
+
+
+def _driven(clip: Clip, found: Found, other: Subject, experts: Experts) -> Tensor:
+    first = experts.redraw.edit(clip.frames[0], f"replace the {found.subject.simple} with a {other.simple}")
+    poses = experts.pose.poses(clip.frames, found.mask)
+    return experts.animate.animate(first, clip.frames, poses)
 
 
 SWAP_STATIC = Recipe(

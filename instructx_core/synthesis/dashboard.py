@@ -1,0 +1,59 @@
+"""How far a run is: a line for the clips, and one for each expert."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from .store import Made
+
+
+class Dashboard:
+    """Counts finished clips of a run."""
+
+    def __init__(
+        self,
+        clips: int,
+        done: int,
+        workers: int = 1,
+        copies: Mapping[str, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            clips: of the footage.
+            done: of them, before this run.
+            workers: processes that run the recipe.
+            copies: processes of the experts that are not in the workers.
+        """
+        self.clips, self.done, self._clock = clips, done, clock
+        self.workers, self.copies = workers, copies or {}
+        self.made = self.kept = self.pairs = 0
+        self.seconds: Counter[str] = Counter()
+        self._begun = clock()
+
+    def count(self, made: Made) -> None:
+        self.done, self.made = self.done + 1, self.made + 1
+        self.kept, self.pairs = self.kept + made.kept, self.pairs + made.pairs
+        self.seconds.update(made.seconds)
+
+    def lines(self) -> list[str]:
+        """Of the run: clips a second, kept share, time left. Of each expert, that with most left to do first: what it
+        alone could do, and the share of the time that it was busy."""
+        spent, left = max(self._clock() - self._begun, 1e-9), self.clips - self.done
+        rate = self.made / spent
+        share = f"{self.kept / self.pairs:.0%} of {self.pairs} pairs kept, " if self.pairs else ""
+        lines = [f"clips: {self.done} of {self.clips}, {rate:.2f} clips/s, {share}{_time(left, rate)} left"]
+        on = {name: self.copies.get(name, self.workers) for name in self.seconds}
+        each = {name: seconds / on[name] for name, seconds in self.seconds.items() if seconds}
+        for name, seconds in sorted(each.items(), key=lambda entry: -entry[1]):
+            alone = self.made / seconds
+            busy = min(seconds / spent, 1.0)
+            lines.append(f"  {name}: {alone:.2f} clips/s on {on[name]}, busy {busy:.0%}, {_time(left, alone)} left")
+        return lines
+
+
+def _time(clips: int, rate: float) -> str:
+    return str(timedelta(seconds=round(clips / rate))) if rate else "unknown time"

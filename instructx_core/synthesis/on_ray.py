@@ -1,0 +1,238 @@
+"""Clips on many processes, on this machine or on a cluster, by Ray Data.
+
+A worker takes clips through a recipe and writes what it makes to the run's folder, which all machines have to see. A
+model is not in the workers: it is an actor of its own, with a GPU where there is one, and as many copies of it as the
+config says; two roles of one model share it. Ray begins a worker or an actor again where it dies, and hands its clips
+out again; a finished one is not made twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..device import pick_device
+from ..errors import InputError, InstructXError
+from ..words import one_line, quoted
+from .config import Cluster, ExpertChoice, Role, SynthesisConfig
+from .experts import ExpertFailed, Experts
+from .models import load_experts, models_of
+from .one_clip import make_pairs, open_clips, timed
+from .store import Made, read_made, write_clip
+from .world import World
+
+OURS = (InstructXError, ExpertFailed, OSError)
+ANSWERS_WITHIN = 20.0  # seconds
+Actors = Mapping[Role, Sequence[Any]]
+
+
+def made_on_ray(config: SynthesisConfig, clips: Sequence[str], place: Path, cluster: Cluster) -> Iterator[Made]:
+    """Make the pairs of some clips; each is in `place`/CLIP when it is told, in any order.
+
+    Raises:
+        InputError: Ray is not installed, the cluster is not there or too small, or what a worker raises.
+    """
+    config = _absolute(config)
+    with _connected(cluster) as ray, _own_errors():
+        workers = _workers(ray, config, cluster)
+        actors = _start_models(ray, config)
+        footage = ray.data.from_items(
+            [{"clip": clip} for clip in clips], override_num_blocks=math.ceil(len(clips) / config.batch)
+        )
+        done = footage.map(
+            ClipWorker,
+            fn_constructor_args=(config, str(place.resolve()), actors),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=1,
+        )
+        for row in done.iter_rows():
+            if row["problem"]:
+                raise InputError(row["problem"])
+            yield Made(row["clip"], row["kept"], row["pairs"], json.loads(row["seconds"]))
+
+
+class ClipWorker:
+    """Takes one clip after the other through the recipe; one that a worker has made which died since is there."""
+
+    def __init__(self, config: SynthesisConfig, place: str, actors: Actors) -> None:
+        self.config, self.place, self.actors = config, Path(place), actors
+        self.source = open_clips(config)
+        light = {role: choice for role, choice in config.experts.items() if role not in actors}
+        self.experts = self.source.experts() if isinstance(self.source, World) else load_experts(light, "cpu")
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        key, problem = row["clip"], ""
+        made = Made(key, 0, 0, {})
+        try:
+            made = read_made(self.place / key) or self._made(key)
+        except (InstructXError, OSError) as error:  # Ray Data would tell of its own frames alone
+            problem = one_line(error, 1000)
+        seconds = json.dumps(dict(made.seconds))
+        return {"clip": key, "kept": made.kept, "pairs": made.pairs, "seconds": seconds, "problem": problem}
+
+    def _made(self, key: str) -> Made:
+        seconds: Counter[str] = Counter()
+        far = {role: FarExpert(role, copies, seconds) for role, copies in self.actors.items()}
+        experts = replace(timed(self.experts, seconds), **far)
+        return write_clip(self.place, key, make_pairs(self.config, self.source, key, experts), seconds)
+
+
+class ModelActor:
+    """A model in a process of its own, for all roles that name it. It is loaded when it is first asked."""
+
+    def __init__(self, choices: Mapping[Role, ExpertChoice]) -> None:
+        self.choices = choices
+        self.experts: Experts | None = None
+
+    def load(self) -> Experts:
+        self.experts = self.experts or load_experts(self.choices, str(pick_device(None)))
+        return self.experts
+
+    def is_loaded(self) -> bool:
+        return self.load() is not None
+
+    def call(self, role: Role, method: str, arguments: tuple[Any, ...]) -> tuple[Any, float]:
+        """The expert's answer, and the seconds that it took."""
+        expert = getattr(self.load(), role)
+        begun = time.perf_counter()
+        return getattr(expert, method)(*arguments), time.perf_counter() - begun
+
+
+class FarExpert:
+    """An expert in another process; copies are asked in turn. Waiting for it is not counted."""
+
+    _turns = itertools.count(os.getpid())
+
+    def __init__(self, role: Role, copies: Sequence[Any], seconds: Counter[str]) -> None:
+        self._role, self._copies, self._seconds = role, copies, seconds
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):
+            raise AttributeError(method)
+
+        def call(*arguments: Any) -> Any:
+            import ray
+
+            actor = self._copies[next(self._turns) % len(self._copies)]
+            with _own_errors():
+                answer, spent = ray.get(actor.call.remote(self._role, method, arguments))
+            self._seconds[self._role] += spent
+            return answer
+
+        return call
+
+
+@contextmanager
+def _connected(cluster: Cluster) -> Iterator[Any]:
+    """Ray, begun here or joined; one that was there already stays."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures are told by exceptions
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            f"Work on many processes needs Ray Data ({one_line(error, 100)}); run `pip install 'instructx[ray]'`, or "
+            "leave out --workers and --ray-address."
+        ) from error
+    here = not ray.is_initialized()
+    if here:
+        local = {"num_cpus": max(cluster.workers or 1, os.cpu_count() or 1), "include_dashboard": False}
+        try:
+            _check_answers(cluster.address)
+            ray.init(cluster.address or "local", log_to_driver=False, logging_level="ERROR",
+                     **({} if cluster.address else local))  # fmt: skip
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"No Ray cluster answers at {quoted(cluster.address or 'local')} ({one_line(error, 200)}); see "
+                "`ray status`."
+            ) from error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield ray
+    finally:
+        if here:
+            ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Raise OSError or ValueError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    if address and ":" in address:
+        place = urlsplit(address if "://" in address else f"ray://{address}")
+        with socket.create_connection((place.hostname, place.port), timeout=ANSWERS_WITHIN):
+            pass
+
+
+def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:
+    """How many there can be. Raises InputError where the cluster has no place for them or for the models."""
+    there = ray.cluster_resources()
+    cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
+    workers = cluster.workers or cpus
+    if not 1 <= workers <= cpus:
+        raise InputError(f"{workers} workers need a CPU each, the cluster has {cpus}; give --workers {max(cpus, 1)}.")
+    needed = sum(_copies(choices) * _gpus(choices, gpus) for choices in models_of(config.experts))
+    if needed > gpus:
+        raise InputError(
+            f"The experts need {needed:g} GPUs, the cluster has {gpus:g}; lower copies or gpus under experts."
+        )
+    return workers
+
+
+def _start_models(ray: Any, config: SynthesisConfig) -> Actors:
+    """An actor for each copy of each model, all loaded."""
+    there = ray.cluster_resources().get("GPU", 0.0)
+    actors: dict[Role, list[Any]] = {}
+    for choices in models_of(config.experts):
+        options = {"num_cpus": 0, "num_gpus": _gpus(choices, there), "max_restarts": -1, "max_task_retries": -1}
+        kind = ray.remote(ModelActor).options(**options)
+        copies = [kind.remote(choices) for _ in range(_copies(choices))]
+        actors |= dict.fromkeys(choices, copies)
+    ray.get([copy.is_loaded.remote() for copies in actors.values() for copy in copies])
+    return actors
+
+
+def _copies(choices: Mapping[Role, ExpertChoice]) -> int:
+    return max(choice.copies for choice in choices.values())
+
+
+def _gpus(choices: Mapping[Role, ExpertChoice], there: float) -> float:
+    return max(choice.gpus if choice.gpus is not None else float(there > 0) for choice in choices.values())
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """What a process of Ray raised, as it would be raised here; Ray's own failures as one sentence."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None and (isinstance(cause, RayError) or not isinstance(cause, OURS)):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise InputError(f"Ray could not go on ({one_line(error, 300)}); run again to continue.") from error
+
+
+def _absolute(config: SynthesisConfig) -> SynthesisConfig:
+    """The config with paths that any process finds."""
+    experts = {
+        role: choice if choice.model is None or choice.url else replace(choice, model=str(Path(choice.model).resolve()))
+        for role, choice in config.experts.items()
+    }
+    clips = config.clips and str(Path(config.clips).resolve())
+    return replace(config, clips=clips, output=str(Path(config.output).resolve()), experts=experts)

@@ -1,0 +1,94 @@
+"""One clip through a recipe and the filter, and what that takes: footage, experts, their time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..device import pick_device
+from ..errors import InputError
+from ..words import one_line
+from .candidate import Candidate, Tray
+from .checks import filtered
+from .clips import Clip, ClipFolder, ClipSource
+from .config import SynthesisConfig
+from .experts import ExpertFailed, Experts
+from .recipes import RECIPES
+from .world import World
+
+
+def make_pairs(config: SynthesisConfig, source: ClipSource, key: str, experts: Experts) -> list[Candidate]:
+    """All candidates of one clip, filtered; a clip that cannot be read is one that was dropped."""
+    try:
+        clip = source.read(key)
+    except InputError as error:
+        return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", about={"why": one_line(error, 300)})]
+    made: list[Candidate] = []
+    for scene in _scenes(clip, experts):
+        tray = Tray(scene)
+        try:
+            if len(scene.frames) < config.least_frames:
+                tray.drop(("any",), "too short")
+            else:
+                RECIPES[config.recipe].make(scene, experts, config.choices, tray)
+        except ExpertFailed as error:
+            tray.drop(("any",), str(error))
+        made += [_filtered(one, config, experts) for one in tray.candidates]
+    return [replace(one, clip=key) for one in made]
+
+
+def _filtered(candidate: Candidate, config: SynthesisConfig, experts: Experts) -> Candidate:
+    try:
+        return filtered(candidate, config.all_bounds, experts.judge)
+    except ExpertFailed as error:
+        return replace(candidate, reason=str(error))
+
+
+def _scenes(clip: Clip, experts: Experts) -> list[Clip]:
+    parts = experts.cuts.scenes(clip.frames) if experts.cuts and len(clip.frames) > 1 else [(0, len(clip.frames))]
+    if len(parts) == 1:
+        return [clip]
+    return [replace(clip, key=f"{clip.key}-s{n}", frames=clip.frames[a:b]) for n, (a, b) in enumerate(parts)]
+
+
+def open_clips(config: SynthesisConfig) -> ClipSource:
+    if (world := config.world) is not None:
+        return World(world.count, world.frames, world.size, world.seed)
+    return ClipFolder(Path(config.clips or ""), config.frames)
+
+
+def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
+    """The experts that a config names; of the world, its own."""
+    if isinstance(source, World):
+        return source.experts()
+    from .models import load_experts
+
+    return load_experts(config.experts, str(pick_device(None)))
+
+
+class _Timed:
+    """An expert whose time is added up."""
+
+    def __init__(self, expert: Any, name: str, seconds: Counter[str]) -> None:
+        self._expert, self._name, self._seconds = expert, name, seconds
+
+    def __getattr__(self, method: str) -> Any:
+        call = getattr(self._expert, method)
+
+        def timed_call(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                self._seconds[self._name] += time.perf_counter() - start
+
+        return timed_call
+
+
+def timed(experts: Experts | None, seconds: Counter[str]) -> Experts:
+    """The experts, each of which adds the seconds of its calls under its name."""
+    named = {field.name: getattr(experts, field.name) for field in fields(Experts)}
+    return Experts(**{name: one and _Timed(one, name, seconds) for name, one in named.items()})

@@ -1,0 +1,162 @@
+"""`instructx synthesise` on Ray: the same records, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from instructx_core.cli.progress import Board
+from instructx_core.synthesis.config import Cluster, SynthesisConfig, WorldClips
+from instructx_core.synthesis.dashboard import Dashboard
+from instructx_core.synthesis.run import read_summary, synthesise
+from instructx_core.synthesis.store import Made
+from support.commands import refusal
+from support.shards import check_sums, files
+
+REASON = "NOTHING RAN ON RAY: pip install 'instructx[ray]'"
+
+
+def plain(folder: Path, count: int, **fields: object) -> dict:
+    return {"recipe": "add_remove", "output": str(folder), "world": {"count": count, "frames": 2}, "shard": 7, **fields}
+
+
+def config_file(folder: Path, count: int, **fields: object) -> Path:
+    file = folder / "pairs.yaml"
+    file.write_text(yaml.safe_dump(plain(folder / "out", count, **fields)))
+    return file
+
+
+def test_without_ray_one_sentence_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    file = config_file(tmp_path, 2)
+    assert "pip install 'instructx[ray]'" in refusal(capsys, "synthesise", file, "--workers", 2)
+    assert not list((tmp_path / "out").glob("kept/*"))
+
+
+def test_the_dashboard_has_a_line_for_each_stage():
+    now = [0.0]
+    board = Dashboard(100, 20, 2, {"erase": 4}, clock=lambda: now[0])
+    for number in range(10):
+        now[0] += 0.5
+        board.count(Made(f"c{number}", 2, 3, {"erase": 1.0, "judge": 0.5}))
+    assert board.lines() == [
+        "clips: 30 of 100, 2.00 clips/s, 67% of 30 pairs kept, 0:00:35 left",
+        "  erase: 4.00 clips/s on 4, busy 50%, 0:00:18 left",
+        "  judge: 4.00 clips/s on 2, busy 50%, 0:00:18 left",
+    ]
+    assert Dashboard(3, 3, clock=lambda: 0.0).lines() == ["clips: 3 of 3, 0.00 clips/s, unknown time left"]
+
+
+def test_lines_are_printed_now_and_then(capsys):
+    with Board() as board:
+        for number in range(100):
+            board([f"clips: {number}", "  judge"])
+    assert capsys.readouterr().err == "clips: 0\n  judge\nclips: 99\n  judge\n"
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_records_of_one_process(tmp_path):
+    pytest.importorskip("ray", reason=REASON)
+    for name, cluster in (("one", None), ("two", Cluster(2))):
+        config = SynthesisConfig("swap_dynamic", str(tmp_path / name), world=WorldClips(20, 2), shard=6)
+        seen: list[int] = []
+        synthesise(config, progress=lambda board, seen=seen: seen.append(board.done), cluster=cluster)
+        assert seen == list(range(1, 21))
+        check_sums(tmp_path / name)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_cluster_without_room_is_refused(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("ray", reason=REASON)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    world = {"clips": str(tmp_path), "world": None}
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    service = {"kind": "service", "url": "http://127.0.0.1:9/v1", "model": "x"}
+    model = {"kind": "detector", "model": str(tmp_path), "copies": 3, "gpus": 1}
+    roles = dict.fromkeys(("describe", "judge"), service)
+    roles |= {"detect": model, "segment": {"kind": "sam2", "model": "x"}, "erase": {"kind": "inpainting", "model": "x"}}
+    roles |= {"redraw": {"kind": "picture-edit", "model": "x"}}
+    file = config_file(tmp_path, 2, **world, experts=roles)
+    file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(file.read_text()).items() if v is not None}))
+    assert "need 3 GPUs" in refusal(capsys, "synthesise", file, "--workers", 1)
+    none = {"kind": "detector", "model": str(tmp_path / "none"), "gpus": 0}
+    roles = {role: one if "url" in one else none | {"kind": one["kind"]} for role, one in roles.items()}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"experts": roles}))
+    assert "none' is no folder" in refusal(capsys, "synthesise", file, "--workers", 1)
+    address = "127.0.0.1:9"
+    assert f"No Ray cluster answers at '{address}'" in refusal(capsys, "synthesise", file, "--ray-address", address)
+
+
+@pytest.mark.slow
+def test_what_other_processes_raise_is_one_sentence(tmp_path, capsys):
+    pytest.importorskip("ray", reason=REASON)
+    file = config_file(tmp_path, 3)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/working").write_text("in the way of the workers' folders")
+    assert "working" in refusal(capsys, "synthesise", file, "--workers", 1)
+
+
+def descendants(root: int) -> dict[int, str]:
+    """Processes under one, and their names."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(fields[1])
+    found = {root}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {one: names[one] for one in found}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+def test_ten_kills_of_workers_and_drivers_lose_and_double_nothing(tmp_path):
+    pytest.importorskip("ray", reason=REASON)
+    count = 400
+    synthesise(SynthesisConfig("add_remove", str(tmp_path / "whole"), world=WorldClips(count, 2), shard=7))
+    file = config_file(tmp_path, count, batch=2)
+    command = [sys.executable, "-m", "instructx_core", "synthesise", str(file), "--workers", "2"]
+    out, chance = tmp_path / "out", random.Random(0)
+    workers = drivers = 0
+
+    def finished() -> int:
+        waiting = len(list(out.glob("pending/world*"))) if out.exists() else 0
+        return read_summary(out).clips + waiting
+
+    while workers + drivers < 10:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for victim in ("worker", "driver"):
+            before = finished()
+            while process.poll() is None and finished() < before + 4:
+                time.sleep(0.05)
+            time.sleep(chance.random() * 0.5)
+            if process.poll() is not None:
+                break
+            if victim == "worker":
+                mine = [one for one, name in descendants(process.pid).items() if "MapWorker" in name]
+                os.kill(chance.choice(mine), signal.SIGKILL)
+                workers += 1
+            else:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                drivers += 1
+        if process.poll() is not None and victim == "worker":
+            break
+    assert (workers, drivers) == (5, 5), f"{finished()} of {count} clips are finished"
+    subprocess.run(command, check=True, capture_output=True)
+    assert files(out) == files(tmp_path / "whole")
+    check_sums(out)
+    assert not (out / "working").exists()
