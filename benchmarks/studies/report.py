@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from studies.study import RESULTS, Study, read_study, result_file, studies
 
 from instructx_core.atomic import partial_file
-from instructx_core.evaluation.plotting import Bar, draw_bars, new_figure, save_figure
+from instructx_core.evaluation.plotting import Bar, draw_bars, draw_lines, new_figure, save_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "evidence.md"
@@ -29,11 +29,20 @@ HEAD = """# Evidence
 
 Studies of the paper at a small scale: every run starts from one generator DiT, MLLM and VAE, arms differ in one thing
 (`benchmarks/studies/*.yaml`), and each has three seeds. *left* is the share of the way from source to target that an
-edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB. All numbers are made
-from the JSON of the runs by `python benchmarks/studies/report.py`.
+edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB, *unedited_psnr* of
+what an edit should leave alone. *seam* is what unedited pixels of a long clip change over a join of two windows, beyond
+what they change elsewhere; *last* is *left* in its last window. Curves show the error of training, the mean of all
+seeds. All numbers are made from the JSON of the runs by `python benchmarks/studies/report.py`; what the runs cost is in
+[benchmarks/studies/README.md](../benchmarks/studies/README.md).
 """
 EDITS = ("left", "success", "psnr")
-MEASURES = {"images": EDITS, "videos": EDITS, "alignment": ("loss", "before")}  # the first decides; lower is better
+MEASURES = {  # the first decides; lower is better
+    "images": (*EDITS, "unedited_psnr"),
+    "videos": (*EDITS, "unedited_psnr"),
+    "alignment": ("loss", "before"),
+    "long": ("seam", "success", "left", "last"),
+    "sentences": ("left", "success", "plain_left", "plain_success"),
+}
 T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's, for as many seeds
 LEAST_SUCCESS = 0.40
 MOST_SEEDS = 6
@@ -78,7 +87,7 @@ def section(study: Study, results: Path, images: Path) -> str:
     lines.append("|---" * (4 + len(measures)) + "|")
     for arm, runs in found.items():
         if runs:
-            cells = ["{:.3f} ± {:.3f}".format(*_of(runs, study.medium, name)) for name in measures]
+            cells = [_cell(runs, study.medium, name) for name in measures]
             head = f"| {arm} | {len(runs)} | {runs[0]['steps']} | {runs[0]['trained_parameters']:,}"
             lines.append(f"{head} | {' | '.join(cells)} |")
     told, agrees = verdict(*(found[arm] for arm in study.compare), study.medium)
@@ -88,19 +97,37 @@ def section(study: Study, results: Path, images: Path) -> str:
         told = (f"{name} {statistics.fmean(run[name] for run in ablated):.3f}" for name in ("zeroed", "shuffled"))
         lines += [f"Success of {study.compare[0]} with its context {' and '.join(told)}.", ""]
     images.mkdir(parents=True, exist_ok=True)
-    figure, (axes,) = new_figure(7, 3)
+    figure, panels = new_figure(7, 3, 2)
     bars = {
         arm: {name: _bar(*_of(runs, study.medium, name)) for name in measures[:2]}
         for arm, runs in found.items()
         if runs
     }
-    draw_bars(axes, bars, measures[:2], f"{study.figure}, {study.medium}: mean and standard error over seeds")
+    draw_bars(panels[0], bars, measures[:2], f"{study.figure}, {study.medium}: mean and standard error over seeds")
+    curves = {arm: _curve(runs) for arm, runs in found.items() if runs}
+    draw_lines(panels[1], curves, "step of the last stage", "error of training")
     save_figure(figure, images / f"{study.name}.png")
     return "\n".join([*lines, f"![{study.question}](images/evidence/{study.name}.png)", ""])
 
 
+def _cell(runs: Sequence[dict[str, Any]], on: str, name: str) -> str:
+    """ "-" where a run has no such number: no pixel is left alone by an edit of all."""
+    if any(run[on].get(name) is None for run in runs):
+        return "-"
+    return "{:.3f} ± {:.3f}".format(*_of(runs, on, name))
+
+
 def _of(runs: Sequence[dict[str, Any]], on: str, name: str) -> tuple[float, float]:
     return mean_error([run[on][name] for run in runs])
+
+
+def _curve(runs: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Error by step, the mean of all seeds."""
+    by_step: dict[int, list[float]] = {}
+    for run in runs:
+        for step, value in run.get("curve", ()):
+            by_step.setdefault(step, []).append(value)
+    return [(step, statistics.fmean(values)) for step, values in sorted(by_step.items())]
 
 
 def _bar(mean: float, error: float) -> Bar:

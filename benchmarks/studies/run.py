@@ -1,11 +1,14 @@
 """Run studies: every arm with three seeds, one JSON a run. Whatever is done already is not done again.
 
     python benchmarks/studies/run.py WORK [STUDY ...]        all studies by default
+    python benchmarks/studies/estimate.py WORK                hours of all, from a few steps of each stage
     python benchmarks/studies/report.py                       docs/evidence.md and its plots, from the JSON
 
 WORK, outside of the checkout, keeps the generator that all runs start from, training states and models; a killed run
-goes on from its last state. Results are benchmarks/studies/results/STUDY/ARM-SEED.json. A run's JSON holds nothing that
-changes from one time to the next on the same machine with OMP_NUM_THREADS=1.
+goes on from its last state. Stages that arms share are trained once. Results are
+benchmarks/studies/results/STUDY/ARM-SEED.json. A run's JSON holds nothing that changes from one time to the next on the
+same machine with OMP_NUM_THREADS=1. Studies of InsightEdit start from what `python -m recipes.insightedit_tiny train
+FOLDER` has made: give --insight FOLDER (default: WORK/insight).
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import json
 import platform
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,123 +31,165 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import alignment
-from studies.study import BASE, RESULTS, Arm, Study, file_name, read_study, result_file, studies
+from studies.curves import curve
+from studies.measuring import measured
+from studies.study import HERE, RESULTS, Arm, Study, read_study, result_file, studies
+from studies.text_reader import text_reader
 
-from instructx_core import Editor
+import recipes.insightedit_tiny  # noqa: F401  its stages
 from instructx_core.atomic import partial_file
-from instructx_core.evaluation import Medium, evaluate
+from instructx_core.errors import InputError
 from instructx_core.families.instructx.folder import BUNDLED
+from instructx_core.synthesis.config import SynthesisConfig, WorldClips
+from instructx_core.synthesis.run import synthesise
 from instructx_core.training.config import TrainConfig, read_train_config
-from instructx_core.training.editing import EditingTask
 from instructx_core.training.new_model import make_model
 from instructx_core.training.tasks import make_task
+from instructx_core.words import quoted_path
 
 SEEDS = (0, 1, 2)
 VARIANTS = alignment.CONFIGS / "paper" / "variants"
 
 
-def run_arm(study: Study, arm: Arm, seed: int, work: Path, generator: Path) -> dict[str, Any]:
-    """Train and measure one arm; what is in its folder already is taken."""
-    folder = work / study.name / f"{file_name(arm.name)}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "start").is_dir():
-        changes = [f"{key}={value}" for key, value in arm.start.items() if key != "variant"]
-        variant = VARIANTS / f"{arm.start['variant']}.yaml" if "variant" in arm.start else None
-        parts = (BUNDLED / "mllm", generator / "transformer", BUNDLED / "vae")
-        make_model(folder / "start", *parts, changes, seed, variant)
-    stage = dict(arm.stage) | {"output": str(folder / "stage"), "start": {"model": str(folder / "start")}, "seed": seed}
-    stage["data"] = {"pool": str(work / "pools" / _pool(arm)), **stage["data"]}
-    (folder / "stage.yaml").write_text(yaml.safe_dump(stage), encoding="utf-8")
-    config = read_train_config(folder / "stage.yaml")
-    module = make_task(config).module
+PAIRS = 3000  # clips of the world that are synthesised from
+FORMS = {"pairs-simple": "parquet", "pairs-advanced": "records"}  # plain wordings alone; one of all
+TEXT_DIM = 4096  # of the generator's DiT
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a run: its own, the generator's model, InsightEdit Tiny's stages."""
+
+    work: Path
+    generator: Path
+    insight: Path
+
+    def filled(self, value: Any) -> Any:
+        """A config with {insight} and {pairs-...} replaced; pairs are made where they are asked for."""
+        if isinstance(value, Mapping):
+            return {key: self.filled(inner) for key, inner in value.items()}
+        if not isinstance(value, str) or "{" not in value:
+            return value
+        for name, form in FORMS.items():
+            if value == f"{{{name}}}":
+                output = str(self.work / name)
+                world = WorldClips(PAIRS, frames=1)
+                synthesise(SynthesisConfig("advanced_edit", output, world=world, form=form))
+                return f"{output}/kept"
+        path = self.insight / "runs" / "insightedit"
+        if not (path / "editing" / "model").is_dir():
+            raise InputError(
+                f"{quoted_path(self.insight)} has no InsightEdit Tiny of stage 2; make it by `python -m "
+                "recipes.insightedit_tiny train FOLDER`, and give that folder as --insight."
+            )
+        return value.replace("{insight}", str(path))
+
+
+def run_arm(study: Study, arm: Arm, seed: int, places: Places) -> dict[str, Any]:
+    """Train and measure one arm; what is there already is taken."""
+    configs = stage_configs(study, arm, seed, places)
+    module = make_task(configs[-1]).module
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
-    model, _ = alignment.trained(config)
-    if study.medium == "alignment":
-        measured = {"alignment": _alignment(config, model)}
-    else:
-        report = evaluate(Editor.from_pretrained(model, device="cpu", dtype=torch.float32), **arm.measure)
-        measured = {"images": _medium(report.images), "videos": _medium(report.videos)}
+    del module
+    model, _ = alignment.trained(configs[-1])
     return {
         "study": study.name,
         "arm": arm.name,
         "seed": seed,
-        "steps": config.steps,
+        "steps": sum(config.steps for config in configs),
         "trained_parameters": trained,
         "generator_steps": study.generator_steps,
-        **measured,
+        **measured(study.medium, configs[-1], model, arm.measure),
+        "curve": curve(Path(configs[-1].output)),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
 
 
-def _alignment(config: TrainConfig, model: Path) -> dict[str, float]:
-    """The held-out loss before and after, always with the same noise."""
-    before, after = (
-        alignment.held_out_loss(EditingTask(replace(config, start={"model": str(start)})))
-        for start in (config.start["model"], model)
-    )
-    return {"before": before, "loss": after}
+def stage_configs(study: Study, arm: Arm, seed: int, places: Places) -> list[TrainConfig]:
+    """The configs of an arm's stages; all but the last are trained."""
+    told: list[Any] = [study.base, arm.start, seed, study.generator_steps]
+    start = {"model": str(_start(arm, _digest(told), seed, places))} if study.base == "tiny" else {}
+    configs: list[TrainConfig] = []
+    for number, stage in enumerate(arm.stages):
+        told.append(stage)
+        folder = places.work / "stages" / _digest(told)
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {"output": str(folder / "stage"), "seed": seed}
+        plain = places.filled(dict(stage)) | own
+        plain["start"] = {**plain.get("start", {}), **start}
+        plain["data"] = {"pool": str(places.work / "pools" / _pool(study, arm, stage)), **plain["data"]}
+        (folder / "stage.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+        configs.append(read_train_config(folder / "stage.yaml"))
+        if number + 1 < len(arm.stages):
+            start = {"model": str(alignment.trained(configs[-1])[0])}
+    return configs
 
 
-def _pool(arm: Arm) -> str:
-    """Examples are encoded once for all arms with the same data."""
-    given = {"data": dict(arm.stage["data"]), "frames": arm.start.get("guidance.video_frames")}
-    del given["data"]["video_probability"]
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
+def _start(arm: Arm, name: str, seed: int, places: Places) -> Path:
+    """A fresh model on the generator's DiT."""
+    folder = places.work / "starts" / name
+    if not folder.is_dir():
+        changes = [f"{key}={value}" for key, value in arm.start.items() if key not in ("variant", "reads")]
+        variant = VARIANTS / f"{arm.start['variant']}.yaml" if "variant" in arm.start else None
+        umt5 = arm.start.get("reads") == "umt5"
+        reader = text_reader(places.work / "umt5", TEXT_DIM) if umt5 else BUNDLED / "mllm"
+        make_model(folder, reader, places.generator / "transformer", BUNDLED / "vae", changes, seed, variant)
+    return folder
 
 
-def _medium(medium: Medium | None) -> dict[str, Any] | None:
-    """Groups, and means over all of their samples."""
-    if medium is None:
-        return None
-    rates = medium.groups
-    total = sum(rate.n for rate in rates.values())
-    ablated = {name: rate.success for name in ("zeroed", "shuffled") if (rate := getattr(medium, name))}
-    return {
-        "n": total,
-        "success": sum(rate.success * rate.n for rate in rates.values()) / total,
-        "left": sum(rate.remaining * rate.n for rate in rates.values()) / total,
-        "psnr": sum(rate.psnr * rate.n for rate in rates.values()) / total,
-        "unedited_psnr": medium.unedited_psnr,
-        "flicker": medium.flicker,
-        **ablated,
-        "groups": {
-            name: {"n": r.n, "success": r.success, "left": r.remaining, "psnr": r.psnr} for name, r in rates.items()
-        },
-    }
+def _pool(study: Study, arm: Arm, stage: Mapping[str, Any]) -> str:
+    """Examples are encoded once for all stages with the same data."""
+    given = {"base": study.base, "data": dict(stage["data"]), "frames": arm.start.get("guidance.video_frames")}
+    given["data"].pop("video_probability", None)
+    return _digest(given)
 
 
-def run(names: list[str], work: Path, results: Path, seeds: tuple[int, ...] = SEEDS, base: Path = BASE) -> None:
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run(
+    names: list[str],
+    work: Path,
+    results: Path,
+    seeds: tuple[int, ...] = SEEDS,
+    bases: Path = HERE,
+    insight: Path | None = None,
+) -> None:
     """All runs of these studies that have no JSON yet."""
-    work = work.resolve()
     for name in names:
-        study = read_study(name, base)
-        drawing = alignment.generator_config(work, [f"steps={study.generator_steps}", *_generator_data(study)])
-        generator, _ = alignment.trained(drawing)
+        study = read_study(name, bases)
+        places = make_places(study, work.resolve(), insight)
         for seed in seeds:
             for arm in study.arms:
                 path = result_file(results, name, arm.name, seed)
                 if path.is_file():
                     continue
                 start = time.monotonic()
-                found = run_arm(study, arm, seed, work, generator)
+                found = run_arm(study, arm, seed, places)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with partial_file(path) as partial:
                     partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 print(f"{name}, {arm.name}, seed {seed}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
 
 
-def _generator_data(study: Study) -> list[str]:
-    """The generator draws pictures of the studies' size."""
-    data = study.arms[0].stage["data"]
-    return [f"data.sizes={data['sizes']}", f"data.images={data['images']}", f"data.image_batch={data['image_batch']}"]
+def make_places(study: Study, work: Path, insight: Path | None) -> Places:
+    """The folders; the generator is trained where a study needs it."""
+    generator = work / "generator" / "model"
+    if study.base == "tiny":
+        data = study.arms[0].stages[0]["data"]
+        own = [f"data.{name}={data[name]}" for name in ("sizes", "images", "image_batch")]  # the studies' pictures
+        generator, _ = alignment.trained(alignment.generator_config(work, [f"steps={study.generator_steps}", *own]))
+    return Places(work, generator, (insight or work / "insight").resolve())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="a folder outside of the checkout")
     parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
+    parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
     options = parser.parse_args()
-    run(options.names or studies(), options.work, RESULTS)
+    run(options.names or studies(), options.work, RESULTS, insight=options.insight)
 
 
 if __name__ == "__main__":

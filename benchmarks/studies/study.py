@@ -14,8 +14,8 @@ from instructx_core.words import quoted_path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-BASE = HERE / "base.yaml"
-FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "stage", "start", "measure"}
+BASES = {"tiny": "base.yaml", "insight": "base-insight.yaml"}
+FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "base", "stage", "start", "measure"}
 SECTIONS = ("start", "stage", "measure")
 
 
@@ -25,22 +25,28 @@ class Arm:
 
     Attributes:
         start: changes to the fresh model, as `instructx new --set` takes them; `variant` is one of the paper's
-            (training/configs/paper/variants).
-        stage: the config of its training.
-        measure: arguments of `evaluation.evaluate`.
+            (training/configs/paper/variants), `reads` an MLLM or a umT5.
+        stages: the configs of its training, one after the other.
+        measure: what `measuring` is told.
     """
 
     name: str
     start: Mapping[str, Any]
-    stage: Mapping[str, Any]
+    stages: tuple[Mapping[str, Any], ...]
     measure: Mapping[str, Any]
+
+    @property
+    def stage(self) -> Mapping[str, Any]:
+        """The last."""
+        return self.stages[-1]
 
 
 @dataclass(frozen=True)
 class Study:
     """`compare` names the arm with what the paper proposes, and the one without.
 
-    `medium` says what is compared: edits of "images" or "videos", or "alignment", the held-out loss with a frozen DiT.
+    `medium` says what is compared: edits of "images" or "videos", "long" videos, pictures by "sentences" in plain and
+    advanced words, or "alignment", the held-out loss with a frozen DiT. `base` is the model: "tiny" or "insight".
     """
 
     name: str
@@ -50,38 +56,58 @@ class Study:
     arms: tuple[Arm, ...]
     compare: tuple[str, str]
     medium: str
+    base: str
     generator_steps: int
 
 
 def studies() -> list[str]:
     """The names of all studies."""
-    return sorted(path.stem for path in HERE.glob("*.yaml") if path != BASE)
+    return sorted(path.stem for path in HERE.glob("*.yaml") if path.name not in BASES.values())
 
 
-def read_study(name: str, base: Path = BASE) -> Study:
-    """A study by its name. Raises InputError for an unknown one, or a file that lacks something."""
+def read_study(name: str, bases: Path = HERE) -> Study:
+    """A study by its name.
+
+    Args:
+        bases: folder of what studies share.
+
+    Raises:
+        InputError: an unknown one, or a file that lacks something.
+    """
     if name not in studies():
         raise InputError(f"There is no study {name!r}; choose from {', '.join(studies())}.")
     path = HERE / f"{name}.yaml"
-    own, shared = read_yaml(path), read_yaml(base)
-    if not isinstance(own, dict) or own.keys() - FIELDS or not FIELDS - set(SECTIONS) <= own.keys():
-        raise InputError(f"{quoted_path(path)}: a study has {', '.join(sorted(FIELDS))}; {SECTIONS} may be left out.")
+    own = read_yaml(path)
+    if not isinstance(own, dict) or own.keys() - FIELDS or not FIELDS - {*SECTIONS, "base"} <= own.keys():
+        raise InputError(
+            f"{quoted_path(path)}: a study has {', '.join(sorted(FIELDS))}; base and {SECTIONS} may be left out."
+        )
+    base = own.get("base", "tiny")
+    shared = read_yaml(bases / BASES[base])
     common = {section: merged(shared[section], own.get(section, {})) for section in SECTIONS}
-    arms = tuple(
-        Arm(str(arm), **{section: merged(common[section], changes.get(section, {})) for section in SECTIONS})
-        for arm, changes in own["arms"].items()
-    )
+    arms = tuple(_arm(str(arm), common, changes) for arm, changes in own["arms"].items())
     first, second = own["compare"]
     if not {first, second} <= {arm.name for arm in arms}:
         raise InputError(f"{quoted_path(path)}: compare names an arm that it does not have.")
     texts = {field: str(own[field]) for field in ("figure", "question", "paper", "medium")}
-    return Study(name, arms=arms, compare=(first, second), generator_steps=shared["generator_steps"], **texts)
+    steps = shared.get("generator_steps", 0)
+    return Study(name, arms=arms, compare=(first, second), base=base, generator_steps=steps, **texts)
+
+
+def _arm(name: str, common: Mapping[str, Any], changes: Mapping[str, Any]) -> Arm:
+    """`before` lists stages that come before the last one, as changes of the base's."""
+    start, last, measure = (merged(common[section], changes.get(section, {})) for section in SECTIONS)
+    before = (merged(common["stage"], stage) for stage in changes.get("before", ()))
+    return Arm(name, start, (*before, last), measure)
 
 
 def merged(one: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings of mappings, the second's values over the first's; `groups` are taken whole."""
+    """Mappings of mappings, the second's values over the first's; `groups` are taken whole, None takes a key away."""
     result = dict(one)
     for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+            continue
         inner = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "groups"
         result[key] = merged(result[key], value) if inner else value
     return result

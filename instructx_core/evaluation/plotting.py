@@ -1,4 +1,4 @@
-"""Bars with intervals as a PNG, by matplotlib of the extra `metrics`."""
+"""Bars with intervals, and lines, as a PNG, by matplotlib of the extra `metrics`."""
 
 from __future__ import annotations
 
@@ -56,6 +56,16 @@ def draw_bars(axes: Any, rows: Mapping[str, Mapping[str, Bar]], columns: Sequenc
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=7, ncols=3)
     axes.grid(axis="y", alpha=0.3)
+
+
+def draw_lines(axes: Any, rows: Mapping[str, Sequence[tuple[float, float]]], across: str, title: str) -> None:
+    """A line through the points (x, y) of each row."""
+    for name, points in rows.items():
+        axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1.2)
+    axes.set_xlabel(across, fontsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=7, ncols=3)
+    axes.grid(alpha=0.3)
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -20,16 +20,17 @@ from studies import report, study
 @pytest.mark.parametrize("name", study.studies())
 def test_studies_are_read_over_the_base(name: str, tmp_path: Path) -> None:
     """Each arm's stage is a config that the trainer takes."""
-    import recipes.tiny  # noqa: F401  its stages
+    import recipes.insightedit_tiny  # its stages
+    import recipes.tiny  # noqa: F401
     from instructx_core.training.config import read_train_config
 
     found = study.read_study(name)
     assert len(found.arms) >= 2 and found.paper and found.medium in report.MEASURES
-    for arm in found.arms:
-        given = dict(arm.stage) | {"output": str(tmp_path / "x"), "start": {"model": "x"}}
+    for stage in (one for arm in found.arms for one in arm.stages):
+        given = {"start": {"model": "x"}} | stage | {"output": str(tmp_path / "x")}
         (tmp_path / "stage.yaml").write_text(yaml.safe_dump(given))
-        assert read_train_config(tmp_path / "stage.yaml").steps == found.arms[0].stage["steps"]
-    assert len({json.dumps([arm.start, arm.stage]) for arm in found.arms}) == len(found.arms)
+        assert read_train_config(tmp_path / "stage.yaml").steps == stage["steps"]
+    assert len({json.dumps([arm.start, arm.stages, arm.measure]) for arm in found.arms}) == len(found.arms)
 
 
 def test_an_unknown_study() -> None:
@@ -41,7 +42,8 @@ def put(results: Path, arm: str, seed: int, left: float, success: float) -> None
     path = study.result_file(results, "9a-queries", arm, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     videos = {"left": left, "success": success, "psnr": 30.0, "zeroed": 0.02, "shuffled": 0.04}
-    run = {"seed": seed, "steps": 1200, "trained_parameters": 7_000_000, "videos": videos}
+    curve = [[step, 1.0 / step + left] for step in (20, 40, 60)]
+    run = {"seed": seed, "steps": 1200, "trained_parameters": 7_000_000, "videos": videos, "curve": curve}
     path.write_text(json.dumps(run))
 
 
@@ -77,44 +79,112 @@ def test_the_committed_page_is_made_from_the_committed_results(tmp_path: Path) -
     assert made.read_text() == report.PAGE.read_text()
 
 
-def short_base() -> dict:
-    short = yaml.safe_load(study.BASE.read_text())
-    short["generator_steps"] = 2
-    short["stage"] |= {"steps": 3, "save_every": 3, "warmup": 1}
-    short["stage"]["data"] |= {"images": 12, "videos": 4, "image_batch": 2, "video_batch": 1, "sizes": [[32, 32]]}
-    short["stage"]["data"] |= {"lengths": [5]}
-    short["measure"] |= {"images": 0, "videos": 1, "video_groups": ["recolor", "add"], "frames": [5], "steps": 1}
-    return short
+LONG = {"clips": 2, "seconds": 1, "window": "17f", "steps": 1}
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch, folder: Path, steps: int) -> None:
+    """Take studies from copies with few steps, examples and measures."""
+    folder.mkdir()
+    for path in study.HERE.glob("*.yaml"):
+        plain = yaml.safe_load(path.read_text())
+        every = plain.get("arms", {}).values()
+        stages = [plain.setdefault("stage", {}), *(one["stage"] for one in every if "stage" in one)]
+        for stage in (*stages, *(one for arm in every for one in arm.get("before", ()))):
+            stage |= {name: steps for name in ("steps", "validate_every") if name in stage}
+            stage |= {"validation": 4} if "validation" in stage else {}
+            data = stage.get("data", {})
+            data |= {"images": 12} if "images" in data else {}
+            data |= {"videos": 4} if data.get("videos") else {}
+        if path.name in study.BASES.values():
+            plain |= {"generator_steps": 2}
+            plain["stage"] |= {"save_every": 1, "warmup": 1, "log_every": 1}
+            small = {"image_batch": 2, "video_batch": 1, "sizes": [[32, 32]], "lengths": [5]}
+            plain["stage"]["data"] |= small if "lengths" in plain["stage"]["data"] else {"image_batch": 2}
+            plain["measure"] |= {"images": 1, "videos": 1 if plain["measure"]["videos"] else 0, "steps": 1}
+            plain["measure"] |= {"groups": ["recolor", "add"]}
+            plain["measure"] |= {"video_groups": ["recolor"], "frames": [5]} if "frames" in plain["measure"] else {}
+        else:
+            measure = plain.get("measure", {})
+            measure |= {name: LONG[name] for name in LONG if name in measure}
+            measure |= {name: 1 for name in ("images", "videos") if measure.get(name)}
+        (folder / path.name).write_text(yaml.safe_dump(plain))
+    monkeypatch.setattr(study, "HERE", folder)
+
+
+def results(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
 
 
 @pytest.mark.slow
-def test_the_paper_s_variants_are_aligned_with_one_frozen_dit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", study.studies())
+def test_every_study_runs_in_two_steps(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import alignment
     from studies import run
 
+    from support import tiny_insightedit
+
     monkeypatch.setattr(alignment, "DRAWS", 1)
-    read = study.merged(yaml.safe_load((study.HERE / "4-alignment.yaml").read_text()), {"stage": {"steps": 3}})
-    read["stage"] |= {"validation": 4, "validate_every": 3}
-    (tmp_path / "4-alignment.yaml").write_text(yaml.safe_dump(read))
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(short_base()))
-    monkeypatch.setattr(study, "HERE", tmp_path)
-    monkeypatch.setattr(study, "BASE", tmp_path / "base.yaml")
-    run.run(["4-alignment"], tmp_path / "work", tmp_path / "results", (0,), tmp_path / "base.yaml")
-    found = [json.loads(path.read_text()) for path in sorted((tmp_path / "results").rglob("*.json"))]
-    assert len(found) == 3 and all(one["alignment"]["loss"] != one["alignment"]["before"] for one in found)
+    monkeypatch.setattr(run, "PAIRS", 6)
+    shorten(monkeypatch, tmp_path / "studies", 2)
+    if (found := study.read_study(name, tmp_path / "studies")).base == "insight":
+        made = tiny_insightedit.save_start(tmp_path / "made")
+        for part, place in (("model", "editing/model"), ("clip", "clip/model/clip")):
+            target = tmp_path / "insight" / "runs" / "insightedit" / place
+            target.parent.mkdir(parents=True)
+            made[part].rename(target)
+    places = (tmp_path / "work", tmp_path / "results", (0,), tmp_path / "studies", tmp_path / "insight")
+    run.run([name], *places)
+    runs = results(tmp_path / "results")
+    assert {one["arm"] for one in runs} == {arm.name for arm in found.arms}
+    for one in runs:
+        assert one[found.medium] and one["trained_parameters"] > 0
+        assert [step for step, _ in one["curve"]] == [1, 2]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    next((tmp_path / "results").rglob("*.json")).unlink()
+    run.run([name], *places)  # measured again, trained not
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    assert results(tmp_path / "results") == runs
+
+
+def test_a_study_of_insightedit_says_what_it_starts_from(tmp_path: Path) -> None:
+    from studies import run
+
+    with pytest.raises(InputError, match=r"recipes.insightedit_tiny train FOLDER"):
+        run.run(["insight-tab4-iaa"], tmp_path / "work", tmp_path / "results", (0,))
 
 
 @pytest.mark.slow
-def test_a_short_study_repeats_to_the_bit(tmp_path: Path) -> None:
+def test_a_killed_study_goes_on_and_repeats_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from studies import run
 
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(short_base()))
+    from instructx_core.training.trainer import Trainer
+
+    class Kill(BaseException):
+        pass
+
+    real, calls, at = Trainer._save, [0], [0]
+
+    def save(self, *arguments, **named):
+        real(self, *arguments, **named)
+        calls[0] += 1
+        if calls[0] == at[0]:
+            raise Kill
+
+    monkeypatch.setattr(Trainer, "_save", save)
+    shorten(monkeypatch, tmp_path / "studies", 3)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for place in ("one", "two"):
-            run.run(["9a-queries"], tmp_path / place, tmp_path / place / "results", (0,), tmp_path / "base.yaml")
+        for place, kills in (("one", ()), ("two", (1, 1, 2, 1))):
+            for at[0] in (*kills, 0):
+                calls[0] = 0
+                told = (tmp_path / place, tmp_path / place / "results", (0,), tmp_path / "studies")
+                if at[0]:
+                    with pytest.raises(Kill):
+                        run.run(["9a-queries"], *told)
+                else:
+                    run.run(["9a-queries"], *told)
     finally:
         torch.set_num_threads(threads)
     files = sorted((tmp_path / "one" / "results").rglob("*.json"))
@@ -124,7 +194,35 @@ def test_a_short_study_repeats_to_the_bit(tmp_path: Path) -> None:
         assert path.read_bytes() == other.read_bytes()
     separate, shared = (json.loads(path.read_text()) for path in files)
     assert separate["trained_parameters"] > shared["trained_parameters"]
-    assert separate["videos"]["n"] == 2
-    written = files[0].stat().st_mtime_ns
-    run.run(["9a-queries"], tmp_path / "one", tmp_path / "one" / "results", (0,), tmp_path / "base.yaml")
-    assert files[0].stat().st_mtime_ns == written  # nothing is run again
+    assert separate["videos"]["n"] == 1
+
+
+def test_a_seam_is_what_a_join_adds() -> None:
+    import torch
+    from studies.measuring import _seam
+
+    source = torch.zeros(9, 4, 4, 3)
+    target = source.clone()
+    target[:, :2] = 1.0  # the edit; below is left alone
+    made = target.clone()
+    made[5:, 2:] += 0.25  # a jump of a half of the picture between frames 4 and 5
+    made[:, :2] = torch.rand(9, 2, 4, 3)
+    assert _seam(made, source, target, [5]) == pytest.approx(0.125)
+    assert _seam(made, source, target, [3]) == pytest.approx(-0.125 / 7)
+    assert _seam(target, source, target, [3, 5]) == 0
+
+
+def test_curves_are_of_what_counted_in_the_end(tmp_path: Path) -> None:
+    """A run that was killed at step 60 and went on from 40."""
+    from studies.curves import BINS, curve
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, first, value in (("a", 20, 1.0), ("b", 60, 2.0)):
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            for step in range(first, first + 60, 20):
+                writer.add_scalar("error", value, step)
+    assert curve(tmp_path) == [(20, 1.0), (40, 1.0), (60, 2.0), (80, 2.0), (100, 2.0)]
+    with SummaryWriter(str(tmp_path / "c")) as writer:
+        for step in range(1, 101):
+            writer.add_scalar("error", step, step)
+    assert len(curve(tmp_path)) <= BINS and curve(tmp_path)[0] == (7, 4.0)

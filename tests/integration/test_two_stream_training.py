@@ -14,7 +14,6 @@ import yaml
 from PIL import Image
 
 from instructx_core import Editor, InputError
-from instructx_core.families.instructx.folder import save_checkpoint
 from instructx_core.training.config import DataConfig, TableShare, read_train_config
 from instructx_core.training.dry_run import describe_run
 from instructx_core.training.new_model import make_model
@@ -37,18 +36,7 @@ LOSSES = {"stage1": ["llm", "alignment"], "stage2": ["llm", "diffusion"], "stage
 @pytest.fixture(scope="module")
 def start(tmp_path_factory) -> dict[str, Path]:
     """A model and the CLIP that it is aligned with."""
-    from transformers import CLIPConfig, CLIPModel
-
-    root = tmp_path_factory.mktemp("start")
-    save_checkpoint(tiny_insightedit.components(), root / "model")
-    sight = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "image_size": 28, "patch_size": 7}  # fmt: skip
-    text = {"hidden_size": tiny_insightedit.TEXT, "intermediate_size": 24, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "vocab_size": 400, "max_position_embeddings": 5}  # fmt: skip
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=sight, projection_dim=6)).save_pretrained(root / "clip")
-    tiny.tokenizer().save_pretrained(root / "clip")
-    return {"model": root / "model", "clip": root / "clip"}
+    return tiny_insightedit.save_start(tmp_path_factory.mktemp("start"))
 
 
 def stage(name: str, folders: dict[str, Path], output: Path, **changes: Any):

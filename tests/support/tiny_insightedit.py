@@ -27,6 +27,8 @@ from instructx_core.families.networks import network_kind
 from .tiny import shake, tokenizer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import LlavaForConditionalGeneration
 
@@ -132,6 +134,23 @@ def components(config: ModelConfig = CONFIG, seed: int = 0) -> Components:
     for module in (guidance, connector, denoiser, whole.codec):
         module.eval().requires_grad_(False)
     return whole
+
+
+def save_start(root: Path) -> dict[str, Path]:
+    """Write a model and the CLIP that it is aligned with; their folders."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from instructx_core.families.instructx.folder import save_checkpoint
+
+    save_checkpoint(components(), root / "model")
+    sight = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "image_size": 28, "patch_size": 7}  # fmt: skip
+    text = {"hidden_size": TEXT, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "vocab_size": 400, "max_position_embeddings": 5}  # fmt: skip
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=sight, projection_dim=6)).save_pretrained(root / "clip")
+    tokenizer().save_pretrained(root / "clip")
+    return {"model": root / "model", "clip": root / "clip"}
 
 
 def without_iaa(config: ModelConfig = CONFIG) -> ModelConfig:
