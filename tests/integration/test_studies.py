@@ -115,9 +115,15 @@ def results(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What studies share: the generator, and stages of the same configs."""
+    return tmp_path_factory.mktemp("work")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", study.studies())
-def test_every_study_runs_in_two_steps(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_study_runs_in_two_steps(name: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import alignment
     from studies import run
 
@@ -132,17 +138,17 @@ def test_every_study_runs_in_two_steps(name: str, tmp_path: Path, monkeypatch: p
             target = tmp_path / "insight" / "runs" / "insightedit" / place
             target.parent.mkdir(parents=True)
             made[part].rename(target)
-    places = (tmp_path / "work", tmp_path / "results", (0,), tmp_path / "studies", tmp_path / "insight")
+    places = (work, tmp_path / "results", (0,), tmp_path / "studies", tmp_path / "insight")
     run.run([name], *places)
     runs = results(tmp_path / "results")
     assert {one["arm"] for one in runs} == {arm.name for arm in found.arms}
     for one in runs:
         assert one[found.medium] and one["trained_parameters"] > 0
         assert [step for step, _ in one["curve"]] == [1, 2]
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")}
     next((tmp_path / "results").rglob("*.json")).unlink()
     run.run([name], *places)  # measured again, trained not
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")} == before
     assert results(tmp_path / "results") == runs
 
 

@@ -136,25 +136,29 @@ def test_ten_kills_of_workers_and_drivers_lose_and_double_nothing(tmp_path):
         waiting = len(list(out.glob("pending/world*"))) if out.exists() else 0
         return read_summary(out).clips + waiting
 
+    def working(process: subprocess.Popen) -> list[int]:
+        """The workers of a run, once they have made a few clips more; [] where it has ended."""
+        found, before = [], None
+        while process.poll() is None and (before is None or finished() < before + 4):
+            found = [one for one, name in descendants(process.pid).items() if "MapWorker" in name]
+            before = finished() if found and before is None else before
+            time.sleep(0.05)
+        time.sleep(chance.random() * 0.5)
+        return found if process.poll() is None else []
+
     while workers + drivers < 10:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        for victim in ("worker", "driver"):
-            before = finished()
-            while process.poll() is None and finished() < before + 4:
-                time.sleep(0.05)
-            time.sleep(chance.random() * 0.5)
-            if process.poll() is not None:
+        try:
+            if not (found := working(process)):
                 break
-            if victim == "worker":
-                mine = [one for one, name in descendants(process.pid).items() if "MapWorker" in name]
-                os.kill(chance.choice(mine), signal.SIGKILL)
-                workers += 1
-            else:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                drivers += 1
-        if process.poll() is not None and victim == "worker":
-            break
+            os.kill(chance.choice(found), signal.SIGKILL)
+            workers += 1
+            if not working(process):
+                break
+            drivers += 1
+        finally:
+            process.kill()
+            process.wait()
     assert (workers, drivers) == (5, 5), f"{finished()} of {count} clips are finished"
     subprocess.run(command, check=True, capture_output=True)
     assert files(out) == files(tmp_path / "whole")
