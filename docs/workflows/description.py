@@ -19,6 +19,7 @@ class Node:
     title: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     height: int = 0  # at least; 0 for what its sockets and widgets take
+    shown: int = 0  # its height when it shows what it made; no note stands there
     width: int = 0  # 0 for its column's
     models: tuple[dict[str, str], ...] = ()  # files that it needs: name, url, directory
 

@@ -69,15 +69,16 @@ class Canvas:
     def place(self, columns: tuple[Column, ...]) -> None:
         x = 0
         for column in columns:
-            y = self.made[column.beside]["pos"][1] if column.beside else column.top
+            y = end = self.made[column.beside]["pos"][1] if column.beside else column.top
             for key, described in column.nodes.items():
                 node = self._box(described, key) if isinstance(described, Box) else self._node(described)
                 width, height = described.width or column.width, max(node["size"][1], described.height)
                 node["pos"], node["size"] = [x, y], [width, height]
                 self.made[key] = node
+                end = y + max(height, 0 if isinstance(described, Box) else described.shown)
                 y += height + GAP + TITLE_BAR
             x += column.width + GAP
-            self.columns.append((column.width, y - GAP - TITLE_BAR))
+            self.columns.append((column.width, end))
 
     def connect(self, links: Links) -> None:
         for start, ends in links.items():

@@ -10,6 +10,7 @@ from .description import Box, Column, Node, Text
 FIRST, BOX, LOOK, NARROW, SMALL = 290, 340, 300, 290, 225  # widths of columns; Nodes 2.0 draws none below 225 pixels
 SIDE = 256  # pixels of the example pictures
 HEIGHT, LOWER = 380, 340  # of what shows a picture, in the first row and below it
+PLAYING = 480  # of what plays a square clip, in Nodes 2.0
 UNDER = 50  # pixels by which a column begins lower: a link from first socket to first socket is seen above its titles
 EXAMPLES = Path(__file__).resolve().parents[2] / "instructx_core" / "assets" / "examples.json"
 TOLD = {told["key"]: told for told in json.loads(EXAMPLES.read_text(encoding="utf-8"))}
@@ -55,7 +56,7 @@ def saved(name: str, height: int = HEIGHT) -> Node:
 
 def saved_clip(name: str, title: str = "After", height: int = HEIGHT) -> Node:
     """A clip to look at; ComfyUI has no node that shows one without saving it."""
-    return Node("SaveVideo", title, {"filename_prefix": f"InstructX/{name}"}, height)
+    return Node("SaveVideo", title, {"filename_prefix": f"InstructX/{name}"}, height, PLAYING)
 
 
 def pictures(name: str, width: int = LOOK) -> tuple[Column, Column]:

@@ -8,7 +8,7 @@ from ..description import Column, Links, Node, Text
 from ..showing import clips_below
 
 OPEN = 280  # the width of a column
-CLOSED = 200  # the height of a loop's end while it shows its window
+CLOSED = 340  # the height of a loop's end while it shows its window, in the classic canvas
 LOOP = Text(
     "What stands between **Window Open** and **Window Close** runs once for each window; memory holds one window,"
     " whatever the length. **Cancel**, a crash or a restart keeps finished windows; **Run** goes on from them.",

@@ -1,7 +1,7 @@
 """A loop over windows around a match of colours to a picture."""
 
 from ..description import Column, Node, Template, Text
-from ..showing import FIRST, OWN_VIDEO, SMALL, example, note
+from ..showing import FIRST, NARROW, OWN_VIDEO, example, note
 from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Match colours over a long video", "统一长视频的颜色")
@@ -26,7 +26,7 @@ def match_colours() -> Template:
                 width=FIRST,
             ),
             opened(window=9, overlap=0),
-            Column({"inside": Node("ColorTransfer", "Colours of the picture", matching)}, width=SMALL),
+            Column({"inside": Node("ColorTransfer", "Colours of the picture", matching)}, width=NARROW),
             *closed("matched-video"),
         ),
         loop_links("inside.image_target", "inside.image") | {"reference.IMAGE": ["inside.image_ref"]},
