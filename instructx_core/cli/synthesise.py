@@ -54,9 +54,11 @@ def _run_synthesise(arguments: argparse.Namespace) -> None:
     from ..synthesis.run import read_summary, synthesise
 
     if arguments.plan:
+        from ..synthesis.models import models_of
         from ..synthesis.plan import plan_lines
 
-        lines = plan_lines(arguments.plan, arguments.cards, config.rates, read_summary(output))
+        models = models_of(config.experts)
+        lines = plan_lines(arguments.plan, arguments.cards, config.rates, read_summary(output), models)
         if not lines:
             raise InputError(
                 f"{quoted_path(arguments.config)}: no rates are known; run it on a few clips first, or give rates."

@@ -67,6 +67,8 @@ def synthesise(
         InputError: clips or experts that cannot be opened, an output of another run, or one that cannot be written.
     """
     output = Path(config.output)
+    if experts is not None and cluster is not None:
+        raise InputError("experts: objects stay in this process; name models in the config for a run on Ray.")
     if experts is None and config.experts:
         from .models import check_experts
 

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from instructx_core.cli.progress import Board
+from instructx_core.errors import InputError
+from instructx_core.synthesis import Experts
 from instructx_core.synthesis.config import Cluster, SynthesisConfig, WorldClips
 from instructx_core.synthesis.dashboard import Dashboard
 from instructx_core.synthesis.run import read_summary, synthesise
@@ -39,6 +41,13 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, capsys, monkeyp
     file = config_file(tmp_path, 2)
     assert "pip install 'instructx[ray]'" in refusal(capsys, "synthesise", file, "--workers", 2)
     assert not list((tmp_path / "out").glob("kept/*"))
+
+
+def test_objects_stay_in_this_process(tmp_path):
+    config = SynthesisConfig("add_remove", str(tmp_path / "out"), world=WorldClips(1))
+    with pytest.raises(InputError, match="objects stay in this process"):
+        synthesise(config, Experts(), cluster=Cluster(1))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_dashboard_has_a_line_for_each_stage():

@@ -20,7 +20,7 @@ from instructx_core.synthesis import Experts
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
 from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
-from instructx_core.synthesis.plan import plan_lines
+from instructx_core.synthesis.plan import plan_lines, shared_out
 from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
 from instructx_core.synthesis.shards import read_shard
 from instructx_core.synthesis.store import read_manifest
@@ -268,6 +268,15 @@ def test_plan_from_given_and_measured_rates():
         "  about 9000 pairs kept, as of 10 clips",
     ]
     assert plan_lines(10, 1, {}, RunSummary(0, 0, {}, {})) == []
+
+
+def test_a_plan_shares_cards_out_to_models():
+    models = [["erase", "animate"], ["judge"], ["detect"]]
+    rates = {"erase": 6.0, "animate": 3.0, "judge": 2.0, "detect": 0.5}
+    lines = plan_lines(3600, 6, rates, RunSummary(0, 0, {}, {}), models)
+    assert "  on Ray with copies: erase/animate 4, judge 1, detect 1: 2.25 hours, erase/animate is the slowest" in lines
+    assert not any("Ray" in line for line in plan_lines(3600, 2, rates, RunSummary(0, 0, {}, {}), models))
+    assert shared_out({"a": 4.0, "b": 1.0}, 6) == {"a": 5, "b": 1}
 
 
 def test_the_command(tmp_path, capsys):
