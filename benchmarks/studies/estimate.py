@@ -1,81 +1,58 @@
-"""Hours of all studies on this machine, from a few steps of every stage: a table in Markdown.
+"""Hours of all studies on this machine, from a few batches of every kind of stage: a table in Markdown.
 
-    OMP_NUM_THREADS=1 python benchmarks/studies/estimate.py WORK [STUDY ...] [--insight FOLDER] [--steps 5]
+    OMP_NUM_THREADS=1 python benchmarks/studies/estimate.py WORK [STUDY ...] [--insight FOLDER]
 
-Stages have all their batches and sizes, and few examples. What a step takes is the process's own time, which is that
-of a free core; the median after the first. A stage that several arms or studies share is counted once. Drawing and
-encoding examples, and measuring, come on top.
+A step is a forward and a backward pass of a batch, of pictures and of videos as the stage mixes them, in the process's
+own time, which is that of a free core. A stage that several arms or studies share is counted once. The optimizer,
+drawing and encoding examples, and measuring come on top.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import alignment
 from studies import run as running
 from studies.study import Arm, Study, merged, read_study, studies
 
 from instructx_core.errors import InputError
-from instructx_core.training.monitor import Monitor
+from instructx_core.training.config import TrainConfig
+from instructx_core.training.steps import batch_generator
+from instructx_core.training.tasks import make_task
 
-FEW = {"images": 64, "videos": 16}
+FEW = {"images": 32, "videos": 8}
+BATCHES = 3  # of each kind; the first warms up
 
 
-def short(arm: Arm, steps: int) -> Arm:
-    """The arm with few steps and examples."""
-    own = {"steps": steps, "log_every": 1, "save_every": steps, "warmup": 1, "validate_every": None}
+def short(arm: Arm) -> Arm:
+    """The arm with few examples, and a generator of few."""
     stages = []
     for stage in arm.stages:
         few = {name: min(count, stage["data"][name]) for name, count in FEW.items()}
-        stages.append(merged(stage, own | {"data": few}))
+        stages.append(merged(stage, {"data": few, "validate_every": None, "validation": None}))
     return replace(arm, stages=tuple(stages))
 
 
-@contextmanager
-def step_times() -> Iterator[list[float]]:
-    """The process's time at the end of every step of a training within the block."""
-    real, times = Monitor.advance, []
-
-    def advance(self: Monitor, *arguments: Any) -> None:
-        times.append(time.process_time())
-        real(self, *arguments)
-
-    Monitor.advance = advance
-    try:
-        yield times
-    finally:
-        Monitor.advance = real
-
-
-def estimate(study: Study, places: running.Places, steps: int, seen: set[str]) -> list[tuple[str, int, int, float]]:
-    """(arm, stage, steps, seconds a step) of each stage that is not in `seen` yet, to which it is added."""
-    rows = []
-    for arm in study.arms:
-        for number in range(1, len(arm.stages) + 1):
-            told = repr((study.base, arm.start, arm.stages[:number]))
-            if told in seen:
-                continue
-            seen.add(told)
-            few = short(replace(arm, stages=arm.stages[:number]), steps)
-            with step_times() as times:
-                alignment.trained(running.stage_configs(study, few, 0, places)[-1])
-            spent = [after - before for before, after in pairwise(times[-steps:])]
-            if not spent:
-                raise SystemExit(f"{places.work} has this stage already; give a new folder")
-            rows.append((arm.name, number, arm.stages[number - 1]["steps"], statistics.median(spent)))
-    return rows
+def seconds_a_step(config: TrainConfig) -> float:
+    """Of pictures and videos as the stage mixes them."""
+    task, share = make_task(config), config.data.video_probability
+    total = 0.0
+    for is_video, part in ((False, 1 - share), (True, share)):
+        begun = 0.0
+        for number in range(BATCHES if part else 0):
+            begun = time.process_time() if number == 1 else begun
+            generator = batch_generator(0, number, 0, 0)
+            task.module.zero_grad()
+            task.module(task.batch(generator, is_video), generator)["loss"].backward()
+        if part:
+            total += part * (time.process_time() - begun) / (BATCHES - 1)
+    return total
 
 
 def main() -> None:
@@ -83,23 +60,39 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="a folder outside of the checkout, not that of the runs")
     parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
     parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
-    parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
-    total, seen, seeds = 0.0, set(), len(running.SEEDS)
+    total, seen, known = 0.0, set(), {}
     print("| study | arm | stage | steps | s a step | hours, three seeds |\n|---|---|---|---|---|---|")
     for name in options.names or studies():
-        study = replace(read_study(name), generator_steps=options.steps)
-        places = running.make_places(study, options.work.resolve(), options.insight)
+        study = read_study(name)
+        few = replace(study, arms=tuple(short(arm) for arm in study.arms), generator_steps=1)
         try:
-            rows = estimate(study, places, options.steps, seen)
+            places = running.make_places(few, options.work.resolve(), options.insight)
+            for arm, small in zip(study.arms, few.arms, strict=True):
+                for number, stage in enumerate(arm.stages):
+                    told = repr((study.base, arm.start, arm.stages[: number + 1]))
+                    if told in seen:
+                        continue
+                    seen.add(told)
+                    seconds = _known(known, few, replace(small, stages=(small.stages[number],)), places)
+                    hours = len(running.SEEDS) * stage["steps"] * seconds / 3600
+                    total += hours
+                    row = (name, arm.name, number + 1, stage["steps"], f"{seconds:.2f}", f"{hours:.2f}")
+                    print(f"| {' | '.join(map(str, row))} |", flush=True)
         except InputError as error:
             print(f"| {name} | {error} | | | | |", flush=True)
-            continue
-        for arm, number, steps, seconds in rows:
-            hours = seeds * steps * seconds / 3600
-            total += hours
-            print(f"| {name} | {arm} | {number} | {steps} | {seconds:.2f} | {hours:.2f} |", flush=True)
     print(f"| all | | | | | {total:.1f} |")
+
+
+def _known(known: dict[str, float], study: Study, arm: Arm, places: running.Places) -> float:
+    """Stages that differ in their groups, seeds or rates alone take the same time."""
+    stage = dict(arm.stage)
+    data = {name: stage["data"].get(name) for name in ("image_batch", "video_batch", "video_probability", "lengths")}
+    what = [stage.get(name) for name in ("task", "train", "use_source", "image_stream", "reading_weight")]
+    key = repr((study.base, arm.start, data, what))
+    if key not in known:
+        known[key] = seconds_a_step(running.stage_configs(study, arm, 0, places)[-1])
+    return known[key]
 
 
 if __name__ == "__main__":
