@@ -82,10 +82,11 @@ def synthesise(
         packed = {*store.packed_clips()}
         order = [key for key in dict.fromkeys((*keys, *store.waiting())) if key not in packed]
         dashboard = Dashboard(len(keys), len(keys) - len(left), *_processes(config, cluster))
-        order = store.pack_in_order(order, config.shard, last=not left)
+        order = store.pack_in_order(order, done, config.shard, last=not left)
         with closing(_work(config, source, left, experts, store, cluster)) as work:
             for number, made in enumerate(work, start=1):
-                order = store.pack_in_order(order, config.shard, last=number == len(left))
+                done.add(made.clip)
+                order = store.pack_in_order(order, done, config.shard, last=number == len(left))
                 dashboard.count(made)
                 if progress:
                     progress(dashboard)

@@ -22,7 +22,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,17 +120,16 @@ class Store:
         """Remove what other processes have written and nobody took."""
         shutil.rmtree(self.working.parent, ignore_errors=True)
 
-    def pack_in_order(self, clips: Sequence[str], most: int, last: bool) -> list[str]:
+    def pack_in_order(self, clips: list[str], finished: Set[str], most: int, last: bool) -> list[str]:
         """Pack the first of `clips`, `most` at a time, as far as they are finished; return those that are left.
 
         Args:
             last: also pack the rest, fewer than `most`.
         """
-        waiting, left = set(self.waiting()), list(clips)
-        while left and (len(left) >= most or last) and waiting.issuperset(left[:most]):
-            self.pack(left[:most])
-            left = left[most:]
-        return left
+        while clips and (len(clips) >= most or last) and finished >= set(clips[:most]):
+            self.pack(clips[:most])
+            clips = clips[most:]
+        return clips
 
     def pack(self, clips: Sequence[str]) -> None:
         """Move finished clips into the next shards."""
