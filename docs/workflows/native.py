@@ -23,6 +23,12 @@ CAUSVID = weights(
     "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main/Wan21_CausVid_14B_T2V_lora_rank32.safetensors",
     "loras",
 )
+FASTWAN = weights(
+    "Wan2_2_5B_FastWanFullAttn_lora_rank_128_bf16.safetensors",
+    "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main/FastWan/"
+    "Wan2_2_5B_FastWanFullAttn_lora_rank_128_bf16.safetensors",
+    "loras",
+)
 SAM3 = weights(
     "sam3.1_multiplex_fp16.safetensors",
     "https://huggingface.co/Comfy-Org/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors",

@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 
+from instructx_core.config import ModelConfig
 from instructx_core.examples import examples as example_inputs
 from instructx_core.families.bernini.prompt import HELPER, NEGATIVE, VIDEO
 from instructx_core.weights.known_models import find_known, folder_name
@@ -312,3 +313,24 @@ def test_bernini_is_told_what_its_authors_tell_it():
     values = [node["widgets_values"] for node in workflow_files.nodes_of(workflow)]
     assert [NEGATIVE] in values
     assert any(HELPER + VIDEO in said for said in values)
+
+
+def test_few_steps_take_their_authors_noise_levels():
+    """FastVideo looks timesteps up in a schedule of shift 8 (its DmdDenoisingStage); LightX2V shifts even ones by 5."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    own = FlowMatchEulerDiscreteScheduler(shift=8.0)
+    levels = [own.sigmas[(own.timesteps - step).abs().argmin()].item() for step in (1000, 757, 522)]
+    graph = workflow_files.read(workflow_files.api(workflow_files.named("Kiwi-Edit in three steps")))
+    given = {node["class_type"]: node["inputs"] for node in graph.values()}
+    sigmas = [float(level) for level in given["ManualSigmas"]["sigmas"].split(",")]
+    assert sigmas == pytest.approx([*levels, 0], abs=1e-3)
+    assert given["KSamplerSelect"]["sampler_name"] == "lcm" and given["SamplerCustom"]["cfg"] == 1
+    assert given["LoraLoaderModelOnly"]["strength_model"] == 1
+    graph = workflow_files.read(workflow_files.api(workflow_files.named("Four steps with a LoRA")))
+    given = {node["class_type"]: node["inputs"] for node in graph.values()}
+    taken = given["InstructXSampler"]
+    assert (taken["steps"], taken["sampler_name"], taken["scheduler"]) == (4, "euler", "instructx")
+    assert taken["cfg"] == taken["shift"] == 0  # the model's own, which by default are the authors'
+    assert (ModelConfig().sampling.guidance_scale, ModelConfig().sampling.shift) == (1, 5)
+    assert given["LoraLoaderModelOnly"]["strength_model"] == 1

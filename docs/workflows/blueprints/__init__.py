@@ -8,6 +8,7 @@ from .edit_video import EDIT_VIDEO
 from .edit_with_own_loaders import EDIT_WITH_OWN_LOADERS
 from .edit_with_reference import EDIT_WITH_REFERENCE
 from .qwen import QWEN
+from .three_steps import THREE_STEPS
 from .vace import VACE
 
 SHIPPED = (
@@ -19,4 +20,4 @@ SHIPPED = (
     EDIT_WITH_OWN_LOADERS,
 )
 
-__all__ = ["BERNINI", "QWEN", "SHIPPED", "VACE"]
+__all__ = ["BERNINI", "QWEN", "SHIPPED", "THREE_STEPS", "VACE"]

@@ -33,6 +33,7 @@ from .rewrite_the_prompt import rewrite_the_prompt
 from .sam3_mask import sam3_mask
 from .split_loaders import split_loaders
 from .three_edits import three_edits
+from .three_steps import three_steps
 from .two_edits import two_edits
 from .under_the_hood import under_the_hood
 from .upscale_a_long_video import upscale_a_long_video
@@ -73,5 +74,6 @@ TEMPLATES = (
     three_edits,
     lingxi,
     measure_an_edit,
+    three_steps,
     *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
 )

@@ -36,6 +36,27 @@ def check_sampler_custom_advanced_is_the_same():
     assert torch.equal(advanced, sampled(graph, seed=9, steps=6, cfg=2.0))
 
 
+def check_levels_with_lcm_are_the_librarys_renoising():
+    """ManualSigmas and lcm, as the template of three steps has them; ComfyUI draws its noise from the seed after."""
+    from instructx_pack.instructx_core import requested_edit, sampling
+
+    image, instruction, _ = example("recolor")
+    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction)
+    (levels,) = custom.ManualSigmas.execute("1.0, 0.757, 0.522, 0.0").args
+    (sampler,) = custom.KSamplerSelect.execute("lcm").args
+    with torch.inference_mode():
+        given = (patched, True, 9, 1.0, positive, negative, sampler, levels, latent)
+        out = custom.SamplerCustom.execute(*given).args[1]
+    requested_edit.sample = lambda *given, **named: sampling.sample(
+        *given, **named | {"generators": [sampling.generator_of(10)]}
+    )
+    try:
+        ours = editor(BUNDLED).edit(image, instruction, seed=9, renoise=(1, 0.757, 0.522)).latents
+    finally:
+        requested_edit.sample = sampling.sample
+    assert difference(patched.model.process_latent_in(out["samples"]), ours) <= TOLERANCE
+
+
 def check_stock_ksampler():
     image, instruction, _ = example("recolor")
     graph = wired(BUNDLED, image, instruction)
