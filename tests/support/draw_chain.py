@@ -44,7 +44,9 @@ def card(workflow: dict[str, Any]) -> Image.Image:
         top += height + 22
     names = ["to download:", *to_fetch(workflow)]
     for number, name in enumerate(reversed(names)):
-        pen.text((left, SIZE[1] - EDGE - 15 * (number + 1)), name[:50], FETCH, _font(12))
+        while pen.textlength(name, _font(12)) > SIZE[0] - left - 4:
+            name = name[:-1]
+        pen.text((left, SIZE[1] - EDGE - 15 * (number + 1)), name, FETCH, _font(12))
     return whole
 
 
