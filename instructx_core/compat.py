@@ -85,13 +85,19 @@ def storage_identity(storage: torch.UntypedStorage) -> int:
     return storage._cdata
 
 
-def kept_in_float32(model: nn.Module) -> frozenset[str]:
-    """Parts of names whose weights diffusers loads in float32 whatever is asked for.
+def kept_in_float32(model: nn.Module, dtype: torch.dtype) -> frozenset[str]:
+    """Parts of names whose weights diffusers loads in float32 whatever is asked for, transformers where it is float16.
 
     diffusers 0.36 to 0.42: `ModelMixin._keep_in_fp32_modules`.
+    transformers 4.57 to 5.24: `PreTrainedModel._keep_in_fp32_modules` (`wo` of a T5), and `..._strict`, always.
     Without it: the list of `WanTransformer3DModel` (time_embedder, scale_shift_table, norm1, norm2, norm3) as our own.
     """
-    return frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
+    import torch
+
+    strict = getattr(model, "_keep_in_fp32_modules_strict", None)  # transformers' alone
+    if hasattr(model, "_keep_in_fp32_modules_strict") and dtype is not torch.float16:
+        return frozenset(strict or ())
+    return frozenset(getattr(model, "_keep_in_fp32_modules", None) or ()) | frozenset(strict or ())
 
 
 def load_gguf(path: Path) -> Mapping[str, torch.Tensor]:

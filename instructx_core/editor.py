@@ -25,7 +25,7 @@ from .families.networks import network_kind
 from .families.overrides import Overrides
 from .loaded_model import LoadedModel
 from .memory.choice import parse_memory
-from .memory.decide import decide
+from .memory.decide import decide, stays_packed
 from .memory.formats import pick_dtype
 from .memory.placement import place, store_in_fp8
 from .paths import as_path
@@ -104,7 +104,7 @@ class Editor(LoadedModel):
                 "leave them out."
             )
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
-        components = load_model(opened, "cpu", decision.dtype)
+        components = load_model(opened, "cpu", decision.dtype, packed=stays_packed(bool(merged), fp8))
         for file, strength in merged:
             load_lora(components.denoiser.transformer, file, strength)
         if fp8:

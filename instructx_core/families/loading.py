@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import torch
 
-from ..weights.detect import Part, bare_mllm
+from ..weights.detect import Part
 from ..weights.networks import load_autoencoder, load_network
 from ..weights.readers import load_reader
 from .components import Components, combine, with_queries
 from .opened import Opened
-from .part_loaders import added_tensors, merge
+from .part_loaders import added_tensors, put_loras
 
 
-def load_model(opened: Opened, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
+def load_model(
+    opened: Opened, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, packed: bool = False
+) -> Components:
     """Read a model, ready to edit.
 
     Args:
         dtype: of the weights.
+        packed: keep quantised weights of the DiT and of what reads as they are stored, and a LoRA of the model's own
+            beside weights that are mapped from their files; for models that are not changed any more.
 
     Raises:
         CheckpointError: a part that is missing, truncated or damaged, or one that does not fit the others.
     """
     opened.check()
     adapter = added_tensors(opened)
-    mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype)
-    merge(opened, Part.MLLM, {bare_mllm(name): value for name, value in mllm.named_parameters()})
-    transformer = load_network(opened.form(Part.DIT), dtype, opened.sizes)
-    merge(opened, Part.DIT, dict(transformer.named_parameters()))
+    reader_packed = packed and not opened.config.guidance.lora_rank  # peft stands on plain layers
+    mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype, packed=reader_packed)
+    put_loras(opened, Part.MLLM, mllm, packed)
+    transformer = load_network(opened.form(Part.DIT), dtype, opened.sizes, packed)
+    put_loras(opened, Part.DIT, transformer, packed)
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
     vae = load_autoencoder(opened.form(Part.VAE), dtype)
     return combine(opened.config, opened.match.named, adapter, guidance, transformer, vae, device)

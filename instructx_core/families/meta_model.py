@@ -16,10 +16,12 @@ from ..errors import CheckpointError
 from ..mask_head import MaskHead
 from ..weights.build import loaded_dtype
 from ..weights.compare import Shapes, first_difference, shapes_of
-from ..weights.detect import Form, Part
+from ..weights.detect import Form, Part, bare_mllm
 from ..weights.dit import to_diffusers
 from ..weights.files import check_types
-from ..weights.stored import Stored
+from ..weights.packed_linear import outline_packed, put_beside
+from ..weights.readers import outline_packed_reader
+from ..weights.stored import DTYPES, Stored
 from .components import Components, adapter_state, guidance_class
 from .match import Match
 from .networks import network_kind
@@ -27,33 +29,45 @@ from .opened import Opened
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
+    from torch import nn
 
 PLAIN = {"F32", "F16"}  # GGUF's types that diffusers keeps as numbers
 
 
-def outline(opened: Opened, dtype: torch.dtype) -> Components:
+def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Components:
     """The components of a model on the meta device; they cannot run.
 
     Args:
         dtype: that the weights would be loaded in.
+        packed: as `load_model`.
 
     Raises:
         CheckpointError: as `load_model`, as far as headers and configs tell.
     """
     config, dit = opened.config, opened.form(Part.DIT)
     transformer, autoencoder, qwen = opened.check()
+    if packed and not config.guidance.lora_rank:
+        outline_packed_reader(qwen, opened.form(Part.MLLM), dtype)
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)
         kind = network_kind(config)
         codec, denoiser = kind.codec(autoencoder), kind.denoiser(transformer, config)
         connector = make_connector(config.connector)
         masks = None if config.masks is None else MaskHead(config.masks)
+    modules = [(guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)]
+    modules += [] if masks is None else [(masks, masks)]
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
-    for module, model in ((guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)):
+    for module, model in modules:
         for name, weight in module.named_parameters():
-            weight.data = weight.data.to(loaded_dtype(model, name, dtype))
+            if weight.is_floating_point() and not name.startswith("local_strength"):  # nor what is packed
+                weight.data = weight.data.to(loaded_dtype(model, name, dtype))
     if dit.is_gguf:
         _pack(transformer, dit)
+    elif packed and network_kind(config).takes_extras:
+        outline_packed(transformer, dit, to_diffusers(dit, {name: name for name in dit.tensors}), dtype)
+    if packed:
+        _put_beside(opened, Part.DIT, transformer)
+        _put_beside(opened, Part.MLLM, qwen)
     wanted = adapter_state(guidance, connector, denoiser, masks)
     _compare(opened.path, shapes_of(wanted), shapes_of(_added(opened.match)))
     return Components(config, guidance, connector, denoiser, codec, masks)
@@ -103,6 +117,18 @@ def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
             block, size = GGML_QUANT_SIZES[GGMLQuantizationType[stored.dtype]]  # numbers, and the bytes that they take
             packed = torch.empty(stored.numel // block * size, dtype=torch.uint8, device="meta")
             transformer.get_submodule(name.removesuffix(".weight")).weight = torch.nn.Parameter(packed, False)
+
+
+def _put_beside(opened: Opened, part: Part, model: nn.Module) -> None:
+    """As `part_loaders.put_loras` with `packed`."""
+    if loras := opened.match.loras.get(part):
+        stored = opened.match.stored[opened.path]
+        with torch.device("meta"):
+            pairs = {
+                name: tuple(torch.empty(stored[one].shape, dtype=DTYPES[stored[one].dtype]) for one in pair)
+                for name, pair in loras.items()
+            }
+        put_beside(model, pairs, opened.lora_targets(part), bare_mllm if part is Part.MLLM else str)
 
 
 def _compare(path: Path, wanted: Shapes, found: Shapes) -> None:

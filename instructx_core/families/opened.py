@@ -103,11 +103,14 @@ class Opened:
         form = self.form(part)
         if form.is_gguf:
             raise CheckpointError(f"{str(self.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
+        _check_targets(self.match, loras, self.lora_targets(part), form)
+
+    def lora_targets(self, part: Part) -> dict[str, Stored]:
+        """A part's weights by their names in `Match.loras`."""
+        tensors = self.form(part).tensors
         if part is Part.DIT:
-            weights = to_diffusers(form, form.tensors)
-        else:
-            weights = {bare_mllm(name): stored for name, stored in form.tensors.items()}
-        _check_targets(self.match, loras, weights, form)
+            return to_diffusers(self.form(part), tensors)
+        return {bare_mllm(name): stored for name, stored in tensors.items()}
 
     def _title(self, part: Part) -> str:
         return guidance_class(self.config).reads if part is Part.MLLM else network_kind(self.config).titles[part]

@@ -16,12 +16,15 @@ from ..weights.compare import first_difference, shapes_of
 from ..weights.detect import Part, bare_mllm
 from ..weights.files import check_finite, read_tensors
 from ..weights.lora_changes import add_pair
+from ..weights.packed_linear import put_beside
 from ..weights.readers import load_reader
 from .components import fitting_connector, put_guidance, strip, with_queries
 from .opened import Opened, check_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
 
     from ..guidance.guidance import Guidance
 
@@ -138,6 +141,25 @@ def merge(opened: Opened, part: Part, weights: Mapping[str, torch.Tensor]) -> No
         state = read_tensors(opened.path)
         for name, (down, up) in loras.items():
             add_pair(weights[name], state[down], state[up])
+
+
+@torch.no_grad()
+def put_loras(opened: Opened, part: Part, model: nn.Module, packed: bool) -> None:
+    """Put the LoRA that a model's one file holds for a part on it: merged, or where that may be, beside its weights.
+
+    Args:
+        packed: as `load_model`.
+    """
+    loras, bare = opened.match.loras.get(part), bare_mllm if part is Part.MLLM else str
+    if not loras:
+        return
+    state = read_tensors(opened.path)
+    left = {name: (state[down], state[up]) for name, (down, up) in loras.items()}
+    if packed:
+        left = put_beside(model, left, opened.lora_targets(part), bare)
+    weights = {bare(name): value for name, value in model.named_parameters()}
+    for name, pair in left.items():
+        add_pair(weights[name], *pair)
 
 
 def _embedding(opened: Opened, kind: str, wanted: bool) -> AddedEmbedding | None:

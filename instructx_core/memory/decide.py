@@ -120,11 +120,16 @@ def outline_model(
     opened: Opened, dtype: torch.dtype, device: torch.device, merged: bool = False, fp8: bool = False
 ) -> Outlined:
     """A model as it would be loaded, for `decide`, whose arguments these are."""
-    model = outline(opened, dtype)
+    model = outline(opened, dtype, packed=stays_packed(merged, fp8))
     if fp8:
         store_in_fp8(model)
     sizes = sizes_of(model)
     return Outlined(model, sizes, held_weights(opened, dtype, sizes, merged or fp8, copied=device.type == "mps"))
+
+
+def stays_packed(merged: bool, fp8: bool) -> bool:
+    """Whether a DiT that is quantised is kept so: not where its weights are to change after they are loaded."""
+    return not (merged or fp8)
 
 
 def own_choice(held: Held) -> Memory:

@@ -210,7 +210,7 @@ def _identity(model: Components) -> tuple[str, ...]:
 @contextmanager
 def _unpacked(denoiser: Backbone) -> Iterator[None]:
     """With weights of full size where they are packed into fewer bits: each is unpacked as its layer runs."""
-    linear = [module for module in denoiser.transformer.modules() if isinstance(module, nn.Linear)]
+    linear = [module for module in denoiser.transformer.modules() if type(module) is nn.Linear]  # others unpack as such
     packed = {module: module.weight for module in linear if not module.weight.is_floating_point()}
     for module in packed:
         weight = torch.empty(module.out_features, module.in_features, dtype=denoiser.dtype, device=META)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ..weights.packed_linear import packed_layers
+
 if TYPE_CHECKING:
     from ..families.components import Components
 
@@ -21,6 +23,7 @@ class Weights:
     block: int = 0  # of the largest block of those that run one after the other
     outside: int = 0  # what belongs to none of these blocks
     layer: int = 0  # of the largest single layer
+    packed: int = 0  # of those that stay as their file has them
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def sizes_of(components: Components) -> ModelSizes:
 def _weights(module: nn.Module, blocks: Iterable[nn.Module] = ()) -> Weights:
     of_blocks, total = [_bytes(block) for block in blocks], _bytes(module)
     layers = (sum(own.nbytes for own in layer.parameters(recurse=False)) for layer in module.modules())
-    return Weights(total, max(of_blocks, default=0), total - sum(of_blocks), max(layers, default=0))
+    packed = sum(own.nbytes for layer in packed_layers(module).values() for own in layer.as_stored())
+    return Weights(total, max(of_blocks, default=0), total - sum(of_blocks), max(layers, default=0), packed)
 
 
 def _bytes(module: nn.Module) -> int:

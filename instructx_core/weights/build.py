@@ -6,7 +6,7 @@ tensor that is missing, left over or of another shape is named before anything i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -17,10 +17,12 @@ from .compare import first_difference, shapes_of
 from .files import check_finite
 from .files import read_tensors as read_file
 from .mapped import give_back
+from .packed_linear import PackedLinear, staying
 from .quantised import beside, check_readable, is_beside, unpadded, widened, without_filling
 
 if TYPE_CHECKING:
     from .detect import Form
+    from .packing import Packing
     from .stored import Stored
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -34,14 +36,24 @@ def read_tensors(form: Form) -> Iterator[tuple[str, torch.Tensor]]:
     Raises:
         CheckpointError: a damaged file, or tensors stored in a form that is not read here.
     """
+    state = _mapped(form)
+    for name, value in state.items():
+        if not is_beside(name):
+            yield name, widened(value, beside(name, state), _packing(form, name))
+
+
+def _mapped(form: Form) -> dict[str, torch.Tensor]:
+    """All tensors as they are stored."""
     check_readable(form.stored, form.path)
     state: dict[str, torch.Tensor] = {}
     for file in form.files:
         state |= read_file(file)
-    for name, value in state.items():
-        if not is_beside(name):
-            stored = form.stored.get(name)  # a file may hold more than the part
-            yield name, widened(value, beside(name, state), stored and stored.packing)
+    return state
+
+
+def _packing(form: Form, name: str) -> Packing | None:
+    stored = form.stored.get(name)  # a file may hold more than the part
+    return None if stored is None else stored.packing
 
 
 def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
@@ -50,6 +62,24 @@ def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
 
     with init_empty_weights(include_buffers=False):
         return model_class.from_config(dict(config))
+
+
+def fill_reader(model_class: type[M], config: Any, form: Form, dtype: torch.dtype, bare: Callable[[str], str]) -> M:
+    """A model of transformers' with its quantised weights of linear layers as they are stored.
+
+    Args:
+        form: whose tensors were compared with the config.
+        bare: makes the same name of the model's own and of the file's.
+    """
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        model = model_class(config)
+    files = {bare(name): name for name in form.tensors}
+    renamed = {name: files[bare(name)] for name in model.state_dict() if bare(name) in files}
+    fill(model, form, renamed, dtype, packed=True)
+    model.tie_weights()
+    return model
 
 
 def check_shapes(model: torch.nn.Module, found: Mapping[str, Stored], source: object, kind: str) -> None:
@@ -61,25 +91,37 @@ def check_shapes(model: torch.nn.Module, found: Mapping[str, Stored], source: ob
 
 def loaded_dtype(model: torch.nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
     """What `from_pretrained` would load a parameter in, asked for `dtype`: diffusers keeps some in float32."""
-    return dtype if kept_in_float32(model).isdisjoint(name.split(".")) else torch.float32
+    return dtype if kept_in_float32(model, dtype).isdisjoint(name.split(".")) else torch.float32
 
 
-def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> M:
+def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype, packed: bool = False) -> M:
     """Put the tensors of `form` into an empty model, in place, in `dtype` as `from_pretrained` would.
 
     Args:
         model: of `empty_model`, whose shapes were checked.
         renamed: the model's names -> those in the file.
         dtype: of everything but the layers that diffusers keeps in float32.
+        packed: keep quantised weights of linear layers as they are stored.
     """
     own = {there: here for here, there in renamed.items()}
     shapes = shapes_of(model.state_dict())
-    state = {}
-    for name, value in read_tensors(form):
-        if name in own:
-            check_finite({name: value}, form.path)
+    layers = {there: layer for layer, there in staying(model, form, renamed, dtype).items()} if packed else {}
+    held, state, kept = _mapped(form), {}, {}
+    for name, value in held.items():
+        if name not in own or is_beside(name):
+            continue
+        beside_it, packing = beside(name, held), _packing(form, name)
+        if name in layers:
+            kept[layers[name]] = PackedLinear(model.get_submodule(layers[name]), value, beside_it, packing)
+            check_finite({name: kept[layers[name]].numbers(torch.float32)}, form.path)
+        else:
+            wide = widened(value, beside_it, packing)
+            check_finite({name: wide}, form.path)
             # in the type that it has it stays mapped: files of weights are replaced, not changed
-            state[own[name]] = without_filling(value, shapes[own[name]]).to(loaded_dtype(model, own[name], dtype))
-            give_back([value])
-    model.load_state_dict(state, assign=True)
+            state[own[name]] = without_filling(wide, shapes[own[name]]).to(loaded_dtype(model, own[name], dtype))
+        give_back([value])
+    model.load_state_dict(state, assign=True, strict=not kept)  # what is missing then are the weights of `kept`
+    for layer, linear in kept.items():
+        linear.bias = model.get_submodule(layer).bias
+        model.set_submodule(layer, linear)
     return model.eval()

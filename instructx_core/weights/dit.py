@@ -2,8 +2,8 @@
 
 Sizes are read from the shapes of the tensors. Only the size of a head is in no shape: 128 in every Wan that was
 published (Wan2.1 and Wan2.2, `wan/configs/`: dim / num_heads), and in ComfyUI; a diffusers folder says it in its
-config. 8-bit floats are widened to the working type as they are read. GGUF's blocks stay packed and are unpacked layer
-by layer as the DiT runs, by diffusers.
+config. Quantised weights are widened to the working type as they are read, or stay packed and are unpacked layer by
+layer as the DiT runs: GGUF's by diffusers, ComfyUI's by `packed_linear`.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ T = TypeVar("T")
 TEXT = "condition_embedder.text_embedder.linear_1.weight"  # what enters the DiT as text, [width, text]
 
 
-def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None) -> WanTransformer3DModel:
+def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None, packed: bool = False) -> WanTransformer3DModel:
     """A DiT, on the CPU.
 
     Args:
         dtype: of the weights, or of what GGUF's are unpacked to; diffusers keeps a few layers in float32.
         sizes: as `checked_dit`.
+        packed: keep quantised weights of linear layers as they are stored; GGUF's always are.
 
     Raises:
         CheckpointError: one that is incomplete or damaged, or in a form that is not read.
@@ -62,7 +63,7 @@ def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None) -> WanTr
     model = checked_dit(form, sizes)
     if form.is_gguf:
         return _load_gguf(form, dtype)
-    return fill(model, form, to_diffusers(form, {name: name for name in form.tensors}), dtype)
+    return fill(model, form, to_diffusers(form, {name: name for name in form.tensors}), dtype, packed)
 
 
 def checked_dit(form: Form, sizes: Form | None = None) -> WanTransformer3DModel:

@@ -30,9 +30,14 @@ WORDS = "language_model.embed_tokens.weight"
 
 
 def load_llava(
-    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    form: Form,
+    checkpoint: Path,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
+    packed: bool = False,
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
-    """As `mllm.load_mllm`."""
+    """As `mllm.load_mllm`; there is none with packed weights."""
+    del packed
     from transformers import LlavaForConditionalGeneration
 
     words = find_tokenizer(form, checkpoint)

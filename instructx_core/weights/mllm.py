@@ -16,7 +16,7 @@ import torch
 from .. import bounded
 from ..errors import CheckpointError
 from ..words import quoted_path
-from .build import read_tensors
+from .build import fill_reader, read_tensors
 from .compare import Shapes, first_difference, shape_of, shapes_of
 from .detect import Form, bare_mllm, published_mllm
 from .files import read_json, read_one_by_one
@@ -52,7 +52,11 @@ FULL_ATTENTION = 8  # every eighth layer of the vision tower attends to everythi
 
 
 def load_mllm(
-    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    form: Form,
+    checkpoint: Path,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
+    packed: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """An MLLM, on the CPU, and its tokenizer.
 
@@ -60,6 +64,7 @@ def load_mllm(
         checkpoint: the model folder that it is to be used with, which may have a config and a tokenizer.
         dtype: of the weights.
         progress: called after each tensor that was read with its bytes; what it raises ends the loading.
+        packed: keep quantised weights of linear layers as they are stored.
 
     Raises:
         CheckpointError: one that is incomplete or damaged, or no tokenizer for it.
@@ -68,6 +73,9 @@ def load_mllm(
     tokenizer = load_tokenizer(words)
     config = mllm_config(form, checkpoint)
     _check_tokens(tokenizer, words, config)
+    if packed and form.is_scaled and not is_packed(config):
+        checked_mllm(form, config)
+        return fill_reader(_model_class(config), config, form, dtype, bare_mllm), tokenizer
     if form.is_library_folder:
         state = None if progress is None else read_one_by_one(form.files, progress)
     else:

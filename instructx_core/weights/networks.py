@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_network(form: Form, dtype: torch.dtype, sizes: Form | None = None) -> nn.Module:
+def load_network(form: Form, dtype: torch.dtype, sizes: Form | None = None, packed: bool = False) -> nn.Module:
     """See `dit.load_dit`."""
-    return unet.load_unet(form, dtype) if form.names is Names.UNET else dit.load_dit(form, dtype, sizes)
+    return unet.load_unet(form, dtype) if form.names is Names.UNET else dit.load_dit(form, dtype, sizes, packed)
 
 
 def checked_network(form: Form, sizes: Form | None = None) -> nn.Module:

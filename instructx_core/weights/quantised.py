@@ -179,7 +179,8 @@ def _blocks(weight: torch.Tensor, held: Mapping[str, torch.Tensor], kind: Format
     """nvfp4 and mxfp8: one scale for each block of a row's columns; float32 [rows, columns], filled up."""
     if kind is Format.NVFP4:
         codes = torch.stack([weight.view(torch.uint8) >> 4, weight.view(torch.uint8) & 15], dim=-1).flatten(1)
-        numbers = torch.tensor([*_E2M1, *(-value for value in _E2M1)])[codes.int()]
+        table = torch.tensor([*_E2M1, *(-value for value in _E2M1)], device=weight.device)
+        numbers = table[codes.int()]
         scales = held["weight_scale"].view(torch.float8_e4m3fn).float() * held["weight_scale_2"].float()
     else:
         numbers = weight.view(torch.float8_e4m3fn).float()
@@ -198,7 +199,8 @@ def _in_rows(tiles: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 def _turned_back(values: torch.Tensor, size: int) -> torch.Tensor:
     """Undo a rotation of every `size` columns by a Hadamard matrix, which is its own inverse (ConvRot)."""
-    first = torch.tensor([[1.0, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]])
+    rows = [[1.0, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]]
+    first = torch.tensor(rows, device=values.device)
     matrix = first
     while len(matrix) < size:
         matrix = torch.kron(matrix, first)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import llava, mllm, text_encoder
-from .detect import Form, Names
+from .detect import Form, Names, bare_mllm, bare_text
+from .packed_linear import outline_packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -39,10 +40,14 @@ _READERS = {
 
 
 def load_reader(
-    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    form: Form,
+    checkpoint: Path,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
+    packed: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """See `mllm.load_mllm`."""
-    return _reader(form).load(form, checkpoint, dtype, progress)
+    return _reader(form).load(form, checkpoint, dtype, progress, packed)
 
 
 def reader_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
@@ -53,6 +58,15 @@ def reader_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
 def checked_reader(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
     """See `mllm.checked_mllm`."""
     return _reader(form).checked(form, config)
+
+
+def outline_packed_reader(model: PreTrainedModel, form: Form, dtype: torch.dtype) -> None:
+    """Put packed layers into a model on the meta device, as `load_reader` with `packed` would load it."""
+    bare = bare_text if form.names is Names.TEXT else bare_mllm
+    if form.is_scaled and form.names is not Names.LLAVA and getattr(model.config, "quantization_config", None) is None:
+        files = {bare(name): name for name in form.tensors}
+        renamed = {name: files[bare(name)] for name in model.state_dict() if bare(name) in files}
+        outline_packed(model, form, renamed, dtype)
 
 
 def reader_width(form: Form) -> int:

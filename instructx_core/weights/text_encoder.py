@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import CheckpointError
-from .build import read_tensors
+from .build import fill_reader, read_tensors
 from .compare import first_difference, shape_of, shapes_of
 from .detect import Form, bare_text
 from .library_load import load_or_explain, load_weights
@@ -28,7 +28,11 @@ SECOND_NAME = "encoder.embed_tokens.weight"  # of the table of words, which some
 
 
 def load_text_encoder(
-    form: Form, checkpoint: Path, dtype: torch.dtype, progress: Callable[[int], None] | None = None
+    form: Form,
+    checkpoint: Path,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] | None = None,
+    packed: bool = False,
 ) -> tuple[UMT5EncoderModel, PreTrainedTokenizerBase]:
     """As `mllm.load_mllm`, of a umT5's encoder."""
     from transformers import UMT5EncoderModel
@@ -42,6 +46,8 @@ def load_text_encoder(
             "give the tokenizer that it was trained with."
         )
     shapes = shapes_of(checked_text_encoder(form).state_dict())
+    if packed and form.is_scaled:
+        return fill_reader(UMT5EncoderModel, config, form, dtype, bare_text), tokenizer
     state = {}
     for name, value in read_tensors(form):
         if (bare := bare_text(name)) != SECOND_NAME:

@@ -20,6 +20,7 @@ from instructx_core.families.kiwi.trained import recognise
 from instructx_core.model_info import describe
 from instructx_core.weights.detect import Part
 from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.packed_linear import unpacked_layers
 from instructx_core.weights.wan_keys import dit_to_diffusers, dit_to_original
 from support import kiwi_model
 from support.kiwi_recorded import recorded, run
@@ -57,7 +58,8 @@ def load(kiwi: Path, stage3: Path, **changed: Path | None) -> Editor:
 
 
 def close(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    first, second = one.state_dict(), other.state_dict()
+    with unpacked_layers(one, torch.float32), unpacked_layers(other, torch.float32):  # a LoRA merged
+        first, second = one.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
 
 

@@ -13,6 +13,7 @@ from instructx_core import Editor, compat
 from instructx_core.speed.options import step_caching
 from support import hub_server, tiny
 from support.places import ROOT
+from support.text_encoder import text_encoder
 from support.weight_forms import write_gguf
 
 WORDS = "make the red circle blue"
@@ -71,9 +72,12 @@ def test_storages_are_told_apart():
 
 
 def test_what_is_kept_in_float32():
-    kept = compat.kept_in_float32(tiny.transformer())
+    kept = compat.kept_in_float32(tiny.transformer(), torch.bfloat16)
     assert kept >= {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"}  # and rope in newer ones
-    assert compat.kept_in_float32(tiny.vae()) == frozenset()
+    assert compat.kept_in_float32(tiny.vae(), torch.bfloat16) == frozenset()
+    encoder = text_encoder(16)
+    assert compat.kept_in_float32(encoder, torch.bfloat16) == frozenset()
+    assert compat.kept_in_float32(encoder, torch.float16) == {"wo"}
 
 
 def test_gguf(tmp_path: Path):

@@ -7,6 +7,7 @@ LoRA, connector and whatever the DiT gained, with the `ModelConfig` as JSON in i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...weights.detect import Part
 from ...weights.files import naming, read_header, write_safetensors
 from ...weights.gguf_header import is_gguf
 from ...weights.marks import ADAPTER
+from ...weights.packed_linear import unpacked_layers
 from ...weights.pickles import is_pickle
 from ...weights.portable import make_portable
 from ...weights.stored import stored_of
@@ -105,7 +107,10 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
     guidance, denoiser = components.guidance, components.denoiser
     if getattr(denoiser.transformer, "hf_quantizer", None) is not None:
         raise InputError("GGUF weights cannot be saved again; load the model with its DiT in another form first.")
-    with atomic_folder(folder) as partial:
+    unpacked = (unpacked_layers(part, denoiser.dtype) for part in (guidance.mllm, denoiser.transformer))
+    with atomic_folder(folder) as partial, ExitStack() as stack:
+        for context in unpacked:
+            stack.enter_context(context)
         base = {
             name.replace(".base_layer", ""): value
             for name, value in guidance.mllm.state_dict().items()
