@@ -1,148 +1,316 @@
-"""A Kiwi-Edit of the published size with random weights: written to disk, then edited with from the command line.
+"""Public models at their published sizes, weights of no meaning: written, edited with, converted, loaded in ComfyUI.
 
-Says what the edit held in main memory at most, beside the plan. The peak of resident memory counts mapped files too;
-"own" is what no file backs.
+Says what each phase held in main memory at most, beside the plan's own sum, at 192 x 128 on a CPU.
 
-    python benchmarks/rehearsal.py FOLDER --share 0.5     # half of the layers of the MLLM and the DiT
-    python benchmarks/rehearsal.py FOLDER                 # 19.6 GB on disk
+    export PYTHONPATH=.:tests:benchmarks
+    python -m rehearsal bernini FOLDER                 # or kiwi, coinve, coinve-fp8
+    python -m rehearsal kiwi FOLDER --limit 16         # ended where a process holds more GiB of its own than that
+    python -m rehearsal kiwi FOLDER --only comfyui     # that step once more, into the results that are there
+    python -m rehearsal kiwi FOLDER --tiny             # of the same layout, in seconds
+    python -m rehearsal --table                        # the table of docs/memory.md, from benchmarks/results
 
-A model that is there already is edited with again. The folder is left; delete it.
+Large matrices are holes in their files, so FOLDER takes a few GB; delete it afterwards. Resident memory counts pages of
+mapped files too, which the system may take back; "own" is what no file backs. A model that the plan refuses is
+answered with its sentence.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from rehearsal_edit import PHASES
+from rehearsal_layouts import GIB, write_bernini, write_coinve, write_kiwi
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from kiwi_layout import PUBLISHED, Sizes, components
-
-from instructx_core.families.components import adapter_state
-from instructx_core.families.instructx.folder import FORMAT
+from instructx_core.families.components import Components
 from instructx_core.images import write_image
-from instructx_core.weights.marks import ADAPTER
-from instructx_core.weights.portable import make_portable
+from instructx_core.video.writer import VideoWriter
 
-GIB = 2**30
-SHARD = 4 * GIB  # bytes of a file at most, about
-NOISE = 2**24  # random numbers, which are written again and again
-FIELDS = ("VmRSS", "RssAnon", "RssFile")
-HEIGHT, WIDTH = 128, 192
-INSTRUCTION = "make it red"
-
-
-def write_model(folder: Path, sizes: Sizes) -> None:
-    """Write a model of random bfloat16 weights in this library's layout, tensor by tensor."""
-    with torch.device("meta"):
-        model = components(sizes)
-    model.guidance.tokenizer.save_pretrained(folder / "mllm")
-    mllm, transformer, vae = model.guidance.mllm, model.denoiser.transformer, model.codec.vae
-    mllm.config.architectures = [type(mllm).__name__]
-    mllm.config.save_pretrained(folder / "mllm")
-    transformer.save_config(folder / "transformer")
-    vae.save_config(folder / "vae")
-    for config in folder.glob("*/*.json"):
-        make_portable(config)
-    own = {name: value for name, value in mllm.state_dict().items() if name != "lm_head.weight"}  # tied
-    write_shards(folder / "mllm", "model", own)
-    write_shards(folder / "transformer", "diffusion_pytorch_model", transformer.state_dict())
-    write_shards(folder / "vae", "diffusion_pytorch_model", vae.state_dict())
-    added = adapter_state(model.guidance, model.connector, model.denoiser)
-    write_random(folder / ADAPTER, added, {FORMAT: model.config.to_json()})
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+HEIGHT, WIDTH, STEPS = 128, 192, 2
+WINDOW, FRAMES = 5, 9  # of a window, and of the clip: two windows
+SPARE = 2 * 10**9 / GIB  # what may be resident beside the part in use
+MODELS = ("kiwi", "bernini", "coinve", "coinve-fp8")
+TITLES = {"kiwi": "Kiwi-Edit 5B", "bernini": "Bernini-R 1.3B", "coinve": "CoinVE-Edit 14B"}
+TITLES["coinve-fp8"] = "CoinVE-Edit 14B, DiT and MLLM in fp8"
 
 
-def write_shards(folder: Path, stem: str, state: Mapping[str, torch.Tensor]) -> None:
-    """Write the tensors of a part as its library would, in shards with an index."""
-    shards: list[dict[str, torch.Tensor]] = [{}]
-    for name, value in state.items():
-        if sum(2 * held.numel() for held in shards[-1].values()) > SHARD:
-            shards.append({})
-        shards[-1][name] = value
-    index = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
-        write_random(folder / file, shard, {"format": "pt"})
-        index |= dict.fromkeys(shard, file)
-    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+def full_size(name: str) -> Components:
+    """A model on the meta device, in bfloat16, with a tokenizer."""
+    from kiwi_layout import _tokenizer
+    from public_cards import models
+
+    from support.text_encoder import text_tokenizer
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    kiwi, bernini, coinve = models()
+    torch.set_default_dtype(before)
+    model = {"kiwi": kiwi, "bernini": bernini}.get(name, coinve)
+    model.guidance.tokenizer = text_tokenizer() if name == "bernini" else _tokenizer()
+    return model
 
 
-def write_random(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write random bfloat16 numbers in the shapes of tensors: around one for scales of norms, else around nothing."""
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, value in state.items():
-        header[name] = {"dtype": "BF16", "shape": list(value.shape), "data_offsets": [end, end + 2 * value.numel()]}
-        end += 2 * value.numel()
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0)) * 0.02
-    around = {mean: (noise + mean).bfloat16().view(torch.uint8).numpy().tobytes() for mean in (0, 1)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, value in state.items():
-            is_scale = (name.endswith("weight") and value.ndim == 1) or name.endswith("gamma")
-            left = 2 * value.numel()
-            while left > 0:
-                file.write(around[is_scale][:left])
-                left -= 2 * NOISE
+def tiny(name: str) -> Components:
+    """A model of the same layout that its authors' outputs were recorded with."""
+    from transformers import AutoTokenizer
+
+    from instructx_core import families
+    from instructx_core.families.meta_model import outline
+    from instructx_core.families.overrides import Overrides
+    from support import kiwi_model
+    from support.golden_runs import GOLDEN
+
+    if name == "kiwi":
+        return kiwi_model.components()
+    if name == "bernini":
+        opened, words = families.open(GOLDEN / "bernini"), GOLDEN / "bernini/tokenizer"
+    else:
+        base, words = GOLDEN / "coinve/Wan-AI/Wan2.1-T2V-14B", GOLDEN / "coinve/Qwen3-VL-8B-Instruct"
+        given = Overrides(base / "diffusion_pytorch_model.safetensors", base / "Wan2.1_VAE.safetensors", words)
+        opened = families.open(GOLDEN / "coinve/coinve_edit_composite_vllm256_dit128.safetensors", given)
+    model = outline(opened, torch.bfloat16)
+    model.guidance.tokenizer = AutoTokenizer.from_pretrained(words)
+    return model
 
 
-def watch(command: list[str]) -> dict[str, float]:
-    """Run a command to its end; the most that it held in memory (GiB), and the seconds that it took."""
-    start = time.monotonic()
-    most = dict.fromkeys(FIELDS, 0)
-    process = subprocess.Popen(command)
-    while process.poll() is None:
-        for name, value in status(process.pid):
-            most[name] = max(most.get(name, 0), value)
-        time.sleep(0.1)
+def write(name: str, folder: Path, make: Callable[[str], Components]) -> dict[str, str]:
+    """Write a model and something to edit, once; what `Editor.from_pretrained` takes."""
+    note = folder / "files.json"
+    if not note.is_file():
+        model = make(name)
+        for module in (model.guidance, model.connector, model.denoiser, model.codec):
+            module.to(torch.bfloat16)
+        inside = folder / name
+        if name.startswith("coinve"):
+            files = write_coinve(model, inside, eight_bits=name.endswith("fp8"))
+        else:
+            files = {"kiwi": write_kiwi, "bernini": write_bernini}[name](model, inside)
+        pixels = torch.rand(FRAMES, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0))
+        write_image(pixels[0], folder / "in.png")
+        with VideoWriter(folder / "in.mp4") as writer:
+            for frame in pixels:
+                writer.write((255 * frame).to(torch.uint8))
+        note.write_text(json.dumps({part: str(path) for part, path in files.items()}))
+    return json.loads(note.read_text())
+
+
+class Ended(Exception):
+    """A process came to nothing; the message is the last line that it said."""
+
+
+def watched(command: list[str], limit: float | None, env: Mapping[str, str] | None = None) -> tuple[str, dict]:
+    """Run a command to its end: what it printed, and the most that it held in memory (GiB), with the seconds it took.
+
+    Raises:
+        Ended: it failed, or held more than `limit` that no file backs.
+    """
+    start, most = time.monotonic(), {"resident": 0.0}
+    with (
+        subprocess.Popen(
+            command, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        _reading(process) as said,
+    ):
+        while process.poll() is None:
+            now = _resident(process.pid)
+            if now.get("resident", 0) > most["resident"]:
+                most = now
+            if limit is not None and now.get("own", 0) > limit:
+                process.kill()
+                raise Ended(f"held more than {limit:g} GiB of its own")
+            time.sleep(0.1)
+    out, err = said
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return {name: round(value / GIB, 2) for name, value in most.items()} | {"seconds": time.monotonic() - start}
+        raise Ended((err or out).strip().splitlines()[-1] if (err or out).strip() else f"ended {process.returncode}")
+    return out, most | {"seconds": round(time.monotonic() - start, 1)}
 
 
-def status(pid: int) -> Iterable[tuple[str, int]]:
-    """What a process holds in memory, by the names of its fields."""
+@contextmanager
+def _reading(process: subprocess.Popen) -> Iterator[list[str]]:
+    """What a process prints and complains of, complete when this ends."""
+    import threading
+
+    said = ["", ""]
+
+    def read(place: int, stream: object) -> None:
+        said[place] = stream.read()
+
+    threads = [threading.Thread(target=read, args=pair) for pair in enumerate((process.stdout, process.stderr))]
+    for thread in threads:
+        thread.start()
+    yield said
+    for thread in threads:
+        thread.join()
+
+
+def _resident(pid: int) -> dict[str, float]:
+    names = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "mapped"}
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:  # it has just ended
-        return
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name in FIELDS:
-            yield name, int(value.split()[0]) * 1024
+        return {}
+    found = dict(line.split(":", 1) for line in lines)
+    return {own: int(found[name].split()[0]) / 2**20 for name, own in names.items() if name in found}
+
+
+def rehearse(given: argparse.Namespace) -> dict[str, object]:
+    """All of it, as it is written to benchmarks/results."""
+    seconds = time.monotonic()
+    files = write(given.model, given.folder, tiny if given.tiny else full_size)
+    if given.only == "comfyui":
+        result = json.loads((given.out / f"rehearsal-{given.model}.json").read_text())
+        result["comfyui"] = in_comfyui(files, given)
+        keep(result, given)
+        return result
+    result: dict[str, object] = {
+        "model": given.model, "tiny": given.tiny, "dtype": given.dtype, "memory": given.memory,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "size": [WIDTH, HEIGHT], "steps": STEPS, "threads": given.threads, "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB",
+        "wrote_seconds": round(time.monotonic() - seconds, 1),
+    }  # fmt: skip
+    asked = {
+        "files": files,
+        "folder": str(given.folder),
+        "dtype": given.dtype,
+        "memory": given.memory,
+        "window": WINDOW,
+    }
+    asked |= {"height": HEIGHT, "width": WIDTH, "steps": STEPS, "threads": given.threads}
+    asked["clip"] = given.only != "picture"
+    try:
+        out, whole = watched([sys.executable, "-m", "rehearsal_edit", json.dumps(asked)], given.limit)
+        result |= json.loads(out.splitlines()[-1]) | {"edit": whole}
+        check(result)
+    except Ended as ended:
+        result["refused"] = str(ended)
+    keep(result, given)
+    if not given.only and "refused" not in result:
+        for name, step in (("convert", converted), ("comfyui", in_comfyui)):
+            result[name] = step(files, given)
+            keep(result, given)
+    return result
+
+
+def keep(result: Mapping[str, object], given: argparse.Namespace) -> None:
+    """Write what there is so far."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / f"rehearsal-{given.model}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def check(result: Mapping[str, object]) -> None:
+    """Say which phase held more than its part and SPARE."""
+    if not result["finite"]:
+        raise SystemExit("the edit is not finite")
+    for name, most in result["most"].items():
+        stretch, _, phase = name.partition(": ")
+        said = result["planned"].get(stretch, {}).get(phase)
+        if said and most["resident"] > said["weights"] + SPARE:
+            print(f"{name}: {most['resident']:.2f} GiB, its part has {said['weights']:.2f}", file=sys.stderr)
+
+
+def converted(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, object]:
+    """The DiT alone, as ComfyUI's own loader takes it, and what InstructX Load Adapter puts onto it."""
+    own = [f"--{part}={path}" for part, path in files.items() if part == "transformer"]
+    target = given.folder / "dit.safetensors"
+    needed, free = weights_of(files) / GIB, shutil.disk_usage(given.folder).free / GIB
+    if needed > 0.9 * free:
+        return {"refused": f"{needed:.1f} GiB to write at most, {free:.1f} free on the disk"}
+    command = [sys.executable, "-m", "instructx_core", "convert", files["path"], str(target), *own]
+    try:
+        _, most = watched(command, given.limit)
+    except Ended as ended:
+        return {"refused": str(ended)}
+    most["GiB"] = target.stat().st_size / GIB
+    target.unlink()
+    return most
+
+
+def weights_of(files: Mapping[str, str]) -> int:
+    """Bytes that a DiT in bfloat16 has at most: twice those of its files."""
+    dit = Path(files["transformer"]) if "transformer" in files else Path(files["path"]) / "transformer"
+    found = [dit] if dit.is_file() else dit.glob("*.safetensors")
+    return sum((2 if "fp8" in path.name else 1) * path.stat().st_size for path in found)
+
+
+def in_comfyui(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, object]:
+    """InstructX Load Model in ComfyUI's process, in bfloat16 on its CPU."""
+    if len(files) > 1:
+        return {"refused": "its parts lie apart: no model of one name in the menu"}
+    from support import comfyui
+
+    folder, python = comfyui.find()
+    script = ROOT / "benchmarks" / "rehearsal_comfyui.py"
+    env = {"COMFYUI_PATH": str(folder), "PYTHONPATH": "", "OMP_NUM_THREADS": str(given.threads)}
+    try:
+        out, most = watched([str(python), str(script), files["path"]], given.limit, env)
+    except Ended as ended:
+        return {"refused": str(ended)}
+    return most | {"said": out.strip().splitlines()[-1]}
+
+
+def table() -> str:
+    """What docs/memory.md shows."""
+    lines = ["| | its part | resident at most (own): picture / windows | the plan |", "|---|---|---|---|"]
+    for name in MODELS:
+        path = RESULTS / f"rehearsal-{name}.json"
+        if not path.is_file():
+            continue
+        result = json.loads(path.read_text())
+        if "refused" in result:
+            lines.append(f"| **{TITLES[name]}**: {result['refused']} | | | |")
+            continue
+        lines.append(f"| **{TITLES[name]}**: loading | | {_said(result['most']['load'])} | |")
+        for phase in PHASES:
+            most = [result["most"].get(f"{stretch}: {phase}") for stretch in ("picture", "windows")]
+            said = [result["planned"][stretch][phase] for stretch in ("picture", "windows")]
+            planned = " / ".join(f"{one['planned']:.1f}" for one, there in zip(said, most, strict=True) if there)
+            held = " / ".join(map(_said, filter(None, most)))
+            lines.append(f"| {phase} | {said[0]['weights']:.1f} | {held} | {planned} |")
+        for step, title in (("convert", "`convert` to one file"), ("comfyui", "*Load Model* in ComfyUI")):
+            if "resident" in result.get(step, {}):
+                lines.append(f"| {title} | | {_said(result[step])} | |")
+    return "\n".join(lines)
+
+
+def _said(most: Mapping[str, float]) -> str:
+    return f"{most['resident']:.1f} ({most['own']:.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--share", type=float, default=1.0, help="of the layers of the MLLM and the DiT")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--memory", default="auto")
-    parser.add_argument("--steps", default="2")
+    parser.add_argument("model", choices=MODELS, nargs="?")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--tiny", action="store_true", help="a model of a few million numbers")
+    parser.add_argument("--limit", type=float, help="GiB that a process may hold beside mapped files")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--memory", default="model", choices=("model", "full"))
+    parser.add_argument("--only", default="", choices=("", "picture", "edit", "comfyui"), help="one of the steps")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder for the JSON")
+    parser.add_argument("--table", action="store_true", help="print the table of earlier results")
     given = parser.parse_args()
-    if not (given.folder / ADAPTER).is_file():
-        text = PUBLISHED.text | {"num_hidden_layers": round(given.share * PUBLISHED.text["num_hidden_layers"])}
-        write_model(given.folder, replace(PUBLISHED, dit_layers=round(given.share * PUBLISHED.dit_layers), text=text))
-    source, result = given.folder / "in.png", given.folder / "out.png"
-    write_image(torch.rand(HEIGHT, WIDTH, 3), source)
-    program = [sys.executable, "-m", "instructx_core"]
-    size = ["--width", str(WIDTH), "--height", str(HEIGHT)]
-    subprocess.run([*program, "info", "--plan", *size, "--frames", "1", str(given.folder)], check=True)
-    options = ["--device", "cpu", "--dtype", given.dtype, "--memory", given.memory, "--steps", given.steps]
-    words = ["edit", str(source), INSTRUCTION, "-o", str(result), "--model", str(given.folder)]
-    most = watch([*program, *words, *size, *options])
-    print("most in memory, GiB: " + ", ".join(f"{name} {value:.1f}" for name, value in most.items()))
+    if given.table:
+        print(table())
+        return
+    if given.model is None or given.folder is None:
+        parser.error("give a model and a folder")
+    given.folder = given.folder.resolve()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(rehearse(given), indent=1))
 
 
 if __name__ == "__main__":
