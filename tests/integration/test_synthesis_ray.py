@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from instructx_core.cli.progress import Board
 from instructx_core.errors import InputError
 from instructx_core.synthesis import Experts
-from instructx_core.synthesis.config import Cluster, SynthesisConfig, WorldClips
+from instructx_core.synthesis.config import Cluster, ExpertChoice, SynthesisConfig, WorldClips
 from instructx_core.synthesis.dashboard import Dashboard
 from instructx_core.synthesis.run import read_summary, synthesise
 from instructx_core.synthesis.store import Made
@@ -128,6 +130,29 @@ def descendants(root: int) -> dict[int, str]:
     while more := {one for one, parent in parents.items() if parent in found} - found:
         found |= more
     return {one: names[one] for one in found}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+def test_a_model_that_dies_is_begun_again(tmp_path):
+    pytest.importorskip("ray", reason=REASON)
+    from instructx_core.synthesis import on_ray
+    from support.tiny_experts import save_grounding_dino
+
+    detector = ExpertChoice("detector", str(save_grounding_dino(tmp_path / "dino")), settings={"threshold": 0.0})
+    roles = ("describe", "judge", "segment", "erase", "redraw")  # services have no process
+    others = dict.fromkeys(roles, ExpertChoice("service", "x", "http://127.0.0.1:9/v1"))
+    config = SynthesisConfig("add_remove", "out", clips="clips", experts=others | {"detect": detector})
+    picture, seconds = torch.arange(64 * 64 * 3).view(64, 64, 3).to(torch.uint8), Counter()
+    with on_ray._connected(Cluster(1)) as ray:
+        actors = on_ray._start_models(ray, config)
+        assert list(actors) == ["detect"]
+        far = on_ray.FarExpert("detect", actors["detect"], seconds)
+        before = far.find(picture, "red cat")
+        (model,) = [one for one, name in descendants(os.getpid()).items() if "ModelActor" in name]
+        os.kill(model, signal.SIGKILL)
+        assert before and far.find(picture, "red cat") == before
+    assert seconds["detect"] > 0
 
 
 @pytest.mark.slow
