@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
     parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
     options = parser.parse_args()
+    running.PAIRS = FEW["images"]
     total, seen, known = 0.0, set(), {}
     print("| study | arm | stage | steps | s a step | hours, three seeds |\n|---|---|---|---|---|---|")
     for name in options.names or studies():

@@ -99,10 +99,21 @@ def run_arm(study: Study, arm: Arm, seed: int, places: Places) -> dict[str, Any]
         "steps": sum(config.steps for config in configs),
         "trained_parameters": trained,
         "generator_steps": study.generator_steps,
-        **measured(study.medium, configs[-1], model, arm.measure),
+        **_measured(study, arm, configs[-1], model, places),
         "curve": curve(Path(configs[-1].output)),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
+
+
+def _measured(study: Study, arm: Arm, config: TrainConfig, model: Path, places: Places) -> dict[str, Any]:
+    """What several studies ask of one model is measured once."""
+    path = places.work / "measured" / f"{_digest([Path(config.output).parent.name, study.medium, arm.measure])}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = measured(study.medium, config, model, arm.measure)
+        with partial_file(path) as partial:
+            partial.write_text(json.dumps(found), encoding="utf-8")
+    return json.loads(path.read_text("utf-8"))
 
 
 def stage_configs(study: Study, arm: Arm, seed: int, places: Places) -> list[TrainConfig]:
