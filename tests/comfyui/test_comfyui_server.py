@@ -99,6 +99,23 @@ def test_workflow_runs_and_is_cached(server, object_info, path):
     assert cached(again) == set(prompt) - inside_a_loop(prompt)
 
 
+@pytest.mark.parametrize(
+    ("title", "rows", "columns"),
+    [("Crop, edit, put back", slice(0, 256), slice(144, 400)), ("Edit inside a mask", slice(None), slice(128, 256))],
+)
+def test_outside_the_edit_every_bit_stays(server, object_info, title, rows, columns):
+    prompt = prompt_of(title, object_info)
+    before, after = (prompt[of_type(prompt, kind)] for kind in ("PreviewImage", "SaveImage"))
+    before |= {"class_type": "SaveImage", "inputs": before["inputs"] | {"filename_prefix": "InstructX/outside-before"}}
+    after["inputs"]["filename_prefix"] = "InstructX/outside-after"
+    entry = server.run(prompt)
+    assert succeeded(entry), entry["status"]
+    edited, source = (load_source(file).frames for file in sorted(files(entry, server.base)))  # after, before
+    assert (edited - source)[:, rows, columns].abs().mean() > 0.02
+    edited[:, rows, columns] = source[:, rows, columns]
+    assert edited.equal(source)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", API_RUNNABLE, ids=lambda path: path.stem)
 def test_api_graph_runs(server, object_info, path):
