@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..description import Column, Links, Node, Text
-from ..showing import clips_below
+from ..showing import LOOK, PLAYING, UNDER, saved_clip
 
 OPEN = 280  # the width of a column
-CLOSED = 340  # the height of a loop's end while it shows its window, in the classic canvas
 LOOP = Text(
     "What stands between **Window Open** and **Window Close** runs once for each window; memory holds one window,"
     " whatever the length. **Cancel**, a crash or a restart keeps finished windows; **Run** goes on from them.",
@@ -22,8 +21,13 @@ def opened(**settings: Any) -> Column:
 
 
 def closed(name: str) -> tuple[Column, Column]:
-    """The end of the loop, and the clips before and after it."""
-    return clips_below({"close": Node("InstructXWindowClose", "The whole video", height=CLOSED)}, name)
+    """The clips before and after the loop, and its end, below which is room for the window that it shows."""
+    before = saved_clip(f"{name}-source", "Before", PLAYING)
+    close = Node("InstructXWindowClose", "The whole video")
+    return (
+        Column({"before": before, "close": close}, width=LOOK, top=UNDER),
+        Column({"after": saved_clip(name)}, width=LOOK),
+    )
 
 
 def loop_links(takes: str, gives: str) -> Links:
