@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from . import categories
 from .masks import for_frames
+from .notes import show
 from .pixels import rgb
 
 if TYPE_CHECKING:
@@ -63,4 +64,5 @@ class InstructXMeasure(io.ComfyNode):
             mask = for_frames(mask.cpu(), len(source), tuple(source.shape[1:3]))
         text = "\n".join(measure(source, edited, mask, target).lines())
         region, _ = find_region(source, edited, mask, target)
+        show(text)  # the front end has the node's own text for Preview as Text alone
         return io.NodeOutput(text, difference_picture(source, edited, region), ui=ui.PreviewText(text))

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 RUN_LIMIT = 600  # seconds
 NETWORK = "Failed to load resource"  # of links to weights, which this machine may not reach
 TEMPLATES = [path for path in workflow_files.PATHS if path not in workflow_files.APPS]
+SAID = {"Measure an edit": "PSNR outside", "Any nodes over a long video": "window 4 of 4"}  # on a node, when it has run
 # The front end orders by names alone, then by how often a node is used: aliases make a node found, not first. So no box
 # of ours can be before ComfyUI's own mask nodes for "mask" alone.
 PHRASES = ("edit image", "edit video", "instruct", "inpaint", "kiwi", "edit mask", "long video", "subject")
@@ -143,6 +144,8 @@ def test_template_is_readable_and_runs(page, server, path):
         page.wait_for_function(DRAWN, arg=titles, timeout=120_000)
         page.wait_for_timeout(1000)
         assert not overlapping(boxes(page))  # some grow by what they show
+        if words := SAID.get(workflow_files.title(path)):
+            assert page.get_by_text(words).first.is_visible()
         again = run(page, server)
         prompt = workflow_files.to_api(workflow_files.read(path), server.get("/object_info"))
         # after its first run the classic canvas posts a Save Video with its player as one more input
