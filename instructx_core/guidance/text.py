@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from ..context import Context
 from ..errors import InputError
@@ -50,10 +51,11 @@ class TextGuidance(Guidance):
         return GuidanceInputs(token_ids, mask, positions, torch.empty(0), torch.empty(0, 3, dtype=torch.int64), "")
 
     def forward(self, inputs: GuidanceInputs) -> Context:
-        mask = inputs.attention_mask  # [B, 512]
-        hidden = self.mllm(input_ids=inputs.token_ids, attention_mask=mask.long()).last_hidden_state
+        longest = max(1, int(inputs.attention_mask.sum(1).max()))  # words do not see the empty places behind them
+        mask = inputs.attention_mask[:, :longest]
+        hidden = self.mllm(input_ids=inputs.token_ids[:, :longest], attention_mask=mask.long()).last_hidden_state
         # no mask for the DiT: Wan was trained to attend to these zeros, they are part of its context
-        return Context(hidden * mask[..., None])  # [B, 512, d_model]
+        return Context(pad(hidden * mask[..., None], (0, 0, 0, PLACES - longest)))  # [B, 512, d_model]
 
     def layers(self) -> Iterator[nn.Module]:
         yield from self.mllm.encoder.block
