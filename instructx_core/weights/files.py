@@ -149,8 +149,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {quoted_path(path)}: {error.reason}; give a .safetensors file.") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {quoted_path(path)}: {error.strerror}; get the file again.") from error
-    # whether tensors follow each other without gaps, each as long as its shape and type say; none is read
-    with _damaged(path), safe_open(path, framework="pt"):
+    # whether tensors follow each other without gaps, each as long as its shape and type say; none is read. Not as
+    # PyTorch maps files, to be written to: the system refuses that of a file larger than its memory
+    with _damaged(path), safe_open(path, framework="np"):
         return header
 
 
@@ -205,6 +206,14 @@ def _damaged(path: str | Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{quoted_path(path)} is damaged: {one_line(error, 200)}; get the file again.") from error
+    except RuntimeError as error:
+        if "unable to mmap" not in str(error):
+            raise
+        size = Path(path).stat().st_size / 2**30
+        raise CheckpointError(
+            f"{quoted_path(path)} has {size:.1f} GiB in one file, more than this system maps; give it in shards, or in "
+            "fewer bits."
+        ) from error
 
 
 def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[str, Any]:

@@ -291,3 +291,20 @@ def test_replace_folder_moves_a_ready_folder(tmp_path):
     (ready / "file").touch()
     replace_folder(ready, tmp_path / "model")
     assert names(tmp_path) == ["model"] and names(tmp_path / "model") == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="how much memory there is")
+def test_a_file_larger_than_memory(tmp_path):
+    """Its header is read, as a plan needs; where the system maps no such file, that is a sentence."""
+    count = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    header = json.dumps({"huge": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + count)  # a hole
+    assert read_shapes(path) == {"huge": (count,)}
+    try:
+        found = files.read_tensors(path)
+    except CheckpointError as error:
+        assert str(path) in str(error) and "in one file" in str(error)
+    else:
+        assert found["huge"].shape == (count,)
