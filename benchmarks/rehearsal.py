@@ -196,7 +196,7 @@ def rehearse(given: argparse.Namespace) -> dict[str, object]:
         result |= json.loads(out.splitlines()[-1]) | {"edit": whole}
         check(result)
     except Ended as ended:
-        result["refused"] = str(ended)
+        result["refused"] = str(ended).replace(f"{given.folder}/{given.model}/", "")
     keep(result, given)
     if not given.only and "refused" not in result:
         for name, step in (("convert", converted), ("comfyui", in_comfyui)):
@@ -271,7 +271,7 @@ def table() -> str:
             continue
         result = json.loads(path.read_text())
         if "refused" in result:
-            lines.append(f"| **{TITLES[name]}**: {result['refused']} | | | |")
+            lines.append(f"| **{TITLES[name]}** is refused: {result['refused']} | | | |")
             continue
         lines.append(f"| **{TITLES[name]}**: loading | | {_said(result['most']['load'])} | |")
         for phase in PHASES:
