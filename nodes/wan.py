@@ -148,6 +148,11 @@ class ConditionWrapper:
             output = condition.leave(output)  # -> [B, C, T, H, W]
 
         if source is not None and self.prediction is not None:
+            if output.shape[1] != self.prediction.outputs * x.shape[1]:
+                raise InputError(
+                    "This MODEL predicts a gain and an offset of the source, for which steps that were cached as noise"
+                    " cannot stand; use LazyCache in EasyCache's place, or neither."
+                )
             # the run's own noise level, also for frames that a noise mask holds at zero
             return self.prediction.velocity(output.float(), x.float(), source.float(), _sigma(options))
         return output

@@ -1,7 +1,7 @@
 """The graph against `Editor.edit`: the same seed and inputs, the same latents and pixels."""
 
 import torch
-from kit import BUNDLED, TOLERANCE, VARIANTS, difference, editor, example, expect, loaded, run, sampled, wired
+from kit import AFFINE, BUNDLED, TOLERANCE, VARIANTS, difference, editor, example, expect, loaded, run, sampled, wired
 
 import nodes as stock
 
@@ -80,10 +80,10 @@ def check_batch_of_two():
 
 
 def check_every_variant():
-    """Source added or embedded, context in text space or past it, velocity or change predicted; strides 4 and 2."""
+    """Source added or embedded; context in text space or past it; velocity, change or gain predicted; strides 4, 2."""
     image, instruction, reference = example("reference_swap", frames=3, width=48, height=40)
     plain = {}
-    for name in VARIANTS:
+    for name in (*VARIANTS, AFFINE):
         own = editor(name).edit(image, instruction, reference, seed=8, guidance_scale=2.0)
         ours = sampled(wired(name, image, instruction, [reference]), seed=8, cfg=2.0)
         assert difference(ours, own.latents) <= TOLERANCE, name
@@ -112,10 +112,10 @@ def check_source_strength():
 
 def check_a_change_needs_a_source():
     image, instruction, _ = example("recolor", width=48, height=48)
-    name = next(name for name in VARIANTS if "change" in name)
-    patched, positive, _, latent, _ = wired(name, image, instruction)
-    bare = [[positive[0][0], {}]]
-    expect("InputError", "put InstructX Source", sampled, (patched, positive, bare, latent, None), cfg=2.0)
+    for name in (next(name for name in VARIANTS if "change" in name), AFFINE):
+        patched, positive, _, latent, _ = wired(name, image, instruction)
+        bare = [[positive[0][0], {}]]
+        expect("InputError", "put InstructX Source", sampled, (patched, positive, bare, latent, None), cfg=2.0)
 
 
 def check_conditioning_loses_nothing_of_a_context():

@@ -8,7 +8,7 @@ from check_kiwi import wired as wired_kiwi
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_torch_compile import TorchCompileModel, skip_torch_compile_dict
-from kit import BUNDLED, TOLERANCE, VARIANTS, difference, example, loaded, sampled, wired
+from kit import AFFINE, BUNDLED, TOLERANCE, VARIANTS, difference, example, expect, loaded, sampled, wired
 from torch._dynamo.utils import counters
 
 CACHES = (EasyCacheNode, LazyCacheNode)
@@ -55,7 +55,7 @@ def check_torch_compile():
 
 def check_torch_compile_follows_every_variant():
     """Traced as for a compiler but run as it is, which takes seconds where inductor takes minutes."""
-    for name in (*VARIANTS, *KIWI):
+    for name in (*VARIANTS, AFFINE, *KIWI):
         patched, *rest = graph(name)
         compiled = patched.clone()
         options = {"guard_filter_fn": skip_torch_compile_dict}  # as the node sets them
@@ -81,3 +81,15 @@ def check_cached_steps():
                     answers.append(sampled(whole, **RUN))
                 assert 2 <= len(runs) < RUN["steps"], (name, node, len(runs))
             assert difference(*answers) == 0, (name, node)
+
+
+def check_a_gain_is_cached_as_a_velocity_alone():
+    """EasyCache adds what it kept of the DiT's output to the latents, which have other channels; LazyCache keeps what
+    the sampler is given."""
+    patched, *rest = graph(AFFINE)
+    (easy,) = EasyCacheNode.execute(patched, 3.0, 0.0, 1.0, False).args
+    expect("InputError", "use LazyCache in EasyCache's place", sampled, (easy, *rest), **RUN)
+    (lazy,) = LazyCacheNode.execute(patched, 3.0, 0.0, 1.0, False).args
+    with counted(lazy) as runs:
+        assert sampled((lazy, *rest), **RUN).isfinite().all()
+    assert 2 <= len(runs) < RUN["steps"], len(runs)
