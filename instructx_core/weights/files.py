@@ -25,6 +25,7 @@ from ..atomic import clear, flush, real
 from ..errors import CheckpointError, InputError
 from ..hidden import unique
 from ..words import listed, one_line, quoted, quoted_path
+from .pickles import begins_bare
 
 _NOT_OPENED = (
     "which is not opened unasked, for pickles can hold code; get safetensors (of a DiT, a VAE or an MLLM "
@@ -34,7 +35,6 @@ _NOT_OPENED = (
 _OTHER_KINDS = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights themselves; fetch them with `git lfs pull`"),
     (b"PK\x03\x04", f"a PyTorch pickle (.pt, .pth, .bin), {_NOT_OPENED}"),
-    (b"\x80", f"a pickle, {_NOT_OPENED}"),
     (b"GGUF", "a GGUF file; give safetensors weights"),
     (b"<", "a web page (HTML or XML), not weights; the download failed, often for want of a login"),
     (b"{", "a JSON text, not weights; give the .safetensors file beside it"),
@@ -225,6 +225,8 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
     rest = file.read(min(length, size)) if length <= _MAX_HEADER else file.read(32)
     if not rest.startswith(b"{") or length > _MAX_HEADER:
         beginning = (start + rest).lstrip()
+        if begins_bare(beginning):
+            raise CheckpointError(f"{name} is a pickle, {_NOT_OPENED}.")
         for magic, kind in _OTHER_KINDS:
             if beginning.startswith(magic):
                 raise CheckpointError(f"{name} is {kind}.")

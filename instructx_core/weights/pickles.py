@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import torch
@@ -16,7 +17,10 @@ from ..errors import CheckpointError
 from ..words import one_line
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
-_BEGINNINGS = (b"PK\x03\x04", b"\x80")  # of torch.save's zip archives, and of bare pickles
+_ARCHIVE = b"PK\x03\x04"  # torch.save's
+# The protocol, then an opcode, which is never 0. The length with which a safetensors file begins may be 0x0280 as well;
+# its next byte is 0.
+_BARE = re.compile(rb"\x80[\x02-\x05][^\x00]")
 
 
 def is_pickle(path: str | Path) -> bool:
@@ -27,7 +31,12 @@ def is_pickle(path: str | Path) -> bool:
             start = file.read(9)
     except (UnreadableError, OSError):
         return False
-    return start.startswith(_BEGINNINGS) and start[8:] != b"{"
+    return (start.startswith(_ARCHIVE) or begins_bare(start)) and start[8:] != b"{"
+
+
+def begins_bare(start: bytes) -> bool:
+    """Whether a file with these first bytes is a pickle by itself, in no archive."""
+    return _BARE.match(start) is not None
 
 
 def read_pickle(path: str | Path) -> dict[str, Tensor]:

@@ -108,6 +108,7 @@ def test_write_follows_links_and_keeps_the_umask(weights):
         (b"\n<!DOCTYPE html><html>Sign in</html>", "web page"),
         (b"PK\x03\x04" + bytes(100), "PyTorch pickle"),
         (pickle.dumps({"weight": [1.0] * 50}), "a pickle"),
+        ((0x280).to_bytes(8, "little")[:5], "not a safetensors file, or was cut off"),  # begins as a pickle would
         (b"GGUF\x03\x00\x00\x00" + bytes(100), "GGUF"),
         (json.dumps({"weight_map": {"x" * 30: 1}}).encode(), "JSON"),
         (b"abc", "not a safetensors file"),
