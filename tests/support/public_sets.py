@@ -272,9 +272,9 @@ COLUMNS = {"source": "before", "target": "after", "instruction": "text"}
 # name -> how it is made, what it is called when it is met, and whether it is of videos
 SETS: dict[str, tuple[Callable[[Path], Path], str, bool]] = {
     "own": (own, "own pairs", False),
-    "kiwi-images": (kiwi_images, "Kiwi-Edit's metadata", False),
-    "kiwi-videos": (kiwi_videos, "Kiwi-Edit's metadata", True),
-    "refvie": (refvie, "Kiwi-Edit's metadata", True),
+    "kiwi-images": (kiwi_images, "pairs of videos", False),
+    "kiwi-videos": (kiwi_videos, "pairs of videos", True),
+    "refvie": (refvie, "pairs of videos", True),
     "nhr-edit": (nhr_edit, "NHR-Edit", False),
     "nhr-edit-parquet": (nhr_edit_parquet, "NHR-Edit", False),
     "x2edit": (x2edit, "X2Edit", False),

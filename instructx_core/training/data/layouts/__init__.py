@@ -5,17 +5,17 @@ from .base import Layout, mapped
 from .ditto import DITTO
 from .gpt_image_edit import GPT_IMAGE_EDIT
 from .instruct_pix2pix import INSTRUCT_PIX2PIX
-from .kiwi import KIWI
 from .magicbrush import MAGICBRUSH
 from .nhr_edit import NHR_EDIT
 from .openve import OPENVE
 from .own import OWN
 from .synthesised import SYNTHESISED
+from .video_pairs import VIDEO_PAIRS
 from .x2edit import X2EDIT
 
 LAYOUTS: tuple[Layout, ...] = (
     OWN,
-    KIWI,
+    VIDEO_PAIRS,
     NHR_EDIT,
     X2EDIT,
     GPT_IMAGE_EDIT,

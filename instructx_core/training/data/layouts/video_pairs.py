@@ -11,8 +11,8 @@ def read(fields: Fields) -> ListedPair:
     return ListedPair(source, target, needed_words(fields, "prompt"), references)
 
 
-KIWI = Layout(
-    "Kiwi-Edit's metadata",
+VIDEO_PAIRS = Layout(
+    "pairs of videos",
     ("src_video", "tgt_video", "prompt"),
     read,
     optional=("ref_image", "ref_image_bytes"),
