@@ -9,7 +9,6 @@ drawing and encoding examples, and measuring come on top.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import replace
@@ -56,19 +55,14 @@ def seconds_a_step(config: TrainConfig) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="a folder outside of the checkout, not that of the runs")
-    parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
-    parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
-    options = parser.parse_args()
-    running.PAIRS = FEW["images"]
+    options = running.arguments(__doc__, "a folder outside of the checkout, not that of the runs")
     total, seen, known = 0.0, set(), {}
     print("| study | arm | stage | steps | s a step | hours, three seeds |\n|---|---|---|---|---|---|")
     for name in options.names or studies():
         study = read_study(name)
         few = replace(study, arms=tuple(short(arm) for arm in study.arms), generator_steps=1)
         try:
-            places = running.make_places(few, options.work.resolve(), options.insight)
+            places = running.make_places(few, options.work.resolve(), options.insight, FEW["images"])
             for arm, small in zip(study.arms, few.arms, strict=True):
                 for number, stage in enumerate(arm.stages):
                     told = repr((study.base, arm.start, arm.stages[: number + 1]))

@@ -48,21 +48,22 @@ from instructx_core.training.tasks import make_task
 from instructx_core.words import quoted_path
 
 SEEDS = (0, 1, 2)
+CLIPS = 3000  # of the world, from which pairs are synthesised
 VARIANTS = alignment.CONFIGS / "paper" / "variants"
 
-
-PAIRS = 3000  # clips of the world that are synthesised from
 FORMS = {"pairs-simple": "parquet", "pairs-advanced": "records"}  # plain wordings alone; one of all
 TEXT_DIM = 4096  # of the generator's DiT
 
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of a run: its own, the generator's model, InsightEdit Tiny's stages."""
+    """Folders of a run: its own, the generator's model, InsightEdit Tiny's stages; and how many clips of the world
+    pairs are synthesised from."""
 
     work: Path
     generator: Path
     insight: Path
+    clips: int
 
     def filled(self, value: Any) -> Any:
         """A config with {insight} and {pairs-...} replaced; pairs are made where they are asked for."""
@@ -73,7 +74,7 @@ class Places:
         for name, form in FORMS.items():
             if value == f"{{{name}}}":
                 output = str(self.work / name)
-                world = WorldClips(PAIRS, frames=1)
+                world = WorldClips(self.clips, frames=1)
                 synthesise(SynthesisConfig("advanced_edit", output, world=world, form=form))
                 return f"{output}/kept"
         path = self.insight / "runs" / "insightedit"
@@ -166,11 +167,12 @@ def run(
     seeds: tuple[int, ...] = SEEDS,
     bases: Path = HERE,
     insight: Path | None = None,
+    clips: int = CLIPS,
 ) -> None:
     """All runs of these studies that have no JSON yet."""
     for name in names:
         study = read_study(name, bases)
-        places = make_places(study, work.resolve(), insight)
+        places = make_places(study, work.resolve(), insight, clips)
         for seed in seeds:
             for arm in study.arms:
                 path = result_file(results, name, arm.name, seed)
@@ -184,22 +186,31 @@ def run(
                 print(f"{name}, {arm.name}, seed {seed}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
 
 
-def make_places(study: Study, work: Path, insight: Path | None) -> Places:
+def make_places(study: Study, work: Path, insight: Path | None, clips: int = CLIPS) -> Places:
     """The folders; the generator is trained where a study needs it."""
     generator = work / "generator" / "model"
     if study.base == "tiny":
         data = study.arms[0].stages[0]["data"]
         own = [f"data.{name}={data[name]}" for name in ("sizes", "images", "image_batch")]  # the studies' pictures
         generator, _ = alignment.trained(alignment.generator_config(work, [f"steps={study.generator_steps}", *own]))
-    return Places(work, generator, (insight or work / "insight").resolve())
+    return Places(work, generator, (insight or work / "insight").resolve(), clips)
+
+
+def arguments(description: str | None, work: str) -> argparse.Namespace:
+    """Of a command on studies: work, names (none: all), insight.
+
+    Args:
+        work: what its folder is.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, help=work)
+    parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
+    parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="a folder outside of the checkout")
-    parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
-    parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
-    options = parser.parse_args()
+    options = arguments(__doc__, "a folder outside of the checkout")
     run(options.names or studies(), options.work, RESULTS, insight=options.insight)
 
 

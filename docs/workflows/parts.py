@@ -57,6 +57,13 @@ def stations(reference: bool = False, mask: bool = False) -> tuple[tuple[Column,
 
 
 # What a box asks for beside its sockets.
+OWN_LOADERS = {  # what a box takes whose parts come from other nodes
+    "source": ("fit.source",),
+    "model": ("fit.model", "source.model"),
+    "vae": ("fit.vae", "source.vae", "decode.vae"),
+    "mllm": ("guidance.mllm",),
+    "connector": ("connector.connector",),
+}
 WIDGETS = {
     "instruction": ("guidance.instruction",),
     "model_name": ("load.model_name",),

@@ -1,4 +1,5 @@
-"""InstructX Sliding Window (Loop) in a real ComfyUI server on a CPU: what nodes make anew for each window."""
+"""A loop against InstructX Sliding Window, in a real ComfyUI server on a CPU: its nodes inside, or what they make anew
+for each window."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 from instructx_core.video import VideoReader
 from support import comfyui_server
 from support.comfyui_server import cached, succeeded
-from support.loops import FLOW, FRAMES, error, loop, moving, node, prepare
+from support.loops import FLOW, FRAMES, HELD, SEED, TAIL, error, loop, moving, node, prepare
 from support.video_files import make_video
 
 pytestmark = pytest.mark.slow
@@ -118,3 +119,63 @@ def test_what_cannot_be_used_is_refused(server):
     (server.base / "output" / "fail").touch()
     said = error(server.run(both("short.mp4", 9, inside, **MLLM, mask=["24", 0], alone={})))
     assert "Window 1 of 1, node 25 (LoopFail): no luck" in said["exception_message"] and said["node_id"] == "25"
+
+
+@pytest.mark.parametrize("head", ["source", "pin"])
+def test_the_nodes_inside_are_the_sliding_window(server, head):
+    """To the bit with the head as a source frame, within 1 of 255 where it is held in the latents."""
+    make_video(server.base / "input" / "moving.mp4", moving(25), audio=["aac"])
+    fit = {**MADE_OF, "width": 0, "height": 0}
+    prompt = loop({}, ["29", 0], "moving.mp4", window=9, overlap=1, hold_colour=True)
+    prompt["9"]["inputs"]["filename_prefix"] = "loop"
+    prompt |= {
+        "20": node("InstructXLoadModel", model_name="InstructX Tiny (bundled)", precision="float32"),
+        "21": node("InstructXFit", source=["2", FRAMES], **fit),
+        "22": node("ImageFromBatch", image=["2", FRAMES], batch_index=1, length=4096),
+        "23": node("ImageBatch", image1=["2", TAIL], image2=["22", 0]),
+        "24": node("InstructXFit", source=["23", 0], **fit),
+        "25": node("InstructXMLLMGuidance", mllm=["20", 2], source=["21", 0], fit=["21", 1], instruction=WORDS),
+        "26": node("InstructXConnector", connector=["20", 3], guidance=["25", 0]),
+        "27": node(
+            "InstructXSource",
+            **MADE_OF,
+            positive=["26", 0],
+            negative=["26", 1],
+            source=["24" if head == "source" else "21", 0],
+            strength=1.0,
+        ),
+        "28": node(
+            "InstructXSampler",
+            model=["27", 0],
+            positive=["27", 1],
+            negative=["27", 2],
+            latent=["27", 3] if head == "source" else ["33", 0],
+            seed=["2", SEED],
+            **SAMPLED,
+        ),
+        "30": node("VAEDecode", samples=["28", 0], vae=["20", 1]),
+        "29": node("InstructXRestore", image=["30", 0], fit=["21", 1], keep_source=False),
+        "31": node("VAEEncode", pixels=["24", 0], vae=["20", 1]),
+        "32": node("InvertMask", mask=["2", HELD]),
+        "33": node("SetLatentNoiseMask", samples=["31", 0], mask=["32", 0]),
+        "70": node(
+            "InstructXSlidingWindow",
+            source=["1", 0],
+            instruction=WORDS,
+            window=9,
+            overlap=1,
+            head=head,
+            guidance_from="window",
+            cuts="",
+            hold_colour=True,
+            seed=5,
+            **MADE_OF,
+            **MLLM,
+            **SAMPLED,
+        ),
+        "71": node("SaveVideo", video=["70", 0], filename_prefix="alone", format="auto", codec="auto"),
+    }
+    pairs = edited(server, prompt)
+    largest = max(int((x - y).abs().max()) for x, y in pairs)
+    assert largest <= (0 if head == "source" else 1), largest
+    assert len(pairs) == 25 and pairs[0][0].float().std() > 5

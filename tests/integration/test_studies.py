@@ -130,7 +130,6 @@ def test_every_study_runs_in_two_steps(name: str, work: Path, tmp_path: Path, mo
     from support import tiny_insightedit
 
     monkeypatch.setattr(alignment, "DRAWS", 1)
-    monkeypatch.setattr(run, "PAIRS", 6)
     shorten(monkeypatch, tmp_path / "studies", 2)
     if (found := study.read_study(name, tmp_path / "studies")).base == "insight":
         made = tiny_insightedit.save_start(tmp_path / "made")
@@ -138,7 +137,7 @@ def test_every_study_runs_in_two_steps(name: str, work: Path, tmp_path: Path, mo
             target = tmp_path / "insight" / "runs" / "insightedit" / place
             target.parent.mkdir(parents=True)
             made[part].rename(target)
-    places = (work, tmp_path / "results", (0,), tmp_path / "studies", tmp_path / "insight")
+    places = (work, tmp_path / "results", (0,), tmp_path / "studies", tmp_path / "insight", 6)
     run.run([name], *places)
     runs = results(tmp_path / "results")
     assert {one["arm"] for one in runs} == {arm.name for arm in found.arms}

@@ -18,6 +18,16 @@ def note(name, **what):
         file.write(json.dumps(what) + "\n")
 
 
+class Filter:
+    """A node of one image, by itself or as a list."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+
 class Loader:
     """Something that is loaded once, outside."""
 
@@ -75,25 +85,13 @@ class Slow:
         return (image,)
 
 
-class Async:
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
-
+class Async(Filter):
     async def run(self, image):
         await asyncio.sleep(0.01)
         return (1 - image,)
 
 
-class Expand:
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
-
+class Expand(Filter):
     def run(self, image):
         from comfy_execution.graph_utils import GraphBuilder
 
@@ -102,25 +100,15 @@ class Expand:
         return {"result": (inner.out(0),), "expand": graph.finalize()}
 
 
-class Split:
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+class Split(Filter):
     OUTPUT_IS_LIST = (True,)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
 
     def run(self, image):
         return ([frame[None] for frame in image],)
 
 
-class Join:
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+class Join(Filter):
     INPUT_IS_LIST = True
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
 
     def run(self, image):
         import torch
@@ -128,14 +116,8 @@ class Join:
         return (torch.cat(image),)
 
 
-class Restless:
+class Restless(Filter):
     """Says that it gives something else every time."""
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
 
     @classmethod
     def IS_CHANGED(cls, **_inputs):
@@ -212,28 +194,17 @@ class Lazy:
         return (image,)
 
 
-class Clips:
+class Clips(Filter):
     """A batch of one clip, as video VAEs decode."""
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
 
     def run(self, image):
         return (1 - image[None],)
 
 
-class Uneven:
+class Uneven(Filter):
     """A list of images that have not one size."""
 
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
     OUTPUT_IS_LIST = (True,)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
 
     def run(self, image):
         return ([image[:1], image[1:, 2:]],)

@@ -1,7 +1,7 @@
 """Edit with own loaders: the MODEL, VAE and MLLM come from other nodes, with LoRAs and quantised weights between."""
 
 from ..description import Blueprint
-from ..parts import WIDGETS, stations
+from ..parts import OWN_LOADERS, WIDGETS, stations
 
 COLUMNS, LINKS = stations()
 EDIT_WITH_OWN_LOADERS = Blueprint(
@@ -11,13 +11,6 @@ EDIT_WITH_OWN_LOADERS = Blueprint(
     category="Image generation and editing/Edit image",
     columns=COLUMNS[1:],
     links={start: ends for start, ends in LINKS.items() if not start.startswith("load.")},
-    inputs={
-        "source": ("fit.source",),
-        "model": ("fit.model", "source.model"),
-        "vae": ("fit.vae", "source.vae", "decode.vae"),
-        "mllm": ("guidance.mllm",),
-        "connector": ("connector.connector",),
-    }
-    | {name: targets for name, targets in WIDGETS.items() if name != "model_name"},
+    inputs=OWN_LOADERS | {name: targets for name, targets in WIDGETS.items() if name != "model_name"},
     outputs={"IMAGE": "restore.IMAGE", "VIDEO": "restore.VIDEO"},
 )

@@ -1,7 +1,7 @@
 """Edit in three steps: own loaders, FastWan's noise levels, and ComfyUI's lcm, which noises anew to each."""
 
 from ..description import Blueprint, Column
-from ..parts import STATION, node, stations
+from ..parts import OWN_LOADERS, STATION, node, stations
 
 COLUMNS, LINKS = stations()
 NODES = {key: one for column in COLUMNS for key, one in column.nodes.items()}
@@ -24,12 +24,8 @@ THREE_STEPS = Blueprint(
         "source.LATENT": ["sampler.latent_image"],
         "sampler.denoised_output": ["decode.samples"],
     },
-    inputs={
-        "source": ("fit.source",),
-        "model": ("fit.model", "source.model"),
-        "vae": ("fit.vae", "source.vae", "decode.vae"),
-        "mllm": ("guidance.mllm",),
-        "connector": ("connector.connector",),
+    inputs=OWN_LOADERS
+    | {
         "instruction": ("guidance.instruction",),
         "sigmas": ("levels.sigmas",),
         "seed": ("sampler.noise_seed",),
