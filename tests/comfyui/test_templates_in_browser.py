@@ -145,7 +145,7 @@ def test_template_is_readable_and_runs(page, server, path):
         page.wait_for_timeout(1000)
         assert not overlapping(boxes(page))  # some grow by what they show
         if words := SAID.get(workflow_files.title(path)):
-            assert page.get_by_text(words).first.is_visible()
+            page.get_by_text(words).first.wait_for(state="visible", timeout=30_000)  # drawn when the browser has time
         again = run(page, server)
         prompt = workflow_files.to_api(workflow_files.read(path), server.get("/object_info"))
         # after its first run the classic canvas posts a Save Video with its player as one more input
