@@ -44,9 +44,11 @@ def card(workflow: dict[str, Any]) -> Image.Image:
         top += height + 22
     names = ["to download:", *to_fetch(workflow)]
     for number, name in enumerate(reversed(names)):
-        while pen.textlength(name, _font(12)) > SIZE[0] - left - 4:
+        shown = name
+        while pen.textlength(shown, _font(12)) > SIZE[0] - left - EDGE:
             name = name[:-1]
-        pen.text((left, SIZE[1] - EDGE - 15 * (number + 1)), name, FETCH, _font(12))
+            shown = f"{name}…"
+        pen.text((left, SIZE[1] - EDGE - 15 * (number + 1)), shown, FETCH, _font(12))
     return whole
 
 
