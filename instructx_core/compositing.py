@@ -182,7 +182,7 @@ def restored_frames(
         detail: the source's, through the edit's own colour map (`detail.carry`), or the model's, resized.
         dtype: of the result: torch.float32 in [0, 1], or torch.uint8, rounded.
     """
-    small, edited = fit.cut(fitted), fit.cut(decoded)
+    small, edited = fit.cut(fitted).float(), fit.cut(decoded).float()  # squares of half floats vanish
     weight = edited_weight(small, edited, share) if share else None
     if detail is Detail.SOURCE and fit.shrinks:
         change = edited - small if weight is None else weight * (edited - small)

@@ -37,7 +37,7 @@ class Fit:
     @property
     def shrinks(self) -> bool:
         """Whether the canvas holds fewer pixels than the source, so that detail is lost on the way there."""
-        return self.inner[0] < self.size[0] and self.inner[1] < self.size[1]
+        return math.prod(self.inner) < math.prod(self.size)
 
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
         """[frames, H, W, 3], uint8 or float in [0, 1] -> float [padded_frames, *canvas, 3]."""
@@ -155,12 +155,13 @@ def _interpolate(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """[H, W, C] -> [*size, C], which may leave [0, 1]."""
     if frame.shape[1] == size[1] == 1:  # PyTorch 2.13 resizes a single column to wrong numbers
         return _interpolate(frame.expand(-1, 2, -1), (size[0], 2))[:, :1]
-    pixels = rearrange(frame, "h w c -> 1 c h w")
+    pixels = rearrange(frame.to(_computed(frame)), "h w c -> 1 c h w")
     return rearrange(F.interpolate(pixels, size, mode="bicubic", antialias=True), "1 c h w -> h w c")
 
 
 def _computed(frames: torch.Tensor) -> torch.dtype:
-    return torch.float32 if frames.dtype == torch.uint8 else frames.dtype
+    """PyTorch resizes no half floats on a CPU."""
+    return torch.float64 if frames.dtype == torch.float64 else torch.float32
 
 
 def repeat_last(frames: torch.Tensor, count: int) -> torch.Tensor:

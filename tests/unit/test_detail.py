@@ -160,6 +160,41 @@ def test_a_source_that_the_canvas_holds_is_restored_as_before():
     assert torch.equal(restore_edit(larger, source, fitted, 1 - fitted, 0.0), larger.restore(1 - fitted))
 
 
+@pytest.mark.parametrize("size", [(5, 700), (700, 5), (1, 200), (200, 1), (9, 300), (97, 131), (66, 900)])
+@pytest.mark.parametrize("frames", [1, 5])
+def test_strips_and_odd_sizes_keep_their_detail(size, frames):
+    """A canvas may hold one side whole and not the other: what it lacks comes from the source all the same."""
+    ramp = torch.linspace(0.2, 0.8, max(size)).reshape((1, -1, 1) if size[0] > size[1] else (1, 1, -1))
+    grain = 0.2 * (torch.rand(frames, *size, generator=torch.Generator().manual_seed(0)) - 0.5)
+    source = (ramp + grain)[..., None] * torch.tensor([1.0, 0.8, 0.6])
+    canvas = tuple(8 * max(1, round(side * 0.9 / 8)) for side in size)
+    fit = plan_fit(frames, size, 8, 4, 1, canvas)
+    assert fit.shrinks
+    fitted = fit.apply(source)
+    for share in (0.0, 0.2):
+        assert torch.equal(restore_edit(fit, source, fitted, fitted.clone(), share), source)
+        made = restore_edit(fit, source, fitted, 1 - fitted, share)
+        plain = restore_edit(fit, source, fitted, 1 - fitted, share, Detail.MODEL)
+        assert psnr(made, 1 - source) > psnr(plain, 1 - source) + 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("size", [(96, 128), (24, 32), (20, 24)])
+@pytest.mark.parametrize("detail", Detail)
+def test_floats_of_any_kind_are_restored(dtype, size, detail):
+    source = picture(2, *size).to(dtype)
+    fit = plan_fit(2, size, 8, 4, 24 * 32)
+    fitted = fit.apply(source)
+    change = torch.zeros_like(fitted)
+    change[:, :8, :8] = 0.3
+    made = restore_edit(fit, source, fitted, (fitted + change).to(dtype), 0.2, detail)
+    exact = restore_edit(
+        fit, source.float(), fit.apply(source.float()), (fitted + change).to(dtype).float(), 0.2, detail
+    )
+    torch.testing.assert_close(made, exact, atol=1e-2 if dtype == torch.bfloat16 else 2e-3, rtol=0)
+    assert torch.equal(restore_edit(fit, source, fitted, fitted, 0.2, detail), source.float())
+
+
 def test_frames_come_one_by_one():
     source = picture(5)
     fit = quarter(source)
