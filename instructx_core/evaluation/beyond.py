@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..errors import InputError
 from ..fit import resize
-from ..images import IMAGE_SUFFIXES
+from ..images import read_pixels
+from ..photographs import find_photographs
 from ..source import load_source
 from ..world import HELD_OUT_SEED, RICH, sample_triplet
 from ..world.look_phrases import LOOK_PHRASES
@@ -88,15 +88,14 @@ def measure_outside(
 
 
 def list_photographs(folder: Path) -> list[Path]:
-    """The pictures in a folder, by name.
+    """The pictures in a folder and below it, each decoded once: what is damaged is told before hours of measuring.
 
     Raises:
-        InputError: there are none, or no such folder.
+        InputError: there are none, no such folder, or a file that is not a picture.
     """
-    files = folder.iterdir() if folder.is_dir() else ()
-    found = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise InputError(f"{folder}: there are no pictures; give a folder of photographs.")
+    found = find_photographs(folder)
+    for path in found:
+        read_pixels(path)
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..photographs import usable_photographs
 from ..version import __version__
 from .config import TrainConfig
 
@@ -28,6 +29,7 @@ def write_card(folder: Path, config: TrainConfig, processes: int, values: dict[s
         f"- Data: {data}",
         f"- Versions: {', '.join(versions)}",
         "",
+        *_photographs(config.data.photographs),
         "## At the end",
         "",
         "| value | |",
@@ -42,6 +44,14 @@ def write_card(folder: Path, config: TrainConfig, processes: int, values: dict[s
         "",
     ]
     (folder / CARD).write_text("\n".join(lines), encoding="utf-8")
+
+
+def _photographs(folder: str | None) -> list[str]:
+    """The section that lists them, as licences ask for."""
+    if folder is None:
+        return []
+    names = [f"- `{path.relative_to(folder).as_posix()}`" for path in usable_photographs(folder)]
+    return ["## Photographs that grounds were cut from", "", *names, ""]
 
 
 def _plain(value: Any) -> Any:

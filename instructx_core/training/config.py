@@ -68,7 +68,7 @@ class DataConfig:
     # relative weights of the world's edit groups; empty: those of `world.GROUPS`, all alike
     groups: dict[Annotated[str, Choice(EVERY_GROUP)], Weight] = field(default_factory=dict)
     world: Literal["plain", "rich"] = "plain"  # rich: natural grounds, lively objects, Chinese beside English
-    photographs: Name | None = None  # a folder of pictures that half of the natural grounds are cut from
+    photographs: Name | None = None  # a folder of pictures; half of the rich world's natural grounds are cut from it
 
     @property
     def held_out_from_video(self) -> tuple[str, ...]:
@@ -85,6 +85,11 @@ class DataConfig:
             raise InputError("In the training config, data.groups weighs every group with 0; give one of them more.")
         if self.table is None and (given := [name for name in ("root", "columns", "filters") if getattr(self, name)]):
             raise InputError(f"In the training config, data.{given[0]} belongs to a table; give data.table too.")
+        if self.photographs is not None and (self.table is not None or self.world != "rich"):
+            raise InputError(
+                "In the training config, data.photographs are grounds of the rich world; set data.world to rich and "
+                "leave data.table out."
+            )
         if self.columns and not {"source", "target"} < set(self.columns):
             raise InputError("In the training config, data.columns needs source, target and instruction (or caption).")
         if self.table is None and not self.images + self.videos:

@@ -14,7 +14,7 @@ from .config import DataConfig, TrainConfig, TwoStreamTrainConfig
 from .data.example import Example
 from .data.opening import open_table
 from .data.sources import table_examples
-from .data.world import check_world_shapes, world_examples
+from .data.world import check_world, world_examples
 from .editing import choose_trained
 from .footprint import MicroBatch, measure_footprint, parts_of, shapes
 from .steps import micro_batches, wanted_and_batch
@@ -114,6 +114,6 @@ def _examples(data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Ex
     """The first examples of a data set, read as training would."""
     if data.table is not None:
         return table_examples(open_table(data), data, stride, frame_multiple)
-    check_world_shapes(data, stride, frame_multiple)
+    check_world(data, stride, frame_multiple)
     half = EXAMPLES // 2
     return world_examples(replace(data, images=min(data.images, half), videos=min(data.videos, EXAMPLES - half)))

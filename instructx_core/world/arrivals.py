@@ -21,9 +21,10 @@ def enter_late(rng: np.random.Generator, scene: Scene) -> tuple[Scene, Object] |
     *others, moved = scene.objects
     steps = canvas.frames - 1
     waiting = rng.integers(canvas.frames // 2, max(canvas.frames // 2 + 1, (3 * canvas.frames) // 4))
+    waiting = min(waiting, steps - 1)  # in a clip of two frames it is there in the last
     sides = np.array([canvas.height, canvas.width]) / canvas.short  # in units of speed and radius
     reach = moved.reach(canvas) / canvas.short
-    travel = max(1, steps - waiting)
+    travel = steps - waiting
     for _ in range(_TRIES):
         axis, from_far = int(rng.integers(2)), bool(rng.integers(2))
         deep = reach * rng.uniform(1.1, 1.8)  # from the border to the centre, at the end

@@ -7,15 +7,9 @@ zooming crop. All grounds are float32 [1 or T, H, W, 3] in [0, 1].
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
 import numpy as np
 
-from ..errors import InputError
-
 MARGIN = 1.35  # of the canvas: what a moving crop can wander over
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _BRIGHTEST, _DARKEST = 0.97, 0.03
 
 
@@ -28,7 +22,7 @@ def sample_ground(
         photographs: a folder of pictures that half of the grounds are cut from.
 
     Raises:
-        InputError: there is no such folder, or no picture in it.
+        InputError: as `photographs.draw_photograph`.
     """
     moving = frames > 1 and rng.random() < 0.6
     scale = MARGIN if moving else 1.0
@@ -139,29 +133,20 @@ def _palette(rng: np.random.Generator) -> np.ndarray:
 
 
 def _photograph(rng: np.random.Generator, height: int, width: int, folder: str) -> np.ndarray:
-    """A crop of a random size and place out of a photograph."""
+    """A crop of a random size and place out of a photograph; one that is smaller than the canvas is enlarged."""
     from PIL import Image
 
-    files = _pictures(folder)
-    with Image.open(files[rng.integers(len(files))]) as opened:
-        picture = opened.convert("RGB")
+    from ..photographs import draw_photograph
+
+    picture = Image.fromarray(draw_photograph(rng, folder))
     largest = min(picture.width / width, picture.height / height)
-    scale = rng.uniform(min(1.0, largest), largest) if largest > 0 else 1.0
-    box_width, box_height = width * scale, height * scale
+    scale = rng.uniform(min(1.0, largest), largest)
+    box_width, box_height = min(width * scale, picture.width), min(height * scale, picture.height)
     left, top = rng.uniform(0, picture.width - box_width), rng.uniform(0, picture.height - box_height)
-    box = (left, top, left + box_width, top + box_height)
+    box = (left, top, min(left + box_width, picture.width), min(top + box_height, picture.height))
     crop = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
     pixels = np.asarray(crop, np.float32) / 255
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
-
-
-@lru_cache(maxsize=4)
-def _pictures(folder: str) -> tuple[Path, ...]:
-    place = Path(folder)
-    files = tuple(sorted(path for path in place.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES))
-    if not files:
-        raise InputError(f"There are no photographs in {folder!r}; give a folder of JPEG, PNG or WebP files.")
-    return files
 
 
 def _develop(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ _CODE = (
 
 
 def outside_sentence(rng: np.random.Generator, held_out: bool) -> str:
-    """One sentence; `held_out` draws from words and forms that training never sees."""
+    """One sentence; `held_out` draws from words and whole sentences that training never sees, in the same forms."""
     kind = rng.random()
     if kind < 0.1:
         return _noise(rng)

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import nn
 
 from instructx_core.diffusion import LATENT_SCALE
-from instructx_core.training.data.world import check_world_shapes
+from instructx_core.training.data.world import check_world
 
 from ..tiny.autoencoder import draw_pixels, to_unit
 from ..tiny.sizes import check_numbers, check_sized
@@ -51,7 +51,7 @@ class AutoencoderTask:
         check_numbers(config.model, "model")
         check_sized(lambda: AutoencoderKL(**config.model), "model")
         vae = AutoencoderKL(**config.model)
-        check_world_shapes(config.data, 2 ** (len(vae.config.block_out_channels) - 1), 1)
+        check_world(config.data, 2 ** (len(vae.config.block_out_channels) - 1), 1)
         (self.pictures,), _ = draw_pixels(config)
         self.module = Reconstruction(vae)
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from instructx_core.guidance.llava import ANSWERING, ASKING, BEFORE, DEVIATION, MEAN
-from instructx_core.training.data.world import check_world_shapes, world_examples
+from instructx_core.training.data.world import check_world, world_examples
 
 from ..tiny.questions import corpus
 from ..tiny.sizes import check_numbers, check_sized
@@ -55,7 +55,7 @@ class ClipTask:
         sizes = config.model
         check_numbers(sizes, "model")
         check_sized(lambda: build_clip(sizes, sizes["vocabulary"]), "model")
-        check_world_shapes(config.data, 1, 1)
+        check_world(config.data, 1, 1)
         words = train_tokenizer(texts(config), sizes["vocabulary"])
         self.tokenizer = closing(words)
         torch.manual_seed(config.seed)

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import nn
 
 from instructx_core.latents import skip_empty_taps
-from instructx_core.training.data.world import check_world_shapes
+from instructx_core.training.data.world import check_world
 from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.vae import load_vae
 from instructx_core.world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
@@ -58,7 +58,7 @@ class AutoencoderTask:
             check_sized(lambda: AutoencoderKLWan(**config.model), "model")
             vae = AutoencoderKLWan(**config.model)
             check_start(vae, config.data.sizes[0])
-        check_world_shapes(config.data, vae.config.scale_factor_spatial, 1)
+        check_world(config.data, vae.config.scale_factor_spatial, 1)
         self.images, self.clips = draw_pixels(config)
         if "vae" not in config.start:
             start_vae_linear(vae, to_unit(self.images[0][:1500]))

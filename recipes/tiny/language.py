@@ -22,6 +22,7 @@ from instructx_core.guidance.frames import sample_indices
 from instructx_core.guidance.positions import positions
 from instructx_core.guidance.prompt import prompt_tokens
 from instructx_core.guidance.vision import to_patches
+from instructx_core.training.data.world import check_photographs
 from instructx_core.validation import FieldError, converted
 from instructx_core.weights.detect import Part, find_form
 from instructx_core.weights.mllm import load_mllm
@@ -77,6 +78,7 @@ class LanguageTask:
 
     def __init__(self, config: TinyTrainConfig) -> None:
         self.config = config
+        check_photographs(config.data)
         try:
             self.guidance = converted(GuidanceConfig, config.model.get("guidance", {}), "model.guidance.")
         except FieldError as error:

@@ -84,6 +84,21 @@ def test_photographs_are_judged_at_full_size_against_the_exact_look(tmp_path, mo
     assert lines[0].n == 8
 
 
+def test_a_damaged_photograph_is_told_before_anything_is_measured(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "below").mkdir()
+    whole = (tmp_path / "a.jpg").read_bytes()
+    for name, data in (("a.jpg", whole), ("below/z.JPEG", whole), ("._a.jpg", b"macOS")):
+        (tmp_path / name).write_bytes(data)
+    assert [path.name for path in list_photographs(tmp_path)] == ["a.jpg", "z.JPEG"]
+    for data in (whole[: len(whole) // 2], b"", b"words"):
+        (tmp_path / "below" / "z.JPEG").write_bytes(data)
+        with pytest.raises(InputError, match=r"z\.JPEG"):
+            list_photographs(tmp_path)
+
+
 def test_structural_similarity():
     """Against scikit-image's structural_similarity(gaussian_weights, sigma 1.5, use_sample_covariance False)."""
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(40.0), indexing="ij")

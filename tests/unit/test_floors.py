@@ -22,13 +22,13 @@ FLOORS: list[set[str]] = [
     {"errors", "prediction"},
     {"bounded", "compat", "device", "instruction", "main_memory", "names"}
     | {"results", "still_kinds", "validation", "windows"},
-    {"hidden", "world"},
+    {"hidden"},
     {"atomic"},
     {"paths", "run_lock"},
     {"conditions", "config", "context", "images"},
     {"connectors", "cross_attention", "detail", "diffusion", "fit", "latents", "mask_head"}
-    | {"projection", "schedules", "video"},
-    {"backbone", "image_latents", "speed"},
+    | {"photographs", "projection", "schedules", "video"},
+    {"backbone", "image_latents", "speed", "world"},
     {"compositing", "denoiser", "guidance", "preview", "source", "unet_denoiser"},
     {"local_edits", "weights"},
     {"families", "sampling"},

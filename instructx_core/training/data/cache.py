@@ -35,7 +35,7 @@ from .pool import ORIGIN, Bucket, describe_origin, read_pool, write_bucket
 from .rows import RowError
 from .table import Broken, Table
 from .tally import Tally
-from .world import check_world_shapes, world_examples
+from .world import check_world, world_examples
 
 ENCODED_TOGETHER = 32  # frames
 CHUNK = 1024  # examples of the world; a table is cut at its shards
@@ -71,7 +71,7 @@ class Maker:
         self.table: Table | None = None
         self.is_quiet = False  # shows no bar
         if data.table is None:
-            check_world_shapes(data, stride, codec.frame_multiple)
+            check_world(data, stride, codec.frame_multiple)
             self.chunks = -(-(data.images + data.videos) // CHUNK)
         else:
             self.table = open_table(data)

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from ...bounded import UnreadableError, parse_json, read_json
 from ...errors import InputError
 from ...latents import LatentCodec
+from ...photographs import photographs_digest
 from ...weights.files import read_header, write_safetensors
 from ...words import listed, quoted_path
 from ..config import DataConfig
@@ -141,6 +142,8 @@ def describe_origin(data: DataConfig, codec: LatentCodec) -> dict[str, Any]:
     names = ["table", "images", "videos", "sizes", "lengths", "groups", "held_out_from_video", "world", "photographs"]
     names += [name for name in ("root", "columns", "filters") if getattr(data, name)]
     origin = {**{name: getattr(data, name) for name in names}, "vae": round(weights, 3)}
+    if data.photographs is not None:
+        origin["pictures"] = photographs_digest(data.photographs)
     return json.loads(json.dumps(origin))  # as it is read again: lists, no tuples
 
 

@@ -7,19 +7,28 @@ from collections.abc import Iterator
 import torch
 
 from ...errors import InputError
+from ...photographs import usable_photographs
 from ...world import CLIP_GROUPS, GROUPS, sample_triplet
 from ..config import DataConfig
 from .example import Example
 
 
-def check_world_shapes(data: DataConfig, stride: int, frame_multiple: int) -> None:
-    """Raise InputError unless the world's pictures and clips come in shapes that the model takes without resizing."""
+def check_world(data: DataConfig, stride: int, frame_multiple: int) -> None:
+    """Raise InputError unless the world's pictures and clips come in shapes that the model takes without resizing, and
+    the photographs that it is to show are there."""
     for size in data.sizes:
         if any(side % stride for side in size):
             raise InputError(f"data.sizes has {list(size)}; this model takes sides that are multiples of {stride}.")
     for length in data.lengths if data.videos else ():
         if (length - 1) % frame_multiple:
             raise InputError(f"data.lengths has {length}; this model takes 1 + a multiple of {frame_multiple} frames.")
+    check_photographs(data)
+
+
+def check_photographs(data: DataConfig) -> None:
+    """Raise InputError unless the folder of photographs, where there is one, holds some that can be read."""
+    if data.photographs is not None:
+        usable_photographs(data.photographs)
 
 
 def world_examples(data: DataConfig, wanted: range | None = None) -> Iterator[Example]:
