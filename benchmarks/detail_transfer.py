@@ -34,6 +34,7 @@ from instructx_core.compositing import restore_edit
 from instructx_core.config import Detail
 from instructx_core.evaluation.metrics import psnr, ssim
 from instructx_core.fit import Fit, plan_fit, resize
+from instructx_core.photographs import find_photographs
 from instructx_core.source import load_source
 from instructx_core.world import HELD_OUT_SEED, RICH, sample_triplet
 from instructx_core.world.looks import LOOKS
@@ -65,7 +66,7 @@ class Case:
 
 def photographs(folder: Path, size: int) -> Iterator[Case]:
     """The middle square of each picture, `size` on a side."""
-    for path in sorted(folder.iterdir()):
+    for path in find_photographs(folder):
         frames = load_source(path).frames[:1]
         height, width = frames.shape[1:3]
         side = min(height, width)

@@ -27,6 +27,7 @@ from instructx_core.compositing import changed_region, composite
 from instructx_core.evaluation import find_region, measure
 from instructx_core.evaluation.perceptual import DinoSimilarity
 from instructx_core.fit import resize
+from instructx_core.photographs import find_photographs
 from instructx_core.source import load_source
 from instructx_core.world import HELD_OUT_SEED, RICH, sample_triplet
 from instructx_core.world.vocabulary import COLOURS
@@ -55,7 +56,7 @@ def shapes(count: int, size: int) -> Iterator[Case]:
 def photographs(folder: Path, size: int) -> Iterator[Case]:
     """The middle square of each picture with a red disc, once in each of three places."""
     grid = torch.stack(torch.meshgrid(*[torch.linspace(0, 1, size)] * 2, indexing="ij"))
-    for path in sorted(folder.iterdir()):
+    for path in find_photographs(folder):
         frames = load_source(path).frames[:1]
         side = min(frames.shape[1:3])
         top, left = (frames.shape[1] - side) // 2, (frames.shape[2] - side) // 2

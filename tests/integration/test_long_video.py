@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from instructx_core import EditInterrupted, Editor, InputError
+from instructx_core.config import Detail
 from instructx_core.images import to_uint8
 from instructx_core.long_video import Head, LongOptions, LongProgress, Reading, edit_video
 from instructx_core.long_video.joining import LARGEST, EditedWindow, Handover, anchor_colour, fade, make_handover
@@ -71,6 +73,36 @@ def test_every_head_hands_over(tiny_editor: Editor, clip: Path, tmp_path: Path, 
     assert ours.shape == alone.shape == (9, 40, 56, 3)
     assert largest(ours[:4], alone[:4]) <= 6  # the encoder looks at what follows too
     assert largest(ours[5:], alone[5:]) > 6
+
+
+@pytest.mark.parametrize("detail", Detail)
+def test_windows_of_a_large_source_have_its_detail(tiny_editor: Editor, tmp_path: Path, monkeypatch, detail: Detail):
+    """A source of twice the canvas's sides: an inversion made on the canvas, and one that changes nothing."""
+    from instructx_core.long_video import window_editor
+
+    grain = torch.rand(9, 96, 96, 1, generator=torch.Generator().manual_seed(0)) - 0.5
+    pixels = to_uint8(0.15 + 0.6 * tiny.clip(9, 96, 96) + 0.2 * grain)
+    source = write(tmp_path / "source.mkv", pixels)
+    finish = window_editor.WindowEditor._finish
+    options = LongOptions(window=FIVE, anchor_colour=False, detail=detail)
+
+    def edited(function) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first window's frames, and those of the source, where the model makes `function` of the canvas."""
+        found = []
+
+        def stand_in(self, frames, made, fit) -> torch.Tensor:
+            found.append((finish(self, frames, replace(made, decoded=function(made.canvas)), fit), frames))
+            return found[-1][0]
+
+        monkeypatch.setattr(window_editor.WindowEditor, "_finish", stand_in)
+        edit(tiny_editor, source, tmp_path / "out.mkv", options)
+        return found[0]
+
+    same, frames = edited(lambda canvas: canvas)
+    inverted, _ = edited(lambda canvas: 1 - canvas)
+    error = (inverted.float() - (255 - frames.float())).abs().mean()
+    assert torch.equal(same, frames) == (detail is Detail.SOURCE)
+    assert error < 1.5 if detail is Detail.SOURCE else error > 6, error
 
 
 @pytest.mark.parametrize("head", Head)
