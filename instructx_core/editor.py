@@ -169,7 +169,7 @@ class Editor(LoadedModel):
 
     def edit_batch(
         self,
-        sources: Sequence[torch.Tensor],
+        sources: Sequence[Any],
         instructions: Sequence[EditRequest] | Sequence[str],
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         seeds: Sequence[int] | None = None,
@@ -180,21 +180,30 @@ class Editor(LoadedModel):
         """Edit several sources of one shape together, as evaluation does; each as `edit` would (up to rounding).
 
         Args:
-            sources: B tensors [T, H, W, 3] in [0, 1] of the same shape.
+            sources: B of what `edit` takes, of one size and length.
             instructions: B requests; or B sentences, beside which `references`, `seeds` and `sampling` say the rest.
             references: for each of the B, the same number of [H, W, 3] in [0, 1].
             seeds: B seeds; None for 0 each.
             detail: as `edit_loaded`.
             context_transform: applied to each tensor of the context [B, ...]; ablations zero or shuffle them with it.
             sampling: steps, shift, guidance_scale.
+
+        Raises:
+            InputError: as `edit`; no sources, sources of several sizes, or another number of anything else.
         """
+        counts = {"instructions": instructions, "references": references, "seeds": seeds}
+        if wrong := [name for name, one in counts.items() if one is not None and len(one) != len(sources)]:
+            raise InputError(f"There are {len(sources)} sources and another number of {wrong[0]}; give one for each.")
+        pixels = [load_source(source, f"source {number}").pixels for number, source in enumerate(sources, start=1)]
+        if len({frames.shape for frames in pixels}) != 1:
+            raise InputError("The sources of a batch differ in size or length, or there are none; give some of one.")
         each = {name: one for name, one in (("reference", references), ("seed", seeds)) if one is not None}
         requests = [
             as_request(asked, **{name: one[index] for name, one in each.items()}, **sampling)
-            for index, asked in zip(range(len(sources)), instructions, strict=True)
+            for index, asked in enumerate(instructions)
         ]
-        model = RequestedEdit(self, requests, len(sources[0]) > 1, context_transform)
-        return model.edit(sources, parse_detail(detail))
+        model = RequestedEdit(self, requests, len(pixels[0]) > 1, context_transform)
+        return model.edit(pixels, parse_detail(detail))
 
 
 def _pairs(loras: Any) -> list[tuple[Path, float]]:

@@ -283,6 +283,23 @@ def test_a_batch_checks_its_instructions(tiny_editor: Editor):
         tiny_editor.edit_batch([PICTURE / 255] * 2, [WORDS, " "])
 
 
+def test_a_batch_takes_what_a_single_edit_takes(tiny_editor):
+    picture = PICTURE[0] if PICTURE.ndim == 4 else PICTURE
+    half, alone = (picture / 255).half(), tiny_editor.edit(picture, WORDS).frames
+    for one, made in zip((picture, half), tiny_editor.edit_batch([picture, half], [WORDS] * 2), strict=True):
+        assert made.frames.shape == (1, *one.shape) and (made.frames - alone).abs().max() < 0.02
+    for sources, words, more, message in (
+        ([], [], {}, "there are none"),
+        ([picture, picture[:-1]], [WORDS] * 2, {}, "differ in size"),
+        ([picture] * 2, [WORDS], {}, "another number of instructions"),
+        ([picture], [WORDS], {"seeds": [1, 2]}, "another number of seeds"),
+        ([picture], [WORDS], {"references": []}, "another number of references"),
+        ([picture, picture * 1.0], [WORDS] * 2, {}, "source 2: it holds"),
+    ):
+        with pytest.raises(InputError, match=message):
+            tiny_editor.edit_batch(sources, words, **more)
+
+
 # --- loading
 
 
