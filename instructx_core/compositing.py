@@ -40,9 +40,11 @@ def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float 
     check_same_size(source, edited)
     if not 0 < threshold < 1:
         raise InputError(f"threshold is {threshold}; give a number above 0 and below 1.")
-    difference = (_on_white(edited) - _on_white(source)).abs().amax(dim=-1)
-    mask = (difference > threshold).float()
-    return widen(narrow(mask, 1), 1 + grow)
+    mask = torch.empty(source.shape[:3], device=source.device)
+    for index, whole in enumerate(mask):
+        difference = (_on_white(edited[index]) - _on_white(source[index])).abs().amax(dim=-1)
+        whole.copy_(widen(narrow((difference > threshold).float()[None], 1), 1 + grow)[0])
+    return mask
 
 
 def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, feather: int = 0) -> torch.Tensor:
@@ -69,12 +71,22 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
         )
     if feather < 0:
         raise InputError(f"feather is {feather}; give 0 or more pixels.")
-    weight = inner_fade(mask.to(source), feather)[..., None]
-    if source.shape[3] == 3:
+    kind = torch.result_type(source, edited)
+    result = torch.empty(source.shape, dtype=kind, device=source.device)
+    for index, whole in enumerate(result):  # one by one: a long clip takes little beside its result
+        if not index or len(mask) > 1:
+            weight = inner_fade(mask[index, None].to(result), feather)[0, ..., None]
+        whole.copy_(_composited(source[index], edited[index], weight))
+    return result
+
+
+def _composited(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """One frame [H, W, 3 or 4]; the weight is [H, W, 1]."""
+    if source.shape[-1] == 3:
         edited = _on_white(edited)
         mixed = source + weight * (edited - source)
     else:
-        edited = edited if edited.shape[3] == 4 else torch.cat([edited, torch.ones_like(edited[..., :1])], dim=-1)
+        edited = edited if edited.shape[-1] == 4 else torch.cat([edited, torch.ones_like(edited[..., :1])], dim=-1)
         mixed = _mix_with_alpha(source, edited, weight)
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, mixed))
 
@@ -116,8 +128,8 @@ def _mix_with_alpha(source: torch.Tensor, edited: torch.Tensor, weight: torch.Te
 
 
 def _on_white(frames: torch.Tensor) -> torch.Tensor:
-    """[T, H, W, 3 or 4] -> [T, H, W, 3]."""
-    return frames if frames.shape[3] == 3 else frames[..., :3] * frames[..., 3:] + (1 - frames[..., 3:])
+    """[..., 3 or 4] -> [..., 3]."""
+    return frames if frames.shape[-1] == 3 else frames[..., :3] * frames[..., 3:] + (1 - frames[..., 3:])
 
 
 def without_loss(source: torch.Tensor, coded: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:

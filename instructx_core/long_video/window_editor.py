@@ -104,7 +104,9 @@ class WindowEditor:
         edit = edit_canvas(edits, [frames], fit, self._whole, head, pinned, callback)
         edited = self._finish(frames, edit, fit)
         if mask is not None:
-            edited = to_uint8(composite(to_floats(frames), to_floats(edited), mask))
+            for index, whole in enumerate(edited):  # floats of a whole window would be many times its size
+                source, own = to_floats(frames[index, None]), mask[index, None] if len(mask) > 1 else mask
+                whole.copy_(to_uint8(composite(source, to_floats(whole[None]), own))[0])
         if given is not None:
             shared = len(given.frames)
             edited[:shared] = fade(given.frames, edited[:shared], self.overlap)

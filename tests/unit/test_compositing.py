@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit, without_loss
 from instructx_core.config import Detail
@@ -183,3 +184,42 @@ def test_loss_comes_back_less_the_more_is_changed():
     coded = coded - 0.04
     result = without_loss(source, coded, coded + 0.05)
     torch.testing.assert_close(result, torch.full_like(source, 0.46 + 0.05 + 0.5 * 0.04))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_clip_is_composited_frame_by_frame(alpha):
+    """One frame of a clip is what it is alone, whether the mask is one for all or one for each."""
+    source, edited = (torch.rand(5, 24, 32, 3 + alpha, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+    masks = (1.4 * torch.rand(5, 24, 32, generator=torch.Generator().manual_seed(2)) - 0.2).clamp(0, 1)
+    for mask in (masks, masks[:1]):
+        whole, region = composite(source, edited, mask, 2), changed_region(source, edited, 0.5, 1)
+        for index in range(5):
+            one = slice(index, index + 1)
+            own = mask[one] if len(mask) > 1 else mask
+            assert torch.equal(whole[one], composite(source[one], edited[one], own, 2))
+            assert torch.equal(region[one], changed_region(source[one], edited[one], 0.5, 1))
+
+
+class Written(TorchDispatchMode):
+    """Operations that give new memory for more numbers than one frame has."""
+
+    def __init__(self, frame):
+        super().__init__()
+        self.frame, self.met = frame, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = func(*args, **(kwargs or {}))
+        if isinstance(given, torch.Tensor) and given.numel() > self.frame:
+            had = {one.untyped_storage().data_ptr() for one in args if isinstance(one, torch.Tensor)}
+            self.met += [str(func)] * (given.untyped_storage().data_ptr() not in had)
+        return given
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_compositing_a_long_clip_takes_no_second_one(alpha):
+    """Beside the result no operation works on more than a frame: 81 frames of a large size are 8 GB a copy."""
+    source, edited = (torch.rand(6, 24, 32, 3 + alpha) for _ in range(2))
+    with Written(24 * 32 * 4) as written:
+        mask = changed_region(source, edited, 0.5, 1)
+        composite(source, edited, mask[:1], 2)
+    assert written.met == ["aten.empty.memory_format"] * 2
