@@ -131,3 +131,17 @@ def test_the_card_lists_the_photographs(tmp_path):
     assert "\n- `b.jpg`\n- `below/a.png`\n" in card
     write_card(tmp_path, TrainConfig(task="editing", output="out", steps=1, start={"model": "m"}), 1, {"loss": 1.0})
     assert "Photographs" not in (tmp_path / CARD).read_text(encoding="utf-8")
+
+
+def test_clips_see_a_photograph_through_a_moving_camera(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=95)
+    moved = 0
+    for seed in range(16):
+        clip = sample_ground(np.random.default_rng(seed), 9, 48, 64, str(tmp_path))
+        assert clip.shape in ((1, 48, 64, 3), (9, 48, 64, 3)) and clip.dtype == np.float32
+        if len(clip) > 1:
+            steps = np.abs(np.diff(clip, axis=0)).mean((1, 2, 3))
+            assert steps.min() > 0 and steps.max() < 4 * steps.min() + 0.01
+            moved += 1
+    assert moved >= 4
