@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core.synthesis.config import Cluster, SynthesisConfig, WorldClips
 from instructx_core.synthesis.dashboard import Dashboard
+from instructx_core.synthesis.manifest import read_manifest
 from instructx_core.synthesis.run import synthesise
-from instructx_core.synthesis.store import read_manifest
 
 LEAST = 1.4
 

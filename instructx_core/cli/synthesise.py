@@ -32,8 +32,9 @@ Train on it with `data: {table: pairs/kept}`. Recipes, experts and files: docs/s
 def add_synthesise(commands: Any) -> None:
     parser = command(commands, "synthesise", "make training pairs from footage", EXAMPLES, _run_synthesise)
     parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file")
-    parser.add_argument("--preview", action="store_true", help="only write a page of what has been made so far")
-    parser.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print hours and cards for N clips")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--preview", action="store_true", help="only write a page of what has been made so far")
+    only.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print hours and cards for N clips")
     parser.add_argument("--cards", metavar="C", type=integer(1, 100_000), default=1, help="for --plan (default: 1)")
     parser.add_argument(
         "--workers", metavar="N", type=integer(1, 100_000), help="processes on Ray that run the recipe, one CPU each"
@@ -57,7 +58,7 @@ def _run_synthesise(arguments: argparse.Namespace) -> None:
         from ..synthesis.models import models_of
         from ..synthesis.plan import plan_lines
 
-        models = models_of(config.experts)
+        models = models_of(config.asked)
         lines = plan_lines(arguments.plan, arguments.cards, config.rates, read_summary(output), models)
         if not lines:
             raise InputError(
@@ -65,7 +66,7 @@ def _run_synthesise(arguments: argparse.Namespace) -> None:
             )
         say("\n".join(lines))
         return
-    on_ray = arguments.workers or arguments.ray_address
+    on_ray = arguments.workers is not None or arguments.ray_address is not None
     with Board() as board:
         made = synthesise(
             config,

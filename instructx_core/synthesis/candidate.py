@@ -27,6 +27,7 @@ class Candidate:
         scores: name -> number, of detection, measures and judge.
         about: further fields of the record.
         reason: why it was dropped; "" while it is kept.
+        stage: which expert, or "read" or "measures", has dropped it.
     """
 
     key: str
@@ -42,6 +43,15 @@ class Candidate:
     scores: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Why no edit could be made, and which stage says so."""
+
+    reason: str
+    stage: str
 
 
 class Tray:
@@ -55,7 +65,7 @@ class Tray:
         key = f"{self.clip.key}-{len(self.candidates):02d}"
         self.candidates.append(Candidate(key, self.clip.key, task, source, fps=self.clip.fps, **fields))
 
-    def drop(self, tasks: tuple[str, ...], reason: str, **fields: Any) -> None:
+    def drop(self, tasks: tuple[str, ...], drop: Drop, **fields: Any) -> None:
         """No edit could be made for these tasks."""
         for task in tasks:
-            self.add(task, self.clip.frames, reason=reason, **fields)
+            self.add(task, self.clip.frames, reason=drop.reason, stage=drop.stage, **fields)

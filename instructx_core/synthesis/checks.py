@@ -46,15 +46,26 @@ def filtered(candidate: Candidate, bounds: Bounds, judge: EditRater | None) -> C
 
     The judge, which costs most, sees what all measures have let through.
     """
+    return passed_judge(passed_measures(candidate, bounds), bounds, judge)
+
+
+def passed_measures(candidate: Candidate, bounds: Bounds) -> Candidate:
+    """With what pixels tell, and with the reason where that is out of bounds."""
     if candidate.reason or candidate.source is None or candidate.target is None:
         return candidate
     scores = {**candidate.scores, **measured(candidate)}
     reason = _out_of(scores, bounds)
-    if not reason and judge is not None:
-        rated = judge.rate(candidate.source, candidate.target, candidate.instructions[0], candidate.reference)
-        scores |= {name: float(value) for name, value in rated.items()}
-        reason = _out_of(scores, bounds)
-    return replace(candidate, scores=scores, reason=reason)
+    return replace(candidate, scores=scores, reason=reason, stage="measures" if reason else "")
+
+
+def passed_judge(candidate: Candidate, bounds: Bounds, judge: EditRater | None) -> Candidate:
+    """With the judge's scores, and with the reason where one of them is out of bounds."""
+    if candidate.reason or candidate.source is None or candidate.target is None or judge is None:
+        return candidate
+    rated = judge.rate(candidate.source, candidate.target, candidate.instructions[0], candidate.reference)
+    rated = {name: float(value) for name, value in rated.items()}
+    reason = _out_of(rated, bounds)
+    return replace(candidate, scores={**candidate.scores, **rated}, reason=reason, stage="judge" if reason else "")
 
 
 def measured(candidate: Candidate) -> dict[str, float]:

@@ -81,6 +81,8 @@ class ClipFolder:
                 frames.append(to_uint8(frame))
                 if len(frames) == self.frames:
                     break
+            if not frames:
+                raise InputError(f"{quoted_path(path)} holds no frame.")
             return Clip(key, torch.stack(frames), reader.info.fps)
 
 

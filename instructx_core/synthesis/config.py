@@ -98,15 +98,23 @@ class SynthesisConfig:
                 raise FieldError(f"bounds.{name} is [{low:g}, {high:g}]; give the lower one first")
         if self.world is not None and self.experts:
             raise FieldError("world brings its own experts; leave out experts, or name a folder as clips")
-        needed = [role for role in RECIPES[self.recipe].needs if role not in self.experts]
-        if self.world is None and needed:
-            raise FieldError(f"{self.recipe} needs experts for {', '.join(needed)}; name each under experts")
         if self.world and self.world.frames > 1 and self.world.size % 2:
             raise FieldError(f"world.size is {self.world.size}; clips need an even number")
 
     @property
     def all_bounds(self) -> dict[str, tuple[float, float]]:
         return {**DEFAULT, **self.bounds}
+
+    @property
+    def asked(self) -> dict[Role, ExpertChoice]:
+        """The experts that the recipe asks; a config may name more, to be shared by recipes."""
+        asked = {*self.needed, "cuts"}
+        return {role: choice for role, choice in self.experts.items() if role in asked}
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The roles that the recipe cannot do without."""
+        return RECIPES[self.recipe].needed(self.choices)
 
     @property
     def choices(self) -> Choices:

@@ -1,4 +1,4 @@
-"""How far a run is: a line for the clips, and one for each expert."""
+"""How far a run is: a line for the clips, and one for each stage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from .store import Made
+
+# in the order in which pairs meet them
+STAGES = (
+    *("read", "cuts", "describe", "detect", "segment", "flow", "redraw", "pose", "animate", "erase"),
+    *("measures", "judge", "write"),
+)
 
 
 class Dashboard:
@@ -32,16 +38,18 @@ class Dashboard:
         self.workers, self.copies = workers, copies or {}
         self.made = self.kept = self.pairs = 0
         self.seconds: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self._begun = clock()
 
     def count(self, made: Made) -> None:
         self.done, self.made = self.done + 1, self.made + 1
         self.kept, self.pairs = self.kept + made.kept, self.pairs + made.pairs
         self.seconds.update(made.seconds)
+        self.dropped.update(made.dropped)
 
     def lines(self) -> list[str]:
-        """Of the run: clips a second, kept share, time left. Of each expert, that with most left to do first: what it
-        alone could do, and the share of the time that it was busy."""
+        """Of the run: clips a second, kept share, time left. Of each stage, that with most left to do first: what it
+        alone could do, the share of the time that it was busy, and of the pairs that came to it, those it let pass."""
         spent, left = max(self._clock() - self._begun, 1e-9), self.clips - self.done
         rate = self.made / spent
         share = f"{self.kept / self.pairs:.0%} of {self.pairs} pairs kept, " if self.pairs else ""
@@ -51,8 +59,16 @@ class Dashboard:
         for name, seconds in sorted(each.items(), key=lambda entry: -entry[1]):
             alone = self.made / seconds
             busy = min(seconds / spent, 1.0)
-            lines.append(f"  {name}: {alone:.2f} clips/s on {on[name]}, busy {busy:.0%}, {_time(left, alone)} left")
+            lines.append(
+                f"  {name}: {alone:.2f} clips/s on {on[name]}, busy {busy:.0%}, {self._passed(name)}"
+                f"{_time(left, alone)} left"
+            )
         return lines
+
+    def _passed(self, stage: str) -> str:
+        before = STAGES[: STAGES.index(stage)] if stage in STAGES else ()
+        came = self.pairs - sum(self.dropped[name] for name in before)
+        return f"{1 - self.dropped[stage] / came:.0%} kept, " if came else ""
 
 
 def _time(clips: int, rate: float) -> str:

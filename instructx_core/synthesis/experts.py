@@ -16,7 +16,16 @@ Look = Literal["colour", "style", "tone"]
 
 
 class ExpertFailed(Exception):
-    """An expert has no answer for this clip, in a few words: the clip is dropped, the run goes on."""
+    """An expert has no answer for this clip, in a few words: the clip is dropped, the run goes on.
+
+    Attributes:
+        stage: the expert.
+        why: its own error, where it has raised one.
+    """
+
+    def __init__(self, words: str, stage: str = "", why: str = "") -> None:
+        super().__init__(words)
+        self.stage, self.why = stage, why
 
 
 @dataclass(frozen=True)

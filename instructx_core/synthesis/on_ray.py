@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import socket
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 from ..device import pick_device
 from ..errors import InputError, InstructXError
 from ..words import one_line, quoted
+from .answering import answered, spent
 from .config import Cluster, ExpertChoice, Role, SynthesisConfig
 from .experts import ExpertFailed, Experts
 from .models import load_experts, models_of
@@ -35,6 +35,7 @@ from .world import World
 
 OURS = (InstructXError, ExpertFailed, OSError)
 ANSWERS_WITHIN = 20.0  # seconds
+SETTINGS = 4  # the kind of an HTTP/2 frame
 Actors = Mapping[Role, Sequence[Any]]
 
 
@@ -60,7 +61,7 @@ def made_on_ray(config: SynthesisConfig, clips: Sequence[str], place: Path, clus
         for row in done.iter_rows():
             if row["problem"]:
                 raise InputError(row["problem"])
-            yield Made(row["clip"], row["kept"], row["pairs"], json.loads(row["seconds"]))
+            yield Made(row["clip"], **json.loads(row["told"]))
 
 
 class ClipWorker:
@@ -69,24 +70,24 @@ class ClipWorker:
     def __init__(self, config: SynthesisConfig, place: str, actors: Actors) -> None:
         self.config, self.place, self.actors = config, Path(place), actors
         self.source = open_clips(config)
-        light = {role: choice for role, choice in config.experts.items() if role not in actors}
+        light = {role: choice for role, choice in config.asked.items() if role not in actors}
         self.experts = self.source.experts() if isinstance(self.source, World) else load_experts(light, "cpu")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         key, problem = row["clip"], ""
-        made = Made(key, 0, 0, {})
+        made = Made(key, 0, 0, {}, {})
         try:
             made = read_made(self.place / key) or self._made(key)
         except (InstructXError, OSError) as error:  # Ray Data would tell of its own frames alone
             problem = one_line(error, 1000)
-        seconds = json.dumps(dict(made.seconds))
-        return {"clip": key, "kept": made.kept, "pairs": made.pairs, "seconds": seconds, "problem": problem}
+        told = {"kept": made.kept, "pairs": made.pairs, "seconds": dict(made.seconds), "dropped": dict(made.dropped)}
+        return {"clip": key, "told": json.dumps(told), "problem": problem}
 
     def _made(self, key: str) -> Made:
         seconds: Counter[str] = Counter()
         far = {role: FarExpert(role, copies, seconds) for role, copies in self.actors.items()}
         experts = replace(timed(self.experts, seconds), **far)
-        return write_clip(self.place, key, make_pairs(self.config, self.source, key, experts), seconds)
+        return write_clip(self.place, key, make_pairs(self.config, self.source, key, experts, seconds), seconds)
 
 
 class ModelActor:
@@ -105,9 +106,11 @@ class ModelActor:
 
     def call(self, role: Role, method: str, arguments: tuple[Any, ...]) -> tuple[Any, float]:
         """The expert's answer, and the seconds that it took."""
-        expert = getattr(self.load(), role)
-        begun = time.perf_counter()
-        return getattr(expert, method)(*arguments), time.perf_counter() - begun
+        ask = getattr(getattr(self.load(), role), method)
+        seconds: Counter[str] = Counter()
+        with spent(seconds, role):
+            answer = answered(role, ask, *arguments)
+        return answer, seconds[role]
 
 
 class FarExpert:
@@ -149,16 +152,14 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         ) from error
     here = not ray.is_initialized()
     if here:
-        local = {"num_cpus": max(cluster.workers or 1, os.cpu_count() or 1), "include_dashboard": False}
+        place: dict[str, Any] = {"address": cluster.address}
+        if cluster.address is None:
+            cpus = max(cluster.workers or 1, os.cpu_count() or 1)
+            place = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         try:
-            _check_answers(cluster.address)
-            ray.init(cluster.address or "local", log_to_driver=False, logging_level="ERROR",
-                     **({} if cluster.address else local))  # fmt: skip
+            ray.init(**place, log_to_driver=False, logging_level="ERROR")
         except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"No Ray cluster answers at {quoted(cluster.address or 'local')} ({one_line(error, 200)}); see "
-                "`ray status`."
-            ) from error
+            raise _no_cluster(cluster.address, error) from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
@@ -168,12 +169,38 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _check_answers(address: str | None) -> None:
-    """Raise OSError or ValueError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
-    if address and ":" in address:
-        place = urlsplit(address if "://" in address else f"ray://{address}")
-        with socket.create_connection((place.hostname, place.port), timeout=ANSWERS_WITHIN):
-            pass
+def check_answers(address: str) -> None:
+    """Raise InputError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    try:
+        if not address.strip():
+            raise ValueError("the address is empty")
+        if ":" in address:
+            place = urlsplit(address if "://" in address else f"ray://{address}")
+            if place.port is None:
+                raise ValueError("it has no port")
+            with socket.create_connection((place.hostname, place.port), timeout=ANSWERS_WITHIN) as there:
+                _check_speaks(there)
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _check_speaks(there: socket.socket) -> None:
+    """Raise OSError where the other end does not speak gRPC, as Ray does: its first frame tells settings of HTTP/2."""
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
+    there.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]))
+    head = b""
+    while len(head) < 9:
+        if not (more := there.recv(9 - len(head))):
+            break
+        head += more
+    if len(head) < 9 or head[3] != SETTINGS:
+        raise OSError("something else than Ray listens there")
+
+
+def _no_cluster(address: str | None, error: Exception) -> InputError:
+    place = quoted("local" if address is None else address)
+    return InputError(f"No Ray cluster answers at {place} ({one_line(error, 200)}); see `ray status`.")
 
 
 def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:
@@ -183,7 +210,7 @@ def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:
     workers = cluster.workers or cpus
     if not 1 <= workers <= cpus:
         raise InputError(f"{workers} workers need a CPU each, the cluster has {cpus}; give --workers {max(cpus, 1)}.")
-    needed = sum(_copies(choices) * _gpus(choices, gpus) for choices in models_of(config.experts))
+    needed = sum(_copies(choices) * _gpus(choices, gpus) for choices in models_of(config.asked))
     if needed > gpus:
         raise InputError(
             f"The experts need {needed:g} GPUs, the cluster has {gpus:g}; lower copies or gpus under experts."
@@ -195,7 +222,7 @@ def _start_models(ray: Any, config: SynthesisConfig) -> Actors:
     """An actor for each copy of each model, all loaded."""
     there = ray.cluster_resources().get("GPU", 0.0)
     actors: dict[Role, list[Any]] = {}
-    for choices in models_of(config.experts):
+    for choices in models_of(config.asked):
         options = {"num_cpus": 0, "num_gpus": _gpus(choices, there), "max_restarts": -1, "max_task_retries": -1}
         kind = ray.remote(ModelActor).options(**options)
         copies = [kind.remote(choices) for _ in range(_copies(choices))]

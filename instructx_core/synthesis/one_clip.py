@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 from ..device import pick_device
 from ..errors import InputError
 from ..words import one_line
-from .candidate import Candidate, Tray
-from .checks import filtered
+from .answering import answered, spent
+from .candidate import Candidate, Drop, Tray
+from .checks import passed_judge, passed_measures
 from .clips import Clip, ClipFolder, ClipSource
 from .config import SynthesisConfig
 from .experts import ExpertFailed, Experts
@@ -20,31 +20,48 @@ from .recipes import RECIPES
 from .world import World
 
 
-def make_pairs(config: SynthesisConfig, source: ClipSource, key: str, experts: Experts) -> list[Candidate]:
-    """All candidates of one clip, filtered; a clip that cannot be read is one that was dropped."""
+def make_pairs(
+    config: SynthesisConfig, source: ClipSource, key: str, experts: Experts, seconds: Counter[str] | None = None
+) -> list[Candidate]:
+    """All candidates of one clip, filtered; a clip that cannot be read is one that was dropped.
+
+    Args:
+        seconds: to which those of reading and measuring are added; experts count their own (`timed`).
+    """
+    seconds = Counter() if seconds is None else seconds
     try:
-        clip = source.read(key)
+        with spent(seconds, "read"):
+            clip = source.read(key)
     except InputError as error:
-        return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", about={"why": one_line(error, 300)})]
+        about = {"why": one_line(error, 300)}
+        return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", stage="read", about=about)]
     made: list[Candidate] = []
     for scene in _scenes(clip, experts):
         tray = Tray(scene)
         try:
             if len(scene.frames) < config.least_frames:
-                tray.drop(("any",), "too short")
+                tray.drop(("any",), Drop("too short", "read"))
             else:
                 RECIPES[config.recipe].make(scene, experts, config.choices, tray)
         except ExpertFailed as error:
-            tray.drop(("any",), str(error))
-        made += [_filtered(one, config, experts) for one in tray.candidates]
+            tray.drop(("any",), Drop(str(error), error.stage), about=_why(error))
+        made += [_filtered(one, config, experts, seconds) for one in tray.candidates]
     return [replace(one, clip=key) for one in made]
 
 
-def _filtered(candidate: Candidate, config: SynthesisConfig, experts: Experts) -> Candidate:
+def _filtered(candidate: Candidate, config: SynthesisConfig, experts: Experts, seconds: Counter[str]) -> Candidate:
+    with spent(seconds, "measures"):
+        candidate = passed_measures(candidate, config.all_bounds)
     try:
-        return filtered(candidate, config.all_bounds, experts.judge)
+        return passed_judge(candidate, config.all_bounds, experts.judge)
     except ExpertFailed as error:
-        return replace(candidate, reason=str(error))
+        return replace(
+            candidate, reason=str(error), stage=error.stage or "judge", about={**candidate.about, **_why(error)}
+        )
+
+
+def _why(error: ExpertFailed) -> dict[str, str]:
+    return {"why": error.why} if error.why else {}
 
 
 def _scenes(clip: Clip, experts: Experts) -> list[Clip]:
@@ -66,11 +83,11 @@ def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
         return source.experts()
     from .models import load_experts
 
-    return load_experts(config.experts, str(pick_device(None)))
+    return load_experts(config.asked, str(pick_device(None)))
 
 
 class _Timed:
-    """An expert whose time is added up."""
+    """An expert whose time is added up, and whose errors are ours."""
 
     def __init__(self, expert: Any, name: str, seconds: Counter[str]) -> None:
         self._expert, self._name, self._seconds = expert, name, seconds
@@ -79,11 +96,8 @@ class _Timed:
         call = getattr(self._expert, method)
 
         def timed_call(*arguments: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return call(*arguments)
-            finally:
-                self._seconds[self._name] += time.perf_counter() - start
+            with spent(self._seconds, self._name):
+                return answered(self._name, call, *arguments)
 
         return timed_call
 

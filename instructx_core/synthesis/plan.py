@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from .run import RunSummary
@@ -18,7 +19,8 @@ def plan_lines(
 
     Args:
         cards: that work at the same time, each on clips of its own.
-        given: expert -> seconds of one card for one clip; they take the place of measured ones.
+        given: expert -> seconds of one card for one clip; they take the place of measured ones. Reading, measuring and
+            writing, which need no card, count too: a card waits for them where all is one process.
         models: the experts of each model, which on Ray has cards of its own.
 
     Returns:
@@ -33,16 +35,17 @@ def plan_lines(
     lines = [f"{clips} clips on {cards} card{'s' * (cards != 1)}: {total / cards:.2f} hours, {total:.2f} card hours"]
     for name, spent in sorted(hours.items(), key=lambda entry: -entry[1]):
         origin = "given" if name in given else "measured"
-        lines.append(f"  {name}: {rates[name]:.3f} s a clip ({origin}), {spent:.2f} card hours, {spent / total:.0%}")
+        share = spent / total if total else 0.0
+        lines.append(f"  {name}: {rates[name]:.3f} s a clip ({origin}), {spent:.2f} card hours, {share:.0%}")
     each = {"/".join(roles): sum(rates.get(role, 0.0) for role in roles) for roles in models}
     if each and cards >= len(each):
         copies = shared_out(each, cards)
         slowest = max(each, key=lambda name: each[name] / copies[name])
         told = ", ".join(f"{name} {count}" for name, count in copies.items())
-        lines.append(
-            f"  on Ray with copies: {told}: {each[slowest] * clips / copies[slowest] / 3600:.2f} hours, {slowest} is "
-            "the slowest"
-        )
+        pace = each[slowest] / copies[slowest]
+        lines.append(f"  on Ray with copies: {told}: {pace * clips / 3600:.2f} hours, {slowest} is the slowest")
+        if pace:
+            lines.append(f"  --workers {math.ceil(sum(rates.values()) / pace)} keep it busy")
     if measured.clips:
         lines.append(f"  about {clips * measured.kept / measured.clips:.0f} pairs kept, as of {measured.clips} clips")
     return lines

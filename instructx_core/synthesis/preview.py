@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from ..atomic import partial_file
 from ..errors import InputError
 from ..words import quoted_path
 from .config import Form
-from .shards import MEDIA, SCORES, read_shard
-from .store import DROPPED, KEPT, read_manifest
+from .manifest import check_shard, read_manifest
+from .shards import SCORES, read_shard
+from .store import DROPPED, KEPT
 
+SHOWN = ("source", "target", "mask", "reference")
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 24px; background: #fafafa; color: #222 }
 table { border-collapse: collapse; width: 100% }
@@ -35,8 +37,8 @@ def write_preview(folder: Path, form: Form, path: Path, most: int = 50) -> Path:
         raise InputError(f"{quoted_path(folder)} has no shards yet; run `instructx synthesise` first.")
     parts = []
     for place in (KEPT, DROPPED):
-        files = [name for entry in entries for name in entry["files"] if name.startswith(f"{place}/")]
-        total = sum(entry["files"][name]["rows"] for entry in entries for name in entry["files"] if name in files)
+        files = {name: about for e in entries for name, about in e["files"].items() if name.startswith(f"{place}/")}
+        total = sum(about["rows"] for about in files.values())
         rows = list(islice(_rows(folder, form, files), most))
         parts.append(f"<h2>{place}: {len(rows)} of {total}</h2><table>{_head()}{''.join(map(_row, rows))}</table>")
     page = f'<!doctype html><meta charset="utf-8"><title>{html.escape(folder.name)}</title><style>{STYLE}</style>'
@@ -45,17 +47,18 @@ def write_preview(folder: Path, form: Form, path: Path, most: int = 50) -> Path:
     return path
 
 
-def _rows(folder: Path, form: Form, files: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(folder: Path, form: Form, files: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for name in files:
+        check_shard(folder, name, files[name], whole=True)
         yield from read_shard(form, folder / name)
 
 
 def _head() -> str:
-    return "<tr>" + "".join(f"<th>{name}</th>" for name in (*MEDIA, "sentence", "scores")) + "</tr>"
+    return "<tr>" + "".join(f"<th>{name}</th>" for name in (*SHOWN, "sentence", "scores")) + "</tr>"
 
 
 def _row(row: dict[str, Any]) -> str:
-    cells = [_medium(row.get(name)) for name in MEDIA]
+    cells = [_medium(row.get(name)) for name in SHOWN]
     words = f"<b>{html.escape(row['task'])}</b><br>{html.escape(row.get('instruction') or '')}"
     if row.get("reason"):
         words += f'<br><span class="why">{html.escape(row["reason"])}</span>'

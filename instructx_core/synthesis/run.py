@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from .clips import ClipSource
 from .config import Cluster, SynthesisConfig
 from .dashboard import Dashboard
 from .experts import Experts
+from .manifest import read_manifest
+from .models import check_experts, check_folders, models_of
+from .on_ray import check_answers, made_on_ray
 from .one_clip import make_pairs, open_clips, open_experts, timed
-from .store import Made, Store, read_manifest, write_clip
+from .store import Made, Store, write_clip
 
 Progress = Callable[[Dashboard], None]
 
@@ -69,12 +72,16 @@ def synthesise(
     output = Path(config.output)
     if experts is not None and cluster is not None:
         raise InputError("experts: objects stay in this process; name models in the config for a run on Ray.")
-    if experts is None and config.experts:
-        from .models import check_experts
-
+    if experts is None and config.world is None:
+        _check_needs(config, config.experts)
         check_experts(config.experts)
     source = open_clips(config)
     keys = source.keys()
+    _check_apart(config)
+    if experts is None:
+        check_folders(config.asked)
+    if cluster is not None and cluster.address is not None:
+        check_answers(cluster.address)
     with _written(output), only_run(output):
         store = Store(output, config.form, _settings(config))
         done = store.finished()
@@ -106,16 +113,32 @@ def _work(
     if not left:
         return
     if cluster is not None:
-        from .on_ray import made_on_ray
-
         for made in made_on_ray(config, left, store.working, cluster):
             store.take(store.working / made.clip)
             yield made
         return
     experts = experts or open_experts(config, source)
+    _check_needs(config, [field.name for field in fields(experts) if getattr(experts, field.name) is not None])
     for key in left:
         seconds: Counter[str] = Counter()
-        yield write_clip(store.pending, key, make_pairs(config, source, key, timed(experts, seconds)), seconds)
+        yield write_clip(store.pending, key, make_pairs(config, source, key, timed(experts, seconds), seconds), seconds)
+
+
+def _check_needs(config: SynthesisConfig, there: Collection[str]) -> None:
+    """Raise InputError where the recipe needs an expert that is not there."""
+    if missing := [role for role in config.needed if role not in there]:
+        raise InputError(f"{config.recipe} needs experts for {', '.join(missing)}; name each under experts.")
+
+
+def _check_apart(config: SynthesisConfig) -> None:
+    """Raise InputError where the output lies among the footage: the next run would take its files for clips."""
+    if config.clips is not None:
+        clips, output = Path(config.clips).resolve(), Path(config.output).resolve()
+        if output == clips or clips in output.parents:
+            raise InputError(
+                f"The output {quoted_path(config.output)} is in the folder of clips {quoted_path(config.clips)}, where "
+                "it would be taken for footage; give one outside of it."
+            )
 
 
 @contextmanager
@@ -143,7 +166,8 @@ def read_summary(output: Path) -> RunSummary:
 
 def _settings(config: SynthesisConfig) -> dict[str, Any]:
     """What makes records differ; places, rates of a plan and numbers of processes do not."""
-    plain = {name: value for name, value in asdict(config).items() if name not in ("output", "rates", "batch")}
+    asked = asdict(replace(config, experts=config.asked))
+    plain = {name: value for name, value in asked.items() if name not in ("output", "rates", "batch")}
     for choice in plain["experts"].values():
         del choice["copies"], choice["gpus"]
     return plain
@@ -153,7 +177,5 @@ def _processes(config: SynthesisConfig, cluster: Cluster | None) -> tuple[int, d
     """Workers, and copies of each expert that is not in them."""
     if cluster is None:
         return 1, {}
-    from .models import models_of
-
-    copies = {role: choice.copies for choices in models_of(config.experts) for role, choice in choices.items()}
+    copies = {role: choice.copies for choices in models_of(config.asked) for role, choice in choices.items()}
     return cluster.workers or os.cpu_count() or 1, copies

@@ -13,7 +13,9 @@ from typing import Any
 
 from ..atomic import partial_file
 from ..bounded import parse_json, read_bytes, read_text
+from ..errors import InputError
 from ..training.data.extras import library
+from ..words import one_line, quoted_path
 from .config import Form
 
 SUFFIXES: dict[Form, str] = {"parquet": ".parquet", "webdataset": ".tar", "records": ".jsonl"}
@@ -38,7 +40,16 @@ def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[P
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Row]:
-    """The rows of a shard, each medium as its bytes."""
+    """The rows of a shard, each medium as its bytes. Raises InputError where it cannot be read."""
+    try:
+        yield from _rows_of(form, path)
+    except (OSError, KeyError, TypeError, ValueError, tarfile.TarError) as error:  # pyarrow's are ValueErrors
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{quoted_path(path)} cannot be read ({one_line(error, 200)}).") from error
+
+
+def _rows_of(form: Form, path: Path) -> Iterator[Row]:
     if form == "parquet":
         parquet = library("pyarrow.parquet", "Parquet shards")
         for row in parquet.read_table(path).to_pylist():
@@ -46,7 +57,7 @@ def read_shard(form: Form, path: Path) -> Iterator[Row]:
     elif form == "webdataset":
         yield from _read_tar(path)
     else:
-        for line in read_text(path, LARGEST).splitlines():
+        for line in read_text(path, LARGEST).split("\n")[:-1]:
             row = parse_json(line, "a record")
             names = {"source": row["origin_img_path"], "target": row["target_img_path"], "mask": row["mask_img_path"]}
             media = {name: _bytes(path, names.get(name)) for name in MEDIA}

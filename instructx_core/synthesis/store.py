@@ -16,23 +16,25 @@ packs; what is left of a killed run's other processes can write to that run's ow
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..atomic import atomic_folder, flush, partial_file
-from ..bounded import is_file, open_regular, read_json, read_text
+from ..bounded import UnreadableError, is_file, read_json, read_text
 from ..errors import InputError
-from ..words import quoted_path
+from ..validation import FieldError, converted
+from ..words import one_line, quoted_path
+from .answering import spent
 from .candidate import Candidate
 from .config import Form
+from .manifest import CLIP, MANIFEST, SHARD, check_shard, checksum, read_manifest
 from .media import write_media
 from .shards import SUFFIXES, write_shard
 
@@ -45,13 +47,15 @@ class Made:
     """A clip that is finished.
 
     Attributes:
-        seconds: of each expert.
+        seconds: of each stage.
+        dropped: stage -> pairs that it has dropped.
     """
 
     clip: str
     kept: int
     pairs: int
     seconds: Mapping[str, float]
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Store:
@@ -62,9 +66,9 @@ class Store:
     """
 
     def __init__(self, folder: Path, form: Form, settings: Mapping[str, Any]) -> None:
-        """Open or begin an output. Raises InputError where it is another run's, or cannot be written."""
+        """Open or begin an output. Raises InputError where it is another run's, damaged, or cannot be written."""
         self.folder, self.form = folder, form
-        self.pending, self.manifest = folder / "pending", folder / "manifest.jsonl"
+        self.pending, self.manifest = folder / "pending", folder / MANIFEST
         self.working = folder / "working" / secrets.token_hex(6)
         try:
             self.pending.mkdir(parents=True, exist_ok=True)
@@ -72,22 +76,42 @@ class Store:
             raise InputError(f"{quoted_path(folder)} cannot be written to ({error.strerror}).") from error
         self.packed = read_manifest(folder)
         self._check(settings)
+        self._check_shards()
         self._mend()
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / "settings.json"
         plain = json.loads(json.dumps(settings))
-        if not is_file(path) or not self.finished():
+        if not self.finished():
             with partial_file(path) as partial:
                 partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-        elif (before := read_json(path)) != plain:
+            return
+        before = read_json(path)
+        if not isinstance(before, dict):
+            raise InputError(f"{quoted_path(path)} is no mapping; restore it from a copy, or give a new output.")
+        if before != plain:
             names = sorted(name for name in {*before, *plain} if before.get(name) != plain.get(name))
             raise InputError(
                 f"{quoted_path(self.folder)} was begun with another {', '.join(names)}; give a new output."
             )
 
+    def _check_shards(self) -> None:
+        """All shards of the manifest have to be there; there may be one pack that a kill has kept out of it."""
+        for entry in self.packed:
+            for name, about in entry["files"].items():
+                check_shard(self.folder, name, about)
+        if not self.packed and (beyond := [path for path in self._shards() if int(path.stem) > 0]):
+            raise InputError(f"{quoted_path(beyond[0])} is in no {MANIFEST}; restore that file, or give a new output.")
+
+    def _shards(self) -> list[Path]:
+        found = [path for place in (KEPT, DROPPED) for path in (self.folder / place).glob("*.*")]
+        return sorted(path for path in found if SHARD.fullmatch(path.relative_to(self.folder).as_posix()))
+
     def _mend(self) -> None:
-        """Undo what a kill left half done: a torn line, packed clips that are still pending."""
+        """Undo what a kill left half done: a torn line, a shard without a line, packed clips that are still pending."""
+        for path in self._shards():
+            if int(path.stem) >= len(self.packed):
+                path.unlink()
         text = "".join(json.dumps(entry) + "\n" for entry in self.packed)
         if is_file(self.manifest) and read_text(self.manifest, 1 << 30) != text:
             with partial_file(self.manifest) as partial:
@@ -98,7 +122,7 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
         finished = self.finished()
         for made in self.working.parent.glob("*/*"):
-            if made.name not in finished and not made.name.startswith(".") and is_file(made / ROWS):
+            if made.name not in finished and CLIP.fullmatch(made.name) and is_file(made / ROWS):
                 self.take(made)
         self.clear_working()
 
@@ -139,7 +163,7 @@ class Store:
         seconds: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         for clip in clips:
-            told = read_json(self.pending / clip / ROWS)
+            told = _told(self.pending / clip)
             seconds.update(told["seconds"])
             for row in told["rows"]:
                 place = DROPPED if row["reason"] else KEPT
@@ -153,7 +177,8 @@ class Store:
                 name = f"{place}/{number:05d}{SUFFIXES[self.form]}"
                 write_shard(self.form, self.folder / name, part, folders[place])
                 flush(self.folder / place)
-                files[name] = {"sha256": checksum(self.folder / name), "rows": len(part)}
+                size = (self.folder / name).stat().st_size
+                files[name] = {"sha256": checksum(self.folder / name), "rows": len(part), "bytes": size}
         entry = {
             "number": number,
             "clips": list(clips),
@@ -173,43 +198,76 @@ class Store:
 
 def write_clip(place: Path, clip: str, candidates: Iterable[Candidate], seconds: Mapping[str, float]) -> Made:
     """Write all candidates of a clip, the dropped ones too, to the folder `place`/CLIP, which appears whole."""
+    took = Counter(seconds)
     with atomic_folder(place / clip) as folder:
-        rows = [
-            {
-                "key": one.key,
-                "clip": one.clip,
-                "task": one.task,
-                "instructions": list(one.instructions),
-                "caption": one.caption,
-                "reason": one.reason,
-                "scores": dict(one.scores),
-                "about": dict(one.about),
-                **write_media(one, folder),
-            }
-            for one in candidates
-        ]
-        told = {"rows": rows, "seconds": dict(seconds)}
+        with spent(took, "write"):
+            rows = [
+                {
+                    "key": one.key,
+                    "clip": one.clip,
+                    "task": one.task,
+                    "instructions": list(one.instructions),
+                    "caption": one.caption,
+                    "reason": one.reason,
+                    "stage": one.stage,
+                    "scores": dict(one.scores),
+                    "about": dict(one.about),
+                    **write_media(one, folder),
+                }
+                for one in candidates
+            ]
+        told = {"rows": rows, "seconds": dict(took)}
         (folder / ROWS).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
     return _made(clip, told)
 
 
 def read_made(folder: Path) -> Made | None:
     """What a clip's folder holds; None where it is not there."""
-    return _made(folder.name, read_json(folder / ROWS)) if is_file(folder / ROWS) else None
+    return _made(folder.name, _told(folder)) if is_file(folder / ROWS) else None
 
 
 def _made(clip: str, told: Mapping[str, Any]) -> Made:
-    return Made(clip, sum(not row["reason"] for row in told["rows"]), len(told["rows"]), told["seconds"])
+    rows = told["rows"]
+    dropped = Counter(row.get("stage", "") for row in rows if row["reason"])
+    return Made(clip, sum(not row["reason"] for row in rows), len(rows), told["seconds"], dropped)
 
 
-def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's manifest; a last one that a kill has torn is none."""
-    path = folder / "manifest.jsonl"
-    lines = read_text(path, 1 << 30).split("\n")[:-1] if is_file(path) else []
-    return [json.loads(line) for line in lines]
+def _told(folder: Path) -> dict[str, Any]:
+    """What is written of a finished clip. Raises InputError where it is damaged."""
+    try:
+        told = read_json(folder / ROWS)
+        rows = converted(_Rows, told).rows
+        if not all(CLIP.fullmatch(row.key) and all(CLIP.fullmatch(name) for name in row.media) for row in rows):
+            raise FieldError("a file in it has a name that no run gives")
+    except (FieldError, UnreadableError) as error:
+        raise InputError(
+            f"{quoted_path(folder)} is damaged ({one_line(error, 200)}); delete it: its clip is made again."
+        ) from error
+    return told
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass(frozen=True)
+class _StoredPair:
+    key: str
+    clip: str
+    task: str
+    instructions: tuple[str, ...]
+    caption: str
+    reason: str
+    scores: dict[str, float]
+    about: dict[str, Any]
+    stage: str = ""
+    source: str | None = None
+    target: str | None = None
+    reference: str | None = None
+    mask: str | None = None
+
+    @property
+    def media(self) -> list[str]:
+        return [name for name in (self.source, self.target, self.reference, self.mask) if name is not None]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    rows: tuple[_StoredPair, ...]
+    seconds: dict[str, float]

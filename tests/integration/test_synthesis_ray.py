@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ import yaml
 
 from instructx_core.cli.progress import Board
 from instructx_core.errors import InputError
-from instructx_core.synthesis import Experts
+from instructx_core.synthesis import Experts, on_ray
 from instructx_core.synthesis.config import Cluster, ExpertChoice, SynthesisConfig, WorldClips
 from instructx_core.synthesis.dashboard import Dashboard
 from instructx_core.synthesis.run import read_summary, synthesise
@@ -45,6 +49,43 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, capsys, monkeyp
     assert not list((tmp_path / "out").glob("kept/*"))
 
 
+@contextmanager
+def listening(says: bytes) -> Iterator[str]:
+    """Something at a port that accepts, says a few bytes or nothing, and is no Ray."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                there, _ = server.accept()
+                there.sendall(says)
+                there.recv(100)
+                there.close() if says else time.sleep(5)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"abc"])
+def test_an_address_where_something_else_listens(tmp_path, capsys, monkeypatch, says):
+    monkeypatch.setattr(on_ray, "ANSWERS_WITHIN", 0.5)
+    with listening(says) as address:
+        said = refusal(capsys, "synthesise", config_file(tmp_path, 2), "--ray-address", address)
+    assert f"No Ray cluster answers at '{address}'" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["", " ", "127.0.0.1:1", "127.0.0.1:99999", "host:port", "ray://127.0.0.1"])
+def test_an_address_that_does_not_answer(tmp_path, capsys, address):
+    said = refusal(capsys, "synthesise", config_file(tmp_path, 2), "--ray-address", address)
+    assert f"No Ray cluster answers at '{address}'" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_http_2_are_an_answer():
+    with listening(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])) as address:
+        on_ray.check_answers(address)
+
+
 def test_objects_stay_in_this_process(tmp_path):
     config = SynthesisConfig("add_remove", str(tmp_path / "out"), world=WorldClips(1))
     with pytest.raises(InputError, match="objects stay in this process"):
@@ -57,11 +98,11 @@ def test_the_dashboard_has_a_line_for_each_stage():
     board = Dashboard(100, 20, 2, {"erase": 4}, clock=lambda: now[0])
     for number in range(10):
         now[0] += 0.5
-        board.count(Made(f"c{number}", 2, 3, {"erase": 1.0, "judge": 0.5}))
+        board.count(Made(f"c{number}", 1, 3, {"erase": 1.0, "judge": 0.5}, {"detect": 1, "judge": 1}))
     assert board.lines() == [
-        "clips: 30 of 100, 2.00 clips/s, 67% of 30 pairs kept, 0:00:35 left",
-        "  erase: 4.00 clips/s on 4, busy 50%, 0:00:18 left",
-        "  judge: 4.00 clips/s on 2, busy 50%, 0:00:18 left",
+        "clips: 30 of 100, 2.00 clips/s, 33% of 30 pairs kept, 0:00:35 left",
+        "  erase: 4.00 clips/s on 4, busy 50%, 100% kept, 0:00:18 left",
+        "  judge: 4.00 clips/s on 2, busy 50%, 50% kept, 0:00:18 left",  # of the two thirds that came to it
     ]
     assert Dashboard(3, 3, clock=lambda: 0.0).lines() == ["clips: 3 of 3, 0.00 clips/s, unknown time left"]
 
@@ -89,13 +130,14 @@ def test_two_workers_give_the_records_of_one_process(tmp_path):
 def test_a_cluster_without_room_is_refused(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ray", reason=REASON)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    world = {"clips": str(tmp_path), "world": None}
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    world = {"clips": str(tmp_path / "clips"), "world": None}
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.png").write_bytes(b"no picture")
     service = {"kind": "service", "url": "http://127.0.0.1:9/v1", "model": "x"}
     model = {"kind": "detector", "model": str(tmp_path), "copies": 3, "gpus": 1}
     roles = dict.fromkeys(("describe", "judge"), service)
-    roles |= {"detect": model, "segment": {"kind": "sam2", "model": "x"}, "erase": {"kind": "inpainting", "model": "x"}}
-    roles |= {"redraw": {"kind": "picture-edit", "model": "x"}}
+    kinds = {"segment": "sam2", "erase": "inpainting", "redraw": "picture-edit"}
+    roles |= {"detect": model} | {role: {"kind": kind, "model": str(tmp_path)} for role, kind in kinds.items()}
     file = config_file(tmp_path, 2, **world, experts=roles)
     file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(file.read_text()).items() if v is not None}))
     assert "need 3 GPUs" in refusal(capsys, "synthesise", file, "--workers", 1)
@@ -103,8 +145,6 @@ def test_a_cluster_without_room_is_refused(tmp_path, capsys, monkeypatch):
     roles = {role: one if "url" in one else none | {"kind": one["kind"]} for role, one in roles.items()}
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"experts": roles}))
     assert "none' is no folder" in refusal(capsys, "synthesise", file, "--workers", 1)
-    address = "127.0.0.1:9"
-    assert f"No Ray cluster answers at '{address}'" in refusal(capsys, "synthesise", file, "--ray-address", address)
 
 
 @pytest.mark.slow
@@ -136,7 +176,6 @@ def descendants(root: int) -> dict[int, str]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 def test_a_model_that_dies_is_begun_again(tmp_path):
     pytest.importorskip("ray", reason=REASON)
-    from instructx_core.synthesis import on_ray
     from support.tiny_experts import save_grounding_dino
 
     detector = ExpertChoice("detector", str(save_grounding_dino(tmp_path / "dino")), settings={"threshold": 0.0})

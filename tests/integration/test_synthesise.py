@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,11 @@ from instructx_core.errors import InputError
 from instructx_core.synthesis import Experts
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
+from instructx_core.synthesis.manifest import read_manifest
 from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.plan import plan_lines, shared_out
 from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
 from instructx_core.synthesis.shards import read_shard
-from instructx_core.synthesis.store import read_manifest
 from instructx_core.training.config import DataConfig
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
@@ -238,15 +239,15 @@ def test_a_broken_clip_is_dropped_and_counted(tmp_path):
     folder.mkdir(parents=True)
     Image.new("RGB", (64, 64), "red").save(folder / "a b.png")
     (folder / "broken.png").write_bytes(b"no picture")
-    settings = SynthesisConfig.__new__(SynthesisConfig)
-    fields = config(tmp_path / "out").__dict__ | {"world": None, "clips": str(tmp_path / "clips")}
-    settings.__dict__.update(fields)
+    settings = replace(config(tmp_path / "out"), world=None, clips=str(tmp_path / "clips"))
 
     class Nothing:
         def subjects(self, frames, most):
             return []
 
-    made = synthesise(settings, Experts(describe=Nothing()))
+    with pytest.raises(InputError, match="needs experts for judge, detect, segment, erase, redraw"):
+        synthesise(settings, Experts(describe=Nothing()))
+    made = synthesise(settings, Experts(Nothing(), *[object()] * 5))
     assert made.dropped == {
         "any: unreadable": 1,
         "remove: no subject": 1,
@@ -310,7 +311,6 @@ def test_the_command(tmp_path, capsys):
         ({"bounds": {"beauty": [0, 1]}}, "beauty"),
         ({"world": {"count": 0}}, "count"),
         ({"world": {"count": 2, "size": 33}}, "even"),
-        ({"world": None, "clips": "x"}, "needs experts for describe, judge, detect, segment, erase, redraw"),
         ({"subjectz": 2}, "subjectz"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from instructx_core.synthesis.store import checksum, read_manifest
+from instructx_core.synthesis.manifest import checksum, read_manifest
 
 
 def files(folder: Path) -> dict[str, str]:

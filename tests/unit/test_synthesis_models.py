@@ -14,7 +14,7 @@ from instructx_core.synthesis import World
 from instructx_core.synthesis.config import ExpertChoice
 from instructx_core.synthesis.experts import ExpertFailed, Subject
 from instructx_core.synthesis.models import check_experts, load_experts
-from instructx_core.synthesis.models.asked import AskedDescriber, AskedRater, some_frames
+from instructx_core.synthesis.models.asked import AskedDescriber, AskedRater, filled, some_frames
 from instructx_core.synthesis.models.motion import BlockFlow
 from instructx_core.synthesis.models.pipelines import at_size, drawn_poses
 from instructx_core.synthesis.models.scenes import ContentScenes
@@ -73,6 +73,14 @@ def test_unreadable_answers_are_asked_again_and_then_drop_the_clip():
     for odd in ({"subjects": "cat"}, {"subjects": ["cat"]}, {"subjects": [{"category": "cat"}]}):
         with pytest.raises(ExpertFailed):
             AskedDescriber(Scripted(odd), {}).subjects(FRAMES, 1)
+
+
+def test_what_a_model_says_is_plain_text():
+    odd = {"caption": "a cat\u2028 on\x00 a\ud800 sofa\n", "request": "make \x85it red", "thing": "the\ncat"}
+    assert AskedDescriber(Scripted(json.dumps(odd)), {}).caption(FRAMES) == "a cat on a? sofa"
+    restyle = AskedDescriber(Scripted(json.dumps(odd)), {}).restyle(FRAMES, "colour")
+    assert (restyle.sentence, restyle.subject.simple) == ("make it red", "the cat")
+    assert filled("{a} and {b} and {c}", {"a": "{b}", "b": 1}) == "{b} and 1 and {c}"
 
 
 def test_a_rater_reads_numbers():

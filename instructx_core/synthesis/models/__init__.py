@@ -6,21 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...bounded import is_dir
 from ...errors import InputError
-from ...words import listed, quoted
+from ...evaluation.judges.remote import RemoteJudge
+from ...words import quoted, quoted_path
 from ..config import ExpertChoice, Role
 from ..experts import Experts
+from .settings import check_prompts, check_settings
 
 if TYPE_CHECKING:
     from ...evaluation.judges import Judge as AnyJudge
 
-SETTINGS = {  # of each kind
-    "detector": {"threshold"},
-    "inpainting": {"steps", "grow", "seed"},
-    "picture-edit": {"steps", "seed"},
-    "instructx": {"steps", "seed"},
-    "vace": {"steps", "seed", "words"},
-}
 KINDS: dict[Role, tuple[str, ...]] = {
     "describe": ("mllm", "service"),
     "judge": ("mllm", "service"),
@@ -37,18 +33,35 @@ WITHOUT_MODEL = ("block-matching", "scenedetect")
 
 
 def check_experts(choices: Mapping[Role, ExpertChoice]) -> None:
-    """Raise InputError where a kind or setting is unknown, or a model is missing; nothing is loaded."""
+    """Raise InputError where a kind, setting, prompt or address cannot be used, or a model is missing; nothing is
+    loaded."""
     for role, choice in choices.items():
         if choice.kind not in KINDS[role]:
             raise InputError(
                 f"experts.{role}: {quoted(choice.kind)} is no kind of it; give {' or '.join(KINDS[role])}."
             )
-        if choice.model is None and choice.kind not in WITHOUT_MODEL:
+        if choice.kind in WITHOUT_MODEL:
+            if choice.model is not None:
+                raise InputError(f"experts.{role}: {choice.kind} has no model; leave out model.")
+        elif choice.model is None:
             raise InputError(f"experts.{role}: {choice.kind} needs a model; name its folder under model.")
         if (choice.kind == "service") != (choice.url is not None):
             raise InputError(f"experts.{role}: url belongs to kind: service, which needs it.")
-        if unknown := sorted(set(choice.settings) - SETTINGS.get(choice.kind, set())):
-            raise InputError(f"experts.{role}: {choice.kind} has no setting {listed(unknown)}.")
+        if (choice.kind in WITHOUT_MODEL or choice.url) and (choice.copies != 1 or choice.gpus is not None):
+            raise InputError(f"experts.{role}: copies and gpus belong to a model; {choice.kind} has no process.")
+        if choice.url is not None:
+            RemoteJudge(choice.url, choice.model or "")
+        check_settings(role, choice)
+        check_prompts(role, choice.prompts)
+
+
+def check_folders(choices: Mapping[Role, ExpertChoice]) -> None:
+    """Raise InputError where the folder of a model is not there, before the first one is loaded."""
+    for role, choice in choices.items():
+        if choice.model is not None and choice.url is None and not is_dir(choice.model):
+            raise InputError(
+                f"experts.{role}: {quoted_path(choice.model)} is no folder; name that of a model on this machine."
+            )
 
 
 def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
@@ -58,6 +71,7 @@ def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
         InputError, CheckpointError: no such model.
     """
     check_experts(choices)
+    check_folders(choices)
     once: dict[Any, Any] = {}
 
     def shared(choice: ExpertChoice, load: Callable[[], Any]) -> Any:
@@ -110,7 +124,7 @@ def _load(role: Role, choice: ExpertChoice, device: str, shared: Callable[..., A
         from .scenes import ContentScenes
 
         return ContentScenes()
-    prompts = {name: words for name, words in choice.prompts.items() if name == "portray"}
+    prompts = dict(choice.prompts)
     if choice.kind == "instructx":
         from .editors import OwnRedrawer
 
@@ -126,8 +140,6 @@ def _judge(choice: ExpertChoice, device: str) -> AnyJudge:
     import torch
 
     if choice.url is not None:
-        from ...evaluation.judges.remote import RemoteJudge
-
         return RemoteJudge(choice.url, choice.model or "")
     from ...evaluation.judges.local import LocalJudge
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,8 +48,8 @@ class AskedDescriber:
 
     def restyle(self, frames: Tensor, look: Look) -> Restyle | None:
         said = self._ask("restyle", [("Clip", frames)], look=look, about=LOOKS[look])
-        thing = said.get("thing")
-        subject = Subject(thing, thing, thing) if isinstance(thing, str) and thing.strip() else None
+        thing = _plain(said.get("thing"))
+        subject = Subject(thing, thing, thing) if thing else None
         return Restyle(_text(said, "request"), subject)
 
     def instruct(self, task: Task, before: Tensor, after: Tensor, old: Subject, new: Subject | None) -> str:
@@ -104,10 +105,8 @@ def some_frames(frames: Tensor) -> Tensor:
 
 
 def filled(prompt: str, slots: Mapping[str, Any]) -> str:
-    """A prompt with its slots filled; other braces stay."""
-    for name, value in slots.items():
-        prompt = prompt.replace(f"{{{name}}}", str(value))
-    return prompt
+    """A prompt with its slots filled; other braces stay, those in what is filled in too."""
+    return re.sub(r"\{(\w+)\}", lambda found: str(slots.get(found[1], found[0])), prompt)
 
 
 def _subject(value: Any) -> Subject:
@@ -118,7 +117,12 @@ def _subject(value: Any) -> Subject:
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
-    text = value.get(name)
-    if not isinstance(text, str) or not text.strip():
+    if not (text := _plain(value.get(name))):
         raise ExpertFailed(f"the describer gives no {name}")
-    return text.strip()
+    return text
+
+
+def _plain(text: Any) -> str:
+    """A text on one line; JSON can also hold control characters and half of a pair of surrogates."""
+    whole = text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+    return " ".join("".join(c if c.isprintable() else " " for c in whole).split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..candidate import Tray
+from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts
 from .base import Choices, Recipe, find
@@ -12,10 +12,10 @@ def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
     tasks = ("remove", "add", "reference_add")[: 3 if choices.references else 2]
     subjects = experts.describe.subjects(clip.frames, choices.subjects)
     if not subjects:
-        tray.drop(tasks, "no subject")
+        tray.drop(tasks, Drop("no subject", "describe"))
     for subject in subjects:
         found = find(clip.frames, subject, experts, choices)
-        if isinstance(found, str):
+        if isinstance(found, Drop):
             tray.drop(tasks, found, about={"subject": subject.simple})
             continue
         erased = experts.erase.fill(clip.frames, found.mask, "")
@@ -34,4 +34,4 @@ def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
             )
 
 
-ADD_REMOVE = Recipe("add_remove", ("describe", "judge", "detect", "segment", "erase", "redraw"), make)
+ADD_REMOVE = Recipe("add_remove", ("describe", "judge", "detect", "segment", "erase"), make, for_references=("redraw",))

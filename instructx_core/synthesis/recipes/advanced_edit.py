@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..candidate import Tray
+from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts, Subject
 from ..rle import encode_mask
@@ -21,10 +21,10 @@ def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
     caption = experts.describe.caption(picture)
     subjects = experts.describe.subjects(picture, choices.subjects)
     if not subjects:
-        tray.drop(TASKS, "no subject")
+        tray.drop(TASKS, Drop("no subject", "describe"))
     for subject in subjects:
         found = find(picture, subject, experts, choices)
-        if isinstance(found, str):
+        if isinstance(found, Drop):
             tray.drop(TASKS, found, about={"subject": subject.simple})
             continue
         erased = experts.erase.fill(picture, found.mask, "")
@@ -32,12 +32,12 @@ def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
         _add(tray, experts, "add", erased, picture, found, subject, None, caption)
         new = experts.describe.alternative(picture, subject)
         if new is None:
-            tray.drop(("swap",), "no alternative", about={"subject": subject.simple})
+            tray.drop(("swap",), Drop("no alternative", "describe"), about={"subject": subject.simple})
             continue
         painted = experts.erase.fill(picture, found.mask, new.simple)
         made = find(painted, new, experts, choices)
-        if isinstance(made, str):
-            tray.drop(("swap",), f"the new one is {made}", about={"subject": subject.simple})
+        if isinstance(made, Drop):
+            tray.drop(("swap",), Drop(f"the new one is {made.reason}", made.stage), about={"subject": subject.simple})
             continue
         both = Found(subject, found.mask | made.mask, found.scores)
         _add(tray, experts, "swap", picture, painted, both, subject, new, caption)

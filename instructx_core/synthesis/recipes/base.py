@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..candidate import Tray
+from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts, Look, Subject
 
@@ -38,12 +38,21 @@ class Recipe:
     """A way from a clip to candidates.
 
     Attributes:
-        needs: the experts that it asks.
+        needs: the experts that it always asks.
+        for_references: further ones for quadruples.
+        for_background: further ones to tell static from dynamic clips.
     """
 
     name: str
     needs: tuple[str, ...]
     make: Callable[[Clip, Experts, Choices, Tray], None]
+    for_references: tuple[str, ...] = ()
+    for_background: tuple[str, ...] = ()
+
+    def needed(self, choices: Choices) -> tuple[str, ...]:
+        """The experts that it asks under these choices."""
+        further = self.for_references if choices.references else ()
+        return (*self.needs, *further, *(self.for_background if choices.background != "any" else ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +64,14 @@ class Found:
     scores: dict[str, float]
 
 
-def find(frames: Tensor, subject: Subject, experts: Experts, choices: Choices) -> Found | str:
-    """A subject detected in the first frame and tracked; else the reason."""
+def find(frames: Tensor, subject: Subject, experts: Experts, choices: Choices) -> Found | Drop:
+    """A subject detected in the first frame and tracked."""
     boxes = experts.detect.find(frames[0], subject.simple)
     if not boxes:
-        return "not detected"
-    if boxes[0].score < choices.detection:
-        return "detected with too low a score"
+        return Drop("not detected", "detect")
+    if not boxes[0].score >= choices.detection:  # so for NaN
+        return Drop("detected with too low a score", "detect")
     mask = experts.segment.track(frames, boxes[0].box)
     if not mask.any():
-        return "nothing tracked"
+        return Drop("nothing tracked", "segment")
     return Found(subject, mask, {"detection": boxes[0].score})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..candidate import Tray
+from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts
 from .base import Choices, Recipe, find
@@ -12,10 +12,10 @@ def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
     for look in choices.looks:
         restyle = experts.describe.restyle(clip.frames, look)
         if restyle is None:
-            tray.drop((look,), "no change of look")
+            tray.drop((look,), Drop("no change of look", "describe"))
             continue
         found = restyle.subject and find(clip.frames, restyle.subject, experts, choices)
-        if isinstance(found, str):
+        if isinstance(found, Drop):
             tray.drop((look,), found)
             continue
         first = experts.redraw.edit(clip.frames[0], restyle.sentence)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..candidate import Drop
 from ..experts import Experts
 from .base import Choices
 
@@ -22,10 +23,10 @@ def is_static(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices) 
     return torch.median(speed).item() < choices.static_below * min(frames.shape[1:3])
 
 
-def unsuited(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices, wanted: str) -> str:
-    """Why a recipe does not take a clip; "" where it does."""
+def unsuited(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices, wanted: str) -> Drop | None:
+    """Why a recipe does not take a clip; None where it does."""
     wanted = choices.background or wanted
     if wanted == "any":
-        return ""
+        return None
     kind = "static" if is_static(frames, mask, experts, choices) else "dynamic"
-    return "" if kind == wanted else f"{kind} background"
+    return None if kind == wanted else Drop(f"{kind} background", "flow")

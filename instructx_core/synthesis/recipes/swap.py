@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from ..candidate import Tray
+from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts, Subject
 from .base import Choices, Found, find
@@ -36,21 +36,15 @@ def swap(
     tasks = swap_tasks(choices)
     for subject in subjects:
         about = {"subject": subject.simple}
-        found = find(clip.frames, subject, experts, choices)
-        other = experts.describe.alternative(clip.frames, subject)
-        if isinstance(found, str):
-            reason = found
-        elif other is None:
-            reason = "no alternative"
-        else:
-            reason = unsuited(clip.frames, found.mask, experts, choices, background)
-        if reason:
-            tray.drop(tasks, reason, about=about)
+        ready = _ready(clip, subject, experts, choices, background)
+        if isinstance(ready, Drop):
+            tray.drop(tasks, ready, about=about)
             continue
+        found, other = ready
         painted = paint(clip, found, other, experts)
         made = find(painted, other, experts, choices)
-        if isinstance(made, str):
-            tray.drop(tasks, f"the new one is {made}", about=about)
+        if isinstance(made, Drop):
+            tray.drop(tasks, Drop(f"the new one is {made.reason}", made.stage), about=about)
             continue
         ends = [(clip.frames, found), (painted, made)]
         (before, old), (after, new) = reversed(ends) if clip_is_target else ends
@@ -66,6 +60,19 @@ def swap(
                 scores={"detection": min(found.scores["detection"], made.scores["detection"])},
                 about={"subject": old.subject.simple, "new": new.subject.simple},
             )
+
+
+def _ready(
+    clip: Clip, subject: Subject, experts: Experts, choices: Choices, background: str
+) -> tuple[Found, Subject] | Drop:
+    """Where the thing is, and what is to stand in its place."""
+    found = find(clip.frames, subject, experts, choices)
+    if isinstance(found, Drop):
+        return found
+    if drop := unsuited(clip.frames, found.mask, experts, choices, background):
+        return drop
+    other = experts.describe.alternative(clip.frames, subject)
+    return Drop("no alternative", "describe") if other is None else (found, other)
 
 
 def swap_tasks(choices: Choices) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..candidate import Tray
+from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts, Subject
 from .base import Choices, Found, Recipe
@@ -15,7 +15,7 @@ from .swap import swap, swap_tasks
 def make(clip: Clip, experts: Experts, choices: Choices, tray: Tray) -> None:
     people = [one for one in experts.describe.subjects(clip.frames, choices.subjects) if one.person]
     if not people:
-        tray.drop(swap_tasks(choices), "no person")
+        tray.drop(swap_tasks(choices), Drop("no person", "describe"))
     swap(clip, people, experts, choices, tray, background="static", paint=_driven, clip_is_target=True)
 
 
@@ -26,5 +26,8 @@ def _driven(clip: Clip, found: Found, other: Subject, experts: Experts) -> Tenso
 
 
 SWAP_STATIC = Recipe(
-    "swap_static", ("describe", "judge", "detect", "segment", "redraw", "pose", "animate", "flow"), make
+    "swap_static",
+    ("describe", "judge", "detect", "segment", "redraw", "pose", "animate"),
+    make,
+    for_background=("flow",),
 )

@@ -1,0 +1,50 @@
+"""Asking an expert: its time, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ..errors import InputError, InstructXError
+from ..words import one_line
+from .experts import ExpertFailed
+
+DEVICE = ("CUDA", "cuDNN", "CUBLAS", "HIP error", "MPS backend")  # words in errors of a device
+
+
+def answered(role: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    """What an expert says.
+
+    Raises:
+        ExpertFailed: it can make nothing of these frames; the clip is dropped.
+        InputError: its device is full or has failed, which would drop every further clip.
+    """
+    try:
+        return call(*arguments)
+    except InstructXError:
+        raise
+    except ExpertFailed as error:
+        error.stage = error.stage or role
+        raise
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        why = f"{type(error).__name__}: {one_line(error, 200)}"
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in DEVICE):
+            raise InputError(
+                f"experts.{role} cannot go on ({why}); give it a smaller model or fewer frames, and run again."
+            ) from error
+        raise ExpertFailed(f"{role} failed", role, why) from error
+
+
+@contextmanager
+def spent(seconds: Counter[str], name: str) -> Iterator[None]:
+    """Add the seconds of a block."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] += time.perf_counter() - start

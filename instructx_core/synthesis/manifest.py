@@ -1,0 +1,103 @@
+"""The manifest of an output: a line for each pack of clips, checked as it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..bounded import UnreadableError, is_file, open_regular, parse_json, read_text
+from ..errors import InputError
+from ..validation import FieldError, Range, converted
+from ..words import quoted_path
+
+MANIFEST = "manifest.jsonl"
+LARGEST = 1 << 30  # bytes
+SHARD = re.compile(r"(kept|dropped)/(\d{5,9})\.(parquet|tar|jsonl)")
+CLIP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,250}")
+Count = Annotated[int, Range(0)]
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    sha256: str
+    rows: Count
+    bytes: Count | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    number: Count
+    clips: tuple[str, ...]
+    files: dict[str, ShardFile]
+    kept: Count
+    dropped: dict[str, Count]
+    seconds: dict[str, float]
+
+    def check(self, number: int) -> None:
+        """Raise FieldError where it names what a run does not write."""
+        if self.number != number:
+            raise FieldError(f"its number is {self.number}, not {number}")
+        if not all(CLIP.fullmatch(clip) for clip in self.clips):
+            raise FieldError("it names a clip that no run makes")
+        for name in self.files:
+            if not (found := SHARD.fullmatch(name)) or int(found[2]) != number:
+                raise FieldError("it names a shard that is not its own")
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's manifest; a last one that a kill has torn is none.
+
+    Raises:
+        InputError: a line that no run has written.
+    """
+    path = folder / MANIFEST
+    lines = read_text(path, LARGEST).split("\n")[:-1] if is_file(path) else []
+    entries: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines):
+        try:
+            entry = parse_json(line, "it", LARGEST)
+            converted(Entry, entry).check(number)
+            if not seen.isdisjoint(entry["clips"]):
+                raise FieldError("it names a clip of an earlier line")
+        except (FieldError, UnreadableError) as error:
+            why = error.reason if isinstance(error, UnreadableError) else error
+            raise InputError(
+                f"Line {number + 1} of {quoted_path(path)} cannot be used ({why}); restore the file from a copy, or "
+                f"delete that line and those after it: their clips are made again."
+            ) from error
+        seen.update(entry["clips"])
+        entries.append(entry)
+    return entries
+
+
+def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = False) -> None:
+    """Raise InputError where a shard is gone or damaged.
+
+    Args:
+        about: what the manifest says of it.
+        whole: compare its checksum too, not its size alone.
+    """
+    path = folder / name
+    if not is_file(path):
+        problem = "is gone"
+    elif about.get("bytes") not in (None, path.stat().st_size):
+        problem = f"has {path.stat().st_size} bytes, not {about['bytes']}"
+    elif whole and checksum(path) != about["sha256"]:
+        problem = "has another checksum than in the manifest"
+    else:
+        return
+    line = int(Path(name).stem) + 1
+    raise InputError(
+        f"{quoted_path(path)} {problem}; restore it from a copy, or delete line {line} and those after it in "
+        f"{MANIFEST}: their clips are made again."
+    )
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
