@@ -16,9 +16,9 @@ from kiwi_layout import PUBLISHED, components
 
 from instructx_core.config import MaskConfig, ModelConfig
 from instructx_core.connectors import make_connector
-from instructx_core.denoiser import Denoiser
 from instructx_core.families import recognise
 from instructx_core.families.components import Components, guidance_class
+from instructx_core.families.networks import make_denoiser
 from instructx_core.latents import LatentCodec
 from instructx_core.mask_head import MaskHead
 from instructx_core.memory.describe import CARDS, WAYS
@@ -55,7 +55,7 @@ def verdict(model: Components, job: Job, card: int) -> str:
 
 
 def models() -> tuple[Components, ...]:
-    """Kiwi-Edit 5B, Bernini-R 1.3B and CoinVE-Edit 14B, without a weight."""
+    """Kiwi-Edit 5B, Bernini-R 1.3B and 14B, and CoinVE-Edit 14B, without a weight."""
     from diffusers import WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
@@ -64,7 +64,11 @@ def models() -> tuple[Components, ...]:
         config = recognise(GOLDEN / "bernini").config
         connector = replace(config.connector, input_dim=WIDE, hidden_dim=WIDE, output_dim=WIDE)
         dit = WanTransformer3DModel(num_attention_heads=12, ffn_dim=8960, num_layers=30)
-        bernini = whole(replace(config, connector=connector), UMT5EncoderModel(UMT5Config(**UMT5_XXL)), dit)
+        config, reader = replace(config, connector=connector), UMT5EncoderModel(UMT5Config(**UMT5_XXL))
+        bernini = whole(config, reader, dit)
+        large = {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}
+        paired = replace(config, name="Bernini-R 14B", denoiser=replace(config.denoiser, boundary=0.875))
+        pair = whole(paired, reader, *(WanTransformer3DModel(**large) for _ in range(2)))
         config = recognise(GOLDEN / COMPOSITE).config
         queries = {"image_queries": 384, "video_queries": 768, "reference_queries": 1152}
         config = replace(
@@ -73,11 +77,11 @@ def models() -> tuple[Components, ...]:
             connector=replace(config.connector, input_dim=WIDE, hidden_dim=5120, output_dim=5120),
             masks=MaskConfig(WIDE, 5120, 256, 2, 8, 4, (64, 64, 64)),
         )
-        coinve = whole(config, qwen3(), WanTransformer3DModel(num_attention_heads=40, ffn_dim=13824, num_layers=40))
-    return kiwi, bernini, coinve
+        coinve = whole(config, qwen3(), WanTransformer3DModel(**large))
+    return kiwi, bernini, pair, coinve
 
 
-def whole(config: ModelConfig, reader: torch.nn.Module, dit: torch.nn.Module) -> Components:
+def whole(config: ModelConfig, reader: torch.nn.Module, *dits: torch.nn.Module) -> Components:
     from diffusers import AutoencoderKLWan
 
     masks = None if config.masks is None else MaskHead(config.masks)
@@ -85,7 +89,7 @@ def whole(config: ModelConfig, reader: torch.nn.Module, dit: torch.nn.Module) ->
         config,
         guidance_class(config)(reader, None, config.guidance),
         make_connector(config.connector),
-        Denoiser(dit, config.denoiser, config.connector.entry),
+        make_denoiser(config, *dits),
         LatentCodec(AutoencoderKLWan()),
         masks=masks,
     )

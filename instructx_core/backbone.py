@@ -44,6 +44,15 @@ class Backbone(nn.Module, ABC):
         """Those that run one after the other."""
         return ()
 
+    @property
+    def halves(self) -> tuple[Backbone, ...]:
+        """Those that take turns in a run, each with a network of its own: of a pair two, else itself."""
+        return (self,)
+
+    def at(self, sigma: float) -> Backbone:
+        """Which of `halves` denoises at a noise level."""
+        return self
+
     @abstractmethod
     def conditions(
         self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
@@ -95,8 +104,8 @@ class Backbone(nn.Module, ABC):
         return {}
 
     def beside(self) -> list[nn.Module]:
-        """What of it lies outside the network itself."""
-        inside = set(self.transformer.modules())
+        """What of it lies outside the networks themselves."""
+        inside = {module for half in self.halves for module in half.transformer.modules()}
         return [module for module in self.gained().values() if inside.isdisjoint(module.modules())]
 
     def save(self, folder: Path) -> None:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import families
 from .bounded import is_dir
 from .compat import mag_cache_ratios
 from .demo import DEMO_EDITS, DemoEdit
@@ -58,6 +59,10 @@ def calibrate(
     if not is_dir(folder):
         raise InputError(f"{folder}: it is no folder; give the model's folder, where {MAG_RATIOS} is to lie.")
     writable_file(folder / MAG_RATIOS)
+    if families.open(folder).config.denoiser.boundary:
+        raise InputError(
+            f"{str(folder)!r} has a pair of DiTs, and ratios are of one; choose the cache first-block or taylor."
+        )
     editor = Editor.from_pretrained(folder, device=device)
     steps = Sampling(steps).over(editor.config.sampling).steps
     if steps < 2:

@@ -237,6 +237,8 @@ class DenoiserConfig:
     reference_margin: Margin = Margin.EDGE
     local_edits: bool = False  # several instructions at once, each with its mask (CoinVE-Edit)
     network: Network = Network.WAN
+    # noise level from which up the first of a pair of DiTs denoises, below it the second (Wan2.2-A14B); 0: one DiT
+    boundary: Annotated[float, Range(0, below=1)] = 0.0
     # of an image stream that a UNet has keys and values of its own for; 0: none
     image_tokens: Annotated[int, Range(0, 1024)] = 0
 
@@ -267,6 +269,7 @@ class SamplingConfig:
     guidance_mode: GuidanceMode = GuidanceMode.V2V
     source_scale: Annotated[float, Range(0, 100)] = 1.0  # of the modes that guide by the source
     reference_scale: Annotated[float, Range(0, 100)] = 1.0  # of those that guide by references
+    second_share: Annotated[float, Range(0, 10)] = 1.0  # of these scales, where the second of a pair of DiTs denoises
     # InsightEdit's lambda (eq. 6): how much the image stream counts, where a model has one. No source gives it: 1, as
     # it is trained
     image_stream: Annotated[float, Range(0, 10)] = 1.0
@@ -369,6 +372,8 @@ class ModelConfig:
                 return (
                     f"denoiser.{name} is {getattr(own, name).value}, which denoiser.network {own.network.value} lacks"
                 )
+        if is_unet and own.boundary:
+            return f"denoiser.boundary is {own.boundary:g}, of a pair of DiTs, which denoiser.network unet has not"
         if not is_unet and self.connector.kind is ConnectorKind.TWO_STREAM:
             return "connector.kind is two_stream, which only denoiser.network unet takes"
         if is_unet and (self.default_frames, self.sampling.shift) != (1, 1):

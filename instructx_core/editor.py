@@ -22,6 +22,7 @@ from .families.bundled import located
 from .families.instructx.folder import BUNDLED, save_checkpoint
 from .families.loading import load_model
 from .families.networks import network_kind
+from .families.opened import Opened
 from .families.overrides import Overrides
 from .loaded_model import LoadedModel
 from .memory.choice import parse_memory
@@ -34,9 +35,13 @@ from .requested_edit import ContextTransform, EditResult, RequestedEdit
 from .sampling import StepCallback
 from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
+from .weights.detect import Part
 from .weights.hub import fetch_into_cache
 from .weights.loras import load_lora
 from .words import quoted_path, shown
+
+HALVES = ("high", "low")  # of a pair of DiTs, by the noise at which each denoises
+Lora = tuple[str | Path, float] | tuple[str | Path, float, str | None]  # file, strength, half
 
 
 class Editor(LoadedModel):
@@ -52,12 +57,13 @@ class Editor(LoadedModel):
         transformer: str | Path | None = None,
         vae: str | Path | None = None,
         mllm: str | Path | None = None,
-        loras: Sequence[tuple[str | Path, float]] = (),
+        loras: Sequence[Lora] = (),
         memory: str = "auto",
         fp8: bool = False,
         attention: str = "sdpa",
         compile: bool = False,
         cache: str | None = None,
+        transformer_2: str | Path | None = None,
     ) -> Editor:
         """Load a model.
 
@@ -71,9 +77,11 @@ class Editor(LoadedModel):
             download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
                 download continues with the file that it stopped in. Nothing is ever fetched without it.
             transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
-                folder or a file each, in any of the forms in docs/weights.md.
+                folder or a file each, in any of the forms in docs/weights.md. A `transformer` that is a pipeline's
+                folder with two DiTs gives both.
             loras: LoRA files for the DiT and how much of each, 1 as it was trained, negative for its opposite; merged
-                into the weights one after the other, as ComfyUI would, see `weights.loras`.
+                into the weights one after the other, as ComfyUI would, see `weights.loras`. Of a pair of DiTs into
+                both, or into the one that a third value names, "high" or "low".
             memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
                 as the model was trained fits into what a GPU has free now. On a CPU "model" releases the memory of
@@ -83,6 +91,7 @@ class Editor(LoadedModel):
             compile: compile the DiT's block with torch.compile, at the first step of each new size.
             cache: use outputs of earlier steps again where they hardly change: "first-block", "taylor", or "mag", which
                 needs the model's folder calibrated (`calibration.calibrate`) first; less exact.
+            transformer_2: of a pair of DiTs (Wan2.2-A14B), the one for low noise; makes a pair of a model with one.
 
         Raises:
             CheckpointError: no model there, a damaged one, base weights that it was not trained on, or a file that is
@@ -92,12 +101,13 @@ class Editor(LoadedModel):
         """
         device, wanted, asked = pick_device(device), pick_dtype(dtype), parse_memory(memory)
         check_speed(attention, compile, cache, device)
-        parts = {"transformer": transformer, "vae": vae, "mllm": mllm}
+        parts = {"transformer": transformer, "vae": vae, "mllm": mllm, "transformer_2": transformer_2}
         overrides = Overrides(*(None if given is None else as_path(given, name) for name, given in parts.items()))
-        merged = _pairs(loras)
+        merged = _checked(loras)
         model = _find_model(path, download)
         reuse = cache_settings(cache, model)
         opened = families.open(model, overrides)
+        _check_halves(opened, merged, cache)
         if not network_kind(opened.config).takes_extras and (merged or compile or cache or attention != "sdpa"):
             raise InputError(
                 f"{quoted_path(model)} has no Wan DiT, for which LoRA files, attention, compile and cache are; "
@@ -105,13 +115,16 @@ class Editor(LoadedModel):
             )
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
         components = load_model(opened, "cpu", decision.dtype, packed=stays_packed(bool(merged), fp8))
-        for file, strength in merged:
-            load_lora(components.denoiser.transformer, file, strength)
+        halves = components.denoiser.halves
+        for file, strength, half in merged:
+            for own in halves if half is None else [halves[HALVES.index(half)]]:
+                load_lora(own.transformer, file, strength)
         if fp8:
             store_in_fp8(components)
         place(components, decision.plan, device)
         if network_kind(opened.config).takes_extras:
-            speed_up(components.denoiser.transformer, attention, compile, reuse)
+            for half in halves:
+                speed_up(half.transformer, attention, compile, reuse)
         return cls(components, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -206,13 +219,32 @@ class Editor(LoadedModel):
         return model.edit(pixels, parse_detail(detail))
 
 
-def _pairs(loras: Any) -> list[tuple[Path, float]]:
-    """LoRA files with their strengths. Raises InputError for anything else."""
+def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
+    """LoRA files with their strengths, and which of a pair of DiTs each is for. Raises InputError for anything else."""
     given = list(loras) if isinstance(loras, (list, tuple)) else [loras]
-    for pair in given:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise InputError(f"loras is a list of pairs (path, strength), not {shown(pair)}.")
-    return [(as_path(file, "A LoRA"), strength) for file, strength in given]
+    for one in given:
+        if not isinstance(one, (list, tuple)) or len(one) not in (2, 3) or (*one, None)[2] not in (None, *HALVES):
+            raise InputError(
+                f'loras is a list of (path, strength), or of (path, strength, "high" or "low"), not {shown(one)}.'
+            )
+    named = ((*one, None)[:3] for one in given)
+    return [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
+
+
+def _check_halves(opened: Opened, loras: Sequence[tuple[Path, float, str | None]], cache: str | None) -> None:
+    """Raise InputError for what a pair of DiTs does not take, or what only a pair does."""
+    is_pair = Part.DIT_2 in opened.parts
+    for file, _, half in loras:
+        if half is not None and not is_pair:
+            raise InputError(
+                f"{quoted_path(file)} is for the DiT of {half} noise, and {quoted_path(opened.path)} has one DiT for "
+                f"all; leave out {half!r}."
+            )
+    if is_pair and cache == "mag":
+        raise InputError(
+            f"cache 'mag' has the ratios of one DiT, and {quoted_path(opened.path)} has a pair; choose first-block or "
+            "taylor."
+        )
 
 
 def _find_model(path: str | Path | None, download: bool) -> Path:

@@ -6,7 +6,7 @@ N is without the instruction, T with it; 0 is without source, V with it, I with 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .conditions.condition import Condition
 from .config import GuidanceMode, SamplingConfig
@@ -43,6 +43,14 @@ def mode_of(asked: GuidanceMode, is_video: bool, has_references: bool) -> Guidan
     if has_references:
         return GuidanceMode.RV2V
     return GuidanceMode.V2V_APG if is_video else GuidanceMode.V2V
+
+
+def second_scales(mode: GuidanceMode, scales: SamplingConfig) -> SamplingConfig:
+    """The scales where the second of a pair of DiTs denoises. No guidance stays none."""
+    if not needs_both(mode, scales.guidance_scale):
+        return scales
+    names = ("guidance_scale", "source_scale", "reference_scale")
+    return replace(scales, **{name: scales.second_share * getattr(scales, name) for name in names})
 
 
 def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:

@@ -19,7 +19,7 @@ from .weights_info import as_table, describe_weights, parameters
 if TYPE_CHECKING:
     from .config import ModelConfig
 
-TITLES = {Part.MLLM: "MLLM", Part.DIT: "DiT", Part.VAE: "VAE"}
+TITLES = {Part.MLLM: "MLLM", Part.DIT: "DiT", Part.DIT_2: "second DiT", Part.VAE: "VAE"}
 
 
 def describe(path: Path | None = None) -> str:
@@ -42,25 +42,27 @@ def describe_model(opened: Opened) -> str:
         CheckpointError: a missing, truncated or damaged part.
     """
     path, config, match = opened.path, opened.config, opened.match
-    own = match.own
-    if len(own) == len(TITLES):
+    own, titles = match.own, {part: title for part, title in TITLES.items() if part in opened.parts}
+    if own >= set(titles):
         from .families.meta_model import outline
 
         outline(opened, torch.float32)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size
     rows = {"model": config.name, "kind": match.kind, "path": f"{path} ({size / 1e6:.1f} MB)"}
     rows |= _settings(config)
-    for part, title in TITLES.items():
+    for part, title in titles.items():
         if part in own:
             rows[title] = f"{parameters(opened.form(part))} parameters"
         else:
-            rows[title] = f"none of its own: give it with --{part.value}"
+            rows[title] = f"none of its own: give it with {part.option}"
+        if part is Part.DIT_2:
+            rows[title] += f", denoises below noise level {config.denoiser.boundary:g}"
         if part in opened.merged:
-            rows[title] += f"; LoRA on {len(match.loras[part])} layers"
+            rows[title] += f"; LoRA on {len(opened.loras(part))} layers"
     added = sum(stored.numel for stored in match.added.values())
     rows["InstructX adds"] = f"{added / 1e6:.2f} M parameters beside these"
-    if missing := [part.value for part in TITLES if part not in own]:
-        options = " ".join(f"--{name} PATH" for name in missing)
+    if missing := [part.option for part in titles if part not in own]:
+        options = " ".join(f"{option} PATH" for option in missing)
         rows["for"] = f"instructx edit --model {path} {options}, the base models that it was trained on"
     return as_table(rows)
 

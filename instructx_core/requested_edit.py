@@ -14,7 +14,7 @@ from .context import Context
 from .edit_model import edit_canvas
 from .errors import InputError
 from .fit import Fit
-from .guidance_modes import formula_of, mode_of, needs_both, scales_source, terms
+from .guidance_modes import formula_of, mode_of, needs_both, scales_source, second_scales, terms
 from .loaded_model import LoadedModel
 from .local_edits import check_places, read_local
 from .request import EditRequest
@@ -128,7 +128,7 @@ class RequestedEdit:
             given = (source if with_source else None), (self._references if with_references else ())
             return model.denoiser.conditions(*given)
 
-        made = formula_of(self.mode, sampling)
+        made, second = formula_of(self.mode, sampling), formula_of(self.mode, second_scales(self.mode, sampling))
         generators = [generator_of(request.seed) for request in self.requests]
         noise = [torch.randn((1, *source.shape[1:]), generator=generator) for generator in generators]
         return sample(
@@ -144,6 +144,7 @@ class RequestedEdit:
             projection=made.projection,
             renoise=self.requests[0].sampling.renoise or (),
             generators=generators,
+            second=() if second == made else terms(second, *guidance, conditions),
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

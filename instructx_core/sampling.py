@@ -75,6 +75,7 @@ def sample(
     projection: Projection | None = None,
     renoise: Sequence[float] = (),
     generators: list[torch.Generator] | None = None,
+    second: Sequence[GuidanceTerm] = (),
 ) -> torch.Tensor:
     """Denoise `noise` [B, C, T, H, W] to normalised latents of the same shape.
 
@@ -89,6 +90,7 @@ def sample(
         renoise: noise levels in place of those of steps, shift and solver; the data that is predicted at each is noised
             anew to the next.
         generators: one for each of the B, of that noise.
+        second: in the place of `terms` where the second of a pair of DiTs denoises; none for the same.
 
     Raises:
         InputError: steps or shift out of range, weights that do not add up to 1, or pinned latents of another shape.
@@ -105,15 +107,22 @@ def sample(
 
     if projection is None:
         check_weights(terms)
+        check_weights(second or terms)
     if pinned is not None:
         check_pinned(pinned, noise)
-    for term in terms:  # broken weights are found before minutes of sampling, not after
+    for term in (*terms, *second):  # broken weights are found before minutes of sampling, not after
         check_numbers(term.context.tokens, "while reading the instruction")
-    denoiser.prepare(steps)
-    forwards = [_Forward(denoiser, group, len(noise), place) for place, group in enumerate(_grouped(terms))]
+    turns = [denoiser.at(level) for level in levels.tolist()]  # of each step, which network's it is
+    forwards: list[_Forward] = []
 
     latents = denoiser.begin(noise, float(scheduler.sigmas[0]))  # [B, C, T, H, W]
     for step, timestep in enumerate(scheduler.timesteps):
+        if step == 0 or turns[step] is not turns[step - 1]:
+            half = turns[step]
+            own = terms if half is denoiser.halves[0] else second or terms
+            forwards.clear()  # and what the steps before had in common, which is another network's
+            half.prepare(turns.count(half))
+            forwards += (_Forward(half, group, len(noise), place) for place, group in enumerate(_grouped(own)))
         parts = [pair for forward in forwards for pair in forward(latents, levels[step])]
         sigma = scheduler.sigmas[step]
         velocity = combined(parts) if projection is None else projection.guided(parts, latents, sigma)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import CheckpointError
-from .weights.detect import FOLDERS, SECOND, Form, Names, Part, bare_mllm, find_form
+from .weights.detect import FOLDERS, Form, Names, Part, bare_mllm, find_form
 from .weights.dit import dit_sizes, to_diffusers
 from .weights.llava import llava_config
 from .weights.mllm import mllm_width
@@ -38,7 +38,7 @@ def describe_weights(path: Path) -> str:
     Raises:
         CheckpointError: nothing there, something unknown, or a file that is damaged or missing.
     """
-    names = sorted({SECOND, *(name for names in FOLDERS.values() for name in names)})
+    names = sorted(name for names in FOLDERS.values() for name in names)
     parts = [path / name for name in names if (path / name).is_dir()]
     if parts and not any(path.glob("*.safetensors")):
         return "\n\n".join(describe_form(find_form(part)) for part in parts)

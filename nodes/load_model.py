@@ -104,13 +104,12 @@ class InstructXLoadModel(io.ComfyNode):
         requirements.check()
         from ..instructx_core import families
         from ..instructx_core.families.overrides import Overrides
-        from ..instructx_core.weights.detect import Part
         from . import loading
 
         path, given = find_model(model_name), _given(transformer, vae, mllm)
         opened = families.open(path, Overrides(**given))
         opened.check()
-        bar = LoadBar(map(opened.form, Part))
+        bar = LoadBar(map(opened.form, opened.parts))
         connector = loading.load_connector(opened)
         decoder, codec = loading.load_vae(opened, bar)
         model = loading.load_model(opened, precision, bar)

@@ -42,7 +42,7 @@ def plan_text(arguments: argparse.Namespace) -> str | None:
     given = [name for name in names if getattr(arguments, name) is not None]
     if not arguments.plan:
         if given:
-            raise InputError(f"--{given[0]} is for --plan; add --plan.")
+            raise InputError(f"--{given[0].replace('_', '-')} is for --plan; add --plan.")
         return None
     if (arguments.height is None) != (arguments.width is None):
         raise InputError("height and width: only one of them is given; give both or neither.")

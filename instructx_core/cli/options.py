@@ -20,6 +20,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 TERMINATED = 143  # 128 + SIGTERM
 BASE = {"transformer": "the DiT", "vae": "the VAE", "mllm": "the Qwen2.5-VL"}
+GIVEN = BASE | {"transformer_2": "the second of a pair of DiTs, for low noise,"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,9 +80,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_base(parser: Any) -> None:  # a parser, or a group of one: argparse has no public name for both
-    for option, what in BASE.items():
+    for option, what in GIVEN.items():
         parser.add_argument(
-            f"--{option}",
+            f"--{option.replace('_', '-')}",
             metavar="PATH",
             type=Path,
             help=f"a file or folder of {what} to use instead of the model's own (forms: docs/weights.md)",
@@ -97,28 +98,29 @@ def add_changes(parser: argparse.ArgumentParser, what: str) -> None:
 
 def given_base(arguments: argparse.Namespace) -> dict[str, Path | None]:
     """What the options of `add_base` say, by the names that Python calls use."""
-    return {part: getattr(arguments, part) for part in BASE}
+    return {part: getattr(arguments, part) for part in GIVEN}
 
 
 def add_lora_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lora",
-        metavar="FILE[:STRENGTH]",
+        metavar="FILE[:STRENGTH][:high|:low]",
         dest="loras",
         type=_lora,
         action="append",
         default=[],
-        help="a LoRA for the DiT (.safetensors), and how much of it (default: 1); may be given several times",
+        help="a LoRA for the DiT (.safetensors), and how much of it (default: 1); of a pair of DiTs for both, or for "
+        "the one of high or of low noise; may be given several times",
     )
 
 
-def check_loras(loras: Sequence[tuple[Path, float]]) -> None:
+def check_loras(loras: Sequence[tuple[Path, float, str | None]]) -> None:
     """Look at LoRA files before a model is loaded. Raises CheckpointError where one is none."""
     if not loras:
         return
     from ..weights.loras import check_lora
 
-    for path, strength in loras:
+    for path, strength, _ in loras:
         check_lora(path, strength)
 
 
@@ -140,15 +142,19 @@ def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
     )
 
 
-def _lora(text: str) -> tuple[Path, float]:
-    """FILE[:STRENGTH]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
-    name, colon, strength = text.rpartition(":")
+def _lora(text: str) -> tuple[Path, float, str | None]:
+    """FILE[:STRENGTH][:HALF]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
+    half = next((half for half in ("high", "low") if text.endswith(f":{half}")), None)
+    said = text if half is None else text.removesuffix(f":{half}")
+    name, colon, strength = said.rpartition(":")
     if not colon or not name or set(strength) & set("/\\"):
-        return Path(text), 1.0
+        return Path(said), 1.0, half
     try:
-        return Path(name), float(strength)
+        return Path(name), float(strength), half
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{strength!r} in {text!r} is no number; give FILE or FILE:0.8") from error
+        raise argparse.ArgumentTypeError(
+            f"{strength!r} in {text!r} is no number; give FILE, FILE:0.8 or FILE:0.8:low"
+        ) from error
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:

@@ -98,7 +98,9 @@ def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> 
             "model, with --transformer, --vae and --mllm for weights that lie elsewhere."
         )
     if target.suffix == ".safetensors" and (
-        overrides.vae or overrides.mllm or (overrides.transformer and target.name == ADAPTER)
+        overrides.vae
+        or overrides.mllm
+        or ((overrides.transformer or overrides.transformer_2) and target.name == ADAPTER)
     ):
         raise InputError(f"{str(target)!r} would hold nothing of the base models that were given; write a folder.")
     for path in _sources(source, overrides):

@@ -9,14 +9,14 @@ from ..weights.streaming import stored_tensors
 from ..weights.values import Lora, merged
 
 
-def dit_with_lora(opened: Opened) -> Tensors:
-    """A model's DiT under diffusers' names, checked before."""
-    return merged(dit_tensors(opened.form(Part.DIT), opened.allow_pickle), loras(opened, Part.DIT), opened.path)
+def dit_with_lora(opened: Opened, part: Part = Part.DIT) -> Tensors:
+    """A model's DiT, or the second of a pair, under diffusers' names, checked before."""
+    return merged(dit_tensors(opened.form(part), opened.allow_pickle), loras(opened, part), opened.path)
 
 
 def loras(opened: Opened, part: Part) -> dict[str, Lora]:
     """What a model's one file adds to a part, by the weight's name (the MLLM's without prefixes); mostly nothing."""
-    pairs = opened.match.loras.get(part)
+    pairs = opened.loras(part)
     if not pairs:
         return {}
     held = stored_tensors(opened.path)

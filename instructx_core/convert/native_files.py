@@ -8,7 +8,6 @@ from __future__ import annotations
 from ..config import Network
 from ..errors import CheckpointError
 from ..families.instructx.folder import FORMAT
-from ..families.match import Match
 from ..families.meta_model import check_added
 from ..families.opened import Opened, check_context
 from ..weights.component_files import FILE, dit_tensors
@@ -35,8 +34,14 @@ def model_dit_file(opened: Opened) -> Content:
     first code's.
 
     Raises:
-        CheckpointError: a DiT that is missing, damaged or pickled, or one that does not fit the model.
+        CheckpointError: a DiT that is missing, damaged or pickled, or one that does not fit the model; or a pair.
     """
+    if Part.DIT_2 in opened.parts:
+        first, second = (str(opened.form(part).path) for part in (Part.DIT, Part.DIT_2))
+        raise CheckpointError(
+            f"{str(opened.path)!r} has a pair of DiTs, and a file takes one; convert {first!r} and {second!r} to a file"
+            " each, or write a folder."
+        )
     form = opened.form(Part.DIT)
     if opened.config.denoiser.network is Network.UNET:
         check_added(opened.match)
@@ -60,9 +65,9 @@ def adapter_file(opened: Opened) -> Content:
             "which it is merged."
         )
     check_added(opened.match)
-    return adapter_content(opened.match)
+    return adapter_content(opened)
 
 
-def adapter_content(match: Match) -> Content:
+def adapter_content(opened: Opened) -> Content:
     """What a model adds to its base models, as `instructx.safetensors`."""
-    return tensor_file(taken_tensors(match.adapter), {FORMAT: match.config.to_json()})
+    return tensor_file(taken_tensors(opened.match.adapter), {FORMAT: opened.config.to_json()})

@@ -24,12 +24,12 @@ def to_own(opened: Opened) -> Plan:
         CheckpointError: a part that is missing, damaged or pickled, or parts that do not fit.
     """
     outline(opened, torch.float32)
-    dit, vae, mllm = (opened.form(part) for part in Part)
-    changed = dit_with_lora(opened) if Part.DIT in opened.merged else None
-    parts = {
-        "mllm": mllm_part(mllm, opened.match.folder, opened.allow_pickle, loras(opened, Part.MLLM)),
-        "transformer": dit_part(dit, opened.allow_pickle, changed, opened.sizes),
-        "vae": vae_part(vae, opened.allow_pickle),
-    }
+    mllm, vae, allowed = opened.form(Part.MLLM), opened.form(Part.VAE), opened.allow_pickle
+    parts = {"mllm": mllm_part(mllm, opened.match.folder, allowed, loras(opened, Part.MLLM))}
+    for part in opened.parts:
+        if part.kind is Part.DIT:
+            changed = dit_with_lora(opened, part) if part in opened.merged else None
+            parts[part.value] = dit_part(opened.form(part), allowed, changed, opened.sizes)
+    parts["vae"] = vae_part(vae, allowed)
     plan = {name: content for part, files in parts.items() for name, content in under(part, files).items()}
-    return plan | {ADAPTER: adapter_content(opened.match)}
+    return plan | {ADAPTER: adapter_content(opened)}

@@ -85,14 +85,14 @@ def combine(
     source: Path,
     adapter: Mapping[str, torch.Tensor],
     guidance: Guidance,
-    transformer: nn.Module,
+    denoiser: Backbone,
     vae: nn.Module,
     device: torch.device | str,
 ) -> Components:
     """Base models and what a checkpoint adds to them, on `device` and ready to edit.
 
     Args:
-        config: of the checkpoint.
+        config: of the checkpoint, and of the denoiser, whose additions are still to be read.
         source: its path, to name.
         adapter: its tensors, under the names of `adapter_state`.
         guidance: the MLLM with fresh queries and LoRA, whose dtype the connector takes.
@@ -101,11 +101,9 @@ def combine(
         CheckpointError: a tensor is missing, left over, or of another shape than the config says.
     """
     connector = fitting_connector(config, adapter, source).to(guidance.dtype)
-    kind = network_kind(config)
-    denoiser = kind.denoiser(transformer, config)
     masks = None if config.masks is None else MaskHead(config.masks).to(guidance.dtype)
     put_adapter(adapter, source, guidance, connector, denoiser, masks)
-    components = Components(config, guidance, connector, denoiser, kind.codec(vae), masks)
+    components = Components(config, guidance, connector, denoiser, network_kind(config).codec(vae), masks)
     for module in (guidance, connector, denoiser, components.codec, *([masks] if masks else [])):
         module.to(device).eval().requires_grad_(False)
     return components

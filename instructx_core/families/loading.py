@@ -8,6 +8,7 @@ from ..weights.detect import Part
 from ..weights.networks import load_autoencoder, load_network
 from ..weights.readers import load_reader
 from .components import Components, combine, with_queries
+from .networks import make_denoiser
 from .opened import Opened
 from .part_loaders import added_tensors, put_loras
 
@@ -30,8 +31,12 @@ def load_model(
     reader_packed = packed and not opened.config.guidance.lora_rank  # peft stands on plain layers
     mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype, packed=reader_packed)
     put_loras(opened, Part.MLLM, mllm, packed)
-    transformer = load_network(opened.form(Part.DIT), dtype, opened.sizes, packed)
-    put_loras(opened, Part.DIT, transformer, packed)
+    networks = []
+    for part in (Part.DIT, Part.DIT_2):
+        if part in opened.parts:
+            networks.append(load_network(opened.form(part), dtype, opened.sizes, packed))
+            put_loras(opened, part, networks[-1], packed)
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
     vae = load_autoencoder(opened.form(Part.VAE), dtype)
-    return combine(opened.config, opened.match.named, adapter, guidance, transformer, vae, device)
+    denoiser = make_denoiser(opened.config, *networks)
+    return combine(opened.config, opened.match.named, adapter, guidance, denoiser, vae, device)

@@ -24,7 +24,7 @@ from ..weights.readers import outline_packed_reader
 from ..weights.stored import DTYPES, Stored
 from .components import Components, adapter_state, guidance_class
 from .match import Match
-from .networks import network_kind
+from .networks import make_denoiser, network_kind
 from .opened import Opened
 
 if TYPE_CHECKING:
@@ -44,29 +44,34 @@ def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Compone
     Raises:
         CheckpointError: as `load_model`, as far as headers and configs tell.
     """
-    config, dit = opened.config, opened.form(Part.DIT)
-    transformer, autoencoder, qwen = opened.check()
+    config, empty = opened.config, opened.check()
+    qwen, autoencoder = empty[Part.MLLM], empty[Part.VAE]
+    networks = {part: empty[part] for part in (Part.DIT, Part.DIT_2) if part in empty}
     if packed and not config.guidance.lora_rank:
         outline_packed_reader(qwen, opened.form(Part.MLLM), dtype)
     with torch.device("meta"):
         guidance = guidance_class(config)(qwen, None, config.guidance)
         kind = network_kind(config)
-        codec, denoiser = kind.codec(autoencoder), kind.denoiser(transformer, config)
+        codec, denoiser = kind.codec(autoencoder), make_denoiser(config, *networks.values())
         connector = make_connector(config.connector)
         masks = None if config.masks is None else MaskHead(config.masks)
-    modules = [(guidance, qwen), (connector, connector), (denoiser, transformer), (codec, codec.vae)]
+    modules = [(guidance, qwen), (connector, connector), (codec, codec.vae)]
+    modules += zip(denoiser.halves, networks.values(), strict=True)
     modules += [] if masks is None else [(masks, masks)]
     # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
     for module, model in modules:
         for name, weight in module.named_parameters():
             if weight.is_floating_point() and not name.startswith("local_strength"):  # nor what is packed
                 weight.data = weight.data.to(loaded_dtype(model, name, dtype))
-    if dit.is_gguf:
-        _pack(transformer, dit)
-    elif packed and network_kind(config).takes_extras:
-        outline_packed(transformer, dit, to_diffusers(dit, {name: name for name in dit.tensors}), dtype)
+    for part, network in networks.items():
+        dit = opened.form(part)
+        if dit.is_gguf:
+            _pack(network, dit)
+        elif packed and kind.takes_extras:
+            outline_packed(network, dit, to_diffusers(dit, {name: name for name in dit.tensors}), dtype)
+        if packed:
+            _put_beside(opened, part, network)
     if packed:
-        _put_beside(opened, Part.DIT, transformer)
         _put_beside(opened, Part.MLLM, qwen)
     wanted = adapter_state(guidance, connector, denoiser, masks)
     _compare(opened.path, shapes_of(wanted), shapes_of(_added(opened.match)))
@@ -121,7 +126,7 @@ def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
 
 def _put_beside(opened: Opened, part: Part, model: nn.Module) -> None:
     """As `part_loaders.put_loras` with `packed`."""
-    if loras := opened.match.loras.get(part):
+    if loras := opened.loras(part):
         stored = opened.match.stored[opened.path]
         with torch.device("meta"):
             pairs = {

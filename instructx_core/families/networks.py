@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..backbone import Backbone
 from ..config import ModelConfig, Network
 from ..denoiser import Denoiser
+from ..denoiser_pair import DenoiserPair
 from ..image_latents import ImageCodec
 from ..latents import Codec, LatentCodec
 from ..unet_denoiser import UNetDenoiser
@@ -47,6 +49,12 @@ NETWORKS = {
 def network_kind(config: ModelConfig) -> NetworkKind:
     """What denoises in a model."""
     return NETWORKS[config.denoiser.network]
+
+
+def make_denoiser(config: ModelConfig, network: nn.Module, second: nn.Module | None = None) -> Backbone:
+    """What denoises, of one network or of a pair."""
+    made = [network_kind(config).denoiser(one, config) for one in (network, second) if one is not None]
+    return made[0] if second is None else DenoiserPair(*made, config.denoiser.boundary)
 
 
 def load_codec(form: Form, dtype: torch.dtype) -> Codec:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConnectorKind, ContextEntry, ModelConfig
 from ..errors import CheckpointError
+from ..weights.compare import first_difference, shapes_of
 from ..weights.detect import Form, Part, bare_mllm, find_form
-from ..weights.dit import to_diffusers
+from ..weights.dit import dit_config, to_diffusers
 from ..weights.files import check_types
 from ..weights.library_load import check_config
 from ..weights.networks import checked_autoencoder, checked_network, latent_channels, network_sizes
 from ..weights.readers import checked_reader, reader_config, reader_width
 from ..words import escaped
+from .boundary import INDEX, USUAL, read_boundary
 from .components import guidance_class
 from .match import Match
 from .networks import network_kind
@@ -38,7 +41,8 @@ class Opened:
     """
 
     def __init__(self, match: Match, overrides: Overrides, allow_pickle: bool = False) -> None:
-        self.match, self.overrides, self.allow_pickle = match, overrides, allow_pickle
+        self.match, self.given, self.allow_pickle = match, overrides, allow_pickle
+        self.overrides = overrides.halved()
         self._forms: dict[Part, Form] = {}
 
     @property
@@ -46,14 +50,36 @@ class Opened:
         """The model's folder, or its one file."""
         return self.match.path
 
-    @property
+    @cached_property
     def config(self) -> ModelConfig:
-        return self.match.config
+        """The model's own; where a second DiT is given, of a pair.
+
+        Raises:
+            CheckpointError: a second DiT for a model that takes none, or a boundary that is none.
+        """
+        own = self.match.config
+        if self.overrides.transformer_2 is None:
+            return own
+        if not network_kind(own).takes_extras:
+            raise CheckpointError(f"{str(self.path)!r} has no Wan DiT, of which there are pairs; leave out the second.")
+        said = None
+        if self.given.transformer_2 is None:  # one folder holds both
+            said = read_boundary(self.given.transformer / INDEX)
+        return replace(own, denoiser=replace(own.denoiser, boundary=said or own.denoiser.boundary or USUAL))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Those that the model consists of."""
+        return tuple(part for part in Part if part is not Part.DIT_2 or self.config.denoiser.boundary)
 
     @property
     def merged(self) -> set[Part]:
         """The parts whose weights are changed as the model is loaded: those that its own file holds a LoRA for."""
-        return {part for part, lora in self.match.loras.items() if lora}
+        return {part for part in self.parts if self.loras(part)}
+
+    def loras(self, part: Part) -> Mapping[str, tuple[str, str]]:
+        """The LoRA that its own file holds for a part, as `Match.loras`; one for both of a pair of DiTs."""
+        return self.match.loras.get(part.kind) or {}
 
     def form(self, part: Part) -> Form:
         """The weights of one part.
@@ -74,30 +100,35 @@ class Opened:
         """
         return self._outside(Part.DIT) if self.overrides.transformer else self.form(Part.DIT)
 
-    def check(self) -> tuple[nn.Module, nn.Module, PreTrainedModel]:
-        """The three parts without their weights, found to be whole and to fit each other and the model.
+    def check(self) -> dict[Part, nn.Module]:
+        """The parts without their weights, found to be whole and to fit each other and the model.
 
         Raises:
             CheckpointError: they do not.
         """
-        dit, vae, mllm = (self.form(part) for part in Part)
-        for form in (dit, vae):
-            check_kind(self.config, self.path, form)
+        forms = {part: self.form(part) for part in self.parts}
+        dit, vae, mllm = forms[Part.DIT], forms[Part.VAE], forms[Part.MLLM]
+        for form in forms.values():
+            if form is not mllm:
+                check_kind(self.config, self.path, form)
         check_context(self.config, self.path, self.sizes)
-        empty = (
-            checked_network(dit, self.sizes),
-            checked_autoencoder(vae),
-            checked_reader(mllm, reader_config(mllm, self.match.folder)),
-        )
+        empty: dict[Part, nn.Module] = {
+            Part.DIT: checked_network(dit, self.sizes),
+            Part.VAE: checked_autoencoder(vae),
+            Part.MLLM: checked_reader(mllm, reader_config(mllm, self.match.folder)),
+        }
+        if Part.DIT_2 in forms:
+            check_alike(dit, forms[Part.DIT_2])
+            empty[Part.DIT_2] = checked_network(forms[Part.DIT_2], self.sizes)
         check_sizes(self.config, self.path, dit, vae, mllm)
-        check_streams(self.config, self.path, dit, empty[2])
-        self.check_loras(Part.DIT)
-        self.check_loras(Part.MLLM)
+        check_streams(self.config, self.path, dit, empty[Part.MLLM])
+        for part in self.parts:
+            self.check_loras(part)
         return empty
 
     def check_loras(self, part: Part) -> None:
         """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the part."""
-        loras = self.match.loras.get(part)
+        loras = self.loras(part)
         if not loras:
             return
         form = self.form(part)
@@ -108,26 +139,29 @@ class Opened:
     def lora_targets(self, part: Part) -> dict[str, Stored]:
         """A part's weights by their names in `Match.loras`."""
         tensors = self.form(part).tensors
-        if part is Part.DIT:
+        if part.kind is Part.DIT:
             return to_diffusers(self.form(part), tensors)
         return {bare_mllm(name): stored for name, stored in tensors.items()}
 
     def _title(self, part: Part) -> str:
-        return guidance_class(self.config).reads if part is Part.MLLM else network_kind(self.config).titles[part]
+        if part is Part.MLLM:
+            return guidance_class(self.config).reads
+        title = network_kind(self.config).titles[part.kind]
+        return f"second {title}, for low noise," if part is Part.DIT_2 else title
 
     def _outside(self, part: Part) -> Form:
         """A part that is stored in files of its own."""
         given = self.overrides.given(part)
         if given is not None:
-            return find_form(given, part, self.allow_pickle)
+            return find_form(given, part.kind, self.allow_pickle)
         folder = self.match.folders.get(part)
         if folder is None or not folder.is_dir():
             raise CheckpointError(
                 f"{str(self.path)!r} has no {self._title(part)} of its own; give the one that it was trained on "
-                f"({part.value}=PATH, on the command line --{part.value} PATH)."
+                f"({part.value}=PATH, on the command line {part.option} PATH)."
             )
         check_config(folder)
-        return find_form(folder, part, self.allow_pickle)
+        return find_form(folder, part.kind, self.allow_pickle)
 
 
 def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Form) -> None:
@@ -149,6 +183,19 @@ def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Fo
         raise CheckpointError(
             f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
             "give those of one model."
+        )
+
+
+def check_alike(first: Form, second: Form) -> None:
+    """Raise CheckpointError unless two DiTs have the same tensors, in shapes, and so are a pair."""
+    odd = first_difference(*(shapes_of(to_diffusers(form, form.tensors)) for form in (first, second)))
+    if not odd and first.has_config and second.has_config:
+        heads, others = (dit_config(form).get("num_attention_heads") for form in (first, second))
+        odd = "" if heads == others else f"num_attention_heads is {others}, expected {heads}"
+    if odd:
+        raise CheckpointError(
+            f"the DiTs in {str(first.path)!r} and {str(second.path)!r} are no pair: of the second {odd}; give both of "
+            "one model."
         )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..weights.detect import Part
+from ..weights.detect import Part, pair_in
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,16 @@ class Overrides:
     transformer: Path | None = None
     vae: Path | None = None
     mllm: Path | None = None
+    transformer_2: Path | None = None  # makes a pair of a model with one DiT
 
     def given(self, part: Part) -> Path | None:
         """What takes the place of one part."""
         return getattr(self, part.value)
+
+    def halved(self) -> Overrides:
+        """With the DiTs of a pair each by itself, where `transformer` is a pipeline's folder that holds both."""
+        pair = None if self.transformer is None or self.transformer_2 else pair_in(self.transformer)
+        return self if pair is None else replace(self, transformer=pair[0], transformer_2=pair[1])
 
 
 OWN = Overrides()

@@ -136,7 +136,7 @@ def merge(opened: Opened, part: Part, weights: Mapping[str, torch.Tensor]) -> No
     Args:
         weights: the part's parameters, by their names in `Match.loras`.
     """
-    loras = opened.match.loras.get(part)
+    loras = opened.loras(part)
     if loras:
         state = read_tensors(opened.path)
         for name, (down, up) in loras.items():
@@ -150,7 +150,7 @@ def put_loras(opened: Opened, part: Part, model: nn.Module, packed: bool) -> Non
     Args:
         packed: as `load_model`.
     """
-    loras, bare = opened.match.loras.get(part), bare_mllm if part is Part.MLLM else str
+    loras, bare = opened.loras(part), bare_mllm if part is Part.MLLM else str
     if not loras:
         return
     state = read_tensors(opened.path)

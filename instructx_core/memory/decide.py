@@ -13,7 +13,6 @@ from ..families.components import Components
 from ..families.meta_model import outline
 from ..families.opened import Opened
 from ..main_memory import Room, address_space, main_memory
-from ..weights.detect import Part
 from ..words import quoted_path
 from .choice import Memory
 from .measure import measure_phases
@@ -171,7 +170,7 @@ def _refuse(
     path: Path, dtype: torch.dtype, model: Outlined, choice: Memory, device: torch.device, may_shrink: bool
 ) -> None:
     """Raise InputError where not even the weights fit."""
-    parts = tuple(Phase(part.value, part, 0) for part in Part)
+    parts = tuple(Phase(part.value, part, 0) for part in model.held.mapped)
     short = missing(model.held, main_memory_need(model.held, parts, choice, device))
     if short is None:
         return
@@ -185,7 +184,7 @@ def _refuse(
 
 def _is_small(opened: Opened) -> bool:
     """Whether a model is so small beside the memory that is free that nothing needs to be measured."""
-    forms = (opened.form(part) for part in Part)
+    forms = map(opened.form, opened.parts)
     weights = 4 * sum(stored.numel for form in forms for stored in form.tensors.values())
     rooms = (room for room in (main_memory(), address_space()) if room is not None)
     return weights < SMALL and all(room.bytes >= PLENTY * weights + RUNTIME for room in rooms)

@@ -16,7 +16,6 @@ from ..families.instructx.folder import BUNDLED
 from ..families.overrides import OWN, Overrides
 from ..fit import nearest
 from ..main_memory import main_memory
-from ..weights.detect import Part
 from .choice import Memory
 from .decide import Outlined, decide, formats, outline_model
 from .needs import GIB, OWN_MEMORY, main_memory_need, weights_in_use
@@ -131,7 +130,6 @@ def _length(job: Job) -> str:
 def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iterable[str]:
     """A row for each phase: its weights, what it computes with, and both together for each way of keeping weights."""
     sizes, phases = model.sizes, model.phases(job, tiled)
-    weights = {Part.MLLM: sizes.mllm, Part.DIT: sizes.dit, Part.VAE: sizes.vae}
     on_device = device.type not in OWN_MEMORY
     choices = CHOICES if on_device else (Memory.FULL, Memory.MODEL)
 
@@ -145,7 +143,7 @@ def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iter
     unit = GIB if max(most) >= GIB else MIB
     yield _row("GiB" if unit == GIB else "MiB", "weights", "working", *(choice.value for choice in choices))
     for phase in phases:
-        numbers = (weights[phase.part].total, phase.working, *(needed(phase, choice) for choice in choices))
+        numbers = (sizes.parts[phase.part].total, phase.working, *(needed(phase, choice) for choice in choices))
         yield _row(phase.name, *(f"{number / unit:.1f}" for number in numbers))
     yield _row("most at once", "", "", *(f"{number / unit:.1f}" for number in most))
     if on_device:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,10 +55,14 @@ def measure_phases(model: Components, job: Job, tiled: bool = False) -> tuple[Ph
             _known[key] = count()
         return Phase(name, part, _known[key])
 
+    names = {Part.DIT: "DiT step", Part.DIT_2: "DiT 2 step"}
     return (
         phase("MLLM reads", Part.MLLM, lambda: reading_bytes(model.guidance, job)),
         phase("VAE encodes", Part.VAE, lambda: encoding_bytes(model.codec, job, tiled)),
-        phase("DiT step", Part.DIT, lambda: step_bytes(model, job)),
+        *(
+            phase(name, part, partial(step_bytes, model, job, half))
+            for (part, name), half in zip(names.items(), model.denoiser.halves, strict=False)
+        ),
         phase("VAE decodes", Part.VAE, lambda: decoding_bytes(model.codec, job, tiled)),
     )
 
@@ -71,12 +76,15 @@ def reading_bytes(guidance: Guidance, job: Job) -> int:
 
 
 @torch.no_grad()
-def step_bytes(model: Components, job: Job) -> int:
+def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int:
     """Bytes of a denoiser's step, at most: of the second, when what its steps have in common is there.
 
     Where blocks are all alike, two and three of them are run, and each further one adds as much as the third.
+
+    Args:
+        half: of the model's denoiser; None for its first.
     """
-    codec, denoiser = model.codec, model.denoiser
+    codec, denoiser = model.codec, half or model.denoiser.halves[0]
     forwards = _forwards(model.config, job)
     size = (codec.channels, 1 + (job.frames - 1) // codec.temporal_stride)
     size += (job.height // codec.stride, job.width // codec.stride)
@@ -200,11 +208,12 @@ def _plain_convolutions(codec: Codec) -> Iterator[None]:
 
 def _identity(model: Components) -> tuple[str, ...]:
     """What models with different activations differ in: configs and number formats."""
-    mllm, transformer, vae = model.guidance.mllm, model.denoiser.transformer, model.codec.vae
+    mllm, vae, halves = model.guidance.mllm, model.codec.vae, model.denoiser.halves
+    transformer = halves[0].transformer
     formats = (mllm.get_input_embeddings().weight, next(vae.parameters()))
     configs = (json.dumps(dict(part.config), sort_keys=True, default=str) for part in (transformer, vae))
     return (model.config.to_json(), mllm.config.to_json_string(), *configs, *(str(one.dtype) for one in formats),
-            str(model.denoiser.dtype))  # fmt: skip
+            *(str(half.dtype) for half in halves))  # fmt: skip
 
 
 @contextmanager

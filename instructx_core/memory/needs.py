@@ -60,9 +60,10 @@ def held_weights(
         merged: LoRA are merged, or the DiT's weights change after they are loaded, into fewer bits.
         copied: all are copied out of their files, as to a device in the same memory.
     """
-    changed = opened.merged | {Part.DIT} if merged else set()
+    changed = opened.merged | {Part.DIT, Part.DIT_2} if merged else set()
     mapped, own = {}, sizes.added
-    for part, weights in {Part.MLLM: sizes.mllm, Part.DIT: sizes.dit, Part.VAE: sizes.vae}.items():
+    for part in opened.parts:
+        weights = sizes.parts[part]
         plain = 0 if part in changed else _as_stored(opened.form(part), dtype)
         mapped[part] = 0 if copied else min(plain + weights.packed, weights.total)
         own += weights.total - mapped[part]

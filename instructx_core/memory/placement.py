@@ -20,6 +20,10 @@ from .choice import Memory
 from .plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from accelerate.hooks import UserCpuOffloadHook
+
     from ..families.components import Components
 
 
@@ -28,10 +32,8 @@ def store_in_fp8(components: Components) -> None:
 
     Its patch embedding, conditions and norms keep their type, by diffusers' own list; a UNet's first convolution too.
     """
-    denoiser = components.denoiser
-    denoiser.transformer.enable_layerwise_casting(
-        torch.float8_e4m3fn, denoiser.dtype, skip_modules_pattern=denoiser.exact
-    )
+    for half in components.denoiser.halves:
+        half.transformer.enable_layerwise_casting(torch.float8_e4m3fn, half.dtype, skip_modules_pattern=half.exact)
 
 
 def place(components: Components, plan: Plan, device: torch.device) -> Components:
@@ -54,19 +56,15 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
     by_layer = partial(_offload, device=device, offload_type="leaf_level")
     by_layer(guidance.mllm)
     if plan.memory is Memory.SEQUENTIAL:
-        by_layer(denoiser.transformer)
+        for half in denoiser.halves:
+            by_layer(half.transformer)
         by_layer(codec.vae)
         return components
     codec.vae.to(device)
     streams = device.type == "cuda"  # the next block comes while one computes
-    _offload(
-        denoiser.transformer,
-        device,
-        offload_type="block_level",
-        num_blocks_per_group=1,
-        use_stream=streams,
-        record_stream=streams,
-    )
+    by_block = {"offload_type": "block_level", "num_blocks_per_group": 1}
+    for half in denoiser.halves:
+        _offload(half.transformer, device, use_stream=streams, record_stream=streams, **by_block)
     return components
 
 
@@ -80,18 +78,40 @@ def _move_small_parts(components: Components, device: torch.device) -> None:
 
 
 def _one_at_a_time(components: Components, device: torch.device) -> None:
-    """MLLM, then VAE, DiT, and VAE again: each sends the one before away.
+    """MLLM, then VAE, DiT, and VAE again, of a pair of DiTs one and then the other: each sends away what may be there.
 
     The MLLM goes as soon as it has read; where an edit was stopped half way, the DiT makes room for it.
     """
     from accelerate import cpu_offload_with_hook
 
-    guidance = components.guidance
-    _, vae = cpu_offload_with_hook(components.codec.vae, device)
-    _, dit = cpu_offload_with_hook(components.denoiser.transformer, device, prev_module_hook=vae)
-    vae.hook.prev_module_hook = dit
-    _, mllm = cpu_offload_with_hook(guidance, device, prev_module_hook=dit)
-    guidance.register_forward_hook(lambda _module, _inputs, _output: mllm.offload())
+    guidance, vae = components.guidance, components.codec.vae
+    dits = [half.transformer for half in components.denoiser.halves]
+    hooks = {part: cpu_offload_with_hook(part, device)[1] for part in (vae, *dits, guidance)}
+    before = {guidance: dits, vae: dits} | {dit: [vae, *(other for other in dits if other is not dit)] for dit in dits}
+    for part, others in before.items():
+        hooks[part].hook.prev_module_hook = together([hooks[other] for other in others])
+    guidance.register_forward_hook(lambda _module, _inputs, _output: hooks[guidance].offload())
+
+
+def together(hooks: Sequence[UserCpuOffloadHook]) -> UserCpuOffloadHook:
+    """Several modules to send away where accelerate takes the hook of one."""
+    from accelerate.hooks import UserCpuOffloadHook
+
+    class Several(UserCpuOffloadHook):
+        def __init__(self) -> None:
+            """What accelerate asks of a hook is below."""
+
+        @property
+        def model(self) -> nn.Module:
+            """One that is on the device, if any is: of one that is not, accelerate sends nothing away."""
+            there = (hook.model for hook in hooks if next(hook.model.parameters()).device.type != "cpu")
+            return next(there, hooks[0].model)
+
+        def offload(self) -> None:
+            for hook in hooks:
+                hook.offload()
+
+    return Several()
 
 
 def _take_turns(components: Components) -> None:
@@ -100,7 +120,8 @@ def _take_turns(components: Components) -> None:
 
     from ..weights.mapped import give_back
 
-    parts = (components.guidance, components.denoiser.transformer, components.codec.vae)
+    dits = (half.transformer for half in components.denoiser.halves)
+    parts = (components.guidance, *dits, components.codec.vae)
     turn: list[nn.Module] = []  # the part that works
 
     class Turn(ModelHook):

@@ -63,19 +63,20 @@ def peak(sizes: ModelSizes, phases: tuple[Phase, ...], memory: Memory) -> int:
 
 def resident(sizes: ModelSizes, memory: Memory, working: Part) -> int:
     """Bytes of weights on the device while a part works."""
-    mllm, dit, vae = sizes.mllm, sizes.dit, sizes.vae
-    weights = {
-        Memory.FULL: dict.fromkeys(Part, mllm.total + dit.total + vae.total),
+    parts, vae = sizes.parts, sizes.vae.total
+    own = parts[working]
+    if memory is Memory.FULL:
+        weights = sum(part.total for part in parts.values())
+    elif memory is Memory.MODEL:  # of a pair of DiTs too, one goes before the other comes
         # the VAE of the last edit may still be there when the MLLM reads for the next
-        Memory.MODEL: {Part.MLLM: mllm.total + vae.total, Part.DIT: dit.total, Part.VAE: vae.total},
-        Memory.GROUP: {
-            Part.MLLM: mllm.layer + vae.total,
-            Part.DIT: dit.outside + 2 * dit.block + vae.total,  # one block computes, one is on its way
-            Part.VAE: vae.total,
-        },
-        Memory.SEQUENTIAL: {Part.MLLM: mllm.layer, Part.DIT: dit.layer, Part.VAE: vae.layer},
-    }
-    return sizes.added + weights[memory][working]
+        weights = own.total + (vae if working is Part.MLLM else 0)
+    elif memory is Memory.SEQUENTIAL:
+        weights = own.layer
+    elif working.kind is Part.DIT:
+        weights = own.outside + 2 * own.block + vae  # one block computes, one is on its way
+    else:
+        weights = vae + (own.layer if working is Part.MLLM else 0)
+    return sizes.added + weights
 
 
 def free_bytes(device: torch.device) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ..weights.detect import Part
 from ..weights.packed_linear import packed_layers
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class ModelSizes:
     dit: Weights
     vae: Weights
     added: int  # bytes that stay on the device always: queries, connector, embeddings
+    dit_2: Weights = Weights(0)  # the second of a pair
+
+    @property
+    def parts(self) -> dict[Part, Weights]:
+        """By part; nothing for the second DiT of a model that has one."""
+        return {Part.MLLM: self.mllm, Part.DIT: self.dit, Part.DIT_2: self.dit_2, Part.VAE: self.vae}
 
 
 def sizes_of(components: Components) -> ModelSizes:
@@ -41,11 +48,13 @@ def sizes_of(components: Components) -> ModelSizes:
     denoiser, guidance = components.denoiser, components.guidance
     masks = [] if components.masks is None else [components.masks]
     beside = (guidance.queries, guidance.rows, components.connector, *denoiser.beside(), *masks)
+    dit, *dit_2 = (_weights(half.transformer, half.blocks) for half in denoiser.halves)
     return ModelSizes(
-        mllm=_weights(guidance.mllm),
-        dit=_weights(denoiser.transformer, denoiser.blocks),
-        vae=_weights(components.codec.vae),
-        added=sum(map(_bytes, beside)),
+        _weights(guidance.mllm),
+        dit,
+        _weights(components.codec.vae),
+        sum(map(_bytes, beside)),
+        *dit_2,
     )
 
 

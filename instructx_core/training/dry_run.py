@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
-from .. import families
 from ..errors import InputError
 from ..families.meta_model import outline
 from ..words import quoted
@@ -17,6 +16,7 @@ from .data.sources import table_examples
 from .data.world import check_world, world_examples
 from .editing import choose_trained
 from .footprint import MicroBatch, measure_footprint, parts_of, shapes
+from .start import open_start
 from .steps import micro_batches, wanted_and_batch
 
 EXAMPLES = 10
@@ -38,7 +38,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     micro = {is_video: micro_batches(config, is_video, processes) for is_video in (False, True)}
     import torch
 
-    components = outline(families.open(config.start["model"]), torch.float32)
+    components = outline(open_start(config.start["model"]), torch.float32)
     if isinstance(config, TwoStreamTrainConfig):
         from .two_stream import check_two_stream, choose_two_stream
 

@@ -14,7 +14,6 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from .. import families
 from ..conditions.condition import Condition
 from ..context import Context
 from ..families.components import Components
@@ -30,6 +29,7 @@ from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
 from .gradients import check_gradient
 from .processes import process_state
 from .sharding import check_shardable, is_sharded_run, load_shared
+from .start import open_start
 
 SHOWN = 8
 GRID = "rows b 1 h w c -> (rows h) (b w) c"
@@ -217,7 +217,7 @@ def start_components(config: TrainConfig) -> Components:
         CheckpointError, InputError: as `load_model`.
     """
     path = Path(config.start["model"])
-    return load_shared(path) if is_sharded_run() else load_model(families.open(path))
+    return load_shared(path) if is_sharded_run() else load_model(open_start(path))
 
 
 def choose_trained(components: Components, config: TrainConfig) -> None:

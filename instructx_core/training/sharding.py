@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import families
 from ..errors import InputError
 from ..families.components import Components
 from ..families.loading import load_model
@@ -27,6 +26,7 @@ from ..weights.detect import Part
 from ..weights.mllm import find_tokenizer, load_tokenizer
 from ..weights.vae import load_vae
 from .processes import on_cpu, process_state
+from .start import open_start
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def load_shared(path: Path) -> Components:
     Raises:
         CheckpointError: as `families.open` and `load_model`.
     """
-    opened = families.open(path)
+    opened = open_start(path)
     if process_state().is_main_process:
         return load_model(opened)
     components = outline(opened, torch.float32)

@@ -55,11 +55,11 @@ def start_encoder(config: TrainConfig) -> Encoder:
     """
     import torch
 
-    from .. import families
     from ..families.meta_model import outline
     from ..weights.detect import Part
+    from .start import open_start
 
-    opened = families.open(config.start["model"])
+    opened = open_start(config.start["model"])
     components = outline(opened, torch.float32)
     patch = components.denoiser.patch
     return Encoder(opened.form(Part.VAE), patch, components.config.guidance.video_frames)

@@ -34,11 +34,22 @@ class Part(str, Enum):
     DIT = "transformer"
     VAE = "vae"
     MLLM = "mllm"
+    DIT_2 = "transformer_2"  # of a pair, the one for low noise
+
+    @property
+    def kind(self) -> Part:
+        """Which part its weights are: both of a pair are DiTs."""
+        return Part.DIT if self is Part.DIT_2 else self
+
+    @property
+    def option(self) -> str:
+        """The command line's option that takes one from elsewhere."""
+        return f"--{self.value.replace('_', '-')}"
 
     @property
     def title(self) -> str:
         """What it is, for people."""
-        return {Part.DIT: "Wan DiT", Part.VAE: "Wan VAE", Part.MLLM: "Qwen2.5-VL"}[self]
+        return {Part.DIT: "Wan DiT", Part.VAE: "Wan VAE", Part.MLLM: "Qwen2.5-VL"}[self.kind]
 
 
 class Names(str, Enum):
@@ -170,11 +181,15 @@ _TITLES = {
     Names.KL: "Stable Diffusion VAE",
 }
 # where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
-FOLDERS = {Part.DIT: ("transformer", "unet"), Part.VAE: ("vae",), Part.MLLM: ("mllm", "mllm_encoder", "text_encoder")}
+FOLDERS = {
+    Part.DIT: ("transformer", "unet"),
+    Part.DIT_2: ("transformer_2",),
+    Part.VAE: ("vae",),
+    Part.MLLM: ("mllm", "mllm_encoder", "text_encoder"),
+}
 # as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
 _NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 _SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
-SECOND = "transformer_2"  # the DiT for low noise, of a pair
 
 
 @dataclass(frozen=True)
@@ -290,6 +305,12 @@ def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = F
     return Form(path, files, *found, stored)
 
 
+def pair_in(folder: Path) -> tuple[Path, Path] | None:
+    """The two DiTs of a pipeline's folder, for high and for low noise; None where it has not both."""
+    first, second = (folder / FOLDERS[part][0] for part in (Part.DIT, Part.DIT_2))
+    return (first, second) if is_dir(first) and is_dir(second) else None
+
+
 def bare_mllm(name: str) -> str:
     """A name of a Qwen-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
     return _MLLM.bare(name)
@@ -322,10 +343,11 @@ def _component(path: Path, part: Part | None) -> Path:
     """`path` itself, or the folder in it where a pipeline keeps its part."""
     if part is None or not is_dir(path) or any(file.name != ADAPTER for file in path.glob("*.safetensors")):
         return path
-    if part is Part.DIT and (path / FOLDERS[part][0]).is_dir() and (path / SECOND).is_dir():
+    if part is Part.DIT and (pair := pair_in(path)):
+        first, second = (half.name for half in pair)
         raise CheckpointError(
-            f"{str(path)!r} holds a pair of DiTs, {FOLDERS[part][0]} for high and {SECOND} for low noise, and an "
-            "edit takes one; give one of these two folders."
+            f"{str(path)!r} holds a pair of DiTs, {first} for high and {second} for low noise, and one is asked for; "
+            "give one of these two folders."
         )
     return next((path / name for name in FOLDERS[part] if (path / name).is_dir()), path)
 

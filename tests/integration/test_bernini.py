@@ -176,13 +176,6 @@ def test_a_folder_that_is_not_whole_is_named(
         Editor.from_pretrained(folder, device="cpu")
 
 
-def test_a_pair_of_dits_is_refused(model: Path, tmp_path: Path):
-    folder = under_another_name(model, tmp_path / "pair")
-    shutil.copytree(model / "transformer", folder / "transformer_2")
-    with pytest.raises(CheckpointError, match=r"pair of DiTs.*1\.3B"):
-        recognise(folder)
-
-
 def test_a_plain_wan_is_none_of_it(model: Path, tmp_path: Path):
     folder = under_another_name(model, tmp_path / "plain")
     (folder / "config.json").unlink()

@@ -14,10 +14,11 @@ from instructx_core.families.components import Components
 from instructx_core.long_video.editor_model import fingerprint
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.phases import Part
-from instructx_core.memory.placement import place
+from instructx_core.memory.placement import place, together
 from instructx_core.memory.plan import CHOICES, Plan, resident
 from instructx_core.memory.sizes import sizes_of
 from support import tiny
+from support.pairs import paired
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
@@ -104,13 +105,13 @@ class Pretended:
         return run
 
 
-@pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> tuple[Components, Pretended]:
+@pytest.fixture(params=[tiny.components, paired], ids=["one DiT", "a pair"])
+def pretended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Components, Pretended]:
     """A model whose weights come and go as the libraries' hooks would move them."""
     from accelerate.hooks import CpuOffload
     from diffusers.hooks.group_offloading import ModuleGroup
 
-    components = tiny.components()
+    components = request.param()
     parts = (components.guidance, components.connector, components.denoiser, components.codec)
     device = Pretended(*parts)
 
@@ -147,11 +148,46 @@ def test_what_computes_is_there_and_little_else(memory: Memory, pretended: tuple
 def test_a_stopped_edit_makes_room_for_the_next(pretended: tuple[Components, Pretended]):
     components, device = pretended
     editor = Editor(place(components, Plan(Memory.MODEL, tiled=False), CPU), CPU)
-    with pytest.raises(EditInterrupted):
-        editor.edit(tiny.clip(1), WORDS, callback=lambda *_: False)
-    device.most = 0
+    for steps in (1, 2, 3, 4):  # where the first DiT of a pair works, and where the second does
+        with pytest.raises(EditInterrupted):
+            editor.edit(tiny.clip(1), WORDS, steps=4, callback=lambda step, *_, last=steps: step < last)
+        device.most = 0
+        editor.context([WORDS], [tiny.clip(1)], [()], False)
+        assert device.most <= resident(sizes_of(components), Memory.MODEL, Part.MLLM)
+
+
+def test_accelerate_sends_away_whichever_of_several_is_there():
+    from accelerate.hooks import CpuOffload, UserCpuOffloadHook
+
+    class Sent(UserCpuOffloadHook):
+        def offload(self) -> None:
+            sent.append(self.model)
+
+    here, there, part = nn.Linear(1, 1), nn.Linear(1, 1, device="meta"), nn.Linear(1, 1)  # meta stands for a GPU
+    for others, gone in (([here, there], True), ([there, here], True), ([here], False)):
+        sent: list[nn.Module] = []
+        CpuOffload(CPU, together([Sent(other, None) for other in others])).pre_forward(part)
+        assert (there in sent) is gone
+
+
+def test_one_dit_of_a_pair_is_there_at_a_time(pretended: tuple[Components, Pretended]):
+    """Also where the next run begins, and where one has steps of the first alone."""
+    components, device = pretended
+    editor = Editor(place(components, Plan(Memory.MODEL, tiled=False), CPU), CPU)
     editor.context([WORDS], [tiny.clip(1)], [()], False)
-    assert device.most <= resident(sizes_of(components), Memory.MODEL, Part.MLLM)
+    worked = []
+    for half in components.denoiser.halves:
+        others = [id(own) for other in components.denoiser.halves if other is not half
+                  for own in other.transformer.parameters()]  # fmt: skip
+
+        def check(*_: object, others: list[int] = others, half: object = half) -> None:
+            worked.append(half)
+            assert device.away.issuperset(others)
+
+        half.transformer.blocks[0].register_forward_pre_hook(check)
+    for steps in (4, 4, 1):
+        editor.edit(tiny.clip(1), WORDS, steps=steps)
+    assert set(worked) == set(components.denoiser.halves)
 
 
 @pytest.mark.parametrize("memory", tiny.ways_here(CHOICES))

@@ -1,6 +1,6 @@
 """Record golden/bernini: a tiny Bernini-R in its published layout, and what its authors' own code makes of it.
 
-    PYTHONPATH=tests:benchmarks python -m support.record_bernini CHECKOUT
+    PYTHONPATH=tests:benchmarks python -m support.record_bernini CHECKOUT [--pair]
 
 CHECKOUT is a checkout of bytedance/Bernini (recorded: 8c805a5). Their code asks for diffusers 0.35.2 (later ones put
 other noise levels into UniPC), transformers 4.57, torchvision, ftfy and einops. Weights are random at tiny sizes, the
@@ -13,15 +13,17 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from support import golden_runs
 from support.authors import copied, eight_bits, images, shake, stand_in
+from support.pairs import bernini_pair
 
 WIDTH, TEXT_DIM = 48, 16
 STEPS, SEED, HEIGHT, SIDE, FRAMES, RATE = 3, 11, 32, 48, 9, 16
@@ -35,6 +37,7 @@ TASKS = {"image": "i2i", "video": "v2v", "reference": "rv2v", "video_plain": "v2
 TASKS |= {"reference_only": "r2v"}
 MODES = {"image": "v2v", "video": "v2v_apg", "reference": "rv2v", "video_plain": "v2v", "video_chain": "v2v_chain"}
 MODES |= {"reference_only": "r2v_apg"}
+PAIRED = ("image", "video", "reference", "video_chain")  # of these, with a pair of DiTs
 GUIDANCE = {"omega_vid": 1.25, "omega_img": 4.5, "omega_txt": 4.0, "omega_scale": 0.8, "eta": 0.5, "momentum": 0.0}
 # what their cleaning makes of these is recorded
 UNCLEAN = [
@@ -94,16 +97,22 @@ FILES: dict[str, torch.Tensor] = {}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="a checkout of bytedance/Bernini")
-    checkout = parser.parse_args().checkout
+    parser.add_argument("--pair", action="store_true", help="record the pair alone, of the model that is there")
+    arguments = parser.parse_args()
+    checkout = arguments.checkout
     stand_in("decord", "imageio", "veomni.distributed.parallel_state", "veomni.distributed.sequence_parallel.comm")
     sys.modules["decord"].VideoReader = Reader
     copied(checkout, ["bernini"], WORDS)
     stand_in_for_the_other_model()
     folder = golden_runs.GOLDEN / "bernini"
+    if arguments.pair:
+        record_pair(folder)
+        return
     shutil.rmtree(folder, ignore_errors=True)
     make_model(folder, checkout / "configs/bernini_renderer_wan21_1p3b/config.json")
     outputs, metadata = record(folder)
     save_file(outputs, folder / "reference_outputs.safetensors", metadata)
+    record_pair(folder)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -176,7 +185,6 @@ def byte_tokenizer() -> Any:
 def record(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Sources, context, latents and frames of every case, under the names that test_bernini.py reads."""
     from bernini import pipeline as theirs
-    from bernini.cli import DEFAULT_NEG_PROMPT
     from bernini.prompt_enhancer import get_system_prompt_for_task
 
     pipeline = theirs.BerniniRendererPipeline.from_pretrained(
@@ -189,16 +197,8 @@ def record(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     FILES["clip"] = clip
     outputs = {"image.source": clip[:1].clone(), "video.source": clip, "reference.image": reference}
     systems = {case: get_system_prompt_for_task(task) for case, task in TASKS.items()}
-    for case, mode in MODES.items():
-        shown: dict[str, Any] = {"video": "clip"} if case not in ("image", "reference_only") else {}
-        shown |= {"image": images(clip[:1])[0]} if case == "image" else {}
-        shown |= {"images": images(reference)} if case.startswith("reference") else {}
-        pipeline(
-            PROMPTS[case], neg_prompt=DEFAULT_NEG_PROMPT, system_prompt=systems[case], num_inference_steps=STEPS,
-            guidance_mode=mode, flow_shift=5.0, seed=SEED, fps=RATE, norm_threshold=(50.0, 50.0, 50.0), **GUIDANCE,
-            max_image_size=848, height=HEIGHT, width=SIDE, output_path="/tmp/none.mp4", **shown,
-            num_frames={"image": 1, "reference_only": 5}.get(case, 81),
-        )  # fmt: skip
+    for case in MODES:
+        edit(pipeline, case, clip, reference)
         outputs |= {f"{case}.{name}": kept[name].clone() for name in ("context", "latents")}
         if case in ("image", "video", "reference"):
             outputs[f"{case}.frames"] = kept["frames"]
@@ -211,6 +211,43 @@ def record(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     about["cleaned"] = json.dumps({text: theirs._prompt_clean(text) for text in UNCLEAN})
     about |= {name: sys.modules[name].__version__ for name in ("torch", "diffusers", "transformers", "ftfy")}
     return {name: value.contiguous() for name, value in outputs.items()}, about
+
+
+@torch.no_grad()
+def record_pair(folder: Path) -> None:
+    """The latents of a pair of DiTs, in the layout of the 14B: the model's own and one made of it."""
+    from bernini import pipeline as theirs
+
+    held = load_file(folder / "reference_outputs.safetensors")
+    clip, reference = held["video.source"], held["reference.image"]
+    FILES["clip"] = clip
+    with tempfile.TemporaryDirectory() as place:
+        pair = str(bernini_pair(folder, Path(place) / "pair"))
+        pipeline = theirs.BerniniRendererPipeline.from_pretrained(
+            pair, wan22_base=pair, shift=5.0, device="cpu", load_ckpt_weights=False
+        )
+        pipeline.model.to(torch.float32)
+        kept, outputs = capture(pipeline, theirs), {}
+        for case in PAIRED:
+            edit(pipeline, case, clip, reference)
+            outputs[f"{case}.latents"] = kept["latents"].clone().contiguous()
+    save_file(outputs, folder / "reference_pair.safetensors", {"commit": "8c805a5"})
+
+
+def edit(pipeline: Any, case: str, clip: torch.Tensor, reference: torch.Tensor) -> None:
+    """Run a case; what comes of it is what `capture` keeps."""
+    from bernini.cli import DEFAULT_NEG_PROMPT
+    from bernini.prompt_enhancer import get_system_prompt_for_task
+
+    shown: dict[str, Any] = {"video": "clip"} if case not in ("image", "reference_only") else {}
+    shown |= {"image": images(clip[:1])[0]} if case == "image" else {}
+    shown |= {"images": images(reference)} if case.startswith("reference") else {}
+    pipeline(
+        PROMPTS[case], neg_prompt=DEFAULT_NEG_PROMPT, system_prompt=get_system_prompt_for_task(TASKS[case]),
+        num_inference_steps=STEPS, guidance_mode=MODES[case], flow_shift=5.0, seed=SEED, fps=RATE,
+        norm_threshold=(50.0, 50.0, 50.0), **GUIDANCE, max_image_size=848, height=HEIGHT, width=SIDE,
+        output_path="/tmp/none.mp4", num_frames={"image": 1, "reference_only": 5}.get(case, 81), **shown,
+    )  # fmt: skip
 
 
 def capture(pipeline: Any, theirs: Any) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 - No tensor is new: it is known by `model_type` in its `config.json`.
 - Its config says a shift of 3, its authors' command line 5; the values here are those of the command line.
+- The 14B is a pair of DiTs, of which the second is guided less; the 1.3B says 0 for their boundary.
 """
 
 from __future__ import annotations
@@ -27,45 +28,45 @@ from ...weights.detect import Part, find_form
 from ...weights.files import naming, read_json
 from ...weights.readers import reader_width
 from ...words import quoted_path
+from ..boundary import INDEX, USUAL, read_boundary
 from ..match import Match
 
 TYPE = "bernini_renderer"
-TRANSFORMER, VAE, TEXT = "transformer", "vae", "text_encoder"
+TRANSFORMER, SECOND, VAE, TEXT = "transformer", "transformer_2", "vae", "text_encoder"
 
 
 def recognise(path: Path) -> Match | None:
     """What a folder of Bernini-R's parts is, whatever it is called; None for others.
 
     Raises:
-        CheckpointError: no text encoder in it, a file that is damaged, or a pair of DiTs.
+        CheckpointError: no text encoder in it, a file that is damaged, or a boundary between two DiTs that is none.
     """
     said = path / "config.json"
     if not is_dir(path) or not is_file(said) or read_json(said).get("model_type") != TYPE:
         return None
-    if is_dir(path / "transformer_2"):
-        raise CheckpointError(
-            f"{quoted_path(path)} holds a pair of DiTs, for high and for low noise, and an edit takes one; give "
-            "Bernini-R's folder of 1.3B."
-        )
+    boundary = read_boundary(said, "switch_dit_boundary") or read_boundary(path / INDEX)
+    if boundary is None and is_dir(path / SECOND):
+        boundary = USUAL
     text = find_form(path / TEXT, Part.MLLM)
     if not text.is_text:
         raise CheckpointError(
             f"{quoted_path(text.path)} is a {text.title}, and Bernini-R reads by a umT5; get it again."
         )
     with naming(path):
-        config = _config(reader_width(text)).checked()
+        config = _config(reader_width(text), boundary or 0.0).checked()
     folders = {Part.MLLM: path / TEXT, Part.DIT: path / TRANSFORMER, Part.VAE: path / VAE}
+    folders |= {Part.DIT_2: path / SECOND} if boundary else {}
     return Match("Bernini-R", path, config, adapter={}, stored={}, folders=folders)
 
 
-def _config(width: int) -> ModelConfig:
+def _config(width: int, boundary: float) -> ModelConfig:
     return ModelConfig(
         name="Bernini-R",
         default_size=(480, 848),
         default_frames=81,
         guidance=GuidanceConfig(kind=GuidanceKind.TEXT, dialect="bernini", lora_rank=0, lora_alpha=0),
         connector=ConnectorConfig(kind=ConnectorKind.NONE, input_dim=width, hidden_dim=width, output_dim=width),
-        denoiser=DenoiserConfig(source=SourceInjection.STREAM, reference=ReferenceInjection.STREAM),
+        denoiser=DenoiserConfig(source=SourceInjection.STREAM, reference=ReferenceInjection.STREAM, boundary=boundary),
         sampling=SamplingConfig(
             steps=40,
             shift=5.0,
@@ -74,5 +75,6 @@ def _config(width: int) -> ModelConfig:
             guidance_mode=GuidanceMode.TASK,
             source_scale=1.25,
             reference_scale=4.5,
+            second_share=0.8 if boundary else 1.0,
         ),
     )

@@ -1,6 +1,6 @@
-"""One folder per model: `mllm/`, `transformer/`, `vae/` and `instructx.safetensors`.
+"""One folder per model: `mllm/`, `transformer/`, `vae/` and `instructx.safetensors`; of a pair also `transformer_2/`.
 
-The first three are what their libraries write and read. `instructx.safetensors` holds what InstructX adds: queries,
+All but the last are what their libraries write and read. `instructx.safetensors` holds what InstructX adds: queries,
 LoRA, connector and whatever the DiT gained, with the `ModelConfig` as JSON in its metadata. Only safetensors are read.
 """
 
@@ -68,6 +68,7 @@ def _match(path: Path, adapter: Path, header: Mapping[str, Any]) -> Match:
         guidance_class(config)
     dialect = config.guidance.dialect
     folders = {Part.MLLM: "mllm", Part.DIT: "transformer", Part.VAE: "vae"}
+    folders |= {Part.DIT_2: "transformer_2"} if config.denoiser.boundary else {}
     return Match(
         kind=KINDS.get(dialect, "InstructX"),
         path=path,
@@ -105,9 +106,10 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
         InputError: the folder cannot be written, or the DiT's weights are packed as GGUF, which nothing writes.
     """
     guidance, denoiser = components.guidance, components.denoiser
-    if getattr(denoiser.transformer, "hf_quantizer", None) is not None:
+    networks = [half.transformer for half in denoiser.halves]
+    if any(getattr(network, "hf_quantizer", None) is not None for network in networks):
         raise InputError("GGUF weights cannot be saved again; load the model with its DiT in another form first.")
-    unpacked = (unpacked_layers(part, denoiser.dtype) for part in (guidance.mllm, denoiser.transformer))
+    unpacked = (unpacked_layers(part, denoiser.dtype) for part in (guidance.mllm, *networks))
     with atomic_folder(folder) as partial, ExitStack() as stack:
         for context in unpacked:
             stack.enter_context(context)

@@ -1,0 +1,97 @@
+"""A pair of Wan DiTs of one shape (Wan2.2-A14B): the first denoises at high noise, the second at low.
+
+`Backbone.at` says whose turn it is, by diffusers' rule: from the boundary up the first, below it the second. What a
+checkpoint adds beside a DiT (the source's embedding and the like) both share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from .backbone import Backbone
+from .conditions.condition import Condition
+from .context import Context
+from .denoiser import Denoiser
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+ROUNDING = 1e-6  # of a level that is on the boundary, in float32
+
+
+class DenoiserPair(Backbone):
+    """See `Backbone`.
+
+    Args:
+        first: for high noise.
+        second: for low noise, of the same shape; it loses what it gained, for that of the first.
+        boundary: the lowest noise level of the first, above 0 and below 1.
+    """
+
+    repeated = Denoiser.repeated
+
+    def __init__(self, first: Denoiser, second: Denoiser, boundary: float) -> None:
+        super().__init__()
+        self.config = first.config
+        self.boundary = boundary
+        self.first, self.second = first, second
+        for name, module in first.gained().items():
+            setattr(second, name, module)
+
+    @property
+    def transformer(self) -> WanTransformer3DModel:  # what both have in common is asked of the first
+        return self.first.transformer
+
+    @property
+    def halves(self) -> tuple[Backbone, ...]:
+        return self.first, self.second
+
+    def at(self, sigma: float) -> Backbone:
+        return self.first if sigma >= self.boundary - ROUNDING else self.second
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.first.dtype
+
+    @property
+    def patch(self) -> int:
+        return self.first.patch
+
+    @property
+    def blocks(self) -> Iterable[nn.Module]:
+        return self.first.blocks
+
+    def conditions(
+        self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
+    ) -> tuple[Condition, ...]:
+        return self.first.conditions(source, references)
+
+    def forward(
+        self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: Sequence[Condition] = ()
+    ) -> torch.Tensor:
+        """As `Backbone.forward`.
+
+        Raises:
+            InputError: a batch with noise levels on both sides of the boundary.
+        """
+        half = self.at(float(sigma.min()))
+        if half is not self.at(float(sigma.max())):
+            raise InputError(
+                f"A batch has noise levels on both sides of {self.boundary:g}, where two DiTs take turns; give each "
+                "side a batch of its own."
+            )
+        return half(latents, sigma, context, conditions)
+
+    def gained(self) -> dict[str, nn.Module]:
+        return self.first.gained()
+
+    def save(self, folder: Path) -> None:
+        """Write both, the second beside the first as `FOLDER_2`."""
+        self.first.save(folder)
+        self.second.save(folder.with_name(f"{folder.name}_2"))

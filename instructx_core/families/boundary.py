@@ -1,0 +1,31 @@
+"""From which noise level up the first of a pair of DiTs denoises, as files say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bounded import is_file
+from ..errors import CheckpointError
+from ..schedules import is_number
+from ..weights.files import read_json
+from ..words import quoted_path, shown
+
+USUAL = 0.875  # of Wan2.2-T2V-A14B
+INDEX, RATIO = "model_index.json", "boundary_ratio"  # diffusers'
+
+
+def read_boundary(file: Path, field: str = RATIO) -> float | None:
+    """What a JSON file says; None where there is no such file, or it says nothing (null, 0).
+
+    Raises:
+        CheckpointError: no JSON, or no number above 0 and below 1.
+    """
+    said = read_json(file).get(field) if is_file(file) else None
+    if said is None or (is_number(said) and said == 0):
+        return None
+    if not is_number(said) or not 0 < said < 1:
+        raise CheckpointError(
+            f"{quoted_path(file)} says {field} {shown(said)}; it is the noise level at which two DiTs take turns, give "
+            f"a number above 0 and below 1, such as {USUAL}."
+        )
+    return float(said)

@@ -1,0 +1,26 @@
+"""The model that a training begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import families
+from ..errors import InputError
+from ..words import quoted_path
+
+if TYPE_CHECKING:
+    from ..families.opened import Opened
+
+
+def open_start(path: str | Path) -> Opened:
+    """A model to train.
+
+    Raises:
+        CheckpointError: none, or a damaged one.
+        InputError: one with a pair of DiTs, which no stage trains.
+    """
+    opened = families.open(path)
+    if opened.config.denoiser.boundary:
+        raise InputError(f"{quoted_path(path)} has a pair of DiTs, and training takes one; start from another model.")
+    return opened
