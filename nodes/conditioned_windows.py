@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..instructx_core.errors import InputError
 from .denoising import ATTACHMENT
+from .model_pair import second_of
 from .native_windows import NativeModel
 from .sampling import Settings
 from .vae import check_vae, strides
@@ -45,6 +46,7 @@ class ConditionedModel(NativeModel):
         chosen: Settings,
         graph: dict[str, str] | None = None,
         anew: EachWindow | None = None,
+        low: ModelPatcher | None = None,
     ) -> None:
         """
         Args:
@@ -52,15 +54,17 @@ class ConditionedModel(NativeModel):
             chosen: the request's sampling in the host's terms.
             graph: which nodes and settings the parts come from; None where nobody knows.
             anew: what each window gets of its own; None for nothing.
+            low: the second of a pair of DiTs.
 
         Raises:
-            InputError: a VAE that is not the MODEL's, or guidance without a negative.
+            InputError: a second MODEL of another kind, a VAE that is not the MODEL's, or guidance without a negative.
         """
         check_vae(model, vae)
         names = frozenset() if anew is None else anew.names
         if negative is None and "negative" not in names and chosen.cfg != 1:
             raise InputError(f"cfg is {chosen.cfg:g}, but no negative is connected; connect one, or set cfg to 1.")
         self.model, self.vae = model, vae
+        self.low = None if low is None else second_of(model, low)
         self.own = model.get_attachment(ATTACHMENT)
         if (request.references or "reference" in names) and self.own is None:
             raise InputError(

@@ -95,6 +95,7 @@ class InstructXLoadAdapter(io.ComfyNode):
                 f"{adapter!r} has no DiT weights; set weights to the MODEL's own, or choose a model folder."
             )
         if weights == REPLACE:
+            loading.check_one_dit(opened)
             model = loading.replace_weights(model, opened, LoadBar([opened.form(Part.DIT)]))
         elif weights == LORA:
             model = cls._with_lora(model, opened, lora_strength)

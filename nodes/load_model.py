@@ -108,6 +108,7 @@ class InstructXLoadModel(io.ComfyNode):
 
         path, given = find_model(model_name), _given(transformer, vae, mllm)
         opened = families.open(path, Overrides(**given))
+        loading.check_one_dit(opened)
         opened.check()
         bar = LoadBar(map(opened.form, opened.parts))
         connector = loading.load_connector(opened)

@@ -63,6 +63,16 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
     return attach_checkpoint(model, opened)
 
 
+def check_one_dit(opened: Opened) -> None:
+    """Raise CheckpointError for a pair of DiTs, each of which is a MODEL by itself."""
+    if opened.config.denoiser.boundary:
+        raise CheckpointError(
+            f"{str(opened.path)!r} has a pair of DiTs, and one MODEL is loaded here; make a file of each (`instructx "
+            "convert`), load both with Load Diffusion Model and InstructX Load Adapter (weights: the MODEL's own), and "
+            "connect them to model and model_low."
+        )
+
+
 def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
     """A clone of a native MODEL with a checkpoint's embeddings, context entry and schedule shift."""
     if opened.config.denoiser.network is Network.UNET:

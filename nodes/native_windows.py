@@ -22,6 +22,7 @@ from .depth import outside
 from .fit import lay
 from .masks import for_frames, over_latent
 from .mllm_guidance import understand
+from .model_pair import second_of
 from .pixels import to_references
 from .reference import add_references
 from .vae import check_vae, encode, strides
@@ -60,6 +61,7 @@ class NativeModel:
         graph: dict[str, str] | None = None,
         is_video: bool = True,
         anew: EachWindow | None = None,
+        low: ModelPatcher | None = None,
     ) -> None:
         """
         Args:
@@ -68,12 +70,14 @@ class NativeModel:
                 counts as the same one.
             is_video: whether the MLLM is to see a video, however short.
             anew: what each window gets of its own; None for nothing.
+            low: the second of a pair of DiTs.
 
         Raises:
-            InputError: no Wan MODEL, or another VAE than it takes.
+            InputError: no Wan MODEL, a second one of another kind, or another VAE than it takes.
         """
         model, self.vae, self.mllm, self.connector = parts
         self.model = prepare(model)
+        self.low = None if low is None else second_of(self.model, low)
         check_vae(self.model, self.vae)
         self.request = request
         self.chosen = chosen
@@ -146,7 +150,8 @@ class NativeModel:
             latent["noise_mask"] = over_latent(self.window_mask, source.shape, own.space, own.time)
         if pinned is not None:
             latent = _held(latent, pinned)
-        return sampling.sample(model, positive, negative, latent, self.request.seed, self.chosen, after_step)["samples"]
+        run = (latent, self.request.seed, self.chosen, after_step, self.low)
+        return sampling.sample(model, positive, negative, *run)["samples"]
 
     def conditions(
         self, source: torch.Tensor, guidance: GuidanceValue

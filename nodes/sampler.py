@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from . import categories, sampling
+from .model_pair import low_input, second_of
 from .notes import show
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class InstructXSampler(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="From InstructX Source or InstructX Reference."),
                 io.Latent.Input("latent", tooltip="From InstructX Source."),
                 *sampling.inputs(),
+                low_input(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edit. Decode it with the VAE.")],
         )
@@ -51,11 +53,13 @@ class InstructXSampler(io.ComfyNode):
         scheduler: str,
         denoise: float,
         edit_strength: float = 1.0,
+        model_low: ModelPatcher | None = None,
     ) -> io.NodeOutput:
         from .natives import check_model
 
         check_model(model)
+        low = None if model_low is None else second_of(model, model_low)
         asked = sampling.asked(steps, cfg, shift)
         chosen = sampling.settings(model, asked, sampler_name, scheduler, denoise, edit_strength)
         show(str(chosen))
-        return io.NodeOutput(sampling.sample(model, positive, negative, latent, seed, chosen))
+        return io.NodeOutput(sampling.sample(model, positive, negative, latent, seed, chosen, low=low))

@@ -16,6 +16,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
 from ..instructx_core.results import check_numbers
+from . import model_pair
 from .denoising import denoising
 from .guider import ModeGuider
 from .natives import is_unet
@@ -214,25 +215,32 @@ def sample(
     seed: int,
     chosen: Settings,
     callback: Callable[..., None] | None = None,
+    low: ModelPatcher | None = None,
 ) -> dict[str, Any]:
-    """Denoise a LATENT, with ComfyUI's own sampling, previews, progress and Cancel."""
+    """Denoise a LATENT, with ComfyUI's own sampling, previews, progress and Cancel.
+
+    Args:
+        low: the second of a pair of DiTs, from `model_pair.second_of`; `model` is the first.
+    """
     levels = sigmas(model, chosen)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
     sampler, masked = comfy.samplers.sampler_object(chosen.sampler), latent.get("noise_mask")
-    shown = {
-        "callback": callback or latent_preview.prepare_callback(model, len(levels) - 1),
-        "disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED,
-        "seed": seed,
-    }
+    callback = callback or latent_preview.prepare_callback(model, len(levels) - 1)
+    shown = {"disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED, "seed": seed}
     if is_unet(model):  # guided by the source too, as its checkpoint asks
         own = replace(denoising(model).config.sampling, guidance_scale=chosen.cfg)
         guider = ModeGuider(model, positive, negative, own.guidance_mode, own)
-        samples = guider.sample(noise, start, sampler, levels, denoise_mask=masked, **shown)
+        samples = guider.sample(noise, start, sampler, levels, denoise_mask=masked, callback=callback, **shown)
         samples = samples.to(management.intermediate_device())
     else:
-        samples = comfy.sample.sample_custom(
-            model, noise, chosen.cfg, sampler, levels, positive, negative, start, noise_mask=masked, **shown
-        )
+        given = (positive, negative, start)
+        runs = [(model, chosen.cfg, sampler, levels, callback)]
+        if low is not None:
+            runs = model_pair.runs(model, low, chosen.cfg, sampler, levels, callback)
+        for one, cfg, own, at, after_step in runs:
+            samples = comfy.sample.sample_custom(
+                one, noise, cfg, own, at, *given, noise_mask=masked, callback=after_step, **shown
+            )
     check_numbers(samples, "while sampling")
     return latent | {"samples": samples}

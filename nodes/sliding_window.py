@@ -25,6 +25,7 @@ from .footage import footage_of
 from .graph_identity import origins
 from .masks import for_frames
 from .menus import check_reference, mismatch, problem
+from .model_pair import low_input
 from .notes import clock, say, show
 from .pixels import rgb
 from .sockets import Connector, Mllm
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ..instructx_core.long_video import LongOptions, LongProgress
     from .native_windows import NativeModel
 
-PARTS = ("model", "vae", "mllm", "connector", "positive", "negative")
+PARTS = ("model", "model_low", "vae", "mllm", "connector", "positive", "negative")
 
 
 def inputs(source: io.Input) -> list[io.Input]:
@@ -135,6 +136,7 @@ def inputs(source: io.Input) -> list[io.Input]:
             ),
         ),
         io.Conditioning.Input("negative", optional=True, tooltip="Goes with positive. Not needed if cfg is 1."),
+        low_input(),
         references.further(),
     ]
 

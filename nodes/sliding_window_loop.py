@@ -19,6 +19,7 @@ from .graph_identity import origins
 from .inner_nodes import InnerNodes, run_loop
 from .loop_expansion import expand, ran, run_schema
 from .menus import mismatch
+from .model_pair import low_input
 from .nested_execution import check_executor
 from .sliding_window import PARTS, check_words, edit_into_file, native_of
 from .sockets import Connector, Flow, Mllm
@@ -82,6 +83,7 @@ class InstructXSlidingWindowLoop(io.ComfyNode):
                     tooltip="Edit only here: one for the window, or one for each of its frames, at the source's size.",
                     **anew,
                 ),
+                low_input(),
             ],
             outputs=[
                 io.Video.Output(

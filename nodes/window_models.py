@@ -63,7 +63,7 @@ def _guided(
 
     check_wan(model)
     parts = (model, vae, settings["mllm"], settings["connector"])
-    return NativeModel(parts, request, _chosen(model, request, settings), graph, is_video, settings.get("anew"))
+    return NativeModel(parts, request, _chosen(model, request, settings), graph, is_video, *_given(settings))
 
 
 def _conditioned(
@@ -83,7 +83,12 @@ def _conditioned(
         if chosen.denoise == 1 and settings.get("mask") is None and not own:
             say("At denoise 1 and without a mask, this MODEL sees nothing of the source; set denoise below 1.")
     said = (settings.get(name) for name in ("positive", "negative"))
-    return ConditionedModel(model, vae, *said, request, chosen, graph, settings.get("anew"))
+    return ConditionedModel(model, vae, *said, request, chosen, graph, *_given(settings))
+
+
+def _given(settings: dict[str, Any]) -> tuple[Any, ...]:
+    """What each window gets of its own, and the second MODEL of a pair."""
+    return settings.get("anew"), settings.get("model_low")
 
 
 def _names(settings: dict[str, Any]) -> frozenset[str]:
