@@ -225,7 +225,8 @@ def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
     for one in given:
         if not isinstance(one, (list, tuple)) or len(one) not in (2, 3) or (*one, None)[2] not in (None, *HALVES):
             raise InputError(
-                f'loras is a list of (path, strength), or of (path, strength, "high" or "low"), not {shown(one)}.'
+                'loras is a list of pairs (path, strength), with "high" or "low" behind for one of a pair of DiTs, not '
+                f"{shown(one)}."
             )
     named = ((*one, None)[:3] for one in given)
     return [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
