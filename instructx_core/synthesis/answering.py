@@ -31,7 +31,7 @@ def answered(role: str, call: Callable[..., Any], *arguments: Any) -> Any:
     except ExpertFailed as error:
         error.stage = error.stage or role
         raise
-    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
         why = f"{type(error).__name__}: {one_line(error, 200)}"
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in DEVICE):
             raise InputError(

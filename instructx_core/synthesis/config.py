@@ -98,6 +98,9 @@ class SynthesisConfig:
                 raise FieldError(f"bounds.{name} is [{low:g}, {high:g}]; give the lower one first")
         if self.world is not None and self.experts:
             raise FieldError("world brings its own experts; leave out experts, or name a folder as clips")
+        animate = self.experts.get("animate")
+        if self.recipe == "look" and animate is not None and animate.kind == "wan-animate":
+            raise FieldError("experts.animate: wan-animate follows poses, which look has none of; take vace")
         if self.world and self.world.frames > 1 and self.world.size % 2:
             raise FieldError(f"world.size is {self.world.size}; clips need an even number")
 

@@ -75,7 +75,7 @@ def save_picture_editor(folder: Path) -> Path:
     StableDiffusionInstructPix2PixPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(CLIPTextConfig(**small, vocab_size=40, max_position_embeddings=16)),
-        tokenizer=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
         unet=unet,
         scheduler=DDIMScheduler(),
         safety_checker=None,
@@ -85,7 +85,7 @@ def save_picture_editor(folder: Path) -> Path:
     return folder
 
 
-def _clip_tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> CLIPTokenizer:
     from transformers import CLIPTokenizer
 
     vocabulary = {word: number for number, word in enumerate([*CLIP_WORDS, "<|startoftext|>", "<|endoftext|>"])}
@@ -107,7 +107,7 @@ def save_detector(folder: Path) -> Path:
     )
     Owlv2ForObjectDetection(config).save_pretrained(folder)
     pixels = Owlv2ImageProcessorPil(size={"height": 64, "width": 64})
-    Owlv2Processor(image_processor=pixels, tokenizer=_clip_tokenizer()).save_pretrained(folder)
+    Owlv2Processor(image_processor=pixels, tokenizer=clip_tokenizer()).save_pretrained(folder)
     return folder
 
 

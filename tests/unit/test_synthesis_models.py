@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from instructx_core.synthesis import World
 from instructx_core.synthesis.config import ExpertChoice
 from instructx_core.synthesis.experts import ExpertFailed, Subject
 from instructx_core.synthesis.models import check_experts, load_experts
+from instructx_core.synthesis.models.animators import drawn_poses, faces_of
 from instructx_core.synthesis.models.asked import AskedDescriber, AskedRater, filled, some_frames
 from instructx_core.synthesis.models.motion import BlockFlow
-from instructx_core.synthesis.models.pipelines import at_size, drawn_poses
+from instructx_core.synthesis.models.pipelines import at_size
 from instructx_core.synthesis.models.scenes import ContentScenes
 
 FRAMES = torch.zeros(9, 16, 16, 3, dtype=torch.uint8)
@@ -122,6 +124,20 @@ def test_poses_are_drawn_and_sizes_come_back():
     drawn = drawn_poses(poses, 40, 48)
     assert drawn[0, 10, 20].tolist() == [255] * 3 and drawn[0, 30, 5].tolist() == [0] * 3
     assert at_size(drawn, 20, 24).shape == (1, 20, 24, 3)
+
+
+def test_faces_are_cut_out():
+    frames = torch.zeros(3, 40, 48, 3, dtype=torch.uint8)
+    frames[:, 10:16, 20:28] = 200
+    head = [[13.0, 24.0, 0.9], [11.0, 21.0, 0.9], [11.0, 27.0, 0.9], [0.0, 0.0, 0.1], [0.0, 0.0, 0.1]]
+    lost, outside = (
+        [[13.0, 24.0, 0.9]] + [[0.0, 0.0, 0.1]] * 4,
+        [[-90.0, -90.0, 0.9], [-80.0, -90.0, 0.9]] + head[3:] * 2,
+    )
+    faces = faces_of(frames, torch.tensor([head, lost, outside[:5]]), SimpleNamespace(motion_encoder_size=16))
+    assert faces.shape == (3, 16, 16, 3)
+    assert faces[0, 8, 8].tolist() == [200] * 3 and faces[0, 0, 0].tolist() == [0] * 3
+    assert not faces[1:].any()
 
 
 @pytest.mark.parametrize(

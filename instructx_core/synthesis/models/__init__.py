@@ -21,12 +21,12 @@ KINDS: dict[Role, tuple[str, ...]] = {
     "describe": ("mllm", "service"),
     "judge": ("mllm", "service"),
     "detect": ("detector",),
-    "segment": ("sam2",),
+    "segment": ("sam2", "sam3"),
     "erase": ("inpainting",),
     "redraw": ("picture-edit", "instructx"),
     "pose": ("vitpose",),
-    "animate": ("vace",),
-    "flow": ("block-matching",),
+    "animate": ("vace", "wan-animate"),
+    "flow": ("block-matching", "raft"),
     "cuts": ("scenedetect",),
 }
 WITHOUT_MODEL = ("block-matching", "scenedetect")
@@ -109,17 +109,18 @@ def _load(role: Role, choice: ExpertChoice, device: str, shared: Callable[..., A
 
         return NamedDetector.from_folder(folder, device, **settings)
     if role == "segment":
-        from .trackers import Sam2Tracker
+        from .trackers import SamTracker
 
-        return Sam2Tracker.from_folder(folder, device)
+        return SamTracker.from_folder(folder, device, choice.kind)
     if role == "pose":
         from .poses import VitPoser
 
         return VitPoser.from_folder(folder, device)
     if role == "flow":
         from .motion import BlockFlow
+        from .raft import RaftFlow
 
-        return BlockFlow()
+        return RaftFlow.from_folder(folder, device) if choice.kind == "raft" else BlockFlow()
     if role == "cuts":
         from .scenes import ContentScenes
 
@@ -129,11 +130,17 @@ def _load(role: Role, choice: ExpertChoice, device: str, shared: Callable[..., A
         from .editors import OwnRedrawer
 
         return OwnRedrawer.from_folder(folder, device, **prompts, **settings)
-    from .pipelines import PipelineEraser, PipelineRedrawer, VaceAnimator, load_pipeline
+    from .animators import VaceAnimator, WanAnimator
+    from .pipelines import PipelineEraser, PipelineRedrawer, load_pipeline
 
     pipeline = shared(choice, lambda: load_pipeline(folder, device))
-    kinds = {"erase": PipelineEraser, "redraw": PipelineRedrawer, "animate": VaceAnimator}
-    return kinds[role](pipeline, **prompts, **settings)
+    kinds = {
+        "inpainting": PipelineEraser,
+        "picture-edit": PipelineRedrawer,
+        "vace": VaceAnimator,
+        "wan-animate": WanAnimator,
+    }
+    return kinds[choice.kind](pipeline, **prompts, **settings)
 
 
 def _judge(choice: ExpertChoice, device: str) -> AnyJudge:

@@ -1,4 +1,4 @@
-"""Erasing, redrawing and animating by pipelines of diffusers.
+"""Erasing and redrawing by pipelines of diffusers.
 
 Sizes that a pipeline does not take are brought to its multiples and back; of an inpainted clip, pixels away from the
 mask are the source's own.
@@ -23,8 +23,8 @@ from .prompts import PROMPTS
 BEHIND = "the same background, undisturbed, nothing there"
 GREY = 128  # what VACE takes for pixels that are to be painted
 MULTIPLE = 16
+LEAST = 64  # pixels of a side of a picture that is edited; pipelines have no size for smaller ones
 TOKENS = 512  # of a prompt of Wan
-JOINT_RADIUS = 0.01  # of the shorter side
 
 
 class PipelineEraser:
@@ -50,9 +50,9 @@ class PipelineEraser:
 
     def _pictures(self, frames: Tensor, mask: Tensor, words: str) -> Tensor:
         height, width = frames.shape[1:3]
-        size = {"height": _multiple(height), "width": _multiple(width)}
+        size = {"height": multiple_of(height), "width": multiple_of(width)}
         made = []
-        for frame, where in zip(at_size(frames, **size), at_size(_white(mask), **size), strict=True):
+        for frame, where in zip(at_size(frames, **size), at_size(white(mask), **size), strict=True):
             picture = self.pipeline(
                 prompt=words,
                 image=picture_of(frame),
@@ -70,11 +70,17 @@ class PipelineRedrawer:
 
     def __init__(self, pipeline: Any, portray: str = PROMPTS["portray"], steps: int = 28, seed: int = 0) -> None:
         self.pipeline, self.words, self.steps, self.seed = pipeline, portray, int(steps), int(seed)
+        guided = inspect.signature(pipeline.__call__).parameters.get("true_cfg_scale")
+        # Qwen-Image-Edit is not guided at all without it; FLUX Kontext's own scale is 1
+        self.further = {"negative_prompt": " "} if guided is not None and guided.default > 1 else {}
 
     def edit(self, picture: Tensor, sentence: str) -> Tensor:
+        wider = max(1.0, LEAST / min(picture.shape[:2]))
+        large = at_size(picture[None], *(round(side * wider) for side in picture.shape[:2]))[0]
         made = self.pipeline(
-            image=picture_of(picture),
+            image=picture_of(large),
             prompt=sentence,
+            **self.further,
             num_inference_steps=self.steps,
             generator=torch.Generator().manual_seed(self.seed),
         ).images[0]
@@ -84,32 +90,17 @@ class PipelineRedrawer:
         return self.edit(cut_out(picture, mask), filled(self.words, {"name": name}))
 
 
-class VaceAnimator:
-    """Wan VACE: the first frame is given, the others follow the poses or, without any, the grey frames of the clip."""
-
-    def __init__(self, pipeline: Any, steps: int = 30, seed: int = 0, words: str = "a natural video") -> None:
-        self.pipeline, self.steps, self.seed, self.words = pipeline, int(steps), int(seed), words
-
-    def animate(self, picture: Tensor, frames: Tensor, poses: Tensor | None) -> Tensor:
-        grey = frames.float().mean(-1, keepdim=True).expand(frames.shape).round().to(torch.uint8)
-        control = grey if poses is None else drawn_poses(poses, *frames.shape[1:3])
-        clip = torch.cat([picture[None], control[1:]])
-        mask = torch.ones(frames.shape[:3], dtype=torch.bool)
-        mask[0] = False
-        return vace(self.pipeline, clip, mask, self.words, self.steps, self.seed)
-
-
 def vace(pipeline: Any, frames: Tensor, mask: Tensor, words: str, steps: int, seed: int) -> Tensor:
     """Wan VACE on a clip of any size and length: uint8 [T, H, W, 3] like `frames`."""
     count, height, width = frames.shape[:3]
-    size = {"height": _multiple(height), "width": _multiple(width)}
+    size = {"height": multiple_of(height), "width": multiple_of(width)}
     more = -(count - 1) % 4  # Wan's clips have 4 k + 1 frames
     frames, mask = (torch.cat([each, each[-1:].expand(more, *each.shape[1:])]) for each in (frames, mask))
     made = pipeline(
-        prompt_embeds=_embedded(pipeline, words),
-        negative_prompt_embeds=_embedded(pipeline, ""),
+        prompt_embeds=embedded(pipeline, words),
+        negative_prompt_embeds=embedded(pipeline, ""),
         video=[picture_of(one) for one in at_size(frames, **size)],
-        mask=[picture_of(one) for one in at_size(_white(mask), **size)],
+        mask=[picture_of(one) for one in at_size(white(mask), **size)],
         num_frames=len(frames),
         num_inference_steps=steps,
         generator=torch.Generator().manual_seed(seed),
@@ -120,20 +111,12 @@ def vace(pipeline: Any, frames: Tensor, mask: Tensor, words: str, steps: int, se
 
 
 @torch.inference_mode()
-def _embedded(pipeline: Any, words: str) -> Tensor:
+def embedded(pipeline: Any, words: str) -> Tensor:
     """The umT5's hidden states, zero behind the words: [1, 512, width]. The pipeline's own way needs ftfy."""
     options = {"padding": "max_length", "max_length": TOKENS, "truncation": True, "return_tensors": "pt"}
     told = pipeline.tokenizer([words], return_attention_mask=True, **options)
     ids, seen = (told[name].to(pipeline.text_encoder.device) for name in ("input_ids", "attention_mask"))
     return pipeline.text_encoder(ids, seen).last_hidden_state * seen[..., None]
-
-
-def drawn_poses(poses: Tensor, height: int, width: int) -> Tensor:
-    """Key points [T, K, 3] as white discs on black: uint8 [T, H, W, 3]."""
-    y, x = torch.arange(height).view(-1, 1, 1), torch.arange(width).view(1, -1, 1)
-    radius = max(1.5, JOINT_RADIUS * min(height, width))
-    drawn = [(((y - p[:, 0]) ** 2 + (x - p[:, 1]) ** 2 <= radius**2) & (p[:, 2] > 0.3)).any(-1) for p in poses.float()]
-    return _white(torch.stack(drawn))
 
 
 def at_size(frames: Tensor, height: int, width: int) -> Tensor:
@@ -155,9 +138,9 @@ def load_pipeline(folder: Path, device: str) -> Any:
     return loaded("diffusers", "DiffusionPipeline", folder, torch_dtype=dtype).to(device)
 
 
-def _white(mask: Tensor) -> Tensor:
+def white(mask: Tensor) -> Tensor:
     return (mask[..., None].byte() * 255).expand(*mask.shape, 3).contiguous()
 
 
-def _multiple(side: int) -> int:
+def multiple_of(side: int) -> int:
     return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)

@@ -46,6 +46,7 @@ SETTINGS: dict[str, type] = {
     "picture-edit": Redrawing,
     "instructx": Redrawing,
     "vace": Animating,
+    "wan-animate": Animating,
 }
 PROMPTS_OF: dict[Role, tuple[str, ...]] = {
     "describe": ("caption", "subjects", "alternative", "restyle", "instruct", "recaption"),

@@ -1,7 +1,9 @@
-"""Masks over time from a box in the first frame: SAM 2 video, through transformers; no torchvision."""
+"""Masks over time from a box in the first frame: SAM 2 and SAM 3 for videos, through transformers; no torchvision."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +13,54 @@ from torch import Tensor
 
 from .loading import loaded
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+@dataclass(frozen=True)
+class SamForm:
+    """Classes of transformers, and the mean and deviation of the pixels that they take."""
+
+    model: str
+    session: str
+    module: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
-class Sam2Tracker:
-    """A Sam2VideoModel; what its processor does to pixels and boxes is done here."""
+FORMS = {
+    "sam2": SamForm(
+        "Sam2VideoModel",
+        "Sam2VideoInferenceSession",
+        "transformers.models.sam2_video.modeling_sam2_video",
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+    ),
+    "sam3": SamForm(  # its half that follows boxes; the other finds things by their names
+        "Sam3TrackerVideoModel",
+        "Sam3TrackerVideoInferenceSession",
+        "transformers.models.sam3_tracker_video.modeling_sam3_tracker_video",
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+    ),
+}
 
-    def __init__(self, model: Any) -> None:
-        self.model = model.eval()
+
+class SamTracker:
+    """A SAM for videos; what its processor does to pixels and boxes is done here."""
+
+    def __init__(self, model: Any, form: SamForm) -> None:
+        self.model, self.form = model.eval(), form
 
     @classmethod
-    def from_folder(cls, folder: Path, device: str) -> Sam2Tracker:
-        return cls(loaded("transformers", "Sam2VideoModel", folder).to(device))
+    def from_folder(cls, folder: Path, device: str, kind: str) -> SamTracker:
+        form = FORMS[kind]
+        return cls(loaded("transformers", form.model, folder).to(device), form)
 
     @torch.inference_mode()
     def track(self, frames: Tensor, box: tuple[float, float, float, float]) -> Tensor:
-        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
-
         height, width = frames.shape[1:3]
-        side = self.model.config.vision_config.backbone_config.image_size[0]
-        session = Sam2VideoInferenceSession(
-            video=_normalised(frames, side),
+        size = self.model.config.vision_config.backbone_config.image_size
+        side = size if isinstance(size, int) else size[0]
+        session = getattr(import_module(self.form.module), self.form.session)(
+            video=_normalised(frames, side, self.form),
             video_height=height,
             video_width=width,
             inference_device=self.model.device,
@@ -50,7 +79,7 @@ class Sam2Tracker:
         return masks
 
 
-def _normalised(frames: Tensor, side: int) -> Tensor:
+def _normalised(frames: Tensor, side: int, form: SamForm) -> Tensor:
     """float32 [T, 3, side, side]."""
     pixels = F.interpolate(frames.permute(0, 3, 1, 2) / 255, (side, side), mode="bilinear", antialias=True)
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return (pixels - torch.tensor(form.mean).view(3, 1, 1)) / torch.tensor(form.std).view(3, 1, 1)
