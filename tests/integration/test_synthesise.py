@@ -21,16 +21,19 @@ from instructx_core.synthesis import Experts
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
 from instructx_core.synthesis.manifest import read_manifest
+from instructx_core.synthesis.media import write_media
 from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.plan import plan_lines, shared_out
 from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
-from instructx_core.synthesis.shards import read_shard
+from instructx_core.synthesis.shards import SUFFIXES, read_shard, write_shard
 from instructx_core.training.config import DataConfig
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
 from instructx_core.training.data.rows import Row
 from support.commands import called, refusal
 from support.shards import check_sums, files
+
+FORMS = ("parquet", "webdataset")
 
 
 def config(folder: Path, count: int = 3, frames: int = 1, **fields) -> SynthesisConfig:
@@ -107,9 +110,11 @@ def test_training_reads_clips(tmp_path, form):
         assert near < 0.04  # H.264
 
 
-def test_filters_of_training_know_the_scores(tmp_path):
-    synthesise(config(tmp_path / "out"))
-    data = DataConfig(table=str(tmp_path / "out/kept"), filters={"task": ("remove",), "quality": 9.0})
+@pytest.mark.parametrize(("form", "recipe"), [*((f, "add_remove") for f in FORMS), ("records", "advanced_edit")])
+def test_filters_of_training_know_the_scores(tmp_path, form, recipe):
+    synthesise(config(tmp_path / "out", form=form, recipe=recipe))
+    wanted = {"task": ("remove",), "quality": 9.0, "follow": (8.0, 10.0), "preserve": 8.0}
+    data = DataConfig(table=str(tmp_path / "out/kept"), filters=wanted)
     table = open_table(data)
     rows = [row for shard in range(len(table.parts)) for _, row in table.rows(shard) if row is not None]
     assert len(rows) == 3
@@ -322,3 +327,23 @@ def test_a_config_is_refused_in_one_sentence(tmp_path, change, words, capsys):
     with pytest.raises(InputError):
         read_synthesis_config(file)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["parquet", "webdataset"])
+def test_training_finds_clips_and_pictures_of_one_shard(tmp_path, form):
+    """A clip comes first: the pictures behind it are not lost."""
+    rows, folders = [], []
+    for place in ("clips", "pictures"):
+        settings = config(tmp_path / place, 1, frames=5 if place == "clips" else 1, references=False)
+        for one in candidates(settings).values():
+            one = replace(one, key=f"{place}-{one.task}")
+            media = write_media(one, tmp_path)
+            about = {"key": one.key, "clip": place, "task": one.task, "caption": "", "reason": "", "about": {}}
+            rows.append(about | {"instructions": list(one.instructions), "scores": dict(one.scores)} | media)
+            folders.append(tmp_path)
+    write_shard(form, tmp_path / f"mixed/00000{SUFFIXES[form]}", rows, folders)
+    data = DataConfig(table=str(tmp_path / "mixed"), sizes=((64, 64),), lengths=(5,))
+    table = open_table(data)
+    assert table.holds(True) and table.holds(False)
+    read = [row for shard in range(len(table.parts)) for _, row in table.rows(shard)]
+    assert Counter(read_example(row, data, 16, 4).is_video for row in read) == {True: 2, False: 2}

@@ -20,7 +20,7 @@ from .parquet import parquet_columns, parquet_shards, parquet_texts
 from .places import find_places
 from .rows import LeftOut, Record, RowError, Shard, kinds_of
 from .table import Table, TablePart
-from .tars import TarShard, tar_suffixes
+from .tars import NO_VIDEO, TarShard, tar_kinds, tar_suffixes
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,9 @@ def _shards(path: Path, layout: Layout, asked: set[str]) -> tuple[list[Shard], i
             members = re.compile("|".join(re.escape(name) for name in sorted(layout.names | asked)))
         else:
             members = layout.members
-        kinds = frozenset({any(name.endswith(VIDEO_SUFFIXES) for name in names if members.fullmatch(name))})
+        candidates = (*names, "source.mp4")
+        may_be_videos = any(name.endswith(VIDEO_SUFFIXES) and members.fullmatch(name) for name in candidates)
+        kinds = tar_kinds(path, members) if may_be_videos else NO_VIDEO
         return [TarShard(path, members, quoted(path.name), kinds)], None
     return _blocks(find_listing(path), layout)
 

@@ -20,11 +20,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ...bounded import UnreadableError, open_regular
 from ...errors import InputError
+from ...video import VIDEO_SUFFIXES
 from ...words import one_line, quoted, quoted_path
 from .extras import library
 from .rows import MOST_BYTES, Record, RowError
 
 WHAT = "WebDataset archives"
+NO_VIDEO = frozenset({False})
 
 
 class ArchiveEnd(NamedTuple):
@@ -89,14 +91,24 @@ class TarShard:
 
 def tar_suffixes(path: Path) -> set[str]:
     """The suffixes of an archive's first sample. Raises InputError where it cannot be read."""
+    groups = _opened(path, re.compile(".+"), most=1)
+    return set(groups[0].suffixes) if groups else set()
+
+
+def tar_kinds(path: Path, members: re.Pattern[str]) -> frozenset[bool]:
+    """Whether an archive has videos (True), pictures (False), or both. Raises InputError as `tar_suffixes`."""
+    groups = _opened(path, members)
+    return frozenset(any(name.endswith(VIDEO_SUFFIXES) for name in group.suffixes) for group in groups) or NO_VIDEO
+
+
+def _opened(path: Path, members: re.Pattern[str], most: int | None = None) -> list[MemberGroup]:
     try:
         with open_regular(path) as file:
-            groups, _ = _groups(_Bounded(file), re.compile(".+"), most=1)
+            return _groups(_Bounded(file), members, most)[0]
     except UnreadableError as error:
         raise InputError(f"The table {quoted_path(path)} cannot be read: {error.reason}.") from error
     except (OSError, ValueError, tarfile.TarError, EOFError) as error:
         raise InputError(f"{quoted_path(path)} is no tar archive, or damaged ({one_line(error, 150)}).") from error
-    return set(groups[0].suffixes) if groups else set()
 
 
 class _Bounded:

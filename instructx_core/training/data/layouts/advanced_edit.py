@@ -5,6 +5,7 @@ A record trains with one of its wordings, chosen by the target's name: short and
 """
 
 import zlib
+from typing import Any
 
 from ..rows import ListedPair, RowError
 from .base import Fields, Layout, picture, words
@@ -20,6 +21,22 @@ def read(fields: Fields) -> ListedPair:
     return ListedPair(source, target, said[zlib.crc32(str(target).encode(errors="replace")) % len(said)])
 
 
+def scores(fields: Fields) -> Fields:
+    """A record's fields, and its VIEScores under the names that `instructx synthesise` has for them."""
+    follow_preserve, quality = _numbers(fields.get("qwen_VIE_SC")), _numbers(fields.get("qwen_VIE_PQ"))
+    named: dict[str, Any] = dict(zip(("follow", "preserve"), follow_preserve, strict=False))
+    return {**fields, "task": fields.get("task_type"), **named, **({"quality": min(quality)} if quality else {})}
+
+
+def _numbers(value: Any) -> list[float]:
+    given = value if isinstance(value, list) else []
+    return given if all(isinstance(one, (int, float)) for one in given) else []
+
+
 ADVANCED_EDIT = Layout(
-    "AdvancedEdit", ("origin_img_path", "target_img_path", "instruction"), read, optional=("task_type",)
+    "AdvancedEdit",
+    ("origin_img_path", "target_img_path", "instruction"),
+    read,
+    optional=("task_type",),
+    scores=scores,
 )
