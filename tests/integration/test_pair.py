@@ -38,7 +38,10 @@ from instructx_core.weights.files import write_safetensors
 from instructx_core.weights.wan_keys import dit_to_original
 from support import recorded, tiny
 from support.pairs import BOUNDARY, MIDDLE, WEIGHTS, bernini_pair, paired, save_second
+from support.public_models import save_bernini
+from support.quantise import quantised
 from support.recorded import Outputs, check_close
+from support.weight_forms import scaled, write_gguf
 
 CPU = torch.device("cpu")
 WORDS = "make the red circle blue"
@@ -211,6 +214,15 @@ def test_diffusers_own_word_for_the_boundary(pair: Path, tmp_path: Path):
     assert families.open(folder).config.denoiser.boundary == 0.9
 
 
+def test_one_that_says_it_has_no_second_has_none(pair: Path, tmp_path: Path):
+    folder = shutil.copytree(pair, tmp_path / "pair")
+    (folder / "model_index.json").write_text(json.dumps({"boundary_ratio": 0.9}))
+    said = json.loads((folder / "config.json").read_text())
+    for changed in ({"skip_transformer_2": True}, {"switch_dit_boundary": 0}):
+        (folder / "config.json").write_text(json.dumps(said | changed))
+        assert families.open(folder).config.denoiser.boundary == 0
+
+
 @pytest.mark.parametrize("boundary", [1, 1.5, -0.1, "0.9", True])
 def test_a_boundary_out_of_range_is_named(boundary: object, pair: Path, tmp_path: Path):
     folder = shutil.copytree(pair, tmp_path / "pair")
@@ -296,6 +308,30 @@ def test_dits_that_are_no_pair_are_named(saved: Path, two: Path, tmp_path: Path)
         WanTransformer3DModel(**(sizes | changed)).save_pretrained(other)
         with pytest.raises(CheckpointError, match=rf"transformer' and .*other' are no pair: of the second .*{said}"):
             Editor.from_pretrained(saved, device="cpu", transformer=two / "transformer", transformer_2=other)
+
+
+@pytest.mark.parametrize(
+    "form", ["fp8 scaled", "GGUF", *(pytest.param(form, marks=pytest.mark.slow) for form in ("int8", "nvfp4"))]
+)
+def test_each_half_has_a_form_of_its_own(form: str, tmp_path: Path):
+    """The second is packed on the disk, and where it stays so in memory the plan counts it so."""
+    folder = save_bernini(tmp_path / "bernini", native=True)
+    state = dit_to_original(load_file(folder / "transformer" / WEIGHTS))
+    file = tmp_path / f"low.{'gguf' if form == 'GGUF' else 'safetensors'}"
+    if form == "GGUF":
+        write_gguf(state, file, "Q8_0")
+    else:
+        write_safetensors(file, scaled(state, "new") if form == "fp8 scaled" else quantised(state, form)[0])
+    held = outline_model(families.open(folder, Overrides(transformer_2=file)), torch.float32, CPU)
+    editor = Editor.from_pretrained(folder, device="cpu", dtype="float32", transformer_2=file)
+    assert sizes_of(editor.components) == held.sizes
+    assert form == "fp8 scaled" or held.sizes.dit_2.block < 0.6 * held.sizes.dit.block
+    found, wanted = (
+        one.edit(tiny.clip(1, 32, 32), WORDS, steps=2, shift=1.0, height=32, width=32).latents
+        for one in (editor, Editor.from_pretrained(folder, device="cpu", dtype="float32"))
+    )
+    assert not torch.equal(found, wanted)  # by its rounding
+    assert (found - wanted).std() < 0.5 * wanted.std()
 
 
 # --- LoRA

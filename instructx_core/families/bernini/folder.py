@@ -31,7 +31,7 @@ from ...words import quoted_path
 from ..boundary import INDEX, USUAL, read_boundary
 from ..match import Match
 
-TYPE = "bernini_renderer"
+TYPE, SWITCH = "bernini_renderer", "switch_dit_boundary"
 TRANSFORMER, SECOND, VAE, TEXT = "transformer", "transformer_2", "vae", "text_encoder"
 
 
@@ -44,19 +44,27 @@ def recognise(path: Path) -> Match | None:
     said = path / "config.json"
     if not is_dir(path) or not is_file(said) or read_json(said).get("model_type") != TYPE:
         return None
-    boundary = read_boundary(said, "switch_dit_boundary") or read_boundary(path / INDEX)
-    if boundary is None and is_dir(path / SECOND):
-        boundary = USUAL
+    boundary = _boundary(path, said)
     text = find_form(path / TEXT, Part.MLLM)
     if not text.is_text:
         raise CheckpointError(
             f"{quoted_path(text.path)} is a {text.title}, and Bernini-R reads by a umT5; get it again."
         )
     with naming(path):
-        config = _config(reader_width(text), boundary or 0.0).checked()
+        config = _config(reader_width(text), boundary).checked()
     folders = {Part.MLLM: path / TEXT, Part.DIT: path / TRANSFORMER, Part.VAE: path / VAE}
     folders |= {Part.DIT_2: path / SECOND} if boundary else {}
     return Match("Bernini-R", path, config, adapter={}, stored={}, folders=folders)
+
+
+def _boundary(path: Path, config: Path) -> float:
+    """From which noise level up the first of two DiTs denoises; 0: there is one."""
+    said = read_json(config)
+    if said.get("skip_transformer_2") is True:
+        return 0.0
+    if SWITCH in said:
+        return read_boundary(config, SWITCH) or 0.0
+    return read_boundary(path / INDEX) or (USUAL if is_dir(path / SECOND) else 0.0)
 
 
 def _config(width: int, boundary: float) -> ModelConfig:

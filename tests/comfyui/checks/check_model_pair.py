@@ -142,6 +142,26 @@ def check_windows_take_a_pair():
         assert not torch.equal(ours, alone)
 
 
+def check_windows_by_conditioning_take_a_pair():
+    """Of any video MODEL; one twice is itself, with a mask and from the source's latents."""
+    from check_conditioned_windows import stock as any_video_model
+    from check_conditioned_windows import windows
+
+    frames, _, _ = example("recolor", frames=9)
+    model, vae = any_video_model()
+    positive = [[torch.randn(1, 6, 4096, generator=torch.manual_seed(0)), {}]]
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, 32:] = 1
+    for more in ({"denoise": 0.9}, {"mask": mask, "head": "pin"}):
+        given = {"positive": positive, "steps": 4} | more
+        alone = windows(model, vae, frames, **given)
+        assert torch.equal(windows(model, vae, frames, model_low=model, **given), alone), more
+        other = model.clone()
+        name = "diffusion_model.head.head.weight"
+        other.add_patches({name: ("diff", (torch.ones_like(model.model.get_parameter(name)),))})
+        assert not torch.equal(windows(model, vae, frames, model_low=other, **given), alone), more
+
+
 def check_another_kind_is_refused():
     image, instruction, _ = example("recolor")
     graph = wired(BUNDLED, image, instruction)
