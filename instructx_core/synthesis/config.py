@@ -59,7 +59,7 @@ class Cluster:
 
     Attributes:
         workers: processes that run the recipe, one CPU each; None: one for each CPU.
-        address: of a cluster ("auto", "HOST:PORT", "ray://HOST:PORT"); None: this machine.
+        address: of a cluster ("auto", "HOST:PORT"); None: this machine.
     """
 
     workers: int | None = None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from ..atomic import partial_file
 from ..bounded import UnreadableError, is_file, open_regular, parse_json, read_text
 from ..errors import InputError
 from ..validation import FieldError, Range, converted
 from ..words import quoted_path
 
 MANIFEST = "manifest.jsonl"
+MEDIA = "media"  # folder of the files that shards name
 LARGEST = 1 << 30  # bytes
 SHARD = re.compile(r"(kept|dropped)/(\d{5,9})\.(parquet|tar|jsonl)")
 CLIP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,250}")
@@ -25,6 +28,7 @@ class ShardFile:
     sha256: str
     rows: Count
     bytes: Count | None = None
+    media: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = Fa
 
     Args:
         about: what the manifest says of it.
-        whole: compare its checksum too, not its size alone.
+        whole: compare checksums too, that of its media among them, not its size alone.
     """
     path = folder / name
     if not is_file(path):
@@ -88,6 +92,8 @@ def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = Fa
         problem = f"has {path.stat().st_size} bytes, not {about['bytes']}"
     elif whole and checksum(path) != about["sha256"]:
         problem = "has another checksum than in the manifest"
+    elif whole and about.get("media") and (damaged := _damaged_media(media_sums(path), about["media"])):
+        problem = f"names {damaged.name}, which is gone or has another checksum"
     else:
         return
     line = int(Path(name).stem) + 1
@@ -95,6 +101,32 @@ def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = Fa
         f"{quoted_path(path)} {problem}; restore it from a copy, or delete line {line} and those after it in "
         f"{MANIFEST}: their clips are made again."
     )
+
+
+def media_sums(shard: Path) -> Path:
+    """The list of the files that a shard names, with their checksums, as `sha256sum` writes and checks it."""
+    return shard.parent / MEDIA / f"{shard.stem}.sha256"
+
+
+def write_media_sums(shard: Path, names: Sequence[str]) -> str:
+    """Write that list; return its own checksum."""
+    path = media_sums(shard)
+    lines = [f"{checksum(shard.parent / name)}  {name}\n" for name in sorted(set(names))]
+    with partial_file(path) as partial:
+        partial.write_text("".join(lines), encoding="ascii")
+    return checksum(path)
+
+
+def _damaged_media(sums: Path, expected: str) -> Path | None:
+    """The first file of the list that is not as it was, or the list itself."""
+    if not is_file(sums) or checksum(sums) != expected:
+        return sums
+    for line in read_text(sums, LARGEST).splitlines():
+        wanted, _, name = line.partition("  ")
+        path = sums.parent.parent / name
+        if not is_file(path) or checksum(path) != wanted:
+            return path
+    return None
 
 
 def checksum(path: Path) -> str:

@@ -171,11 +171,16 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
 
 def check_answers(address: str) -> None:
     """Raise InputError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    if "://" in address:
+        raise InputError(
+            f"The Ray address {quoted(address)} is one of Ray's client, through which Ray Data does not run; give "
+            "HOST:PORT of the head, or auto on one of its machines."
+        )
     try:
         if not address.strip():
             raise ValueError("the address is empty")
         if ":" in address:
-            place = urlsplit(address if "://" in address else f"ray://{address}")
+            place = urlsplit(f"//{address}")
             if place.port is None:
                 raise ValueError("it has no port")
             with socket.create_connection((place.hostname, place.port), timeout=ANSWERS_WITHIN) as there:
@@ -200,7 +205,10 @@ def _check_speaks(there: socket.socket) -> None:
 
 def _no_cluster(address: str | None, error: Exception) -> InputError:
     place = quoted("local" if address is None else address)
-    return InputError(f"No Ray cluster answers at {place} ({one_line(error, 200)}); see `ray status`.")
+    return InputError(
+        f"No Ray cluster answers at {place} ({one_line(error, 200)}); see `ray status`. One with tokens needs "
+        "RAY_AUTH_MODE=token here."
+    )
 
 
 def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:

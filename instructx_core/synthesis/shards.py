@@ -17,9 +17,9 @@ from ..errors import InputError
 from ..training.data.extras import library
 from ..words import one_line, quoted_path
 from .config import Form
+from .manifest import MEDIA as FOLDER
 
 SUFFIXES: dict[Form, str] = {"parquet": ".parquet", "webdataset": ".tar", "records": ".jsonl"}
-FOLDER = "media"  # of files that a shard names
 MEDIA = ("source", "target", "reference", "mask")
 TEXTS = ("instruction", "caption", "task", "clip", "key", "reason", "instructions", "about")
 SCORES = ("detection", "area", "seen", "change", "fit", "outside", "follow", "preserve", "quality")
@@ -27,16 +27,20 @@ LARGEST = 2 << 30  # bytes of a file that is packed
 Row = dict[str, Any]  # of a store: media are names of files in `folder`
 
 
-def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[Path]) -> None:
-    """Write the rows of a shard; it appears whole. Row number i has its media in `folders[i]`."""
-    writer: dict[Form, Callable[[Path, Path, Sequence[Row], Sequence[Path]], None]] = {
+def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
+    """Write the rows of a shard; it appears whole. Row number i has its media in `folders[i]`.
+
+    Returns:
+        the files that it names and that lie beside it, by their names there.
+    """
+    writer: dict[Form, Callable[[Path, Path, Sequence[Row], Sequence[Path]], list[str]]] = {
         "parquet": _write_parquet,
         "webdataset": _write_tar,
         "records": _write_records,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial_file(path) as partial:
-        writer[form](partial, path.parent / FOLDER, rows, folders)
+        return writer[form](partial, path.parent / FOLDER, rows, folders)
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Row]:
@@ -68,7 +72,7 @@ def _bytes(shard: Path, value: str | bytes | None) -> bytes | None:
     return read_bytes(shard.parent / value, LARGEST) if isinstance(value, str) else value
 
 
-def _write_parquet(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> None:
+def _write_parquet(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
     """Pictures are in the file; clips beside it, under the names that it gives."""
     arrow = library("pyarrow", "Parquet shards")
     parquet = library("pyarrow.parquet", "Parquet shards")
@@ -78,18 +82,20 @@ def _write_parquet(path: Path, media: Path, rows: Sequence[Row], folders: Sequen
         + [(name, arrow.string()) for name in TEXTS]
         + [(name, arrow.float64()) for name in SCORES]
     )
-    table = []
+    table, beside = [], []
     for row, folder in zip(rows, folders, strict=True):
         files = {name: row[name] for name in MEDIA if row.get(name)}
         if clips:
             files = {name: _beside(folder / file, media) for name, file in files.items()}
+            beside += files.values()
         else:
             files = {name: read_bytes(folder / file, LARGEST) for name, file in files.items()}
         table.append({name: files.get(name) for name in MEDIA} | _texts(row) | _scores(row))
     parquet.write_table(arrow.Table.from_pylist(table, schema), path, row_group_size=64)
+    return beside
 
 
-def _write_tar(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> None:
+def _write_tar(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for row, folder in zip(rows, folders, strict=True):
             for name in MEDIA:
@@ -97,6 +103,7 @@ def _write_tar(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[P
                     _add(archive, row[name], read_bytes(folder / row[name], LARGEST))
             told = _texts(row) | {name: value for name, value in _scores(row).items() if value is not None}
             _add(archive, f"{row['key']}.json", json.dumps(told).encode())
+    return []
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -119,11 +126,12 @@ def _read_tar(path: Path) -> Iterator[Row]:
                 row[kind] = data
 
 
-def _write_records(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> None:
+def _write_records(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
     """The form that AdvancedEdit is published in."""
-    lines = []
+    lines, beside = [], []
     for row, folder in zip(rows, folders, strict=True):
         files = {name: _beside(folder / row[name], media) for name in MEDIA if row.get(name)}
+        beside += files.values()
         scores = row["scores"]
         record = {
             "target_img_path": files.get("target", ""),
@@ -140,6 +148,7 @@ def _write_records(path: Path, media: Path, rows: Sequence[Row], folders: Sequen
         }
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     path.write_text("".join(lines), encoding="utf-8")
+    return beside
 
 
 def _beside(file: Path, media: Path) -> str:

@@ -34,7 +34,7 @@ from ..words import one_line, quoted_path
 from .answering import spent
 from .candidate import Candidate
 from .config import Form
-from .manifest import CLIP, MANIFEST, SHARD, check_shard, checksum, read_manifest
+from .manifest import CLIP, MANIFEST, SHARD, check_shard, checksum, read_manifest, write_media_sums
 from .media import write_media
 from .shards import SUFFIXES, write_shard
 
@@ -175,10 +175,12 @@ class Store:
         for place, part in rows.items():
             if part:
                 name = f"{place}/{number:05d}{SUFFIXES[self.form]}"
-                write_shard(self.form, self.folder / name, part, folders[place])
+                shard = self.folder / name
+                media = write_shard(self.form, shard, part, folders[place])
                 flush(self.folder / place)
-                size = (self.folder / name).stat().st_size
-                files[name] = {"sha256": checksum(self.folder / name), "rows": len(part), "bytes": size}
+                files[name] = {"sha256": checksum(shard), "rows": len(part), "bytes": shard.stat().st_size}
+                if media:
+                    files[name]["media"] = write_media_sums(shard, media)
         entry = {
             "number": number,
             "clips": list(clips),

@@ -74,11 +74,16 @@ def test_an_address_where_something_else_listens(tmp_path, capsys, monkeypatch, 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("address", ["", " ", "127.0.0.1:1", "127.0.0.1:99999", "host:port", "ray://127.0.0.1"])
+@pytest.mark.parametrize("address", ["", " ", "127.0.0.1:1", "127.0.0.1:99999", "host:port", "127.0.0.1:"])
 def test_an_address_that_does_not_answer(tmp_path, capsys, address):
     said = refusal(capsys, "synthesise", config_file(tmp_path, 2), "--ray-address", address)
     assert f"No Ray cluster answers at '{address}'" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_the_address_of_rays_client_is_refused(tmp_path, capsys):
+    file = config_file(tmp_path, 2)
+    assert "Ray Data does not run" in refusal(capsys, "synthesise", file, "--ray-address", "ray://127.0.0.1:10001")
 
 
 def test_settings_of_http_2_are_an_answer():

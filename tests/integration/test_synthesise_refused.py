@@ -14,6 +14,7 @@ import instructx_core.synthesis.run as running
 from instructx_core.errors import InputError
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
+from instructx_core.synthesis.manifest import checksum
 from instructx_core.synthesis.preview import write_preview
 from instructx_core.synthesis.run import synthesise
 from instructx_core.synthesis.shards import read_shard
@@ -159,6 +160,24 @@ def test_a_damaged_shard_is_refused(tmp_path, form, capsys):
     with pytest.raises(InputError, match="is gone"):
         synthesise(settings)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_checksums_of_clips_beside_a_shard(tmp_path):
+    settings = replace(config(tmp_path / "out"), world=WorldClips(2, frames=5))
+    synthesise(settings)
+    (sums,) = (tmp_path / "out/kept/media").glob("*.sha256")
+    lines = [line.split("  ") for line in sums.read_text().splitlines()]
+    names = {path.name for path in sums.parent.iterdir()} - {sums.name}
+    assert {name for _, name in lines} == {f"media/{name}" for name in names} and len(names) == 20
+    assert all(checksum(tmp_path / "out/kept" / name) == wanted for wanted, name in lines)
+    page = tmp_path / "page.html"
+    write_preview(tmp_path / "out", "parquet", page)
+    clip = tmp_path / "out/kept" / lines[3][1]
+    whole = clip.read_bytes()
+    for damage in (lambda: clip.write_bytes(whole[:-1] + b"x"), clip.unlink, sums.unlink):
+        damage()
+        with pytest.raises(InputError, match="which is gone or has another checksum"):
+            write_preview(tmp_path / "out", "parquet", page)
 
 
 def test_what_is_gone_from_an_output_is_refused(tmp_path):
