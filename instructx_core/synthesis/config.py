@@ -75,6 +75,7 @@ class SynthesisConfig:
     clips: Name | None = None  # folder of videos or pictures
     world: WorldClips | None = None  # in place of it
     frames: Annotated[int, Range(1, 100_000)] = 81  # of a clip, at most
+    film: Annotated[int, Range(1, 100_000)] | None = None  # of a file, whose scenes are clips; None: `frames`
     least_frames: Annotated[int, Range(1, 100_000)] = 1  # shorter scenes are dropped
     experts: dict[Role, ExpertChoice] = field(default_factory=dict)
     bounds: dict[Score, tuple[float, float]] = field(default_factory=dict)  # in place of `checks.DEFAULT`
@@ -98,6 +99,8 @@ class SynthesisConfig:
                 raise FieldError(f"bounds.{name} is [{low:g}, {high:g}]; give the lower one first")
         if self.world is not None and self.experts:
             raise FieldError("world brings its own experts; leave out experts, or name a folder as clips")
+        if self.film is not None and (self.film < self.frames or "cuts" not in self.experts):
+            raise FieldError(f"film is {self.film}; it needs experts.cuts, and at least frames ({self.frames})")
         animate = self.experts.get("animate")
         if self.recipe == "look" and animate is not None and animate.kind == "wan-animate":
             raise FieldError("experts.animate: wan-animate follows poses, which look has none of; take vace")

@@ -36,7 +36,7 @@ def make_pairs(
         about = {"why": one_line(error, 300)}
         return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", stage="read", about=about)]
     made: list[Candidate] = []
-    for scene in _scenes(clip, experts):
+    for scene in _scenes(clip, experts, config.frames if config.world is None else None):
         tray = Tray(scene)
         try:
             if len(scene.frames) < config.least_frames:
@@ -64,17 +64,18 @@ def _why(error: ExpertFailed) -> dict[str, str]:
     return {"why": error.why} if error.why else {}
 
 
-def _scenes(clip: Clip, experts: Experts) -> list[Clip]:
+def _scenes(clip: Clip, experts: Experts, most: int | None) -> list[Clip]:
+    """The scenes of a clip, each of `most` frames at most."""
     parts = experts.cuts.scenes(clip.frames) if experts.cuts and len(clip.frames) > 1 else [(0, len(clip.frames))]
     if len(parts) == 1:
-        return [clip]
-    return [replace(clip, key=f"{clip.key}-s{n}", frames=clip.frames[a:b]) for n, (a, b) in enumerate(parts)]
+        return [replace(clip, frames=clip.frames[:most])]
+    return [replace(clip, key=f"{clip.key}-s{n}", frames=clip.frames[a:b][:most]) for n, (a, b) in enumerate(parts)]
 
 
 def open_clips(config: SynthesisConfig) -> ClipSource:
     if (world := config.world) is not None:
         return World(world.count, world.frames, world.size, world.seed)
-    return ClipFolder(Path(config.clips or ""), config.frames)
+    return ClipFolder(Path(config.clips or ""), config.film or config.frames)
 
 
 def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:

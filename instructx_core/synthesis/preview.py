@@ -16,6 +16,7 @@ from .config import Form
 from .manifest import check_shard, read_manifest
 from .shards import SCORES, read_shard
 from .store import DROPPED, KEPT
+from .thumbnails import is_clip, thumbnail
 
 SHOWN = ("source", "target", "mask", "reference")
 STYLE = """
@@ -76,7 +77,7 @@ def _short(value: Any) -> str:
 def _medium(data: bytes | None) -> str:
     if not data:
         return ""
-    coded = base64.b64encode(data).decode()
-    if data[4:8] == b"ftyp":
+    coded = base64.b64encode(thumbnail(data)).decode()
+    if is_clip(data):
         return f'<video src="data:video/mp4;base64,{coded}" autoplay loop muted playsinline></video>'
     return f'<img src="data:image/png;base64,{coded}">'

@@ -89,8 +89,7 @@ class Store:
         before = read_json(path)
         if not isinstance(before, dict):
             raise InputError(f"{quoted_path(path)} is no mapping; restore it from a copy, or give a new output.")
-        if before != plain:
-            names = sorted(name for name in {*before, *plain} if before.get(name) != plain.get(name))
+        if names := sorted(name for name in {*before, *plain} if before.get(name) != plain.get(name)):
             raise InputError(
                 f"{quoted_path(self.folder)} was begun with another {', '.join(names)}; give a new output."
             )

@@ -26,6 +26,7 @@ from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_exper
 from instructx_core.synthesis.plan import plan_lines, shared_out
 from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
 from instructx_core.synthesis.shards import SUFFIXES, read_shard, write_shard
+from instructx_core.synthesis.thumbnails import AS_IT_IS, thumbnail
 from instructx_core.training.config import DataConfig
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
@@ -347,3 +348,55 @@ def test_training_finds_clips_and_pictures_of_one_shard(tmp_path, form):
     assert table.holds(True) and table.holds(False)
     read = [row for shard in range(len(table.parts)) for _, row in table.rows(shard)]
     assert Counter(read_example(row, data, 16, 4).is_video for row in read) == {True: 2, False: 2}
+
+
+class Halves:
+    """A film's scenes: its first frame, and the two halves of the others."""
+
+    def scenes(self, frames):
+        half = (len(frames) + 1) // 2
+        return [(0, 1), (1, half), (half, len(frames))]
+
+
+def test_scenes_of_a_film_are_clips(tmp_path):
+    from instructx_core.synthesis.config import ExpertChoice
+    from support.video_files import make_video
+
+    (tmp_path / "clips").mkdir()
+    film = torch.arange(21, dtype=torch.uint8)[:, None, None, None].mul(10).expand(21, 32, 32, 3)
+    make_video(tmp_path / "clips/film.mp4", film.numpy())
+    seen: list[int] = []
+
+    class Nothing:
+        def subjects(self, frames, most):
+            seen.append(len(frames))
+            return []
+
+    cuts = {"cuts": ExpertChoice("scenedetect")}
+    fields = {"world": None, "clips": str(tmp_path / "clips"), "frames": 5, "least_frames": 2, "experts": cuts}
+    made = synthesise(
+        replace(config(tmp_path / "out", references=False), **fields, film=20),
+        Experts(Nothing(), *[object()] * 5, cuts=Halves()),
+    )
+    assert seen == [5, 5]
+    assert made.dropped == {"any: too short": 1, "remove: no subject": 2, "add: no subject": 2}
+
+
+def test_large_media_are_small_on_a_page(tmp_path):
+    from instructx_core.images import read_pixels, write_image
+    from instructx_core.video import VideoReader
+    from support.video_files import make_video
+
+    noise = torch.randint(0, 255, (3, 401, 700, 3), dtype=torch.uint8)
+    write_image(noise[0], tmp_path / "large.png")
+    make_video(tmp_path / "large.mp4", noise[:, :400].numpy())
+    for name in ("large.png", "large.mp4"):
+        data = (tmp_path / name).read_bytes()
+        assert len(data) > AS_IT_IS
+        (tmp_path / f"small-{name}").write_bytes(thumbnail(data))
+        assert thumbnail(small := thumbnail(data)) == small or len(small) > AS_IT_IS
+        with pytest.raises(InputError):
+            thumbnail(data[: len(data) // 2])
+    assert read_pixels(tmp_path / "small-large.png").shape == (183, 320, 3)
+    with VideoReader(tmp_path / "small-large.mp4") as reader:
+        assert (reader.info.width, reader.info.height, len(list(reader))) == (320, 182, 3)

@@ -68,6 +68,7 @@ def footage_config(folder: Path, **change: object) -> Path:
         ({"experts": {"judge": {"url": "127.0.0.1:8000/v1"}}}, "is no address of a judge"),
         ({"experts": {"redraw": {"model": "none"}}}, "experts.redraw: 'none' is no folder"),
         ({"clips": "none"}, "'none' is no folder"),
+        ({"film": 500}, "film is 500; it needs experts.cuts"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_loaded(tmp_path, change, words, capsys):

@@ -63,6 +63,7 @@ def _add(
         target=after,
         instructions=tuple(dict.fromkeys((plain, *words.all))),
         mask=found.mask,
+        caption=caption if task == "add" else "",  # of the target
         scores=found.scores,
         about={
             "subject": old.simple,
