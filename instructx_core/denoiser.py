@@ -61,8 +61,7 @@ class Denoiser(Backbone):
         from .cross_attention import install
 
         super().__init__()
-        if prediction is not None:
-            check_outputs(prediction, transformer.config.in_channels, transformer.config.out_channels)
+        check_outputs(prediction, transformer.config.in_channels, transformer.config.out_channels)
         self.config = config
         self.prediction = prediction
         self.transformer = transformer
@@ -271,9 +270,20 @@ class Denoiser(Backbone):
                 handle.remove()
 
 
-def check_outputs(prediction: SourcePrediction, channels: int, outputs: int | None) -> None:
-    """Raise CheckpointError where a DiT for latents of `channels` has not the `outputs` that `prediction` reads."""
-    wanted, found = channels * prediction.outputs, channels if outputs is None else outputs
+def check_outputs(prediction: SourcePrediction | None, channels: int, outputs: int | None) -> None:
+    """Raise CheckpointError where a DiT that takes `channels` has not the `outputs` that `prediction` reads.
+
+    A velocity (None) has as many as the latents; what a DiT takes may be more, the source beside them.
+    """
+    found = channels if outputs is None else outputs
+    if prediction is None:
+        if found > channels:
+            raise CheckpointError(
+                f"The DiT has {found} output channels and takes {channels}: it predicts something else than a "
+                "velocity, for a model of its own; give one that predicts a velocity, as Wan's do."
+            )
+        return
+    wanted = channels * prediction.outputs
     if found != wanted:
         raise CheckpointError(
             f"The model's DiT has {found} output channels, and what its config says that it predicts has {wanted}; "

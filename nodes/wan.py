@@ -74,8 +74,7 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
                 f"The checkpoint {what.config.name!r} is for a DiT of width {width} and {channels} channels, the MODEL"
                 f" has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
             )
-    if what.config.source_prediction is not None:
-        check_outputs(what.config.source_prediction, taken[1], dit.out_dim)
+    check_outputs(what.config.source_prediction, taken[1], dit.out_dim)
     patched = model.clone()
     patched.set_attachments(ATTACHMENT, what)
     patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, ATTACHMENT)
