@@ -31,6 +31,8 @@ RIDGE = 1e-4  # of variances of colours in [0, 1]: a texture fainter than about 
 DOUBT = 0.02  # how much of the change's variance that the map leaves unexplained is added to the ridge
 MOST = 2.0  # what inverting asks of a gain; more would be noise of the source made visible
 STRIP = 2**16  # pixels that are worked on at a time
+EDGE_RADIUS = 8  # of a window of `sharpened`: the tiny model's tokens are as wide
+KNOWN, NEW = 0.02, 0.1  # share of a change's power that its map leaves: below, none of it is kept, above, all
 
 
 def parse_detail(name: str) -> Detail:
@@ -40,6 +42,37 @@ def parse_detail(name: str) -> Detail:
     except ValueError as error:
         names = " or ".join(way.value for way in Detail)
         raise InputError(f"detail is {name!r}; give {names}.") from error
+
+
+def sharpened(source: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """An edit of a model that draws softly, with its source's edges where it is a map of the source's colours.
+
+    A recoloured shape, a new background or a new light is an affine map of colours in every window (see `gain`), here
+    with its offset: the map has the source's edges, and what is left of the change is the model's blur. It goes where
+    it is a small part of the change. New content, which no map explains, stays as it was drawn.
+
+    Args:
+        source, edited: [..., h, w, 3] in [0, 1], on the canvas.
+
+    Returns:
+        float32 [..., h, w, 3] in [0, 1]; exactly the source where windows change nothing.
+    """
+    frames, edits = (pixels.float().expand(edited.shape).reshape(-1, *edited.shape[-3:]) for pixels in (source, edited))
+    return torch.stack([_sharpened(*pair) for pair in zip(frames, edits, strict=True)]).view(edited.shape)
+
+
+def _sharpened(source: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """One frame [h, w, 3]."""
+    x, y = (rearrange(pixels, "h w c -> c h w") for pixels in (source, edited - source))
+    mean_x, mean_y, covariance, cross = _moments(x[None], y[None], EDGE_RADIUS)
+    matrices = _regressed(cross, covariance, torch.full_like(x[0], RIDGE))
+    offsets = mean_y - torch.einsum("oihw,ihw->ohw", matrices, mean_x)
+    matrices = _blur(matrices.flatten(0, 1)[None], EDGE_RADIUS)[0].unflatten(0, (3, 3))
+    mapped = torch.einsum("oihw,ihw->ohw", matrices, x) + _blur(offsets[None], EDGE_RADIUS)[0]
+    rest = y - mapped
+    left, whole = (_blur(change.square().sum(0)[None, None], EDGE_RADIUS)[0] for change in (rest, y))
+    kept = ((left - KNOWN * whole) / ((NEW - KNOWN) * whole).clamp(min=1e-12)).clamp(0, 1)
+    return rearrange((x + mapped + kept * rest).clamp(0, 1), "c h w -> h w c")
 
 
 def gain(source: torch.Tensor, change: torch.Tensor, index: int) -> torch.Tensor:
@@ -54,16 +87,12 @@ def gain(source: torch.Tensor, change: torch.Tensor, index: int) -> torch.Tensor
     """
     near = slice(max(index - 1, 0), index + 2)
     x, y = (rearrange(frames[near].float(), "t h w c -> t c h w") for frames in (source, change))
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
-    covariance = _window_mean(torch.einsum("tihw,tjhw->tijhw", x, x).flatten(1, 2)).unflatten(0, (3, 3))
-    covariance = covariance - mean_x[:, None] * mean_x[None]
-    cross = _window_mean(torch.einsum("tihw,tjhw->tijhw", y, x).flatten(1, 2)).unflatten(0, (3, 3))
-    cross = cross - mean_y[:, None] * mean_x[None]
-    variance = _window_mean(y.square()) - mean_y.square()
+    _, mean_y, covariance, cross = _moments(x, y, RADIUS)
+    variance = _window_mean(y.square(), RADIUS) - mean_y.square()
     matrices = _regressed(cross, covariance, torch.full_like(variance[0], RIDGE))
     unexplained = (variance.sum(0) - (matrices * cross).sum((0, 1))).clamp(min=0)
     matrices = _regressed(cross, covariance, RIDGE + DOUBT * unexplained)
-    return _blur(matrices.flatten(0, 1)[None])[0]
+    return _blur(matrices.flatten(0, 1)[None], RADIUS)[0]
 
 
 def carry(
@@ -99,16 +128,24 @@ def carry(
     return result
 
 
-def _window_mean(values: torch.Tensor) -> torch.Tensor:
+def _moments(x: torch.Tensor, y: torch.Tensor, radius: int) -> tuple[torch.Tensor, ...]:
+    """Of x and y [T, 3, h, w] in each window: means [3, h, w], covariances of x, and of y with x, [3, 3, h, w]."""
+    mean_x, mean_y = _window_mean(x, radius), _window_mean(y, radius)
+    covariance = _window_mean(torch.einsum("tihw,tjhw->tijhw", x, x).flatten(1, 2), radius).unflatten(0, (3, 3))
+    cross = _window_mean(torch.einsum("tihw,tjhw->tijhw", y, x).flatten(1, 2), radius).unflatten(0, (3, 3))
+    return mean_x, mean_y, covariance - mean_x[:, None] * mean_x[None], cross - mean_y[:, None] * mean_x[None]
+
+
+def _window_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
     """[T, C, h, w] -> [C, h, w]: means over all T and a square around each pixel; borders repeat."""
-    return _blur(values.mean(0, keepdim=True))[0]
+    return _blur(values.mean(0, keepdim=True), radius)[0]
 
 
-def _blur(values: torch.Tensor) -> torch.Tensor:
+def _blur(values: torch.Tensor, radius: int) -> torch.Tensor:
     """Box means of [1, C, h, w], one axis after the other."""
-    side = 2 * RADIUS + 1
-    values = F.avg_pool2d(F.pad(values, (RADIUS, RADIUS, 0, 0), mode="replicate"), (1, side), stride=1)
-    return F.avg_pool2d(F.pad(values, (0, 0, RADIUS, RADIUS), mode="replicate"), (side, 1), stride=1)
+    side = 2 * radius + 1
+    values = F.avg_pool2d(F.pad(values, (radius, radius, 0, 0), mode="replicate"), (1, side), stride=1)
+    return F.avg_pool2d(F.pad(values, (0, 0, radius, radius), mode="replicate"), (side, 1), stride=1)
 
 
 def _regressed(cross: torch.Tensor, covariance: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .compositing import without_loss
+from .detail import sharpened
 from .errors import InputError
 from .fit import Fit
 from .results import check_frames
@@ -26,7 +27,8 @@ class EditModel(Protocol):
     gives, and `decode` takes. Nothing else looks into them, or into what `read` gives.
 
     Attributes:
-        takes_back_loss: whether what the VAE alone does to the source is taken back from the edit, for one more decode.
+        takes_back_loss: whether an edit is cleaned, for one more decode: what the VAE alone does to the source is taken
+            back, and it gets its source's edges (`detail.sharpened`).
     """
 
     takes_back_loss: bool
@@ -104,5 +106,6 @@ def edit_canvas(
     for edited, frames in zip(decoded, canvas, strict=True):
         check_frames(edited, frames.cpu())
     if model.takes_back_loss:
-        decoded = without_loss(seen.cpu(), model.decode(source), decoded)
+        shown = seen.cpu()
+        decoded = sharpened(shown, without_loss(shown, model.decode(source), decoded))
     return CanvasEdit(canvas, guidance, latents, decoded)

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.compositing import composite, restore_edit, without_loss
 from ..instructx_core.config import Detail
-from ..instructx_core.detail import parse_detail
+from ..instructx_core.detail import parse_detail, sharpened
 from ..instructx_core.errors import InputError
 from . import categories
 from .denoising import denoising
@@ -206,7 +206,7 @@ class InstructXRestore(io.ComfyNode):
         edits = []
         for decoded in image.split(count):
             if coded is not None:
-                decoded = without_loss(fitted, coded, decoded)
+                decoded = sharpened(fitted, without_loss(fitted, coded, decoded))
             if fitted is None:
                 edit = fit.plan.restore(decoded)
             else:

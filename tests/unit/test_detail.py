@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from instructx_core.compositing import edited_weight, restore_edit, restored_frames
 from instructx_core.config import Detail
-from instructx_core.detail import STRIP, carry, gain, parse_detail
+from instructx_core.detail import STRIP, carry, gain, parse_detail, sharpened
 from instructx_core.errors import InputError
 from instructx_core.fit import Fit, plan_fit, resize
 
@@ -217,3 +217,33 @@ def test_other_names_are_refused():
     assert parse_detail("model") is Detail.MODEL
     with pytest.raises(InputError, match="source or model"):
         parse_detail("both")
+
+
+def soft(pixels: torch.Tensor) -> torch.Tensor:
+    """As a model draws whose edges are 5 pixels wide."""
+    return torch.nn.functional.avg_pool2d(pixels.permute(2, 0, 1)[None], 5, 1, 2)[0].permute(1, 2, 0)
+
+
+def test_recoloured_shapes_get_their_source_s_edges():
+    source = torch.full((64, 64, 3), 0.5)
+    source[19:45, 21:43] = torch.tensor([0.9, 0.1, 0.1])
+    exact = source.clone()
+    exact[19:45, 21:43] = torch.tensor([0.1, 0.2, 0.9])
+    edited = (source + soft(exact - source)).clamp(0, 1)
+    assert psnr(sharpened(source, edited), exact) > psnr(edited, exact) + 4
+
+
+def test_new_content_stays_as_it_was_drawn():
+    source = torch.full((64, 64, 3), 0.5)
+    edited = source.clone()
+    edited[20:44, 20:44] = torch.rand(24, 24, 3, generator=torch.Generator().manual_seed(0))
+    assert psnr(sharpened(source, edited), edited) > 40
+
+
+def test_what_nothing_changed_is_the_source():
+    clip = torch.rand(2, 3, 40, 48, 3, generator=torch.Generator().manual_seed(0))
+    edited = clip.clone()
+    edited[..., :12, :12, :] = 1 - edited[..., :12, :12, :]
+    result = sharpened(clip, edited)
+    assert result.shape == clip.shape and torch.equal(result[..., 30:, 30:, :], clip[..., 30:, 30:, :])
+    assert torch.equal(sharpened(clip, clip), clip)
