@@ -1,6 +1,6 @@
-"""The demo: edits of a shipped picture and a shipped clip, written as source and edit side by side.
+"""The demo: edits of a shipped picture, a clip and a photograph, written as source and edit side by side.
 
-Both were drawn by docs/make_demo_assets.py, not by the world that the bundled model was trained on.
+The first two were drawn by docs/make_demo_assets.py, not by the world that the bundled model was trained on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class DemoEdit:
 
 DEMO_EDITS = (
     DemoEdit(ASSETS / "demo.png", "make the red circle blue"),
-    DemoEdit(ASSETS / "demo.mp4", "change the background to pink"),
+    DemoEdit(ASSETS / "demo.mp4", "change the background to teal"),
+    DemoEdit(ASSETS / "cat.jpg", "make it sepia"),
 )
 
 

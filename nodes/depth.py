@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .sockets import LoadedMllm
 
 PHOTOGRAPH = (
-    "This looks like a photograph, and InstructX Tiny learned on drawn shapes: it may damage the picture. Choose"
-    " another model for photographs."
+    "This looks like a photograph. InstructX Tiny can change its colours, light, weather and style, but not the things"
+    " in it; choose another model for those."
 )
 WORDS = (
-    "InstructX Tiny never learned {}. It knows coloured shapes and their backgrounds; choose another model for anything"
-    " else."
+    "InstructX Tiny never learned {}. It knows coloured shapes, their backgrounds, and the colours, light, weather and"
+    " style of whole pictures; choose another model for anything else."
 )
 
 

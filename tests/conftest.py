@@ -23,6 +23,7 @@ from instructx_core.config import ContextEntry, SourceInjection
 from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
 from instructx_core.weights.marks import ADAPTER
 from support import comfyui, golden_runs, tiny
+from support.base_parts import save_base_parts
 from support.inverter import inverting  # noqa: F401
 from support.pickles import bomb, flag  # noqa: F401
 from support.public_sets import sets  # noqa: F401
@@ -120,6 +121,12 @@ def bundled() -> Path:
     """The folder of the bundled model."""
     assert (BUNDLED / ADAPTER).is_file(), f"The bundled model is missing: nothing in {BUNDLED}."
     return BUNDLED
+
+
+@pytest.fixture(scope="session")
+def base_parts(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model's MLLM, VAE and DiT in a folder, as base models are: the DiT predicts a velocity; read-only."""
+    return save_base_parts(bundled, tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")

@@ -25,9 +25,10 @@ OWN_VIDEO = Text(
     "用自己的视频：把 *InstructX Example Input* 换成 **Load Video**。",
 )
 TINY = Text(
-    "The bundled **InstructX Tiny** (24 MB, CPU) knows coloured shapes only. For photographs choose Kiwi-Edit in the"
-    " box's *model_name*.",
-    "自带的 **InstructX Tiny**（24 MB，CPU 可用）只认识彩色图形。编辑照片请在盒子的 *model_name* 里选择 Kiwi-Edit。",
+    "The bundled **InstructX Tiny** (24 MB, CPU) changes a photograph's light and style, and coloured shapes. For the"
+    " things in a photograph choose Kiwi-Edit in the box's *model_name*.",
+    "自带的 **InstructX Tiny**（24 MB，CPU 可用）能改照片的光线和风格，也能编辑彩色图形。"
+    "要改照片里的物体，请在盒子的 *model_name* 里选择 Kiwi-Edit。",
 )
 
 

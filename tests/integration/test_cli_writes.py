@@ -128,10 +128,10 @@ def test_nothing_half_written(failure: type[BaseException], picture: Path, inver
 def test_demo_writes_source_and_edit_side_by_side(tmp_path: Path, inverter: Inverter, capsys):
     folder = tmp_path / "new" / "demo"
     assert cli.main(["demo", "-o", str(folder)]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["demo_edit.mp4", "demo_edit.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cat_edit.jpg", "demo_edit.mp4", "demo_edit.png"]
     lines = capsys.readouterr().out.splitlines()
     for demo, line in zip(DEMO_EDITS, lines, strict=True):
-        source, output = load_source(demo.source), load_source(folder / f"demo_edit{demo.source.suffix}")
+        source, output = load_source(demo.source), load_source(folder / f"{demo.source.stem}_edit{demo.source.suffix}")
         (frames, height, width, _), both = source.frames.shape, output.frames
         assert both.shape == (frames, height, 2 * width + 8, 3)
         assert (both[:, :, :width] - source.frames).abs().mean() < 0.02
@@ -209,7 +209,7 @@ def test_bundled_edit_is_reproducible(bundled: Path, tmp_path: Path):
 def test_bundled_demo(bundled: Path, tmp_path: Path):
     result = run("demo", "-o", tmp_path / "demo")
     assert result.returncode == 0, result.stderr
-    assert all((tmp_path / "demo" / f"demo_edit{demo.source.suffix}").is_file() for demo in DEMO_EDITS)
+    assert all((tmp_path / "demo" / f"{demo.source.stem}_edit{demo.source.suffix}").is_file() for demo in DEMO_EDITS)
 
 
 def test_bundled_refusal_is_one_line(bundled: Path, picture: Path):

@@ -40,7 +40,7 @@ def test_a_run_is_described_and_nothing_is_written(bundled: Path, tmp_path: Path
     numbers = {line.split()[0]: [word.replace(",", "") for word in line.split()[1:]] for line in said.splitlines()
                if line.count(",") and line.split()[0] in ("queries", "lora", "connector", "transformer")}  # fmt: skip
     assert numbers["lora"][1] == numbers["transformer"][1] == "0"
-    assert numbers["queries"] == ["3072", "3072"] and numbers["connector"] == ["1085696", "1085696"]
+    assert numbers["queries"] == ["3072", "3072"] and numbers["connector"] == ["680096", "680096"]
     assert "4 processes x 2 micro-batches x 2 of at most 32 x 32 = 16 examples (asked for: 16)" in said
     assert said.count("of the world: 32 x 32") == 9  # all that there are: five images of six, four clips
     assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from instructx_core import Editor, InputError, cli
+from instructx_core import CheckpointError, Editor, InputError, cli
 from instructx_core.config import ModelConfig
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.new_model import make_model, new_config
@@ -27,15 +27,15 @@ SMALL = ("guidance.image_queries=4", "guidance.video_queries=6", "guidance.lora_
          "guidance.max_pixels=6272", "default_size=[32, 32]", "default_frames=5", "sampling.steps=2")  # fmt: skip
 
 
-def parts(bundled: Path, **others: Path) -> dict[str, Path]:
-    return {"mllm": bundled / "mllm", "transformer": bundled / "transformer", "vae": bundled / "vae", **others}
+def parts(folder: Path, **others: Path) -> dict[str, Path]:
+    return {"mllm": folder / "mllm", "transformer": folder / "transformer", "vae": folder / "vae", **others}
 
 
 @pytest.fixture(scope="module")
-def new(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new model on the bundled model's parts, by the command line; read-only."""
+def new(base_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new model on base models' parts, by the command line; read-only."""
     folder = tmp_path_factory.mktemp("new") / "model"
-    options = [word for name, path in parts(bundled).items() for word in (f"--{name}", str(path))]
+    options = [word for name, path in parts(base_parts).items() for word in (f"--{name}", str(path))]
     changes = [word for change in SMALL for word in ("--set", change)]
     assert cli.main(["new", str(folder), *options, *changes]) == 0
     return folder
@@ -49,9 +49,9 @@ def stage1(model: Path, output: Path, **changes: Any) -> TrainConfig:
     return read_train_config(write_config(output.with_name(f"{output.name}.yaml"), **plain))
 
 
-def test_base_models_are_untouched(bundled: Path, new: Path) -> None:
+def test_base_models_are_untouched(base_parts: Path, new: Path) -> None:
     for file in (DIT, "vae/diffusion_pytorch_model.safetensors", "mllm/model.safetensors"):
-        assert (new / file).read_bytes() == (bundled / file).read_bytes(), file
+        assert (new / file).read_bytes() == (base_parts / file).read_bytes(), file
     assert not list(new.parent.glob(".*")), "something unfinished was left"
 
 
@@ -96,15 +96,15 @@ def test_a_new_model_is_trained_by_stage_one_and_edits(new: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", ["original", "fp8", "gguf"])
-def test_every_form_of_a_dit(form: str, bundled: Path, tmp_path: Path) -> None:
-    state, _ = read_safetensors(bundled / DIT)
+def test_every_form_of_a_dit(form: str, base_parts: Path, tmp_path: Path) -> None:
+    state, _ = read_safetensors(base_parts / DIT)
     original = dit_to_original(state)
     path = tmp_path / ("wan.gguf" if form == "gguf" else "wan.safetensors")
     if form == "gguf":
         write_gguf(original, path, "Q8_0")
     else:
         write_safetensors(path, original if form == "original" else scaled(original, "new"))
-    make_model(tmp_path / "new", **parts(bundled, transformer=path), changes=SMALL)
+    make_model(tmp_path / "new", **parts(base_parts, transformer=path), changes=SMALL)
     found, _ = read_safetensors(tmp_path / "new" / DIT)
     assert found.keys() == state.keys()
     for name, value in state.items():
@@ -133,15 +133,15 @@ def test_a_stage_that_trains_nothing_is_refused(new: Path, tmp_path: Path) -> No
         make_task(stage1(new, tmp_path / "run", train=["source_embedding"]))
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(bundled: Path, tmp_path: Path, capsys) -> None:
-    options = {name: str(path) for name, path in parts(bundled).items()}
+def test_what_does_not_fit_is_refused_before_anything_is_written(base_parts: Path, tmp_path: Path, capsys) -> None:
+    options = {name: str(path) for name, path in parts(base_parts).items()}
     cases = [
         ({}, ["guidance.rank=3"], "has no field 'rank'"),
         ({}, ["guidance.lora_rank=x"], "guidance.lora_rank is 'x'"),
         ({}, ["guidance=3"], "guidance is 3"),
         ({}, ["lora"], "KEY=VALUE"),
         ({}, ["connector.input_dim=64"], "hidden states of width 64"),
-        ({"vae": str(bundled / "transformer")}, [], "does not hold a Wan VAE"),
+        ({"vae": str(base_parts / "transformer")}, [], "does not hold a Wan VAE"),
         ({"mllm": str(tmp_path / "nothing")}, [], "nothing"),
     ]
     for others, changes, words in cases:
@@ -153,16 +153,25 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(bundled: Path, 
         assert not (tmp_path / "new").exists()
 
 
-def test_the_target_may_not_be_one_of_the_sources(bundled: Path, tmp_path: Path) -> None:
-    own = shutil.copytree(bundled, tmp_path / "own")
+def test_a_dit_that_predicts_no_velocity_is_refused(bundled: Path, tmp_path: Path) -> None:
+    """The bundled model's own has a gain and an offset for every channel."""
+    with pytest.raises(
+        CheckpointError, match="has 32 output channels and takes 16: .* give one that predicts a velocity"
+    ):
+        make_model(tmp_path / "new", **parts(bundled), changes=SMALL)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_target_may_not_be_one_of_the_sources(base_parts: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(base_parts, tmp_path / "own")
     for target in (own / "mllm", own / "mllm" / "new"):
         with pytest.raises(InputError, match="is, holds or lies in"):
             make_model(target, **parts(own), changes=SMALL)
 
 
-def test_the_same_seed_gives_the_same_model(new: Path, bundled: Path, tmp_path: Path) -> None:
-    make_model(tmp_path / "same", **parts(bundled), changes=SMALL)
-    make_model(tmp_path / "other", **parts(bundled), changes=SMALL, seed=1)
+def test_the_same_seed_gives_the_same_model(new: Path, base_parts: Path, tmp_path: Path) -> None:
+    make_model(tmp_path / "same", **parts(base_parts), changes=SMALL)
+    make_model(tmp_path / "other", **parts(base_parts), changes=SMALL, seed=1)
     name = "instructx.safetensors"
     assert (tmp_path / "same" / name).read_bytes() == (new / name).read_bytes()
     assert (tmp_path / "other" / name).read_bytes() != (new / name).read_bytes()

@@ -40,11 +40,11 @@ def test_every_stage_starts_from_what_an_earlier_one_makes():
         assert {Path(start).parts[2] for start in config.start.values()} <= made, path
         assert config.output == f"runs/tiny/{path.stem.partition('-')[2]}"  # as recipes/tiny/train expects
         made.add(Path(config.output).name)
-    assert made >= {"autoencoder", "language", "reading", "small", "clips", "sharp"}
+    assert made >= {"autoencoder", "language", "reading", "small", "clips", "sharp", "places", "affine", "fine"}
 
 
 def test_editing_stages_train_every_group_of_the_world():
-    for name in ("4-small", "5-clips", "6-sharp"):
+    for name in ("4-small", "5-clips", "6-sharp", "7-places", "8-affine", "9-fine"):
         config = read_train_config(RECIPE / f"{name}.yaml")
         assert set(config.data.groups) == set(EVERY_GROUP)
         assert config.data.held_out_from_video == ("remove", "grayscale")
@@ -62,10 +62,10 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    assert run().count("==") == 6
-    editor = Editor.from_pretrained(tmp_path / "runs/tiny/sharp/model")
+    assert run().count("==") == 9
+    editor = Editor.from_pretrained(tmp_path / "runs/tiny/fine/model")
     assert editor.default_size == (128, 128) and editor.config.keep_source == 0.2
-    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/sharp/model").rglob("*.safetensors"))
+    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/fine/model").rglob("*.safetensors"))
     assert weights <= 48e6  # in float32; half of it as shipped, in bfloat16
     assert "==" not in run()
 

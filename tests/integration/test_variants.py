@@ -74,11 +74,11 @@ def test_every_variant_is_tested() -> None:
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FILES]
 )
-def variant(request, bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A name of `FILES`, and a new model of it on the bundled model's parts."""
+def variant(request, base_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A name of `FILES`, and a new model of it on base models' parts."""
     name = request.param
     folder = tmp_path_factory.mktemp(name) / "model"
-    paths = {part: bundled / part for part in ("mllm", "transformer", "vae")}
+    paths = {part: base_parts / part for part in ("mllm", "transformer", "vae")}
     if name == "a-text":
         paths["mllm"] = save_text_encoder(folder.parent / "umt5", 4096)
     parts = [word for part, path in paths.items() for word in (f"--{part}", str(path))]
@@ -226,9 +226,9 @@ def test_a_text_encoder_in_one_file(umt5: Path, tmp_path: Path) -> None:
             assert (found[key] - value).norm() <= (0.05 if name == "scaled" else 0) * value.norm(), key
 
 
-def test_the_wrong_reader_is_refused(variant: tuple[str, Path], umt5: Path, bundled: Path, tmp_path: Path) -> None:
+def test_the_wrong_reader_is_refused(variant: tuple[str, Path], umt5: Path, base_parts: Path, tmp_path: Path) -> None:
     name, folder = variant
-    other = bundled / "mllm" if name == "a-text" else umt5
+    other = base_parts / "mllm" if name == "a-text" else umt5
     words = "is guided by a umT5" if name == "a-text" else "is guided by a Qwen2.5-VL"
     with pytest.raises(CheckpointError, match=words):
         Editor.from_pretrained(folder, device="cpu", mllm=other)

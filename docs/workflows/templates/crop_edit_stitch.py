@@ -11,7 +11,7 @@ WHY = Text(
     "只把大图的一部分裁下来，按模型的尺寸编辑后贴回：区域外一个比特都不变。"
     "*Left* 和 *Top* 决定位置，*Cut out* 决定大小。",
 )
-SOURCE, PART = "large", 256
+SOURCE, PART = "large", 384
 
 
 def crop_edit_stitch() -> Template:
@@ -23,7 +23,7 @@ def crop_edit_stitch() -> Template:
             Column(
                 {
                     "input": example(SOURCE),
-                    "left": Node("PrimitiveInt", "Left", {"value": 144}),
+                    "left": Node("PrimitiveInt", "Left", {"value": 128}),
                     "top": Node("PrimitiveInt", "Top", {"value": 0}),
                 },
                 width=NARROW,

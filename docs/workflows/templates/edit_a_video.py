@@ -9,7 +9,7 @@ KEPT = Text(
     "Frame rate, length and sound stay. For long videos open *Edit a long video*.",
     "帧率、长度和声音保持不变。长视频请打开 *Edit a long video*。",
 )
-SOURCE = "clip"
+SOURCE = "footage"
 
 
 def edit_a_video() -> Template:

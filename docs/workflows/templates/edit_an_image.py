@@ -6,7 +6,7 @@ from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, TINY, example, note, p
 
 TITLE = Text("Edit an image", "编辑图片")
 SAY = Text("Type what to change, press **Run**.", "写下要改什么，然后点击 **运行**。")
-SOURCE = "ground"
+SOURCE = "cat"
 
 
 def edit_an_image() -> Template:

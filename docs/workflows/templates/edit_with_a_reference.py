@@ -9,7 +9,7 @@ TWO_WAYS = Text(
     "The sentence may speak of *the object in the reference image*: the MLLM looks at it, the DiT gets its pixels.",
     "句子可以提到 *the object in the reference image*：MLLM 看它，DiT 得到它的像素。",
 )
-SOURCE = "added"
+SOURCE = "replaced"
 
 
 def edit_with_a_reference() -> Template:

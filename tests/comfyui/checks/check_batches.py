@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import torch
 from check_long_video import replaced
-from kit import BUNDLED, NODES, example, expect, loaded, run
+from kit import BUNDLED, NODES, editor, example, expect, loaded, run
 
 import nodes as stock
 
@@ -29,11 +29,11 @@ def check_separate_pictures_are_edited_each():
         (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent)
         return run("Restore", image=stock.VAEDecode().decode(vae, out)[0], fit=fit)[0]
 
-    pictures, fits = fit(image, batch="separate pictures")
+    pictures, fits = fit(image, batch="separate pictures", width=64, height=64)
     assert [tuple(one.shape) for one in pictures] == [(1, 64, 64, 3)] * 3
     assert not any(one.is_video for one in fits)
     edited = [edit(*one) for one in zip(pictures, fits, strict=True)]
-    alone = [edit(*fit(one[None])) for one in image]
+    alone = [edit(*fit(one[None], width=64, height=64)) for one in image]
     assert all(torch.equal(one, other) for one, other in zip(edited, alone, strict=True))
 
 
@@ -42,13 +42,14 @@ def check_a_batch_says_what_it_was_taken_for():
     from instructx_pack.nodes.pixels import to_video
 
     image, _, _ = example("recolor", frames=3)
+    size = {"width": 64, "height": 64}
     said = []
     with replaced(fit_node, "show", said.append):
-        _, video = fit(image)
-        fit(image[:1])
-        fit(to_video(image, Fraction(8)))
-        fit(image, batch="separate pictures")
-        _, one = fit(image[:1], batch="one video")
+        _, video = fit(image, **size)
+        fit(image[:1], **size)
+        fit(to_video(image, Fraction(8)), **size)
+        fit(image, batch="separate pictures", **size)
+        _, one = fit(image[:1], batch="one video", **size)
     assert video.is_video and one.is_video
     assert said == [
         'one video of 3 frames (for separate pictures set batch to "separate pictures"), at 64 x 64',
@@ -138,7 +139,10 @@ def check_masks_of_any_rank():
 def check_the_plan_of_a_run():
     """A line for each size of GPU, from the files' headers alone, and refused before the run like the loader."""
     text = run("Plan", model_name=BUNDLED)[0]
-    assert text.startswith("InstructX Tiny, 64 x 64 pixels (width x height), 9 frames, bfloat16\n")
+    config = editor(BUNDLED).config
+    height, width = config.default_size
+    size = f"{width} x {height} pixels (width x height), {config.default_frames} frames"
+    assert text.startswith(f"InstructX Tiny, {size}, bfloat16\n")
     assert [line.split(" GiB free: ")[0] for line in text.splitlines()[-4:]] == ["8", "12", "16", "24"]
     assert text.count("everything on the GPU (") == 4
     large = run("Plan", model_name=BUNDLED, width=1920, height=1080, frames=257)[0]

@@ -5,6 +5,8 @@ from kit import AFFINE, BUNDLED, TOLERANCE, VARIANTS, difference, editor, exampl
 
 import nodes as stock
 
+SMALL = {"width": 64, "height": 64}  # where the model's own size would only take longer
+
 
 def check_image():
     image, instruction, _ = example("recolor")
@@ -31,8 +33,8 @@ def check_pixels_after_restore():
 
 def check_video():
     image, instruction, _ = example("background", frames=6)
-    own = editor(BUNDLED).edit(image, instruction, seed=4)
-    assert difference(sampled(wired(BUNDLED, image, instruction), seed=4), own.latents) <= TOLERANCE
+    own = editor(BUNDLED).edit(image, instruction, seed=4, **SMALL)
+    assert difference(sampled(wired(BUNDLED, image, instruction, **SMALL), seed=4), own.latents) <= TOLERANCE
 
 
 def check_reference():
@@ -44,15 +46,15 @@ def check_reference():
 def check_two_references_in_a_video():
     image, instruction, reference = example("reference_add", frames=5)
     other = example("reference_swap")[2]
-    own = editor(BUNDLED).edit(image, instruction, [reference, other], seed=6, steps=4)
-    graph = wired(BUNDLED, image, instruction, [reference, other])
+    own = editor(BUNDLED).edit(image, instruction, [reference, other], seed=6, steps=4, **SMALL)
+    graph = wired(BUNDLED, image, instruction, [reference, other], **SMALL)
     assert difference(sampled(graph, seed=6, steps=4), own.latents) <= TOLERANCE
 
 
 def check_cfg():
     image, instruction, reference = example("reference_swap")
-    own = editor(BUNDLED).edit(image, instruction, reference, seed=5, guidance_scale=3.0, steps=6)
-    graph = wired(BUNDLED, image, instruction, [reference])
+    own = editor(BUNDLED).edit(image, instruction, reference, seed=5, guidance_scale=3.0, steps=6, **SMALL)
+    graph = wired(BUNDLED, image, instruction, [reference], **SMALL)
     assert difference(sampled(graph, seed=5, cfg=3.0, steps=6), own.latents) <= TOLERANCE
 
 
@@ -61,7 +63,7 @@ def check_batch_of_two():
     from instructx_pack.instructx_core.sampling import GuidanceTerm, sample
 
     image, instruction, reference = example("reference_swap")
-    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction, [reference])
+    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction, [reference], **SMALL)
     (twice,) = stock.RepeatLatentBatch().repeat(latent, 2)
     both = sampled((patched, positive, negative, twice, None), seed=7, cfg=2.0, steps=5)
     own = editor(BUNDLED)

@@ -145,8 +145,8 @@ def check_lora_on_the_model():
     own = Editor.from_pretrained(find_model(BUNDLED), device="cpu", dtype=torch.float32)
     for index, block in enumerate(own.denoiser.transformer.blocks):
         for theirs, ours in (("self_attn.q", block.attn1.to_q), ("ffn.0", block.ffn.net[0].proj)):
-            up = torch.randn(ours.weight.shape[0], 4, generator=generator) * 0.02
-            down = torch.randn(4, ours.weight.shape[1], generator=generator) * 0.02
+            up = torch.randn(ours.weight.shape[0], 4, generator=generator) * 0.05
+            down = torch.randn(4, ours.weight.shape[1], generator=generator) * 0.05
             lora[f"diffusion_model.blocks.{index}.{theirs}.lora_up.weight"] = up
             lora[f"diffusion_model.blocks.{index}.{theirs}.lora_down.weight"] = down
             ours.weight.data += up @ down
@@ -162,7 +162,7 @@ def check_context_windows():
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
     image, instruction, _ = example("background", frames=13)
-    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction)
+    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction, width=64, height=64)
     frames = latent["samples"].shape[2]
 
     def windowed(length):

@@ -15,8 +15,9 @@ ODD = (float("nan"), float("inf"), -float("inf"), 255.0, -7.0)
 
 
 def fitted(source):
+    """(IMAGE, FIT) at the size of these checks' sources, whatever the model's own is."""
     model, vae, _, _ = loaded(BUNDLED)
-    return run("Fit", model=model, vae=vae, source=source)
+    return run("Fit", model=model, vae=vae, source=source, width=64, height=64)
 
 
 def at(socket, value):
@@ -122,7 +123,7 @@ def check_several_tries_in_a_batch():
     """One source, its LATENT three times: three edits, each as it would come alone."""
     for frames in (1, 5):
         image, instruction, _ = example("recolor", frames=frames)
-        patched, positive, negative, latent, fit = wired(BUNDLED, image, instruction)
+        patched, positive, negative, latent, fit = wired(BUNDLED, image, instruction, width=64, height=64)
         batch = {"samples": latent["samples"].repeat(3, 1, 1, 1, 1)}
         given = {"model": patched, "positive": positive, "negative": negative}
         (tried,) = run("Sampler", **given, latent=batch, seed=3)

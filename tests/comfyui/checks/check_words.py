@@ -130,7 +130,7 @@ def check_what_the_bundled_model_does_not_know_is_said():
     from instructx_pack.nodes import depth
 
     image, instruction, _ = example("recolor")
-    photograph = run("ExampleInput", example="photograph: cat in grayscale", seed=0, frames=1, width=64, height=64)[0]
+    photograph = run("ExampleInput", example="photograph: cat in sepia", seed=0, frames=1, width=64, height=64)[0]
     _, _, mllm, _ = loaded(BUNDLED)
     said = []
     with replaced(depth, "say", said.append):

@@ -54,10 +54,10 @@ def example(group, frames=1, seed=5, width=64, height=64):
     return image, instruction, reference if isinstance(reference, torch.Tensor) else None
 
 
-def wired(model_name, image, instruction, references=(), model=None):
-    """The graph up to the sampler: (MODEL, positive, negative, LATENT, FIT)."""
+def wired(model_name, image, instruction, references=(), model=None, **size):
+    """The graph up to the sampler: (MODEL, positive, negative, LATENT, FIT); `size` is Fit's width and height."""
     own, vae, mllm, connector = loaded(model_name)
-    fitted, fit = run("Fit", model=own, vae=vae, source=image)
+    fitted, fit = run("Fit", model=own, vae=vae, source=image, **size)
     joined = torch.cat(list(references)) if references else None
     (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit, reference=joined)
     positive, negative = run("Connector", connector=connector, guidance=guidance)
