@@ -103,7 +103,7 @@ def test_workflow_runs_and_is_cached(server, object_info, path):
 
 @pytest.mark.parametrize(
     ("title", "rows", "columns"),
-    [("Crop, edit, put back", slice(0, 256), slice(144, 400)), ("Edit inside a mask", slice(None), slice(128, 256))],
+    [("Crop, edit, put back", slice(0, 384), slice(128, 512)), ("Edit inside a mask", slice(None), slice(128, 256))],
 )
 def test_outside_the_edit_every_bit_stays(server, object_info, title, rows, columns):
     prompt = prompt_of(title, object_info)

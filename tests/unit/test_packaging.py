@@ -37,7 +37,7 @@ def test_dependencies_are_what_the_library_imports():
     extras = PROJECT["optional-dependencies"]
     optional = [one for name in ("scenes", "gguf", "heif", "metrics", "quant", "ray") for one in extras[name]]
     extra = {re.match(r"[\w-]+", requirement)[0] for requirement in optional}
-    assert imported <= declared | extra
+    assert imported <= declared | extra | {"torchvision"}  # RAFT's; one that does not match torch breaks it
     assert declared - imported <= {"accelerate"}  # also what diffusers loads weights with
 
 
