@@ -206,7 +206,7 @@ def arguments(description: str | None, work: str) -> argparse.Namespace:
     parser.add_argument("work", type=Path, help=work)
     parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
     parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # names may stand behind an option
 
 
 def main() -> None:
