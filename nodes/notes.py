@@ -6,6 +6,8 @@ import logging
 
 from comfy_execution.utils import get_executing_context
 
+MADE_BEFORE = "Made by an earlier run with these settings; there was nothing left to edit."
+
 _logger = logging.getLogger(__name__)
 
 

@@ -26,7 +26,7 @@ from .graph_identity import origins
 from .masks import for_frames
 from .menus import check_reference, mismatch, problem
 from .model_pair import low_input
-from .notes import clock, say, show
+from .notes import MADE_BEFORE, clock, say, show
 from .pixels import rgb
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
@@ -291,7 +291,9 @@ def edit_into_file(
         # a name that says what is in it: the same edit finds its windows again, another never does
         words = json.dumps(identity(native, footage, options), sort_keys=True)
         output = temp_folder() / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.mp4"
-        if again or not output.is_file():
+        if output.is_file() and not again:
+            show(MADE_BEFORE)
+        else:
             kept = kept_by_seed(output.parent, identity(native, footage, options))
             for seed, count in kept.items():
                 say(_other_seed(seed, count))

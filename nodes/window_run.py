@@ -20,7 +20,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..instructx_core.errors import InputError
 from .footage import footage_of
 from .inner_nodes import where
-from .notes import clock, say, show
+from .notes import MADE_BEFORE, clock, say, show
 from .window_open import output_folder
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def edit_by_nodes(inner: InnerNodes) -> Path:
         name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
         output = folder / f"{name}.mp4"
         if inner.settled and output.is_file():
+            show(MADE_BEFORE)
             return output
         drop_abandoned(folder, keep=output)
         for seed, count in kept_by_seed(folder, known).items():

@@ -267,9 +267,13 @@ def check_finished_windows_of_another_seed_are_named():
     assert ", 0:00 left (" in shown[-1]
     assert sliding_window.clock(100) == "1:40" and sliding_window.clock(3760) == "1:02:40"
     said.clear()
-    with replaced(sliding_window, "say", said.append):
+    shown.clear()
+    with replaced(sliding_window, "say", said.append), replaced(sliding_window, "show", shown.append):
         queued(seed=21)(source, instruction)  # goes on, and the edit with seed 22 is complete: nothing to name
+        queued(seed=21)(source, instruction)
     assert said == []
+    assert shown[-2].startswith("window 3 of 3, "), shown
+    assert shown[-1].startswith("Made by an earlier run"), shown
 
 
 def check_seeds_of_windows_stay():
