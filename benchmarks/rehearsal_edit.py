@@ -25,7 +25,7 @@ from instructx_core.memory.choice import Memory
 from instructx_core.memory.decide import outline_model
 from instructx_core.memory.needs import RUNTIME, weights_in_use
 from instructx_core.memory.phases import Job
-from instructx_core.weights.detect import Part
+from instructx_core.weights.parts import Part
 from instructx_core.windows import Span
 
 FIELDS = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "mapped"}

@@ -35,9 +35,9 @@ from .requested_edit import ContextTransform, EditResult, RequestedEdit
 from .sampling import StepCallback
 from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
-from .weights.detect import Part
 from .weights.hub import fetch_into_cache
 from .weights.loras import load_lora
+from .weights.parts import Part
 from .words import quoted_path, shown
 
 HALVES = ("high", "low")  # of a pair of DiTs, by the noise at which each denoises

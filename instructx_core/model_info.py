@@ -13,7 +13,7 @@ from .config import ConnectorKind, GuidanceKind
 from .families.bundled import located
 from .families.instructx.folder import BUNDLED
 from .families.opened import Opened
-from .weights.detect import Part
+from .weights.parts import Part
 from .weights_info import as_table, describe_weights, parameters
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import CheckpointError
-from .weights.detect import FOLDERS, Form, Names, Part, bare_mllm, find_form
+from .weights.detect import Form, find_form
 from .weights.dit import dit_sizes, to_diffusers
 from .weights.llava import llava_config
 from .weights.mllm import mllm_width
 from .weights.networks import checked_autoencoder, checked_network, network_sizes
+from .weights.parts import FOLDERS, Names, Part, bare_mllm
 from .weights.text_encoder import text_encoder_config
 from .weights.unet import kl_config, unet_config
 from .weights.vae import vae_channels, vae_config

@@ -86,7 +86,7 @@ class InstructXLoadAdapter(io.ComfyNode):
     def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:
         requirements.check()
         from ..instructx_core import families
-        from ..instructx_core.weights.detect import Part
+        from ..instructx_core.weights.parts import Part
         from . import loading
 
         opened = families.open(find_model(adapter))
@@ -122,8 +122,8 @@ class InstructXLoadAdapter(io.ComfyNode):
 
 def own_lora(opened: Opened) -> dict[str, torch.Tensor]:
     """The LoRA of the DiT that a checkpoint's one file holds, under names that ComfyUI reads; {} for none."""
-    from ..instructx_core.weights.detect import Part
     from ..instructx_core.weights.files import read_tensors
+    from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.wan_keys import dit_to_original
 
     pairs = dit_to_original(opened.match.loras.get(Part.DIT) or {})

@@ -60,7 +60,7 @@ class InstructXLoadMLLM(io.ComfyNode):
         requirements.check()
         from ..instructx_core import families
         from ..instructx_core.families.overrides import Overrides
-        from ..instructx_core.weights.detect import Part
+        from ..instructx_core.weights.parts import Part
         from .loading import load_mllm
 
         mllm, checkpoint = find_base(base), find_model(adapter)

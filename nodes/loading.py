@@ -48,7 +48,7 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
     Raises:
         CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
     """
-    from ..instructx_core.weights.detect import Part
+    from ..instructx_core.weights.parts import Part
 
     device = management.get_torch_device()
     options = {} if precision == "default" else {"dtype": dtype_of(precision, device)}
@@ -96,8 +96,8 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     """
     from ..instructx_core.families.part_loaders import merge
     from ..instructx_core.weights.build import read_tensors
-    from ..instructx_core.weights.detect import Names, Part
     from ..instructx_core.weights.dit import checked_dit, to_diffusers
+    from ..instructx_core.weights.parts import Names, Part
     from ..instructx_core.weights.quantised import said_by_layer
     from ..instructx_core.weights.wan_keys import dit_to_original, split_embeddings
 
@@ -131,7 +131,7 @@ def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, Codec | None]:
         CheckpointError: a missing or damaged file.
     """
     from ..instructx_core.latents import LatentCodec
-    from ..instructx_core.weights.detect import Names, Part
+    from ..instructx_core.weights.parts import Names, Part
     from ..instructx_core.weights.vae import checked_vae, vae_config
     from ..instructx_core.weights.vae import load_vae as load_library_vae
     from ..instructx_core.weights.wan_keys import VAE_ORIGINAL, vae_to_original

@@ -37,7 +37,7 @@ def load_unet(opened: Opened, options: dict[str, Any], read: Callable[..., dict[
     Raises:
         CheckpointError: a missing or damaged file, or a UNet that ComfyUI cannot build.
     """
-    from ..instructx_core.weights.detect import Part
+    from ..instructx_core.weights.parts import Part
 
     own, state = _config(opened), unet_state(opened, read)
     if all(own[name] == value for name, value in NATIVE.items()):
@@ -62,7 +62,7 @@ def load_unet(opened: Opened, options: dict[str, Any], read: Callable[..., dict[
 
 def unet_state(opened: Opened, read: Callable[..., dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """A model's UNet under the names that ComfyUI's own has. Raises CheckpointError where it is damaged."""
-    from ..instructx_core.weights.detect import Part
+    from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.unet import checked_unet
     from ..instructx_core.weights.unet_keys import unet_name
 
@@ -97,7 +97,7 @@ def _config(opened: Opened) -> dict[str, Any]:
     Raises:
         CheckpointError: one that it cannot build.
     """
-    from ..instructx_core.weights.detect import Part
+    from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.unet import checked_unet
 
     form = opened.form(Part.DIT)

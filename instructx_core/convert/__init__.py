@@ -18,8 +18,9 @@ from ..bounded import is_dir, is_file
 from ..errors import CheckpointError, InputError
 from ..families.bundled import located
 from ..families.overrides import OWN, Overrides
-from ..weights.detect import FOLDERS, Part, find_form
+from ..weights.detect import find_form
 from ..weights.marks import ADAPTER
+from ..weights.parts import FOLDERS, Part
 from ..words import quoted_path
 from .native_files import adapter_file, dit_file, model_dit_file
 from .to_own import to_own

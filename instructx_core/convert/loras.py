@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..families.opened import Opened
 from ..weights.component_files import Tensors, dit_tensors
-from ..weights.detect import Part
+from ..weights.parts import Part
 from ..weights.streaming import stored_tensors
 from ..weights.values import Lora, merged
 

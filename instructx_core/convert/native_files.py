@@ -11,9 +11,10 @@ from ..families.instructx.folder import FORMAT
 from ..families.meta_model import check_added
 from ..families.opened import Opened, check_context
 from ..weights.component_files import FILE, dit_tensors
-from ..weights.detect import Form, Part
+from ..weights.detect import Form
 from ..weights.dit import checked_dit
 from ..weights.native_keys import dit_to_native
+from ..weights.parts import Part
 from ..weights.streaming import Content, taken_tensors, tensor_file
 from ..weights.unet import to_original
 from .loras import dit_with_lora

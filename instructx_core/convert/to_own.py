@@ -11,8 +11,8 @@ import torch
 from ..families.meta_model import outline
 from ..families.opened import Opened
 from ..weights.component_files import Plan, dit_part, mllm_part, under, vae_part
-from ..weights.detect import Part
 from ..weights.marks import ADAPTER
+from ..weights.parts import Part
 from .loras import dit_with_lora, loras
 from .native_files import adapter_content
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..weights.detect import Part
 from ..weights.networks import load_autoencoder, load_network
+from ..weights.parts import Part
 from ..weights.readers import load_reader
 from .components import Components, combine, with_queries
 from .networks import make_denoiser

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import ModelConfig
-from ..weights.detect import Form, Part
+from ..weights.detect import Form
+from ..weights.parts import Part
 from ..weights.stored import Stored
 
 

@@ -16,10 +16,11 @@ from ..errors import CheckpointError
 from ..mask_head import MaskHead
 from ..weights.build import loaded_dtype
 from ..weights.compare import Shapes, first_difference, shapes_of
-from ..weights.detect import Form, Part, bare_mllm
+from ..weights.detect import Form
 from ..weights.dit import to_diffusers
 from ..weights.files import check_types
 from ..weights.packed_linear import outline_packed, put_beside
+from ..weights.parts import Part, bare_mllm
 from ..weights.readers import outline_packed_reader
 from ..weights.stored import DTYPES, Stored
 from .components import Components, adapter_state, guidance_class

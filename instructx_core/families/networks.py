@@ -16,8 +16,9 @@ from ..denoiser_pair import DenoiserPair
 from ..image_latents import ImageCodec
 from ..latents import Codec, LatentCodec
 from ..unet_denoiser import UNetDenoiser
-from ..weights.detect import Form, Part
+from ..weights.detect import Form
 from ..weights.networks import load_autoencoder
+from ..weights.parts import Part
 
 
 @dataclass(frozen=True)

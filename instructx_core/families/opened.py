@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from ..config import ConnectorKind, ContextEntry, ModelConfig
 from ..errors import CheckpointError
 from ..weights.compare import first_difference, shapes_of
-from ..weights.detect import Form, Part, bare_mllm, find_form
+from ..weights.detect import Form, find_form
 from ..weights.dit import dit_config, to_diffusers
 from ..weights.files import check_types
 from ..weights.library_load import check_config
 from ..weights.networks import checked_autoencoder, checked_network, latent_channels, network_sizes
+from ..weights.parts import Part, bare_mllm
 from ..weights.readers import checked_reader, reader_config, reader_width
 from ..words import escaped
 from .boundary import INDEX, USUAL, read_boundary

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..weights.detect import Part, pair_in
+from ..weights.detect import pair_in
+from ..weights.parts import Part
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from ..connectors import Connector
 from ..errors import CheckpointError
 from ..mask_head import MaskHead
 from ..weights.compare import first_difference, shapes_of
-from ..weights.detect import Part, bare_mllm
 from ..weights.files import check_finite, read_tensors
 from ..weights.lora_changes import add_pair
 from ..weights.packed_linear import put_beside
+from ..weights.parts import Part, bare_mllm
 from ..weights.readers import load_reader
 from .components import fitting_connector, put_guidance, strip, with_queries
 from .opened import Opened, check_reader

@@ -24,7 +24,7 @@ from ..context import PARTS, Context, LocalEdits, joined_contexts
 from ..guidance.guidance import Guidance
 from ..guidance_modes import formula_of, mode_of
 from ..latents import Codec
-from ..weights.detect import Part
+from ..weights.parts import Part
 from .live import META, FlashAttention, LiveMemory
 from .phases import Job, Phase
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from ..families.opened import Opened
-from ..weights.detect import Form, Part
+from ..weights.detect import Form
+from ..weights.parts import Part
 from ..weights.stored import DTYPES
 from .choice import Memory
 from .phases import Phase

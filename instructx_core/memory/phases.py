@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..weights.detect import Part
+from ..weights.parts import Part
 
 if TYPE_CHECKING:
     from ..config import ModelConfig

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..weights.detect import Part
 from ..weights.packed_linear import packed_layers
+from ..weights.parts import Part
 
 if TYPE_CHECKING:
     from ..families.components import Components

@@ -31,10 +31,11 @@ from ..unet_denoiser import image_attended
 from ..validation import FieldError, converted
 from ..weights.compare import shapes_of
 from ..weights.component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, under, vae_part
-from ..weights.detect import Form, Names, Part, find_form
+from ..weights.detect import Form, find_form
 from ..weights.dit import checked_dit
 from ..weights.marks import ADAPTER
 from ..weights.networks import checked_autoencoder, network_sizes
+from ..weights.parts import Names, Part
 from ..weights.readers import checked_reader, reader_config, reader_width
 from ..weights.streaming import Content, StoredTensor, computed, tensor_file, text
 from ..weights.unet import editing_unet

@@ -22,8 +22,8 @@ from ..families.components import Components
 from ..families.loading import load_model
 from ..families.meta_model import outline
 from ..latents import LatentCodec
-from ..weights.detect import Part
 from ..weights.mllm import find_tokenizer, load_tokenizer
+from ..weights.parts import Part
 from ..weights.vae import load_vae
 from .processes import on_cpu, process_state
 from .start import open_start

@@ -56,7 +56,7 @@ def start_encoder(config: TrainConfig) -> Encoder:
     import torch
 
     from ..families.meta_model import outline
-    from ..weights.detect import Part
+    from ..weights.parts import Part
     from .start import open_start
 
     opened = open_start(config.start["model"])

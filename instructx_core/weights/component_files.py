@@ -16,10 +16,11 @@ from typing import Any
 from ..bounded import read_text
 from ..errors import CheckpointError
 from .compare import shapes_of
-from .detect import Form, published_mllm
+from .detect import Form
 from .dit import checked_dit, dit_config
 from .dit import to_diffusers as dit_to_diffusers
 from .mllm import find_tokenizer, load_tokenizer
+from .parts import published_mllm
 from .portable import portable
 from .readers import checked_reader, reader_config
 from .streaming import Content, StoredTensor, copied, tensor_file, text

@@ -22,10 +22,11 @@ from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import check_shapes, empty_model, fill
 from .compare import shape_of, shapes_of
-from .detect import Form, Names
+from .detect import Form
 from .files import naming, read_json
 from .library_load import load_or_explain, load_weights
 from .part_configs import check_dit_config
+from .parts import Names
 from .quantised import check_readable
 from .wan_keys import (
     DIT_LIBRARY,

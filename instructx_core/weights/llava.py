@@ -14,11 +14,12 @@ import torch
 from ..errors import CheckpointError
 from ..words import quoted_path
 from .compare import first_difference, shape_of, shapes_of
-from .detect import Form, bare_llava
+from .detect import Form
 from .files import read_json, read_one_by_one
 from .library_load import load_or_explain, load_weights, quietly
 from .mllm import data_alone, find_tokenizer, load_tokenizer
 from .part_configs import check_llava_config
+from .parts import bare_llava
 from .quantised import check_readable, unpadded
 
 if TYPE_CHECKING:

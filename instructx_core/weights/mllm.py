@@ -18,10 +18,11 @@ from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import fill_reader, read_tensors
 from .compare import Shapes, first_difference, shape_of, shapes_of
-from .detect import Form, bare_mllm, published_mllm
+from .detect import Form
 from .files import read_json, read_one_by_one
 from .library_load import load_or_explain, load_weights, quietly
 from .part_configs import check_mllm_config
+from .parts import bare_mllm, published_mllm
 from .quantised import check_readable, unpadded, without_filling
 from .qwen3_vl import sizes_from_shapes as qwen3_sizes
 

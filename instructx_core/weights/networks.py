@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import dit, unet, vae
-from .detect import Form, Names
+from .detect import Form
+from .parts import Names
 
 if TYPE_CHECKING:
     from torch import nn

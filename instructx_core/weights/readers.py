@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import llava, mllm, text_encoder
-from .detect import Form, Names, bare_mllm, bare_text
+from .detect import Form
 from .packed_linear import outline_packed
+from .parts import Names, bare_mllm, bare_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

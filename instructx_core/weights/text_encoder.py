@@ -13,9 +13,10 @@ import torch
 from ..errors import CheckpointError
 from .build import fill_reader, read_tensors
 from .compare import first_difference, shape_of, shapes_of
-from .detect import Form, bare_text
+from .detect import Form
 from .library_load import load_or_explain, load_weights
 from .mllm import find_tokenizer, load_tokenizer
+from .parts import bare_text
 from .quantised import check_readable, unpadded, without_filling
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from instructx_core.families.networks import load_codec
 from instructx_core.training.data.cache import open_pool
 from instructx_core.training.data.sources import PoolSource
 from instructx_core.training.two_stream import load_clip
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
+from instructx_core.weights.parts import Part
 
 from ..tiny.sizes import check_numbers, check_sized
 from .config import InsightTinyTrainConfig

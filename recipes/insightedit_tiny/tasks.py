@@ -59,6 +59,7 @@ def _editing(config: InsightTinyTrainConfig) -> Any:
 
 
 def _vae_alone(config: InsightTinyTrainConfig) -> Encoder:
-    from instructx_core.weights.detect import Part, find_form
+    from instructx_core.weights.detect import find_form
+    from instructx_core.weights.parts import Part
 
     return Encoder(find_form(config.start["vae"], Part.VAE), patch=1, shown_frames=1)

@@ -13,7 +13,8 @@ from torch import nn
 
 from instructx_core.latents import skip_empty_taps
 from instructx_core.training.data.world import check_world
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
+from instructx_core.weights.parts import Part
 from instructx_core.weights.vae import load_vae
 from instructx_core.world import CLIP_GROUPS, EVERY_GROUP, GROUPS, HELD_OUT_SEED, PLAIN, sample_triplet
 

@@ -16,7 +16,8 @@ from instructx_core.families.opened import check_reader
 from instructx_core.latents import LatentCodec
 from instructx_core.training.tasks import Encoder
 from instructx_core.validation import FieldError
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
+from instructx_core.weights.parts import Part
 from instructx_core.weights.readers import load_reader
 from instructx_core.weights.vae import load_vae
 

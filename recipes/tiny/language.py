@@ -24,8 +24,9 @@ from instructx_core.guidance.prompt import prompt_tokens
 from instructx_core.guidance.vision import to_patches
 from instructx_core.training.data.world import check_photographs
 from instructx_core.validation import FieldError, converted
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.mllm import load_mllm
+from instructx_core.weights.parts import Part
 from instructx_core.words import shown
 from instructx_core.world import HELD_OUT_SEED
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import comfyui_server, front_end, workflow_files
+from support import comfyui_server, front_end, record_object_info, workflow_files
 
 RUN_LIMIT = 600_000  # milliseconds
 
@@ -52,6 +52,8 @@ def on_screen(page, node_type, slot, output):
 
 def test_every_workflow_loads_and_turns_into_its_prompt(page, server):
     object_info = server.get("/object_info")
+    if server.get("/system_stats")["system"]["comfyui_version"] != record_object_info.VERSION:
+        pytest.skip(f"widgets are those of ComfyUI {record_object_info.VERSION}'s nodes; this is another version")
     for path in workflow_files.PATHS:
         workflow = workflow_files.read(path)
         front_end.load(page, workflow)

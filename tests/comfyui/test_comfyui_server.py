@@ -15,7 +15,6 @@ from support.comfyui_server import cached, files, succeeded
 
 START_UP = 0.5  # seconds that the pack may add to ComfyUI's start
 GOLDEN = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
-GOLDEN_VERSION = "0.33.0"
 API_RUNNABLE = [workflow_files.api(path) for path in workflow_files.RUNNABLE]
 KIWI = [path for path in workflow_files.NEED_WEIGHTS if "Kiwi-Edit" in path.stem]
 
@@ -49,8 +48,8 @@ def test_start_is_quick(server):
 
 
 def test_golden_object_info_is_current(server, object_info):
-    if server.get("/system_stats")["system"]["comfyui_version"] != GOLDEN_VERSION:
-        pytest.skip(f"recorded from ComfyUI {GOLDEN_VERSION}; this is another version")
+    if server.get("/system_stats")["system"]["comfyui_version"] != record_object_info.VERSION:
+        pytest.skip(f"recorded from ComfyUI {record_object_info.VERSION}; this is another version")
     live = {name: object_info[name] for name in GOLDEN}
     assert live == GOLDEN
     assert set(record_object_info.chosen(object_info)) <= set(GOLDEN)

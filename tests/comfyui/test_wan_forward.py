@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.parts import Part
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from support import comfyui
 from support.dit_forms import FILES, forward_inputs, shaken_dit

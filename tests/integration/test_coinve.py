@@ -17,9 +17,10 @@ from instructx_core.families.overrides import Overrides
 from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.model_info import describe
 from instructx_core.request import EditRequest
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import config_from_shapes, load_mllm
+from instructx_core.weights.parts import Part
 from instructx_core.windows import Span
 from support import public_models, recorded, tiny
 from support.golden_runs import GOLDEN

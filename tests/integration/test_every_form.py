@@ -19,10 +19,11 @@ from instructx_core.errors import CheckpointError
 from instructx_core.families.overrides import Overrides
 from instructx_core.memory.sizes import sizes_of
 from instructx_core.training.new_model import make_model
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.parts import Part
 from instructx_core.weights.stored import DTYPES
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from support import kiwi_model

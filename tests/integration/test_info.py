@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from instructx_core import cli
-from instructx_core.weights.detect import Form, Names, Part
+from instructx_core.weights.detect import Form
 from instructx_core.weights.files import write_safetensors
 from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.parts import Names, Part
 from instructx_core.weights.stored import Stored
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from instructx_core.weights_info import describe_form

@@ -17,8 +17,9 @@ from instructx_core.families.kiwi.folder import recognise
 from instructx_core.guidance.positions import positions
 from instructx_core.model_info import describe
 from instructx_core.schedules import schedule
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.files import read_safetensors, read_shapes, write_safetensors
+from instructx_core.weights.parts import Part
 from instructx_core.weights.vae import load_vae
 from support import kiwi_model
 from support.kiwi_recorded import linked, recorded, run

@@ -18,9 +18,9 @@ from instructx_core.errors import CheckpointError
 from instructx_core.families.components import adapter_state
 from instructx_core.families.kiwi.trained import recognise
 from instructx_core.model_info import describe
-from instructx_core.weights.detect import Part
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.packed_linear import unpacked_layers
+from instructx_core.weights.parts import Part
 from instructx_core.weights.wan_keys import dit_to_diffusers, dit_to_original
 from support import kiwi_model
 from support.kiwi_recorded import recorded, run

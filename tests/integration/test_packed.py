@@ -15,9 +15,9 @@ from instructx_core.families.overrides import Overrides
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.decide import outline_model
 from instructx_core.memory.sizes import sizes_of
-from instructx_core.weights.detect import Part
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.packed_linear import packed_layers
+from instructx_core.weights.parts import Part
 from instructx_core.weights.wan_keys import dit_to_original
 from support import public_models, tiny
 from support.quantise import quantised

@@ -33,8 +33,8 @@ from instructx_core.speed.mag_ratios import write_ratios
 from instructx_core.speed.options import speed_up
 from instructx_core.training.start import open_start
 from instructx_core.validation import FieldError
-from instructx_core.weights.detect import Part
 from instructx_core.weights.files import write_safetensors
+from instructx_core.weights.parts import Part
 from instructx_core.weights.wan_keys import dit_to_original
 from support import recorded, tiny
 from support.pairs import BOUNDARY, MIDDLE, WEIGHTS, bernini_pair, paired, save_second

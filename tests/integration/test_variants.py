@@ -24,8 +24,9 @@ from instructx_core.memory.measure import measure_phases
 from instructx_core.memory.phases import Job
 from instructx_core.training.config import read_train_config
 from instructx_core.training.stages import train
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.parts import Part
 from instructx_core.weights.readers import load_reader
 from recipes.tiny.editing import check_reads
 from support import tiny

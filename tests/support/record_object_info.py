@@ -13,6 +13,7 @@ from pathlib import Path
 from support import comfyui_server, workflow_files
 from support.places import ROOT
 
+VERSION = "0.33.0"  # of the ComfyUI that was asked
 ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
 STOCK = (
     "BerniniConditioning",

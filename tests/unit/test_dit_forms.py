@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from instructx_core.errors import CheckpointError
-from instructx_core.weights.detect import Names, Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import write_safetensors
+from instructx_core.weights.parts import Names, Part
 from instructx_core.weights.wan_keys import dit_to_original
 from support import tiny
 from support.dit_forms import FILES, State, forward_inputs, shaken_dit

@@ -16,10 +16,11 @@ from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.instructx.folder import FORMAT
 from instructx_core.model_info import describe
 from instructx_core.speed.mag_ratios import MAG_RATIOS, read_ratios
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_header, read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
+from instructx_core.weights.parts import Part
 from instructx_core.weights.wan_keys import dit_to_original
 from support.opening import load
 from support.weight_forms import write_gguf

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.packed_linear import PackedLinear, packed_layers, unpacked_layers
+from instructx_core.weights.parts import Part
 from instructx_core.weights.wan_keys import dit_to_original
 from support.dit_forms import State, prefixed, shaken_dit
 from support.quantise import FORMATS, quantised

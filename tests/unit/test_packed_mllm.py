@@ -10,8 +10,9 @@ import torch
 from instructx_core import Editor
 from instructx_core.convert import convert
 from instructx_core.families.overrides import Overrides
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.mllm import load_mllm
+from instructx_core.weights.parts import Part
 from support import tiny
 from support.opening import load
 

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from instructx_core.errors import CheckpointError
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.packing import Format, Packing
+from instructx_core.weights.parts import Part
 from instructx_core.weights.quantised import beside, widened, without_filling
 from instructx_core.weights.values import form_tensors, value
 from instructx_core.weights.wan_keys import dit_to_original

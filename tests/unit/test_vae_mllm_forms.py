@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from instructx_core.errors import CheckpointError
-from instructx_core.weights.detect import Form, Names, Part, find_form
+from instructx_core.weights.detect import Form, find_form
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import config_from_shapes, load_mllm
+from instructx_core.weights.parts import Names, Part
 from instructx_core.weights.stored import Stored
 from instructx_core.weights.vae import SCALES, load_vae
 from instructx_core.weights.wan_keys import vae_to_original

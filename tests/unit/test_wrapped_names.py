@@ -13,10 +13,11 @@ import torch
 
 from instructx_core.errors import CheckpointError
 from instructx_core.model_info import describe
-from instructx_core.weights.detect import Part, find_form
+from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.mllm import load_mllm
+from instructx_core.weights.parts import Part
 from instructx_core.weights.vae import load_vae
 from instructx_core.weights.wan_keys import DIT_ORIGINAL, VAE_ORIGINAL, dit_to_original, vae_to_original
 from instructx_core.weights.wrapped_names import NameLayout

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from ...guidance import qwen3_vl, vision
 from ...guidance.encoder import join_pictures
 from ...guidance.prompt import AFTER, BEFORE, IMAGE, VISION_END, VISION_START
-from ...weights.detect import Part, find_form
+from ...weights.detect import find_form
 from ...weights.mllm import QWEN3, load_mllm
+from ...weights.parts import Part
 from .question import Answer, Exhibit
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from ...config import (
     SourceInjection,
 )
 from ...errors import CheckpointError
-from ...weights.detect import Part, find_form
+from ...weights.detect import find_form
 from ...weights.files import naming, read_json
+from ...weights.parts import Part
 from ...weights.readers import reader_width
 from ...words import quoted_path
 from ..boundary import INDEX, USUAL, read_boundary

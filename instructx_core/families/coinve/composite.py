@@ -18,9 +18,10 @@ from ...bounded import is_file
 from ...config import MaskConfig, ModelConfig
 from ...errors import CheckpointError
 from ...weights.compare import shape_of
-from ...weights.detect import Form, Names, Part
+from ...weights.detect import Form
 from ...weights.files import naming, read_tensors
 from ...weights.gguf_header import is_gguf
+from ...weights.parts import Names, Part
 from ...weights.pickles import is_pickle
 from ...weights.stored import read_stored
 from ...weights.wan_keys import dit_to_diffusers

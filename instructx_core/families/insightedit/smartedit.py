@@ -37,10 +37,11 @@ from ...connectors import make_connector
 from ...errors import CheckpointError
 from ...weights.compare import first_difference, shape_of, shapes_of
 from ...weights.component_files import FILE, Plan, saved_by, under, vae_part
-from ...weights.detect import Part, find_form
+from ...weights.detect import find_form
 from ...weights.files import read_json
 from ...weights.library_load import load_or_explain
 from ...weights.mllm import TOKENIZERS, load_tokenizer
+from ...weights.parts import Part
 from ...weights.pickles import PICKLES
 from ...weights.streaming import StoredTensor, computed, stored_tensors, tensor_file, text
 from ...weights.values import value
@@ -264,8 +265,8 @@ def _unasked(clip: Path, tokens: int, width: int) -> StoredTensor:
 def _mllm_files(found: Found, clip: Path, tensors: Tensors) -> Plan:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-    from ...weights.detect import bare_llava
     from ...weights.part_configs import check_llava_config
+    from ...weights.parts import bare_llava
 
     if not any(is_file(found.folder / name) for name in TOKENIZERS):
         raise CheckpointError(

@@ -14,11 +14,11 @@ from typing import Any
 from ...atomic import atomic_folder, recover_folder
 from ...bounded import is_dir, is_file
 from ...errors import CheckpointError, InputError
-from ...weights.detect import Part
 from ...weights.files import naming, read_header, write_safetensors
 from ...weights.gguf_header import is_gguf
 from ...weights.marks import ADAPTER
 from ...weights.packed_linear import unpacked_layers
+from ...weights.parts import Part
 from ...weights.pickles import is_pickle
 from ...weights.portable import make_portable
 from ...weights.stored import stored_of

@@ -25,9 +25,9 @@ from ...config import (
 )
 from ...errors import CheckpointError
 from ...weights.compare import shape_of
-from ...weights.detect import Part
 from ...weights.files import naming, read_json
 from ...weights.library_load import check_part
+from ...weights.parts import Part
 from ...weights.stored import Stored, read_stored
 from ...words import quoted_path, shown
 from ..match import Match

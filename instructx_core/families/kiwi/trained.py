@@ -16,9 +16,10 @@ from pathlib import Path
 
 from ...bounded import is_file
 from ...errors import CheckpointError
-from ...weights.detect import Form, Names, Part
+from ...weights.detect import Form
 from ...weights.files import naming
 from ...weights.gguf_header import is_gguf
+from ...weights.parts import Names, Part
 from ...weights.pickles import is_pickle
 from ...weights.stored import read_stored
 from ...weights.wan_keys import dit_to_diffusers

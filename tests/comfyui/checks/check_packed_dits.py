@@ -12,8 +12,9 @@ ROOT = Path(os.environ["INSTRUCTX_TEST_DOORS"])
 
 
 def check_quantised_weights_are_the_same_bits():
-    from instructx_pack.instructx_core.weights.detect import Part, find_form
+    from instructx_pack.instructx_core.weights.detect import find_form
     from instructx_pack.instructx_core.weights.dit import load_dit
+    from instructx_pack.instructx_core.weights.parts import Part
     from instructx_pack.instructx_core.weights.wan_keys import dit_to_original
 
     forms = json.loads((ROOT / "forms.json").read_text())
