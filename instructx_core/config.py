@@ -74,6 +74,12 @@ class Prediction(str, Enum):
 
     VELOCITY = "velocity"  # noise - data: flow matching as Wan was trained
     NOISE = "noise"  # eps, as diffusion models
+    V = "v"  # of a diffusion model, a eps - s x_0: Stable Diffusion 2's v-prediction (arXiv 2202.00512)
+
+    @property
+    def is_diffusion(self) -> bool:
+        """Whether it is made at a diffusion model's noise levels."""
+        return self is not Prediction.VELOCITY
 
 
 class ReferenceInjection(str, Enum):
@@ -366,7 +372,7 @@ class ModelConfig:
         own, is_unet = self.denoiser, self.denoiser.network is Network.UNET
         for name, is_the_unets in (
             ("source", own.source is SourceInjection.CHANNELS),
-            ("prediction", own.prediction is Prediction.NOISE),
+            ("prediction", own.prediction.is_diffusion),
         ):
             if is_the_unets != is_unet:
                 return (

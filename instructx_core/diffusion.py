@@ -1,6 +1,6 @@
 """Stable Diffusion's noise in flow coordinates, in which all models here are sampled.
 
-A diffusion model is given x_t = a x_0 + s eps with a = sqrt(abar_t), s = sqrt(1 - abar_t), and predicts eps. With
+A diffusion model is given x_t = a x_0 + s eps with a = sqrt(abar_t), s = sqrt(1 - abar_t), and predicts eps or v. With
 sigma = s / (a + s) and latents = x_t / (a + s), latents = (1 - sigma) x_0 + sigma eps: a flow model's, whose velocity
 is eps - x_0. An Euler step from sigma to sigma' is then exactly DDIM's from t to t'.
 """

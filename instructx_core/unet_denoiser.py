@@ -2,7 +2,7 @@
 
 - The source's latent enters as four further channels, v_txt after the first convolution, f_txt where CLIP's text was.
 - f_img has keys and values of its own in every cross-attention (IP-Adapter's, eq. 6); Q is shared.
-- It predicts eps; `diffusion` says how a flow model's velocity follows.
+- It predicts eps, or v; `diffusion` says how a flow model's velocity follows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from .backbone import Backbone
 from .conditions.condition import Condition
 from .conditions.source_channels import SourceChannels
-from .config import DenoiserConfig
+from .config import DenoiserConfig, Prediction
 from .context import Context
 from .diffusion import LATENT_SCALE, diffusion_schedule, nearest_level, scales
 from .errors import CheckpointError, InputError
@@ -35,7 +35,8 @@ class UNetDenoiser(Backbone):
 
     Args:
         transformer: the UNet, with 2 C channels in and C out.
-        config: `image_tokens` above 0 gives every cross-attention keys and values for an image stream.
+        config: what is predicted; `image_tokens` above 0 gives every cross-attention keys and values for an image
+            stream.
     """
 
     exact = ("norm", "conv_in", "conv_out", "time_embedding")
@@ -88,13 +89,16 @@ class UNetDenoiser(Backbone):
         context = context.to(self.dtype)
         with self._adding(context.addend):
             # a UNet is two-dimensional: without the time axis, whose length is 1
-            eps = self.transformer(
+            output = self.transformer(
                 hidden[:, :, 0].to(self.dtype), nearest_level(sigma), self._entering(context), return_dict=False
             )[0][:, :, None]
-        eps = eps.to(latents.dtype)
+        output = output.to(latents.dtype)
 
-        # eps - x_0 with x_0 = (x_t - s eps) / a
-        return eps - (noisy - noise * eps) / kept
+        if self.config.prediction is Prediction.V:  # a eps - s x_0, and x_t = a x_0 + s eps
+            eps, data = noise * noisy + kept * output, kept * noisy - noise * output
+        else:
+            eps, data = output, (noisy - noise * output) / kept
+        return eps - data
 
     def levels(self, steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
         check_steps(steps)

@@ -21,6 +21,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 
+from ..instructx_core.config import Prediction
 from ..instructx_core.errors import InputError
 from .conditioning import SOURCE_CHANNELS
 from .denoising import ATTACHMENT
@@ -93,15 +94,16 @@ def attach_unet(model: ModelPatcher, what: UNetDenoising) -> ModelPatcher:
         patched.add_wrapper_with_key(kind, ATTACHMENT, wrapper)
     if not any(patch is add_addend for patch in _patches(model, "input_block_patch")):
         patched.set_model_input_block_patch(add_addend)
-    patched.add_object_patch("model_sampling", PureStart(model.model.model_config))
+    start = PureStartV if what.config.denoiser.prediction is Prediction.V else PureStartNoise
+    patched.add_object_patch("model_sampling", start(model.model.model_config))
     weight = what.config.sampling.image_stream
     for name, key_value in what.image_attention.items():
         patched.set_model_attn2_replace(ImageAttention(*key_value, weight), *places[name])
     return patched
 
 
-class PureStart(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
-    """ComfyUI's own but for a whole run's beginning, which is noise alone, as the library's.
+class PureStart(comfy.model_sampling.ModelSamplingDiscrete):
+    """ComfyUI's own for eps or v, but for a whole run's beginning, which is noise alone, as the library's.
 
     ComfyUI adds the LATENT to it, and counts on nodes that edit to give zeros; a mask and a smaller denoise need it.
     """
@@ -110,6 +112,14 @@ class PureStart(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling
         self, sigma: torch.Tensor, noise: torch.Tensor, latent_image: torch.Tensor, max_denoise: bool = False
     ) -> torch.Tensor:
         return super().noise_scaling(sigma, noise, latent_image * (not max_denoise), max_denoise)
+
+
+class PureStartNoise(PureStart, comfy.model_sampling.EPS):
+    """Of a UNet that predicts eps."""
+
+
+class PureStartV(PureStart, comfy.model_sampling.V_PREDICTION):
+    """Of a UNet that predicts v."""
 
 
 def carried(context: Context) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import families
-from ..config import ConnectorKind, Prediction
+from ..config import ConnectorKind
 from ..context import Context
 from ..diffusion import TRAINED_LEVELS, trained_sigmas
 from ..errors import InputError
@@ -94,14 +94,13 @@ class TwoStream(nn.Module):
 
         context = replace(self.connector(guidance), image_weight=self.config.image_stream)
         context = where(batch.instructionless.to(device), self.connector.unasking(context), context)
-        sigma = trained_sigmas()[torch.randint(TRAINED_LEVELS, (len(target),), generator=generator)]
-        sigma = sigma.to(device, torch.float32)
+        sigma = self.levels(len(target), generator).to(device, torch.float32)  # [B]
         noise = torch.randn(target.shape, generator=generator).to(device)
         level = sigma.view(-1, 1, 1, 1, 1)
         noisy = (1 - level) * target + level * noise
         shown = source * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
         velocity = self.denoiser(noisy, sigma, context, self.denoiser.conditions(shown)).float()
-        predicted = noisy + (1 - level) * velocity  # eps, of which eq. 7 is
+        predicted = noisy + (1 - level) * velocity  # eps, of which eq. 7 is, whatever the UNet's output means
         report["diffusion"] = self.diffusion_error((predicted - noise).square(), sigma, source, target)
 
         loss = self.config.token_weight * report["llm"] + report["diffusion"]
@@ -110,6 +109,10 @@ class TwoStream(nn.Module):
             report["iaa"] = F.mse_loss(mapped.float(), self._seen(target))
             loss = loss + self.config.iaa_weight * report["iaa"]
         return {"loss": loss, **report}
+
+    def levels(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """The noise levels [count] of a batch, all as likely (eq. 7); a recipe may draw some more often."""
+        return trained_sigmas()[torch.randint(TRAINED_LEVELS, (count,), generator=generator)]
 
     def diffusion_error(
         self, square: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor, target: torch.Tensor
@@ -243,10 +246,10 @@ class AlignmentTask(TwoStreamTask):
 def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
     """Raise InputError where a model has not what a two-stream stage trains."""
     own = components.config
-    if own.connector.kind is not ConnectorKind.TWO_STREAM or own.denoiser.prediction is not Prediction.NOISE:
+    if own.connector.kind is not ConnectorKind.TWO_STREAM or not own.denoiser.prediction.is_diffusion:
         raise InputError(
-            f"task: {config.task} is for a two-stream model that predicts noise, and {config.start['model']!r} is "
-            "another kind; use task: editing."
+            f"task: {config.task} is for a two-stream model with a diffusion model's noise, and "
+            f"{config.start['model']!r} is another kind; use task: editing."
         )
     assert isinstance(components.guidance, LlavaGuidance)
     for name in ("bim", "iaa"):

@@ -25,7 +25,6 @@ class InsightTinyTrainConfig(TwoStreamTrainConfig):
     model: dict[str, Any] = field(default_factory=dict)  # sizes of the part that this stage creates
     edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
     balance: Weight = 0.0  # weight each example by (how much it changes) to minus this power
-    noisiest: Weight = 1.0  # an error counts as the velocity's does, up to this many times eps's; 1: eps's alone
     instructions: Share = 0.0  # of an alignment batch: instructions in the place of captions
 
     def problem(self) -> str | None:

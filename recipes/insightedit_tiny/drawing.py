@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from instructx_core.diffusion import TRAINED_LEVELS, scales, trained_sigmas
+from instructx_core.diffusion import scales, trained_sigmas
 from instructx_core.families.networks import load_codec
 from instructx_core.training.data.cache import open_pool
 from instructx_core.training.data.sources import PoolSource
@@ -20,7 +20,7 @@ from instructx_core.weights.parts import Part
 
 from ..tiny.sizes import check_numbers, check_sized
 from .config import InsightTinyTrainConfig
-from .weighing import level_weight
+from .weighing import drawn_levels, level_weight
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DrawingBatch:
 
 
 class Drawing(nn.Module):
-    """A batch of captioned pictures -> how far eps is off."""
+    """A batch of captioned pictures -> how far eps is off, of a UNet that predicts v."""
 
     def __init__(self, unet: nn.Module, clip: nn.Module, config: InsightTinyTrainConfig) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class Drawing(nn.Module):
         with torch.no_grad():
             context = clip.to(device).text_model(input_ids=batch.token_ids.to(device)).last_hidden_state
         target = batch.target.to(device)
-        level = torch.randint(TRAINED_LEVELS, (len(target),), generator=generator)
+        level = drawn_levels(len(target), generator)
         sigma = trained_sigmas()[level].to(device, torch.float32)
         kept, share = (scale.view(-1, 1, 1, 1) for scale in scales(sigma))
         noise = torch.randn(target.shape, generator=generator).to(device)
-        predicted = self.unet(kept * target + share * noise, level.to(device), context).sample
-        square = (predicted.float() - noise).square()
-        weight = level_weight(sigma, self.config.noisiest).view(-1, 1, 1, 1)
+        predicted = self.unet(kept * target + share * noise, level.to(device), context).sample  # v
+        square = (kept * (predicted.float() - (kept * noise - share * target))).square()  # eps's
+        weight = level_weight(sigma).view(-1, 1, 1, 1)
         return {"loss": (weight * square).mean(), "diffusion": square.detach().mean()}
 
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import torch
 
+from instructx_core.diffusion import trained_sigmas
 from instructx_core.training.data.encoding import Encoded
 from instructx_core.training.two_stream import AlignmentTask, TwoStream, TwoStreamBatch, TwoStreamTask
 
 from .config import InsightTinyTrainConfig
-from .weighing import level_weight, place_weight
+from .weighing import drawn_levels, level_weight, place_weight
 
 
 class WordsTask(AlignmentTask):
@@ -35,11 +36,14 @@ class WeighedTwoStream(TwoStream):
 
     config: InsightTinyTrainConfig
 
+    def levels(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return trained_sigmas()[drawn_levels(count, generator)]
+
     def diffusion_error(
         self, square: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
         weight = place_weight(source, target, self.config.edited_weight, self.config.balance)
-        return (level_weight(sigma, self.config.noisiest).view(-1, 1, 1, 1, 1) * weight * square).mean()
+        return (level_weight(sigma).view(-1, 1, 1, 1, 1) * weight * square).mean()
 
 
 class InsightEditingTask(TwoStreamTask):

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import torch
 
+from instructx_core.diffusion import trained_sigmas
+
 from ..tiny.editing import CHANGED, SMALLEST_CHANGE
 
 
-def level_weight(sigma: torch.Tensor, most: float) -> torch.Tensor:
-    """What eps's error counts at noise levels sigma [B]: as the velocity's, which is 1 / (1 - sigma) times as large.
+def drawn_levels(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Places int64 [count] in `trained_sigmas`, each drawn as often as 1 / (1 - sigma) says.
 
-    Edits are decided where there is most noise, and there eps is told easily. At most `most` times the least.
+    Edits are decided where there is most noise, and there eps is told easily: its error has to count as the velocity's
+    does, which is 1 / (1 - sigma) times as large and squared. One half of that is drawn here, the other weighed below.
     """
-    weight = (1 - sigma).pow(-2).clamp(max=most)
-    return weight / (1 + most) * 2
+    return torch.multinomial(_amplified(trained_sigmas()), count, replacement=True, generator=generator)
+
+
+def level_weight(sigma: torch.Tensor) -> torch.Tensor:
+    """What eps's squared error counts at levels sigma [B] from `drawn_levels`, with a mean of 1 over them."""
+    all_levels = _amplified(trained_sigmas())
+    mean = all_levels.square().sum() / all_levels.sum()
+    return _amplified(sigma) / mean.to(sigma)
+
+
+def _amplified(sigma: torch.Tensor) -> torch.Tensor:
+    return 1 / (1 - sigma)
 
 
 def place_weight(source: torch.Tensor, target: torch.Tensor, edited: float, balance: float) -> torch.Tensor:

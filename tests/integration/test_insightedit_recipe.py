@@ -12,12 +12,13 @@ from safetensors import safe_open
 
 from instructx_core import Editor, InputError
 from instructx_core.config import ModelConfig
+from instructx_core.diffusion import trained_sigmas
 from instructx_core.training.config import read_train_config
 from instructx_core.validation import converted
 from recipes.insightedit_tiny import command
 from recipes.insightedit_tiny.clip import build_clip
 from recipes.insightedit_tiny.llava import build_llava
-from recipes.insightedit_tiny.weighing import level_weight, place_weight
+from recipes.insightedit_tiny.weighing import drawn_levels, level_weight, place_weight
 from support import tiny
 
 MOST_BYTES = 8_000_000  # as bfloat16
@@ -73,9 +74,13 @@ def test_a_config_that_does_not_go_together_is_named(change, reason):
 
 
 def test_errors_count_by_level_and_place():
-    levels = level_weight(torch.tensor([0.1, 0.5, 0.9]), 10.0)
-    assert levels[1] / levels[0] == pytest.approx(0.9**2 / 0.5**2) and levels[2] / levels[0] == pytest.approx(8.1)
-    assert level_weight(torch.tensor([0.1, 0.9]), 1.0).tolist() == [1.0, 1.0]
+    drawn = trained_sigmas()[drawn_levels(200_000, torch.Generator().manual_seed(0))]
+    assert level_weight(drawn).mean() == pytest.approx(1.0, abs=0.01)
+    # as often as it is drawn times what it then counts, a level's error of eps counts as the velocity's does
+    middle = trained_sigmas()[500]
+    counted = level_weight(drawn)[drawn >= middle].sum() / level_weight(drawn).sum()
+    velocity = (1 - trained_sigmas()).pow(-2)
+    assert counted == pytest.approx(float(velocity[500:].sum() / velocity.sum()), abs=0.01)
     source, target = torch.zeros(2, 2, 4, 1, 4, 4)
     target[0, :, :, 0, 0], target[1] = 1.0, 1.0
     weight = place_weight(source, target, edited=4.0, balance=1.0)

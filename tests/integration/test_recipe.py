@@ -77,7 +77,7 @@ def test_the_paper_s_configs_know_no_field_of_the_recipe():
     model = {field.name for kind in (ModelConfig, DenoiserConfig) for field in fields(kind)}
     assert not {"tiny", "deadband", "keep_source", "held_out_from_video"} & model
     assert not {"held_out_from_video"} & {field.name for field in fields(DataConfig)}
-    assert [member.value for member in Prediction] == ["velocity", "noise"]
+    assert [member.value for member in Prediction] == ["velocity", "noise", "v"]
 
 
 @pytest.mark.parametrize(("module", "known"), [("instructx_core", False), ("recipes.tiny", True)])

@@ -20,6 +20,7 @@ from instructx_core.config import (
     GuidanceConfig,
     GuidanceKind,
     ModelConfig,
+    Prediction,
     SamplingConfig,
     SourceInjection,
 )
@@ -161,7 +162,8 @@ def save_compared(root: Path) -> None:
 
 
 def save_insightedit(root: Path) -> None:
-    """Write an InsightEdit that ComfyUI can build, and a SmartEdit, to folders of their names."""
+    """Write an InsightEdit that ComfyUI can build, a SmartEdit, and one that predicts v, to folders of their names."""
     native = tiny_insightedit.NATIVE
-    for name, own in {"insightedit": native, "smartedit": tiny_insightedit.without_iaa(native)}.items():
+    v = replace(native, denoiser=replace(native.denoiser, prediction=Prediction.V))
+    for name, own in {"insightedit": native, "smartedit": tiny_insightedit.without_iaa(native), "v": v}.items():
         save_checkpoint(tiny_insightedit.components(replace(own, name=name)), root / name)

@@ -40,9 +40,9 @@ def unet(seed: int = 0):
     return model.eval().requires_grad_(False)
 
 
-def denoiser(image_tokens: int = 4) -> UNetDenoiser:
+def denoiser(image_tokens: int = 4, prediction: Prediction = Prediction.NOISE) -> UNetDenoiser:
     torch.manual_seed(1)
-    config = DenoiserConfig(SourceInjection.CHANNELS, Prediction.NOISE, network=Network.UNET, image_tokens=image_tokens)
+    config = DenoiserConfig(SourceInjection.CHANNELS, prediction, network=Network.UNET, image_tokens=image_tokens)
     return UNetDenoiser(unet(), config).requires_grad_(False)
 
 
@@ -73,23 +73,27 @@ def test_the_noise_it_predicts_is_smartedits() -> None:
     torch.testing.assert_close(predicted[:, :, 0], recorded["out.noise"], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("prediction", [Prediction.NOISE, Prediction.V])
 @pytest.mark.parametrize("steps", [20, 50, 100])
 @torch.no_grad()
-def test_a_run_is_ddims(steps: int) -> None:
+def test_a_run_is_ddims(steps: int, prediction: Prediction) -> None:
     """The same UNet through diffusers' DDIM, from the same noise."""
     from diffusers import DDIMScheduler
 
-    model, own, source = denoiser(), context(), latents(3)
+    model, own, source = denoiser(prediction=prediction), context(), latents(3)
     noise = initial_noise((1, 4, 1, 6, 6), 7)
     ours = sample(model, noise, [GuidanceTerm(1.0, own, model.conditions(source))], steps, 1.0)
 
-    scheduler = DDIMScheduler(1000, 0.00085, 0.012, "scaled_linear", clip_sample=False, timestep_spacing="trailing")
+    scheduler = DDIMScheduler(
+        1000, 0.00085, 0.012, "scaled_linear", clip_sample=False, timestep_spacing="trailing",
+        prediction_type={Prediction.NOISE: "epsilon", Prediction.V: "v_prediction"}[prediction],
+    )  # fmt: skip
     scheduler.set_timesteps(steps)
     theirs = noise[:, :, 0]
     for timestep in scheduler.timesteps:
         given = torch.cat([theirs, source[:, :, 0] / LATENT_SCALE], dim=1)
-        eps = model.transformer(given, timestep, (own.tokens, [own.image]), return_dict=False)[0]
-        theirs = scheduler.step(eps, timestep, theirs, return_dict=False)[0]
+        output = model.transformer(given, timestep, (own.tokens, [own.image]), return_dict=False)[0]
+        theirs = scheduler.step(output, timestep, theirs, return_dict=False)[0]
     torch.testing.assert_close(ours[:, :, 0], theirs, atol=2e-3, rtol=2e-3)
 
 

@@ -13,7 +13,7 @@ from comfy_extras.nodes_custom_sampler import KSamplerSelect, RandomNoise, Sampl
 from kit import NODES, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
 
 MODELS = Path(os.environ["INSTRUCTX_TEST_INSIGHTEDIT"])
-NAMES = ("insightedit", "smartedit")
+NAMES = ("insightedit", "smartedit", "v")  # the last predicts v
 SIZE = {"width": 48, "height": 48}
 
 folder_paths.add_model_folder_path("instructx", str(MODELS))
