@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from instructx_core.words import quoted_path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 BASES = {"tiny": "base.yaml", "insight": "base-insight.yaml"}
-FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "base", "stage", "start", "measure"}
-SECTIONS = ("start", "stage", "measure")
+SECTIONS = ("start", "before", "stage", "measure")
+FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "base", *SECTIONS}
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ def read_study(name: str, bases: Path = HERE) -> Study:
         )
     base = own.get("base", "tiny")
     shared = read_yaml(bases / BASES[base])
-    common = {section: merged(shared[section], own.get(section, {})) for section in SECTIONS}
-    arms = tuple(_arm(str(arm), common, changes) for arm, changes in own["arms"].items())
+    arms = tuple(_arm(str(arm), shared, (own, changes)) for arm, changes in own["arms"].items())
     first, second = own["compare"]
     if not {first, second} <= {arm.name for arm in arms}:
         raise InputError(f"{quoted_path(path)}: compare names an arm that it does not have.")
@@ -94,11 +94,24 @@ def read_study(name: str, bases: Path = HERE) -> Study:
     return Study(name, arms=arms, compare=(first, second), base=base, generator_steps=steps, **texts)
 
 
-def _arm(name: str, common: Mapping[str, Any], changes: Mapping[str, Any]) -> Arm:
-    """`before` lists stages that come before the last one, as changes of the base's."""
-    start, last, measure = (merged(common[section], changes.get(section, {})) for section in SECTIONS)
-    before = (merged(common["stage"], stage) for stage in changes.get("before", ()))
-    return Arm(name, start, (*before, last), measure)
+def _arm(name: str, shared: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> Arm:
+    """Over what all studies share goes what the study says, then what the arm says.
+
+    `before` lists the stages before the last one, as changes of the base's `stage`; the last list that is given counts.
+    A stage with `like: NAME` changes the section of that name of the base, which itself changes `stage`.
+    """
+    start, measure = (
+        reduce(merged, [shared[key], *(one.get(key, {}) for one in changes)]) for key in ("start", "measure")
+    )
+    before = next(one["before"] for one in (*reversed(changes), shared) if "before" in one)
+    last = reduce(merged, (one.get("stage", {}) for one in changes))
+    return Arm(name, start, tuple(_stage(shared, one) for one in (*before, last)), measure)
+
+
+def _stage(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    own = dict(changes)
+    like = own.pop("like", None)
+    return reduce(merged, [shared["stage"], *([shared[like]] if like else []), own])
 
 
 def merged(one: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
