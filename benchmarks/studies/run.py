@@ -34,6 +34,7 @@ import alignment
 from studies.curves import curve
 from studies.measuring import measured
 from studies.study import HERE, RESULTS, Arm, Study, read_study, result_file, studies
+from studies.taught_mllm import taught_mllm
 from studies.text_reader import text_reader
 
 import recipes.insightedit_tiny  # noqa: F401  its stages
@@ -144,7 +145,7 @@ def _start(arm: Arm, name: str, seed: int, places: Places) -> Path:
         changes = [f"{key}={value}" for key, value in arm.start.items() if key not in ("variant", "reads")]
         variant = VARIANTS / f"{arm.start['variant']}.yaml" if "variant" in arm.start else None
         umt5 = arm.start.get("reads") == "umt5"
-        reader = text_reader(places.work / "umt5", TEXT_DIM) if umt5 else BUNDLED / "mllm"
+        reader = text_reader(places.work / "umt5", TEXT_DIM) if umt5 else taught_mllm(places.work / "mllm")
         make_model(folder, reader, places.generator / "transformer", BUNDLED / "vae", changes, seed, variant)
     return folder
 

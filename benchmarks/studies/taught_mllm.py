@@ -1,0 +1,28 @@
+"""The MLLM that studies start from: one that knows the world, as Qwen2.5-VL knows ours.
+
+It is the bundled model's with its LoRA merged. Arms put queries, a LoRA or a connector of their own on it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from instructx_core import Editor
+from instructx_core.atomic import atomic_folder
+from instructx_core.families.instructx.folder import BUNDLED
+from instructx_core.training.dit_lora import merge_dit_lora
+
+
+def taught_mllm(folder: Path) -> Path:
+    """The folder of that MLLM, made where it is not there."""
+    if folder.is_dir():
+        return folder
+    mllm = Editor.from_pretrained(BUNDLED, device="cpu").guidance.mllm
+    merge_dit_lora(mllm)
+    with atomic_folder(folder) as partial:
+        for file in (BUNDLED / "mllm").iterdir():
+            if file.suffix != ".safetensors":
+                shutil.copy(file, partial)
+        mllm.save_pretrained(partial)
+    return folder
