@@ -1,10 +1,11 @@
-"""Where an edit lies outside of what the bundled model was trained on."""
+"""Where an edit lies outside of what a bundled model was trained on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .folders import BUNDLED_NAME
+from .folders import BUNDLED_NAME, INSIGHTEDIT_NAME
 from .notes import say
 
 if TYPE_CHECKING:
@@ -12,26 +13,53 @@ if TYPE_CHECKING:
 
     from .sockets import LoadedMllm
 
-PHOTOGRAPH = (
-    "This looks like a photograph. InstructX Tiny can change its colours, light, weather and style, but not the things"
-    " in it; choose another model for those."
-)
-WORDS = (
-    "InstructX Tiny never learned {}. It knows coloured shapes, their backgrounds, and the colours, light, weather and"
-    " style of whole pictures; choose another model for anything else."
-)
+
+@dataclass(frozen=True)
+class Depth:
+    """What a model knows, in words.
+
+    Attributes:
+        things: what its sentences are about.
+        photographs: what it can do to them.
+        looks: it knows tone, style and weather.
+    """
+
+    name: str
+    things: str
+    photographs: str
+    looks: bool
+
+
+DEPTHS = {
+    BUNDLED_NAME: Depth(
+        "InstructX Tiny",
+        "coloured shapes, their backgrounds, and the colours, light, weather and style of whole pictures",
+        "can change its colours, light, weather and style, but not the things in it; choose another model for those",
+        looks=True,
+    ),
+    INSIGHTEDIT_NAME: Depth(
+        "InsightEdit Tiny",
+        "English sentences on coloured shapes and their backgrounds",
+        "never saw one and works at 64 x 64; choose another model for it",
+        looks=False,
+    ),
+}
 
 
 def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
-    """What the bundled model does not know of an instruction and of frames [T, H, W, 3]; empty for other models."""
+    """What a bundled model does not know of an instruction and of frames [T, H, W, 3]; empty for other models."""
     from ..instructx_core.world import looks_drawn, unknown_words
 
-    if mllm.name != BUNDLED_NAME:
+    if (depth := DEPTHS.get(mllm.name)) is None:
         return ""
-    unknown = unknown_words(instruction)
-    said = [WORDS.format(_listed(unknown))] if unknown else []
+    said = []
+    if unknown := unknown_words(instruction, depth.looks):
+        said.append(
+            f"{depth.name} never learned {_listed(unknown)}. It knows {depth.things}; choose another model for"
+            " anything else."
+        )
     if not looks_drawn(frames[0].numpy()):
-        said.append(PHOTOGRAPH)
+        said.append(f"This looks like a photograph. {depth.name} {depth.photographs}.")
     return " ".join(said)
 
 

@@ -26,7 +26,7 @@ BUNDLED_NAME = "InstructX Tiny (bundled)"
 PACK = Path(__file__).resolve().parent.parent
 BUNDLED = PACK / "instructx_core" / "bundled" / "instructx-tiny"
 INSIGHTEDIT_NAME = "InsightEdit Tiny (bundled)"
-INSIGHTEDIT = BUNDLED.with_name("insightedit-tiny")  # offered where its weights are in the pack
+INSIGHTEDIT = BUNDLED.with_name("insightedit-tiny")
 COMPONENTS = (
     "mllm",
     "transformer",
@@ -51,11 +51,10 @@ def roots(kind: str = KIND) -> list[Path]:
 
 
 def models() -> dict[str, Path]:
-    """What a model menu offers, with its path: the bundled model, folders of models, and files trained alone."""
+    """What a model menu offers, with its path: the bundled models, folders of models, and files trained alone."""
     files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
     found = {path.name: path for path in files if is_file(path) and _is_model(path)}
-    bundled = {BUNDLED_NAME: BUNDLED} | ({INSIGHTEDIT_NAME: INSIGHTEDIT} if INSIGHTEDIT.is_dir() else {})
-    folders = bundled | _model_folders()
+    folders = {BUNDLED_NAME: BUNDLED, INSIGHTEDIT_NAME: INSIGHTEDIT} | _model_folders()
     stock = _model_folders(STOCK_MODELS)
     return found | {f"{STOCK_MODELS}/{name}": folder for name, folder in stock.items()} | folders
 

@@ -23,12 +23,13 @@ from ..connectors import Connector, make_connector
 from ..convert.writing import Checksums, write_folder
 from ..errors import InputError
 from ..families.components import adapter_state, guidance_class
+from ..families.configs import config_of
 from ..families.instructx.folder import FORMAT
 from ..families.networks import network_kind
 from ..families.opened import check_kind, check_sizes, check_streams
 from ..guidance.encoder import QUERY_SIZE
 from ..unet_denoiser import image_attended
-from ..validation import FieldError, converted
+from ..validation import FieldError
 from ..weights.compare import shapes_of
 from ..weights.component_files import DIFFUSERS_WEIGHTS, FILE, Plan, dit_part, mllm_part, under, vae_part
 from ..weights.detect import Form, find_form
@@ -133,7 +134,7 @@ def new_config(
         past_text = connector.get("entry") == ContextEntry.WIDTH.value
         connector.setdefault("output_dim", width if past_text else text_dim)
     try:
-        return converted(ModelConfig, plain).checked()
+        return config_of(plain)
     except (FieldError, TypeError, ValueError) as error:
         raise InputError(f"The new model's config cannot be used: {error}; see --config and --set.") from error
 

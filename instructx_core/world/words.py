@@ -14,18 +14,23 @@ _WORD = re.compile(r"[a-z]+(?:'[a-rt-z]+)?")  # "don't" is one word, of "circle'
 _SLOT = re.compile(r"\{\w+\}")
 
 
-def unknown_words(sentence: str) -> tuple[str, ...]:
+def unknown_words(sentence: str, looks: bool = True) -> tuple[str, ...]:
     """The English words of a sentence that no instruction of this world has, in order, each once.
 
     Words of other scripts are not judged.
+
+    Args:
+        looks: of tone, style and weather, too.
     """
     words = [word for word in _WORD.findall(sentence.lower()) if word != "s"]
-    return tuple(dict.fromkeys(word for word in words if word not in _known()))
+    return tuple(dict.fromkeys(word for word in words if word not in _known(looks)))
 
 
 @cache
-def _known() -> frozenset[str]:
-    texts = [_SLOT.sub(" ", text.lower()) for module in (vocabulary, look_phrases) for text in _texts_of(module)]
+def _known(looks: bool) -> frozenset[str]:
+    names = look_phrases.LOOK_PHRASES.keys()
+    plain = [text for text in _texts_of(vocabulary) if looks or text not in names]
+    texts = [_SLOT.sub(" ", text.lower()) for text in (*plain, *(_texts_of(look_phrases) if looks else ()))]
     return frozenset(word for text in texts for word in _WORD.findall(text)) | {"a", "an"}
 
 

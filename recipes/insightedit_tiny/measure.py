@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from instructx_core.editor import Editor
 from instructx_core.evaluation import evaluate
+from instructx_core.families.tiny.config import TinySettings
 from instructx_core.training.config import read_train_config
 from instructx_core.training.stages import train
 from instructx_core.world import EDIT_KINDS
@@ -42,6 +43,8 @@ def measure(model: Path, images: int, target: Path | None = None) -> str:
 def ablate(config: Path, runs: Path, steps: int, images: int, changes: Sequence[str] = ()) -> str:
     """Train stage 3 with and without the IAA from the stage 2 that is there, then measure with, at lambda 0, without.
 
+    Pictures are taken as they are drawn, also where the model would keep its source's pixels.
+
     Args:
         config: of stage 3.
         steps: of each of the six runs, which go on where they were stopped.
@@ -57,10 +60,10 @@ def ablate(config: Path, runs: Path, steps: int, images: int, changes: Sequence[
             if not (output / "model").is_dir():
                 train(read_train_config(config, given), resume=True)
             editor = Editor.from_pretrained(output / "model", device="cpu")
+            editor.config = replace(editor.config, tiny=TinySettings("velocity"))
             if name == "with":
                 table["with IAA"].append(_numbers(editor, images))
-            muted = replace(editor.config, sampling=replace(editor.config.sampling, image_stream=0.0))
-            editor.config = muted
+            editor.config = replace(editor.config, sampling=replace(editor.config.sampling, image_stream=0.0))
             table["the same, lambda 0" if name == "with" else "trained without"].append(_numbers(editor, images))
     lines = ["| | success | unedited pixels, dB |", "|---|---|---|"]
     for name, runs_of in table.items():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from PIL import Image
+import torch
 
 from instructx_core import Editor, cli
-from instructx_core.errors import CheckpointError
-from instructx_core.families import bundled
+from instructx_core.evaluation.metrics import score_edit
 from instructx_core.families.bundled import located
 from instructx_core.memory.describe import describe_cards
 from instructx_core.model_info import describe
 from instructx_core.training.config import TrainConfig
 from instructx_core.training.tasks import start_encoder
+from instructx_core.world import HELD_OUT_SEED, sample_triplet
 
 
 def test_the_shipped_model_has_a_name(tmp_path, monkeypatch, capsys):
@@ -33,13 +32,15 @@ def test_a_folder_of_that_name_goes_first(tmp_path, monkeypatch):
     assert located(tmp_path / "instructx-tiny") == tmp_path / "instructx-tiny"
 
 
-@pytest.mark.parametrize("command", [["info"], ["edit", "in.png", "make it red", "-o", "out.png", "--model"]])
-def test_weights_that_are_not_shipped_are_one_sentence(tmp_path, monkeypatch, capsys, command):
+def test_insightedit_tiny_edits(tmp_path, monkeypatch, capsys):
+    """Success on pictures that it never saw; and it has a name wherever a model's path is taken."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "package")
-    Image.new("RGB", (64, 64)).save(tmp_path / "in.png")
-    assert cli.main([*command, "insightedit-tiny"]) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "not in this package yet" in said[0] and "recipes.insightedit_tiny" in said[0]
-    with pytest.raises(CheckpointError, match="not in this package yet"):
-        Editor.from_pretrained("insightedit-tiny", download=True)
+    editor = Editor.from_pretrained("insightedit-tiny", device="cpu")
+    found = [sample_triplet(HELD_OUT_SEED + seed, "background", height=64, width=64) for seed in range(8)]
+    sources, targets = ([torch.from_numpy(getattr(one, name)) for one in found] for name in ("source", "target"))
+    edits = editor.edit_batch(sources, [one.instruction for one in found], seeds=list(range(8)))
+    good = [score_edit(one.frames, *pair).success for one, *pair in zip(edits, targets, sources, strict=True)]
+    assert sum(good) >= 6
+    assert describe_cards("insightedit-tiny", None, None)
+    assert cli.main(["info", "insightedit-tiny"]) == 0
+    assert "InsightEdit Tiny" in capsys.readouterr().out

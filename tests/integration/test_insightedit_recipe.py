@@ -11,10 +11,9 @@ import yaml
 from safetensors import safe_open
 
 from instructx_core import Editor, InputError
-from instructx_core.config import ModelConfig
 from instructx_core.diffusion import trained_sigmas
+from instructx_core.families.configs import config_of
 from instructx_core.training.config import read_train_config
-from instructx_core.validation import converted
 from recipes.insightedit_tiny import command
 from recipes.insightedit_tiny.clip import build_clip
 from recipes.insightedit_tiny.llava import build_llava
@@ -38,18 +37,18 @@ def test_the_model_is_small():
     from instructx_core.families.networks import network_kind
 
     clip = stage("clip").model
-    config = converted(ModelConfig, yaml.safe_load((command.HERE / "model.yaml").read_text())
-                       | {"connector": _connector(stage("llava"), stage("drawing"))})  # fmt: skip
+    plain = yaml.safe_load((command.HERE / "model.yaml").read_text())
+    config = config_of(plain | {"connector": _connector(stage("llava"), stage("drawing"))})
     with torch.device("meta"):
         vision = build_clip(clip, clip["vocabulary"]).config.vision_config
         llava = build_llava(stage("llava").model, vision, clip["vocabulary"])
         unet = UNet2DConditionModel(**stage("drawing").model | {"in_channels": 8})
         vae = AutoencoderKL(**stage("autoencoder").model)
-        plain = [sum(tensor.numel() for tensor in part.state_dict().values()) for part in (llava, unet, vae)]
+        parts = [sum(tensor.numel() for tensor in part.state_dict().values()) for part in (llava, unet, vae)]
         guidance = guidance_class(config)(llava, None, config.guidance)
         denoiser = network_kind(config).denoiser(unet, config)
         added = adapter_state(guidance, make_connector(config.connector), denoiser)
-    numbers = sum(plain) + sum(math.prod(tensor.shape) for tensor in added.values())
+    numbers = sum(parts) + sum(math.prod(tensor.shape) for tensor in added.values())
     assert 3_500_000 < numbers < MOST_BYTES / 2
 
 

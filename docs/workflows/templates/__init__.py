@@ -1,7 +1,5 @@
 """The templates in the order in which the browser lists them, one function in one file each."""
 
-from pathlib import Path
-
 from .any_nodes import any_nodes
 from .bernini import bernini
 from .bernini_over_a_long_video import bernini_over_a_long_video
@@ -38,8 +36,6 @@ from .two_edits import two_edits
 from .under_the_hood import under_the_hood
 from .upscale_a_long_video import upscale_a_long_video
 
-BUNDLED = Path(__file__).resolve().parents[3] / "instructx_core" / "bundled"
-
 TEMPLATES = (
     edit_an_image,
     edit_a_video,
@@ -75,5 +71,5 @@ TEMPLATES = (
     lingxi,
     measure_an_edit,
     three_steps,
-    *((insightedit_image,) if (BUNDLED / "insightedit-tiny").is_dir() else ()),
+    insightedit_image,
 )

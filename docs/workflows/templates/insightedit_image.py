@@ -1,17 +1,17 @@
-"""InsightEdit: a second editor in the same box. Made where its weights are in the pack."""
+"""InsightEdit: a second editor in the same box."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text
 from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, example, note, pictures
 
 NAME = "InsightEdit Tiny (bundled)"
-TITLE = Text("InsightEdit, edit an image", "InsightEdit 编辑图片")
+TITLE = Text("InsightEdit, edit an image", "换一种模型编辑图片")
 SAY = Text(
     "LLaVA reads, Stable Diffusion's UNet draws: the same nodes with another model. It works at 64 x 64 and knows"
     " coloured shapes only.",
     "LLaVA 负责理解，Stable Diffusion 的 UNet 负责绘制：节点相同，模型不同。它以 64 x 64 工作，只认识彩色图形。",
 )
-SOURCE = "ground"
+SOURCE = "demo"
 
 
 def insightedit_image() -> Template:

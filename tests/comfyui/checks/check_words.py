@@ -140,4 +140,8 @@ def check_what_the_bundled_model_does_not_know_is_said():
         depth.warn(replace(mllm, name="another model"), "put a hat on the dog", photograph)
     assert len(said) == 2
     assert said[0].startswith('InstructX Tiny never learned "hat" or "dog". ')
-    assert said[1] == depth.PHOTOGRAPH
+    assert said[1].startswith("This looks like a photograph. InstructX Tiny can change its colours")
+    tiny = replace(mllm, name="InsightEdit Tiny (bundled)")
+    assert depth.outside(tiny, instruction, image) == ""
+    assert 'InsightEdit Tiny never learned "sepia"' in depth.outside(tiny, "make it sepia", image)
+    assert "InsightEdit Tiny never saw one" in depth.outside(tiny, instruction, photograph)
