@@ -28,6 +28,7 @@ class TinyTrainConfig(TrainConfig):
     edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
     balance: Weight = 0.0  # weight each example by (the loss of leaving its source unchanged) to minus this power
     reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
+    hearing_weight: Weight = 0.0  # of the one that reads it back from the DiT's tokens where the edit changes something
     locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
     deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
     affine: bool = False  # from here on, predicts a gain and an offset of the source

@@ -1,13 +1,12 @@
 """Editing, reading and drawing stages of the tiny model: the trainer's own, with what stands in for pre-training.
 
-- `tiny-editing` weighs errors by place, channel and example, and asks two questions beside the velocity's.
+- `tiny-editing` weighs errors by place, channel and example, and asks three questions beside the velocity's.
 - `reading` trains queries and LoRA alone, until the instruction can be read back from them.
 - `generator` makes the DiT draw the world from captions: what Wan's pre-training brings with it.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +24,9 @@ from instructx_core.training.editing import SHOWN, EditingTask, FlowMatching, st
 
 from .config import TinyTrainConfig
 from .fresh import assemble
+from .hearing import InstructionHearer
 from .initialisation import channel_effect
+from .inner_tokens import inner_tokens
 from .locating import ChangeLocator
 from .reading import InstructionReader, instruction_tokens
 
@@ -41,31 +42,35 @@ class TinyBatch(EditBatch):
 
 
 class WeighedFlowMatching(FlowMatching):
-    """Flow matching whose errors do not all weigh alike, with the two auxiliary losses of `config`."""
+    """Flow matching whose errors do not all weigh alike, with the three auxiliary losses of `config`."""
 
     config: TinyTrainConfig
 
     def __init__(self, components: Components, config: TinyTrainConfig, channel_weights: torch.Tensor) -> None:
         super().__init__(components, config)
         self.register_buffer("channel_weights", channel_weights.view(1, -1, 1, 1, 1), persistent=False)
-        self.reader: InstructionReader | None = None
-        if config.reading_weight:
-            self.reader = reader_of(components)
-        self.locator = ChangeLocator(self.denoiser.transformer) if config.locating_weight else None
+        transformer = self.denoiser.transformer
+        self.reader = reader_of(components) if config.reading_weight else None
+        self.hearer = InstructionHearer(transformer, vocabulary_of(components)) if config.hearing_weight else None
+        self.locator = ChangeLocator(transformer) if config.locating_weight else None
 
     def forward(self, batch: TinyBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         target, source = (latents.to(self.guidance.device) for latents in (batch.target, self.shown_source(batch)))
         guidance, context = self.read(batch)
-        with self.locator.reading(self.denoiser.transformer) if self.locator else nullcontext([]) as tokens:
+        with inner_tokens(self.denoiser.transformer) as tokens:
             square = self.squared_error(target, context, self.conditions(batch), generator)  # [B, C, t, h, w]
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
         # divided by the mean weight: `edited_weight` moves the error between places and is not a learning rate
         loss = (self.balance(weight, target - source) * weight * square).mean() / weight.mean()
         report = {"loss": loss, "error": square.detach().mean()}
+        words = batch.words.to(target.device)
         if self.reader is not None:
-            report["reading"] = self.reader(guidance.tokens, batch.words.to(target.device))
+            report["reading"] = self.reader(guidance.tokens, words)
             report["loss"] = report["loss"] + self.config.reading_weight * report["reading"]
+        if self.hearer is not None:
+            report["hearing"] = self.hearer(tokens[0], changed, words)
+            report["loss"] = report["loss"] + self.config.hearing_weight * report["hearing"]
         if self.locator is not None:
             report["locating"] = self.locator(tokens[0], changed)
             report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
@@ -93,8 +98,9 @@ class TinyEditingTask(EditingTask):
         return components
 
     def check(self) -> None:
-        if self.config.reading_weight:
-            check_reads(self.components, "reading_weight")
+        for name in ("reading_weight", "hearing_weight"):
+            if getattr(self.config, name):
+                check_reads(self.components, name)
         super().check()
 
     def make_module(self) -> nn.Module:
@@ -158,8 +164,13 @@ class ReadingTask(TinyEditingTask):
 
 def reader_of(components: Components) -> InstructionReader:
     """A fresh reader for a model's queries."""
-    text = components.guidance.mllm.config.text_config
-    return InstructionReader(text.hidden_size, text.vocab_size)
+    width = components.guidance.mllm.config.text_config.hidden_size
+    return InstructionReader(width, vocabulary_of(components))
+
+
+def vocabulary_of(components: Components) -> int:
+    """Tokens of a model's MLLM."""
+    return components.guidance.mllm.config.text_config.vocab_size
 
 
 def check_reads(components: Components, asked: str) -> None:

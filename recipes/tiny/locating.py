@@ -6,21 +6,20 @@ last. The target shows it, so it can be trained directly. The locator exists in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import nn
+
+from .inner_tokens import by_token
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
 
 class ChangeLocator(nn.Module):
-    """Predicts, after two thirds of a DiT's blocks, which latent positions the edit changes.
+    """Predicts from a DiT's tokens which latent positions the edit changes.
 
     Args:
         transformer: the DiT whose tokens it reads.
@@ -30,19 +29,8 @@ class ChangeLocator(nn.Module):
         super().__init__()
         width = transformer.patch_embedding.out_channels
         self.patch: tuple[int, int, int] = tuple(transformer.config.patch_size)
-        self.block = 2 * len(transformer.blocks) // 3 - 1
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.patch[0] * self.patch[1] * self.patch[2])
-
-    @contextmanager
-    def reading(self, transformer: WanTransformer3DModel) -> Iterator[list[torch.Tensor]]:
-        """Collects the tokens [B, L, width] of each forward of the DiT while it lasts."""
-        tokens: list[torch.Tensor] = []
-        handle = transformer.blocks[self.block].register_forward_hook(lambda _m, _i, output: tokens.append(output))
-        try:
-            yield tokens
-        finally:
-            handle.remove()
 
     def forward(self, tokens: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
         """Mean binary cross-entropy in nats; in each example, changed and unchanged places weigh the same in all.
@@ -51,8 +39,7 @@ class ChangeLocator(nn.Module):
             tokens: [B, L, width]; those of references, after the edit's, are left out.
             changed: bool [B, 1, t, h, w] latent positions.
         """
-        pt, ph, pw = self.patch
-        wanted = rearrange(changed, "b 1 (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw)", pt=pt, ph=ph, pw=pw).float()
+        wanted = by_token(changed, self.patch).float()
         told = self.head(self.norm(tokens[:, : wanted.shape[1]]))  # [B, L, places of a patch]
         # an edit of nothing, or of everything, would otherwise divide by 0
         share = wanted.mean((1, 2), keepdim=True).clamp(1e-3, 1 - 1e-3)

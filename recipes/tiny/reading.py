@@ -30,11 +30,12 @@ class InstructionReader(nn.Module):
         self.layer = nn.TransformerDecoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.head = nn.Linear(width, vocabulary)
 
-    def forward(self, guidance: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def forward(self, guidance: torch.Tensor, wanted: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """Mean cross-entropy, in nats a token.
 
         Args:
             guidance: [B, N, width].
+            hidden: bool [B, N], what is not read; None: all is.
             wanted: int64 [B, L], padded at the end with `IGNORED`; a row without a token does not count.
         """
         wanted = wanted[:, :LONGEST]
@@ -43,7 +44,8 @@ class InstructionReader(nn.Module):
         given = torch.cat([self.start.expand(len(wanted), 1, -1), before], dim=1)
         given = given + self.places.weight[: given.shape[1]]
         causal = nn.Transformer.generate_square_subsequent_mask(given.shape[1], device=given.device)
-        logits = self.head(self.layer(given, guidance, tgt_mask=causal, tgt_is_causal=True))  # [B, L, vocabulary]
+        read = self.layer(given, guidance, causal, memory_key_padding_mask=hidden, tgt_is_causal=True)
+        logits = self.head(read)  # [B, L, vocabulary]
         # a mean over tokens, not rows: a batch of empty instructions gives 0 instead of NaN
         counted = max(1, int((wanted != IGNORED).sum()))
         return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum") / counted

@@ -62,6 +62,7 @@ VALUES: list[tuple[str, list[object]]] = [
     ("balance", [-1, NAN, "a"]),
     ("channel_emphasis", [-1, INFINITY]),
     ("reading_weight", [-1, NAN]),
+    ("hearing_weight", [-1, NAN]),
     ("locating_weight", [-1, NAN]),
     ("deadband", [1, -0.5, NAN, "a"]),
     ("source_waves", [-1, 9, 1.5, NAN, "a"]),

@@ -247,7 +247,7 @@ def test_it_is_converted(variant: tuple[str, Path], tmp_path: Path) -> None:
     assert_same_tensors(load(folder), load(tmp_path / "again"))
 
 
-@pytest.mark.parametrize("asked", ["task: reading", "reading_weight"])
+@pytest.mark.parametrize("asked", ["task: reading", "reading_weight", "hearing_weight"])
 def test_a_text_encoder_is_not_read_back(asked: str) -> None:
     config = replace(tiny.CONFIG, guidance=replace(tiny.CONFIG.guidance, kind=GuidanceKind.TEXT, lora_rank=0))
     with pytest.raises(InputError, match=f"{asked} trains an MLLM"):

@@ -9,6 +9,7 @@ from torch import nn
 from instructx_core.config import DenoiserConfig
 from instructx_core.context import Context
 from instructx_core.denoiser import Denoiser
+from recipes.tiny.inner_tokens import inner_tokens
 from recipes.tiny.locating import ChangeLocator
 from support import tiny
 
@@ -62,11 +63,10 @@ def test_small_and_large_edits_count_alike(literal: ChangeLocator) -> None:
 
 def test_tokens_are_those_of_the_dit_and_nothing_stays_behind() -> None:
     denoiser = Denoiser(tiny.transformer(), DenoiserConfig())
-    locator = ChangeLocator(denoiser.transformer)
     latents = torch.randn(1, tiny.CHANNELS, *SIZE)
     reference = torch.randn(1, tiny.CHANNELS, 1, *SIZE[1:])
     given = Context(torch.randn(1, 3, tiny.TEXT_DIM)), denoiser.conditions(latents, (reference,))
-    with locator.reading(denoiser.transformer) as tokens:
+    with inner_tokens(denoiser.transformer) as tokens:
         denoiser(latents, torch.ones(1), *given)
     assert [tuple(one.shape) for one in tokens] == [(1, 3 * 6, tiny.WIDTH)]
     denoiser(latents, torch.ones(1), *given)
