@@ -22,12 +22,14 @@ class Depth:
         things: what its sentences are about.
         photographs: what it can do to them.
         looks: it knows tone, style and weather.
+        chinese: it reads Chinese beside English.
     """
 
     name: str
     things: str
     photographs: str
     looks: bool
+    chinese: bool
 
 
 DEPTHS = {
@@ -36,12 +38,14 @@ DEPTHS = {
         "coloured shapes, their backgrounds, and the colours, light, weather and style of whole pictures",
         "can change its colours, light, weather and style, but not the things in it; choose another model for those",
         looks=True,
+        chinese=True,
     ),
     INSIGHTEDIT_NAME: Depth(
         "InsightEdit Tiny",
-        "English sentences on coloured shapes and their backgrounds",
+        "coloured shapes and their backgrounds",
         "never saw one and works at 64 x 64; choose another model for it",
         looks=False,
+        chinese=False,
     ),
 }
 
@@ -58,6 +62,8 @@ def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
             f"{depth.name} never learned {_listed(unknown)}. It knows {depth.things}; choose another model for"
             " anything else."
         )
+    if not depth.chinese and not instruction.isascii():
+        said.append(f"{depth.name} reads English alone.")
     if not looks_drawn(frames[0].numpy()):
         said.append(f"This looks like a photograph. {depth.name} {depth.photographs}.")
     return " ".join(said)

@@ -144,4 +144,5 @@ def check_what_the_bundled_model_does_not_know_is_said():
     tiny = replace(mllm, name="InsightEdit Tiny (bundled)")
     assert depth.outside(tiny, instruction, image) == ""
     assert 'InsightEdit Tiny never learned "sepia"' in depth.outside(tiny, "make it sepia", image)
+    assert depth.outside(tiny, "删除红色圆形", image) == "InsightEdit Tiny reads English alone."
     assert "InsightEdit Tiny never saw one" in depth.outside(tiny, instruction, photograph)
