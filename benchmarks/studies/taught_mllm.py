@@ -11,7 +11,7 @@ from pathlib import Path
 from instructx_core import Editor
 from instructx_core.atomic import atomic_folder
 from instructx_core.families.instructx.folder import BUNDLED
-from instructx_core.training.dit_lora import merge_dit_lora
+from instructx_core.training.dit_lora import merge_lora
 
 
 def taught_mllm(folder: Path) -> Path:
@@ -19,7 +19,7 @@ def taught_mllm(folder: Path) -> Path:
     if folder.is_dir():
         return folder
     mllm = Editor.from_pretrained(BUNDLED, device="cpu").guidance.mllm
-    merge_dit_lora(mllm)
+    merge_lora(mllm)
     with atomic_folder(folder) as partial:
         for file in (BUNDLED / "mllm").iterdir():
             if file.suffix != ".safetensors":

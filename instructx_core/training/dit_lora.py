@@ -40,14 +40,14 @@ def lora_pairs(transformer: nn.Module) -> Pairs:
     }
 
 
-def merge_dit_lora(transformer: nn.Module) -> None:
-    """Merge a LoRA into the weights that it was injected beside, in place, and remove it."""
+def merge_lora(network: nn.Module) -> None:
+    """Merge the LoRA of a DiT or an MLLM into the weights that it was injected beside, in place, and remove it."""
     from peft.tuners.lora import LoraLayer
 
-    for name, layer in list(transformer.named_modules()):
+    for name, layer in list(network.named_modules()):
         if isinstance(layer, LoraLayer):
             layer.merge()
-            transformer.set_submodule(name, layer.get_base_layer())
+            network.set_submodule(name, layer.get_base_layer())
 
 
 def write_lora(folder: Path, pairs: Pairs) -> None:

@@ -25,7 +25,7 @@ from .config import NoiseConfig, TrainConfig, pool_folder
 from .data.cache import open_pool
 from .data.encoding import Encoded
 from .data.sources import ExampleSource, PoolSource, StreamSource
-from .dit_lora import add_dit_lora, lora_pairs, merge_dit_lora, write_lora
+from .dit_lora import add_dit_lora, lora_pairs, merge_lora, write_lora
 from .gradients import check_gradient
 from .processes import process_state
 from .sharding import check_shardable, is_sharded_run, load_shared
@@ -152,7 +152,7 @@ class EditingTask:
     def export(self, folder: Path) -> None:
         transformer = self.components.denoiser.transformer
         pairs = lora_pairs(transformer)
-        merge_dit_lora(transformer)
+        merge_lora(transformer)
         save_checkpoint(self.components, folder)
         if pairs:
             write_lora(folder, pairs)
