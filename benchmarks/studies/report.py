@@ -11,6 +11,7 @@ import json
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,10 @@ def section(study: Study, results: Path, images: Path) -> str:
             lines.append(f"{head} | {' | '.join(cells)} |")
     told, agrees = verdict(*(found[arm] for arm in study.compare), study.medium)
     lines += ["", f"*Here*: {study.compare[0]} against {study.compare[1]}, {told}: **{agrees}**.", ""]
+    parts = {part for runs in found.values() for run in runs for part in run["began_from"].items()}
+    began = Counter(name for name, _ in parts)
+    if differing := [name for name, digests in sorted(began.items()) if digests > 1]:
+        lines += [f"**These runs did not all begin with the same {' and '.join(differing)}.**", ""]
     ablated = [run[study.medium] for run in found[study.compare[0]] if "zeroed" in run[study.medium]]
     if ablated:
         told = (f"{name} {statistics.fmean(run[name] for run in ablated):.3f}" for name in ("zeroed", "shuffled"))

@@ -101,10 +101,26 @@ def run_arm(study: Study, arm: Arm, seed: int, places: Places) -> dict[str, Any]
         "steps": sum(config.steps for config in configs),
         "trained_parameters": trained,
         "generator_steps": study.generator_steps,
+        "began_from": _began_from(study, places),
         **_measured(study, arm, configs[-1], model, places),
         "curve": curve(Path(configs[-1].output)),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
+
+
+def _began_from(study: Study, places: Places) -> dict[str, str]:
+    """Digests of the weights that all arms share: runs of other weights are not of one study."""
+    shared = {"mllm": places.work / "mllm", "generator": places.generator / "transformer"}
+    if study.base == "insight":
+        shared = {"model": places.insight / "runs" / "insightedit" / "editing" / "model"}
+    return {name: _file_digest(folder) for name, folder in shared.items() if folder.is_dir()}
+
+
+def _file_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _measured(study: Study, arm: Arm, config: TrainConfig, model: Path, places: Places) -> dict[str, Any]:

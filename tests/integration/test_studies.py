@@ -38,13 +38,13 @@ def test_an_unknown_study() -> None:
         study.read_study("none")
 
 
-def put(results: Path, arm: str, seed: int, left: float, success: float) -> None:
+def put(results: Path, arm: str, seed: int, left: float, success: float, mllm: str = "ab12") -> None:
     path = study.result_file(results, "9a-queries", arm, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     videos = {"left": left, "success": success, "psnr": 30.0, "zeroed": 0.02, "shuffled": 0.04}
     curve = [[step, 1.0 / step + left] for step in (20, 40, 60)]
     run = {"seed": seed, "steps": 1200, "trained_parameters": 7_000_000, "videos": videos, "curve": curve}
-    path.write_text(json.dumps(run))
+    path.write_text(json.dumps(run | {"began_from": {"mllm": mllm, "generator": "cd34"}}))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,15 @@ def test_the_report_says_what_is_resolved(first, second, success, words, tmp_pat
     before = (page.read_bytes(), plot.read_bytes())
     report.write(tmp_path / "results", tmp_path / "evidence.md")
     assert (page.read_bytes(), plot.read_bytes()) == before
+
+
+def test_the_report_says_where_runs_began_differently(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="NO PLOT WAS DRAWN: install the extra `metrics`")
+    for seed, mllm in enumerate(("ab12", "ab12", "ef56")):
+        put(tmp_path / "results", "separate", seed, 0.3, 0.8, mllm)
+        told = "**These runs did not all begin with the same mllm.**"
+        page = report.write(tmp_path / "results", tmp_path / "evidence.md")
+        assert (told in page.read_text()) == (seed == 2)
 
 
 def test_the_committed_page_is_made_from_the_committed_results(tmp_path: Path) -> None:
