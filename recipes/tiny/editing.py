@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from instructx_core.training.batch import EditBatch
 from instructx_core.training.data.encoding import Encoded
 from instructx_core.training.editing import SHOWN, EditingTask, FlowMatching, start_components
 
+from . import auxiliary
 from .config import TinyTrainConfig
 from .fresh import assemble
 from .hearing import InstructionHearer
@@ -104,7 +106,17 @@ class TinyEditingTask(EditingTask):
         super().check()
 
     def make_module(self) -> nn.Module:
-        return WeighedFlowMatching(self.components, self.config, self._channel_weights())
+        return self.going_on(WeighedFlowMatching(self.components, self.config, self._channel_weights()))
+
+    def going_on(self, module: nn.Module) -> nn.Module:
+        """The module, whose auxiliary losses go on where those of the model that this stage starts from were."""
+        if "model" in self.config.start:
+            auxiliary.take(module, Path(self.config.start["model"]))
+        return module
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        auxiliary.keep(self.module, folder)
 
     def make_batch(
         self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
@@ -155,7 +167,7 @@ class ReadingTask(TinyEditingTask):
         check_reads(self.components, "task: reading")
 
     def make_module(self) -> nn.Module:
-        return Reading(self.components)
+        return self.going_on(Reading(self.components))
 
     def grids(self) -> dict[str, torch.Tensor]:
         """None: the DiT takes no part."""

@@ -1,0 +1,43 @@
+"""What auxiliary losses have learnt, kept beside a stage's model: a reader that begins anew takes hundreds of steps.
+
+The Editor reads nothing of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from instructx_core.weights.files import read_tensors, write_safetensors
+
+FILE = "auxiliary.safetensors"
+LOSSES = ("reader", "hearer", "locator")  # modules of a stage; one that it does not have is None
+
+
+def keep(module: nn.Module, folder: Path) -> None:
+    """Write what the auxiliary losses of `module` have learnt to `folder`, if it has any. Raises InputError."""
+    found = {name: value for name, value in module.state_dict().items() if name.partition(".")[0] in LOSSES}
+    if found:
+        write_safetensors(folder / FILE, found)
+
+
+def take(module: nn.Module, folder: Path) -> None:
+    """Let the auxiliary losses of `module` go on where those of the model in `folder` were.
+
+    A loss that they did not have, or that reads tokens of another width, begins anew.
+
+    Raises:
+        CheckpointError, InputError: the file is damaged.
+    """
+    if not (folder / FILE).is_file():
+        return
+    found = read_tensors(folder / FILE)
+    for name in LOSSES:
+        own = getattr(module, name, None)
+        if own is None:
+            continue
+        kept = {key.removeprefix(f"{name}."): value for key, value in found.items() if key.startswith(f"{name}.")}
+        shapes = {key: value.shape for key, value in own.state_dict().items()}
+        if {key: value.shape for key, value in kept.items()} == shapes:
+            own.load_state_dict(kept)
