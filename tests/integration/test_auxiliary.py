@@ -1,4 +1,4 @@
-"""What a stage's auxiliary losses have learnt goes on in the next stage."""
+"""What a stage's auxiliary losses have learnt goes on in the next stage, and is not shipped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from instructx_core.training.stages import train
 from instructx_core.training.tasks import make_task
 from instructx_core.weights.files import read_tensors, write_safetensors
 from recipes.tiny import auxiliary
+from recipes.tiny.ship import ship
 from support.training_runs import assert_same, read_editing
 
 
@@ -31,3 +32,15 @@ def test_the_next_stage_goes_on_with_its_readers(foundation: Path, tmp_path: Pat
     write_safetensors(model / auxiliary.FILE, {name: value[..., :1] for name, value in after.items()})
     third = make_task(read_editing(foundation, tmp_path / "third", **asked, start=start)).module
     assert third.hearer.state_dict()["reader.head.weight"].shape == after["hearer.reader.head.weight"].shape
+
+
+def test_the_shipped_model_is_half_as_large(foundation: Path, tmp_path: Path) -> None:
+    trained = foundation / "generator/model"
+    ship(trained, tmp_path / "shipped")
+    held = {path.relative_to(trained) for path in trained.rglob("*.safetensors")} - {Path(auxiliary.FILE)}
+    shipped = {path.relative_to(tmp_path / "shipped") for path in (tmp_path / "shipped").rglob("*.safetensors")}
+    assert shipped == held
+    for name in shipped:
+        before, after = read_tensors(trained / name), read_tensors(tmp_path / "shipped" / name)
+        assert_same(*({key: value.bfloat16() for key, value in held.items()} for held in (before, after)))
+        assert sum(value.nbytes for value in after.values()) < 0.6 * sum(value.nbytes for value in before.values())
