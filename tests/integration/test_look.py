@@ -1,0 +1,32 @@
+"""The recipe's look at a stage: a running one as its newest state has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instructx_core.errors import InputError
+from instructx_core.images import read_pixels
+from instructx_core.training.stages import train
+from recipes.tiny import look
+from support.training_runs import assert_same, read_editing, weights
+
+
+def test_a_running_stage_is_its_newest_state(foundation: Path, tmp_path: Path) -> None:
+    stage = read_editing(foundation, tmp_path / "stage", reading_weight=0.1, average=0.9, steps=3, save_every=1)
+    config = tmp_path / "stage.yaml"
+    with pytest.raises(InputError, match="has saved no state yet; wait for step 1"):
+        look.write_running(config, tmp_path / "early")
+    model = train(stage)
+    look.write_running(config, tmp_path / "running")
+    assert_same(weights(tmp_path / "running"), weights(model))
+
+
+def test_numbers_and_a_sheet(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    asked = [str(foundation / "generator/model"), str(tmp_path / "sheet.png"), "--kinds", "add", "reference_swap"]
+    monkeypatch.setattr("sys.argv", ["look", *asked, "--size", "32", "--count", "1", "--rich"])
+    look.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["add", "reference_swap"]
+    assert read_pixels(tmp_path / "sheet.png").shape[:2] == (2 * 3 * 32, look.SHOWN * 32)
