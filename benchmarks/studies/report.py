@@ -31,9 +31,10 @@ HEAD = """# Evidence
 Studies of the paper at a small scale: every run starts from one generator DiT, MLLM and VAE, arms differ in one thing
 (`benchmarks/studies/*.yaml`), and each has three seeds. *left* is the share of the way from source to target that an
 edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB, *unedited_psnr* of
-what an edit should leave alone. *seam* is what unedited pixels of a long clip change over a join of two windows, beyond
-what they change elsewhere; *last* is *left* in its last window. Curves show the error of training, the mean of all
-seeds. All numbers are made from the JSON of the runs by `python benchmarks/studies/report.py`; what the runs cost is in
+what an edit should leave alone. *loss* is the held-out error of flow matching after the stage, *before* that ahead of
+it. *seam* is what unedited pixels of a long clip change over a join of two windows, beyond what they change elsewhere;
+*last* is *left* in its last window. Curves show the error of training, the mean of all seeds. All numbers are made from
+the JSON of the runs by `python benchmarks/studies/report.py`; what the runs cost is in
 [benchmarks/studies/README.md](../benchmarks/studies/README.md).
 """
 EDITS = ("left", "success", "psnr")
@@ -93,6 +94,8 @@ def section(study: Study, results: Path, images: Path) -> str:
             lines.append(f"{head} | {' | '.join(cells)} |")
     told, agrees = verdict(*(found[arm] for arm in study.compare), study.medium)
     lines += ["", f"*Here*: {study.compare[0]} against {study.compare[1]}, {told}: **{agrees}**.", ""]
+    if study.remark:
+        lines += [f"{study.remark[0].upper()}{study.remark[1:]}.", ""]
     parts = {part for runs in found.values() for run in runs for part in run["began_from"].items()}
     began = Counter(name for name, _ in parts)
     if differing := [name for name, digests in sorted(began.items()) if digests > 1]:

@@ -17,7 +17,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 BASES = {"tiny": "base.yaml", "insight": "base-insight.yaml"}
 SECTIONS = ("start", "before", "stage", "measure")
-FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "base", *SECTIONS}
+FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "base", "remark", *SECTIONS}
+LEFT_OUT = {"base", "remark", *SECTIONS}  # of a study that says nothing of them
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Study:
     medium: str
     base: str
     generator_steps: int
+    remark: str = ""
 
 
 def studies() -> list[str]:
@@ -79,9 +81,10 @@ def read_study(name: str, bases: Path = HERE) -> Study:
         raise InputError(f"There is no study {name!r}; choose from {', '.join(studies())}.")
     path = HERE / f"{name}.yaml"
     own = read_yaml(path)
-    if not isinstance(own, dict) or own.keys() - FIELDS or not FIELDS - {*SECTIONS, "base"} <= own.keys():
+    if not isinstance(own, dict) or not FIELDS - LEFT_OUT <= own.keys() <= FIELDS:
         raise InputError(
-            f"{quoted_path(path)}: a study has {', '.join(sorted(FIELDS))}; base and {SECTIONS} may be left out."
+            f"{quoted_path(path)}: a study has {', '.join(sorted(FIELDS - LEFT_OUT))}, and may have "
+            f"{', '.join(sorted(LEFT_OUT))}."
         )
     base = own.get("base", "tiny")
     shared = read_yaml(bases / BASES[base])
@@ -90,6 +93,7 @@ def read_study(name: str, bases: Path = HERE) -> Study:
     if not {first, second} <= {arm.name for arm in arms}:
         raise InputError(f"{quoted_path(path)}: compare names an arm that it does not have.")
     texts = {field: str(own[field]) for field in ("figure", "question", "paper", "medium")}
+    texts["remark"] = str(own.get("remark", ""))
     steps = shared.get("generator_steps", 0)
     return Study(name, arms=arms, compare=(first, second), base=base, generator_steps=steps, **texts)
 
