@@ -98,6 +98,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch, folder: Path, steps: int) -> None:
         plain = yaml.safe_load(path.read_text())
         every = plain.get("arms", {}).values()
         stages = [plain.setdefault("stage", {}), *(one["stage"] for one in every if "stage" in one)]
+        stages += [plain["alignment"]] if "alignment" in plain else []  # of the base, for a stage that is like it
         for stage in (*stages, *(one for arm in every for one in arm.get("before", ()))):
             stage |= {name: steps for name in ("steps", "validate_every") if name in stage}
             stage |= {"validation": 4} if "validation" in stage else {}
