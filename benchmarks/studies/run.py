@@ -113,10 +113,10 @@ def _began_from(study: Study, places: Places) -> dict[str, str]:
     shared = {"mllm": places.work / "mllm", "generator": places.generator / "transformer"}
     if study.base == "insight":
         shared = {"model": places.insight / "runs" / "insightedit" / "editing" / "model"}
-    return {name: _file_digest(folder) for name, folder in shared.items() if folder.is_dir()}
+    return {name: _weights_digest(folder) for name, folder in shared.items() if folder.is_dir()}
 
 
-def _file_digest(folder: Path) -> str:
+def _weights_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
         digest.update(path.read_bytes())
