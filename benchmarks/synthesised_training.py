@@ -42,7 +42,7 @@ from instructx_core.training.config import read_train_config
 from instructx_core.training.stages import train
 from instructx_core.weights.marks import ADAPTER
 
-RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "tiny" / "5-clips.yaml"
+RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "tiny" / "05-clips.yaml"
 ARMS = ("world", "synthesised")
 GROUPS = ("remove", "add")
 BATCH = 8

@@ -22,8 +22,9 @@ class TinyDataConfig(DataConfig):
 class TinyTrainConfig(TrainConfig):
     """What stands in for pre-training that a tiny model has not had; all off by default."""
 
-    start: dict[Literal["model", "vae", "mllm"], Name] = field(default_factory=dict)  # folders to start from
+    start: dict[Literal["model", "vae", "mllm", "soup"], Name] = field(default_factory=dict)  # folders to start from
     model: dict[str, Any] = field(default_factory=dict)  # sizes of the parts that this stage creates
+    soup: Annotated[float, Range(0, 1)] = 0.0  # share of the weights of start.soup in those of start.model
     channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
     edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
     balance: Weight = 0.0  # weight each example by (the loss of leaving its source unchanged) to minus this power
@@ -40,8 +41,12 @@ class TinyTrainConfig(TrainConfig):
         part = {"autoencoder": "vae", "language": "mllm"}.get(self.task)
         checks = [
             (
-                makes or set(self.start) in ({"model"}, {"vae", "mllm"}),
+                makes or set(self.start) in ({"model"}, {"model", "soup"}, {"vae", "mllm"}),
                 f"a {self.task} stage needs start: a model folder under 'model', or a vae and an mllm folder",
+            ),
+            (
+                ("soup" in self.start) == bool(self.soup),
+                "start.soup, a second model folder, and soup, its share of the weights, need each other",
             ),
             (
                 not makes or set(self.start) <= {part},

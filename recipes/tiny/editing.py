@@ -31,6 +31,7 @@ from .initialisation import channel_effect
 from .inner_tokens import inner_tokens
 from .locating import ChangeLocator
 from .reading import InstructionReader, instruction_tokens
+from .soup import stir_in
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
 SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
@@ -91,6 +92,8 @@ class TinyEditingTask(EditingTask):
 
     def start(self) -> Components:
         components = start_components(self.config) if "model" in self.config.start else assemble(self.config)
+        if self.config.soup:
+            stir_in(components, Path(self.config.start["soup"]), self.config.soup)
         if self.config.deadband:
             components = with_deadband(components, self.config.deadband)
         if self.config.source_waves:

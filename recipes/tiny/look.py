@@ -26,8 +26,9 @@ from instructx_core.training.config import read_train_config
 from instructx_core.training.states import read_state, saved_states
 from instructx_core.training.tasks import make_task
 from instructx_core.words import quoted_path
-from instructx_core.world import EVERY_GROUP, HELD_OUT_SEED, PLAIN, RICH, Variety, sample_triplet
+from instructx_core.world import GROUPS, HELD_OUT_SEED, PICTURE_KINDS, PLAIN, RICH, Variety, sample_triplet
 
+MEASURED = (*GROUPS, *PICTURE_KINDS)  # those that a picture shows and that have a target
 KINDS = ("add", "replace", "reference_swap", "reference_add")
 SHOWN = 8
 
@@ -67,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model folder, or the config of a stage that runs")
     parser.add_argument("output", type=Path, help="the PNG to write")
-    parser.add_argument("--kinds", nargs="+", choices=EVERY_GROUP, default=KINDS, help=f"default: {' '.join(KINDS)}")
+    parser.add_argument("--kinds", nargs="+", choices=MEASURED, default=KINDS, help=f"default: {' '.join(KINDS)}")
     parser.add_argument("--count", type=int, default=16, help="pictures a kind to measure (default: %(default)s)")
     parser.add_argument("--size", type=int, help="of a side in pixels (default: the model's own)")
     parser.add_argument("--rich", action="store_true", help="natural grounds, lively objects, Chinese")

@@ -40,11 +40,22 @@ def test_every_stage_starts_from_what_an_earlier_one_makes():
         assert {Path(start).parts[2] for start in config.start.values()} <= made, path
         assert config.output == f"runs/tiny/{path.stem.partition('-')[2]}"  # as recipes/tiny/train expects
         made.add(Path(config.output).name)
-    assert made >= {"autoencoder", "language", "reading", "small", "clips", "sharp", "places", "affine", "fine"}
+    assert made >= {
+        "autoencoder",
+        "language",
+        "reading",
+        "small",
+        "clips",
+        "sharp",
+        "places",
+        "affine",
+        "fine",
+        "whole",
+    }
 
 
 def test_editing_stages_train_every_group_of_the_world():
-    for name in ("4-small", "5-clips", "6-sharp", "7-places", "8-affine", "9-fine"):
+    for name in ("04-small", "05-clips", "06-sharp", "07-places", "08-affine", "09-fine", "13-whole"):
         config = read_train_config(RECIPE / f"{name}.yaml")
         assert set(config.data.groups) == set(EVERY_GROUP)
         assert config.data.held_out_from_video == ("remove", "grayscale")
@@ -62,17 +73,17 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    assert run().count("==") == 9
-    editor = Editor.from_pretrained(tmp_path / "runs/tiny/fine/model")
+    assert run().count("==") == 13
+    editor = Editor.from_pretrained(tmp_path / "runs/tiny/whole/model")
     assert editor.default_size == (128, 128) and editor.config.keep_source == 0.2
-    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/fine/model").rglob("*.safetensors"))
+    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/whole/model").rglob("*.safetensors"))
     assert weights <= 48e6  # in float32; half of it as shipped, in bfloat16
     assert "==" not in run()
 
 
 def test_the_paper_s_configs_know_no_field_of_the_recipe():
     paper, own = ({field.name for field in fields(kind)} for kind in (TrainConfig, TinyTrainConfig))
-    assert own - paper == {"model", "channel_emphasis", "edited_weight", "balance", "reading_weight",
+    assert own - paper == {"model", "soup", "channel_emphasis", "edited_weight", "balance", "reading_weight",
                            "hearing_weight", "locating_weight", "deadband", "source_waves", "affine"}  # fmt: skip
     model = {field.name for kind in (ModelConfig, DenoiserConfig) for field in fields(kind)}
     assert not {"tiny", "deadband", "keep_source", "held_out_from_video"} & model
@@ -82,7 +93,7 @@ def test_the_paper_s_configs_know_no_field_of_the_recipe():
 
 @pytest.mark.parametrize(("module", "known"), [("instructx_core", False), ("recipes.tiny", True)])
 def test_its_stages_are_run_by_itself(module: str, known: bool, tmp_path: Path):
-    command = [sys.executable, "-m", module, "train", str(RECIPE / "4-small.yaml"), "--set", "start.model=nowhere"]
+    command = [sys.executable, "-m", module, "train", str(RECIPE / "04-small.yaml"), "--set", "start.model=nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     needle = "there is no model folder 'nowhere'" if known else "task is 'tiny-editing'; give editing .*recipes.tiny"

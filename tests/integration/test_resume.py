@@ -33,7 +33,7 @@ STAGES = {
     "paper 1": CONFIGS / "paper" / "stage1.yaml",
     "paper 2": CONFIGS / "paper" / "stage2.yaml",
     "paper 3": CONFIGS / "paper" / "stage3.yaml",
-    "editing": RECIPE / "4-small.yaml",
+    "editing": RECIPE / "04-small.yaml",
     "lora": CONFIGS / "lora" / "kiwi-edit.yaml",
 }
 SHIPPED = sorted(
