@@ -87,7 +87,7 @@ def check_the_checkpoints_weights_on_fp8():
         for parameter in model.model.diffusion_model.blocks.parameters():
             parameter.zero_()
     replaced, kept = edited(BUNDLED, model, "the checkpoint's"), edited(BUNDLED, model)
-    assert lost(replaced, BUNDLED) < 0.1 * lost(kept, BUNDLED)
+    assert lost(replaced, BUNDLED) < 0.1 < 1 < lost(kept, BUNDLED)
 
 
 @cache
