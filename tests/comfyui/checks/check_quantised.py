@@ -86,7 +86,16 @@ def check_the_checkpoints_weights_on_fp8():
     with torch.no_grad():
         for parameter in model.model.diffusion_model.blocks.parameters():
             parameter.zero_()
-    replaced, kept = edited(BUNDLED, model, "the checkpoint's"), edited(BUNDLED, model)
+    replaced = edited(BUNDLED, model, "the checkpoint's")
+    patched = {key: value.clone() for key, value in model.model.diffusion_model.state_dict().items()}  # still loaded
+    own = comfy.utils.load_torch_file(str(native_file(BUNDLED)))
+    for key, value in patched.items():
+        step = own[key].float().abs().log2().floor().clamp(min=-6).exp2() / 8  # 3 bits of mantissa, down to 2^-6
+        off = (value.float() - own[key].float()).abs() / step
+        assert (off <= 2).all() and (off <= 1).float().mean() > 0.9999, key  # two just below a power of 2
+    same = edited(BUNDLED, rounded(BUNDLED, lambda key, _: patched[key]))
+    assert difference(replaced, same) <= 1e-5
+    kept = edited(BUNDLED, model)
     assert lost(replaced, BUNDLED) < 0.1 < 1 < lost(kept, BUNDLED)
 
 
