@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from instructx_core import CheckpointError, EditInterrupted, Editor, InputError
-from instructx_core.config import SourceInjection
+from instructx_core import EditInterrupted, Editor, InputError
 from instructx_core.images import to_uint8
 from instructx_core.sampling import initial_noise, sample
 from instructx_core.source import Source
@@ -40,6 +38,11 @@ def write_video(path: Path, frames: torch.Tensor) -> Path:
 
 
 # --- what goes in
+
+
+def test_a_source_value_passes_through(tiny_editor: Editor, picture_edit):
+    result = tiny_editor.edit(Source(PICTURE / 255, is_video=False), WORDS)
+    assert torch.equal(result.frames, picture_edit.frames)
 
 
 def test_every_form_of_a_picture_is_the_same_picture(tiny_editor: Editor, picture_edit, tmp_path: Path):
@@ -298,92 +301,6 @@ def test_a_batch_takes_what_a_single_edit_takes(tiny_editor):
     ):
         with pytest.raises(InputError, match=message):
             tiny_editor.edit_batch(sources, words, **more)
-
-
-# --- loading
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **options: object) -> None:
-        pytest.fail("the network was touched")
-
-    for name in ("connect", "connect_ex"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-@pytest.fixture(scope="module")
-def folder(tiny_editor: Editor, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "model"
-    tiny_editor.save_pretrained(path)
-    return path
-
-
-@pytest.mark.parametrize("download", [False, True])
-def test_a_saved_model_edits_the_same(folder: Path, picture_edit, download: bool, offline):
-    editor = Editor.from_pretrained(folder, device="cpu", download=download)
-    torch.testing.assert_close(editor.edit(PICTURE, WORDS).frames, picture_edit.frames, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("source", tiny.DIT_SOURCES)
-def test_bfloat16(source: SourceInjection, tmp_path: Path):
-    exact = Editor(tiny.components(tiny.with_source(source)))
-    exact.save_pretrained(tmp_path / "model")
-    editor = Editor.from_pretrained(tmp_path / "model", device="cpu", dtype=torch.bfloat16)
-    reference = tiny.clip(1, seed=4)[0]
-    options = {"reference": reference, "guidance_scale": 1.5}
-    result, expected = editor.edit(CLIP, WORDS, **options), exact.edit(CLIP, WORDS, **options)
-    assert result.frames.dtype == result.latents.dtype == torch.float32
-    error = (result.latents - expected.latents).abs().mean() / expected.latents.abs().mean()
-    assert error < 0.1
-
-
-def test_hub_names_are_fetched_only_on_request(folder: Path, monkeypatch, offline):
-    import huggingface_hub
-
-    for name in ("owner/name", "no where", "/nowhere/at/all"):
-        with pytest.raises(CheckpointError, match=f"{name}.*download=True"):
-            Editor.from_pretrained(name)
-    asked = []
-
-    def snapshot(name: str, allow_patterns: list[str]) -> str:
-        asked.append(name)
-        assert not any("bin" in pattern or pattern == "*" for pattern in allow_patterns)
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    Editor.from_pretrained("owner/name", device="cpu", download=True)
-    assert asked == ["owner/name"]
-
-
-@pytest.mark.parametrize("failure", [OSError("no connection"), ValueError("not a repo id")])
-def test_a_failed_download_is_a_checkpoint_error(failure: Exception, monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
-
-    def fail(*args: object, **options: object) -> None:
-        raise HFValidationError(str(failure)) if isinstance(failure, ValueError) else failure
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(CheckpointError, match="owner/name.*could not be fetched"):
-        Editor.from_pretrained("owner/name", device="cpu", download=True)
-
-
-@pytest.mark.parametrize("device", ["abacus", "cuda:99", "cpu0", ""])
-def test_a_device_that_is_not_there(device: str, folder: Path):
-    with pytest.raises(InputError, match="no device"):
-        Editor.from_pretrained(folder, device=device)
-
-
-def test_a_folder_of_something_else(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="not an InstructX model"):
-        Editor.from_pretrained(tmp_path, device="cpu")
-
-
-def test_a_source_value_passes_through(tiny_editor: Editor, picture_edit):
-    result = tiny_editor.edit(Source(PICTURE / 255, is_video=False), WORDS)
-    assert torch.equal(result.frames, picture_edit.frames)
 
 
 # --- the bundled model

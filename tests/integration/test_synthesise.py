@@ -1,13 +1,8 @@
-"""`instructx synthesise`: shards that training reads as they lie, resuming, plans and pages."""
+"""`instructx synthesise`: shards that training reads as they lie, plans and pages."""
 
 from __future__ import annotations
 
 import json
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,28 +13,21 @@ import yaml
 
 from instructx_core.errors import InputError
 from instructx_core.synthesis import Experts
-from instructx_core.synthesis import store as storing
-from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
-from instructx_core.synthesis.manifest import read_manifest
+from instructx_core.synthesis.config import SynthesisConfig, read_synthesis_config
 from instructx_core.synthesis.media import write_media
 from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.plan import plan_lines, shared_out
 from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
-from instructx_core.synthesis.shards import SUFFIXES, read_shard, write_shard
+from instructx_core.synthesis.shards import SUFFIXES, write_shard
 from instructx_core.synthesis.thumbnails import AS_IT_IS, thumbnail
 from instructx_core.training.config import DataConfig
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
 from instructx_core.training.data.rows import Row
 from support.commands import called, refusal
-from support.shards import check_sums, files
+from support.shards import check_sums, small_synthesis, stored
 
 FORMS = ("parquet", "webdataset")
-
-
-def config(folder: Path, count: int = 3, frames: int = 1, **fields) -> SynthesisConfig:
-    fields = {"recipe": "add_remove", "shard": 2} | fields
-    return SynthesisConfig(output=str(folder), world=WorldClips(count, frames=frames), **fields)
 
 
 def candidates(settings: SynthesisConfig) -> dict:
@@ -58,15 +46,11 @@ def trained_on(folder: Path, frames: int) -> list:
     return [(row, read_example(row, data, 16, 4)) for row in rows]
 
 
-def stored(folder: Path, form: str) -> list[dict]:
-    return [
-        row for entry in read_manifest(folder) for name in entry["files"] for row in read_shard(form, folder / name)
-    ]
-
-
 @pytest.mark.parametrize("form", ["parquet", "webdataset", "records"])
 def test_training_reads_pictures_exactly(tmp_path, form):
-    settings = config(tmp_path / "out", recipe="advanced_edit" if form == "records" else "add_remove", form=form)
+    settings = small_synthesis(
+        tmp_path / "out", recipe="advanced_edit" if form == "records" else "add_remove", form=form
+    )
     made = synthesise(settings)
     truth = candidates(settings)
     assert made.pairs == made.kept == len(truth) == 9
@@ -96,7 +80,7 @@ def test_training_reads_pictures_exactly(tmp_path, form):
 
 @pytest.mark.parametrize("form", ["parquet", "webdataset"])
 def test_training_reads_clips(tmp_path, form):
-    settings = config(tmp_path / "out", 1, frames=5, form=form)
+    settings = small_synthesis(tmp_path / "out", 1, frames=5, form=form)
     synthesise(settings)
     truth = list(candidates(settings).values())
     read = trained_on(tmp_path / "out" / "kept", 5)
@@ -113,7 +97,7 @@ def test_training_reads_clips(tmp_path, form):
 
 @pytest.mark.parametrize(("form", "recipe"), [*((f, "add_remove") for f in FORMS), ("records", "advanced_edit")])
 def test_filters_of_training_know_the_scores(tmp_path, form, recipe):
-    synthesise(config(tmp_path / "out", form=form, recipe=recipe))
+    synthesise(small_synthesis(tmp_path / "out", form=form, recipe=recipe))
     wanted = {"task": ("remove",), "quality": 9.0, "follow": (8.0, 10.0), "preserve": 8.0}
     data = DataConfig(table=str(tmp_path / "out/kept"), filters=wanted)
     table = open_table(data)
@@ -122,7 +106,7 @@ def test_filters_of_training_know_the_scores(tmp_path, form, recipe):
 
 
 def test_kept_and_dropped_add_up(tmp_path):
-    settings = config(tmp_path / "out", count=5, frames=2, recipe="swap_dynamic")
+    settings = small_synthesis(tmp_path / "out", count=5, frames=2, recipe="swap_dynamic")
     made = synthesise(settings)
     truth = candidates(settings).values()
     assert made.pairs == len(truth) == 10
@@ -133,111 +117,6 @@ def test_kept_and_dropped_add_up(tmp_path):
     assert Counter(row["reason"] for row in rows) == Counter(one.reason for one in truth)
 
 
-class Stop(BaseException):
-    """A kill."""
-
-
-def test_a_run_that_was_stopped_anywhere_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    whole = config(tmp_path / "whole", count=5)
-    synthesise(whole)
-    again = config(tmp_path / "again", count=5)
-    calls, stop_at = [0], [0]
-
-    def counted(real):
-        def call(*arguments, **named):
-            calls[0] += 1
-            if calls[0] == stop_at[0]:
-                raise Stop
-            return real(*arguments, **named)
-
-        return call
-
-    # before and after a clip's media, before a shard, before the manifest's line, before clips leave `pending`
-    for name in ("write_media", "write_shard", "flush", "checksum"):
-        monkeypatch.setattr(storing, name, counted(getattr(storing, name)))
-    monkeypatch.setattr(storing.os, "fsync", counted(storing.os.fsync))
-    stops = 0
-    for stop_at[0] in (2, 9, 17, 5, 11, 3):
-        calls[0] = 0
-        try:
-            synthesise(again)
-        except Stop:
-            stops += 1
-    stop_at[0] = 0
-    synthesise(again)
-    assert stops >= 4
-    assert files(tmp_path / "again") == files(tmp_path / "whole")
-    check_sums(tmp_path / "again")
-    finished = synthesise(again, Experts())  # nothing is left to ask experts for
-    assert (finished.clips, finished.pairs) == (5, 15)
-
-
-def test_a_torn_manifest_is_mended(tmp_path):
-    settings = config(tmp_path / "out", count=4)
-    synthesise(settings)
-    before = files(tmp_path / "out")
-    manifest = tmp_path / "out/manifest.jsonl"
-    text = manifest.read_text()
-    manifest.write_text(text[: len(text) - 200])  # the second line is cut: its clips are made again
-    synthesise(settings)
-    assert files(tmp_path / "out") == before
-    check_sums(tmp_path / "out")
-
-
-@pytest.mark.slow
-def test_ten_kills_lose_and_double_nothing(tmp_path):
-    count = 120
-    plain = {"recipe": "add_remove", "world": {"count": count, "frames": 1}, "shard": 7}
-    synthesise(config(tmp_path / "whole", count=count, shard=7))
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(plain | {"output": str(tmp_path / "out")}))
-    command = [sys.executable, "-m", "instructx_core", "synthesise", str(file)]
-    chance, kills = random.Random(0), 0
-    while kills < 10:
-        done = read_summary(tmp_path / "out").clips
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        pending = tmp_path / "out/pending"
-        begun = len(list(pending.glob("world*"))) if pending.exists() else 0
-        while process.poll() is None:  # it has begun to write when it is killed
-            now = read_summary(tmp_path / "out").clips, len(list(pending.glob("world*"))) if pending.exists() else 0
-            if now not in ((done, begun), (0, 0)):
-                time.sleep(chance.random() * 0.6)
-                break
-            time.sleep(0.02)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    subprocess.run(command, check=True, capture_output=True)
-    print("kills", kills)
-    assert kills == 10
-    assert files(tmp_path / "out") == files(tmp_path / "whole")
-    check_sums(tmp_path / "out")
-    keys = [row["key"] for row in stored(tmp_path / "out", "parquet")]
-    assert len(keys) == len(set(keys)) == 3 * count
-
-
-def test_another_config_does_not_mix_in(tmp_path):
-    synthesise(config(tmp_path / "out"))
-    with pytest.raises(InputError, match="begun with another bounds"):
-        synthesise(config(tmp_path / "out", bounds={"fit": (0.5, 1.0)}))
-    assert len(read_manifest(tmp_path / "out")) == 2
-
-
-def test_a_config_that_made_nothing_yet_can_be_mended(tmp_path, monkeypatch):
-    import instructx_core.synthesis.run as running
-
-    def refuse(*_):
-        raise InputError("no such model")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(running, "open_experts", refuse)
-        with pytest.raises(InputError, match="no such model"):
-            synthesise(config(tmp_path / "out", references=False))
-    assert synthesise(config(tmp_path / "out")).pairs == 9
-
-
 def test_a_broken_clip_is_dropped_and_counted(tmp_path):
     from PIL import Image
 
@@ -245,7 +124,7 @@ def test_a_broken_clip_is_dropped_and_counted(tmp_path):
     folder.mkdir(parents=True)
     Image.new("RGB", (64, 64), "red").save(folder / "a b.png")
     (folder / "broken.png").write_bytes(b"no picture")
-    settings = replace(config(tmp_path / "out"), world=None, clips=str(tmp_path / "clips"))
+    settings = replace(small_synthesis(tmp_path / "out"), world=None, clips=str(tmp_path / "clips"))
 
     class Nothing:
         def subjects(self, frames, most):
@@ -335,7 +214,7 @@ def test_training_finds_clips_and_pictures_of_one_shard(tmp_path, form):
     """A clip comes first: the pictures behind it are not lost."""
     rows, folders = [], []
     for place in ("clips", "pictures"):
-        settings = config(tmp_path / place, 1, frames=5 if place == "clips" else 1, references=False)
+        settings = small_synthesis(tmp_path / place, 1, frames=5 if place == "clips" else 1, references=False)
         for one in candidates(settings).values():
             one = replace(one, key=f"{place}-{one.task}")
             media = write_media(one, tmp_path)
@@ -375,7 +254,7 @@ def test_scenes_of_a_film_are_clips(tmp_path):
     cuts = {"cuts": ExpertChoice("scenedetect")}
     fields = {"world": None, "clips": str(tmp_path / "clips"), "frames": 5, "least_frames": 2, "experts": cuts}
     made = synthesise(
-        replace(config(tmp_path / "out", references=False), **fields, film=20),
+        replace(small_synthesis(tmp_path / "out", references=False), **fields, film=20),
         Experts(Nothing(), *[object()] * 5, cuts=Halves()),
     )
     assert seen == [5, 5]

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from instructx_core.synthesis.config import SynthesisConfig, WorldClips
 from instructx_core.synthesis.manifest import checksum, read_manifest
+from instructx_core.synthesis.shards import read_shard
+
+
+def small_synthesis(folder: Path, count: int = 3, frames: int = 1, **fields) -> SynthesisConfig:
+    fields = {"recipe": "add_remove", "shard": 2} | fields
+    return SynthesisConfig(output=str(folder), world=WorldClips(count, frames=frames), **fields)
 
 
 def files(folder: Path) -> dict[str, str]:
     return {name: about["sha256"] for entry in read_manifest(folder) for name, about in entry["files"].items()}
+
+
+def stored(folder: Path, form: str) -> list[dict]:
+    """All rows of all shards."""
+    return [
+        row for entry in read_manifest(folder) for name in entry["files"] for row in read_shard(form, folder / name)
+    ]
 
 
 def check_sums(folder: Path) -> None:
