@@ -1,4 +1,4 @@
-"""The nodes inside a real ComfyUI process, against the library: one process runs all checks of tests/comfyui/checks."""
+"""The nodes inside a real ComfyUI process, against the library: one process runs checks of tests/comfyui/checks."""
 
 import ast
 import json
@@ -11,16 +11,21 @@ import pytest
 from support import comfyui, doors, golden_runs, kiwi_model
 
 HERE = Path(__file__).resolve().parent / "checks"
-NAMES = [
-    node.name
-    for path in sorted(HERE.glob("check_*.py"))
-    for node in ast.parse(path.read_text(encoding="utf-8")).body
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
-]
+
+
+def named_checks():
+    """Every check's name, marked slow where it is decorated so."""
+    for path in sorted(HERE.glob("check_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("check_"):
+                slow = any(isinstance(one, ast.Name) and one.id == "slow" for one in node.decorator_list)
+                yield pytest.param(node.name, marks=[pytest.mark.slow] if slow else [])
 
 
 @pytest.fixture(scope="module")
-def results(bundled, tmp_path_factory):
+def results(bundled, request, tmp_path_factory):
+    """What became of the checks that this run of pytest asks for."""
+    asked = [item.callspec.params["name"] for item in request.session.items if item.module is request.module]
     folder, python = comfyui.find()
     models = tmp_path_factory.mktemp("models")
     comfyui.save_variants(models)
@@ -44,7 +49,7 @@ def results(bundled, tmp_path_factory):
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     environment.pop("PYTHONPATH", None)  # ComfyUI must find the pack's library by itself
     done = subprocess.run(
-        [python, HERE / "run.py"],
+        [python, HERE / "run.py", *asked],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -57,7 +62,7 @@ def results(bundled, tmp_path_factory):
     return json.loads(report.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*named_checks()])
 def test_in_comfyui(results, name):
     if results[name].startswith("SKIPPED: "):
         pytest.skip(results[name].removeprefix("SKIPPED: "))

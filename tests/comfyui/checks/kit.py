@@ -26,6 +26,11 @@ TOLERANCE = 1e-3
 folder_paths.add_model_folder_path("instructx", str(MODELS))
 
 
+def slow(check):
+    """A check that takes minutes: `pytest -m slow` runs it, the default run does not."""
+    return check
+
+
 def run(name, **inputs):
     """Outputs of the node called InstructX<name>."""
     return start.run(NODES[f"InstructX{name}"], **inputs)

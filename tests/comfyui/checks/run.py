@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,7 @@ def run(found):
     """What became of every check that was asked for, or of all."""
     results = {}
     for name in start.ASKED or found:
+        begun = time.monotonic()
         try:
             with torch.no_grad():
                 found[name]()
@@ -47,7 +49,8 @@ def run(found):
             results[name] = f"SKIPPED: {skipped}"
         except Exception:
             results[name] = traceback.format_exc()
-        print(name, "ok" if not results[name] else results[name], file=sys.stderr, flush=True)
+        seconds = f"{time.monotonic() - begun:.0f} s"
+        print(name, seconds, results[name] or "ok", file=sys.stderr, flush=True)
     return results
 
 
