@@ -67,7 +67,6 @@ def lost(answer, name):
 
 def check_fp8():
     for name in (BUNDLED, VARIANTS[0], VARIANTS[-1]):
-        lost_by = {}
         for weight_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
             dtype = getattr(torch, weight_dtype.replace("fp8", "float8"))
             (model,) = stock.UNETLoader().load_unet(native_file(name).name, weight_dtype)
@@ -78,10 +77,7 @@ def check_fp8():
             same = edited(name, rounded(name, lambda key, value, own=own: value.to(own[key].dtype)))
             assert difference(answer, same) <= 1e-5, (name, weight_dtype)
             assert difference(answer, plain(name)) > 0
-            lost_by[weight_dtype] = lost(answer, name)
-        assert lost_by["fp8_e4m3fn"] < 0.1, (name, lost_by)
-        # a bit of mantissa less: rounding moves each weight twice as far
-        assert 1.5 < lost_by["fp8_e5m2"] / lost_by["fp8_e4m3fn"] < 2.5, (name, lost_by)
+            assert lost(answer, name) < 0.1, (name, weight_dtype)
 
 
 def check_the_checkpoints_weights_on_fp8():
