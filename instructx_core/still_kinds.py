@@ -58,7 +58,7 @@ def _check_unread(path: Path, head: bytes) -> None:
         if major in _AVIF or (major in _HEIC and compatible & _AVIF):
             raise InputError(f"{path}: it is an AVIF image that cannot be read; {_TO_CONVERT}.")
         if major in _HEIC:
-            how = "it is damaged" if register_heif() else f"{_TO_CONVERT}, or install instructx[heif]"
+            how = "it is damaged" if register_heif() else f"{_TO_CONVERT}, or run `pip install pi-heif`"
             raise InputError(f"{path}: it is a HEIC image that cannot be read; {how}.")
         if major == b"crx ":
             raise InputError(f"{path}: it is a camera raw; develop it to TIFF or PNG.")

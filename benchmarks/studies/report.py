@@ -28,14 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "evidence.md"
 HEAD = """# Evidence
 
-Studies of the paper at a small scale: every run starts from one generator DiT, MLLM and VAE, arms differ in one thing
-(`benchmarks/studies/*.yaml`), and each has three seeds. *left* is the share of the way from source to target that an
-edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB, *unedited_psnr* of
-what an edit should leave alone. *loss* is the held-out error of flow matching after the stage, *before* that ahead of
-it. *seam* is what unedited pixels of a long clip change over a join of two windows, beyond what they change elsewhere;
-*last* is *left* in its last window. Curves show the error of training, the mean of all seeds. All numbers are made from
-the JSON of the runs by `python benchmarks/studies/report.py`; what the runs cost is in
-[benchmarks/studies/README.md](../benchmarks/studies/README.md).
+Studies of the paper at a small scale: every run starts from one generator DiT, MLLM and VAE, arms differ in what a
+study names (`benchmarks/studies/*.yaml`), and each has three seeds. *left* is the share of the way from source to
+target that an edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB,
+*unedited_psnr* of what an edit should leave alone. *loss* is the held-out error of flow matching after the stage,
+*before* that ahead of it. *seam* is what unedited pixels of a long clip change over a join of two windows, beyond
+what they change elsewhere; *last* is *left* in its last window. Curves show the error of training, the mean of all
+seeds. All numbers are made from the JSON of the runs by `python benchmarks/studies/report.py`; what the runs cost is
+in [benchmarks/studies/README.md](../benchmarks/studies/README.md).
 """
 EDITS = ("left", "success", "psnr")
 MEASURES = {  # the first decides; lower is better

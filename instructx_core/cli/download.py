@@ -43,14 +43,15 @@ def add_download(commands: Any) -> None:
         metavar="FOLDER",
         type=Path,
         default=Path(),
-        help="the folder in which the model gets a folder of its own, such as ComfyUI/models/instructx (default: here)",
+        help="the folder in which the model gets a folder of its own, such as ComfyUI/models/instructx; made "
+        "where it is missing (default: here)",
     )
 
 
 def _run_download(arguments: argparse.Namespace) -> None:
     repository, commit = _wanted(arguments.name, arguments.to)
-    if not is_dir(arguments.to):
-        raise InputError(f"{quoted_path(arguments.to)} is no folder; make it first, or give another with --to.")
+    if not (is_dir(arguments.to) or is_dir(arguments.to.absolute().parent)):
+        raise InputError(f"--to is {quoted_path(arguments.to)}; it would be made in a folder that does not exist.")
     from ..weights import hub
 
     folder = arguments.to / folder_name(repository)

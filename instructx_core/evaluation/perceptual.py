@@ -59,8 +59,8 @@ class Lpips:
             self.network = lpips_network(backbone)
         except ImportError as error:
             raise InputError(
-                f"LPIPS needs torchmetrics and a torchvision that matches torch ({one_line(error, 150)}); install them "
-                "with `pip install 'instructx[metrics]' torchvision`."
+                f"LPIPS needs torchmetrics and a torchvision that matches torch ({one_line(error, 150)}); run "
+                "`pip install torchmetrics torchvision`."
             ) from error
         if weights is not None:
             _fill_backbone(self.network, weights)

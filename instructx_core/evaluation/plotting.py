@@ -31,9 +31,7 @@ def new_figure(width: float, height: float, panels: int = 1) -> tuple[Any, list[
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            f"Plots need matplotlib ({one_line(error, 100)}); install it with `pip install 'instructx[metrics]'`."
-        ) from error
+        raise InputError(f"Plots need matplotlib ({one_line(error, 100)}); run `pip install matplotlib`.") from error
     figure = Figure(figsize=(width, height * panels), dpi=DPI, layout="constrained")
     axes = figure.subplots(panels, 1, squeeze=False)
     return figure, list(axes[:, 0])

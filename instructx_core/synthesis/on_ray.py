@@ -147,7 +147,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         import ray.data
     except ImportError as error:
         raise InputError(
-            f"Work on many processes needs Ray Data ({one_line(error, 100)}); run `pip install 'instructx[ray]'`, or "
+            f"Work on many processes needs Ray Data ({one_line(error, 100)}); run `pip install 'ray[data]'`, or "
             "leave out --workers and --ray-address."
         ) from error
     here = not ray.is_initialized()

@@ -6,7 +6,7 @@
 | int8 | whole numbers | `weight_scale`: one number, or one a row | stored * scale, its columns turned back |
 | nvfp4 | two 4-bit floats a byte | `weight_scale`: one a block of 16; `weight_scale_2` | stored * (scale_2 * scale) |
 | mxfp8 | 8-bit floats | `weight_scale`: an exponent a block of 32 | stored * 2^(scale - 127) |
-| w4a4, w4a8 | two 4-bit numbers a byte | scales, a codebook | by comfy-kitchen (`pip install instructx[quant]`) |
+| w4a4, w4a8 | two 4-bit numbers a byte | scales, a codebook | by comfy-kitchen (`pip install comfy-kitchen`) |
 
 (ComfyUI 0.33.0: `comfy/ops.py`, `comfy/utils.py`; comfy-kitchen 0.2.31: every value is that of its `dequantize` to the
 bit.) Two spellings of fp8 are in use: the older has one marker `scaled_fp8` for the file, the newer says it layer by

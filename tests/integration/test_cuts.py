@@ -63,7 +63,7 @@ def detector(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         module.ContentDetector, module.FrameTimecode = Detector, Time
         monkeypatch.setitem(sys.modules, "scenedetect", module)
     elif importlib.util.find_spec("scenedetect") is None:
-        pytest.skip("PYSCENEDETECT IS NOT INSTALLED: only its stand-in was tried; pip install 'instructx[scenes]'")
+        pytest.skip("PYSCENEDETECT IS NOT INSTALLED: only its stand-in was tried; pip install scenedetect")
 
 
 def test_cuts_are_found_in_files_and_in_memory(detector, tmp_path: Path):

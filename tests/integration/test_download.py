@@ -80,6 +80,11 @@ def test_a_strangers_model_needs_the_owners_word(server, tmp_path, capsys, name)
     assert not list(tmp_path.iterdir())
 
 
+def test_the_folder_of_models_is_made(server, tmp_path):
+    assert main(["download", NAME, "--to", str(tmp_path / "instructx")]) == 0
+    assert files_of(tmp_path / "instructx" / FOLDER) == ARRIVED
+
+
 def test_an_allowed_model_arrives(server, tmp_path):
     (tmp_path / "allowed.txt").write_text("\ufeff# mine\n\nowner/name  # trusted\n../x\n", encoding="utf-8")
     assert main(["download", "owner/name", "--to", str(tmp_path)]) == 0
@@ -88,8 +93,8 @@ def test_an_allowed_model_arrives(server, tmp_path):
 
 
 def test_refusals_are_one_line(server, tmp_path, capsys):
-    assert main(["download", NAME, "--to", str(tmp_path / "none")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert main(["download", NAME, "--to", str(tmp_path / "none" / "below")]) == 2
+    assert "does not exist" in capsys.readouterr().err
     (tmp_path / FOLDER).mkdir()
     record = tmp_path / FOLDER / "download.json"
     for text, said in (

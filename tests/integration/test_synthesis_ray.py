@@ -29,7 +29,7 @@ from instructx_core.synthesis.store import Made
 from support.commands import refusal
 from support.shards import check_sums, files
 
-REASON = "NOTHING RAN ON RAY: pip install 'instructx[ray]'"
+REASON = "NOTHING RAN ON RAY: pip install 'ray[data]'"
 
 
 def plain(folder: Path, count: int, **fields: object) -> dict:
@@ -45,7 +45,7 @@ def config_file(folder: Path, count: int, **fields: object) -> Path:
 def test_without_ray_one_sentence_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     file = config_file(tmp_path, 2)
-    assert "pip install 'instructx[ray]'" in refusal(capsys, "synthesise", file, "--workers", 2)
+    assert "pip install 'ray[data]'" in refusal(capsys, "synthesise", file, "--workers", 2)
     assert not list((tmp_path / "out").glob("kept/*"))
 
 

@@ -125,7 +125,7 @@ def test_a_random_mllm_has_no_readable_answer(tmp_path, capsys):
 
 def test_models_of_their_own_process_give_the_same(tmp_path, capsys):
     """On Ray: models as actors, Grounding DINO twice."""
-    pytest.importorskip("ray", reason="NOTHING RAN ON RAY: pip install 'instructx[ray]'")
+    pytest.importorskip("ray", reason="NOTHING RAN ON RAY: pip install 'ray[data]'")
     clips = footage(tmp_path / "clips")
     with served(answer) as url:
         named = experts(tmp_path, url)

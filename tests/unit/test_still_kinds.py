@@ -60,7 +60,7 @@ def test_heic_is_refused_as_such_without_the_extra(
     path = tmp_path / f"{name}.jpg"  # its content says what it is
     path.write_bytes((PICTURES / name).read_bytes())
     error = refused(path, tmp_path / f"o.{suffix}", capsys)
-    assert "it is a HEIC image" in error and "convert it to PNG or JPEG" in error and "instructx[heif]" in error
+    assert "it is a HEIC image" in error and "convert it to PNG or JPEG" in error and "pip install pi-heif" in error
     for read in (load_references, VideoReader):
         with pytest.raises(InputError, match="HEIC"):
             read(path)

@@ -112,7 +112,7 @@ def test_block_matching_finds_a_shift():
 
 
 def test_cuts_are_found():
-    pytest.importorskip("scenedetect", reason="PYSCENEDETECT IS NOT INSTALLED: pip install 'instructx[scenes]'")
+    pytest.importorskip("scenedetect", reason="PYSCENEDETECT IS NOT INSTALLED: pip install scenedetect")
     world = World(2, 30, 64)
     clips = [world.read(key).frames for key in world.keys()]
     assert ContentScenes().scenes(torch.cat([clips[0], 255 - clips[0]])) == [(0, 30), (30, 60)]

@@ -81,8 +81,7 @@ def _table_rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Map
         parquet = import_module("pyarrow.parquet")  # of the extra `data`
     except ImportError as error:
         raise InputError(
-            f"{quoted_path(path)} is read with pyarrow ({one_line(error, 100)}); install it with "
-            "`pip install 'instructx[data]'`."
+            f"{quoted_path(path)} is read with pyarrow ({one_line(error, 100)}); run `pip install pyarrow`."
         ) from error
     number = 0
     try:

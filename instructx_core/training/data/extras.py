@@ -11,14 +11,18 @@ from ...errors import InputError
 from ...words import one_line
 
 
+class LibraryMissingError(InputError):
+    """A library that a file is read with is not installed."""
+
+
 def library(module: str, what: str) -> Any:
-    """Import a module of the extra. Raises InputError, which says what needs it, where it is not installed."""
+    """Import a module of the extra. Raises LibraryMissingError, which says what needs it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise InputError(
+        raise LibraryMissingError(
             f"{what} are read with the package {module.split('.', maxsplit=1)[0]!r}, which cannot be imported "
-            f"({one_line(error, 100)}); install it with `pip install 'instructx[data]'`."
+            f"({one_line(error, 100)}); run `pip install datasets webdataset`."
         ) from error
 
 

@@ -14,6 +14,7 @@ from ...errors import InputError
 from ...video import VIDEO_SUFFIXES
 from ...words import one_line, quoted, quoted_path
 from ..config import DataConfig
+from .extras import LibraryMissingError
 from .layouts import LAYOUTS, Layout, mapped
 from .listing import BLOCK, Listing, ListingShard, find_listing, open_listing
 from .parquet import parquet_columns, parquet_shards, parquet_texts
@@ -138,9 +139,9 @@ def _recognised(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
     """What a file of a folder lists; nothing where it is something else, as a set's own description."""
     try:
         return _of_file(path, layouts)
+    except LibraryMissingError:  # it may well be the listing
+        raise
     except InputError as error:
-        if "instructx[data]" in str(error):  # it may well be the listing
-            raise
         if path.suffix.lower() in (".parquet", ".tar"):
             logger.warning("%s It is left out.", one_line(error, 300))
         return []
