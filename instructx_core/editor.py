@@ -125,7 +125,11 @@ class Editor(LoadedModel):
         if network_kind(opened.config).takes_extras:
             for half in halves:
                 speed_up(half.transformer, attention, compile, reuse)
-        return cls(components, device)
+        editor = cls(components, device)
+        editor.shortcuts = {
+            name: value for name, value in (("attention", attention), ("cache", cache)) if value not in ("sdpa", None)
+        }
+        return editor
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder that `from_pretrained` reads, atomically."""

@@ -29,6 +29,7 @@ class LoadedModel:
         self.denoiser = components.denoiser
         self.codec = components.codec
         self.masks = components.masks
+        self.shortcuts: dict[str, str] = {}  # ways to compute faster that change pixels, by option
 
     @property
     def default_size(self) -> tuple[int, int]:

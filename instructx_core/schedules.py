@@ -14,6 +14,7 @@ import torch
 from .errors import InputError
 from .words import shown
 
+MOST_STEPS = 1000
 TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
 
 
@@ -63,8 +64,8 @@ def check_renoise(levels: object) -> None:
 
 def check_steps(steps: object) -> None:
     """Raise InputError unless this is a whole number from 1 to 1000."""
-    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= 1000:
-        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to 1000.")
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= MOST_STEPS:
+        raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to {MOST_STEPS}.")
 
 
 def check_shift(shift: object) -> None:

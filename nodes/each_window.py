@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,12 @@ class EachWindow:
 
     Attributes:
         names: of the sockets that it gives.
-        sha256: of the nodes that it comes from.
+        sha256: of the nodes that it comes from, and of Window Open's seed, which they may use.
     """
 
     def __init__(self, inner: InnerNodes) -> None:
         self.names = frozenset(inner.loop.ends)
-        self.sha256 = inner.sha256
+        self.sha256 = hashlib.sha256(f"{inner.sha256} {inner.flow.seed}".encode()).hexdigest()
         self._inner = inner
 
     def __call__(self, frames: torch.Tensor, turn: Turn) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from ..instructx_core.words import shown
 KIND = "instructx"
 STOCK_MODELS = "diffusers"  # where ComfyUI users keep folders of whole models
 STOCK = {"transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}  # its folders of single parts
-STOCK_MLLMS = STOCK["mllm"]
 PARTS = {"transformer": "A Wan DiT", "vae": "A Wan VAE", "mllm": "A Qwen2.5-VL"}
 OWN = "the model's own"
 BUNDLED_NAME = "InstructX Tiny (bundled)"

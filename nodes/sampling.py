@@ -16,6 +16,7 @@ from comfy_api.latest import io
 
 from ..instructx_core.errors import InputError
 from ..instructx_core.results import check_numbers
+from ..instructx_core.schedules import MOST_STEPS
 from . import model_pair
 from .denoising import denoising
 from .guider import ModeGuider
@@ -133,8 +134,16 @@ def settings(
 
     Args:
         edit_strength: of the guidance's weights, w for the instruction and 1 - w without it, this is a factor of w.
+
+    Raises:
+        InputError: as `shift_of`, or a denoise so low that its steps are the end of too many.
     """
     chosen = sampling.over(denoising(model).config.sampling)
+    if scheduler == OWN_SCHEDULE and int(chosen.steps / denoise) > MOST_STEPS:
+        raise InputError(
+            f"denoise is {denoise:g}: {chosen.steps} steps would be the last of {int(chosen.steps / denoise)}, over "
+            f"{MOST_STEPS}; give more of it, or fewer steps."
+        )
     shift = shift_of(model, sampling.shift or 0.0)
     guidance = chosen.guidance_scale * edit_strength
     return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .judging import add_judge, load_judge
-from .options import add_model, command, integer, load_editor
+from .options import FORMATS, add_model, command, given_base, integer, load_editor
 from .printing import complain, say
 from .progress import Progress
 
@@ -96,6 +96,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     settings: dict[str, Any] = {"cases": len(cases)}
     if not arguments.no_edit:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
+        settings |= _loading(arguments)
     judge = load_judge(arguments, bool(prompts)) if arguments.judge else None
     networks = _networks(arguments)
     run = BenchRun(arguments.output, bench, cases, settings)
@@ -130,6 +131,13 @@ def _run_report(arguments: argparse.Namespace) -> None:
         with partial_file(arguments.json) as partial_path:
             partial_path.write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     say("\n\n".join(table.to_markdown() for table in (*own, *compared)))
+
+
+def _loading(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """What was asked of the model beside its name; None for what is as it is by default."""
+    dtype = None if arguments.dtype == FORMATS[0] else arguments.dtype
+    asked = given_base(arguments) | {"dtype": dtype, "fp8": arguments.fp8, "cache": arguments.cache}
+    return {name: str(value) if value else None for name, value in asked.items()}
 
 
 def _columns(given: str | None) -> Columns:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import add_model, command, integer, load_editor
-from .printing import say
+from .printing import complain, say
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -67,17 +67,21 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
     if arguments.json:
         writable_file(arguments.json)
-    from ..evaluation import evaluate, list_photographs
+    from ..evaluation import evaluate, list_photographs, without_references
     from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, RICH
 
     groups = EVERY_GROUP[:-1] if arguments.rich else GROUPS  # the last asks for nothing
     photographs = list_photographs(arguments.photographs) if arguments.photographs else []
     editor = load_editor(arguments)
+    videos = arguments.videos
+    if editor.guidance.edits_pictures_alone:
+        complain("instructx: this model edits pictures, without references; what else is measured is left out.")
+        groups, videos = without_references(groups), 0
     with Progress("edits") as progress:
         report = evaluate(
             editor,
             images=arguments.images,
-            videos=arguments.videos,
+            videos=videos,
             groups=[group for group in groups if group not in CLIP_GROUPS],
             video_groups=groups,
             variety=RICH if arguments.rich else PLAIN,

@@ -4,7 +4,7 @@ from .beyond import list_photographs, measure_drawn, measure_outside, measure_ph
 from .metrics import EditScore, UneditedScore, edited_region, psnr, score_edit, score_unedited
 from .preservation import Preservation, difference_picture, find_region, measure, smoothness
 from .report import Medium, Report, SuccessRate, SummaryLine
-from .world_benchmark import evaluate
+from .world_benchmark import evaluate, without_references
 
 __all__ = [
     "EditScore",
@@ -27,4 +27,5 @@ __all__ = [
     "score_edit",
     "score_unedited",
     "smoothness",
+    "without_references",
 ]

@@ -31,7 +31,7 @@ def measure_cases(
     for number, case in enumerate(left, 1):
         with run.measured.claim(case.key) as mine:
             if mine:
-                scores = _measured(run, case, lpips, clip)
+                scores = done.get(case.key, {}).get("scores", {}) | _measured(run, case, lpips, clip)
                 run.measured.append({"key": case.key, "group": case.group, "tags": dict(case.tags), "scores": scores})
         if progress:
             progress(number, len(left), "measuring")

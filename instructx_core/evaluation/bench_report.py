@@ -88,15 +88,21 @@ def read_run(folder: Path) -> list[Judged]:
 def own_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
     """Every group and score of each run, a table for each subset."""
     for one in found:
+        if not one.means:
+            yield ScoreTable(f"{one.bench.title}, {one.method}", one.judge, [], notes=[_missing(one)])
         for subset, groups in one.means.items():
             scores = list(dict.fromkeys(score for values in groups.values() for score in values))
             table = ScoreTable(f"{one.bench.title}, {one.method}, {subset}", one.judge, ["cases", *scores])
             for group, values in groups.items():
                 table.rows[group] = [one.counts[subset].get(group), *(values.get(score) for score in scores)]
-            told = f"{one.unreadable} answers could not be read, {one.missing} cases have no edit or score yet."
-            spent = f" {one.prompt_tokens} + {one.answer_tokens} tokens." if one.prompt_tokens else ""
-            table.notes.append(told + spent)
+            table.notes.append(_missing(one))
             yield table
+
+
+def _missing(one: Judged) -> str:
+    """What a table does not show, and what was spent."""
+    told = f"{one.unreadable} answers could not be read, {one.missing} cases have no edit or score yet."
+    return told + (f" {one.prompt_tokens} + {one.answer_tokens} tokens." if one.prompt_tokens else "")
 
 
 def compared_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
@@ -127,9 +133,12 @@ def compared_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
 
 
 def plot(tables: Sequence[ScoreTable], path: Path) -> None:
-    """A panel of bars for each table. Raises InputError where matplotlib is not installed."""
-    figure, panels = new_figure(10, 3.2, len(tables))
-    for axes, table in zip(panels, tables, strict=True):
+    """A panel of bars for each table. Raises InputError where there is no score, or no matplotlib."""
+    shown = [table for table in tables if table.rows]
+    if not shown:
+        raise InputError("--plot: no answer of a judge could be read, so there is nothing to draw; leave it out.")
+    figure, panels = new_figure(10, 3.2, len(shown))
+    for axes, table in zip(panels, shown, strict=True):
         rows = {
             name: {column: Bar(value) for column, value in zip(table.columns, values, strict=True) if value is not None}
             for name, values in table.rows.items()

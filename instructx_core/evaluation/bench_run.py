@@ -50,14 +50,17 @@ class BenchRun:
         settings: what the edits depend on; kept in `run.json`.
 
     Raises:
-        InputError: the folder is of another run.
+        InputError: the folder is of another run, or cannot be made.
     """
 
     def __init__(self, folder: Path, bench: Bench, cases: Sequence[Case], settings: Mapping[str, Any]) -> None:
         self.folder, self.bench, self.cases = folder, bench, list(cases)
         self.edits = folder / "edits"
-        self.edits.mkdir(parents=True, exist_ok=True)
-        (folder / "judged").mkdir(exist_ok=True)
+        try:
+            self.edits.mkdir(parents=True, exist_ok=True)
+            (folder / "judged").mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{quoted_path(folder)} cannot be a run's folder ({error.strerror}).") from error
         self.edited = CaseLog(folder / "edited.jsonl")
         self.measured = CaseLog(folder / "measured.jsonl")
         self.settings = {"bench": bench.name, **settings}

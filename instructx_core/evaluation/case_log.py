@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..bounded import is_file, read_text
+from ..bounded import is_file, read_bytes
 from ..errors import InputError
 from ..words import quoted_path
 
@@ -38,7 +38,7 @@ class CaseLog:
             return {}
         lines: dict[str, dict[str, Any]] = {}
         torn = 0
-        for text in read_text(self.path, MOST_BYTES).split("\n"):
+        for text in read_bytes(self.path, MOST_BYTES).split(b"\n"):  # one torn inside a character is no UTF-8
             try:
                 line = json.loads(text) if text else {}
             except ValueError:

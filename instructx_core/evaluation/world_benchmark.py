@@ -112,9 +112,11 @@ def evaluate(
         progress: called as progress(done, total, what) after every batch.
 
     Raises:
-        InputError: an unknown group, no group, no length, or a negative number.
+        InputError: an unknown group, one that the model cannot edit, no group, no length, or a negative number.
     """
     _check(images, videos, groups, video_groups, frames, held_out_video, seed_offset)
+    if editor.guidance.edits_pictures_alone and (videos or (images and len(without_references(groups)) < len(groups))):
+        raise InputError("This model edits pictures, without references; ask for 0 videos, and leave those groups out.")
     start = time.monotonic()
     bench = _Benchmark(editor, steps, seed_offset, variety, progress)
     bench.total = _planned(images, groups) + _planned(videos, video_groups)
@@ -250,7 +252,7 @@ class _Benchmark:
 
 def _batchable(groups: Sequence[str]) -> list[list[str]]:
     """The groups that share batches: all without a reference, and each reference group by itself."""
-    plain = [group for group in groups if not group.startswith("reference")]
+    plain = without_references(groups)
     return [part for part in (plain, *([group] for group in groups if group not in plain)) if part]
 
 
@@ -288,6 +290,11 @@ def _rate(scores: list[EditScore]) -> SuccessRate:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def without_references(groups: Sequence[str]) -> list[str]:
+    """The groups whose sentences stand alone."""
+    return [group for group in groups if not group.startswith("reference")]
 
 
 def _check(

@@ -45,6 +45,7 @@ class Guidance(nn.Module, ABC):
     reads: ClassVar[str] = "Qwen2.5-VL"  # the title of the model that reads
     # The queries are words that the language model learns to say: `rows` holds each set's in its head, [N, hidden].
     is_spoken: ClassVar[bool] = False
+    edits_pictures_alone: ClassVar[bool] = False  # neither clips nor by references
 
     def __init__(self, mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig) -> None:
         """`mllm` reads, with its own tokenizer: what `reads` names."""

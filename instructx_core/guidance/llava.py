@@ -49,6 +49,7 @@ class LlavaGuidance(Guidance):
 
     reads = "LLaVA"
     is_spoken = True
+    edits_pictures_alone = True
 
     def __init__(
         self, mllm: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig

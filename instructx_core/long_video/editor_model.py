@@ -44,6 +44,7 @@ class EditorModel(RequestedEdit):
             "references": digest_frames(request.references),
             "model": fingerprint(self.model),
             "device": self.model.device.type,
+            **self.model.shortcuts,
             "versions": {"instructx": __version__, "torch": torch.__version__},
             "steps": sampling.steps,
             "shift": sampling.shift,

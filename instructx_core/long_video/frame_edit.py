@@ -83,7 +83,8 @@ class FrameEdit:
                 'depends_on={"model": ..., "prompt": ...}), or resume=False.'
             )
         versions = {"instructx": __version__, "torch": str(torch.__version__)}
-        own = {"edit": dict(self.depends_on), "seed": self.seed, "hold_all": self.hold_all}
+        depends_on = json.loads(json.dumps(self.depends_on))  # as it is read again: lists, no tuples
+        own = {"edit": depends_on, "seed": self.seed, "hold_all": self.hold_all}
         return own | {"frame_multiple": self.frame_multiple, "versions": versions}
 
 

@@ -89,6 +89,11 @@ class WindowStore:
             logger.warning("%s: begun anew, because of another %s.", self.folder, ", ".join(changed))
         if found != wanted:
             self._clear()
+            if left := self._own(_WINDOW):
+                raise InputError(
+                    f"{left[0]}: this window is of another edit and cannot be deleted; close what has it open, or give "
+                    "another output."
+                )
             self._write_manifest(wanted)
         for path in self._own(UNFINISHED):  # what a run was writing when it was killed
             _delete(path)
@@ -154,8 +159,10 @@ class WindowStore:
 
     def _clear(self) -> None:
         """Delete what a manifest of ours stands for, and it last: until then the rest is known as ours."""
-        for path in (*self._own(UNFINISHED), *self._own(_WINDOW), self.output, self.folder / MANIFEST):
+        for path in (*self._own(UNFINISHED), *self._own(_WINDOW), self.output):
             _delete(path)
+        if not self._own(_WINDOW):
+            _delete(self.folder / MANIFEST)
 
     def manifest(self) -> dict[str, Any] | None:
         """What the windows here belong to; None where there are none.
@@ -191,7 +198,7 @@ class WindowStore:
                 f"{self.folder}: finished windows cannot be kept there ({error.strerror}); give another output folder."
             ) from error
         with partial_file(self.folder / MANIFEST) as partial:
-            partial.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
 def _check_regular(path: Path) -> int:

@@ -143,6 +143,9 @@ class LoraSettings:
         _checked(self, "the transformer_lora section of the training config")
 
 
+ExampleWords = Literal["instruction", "caption"]
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One run of one stage. The defaults are the paper's (4.1) where it says them."""
@@ -195,6 +198,11 @@ class TrainConfig:
         """What else does not go together, as a sentence without its end; None where all does."""
         return None if self.start else f"a {self.task} stage needs start: a model folder under 'model'"
 
+    @property
+    def words(self) -> ExampleWords:
+        """What a stage reads of an example's words."""
+        return "instruction"
+
     def tables(self) -> tuple[DataConfig, ...]:
         """What the stage reads: the data section, in a mixture once for each table."""
         return (self.data,)
@@ -244,6 +252,10 @@ class TwoStreamTrainConfig(TrainConfig):
         if self.beside and (self.data.table is None or self.data.pool is not None):
             return "beside goes with a table that is read as it is trained on: give data.table, and no data.pool"
         return None
+
+    @property
+    def words(self) -> ExampleWords:
+        return "caption" if self.task == "alignment" else "instruction"
 
     def tables(self) -> tuple[DataConfig, ...]:
         return (self.data, *(share.over(self.data) for share in self.beside))

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from ..errors import InputError
 from ..families.meta_model import outline
 from ..words import quoted
-from .config import DataConfig, TrainConfig, TwoStreamTrainConfig
+from .config import DataConfig, ExampleWords, TrainConfig, TwoStreamTrainConfig
 from .data.example import Example
 from .data.opening import open_table
 from .data.sources import table_examples
@@ -47,6 +47,10 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     else:
         choose_trained(components, config)
     stride = components.codec.stride * components.denoiser.patch
+    tables = config.tables()
+    for data in tables:
+        if data.table is None:
+            check_world(data, stride, components.codec.frame_multiple)
     lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]
     lines += _parts(parts_of(components))
     found = measure_footprint(components, config)
@@ -60,9 +64,8 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
         lines.append(f"  {f'activations, {kind} (measured)':<30}{size / GIB:12.2f}{size / GIB:22.2f}")
     lines.append(f"  {'at the peak':<30}{found.total() / GIB:12.2f}{found.total(processes) / GIB:22.2f}")
     lines += ["", *_plan(config, processes, micro)]
-    tables = config.tables()
     lines += ["", *(line for data in tables for line in _table(data)), "examples:"]
-    read = (islice(_examples(data, stride, components.codec.frame_multiple), EXAMPLES) for data in tables)
+    read = (islice(_examples(data, config.words, stride, components.codec.frame_multiple), EXAMPLES) for data in tables)
     for example in chain.from_iterable(read):
         frames, height, width = example.source.shape[:3]
         size = f"{width} x {height}" + (f" x {frames}" if example.is_video else "")
@@ -110,10 +113,9 @@ def _table(data: DataConfig) -> list[str]:
     return [f"table: {', '.join(table.layouts)}; {rows} in {len(table.parts):,} shards"]
 
 
-def _examples(data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Example]:
+def _examples(data: DataConfig, words: ExampleWords, stride: int, frame_multiple: int) -> Iterator[Example]:
     """The first examples of a data set, read as training would."""
     if data.table is not None:
-        return table_examples(open_table(data), data, stride, frame_multiple)
-    check_world(data, stride, frame_multiple)
+        return table_examples(open_table(data), data, stride, frame_multiple, words)
     half = EXAMPLES // 2
     return world_examples(replace(data, images=min(data.images, half), videos=min(data.videos, EXAMPLES - half)))

@@ -123,8 +123,10 @@ def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
 def activations(components: Components, config: TrainConfig, shape: MicroBatch) -> int:
     """Bytes of all tensors of a micro-batch that are alive at the same time, beside weights and their gradients."""
     guidance, codec = components.guidance, components.codec
-    latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple,
-              shape.height // codec.stride, shape.width // codec.stride)  # fmt: skip
+    # a table's sizes are areas, which each picture fills at its own aspect
+    sides = (components.denoiser.patch * round(side / (codec.stride * components.denoiser.patch))
+             for side in (shape.height, shape.width))  # fmt: skip
+    latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple, *sides)
     modules = (guidance, components.connector, components.denoiser)
     with FakeTensorMode(allow_non_fake_inputs=True), fake_weights(modules):
         gradients = nn.ParameterList()  # there from the micro-batch before

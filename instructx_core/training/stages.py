@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..bounded import is_dir, is_file
 from ..errors import InputError
+from ..run_lock import only_run
 from ..words import quoted_path
 from .config import TrainConfig, pool_folder
 from .data.opening import open_table
+from .processes import process_state
 from .states import saved_states
 from .tasks import make_task
 from .trainer import Trainer
@@ -21,7 +24,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         resume: continue from the newest whole state; if there is none, start from the beginning.
 
     Raises:
-        InputError: a config, data or output folder that cannot be used.
+        InputError: a config, data or output folder that cannot be used, or one that another run is writing to.
         CheckpointError: what the stage starts from is missing or damaged.
         TrainingError, TrainingStopped: see `Trainer.run`.
     """
@@ -34,4 +37,5 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     for data in config.tables():
         if data.table is not None and (pool is None or not is_dir(pool)):
             open_table(data)  # before a model is loaded
-    return Trainer(config, make_task(config)).run(resume)
+    with only_run(output) if process_state().is_main_process else nullcontext():
+        return Trainer(config, make_task(config)).run(resume)

@@ -253,7 +253,10 @@ def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, lis
     replace_folder(partial, folder)
     written = [path for path in saved_states(folder.parent.parent) if (path / MANIFEST).is_file()]
     for old in [path for path in written if int(path.name) < snapshot.step and not path.is_symlink()][:-1]:
-        shutil.rmtree(old)
+        try:
+            shutil.rmtree(old)
+        except OSError as error:  # the new state is whole all the same
+            logger.warning("State %s cannot be deleted (%s).", old.name, error.strerror)
 
 
 def _check_file(path: Path, entry: object) -> None:

@@ -330,7 +330,8 @@ class Trainer:
         kept: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in snapshot.tensors["optimizer"].items():
             kind, name = key.split("/", 1)
-            kept.setdefault(name, {})[kind] = shared_like(tensor, parameters[name])
+            # a copy: optimizers keep what they are given, and a file that is mapped cannot be deleted everywhere
+            kept.setdefault(name, {})[kind] = shared_like(tensor, parameters[name]).clone()
         for optimizer in self.optimizers:
             plain = optimizer.state_dict()  # what a group's rate, betas and so on are, the config says
             order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from instructx_core.training.config import DataConfig, Name, TrainConfig, Weight
+from instructx_core.training.config import DataConfig, ExampleWords, Name, TrainConfig, Weight
 from instructx_core.validation import Choice, Range
 from instructx_core.world import EVERY_GROUP
 
@@ -35,6 +35,10 @@ class TinyTrainConfig(TrainConfig):
     affine: bool = False  # from here on, predicts a gain and an offset of the source
     source_waves: Annotated[int, Range(0, 8)] = 0  # of a place's position, shown from here on; 0: the start's
     data: TinyDataConfig = field(default_factory=TinyDataConfig)
+
+    @property
+    def words(self) -> ExampleWords:
+        return "caption" if self.task == "generator" else "instruction"
 
     def problem(self) -> str | None:
         makes = self.task in ("autoencoder", "language")

@@ -64,6 +64,7 @@ def prompt_of(path, object_info):
 def test_a_server_asks_for_nothing_but_the_weights(server, object_info, path):
     """Every link, type and value is right: what is refused is a name of a file that is not there."""
     answer = server.post("/prompt", {"prompt": prompt_of(path, object_info)})
+    assert answer.get("node_errors") or "prompt_id" in answer, answer
     for node, said in answer.get("node_errors", {}).items():
         for error in said["errors"]:
             assert error["type"] in ("value_not_in_list", "custom_validation_failed"), (node, error)

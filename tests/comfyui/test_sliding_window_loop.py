@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from instructx_core.video import VideoReader
 from support import comfyui_server
@@ -106,6 +107,18 @@ def test_a_reference_made_for_each_window(server):
     inside = halves(30, ["2", FRAMES])
     prompt = both("short.mp4", 9, inside, **MLLM, reference=["33", 0], alone={"reference": ["64", 0]})
     assert max(int((x - y).abs().max()) for x, y in edited(server, prompt)) == 0
+
+
+def test_the_seed_that_nodes_inside_use_is_part_of_the_edit(server):
+    """A reference whose colour is Window Open's seed: another seed is another video, not that of an earlier run."""
+    inside = {"30": node("EmptyImage", width=64, height=64, batch_size=1, color=["2", SEED])}
+    prompt = both("short.mp4", 9, inside, **MLLM, reference=["30", 0], alone={})
+    prompt["50"]["inputs"]["instruction"] = "replace the background with the object in the reference"
+    made = []
+    for seed in (0xFF0000, 0x00FF00):
+        prompt["2"]["inputs"]["seed"] = seed
+        made.append(torch.stack([ours for ours, _ in edited(server, prompt)]))
+    assert not torch.equal(*made)
 
 
 def test_what_cannot_be_used_is_refused(server):

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from instructx_core.errors import InputError
-from instructx_core.evaluation.bench_report import compared_tables, own_tables, read_run
+from instructx_core.evaluation.bench_report import compared_tables, own_tables, plot, read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
 from instructx_core.evaluation.case_log import CaseLog
@@ -87,6 +87,7 @@ def test_command_line_from_data_to_report(data, tmp_path, capsys):
     assert all(len({table["judge"]}) == 1 for table in tables)
     line = refusal(capsys, *arguments[:-4], "--steps", 2, "--judge", answers)
     assert "'steps' 1, not 2" in line
+    assert "'vae' None, not 'other.safetensors'" in refusal(capsys, *arguments, "--vae", "other.safetensors")
     # a study is made of what was written
     code, _ = called(capsys, "study", tmp_path / "tiny", "-o", tmp_path / "s.html")
     assert code == 0
@@ -191,6 +192,8 @@ def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
     run = prepared("reasonedit", data, tmp_path / "run")
     run.edit(lambda: bundled_editor, QUICK)
     assert measure_cases(run) == 6 and measure_cases(run) == 0
+    assert measure_cases(run, lpips=lambda *_: 0.5) == 6  # asked for later
+    assert all(line["scores"].keys() == {"PSNR", "SSIM", "LPIPS"} for line in run.measured.read().values())
     (found,) = read_run(tmp_path / "run")
     assert found.judge == "no judge"
     assert 5 < found.means["all cases"]["6-Reasoning"]["PSNR"] <= 100
@@ -262,6 +265,9 @@ def test_a_torn_line_is_left_aside_and_its_case_done_again(tmp_path, said):
     assert log.read().keys() == {"a", "c"} and "damaged" in said.text
     log.append({"key": "a", "n": 2})
     assert log.read()["a"]["n"] == 2
+    with log.path.open("ab") as file:
+        file.write('{"key": "d", "said": "图'.encode()[:-1])  # inside a character
+    assert log.read().keys() == {"a", "c"}
 
 
 @pytest.mark.parametrize(
@@ -272,6 +278,7 @@ def test_a_torn_line_is_left_aside_and_its_case_done_again(tmp_path, said):
         (["--columns", "["], "--columns"),
         (["--judge", "http://127.0.0.1:9/v1"], "--judge-model"),
         (["--judge", "ftp://x/v1", "--judge-model", "m"], "no address"),
+        (["-o", __file__], "run's folder"),
         (["--judge", "none.jsonl"], "none.jsonl"),
         (["--judge", "none"], "none"),
         (["--prompts", "none.json"], "none.json"),
@@ -294,6 +301,18 @@ def test_columns_are_given_on_the_command_line_or_in_a_file(data, tmp_path, caps
         assert code == 0
         groups = [json.loads(line)["group"] for line in (output / "cases.jsonl").open()]
         assert groups == ["Swap / Change", "Add", "Ref Base Add"]
+
+
+def test_a_judge_that_nobody_could_read_is_told(data, tmp_path, bundled_editor, capsys):
+    run = prepared("openve", data, tmp_path / "run")
+    run.edit(lambda: bundled_editor, QUICK)
+    run.judge(RecordedJudge(benchmarks.record(tmp_path / "answers.jsonl", run.cases, run.bench, 99)), {}, frames=1)
+    code, said = called(capsys, "bench", "report", tmp_path / "run")
+    assert code == 0 and f"{len(run.cases)} answers could not be read" in said
+    for table in [*own_tables(read_run(tmp_path / "run"))]:
+        assert not table.rows
+    with pytest.raises(InputError, match="nothing to draw"):
+        plot([*own_tables(read_run(tmp_path / "run"))], tmp_path / "p.png")
 
 
 def test_reports_of_what_is_no_run(tmp_path, capsys):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from instructx_core import cli
 from instructx_core.config import ModelConfig
@@ -44,6 +45,15 @@ def test_a_run_is_described_and_nothing_is_written(bundled: Path, tmp_path: Path
     assert "4 processes x 2 micro-batches x 2 of at most 32 x 32 = 16 examples (asked for: 16)" in said
     assert said.count("of the world: 32 x 32") == 9  # all that there are: five images of six, four clips
     assert not (tmp_path / "run").exists()
+
+
+def test_sizes_of_a_table_are_areas(bundled: Path, tmp_path: Path, capsys) -> None:
+    Image.new("RGB", (34, 34)).save(tmp_path / "a.png")
+    (tmp_path / "pairs.csv").write_text("source,target,instruction\na.png,a.png,make it blue\n")
+    data = {**SMALL_DATA, "table": str(tmp_path / "pairs.csv"), "sizes": [[34, 34]], "video_probability": 0.0}
+    config = write_config(tmp_path / "c.yaml", **plain(bundled, tmp_path / "run", data=data))
+    assert cli.main(["train", str(config), "--check"]) == 0
+    assert "line 2 of 'pairs.csv': 32 x 32" in capsys.readouterr().out
 
 
 def test_bytes_are_those_of_the_parameters(bundled: Path, tmp_path: Path) -> None:
@@ -90,6 +100,7 @@ def test_stages_that_make_parts_and_bad_examples_are_refused(bundled: Path, tmp_
         ({"data": table}, "there is no file"),
         ({"data": {**SMALL_DATA, "step_images": 5}}, "cannot share"),
         ({"start": {"model": str(tmp_path / "none")}}, "there is no model"),
+        ({"data": {**SMALL_DATA, "sizes": [[34, 34]]}}, "34"),
     ]
     for changes, words in cases:
         path = write_config(tmp_path / "c.yaml", **plain(bundled, tmp_path / "run", **changes))

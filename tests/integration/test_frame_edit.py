@@ -135,6 +135,13 @@ def test_it_goes_on_after_a_stop_to_the_same_bytes(clip, tmp_path):
     assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
 
 
+def test_what_an_edit_depends_on_is_read_as_it_was_written(clip, tmp_path):
+    edit = FrameEdit(invert, {"size": (8, 8), 3: "three", "name": "\ud800"})
+    with pytest.raises(EditInterrupted):
+        edit_video(edit, clip, tmp_path / "a.mp4", options=OPTIONS, resume=True, callback=lambda at: at.window < 2)
+    assert edit_video(edit, clip, tmp_path / "a.mp4", options=OPTIONS, resume=True).reused == 1
+
+
 def test_windows_of_another_function_are_not_taken(clip, tmp_path, caplog):
     target = tmp_path / "a.mp4"
     with pytest.raises(EditInterrupted):

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from instructx_core import Editor, families
+from instructx_core.cli import main
 from instructx_core.config import (
     ConnectorConfig,
     ConnectorKind,
@@ -102,6 +103,13 @@ def test_another_kind_of_model_has_no_image_stream(tiny_editor):
 def test_what_is_for_wan_s_dit_is_refused(saved, extra):
     with pytest.raises(InputError, match="has no Wan DiT"):
         Editor.from_pretrained(saved, **extra)
+
+
+def test_its_pictures_alone_are_measured(saved, capsys):
+    code = main(["evaluate", "--model", str(saved), "--images", "1", "--videos", "1", "--drawn", "0", "--outside", "0"])
+    said = capsys.readouterr()
+    assert code == 0 and "without references; what else is measured is left out" in said.err
+    assert "| recolor | 1 |" in said.out and "reference" not in said.out
 
 
 def test_it_edits_one_picture_without_references(editor):

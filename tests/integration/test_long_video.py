@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from instructx_core import EditInterrupted, Editor, InputError
+from instructx_core import EditInterrupted, Editor, EditRequest, InputError
 from instructx_core.config import Detail
 from instructx_core.images import to_uint8
 from instructx_core.long_video import Head, LongOptions, LongProgress, Reading, edit_video
+from instructx_core.long_video.editor_model import EditorModel
 from instructx_core.long_video.joining import LARGEST, EditedWindow, Handover, anchor_colour, fade, make_handover
 from instructx_core.source import load_source
 from instructx_core.video import VideoReader, VideoWriter
@@ -225,6 +226,13 @@ def test_resumed_pixels_are_the_same(tiny_editor: Editor, clip: Path, tmp_path: 
     assert result.reused == 1
     assert torch.equal(read(target), whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
+
+
+def test_shortcuts_are_part_of_an_edit(bundled: Path):
+    """They change pixels, so windows edited with one are not used for an edit without it."""
+    editors = [Editor.from_pretrained(bundled, device="cpu", cache=cache) for cache in (None, "taylor", "first-block")]
+    identities = [EditorModel(editor, EditRequest(WORDS)).identity() for editor in editors]
+    assert "cache" not in identities[0] and [one.get("cache") for one in identities[1:]] == ["taylor", "first-block"]
 
 
 # --- refusals

@@ -22,6 +22,8 @@ import pytest
 import torch
 
 from instructx_core import InputError, cli
+from instructx_core.run_lock import only_run
+from instructx_core.training import states
 from instructx_core.training.stages import train
 from instructx_core.training.states import find_state, read_state, saved_states, write_state
 from instructx_core.training.tasks import make_task
@@ -247,6 +249,22 @@ def test_states_of_another_config_are_refused(foundation: Path, run: Path) -> No
         resume(foundation, run, train=["queries", "lora"])
     with pytest.raises(InputError, match="average"):
         resume(foundation, run, average=0.0)
+
+
+def test_two_runs_do_not_share_an_output(foundation: Path, run: Path) -> None:
+    with only_run(run), pytest.raises(InputError, match="another run is writing there"):
+        resume(foundation, run)
+    resume(foundation, run)
+
+
+def test_an_old_state_that_cannot_be_deleted_is_told(foundation: Path, run: Path, monkeypatch, said) -> None:
+    def in_use(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(states.shutil, "rmtree", in_use)
+    resume(foundation, run)
+    assert "cannot be deleted (in use)" in said.text and (run / "states" / "00000005").is_dir()
 
 
 def test_what_a_killed_run_was_writing_goes(foundation: Path, run: Path) -> None:

@@ -193,6 +193,21 @@ def test_stage_1_reads_a_table_of_captions(start, tmp_path):
     assert len(scalars(tmp_path / "run", "alignment")) == 2
 
 
+@pytest.mark.parametrize(("name", "words"), [("stage1", "caption"), ("stage2", "instruction")])
+def test_rows_without_the_words_of_a_stage_are_broken(start, tmp_path, name, words):
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
+    other = {"caption": "instruction", "instruction": "caption"}[words]
+    row = {"source": "a.png", "target": "a.png", other: "a box"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+    data = {"table": str(tmp_path / "pairs.jsonl"), "image_batch": 2, "video_probability": 0.0, "sizes": [[32, 32]]}
+    data["columns"] = {name: name for name in row}
+    with pytest.raises(InputError, match=f"has no {words}, which this kind of stage reads"):
+        make_task(stage(name, start, tmp_path / "run", data=data, beside=[]))
+    data["pool"] = str(tmp_path / "pool")  # which any stage may read
+    with pytest.raises(InputError, match=f"1 encoded examples have no {words}"):
+        make_task(stage(name, start, tmp_path / "run", data=data, beside=[]))
+
+
 def test_a_check_counts_and_reads_all_sets(start, tmp_path):
     said = describe_run(mixed(start, tmp_path / "run"), processes=2)
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.strip()}

@@ -63,6 +63,24 @@ def test_it_stays_when_the_edit_is_begun_anew(editor: Editor, source: Path, tmp_
     assert names(store.folder) == ["notes.txt"]
 
 
+def test_windows_of_another_edit_that_cannot_be_deleted_are_not_used(
+    editor: Editor, source: Path, tmp_path: Path, monkeypatch
+):
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "in use")
+        delete(path, missing_ok)
+
+    target, delete = tmp_path / "out.mp4", Path.unlink
+    store = interrupted(editor, source, target)
+    with monkeypatch.context() as held:
+        held.setattr(Path, "unlink", unlink)
+        with pytest.raises(InputError, match="of another edit and cannot be deleted"):
+            edit(editor, source, target, seed=1)
+    edit(editor, source, target, seed=1)
+    assert target.is_file() and not store.folder.exists()
+
+
 @pytest.mark.parametrize("name", ["00000.safetensors", "00007.safetensors", "out.mp4", MANIFEST])
 def test_a_name_that_is_taken_is_refused(editor: Editor, source: Path, tmp_path: Path, name: str):
     target = tmp_path / "out.mp4"

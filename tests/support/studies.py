@@ -18,7 +18,7 @@ METHODS = ("our-model", "the-other", "plainmodel")
 
 def folders(root: Path) -> list[Path]:
     """Three methods' results of two pictures and a clip, listed in cases.csv above them."""
-    instruction = 'make it "blue" </script><b>'
+    instruction = 'make it "blue" </script><!-- <b>'
     rows = [("a", "a.png", instruction), ("b", "b.png", "make it red"), ("c", "c.mp4", "make it snow")]
     lines = ["name,source,instruction"]
     for name, file, words in rows:

@@ -18,6 +18,7 @@ class Inverter:
 
     default_size = (32, 32)
     config = SimpleNamespace(name="inverter")
+    guidance = SimpleNamespace(edits_pictures_alone=False)
 
     def __init__(self) -> None:
         self.calls: list[dict] = []

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from instructx_core.errors import InputError
+from instructx_core.training.data.feed import Batches
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
 from instructx_core.training.data.rows import Row
@@ -95,6 +97,7 @@ def test_a_table_that_changed_is_named(long_table: Table, tmp_path: Path) -> Non
 PEAK = """
 import resource, sys
 from instructx_core.training.config import DataConfig
+from instructx_core.training.data.feed import Batches
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.stream import RowStream
 from instructx_core.training.data.tally import Tally
@@ -105,6 +108,23 @@ for _ in range(2000):
 rows.position()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+
+
+def test_a_run_that_goes_on_with_smaller_batches_gets_no_larger_ones(long_table: Table) -> None:
+    """Six examples wait for a batch of eight; of four they come as fours."""
+
+    def batches(rows: RowStream, size: int) -> Batches:
+        read = partial(read_example, data=config(long_table.path), stride=16, frame_multiple=4)
+        return Batches(rows, read, lambda *_: size, 1)
+
+    before = batches(stream(long_table), 8)
+    for _ in range(6):
+        before._begin(*next(before.stream), again=False)
+        before._add(*before._finish())
+    after = batches(stream(long_table), 4)
+    after.go_to(before.position())
+    assert [len(after.take()) for _ in range(6)] == [4] * 6
+    assert sum(len(held) for held in after.waiting.values()) <= 4
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_json_answers(text):
         "", "7", "[7, 4]", "null", "success: 7, restraint: 4", '{"success": 7}', "{" * 5000,
         '{"success": "7", "restraint": 4}', '{"success": 11, "restraint": 4}', '{"success": -1, "restraint": 4}',
         '{"success": NaN, "restraint": 4}', '{"success": Infinity, "restraint": 4}',
+        '{"success": 1' + "0" * 400 + ', "restraint": 4}',
         '{"success": true, "restraint": 4}', '{"success": null, "restraint": 4}',
         '{"success": [7], "restraint": 4}', '{"scores": {"success": 7, "restraint": 4}}',
         '{"success": 7, "success": 2, "restraint": 4}', 'Sure! {"success": 7, "restraint": 4}',
@@ -180,11 +181,33 @@ def test_nobody_there(monkeypatch):
         ask("http://127.0.0.1:9/v1")
 
 
-@pytest.mark.parametrize("url", ["ftp://host/v1", "http://", "file:///etc/passwd", "https://me:pw@host/v1", "host:80"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/v1", "http://", "file:///etc/passwd", "https://me:pw@host/v1", "host:80", "http://host:80a0/v1",
+        "http://a host/v1", "http://host/v1\n", "http://[::1/v1",
+    ],
+)  # fmt: skip
 def test_other_addresses_are_refused(url):
     with pytest.raises(InputError, match="no address") as refused:
         RemoteJudge(url, "m")
     assert "\n" not in str(refused.value)
+
+
+def test_a_reply_that_is_cut_is_asked_for_again(service):
+    Service.replies[:] = [(200, {"Transfer-Encoding": "chunked"}, {}), good()]  # its first line is no length
+    assert ask(service).text == "fine"
+
+
+def test_a_key_of_two_lines_is_refused_unseen(service, monkeypatch):
+    monkeypatch.setenv("INSTRUCTX_JUDGE_KEY", "secret\n")
+    Service.replies[:] = [good()]
+    ask(service)
+    assert Service.seen[0][1]["Authorization"] == "Bearer secret"
+    monkeypatch.setenv("INSTRUCTX_JUDGE_KEY", "sec\nret")
+    with pytest.raises(InputError, match="no key has") as refused:
+        ask(service)
+    assert "ret" not in str(refused.value)
 
 
 def test_a_log_repeats_itself(tmp_path):

@@ -112,12 +112,12 @@ def test_a_pool_is_of_the_photographs_that_were_there(tmp_path):
         DataConfig(world="rich", photographs=str(tmp_path)),
     )
     Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
-    before = describe_origin(data, codec)
-    assert describe_origin(data, codec) == before
+    before = describe_origin(data, codec, 13, 16)
+    assert describe_origin(data, codec, 13, 16) == before
     Image.new("RGB", (50, 50)).save(tmp_path / "b.png")
     usable_photographs.cache_clear()  # another run
-    assert describe_origin(data, codec)["pictures"] != before["pictures"]
-    assert "pictures" not in describe_origin(DataConfig(world="rich"), codec)
+    assert describe_origin(data, codec, 13, 16)["pictures"] != before["pictures"]
+    assert "pictures" not in describe_origin(DataConfig(world="rich"), codec, 13, 16)
 
 
 def test_the_card_lists_the_photographs(tmp_path):

@@ -1,6 +1,7 @@
 """The benchmark's bookkeeping, with an editor whose results are known: it inverts whatever it is given."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,3 +102,12 @@ def test_report_reads_as_json_and_progress_adds_up():
 def test_bad_requests_are_named(options):
     with pytest.raises(InputError):
         evaluate(Inverter(), **({"images": 1, "videos": 1} | options))
+
+
+@pytest.mark.parametrize("asked", [{"videos": 1}, {"images": 1, "groups": ("invert", "reference_add")}])
+def test_what_a_model_of_pictures_cannot_edit_is_refused_at_once(asked):
+    editor = Inverter()
+    editor.guidance = SimpleNamespace(edits_pictures_alone=True)
+    with pytest.raises(InputError, match="edits pictures, without references"):
+        evaluate(editor, **({"images": 0, "videos": 0} | asked))
+    assert not editor.calls

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any
 
@@ -69,7 +68,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(value: Any, scale: Scale, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UnreadableAnswer(f"{name!r} is no number")
     if not scale.low <= value <= scale.high:
         raise UnreadableAnswer(f"{name!r} is not from {scale.low:g} to {scale.high:g}")

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -37,13 +38,15 @@ class RemoteJudge:
     """A model behind `url`, such as https://api.example.com/v1 or http://127.0.0.1:8000/v1.
 
     Raises:
-        InputError: no http(s) address, or one with a name or password in it.
+        InputError: no http(s) address, or one with a name or password in it; a key that no header can carry.
     """
 
     def __init__(self, url: str, model: str) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        if not _is_address(url):
             raise InputError(f"{quoted(url)} is no address of a judge; give one such as http://127.0.0.1:8000/v1.")
+        self.secret = os.environ.get(KEY, "").strip()
+        if not (self.secret.isascii() and self.secret.isprintable()):
+            raise InputError(f"{KEY} holds characters that no key has; set it again.")
         self.url = url.rstrip("/") + "/chat/completions"
         self.model = model
         self.name = model
@@ -60,8 +63,8 @@ class RemoteJudge:
 
     def _post(self, body: bytes) -> bytes:
         headers = {"Content-Type": "application/json"}
-        if secret := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {secret}"
+        if self.secret:
+            headers["Authorization"] = f"Bearer {self.secret}"
         pause = FIRST_PAUSE
         for left in reversed(range(TRIES)):
             request = urllib.request.Request(self.url, body, headers, method="POST")
@@ -78,13 +81,26 @@ class RemoteJudge:
                 if error.code not in AGAIN:
                     raise InputError(f"The judge at {self.url} cannot be asked: {problem}.") from error
                 wait = _retry_after(error.headers.get("Retry-After"), pause)
-            except (urllib.error.URLError, OSError) as error:
+            except (OSError, http.client.HTTPException) as error:  # URLError among them; a reply that was cut
                 problem = f"no connection ({one_line(getattr(error, 'reason', error), 200)})"
             if not left:
                 raise InputError(f"The judge at {self.url} cannot be asked: {problem}, {TRIES} times.")
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is http(s) with a host, and neither a name nor a password."""
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        )
+    except ValueError:  # of a port that is no number, or brackets
+        return False
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

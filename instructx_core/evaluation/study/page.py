@@ -118,7 +118,7 @@ def write_study(items: Sequence[StudyItem], methods: Sequence[str], output: Path
     content = json.dumps([pages, seed], sort_keys=True)
     number = hashlib.sha256(content.encode()).hexdigest()[:12]
     study = {"id": number, "methods": sorted(ids), "questions": QUESTIONS, "items": pages}
-    text = json.dumps(study, ensure_ascii=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    text = json.dumps(study, ensure_ascii=False).replace("</", "<\\/").replace("<!--", "\\u003c!--")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     key = {
         "study": number,

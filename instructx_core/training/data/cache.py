@@ -62,6 +62,7 @@ class Maker:
     def __init__(self, data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> None:
         """
         Args:
+            shown_frames: what the MLLM sees of a clip.
             stride: pixels that one DiT patch spans.
 
         Raises:
@@ -78,7 +79,7 @@ class Maker:
             self.chunks = min(len(self.table.parts), MOST_CHUNKS)
 
     def origin(self) -> dict[str, Any]:
-        return describe_origin(self.data, self.codec)
+        return describe_origin(self.data, self.codec, self.shown_frames, self.stride)
 
     def make(self, folder: Path, chunk: int) -> None:
         """Encode a chunk into `folder`, unless it is there.
@@ -168,7 +169,7 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
     """
     if not is_dir(folder):
         make_pool(folder, Maker(data, codec, shown_frames, stride))
-    return read_pool(folder, describe_origin(data, codec))
+    return read_pool(folder, describe_origin(data, codec, shown_frames, stride))
 
 
 def make_pool(

@@ -61,7 +61,7 @@ class Batches:
             if example is None:
                 continue
             held = self._add(address, example)
-            if len(held) == self.batch_size(example.is_video, len(example.source)):
+            if len(held) >= self.batch_size(example.is_video, len(example.source)):
                 return self._pop(example.shape)
             if self.bytes > WAITING_BYTES:
                 return self._pop(next(iter(self.waiting)))
@@ -86,7 +86,12 @@ class Batches:
         return held
 
     def _pop(self, shape: tuple[int, ...]) -> Batch:
-        batch = [example for _, example in self.waiting.pop(shape)]
+        """The first of a shape, at most a batch: more of them wait where a run goes on with smaller batches."""
+        held = self.waiting.pop(shape)
+        size = self.batch_size(held[0][1].is_video, len(held[0][1].source))
+        if held[size:]:
+            self.waiting[shape] = held[size:]
+        batch = [example for _, example in held[:size]]
         self.bytes -= sum(example.nbytes for example in batch)
         return batch
 

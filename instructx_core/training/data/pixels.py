@@ -14,7 +14,7 @@ from ...images import read_encoded, read_image, read_pixels, to_floats
 from ...main_memory import check_room
 from ...video import VideoReader
 from ...words import one_line
-from ..config import DataConfig
+from ..config import DataConfig, ExampleWords
 from .example import Example
 from .rows import Media, Row, RowError, is_video
 
@@ -23,15 +23,22 @@ SAME_ASPECT = (
 )
 
 
-def read_example(row: Row, data: DataConfig, stride: int, frame_multiple: int) -> Example:
+def read_example(
+    row: Row, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
+) -> Example:
     """Read a pair. Frames are brought to the area of the config's first size, clips cut to its longest length.
 
     Source and target are of one shape: a target of another size but the same aspect (within 2 %) is brought to the
     source's, one of another aspect would be squeezed and is refused. Lengths are compared after the cut.
 
+    Args:
+        words: what the row must have of words.
+
     Raises:
-        RowError: a file that cannot be read, or a source and a target of different shape.
+        RowError: a file that cannot be read, a source and a target of different shape, or no `words`.
     """
+    if words and not getattr(row, words):
+        raise RowError(f"it has no {words}, which this kind of stage reads")
     longest = max(data.lengths)
     try:
         kind = is_video(row.source)

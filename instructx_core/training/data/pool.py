@@ -24,7 +24,7 @@ from ...latents import LatentCodec
 from ...photographs import photographs_digest
 from ...weights.files import read_header, write_safetensors
 from ...words import listed, quoted_path
-from ..config import DataConfig
+from ..config import DataConfig, ExampleWords
 from .encoding import TENSORS, TEXTS, Encoded
 
 ORIGIN = "origin.json"
@@ -42,6 +42,10 @@ class Bucket:
 
     def __len__(self) -> int:
         return self.ends[-1]
+
+    def lacking(self, words: ExampleWords) -> int:
+        """How many of them have no such words. Raises CheckpointError, InputError as `read_buckets`."""
+        return sum(not text for file in self.files for text in read_texts(file)[f"{words}s"])
 
     def take(self, indices: list[int]) -> Encoded:
         """These examples, in this order. Raises CheckpointError, InputError as `read_buckets`."""
@@ -136,12 +140,13 @@ def read_origin(folder: Path) -> dict[str, object]:
     return found
 
 
-def describe_origin(data: DataConfig, codec: LatentCodec) -> dict[str, Any]:
-    """What a pool's contents depend on."""
+def describe_origin(data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> dict[str, Any]:
+    """What a pool's contents depend on; arguments as of `cache.Maker`."""
     weights = sum(float(parameter.double().abs().sum()) for parameter in codec.vae.parameters())
     names = ["table", "images", "videos", "sizes", "lengths", "groups", "held_out_from_video", "world", "photographs"]
     names += [name for name in ("root", "columns", "filters") if getattr(data, name)]
-    origin = {**{name: getattr(data, name) for name in names}, "vae": round(weights, 3)}
+    origin = {name: getattr(data, name) for name in names}
+    origin |= {"vae": round(weights, 3), "shown_frames": shown_frames, "stride": stride}
     if data.photographs is not None:
         origin["pictures"] = photographs_digest(data.photographs)
     return json.loads(json.dumps(origin))  # as it is read again: lists, no tuples

@@ -14,7 +14,7 @@ import torch
 from ...errors import InputError
 from ...latents import LatentCodec
 from ...words import one_line, quoted_path
-from ..config import DataConfig, TrainConfig
+from ..config import DataConfig, ExampleWords, TrainConfig
 from .encoding import Encoded, encode_examples
 from .example import Example
 from .feed import THREADS, Batches, ReadAhead
@@ -60,9 +60,18 @@ def batch_size(data: DataConfig, is_video: bool, frames: int) -> int:
 
 
 class PoolSource:
-    """Draws from buckets of encoded examples, as the generator says."""
+    """Draws from buckets of encoded examples, as the generator says.
+
+    Raises:
+        InputError: examples without the words that the stage reads.
+    """
 
     def __init__(self, buckets: list[Bucket], config: TrainConfig) -> None:
+        if count := sum(bucket.lacking(config.words) for bucket in buckets):
+            raise InputError(
+                f"{count} encoded examples have no {config.words}, which a stage of the kind {config.task} reads; give "
+                "data in which each has one, and another data.pool."
+            )
         self.data, self.buckets = config.data, buckets
         self.training, self.validation = split_examples(buckets, config.validation if config.validate_every else 0)
 
@@ -133,7 +142,9 @@ class StreamSource:
         """
         self.data, self.share = config.data, share
         self.table = open_table(config.data)
-        self.read = partial(read_example, data=config.data, stride=stride, frame_multiple=codec.frame_multiple)
+        self.read = partial(
+            read_example, data=config.data, stride=stride, frame_multiple=codec.frame_multiple, words=config.words
+        )
         self.encode = partial(encode_examples, codec=codec, shown_frames=shown_frames)
         first = first_examples(self.table, config.data, self.read)
         self.first = {
@@ -237,13 +248,15 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
     return found
 
 
-def table_examples(table: Table, data: DataConfig, stride: int, frame_multiple: int) -> Iterator[Example]:
+def table_examples(
+    table: Table, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
+) -> Iterator[Example]:
     """The examples of a table in order, to look at. Raises InputError where too many rows are broken."""
     tally = Tally(table.path, data.broken, table.total)
     for kind in (False, True):
         for row in _rows_of(table, kind, tally):
             try:
-                yield read_example(row, data, stride, frame_multiple)
+                yield read_example(row, data, stride, frame_multiple, words)
                 tally.good()
             except RowError as error:
                 tally.skip(f"{row.place}: {error}")

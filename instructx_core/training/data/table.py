@@ -42,10 +42,6 @@ class Table:
         self.path, self.parts, self.total, self.filters = path, parts, total, filters
         self.layouts = sorted({part.layout.name for part in parts})
 
-    def holds(self, is_video: bool) -> bool:
-        """Whether there may be videos, or pictures, by the names of the files."""
-        return any(is_video in part.shard.kinds for part in self.parts)
-
     def rows(self, shard: int, start: int = 0) -> Iterator[tuple[Address, Row | Broken | None]]:
         """The rows of a shard from one on; a `Broken` in the place of each that is, None of one that is left out.
 

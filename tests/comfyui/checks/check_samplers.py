@@ -2,7 +2,7 @@
 
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from kit import BUNDLED, TOLERANCE, difference, editor, example, loaded, run, sampled, wired
+from kit import BUNDLED, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
 
 import nodes as stock
 
@@ -91,6 +91,12 @@ def check_shift_follows_model_sampling_sd3():
     (moved,) = ModelSamplingSD3().patch(loaded(BUNDLED)[0], 2.0)
     (sigmas,) = run("Sigmas", model=moved, steps=5)
     assert torch.equal(sigmas, schedule(5, 2.0).float())
+
+
+def check_too_little_denoise_is_named():
+    image, instruction, _ = example("recolor", seed=14)
+    graph = wired(BUNDLED, image, instruction)
+    expect("InputError", "would be the last of 1250", sampled, graph, steps=50, denoise=0.04)
 
 
 def check_edit_strength_is_a_share_of_the_guidance():
