@@ -1,9 +1,9 @@
 """Files and folders that appear under their name only when they are complete.
 
-Each is written under a hidden name beside its own (see `hidden`), flushed to the disk, and only then renamed. A run
-that is killed in between leaves the older version in place and a hidden leftover, which the next write to that name
-clears away. Where the name is a link, the target of the link is replaced for weights and folders; any other file takes
-the link's place.
+Each is written under a hidden name beside its own (see `hidden`) and then renamed; weights and folders are flushed to
+the disk before. A run that is killed in between leaves the older version in place and a hidden leftover, which the next
+write that is alone at that name clears away. Where the name is a link, the target of the link is replaced for weights
+and folders; any other file takes the link's place.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from .words import PATH, escaped
 def partial_file(path: Path) -> Iterator[Path]:
     """Give a hidden temporary name in the folder of `path`; rename it to `path` on a clean exit, else remove it.
 
-    The same folder means the same file system, so that the rename is atomic. Raises InputError when the system
-    refuses to write (full disk, permissions, file too large); any other error passes through.
+    The same folder means the same file system, so that the rename is atomic. Several processes may write one name, so
+    nothing is cleared away here; who is alone calls `clear`. What must outlast a power cut is flushed by the caller.
+    Raises InputError when the system refuses to write (full disk, permissions, file too large); any other error passes
+    through.
     """
     partial = unique(path, "partial")
     try:
@@ -60,14 +62,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         recover_folder(path)
         partial.mkdir()
     except OSError as error:
-        _remove_empty(made)
+        remove_empty(made)
         raise InputError(f"cannot write a folder to {str(path)!r}: {error.strerror}; choose another place.") from error
     try:
         yield partial
         replace_folder(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        _remove_empty(made)
+        remove_empty(made)
         raise
 
 
@@ -147,7 +149,7 @@ def clear(path: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
     """Delete folders, inner ones first, up to the first that something is in."""
     for folder in folders:
         try:

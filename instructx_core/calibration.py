@@ -18,6 +18,7 @@ from .compat import mag_cache_ratios
 from .demo import DEMO_EDITS, DemoEdit
 from .editor import Editor
 from .errors import CheckpointError, InputError
+from .families.networks import network_kind
 from .paths import writable_file
 from .request import EditRequest, Sampling
 from .speed.mag_ratios import MAG_RATIOS, are_ratios, write_ratios
@@ -59,7 +60,10 @@ def calibrate(
     if not is_dir(folder):
         raise InputError(f"{folder}: it is no folder; give the model's folder, where {MAG_RATIOS} is to lie.")
     writable_file(folder / MAG_RATIOS)
-    if families.open(folder).config.denoiser.boundary:
+    config = families.open(folder).config
+    if not network_kind(config).takes_extras:
+        raise InputError(f"{str(folder)!r} has no Wan DiT, for which the cache mag is; there is nothing to measure.")
+    if config.denoiser.boundary:
         raise InputError(
             f"{str(folder)!r} has a pair of DiTs, and ratios are of one; choose the cache first-block or taylor."
         )

@@ -382,6 +382,8 @@ class ModelConfig:
             return f"denoiser.boundary is {own.boundary:g}, of a pair of DiTs, which denoiser.network unet has not"
         if not is_unet and self.connector.kind is ConnectorKind.TWO_STREAM:
             return "connector.kind is two_stream, which only denoiser.network unet takes"
+        if is_unet and self.sampling.sigma_min:
+            return f"sampling.sigma_min is {self.sampling.sigma_min:g}; denoiser.network unet takes none, give 0"
         if is_unet and (self.default_frames, self.sampling.shift) != (1, 1):
             return (
                 f"default_frames is {self.default_frames} and sampling.shift {self.sampling.shift:g}; denoiser.network "

@@ -36,7 +36,7 @@ from .sampling import StepCallback
 from .source import Source, load_source
 from .speed.options import cache_settings, check_speed, speed_up
 from .weights.hub import fetch_into_cache
-from .weights.loras import load_lora
+from .weights.loras import check_lora, load_lora
 from .weights.parts import Part
 from .words import quoted_path, shown
 
@@ -224,7 +224,12 @@ class Editor(LoadedModel):
 
 
 def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
-    """LoRA files with their strengths, and which of a pair of DiTs each is for. Raises InputError for anything else."""
+    """LoRA files with their strengths, and which of a pair of DiTs each is for, looked into before a model is read.
+
+    Raises:
+        InputError: anything else.
+        CheckpointError: as `check_lora`.
+    """
     given = list(loras) if isinstance(loras, (list, tuple)) else [loras]
     for one in given:
         if not isinstance(one, (list, tuple)) or len(one) not in (2, 3) or (*one, None)[2] not in (None, *HALVES):
@@ -233,7 +238,10 @@ def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
                 f"{shown(one)}."
             )
     named = ((*one, None)[:3] for one in given)
-    return [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
+    files = [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
+    for path, strength, _ in files:
+        check_lora(path, strength)
+    return files
 
 
 def _check_halves(opened: Opened, loras: Sequence[tuple[Path, float, str | None]], cache: str | None) -> None:

@@ -52,6 +52,7 @@ _LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # pixels of a sid
 RANGE_SLACK = 1e-4  # how far resampling or rounding may leave [0, 1] before it counts as another range
 STRIP = 2**20  # values that are computed in floats at a time
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 262  # TIFF's tag
 
 
 def open_picture(path: Path) -> Image.Image | None:
@@ -207,13 +208,14 @@ def _to_rgb(picture: Image.Image, name: str) -> Tensor:
 
     check_room(name, picture.width, picture.height)
     try:
+        inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF whose 0 is white
         picture = _upright(picture)
         if 0 in picture.size:
             raise InputError(
                 f"{name}: it has no pixels ({picture.width} x {picture.height}); give a picture of at least 1 x 1."
             )
         if picture.mode.startswith(("I", "F")):
-            return _deep_grey(picture, name)[..., None].expand(-1, -1, 3)
+            return _deep_grey(picture, name, inverted)[..., None].expand(-1, -1, 3)
         return _plain_rgb(picture)
     except InputError:
         raise
@@ -248,14 +250,19 @@ def _plain_rgb(picture: Image.Image) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _deep_grey(picture: Image.Image, name: str) -> Tensor:
+def _deep_grey(picture: Image.Image, name: str, inverted: bool) -> Tensor:
     """Grey of more than 8 bits -> float32 [H, W] in [0, 1]; whole numbers count as 16-bit, as in PNG and TIFF."""
     floats, (width, height) = picture.mode == "F", picture.size
+    clear = picture.info.get("transparency")  # of a PNG, the grey that is transparent
     grey = torch.empty(height, width)
     for rows in strips(height, width):
         values = np.asarray(picture.crop((0, rows.start, width, rows.stop))).astype(np.float32)
         if not floats and (values.max() > 65535 or values.min() < 0):
             raise InputError(f"{name}: it holds numbers up to {values.max():g}; of whole ones give 0 to 65535.")
+        if clear is not None:
+            values[values == clear] = 65535  # on white
+        if inverted and not floats:  # Pillow turns those of 8 bits around, and no deeper ones
+            values = 65535 - values
         grey[rows] = torch.from_numpy(values if floats else values / 65535.0)
     if floats and grey.isfinite().all() and (grey.amax() > 1 + RANGE_SLACK or grey.amin() < -RANGE_SLACK):
         outside, most = int(((grey > 1) | (grey < 0)).sum()), float(grey.amax())

@@ -44,6 +44,7 @@ class Projection:
         """A difference [B, C, T, H, W] whose part along the prediction is `along` as long."""
         length = difference.norm(p=2, dim=FRAME, keepdim=True)
         difference = difference * (self.most / length).clamp(max=1)
-        exact, direction = difference.double(), F.normalize(prediction.double(), dim=FRAME)
+        wide = torch.float32 if difference.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        exact, direction = difference.to(wide), F.normalize(prediction.to(wide), dim=FRAME)
         parallel = (exact * direction).sum(FRAME, keepdim=True) * direction
         return (exact - parallel).to(difference) + self.along * parallel.to(difference)

@@ -9,7 +9,7 @@ import torch
 
 from .compositing import restore_edit
 from .conditions.condition import Condition
-from .config import Detail
+from .config import Detail, Network
 from .context import Context
 from .edit_model import edit_canvas
 from .errors import InputError
@@ -58,6 +58,8 @@ class RequestedEdit:
         asked = requests[0].sampling
         if asked.image_stream is not None and not model.config.denoiser.image_tokens:
             raise InputError("image_stream is given, and this model has no image stream; leave it out.")
+        if asked.renoise and model.config.denoiser.network is Network.UNET:
+            raise InputError("renoise is given, and this model's noise levels are a diffusion model's; leave it out.")
         self.sampling = requests[0].sampling.over(model.config.sampling)
         self.mode = mode_of(self.sampling.guidance_mode, is_video, bool(requests[0].references))
         if asked.source_scale is not None and not scales_source(self.mode):

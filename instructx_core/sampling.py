@@ -166,7 +166,7 @@ def unipc(sigmas: torch.Tensor) -> tuple[Any, torch.Tensor]:
     scheduler.set_timesteps(len(sigmas) - 1)
     # as diffusers up to 0.35 made them: later versions begin nearer to 1, which gives other edits
     scheduler.sigmas = sigmas.float()
-    scheduler.timesteps = (sigmas[:-1] * TIMESTEPS).to(torch.int64)
+    scheduler.timesteps = (sigmas[:-1] * TIMESTEPS).to(torch.int64).clamp(min=1)  # at 0 there is nothing to predict
     scheduler.set_begin_index(0)  # rounded timesteps may be alike, so none is looked up
     return scheduler, scheduler.timesteps / TIMESTEPS
 

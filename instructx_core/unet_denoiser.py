@@ -102,7 +102,7 @@ class UNetDenoiser(Backbone):
 
     def levels(self, steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
         check_steps(steps)
-        if shift != 1 or sigma_min:
+        if shift != 1:
             raise InputError(f"shift is {shift:g}; this model's noise levels are a diffusion model's, give 1.")
         return diffusion_schedule(steps)
 

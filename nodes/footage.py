@@ -13,6 +13,7 @@ import torch
 from comfy_api.latest import Input, InputImpl
 
 from ..instructx_core.errors import InputError
+from .notes import say
 from .pixels import to_clip
 from .video_files import file_of, temp_folder
 
@@ -48,6 +49,7 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
 
 def _of_file(part: Part, folder: Path) -> Footage:
     from ..instructx_core.long_video.footage import look_through, take_span
+    from ..instructx_core.video.other_tracks import held_beside_sound
     from ..instructx_core.video.sound import cut_sound
 
     def stop_if_cancelled(_index: int, _frame: torch.Tensor) -> None:
@@ -56,8 +58,12 @@ def _of_file(part: Part, folder: Path) -> Footage:
     whole = look_through(part.path, stop_if_cancelled)
     if part.is_whole:
         return whole
+    if lost := held_beside_sound(part.path):
+        say(f"A part of a video keeps its pictures and sound, not its {', '.join(lost)}.")
+    times = (pts * whole.info.time_base for pts in whole.pts)
+    begin = next((time for time in times if time >= part.start), part.start)  # of its first frame, which comes first
     sound = folder / "sound.mka"
-    heard = whole.info.has_audio and cut_sound(part.path, part.start, part.stop, sound)
+    heard = whole.info.has_audio and cut_sound(part.path, begin, part.stop, sound)
     return take_span(whole, part.start, part.stop, sound if heard else None)
 
 

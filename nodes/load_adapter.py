@@ -79,8 +79,8 @@ class InstructXLoadAdapter(io.ComfyNode):
         return True if adapter is None else problem(find_model, adapter)
 
     @classmethod
-    def fingerprint_inputs(cls, adapter: str, **_: Any) -> str:
-        return stamp(find_model(adapter))
+    def fingerprint_inputs(cls, adapter: str | None, **_: Any) -> str:
+        return "" if adapter is None else stamp(find_model(adapter))  # None of a value that comes by a link
 
     @classmethod
     def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:

@@ -52,8 +52,9 @@ class InstructXLoadMLLM(io.ComfyNode):
         return problem(find_model, adapter) if said is True and adapter is not None else said
 
     @classmethod
-    def fingerprint_inputs(cls, base: str, adapter: str, **_: Any) -> str:
-        return stamp(find_base(base)) + stamp(find_model(adapter))
+    def fingerprint_inputs(cls, base: str | None, adapter: str | None, **_: Any) -> str:
+        own = "" if base is None else stamp(find_base(base))  # None of a value that comes by a link
+        return own + ("" if adapter is None else stamp(find_model(adapter)))
 
     @classmethod
     def execute(cls, base: str, adapter: str, precision: str) -> io.NodeOutput:

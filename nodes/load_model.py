@@ -82,15 +82,16 @@ class InstructXLoadModel(io.ComfyNode):
     ) -> bool | str:
         said = True if model_name is None else problem(find_model, model_name)
         for part, name in {"transformer": transformer, "vae": vae, "mllm": mllm}.items():
-            if said is True and name != OWN:
+            if said is True and name not in (None, OWN):
                 said = problem(partial(find_part, part), name)
         return said
 
     @classmethod
     def fingerprint_inputs(
-        cls, model_name: str, transformer: str = OWN, vae: str = OWN, mllm: str = OWN, **_: Any
+        cls, model_name: str | None, transformer: str = OWN, vae: str = OWN, mllm: str = OWN, **_: Any
     ) -> str:
-        return stamp(find_model(model_name)) + "".join(map(stamp, _given(transformer, vae, mllm).values()))
+        own = "" if model_name is None else stamp(find_model(model_name))  # None of a value that comes by a link
+        return own + "".join(map(stamp, _given(transformer, vae, mllm).values()))
 
     @classmethod
     def execute(
@@ -124,4 +125,4 @@ class InstructXLoadModel(io.ComfyNode):
 def _given(transformer: str, vae: str, mllm: str) -> dict[str, Path]:
     """The weights that were chosen instead of the model's own, by part."""
     chosen = {"transformer": transformer, "vae": vae, "mllm": mllm}
-    return {part: find_part(part, name) for part, name in chosen.items() if name != OWN}
+    return {part: find_part(part, name) for part, name in chosen.items() if name not in (None, OWN)}

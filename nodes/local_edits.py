@@ -87,7 +87,7 @@ class InstructXLocalEdits(io.ComfyNode):
 
         each = lines(instructions)
         clip = to_clip(source)
-        frames, is_video = (clip.frames, clip.is_video) if fit is None else (fit.plan.cut(clip.frames), fit.is_video)
+        frames, is_video = (clip.frames, clip.is_video) if fit is None else (fit.cut(clip.frames), fit.is_video)
         check_places(connector.config.name, connector.masks, is_video)
         guidance = understand(mllm, ", ".join(each), frames, [], is_video)
         positive, negative = connect(connector, guidance)

@@ -90,7 +90,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
         clip = to_clip(source)
         frames, is_video = clip.frames, clip.is_video
         if fit is not None:
-            frames = fit.plan.cut(frames)
+            frames = fit.cut(frames)
             is_video = fit.is_video
         shown = references.every(reference, further)
         warn(mllm, instruction, frames)

@@ -55,8 +55,8 @@ class InstructXPlan(io.ComfyNode):
         return problem(check_size, width, height)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_: Any) -> str:
-        return stamp(find_model(model_name))
+    def fingerprint_inputs(cls, model_name: str | None, **_: Any) -> str:
+        return "" if model_name is None else stamp(find_model(model_name))  # None of a value that comes by a link
 
     @classmethod
     def execute(cls, model_name: str, width: int, height: int, frames: int) -> io.NodeOutput:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..instructx_core.errors import InputError
+
 if TYPE_CHECKING:
     from fractions import Fraction
 
@@ -73,6 +75,20 @@ class FitValue:
     source: torch.Tensor  # float32 [T, H, W, 3]
     kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own
     vae: Any  # what encoded the source
+
+    def cut(self, frames: torch.Tensor) -> torch.Tensor:
+        """What InstructX Fit gave, without what it added to the source.
+
+        Raises:
+            InputError: frames of another length or size, of which a corner would be taken.
+        """
+        wanted = (self.plan.padded_frames, *self.plan.canvas)
+        if tuple(frames.shape[:3]) != wanted:
+            raise InputError(
+                f"The source is {len(frames)} frames of {frames.shape[2]} x {frames.shape[1]}, and the FIT is of "
+                f"{wanted[0]} of {wanted[2]} x {wanted[1]}; connect the IMAGE of that InstructX Fit, or leave fit out."
+            )
+        return self.plan.cut(frames)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,10 @@ def read_frames(part: Part) -> Frames:
     kept, times, last = [], [], Fraction(0)
     with VideoReader(part.path) as reader:
         info = reader.info
-        _check_room(info, part)
+        room = info.frames or 1  # checked anew as the clip turns out longer: not every container says its length
+        if part.stop is not None:
+            room = min(room, ceil((part.stop - part.start) * info.fps))
+        _check_room(info, part, room)
         for frame, pts in reader:
             management.throw_exception_if_processing_interrupted()
             time = pts * info.time_base
@@ -104,6 +107,9 @@ def read_frames(part: Part) -> Frames:
                 last = min(last, part.stop - times[-1]) if times else last
                 break
             if time >= part.start:
+                if len(kept) == room:
+                    room += max(1, room // 2)
+                    _check_room(info, part, room)
                 kept.append(frame)
                 times.append(time)
                 last = reader.frame_duration * info.time_base
@@ -114,21 +120,20 @@ def read_frames(part: Part) -> Frames:
             f"This video's frame rate varies: its {len(kept)} frames became {len(shown)} at {float(rate):.4g} a second"
             " to stay in time with the sound. InstructX Sliding Window keeps the exact times."
         )
+    if len(shown) > len(kept):
+        _check_room(info, part, len(shown))
     frames = torch.empty(len(shown), *kept[0].shape)
     for slot, number in enumerate(shown):
         frames[slot] = kept[number]
     sound = None
     if info.has_audio:
-        sound = read_sound(part.path, times[0] if part.is_whole else part.start, part.stop)
+        sound = read_sound(part.path, times[0], part.stop)
     audio = None if sound is None else {"waveform": sound.samples[None], "sample_rate": sound.rate}
     return Frames(frames.div_(255), rate, audio)
 
 
-def _check_room(info: VideoInfo, part: Part) -> None:
-    """Raise InputError where the frames of a part, as its header counts them, would not fit into memory."""
-    frames = info.frames or 1
-    if part.stop is not None:
-        frames = min(frames, ceil((part.stop - part.start) * info.fps))
+def _check_room(info: VideoInfo, part: Part, frames: int) -> None:
+    """Raise InputError where so many frames of a part would not fit into memory."""
     advice = "scale it down, cut it, or connect it to InstructX Sliding Window"
     check_room(part.path.name, info.width, info.height, frames, advice)
 

@@ -12,7 +12,7 @@ The first two are SmartEdit's, whose weights fit (see `families.insightedit.keys
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -129,6 +129,13 @@ class BIM(nn.Module):
         places = torch.stack([middles.expand(side, side), middles[:, None].expand(side, side)], dim=-1)  # x, y
         angles = 2 * math.pi * (places @ self.frequencies.float())  # [side, side, vision_dim / 2]
         return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> BIM:
+        exact = self.frequencies
+        super()._apply(fn, recurse)
+        if not exact.is_meta:
+            self.frequencies = exact.to(self.frequencies.device)  # not rounded with the weights
+        return self
 
 
 class IAA(nn.Module):

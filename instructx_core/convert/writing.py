@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..atomic import atomic_folder, clear, flush, partial_file, real
+from ..atomic import atomic_folder, clear, flush, partial_file, real, remove_empty
 from ..bounded import read_text, why
 from ..errors import CheckpointError, InputError
 from ..hidden import unique
@@ -84,8 +84,9 @@ def _check_name(path: Path) -> None:
 def _alone(path: Path, size: int) -> Iterator[None]:
     """Write `size` bytes to `path` alone, what a killed run left of it cleared away.
 
-    Raises InputError where another run writes there, or the system refuses.
+    Raises InputError where another run writes there, or the system refuses; parents that were made for it go then.
     """
+    made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_run(path):
@@ -96,7 +97,10 @@ def _alone(path: Path, size: int) -> Iterator[None]:
                     "another folder."
                 )
             yield
-    except OSError as error:
+    except BaseException as error:
+        remove_empty(made)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(
             f"{path}: it could not be written ({error.strerror}); free space, or give another folder."
         ) from error

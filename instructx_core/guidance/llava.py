@@ -107,13 +107,13 @@ class LlavaGuidance(Guidance):
         ).last_hidden_state
         return Context(hidden[:, -len(queries) :], image=features), hidden
 
-    def token_loss(self, hidden: torch.Tensor, query_set: str = "image") -> torch.Tensor:
+    def token_loss(self, hidden: torch.Tensor) -> torch.Tensor:
         """L_LLM (eq. 2): how surely each [MM] token is said after those before it, as a mean over r, not a sum.
 
         Args:
             hidden: [B, L + r, hidden] from `read`.
         """
-        rows = self.rows[query_set]
+        rows = self.rows["image"]
         count = len(rows)
         head = torch.cat([self.mllm.lm_head.weight, rows.to(hidden)])  # old words, then the [MM] tokens
         logits = F.linear(hidden[:, -count - 1 : -1], head.to(hidden)).float()  # [B, r, words + r]

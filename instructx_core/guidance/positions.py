@@ -16,7 +16,6 @@ def positions(
     image_token: int,
     video_token: int,
     tokens_per_second: float,
-    seconds_per_grid: float = 1.0,
     past_time: bool = False,
 ) -> torch.Tensor:
     """Positions (time, height, width) of one unpadded sequence.
@@ -27,8 +26,6 @@ def positions(
     Args:
         token_ids: the sequence, placeholders included.
         grids: (t, h, w) in patches of each run of placeholders, in order.
-        seconds_per_grid: how much time a temporal patch of a video spans; the processor's default of 2 frames a second
-            makes that 1.
         past_time: text continues after the largest of all three axes, as in transformers up to 5.2: of a long clip
             of small frames that is its time.
 
@@ -46,8 +43,8 @@ def positions(
             continue
         time, height, width = next(pictures)
         height, width = height // MERGE, width // MERGE  # the vision tower makes one token of 2 x 2 patches
-        # a temporal patch of a video advances by its seconds; a still has one patch, at time 0
-        pace = tokens_per_second * seconds_per_grid if kind == video_token else 1
+        # a temporal patch of a video is a second, two frames at the processor's rate; a still has one patch, at time 0
+        pace = tokens_per_second if kind == video_token else 1
         axes = torch.meshgrid(
             (torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij"
         )

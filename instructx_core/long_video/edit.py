@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..atomic import clear
 from ..errors import InputError
 from ..main_memory import check_room
 from ..paths import readable_file
@@ -127,6 +128,7 @@ def edit_footage(
     known = identity(model, footage, options) if resume else {}
     check_writer(output, footage.info, growing)
     with only_run(output):
+        clear(output)
         store = WindowStore(output)
         if not resume:
             if store.exists:

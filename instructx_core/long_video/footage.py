@@ -109,6 +109,9 @@ class MemoryFootage(Footage):
             yield to_uint8(self.frames[window.start : window.stop])
 
 
+WRONG_RATE = 0.05  # by which a stated rate may be off the mean one
+
+
 def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], object] | None = None) -> FileFootage:
     """Decode a video once for its true length and times, and hash the file.
 
@@ -127,6 +130,9 @@ def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], ob
             if watch is not None:
                 watch(index, frame)
         info, last_duration = replace(reader.info, frames=len(pts)), reader.frame_duration
+    span = (pts[-1] - pts[0]) * info.time_base
+    if span and abs((len(pts) - 1) / (span * info.fps) - 1) > WRONG_RATE:
+        info = replace(info, fps=((len(pts) - 1) / span).limit_denominator(1001))
     with open(info.path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return FileFootage(info, pts, last_duration, sha256, info.path, stamp)

@@ -24,6 +24,7 @@ from ..context import PARTS, Context, LocalEdits, joined_contexts
 from ..guidance.guidance import Guidance
 from ..guidance_modes import formula_of, mode_of
 from ..latents import Codec
+from ..weights.packed_linear import packed_layers
 from ..weights.parts import Part
 from .live import META, FlashAttention, LiveMemory
 from .phases import Job, Phase
@@ -35,7 +36,6 @@ FULL_PRECISION = 4  # bytes of a float32
 TILE = 256  # pixels of a tile's side in diffusers' tiled VAE
 OVERLAP = (256 / 192) ** 2  # all tiles together have this many times the clip's pixels
 STEADY = 9  # frames from which on a longer clip adds nothing but itself
-WORDS = 64  # tokens of the chat form and an instruction
 
 _known: dict[tuple[Any, ...], int] = {}
 
@@ -207,13 +207,17 @@ def _plain_convolutions(codec: Codec) -> Iterator[None]:
 
 
 def _identity(model: Components) -> tuple[str, ...]:
-    """What models with different activations differ in: configs and number formats."""
+    """What models with different activations differ in: configs, number formats, and what is packed into few bits."""
     mllm, vae, halves = model.guidance.mllm, model.codec.vae, model.denoiser.halves
     transformer = halves[0].transformer
     formats = (mllm.get_input_embeddings().weight, next(vae.parameters()))
     configs = (json.dumps(dict(part.config), sort_keys=True, default=str) for part in (transformer, vae))
+    packed = (
+        sum(tensor.nbytes for layer in packed_layers(part).values() for tensor in layer.as_stored())
+        for part in (mllm, *(half.transformer for half in halves))
+    )
     return (model.config.to_json(), mllm.config.to_json_string(), *configs, *(str(one.dtype) for one in formats),
-            *(str(half.dtype) for half in halves))  # fmt: skip
+            *(str(half.dtype) for half in halves), *map(str, packed))  # fmt: skip
 
 
 @contextmanager

@@ -75,9 +75,12 @@ class ClipFolder:
             return Clip(key, to_uint8(read_pixels(path))[None])
         frames: list[Tensor] = []
         with VideoReader(path, quiet=True) as reader:
-            most = min(self.frames, reader.info.frames or self.frames)
-            check_room(str(path), reader.info.width, reader.info.height, most)
+            room = min(self.frames, reader.info.frames or 1)  # checked anew as it grows: not every file says its length
+            check_room(str(path), reader.info.width, reader.info.height, room)
             for frame, _ in reader:
+                if len(frames) == room:
+                    room += max(1, room // 2)
+                    check_room(str(path), reader.info.width, reader.info.height, min(room, self.frames))
                 frames.append(to_uint8(frame))
                 if len(frames) == self.frames:
                     break

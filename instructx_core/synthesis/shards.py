@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic import partial_file
+from ..atomic import flush, partial_file
 from ..bounded import parse_json, read_bytes, read_text
 from ..errors import InputError
 from ..training.data.extras import library
@@ -40,7 +40,9 @@ def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[P
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial_file(path) as partial:
-        return writer[form](partial, path.parent / FOLDER, rows, folders)
+        beside = writer[form](partial, path.parent / FOLDER, rows, folders)
+        flush(partial)  # clips that are packed are deleted
+    return beside
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Row]:
@@ -159,6 +161,7 @@ def _beside(file: Path, media: Path) -> str:
             os.link(file, partial)
         except OSError:
             shutil.copyfile(file, partial)
+        flush(partial)
     return f"{FOLDER}/{file.name}"
 
 

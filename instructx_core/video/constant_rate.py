@@ -27,7 +27,8 @@ def constant_rate(times: Sequence[Fraction], last: Fraction, stated: Fraction) -
     count, span = len(times), times[-1] - times[0]
     even = [stated, *([((count - 1) / span).limit_denominator(1001)] if span else [])]
     for rate in even:
-        if all(abs((time - times[0]) * rate - number) <= Fraction(1, 2) for number, time in enumerate(times)):
+        stays = count == 1 or last * rate <= Fraction(3, 2)  # a last frame that is held is repeated
+        if stays and all(abs((time - times[0]) * rate - number) <= Fraction(1, 2) for number, time in enumerate(times)):
             return rate, list(range(count))
     interval = median(after - before for before, after in pairwise(times))
     rate = max(Fraction(1, 1001), (1 / Fraction(interval)).limit_denominator(1001))

@@ -294,6 +294,22 @@ def _can_copy(track: Stream, output: OutputContainer) -> bool:
     return True
 
 
+def held_beside_sound(path: Path) -> list[str]:
+    """What a file has that a part of its pictures and sound has not, in words. Raises av.FFmpegError, InputError."""
+    with open_media(path) as file:
+        kinds = {track.type for track in file.streams if track.type not in ("video", "audio")}
+        held = {
+            "subtitles": "subtitle" in kinds,
+            "attachments": "attachment" in kinds,
+            "data tracks": "data" in kinds,
+            "cover": any(map(_is_cover, file.streams.video)),
+            "chapters": bool(_chapters(file)),
+            "timecode": _timecode(file) is not None,
+            "tags": any(name.lower() not in _OF_THE_FILE for name in file.metadata),
+        }
+    return [name for name, is_there in held.items() if is_there]
+
+
 def _chapters(container: InputContainer) -> list:
     return container.chapters() if hasattr(container, "chapters") else []
 

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 TimedFrames = Iterator[tuple[Tensor, int, int]]  # uint8 [H, W, 3], timestamp and duration in units of the time base
 Say = Callable[..., None]  # a logger's way of saying something
+MOST_GUESSED = 60  # frames per second
 _MILLISECOND = Fraction(1, 1000)
 # Side data of frames that no encoder here is given, in words.
 _LOST = {
@@ -210,7 +211,8 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, first:
         width=width,
         height=height,
         frames=stream.frames or None,
-        fps=Fraction(stream.average_rate or stream.guessed_rate or 25),
+        # a guess is the finest clock, 1000 for what browsers record, and not the mean
+        fps=Fraction(stream.average_rate or min(stream.guessed_rate or 25, MOST_GUESSED)),
         time_base=Fraction(stream.time_base),
         has_audio=bool(container.streams.audio),
         rotation=round(first.rotation / 90) * 90 % 360 if matrix else 0,
@@ -275,6 +277,6 @@ def _animation_frames(path: Path, picture: Image.Image, say: Say) -> TimedFrames
             say("%s: the animation breaks off after %d of %d frames.", path, index, count)
             return
         delay = round(picture.info.get("duration") or 0)
-        delay = delay if delay >= 20 else 100  # as browsers show it: shorter ones are files that meant "no delay given"
+        delay = delay if delay > 10 else 100  # as browsers show it: shorter ones are files that meant "no delay given"
         yield frame, pts, delay
         pts += delay

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 Samples = np.ndarray  # [channels, N]
+LEAST_GAP = Fraction(1, 20)  # seconds; less is what clocks of milliseconds make
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None 
         track = next((one for one in reversed(file.streams.audio) if one.codec_context is not None), None)
         if track is None:
             return None
-        pieces = [samples for samples, _ in _cut(file, track, "fltp", start, stop)]
         rate = track.codec_context.sample_rate
+        pieces = [samples for samples, _ in _cut(file, track, "fltp", start, stop)]
     return Sound(torch.from_numpy(np.concatenate(pieces, axis=1)), rate) if pieces else None
 
 
@@ -86,14 +87,20 @@ def cut_sound(path: Path, start: Fraction, stop: Fraction | None, target: Path) 
 def _cut(
     file: InputContainer, track: AudioStream, kind: str, start: Fraction, stop: Fraction | None
 ) -> Iterator[tuple[Samples, str]]:
-    """Samples of a planar kind with the name of their layout; silence stands where a track begins after `start`."""
+    """Samples of a planar kind with the name of their layout.
+
+    Silence stands where a track begins after `start`, and in its gaps.
+    """
     rate = track.codec_context.sample_rate
     left = None if stop is None else max(0, round((stop - start) * rate))
-    offset, begun = clock_start(file), False
+    offset, begun, due = clock_start(file), False, Fraction(0)
     for frame in _decoded(file, track, kind):
         samples = frame.to_ndarray()
+        at = due if frame.pts is None else frame.pts * frame.time_base - offset
+        gap, due = at - due, at + Fraction(samples.shape[1], rate)
+        if begun and gap > LEAST_GAP:
+            samples = np.pad(samples, ((0, 0), (round(gap * rate), 0)))
         if not begun:
-            at = Fraction(0) if frame.pts is None else frame.pts * frame.time_base - offset
             skipped = round((start - at) * rate)
             if skipped >= samples.shape[1]:
                 continue
@@ -110,18 +117,26 @@ def _cut(
 
 
 def _decoded(file: InputContainer, track: AudioStream, kind: str) -> Iterator[AudioFrame]:
-    """Every frame of a track that can be decoded; a damaged packet is a gap."""
+    """Every frame of a track that can be decoded, of the track's own layout and rate; a damaged packet is a gap."""
     import av
 
-    resampler = av.AudioResampler(format=kind)
+    layout, rate = track.codec_context.layout.name, track.codec_context.sample_rate
+    resampler, form = None, None
     packets = file.demux(track)
     while True:
         try:
             packet = next(packets, None)
         except av.FFmpegError:  # the file breaks off
-            return
+            packet = None
         if packet is None:
+            if resampler is not None:
+                yield from resampler.resample(None)
             return
         with suppress(av.error.InvalidDataError):
             for frame in packet.decode():
+                now = (frame.format.name, frame.layout.name, frame.sample_rate)
+                if now != form:  # as where a programme in stereo becomes one in 5.1
+                    if resampler is not None:
+                        yield from resampler.resample(None)
+                    form, resampler = now, av.AudioResampler(format=kind, layout=layout, rate=rate)
                 yield from resampler.resample(frame)

@@ -15,22 +15,23 @@ from typing import Any
 
 from ..bounded import read_text
 from ..errors import CheckpointError
+from ..words import quoted
 from .compare import shapes_of
 from .detect import Form
 from .dit import checked_dit, dit_config
 from .dit import to_diffusers as dit_to_diffusers
 from .mllm import find_tokenizer, load_tokenizer
-from .parts import published_mllm
-from .portable import portable
+from .parts import Names, bare_text, published_mllm
+from .portable import CONFIGS, portable
 from .readers import checked_reader, reader_config
-from .streaming import Content, StoredTensor, copied, tensor_file, text
+from .streaming import Content, StoredTensor, copied, stored_bytes, tensor_file, text
+from .text_encoder import SECOND_NAME
 from .vae import to_diffusers as vae_to_diffusers
 from .vae import vae_config
 from .values import Lora, form_tensors, merged, trimmed
 
 DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # where there is one file
 INDEX = "*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
-CONFIGS = {"config.json", "tokenizer_config.json"}  # where libraries note what is of no use to anyone else
 FILE = {"format": "pt"}  # metadata that transformers asks for
 
 Plan = dict[str, Content]  # a folder to be: file, relative to it -> what it is to hold
@@ -94,12 +95,26 @@ def mllm_part(
     small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
     if form.is_library_folder and not loras:
         return small | shards(form, MLLM_WEIGHTS)
-    held = {published_mllm(name, form.is_qwen3): value for name, value in form_tensors(form, allow_pickle).items()}
+    held: Tensors = {}
+    for name, value in form_tensors(form, allow_pickle).items():
+        written = _published(form, name)
+        if form.is_text and written == SECOND_NAME:
+            continue
+        if written in held:
+            raise CheckpointError(f"{str(form.path)!r} holds {quoted(written)} twice; get it again.")
+        held[written] = value
     if form.is_padded:
-        shapes = {published_mllm(name, form.is_qwen3): tensor.shape for name, tensor in reader.state_dict().items()}
+        shapes = {_published(form, name): tensor.shape for name, tensor in reader.state_dict().items()}
         held = trimmed(held, shapes, form.path)
-    wanted = {published_mllm(name, form.is_qwen3): pair for name, pair in (loras or {}).items()}
+    wanted = {_published(form, name): pair for name, pair in (loras or {}).items()}
     return small | {MLLM_WEIGHTS: tensor_file(merged(held, wanted, checkpoint), FILE)}
+
+
+def _published(form: Form, name: str) -> str:
+    """A name of what reads as every version of its library reads it."""
+    if form.is_text:
+        return bare_text(name)
+    return name if form.names is Names.LLAVA else published_mllm(name, form.is_qwen3)
 
 
 def shards(form: Form, whole: str) -> Plan:
@@ -122,8 +137,11 @@ def saved_by(save: Callable[[Path], object]) -> Plan:
     """The small files that a library's own way of saving writes into the folder that it is given."""
     with TemporaryDirectory(prefix="instructx-") as folder:
         save(Path(folder))
-        found = {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
-    return {name: text(portable(value) if name in CONFIGS else value) for name, value in found.items()}
+        found = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {
+        name: text(portable(value.decode())) if name in CONFIGS else stored_bytes(value)
+        for name, value in found.items()
+    }
 
 
 def under(folder: str, files: Mapping[str, Content]) -> Plan:

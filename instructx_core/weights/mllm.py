@@ -17,7 +17,7 @@ from .. import bounded
 from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import fill_reader, read_tensors
-from .compare import Shapes, first_difference, shape_of, shapes_of
+from .compare import first_difference, shape_of, shapes_of
 from .detect import Form
 from .files import read_json, read_one_by_one
 from .library_load import load_or_explain, load_weights, quietly
@@ -223,7 +223,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTra
     def count(pattern: str) -> int:
         return _count(shapes, pattern)
 
-    text, tower = (qwen3_sizes if form.is_qwen3 else _qwen2_sizes)(shapes, side, count, form.path)
+    text, tower = (qwen3_sizes if form.is_qwen3 else _qwen2_sizes)(side, count, form.path)
     tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
               "vision_end_token_id": VISION_END}  # fmt: skip
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
@@ -234,7 +234,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTra
 
 
 def _qwen2_sizes(
-    shapes: Shapes, side: Callable[..., int], count: Callable[[str], int], path: Path
+    side: Callable[..., int], count: Callable[[str], int], path: Path
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """As `qwen3_vl.sizes_from_shapes`, of a Qwen2.5-VL."""
     width, vision = side("embed_tokens.weight", 2, 1), side("visual.blocks.0.norm1.weight", 1)

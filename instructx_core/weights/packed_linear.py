@@ -109,16 +109,16 @@ def staying(model: nn.Module, form: Form, renamed: Mapping[str, str], dtype: tor
 def unpacked_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """With plain layers in place of packed ones, whose LoRA is merged, in the order of their parameters."""
     packed = packed_layers(model)
-    for name, layer in packed.items():
-        with torch.device("meta"):
-            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-        weight = layer.numbers(torch.float32)
-        if layer.down is not None:
-            weight = weight + layer.up.float() @ layer.down.float()
-        weight = weight.to(dtype if layer.is_packed else layer.weight.dtype)
-        plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), layer.bias
-        model.set_submodule(name.removesuffix(".weight"), plain)
     try:
+        for name, layer in packed.items():
+            with torch.device("meta"):
+                plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            weight = layer.numbers(torch.float32)
+            if layer.down is not None:
+                weight = weight + layer.up.float() @ layer.down.float()
+            weight = weight.to(dtype if layer.is_packed else layer.weight.dtype)
+            plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), layer.bias
+            model.set_submodule(name.removesuffix(".weight"), plain)
         yield
     finally:
         for name, layer in packed.items():

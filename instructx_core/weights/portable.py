@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..bounded import parse_json, read_text
 
+CONFIGS = {"config.json", "tokenizer_config.json"}  # where libraries note what is of no use to anyone else
 OF_THE_LOADER = {"_name_or_path", "is_local", "local_files_only", "dtype", "torch_dtype"}  # the weights tell their own
 
 

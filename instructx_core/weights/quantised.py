@@ -87,10 +87,16 @@ def check_readable(tensors: Mapping[str, Stored], source: object) -> None:
     for name, stored in tensors.items():
         if is_beside(name):
             continue
+        held = beside(name, tensors)
+        in_kitchen = stored.packing is not None and stored.packing.format in _KITCHEN
+        if held and "weight_scale" not in held and not in_kitchen:
+            raise CheckpointError(
+                f"{str(source)!r} stores {quoted(name)} with {min(held)} and no weight_scale; get the file again."
+            )
         if stored.packing is not None:
-            _check_packed(name, stored, beside(name, tensors), source)
+            _check_packed(name, stored, held, source)
             continue
-        scale = beside(name, tensors).get("weight_scale")
+        scale = held.get("weight_scale")
         in_blocks = scale is not None and (not scale.is_float or scale.numel not in (1, *stored.shape[:1]))
         if in_blocks or not stored.is_float:
             how = "packed or in whole numbers" if not stored.is_float else "with scales of blocks"

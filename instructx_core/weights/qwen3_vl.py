@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from .compare import Shapes
 
 TEXT = {
     "max_position_embeddings": 262144,
@@ -25,12 +24,11 @@ DEEPSTACK = {24: [5, 11, 17], 27: [8, 16, 24]}  # depth of the vision tower -> l
 
 
 def sizes_from_shapes(
-    shapes: Shapes, side: Callable[..., int], count: Callable[[str], int], path: Path
+    side: Callable[..., int], count: Callable[[str], int], path: Path
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """`text_config` and `vision_config`.
 
     Args:
-        shapes: by bare names.
         side: (name, dimensions, which) -> one side of a tensor.
         count: a name with {} for a layer's number -> how many layers there are.
 

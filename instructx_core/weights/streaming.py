@@ -49,10 +49,14 @@ class StoredTensor:
         return self.content.size // max(1, math.prod(self.shape))
 
 
+def stored_bytes(data: bytes) -> Content:
+    """A small file that is in memory."""
+    return Content(len(data), lambda: iter([data]))
+
+
 def text(value: str) -> Content:
     """A text file."""
-    data = value.encode()
-    return Content(len(data), lambda: iter([data]))
+    return stored_bytes(value.encode())
 
 
 def copied(path: Path) -> Content:

@@ -13,6 +13,7 @@ import torch
 
 from instructx_core import CheckpointError, Editor, InputError, cli
 from instructx_core.calibration import EDITS, calibrate, measure_ratios
+from instructx_core.families.bundled import located
 from instructx_core.speed.mag_ratios import MAG_RATIOS, read_ratios, write_ratios
 from instructx_core.speed.options import speed_up
 from support import tiny
@@ -157,6 +158,11 @@ def test_a_place_that_cannot_be_calibrated(model: Path, tmp_path: Path):
     with pytest.raises(InputError, match=MAG_RATIOS):
         calibrate(model, device="cpu")
     assert not list(model.glob(f"*{MAG_RATIOS}*/*")) and not (tmp_path / MAG_RATIOS).exists()
+
+
+def test_a_model_without_a_wan_dit_is_refused():
+    with pytest.raises(InputError, match="no Wan DiT"):
+        calibrate(located("insightedit-tiny"))
 
 
 def test_weights_that_give_no_ratios(model: Path, monkeypatch: pytest.MonkeyPatch):

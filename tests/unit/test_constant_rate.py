@@ -25,8 +25,13 @@ def test_constant_times_stay_as_they_are(stated):
 
 def test_a_wrong_stated_rate_is_mended():
     times = [F(index, 10) for index in range(20)]
-    assert constant_rate(times, F(2), F(7)) == (F(10), list(range(20)))
+    assert constant_rate(times, F(1, 10), F(7)) == (F(10), list(range(20)))
     assert constant_rate([F(3)], F(1), F(7)) == (F(7), [0])
+
+
+def test_a_last_frame_that_is_held_is_repeated():
+    times = [F(index, 10) for index in range(20)]
+    assert constant_rate(times, F(2), F(10)) == (F(10), [*range(20), *[19] * 19])
 
 
 def test_too_dense_frames_are_left_out():

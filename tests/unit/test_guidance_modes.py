@@ -12,7 +12,7 @@ from instructx_core.context import Context
 from instructx_core.errors import InputError
 from instructx_core.guidance_modes import formula_of, mode_of, terms
 from instructx_core.projection import Projection
-from instructx_core.sampling import combined
+from instructx_core.sampling import combined, unipc
 from instructx_core.schedules import unipc_schedule
 
 SCALES = SamplingConfig(guidance_scale=4.0, source_scale=1.25, reference_scale=4.5)
@@ -111,6 +111,11 @@ def test_an_id_is_a_position_on_an_axis_of_its_own():
     torch.testing.assert_close(cos[:, :4], (angles + rates).cos())
     torch.testing.assert_close(sin[:, :4], (angles + rates).sin())
     assert torch.equal(cos[:, 4:], behind)
+
+
+def test_unipc_has_no_level_of_nothing():
+    _, levels = unipc(unipc_schedule(1000, 1.0))
+    assert levels.min() == pytest.approx(1 / 1000)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 40, 1000])

@@ -79,6 +79,14 @@ def test_16_bit_grey_is_scaled_not_clipped(suffix: str, tmp_path: Path) -> None:
     assert torch.equal(image[..., 0], image[..., 2])
 
 
+def test_16_bit_grey_that_is_transparent_or_inverted(tmp_path: Path) -> None:
+    values = np.array([[0, 16384, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=16384)
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 1]
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})  # white is zero
+    assert torch.allclose(read_image(tmp_path / "a.tif")[0, :, 0], 1 - torch.tensor([0, 16384, 65535]) / 65535)
+
+
 def test_float_tiff_must_lie_in_the_unit_range(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.0, 0.25, 1.0]], dtype=np.float32)).save(tmp_path / "a.tif")
     assert read_image(tmp_path / "a.tif")[0, :, 1].tolist() == [0, 0.25, 1]

@@ -95,6 +95,12 @@ def test_a_training_checkpoint_is_split(spelling: str):
     assert found == {name: name for name in own()} and rest == {lora: "lora"}
 
 
+def test_a_tensor_under_two_names_is_refused():
+    state = {"mllm.connector.0.weight": 1, "mllm.connetor.0.weight": 2}
+    with pytest.raises(CheckpointError, match="twice"):
+        split_trained(state)
+
+
 def test_the_published_names(kiwi: Path):
     """What the fixture holds is what the tables say, and the whole DiT has native names."""
     for part, names in PUBLISHED.items():

@@ -84,6 +84,23 @@ def test_its_weights_take_the_bytes_that_their_file_has(kind: str, dit: WanTrans
         assert all(own.dtype == torch.int8 for own in layer.as_stored())
 
 
+def test_layers_stay_packed_where_unpacking_fails(dit: WanTransformer3DModel, tmp_path: Path, monkeypatch):
+    form = find_form(written(dit, "fp8 scaled", tmp_path / "dit.safetensors"), Part.DIT)
+    model = load_dit(form, DTYPE, packed=True)
+    before, calls = list(packed_layers(model)), iter(range(100))
+    numbers = PackedLinear.numbers
+
+    def fails(layer: PackedLinear, dtype: torch.dtype) -> torch.Tensor:
+        if next(calls) == 3:
+            raise MemoryError
+        return numbers(layer, dtype)
+
+    monkeypatch.setattr(PackedLinear, "numbers", fails)
+    with pytest.raises(MemoryError), unpacked_layers(model, DTYPE):
+        pass
+    assert list(packed_layers(model)) == before
+
+
 def test_a_lora_stands_beside_a_packed_weight(dit: WanTransformer3DModel, tmp_path: Path):
     form = find_form(written(dit, "int8 by rows", tmp_path / "dit.safetensors"), Part.DIT)
     model = load_dit(form, torch.float32, packed=True)

@@ -117,6 +117,10 @@ LAYER = "blocks.0.ffn.0"
         (lambda state: state.update({f"{LAYER}.comfy_quant": torch.zeros(9999, dtype=torch.uint8)}), "readable way"),
         (lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b'{"format": "q9"}'))}), "'q9'"),
         (lambda state: state.pop(f"{LAYER}.comfy_quant"), "does not say in which format"),
+        (
+            lambda state: state.update({"blocks.0.norm3.pre_quant_scale": torch.ones(3)}),
+            "pre_quant_scale and no weight_scale",
+        ),
     ],
 )
 def test_files_that_do_not_add_up(harm, said: str, original: State, tmp_path: Path):

@@ -58,6 +58,50 @@ def test_sound_that_begins_late_keeps_its_time(path, tmp_path):
     assert torch.equal(sound[:, 12000:], read_sound(path).samples)
 
 
+def ac3(path, layouts):
+    """A track whose layout changes every half second: raw AC3 packets, one encoder after the other."""
+    with av.open(str(path), "w", format="ac3") as output:
+        track = output.add_stream("ac3", rate=48000, layout=layouts[0])
+        for number, layout in enumerate(layouts):
+            encoder = av.CodecContext.create("ac3", "w")
+            encoder.sample_rate, encoder.layout, encoder.format = 48000, layout, "fltp"
+            encoder.open()
+            for start in range(0, 24576, 1536):
+                wave = torch.sin(torch.arange(start, start + 1536) * 0.05) * 0.5
+                frame = av.AudioFrame.from_ndarray(wave.expand(encoder.channels, -1).numpy(), "fltp", layout)
+                frame.sample_rate, frame.pts, frame.time_base = 48000, start, F(1, 48000)
+                for packet in encoder.encode(frame):
+                    packet.stream, packet.pts, packet.dts = track, number * 24576 + start, number * 24576 + start
+                    output.mux(packet)
+    return path
+
+
+def test_sound_whose_channels_change_comes_in_one_layout(tmp_path):
+    source = ac3(tmp_path / "a.ac3", ["stereo", "5.1(side)"])
+    samples = read_sound(source).samples
+    assert samples.shape[1] == 49152 and min(samples[:, :2000].abs().amax(), samples[:, -2000:].abs().amax()) > 0.1
+    target = tmp_path / "cut.mka"
+    assert cut_sound(source, F(0), None, target)
+    assert read_sound(target).samples.shape == samples.shape
+
+
+def test_a_gap_is_silence(tmp_path):
+    source = video_files.make_video(tmp_path / "a.mkv", audio=["flac"])
+    gapped = tmp_path / "gapped.mkv"
+    with av.open(str(source)) as file, av.open(str(gapped), "w") as output:
+        track = file.streams.audio[0]
+        added = output.add_stream_from_template(track)
+        for packet in file.demux(track):
+            if packet.dts is None or F(1, 4) <= packet.pts * packet.time_base < F(3, 4):
+                continue
+            packet.stream = added
+            output.mux(packet)
+    whole, found = read_sound(source).samples, read_sound(gapped).samples
+    assert abs(found.shape[1] - whole.shape[1]) < 100  # a clock of milliseconds
+    assert torch.equal(found[:, :10000], whole[:, :10000]) and torch.equal(found[:, -8000:], whole[:, -8000:])
+    assert not found[:, 18000:34000].any() and whole[:, 18000:34000].any()
+
+
 def test_every_track_is_cut(path, tmp_path):
     target = tmp_path / "cut.mka"
     assert cut_sound(path, F(1, 4), F(3, 4), target)

@@ -70,6 +70,12 @@ def test_it_is_smartedits_q_former_and_bim() -> None:
     )
 
 
+def test_the_bim_s_frequencies_are_not_rounded_with_its_weights() -> None:
+    exact, rounded = small(), small().to(torch.bfloat16)
+    assert rounded.bim.text_in.weight.dtype == torch.bfloat16
+    assert torch.equal(rounded.bim.positions(4), exact.bim.positions(4))
+
+
 def test_it_starts_as_its_q_former_alone() -> None:
     connector = make_connector(SMALL)
     context = connector(guidance())

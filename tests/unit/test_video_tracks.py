@@ -13,6 +13,7 @@ from instructx_core.errors import InputError
 from instructx_core.source import check_output
 from instructx_core.video import VideoReader, VideoWriter, check_writer, probe
 from instructx_core.video import writer as writer_module
+from instructx_core.video.other_tracks import held_beside_sound
 from support.rich_videos import CHAPTERS, TAGS, rich_video, with_sound
 from support.video_files import clip, copy, make_video, read
 
@@ -51,6 +52,12 @@ def timecode_of(path: Path) -> str | None:
     with av.open(str(path)) as container:
         tags = {name.lower(): text for name, text in container.streams.video[0].metadata.items()}
     return tags.get("timecode")
+
+
+def test_what_a_part_of_a_file_lacks_is_known(tmp_path: Path):
+    rich = rich_video(tmp_path / "a.mkv", tags={"title": "Hello"}, subtitles={"eng": "subrip"}, font=b"x")
+    assert held_beside_sound(rich) == ["subtitles", "attachments", "tags"]
+    assert held_beside_sound(make_video(tmp_path / "plain.mp4", audio=["aac"])) == []
 
 
 # --- tags, chapters, timecode

@@ -89,6 +89,8 @@ def test_after_an_error_nothing_stays(error: BaseException, tmp_path: Path):
         write_file(tmp_path / "out", content(b"0123456789", error), nothing)
     with pytest.raises(kind):
         write_folder(tmp_path / "model", {"a/b": content(b"0123456789", error)}, nothing)
+    with pytest.raises(kind):
+        write_file(tmp_path / "made" / "for it" / "out", content(b"0123456789", error), nothing)
     assert list(tmp_path.iterdir()) == []
 
 

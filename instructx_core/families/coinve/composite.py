@@ -50,6 +50,8 @@ def recognise(path: Path) -> Match | None:
         return None
     masks = {f"masks.{name.removeprefix(HEAD)}": name for name in stored if name.startswith(HEAD)}
     strength = {f"denoiser.local_strength.{found[1]}": name for name in stored if (found := STRENGTH.fullmatch(name))}
+    if len(strength) < sum(bool(STRENGTH.fullmatch(name)) for name in stored):
+        raise CheckpointError(f"{str(path)!r} holds the residual_alpha of a block twice; get the file again.")
     if bool(masks) != bool(strength):
         missing = "mask head" if strength else "residual_alpha of its blocks"
         raise CheckpointError(f"{str(path)!r} holds no {missing}, only what belongs to it; get the file again.")

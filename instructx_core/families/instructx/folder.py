@@ -20,7 +20,7 @@ from ...weights.marks import ADAPTER
 from ...weights.packed_linear import unpacked_layers
 from ...weights.parts import Part
 from ...weights.pickles import is_pickle
-from ...weights.portable import make_portable
+from ...weights.portable import CONFIGS, make_portable
 from ...weights.stored import stored_of
 from ...words import quoted_path
 from ..components import Components, adapter_state, guidance_class
@@ -123,7 +123,8 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
         denoiser.save(partial / "transformer")
         components.codec.vae.save_pretrained(partial / "vae")
         for config in partial.glob("*/*.json"):
-            make_portable(config)
+            if config.name in CONFIGS:  # and no vocabulary, whose words are no settings
+                make_portable(config)
         # one key alone: safetensors writes several in no fixed order, and the file would differ from save to save
         metadata = {FORMAT: components.config.to_json()}
         state = adapter_state(guidance, components.connector, denoiser, components.masks)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ...errors import CheckpointError
 from ...weights.native_keys import EMBEDDINGS
 from ...weights.wan_keys import dit_to_diffusers
-from ...words import listed
+from ...words import listed, quoted
 
 T = TypeVar("T")
 
@@ -87,6 +87,8 @@ def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], d
     for name, value in state.items():
         bare = name.removeprefix(lead).removeprefix("pipe.").removeprefix("dit.")
         if bare in _TRAINED:
+            if _TRAINED[bare] in adapter:
+                raise CheckpointError(f"the file holds {quoted(_TRAINED[bare])} twice ({quoted(name)}); get it again.")
             adapter[_TRAINED[bare]] = value
         elif ".lora_" in bare or bare.startswith("mllm."):
             rest[bare] = value
