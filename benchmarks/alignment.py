@@ -29,6 +29,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from instructx_core.context import Context
+from instructx_core.errors import InputError
 from instructx_core.families.instructx.folder import BUNDLED
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask
@@ -36,6 +37,7 @@ from instructx_core.training.new_model import make_model
 from instructx_core.training.stages import train
 from instructx_core.training.steps import batch_generator
 from instructx_core.training.tasks import make_task
+from instructx_core.words import quoted_path
 from recipes.tiny.config import TinyTrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,9 +87,18 @@ def stage1_config(folder: Path, generator: TinyTrainConfig, changes: Sequence[st
 
 
 def trained(config: TrainConfig) -> tuple[Path, float]:
-    """The model of a stage, and the minutes that this call took to make it."""
+    """The model of a stage, and the minutes that this call took to make it.
+
+    Raises:
+        InputError: another stage lies there.
+    """
     model, begun = Path(config.output) / "model", time.perf_counter()
+    asked = Path(config.output) / "asked.txt"
+    if asked.is_file() and asked.read_text("utf-8") != repr(config):
+        raise InputError(f"{quoted_path(config.output)} holds a stage of other settings; give another folder.")
     if not model.is_dir():
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        asked.write_text(repr(config), encoding="utf-8")
         train(config, resume=True)
     return model, (time.perf_counter() - begun) / 60
 

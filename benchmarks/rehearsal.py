@@ -56,7 +56,7 @@ def full_size(name: str) -> Components:
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
-    kiwi, bernini, coinve = models()
+    kiwi, bernini, _, coinve = models()
     torch.set_default_dtype(before)
     model = {"kiwi": kiwi, "bernini": bernini}.get(name, coinve)
     model.guidance.tokenizer = text_tokenizer() if name == "bernini" else _tokenizer()

@@ -79,9 +79,9 @@ def _fresh(name: str, value: torch.Tensor, connector: dict[str, torch.Tensor]) -
 
 def run_arm(arm: str, seed: int, work: Path, clips: int, steps: int, measured: int) -> dict[str, Any]:
     """Train one arm with one seed and measure it."""
-    folder = work / f"{arm}-{seed}"
-    data = {"table": str(work / "shards" / "kept")} if arm == "synthesised" else {"images": 2 * clips}
-    data |= {"sizes": "[[64, 64]]", "pool": str(work / f"pool-{arm}"), "video_probability": 0.0, "videos": 0}
+    folder = work / f"{arm}-{seed}-{clips}-{steps}"
+    data = {"table": str(work / f"shards-{clips}" / "kept")} if arm == "synthesised" else {"images": 2 * clips}
+    data |= {"sizes": "[[64, 64]]", "pool": str(work / f"pool-{arm}-{clips}"), "video_probability": 0.0, "videos": 0}
     data |= {"groups": "{remove: 1, add: 1}", "world": "plain", "held_out_from_video": "[]", "image_batch": BATCH}
     changes = [f"data.{name}={value}" for name, value in data.items()]
     changes += [f"output={folder}", f"start.model={untrained(work / f'start-{seed}', seed)}", f"seed={seed}"]
@@ -136,14 +136,20 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=100, help="held-out pictures a kind")
     options = parser.parse_args()
     work = options.work.resolve()
-    shards = SynthesisConfig("add_remove", str(work / "shards"), world=WorldClips(options.clips, 1), references=False)
+    shards = SynthesisConfig(
+        "add_remove", str(work / f"shards-{options.clips}"), world=WorldClips(options.clips, 1), references=False
+    )
     print(f"{synthesise(shards).kept} pairs", flush=True)
-    before = kept_json(work / "start.json", lambda: left_by(untrained(work / "start-0", 0), options.measured))
+    before = kept_json(
+        work / f"start-{options.measured}.json", lambda: left_by(untrained(work / "start-0", 0), options.measured)
+    )
     runs = []
     for seed in range(options.seeds):
         for arm in ARMS:
             plan = (arm, seed, work, options.clips, options.steps, options.measured)
-            runs.append(kept_json(work / f"{arm}-{seed}.json", lambda plan=plan: run_arm(*plan)))
+            runs.append(
+                kept_json(work / f"{'-'.join(map(str, (arm, seed, *plan[3:])))}.json", lambda plan=plan: run_arm(*plan))
+            )
     found = {"before": before, **summary(runs), "runs": runs}
     (work / "summary.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))

@@ -25,7 +25,7 @@ from instructx_core.synthesis.one_clip import make_pairs
 from instructx_core.training.config import TrainConfig
 from instructx_core.training.editing import EditingTask
 from instructx_core.video import VideoReader, VideoWriter
-from instructx_core.windows import Span
+from instructx_core.windows import Span, Window
 from instructx_core.world import HELD_OUT_SEED, sample_triplet
 
 PAIRS = 10**6  # seeds of held-out clips of the world as footage; training takes those from 0
@@ -37,8 +37,8 @@ def measured(medium: str, config: TrainConfig, model: Path, options: Mapping[str
 
     Args:
         config: of the last stage.
-        options: the study's `measure`: arguments of `evaluation.evaluate`, with `size` in pixels where it is not the
-            model's own; of other media, those of the functions below.
+        options: the study's `measure`: arguments of `evaluation.evaluate`, with `size` in pixels and `image_stream`
+            where they are not the model's own; of other media, those of the functions below.
     """
     if medium == "alignment":
         return {"alignment": _alignment(config, model)}
@@ -50,6 +50,8 @@ def measured(medium: str, config: TrainConfig, model: Path, options: Mapping[str
     given = dict(options)
     if size := given.pop("size", None):
         editor.config = replace(editor.config, default_size=tuple(size))
+    if (weight := given.pop("image_stream", None)) is not None:
+        editor.config = replace(editor.config, sampling=replace(editor.config.sampling, image_stream=weight))
     report = evaluate(editor, **given)
     return {"images": _medium(report.images), "videos": _medium(report.videos)}
 
@@ -119,33 +121,35 @@ def _long(
     join to the one behind it, beyond what they do elsewhere (of 1).
     """
     options = LongOptions(Span.parse(window), Span.parse(overlap))
-    parts, _ = options.plan(seconds * fps, Fraction(fps), editor.default_frames, 1)
     found: dict[str, list[float]] = {"left": [], "last": [], "seam": [], "success": [], "psnr": []}
     for number in range(clips):
         group = LONG_GROUPS[number % len(LONG_GROUPS)]
         height, width = editor.default_size
         clip = sample_triplet(HELD_OUT_SEED + number, group, frames=seconds * fps, height=height, width=width)
         source, target = torch.from_numpy(clip.source), torch.from_numpy(clip.target)
-        made = _edited(editor, source, clip.instruction, options, fps, steps)
+        made, windows = _edited(editor, source, clip.instruction, options, fps, steps)
         score = score_edit(made, target, source)
-        last = slice(parts[-1].start, None)
+        begin = [window.start + window.head for window in windows]  # a head is edited by the window before
+        last = slice(begin[-1], None)
         found["left"].append(score.remaining)
         found["success"].append(float(score.success))
         found["psnr"].append(psnr(made, target))
         found["last"].append(score_edit(made[last], target[last], source[last]).remaining)
-        found["seam"].append(_seam(made, source, target, [part.start for part in parts[1:]]))
+        found["seam"].append(_seam(made, source, target, begin[1:]))
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
-def _edited(editor: Editor, frames: Tensor, words: str, options: LongOptions, fps: int, steps: int) -> Tensor:
+def _edited(
+    editor: Editor, frames: Tensor, words: str, options: LongOptions, fps: int, steps: int
+) -> tuple[Tensor, tuple[Window, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.mp4", Path(folder) / "after.mp4"
         with VideoWriter(before, fps=Fraction(fps), size=(frames.shape[1], frames.shape[2])) as writer:
             for frame in to_uint8(frames):
                 writer.write(frame)
-        edit_video(editor, before, after, words, options=options, steps=steps)
+        windows = edit_video(editor, before, after, words, options=options, steps=steps).windows
         with VideoReader(after, quiet=True) as reader:
-            return torch.stack([to_floats(to_uint8(frame)) for frame, _ in reader])
+            return torch.stack([to_floats(to_uint8(frame)) for frame, _ in reader]), windows
 
 
 def _seam(made: Tensor, source: Tensor, target: Tensor, joins: list[int]) -> float:

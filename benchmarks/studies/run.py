@@ -136,7 +136,9 @@ def _measured(study: Study, arm: Arm, config: TrainConfig, model: Path, places: 
 
 def stage_configs(study: Study, arm: Arm, seed: int, places: Places) -> list[TrainConfig]:
     """The configs of an arm's stages; all but the last are trained."""
-    told: list[Any] = [study.base, arm.start, seed, study.generator_steps]
+    if study.base == "tiny":
+        taught_mllm(places.work / "mllm")
+    told: list[Any] = [study.base, arm.start, seed, study.generator_steps, _began_from(study, places)]
     start = {"model": str(_start(arm, _digest(told), seed, places))} if study.base == "tiny" else {}
     configs: list[TrainConfig] = []
     for number, stage in enumerate(arm.stages):

@@ -26,6 +26,7 @@ NAMES = {
     "advancededit": "AdvancedEdit-Eval, pictures with masks, VIEScore",
     "reasonedit": "Reason-Edit, pictures with masks, VIEScore",
 }
+FRAMES = 8
 EXAMPLES = """\
 examples:
   instructx bench imgedit --data ImgEdit -o runs/imgedit --judge models/Qwen2.5-VL-7B-Instruct
@@ -71,7 +72,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-edit", action="store_true", help="judge what is in edits/, and edit nothing")
     add_judge(parser)
     parser.add_argument(
-        "--frames", type=integer(1, 64), default=8, help="of a clip that the judge sees, 1 to 64 (default: 8)"
+        "--frames",
+        type=integer(1, 64),
+        default=FRAMES,
+        help=f"of a clip that the judge sees, 1 to 64 (default: {FRAMES})",
     )
     parser.add_argument(
         "--prompts", metavar="JSON", type=Path, help="published prompts by name (VIE: video, reference)"
@@ -98,6 +102,8 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
         settings |= _loading(arguments)
     judge = load_judge(arguments, bool(prompts)) if arguments.judge else None
+    if judge and arguments.frames != FRAMES:
+        judge.name += f", {arguments.frames} frames"
     networks = _networks(arguments)
     run = BenchRun(arguments.output, bench, cases, settings)
     if not arguments.no_edit:
@@ -169,9 +175,13 @@ def _prompts(given: Path | None, name: str, data: Path) -> dict[str, str]:
 
     if given is None:
         return read_prompts(data) if name == "imgedit" else {}
+    if name not in ("imgedit", "vie"):
+        raise InputError(f"--prompts is given, and {name} asks in this program's words; leave it out.")
     value = read_json(given)
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise InputError(f"{quoted_path(given)} is no mapping of names to prompts.")
+    if name == "vie" and not {"video", "reference"} <= value.keys():
+        raise InputError(f"{quoted_path(given)} lacks a prompt; give both video and reference.")
     return value
 
 

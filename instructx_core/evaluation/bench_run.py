@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -63,9 +64,9 @@ class BenchRun:
             raise InputError(f"{quoted_path(folder)} cannot be a run's folder ({error.strerror}).") from error
         self.edited = CaseLog(folder / "edited.jsonl")
         self.measured = CaseLog(folder / "measured.jsonl")
-        self.settings = {"bench": bench.name, **settings}
-        _check_settings(folder / "run.json", self.settings)
         lines = "".join(json.dumps(case.to_dict(), ensure_ascii=False) + "\n" for case in self.cases)
+        self.settings = {"bench": bench.name, "listed": hashlib.sha256(lines.encode()).hexdigest()[:12], **settings}
+        _check_settings(folder / "run.json", self.settings)
         with partial_file(folder / "cases.jsonl") as partial:
             partial.write_text(lines, encoding="utf-8")
 

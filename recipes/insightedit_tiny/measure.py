@@ -52,7 +52,7 @@ def ablate(config: Path, runs: Path, steps: int, images: int, changes: Sequence[
     table: dict[str, list[tuple[float, float]]] = {"with IAA": [], "the same, lambda 0": [], "trained without": []}
     for seed in SEEDS:
         for name, own in (("with", ["start.clip=runs/insightedit/clip/model/clip"]), ("without", [])):
-            output = runs / f"ablation/{name}-{seed}"
+            output = runs / f"ablation/{name}-{seed}-{steps}"
             given = [*changes, f"steps={steps}", f"seed={seed}", f"output={output}", *own]
             if name == "without":
                 given += ["train=[queries, lora, qformer, bim, transformer]", "image_stream=0"]

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -290,6 +291,24 @@ def test_what_is_refused_before_any_work(data, tmp_path, extra, words, capsys, i
     monkeypatch.chdir(tmp_path)
     assert words in refusal(capsys, "bench", "imgedit", "--data", data, "-o", tmp_path / "run", *extra)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_prompts_that_are_not_read_are_refused(data, tmp_path, capsys, idle):
+    benchmarks.LAYOUTS["openve"](data)
+    (tmp_path / "p.json").write_text('{"video": "Judge it."}')
+    asked = ["--prompts", tmp_path / "p.json", "-o", tmp_path / "run"]
+    assert "asks in this program's words" in refusal(capsys, "bench", "openve", "--data", data, *asked)
+    benchmarks.vie(data)
+    asked += ["--columns", f"{{{benchmarks.VIE_COLUMNS}}}"]
+    assert "both video and reference" in refusal(capsys, "bench", "vie", "--data", data, *asked)
+
+
+def test_a_run_s_folder_is_of_the_same_cases(data, tmp_path):
+    run = prepared("imgedit", data, tmp_path / "run")
+    BenchRun(run.folder, run.bench, run.cases, {"model": "m"})
+    others = [replace(case, instruction="something else") for case in run.cases]
+    with pytest.raises(InputError, match="'listed'"):
+        BenchRun(run.folder, run.bench, others, {"model": "m"})
 
 
 def test_columns_are_given_on_the_command_line_or_in_a_file(data, tmp_path, capsys):

@@ -117,7 +117,7 @@ def advancededit(root: Path) -> Path:
                 "instruction": [words, f"please {words}"],
                 "task_type": kind,
                 "class_origin": "circle",
-                "class_target": "square",
+                "class_target": "square" if kind == "add" else "",
                 "segmentation": {"size": [SIZE, SIZE], "counts": counts},
             }
         )

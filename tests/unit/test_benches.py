@@ -121,7 +121,7 @@ def test_refvie_needs_references(tmp_path):
 def test_advancededit_has_two_instructions_a_mask_and_a_word(tmp_path):
     cases = cases_of("advancededit", tmp_path)
     assert [case.tags["kind"] for case in cases[:2]] == ["understanding", "reasoning"]
-    assert cases[0].word == "square"
+    assert cases[0].word == "square" and cases[2].word == ""  # a removal shows no thing that it names
     mask = read_image(cases[0].mask)[..., 0]
     assert mask[:, 8:24].min() == 1 and mask.sum() == 64 * 16
 

@@ -59,7 +59,8 @@ class AdvancedEditEval(_Viescored):
             told = row.get(names["instruction"])
             texts = told if isinstance(told, list) and told else [text_of(row, names["instruction"], place)]
             group = text_of(row, names["group"], place)
-            word = row.get(names["word"]) or row.get("class_origin") or ""
+            is_gone = group.lower().startswith("remov")  # then the region should show anything but it
+            word = row.get(names["word"]) or ("" if is_gone else row.get("class_origin")) or ""
             mask = _mask(row.get("segmentation"), scratch / f"{number:04}_mask.png", place)
             for kind, text in zip(KINDS, texts, strict=False):
                 if not isinstance(text, str) or not text.strip():
