@@ -111,8 +111,8 @@ def find_region(
     Raises InputError as `measure`.
     """
     check_same_size(source, edited)
-    if target is not None:
-        check_same_size(source, target)
+    if target is not None and target.shape != source.shape:
+        raise InputError(f"The target is {list(target.shape)}, the source {list(source.shape)}; give this source's.")
     if mask is not None:
         mask = as_mask(mask)
         if mask.shape[1:] != source.shape[1:3] or len(mask) not in (1, len(source)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from ..atomic import remove_empty
 from ..bounded import is_dir, is_file
 from ..errors import InputError
 from ..run_lock import only_run
@@ -37,5 +38,10 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     for data in config.tables():
         if data.table is not None and (pool is None or not is_dir(pool)):
             open_table(data)  # before a model is loaded
-    with only_run(output) if process_state().is_main_process else nullcontext():
-        return Trainer(config, make_task(config)).run(resume)
+    made = [parent for parent in output.absolute().parents if not parent.exists()]  # where the lock lies
+    try:
+        with only_run(output) if process_state().is_main_process else nullcontext():
+            return Trainer(config, make_task(config)).run(resume)
+    except BaseException:
+        remove_empty(made)
+        raise

@@ -331,3 +331,24 @@ def test_few_steps_take_their_authors_noise_levels():
     assert taken["cfg"] == taken["shift"] == 0  # the model's own, which by default are the authors'
     assert (ModelConfig().sampling.guidance_scale, ModelConfig().sampling.shift) == (1, 5)
     assert given["LoraLoaderModelOnly"]["strength_model"] == 1
+
+
+def test_the_pages_name_the_templates_that_run():
+    def numbers(text, said):
+        words = re.search(rf"([\d ,toand]+) {said}", text)[1].strip()
+        spans = [part.split(" to ") for part in re.split(", | and ", words)]
+        return {f"{number:02}" for span in spans for number in range(int(span[0]), int(span[-1]) + 1)}
+
+    root = workflow_files.ROOT
+    readme, page = ((root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/comfyui.md"))
+    runnable = {path.stem[:2] for path in workflow_files.RUNNABLE}
+    assert numbers(readme, "run on a CPU") == numbers(page, "need nothing that") == runnable
+    assert f"; {len(runnable)} run with what the pack holds" in readme
+    oldest = set((workflow_files.GOLDEN.parent / "oldest_nodes.txt").read_text(encoding="utf-8").splitlines())
+    newer = {
+        path.stem[:2]
+        for path in workflow_files.GRAPHS
+        for node in workflow_files.nodes_of(workflow_files.read(path))
+        if not node["type"].startswith("InstructX") and node["type"] not in oldest
+    }
+    assert numbers(page, r"need nodes of ComfyUI 0\.33") == newer

@@ -50,7 +50,7 @@ def test_bfloat16(source: SourceInjection, tmp_path: Path):
     result, expected = editor.edit(CLIP, WORDS, **options), exact.edit(CLIP, WORDS, **options)
     assert result.frames.dtype == result.latents.dtype == torch.float32
     error = (result.latents - expected.latents).abs().mean() / expected.latents.abs().mean()
-    assert error < 0.1
+    assert error < 0.02  # found 0.0045 at most; of half the blocks' weights 0.076
 
 
 def test_hub_names_are_fetched_only_on_request(folder: Path, monkeypatch, offline):

@@ -168,7 +168,7 @@ def test_its_unet_runs_in_8_bit_floats(editor, saved):
     assert unet.mid_block.resnets[0].conv1.weight.dtype is torch.float8_e4m3fn
     assert unet.conv_in.weight.dtype is torch.float32 and small.denoiser.dtype is torch.float32
     difference = (edited(small) - edited(editor)).abs().mean()
-    assert 0 < difference < 0.1 * edited(editor).abs().mean()
+    assert 0 < difference < 0.02 * edited(editor).abs().mean()  # found 0.0048; without a UNet 0.052
 
 
 def test_a_context_that_is_zeroed_says_nothing(editor):

@@ -331,7 +331,7 @@ def test_each_half_has_a_form_of_its_own(form: str, tmp_path: Path):
         for one in (editor, Editor.from_pretrained(folder, device="cpu", dtype="float32"))
     )
     assert not torch.equal(found, wanted)  # by its rounding
-    assert (found - wanted).std() < 0.5 * wanted.std()
+    assert (found - wanted).std() < 0.012 * wanted.std()  # nvfp4 0.006; half of the blocks' weights 0.024
 
 
 # --- LoRA

@@ -36,6 +36,9 @@ def count_blocks(editor: Editor, name: str) -> list[int]:
     return calls
 
 
+FAR = {"first-block": 0.01, "taylor": 0.13, "mag": 0.03}  # found 0.0009, 0.111, 0.013; without any block 0.139
+
+
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("memory", tiny.ways_here([Memory.FULL, Memory.GROUP]))
 def test_a_cache_saves_forwards_and_stays_near(cache: str, memory: Memory):
@@ -44,7 +47,7 @@ def test_a_cache_saves_forwards_and_stays_near(cache: str, memory: Memory):
     frames = edit(editor)
     assert 0 < len(calls) < STEPS
     difference = (frames - edit(exact)).abs().max()
-    assert 0 < difference < 0.2
+    assert 0 < difference < FAR[cache]
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -64,7 +67,7 @@ def test_fp8_halves_the_blocks_and_stays_near():
     store_in_fp8(components)
     assert sizes_of(components).dit.block < 0.5 * before  # float32 here: a quarter, but for the norms
     difference = (edit(Editor(components)) - edit(exact)).abs().max()
-    assert 0 < difference < 0.1
+    assert 0 < difference < 0.03  # found 0.0125; of half the weights 0.078
 
 
 def test_compiled_blocks_are_the_repeated_ones():

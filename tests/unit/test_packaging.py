@@ -59,7 +59,19 @@ def test_ci_finds_the_test_command_of_the_readme():
     assert ".venv/" in commands[0]
 
 
-def test_readme_links_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "weights.md"):
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+def headings(page):
+    """Of a page, as links name them."""
+    found = re.findall("^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", one).strip().lower() for one in found)
+    return {re.sub(r"[^\w\- ]", "", one).replace(" ", "-") for one in plain}
+
+
+def test_links_lead_somewhere():
+    folders = ("*.md", "docs/*.md", "recipes/**/*.md", "instructx_core/**/*.md", "web/docs/**/*.md")
+    pages = sorted({path for one in folders for path in ROOT.glob(one)})
+    assert len(pages) > 50
+    for page in pages:
+        for link, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8")):
+            there = page.parent / link if link else page
+            assert there.exists(), f"{page.name} links to {link}"
+            assert not heading or heading in headings(there), f"{page.name}: {link}#{heading}"

@@ -81,9 +81,9 @@ def test_masks_of_other_shapes_are_refused(shape):
 
 
 def test_sizes_that_differ_are_refused():
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="the edited picture 1 frames of 16 x 16"):
         measure(noise(), noise(side=16))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="^The target is"):
         measure(noise(), noise(), target=noise(side=16))
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import time
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -22,6 +23,8 @@ ELSEWHERE = (
 
 def check_only_names_of_the_menus_are_taken():
     """Nor is the disk asked whether another name is there."""
+    from instructx_pack.nodes import folders
+
     with TemporaryDirectory() as folder:
         outside = Path(folder) / "model"
         shutil.copytree(MODELS / VARIANTS[0], outside)
@@ -30,20 +33,25 @@ def check_only_names_of_the_menus_are_taken():
         names = [*ELSEWHERE, str(outside), os.path.relpath(outside, inside), str(Path(folder) / "lone.safetensors")]
         names += [VARIANTS[0] + "/", f"./{VARIANTS[0]}", f"{VARIANTS[0]}/../{VARIANTS[0]}", f"{VARIANTS[0]}/mllm/.."]
         model = loaded(BUNDLED)[0]
-        for node, menu in MENUS:
-            whole = {"model_name": BUNDLED} if node == "LoadModel" else {"base": BUNDLED, "adapter": BUNDLED}
-            whole = {"adapter": BUNDLED, "model": model} if node == "LoadAdapter" else whole
-            whole |= {"precision": "float32"} if node == "LoadMLLM" else {}
-            for name in names:
-                if name is not None:  # in validate_inputs that is a link, whose value comes later
-                    said = NODES[f"InstructX{node}"].validate_inputs(**{menu: name})
-                    assert isinstance(said, str) and "There is no model" in said, (node, menu, name)
-                    assert len(said) < 2000 and said.isprintable(), (node, menu)
-                expect("CheckpointError", "There is no model", run, node, **whole | {menu: name})
-                if node != "LoadAdapter":
-                    stamped = {name: value for name, value in whole.items() if name != "model"}
+        # no folder changes meanwhile, and each name would be looked for in all of them many times
+        menus = {one: cache(getattr(folders, one)) for one in ("models", "bases")}
+        with mock.patch.multiple(folders, **menus):
+            for node, menu in MENUS:
+                whole = {"model_name": BUNDLED} if node == "LoadModel" else {"base": BUNDLED, "adapter": BUNDLED}
+                whole = {"adapter": BUNDLED, "model": model} if node == "LoadAdapter" else whole
+                whole |= {"precision": "float32"} if node == "LoadMLLM" else {}
+                for name in names:
+                    if name is not None:  # in validate_inputs that is a link, whose value comes later
+                        said = NODES[f"InstructX{node}"].validate_inputs(**{menu: name})
+                        assert isinstance(said, str) and "There is no model" in said, (node, menu, name)
+                        assert len(said) < 2000 and said.isprintable(), (node, menu)
+                    expect("CheckpointError", "There is no model", run, node, **whole | {menu: name})
+                    stamped = {key: value for key, value in whole.items() if key != "model"}
                     fingerprint = NODES[f"InstructX{node}"].fingerprint_inputs
-                    expect("CheckpointError", "There is no model", fingerprint, **stamped | {menu: name})
+                    if name is None:  # a link, as above
+                        assert isinstance(fingerprint(**stamped | {menu: None}), str)
+                    else:
+                        expect("CheckpointError", "There is no model", fingerprint, **stamped | {menu: name})
 
 
 def check_names_that_other_systems_misread_are_not_offered():

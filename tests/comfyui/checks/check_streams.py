@@ -62,10 +62,10 @@ def graph(name, frames, references=()):
     return patched, positive, negative, latent
 
 
-def guided(made, mode, seed=3, steps=3, sampler=None):
+def guided(made, mode, seed=3, steps=3, sampler=None, **scales):
     """Normalised latents of a run under InstructX Guidance."""
     patched, positive, negative, latent = made
-    (guider,) = run("Guidance", model=patched, positive=positive, negative=negative, mode=mode)
+    (guider,) = run("Guidance", model=patched, positive=positive, negative=negative, mode=mode, **scales)
     if sampler is None:
         from comfy_extras.nodes_custom_sampler import KSamplerSelect
 
@@ -96,6 +96,10 @@ def check_every_mode_is_the_librarys():
         found = guided(graph(name, clip(frames), references), mode)
         wanted = own.edit(clip(frames), WORDS, list(references) or None, seed=3, steps=3, guidance_mode=mode, **SIDES)
         assert difference(found, wanted.latents) <= CLOSE, (mode, frames, len(references))
+    asked = {"seed": 3, "steps": 3, "guidance_scale": 30.0, **SIDES}
+    plain, projected = (own.edit(clip(5), WORDS, guidance_mode=mode, **asked).latents for mode in ("v2v", "v2v_apg"))
+    found = guided(graph(name, clip(5)), "v2v_apg", cfg=30.0)
+    assert difference(found, projected) < difference(found, plain) / 3  # at the usual scale both are within CLOSE
 
 
 def check_unipc_is_the_librarys():

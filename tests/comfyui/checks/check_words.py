@@ -36,6 +36,11 @@ def check_words_for_bad_input():
     see = {"model": patched, "positive": positive, "negative": negative, "vae": vae, "reference": reference}
     cases = [
         ("instruction is empty", "MLLMGuidance", {"mllm": mllm, "source": image, "instruction": "  "}),
+        (
+            "connect the IMAGE of that InstructX Fit",
+            "MLLMGuidance",
+            {"mllm": mllm, "source": image, "instruction": instruction, "fit": fit},
+        ),
         ("put InstructX Fit before", "Source", link | {"source": image[:, :60], "vae": vae}),
         ("no VAE is connected", "Source", link | {"source": image}),
         ("(1, 48, 1, 4, 4)", "Source", link | {"source": wide}),
@@ -75,6 +80,7 @@ def check_words_in_the_menus():
     assert said("MLLMGuidance", instruction=None) is True
     assert "huggingface.co/linyq" in said("LoadModel", model_name="nowhere")
     assert said("LoadModel", model_name=BUNDLED) is True
+    assert said("LoadModel", model_name=BUNDLED, transformer=None, vae=None, mllm=None) is True  # links
     absent = said("LoadModel", model_name="linyq--kiwi-edit-5b-instruct-only-diffusers")
     assert "`python -m instructx_core download kiwi-edit-5b-instruct-only --to " in absent
     assert "'nowhere'" in said("LoadMLLM", base=BUNDLED, adapter="nowhere")

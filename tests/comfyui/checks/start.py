@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[3]
@@ -49,10 +50,16 @@ def load_nodes():
     return {node.GET_SCHEMA().node_id: node for node in asyncio.run(collect())}
 
 
+@cache
+def schema_of(node):
+    """Made once: loaders look through all folders of models for their menus."""
+    return node.GET_SCHEMA()
+
+
 def run(node, **inputs):
     """Outputs of one V3 node, as ComfyUI's executor calls it (inference mode, defaults filled in); of a list of one
     what is in it, as the next node gets it."""
-    schema = node.GET_SCHEMA()
+    schema = schema_of(node)
     defaults = {i.id: i.default for i in schema.inputs if getattr(i, "default", None) is not None and not i.optional}
     with torch.inference_mode():
         made = node.execute(**(defaults | inputs)).args
