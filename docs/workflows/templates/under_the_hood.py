@@ -9,9 +9,9 @@ from ..showing import SENTENCES, TINY, example, look, note, saved
 TITLE = Text("Under the hood", "盒子里的全部节点")
 NATIVE = Text(
     "The MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any sampler work on it. Here ComfyUI's"
-    " own *KSampler* samples; *InstructX Sampler* knows the model's own steps, cfg and shift.",
+    " own *KSampler* samples, with Tiny's two steps; *InstructX Sampler* knows each model's own steps, cfg and shift.",
     "这里的 MODEL 是 ComfyUI 原生的 Wan 模型：LoRA、ModelSamplingSD3、缓存和任何采样器都能用。这里用 ComfyUI 自带的"
-    " *KSampler*；*InstructX Sampler* 会自动用模型自己的步数、cfg 和 shift。",
+    " *KSampler*，Tiny 只用 2 步；*InstructX Sampler* 会自动用每个模型自己的步数、cfg 和 shift。",
 )
 SOURCE = "removed"
 WIDE, LAST = 205, 270  # Nodes 2.0 draws no node narrower than 225 pixels
@@ -21,7 +21,7 @@ def under_the_hood() -> Template:
     columns, links = stations()
     nodes = {key: one for column in columns for key, one in column.nodes.items()}
     nodes["guidance"] = node("InstructXMLLMGuidance", "3. The MLLM reads", 190, instruction=SENTENCES[SOURCE])
-    own = {"seed": 0, "steps": 20, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
+    own = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
     return Template(
         TITLE,
         note(TITLE, NATIVE, TINY),
