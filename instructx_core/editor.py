@@ -113,6 +113,8 @@ class Editor(LoadedModel):
                 f"{quoted_path(model)} has no Wan DiT, for which LoRA files, attention, compile and cache are; "
                 "leave them out."
             )
+        for file, strength, _ in merged:  # before minutes of reading the model
+            check_lora(file, strength)
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
         components = load_model(opened, "cpu", decision.dtype, packed=stays_packed(bool(merged), fp8))
         halves = components.denoiser.halves
@@ -224,12 +226,7 @@ class Editor(LoadedModel):
 
 
 def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
-    """LoRA files with their strengths, and which of a pair of DiTs each is for, looked into before a model is read.
-
-    Raises:
-        InputError: anything else.
-        CheckpointError: as `check_lora`.
-    """
+    """LoRA files with their strengths, and which of a pair of DiTs each is for. Raises InputError for anything else."""
     given = list(loras) if isinstance(loras, (list, tuple)) else [loras]
     for one in given:
         if not isinstance(one, (list, tuple)) or len(one) not in (2, 3) or (*one, None)[2] not in (None, *HALVES):
@@ -238,10 +235,7 @@ def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
                 f"{shown(one)}."
             )
     named = ((*one, None)[:3] for one in given)
-    files = [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
-    for path, strength, _ in files:
-        check_lora(path, strength)
-    return files
+    return [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
 
 
 def _check_halves(opened: Opened, loras: Sequence[tuple[Path, float, str | None]], cache: str | None) -> None:

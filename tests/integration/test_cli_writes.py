@@ -33,6 +33,7 @@ class Inverter:
 
     default_size = (32, 32)
     config = SimpleNamespace(name="inverter", held_out_from_video=("grayscale",))
+    guidance = SimpleNamespace(edits_pictures_alone=False)
 
     asked: EditRequest
     options: tuple

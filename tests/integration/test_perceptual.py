@@ -117,7 +117,7 @@ def test_lpips_without_torchvision_says_what_to_install():
     try:
         import torchvision  # noqa: F401
     except ImportError:
-        with pytest.raises(InputError, match=r"instructx\[metrics\]' torchvision"):
+        with pytest.raises(InputError, match="pip install torchmetrics torchvision"):
             Lpips(None)
 
 

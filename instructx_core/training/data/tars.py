@@ -22,7 +22,7 @@ from ...bounded import UnreadableError, open_regular
 from ...errors import InputError
 from ...video import VIDEO_SUFFIXES
 from ...words import one_line, quoted, quoted_path
-from .extras import library
+from .extras import LibraryMissingError, library
 from .rows import MOST_BYTES, Record, RowError
 
 WHAT = "WebDataset archives"
@@ -105,6 +105,8 @@ def _opened(path: Path, members: re.Pattern[str], most: int | None = None) -> li
     try:
         with open_regular(path) as file:
             return _groups(_Bounded(file), members, most)[0]
+    except LibraryMissingError:
+        raise
     except UnreadableError as error:
         raise InputError(f"The table {quoted_path(path)} cannot be read: {error.reason}.") from error
     except (OSError, ValueError, tarfile.TarError, EOFError) as error:

@@ -64,7 +64,7 @@ def lokr_of_products(shape, generator):
 
 def loha(shape, generator):
     sides = {"a": (shape[0], 3), "b": (3, shape[1])}
-    return {f"hada_w{half}_{side}": random(sides[side], generator, 0.3) for half in (1, 2) for side in "ab"} | {
+    return {f"hada_w{half}_{side}": random(sides[side], generator, 0.35) for half in (1, 2) for side in "ab"} | {
         "alpha": torch.tensor(1.5)
     }
 
