@@ -11,7 +11,7 @@ was trained, to the last bit.
 """
 
 from .colours import colour_entropy, looks_drawn
-from .triplets import HELD_OUT_SEED, Subject, Triplet, sample_subject, sample_triplet
+from .triplets import HELD_OUT_SEED, Subject, Triplet, sample_new_object, sample_subject, sample_triplet
 from .variety import PLAIN, RICH, Variety
 from .vocabulary import CLIP_GROUPS, EDIT_KINDS, EVERY_GROUP, GROUPS, PICTURE_KINDS
 from .words import unknown_words
@@ -30,6 +30,7 @@ __all__ = [
     "Variety",
     "colour_entropy",
     "looks_drawn",
+    "sample_new_object",
     "sample_subject",
     "sample_triplet",
     "unknown_words",

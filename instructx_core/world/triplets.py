@@ -185,8 +185,7 @@ def sample_triplet(
         raise InputError(f"group is {group!r}; give one of {', '.join(EVERY_GROUP)}")
     if frames == 1 and group in CLIP_GROUPS:
         raise InputError(f"group is {group!r}, which an image cannot have; give frames of 2 or more")
-    canvas = Canvas(frames, height, width)
-    draft = draft_triplet(make_rng(seed, stream_of(group), canvas), group, canvas, variety, seed >= HELD_OUT_SEED)
+    draft = _draft(seed, group, Canvas(frames, height, width), variety)
     return Triplet(
         source=render(draft.source),
         instruction=draft.instruction,
@@ -213,12 +212,29 @@ class Subject:
 def sample_subject(
     seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
 ) -> Subject | None:
-    """The new object of what `sample_triplet` gives for the same arguments; None where there is none, or several."""
-    canvas = Canvas(frames, height, width)
-    draft = draft_triplet(make_rng(seed, stream_of(group), canvas), group, canvas, variety, seed >= HELD_OUT_SEED)
-    new = [o for o in draft.target.objects if o not in draft.source.objects]
-    if len(new) != 1 or draft.target.effects:
+    """The new object of what `sample_triplet` gives for the same arguments, as it shows; None where there is none, or
+    several, or an effect over it."""
+    draft = _draft(seed, group, Canvas(frames, height, width), variety)
+    new = _new_object(draft)
+    if new is None or draft.target.effects:
         return None
-    rest = tuple(o for o in draft.target.objects if o is not new[0])
-    mask = render(replace(draft.target, masks=new[0]))[..., 0] >= 0.5
+    rest = tuple(o for o in draft.target.objects if o is not new)
+    mask = render(replace(draft.target, masks=new))[..., 0] >= 0.5
     return Subject(mask, render(replace(draft.target, objects=rest)))
+
+
+def sample_new_object(
+    seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
+) -> Object | None:
+    """The new or changed object of what `sample_triplet` gives for the same arguments; None where there is none, or
+    several. Nothing is rendered."""
+    return _new_object(_draft(seed, group, Canvas(frames, height, width), variety))
+
+
+def _draft(seed: int, group: str, canvas: Canvas, variety: Variety) -> Draft:
+    return draft_triplet(make_rng(seed, stream_of(group), canvas), group, canvas, variety, seed >= HELD_OUT_SEED)
+
+
+def _new_object(draft: Draft) -> Object | None:
+    new = [o for o in draft.target.objects if o not in draft.source.objects]
+    return new[0] if len(new) == 1 else None

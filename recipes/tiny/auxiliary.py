@@ -12,7 +12,7 @@ from torch import nn
 from instructx_core.weights.files import read_tensors, write_safetensors
 
 FILE = "auxiliary.safetensors"
-LOSSES = ("reader", "hearer", "locator")  # modules of a stage; one that it does not have is None
+LOSSES = ("reader", "hearer", "locator", "namer")  # modules of a stage; one that it does not have is None
 
 
 def keep(module: nn.Module, folder: Path) -> None:

@@ -31,6 +31,7 @@ class TinyTrainConfig(TrainConfig):
     reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     hearing_weight: Weight = 0.0  # of the one that reads it back from the DiT's tokens where the edit changes something
     locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
+    naming_weight: Weight = 0.0  # of the one that names the new object's shape there
     deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
     affine: bool = False  # from here on, predicts a gain and an offset of the source
     source_waves: Annotated[int, Range(0, 8)] = 0  # of a place's position, shown from here on; 0: the start's
@@ -69,5 +70,9 @@ class TinyTrainConfig(TrainConfig):
                 "a stage that starts from vae and mllm needs the sizes of the DiT under model.transformer",
             ),
             (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
+            (
+                not self.naming_weight or self.data.table is None,
+                "naming_weight asks for the shapes of the world; leave it or data.table out",
+            ),
         ]
         return next((message for passed, message in checks if not passed), None)

@@ -1,6 +1,6 @@
 """Editing, reading and drawing stages of the tiny model: the trainer's own, with what stands in for pre-training.
 
-- `tiny-editing` weighs errors by place, channel and example, and asks three questions beside the velocity's.
+- `tiny-editing` weighs errors by place, channel and example, and asks four questions beside the velocity's.
 - `reading` trains queries and LoRA alone, until the instruction can be read back from them.
 - `generator` makes the DiT draw the world from captions: what Wan's pre-training brings with it.
 """
@@ -30,6 +30,7 @@ from .hearing import InstructionHearer
 from .initialisation import channel_effect
 from .inner_tokens import inner_tokens
 from .locating import ChangeLocator
+from .naming import ShapeNamer, new_shapes
 from .reading import InstructionReader, instruction_tokens
 from .soup import stir_in
 
@@ -39,13 +40,14 @@ SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than
 
 @dataclass(frozen=True)
 class TinyBatch(EditBatch):
-    """A batch with the instructions' own tokens."""
+    """A batch with what the auxiliary losses ask for."""
 
-    words: torch.Tensor  # int64 [B, L], for the reader
+    words: torch.Tensor  # int64 [B, L], the instructions' tokens
+    shapes: torch.Tensor | None  # int64 [B], of the new objects; None: nobody asks
 
 
 class WeighedFlowMatching(FlowMatching):
-    """Flow matching whose errors do not all weigh alike, with the three auxiliary losses of `config`."""
+    """Flow matching whose errors do not all weigh alike, with the four auxiliary losses of `config`."""
 
     config: TinyTrainConfig
 
@@ -56,6 +58,7 @@ class WeighedFlowMatching(FlowMatching):
         self.reader = reader_of(components) if config.reading_weight else None
         self.hearer = InstructionHearer(transformer, vocabulary_of(components)) if config.hearing_weight else None
         self.locator = ChangeLocator(transformer) if config.locating_weight else None
+        self.namer = ShapeNamer(transformer) if config.naming_weight else None
 
     def forward(self, batch: TinyBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         target, source = (latents.to(self.guidance.device) for latents in (batch.target, self.shown_source(batch)))
@@ -77,6 +80,9 @@ class WeighedFlowMatching(FlowMatching):
         if self.locator is not None:
             report["locating"] = self.locator(tokens[0], changed)
             report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
+        if self.namer is not None and batch.shapes is not None:
+            report["naming"] = self.namer(tokens[0], changed, batch.shapes.to(target.device))
+            report["loss"] = report["loss"] + self.config.naming_weight * report["naming"]
         return report
 
     def balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
@@ -126,7 +132,9 @@ class TinyEditingTask(EditingTask):
     ) -> TinyBatch:
         batch = super().make_batch(examples, dropped, sourceless)
         words = instruction_tokens(self.components.guidance.tokenizer, list(batch.instructions))
-        return TinyBatch(**vars(batch), words=words)
+        named = bool(self.config.naming_weight)
+        shapes = new_shapes(examples, self.components.codec.stride, self.config.data.variety) if named else None
+        return TinyBatch(**vars(batch), words=words, shapes=shapes)
 
     def _channel_weights(self) -> torch.Tensor:
         """What an error in each normalised channel weighs, float32 [C] with mean 1."""

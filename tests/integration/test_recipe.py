@@ -94,7 +94,8 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
 def test_the_paper_s_configs_know_no_field_of_the_recipe():
     paper, own = ({field.name for field in fields(kind)} for kind in (TrainConfig, TinyTrainConfig))
     assert own - paper == {"model", "soup", "channel_emphasis", "edited_weight", "balance", "reading_weight",
-                           "hearing_weight", "locating_weight", "deadband", "source_waves", "affine"}  # fmt: skip
+                           "hearing_weight", "locating_weight", "naming_weight", "deadband", "source_waves",
+                           "affine"}  # fmt: skip
     model = {field.name for kind in (ModelConfig, DenoiserConfig) for field in fields(kind)}
     assert not {"tiny", "deadband", "keep_source", "held_out_from_video"} & model
     assert not {"held_out_from_video"} & {field.name for field in fields(DataConfig)}

@@ -30,7 +30,7 @@ def stage(name: str, foundation: Path, output: Path) -> TrainConfig:
         plain = {"task": name, "output": str(output), "steps": 1, "data": SMALL_DATA}
         path = foundation / f"{name}/model/{'vae' if name == 'autoencoder' else 'mllm'}"
         return read_train_config(write_config(output, **plain, start={path.name: str(path)}))
-    asked = {"reading_weight": 0.1, "hearing_weight": 0.3, "locating_weight": 1.0}
+    asked = {"reading_weight": 0.1, "hearing_weight": 0.3, "locating_weight": 1.0, "naming_weight": 0.3}
     more = {**asked, "channel_emphasis": 1.0, "balance": 1.0, "drop_source": 0.5, "loss": "data"}
     more = more if name == "editing" else {}
     data = {**SMALL_DATA, "groups": {"recolor": 1, "reference_add": 1}}

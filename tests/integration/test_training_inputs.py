@@ -65,6 +65,7 @@ VALUES: list[tuple[str, list[object]]] = [
     ("reading_weight", [-1, NAN]),
     ("hearing_weight", [-1, NAN]),
     ("locating_weight", [-1, NAN]),
+    ("naming_weight", [-1, NAN]),
     ("deadband", [1, -0.5, NAN, "a"]),
     ("source_waves", [-1, 9, 1.5, NAN, "a"]),
     ("optimizer", ["sgd", 5, None]),

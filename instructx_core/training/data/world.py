@@ -12,6 +12,14 @@ from ...world import CLIP_GROUPS, GROUPS, sample_triplet
 from ..config import DataConfig
 from .example import Example
 
+_OF_THE_WORLD = " of the world"
+
+
+def drawn_as(name: str) -> tuple[str, int]:
+    """The group and the seed of the world's example of that name."""
+    group, seed = name.removesuffix(_OF_THE_WORLD).split()
+    return group, int(seed)
+
 
 def check_world(data: DataConfig, stride: int, frame_multiple: int) -> None:
     """Raise InputError unless the world's pictures and clips come in shapes that the model takes without resizing, and
@@ -66,5 +74,5 @@ def world_examples(data: DataConfig, wanted: range | None = None) -> Iterator[Ex
             instruction=triplet.instruction,
             caption=triplet.target_caption,
             is_video=is_video,
-            name=f"{group} {drawn} of the world",
+            name=f"{group} {drawn}{_OF_THE_WORLD}",
         )
