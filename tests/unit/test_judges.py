@@ -141,6 +141,12 @@ def test_busy_services_are_tried_again(service):
     assert ask(service).text == "fine" and len(Service.seen) == 3
 
 
+@pytest.mark.parametrize("said", ["nan", "inf", "soon"])
+def test_a_pause_that_is_no_number_is_our_own(service, said):
+    Service.replies[:] = [(429, {"Retry-After": said}, {}), good()]
+    assert ask(service).text == "fine"
+
+
 def test_a_service_that_stays_busy(service):
     Service.replies[:] = [(500, {}, {"error": "overloaded"})] * remote.TRIES
     with pytest.raises(InputError, match="500.*overloaded.*5 times"):
@@ -168,6 +174,18 @@ def test_replies_of_another_kind(service, value):
     Service.replies[:] = [(200, {}, value)]
     with pytest.raises(InputError, match="chat completions"):
         ask(service)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": Infinity}}',
+        b"[" * 200_000,
+    ],
+)
+def test_replies_that_python_s_json_trips_over(reply):
+    with pytest.raises(InputError, match="chat completions"):
+        remote._answer(reply, "http://host/v1")
 
 
 def test_an_answer_without_words_is_empty(service):

@@ -11,6 +11,7 @@ import base64
 import http.client
 import io
 import json
+import math
 import os
 import time
 import urllib.error
@@ -116,16 +117,17 @@ def _answer(reply: bytes, url: str) -> Answer:
         text = value["choices"][0]["message"]["content"]
         usage = value.get("usage") or {}
         counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"The judge at {url} does not answer as chat completions do; check its address.") from error
     return Answer(text if isinstance(text, str) else "", *counts)  # a refusal has no text: it will be unreadable
 
 
 def _retry_after(value: str | None, otherwise: float) -> float:
     try:
-        return min(max(float(value or ""), 0.0), LONGEST_PAUSE)
+        seconds = float(value or "")
     except ValueError:
         return otherwise
+    return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else otherwise
 
 
 def _data(frame: torch.Tensor) -> str:
