@@ -74,6 +74,7 @@ def _collect(arguments: argparse.Namespace) -> None:
     from ..atomic import partial_file
     from ..evaluation.plotting import Bar, draw_bars, new_figure, save_figure
     from ..evaluation.study import collect
+    from ..evaluation.study.collect import NAMES
     from ..paths import writable_file
 
     for path in filter(None, (arguments.plot, arguments.json)):
@@ -85,7 +86,8 @@ def _collect(arguments: argparse.Namespace) -> None:
         for score in outcome.scores:
             rows.setdefault(score.method, {})[score.question] = Bar(score.mean, score.low, score.high)
         title = f"{outcome.raters} raters, {outcome.items} items; bars: 95 % intervals over items"
-        draw_bars(axes, rows, list(next(iter(rows.values()))), title)
+        columns = [name for name in (*NAMES, "all") if any(name in bars for bars in rows.values())]
+        draw_bars(axes, rows, columns, title)
         axes.set_ylim(1, 5)
         save_figure(figure, arguments.plot)
     if arguments.json:

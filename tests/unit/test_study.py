@@ -57,6 +57,12 @@ def test_cases_that_a_method_lacks_are_left_out(tmp_path, capsys):
     assert code == 0 and len(study_of(tmp_path / "s.html")["items"]) == 1
 
 
+def rename_source(root, old, new):
+    (root / "sources" / old).rename(root / "sources" / new)
+    listing = root / "cases.csv"
+    listing.write_text(listing.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -66,6 +72,7 @@ def test_cases_that_a_method_lacks_are_left_out(tmp_path, capsys):
         (lambda made: (made[0].parent / "cases.csv").write_text("name,source\na,sources/a.png\n"), "instruction"),
         (lambda made: (made[0].parent / "cases.csv").write_text("source,instruction\nx/a.png,b\ny/a.png,b\n"), "twice"),
         (lambda made: made[0].joinpath("a.png").rename(made[0] / "a.mp4"), "mixed"),
+        (lambda made: rename_source(made[0].parent, "c.mp4", "c.mov"), "c.mov': browsers do not show it"),
         (lambda made: made[2].rename(made[2].parent / "gone"), "no folder"),
     ],
 )
@@ -117,6 +124,39 @@ def test_without_the_key_methods_keep_their_ids(tmp_path, capsys):
     outcome = collect([answers(tmp_path, study, "x", lambda item, method: 3)])
     assert {score.method for score in outcome.scores} == {"m1", "m2", "m3"}
     assert outcome.agreement["quality"] is None  # one rater
+
+
+def test_a_key_among_the_answers_names_the_methods(tmp_path, capsys):
+    """As `--collect answers/*.json` hands it over; alone it is refused."""
+    made = folders(tmp_path)
+    called(capsys, "study", *made, "-o", tmp_path / "study.html")
+    study = study_of(tmp_path / "study.html")
+    (tmp_path / "answers").mkdir()
+    answered = answers(tmp_path / "answers", study, "x", lambda item, method: 3)
+    key = tmp_path / "study.key.json"
+    code, said = called(capsys, "study", "--collect", key, answered)
+    assert code == 0 and all(name in said for name in METHODS)
+    key.rename(tmp_path / "answers" / key.name)
+    code, again = called(capsys, "study", "--collect", *sorted((tmp_path / "answers").glob("*.json")))
+    assert code == 0 and again == said
+    assert "a study's key" in refusal(capsys, "study", "--collect", tmp_path / "answers" / key.name)
+
+
+def test_questions_that_a_method_was_not_rated_in(tmp_path, capsys, monkeypatch):
+    """The table and the plot have every question that anybody answered."""
+    from instructx_core.evaluation import plotting
+
+    rated = [("m1", {"instruction": 4}), ("m2", {"instruction": 2, "quality": 3})]
+    entries = [{"item": 0, "method": method, "scores": scores} for method, scores in rated]
+    (tmp_path / "a.json").write_text(json.dumps({"study": "s", "rater": "x", "answers": entries}))
+    drawn = []
+    monkeypatch.setattr(plotting, "draw_bars", lambda axes, rows, columns, title: drawn.extend(columns))
+    monkeypatch.setattr(plotting, "save_figure", lambda *_: None)
+    axes = type("Axes", (), {"set_ylim": lambda *_: None})()
+    monkeypatch.setattr(plotting, "new_figure", lambda *_: (None, [axes]))
+    code, said = called(capsys, "study", "--collect", tmp_path / "a.json", "--plot", tmp_path / "p.png")
+    assert code == 0 and drawn == ["instruction", "quality", "all"]
+    assert "| m1 | 4.00 | - | - | 4.00 | 1 |" in said and "| m2 | 2.00 | - | 3.00 | 2.50 | 2 |" in said
 
 
 def test_intervals_are_over_items():

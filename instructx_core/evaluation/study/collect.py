@@ -68,7 +68,7 @@ class Outcome:
         lines = [f"{self.raters} raters, {self.items} items, mean of 1 to 5 and its 95 % interval.", ""]
         lines += [f"| method | {' | '.join(columns)} | ratings |", "|---" * (len(columns) + 2) + "|"]
         for method in ordered:
-            cells = [_cell(found[method, column]) for column in columns]
+            cells = [_cell(found.get((method, column))) for column in columns]
             lines.append(f"| {method} | {' | '.join(cells)} | {found[method, 'all'].n} |")
         told = (f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in self.agreement.items())
         return "\n".join([*lines, "", f"Agreement (Krippendorff's alpha): {', '.join(told)}."])
@@ -99,11 +99,15 @@ def collect(files: Sequence[Path], key: Path | None = None) -> Outcome:
     """Sum up the files of several raters of one study.
 
     Args:
+        files: answers; a `.key.json` among them counts as one beside them.
         key: the study's `.key.json`. None: one of this study beside the answers; without one methods keep their ids.
 
     Raises:
-        InputError: files of different studies, two of one rater, or a key of another study.
+        InputError: no answers, files of different studies, two of one rater, or a key of another study.
     """
+    given, files = files, [path for path in files if not path.name.endswith(".key.json")]
+    if not files:
+        raise InputError(f"{quoted_path(given[0])} is a study's key; give the files that its page saved too.")
     answers = [read_answers(path) for path in files]
     first = answers[0]
     for path, one in zip(files, answers, strict=True):
@@ -114,7 +118,7 @@ def collect(files: Sequence[Path], key: Path | None = None) -> Outcome:
     raters = [one.rater for one in answers]
     if twice := next((rater for rater in raters if raters.count(rater) > 1), None):
         raise InputError(f"Two files are of the rater {quoted(twice)}; leave one out, or rename the rater in one.")
-    names = _method_names(first.study, files, key)
+    names = _method_names(first.study, given, key)
     rows = [
         (one.rater, item, method, question, score)
         for one in answers
@@ -195,5 +199,7 @@ def _method_names(study: str, files: Sequence[Path], key: Path | None) -> Mappin
     return {}
 
 
-def _cell(score: MethodScore) -> str:
+def _cell(score: MethodScore | None) -> str:
+    if score is None:  # nobody rated the method in this question
+        return "-"
     return f"{score.mean:.2f}" + ("" if score.low is None else f" ({score.low:.2f} to {score.high:.2f})")

@@ -133,14 +133,15 @@ def write_study(items: Sequence[StudyItem], methods: Sequence[str], output: Path
 
 
 def _page(item: StudyItem, ids: Sequence[str]) -> dict[str, object]:
+    source, *results = map(_data, (item.source, *item.results))
     kinds = {path.suffix.lower() in CLIPS for path in (item.source, *item.results)}
     if len(kinds) > 1:
         raise InputError(f"{item.name}: pictures and clips are mixed; an item is one or the other.")
     return {
         "instruction": item.instruction,
         "video": kinds == {True},
-        "source": _data(item.source),
-        "results": {number: _data(path) for number, path in zip(ids, item.results, strict=True)},
+        "source": source,
+        "results": dict(zip(ids, results, strict=True)),
     }
 
 
