@@ -15,6 +15,7 @@ from .printing import say
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..evaluation.judges import Judge
     from ..source import Source
 
 JUDGED_FRAMES = 8  # of a clip that a judge sees
@@ -72,12 +73,16 @@ def _run_measure(arguments: argparse.Namespace) -> None:
 
     from ..atomic import partial_file
     from ..evaluation import difference_picture, find_region, measure
+    from ..evaluation.vbench import find_vbench
 
+    if arguments.vbench:
+        find_vbench()  # before anything long
+    judge = load_judge(arguments) if arguments.judge else None
     mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
     target = load_source(arguments.target).frames if arguments.target else None
     region, _ = find_region(source.frames, edited.frames, mask, target)
     found = measure(source.frames, edited.frames, mask, target)
-    seen = _with_networks(arguments, source, edited, region)
+    seen = _with_networks(arguments, judge, source, edited, region)
     if arguments.difference:
         save_result(difference_picture(source.frames, edited.frames, region), arguments.difference, like=source)
     if arguments.json:
@@ -87,10 +92,10 @@ def _run_measure(arguments: argparse.Namespace) -> None:
 
 
 def _with_networks(
-    arguments: argparse.Namespace, source: Source, edited: Source, region: Tensor
+    arguments: argparse.Namespace, judge: Judge | None, source: Source, edited: Source, region: Tensor
 ) -> dict[str, float | None]:
     """The numbers of those networks that were given."""
-    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench or arguments.judge):
+    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench or judge):
         return {}
     from transformers.utils.logging import disable_progress_bar
 
@@ -107,8 +112,7 @@ def _with_networks(
         seen["CLIPScore of the region"] = ClipScore(arguments.clip)(edited.frames, region, arguments.word)
     if arguments.dino:
         seen["DINO similarity outside"] = DinoSimilarity(arguments.dino)(source.frames, edited.frames, region)
-    if arguments.judge:
-        judge = load_judge(arguments)
+    if judge:
         shown = [clip.frames[sample_indices(len(clip.frames), JUDGED_FRAMES)] for clip in (source, edited)]
         score = judge_pair(judge, arguments.instruction, *shown)
         names = (f"VIEScore {part}, judged by {judge.name}" for part in ("consistency", "quality", "overall"))

@@ -19,18 +19,24 @@ from ..words import one_line
 DIMENSIONS = ("motion_smoothness", "aesthetic_quality")
 
 
-def run_vbench(videos: Path, dimensions: Sequence[str] = DIMENSIONS) -> dict[str, float]:
-    """Dimension -> mean over the clips in a folder (or one file), in [0, 1].
-
-    Raises:
-        InputError: VBench is not installed, or it failed.
-    """
+def find_vbench() -> str:
+    """The path of VBench's command. Raises InputError where it is not installed."""
     program = shutil.which("vbench")
     if program is None:
         raise InputError(
             "There is no `vbench` on the PATH; install it in an environment of its own (`pipx install vbench`) and run "
             "again: it then fetches its own networks."
         )
+    return program
+
+
+def run_vbench(videos: Path, dimensions: Sequence[str] = DIMENSIONS) -> dict[str, float]:
+    """Dimension -> mean over the clips in a folder (or one file), in [0, 1].
+
+    Raises:
+        InputError: VBench is not installed, or it failed.
+    """
+    program = find_vbench()
     scores = {}
     with tempfile.TemporaryDirectory(prefix="instructx-") as folder:
         for dimension in dimensions:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from instructx_core.images import write_image
 from support import comfyui
 from support.commands import called, refusal
 from support.places import ROOT
+from support.video_files import make_video
 
 
 def noise(seed: int = 0, side: int = 64) -> torch.Tensor:
@@ -95,6 +97,23 @@ def test_dino_similarity_is_of_what_stays(dino):
     outside = torch.where(region[..., None], source, 1 - source)
     assert similarity(source, outside, region) < 0.99
     assert similarity(source, outside, torch.ones_like(region)) is None
+
+
+def test_a_vit_that_was_trained_to_classify_is_taken(tmp_path):
+    """It has no pooler, which nothing here reads; what lacks a layer is refused still."""
+    from safetensors.torch import load_file, save_file
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ViTForImageClassification(ViTConfig(**sizes, image_size=32, patch_size=8)).save_pretrained(tmp_path)
+    source, region = noise(side=32), corner(32)
+    similarity = DinoSimilarity(tmp_path)
+    assert similarity(source, source, region) == pytest.approx(1, abs=1e-5)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors.pop("vit.layernorm.bias")
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="layernorm"):
+        DinoSimilarity(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [ClipScore, DinoSimilarity])
@@ -224,6 +243,20 @@ def test_viescore_of_one_edit(pair, capsys):
     assert code == 0 and "VIEScore overall, judged by GPT-4o (recorded): 6.0000" in said
     log.write_text(json.dumps({"key": "edit", "judge": "GPT-4o", "answers": [["what?"], [second]]}) + "\n")
     assert "VIEScore overall, judged by GPT-4o (recorded): nothing to measure" in called(capsys, *arguments)[1]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--vbench"], "pipx install vbench"),
+        (["--judge", "http://127.0.0.1:9/v1", "--instruction", "invert it"], "--judge-model"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_measured(extra, words, dino, tmp_path, capsys, idle, monkeypatch):
+    clip = make_video(tmp_path / "a.mp4", np.zeros((3, 32, 32, 3), np.uint8))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("instructx_core.evaluation.measure", lambda *_: pytest.fail("measured"))
+    assert words in refusal(capsys, "measure", clip, clip, "--dino", dino, *extra)
 
 
 @pytest.mark.parametrize(
