@@ -7,11 +7,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from instructx_core.bounded import why
 from instructx_core.cli.printing import complain, say
-from instructx_core.errors import InstructXError
+from instructx_core.errors import InputError, InstructXError
+from instructx_core.families.bundled import located
+from instructx_core.paths import writable_file
 from instructx_core.training.config import read_train_config
 from instructx_core.training.new_model import make_model
 from instructx_core.training.stages import train
+from instructx_core.words import quoted_path
 
 from .measure import ablate, measure
 
@@ -25,14 +29,33 @@ MODEL = RUNS / "two-streams/model"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     given = _parser().parse_args(arguments)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(given.folder)
     try:
+        _enter(given)
         given.run(given)
     except InstructXError as error:
         complain(str(error))
         return 2
     return 0
+
+
+def _enter(given: argparse.Namespace) -> None:
+    """Make FOLDER the working folder, as the configs name theirs; what else was given stays where it is.
+
+    Raises InputError where FOLDER is not there (`train` makes it), or the JSON cannot be written.
+    """
+    if given.run is _measure:
+        if given.model:
+            given.model = located(given.model).resolve()
+        if given.json:
+            given.json = writable_file(given.json).resolve()
+    try:
+        if given.run is build:
+            given.folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(given.folder)
+    except OSError as error:
+        raise InputError(
+            f"{quoted_path(given.folder)} is no folder of this recipe ({why(error)}); give the one that `train` filled."
+        ) from error
 
 
 def build(given: argparse.Namespace) -> None:

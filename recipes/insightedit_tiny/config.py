@@ -15,6 +15,7 @@ STARTS = {
     "insight-drawing": {"vae", "clip"},
     "insight-alignment": {"model", "clip"},
 }
+ONE_SIZE = ("insight-autoencoder", "insight-clip")  # stages that hold all their pictures as one tensor
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class InsightTinyTrainConfig(TwoStreamTrainConfig):
             return "model gives the sizes of a part that a stage creates, and of no other stage"
         if self.data.table is not None:
             return f"{self.task} stages draw from the world; leave data.table out"
+        if self.task in ONE_SIZE and len(self.data.sizes) > 1:
+            return f"an {self.task} stage takes pictures of one size: give one pair under data.sizes"
         if self.data.video_probability or self.data.videos:
             return f"{self.task} stages train on pictures: set data.videos and data.video_probability to 0"
         return None

@@ -69,6 +69,10 @@ class TinyTrainConfig(TrainConfig):
                 "model" in self.start or makes or "transformer" in self.model,
                 "a stage that starts from vae and mllm needs the sizes of the DiT under model.transformer",
             ),
+            (
+                self.task != "autoencoder" or self.data.images >= min(2, len(self.data.sizes)),
+                "an autoencoder stage needs pictures: data.images 1 or more, with several data.sizes 2 or more",
+            ),
             (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
             (
                 not self.naming_weight or self.data.table is None,

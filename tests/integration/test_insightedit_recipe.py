@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from instructx_core import Editor, InputError
 from instructx_core.diffusion import trained_sigmas
+from instructx_core.families.bundled import located
 from instructx_core.families.configs import config_of
 from instructx_core.training.config import read_train_config
 from recipes.insightedit_tiny import command
@@ -70,6 +71,34 @@ def _connector(llava, drawing) -> dict:
 def test_a_config_that_does_not_go_together_is_named(change, reason):
     with pytest.raises(InputError, match=reason):
         read_train_config(next(path for path in command.STAGES if "drawing" in path.name), [change])
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "clip"])
+def test_a_stage_that_holds_all_its_pictures_takes_one_size(name: str):
+    path = next(path for path in command.STAGES if path.stem.endswith(name))
+    with pytest.raises(InputError, match=f"an insight-{name} stage takes pictures of one size"):
+        read_train_config(path, ["data.sizes=[[64, 64], [32, 32]]"])
+
+
+def test_paths_beside_the_folder_are_the_caller_s(tmp_path: Path, monkeypatch, capsys):
+    """FOLDER becomes the working folder; what is relative is so to where the command was called."""
+    given = []
+    monkeypatch.setattr(command, "measure", lambda *told: given.append(told) or "")
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder", "model"):
+        (tmp_path / name).mkdir()
+    asked = ["evaluate", "folder", "--images", "1"]
+    assert command.main([*asked, "--model", "model", "--json", "out.json"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert command.main([*asked, "--model", "insightedit-tiny"]) == 0
+    assert given == [(tmp_path / "model", 1, tmp_path / "out.json"), (located("insightedit-tiny").resolve(), 1, None)]
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    for wrong, words in ((["--json", "none/out.json"], "none/out.json"), (["--json", "model"], "folder")):
+        assert command.main([*asked, *wrong]) == 2 and words in capsys.readouterr().err
+    for name in ("evaluate", "ablate"):
+        assert command.main([name, "foldre"]) == 2 and "'foldre'" in capsys.readouterr().err
+    assert len(given) == 2 and not (tmp_path / "foldre").exists()
 
 
 def test_errors_count_by_level_and_place():

@@ -6,15 +6,17 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from instructx_core import Editor
+from instructx_core import Editor, InputError
 from instructx_core.config import DenoiserConfig, ModelConfig, Prediction
 from instructx_core.training.config import DataConfig, TrainConfig, read_train_config
 from instructx_core.world import EVERY_GROUP
+from recipes.tiny.autoencoder import draw_pixels
 from recipes.tiny.config import TinyTrainConfig
 from support.places import ROOT
 from support.training_runs import environment
@@ -89,6 +91,24 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
     weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/whole-3/model").rglob("*.safetensors"))
     assert weights <= 48e6  # in float32; half of it as shipped, in bfloat16
     assert "==" not in run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        (["data.images=0", "data.videos=4"], False),
+        (["data.images=1", "data.sizes=[[32, 32], [64, 64]]"], False),
+        (["data.images=2", "data.sizes=[[32, 32], [64, 64], [96, 96]]"], True),
+        (["data.images=1", "data.sizes=[[32, 32]]"], True),
+    ],
+)
+def test_an_autoencoder_needs_a_picture_of_the_first_size(changes: list[str], fits: bool):
+    """As many as `draw_pixels` gives the first bucket: its start and its grids are made of them."""
+    expected = nullcontext() if fits else pytest.raises(InputError, match="an autoencoder stage needs pictures")
+    with expected:
+        config = read_train_config(RECIPE / "01-autoencoder.yaml", changes)
+        images, _ = draw_pixels(replace(config, data=replace(config.data, videos=0)))
+        assert images[0].shape[2:4] == config.data.sizes[0]
 
 
 def test_the_paper_s_configs_know_no_field_of_the_recipe():
