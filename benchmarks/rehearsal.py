@@ -194,10 +194,11 @@ def rehearse(given: argparse.Namespace) -> dict[str, object]:
     try:
         out, whole = watched([sys.executable, "-m", "rehearsal_edit", json.dumps(asked)], given.limit)
         result |= json.loads(out.splitlines()[-1]) | {"edit": whole}
-        check(result)
     except Ended as ended:
         result["refused"] = str(ended).replace(f"{given.folder}/{given.model}/", "")
     keep(result, given)
+    if "refused" not in result:
+        check(result)
     if not given.only and "refused" not in result:
         for name, step in (("convert", converted), ("comfyui", in_comfyui)):
             result[name] = step(files, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 
 from support.places import ROOT
 
-pytestmark = pytest.mark.slow
 PARTS = {"MLLM reads", "VAE encodes", "DiT step", "VAE decodes"}
 
 
@@ -24,6 +24,7 @@ def ran(module: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kiwi", "bernini", "coinve", "coinve-fp8"])
 def test_a_rehearsal(name: str, tmp_path: Path):
     ran(
@@ -35,11 +36,25 @@ def test_a_rehearsal(name: str, tmp_path: Path):
     assert all(said["planned"] > said["weights"] > 0 for said in result["planned"]["windows"].values())
 
 
+@pytest.mark.slow
 def test_a_process_over_the_limit_is_ended(tmp_path: Path):
     ran("rehearsal", "bernini", str(tmp_path / "model"), "--tiny", "--limit", "0.1", "--out", str(tmp_path))
     assert "more than 0.1 GiB of its own" in json.loads((tmp_path / "rehearsal-bernini.json").read_text())["refused"]
 
 
+def test_an_edit_that_is_not_finite_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import rehearsal
+
+    monkeypatch.setattr(rehearsal, "write", lambda *_: {})
+    monkeypatch.setattr(rehearsal, "watched", lambda *_: ('{"finite": false}', {"resident": 1.0}))
+    given = {"model": "kiwi", "folder": tmp_path, "out": tmp_path, "tiny": True, "only": "edit", "limit": None}
+    with pytest.raises(SystemExit, match="not finite"):
+        rehearsal.rehearse(argparse.Namespace(**given, dtype="bfloat16", memory="model", threads=1))
+    assert json.loads((tmp_path / "rehearsal-kiwi.json").read_text())["finite"] is False
+
+
+@pytest.mark.slow
 def test_the_script_for_a_gpu(tmp_path: Path):
     ran("gpu", "--tiny", "--device", "cpu", "--out", str(tmp_path / "gpu.json"))
     result = json.loads((tmp_path / "gpu.json").read_text())
