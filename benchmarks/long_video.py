@@ -46,7 +46,7 @@ from instructx_core.world import HELD_OUT_SEED, Triplet, sample_triplet
 FPS = 8
 LOOP = 49  # frames after which a longer video goes back the way it came
 PLACES = ("left", "right", "top", "bottom", "upper", "lower", "cent", "middle", "corner")
-GOALS = {"memory": 1.15, "time": 1.1, "seam": 1.1, "drift": 0.5, "success": -0.05}
+GOALS = {"memory": 1.15, "seam": 1.1, "drift": 0.5, "success": -0.05}
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def peak_memory(device: torch.device) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time of the sampling loop over bare DiT forwards, and of the rest.")
     parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
-    parser.add_argument("--source", type=Path, help="picture or video (default: the demo's picture, then its clip)")
+    parser.add_argument("--source", type=Path, help="picture or video (default: the demo's, one after another)")
     parser.add_argument("--reference", type=Path, nargs="+", default=[], help="reference pictures")
     parser.add_argument("--instruction", default="make the red circle blue", help="default: %(default)s")
     parser.add_argument("--steps", type=int, help="default: the model's own")

@@ -49,7 +49,7 @@ def run_demo_edit(editor: Editor, demo: DemoEdit, directory: Path, callback: Ste
         callback: as in `Editor.edit`.
 
     Returns:
-        The file: source and edit side by side, a PNG or an MP4.
+        The file: source and edit side by side, of the shipped file's kind.
 
     Raises:
         InputError: the file cannot be written.

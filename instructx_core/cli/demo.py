@@ -1,4 +1,4 @@
-"""`instructx demo`: the bundled model edits a shipped picture and clip."""
+"""`instructx demo`: the bundled model edits a shipped picture, clip and photograph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ examples:
 
 
 def add_demo(commands: Any) -> None:
-    parser = command(commands, "demo", "edit a shipped picture and clip with the bundled model", EXAMPLES, _run_demo)
+    parser = command(commands, "demo", "edit a shipped picture, clip and photograph", EXAMPLES, _run_demo)
     parser.add_argument(
         "-o",
         "--output",

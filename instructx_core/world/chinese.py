@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
+from .language import pick
 from .scenes import Canvas, Object, Scene
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -92,11 +93,6 @@ JOINERS = (
     "{first}，{second}",
 )
 POLITE = ("请{text}", "帮我{text}", "请帮我{text}", "麻烦{text}", "{text}，谢谢", "能不能{text}？", "我想{text}")
-
-
-def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
-    """One of `options`, earlier ones more often."""
-    return options[int(len(options) * rng.random() ** 1.6)]
 
 
 def word(rng: np.random.Generator, english: str) -> str:

@@ -227,7 +227,7 @@ def sample_new_object(
     seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
 ) -> Object | None:
     """The new or changed object of what `sample_triplet` gives for the same arguments; None where there is none, or
-    several. Nothing is rendered."""
+    several. Objects are not drawn."""
     return _new_object(_draft(seed, group, Canvas(frames, height, width), variety))
 
 

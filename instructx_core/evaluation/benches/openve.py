@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..judges import Question, Scale
 from ..listing import read_rows, text_of
-from .case import WHOLE, Case, Columns, check_cases, one_listing, paths_of, safe_name
+from .case import WHOLE, Case, Columns, check_cases, one_listing, paths_of
 
 FIVE = Scale(1, 5)
 NAMES = ("instruction", "consistency", "quality")
@@ -50,7 +50,7 @@ class VideoBench:
                 text_of(row, names["references"], place)  # says which column is empty
             cases.append(
                 Case(
-                    safe_name(f"{number:04}"),
+                    f"{number:04}",
                     listing.parent / text_of(row, names["source"], place),
                     text_of(row, names["instruction"], place),
                     columns.groups.get(group, group),
