@@ -78,7 +78,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of a clip that the judge sees, 1 to 64 (default: {FRAMES})",
     )
     parser.add_argument(
-        "--prompts", metavar="JSON", type=Path, help="published prompts by name (VIE: video, reference)"
+        "--prompts",
+        metavar="JSON",
+        type=Path,
+        help="published prompts by name (VIE: video, reference; ImgEdit: each kind)",
     )
     parser.add_argument("--lpips", metavar="FILE", type=Path, help="as `instructx measure`, where cases have masks")
     parser.add_argument("--clip", metavar="DIR", type=Path, help="as `instructx measure`, where cases have masks")
@@ -89,14 +92,17 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     from ..evaluation.bench_measure import measure_cases
     from ..evaluation.bench_run import BenchRun
     from ..evaluation.benches import BENCHES
-    from ..words import quoted_path
+    from ..words import listed, quoted_path
 
     if not is_dir(arguments.data):
         raise InputError(f"{quoted_path(arguments.data)} is no folder; give the benchmark's download.")
     bench, columns = BENCHES[name], _columns(arguments.columns)
     prompts = _prompts(arguments.prompts, name, arguments.data)
     cases = bench.cases(arguments.data, columns, arguments.output / "sources")
-    listed, cases = len(cases), cases[: arguments.limit]
+    count, cases = len(cases), cases[: arguments.limit]
+    if name == "imgedit" and prompts and (missing := sorted({case.group for case in cases} - prompts.keys())):
+        # asked partly in our words, the judge's scores would not be the published one's
+        raise InputError(f"There is no published prompt for {listed(missing)}; give --prompts a file with every kind.")
     settings: dict[str, Any] = {"cases": len(cases)}
     if not arguments.no_edit:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
@@ -115,8 +121,8 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     if judge:
         with Progress("judging") as progress:
             run.judge(judge, prompts, arguments.frames, progress)
-    if bench.count and listed != bench.count:
-        complain(f"instructx: {bench.title} has {bench.count} cases, this download {listed}.")
+    if bench.count and count != bench.count:
+        complain(f"instructx: {bench.title} has {bench.count} cases, this download {count}.")
     say(arguments.output)
 
 

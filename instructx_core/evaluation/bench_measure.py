@@ -26,7 +26,7 @@ def measure_cases(
     left = [
         case
         for case in run.cases
-        if case.mask and run.edit_of(case).is_file() and not wanted <= done.get(case.key, {}).get("scores", {}).keys()
+        if case.mask and run.has_edit(case) and not wanted <= done.get(case.key, {}).get("scores", {}).keys()
     ]
     for number, case in enumerate(left, 1):
         with run.measured.claim(case.key) as mine:

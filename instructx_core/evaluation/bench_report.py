@@ -21,6 +21,7 @@ from .plotting import Bar, draw_bars, new_figure, save_figure
 
 PUBLISHED = Path(__file__).with_name("published.json")
 NO_JUDGE = "no judge"
+COUNT = "cases"  # the column that is no score
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Judged:
 
 @dataclass
 class ScoreTable:
-    """Rows of one judge under one head; `source` of a row is where it was published, "" for a run."""
+    """Rows of one judge under one head: a value or None for each column."""
 
     title: str
     judge: str
@@ -77,9 +78,9 @@ def read_run(folder: Path) -> list[Judged]:
     bench, method = BENCHES[about["bench"]], folder.resolve().name
     cases = CaseLog(folder / "cases.jsonl").read()
     logs = [CaseLog(path).read() for path in sorted((folder / "judged").glob("*.jsonl"))]
-    found = [_judged(method, bench, str(next(iter(log.values()))["judge"]), log, len(cases)) for log in logs if log]
+    found = [_judged(method, bench, str(next(iter(log.values()))["judge"]), log, cases) for log in logs if log]
     if measured := CaseLog(folder / "measured.jsonl").read():
-        found.append(_judged(method, bench, NO_JUDGE, measured, len(cases)))
+        found.append(_judged(method, bench, NO_JUDGE, measured, cases))
     if not found:
         raise InputError(f"{quoted_path(folder)} has no scores yet; run `instructx bench {bench.name}` with --judge.")
     return found
@@ -92,7 +93,7 @@ def own_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
             yield ScoreTable(f"{one.bench.title}, {one.method}", one.judge, [], notes=[_missing(one)])
         for subset, groups in one.means.items():
             scores = list(dict.fromkeys(score for values in groups.values() for score in values))
-            table = ScoreTable(f"{one.bench.title}, {one.method}, {subset}", one.judge, ["cases", *scores])
+            table = ScoreTable(f"{one.bench.title}, {one.method}, {subset}", one.judge, [COUNT, *scores])
             for group, values in groups.items():
                 table.rows[group] = [one.counts[subset].get(group), *(values.get(score) for score in scores)]
             table.notes.append(_missing(one))
@@ -139,11 +140,12 @@ def plot(tables: Sequence[ScoreTable], path: Path) -> None:
         raise InputError("--plot: no answer of a judge could be read, so there is nothing to draw; leave it out.")
     figure, panels = new_figure(10, 3.2, len(shown))
     for axes, table in zip(panels, shown, strict=True):
+        columns = [column for column in table.columns if column != COUNT]
         rows = {
             name: {column: Bar(value) for column, value in zip(table.columns, values, strict=True) if value is not None}
             for name, values in table.rows.items()
         }
-        draw_bars(axes, rows, table.columns, f"{table.title}, judged by {table.judge}")
+        draw_bars(axes, rows, columns, f"{table.title}, judged by {table.judge}")
     save_figure(figure, path)
 
 
@@ -153,7 +155,10 @@ def read_published() -> list[dict[str, Any]]:
     return read_json(PUBLISHED)["tables"]
 
 
-def _judged(method: str, bench: Bench, judge: str, log: Mapping[str, Mapping[str, Any]], cases: int) -> Judged:
+def _judged(
+    method: str, bench: Bench, judge: str, log: Mapping[str, Mapping[str, Any]], cases: Mapping[str, Mapping[str, Any]]
+) -> Judged:
+    """The sums over a judge's `log` of the run's `cases`, both by key."""
     means: dict[str, dict[str, dict[str, float]]] = {}
     counts: dict[str, dict[str, int]] = {}
     scored = [line for line in log.values() if line.get("scores")]
@@ -166,14 +171,15 @@ def _judged(method: str, bench: Bench, judge: str, log: Mapping[str, Mapping[str
             groups.setdefault(line["group"], []).append(line["scores"])
         means[subset] = {group: _means(rows) for group, rows in sorted(groups.items())}
         counts[subset] = {group: len(rows) for group, rows in groups.items()}
+        every = {case["group"] for case in cases.values() if tags.items() <= case["tags"].items()}
         for name, members in bench.summaries.items():
-            there = [means[subset][group] for group in members or groups if group in groups]
-            if there and len(there) == len(members or groups):  # a mean of some kinds is no overall score
+            there = [means[subset][group] for group in members or sorted(every) if group in groups]
+            if there and len(there) == len(members or every):  # a mean of some kinds is no overall score
                 means[subset][name] = _means(there)
     return Judged(
         method, bench, judge, means, counts,
         unreadable=sum(line.get("scores") is None for line in log.values()),
-        missing=cases - len(log),
+        missing=len(cases) - len(log),
         prompt_tokens=sum(line.get("prompt_tokens", 0) for line in log.values()),
         answer_tokens=sum(line.get("answer_tokens", 0) for line in log.values()),
     )  # fmt: skip

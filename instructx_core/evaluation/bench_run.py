@@ -32,7 +32,7 @@ from ..source import is_video_file, load_references, load_source, save_result
 from ..video import probe
 from ..words import one_line, quoted, quoted_path, shown
 from .benches import Bench, Case
-from .benches.case import safe_name
+from .benches.case import inner_folder, safe_name
 from .case_log import CaseLog
 from .judges import Answer, Exhibit, Judge, Question, ask
 from .report import Progress
@@ -56,12 +56,8 @@ class BenchRun:
 
     def __init__(self, folder: Path, bench: Bench, cases: Sequence[Case], settings: Mapping[str, Any]) -> None:
         self.folder, self.bench, self.cases = folder, bench, list(cases)
-        self.edits = folder / "edits"
-        try:
-            self.edits.mkdir(parents=True, exist_ok=True)
-            (folder / "judged").mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{quoted_path(folder)} cannot be a run's folder ({error.strerror}).") from error
+        self.edits = inner_folder(folder / "edits")
+        inner_folder(folder / "judged")
         self.edited = CaseLog(folder / "edited.jsonl")
         self.measured = CaseLog(folder / "measured.jsonl")
         lines = "".join(json.dumps(case.to_dict(), ensure_ascii=False) + "\n" for case in self.cases)
@@ -71,8 +67,18 @@ class BenchRun:
             partial.write_text(lines, encoding="utf-8")
 
     def edit_of(self, case: Case) -> Path:
-        """Where a case's edit is or will be: a picture's as PNG, a video's as MP4."""
+        """Where a case's edit is or will be: a picture's as PNG, a video's as MP4.
+
+        Raises InputError where its source is neither.
+        """
         return self.edits / f"{case.key}{'.mp4' if is_video_file(case.source) else '.png'}"
+
+    def has_edit(self, case: Case) -> bool:
+        """Whether a case's edit is there; False too where its source cannot be read."""
+        try:
+            return self.edit_of(case).is_file()
+        except InputError:
+            return False
 
     def judged(self, judge: str) -> CaseLog:
         return CaseLog(self.folder / "judged" / f"{safe_name(judge)}.jsonl")
@@ -87,13 +93,13 @@ class BenchRun:
         Raises:
             InputError: no case could be edited.
         """
-        left = [case for case in self.cases if not self.edit_of(case).is_file()]
+        left = [case for case in self.cases if not self.has_edit(case)]
         if not left:
             return 0
         editor, made, problems = load(), 0, []
         for number, case in enumerate(left, 1):
             with self.edited.claim(case.key) as mine:
-                if mine and not self.edit_of(case).is_file():
+                if mine and not self.has_edit(case):
                     start = time.monotonic()
                     try:
                         _edit(editor, case, self.edit_of(case), request)
@@ -106,7 +112,7 @@ class BenchRun:
                         self.edited.append({"key": case.key, "group": case.group, "seconds": seconds})
             if progress:
                 progress(number, len(left), "editing")
-        if problems and len(problems) == len(left):
+        if problems and len(problems) == len(self.cases):
             raise InputError(f"None of {len(left)} cases could be edited; the first: {problems[0]}")
         return made
 
@@ -125,7 +131,7 @@ class BenchRun:
         """
         log = self.judged(judge.name)
         done = log.read()
-        left = [case for case in self.cases if case.key not in done and self.edit_of(case).is_file()]
+        left = [case for case in self.cases if case.key not in done and self.has_edit(case)]
         count = 0
         for number, case in enumerate(left, 1):
             with log.claim(case.key) as mine:

@@ -113,6 +113,41 @@ def test_a_run_of_the_published_judge_stands_beside_the_paper(data, tmp_path, bu
     assert found[0].prompt_tokens == 300 and found[0].answer_tokens == 30
 
 
+def judged_alone(folder, bench, groups, judged):
+    """A run with a case in each of `groups`, of which some are judged; what is said of it."""
+    run = {"tags": {"language": "en", "intersection": "yes"}}
+    cases = [{"key": str(number), "group": group, **run} for number, group in enumerate(groups)]
+    (folder / "judged").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"bench": bench.name}))
+    (folder / "cases.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    scores = {"judge": "x", "scores": dict.fromkeys(bench.scores, 9)}
+    lines = "".join(json.dumps(case | scores) + "\n" for case in cases if case["group"] in judged)
+    (folder / "judged" / "x.jsonl").write_text(lines)
+    (found,) = read_run(folder)
+    return found
+
+
+def test_an_overall_score_is_of_every_kind_that_the_run_has(tmp_path):
+    groups = ("a", "a", "b", "c")
+    some = judged_alone(tmp_path / "some", BENCHES["gedit"], groups, ("a",))
+    whole = judged_alone(tmp_path / "whole", BENCHES["gedit"], groups, ("a", "b", "c"))
+    assert some.means["English"].keys() == {"a"} and some.missing == 2
+    assert whole.means["English"]["overall"]["Q_O"] == 9 and "Chinese" not in whole.means
+
+
+def test_a_plot_draws_scores_and_no_counts(tmp_path, monkeypatch):
+    """Of a benchmark without a published table."""
+    from instructx_core.evaluation import bench_report
+
+    drawn = []
+    monkeypatch.setattr(bench_report, "new_figure", lambda *_: (None, [None]))
+    monkeypatch.setattr(bench_report, "draw_bars", lambda axes, rows, columns, title: drawn.extend(columns))
+    monkeypatch.setattr(bench_report, "save_figure", lambda *_: None)
+    found = judged_alone(tmp_path / "run", BENCHES["openve"], ("a", "b"), ("a", "b"))
+    plot([*own_tables([found])], tmp_path / "p.png")
+    assert drawn == [*BENCHES["openve"].scores]
+
+
 def test_unreadable_answers_are_asked_once_more_then_counted(data, tmp_path, bundled_editor):
     run = prepared("imgedit", data, tmp_path / "run")
     run.edit(lambda: bundled_editor, QUICK)
@@ -135,6 +170,8 @@ def test_unreadable_answers_are_asked_once_more_then_counted(data, tmp_path, bun
     (found,) = read_run(tmp_path / "run")
     assert found.unreadable == 1 and "extract" not in found.means["all cases"]
     assert "1 answers could not be read" in next(own_tables([found])).to_markdown()
+    with run.judged("careless").path.open("a") as file:
+        file.write('{"key": "1003", "sco')  # as a killed process leaves it
     replay = RecordedJudge(run.judged("careless").path)  # a log is a recorded judge
     again = BenchRun(tmp_path / "again", run.bench, run.cases, {"model": "m"})
     again.edits.rmdir()
@@ -185,6 +222,27 @@ def test_cases_that_cannot_be_edited_are_counted(data, tmp_path, bundled_editor)
         (run.edits / f"{case.key}.png").unlink(missing_ok=True)
     with pytest.raises(InputError):
         run.edit(lambda: bundled_editor, QUICK)
+
+
+def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path):
+    """A page in the place of a clip, as a download leaves it; a later call gets past it too."""
+    from instructx_core.evaluation.bench_measure import measure_cases
+
+    class Copying:
+        def edit_loaded(self, source, request, **_):
+            return type("Result", (), {"frames": source.pixels})()
+
+    run = prepared("openve", data, tmp_path / "run")
+    run.cases[0].source.write_bytes(b"<!DOCTYPE html><title>404</title>")
+    rest = len(run.cases) - 1
+    judge = RecordedJudge(benchmarks.record(tmp_path / "a.jsonl", run.cases, run.bench))
+    for count in (rest, 0):
+        assert run.edit(Copying, QUICK) == count
+        assert measure_cases(run) == 0
+        assert run.judge(judge, {}, frames=1) == count
+    assert "problem" in run.edited.read()[run.cases[0].key]
+    (found,) = read_run(tmp_path / "run")
+    assert found.missing == 1
 
 
 def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
@@ -301,6 +359,27 @@ def test_prompts_that_are_not_read_are_refused(data, tmp_path, capsys, idle):
     benchmarks.vie(data)
     asked += ["--columns", f"{{{benchmarks.VIE_COLUMNS}}}"]
     assert "both video and reference" in refusal(capsys, "bench", "vie", "--data", data, *asked)
+
+
+def test_prompts_without_a_kind_are_refused(data, tmp_path, capsys, idle):
+    """Else that kind were asked of in our words, under the published judge's name."""
+    benchmarks.imgedit(data)
+    (tmp_path / "p.json").write_text('{"add": "Judge it.", "extract": "Judge it."}')
+    arguments = ["bench", "imgedit", "--data", data, "-o", tmp_path / "run", "--prompts", tmp_path / "p.json"]
+    line = refusal(capsys, *arguments)
+    assert "for 'remove'" in line and "--prompts" in line
+    code, _ = called(capsys, *arguments, "--no-edit", "--limit", 1)
+    assert code == 0
+
+
+@pytest.mark.parametrize("name", ["gedit", "advancededit"])
+def test_a_file_is_no_folder_for_pictures_of_a_table(name, data, tmp_path, capsys, idle):
+    if name == "gedit":
+        pytest.importorskip("pyarrow", reason="GEDIT'S TABLES WERE NOT READ: install the extra `data`")
+    benchmarks.LAYOUTS[name](data)
+    (tmp_path / "run").write_text("a file")
+    line = refusal(capsys, "bench", name, "--data", data, "-o", tmp_path / "run")
+    assert "run's folder" in line and str(tmp_path / "run") in line
 
 
 def test_a_run_s_folder_is_of_the_same_cases(data, tmp_path):

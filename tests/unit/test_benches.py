@@ -126,6 +126,34 @@ def test_advancededit_has_two_instructions_a_mask_and_a_word(tmp_path):
     assert mask[:, 8:24].min() == 1 and mask.sum() == 64 * 16
 
 
+def test_another_table_s_mask_is_not_taken(tmp_path):
+    """Of two tables with one folder for their pictures, each has its own."""
+    benchmarks.advancededit(tmp_path)
+    (record, *_) = json.loads((tmp_path / "advanced.json").read_text())
+    (tmp_path / "advanced.json").unlink()
+    pixels = benchmarks.SIZE**2
+    for name, counts in (("white", [0, pixels]), ("black", [pixels])):
+        record["segmentation"]["counts"] = counts
+        (tmp_path / f"{name}.json").write_text(json.dumps([record]))
+        cases = BENCHES["advancededit"].cases(tmp_path, Columns(table=f"{name}.json"), tmp_path / "scratch")
+        assert read_image(cases[0].mask).mean() == (name == "white")
+    assert len(list((tmp_path / "scratch").iterdir())) == 2
+
+
+def test_another_table_s_picture_is_not_taken(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="GEDIT'S TABLES WERE NOT READ: install the extra `data`")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    benchmarks.gedit(tmp_path)
+    (path,) = (tmp_path / "data").iterdir()
+    first = BENCHES["gedit"].cases(tmp_path, Columns(), tmp_path / "scratch")
+    table = parquet.read_table(path).to_pylist()
+    table[0]["input_image_raw"] = table[2]["input_image_raw"]
+    parquet.write_table(pyarrow.Table.from_pylist(table), path)
+    second = BENCHES["gedit"].cases(tmp_path, Columns(), tmp_path / "scratch")
+    assert [a.source == b.source for a, b in zip(first, second, strict=True)] == [False, True, True]
+    assert torch.equal(read_image(second[0].source), read_image(second[2].source))
+
+
 def test_reasonedit_pairs_lines_with_pictures_by_number(tmp_path):
     cases = cases_of("reasonedit", tmp_path)
     assert [case.word for case in cases[:3]] == ["circle 1", "circle 2", "circle 10"]

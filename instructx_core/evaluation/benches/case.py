@@ -5,14 +5,18 @@ A benchmark is a list of cases and a scoring rule; everything else (editing, jud
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...bounded import is_file
+from torch import Tensor
+
+from ...bounded import is_file, why
 from ...errors import InputError
+from ...images import write_image
 from ...words import quoted, quoted_path
 from ..judges import Question
 from ..listing import text_of
@@ -117,6 +121,35 @@ class Bench(Protocol):
 def safe_name(text: str) -> str:
     """A key as a file's name: letters, digits, and _ . - alone."""
     return UNSAFE.sub("_", text).strip("._")[:LONGEST_NAME] or "case"
+
+
+def inner_folder(folder: Path) -> Path:
+    """A folder inside of a run's, made where it is not there. Raises InputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{quoted_path(folder.parent)} cannot be a run's folder: {quoted_path(folder)} cannot be made "
+            f"({why(error)}); give another folder."
+        ) from error
+    return folder
+
+
+def picture_file(folder: Path, name: str, content: bytes, decode: Callable[[], Tensor]) -> Path:
+    """A picture that is inside of a table as a file, written once.
+
+    Args:
+        content: what the table holds of it. A hash of it is in the file's name, so that another table's picture of
+            the same name is not taken for it.
+        decode: gives its pixels [H, W, 3] in [0, 1]; called where the file is not there.
+
+    Raises InputError where it cannot be written.
+    """
+    path = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}.png"
+    if not path.is_file():
+        inner_folder(folder)
+        write_image(decode(), path)
+    return path
 
 
 def check_cases(cases: Sequence[Case], where: Path) -> list[Case]:

@@ -8,17 +8,18 @@ kind's cases, then mean of kinds; `intersection` are the cases that every compar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...images import read_encoded, write_image
+from ...images import read_encoded
 from ...words import one_line, quoted_path
 from ..judges import Question
 from ..listing import read_rows, text_of
 from . import viescore
-from .case import Case, Columns, check_cases, one_listing, safe_name
+from .case import Case, Columns, check_cases, one_listing, picture_file, safe_name
 
 USUAL = {
     "key": "key",
@@ -54,13 +55,10 @@ class GEditBench:
             key = safe_name(f"{language}-{text_of(row, names['key'], place)}")
             picture = row.get(names["source"])
             if isinstance(picture, dict):
-                source = scratch / f"{key}.png"
-                if not source.is_file():
-                    scratch.mkdir(parents=True, exist_ok=True)
-                    data_of = picture.get("bytes")
-                    if not isinstance(data_of, bytes):
-                        raise InputError(f"{place}: its picture has no bytes; get the table again.")
-                    write_image(read_encoded(data_of, place), source)
+                content = picture.get("bytes")
+                if not isinstance(content, bytes):
+                    raise InputError(f"{place}: its picture has no bytes; get the table again.")
+                source = picture_file(scratch, key, content, partial(read_encoded, content, place))
             else:
                 source = listing.parent / text_of(row, names["source"], place)
             shared = "yes" if row.get(names["intersection"]) in (True, "True", "true", 1, "1") else "no"

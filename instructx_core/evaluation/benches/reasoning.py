@@ -11,6 +11,7 @@ VIEScore by a judge; PSNR, SSIM and LPIPS outside the mask and the CLIPScore of 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,11 @@ import torch
 
 from ...bounded import read_text
 from ...errors import InputError
-from ...images import write_image
 from ...words import quoted_path, shown
 from ..judges import Question
 from ..listing import read_rows, text_of
 from . import viescore
-from .case import WHOLE, Case, Columns, check_cases, one_listing, safe_name
+from .case import WHOLE, Case, Columns, check_cases, one_listing, picture_file, safe_name
 
 KINDS = ("understanding", "reasoning")
 LARGEST_MASK = 1 << 26  # pixels
@@ -61,7 +61,7 @@ class AdvancedEditEval(_Viescored):
             group = text_of(row, names["group"], place)
             is_gone = group.lower().startswith("remov")  # then the region should show anything but it
             word = row.get(names["word"]) or ("" if is_gone else row.get("class_origin")) or ""
-            mask = _mask(row.get("segmentation"), scratch / f"{number:04}_mask.png", place)
+            mask = _mask(row.get("segmentation"), scratch, f"{number:04}_mask", place)
             for kind, text in zip(KINDS, texts, strict=False):
                 if not isinstance(text, str) or not text.strip():
                     raise InputError(f"{place}: an instruction is {shown(text)}; give texts.")
@@ -108,15 +108,14 @@ def _natural(path: Path) -> tuple[int, str]:
     return int(digits) if digits else 0, path.stem
 
 
-def _mask(segmentation: Any, path: Path, place: str) -> Path | None:
+def _mask(segmentation: Any, scratch: Path, name: str, place: str) -> Path | None:
     """COCO run lengths as a picture, written once; None where a record has none."""
     if segmentation is None:
         return None
-    if not path.is_file():
-        mask = decode_runs(segmentation, place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(mask[..., None].expand(-1, -1, 3).float(), path)
-    return path
+    content = json.dumps(segmentation, sort_keys=True).encode()
+    return picture_file(
+        scratch, name, content, lambda: decode_runs(segmentation, place)[..., None].expand(-1, -1, 3).float()
+    )
 
 
 def decode_runs(segmentation: Any, place: str) -> torch.Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...bounded import is_file
 from ...errors import InputError
 from ...words import quoted, quoted_path
+from ..case_log import CaseLog
 from ..listing import read_rows, text_of
 from .question import Answer, Exhibit
 
@@ -22,7 +25,7 @@ class RecordedJudge:
         self.path = path
         self.answers: dict[str, list[list[str]]] = {}
         names = set()
-        for place, row in read_rows(path):
+        for place, row in _lines(path):
             key, answers = text_of(row, "key", place), row.get("answers")
             if not _are_answers(answers):
                 raise InputError(f"{place}: it has no answers; give what `instructx bench` wrote under judged/.")
@@ -41,6 +44,13 @@ class RecordedJudge:
         times = self._asked.get((key, number), 0)
         self._asked[key, number] = times + 1
         return Answer(said[number][min(times, len(said[number]) - 1)])
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Its lines with their places; of a log under judged/ of a run, those that a killed process did not tear."""
+    if is_file(path) and is_file(path.resolve().parent.parent / "run.json"):
+        return ((f"{quoted_path(path)}, case {quoted(key)}", line) for key, line in CaseLog(path).read().items())
+    return read_rows(path)
 
 
 def _are_answers(value: Any) -> bool:
