@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .bounded import is_dir, why
+from .bounded import is_dir, is_file, why
 from .errors import InputError
 from .hidden import leftovers, unique
 from .words import PATH, escaped
@@ -77,7 +77,8 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
     """Flush the complete folder `new` to the disk and move it to `path`, in place of an older folder there.
 
     Both must be on one file system. No system call swaps full folders everywhere, so the older one steps aside for an
-    instant; `recover_folder` brings it back after a kill in that instant. Raises InputError when `path` is a file.
+    instant; `recover_folder` and `bring_back` return it after a kill in that instant. Where a reader does so while this
+    runs, it steps aside again. Raises InputError when `path` is a file.
     """
     new, path = Path(new), real(path)
     _refuse_file(path)
@@ -85,24 +86,33 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
         for name in (*files, "."):
             flush(Path(folder, name))
     aside = unique(path, "old")
+    while not _exchange(new, path, aside):
+        pass
+    flush(path.parent)
+    if aside.exists():
+        _discard(aside, path)
+
+
+def _exchange(new: Path, path: Path, aside: Path) -> bool:
+    """Move `path`, where there is one, to `aside`, and `new` to `path`; False where a reader brought it back."""
     replaces = path.exists()
     if replaces:
         os.replace(path, aside)
     try:
         os.replace(new, path)
-    except BaseException:
-        if replaces:
+    except BaseException as error:
+        if replaces and not aside.exists() and isinstance(error, OSError):
+            return False
+        if replaces and aside.exists():
             os.replace(aside, path)
         raise
-    flush(path.parent)
-    if replaces:
-        _discard(aside, path)
+    return True
 
 
 def recover_folder(path: str | Path) -> None:
     """Undo what a killed write left beside `path`: an older folder that had stepped aside returns, unfinished ones go.
 
-    `atomic_folder` begins with it; call it before reading a folder that a killed run may have been replacing.
+    For writers alone: it takes what another one is writing for unfinished. `atomic_folder` begins with it.
     """
     path = real(path)
     for aside in leftovers(path, "old"):
@@ -111,6 +121,19 @@ def recover_folder(path: str | Path) -> None:
         else:
             os.replace(aside, path)
     clear(path)
+
+
+def bring_back(path: str | Path) -> None:
+    """Return an older folder that a killed write left aside, where nothing is at `path`; for who reads it.
+
+    Nothing is cleared away, and a write that goes on is not disturbed: see `replace_folder`.
+    """
+    if is_file(path) or is_dir(path):
+        return
+    with suppress(OSError, ValueError):  # a writer was faster, the folder is read-only, or no system takes the name
+        path = real(path)
+        for aside in leftovers(path, "old")[:1]:
+            os.replace(aside, path)
 
 
 def flush(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from . import families
+from .atomic import bring_back
 from .bounded import is_dir, is_file
 from .config import Detail
 from .detail import parse_detail
@@ -258,6 +259,7 @@ def _find_model(path: str | Path | None, download: bool) -> Path:
     if path is None:
         return BUNDLED
     folder = located(as_path(path, "The model"))
+    bring_back(folder)
     if is_file(folder) or is_dir(folder):
         return folder
     if not download:

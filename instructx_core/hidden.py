@@ -5,7 +5,7 @@
 | kind | what | who clears it away |
 |---|---|---|
 | partial | unfinished; with a random tag of one write, with a digest of one download, without one what a later run continues | the next write that is alone at NAME |
-| old | an older folder, while a new one takes its name | the next write to NAME, which brings it back if need be |
+| old | an older folder, while a new one takes its name | the next write to NAME; it or a reader brings it back if need be |
 | windows | finished windows of a long video | its edit, when it is whole |
 | lock | one run at a time, see `run_lock` | the run |
 """  # noqa: E501 - a table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_a_failed_download_is_a_checkpoint_error(failure: Exception, monkeypatch
 def test_a_device_that_is_not_there(device: str, folder: Path):
     with pytest.raises(InputError, match="no device"):
         Editor.from_pretrained(folder, device=device)
+
+
+def test_a_folder_that_a_killed_save_left_aside_returns(folder: Path, tmp_path: Path):
+    aside, partial = (tmp_path / f".model.0123456789ab.{kind}" for kind in ("old", "partial"))
+    shutil.copytree(folder, aside)
+    partial.mkdir()
+    Editor.from_pretrained(tmp_path / "model", device="cpu")
+    assert sorted(tmp_path.iterdir()) == [partial, tmp_path / "model"]  # which may be another save's
 
 
 def test_a_folder_of_something_else(tmp_path: Path):

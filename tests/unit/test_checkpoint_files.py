@@ -8,8 +8,9 @@ import signal
 import pytest
 import torch
 
-from instructx_core.atomic import atomic_folder, recover_folder, replace_folder
+from instructx_core.atomic import atomic_folder, bring_back, recover_folder, replace_folder
 from instructx_core.errors import CheckpointError, InputError
+from instructx_core.families.instructx.folder import adapter_path
 from instructx_core.weights import files
 from instructx_core.weights.files import check_finite, read_metadata, read_safetensors, read_shapes, write_safetensors
 
@@ -274,6 +275,33 @@ def test_kill_at_any_point_loses_nothing(tmp_path, monkeypatch, kill_at):
     recover_folder(target)
     assert names(target) == (["two"] if kill_at in ("exchanged", "discarding") else ["one"])
     assert names(tmp_path) == ["model"]
+
+
+def test_a_reader_leaves_what_is_being_written(tmp_path):
+    target = tmp_path / "model"
+    with atomic_folder(target) as folder:
+        (folder / "one").touch()
+        with pytest.raises(CheckpointError, match="there is no model folder"):
+            adapter_path(target)
+    assert names(target) == ["one"]
+
+
+def test_a_reader_between_the_two_renames_stops_no_writer(tmp_path, monkeypatch):
+    target, replace, moves = tmp_path / "model", os.replace, []
+    with atomic_folder(target) as folder:
+        (folder / "one").touch()
+
+    def looked_at(source, destination):
+        replace(source, destination)
+        moves.append(destination)
+        if len(moves) == 1:  # the older one is aside
+            bring_back(target)
+            assert names(target) == ["one"]
+
+    monkeypatch.setattr(os, "replace", looked_at)
+    with atomic_folder(target) as folder:
+        (folder / "two").touch()
+    assert names(target) == ["two"] and names(tmp_path) == ["model"]
 
 
 def test_leftovers_of_a_killed_file_write_go_with_the_next(weights):

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ...atomic import atomic_folder, recover_folder
+from ...atomic import atomic_folder, bring_back
 from ...bounded import is_dir, is_file
 from ...errors import CheckpointError, InputError
 from ...weights.files import naming, read_header, write_safetensors
@@ -88,8 +88,7 @@ def adapter_path(path: str | Path) -> Path:
     path = Path(path)
     if is_file(path):
         return path
-    if not is_dir(path):
-        recover_folder(path)  # a save that was killed between two renames; what is here is not the reader's to clean
+    bring_back(path)
     if not is_dir(path):
         raise CheckpointError(f"there is no model folder {quoted_path(path)}; check the path.")
     if not is_file(path / ADAPTER):
