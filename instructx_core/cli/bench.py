@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .judging import add_judge, load_judge
+from .judging import add_judge, open_judge
 from .options import FORMATS, add_model, command, given_base, integer, load_editor
 from .printing import complain, say
 from .progress import Progress
@@ -107,9 +107,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     if not arguments.no_edit:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
         settings |= _loading(arguments)
-    judge = load_judge(arguments, bool(prompts)) if arguments.judge else None
-    if judge and arguments.frames != FRAMES:
-        judge.name += f", {arguments.frames} frames"
+    make_judge = open_judge(arguments, bool(prompts)) if arguments.judge else None
     networks = _networks(arguments)
     run = BenchRun(arguments.output, bench, cases, settings)
     if not arguments.no_edit:
@@ -118,7 +116,10 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
             run.edit(lambda: load_editor(arguments), request, progress)
     with Progress("measuring") as progress:
         measure_cases(run, *networks, progress)
-    if judge:
+    if make_judge:
+        judge = make_judge()  # after the edits, whose memory a local one would take
+        if arguments.frames != FRAMES:
+            judge.name += f", {arguments.frames} frames"
         with Progress("judging") as progress:
             run.judge(judge, prompts, arguments.frames, progress)
     if bench.count and count != bench.count:
@@ -148,7 +149,9 @@ def _run_report(arguments: argparse.Namespace) -> None:
 def _loading(arguments: argparse.Namespace) -> dict[str, str | None]:
     """What was asked of the model beside its name; None for what is as it is by default."""
     dtype = None if arguments.dtype == FORMATS[0] else arguments.dtype
-    asked = given_base(arguments) | {"dtype": dtype, "fp8": arguments.fp8, "cache": arguments.cache}
+    attention = None if arguments.attention == "sdpa" else arguments.attention
+    others = {"dtype": dtype, "fp8": arguments.fp8, "attention": attention, "cache": arguments.cache}
+    asked = given_base(arguments) | others
     return {name: str(value) if value else None for name, value in asked.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,33 +21,42 @@ def add_judge(parser: Any) -> None:
     parser.add_argument("--judge-device", help="where a local judge runs (default: a GPU if there is one)")
 
 
-def load_judge(arguments: argparse.Namespace, published: bool = False) -> Judge:
-    """The judge that the options mean. Its name says whose prompts it was asked with: they decide its scores too.
+def open_judge(arguments: argparse.Namespace, published: bool = False) -> Callable[[], Judge]:
+    """What makes the judge that the options mean; a local one takes its memory then.
+
+    Its name says whose prompts it was asked with: they decide its scores too.
 
     Raises:
-        InputError: no address, no model of one, or no log of answers.
-        CheckpointError: no Qwen-VL in that folder.
+        InputError: no address, no model of one, no log of answers, or no such device.
+        CheckpointError: no MLLM in that folder. One that is damaged shows when it is made.
     """
     from ..device import pick_device
     from ..evaluation.judges import RecordedJudge
     from ..evaluation.judges.local import LocalJudge
     from ..evaluation.judges.remote import RemoteJudge
+    from ..weights.detect import find_form
+    from ..weights.parts import Part
     from ..words import quoted
+
+    def named(judge: Judge) -> Judge:
+        if not published:
+            judge.name += ", InstructX prompts"
+        return judge
 
     given = arguments.judge
     if "://" in given:
         if not arguments.judge_model:
             raise InputError(f"--judge {quoted(given)} needs --judge-model, the model to ask there.")
-        judge: Judge = RemoteJudge(given, arguments.judge_model)
-    elif given.endswith(".jsonl"):
-        return RecordedJudge(Path(given))
-    else:
-        import torch
-        import transformers.utils.logging
+        remote = named(RemoteJudge(given, arguments.judge_model))
+        return lambda: remote
+    if given.endswith(".jsonl"):
+        recorded = RecordedJudge(Path(given))
+        return lambda: recorded
+    import torch
+    import transformers.utils.logging
 
-        transformers.utils.logging.disable_progress_bar()
-        device = pick_device(arguments.judge_device)
-        judge = LocalJudge(Path(given), device, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    if not published:
-        judge.name += ", InstructX prompts"
-    return judge
+    transformers.utils.logging.disable_progress_bar()
+    device = pick_device(arguments.judge_device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    find_form(Path(given), Part.MLLM)
+    return lambda: named(LocalJudge(Path(given), device, dtype))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .judging import add_judge, load_judge
+from .judging import add_judge, open_judge
 from .options import command
 from .printing import say
 
@@ -77,12 +78,12 @@ def _run_measure(arguments: argparse.Namespace) -> None:
 
     if arguments.vbench:
         find_vbench()  # before anything long
-    judge = load_judge(arguments) if arguments.judge else None
+    make_judge = open_judge(arguments) if arguments.judge else None
     mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
     target = load_source(arguments.target).frames if arguments.target else None
     region, _ = find_region(source.frames, edited.frames, mask, target)
     found = measure(source.frames, edited.frames, mask, target)
-    seen = _with_networks(arguments, judge, source, edited, region)
+    seen = _with_networks(arguments, make_judge, source, edited, region)
     if arguments.difference:
         save_result(difference_picture(source.frames, edited.frames, region), arguments.difference, like=source)
     if arguments.json:
@@ -92,10 +93,14 @@ def _run_measure(arguments: argparse.Namespace) -> None:
 
 
 def _with_networks(
-    arguments: argparse.Namespace, judge: Judge | None, source: Source, edited: Source, region: Tensor
+    arguments: argparse.Namespace,
+    make_judge: Callable[[], Judge] | None,
+    source: Source,
+    edited: Source,
+    region: Tensor,
 ) -> dict[str, float | None]:
     """The numbers of those networks that were given."""
-    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench or judge):
+    if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench or make_judge):
         return {}
     from transformers.utils.logging import disable_progress_bar
 
@@ -112,7 +117,8 @@ def _with_networks(
         seen["CLIPScore of the region"] = ClipScore(arguments.clip)(edited.frames, region, arguments.word)
     if arguments.dino:
         seen["DINO similarity outside"] = DinoSimilarity(arguments.dino)(source.frames, edited.frames, region)
-    if judge:
+    if make_judge:
+        judge = make_judge()
         shown = [clip.frames[sample_indices(len(clip.frames), JUDGED_FRAMES)] for clip in (source, edited)]
         score = judge_pair(judge, arguments.instruction, *shown)
         names = (f"VIEScore {part}, judged by {judge.name}" for part in ("consistency", "quality", "overall"))

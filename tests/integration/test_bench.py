@@ -89,6 +89,7 @@ def test_command_line_from_data_to_report(data, tmp_path, capsys):
     line = refusal(capsys, *arguments[:-4], "--steps", 2, "--judge", answers)
     assert "'steps' 1, not 2" in line
     assert "'vae' None, not 'other.safetensors'" in refusal(capsys, *arguments, "--vae", "other.safetensors")
+    assert "'attention' None, not 'sage'" in refusal(capsys, *arguments, "--attention", "sage")
     # a study is made of what was written
     code, _ = called(capsys, "study", tmp_path / "tiny", "-o", tmp_path / "s.html")
     assert code == 0
@@ -243,6 +244,25 @@ def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path):
     assert "problem" in run.edited.read()[run.cases[0].key]
     (found,) = read_run(tmp_path / "run")
     assert found.missing == 1
+
+
+def test_a_local_judge_takes_its_memory_after_the_edits(data, tmp_path, capsys, monkeypatch):
+    benchmarks.imgedit(data, ("add",))
+    (tmp_path / "qwen").mkdir()
+    order = []
+
+    class Judge:
+        def __init__(self, folder, *_):
+            order.append("judge")
+            self.name = folder.name
+
+    monkeypatch.setattr("instructx_core.weights.detect.find_form", lambda *_: None)
+    monkeypatch.setattr(local, "LocalJudge", Judge)
+    monkeypatch.setattr(BenchRun, "edit", lambda *_: order.append("edit"))
+    code, _ = called(
+        capsys, "bench", "imgedit", "--data", data, "-o", tmp_path / "run", "--judge", tmp_path / "qwen", "--frames", 3
+    )
+    assert code == 0 and order == ["edit", "judge"]
 
 
 def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
