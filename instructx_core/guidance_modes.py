@@ -61,7 +61,7 @@ def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
     """
     text, source, references = scales.guidance_scale, scales.source_scale, scales.reference_scale
     check_guidance_scale(text)
-    if mode is GuidanceMode.V2V:  # N + w_t (T - N), all with VI
+    if mode is GuidanceMode.V2V or not needs_both(mode, text):  # N + w_t (T - N), all with VI
         with_words = OneForward(text, True, True, True)
         return Formula((with_words,) if text == 1 else (with_words, OneForward(1 - text, False, True, True)))
     if mode is GuidanceMode.V2V_APG:  # the same, its difference projected
@@ -86,7 +86,7 @@ def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
 
 def needs_both(mode: GuidanceMode, scale: float) -> bool:
     """Whether the context without the instruction is needed."""
-    return mode is not GuidanceMode.V2V or scale != 1
+    return mode not in (GuidanceMode.V2V, GuidanceMode.V2V_APG) or scale != 1
 
 
 def scales_source(mode: GuidanceMode) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from instructx_core.conditions.source_stream import source_streams
 from instructx_core.config import GuidanceMode, SamplingConfig
 from instructx_core.context import Context
 from instructx_core.errors import InputError
-from instructx_core.guidance_modes import formula_of, mode_of, terms
+from instructx_core.guidance_modes import Formula, OneForward, formula_of, mode_of, needs_both, second_scales, terms
 from instructx_core.projection import Projection
 from instructx_core.sampling import combined, unipc
 from instructx_core.schedules import unipc_schedule
@@ -67,6 +69,14 @@ def test_a_velocity_that_counts_nothing_is_not_made(text: float, source: float, 
     parts = formula_of(GuidanceMode.V2V_CHAIN, scales).parts
     assert len(parts) == count and parts[-1].words
     assert sum(part.weight for part in parts) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("mode", [GuidanceMode.V2V, GuidanceMode.V2V_APG])
+def test_a_guidance_scale_of_1_is_off(mode: GuidanceMode):
+    scales = replace(SCALES, guidance_scale=1.0)
+    assert formula_of(mode, scales) == Formula((OneForward(1, True, True, True),))
+    assert not needs_both(mode, 1.0) and needs_both(mode, 1.1)
+    assert second_scales(mode, scales) == scales
 
 
 def test_a_chain_needs_what_to_guide_away_from():
