@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .bounded import open_regular
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def check_kind(path: Path, picture: Image.Image | None) -> None:
         picture: what Pillow made of it, None where it is nothing to Pillow.
 
     Raises:
-        InputError: HEIC, AVIF or JPEG XL that nothing here reads; a camera raw, where Pillow would read only a preview.
+        InputError: HEIC, AVIF or JPEG XL that nothing here reads; a camera raw, where Pillow would read only a preview;
+            a file that may not be read.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(64)
     if picture is None:
         _check_unread(path, head)

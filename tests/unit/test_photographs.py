@@ -1,5 +1,6 @@
 """Photographs of one's own as grounds of the world: any kind of file, no crash on what is none, listed in the card."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -56,6 +57,26 @@ def test_photographs_are_read_as_any_source_is(tmp_path):
                 np.testing.assert_allclose(crop.mean((0, 1)), mean, atol=0.02)
     tops = [_photograph(np.random.default_rng(s), 49, 33, str(tmp_path / "turned"))[[0, -1]].mean(1) for s in range(20)]
     assert all(top[2] >= bottom[2] - 0.02 for top, bottom in tops)  # blue is above
+
+
+def test_what_may_not_be_read_is_passed_over_and_named(tmp_path, caplog, monkeypatch):
+    for name in ("closed.png", "open.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    own, system = open, os.open
+
+    def guarded(function):
+        def opened(path, *given, **named):
+            if str(path).endswith("closed.png"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *given, **named)
+
+        return opened
+
+    monkeypatch.setattr("builtins.open", guarded(own))
+    monkeypatch.setattr(os, "open", guarded(system))
+    assert usable_photographs(str(tmp_path)) == (tmp_path / "open.png",)
+    (said,) = caplog.messages
+    assert "closed.png" in said and "Permission denied" in said
 
 
 def test_what_is_no_photograph_is_passed_over_and_named(tmp_path, caplog):
