@@ -37,7 +37,7 @@ from .world import add_world
 DESCRIPTION = "Edit a picture or a video from a sentence (InstructX)."
 OVERVIEW = """\
 examples:
-  instructx demo                                              see the bundled model edit a picture and a clip
+  instructx demo                                              see the bundled model edit two pictures and a clip
   instructx edit in.png "make the red circle blue" -o out.png
   instructx edit in.mp4 "make it grayscale" -o out.mp4 --steps 20
   instructx world -o pairs --count 100                        write training pairs to look at or train on
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"instructx: {error}")
         return BAD_INPUT
     except KeyboardInterrupt as stopped:
-        complain("instructx: interrupted; no unfinished output was left behind.")
+        complain("instructx: interrupted.")
         return TERMINATED if isinstance(stopped, _TerminatedError) else INTERRUPTED
     return 0
 

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..names import is_plain
 from ..weights.known_models import KNOWN, NOT_STATED, find_known, folder_name
 from ..words import quoted_path, shown
-from .options import INTERRUPTED, command
+from .options import command
 from .printing import complain, say
 from .progress import Progress
 
@@ -62,8 +62,8 @@ def _run_download(arguments: argparse.Namespace) -> None:
         with Progress("bytes") as progress:
             hub.fetch(model, folder, progress)
     except KeyboardInterrupt:
-        complain("instructx: interrupted; what has arrived is kept, run again to go on.")
-        raise SystemExit(INTERRUPTED) from None
+        complain("instructx: what has arrived is kept; run the same command to go on.")
+        raise
     say(folder)
 
 

@@ -39,6 +39,8 @@ def say(result: object) -> None:
 
 def complain(message: object) -> None:
     """Print a message on stderr as one line; where even that is not possible there is nobody to tell."""
+    if sys.stderr is None:  # `print` would take stdout
+        return
     with suppress(OSError):
         print(one_line(message), file=sys.stderr)
 

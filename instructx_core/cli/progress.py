@@ -29,6 +29,8 @@ class Progress:
         """Show `done` of `total`; `what` renames the bar where it is a string (samplers hand latents there)."""
         from tqdm import tqdm
 
+        if sys.stderr is None:  # closed from the beginning
+            return
         if self.bar is None:
             self.bar = tqdm(desc=self.what, total=total, file=sys.stderr, dynamic_ncols=True)
         if isinstance(what, str):
@@ -43,7 +45,7 @@ class Board:
     PRINTED_EVERY = 30.0
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = sys.stderr is not None and sys.stderr.isatty()
         self.lines: Sequence[str] = ()
         self.shown: float | None = None
         self.height = 0
@@ -61,6 +63,8 @@ class Board:
             self._show()
 
     def _show(self) -> None:
+        if sys.stderr is None:
+            return
         up = f"\x1b[{self.height}F\x1b[J" if self.live and self.height else ""
         sys.stderr.write(up + "".join(f"{line}\n" for line in self.lines))
         sys.stderr.flush()

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStopped
-from .options import add_changes, command, integer
+from .options import INTERRUPTED, add_changes, command, integer
 from .printing import complain, say
-
-INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 EXAMPLES = """\
 examples:

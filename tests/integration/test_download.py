@@ -1,6 +1,8 @@
 """`instructx download` against a small hub on this machine: what it fetches, from where, and what it refuses."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -69,6 +71,14 @@ def test_it_goes_on_where_it_stopped_and_from_the_same_commit(server, tmp_path, 
     assert files_of(tmp_path / FOLDER) == ARRIVED
     assert main(["download", NAME, "--to", str(tmp_path)]) == 0
     assert not server.contents()  # everything is there
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_one_says_that_it_goes_on(server, tmp_path, capsys, monkeypatch, number, code):
+    monkeypatch.setattr("instructx_core.weights.hub.fetch", lambda *_: os.kill(os.getpid(), number))
+    assert main(["download", NAME, "--to", str(tmp_path)]) == code
+    assert "what has arrived is kept; run the same command to go on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["owner/name", "name", "../x", "/etc", "owner/na me", "x" * 5000, "a\x1b[2J/b"])

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from instructx_core import cli
-from instructx_core.cli.printing import CLOSED_PIPE, say
+from instructx_core.cli.printing import CLOSED_PIPE, complain, say
+from instructx_core.cli.progress import Board, Progress
 from support.video_files import make_video
 
 ESCAPES = "a\x1b[2J\x1b]0;owned\x07\nb"
@@ -163,6 +164,16 @@ def test_nobody_listens() -> None:
     assert (closed.returncode, closed.stderr) == (0, "")
     mute = shell("edit 2> /dev/full")
     assert mute.returncode == 2
+
+
+def test_a_closed_stderr_is_silence(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    complain("wrong")
+    with Progress("editing") as progress:
+        progress(1, 2)
+    with Board() as board:
+        board(["a line"])
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
