@@ -20,6 +20,8 @@ from .schedules import check_renoise, check_shift, check_steps
 from .source import load_references
 from .words import shown
 
+# what a resumed edit writes as JSON, which takes none of numpy's numbers
+_NUMBERS = {"steps": int, "shift": float, "guidance_scale": float, "source_scale": float, "image_stream": float}
 MOST_INSTRUCTIONS = 16  # at once: each costs a pass of the MLLM, and a cross-attention in every block and step
 
 
@@ -34,7 +36,7 @@ class Sampling:
         guidance_mode: a `GuidanceMode` by its name.
         source_scale: 0 to 100; guidance by the source, of modes that have it apart from the instruction's.
         image_stream: 0 to 10; how much the image stream counts of a model that has one.
-        renoise: noise levels from 1 at most, falling to above 0, in place of steps, shift and solver. At each, the data
+        renoise: noise levels that fall from 1 to above 0, in place of steps, shift and solver. At each, the data
             is predicted and noised anew to the next, as by models distilled by distribution matching (DMD; FastWan: 1,
             .757, .522).
 
@@ -62,6 +64,9 @@ class Sampling:
         ):
             if value is not None:
                 check(value)
+        for name, kind in _NUMBERS.items():
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, kind(value))
         if self.renoise is not None:
             if self.steps is not None or self.shift is not None:
                 raise InputError("renoise says the noise levels itself; leave steps and shift out.")
@@ -125,11 +130,12 @@ class EditRequest:
         if not isinstance(self.sampling, Sampling):
             raise InputError(f"sampling is {shown(self.sampling)}; give Sampling(steps=..., shift=...).")
         check_seed(self.seed)
+        object.__setattr__(self, "seed", int(self.seed))
         if self.size is not None:
             if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
                 raise InputError(f"size is {shown(self.size)}; give (height, width).")
             check_canvas(self.size)
-            object.__setattr__(self, "size", tuple(self.size))
+            object.__setattr__(self, "size", tuple(map(int, self.size)))
         given = self.references if isinstance(self.references, (list, tuple)) else [self.references]
         files = tuple(Path(one) for one in given if isinstance(one, (str, os.PathLike)))
         object.__setattr__(self, "references", tuple(load_references(self.references)))

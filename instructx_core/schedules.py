@@ -52,13 +52,15 @@ def unipc_schedule(steps: int, shift: float) -> torch.Tensor:
 
 
 def check_renoise(levels: object) -> None:
-    """Raise InputError unless these are 1 to 1000 noise levels that fall, from 1 at most, to above 0."""
+    """Raise InputError unless these are 1 to 1000 noise levels that fall from 1 (up to 0.001 less) to above 0.
+
+    A run begins with noise alone, which no lower level has.
+    """
     given = levels if isinstance(levels, (list, tuple)) else ()
     falls = all(map(is_number, given)) and all(one > next for one, next in pairwise([*given, 0]))
-    if not 1 <= len(given) <= TIMESTEPS or not falls or given[0] > 1:
+    if not 1 <= len(given) <= TIMESTEPS or not falls or not 1 - 1e-3 <= given[0] <= 1:
         raise InputError(
-            f"renoise is {shown(levels)}; give noise levels that fall from 1 at most to above 0, such as (1, 0.757, "
-            "0.522)."
+            f"renoise is {shown(levels)}; give noise levels that fall from 1 to above 0, such as (1, 0.757, 0.522)."
         )
 
 

@@ -85,8 +85,8 @@ def add_edit(commands: Any) -> None:
         metavar="LEVEL",
         type=number(0, 1, above=True),
         nargs="+",
-        help="noise levels of a model distilled by distribution matching, in place of --steps and --shift, such as 1 "
-        "0.757 0.522 (docs/memory.md)",
+        help="noise levels of a model distilled by distribution matching, falling from 1, in place of --steps and "
+        "--shift, such as 1 0.757 0.522 (docs/memory.md)",
     )
     parser.add_argument(
         "--guidance-mode",

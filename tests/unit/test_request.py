@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -88,6 +90,16 @@ def test_what_is_not_given_is_the_checkpoint_s():
     assert Sampling(renoise=[1, 0.5]).over(own) == dataclasses.replace(own, steps=2)
 
 
+def test_numpy_s_numbers_are_plain_ones():
+    """A resumed edit writes them as JSON."""
+    numbers = {"shift": 3, "guidance_scale": 2, "source_scale": 1, "image_stream": 0.5}
+    sampling = Sampling(steps=np.int64(4), **{name: np.float32(number) for name, number in numbers.items()})
+    asked = EditRequest(WORDS, sampling=sampling, size=(np.int64(32), np.int32(48)), seed=np.uint64(3))
+    plain = json.loads(json.dumps([vars(asked.sampling), asked.size, asked.seed]))
+    assert plain == [vars(Sampling(steps=4, **numbers)), [32, 48], 3]
+    assert Sampling(renoise=(0.9995, 0.5)).renoise == (0.9995, 0.5)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -120,6 +132,7 @@ def test_wrong_values_are_refused_at_once(wrong: dict, message: str):
         {"shift": 101},
         {"guidance_scale": float("nan")},
         *({"renoise": levels} for levels in ((), (0.5, 0.5), (1.1,), (0.5, 0), ("1",), 0.5, (float("nan"),))),
+        *({"renoise": levels} for levels in ((1, 0.5, 0.5), (1, 0), (0.9, 0.5), (0.998,))),
         {"renoise": (1, 0.5), "steps": 2},
     ],
 )
