@@ -209,20 +209,23 @@ class Editor(LoadedModel):
             sampling: steps, shift, guidance_scale.
 
         Raises:
-            InputError: as `edit`; no sources, sources of several sizes, or another number of anything else.
+            InputError: as `edit`; no sources, sources of several sizes or kinds, or another number of anything else.
         """
         counts = {"instructions": instructions, "references": references, "seeds": seeds}
         if wrong := [name for name, one in counts.items() if one is not None and len(one) != len(sources)]:
             raise InputError(f"There are {len(sources)} sources and another number of {wrong[0]}; give one for each.")
-        pixels = [load_source(source, f"source {number}").pixels for number, source in enumerate(sources, start=1)]
+        loaded = [load_source(source, f"source {number}") for number, source in enumerate(sources, start=1)]
+        pixels = [source.pixels for source in loaded]
         if len({frames.shape for frames in pixels}) != 1:
             raise InputError("The sources of a batch differ in size or length, or there are none; give some of one.")
+        if len({source.is_video for source in loaded}) != 1:
+            raise InputError("The sources of a batch are images and videos; give sources of one kind.")
         each = {name: one for name, one in (("reference", references), ("seed", seeds)) if one is not None}
         requests = [
             as_request(asked, **{name: one[index] for name, one in each.items()}, **sampling)
             for index, asked in enumerate(instructions)
         ]
-        model = RequestedEdit(self, requests, len(pixels[0]) > 1, context_transform)
+        model = RequestedEdit(self, requests, loaded[0].is_video, context_transform)
         return model.edit(pixels, parse_detail(detail))
 
 

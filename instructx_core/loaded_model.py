@@ -9,6 +9,7 @@ import torch
 
 from .config import Margin, ReferenceInjection
 from .context import Context
+from .errors import InputError
 from .fit import Fit, check_aspect, fit_reference, own_size, pad_reference, plan_fit
 
 if TYPE_CHECKING:
@@ -83,12 +84,18 @@ class LoadedModel:
     def reference_latents(
         self, references: Sequence[Sequence[torch.Tensor]], canvas: tuple[int, int]
     ) -> tuple[torch.Tensor, ...]:
-        """References as latent frames: for each place in the list, [B, C, 1, h, w], of the canvas or its own size."""
+        """References as latent frames: for each place in the list, [B, C, 1, h, w], of the canvas or its own size.
+
+        Raises:
+            InputError: own sizes that differ within a batch.
+        """
         config = self.config.denoiser
         place = pad_reference if config.reference_margin is Margin.WHITE else fit_reference
         if config.reference is ReferenceInjection.STREAM:
             place, canvas = own_size, (self.stride, max(self.default_size))
-        return tuple(
-            self.encode(torch.stack([place(image, canvas)[None] for image in images]))
-            for images in zip(*references, strict=True)
-        )
+        placed = [[place(image, canvas)[None] for image in images] for images in zip(*references, strict=True)]
+        if any(len({image.shape for image in images}) > 1 for images in placed):
+            raise InputError(
+                "The references of a batch differ in size, which this model keeps; edit one source after the other."
+            )
+        return tuple(self.encode(torch.stack(images)) for images in placed)

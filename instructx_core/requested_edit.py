@@ -67,6 +67,14 @@ class RequestedEdit:
                 f"source_scale (--image-guidance) is given, and guidance mode {self.mode.value} does not guide by the "
                 "source apart from the instruction; leave it out, or choose guidance mode v2v_chain."
             )
+        self.formula = formula_of(self.mode, self.sampling)
+        self.second = formula_of(self.mode, second_scales(self.mode, self.sampling))
+        without = not all(part.source for part in (*self.formula.parts, *self.second.parts))
+        if without and model.config.source_prediction:
+            raise InputError(
+                f"guidance_mode {self.mode.value} also denoises without the source, and this model predicts what to "
+                "change in one; give v2v or v2v_apg."
+            )
         self.takes_back_loss = model.config.keep_source > 0
         self._references: tuple[torch.Tensor, ...] | None = None
 
@@ -130,23 +138,22 @@ class RequestedEdit:
             given = (source if with_source else None), (self._references if with_references else ())
             return model.denoiser.conditions(*given)
 
-        made, second = formula_of(self.mode, sampling), formula_of(self.mode, second_scales(self.mode, sampling))
         generators = [generator_of(request.seed) for request in self.requests]
         noise = [torch.randn((1, *source.shape[1:]), generator=generator) for generator in generators]
         return sample(
             model.denoiser,
             noise=torch.cat(noise).to(model.device),
-            terms=terms(made, *guidance, conditions),
+            terms=terms(self.formula, *guidance, conditions),
             steps=sampling.steps,
             shift=sampling.shift,
             callback=callback,
             sigma_min=sampling.sigma_min,
             pinned=None if pinned is None else pinned.to(model.device),
             solver=sampling.solver,
-            projection=made.projection,
+            projection=self.formula.projection,
             renoise=self.requests[0].sampling.renoise or (),
             generators=generators,
-            second=() if second == made else terms(second, *guidance, conditions),
+            second=() if self.second == self.formula else terms(self.second, *guidance, conditions),
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -147,6 +147,11 @@ def test_a_long_clip_goes_through_windows(editor: Editor, tmp_path: Path):
     assert (tmp_path / "out.mp4").is_file()
 
 
+def test_references_that_keep_their_sizes_are_edited_one_by_one(editor: Editor):
+    with pytest.raises(InputError, match="references of a batch differ in size.*edit one source after the other"):
+        editor.reference_latents([[torch.zeros(32, 32, 3)], [torch.zeros(32, 64, 3)]], (32, 32))
+
+
 def test_an_unknown_mode_is_named(editor: Editor, outputs: Outputs):
     with pytest.raises(InputError, match="guidance_mode is 'v2x'; give one of v2v, v2v_apg"):
         editor.edit(outputs.tensors["image.source"], "make it snow", guidance_mode="v2x")

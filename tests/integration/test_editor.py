@@ -303,7 +303,22 @@ def test_a_batch_takes_what_a_single_edit_takes(tiny_editor):
             tiny_editor.edit_batch(sources, words, **more)
 
 
+def test_a_batch_keeps_what_is_a_video(tiny_editor: Editor):
+    one_frame = Source(PICTURE, is_video=True)
+    (made,) = tiny_editor.edit_batch([one_frame], [WORDS])
+    torch.testing.assert_close(made.context, tiny_editor.edit(one_frame, WORDS).context, atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="are images and videos; give sources of one kind"):
+        tiny_editor.edit_batch([one_frame, PICTURE], [WORDS] * 2)
+
+
 # --- the bundled model
+
+
+def test_a_mode_without_the_source_is_refused_first(bundled_editor: Editor, idle: None):
+    """The bundled model predicts what to change in a source."""
+    for mode, scale in (("r2v_apg", None), ("v2v_chain", 1.5)):
+        with pytest.raises(InputError, match=f"guidance_mode {mode} also denoises without the source"):
+            bundled_editor.edit(PICTURE, WORDS, guidance_mode=mode, source_scale=scale)
 
 
 def test_bundled_tokenizer_reads_the_same_with_every_transformers(bundled_editor: Editor):
