@@ -61,7 +61,8 @@ class EditorModel(RequestedEdit):
 def fingerprint(model: LoadedModel) -> str:
     """A hash of a loaded model: its config, and of every tensor the name, dtype, shape and evenly spread values."""
     digest = hashlib.sha256(model.config.to_json().encode())
-    for part in (model.guidance, model.connector, model.denoiser, model.codec):
+    masks = () if model.masks is None else (model.masks,)
+    for part in (model.guidance, model.connector, model.denoiser, model.codec, *masks):
         for name, value in part.state_dict().items():
             if isinstance(value, Tensor):  # quantised layers keep other things there too
                 digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())

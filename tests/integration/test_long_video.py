@@ -11,9 +11,10 @@ import torch
 
 from instructx_core import EditInterrupted, Editor, EditRequest, InputError
 from instructx_core.config import Detail
+from instructx_core.families.components import Components
 from instructx_core.images import to_uint8
 from instructx_core.long_video import Head, LongOptions, LongProgress, Reading, edit_video
-from instructx_core.long_video.editor_model import EditorModel
+from instructx_core.long_video.editor_model import EditorModel, fingerprint
 from instructx_core.long_video.joining import LARGEST, EditedWindow, Handover, anchor_colour, fade, make_handover
 from instructx_core.source import load_source
 from instructx_core.video import VideoReader, VideoWriter
@@ -233,6 +234,15 @@ def test_shortcuts_are_part_of_an_edit(bundled: Path):
     editors = [Editor.from_pretrained(bundled, device="cpu", cache=cache) for cache in (None, "taylor", "first-block")]
     identities = [EditorModel(editor, EditRequest(WORDS)).identity() for editor in editors]
     assert "cache" not in identities[0] and [one.get("cache") for one in identities[1:]] == ["taylor", "first-block"]
+
+
+def test_the_mask_head_is_part_of_a_model(tiny_components: Components):
+    """Its masks change pixels."""
+    editor = Editor(tiny_components)
+    without, editor.masks = fingerprint(editor), torch.nn.Linear(2, 2)
+    before = fingerprint(editor)
+    torch.nn.init.zeros_(editor.masks.weight)
+    assert len({without, before, fingerprint(editor)}) == 3
 
 
 # --- refusals
