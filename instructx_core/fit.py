@@ -77,16 +77,20 @@ def plan_fit(
     Raises:
         InputError: a side of a given canvas is not a positive multiple of the stride, or larger than `MAX_SIDE`.
     """
-    height, width = size
     if canvas is None:
-        scale = math.sqrt(area / (height * width))
+        scale = math.sqrt(area / math.prod(size))
         canvas = tuple(max(1, round(side * scale / stride)) * stride for side in size)
     else:
         check_canvas(canvas, stride)
-    scale = min(canvas[0] / height, canvas[1] / width)
-    inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
+    inner = _inside(size, canvas)
     padded = 1 + math.ceil((frames - 1) / frame_multiple) * frame_multiple
     return Fit(frames, size, inner, canvas, padded)
+
+
+def _inside(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+    """The largest (height, width) within a canvas that has the aspect of `size`, up to rounding."""
+    scale = min(limit / side for side, limit in zip(size, canvas, strict=True))
+    return tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
 
 
 def check_canvas(canvas: tuple[int, int], stride: int = 1) -> None:
@@ -172,9 +176,7 @@ def repeat_last(frames: torch.Tensor, count: int) -> torch.Tensor:
 
 def fit_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
     """A reference [H, W, 3] whole and in proportion in the middle of the canvas, its edges repeated around it."""
-    height, width = image.shape[:2]
-    scale = min(canvas[0] / height, canvas[1] / width)
-    inner = tuple(min(limit, max(1, round(side * scale))) for side, limit in zip((height, width), canvas, strict=True))
+    inner = _inside(tuple(image.shape[:2]), canvas)
     pixels = rearrange(resize(image[None], inner), "t h w c -> t c h w")
     top, left = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
     around = (left, canvas[1] - inner[1] - left, top, canvas[0] - inner[0] - top)

@@ -1,6 +1,7 @@
 """The sampling loop for one window, under any number of guidance terms.
 
-Euler over the denoiser's own noise levels (`schedules` says Wan's), through diffusers' scheduler.
+Through diffusers' schedulers: Euler over the denoiser's own noise levels (`schedules` says Wan's), UniPC over levels of
+its own, or the data noised anew at levels that are given.
 """
 
 from __future__ import annotations

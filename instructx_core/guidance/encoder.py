@@ -166,15 +166,22 @@ def pad_left(
     sequences: Sequence[Sequence[int]], places: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token ids [B, L], mask and positions [3, B, L + N] of sequences whose places [3, own length + N] count N more."""
-    length, extra = max(map(len, sequences)), places[0].shape[1] - len(sequences[0])
+    token_ids, mask = pad_ids(sequences, places[0].shape[1] - len(sequences[0]))
+    position_ids = torch.zeros(3, *mask.shape, dtype=torch.int64)
+    for row, place in enumerate(places):
+        position_ids[:, row, mask.shape[1] - place.shape[1] :] = place
+    return token_ids, mask, position_ids
+
+
+def pad_ids(sequences: Sequence[Sequence[int]], extra: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids [B, L], padded on the left, and the mask [B, L + N] of what is none of it, for N = `extra` more."""
+    length = max(map(len, sequences))
     token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)  # 0 is a word too; the mask hides it
     mask = torch.zeros(len(sequences), length + extra, dtype=torch.bool)
-    position_ids = torch.zeros(3, len(sequences), length + extra, dtype=torch.int64)
-    for row, (ids, place) in enumerate(zip(sequences, places, strict=True)):
+    for row, ids in enumerate(sequences):
         token_ids[row, length - len(ids) :] = torch.tensor(ids)
         mask[row, length - len(ids) :] = True
-        position_ids[:, row, length - len(ids) :] = place
-    return token_ids, mask, position_ids
+    return token_ids, mask
 
 
 def join_pictures(pictures: Sequence[Patches]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from ..config import GuidanceConfig
 from ..context import Context
 from ..errors import InputError
 from ..fit import resize
-from .encoder import QUERY_SIZE, add_lora
+from .encoder import QUERY_SIZE, add_lora, pad_ids
 from .guidance import USUAL_WORDS, Guidance, GuidanceInputs
 from .prompt import MOST_TOKENS
 
@@ -80,12 +80,7 @@ class LlavaGuidance(Guidance):
             raise InputError("This model takes no reference pictures; leave them out.")
         pictures = [self._pixels(source) for source in sources or ()]
         sequences = [self._tokens(instruction, bool(pictures)) for instruction in instructions]
-        length, count = max(map(len, sequences)), self.config.image_queries
-        token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)
-        mask = torch.zeros(len(sequences), length + count, dtype=torch.bool)
-        for row, ids in enumerate(sequences):
-            token_ids[row, length - len(ids) :] = torch.tensor(ids)
-            mask[row, length - len(ids) :] = True
+        token_ids, mask = pad_ids(sequences, self.config.image_queries)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         pixels = torch.cat(pictures) if pictures else torch.empty(0)
         return GuidanceInputs(token_ids, mask, positions, pixels, torch.empty(0, 3, dtype=torch.int64), "image")
