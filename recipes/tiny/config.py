@@ -31,7 +31,7 @@ class TinyTrainConfig(TrainConfig):
     reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
     hearing_weight: Weight = 0.0  # of the one that reads it back from the DiT's tokens where the edit changes something
     locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
-    naming_weight: Weight = 0.0  # of the one that names the new object's shape there
+    naming_weight: Weight = 0.0  # of the one that names the new object's shape there and in references
     deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
     affine: bool = False  # from here on, predicts a gain and an offset of the source
     source_waves: Annotated[int, Range(0, 8)] = 0  # of a place's position, shown from here on; 0: the start's

@@ -28,7 +28,7 @@ from .config import TinyTrainConfig
 from .fresh import assemble
 from .hearing import InstructionHearer
 from .initialisation import channel_effect
-from .inner_tokens import inner_tokens
+from .inner_tokens import EARLY, inner_tokens
 from .locating import ChangeLocator
 from .naming import ShapeNamer, new_shapes
 from .reading import InstructionReader, instruction_tokens
@@ -63,7 +63,8 @@ class WeighedFlowMatching(FlowMatching):
     def forward(self, batch: TinyBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         target, source = (latents.to(self.guidance.device) for latents in (batch.target, self.shown_source(batch)))
         guidance, context = self.read(batch)
-        with inner_tokens(self.denoiser.transformer) as tokens:
+        transformer = self.denoiser.transformer
+        with inner_tokens(transformer, EARLY) as early, inner_tokens(transformer) as tokens:
             square = self.squared_error(target, context, self.conditions(batch), generator)  # [B, C, t, h, w]
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
@@ -81,7 +82,7 @@ class WeighedFlowMatching(FlowMatching):
             report["locating"] = self.locator(tokens[0], changed)
             report["loss"] = report["loss"] + self.config.locating_weight * report["locating"]
         if self.namer is not None and batch.shapes is not None:
-            report["naming"] = self.namer(tokens[0], changed, batch.shapes.to(target.device))
+            report["naming"] = self.namer(early[0], tokens[0], changed, batch.shapes.to(target.device))
             report["loss"] = report["loss"] + self.config.naming_weight * report["naming"]
         return report
 

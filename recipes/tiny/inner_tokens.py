@@ -1,9 +1,10 @@
-"""A DiT's tokens after two thirds of its blocks, which auxiliary losses ask what will happen to the source."""
+"""A DiT's tokens after some of its blocks, which auxiliary losses ask what will happen to the source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,15 @@ from einops import rearrange
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
+LATE = Fraction(2, 3)  # where what happens to each place is settled
+EARLY = Fraction(1, 2)  # where it can still be read from other places
+
 
 @contextmanager
-def inner_tokens(transformer: WanTransformer3DModel) -> Iterator[list[torch.Tensor]]:
-    """Collects the tokens [B, L, width] of each forward of the DiT while it lasts."""
+def inner_tokens(transformer: WanTransformer3DModel, share: Fraction = LATE) -> Iterator[list[torch.Tensor]]:
+    """Collects the tokens [B, L, width] of each forward of the DiT, after that share of its blocks, while it lasts."""
     tokens: list[torch.Tensor] = []
-    block = transformer.blocks[2 * len(transformer.blocks) // 3 - 1]
+    block = transformer.blocks[int(share * len(transformer.blocks)) - 1]
     handle = block.register_forward_hook(lambda _m, _i, output: tokens.append(output))
     try:
         yield tokens

@@ -35,31 +35,52 @@ def changed() -> torch.Tensor:
     return changed
 
 
-def test_only_what_changes_is_asked(namer: ShapeNamer, changed: torch.Tensor) -> None:
+def test_only_what_changes_is_asked_for_what_is_drawn(namer: ShapeNamer, changed: torch.Tensor) -> None:
     tokens = torch.randn(2, TOKENS, tiny.WIDTH)
-    before = namer(tokens, changed, WANTED)
+    before = namer.drawn(tokens, changed, WANTED)
     elsewhere = torch.randn_like(tokens)
     elsewhere[0, 1], elsewhere[1, TOKENS // 2 :] = tokens[0, 1], tokens[1, TOKENS // 2 :]
     references = torch.randn(2, 3, tiny.WIDTH)
-    torch.testing.assert_close(namer(torch.cat([elsewhere, references], 1), changed, WANTED), before)
+    torch.testing.assert_close(namer.drawn(torch.cat([elsewhere, references], 1), changed, WANTED), before)
     tokens[0, 1] = -tokens[0, 1]
-    assert not torch.allclose(namer(tokens, changed, WANTED), before)
+    assert not torch.allclose(namer.drawn(tokens, changed, WANTED), before)
+
+
+def test_only_references_are_asked_for_what_they_show(namer: ShapeNamer, changed: torch.Tensor) -> None:
+    references = torch.randn(2, 3, tiny.WIDTH)
+    before = namer.seen(torch.cat([torch.randn(2, TOKENS, tiny.WIDTH), references], 1), changed, WANTED)
+    tokens = torch.randn(2, TOKENS, tiny.WIDTH)
+    torch.testing.assert_close(namer.seen(torch.cat([tokens, references], 1), changed, WANTED), before)
+    assert not torch.allclose(namer.seen(torch.cat([tokens, -references], 1), changed, WANTED), before)
+    assert namer.seen(tokens, changed, WANTED) == 0 and before > 0
+
+
+def test_both_are_asked(namer: ShapeNamer, changed: torch.Tensor) -> None:
+    early, late = torch.randn(2, 2, TOKENS + 3, tiny.WIDTH)
+    loss = namer(early, late, changed, WANTED)
+    torch.testing.assert_close(loss, namer.drawn(late, changed, WANTED) + namer.seen(early, changed, WANTED))
+    namer(early[:, :TOKENS], late[:, :TOKENS], changed, WANTED).backward()  # processes wait for every gradient
+    assert all(parameter.grad is not None for parameter in namer.parameters())
 
 
 def test_each_example_counts_once(namer: ShapeNamer, changed: torch.Tensor) -> None:
     """One that changes a single token, and one that changes six; one without a new object counts not at all."""
     tokens = torch.randn(2, TOKENS, tiny.WIDTH)
-    alone = [namer(tokens[i : i + 1], changed[i : i + 1], WANTED[i : i + 1]) for i in range(2)]
-    torch.testing.assert_close(namer(tokens, changed, WANTED), (alone[0] + alone[1]) / 2)
-    torch.testing.assert_close(namer(tokens, changed, torch.tensor([2, -100])), alone[0])
-    assert namer(tokens, changed, torch.tensor([-100, -100])) == 0
-    assert namer(tokens, torch.zeros_like(changed), WANTED) == 0
+    alone = [namer.drawn(tokens[i : i + 1], changed[i : i + 1], WANTED[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(namer.drawn(tokens, changed, WANTED), (alone[0] + alone[1]) / 2)
+    torch.testing.assert_close(namer.drawn(tokens, changed, torch.tensor([2, -100])), alone[0])
+    together = torch.randn(2, TOKENS + 3, tiny.WIDTH)
+    assert namer(together, together, changed, torch.tensor([-100, -100])) == 0
+    assert namer.drawn(tokens, torch.zeros_like(changed), WANTED) == 0
 
 
 def test_telling_nothing_costs_what_a_guess_does(namer: ShapeNamer, changed: torch.Tensor) -> None:
-    torch.nn.init.zeros_(namer.head.weight)
-    torch.nn.init.zeros_(namer.head.bias)
-    assert namer(torch.randn(2, TOKENS, tiny.WIDTH), changed, WANTED).item() == pytest.approx(math.log(len(SHAPES)))
+    for head in (namer.head, namer.reference_head):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    tokens = torch.randn(2, TOKENS + 3, tiny.WIDTH)
+    for ask in (namer.drawn, namer.seen):
+        assert ask(tokens, changed, WANTED).item() == pytest.approx(math.log(len(SHAPES)))
 
 
 def test_the_world_s_examples_know_their_new_shapes() -> None:
