@@ -13,7 +13,7 @@ import torch
 from comfy_execution.utils import CurrentNodeContext
 
 from ..instructx_core.errors import EditInterrupted, InputError
-from .nested_execution import InnerError, NestedGraph
+from .nested_execution import InnerError, NestedGraph, ask
 from .window_loop import Loop, depended_on, digest, find_loop, node_name
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class InnerNodes:
     async def look(self) -> None:
         """Find out `sha256` and `settled`."""
         prompt = self.nested.dynprompt
-        changes = {node_id: await self.nested.changes(node_id) for node_id in depended_on(prompt, self.loop)}
-        self.sha256, restless = digest(prompt, self.loop, changes)
+        await ask(prompt, depended_on(prompt, self.loop), self.ran.prompt_id)
+        self.sha256, restless = digest(prompt, self.loop)
         self.settled = not restless
 
     async def around(self, work: Callable[[InnerNodes], Path]) -> Path:

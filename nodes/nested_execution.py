@@ -7,7 +7,9 @@ sentence (seen: 0.15.1 to 0.33.0; tests/comfyui/checks/check_window_nodes.py).
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -143,11 +145,24 @@ class NestedGraph:
                 waiting.complete_node_execution()
         return [outputs.get_local(target).outputs for target in targets]
 
-    async def changes(self, node_id: str) -> Any:
-        """What a node's own check for changes gives (a file's hash, say); False for a node without one."""
-        import execution
 
-        return await execution.IsChangedCache(self.prompt_id, self.dynprompt, None).get(node_id)
+async def ask(dynprompt: DynamicPrompt, node_ids: Sequence[str], prompt_id: str = "") -> None:
+    """Have nodes' own checks for changes (a file's hash, say) asked; ComfyUI notes what they give as `is_changed`."""
+    import execution
+
+    asked = execution.IsChangedCache(prompt_id, dynprompt, None)
+    for node_id in node_ids:
+        await asked.get(node_id)
+
+
+def ask_at_once(dynprompt: DynamicPrompt, node_ids: Sequence[str]) -> None:
+    """The same for a node that is not asynchronous; nothing in a ComfyUI that runs nodes in another way."""
+    try:
+        check_executor()
+    except InputError:
+        return
+    with ThreadPoolExecutor(1) as pool:  # in this thread ComfyUI's own event loop runs
+        pool.submit(asyncio.run, ask(dynprompt, node_ids)).result()
 
 
 class _Values:

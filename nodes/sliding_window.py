@@ -207,9 +207,10 @@ class InstructXSlidingWindow(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         hidden = cls.hidden
-        graph = None if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
+        graph, settled = (None, True) if hidden is None else origins(hidden.dynprompt, hidden.unique_id, PARTS)
         native, options = native_of(model, vae, instruction, settings | {"mask": mask}, graph, is_video=True)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(edit_into_file(native, options, source, mask))))
+        path = edit_into_file(native, options, source, mask, again=not settled)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
 
 
 class InstructXSlidingWindowImages(io.ComfyNode):

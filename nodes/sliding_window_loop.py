@@ -132,19 +132,31 @@ class InstructXSlidingWindowLoopRun(io.ComfyNode):
         cls, flow: list[FlowValue], end_id: list[str], nonce: list[str], outer: list[str], **values: list[Any]
     ) -> io.NodeOutput:
         prompt = cls.hidden.dynprompt
-        given = {name: value[0] for name, value in values.items() if not name.startswith("outer_")}
-        graph = origins(prompt, end_id[0], PARTS)
+        given = {name: _one(name, value) for name, value in values.items() if not name.startswith("outer_")}
+        graph, settled = origins(prompt, end_id[0], PARTS)
         names = depending(prompt, flow[0].node_id, end_id[0], ANEW)
 
         def edit(inner: InnerNodes) -> Path:
-            return _edit(inner, given, graph)
+            return _edit(inner, given, graph, settled)
 
         path = await run_loop(flow[0], ran(cls, end_id[0], outer[0], values), names, edit)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
 
 
-def _edit(inner: InnerNodes, given: dict[str, Any], graph: dict[str, str] | None) -> Path:
-    """The whole edit; `given` by the names of Sliding Window (Loop)'s inputs."""
+def _one(name: str, values: list[Any]) -> Any:
+    """Raises InputError for a list of another length than one: the video is edited once."""
+    if len(values) != 1:
+        raise InputError(f"{name}: a list of {len(values)} came from outside of the loop; connect a single one.")
+    return values[0]
+
+
+def _edit(inner: InnerNodes, given: dict[str, Any], graph: dict[str, str] | None, settled: bool) -> Path:
+    """The whole edit.
+
+    Args:
+        given: by the names of Sliding Window (Loop)'s inputs.
+        graph, settled: what `origins` says of the MODEL and what goes with it.
+    """
     from .each_window import EachWindow
 
     flow = inner.flow
@@ -154,4 +166,4 @@ def _edit(inner: InnerNodes, given: dict[str, Any], graph: dict[str, str] | None
     native, options = native_of(given["model"], given["vae"], given["instruction"], settings, graph, is_video=True)
     of_open = flow.options
     options = replace(options, window=of_open.window, overlap=of_open.overlap, cuts=of_open.cuts)
-    return edit_into_file(native, options, flow.source, settings.get("mask"), again=not inner.settled)
+    return edit_into_file(native, options, flow.source, settings.get("mask"), again=not (settled and inner.settled))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from comfy_execution.graph_utils import is_link
 import nodes as host_nodes
 
 from ..instructx_core.errors import InputError
+from .graph_identity import Hashes, before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -212,53 +212,21 @@ def node_name(node: Mapping[str, Any]) -> str:
     return str((node.get("_meta") or {}).get("title") or node["class_type"])
 
 
-def digest(prompt: DynamicPrompt, loop: Loop, changes: Mapping[str, Any]) -> tuple[str, list[str]]:
+def digest(prompt: DynamicPrompt, loop: Loop) -> tuple[str, list[str]]:
     """A hash of all nodes that a loop's pixels depend on, but for what Window Open says itself.
 
     Args:
-        changes: by node, what its own check for changes gave.
+        prompt: one whose nodes' own checks for changes have been asked.
 
     Returns:
         The hash, and the ids of nodes that say they give something else in every run.
     """
-    known: dict[str, str] = {loop.open: "the loop's own Window Open"}
-    restless: list[str] = []
-
-    def of_value(value: Any) -> str:
-        if is_link(value):
-            return f"{of_node(value[0])}.{int(value[1])}"
-        return json.dumps(value, sort_keys=True, default=str)
-
-    def of_node(node_id: str) -> str:
-        if node_id not in known:
-            node = prompt.get_node(node_id)
-            changed = changes.get(node_id, False)
-            if _is_restless(changed):
-                restless.append(node_id)
-                changed = "always"
-            inputs = {name: of_value(value) for name, value in sorted(node["inputs"].items())}
-            text = json.dumps([node["class_type"], inputs, changed], default=str)
-            known[node_id] = hashlib.sha256(text.encode()).hexdigest()
-        return known[node_id]
-
-    ends = [f"{name} {of_node(source)}.{number}" for name, (source, number) in sorted(loop.ends.items())]
-    parts = [*ends, *sorted(of_node(target) for target in loop.targets)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), restless
+    hashes = Hashes(prompt, {loop.open: "the loop's own Window Open"})
+    ends = [f"{name} {hashes.of_node(source)}.{number}" for name, (source, number) in sorted(loop.ends.items())]
+    parts = [*ends, *sorted(hashes.of_node(target) for target in loop.targets)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), hashes.restless
 
 
 def depended_on(prompt: DynamicPrompt, loop: Loop) -> list[str]:
     """All nodes that a loop's pixels depend on, without its Window Open and what is before that."""
-    found: dict[str, None] = {}
-    waiting = list(loop.targets)
-    while waiting:
-        node_id = waiting.pop()
-        if node_id != loop.open and node_id not in found:
-            found[node_id] = None
-            waiting += [value[0] for value in prompt.get_node(node_id)["inputs"].values() if is_link(value)]
-    return list(found)
-
-
-def _is_restless(changed: Any) -> bool:
-    """Whether a node's check for changes gave NaN, which is never the same again."""
-    values = changed if isinstance(changed, (list, tuple)) else [changed]
-    return any(isinstance(value, float) and math.isnan(value) for value in values)
+    return before(prompt, loop.targets, without=loop.open)

@@ -1,5 +1,6 @@
 """Long video in the nodes: the library's loop with ComfyUI's MODEL and VAE, streamed, and Cancel that keeps windows."""
 
+import os
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -173,7 +174,11 @@ def check_videos_that_are_no_whole_file():
 
 def queued(seed, **changed):
     """The node as the executor calls it, in a graph that says where its parts come from."""
-    loader = {"class_type": "InstructXLoadModel", "inputs": {"model_name": changed.get("model_name", BUNDLED)}}
+    loader = {
+        "class_type": "InstructXLoadModel",
+        "inputs": {"model_name": changed.pop("model_name", BUNDLED)},
+        **changed,
+    }
     links = {name: ["1", index] for index, name in enumerate(("model", "vae", "mllm", "connector"))}
     prompt = DynamicPrompt({"1": loader, "2": {"class_type": "InstructXSlidingWindow", "inputs": links}})
     data = {"hidden_inputs": {io.Hidden.unique_id: "2", io.Hidden.dynprompt: prompt}}
@@ -292,12 +297,80 @@ def check_another_graph_is_another_edit():
             "9": {"class_type": "Lora", "inputs": {"model": [number, slot], "strength": 1.0}},
             "2": {"class_type": "Window", "inputs": {"model": ["9", 0], "seed": 5}},
         }
-        return origins(DynamicPrompt(nodes), "2", ("model",))
+        return origins(DynamicPrompt(nodes), "2", ("model",))[0]
 
     assert graph("1", "a") == graph("7", "a")  # numbers of nodes do not count
     others = [graph("1", "a"), graph("1", "b"), graph("1", "a", 1), graph("1", "a", changed=["a file's hash"])]
     assert len(set(map(str, others))) == 4
-    assert origins(None, "2", ("model",)) is None
+    assert origins(None, "2", ("model",)) == (None, True)
+
+
+def check_a_model_file_of_the_same_name_is_another_edit():
+    """Stock loaders say nothing of their files; other words of the graph name none."""
+    from instructx_pack.nodes.graph_identity import Hashes
+
+    folder = scratch("loras")
+    file = folder / "trained" / "again.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    words = {"text": "a\0b", "empty": "", "name": "trained/again.safetensors", "far": "../../../etc/hostname"}
+    prompt = DynamicPrompt({"1": {"class_type": "LoraLoader", "inputs": words}})
+    folder_paths.add_model_folder_path("loras", str(folder))
+    try:
+        hashes = [Hashes(prompt).of_node("1")]
+        for content, time in ((b"one", 1), (b"two", 2), (b"three", 2), (b"three", 2)):
+            file.write_bytes(content)
+            os.utime(file, ns=(time, time))
+            hashes.append(Hashes(prompt).of_node("1"))
+    finally:
+        folder_paths.folder_names_and_paths["loras"][0].remove(str(folder))
+    assert len(set(hashes)) == 4 and hashes[-1] == hashes[-2]
+
+
+def check_a_model_that_always_changes_is_edited_again():
+    """As Window Close does: its cached file may be of other weights. Asked also where ComfyUI asks no node."""
+    from comfy.cli_args import args
+    from instructx_pack.nodes.graph_identity import origins
+
+    import nodes as stock
+
+    class Restless:
+        FUNCTION, RETURN_TYPES, INPUT_TYPES = "make", ("MODEL",), classmethod(lambda cls: {"required": {}})
+
+        @classmethod
+        def IS_CHANGED(cls):
+            return float("nan")
+
+    def graph(**said):
+        return DynamicPrompt(
+            {
+                "1": {"class_type": "Restless", "inputs": {}, **said},
+                "9": {"class_type": "LoraLoader", "inputs": {"model": ["1", 0]}},
+                "2": {"class_type": "InstructXSlidingWindow", "inputs": {"model": ["9", 0]}},
+            }
+        )
+
+    hashes, settled = origins(graph(is_changed=[float("nan")]), "2", ("model", "vae"))
+    assert not settled and hashes == origins(graph(is_changed=[float("nan")]), "2", ("model", "vae"))[0]
+    assert origins(graph(is_changed=["a file's hash"]), "2", ("model", "vae"))[1]
+    with replaced(args, "cache_none", True):
+        stock.NODE_CLASS_MAPPINGS["Restless"] = Restless
+        try:
+            assert not origins(graph(), "2", ("model",))[1]
+        finally:
+            del stock.NODE_CLASS_MAPPINGS["Restless"]
+
+    image, instruction, _ = example("remove", frames=5)
+    source = InputImpl.VideoFromFile(str(video_file(scratch("restless"), image)))
+    for changed, runs in ((False, 1), ([float("nan")], 2)):
+        execute, steps = queued(seed=61, is_changed=changed), []
+
+        def spied(bar, value, total=None, preview=None, steps=steps):
+            steps.append(value)
+
+        with replaced(comfy.utils.ProgressBar, "update_absolute", spied):
+            paths = {execute(source, instruction, steps=1).get_stream_source() for _ in range(2)}
+        assert len(paths) == 1
+        assert steps.count(1) == runs, steps
 
 
 def check_words_of_the_windows():
@@ -308,3 +381,11 @@ def check_words_of_the_windows():
     assert node.validate_inputs(instruction="x", cuts=" ") is True
     given = {"source": image, "instruction": instruction, "cuts": "9"}
     expect("InputError", "cuts: 9 is no frame", run, "SlidingWindowImages", **parts(), **given)
+
+
+def check_the_loop_takes_one_of_each_from_outside():
+    from instructx_pack.nodes.sliding_window_loop import _one
+
+    assert _one("model", ["it"]) == "it"
+    for values in ([], ["a", "b"]):
+        expect("InputError", f"reference: a list of {len(values)} came from outside", _one, "reference", values)

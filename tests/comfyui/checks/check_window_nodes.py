@@ -31,3 +31,23 @@ def check_another_executor_is_refused_with_a_sentence():
         expect("InputError", "does not know yet; update InstructX", check_executor)
     finally:
         execution.IsChangedCache = kept
+
+
+def check_a_loop_is_known_by_its_nodes():
+    """Not by their numbers; by which output it ends at, and by what the nodes' own checks say."""
+    from comfy_execution.graph import DynamicPrompt
+    from instructx_pack.nodes.window_loop import Loop, digest
+
+    def known(number="3", output=0, changed=False):
+        nodes = {
+            "2": {"class_type": "InstructXWindowOpen", "inputs": {"window": 5}},
+            "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}, "is_changed": changed},
+            number: {"class_type": "ImageBlend", "inputs": {"image1": ["2", 0], "image2": ["1", 0]}},
+        }
+        ends = {"image": (number, output)}
+        return digest(DynamicPrompt(nodes), Loop("2", ends, frozenset([number]), (number,), (("1", 0),)))
+
+    assert known() == known("7") and known()[1] == []
+    assert len({known()[0], known(output=1)[0], known(changed=["hash"])[0]}) == 3
+    always = known(changed=[float("nan")])
+    assert always == known("7", changed=[float("nan")]) and always[1] == ["1"]
