@@ -80,7 +80,11 @@ class InstructXLoadAdapter(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, adapter: str | None, **_: Any) -> str:
-        return "" if adapter is None else stamp(find_model(adapter))  # None of a value that comes by a link
+        if adapter is None:  # a value that comes by a link
+            return ""
+        place = find_model(adapter)
+        lora = place.parent / DIT_LORA  # beside a lone file; in a folder it is one of the folder's own
+        return stamp(place) + (stamp(lora) if place.is_file() and lora.is_file() else "")
 
     @classmethod
     def execute(cls, model: ModelPatcher, adapter: str, weights: str, lora_strength: float = 1.0) -> io.NodeOutput:

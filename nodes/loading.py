@@ -251,9 +251,21 @@ def replace_weights(model: ModelPatcher, opened: Opened, bar: LoadBar) -> ModelP
     for name, value in weights.items():
         if _is_patchable(model, name):
             patched.add_patches({name: ("set", (value,))})
+            patched.patches[name] = _set_first(patched.patches[name])
         else:
             patched.add_object_patch(name, torch.nn.Parameter(value.to(own[name].dtype), requires_grad=False))
     return patched
+
+
+def _set_first(patches: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Patches of one weight, the last of which sets it, with that one before all that add to the weight.
+
+    What sets a weight drops the patches before it: a LoRA that was there first would be lost.
+    """
+    *earlier, last = patches
+    sets = [at for at, patch in enumerate(earlier, 1) if isinstance(patch[1], tuple) and patch[1][0] == "set"]
+    begin = max(sets, default=0)
+    return [*earlier[:begin], last, *earlier[begin:]]
 
 
 def _is_patchable(model: ModelPatcher, name: str) -> bool:

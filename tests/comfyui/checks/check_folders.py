@@ -92,3 +92,21 @@ def check_a_replaced_file_is_another_model():
         file.write_bytes(file.read_bytes())
         assert fingerprint(model_name="mine", precision="float32") != before
         assert connector.files != stamp(folder)
+
+
+def check_a_lora_beside_an_adapter_file_counts():
+    """Of a folder all files count; beside a lone file only this one."""
+    from instructx_pack.nodes.load_adapter import DIT_LORA
+    from kit import NODES
+
+    fingerprint = NODES["InstructXLoadAdapter"].fingerprint_inputs
+    with put("instructx", "mine.safetensors", MODELS / VARIANTS[0] / "instructx.safetensors") as file:
+        seen = [fingerprint(adapter="mine.safetensors")]
+        lora = file.parent / DIT_LORA
+        try:
+            for content in (b"one", b"other"):
+                lora.write_bytes(content)
+                seen.append(fingerprint(adapter="mine.safetensors"))
+        finally:
+            lora.unlink()
+        assert len(set(seen)) == 3 and fingerprint(adapter="mine.safetensors") == seen[0]

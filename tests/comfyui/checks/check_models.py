@@ -2,6 +2,7 @@
 
 import shutil
 
+import comfy.lora
 import comfy.sd
 import comfy.utils
 import torch
@@ -67,6 +68,38 @@ def check_adapter_replaces_weights():
     assert found["replaced"] <= 1e-5, found
     assert found["again"] <= 1e-5, found
     assert found["kept"] > 100 * 1e-5, found
+
+
+def check_a_lora_stays_where_an_adapter_replaces_weights():
+    """Before the adapter as behind it; the MODEL that came in keeps its own patches, and the last adapter counts."""
+    name = VARIANTS[0]
+    plain = stock_model(name)
+    weight = "diffusion_model.blocks.0.self_attn.q.weight"
+    size = plain.model.state_dict()[weight].shape
+    lora = {
+        f"{weight.removesuffix('.weight')}.{half}.weight": torch.ones(shape) / 8
+        for half, shape in (("lora_up", (size[0], 2)), ("lora_down", (2, size[1])))
+    }
+
+    def with_lora(model):
+        return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0)[0]
+
+    def adapted(model):
+        return run("LoadAdapter", model=model, adapter=name, weights="the checkpoint's")[0]
+
+    def computed(model):
+        own = torch.zeros(size)  # other weights than the checkpoint's
+        return comfy.lora.calculate_weight(model.patches[weight], own, weight)
+
+    before = with_lora(plain)
+    kept = list(before.patches[weight])
+    first, last = computed(adapted(before)), computed(with_lora(adapted(plain)))
+    assert torch.equal(first, last)
+    assert not torch.equal(first, computed(adapted(plain)))
+    assert before.patches[weight] == kept
+    other = with_lora(plain)
+    other.patches[weight].insert(0, (1.0, ("set", (torch.ones(size),)), 1.0, None, None))  # an adapter before it
+    assert torch.equal(computed(adapted(other)), last)
 
 
 def check_adapter_puts_a_lora_on_the_model():
