@@ -246,12 +246,14 @@ def inner_fade(mask: torch.Tensor, feather: int) -> torch.Tensor:
     shrunk = narrow(mask, reach)
     side = 2 * reach + 1
     padded = F.pad(shrunk[:, None], (reach,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, side, stride=1)[:, 0] * (mask > 0)
+    return F.avg_pool2d(F.avg_pool2d(padded, (1, side), stride=1), (side, 1), stride=1)[:, 0] * (mask > 0)
 
 
 def widen(mask: torch.Tensor, reach: int) -> torch.Tensor:
     """The greatest value within a square of `reach` pixels around each pixel of [T, H, W]."""
-    return F.max_pool2d(mask[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0] if reach else mask
+    side = 2 * reach + 1
+    rows = F.max_pool2d(mask[:, None], (1, side), stride=1, padding=(0, reach))  # by rows, then columns: as a square
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(reach, 0))[:, 0]
 
 
 def narrow(mask: torch.Tensor, reach: int) -> torch.Tensor:

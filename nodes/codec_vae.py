@@ -68,7 +68,7 @@ class CodecVAE:
         """Raw latents [B, C, t, h, w] (or [B, C, h, w]: images) -> [B, T, H, W, 3] in [0, 1]."""
         samples = samples_in if samples_in.ndim == 5 else samples_in[:, :, None]
         self._load(samples.shape[3] * samples.shape[4] * self.codec.stride**2)
-        clips = [self.codec.decode(self.codec.normalise(one[None].to(self.device))) for one in samples]
+        clips = [self.codec.decode(self.codec.normalise(one[None].to(self._place()))) for one in samples]
         return torch.cat(clips).to(self.output_device)
 
     def encode_tiled(self, pixel_samples: torch.Tensor, **_tiles: Any) -> torch.Tensor:
@@ -119,7 +119,11 @@ class CodecVAE:
         management.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
 
     def _encode_one(self, clip: torch.Tensor) -> torch.Tensor:
-        return self.codec.denormalise(self.codec.encode(clip.to(self.device)))
+        return self.codec.denormalise(self.codec.encode(clip.to(self._place())))
+
+    def _place(self) -> torch.device:
+        """Where the weights are: with --novram they stay on the CPU though they were asked for on the GPU."""
+        return next(self.codec.parameters()).device
 
 
 class StillVAE(CodecVAE):

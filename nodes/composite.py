@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import comfy.model_management as management
+import torch
 from comfy_api.latest import io
 
 from . import categories
@@ -11,7 +13,7 @@ from .masks import for_frames
 from .pixels import checked
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Iterator
 
 
 class InstructXComposite(io.ComfyNode):
@@ -78,11 +80,20 @@ class InstructXComposite(io.ComfyNode):
         grow: int,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..instructx_core.compositing import changed_region, composite
+        from ..instructx_core.compositing import changed_region, check_same_size, composite, inner_fade
 
         source, edited = checked(source, "source"), checked(edited, "edited picture").to(source.device)
+        check_same_size(source, edited)
         if mask is None:
-            mask = changed_region(source, edited, threshold, grow)
+            mask = torch.cat([changed_region(*pair, threshold, grow) for pair in _frames(source, edited)])
         else:
             mask = for_frames(mask, len(source), tuple(source.shape[1:3])).to(source.device)
-        return io.NodeOutput(composite(source, edited, mask, feather), mask)
+        faded = torch.cat([inner_fade(frame, feather) for (frame,) in _frames(mask)])
+        return io.NodeOutput(composite(source, edited, faded), mask)
+
+
+def _frames(*clips: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The frames of clips, side by side, [1, ...] each; between them Cancel takes effect."""
+    for frames in zip(*clips, strict=True):
+        management.throw_exception_if_processing_interrupted()
+        yield tuple(frame[None] for frame in frames)

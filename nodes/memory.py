@@ -9,6 +9,7 @@ import comfy.model_management as management
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from .notes import say
 from .sockets import LoadedConnector, LoadedMllm
 
 if TYPE_CHECKING:
@@ -41,10 +42,22 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 
 def manage(guidance: Guidance, name: str, files: str) -> LoadedMllm:
-    """Hand an MLLM on the CPU to ComfyUI; see `LoadedMllm` for the texts."""
+    """Hand an MLLM on the CPU to ComfyUI; see `LoadedMllm` for the texts.
+
+    It is loaded whole, as ComfyUI can stream only layers of its own. One that even an empty GPU cannot hold stays on
+    the CPU.
+    """
     load, offload = management.text_encoder_device(), management.text_encoder_offload_device()
-    patcher = ModelPatcher(GuidanceHolder(guidance), load_device=load, offload_device=offload)
-    return LoadedMllm(patcher, name, files)
+    holder = GuidanceHolder(guidance)
+    needed = management.module_size(holder) + management.minimum_inference_memory()
+    there = management.get_total_memory(load)
+    if not management.is_device_cpu(load) and needed > there:
+        say(
+            f"The MLLM {name} needs {needed / 2**30:.1f} GiB and the GPU has {there / 2**30:.1f} GiB; it reads on the "
+            "CPU, which takes longer."
+        )
+        load = torch.device("cpu")
+    return LoadedMllm(ModelPatcher(holder, load_device=load, offload_device=offload), name, files)
 
 
 @torch.no_grad()

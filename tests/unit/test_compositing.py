@@ -1,12 +1,14 @@
 """Compositing: bit-exact outside the mask, and masks that find what changed."""
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit, without_loss
+from instructx_core.compositing import changed_region, composite, inner_fade, restore_edit, widen, without_loss
 from instructx_core.config import Detail
 from instructx_core.errors import InputError
 from instructx_core.fit import Fit, plan_fit
@@ -36,6 +38,22 @@ def test_fade_rises_inwards_to_one():
     row = fade[0, 12]
     assert row[3] == 0
     assert 0 < row[4] < row[5] < row[8] == 1
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3, 40])
+def test_a_mask_is_widened_by_a_square(reach):
+    mask = torch.rand(2, 24, 32, generator=torch.Generator().manual_seed(2))
+    square = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+    assert torch.equal(widen(mask, reach), square)
+
+
+def test_a_wide_fade_takes_no_square_of_its_width():
+    """At its greatest width, on a small picture: seconds by rows and columns, minutes by squares."""
+    began = time.process_time()
+    fade = inner_fade(torch.ones(1, 160, 160), 512)
+    assert fade.min() == fade.max() == 1
+    assert widen(torch.eye(160)[None], 512).min() == 1
+    assert time.process_time() - began < 1
 
 
 def test_changed_region_finds_the_square_and_no_speck():

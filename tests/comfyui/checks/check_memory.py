@@ -129,3 +129,54 @@ def check_dropping_the_mllm_frees_it():
     gc.collect()
     management.cleanup_models()
     assert weights() is None
+
+
+def check_an_mllm_that_no_gpu_holds_reads_on_the_cpu():
+    """ComfyUI could not stream it: it loads it whole."""
+    from check_long_video import replaced
+    from instructx_pack.nodes import memory
+
+    own = run("LoadMLLM", base=BUNDLED, adapter=BUNDLED, precision="float32")[0]
+    room = management.module_size(own.patcher.model) + management.minimum_inference_memory()
+    said, gpu = [], torch.device("meta")
+    with (
+        replaced(management, "text_encoder_device", lambda: gpu),
+        replaced(memory, "say", said.append),
+    ):
+        for total, place in ((room, gpu), (room - 1, torch.device("cpu"))):
+            with replaced(management, "get_total_memory", lambda device, total=total: total):
+                assert memory.manage(own.guidance, "Own", "").patcher.load_device == place
+    assert len(said) == 1 and said[0].startswith("The MLLM Own needs ")
+
+
+def check_a_codec_works_where_its_weights_are():
+    """With --novram ComfyUI leaves them on the CPU."""
+    from instructx_pack.nodes.codec_vae import CodecVAE
+    from kit import loaded
+
+    image = example("recolor", frames=5)[0]
+    vae = loaded(BUNDLED)[1]
+    other = CodecVAE(vae.codec)
+    other.device = torch.device("meta")
+    latents = vae.encode(image)
+    assert torch.equal(other.encode(image), latents)
+    assert torch.equal(other.decode(latents), vae.decode(latents))
+
+
+def check_cancel_inside_a_composite():
+    """Between frames: one with a wide fade takes seconds."""
+    from check_long_video import replaced
+    from instructx_pack.instructx_core import compositing
+
+    image = example("recolor", frames=5)[0]
+    for step, given in (("changed_region", {}), ("inner_fade", {"mask": torch.ones(5, 64, 64)})):
+        made, original = [], getattr(compositing, step)
+
+        def cancelled(*given, done=made, whole=original):
+            done.append(True)
+            management.interrupt_current_processing()
+            return whole(*given)
+
+        with replaced(compositing, step, cancelled):
+            expect_cancelled("Composite", source=image, edited=1 - image, **given)
+        assert len(made) == 1
