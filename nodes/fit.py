@@ -19,7 +19,7 @@ from .masks import for_frames
 from .menus import problem
 from .natives import check_model, patch
 from .notes import show
-from .pixels import OVERFLOWED, Clip, rgb, to_clip, to_video
+from .pixels import OVERFLOWED, Clip, mask_of, rgb, to_clip, to_video
 from .sockets import Fit, FitValue
 
 if TYPE_CHECKING:
@@ -107,7 +107,10 @@ class InstructXFit(io.ComfyNode):
     ) -> io.NodeOutput:
         clip = to_clip(source)
         clips = pictures(clip) if batch == PICTURES else [replace(clip, is_video=clip.is_video or batch == VIDEO)]
-        fits = [plan(model, vae, one, width, height) for one in clips]
+        fits = [
+            replace(plan(model, vae, one, width, height), index=index, count=len(clips))
+            for index, one in enumerate(clips)
+        ]
         show(taken(fits, batch))
         return io.NodeOutput([fit.plan.apply(one.frames) for fit, one in zip(fits, clips, strict=True)], fits)
 
@@ -195,7 +198,7 @@ class InstructXRestore(io.ComfyNode):
                 " gave, and upscale only after InstructX Restore."
             )
         if mask is not None:
-            mask = for_frames(mask, fit.plan.frames, fit.plan.size)
+            mask = for_frames(fit.own_mask(mask_of(mask)), fit.plan.frames, fit.plan.size)
         share = fit.kept_share if keep_source else 0.0
         takes_back_loss = fit.kept_share and (share or whose is Detail.SOURCE)  # as windows of a long video do
         shown = takes_back_loss or (whose is Detail.SOURCE and fit.plan.shrinks)

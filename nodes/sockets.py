@@ -75,6 +75,12 @@ class FitValue:
     source: torch.Tensor  # float32 [T, H, W, 3]
     kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own
     vae: Any  # what encoded the source
+    index: int = 0  # of separate pictures, the number of this one
+    count: int = 1  # and how many they are
+
+    def own_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """Of a MASK batch [count, H, W] over separate pictures this one's, [1, H, W]; any other as it is."""
+        return mask[self.index, None] if 1 < self.count == len(mask) else mask
 
     def cut(self, frames: torch.Tensor) -> torch.Tensor:
         """What InstructX Fit gave, without what it added to the source.

@@ -136,7 +136,7 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
     from .masks import for_frames, over_latent
     from .pixels import mask_of
 
-    whole = mask_of(mask)
+    whole = mask_of(mask) if fit is None else fit.own_mask(mask_of(mask))
     if raw.ndim == 4 or raw.shape[2] == 1:
         whole = whole.amax(0, keepdim=True)  # several objects of one picture
     if fit is not None:

@@ -131,3 +131,22 @@ def check_a_frame_that_is_partly_edited_has_the_runs_timestep():
     shares = torch.tensor([[800.0, 200.0, 0.0]])  # all of it, a quarter, nothing
     assert torch.allclose(_of_run(shares, frames, options), torch.tensor([[800.0, 800.0, 0.0]]))
     assert torch.equal(_of_run(shares[:, :1], frames, options), shares[:, :1])
+
+
+def check_separate_pictures_take_a_mask_each():
+    """Of as many masks; fewer or more are objects of every picture, as without pictures apart."""
+    from instructx_pack.nodes.source import noise_mask
+
+    image = example("background", frames=3)[0]
+    masks = torch.zeros(3, 64, 64)
+    for index in range(3):
+        masks[index, :, 20 * index : 20 * index + 16] = 1
+    model, vae, *_ = loaded(BUNDLED)
+    pictures, fits = run("Fit", model=model, vae=vae, source=image, batch="separate pictures", width=64, height=64)
+    for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):
+        raw = vae.encode(picture)
+        for given, own in ((masks, masks[index, None]), (masks[:2], masks[:2]), (masks[1], masks[1])):
+            assert torch.equal(noise_mask(model, raw, given, fit), noise_mask(model, raw, own))
+        restored = run("Restore", image=1 - picture, fit=fit, mask=masks)[0]
+        changed = (restored != image[index, None]).any(-1)
+        assert changed.any() and not changed[masks[index, None] == 0].any()
