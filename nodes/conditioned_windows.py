@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .each_window import EachWindow
 
 USUAL_LENGTH = 81  # frames of a window where none is said
-PATCH = 2  # latent positions on a side that one token of the DiT spans, in all models that are known here
+PATCH = 2  # a window's sides are multiples of this many latent positions: tokens of Wan's DiT span 2, of LTXV's 1
 
 
 class ConditionedModel(NativeModel):
@@ -62,7 +62,10 @@ class ConditionedModel(NativeModel):
         check_vae(model, vae)
         names = frozenset() if anew is None else anew.names
         if negative is None and "negative" not in names and chosen.cfg != 1:
-            raise InputError(f"cfg is {chosen.cfg:g}, but no negative is connected; connect one, or set cfg to 1.")
+            raise InputError(
+                f"cfg times edit_strength is {chosen.cfg:g}, but no negative is connected; connect one, or set "
+                "both to 1."
+            )
         self.model, self.vae = model, vae
         self.low = None if low is None else second_of(model, low)
         self.own = model.get_attachment(ATTACHMENT)
@@ -126,7 +129,7 @@ def settings_of(settings: dict[str, Any]) -> Settings:
             raise InputError(f"{name} is 0, and this MODEL has no value of its own; set {name}.")
     return Settings(
         settings["steps"],
-        settings["cfg"],
+        settings["cfg"] * settings.get("edit_strength", 1.0),
         settings["shift"],
         settings["sampler_name"],
         settings["scheduler"],

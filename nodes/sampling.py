@@ -155,28 +155,39 @@ def in_words(steps: int, shift: float) -> str:
 
 
 def shift_of(model: ModelPatcher, asked: float) -> float:
-    """What a run is shifted by; 0 asks for the MODEL's own.
+    """What a run is shifted by; 0 asks for the MODEL's own, and stays 0 where that is no such shift.
 
     Raises:
-        InputError: as `own_shift`, or a shift other than 1 for a UNet's noise levels, which are its training's.
+        InputError: as `check_shifts`, or a shift other than 1 for a UNet's noise levels, which are its training's.
     """
     if not is_unet(model):
-        return asked or own_shift(model)
+        if asked:
+            check_shifts(model)
+        return asked or (own_shift(model) if _shifts(model) else 0.0)
     if asked not in (0.0, 1.0):
         raise InputError(f"shift is {asked:g}; this MODEL's noise levels are a diffusion model's, give 0 or 1.")
     return 1.0
 
 
 def own_shift(model: ModelPatcher) -> float:
-    """The shift of a MODEL: its loader's, or a ModelSamplingSD3 node's after it.
+    """The shift of a MODEL that `check_shifts` takes: its loader's, or a ModelSamplingSD3 node's after it."""
+    return float(model.get_model_object("model_sampling").shift)
 
-    Raises:
-        InputError: the MODEL's sampling has none.
+
+def check_shifts(model: ModelPatcher) -> None:
+    """Raise InputError unless a MODEL's noise levels are s u / (1 + (s - 1) u), s the shift; Flux's and LTXV's are not.
+
+    They call the exponent of another curve their shift.
     """
-    shift = getattr(model.get_model_object("model_sampling"), "shift", None)
-    if shift is None:
-        raise InputError("This MODEL has no shift of its own; set shift to a number above 0 (Wan: 5).")
-    return float(shift)
+    if not _shifts(model):
+        raise InputError(
+            f"scheduler {OWN_SCHEDULE} and shift are for noise levels like Wan's, and this MODEL has others; choose "
+            "one of ComfyUI's schedulers and shift 0."
+        )
+
+
+def _shifts(model: ModelPatcher) -> bool:
+    return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.ModelSamplingDiscreteFlow)
 
 
 class FlowSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
@@ -200,6 +211,7 @@ def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch
         shift_of(model, shift)
         levels = diffusion_schedule(steps or own.steps)
         return (levels / (1 - levels)).float()  # ComfyUI counts s / a, the library s / (a + s)
+    check_shifts(model)
     return schedule(steps or own.steps, shift or own_shift(model), own.sigma_min).float()
 
 
@@ -209,6 +221,7 @@ def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
         return own_sigmas(model, int(chosen.steps / chosen.denoise), chosen.shift)[-(chosen.steps + 1) :]
     moved = model.clone()
     if chosen.shift and not is_unet(model):
+        check_shifts(model)
         moved.add_object_patch("model_sampling", shifted(model, chosen.shift))
     run = comfy.samplers.KSampler(
         moved, chosen.steps, torch.device("cpu"), chosen.sampler, chosen.scheduler, chosen.denoise, moved.model_options

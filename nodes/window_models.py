@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..instructx_core.errors import InputError
 from . import references, sampling
+from .natives import is_unet
 from .notes import say
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _conditioned(
 
     if settings.get("mllm") is not None or settings.get("connector") is not None:
         raise InputError("positive and mllm are both connected; connect only one of them.")
+    if is_unet(model):
+        raise InputError("model is a Stable Diffusion UNet, which edits pictures; sliding windows need a video MODEL.")
     if model.get_attachment(ATTACHMENT) is not None:
         chosen = _chosen(model, request, settings)
     else:

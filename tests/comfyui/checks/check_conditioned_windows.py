@@ -90,3 +90,34 @@ def check_what_conditioned_windows_refuse():
         assert "both connected" in node.validate_inputs(instruction=instruction, cuts="", input_types=both)
         alone = types | {"positive": "CONDITIONING"}
         assert node.validate_inputs(instruction="", cuts="", input_types=alone) is True
+    model, vae, *_ = loaded("insightedit")
+    said = "model is a Stable Diffusion UNet"
+    expect("InputError", said, windows, model, vae, frames, positive=positive, steps=1)
+
+
+def check_edit_strength_multiplies_cfg_of_any_model():
+    frames = example("recolor", frames=5)[0]
+    model, vae = stock()
+    positive, negative = ([[torch.full((1, 6, 4096), value), {}]] for value in (0.5, -0.5))
+    given = {"positive": positive, "negative": negative, "steps": 1}
+    strong = windows(model, vae, frames, cfg=4.0, edit_strength=0.5, **given)
+    assert torch.equal(strong, windows(model, vae, frames, cfg=2.0, **given))
+    assert not torch.equal(strong, windows(model, vae, frames, cfg=4.0, **given))
+
+
+def check_another_kind_of_noise_levels_takes_no_shift_of_ours():
+    """LTXV's, as Flux's: ComfyUI's schedules run on them as they are."""
+    from comfy.model_sampling import CONST, ModelSamplingFlux
+    from instructx_pack.nodes.sampling import shift_of
+
+    class Levels(ModelSamplingFlux, CONST):
+        pass
+
+    frames = example("recolor", frames=5)[0]
+    model, vae = stock()
+    model.add_object_patch("model_sampling", Levels(model.model.model_config))
+    given = {"positive": [[torch.zeros(1, 6, 4096), {}]], "steps": 1}
+    for wrong in ({"shift": 3.0}, {"shift": 0.0, "scheduler": "instructx"}, {"shift": 3.0, "scheduler": "instructx"}):
+        expect("InputError", "schedulers and shift 0", windows, model, vae, frames, **given, **wrong)
+    assert windows(model, vae, frames, **given, shift=0.0).isfinite().all()
+    assert shift_of(model, 0.0) == 0.0
