@@ -33,7 +33,7 @@ class InstructXSigmas(io.ComfyNode):
                 ),
                 io.Float.Input("shift", default=0.0, min=0.0, max=100.0, step=0.1, tooltip="0: the MODEL's own value."),
             ],
-            outputs=[io.Sigmas.Output(display_name="SIGMAS", tooltip="Falling from 1 to 0.")],
+            outputs=[io.Sigmas.Output(display_name="SIGMAS", tooltip="Falling to 0; from 1 for a Wan MODEL.")],
         )
 
     @classmethod
