@@ -53,7 +53,7 @@ def test_a_wide_fade_takes_no_square_of_its_width():
     fade = inner_fade(torch.ones(1, 160, 160), 512)
     assert fade.min() == fade.max() == 1
     assert widen(torch.eye(160)[None], 512).min() == 1
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 2  # squares take 6
 
 
 def test_changed_region_finds_the_square_and_no_speck():
