@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,27 @@ def check_room(name: str, width: int, height: int, frames: int = 1, advice: str 
         raise InputError(
             f"{name}: {size} needs {in_bytes(needed)} of memory, and {in_bytes(free)} are free; {one_line(advice)}."
         )
+
+
+class GrowingRoom:
+    """Room for a clip that may turn out longer than its file says: half as much again each time, checked before.
+
+    Args:
+        frames: as the file says; at least 1.
+        check: raises for a number of frames that does not fit.
+    """
+
+    def __init__(self, frames: int, check: Callable[[int], None]) -> None:
+        self.frames, self._check = frames, check
+        check(frames)
+
+    def reach(self, count: int) -> bool:
+        """Whether it had to grow for so many frames."""
+        if count <= self.frames:
+            return False
+        self.frames = max(count, self.frames + self.frames // 2)
+        self._check(self.frames)
+        return True
 
 
 def _available(proc: Path) -> int:

@@ -29,7 +29,7 @@ from .images import (
     to_uint8,
     write_image,
 )
-from .main_memory import check_room
+from .main_memory import GrowingRoom, check_room
 from .paths import readable_file, writable_file
 from .video import VIDEO_SUFFIXES, VideoInfo, VideoReader, VideoWriter, check_writer, probe
 
@@ -193,10 +193,11 @@ def _load_video(path: Path) -> Source:
             _check_length(path, *picture.size, frame_count(picture))
     with VideoReader(path) as reader:
         info, pts = reader.info, []
-        pixels = _room_for(info, info.frames or 1)
+        room = GrowingRoom(info.frames or 1, lambda frames: _check_length(info.path, info.width, info.height, frames))
+        pixels = _frames_of(info, room.frames)
         for frame, stamp in reader:
-            if len(pts) == len(pixels):  # the container was wrong about the number, or does not say
-                longer = _room_for(info, len(pixels) + max(1, len(pixels) // 2))
+            if room.reach(len(pts) + 1):  # the container was wrong about the number, or does not say
+                longer = _frames_of(info, room.frames)
                 longer[: len(pixels)] = pixels
                 pixels = longer
             pixels[len(pts)] = frame
@@ -205,9 +206,8 @@ def _load_video(path: Path) -> Source:
     return Source(pixels[: len(pts)], True, path, pts, replace(info, frames=len(pts)), last_duration)
 
 
-def _room_for(info: VideoInfo, frames: int) -> Tensor:
-    """uint8 [frames, H, W, 3] to be filled. Raises InputError where an edit of so much would not fit into memory."""
-    _check_length(info.path, info.width, info.height, frames)
+def _frames_of(info: VideoInfo, frames: int) -> Tensor:
+    """uint8 [frames, H, W, 3] to be filled."""
     return torch.empty(frames, info.height, info.width, 3, dtype=torch.uint8)
 
 

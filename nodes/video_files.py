@@ -20,7 +20,7 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
-from ..instructx_core.main_memory import check_room
+from ..instructx_core.main_memory import GrowingRoom, check_room
 from .notes import say
 
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ def read_frames(part: Part) -> Frames:
     kept, times, last = [], [], Fraction(0)
     with VideoReader(part.path) as reader:
         info = reader.info
-        room = info.frames or 1  # checked anew as the clip turns out longer: not every container says its length
+        count = info.frames or 1
         if part.stop is not None:
-            room = min(room, ceil((part.stop - part.start) * info.fps))
-        _check_room(info, part, room)
+            count = min(count, ceil((part.stop - part.start) * info.fps))
+        room = GrowingRoom(count, lambda frames: _check_room(info, part, frames))
         for frame, pts in reader:
             management.throw_exception_if_processing_interrupted()
             time = pts * info.time_base
@@ -107,9 +107,7 @@ def read_frames(part: Part) -> Frames:
                 last = min(last, part.stop - times[-1]) if times else last
                 break
             if time >= part.start:
-                if len(kept) == room:
-                    room += max(1, room // 2)
-                    _check_room(info, part, room)
+                room.reach(len(kept) + 1)
                 kept.append(frame)
                 times.append(time)
                 last = reader.frame_duration * info.time_base

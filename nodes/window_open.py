@@ -96,7 +96,7 @@ class InstructXWindowOpen(io.ComfyNode):
                     "hold_colour",
                     default=False,
                     tooltip=(
-                        "Keep the source's colours where nothing was edited, for models that drift. Turn it "
+                        "Keep the source's colours where nothing was edited, for models that drift. Leave it "
                         "off for nodes that change colours slightly on purpose."
                     ),
                     advanced=True,

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..bounded import is_dir
 from ..errors import InputError
 from ..images import IMAGE_SUFFIXES, read_pixels, to_uint8
-from ..main_memory import check_room
+from ..main_memory import GrowingRoom, check_room
 from ..source import is_video_file
 from ..video import VIDEO_SUFFIXES, VideoReader
 from ..words import quoted_path
@@ -75,18 +75,19 @@ class ClipFolder:
             return Clip(key, to_uint8(read_pixels(path))[None])
         frames: list[Tensor] = []
         with VideoReader(path, quiet=True) as reader:
-            room = min(self.frames, reader.info.frames or 1)  # checked anew as it grows: not every file says its length
-            check_room(str(path), reader.info.width, reader.info.height, room)
+            info = reader.info
+            room = GrowingRoom(
+                info.frames or 1,
+                lambda frames: check_room(str(path), info.width, info.height, min(frames, self.frames)),
+            )
             for frame, _ in reader:
-                if len(frames) == room:
-                    room += max(1, room // 2)
-                    check_room(str(path), reader.info.width, reader.info.height, min(room, self.frames))
+                room.reach(len(frames) + 1)
                 frames.append(to_uint8(frame))
                 if len(frames) == self.frames:
                     break
             if not frames:
                 raise InputError(f"{quoted_path(path)} holds no frame.")
-            return Clip(key, torch.stack(frames), reader.info.fps)
+            return Clip(key, torch.stack(frames), info.fps)
 
 
 def _media(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import torch
 
 from instructx_core import CheckpointError, Editor, InputError, cli, families
 from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
-from instructx_core.main_memory import UNLIMITED, Room, address_space, main_memory
+from instructx_core.main_memory import UNLIMITED, GrowingRoom, Room, address_space, main_memory
 from instructx_core.memory import decide as deciding
 from instructx_core.memory.choice import Memory
 from instructx_core.memory.decide import decide, outline_model
@@ -318,3 +318,22 @@ def test_the_bundled_model_needs_no_plan():
     assert decide(families.open(BUNDLED), CPU).dtype is torch.float32
     with pytest.raises(CheckpointError):
         decide(families.open(BUNDLED.parent / "nowhere"), CPU)
+
+
+def test_a_clip_that_turns_out_longer_is_checked_before_each_growth() -> None:
+    asked: list[int] = []
+    room = GrowingRoom(4, asked.append)
+    grew = [room.reach(count) for count in range(1, 11)]
+    assert asked == [4, 6, 9, 13] and room.frames == 13
+    assert [count for count, did in enumerate(grew, 1) if did] == [5, 7, 10]
+
+
+def test_a_clip_that_outgrows_memory_is_refused() -> None:
+    def check(frames: int) -> None:
+        if frames > 6:
+            raise InputError("too long")
+
+    room = GrowingRoom(4, check)
+    assert room.reach(5)
+    with pytest.raises(InputError, match="too long"):
+        room.reach(7)
