@@ -95,10 +95,10 @@ class Editor(LoadedModel):
             transformer_2: of a pair of DiTs (Wan2.2-A14B), the one for low noise; makes a pair of a model with one.
 
         Raises:
-            CheckpointError: no model there, a damaged one, base weights that it was not trained on, or a file that is
-                no LoRA for this DiT.
-            InputError: a device that this machine does not have, an option that does not exist or cannot work here, a
-                model that does not fit into main memory, or a LoRA for a DiT that is quantised.
+            CheckpointError: no model there, a damaged one, base weights that it was not trained on, a file that is no
+                LoRA for this DiT, or a LoRA for GGUF weights.
+            InputError: a device that this machine does not have, an option that does not exist or cannot work here, or
+                a model that does not fit into main memory.
         """
         device, wanted, asked = pick_device(device), pick_dtype(dtype), parse_memory(memory)
         check_speed(attention, compile, cache, device)
