@@ -79,13 +79,12 @@ def read_json(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> Any:
     return parse_json(read_text(path, most), quoted_path(path), most)
 
 
-def parse_json(text: str | bytes, name: str, most: int = CONFIG_BYTES, depth: int = DEPTH) -> Any:
+def parse_json(text: str | bytes, name: str, most: int = CONFIG_BYTES) -> Any:
     """The value of a JSON text, such as a file keeps in its metadata.
 
     Args:
         name: what the text is, for the message.
         most: characters or bytes of it.
-        depth: of mappings and lists in each other.
 
     Raises:
         UnreadableError: too long, too deep, or no JSON.
@@ -95,24 +94,24 @@ def parse_json(text: str | bytes, name: str, most: int = CONFIG_BYTES, depth: in
     try:
         value = json.loads(text)
     except RecursionError as error:
-        raise UnreadableError(name, f"it is nested more than {depth} levels deep") from error
+        raise UnreadableError(name, f"it is nested more than {DEPTH} levels deep") from error
     except (ValueError, TypeError) as error:
         raise UnreadableError(name, f"it is no JSON ({one_line(error, 100)})") from error
-    _check_layers(value, name, depth)
+    _check_layers(value, name)
     return value
 
 
-def read_yaml(path: str | os.PathLike[str], most: int = YAML_BYTES) -> Any:
+def read_yaml(path: str | os.PathLike[str]) -> Any:
     """The value in a YAML file, of plain types alone; keys are text. Raises UnreadableError."""
-    return parse_yaml(read_text(path, most), quoted_path(path), most)
+    return parse_yaml(read_text(path, YAML_BYTES), quoted_path(path))
 
 
-def parse_yaml(text: str, name: str, most: int = YAML_BYTES) -> Any:
+def parse_yaml(text: str, name: str) -> Any:
     """The value of a YAML text. Raises UnreadableError, also where aliases multiply what it holds."""
     import yaml
 
-    if len(text) > most:
-        raise UnreadableError(name, f"it is larger than {_bytes(most)}")
+    if len(text) > YAML_BYTES:
+        raise UnreadableError(name, f"it is larger than {_bytes(YAML_BYTES)}")
     loader = None
     try:
         loader = yaml.SafeLoader(text)
@@ -130,7 +129,7 @@ def parse_yaml(text: str, name: str, most: int = YAML_BYTES) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
-    _check_layers(value, name, DEPTH)
+    _check_layers(value, name)
     return value
 
 
@@ -157,8 +156,8 @@ def is_dir(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _check_layers(value: Any, name: str, most: int) -> None:
-    """Raise UnreadableError if containers are nested deeper than `most`, or a key is not text."""
+def _check_layers(value: Any, name: str) -> None:
+    """Raise UnreadableError if containers are nested deeper than `DEPTH`, or a key is not text."""
     layer, depth = [value], 0
     while layer:
         inner: list[Any] = []
@@ -171,8 +170,8 @@ def _check_layers(value: Any, name: str, most: int) -> None:
                 inner += outer
         layer = [item for item in inner if isinstance(item, (dict, list))]
         depth += 1
-        if layer and depth >= most:
-            raise UnreadableError(name, f"it is nested more than {most} levels deep")
+        if layer and depth >= DEPTH:
+            raise UnreadableError(name, f"it is nested more than {DEPTH} levels deep")
 
 
 def _check_nodes(root: Any, name: str) -> None:

@@ -134,12 +134,12 @@ def download_into(url: str, file: BinaryIO, begun: int, headers: Mapping[str, st
     http_get(url, file, resume_size=begun, headers=dict(headers), expected_size=size, displayed_filename=name)
 
 
-def lpips_network(backbone: str) -> nn.Module:
-    """LPIPS with torchmetrics' linear layers on a random backbone: its public class would fetch one.
+def lpips_network() -> nn.Module:
+    """LPIPS with torchmetrics' linear layers on a random SqueezeNet: its public class would fetch one.
 
     torchmetrics 1.4 to 1.9: `functional.image.lpips._LPIPS(net, pnet_rand)`, which imports torchvision when called.
     Without it: the public `LearnedPerceptualImagePatchSimilarity`, with the backbone's file in torch.hub's cache first.
     """
     from torchmetrics.functional.image.lpips import _LPIPS
 
-    return _LPIPS(pretrained=True, net=backbone, pnet_rand=True)
+    return _LPIPS(pretrained=True, net="squeeze", pnet_rand=True)

@@ -95,9 +95,9 @@ def frame_count(picture: Image.Image) -> int:
         return 1
 
 
-def read_image(value: str | os.PathLike[str] | Image.Image, name: str = "image") -> Tensor:
+def read_image(value: str | os.PathLike[str] | Image.Image) -> Tensor:
     """Read one picture as float32 [H, W, 3] in [0, 1]. Arguments and errors as `read_pixels`."""
-    return to_floats(read_pixels(value, name)).contiguous()
+    return to_floats(read_pixels(value)).contiguous()
 
 
 def read_pixels(value: str | os.PathLike[str] | Image.Image, name: str = "image") -> Tensor:

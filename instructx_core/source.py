@@ -90,7 +90,7 @@ def load_source(value: Pixels | Source, name: str = "source") -> Source:
     return Source(_read_pil(value, name)[None], is_video=False)
 
 
-def load_references(value: Pixels | list[Pixels] | tuple[Pixels, ...] | None, name: str = "reference") -> list[Tensor]:
+def load_references(value: Pixels | list[Pixels] | tuple[Pixels, ...] | None) -> list[Tensor]:
     """Read one reference image or several -> float32 [H, W, 3] in [0, 1] each, of any sizes; None gives an empty list.
 
     Each is what `load_source` takes as an image; of an animated image file the first frame counts.
@@ -99,8 +99,8 @@ def load_references(value: Pixels | list[Pixels] | tuple[Pixels, ...] | None, na
     if value is None:
         return []
     if not isinstance(value, (list, tuple)):
-        return [_load_reference(value, name)]
-    return [_load_reference(one, f"{name} {number}") for number, one in enumerate(value, start=1)]
+        return [_load_reference(value, "reference")]
+    return [_load_reference(one, f"reference {number}") for number, one in enumerate(value, start=1)]
 
 
 def check_output(

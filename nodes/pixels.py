@@ -29,7 +29,7 @@ class Clip:
     audio: Any = None
 
 
-def to_clip(value: torch.Tensor | Input.Video, name: str = "source") -> Clip:
+def to_clip(value: torch.Tensor | Input.Video) -> Clip:
     """Read an IMAGE (a batch is a video's frames) or a VIDEO.
 
     Raises:
@@ -38,12 +38,12 @@ def to_clip(value: torch.Tensor | Input.Video, name: str = "source") -> Clip:
     if isinstance(value, InputImpl.VideoFromComponents):
         parts = value.get_components()
         frames = _with_alpha(parts.images, getattr(parts, "alpha", None))
-        return Clip(rgb(frames, name), True, parts.frame_rate, parts.audio)
+        return Clip(rgb(frames, "source"), True, parts.frame_rate, parts.audio)
     if isinstance(value, Input.Video):
         with file_of(value) as part:
             read = read_frames(part)
         return Clip(read.frames, True, read.rate, read.audio)
-    return Clip(rgb(value, name), len(value) > 1)
+    return Clip(rgb(value, "source"), len(value) > 1)
 
 
 def to_video(frames: torch.Tensor, frame_rate: Fraction, audio: Any = None) -> Input.Video:
@@ -89,7 +89,7 @@ def checked(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
     return _in_range(frames.float(), name, advice)
 
 
-def mask_of(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
+def mask_of(mask: torch.Tensor) -> torch.Tensor:
     """A MASK as float32 [T, H, W] in [0, 1]: of two to four dimensions, or more where the first are of one.
 
     Raises:
@@ -98,7 +98,7 @@ def mask_of(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
     while mask.ndim > 4 and mask.shape[0] == 1:
         mask = mask[0]
     floats = mask.is_floating_point()
-    return as_mask(_in_range(mask.float(), name).clamp(0, 1) if floats and mask.numel() else mask, name)
+    return as_mask(_in_range(mask.float(), "mask").clamp(0, 1) if floats and mask.numel() else mask, "mask")
 
 
 def _in_range(values: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:

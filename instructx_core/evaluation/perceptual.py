@@ -33,7 +33,6 @@ from ..words import one_line, quoted_path
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BACKBONES = ("squeeze", "alex", "vgg")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DINO_PATCHES = 32  # along a side: 448 pixels for patches of 14
 CLEAN_PATCH = 0.999  # share of a patch's pixels that must lie outside the region for it to count
@@ -43,27 +42,23 @@ class Lpips:
     """LPIPS (Zhang et al. 2018) of what lies outside a region: there both pictures show the source.
 
     Args:
-        weights: the backbone's, as torchvision publishes them (.pth, opened for its tensors alone) or as safetensors of
-            the same names. None: random ones, whose numbers mean nothing; for tests.
-        backbone: "squeeze", as InsightEdit's evaluation has it, "alex" or "vgg".
+        weights: of SqueezeNet 1.1, which InsightEdit's evaluation has for it, as torchvision publishes them (.pth,
+            opened for its tensors alone) or as safetensors of the same names.
 
     Raises:
-        InputError: torchmetrics or torchvision is not installed, or an unknown backbone.
+        InputError: torchmetrics or torchvision is not installed.
         CheckpointError: weights of another network.
     """
 
-    def __init__(self, weights: Path | None, backbone: str = "squeeze") -> None:
-        if backbone not in BACKBONES:
-            raise InputError(f"The LPIPS backbone is {backbone!r}; give one of {', '.join(BACKBONES)}.")
+    def __init__(self, weights: Path) -> None:
         try:
-            self.network = lpips_network(backbone)
+            self.network = lpips_network()
         except ImportError as error:
             raise InputError(
                 f"LPIPS needs torchmetrics and a torchvision that matches torch ({one_line(error, 150)}); run "
                 "`pip install torchmetrics torchvision`."
             ) from error
-        if weights is not None:
-            _fill_backbone(self.network, weights)
+        _fill_backbone(self.network, weights)
 
     @torch.no_grad()
     def __call__(self, source: Tensor, edited: Tensor, region: Tensor) -> float:
@@ -184,7 +179,7 @@ def _fill_backbone(network: nn.Module, weights: Path) -> None:
     """Copy torchvision's `features.N.*` into the slices that LPIPS cuts them into."""
     given = read_pickle(weights) if is_pickle(weights) else read_tensors(weights)
     for name, parameter in network.net.named_parameters():
-        inner = "features." + re.sub(r"^(slices\.\d+|slice\d+)\.", "", name)
+        inner = "features." + re.sub(r"^slices\.\d+\.", "", name)
         if inner not in given or given[inner].shape != parameter.shape:
             raise CheckpointError(f"{quoted_path(weights)} has no {inner!r} of this LPIPS backbone; give its own file.")
         parameter.data.copy_(given[inner])

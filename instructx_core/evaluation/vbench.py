@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -30,7 +29,7 @@ def find_vbench() -> str:
     return program
 
 
-def run_vbench(videos: Path, dimensions: Sequence[str] = DIMENSIONS) -> dict[str, float]:
+def run_vbench(videos: Path) -> dict[str, float]:
     """Dimension -> mean over the clips in a folder (or one file), in [0, 1].
 
     Raises:
@@ -39,7 +38,7 @@ def run_vbench(videos: Path, dimensions: Sequence[str] = DIMENSIONS) -> dict[str
     program = find_vbench()
     scores = {}
     with tempfile.TemporaryDirectory(prefix="instructx-") as folder:
-        for dimension in dimensions:
+        for dimension in DIMENSIONS:
             inner = Path(folder) / dimension
             command = [program, "evaluate", "--videos_path", str(videos), "--dimension", dimension]
             done = subprocess.run(

@@ -31,8 +31,8 @@ def kept_by_seed(folder: Path, identity: Mapping[str, Any]) -> dict[int, int]:
     return found
 
 
-def drop_abandoned(folder: Path, keep: Path, days: float = DAYS) -> None:
-    """Delete windows of edits that no run has added to for `days`, and log what went.
+def drop_abandoned(folder: Path, keep: Path) -> None:
+    """Delete windows of edits that no run has added to for `DAYS`, and log what went.
 
     Files of somebody else, edits that are running and `keep`, the output of one that is about to, are left alone.
     """
@@ -43,7 +43,7 @@ def drop_abandoned(folder: Path, keep: Path, days: float = DAYS) -> None:
             with only_run(output):
                 newest = max(path.lstat().st_mtime for path in (store.folder, *store.folder.iterdir()))
                 idle = (time.time() - newest) / _DAY
-                if idle < days:
+                if idle < DAYS:
                     continue
                 count = store.count()
                 store.remove()

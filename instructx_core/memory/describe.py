@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -79,13 +79,11 @@ def describe_cards(
     path: Path | None = None,
     canvas: tuple[int, int] | None = None,
     frames: int | None = None,
-    cards: Sequence[int] = CARDS,
 ) -> str:
-    """What edits of this size need on a GPU, and whether one with each of `cards` free can do them.
+    """What edits of this size need on a GPU, and whether one with each of `CARDS` free can do them.
 
     Args:
         path, canvas, frames: as `describe_plan`.
-        cards: GiB that are free.
 
     Raises:
         CheckpointError: as `outline`.
@@ -97,7 +95,7 @@ def describe_cards(
     phases = cache(lambda tiled: model.phases(job, tiled))
     size = f"{job.width} x {job.height} pixels (width x height)"
     title = f"{model.model.config.name}, {size}, {_length(job)}, {_short(dtype)}"
-    verdicts = (f"{card} GiB free: {_verdict(model.sizes, phases, int(card * GIB))}" for card in cards)
+    verdicts = (f"{card} GiB free: {_verdict(model.sizes, phases, int(card * GIB))}" for card in CARDS)
     return "\n".join((title, "", *_table(model, job, False, device), "", *verdicts))
 
 

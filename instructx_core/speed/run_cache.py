@@ -30,10 +30,6 @@ class RunCache:
         self._of_modules: list[Results] = [{} for _ in self._modules]
         self._of_processors: list[Results] = [{} for _ in self._processors]
 
-    @property
-    def is_empty(self) -> bool:
-        return not any((*self._of_modules, *self._of_processors))
-
     @contextmanager
     def lent(self) -> Iterator[None]:
         """For one forward: the first fills the cache, later ones use it. Does nothing while gradients are computed."""

@@ -41,14 +41,6 @@ CHANGED = 12  # of 255, of one channel: a change that is seen
 MARGIN = 2  # pixels around a mask that belong to its soft edge
 
 
-def filtered(candidate: Candidate, bounds: Bounds, judge: EditRater | None) -> Candidate:
-    """The candidate with its scores, and with the reason where one of them is out of bounds.
-
-    The judge, which costs most, sees what all measures have let through.
-    """
-    return passed_judge(passed_measures(candidate, bounds), bounds, judge)
-
-
 def passed_measures(candidate: Candidate, bounds: Bounds) -> Candidate:
     """With what pixels tell, and with the reason where that is out of bounds."""
     if candidate.reason or candidate.source is None or candidate.target is None:

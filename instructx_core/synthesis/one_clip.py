@@ -50,6 +50,7 @@ def make_pairs(
 
 
 def _filtered(candidate: Candidate, config: SynthesisConfig, experts: Experts, seconds: Counter[str]) -> Candidate:
+    """As scored and judged; the judge, which costs most, sees only what all measures have let through."""
     with spent(seconds, "measures"):
         candidate = passed_measures(candidate, config.all_bounds)
     try:

@@ -18,6 +18,7 @@ from .shards import SCORES, read_shard
 from .store import DROPPED, KEPT
 from .thumbnails import is_clip, thumbnail
 
+MOST = 50  # pairs of a table
 SHOWN = ("source", "target", "mask", "reference")
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 24px; background: #fafafa; color: #222 }
@@ -27,7 +28,7 @@ td { vertical-align: top } img, video { width: 160px; image-rendering: pixelated
 """
 
 
-def write_preview(folder: Path, form: Form, path: Path, most: int = 50) -> Path:
+def write_preview(folder: Path, form: Form, path: Path) -> Path:
     """Write the page of an output: source, target, mask, reference, sentence and scores of some kept and dropped pairs.
 
     Raises:
@@ -40,7 +41,7 @@ def write_preview(folder: Path, form: Form, path: Path, most: int = 50) -> Path:
     for place in (KEPT, DROPPED):
         files = {name: about for e in entries for name, about in e["files"].items() if name.startswith(f"{place}/")}
         total = sum(about["rows"] for about in files.values())
-        rows = list(islice(_rows(folder, form, files), most))
+        rows = list(islice(_rows(folder, form, files), MOST))
         parts.append(f"<h2>{place}: {len(rows)} of {total}</h2><table>{_head()}{''.join(map(_row, rows))}</table>")
     page = f'<!doctype html><meta charset="utf-8"><title>{html.escape(folder.name)}</title><style>{STYLE}</style>'
     with partial_file(path) as partial:

@@ -23,25 +23,8 @@ def encode_mask(mask: Tensor) -> dict[str, Any]:
     return {"size": [height, width], "counts": "".join(map(_written, _differences(runs)))}
 
 
-def decode_mask(encoded: dict[str, Any]) -> Tensor:
-    """The mask of what `encode_mask` gives: bool [H, W]. Raises ValueError where the runs do not fill it."""
-    height, width = encoded["size"]
-    runs = _sums(_read(encoded["counts"]))
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError("the runs of the mask do not fill its size")
-    values = torch.arange(len(runs)) % 2 == 1
-    return values.repeat_interleave(torch.tensor(runs)).view(width, height).t()
-
-
 def _differences(runs: list[int]) -> list[int]:
     return [run - runs[at - 2] if at > 2 else run for at, run in enumerate(runs)]
-
-
-def _sums(numbers: list[int]) -> list[int]:
-    runs: list[int] = []
-    for at, number in enumerate(numbers):
-        runs.append(number + runs[at - 2] if at > 2 else number)
-    return runs
 
 
 def _written(number: int) -> str:
@@ -52,16 +35,3 @@ def _written(number: int) -> str:
         letters += chr(48 + five + 32 * more)
         if not more:
             return letters
-
-
-def _read(text: str) -> list[int]:
-    numbers: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            numbers.append(value - (1 << shift) if bits & 16 else value)
-            value = shift = 0
-    return numbers

@@ -91,7 +91,7 @@ def module_changes(weight: str, bias: str, parts: Parts, alpha: Callable[[int], 
     found = []
     if Role.UP in parts:
         up, down = parts[Role.UP], parts[Role.DOWN]
-        factor = alpha(_rank(weight, down, 0))
+        factor = alpha(_rank(weight, down))
         found.append(_product(weight, factor, up, down))
         if Role.UP_BIAS in parts:
             found.append(_plain(bias, factor, parts[Role.UP_BIAS]))
@@ -164,7 +164,7 @@ def _factor(
         a, b: [out, rank] and [rank, in]; with a core [rank, out] and [rank, in].
         core: [rank, rank, ...].
     """
-    rank = _rank(parameter, b, 0)
+    rank = _rank(parameter, b)
     _shape(parameter, a, 2)
     if core is None:
         made = _product(parameter, 1.0, a, b)
@@ -176,8 +176,8 @@ def _factor(
     return rank, shape, make, [a, b, core]
 
 
-def _rank(parameter: str, tensor: Tensor, dimension: int) -> int:
-    rank = _shape(parameter, tensor, 2)[dimension]
+def _rank(parameter: str, down: Tensor) -> int:
+    rank = _shape(parameter, down, 2)[0]
     if not rank:
         raise CheckpointError(f"it holds matrices of rank 0 for {parameter}; get the file again.")
     return rank

@@ -72,19 +72,18 @@ def copied(path: Path) -> Content:
     return Content(size, lambda: (chunk for part in parts for chunk in part.chunks()))
 
 
-def taken_tensors(sources: Mapping[Path, Mapping[str, str]], allow_pickle: bool = False) -> dict[str, StoredTensor]:
+def taken_tensors(sources: Mapping[Path, Mapping[str, str]]) -> dict[str, StoredTensor]:
     """Tensors of several files under new names.
 
     Args:
         sources: for each file, which of its tensors are taken and what they are called.
-        allow_pickle: as `stored_tensors`.
 
     Raises:
         CheckpointError: as `stored_tensors`, or a tensor that is not there, or two that would have one name.
     """
     taken: dict[str, StoredTensor] = {}
     for path, names in sources.items():
-        found = stored_tensors(path, allow_pickle)
+        found = stored_tensors(path)
         if missing := sorted(names.keys() - found.keys()):
             raise CheckpointError(
                 f"{str(path)!r} has no tensor {quoted(missing[0])} ({len(missing)} missing); get it again."

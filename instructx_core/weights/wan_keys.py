@@ -27,6 +27,8 @@ from .wrapped_names import NameLayout
 
 T = TypeVar("T")
 
+HEAD_DIM = 128  # the one size of a DiT that no shape tells; of all published Wan models, and in ComfyUI
+
 _logger = logging.getLogger(__name__)
 
 # original module -> diffusers module; each holds `weight` and, but for RMS norms, `bias`.
@@ -141,21 +143,23 @@ def vae_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
     return _rename(bare, _vae_table(*_original_vae_layout(bare)), "an original Wan VAE")
 
 
-def dit_config_from_original(state: Mapping[str, Any], head_dim: int = 128) -> dict[str, Any]:
+def dit_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
     """Read the arguments of `WanTransformer3DModel` from original DiT weights (anything with a `.shape`).
 
-    `head_dim` is the one size that no shape tells; all published Wan models, and ComfyUI, use 128. Raises
-    CheckpointError when a tensor that the model cannot do without is missing, or when the width is not a multiple of
-    `head_dim`.
+    Raises CheckpointError when a tensor that the model cannot do without is missing, or when the width is not a
+    multiple of `HEAD_DIM`.
     """
     shapes = {DIT_ORIGINAL.bare(name): tuple(value.shape) for name, value in state.items()}
     dim, in_channels, *patch_size = _shape(shapes, "patch_embedding.weight", 5)
-    if dim % head_dim:
-        raise CheckpointError(f"a Wan transformer of width {dim} has no heads of {head_dim}; give its own head size.")
+    if dim % HEAD_DIM:
+        raise CheckpointError(
+            f"a Wan transformer of width {dim} has no heads of {HEAD_DIM}; give its diffusers folder, whose "
+            "config.json says their size."
+        )
     return {
         "patch_size": tuple(patch_size),
-        "num_attention_heads": dim // head_dim,
-        "attention_head_dim": head_dim,
+        "num_attention_heads": dim // HEAD_DIM,
+        "attention_head_dim": HEAD_DIM,
         "in_channels": in_channels,
         "out_channels": _shape(shapes, "head.head.weight", 2)[0] // math.prod(patch_size),
         "text_dim": _shape(shapes, "text_embedding.0.weight", 2)[1],

@@ -22,7 +22,7 @@ from instructx_core.weights import streaming
 from instructx_core.weights.files import read_safetensors, read_shapes, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.stored import SPELLED
-from instructx_core.weights.streaming import taken_tensors, tensor_file
+from instructx_core.weights.streaming import stored_tensors, taken_tensors, tensor_file
 from support import kiwi_model
 from support.check_sums import check_sums
 from support.opening import config_of, load
@@ -228,8 +228,7 @@ def test_dtypes_of_pickles_are_kept(tmp_path: Path):
     state = {str(dtype): torch.ones(3).to(dtype) for dtype in SPELLED}
     state |= {"number": torch.tensor(2.5), "strided": torch.arange(6.0).view(2, 3).T}
     torch.save(state, tmp_path / "a.pt")
-    taken = taken_tensors({tmp_path / "a.pt": {name: name for name in state}}, allow_pickle=True)
-    content = tensor_file(taken, {"format": "pt"})
+    content = tensor_file(stored_tensors(tmp_path / "a.pt", allow_pickle=True), {"format": "pt"})
     write_file(tmp_path / "a.safetensors", content, lambda _count: None)
     assert_same({"a": read_safetensors(tmp_path / "a.safetensors")[0]}, {"a": state})
 

@@ -137,7 +137,7 @@ def test_lpips_without_torchvision_says_what_to_install():
         import torchvision  # noqa: F401
     except ImportError:
         with pytest.raises(InputError, match="pip install torchmetrics torchvision"):
-            Lpips(None)
+            Lpips(Path("squeezenet.pth"))
 
 
 LPIPS = """
@@ -145,26 +145,26 @@ import sys, torch
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from instructx_core.errors import CheckpointError
-from instructx_core.evaluation.perceptual import BACKBONES, Lpips
+from instructx_core.evaluation.perceptual import Lpips
 import torchvision
 from safetensors.torch import save_file
-names = {"squeeze": "squeezenet1_1", "alex": "alexnet", "vgg": "vgg11"}
+from torchmetrics.functional.image.lpips import _LPIPS
 torch.manual_seed(0)
 one, other = torch.rand(1, 64, 64, 3), torch.rand(1, 64, 64, 3)
 region = torch.zeros(1, 64, 64, dtype=torch.bool)
-for backbone in ("squeeze", "alex"):
-    state = getattr(torchvision.models, names[backbone])(weights=None).state_dict()
-    torch.save(state, sys.argv[2] + "/w.pth")
-    save_file(state, sys.argv[2] + "/w.safetensors")
-    values = [Lpips(Path(sys.argv[2]) / name, backbone)(one, other, region) for name in ("w.pth", "w.safetensors")]
-    assert values[0] == values[1] > 0, values
-    lpips = Lpips(Path(sys.argv[2]) / "w.pth", backbone)
-    assert lpips(one, one, region) == 0
-    assert lpips(one, other, ~region) == 0  # everything may change
-    from torchmetrics.functional.image.lpips import _LPIPS
-    assert lpips.network.net.state_dict().keys() == _LPIPS(net=backbone, pnet_rand=True).net.state_dict().keys()
+folder = Path(sys.argv[2])
+state = torchvision.models.squeezenet1_1(weights=None).state_dict()
+torch.save(state, folder / "w.pth")
+save_file(state, folder / "w.safetensors")
+values = [Lpips(folder / name)(one, other, region) for name in ("w.pth", "w.safetensors")]
+assert values[0] == values[1] > 0, values
+lpips = Lpips(folder / "w.pth")
+assert lpips(one, one, region) == 0
+assert lpips(one, other, ~region) == 0  # everything may change
+assert lpips.network.net.state_dict().keys() == _LPIPS(net="squeeze", pnet_rand=True).net.state_dict().keys()
+torch.save(torchvision.models.alexnet(weights=None).state_dict(), folder / "alex.pth")
 try:
-    Lpips(Path(sys.argv[2]) / "w.pth", "squeeze")
+    Lpips(folder / "alex.pth")
     raise SystemExit("alexnet was taken for squeezenet")
 except CheckpointError as error:
     assert "backbone" in str(error)

@@ -1,6 +1,7 @@
 """Wan names there and back, against diffusers' own converters and against a real ComfyUI's forward passes."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,8 +91,8 @@ def test_dit_leaves_out_only_what_diffusers_never_loads():
 
 def test_dit_config_names_what_is_missing():
     original = dit_to_original(build_dit(DIT, "meta").state_dict())
-    with pytest.raises(CheckpointError, match="no heads of 96"):
-        dit_config_from_original(original, head_dim=96)
+    with pytest.raises(CheckpointError, match=r"width 96 has no heads of 128; give its diffusers folder"):
+        dit_config_from_original(original | {"patch_embedding.weight": torch.empty(96, 16, 1, 2, 2)})
     with pytest.raises(CheckpointError, match="'head.head.weight' is missing"):
         dit_config_from_original({name: t for name, t in original.items() if name != "head.head.weight"})
 

@@ -101,8 +101,8 @@ def _with_masks(config: ModelConfig, path: Path, shapes: Mapping[str, tuple[int,
         CheckpointError: a mask head of another make.
     """
 
-    def sides(name: str, dimensions: int = 2) -> tuple[int, ...]:
-        return shape_of(shapes, f"masks.{name}", dimensions, path)
+    def sides(name: str) -> tuple[int, ...]:
+        return shape_of(shapes, f"masks.{name}", 2, path)
 
     tokens, width = sides("query_embed")
     layers = (layer for layer in range(len(shapes)) if f"masks.blocks.{layer}.norm_q1.weight" not in shapes)
