@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,30 +16,42 @@ from ..config import ConnectorConfig
 from ..context import Context
 from .connector import Connector
 
-TOKEN_SIZE = 0.02  # standard deviation of fresh tokens, BLIP-2's initializer_range
+if TYPE_CHECKING:
+    from transformers import Blip2QFormerModel
+
+TOKEN_SIZE = 0.02  # standard deviation of fresh tokens, the initializer_range of BERT and of BLIP-2
+
+
+def fresh_tokens(config: ConnectorConfig) -> nn.Parameter:
+    """The tokens [1, tokens, hidden_dim] that a Q-Former puts its questions with."""
+    return nn.Parameter(torch.randn(1, config.tokens, config.hidden_dim) * TOKEN_SIZE)
+
+
+def make_qformer(config: ConnectorConfig) -> Blip2QFormerModel:
+    """BLIP-2's Q-Former with fresh weights, in the sizes of a connector's config."""
+    from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+    return Blip2QFormerModel(
+        Blip2QFormerConfig(
+            hidden_size=config.hidden_dim,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.hidden_dim // config.head_dim,
+            intermediate_size=4 * config.hidden_dim,
+            encoder_hidden_size=config.input_dim,  # every second layer cross-attends
+            hidden_dropout_prob=0.0,  # the DiT's losses are compared step by step
+            attention_probs_dropout_prob=0.0,
+        )
+    )
 
 
 class QFormerConnector(Connector):
     """[B, N, input_dim] with a mask -> [B, tokens, output_dim] without one."""
 
     def __init__(self, config: ConnectorConfig) -> None:
-        from transformers import Blip2QFormerConfig, Blip2QFormerModel
-
         super().__init__(config)
-        width = config.hidden_dim
-        self.tokens = nn.Parameter(torch.randn(1, config.tokens, width) * TOKEN_SIZE)
-        self.qformer = Blip2QFormerModel(
-            Blip2QFormerConfig(
-                hidden_size=width,
-                num_hidden_layers=config.layers,
-                num_attention_heads=width // config.head_dim,
-                intermediate_size=4 * width,
-                encoder_hidden_size=config.input_dim,  # every second layer cross-attends
-                hidden_dropout_prob=0.0,  # the DiT's losses are compared step by step
-                attention_probs_dropout_prob=0.0,
-            )
-        )
-        self.projection = nn.Linear(width, config.output_dim)
+        self.tokens = fresh_tokens(config)
+        self.qformer = make_qformer(config)
+        self.projection = nn.Linear(config.hidden_dim, config.output_dim)
 
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
         hidden = guidance.tokens  # [B, N, input_dim]

@@ -23,30 +23,17 @@ from ..config import ConnectorConfig, TwoStreamConfig
 from ..context import Context
 from ..errors import InputError
 from .connector import Connector
-
-TOKEN_SIZE = 0.02  # standard deviation of fresh tokens, BERT's initializer_range
+from .qformer import fresh_tokens, make_qformer
 
 
 class TwoStreamConnector(Connector):
     """Tokens [B, r, input_dim] and features [B, places, vision_dim] -> f_txt [B, tokens, output_dim], f_img, v_txt."""
 
     def __init__(self, config: ConnectorConfig) -> None:
-        from transformers import Blip2QFormerConfig, Blip2QFormerModel
-
         super().__init__(config)
         width, own = config.hidden_dim, config.two_stream
-        self.tokens = nn.Parameter(torch.randn(1, config.tokens, width) * TOKEN_SIZE)
-        self.qformer = Blip2QFormerModel(
-            Blip2QFormerConfig(
-                hidden_size=width,
-                num_hidden_layers=config.layers,
-                num_attention_heads=width // config.head_dim,
-                intermediate_size=4 * width,
-                encoder_hidden_size=config.input_dim,  # every second layer cross-attends
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            )
-        )
+        self.tokens = fresh_tokens(config)
+        self.qformer = make_qformer(config)
         # what the UNet's text encoder makes of "": the context of an edit that nothing is asked of
         self.register_buffer("unasked", torch.zeros(1, config.tokens, config.output_dim))
         self.bim = BIM(width, own) if own.bim else None

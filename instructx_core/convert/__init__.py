@@ -24,7 +24,7 @@ from ..weights.parts import FOLDERS, Part
 from ..words import quoted_path
 from .native_files import adapter_file, dit_file, model_dit_file
 from .to_own import to_own
-from .writing import Checksums, write_file, write_folder
+from .writing import Checksums, counted, write_file, write_folder
 
 
 def convert(
@@ -65,14 +65,14 @@ def convert(
             content = dit_file(find_form(source, Part.DIT, allow_pickle), allow_pickle)
         else:
             content = adapter_file(opened) if target.name == ADAPTER else model_dit_file(opened)
-        return write_file(target, content, _counted(progress, content.size))
+        return write_file(target, content, counted(progress, content.size))
     if overrides == OWN and is_file(source / ADAPTER):
         raise CheckpointError(
             f"{str(source)!r} has this layout already; give a .safetensors file to write for ComfyUI, or weights that "
             "are to take the place of its own."
         )
     plan = to_own(opened)
-    return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
+    return write_folder(target, plan, counted(progress, sum(content.size for content in plan.values())))
 
 
 def _convert_pickled(
@@ -88,7 +88,7 @@ def _convert_pickled(
     if target.suffix == ".safetensors":
         raise InputError(f"{str(target)!r} is a file, and {str(source)!r} is converted whole; give a folder to write.")
     plan = pickled.plan(overrides, allow_pickle)
-    return write_folder(target, plan, _counted(progress, sum(content.size for content in plan.values())))
+    return write_folder(target, plan, counted(progress, sum(content.size for content in plan.values())))
 
 
 def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> None:
@@ -116,15 +116,3 @@ def _sources(source: Path, overrides: Overrides) -> list[Path]:
     beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
     given = [overrides.given(part) for part in Part]
     return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]
-
-
-def _counted(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def count(piece: int) -> None:
-        nonlocal done
-        done += piece
-        if progress is not None:
-            progress(done, total)
-
-    return count

@@ -69,6 +69,19 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCoun
     return sums
 
 
+def counted(progress: Callable[[int, int], None] | None, total: int) -> ByteCount:
+    """Calls `progress` with the bytes that are done and those in all."""
+    done = 0
+
+    def count(piece: int) -> None:
+        nonlocal done
+        done += piece
+        if progress is not None:
+            progress(done, total)
+
+    return count
+
+
 def _check_name(path: Path) -> None:
     """Raise InputError where the system takes no file of this name, or of the longer one of what is unfinished."""
     for name in (path, unique(path, "partial")):

@@ -11,6 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ..errors import CheckpointError
+from ..words import quoted_path
+
 if TYPE_CHECKING:
     from ..weights.component_files import Plan
     from .match import Match
@@ -29,8 +32,6 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
     Raises:
         CheckpointError: no model of any family, or a truncated or damaged file.
     """
-    from ..errors import CheckpointError
-    from ..words import quoted_path
     from .bundled import located
     from .instructx import folder as instructx
     from .opened import Opened

@@ -20,7 +20,7 @@ from torch import nn
 from ..bounded import UnreadableError, read_yaml
 from ..config import ContextEntry, ModelConfig
 from ..connectors import Connector, make_connector
-from ..convert.writing import Checksums, write_folder
+from ..convert.writing import Checksums, counted, write_folder
 from ..errors import InputError
 from ..families.components import adapter_state, guidance_class
 from ..families.configs import config_of
@@ -82,15 +82,7 @@ def make_model(
         if here.is_relative_to(there) or there.is_relative_to(here):
             raise InputError(f"{quoted_path(target)} is, holds or lies in {quoted_path(form.path)}; give another name.")
     plan = _plan(target, *forms, plain, changes, seed)
-    total, done = sum(content.size for content in plan.values()), 0
-
-    def count(piece: int) -> None:
-        nonlocal done
-        done += piece
-        if progress is not None:
-            progress(done, total)
-
-    return write_folder(target, plan, count)
+    return write_folder(target, plan, counted(progress, sum(content.size for content in plan.values())))
 
 
 def _read_config(path: str | Path | None) -> dict[str, Any]:

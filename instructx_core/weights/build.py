@@ -75,11 +75,15 @@ def fill_reader(model_class: type[M], config: Any, form: Form, dtype: torch.dtyp
 
     with init_empty_weights(include_buffers=False):
         model = model_class(config)
-    files = {bare(name): name for name in form.tensors}
-    renamed = {name: files[bare(name)] for name in model.state_dict() if bare(name) in files}
-    fill(model, form, renamed, dtype, packed=True)
+    fill(model, form, names_in_file(model, form, bare), dtype, packed=True)
     model.tie_weights()
     return model
+
+
+def names_in_file(model: torch.nn.Module, form: Form, bare: Callable[[str], str]) -> dict[str, str]:
+    """The model's names of what `form` holds -> the file's; `bare` makes the same of both."""
+    files = {bare(name): name for name in form.tensors}
+    return {name: files[bare(name)] for name in model.state_dict() if bare(name) in files}
 
 
 def check_shapes(model: torch.nn.Module, found: Mapping[str, Stored], source: object, kind: str) -> None:

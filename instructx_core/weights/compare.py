@@ -32,6 +32,11 @@ def shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
+def count_layers(shapes: Shapes, pattern: str) -> int:
+    """How many layers, numbered from 0, have a tensor of this name: its `{}` is the number."""
+    return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)
+
+
 def first_difference(wanted: Shapes, found: Shapes) -> str:
     """The first tensor that differs, as "NAME is SHAPE, expected SHAPE (N tensors differ)"; "" where none does."""
     odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

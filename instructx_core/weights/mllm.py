@@ -17,7 +17,7 @@ from .. import bounded
 from ..errors import CheckpointError
 from ..words import quoted_path
 from .build import fill_reader, read_tensors
-from .compare import first_difference, shape_of, shapes_of
+from .compare import count_layers, first_difference, shape_of, shapes_of
 from .detect import Form
 from .files import read_json, read_one_by_one
 from .library_load import load_or_explain, load_weights, quietly
@@ -221,7 +221,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTra
         return shape_of(shapes, name, dimensions, form.path)[which]
 
     def count(pattern: str) -> int:
-        return _count(shapes, pattern)
+        return count_layers(shapes, pattern)
 
     text, tower = (qwen3_sizes if form.is_qwen3 else _qwen2_sizes)(side, count, form.path)
     tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START,
@@ -339,8 +339,3 @@ def _places(form: Form, checkpoint: Path) -> list[Path]:
     """Where config and tokenizer may be: beside the weights, as Kiwi-Edit or Wan has them, or in the checkpoint."""
     own = form.path if form.path.is_dir() else form.path.parent
     return [own, own.parent / "processor", own.parent / "tokenizer", checkpoint / "mllm", checkpoint / "processor"]
-
-
-def _count(shapes: dict[str, Any], pattern: str) -> int:
-    """How many layers, counted from 0, have a tensor of this name."""
-    return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import llava, mllm, text_encoder
+from .build import names_in_file
 from .detect import Form
 from .packed_linear import outline_packed
 from .parts import Names, bare_mllm, bare_text
@@ -65,9 +66,7 @@ def outline_packed_reader(model: PreTrainedModel, form: Form, dtype: torch.dtype
     """Put packed layers into a model on the meta device, as `load_reader` with `packed` would load it."""
     bare = bare_text if form.names is Names.TEXT else bare_mllm
     if form.is_scaled and form.names is not Names.LLAVA and getattr(model.config, "quantization_config", None) is None:
-        files = {bare(name): name for name in form.tensors}
-        renamed = {name: files[bare(name)] for name in model.state_dict() if bare(name) in files}
-        outline_packed(model, form, renamed, dtype)
+        outline_packed(model, form, names_in_file(model, form, bare), dtype)
 
 
 def reader_width(form: Form) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import CheckpointError
 from .build import fill_reader, read_tensors
-from .compare import first_difference, shape_of, shapes_of
+from .compare import count_layers, first_difference, shape_of, shapes_of
 from .detect import Form
 from .library_load import load_or_explain, load_weights
 from .mllm import find_tokenizer, load_tokenizer
@@ -81,7 +81,7 @@ def text_encoder_config(form: Form) -> UMT5Config:
         d_model=width,
         d_kv=inner // heads,
         d_ff=feed_forward,
-        num_layers=next(layer for layer in range(len(shapes) + 1) if LAYER.format(layer) not in shapes),
+        num_layers=count_layers(shapes, LAYER),
         num_heads=heads,
         relative_attention_num_buckets=buckets,
         feed_forward_proj="gated-gelu",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .language import pick
+from .language import draw_form, pick
 from .scenes import Canvas, Object, Scene
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -101,13 +101,7 @@ def word(rng: np.random.Generator, english: str) -> str:
 
 def name_object(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
     """A name that means `target` and no other object in any of `scenes`."""
-    others = {o for scene in scenes for o in scene.objects} - {target}
-    forms = ["both", "both"]
-    if all(o.shape != target.shape for o in others):
-        forms.append("shape")
-    if all(o.colour != target.colour for o in others):
-        forms.append("colour")
-    form = forms[rng.integers(len(forms))]
+    form = draw_form(rng, target, scenes)
     if form == "shape":
         return word(rng, target.shape)
     link = "的" if rng.random() < 0.4 else ""

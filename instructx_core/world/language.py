@@ -48,15 +48,20 @@ def _word(rng: np.random.Generator, word: str) -> str:
     return word
 
 
-def name_object(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
-    """A name ("red circle", "circle", "red one") that means `target` and no other object in any of `scenes`."""
+def draw_form(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
+    """What to name `target` by, so that no other object in any of `scenes` is meant: "shape", "colour" or "both"."""
     others = {o for scene in scenes for o in scene.objects} - {target}
     forms = ["both", "both"]
     if all(o.shape != target.shape for o in others):
         forms.append("shape")
     if all(o.colour != target.colour for o in others):
         forms.append("colour")
-    form = forms[rng.integers(len(forms))]
+    return forms[rng.integers(len(forms))]
+
+
+def name_object(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
+    """A name ("red circle", "circle", "red one") that means `target` and no other object in any of `scenes`."""
+    form = draw_form(rng, target, scenes)
     if form == "shape":
         return _word(rng, target.shape)
     if form == "colour":

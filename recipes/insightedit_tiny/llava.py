@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from instructx_core.guidance.encoder import pad_ids
 from instructx_core.guidance.llava import BEFORE, causal
 from instructx_core.training.two_stream import load_clip
 from instructx_core.world import HELD_OUT_SEED
@@ -96,12 +97,8 @@ class LlavaTask:
             sequences.append([*before, *picture, *self._tokens(f" {asked.question}{ANSWER}"), *answer])
             pictures.append((torch.from_numpy(asked.frames[0]) * 255).round().to(torch.uint8))
             answers.append(len(answer))
-        length = max(map(len, sequences))
-        token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)
-        mask = torch.zeros(len(sequences), length, dtype=torch.bool)
-        for row, ids in enumerate(sequences):
-            token_ids[row, length - len(ids) :] = torch.tensor(ids)
-            mask[row, length - len(ids) :] = True
+        token_ids, mask = pad_ids(sequences, 0)
+        length = token_ids.shape[1]
         is_answer = torch.arange(length) >= length - torch.tensor(answers)[:, None]
         return QuestionBatch(token_ids, mask, is_answer, torch.stack(pictures))
 

@@ -20,9 +20,8 @@ CORE = ROOT / PACKAGE
 FLOORS: list[set[str]] = [
     {"version", "words"},
     {"errors", "prediction"},
-    {"bounded", "compat", "device", "instruction", "main_memory", "names"}
-    | {"results", "still_kinds", "validation", "windows"},
-    {"hidden"},
+    {"bounded", "compat", "device", "instruction", "main_memory", "names"} | {"results", "validation", "windows"},
+    {"hidden", "still_kinds"},
     {"atomic"},
     {"paths", "run_lock"},
     {"conditions", "config", "context", "images"},

@@ -17,7 +17,7 @@ from pathlib import Path
 from ...bounded import is_file
 from ...config import MaskConfig, ModelConfig
 from ...errors import CheckpointError
-from ...weights.compare import shape_of
+from ...weights.compare import count_layers, shape_of
 from ...weights.detect import Form
 from ...weights.files import naming, read_tensors
 from ...weights.gguf_header import is_gguf
@@ -105,14 +105,13 @@ def _with_masks(config: ModelConfig, path: Path, shapes: Mapping[str, tuple[int,
         return shape_of(shapes, f"masks.{name}", 2, path)
 
     tokens, width = sides("query_embed")
-    layers = (layer for layer in range(len(shapes)) if f"masks.blocks.{layer}.norm_q1.weight" not in shapes)
     said = {name: value for name, value in read_tensors(path).items() if name.endswith("_config.heads")}
     heads = next((int(value) for value in said.values() if value.numel() == 1), HEADS)
     masks = MaskConfig(
         input_dim=sides("proj_v.weight")[1],
         context_dim=sides("proj_c.weight")[1],
         width=width,
-        layers=next(layers),
+        layers=count_layers(shapes, "masks.blocks.{}.norm_q1.weight"),
         heads=heads,
         tokens=tokens,
         grid=tuple(sides(f"pe_{axis}")[0] for axis in "thw"),

@@ -35,7 +35,7 @@ from ...config import (
 )
 from ...connectors import make_connector
 from ...errors import CheckpointError
-from ...weights.compare import first_difference, shape_of, shapes_of
+from ...weights.compare import count_layers, first_difference, shape_of, shapes_of
 from ...weights.component_files import FILE, Plan, saved_by, under, vae_part
 from ...weights.detect import find_form
 from ...weights.files import read_json
@@ -155,7 +155,7 @@ def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], source: Path) -> Mod
         two_stream = TwoStreamConfig(
             iaa=False,
             vision_dim=shape_of(shapes, "connector.bim.text_in.weight", 2, source)[0],
-            bim_layers=_count(shapes, "connector.bim.transformer.layers.{}.mlp.lin1.weight"),
+            bim_layers=count_layers(shapes, "connector.bim.transformer.layers.{}.mlp.lin1.weight"),
             bim_hidden=shape_of(shapes, "connector.bim.transformer.layers.0.mlp.lin1.weight", 2, source)[0],
             addend_dim=shape_of(shapes, "connector.bim.image_out.weight", 4, source)[0],
         )
@@ -171,7 +171,7 @@ def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], source: Path) -> Mod
             input_dim=shape_of(shapes, key, 2, source)[1],
             hidden_dim=width,
             output_dim=width,
-            layers=_count(shapes, "connector.qformer.encoder.layer.{}.attention.attention.query.weight"),
+            layers=count_layers(shapes, "connector.qformer.encoder.layer.{}.attention.attention.query.weight"),
             head_dim=QFORMER_HEAD,
             tokens=tokens,
             two_stream=two_stream,
@@ -288,7 +288,7 @@ def _mllm_files(found: Found, clip: Path, tensors: Tensors) -> Plan:
         "vocab_size": words,
         "hidden_size": width,
         "intermediate_size": shape_of(shapes, "language_model.layers.0.mlp.gate_proj.weight", 2, found.llm)[0],
-        "num_hidden_layers": _count(shapes, "language_model.layers.{}.input_layernorm.weight"),
+        "num_hidden_layers": count_layers(shapes, "language_model.layers.{}.input_layernorm.weight"),
         "num_attention_heads": width // HEAD,
         "num_key_value_heads": width // HEAD,
     }
@@ -342,7 +342,3 @@ def _given(path: Path | None, found: Found, option: str, what: str) -> Path:
     if path is None:
         raise CheckpointError(f"{quoted_path(found.folder)} has no {what} of its own; give it with --{option} PATH.")
     return path
-
-
-def _count(shapes: Mapping[str, Any], pattern: str) -> int:
-    return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)
