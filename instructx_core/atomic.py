@@ -36,7 +36,7 @@ def partial_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(
-            f"{escaped(path, PATH)}: it could not be written ({why(error)}); free space or another folder."
+            f"{escaped(path, PATH)}: it could not be written ({why(error)}); free space, or give another folder."
         ) from error
     except BaseException:  # KeyboardInterrupt too: a half-written file must not remain
         partial.unlink(missing_ok=True)

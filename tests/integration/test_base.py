@@ -16,6 +16,7 @@ from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 from support import tiny
+from support.folders import linked
 from support.weight_forms import in_shards, scaled, write_gguf
 
 DIT = "transformer/diffusion_pytorch_model.safetensors"
@@ -80,7 +81,7 @@ def test_base_models_take_the_place_of_its_own(whole: Path, apart: Path, tmp_pat
 
 def test_kiwi_edit_on_base_models_apart(kiwi: Path, tmp_path: Path):
     """Its DiT has no heads of 128, so that it stays a folder; VAE and MLLM are given as files."""
-    folder = shutil.copytree(kiwi, tmp_path / "model", copy_function=lambda a, b: Path(b).symlink_to(a))
+    folder = linked(kiwi, tmp_path / "model")
     expected = Editor.from_pretrained(kiwi, device="cpu")
     shutil.move(folder / "transformer", tmp_path / "dit")
     shutil.move(folder / "mllm_encoder" / "model.safetensors", tmp_path / "qwen")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from instructx_core.sampling import initial_noise, sample
 from instructx_core.schedules import unipc_schedule
 from instructx_core.windows import Span
 from support import recorded
+from support.folders import linked
 from support.golden_runs import GOLDEN
 from support.recorded import Outputs, check_close, check_frames
 from support.video_files import clip, make_video
@@ -57,10 +57,6 @@ def check_context(context: torch.Tensor, held: torch.Tensor) -> None:
     words, every = held.shape[1], context.shape[-1] // held.shape[-1]
     check_close(context[:, :words, ::every], held)
     assert context.shape[1] == 512 and not context[:, words:].any()
-
-
-def under_another_name(model: Path, folder: Path) -> Path:
-    return shutil.copytree(model, folder, copy_function=lambda source, target: Path(target).symlink_to(source))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -171,7 +167,7 @@ def test_an_unknown_mode_is_named(editor: Editor, outputs: Outputs):
 def test_a_folder_that_is_not_whole_is_named(
     file: str, content: bytes | None, message: str, model: Path, tmp_path: Path
 ):
-    folder = under_another_name(model, tmp_path / "odd")
+    folder = linked(model, tmp_path / "odd")
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_bytes(content)
@@ -182,7 +178,7 @@ def test_a_folder_that_is_not_whole_is_named(
 
 
 def test_a_plain_wan_is_none_of_it(model: Path, tmp_path: Path):
-    folder = under_another_name(model, tmp_path / "plain")
+    folder = linked(model, tmp_path / "plain")
     (folder / "config.json").unlink()
     assert recognise(folder) is None
     (folder / "config.json").write_text(json.dumps({"model_type": "other"}))

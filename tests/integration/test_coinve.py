@@ -23,6 +23,7 @@ from instructx_core.weights.mllm import config_from_shapes, load_mllm
 from instructx_core.weights.parts import Part
 from instructx_core.windows import Span
 from support import public_models, recorded, tiny
+from support.folders import linked
 from support.golden_runs import GOLDEN
 from support.recorded import Outputs, check_close, check_frames
 from support.video_files import clip, make_video
@@ -221,8 +222,7 @@ def test_a_file_that_is_not_whole_is_named(
 def test_a_truncated_part_is_named(part: str, model: Path, parts: dict[str, Path], tmp_path: Path):
     given = {"path": model / FILE} | parts
     whole = given[part] if given[part].is_file() else next(given[part].glob("*.safetensors"))
-    folder = tmp_path / "half"
-    shutil.copytree(whole.parent, folder, copy_function=lambda source, target: Path(target).symlink_to(source))
+    folder = linked(whole.parent, tmp_path / "half")
     (folder / whole.name).unlink()
     (folder / whole.name).write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     given[part] = folder if given[part].is_dir() else folder / whole.name

@@ -25,6 +25,7 @@ from instructx_core.weights.stored import SPELLED
 from instructx_core.weights.streaming import stored_tensors, taken_tensors, tensor_file
 from support import kiwi_model
 from support.check_sums import check_sums
+from support.folders import linked
 from support.opening import config_of, load
 from support.pickles import pickled
 from support.same import assert_same, weights
@@ -51,11 +52,6 @@ def converted(published: Path, tmp_path_factory) -> Path:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def linked(folder: Path, copy: Path) -> Path:
-    """A copy whose files are links, to take some of them out of."""
-    return shutil.copytree(folder, copy, copy_function=lambda a, b: Path(b).symlink_to(a))
 
 
 # --- tensor by tensor

@@ -9,6 +9,7 @@ import pytest
 from instructx_core.cli import main
 from instructx_core.weights import known_models
 from support import hub_server
+from support.folders import files_of
 from support.hub_server import COMMIT, Request
 
 NAME = "kiwi-edit-5b-instruct-only"
@@ -26,10 +27,6 @@ def server(monkeypatch):
         served.models[HUB_ID] = dict(FILES)
         served.models["owner/name"] = dict(FILES)
         yield served
-
-
-def files_of(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_known_model_arrives_with_its_commit(server, tmp_path, capsys):

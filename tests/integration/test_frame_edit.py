@@ -191,9 +191,11 @@ def test_what_cannot_be_asked_for_is_refused_before_a_window(clip, tmp_path):
         edit_video(never, clip, target, "make it red", options=OPTIONS)
     with pytest.raises(InputError, match="give an Editor"):
         edit_video(5, clip, target, options=OPTIONS)
-    for wrong in ({"depends_on": {"model": object()}}, {"default_frames": 0}, {"frame_multiple": 1.5}, {"seed": -1}):
-        with pytest.raises(InputError):
-            FrameEdit(never, **wrong)
+    for name, wrong in {
+        "depends_on": {"model": object()}, "default_frames": 0, "frame_multiple": 1.5, "seed": -1
+    }.items():  # fmt: skip
+        with pytest.raises(InputError, match=name):
+            FrameEdit(never, **{name: wrong})
 
 
 def test_a_foreign_pipeline_edits_a_long_video(tmp_path):

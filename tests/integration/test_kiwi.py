@@ -22,7 +22,8 @@ from instructx_core.weights.files import read_safetensors, read_shapes, write_sa
 from instructx_core.weights.parts import Part
 from instructx_core.weights.vae import load_vae
 from support import kiwi_model
-from support.kiwi_recorded import linked, recorded, run
+from support.folders import linked
+from support.kiwi_recorded import recorded, run
 from support.opening import config_of, load
 from support.recorded import folders
 from support.video_files import clip, make_video

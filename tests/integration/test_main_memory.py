@@ -21,6 +21,7 @@ from instructx_core.memory.phases import Part, trained_job
 from instructx_core.weights.files import read_safetensors
 from instructx_core.weights.mapped import give_back
 from support import tiny
+from support.peak_memory import memory_in_use
 
 CPU = torch.device("cpu")
 MIB, GIB = 2**20, 2**30
@@ -41,12 +42,6 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- what is free
-
-
-def memory_in_use(field: str) -> int:
-    """Bytes of this process, by a field of its status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def kernel_files(root: Path, files: dict[str, str]) -> Path:
@@ -316,7 +311,7 @@ def test_editing_gives_back_what_does_not_work(halved: Path, monkeypatch: pytest
 
 def test_the_bundled_model_needs_no_plan():
     assert decide(families.open(BUNDLED), CPU).dtype is torch.float32
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="there is no model folder"):
         decide(families.open(BUNDLED.parent / "nowhere"), CPU)
 
 

@@ -126,7 +126,7 @@ def test_weights_are_named_and_never_fetched(kind, tmp_path):
 
 
 def test_a_folder_of_another_network_is_refused(dino, clip):
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="lacks 'logit_scale' of a CLIP"):
         ClipScore(dino)
     with pytest.raises(CheckpointError, match="patches"):
         DinoSimilarity(clip)

@@ -97,14 +97,14 @@ def test_wrong_values_for_a_long_edit_are_input_errors(tiny_editor: Editor, name
     }
     if name == "reference" and (value is None or isinstance(value, torch.Tensor)):
         given["reference"] = {"a": value}
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match={"source": "input file"}.get(name, name)):
         edit_video(tiny_editor, **given)
 
 
 def test_wrong_options_of_a_long_edit_are_input_errors():
-    for options in ({"cuts": "x"}, {"window": 5}, {"head": "x"}, {"anchor_colour": "a"}):
-        with pytest.raises(InputError):
-            LongOptions(**options)
+    for name, wrong in {"cuts": "x", "window": 5, "head": "x", "anchor_colour": "a"}.items():
+        with pytest.raises(InputError, match=f"options, {name} is {wrong!r}"):
+            LongOptions(**{name: wrong})
 
 
 def test_an_instruction_of_too_many_tokens_is_refused(tiny_editor: Editor):

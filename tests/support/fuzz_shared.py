@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,10 +91,6 @@ class Shared:
     @cached_property
     def editor(self) -> Editor:
         return Editor.from_pretrained(self.model, device="cpu", dtype=torch.float32)
-
-    def copy_of(self, folder: Path, target: Path) -> Path:
-        """A folder of links: a case replaces the file that it changes."""
-        return shutil.copytree(folder, target, copy_function=lambda source, copy: Path(copy).symlink_to(source))
 
 
 @dataclass(frozen=True)

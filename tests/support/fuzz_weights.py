@@ -17,6 +17,7 @@ from instructx_core.weights.hub import fetch, look_up, recorded_commit
 from instructx_core.weights.loras import check_lora, load_lora
 from instructx_core.weights.wan_keys import dit_to_original
 from support import comfyui, golden_runs, hub_server
+from support.folders import linked
 from support.fuzz_judge import sound
 from support.fuzz_mutate import (
     HOSTILE_NAMES,
@@ -62,7 +63,7 @@ def edits_with(shared: Shared, folder: Path) -> Callable[[], object]:
 
 def weights(case: Case) -> Callable[[], object]:
     """A model folder with one damaged or forged file of weights."""
-    folder = case.shared.copy_of(case.shared.model, case.folder / "model")
+    folder = linked(case.shared.model, case.folder / "model")
     path = folder / case.random.choice(
         ("instructx.safetensors", DIT, DIT.replace("transformer", "vae"), "mllm/model.safetensors")
     )
@@ -72,14 +73,14 @@ def weights(case: Case) -> Callable[[], object]:
 
 def config(case: Case) -> Callable[[], object]:
     """A model folder with odd values in one of its JSON files."""
-    folder = case.shared.copy_of(case.shared.model, case.folder / "model")
+    folder = linked(case.shared.model, case.folder / "model")
     mutate_json_file(folder / case.random.choice(CONFIGS), case.random)
     return edits_with(case.shared, folder)
 
 
 def model_config(case: Case) -> Callable[[], object]:
     """A model folder with odd values in what `instructx.safetensors` says of the model."""
-    folder = case.shared.copy_of(case.shared.model, case.folder / "model")
+    folder = linked(case.shared.model, case.folder / "model")
     path = folder / "instructx.safetensors"
     header, body = split_safetensors(path.read_bytes())
     from support.opening import config_of
@@ -94,7 +95,7 @@ def model_config(case: Case) -> Callable[[], object]:
 
 def published(case: Case) -> Callable[[], object]:
     """Kiwi-Edit's published layout with odd values in one of its JSON files, or a damaged file of weights."""
-    folder = case.shared.copy_of(golden_runs.KIWI, case.folder / "model")
+    folder = linked(golden_runs.KIWI, case.folder / "model")
     if case.random.random() < 0.7:
         mutate_json_file(folder / case.random.choice(PUBLISHED), case.random)
     else:
@@ -105,7 +106,7 @@ def published(case: Case) -> Callable[[], object]:
 
 def index(case: Case) -> Callable[[], object]:
     """A DiT in shards whose index is damaged or names other files."""
-    folder = case.shared.copy_of(case.shared.model, case.folder / "model")
+    folder = linked(case.shared.model, case.folder / "model")
     state = _dit(case.shared.model)
     (folder / DIT).unlink()
     in_shards(state, case.folder / "shards")
@@ -136,7 +137,7 @@ def notes(case: Case) -> Callable[[], object]:
         path = case.folder / "download.json"
         put(path, as_json(mutate_json(record, pick)) if pick.random() < 0.8 else mutate_bytes(as_json(record), pick))
         return lambda: recorded_commit(case.folder, "owner/name")
-    folder = case.shared.copy_of(case.shared.model, case.folder / "model")
+    folder = linked(case.shared.model, case.folder / "model")
     put(folder / "mag_ratios.json", as_json(mutate_json({"ratios": [1.0, 1.02, 0.99]}, pick)))
 
     def edit() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +40,3 @@ def run(editor: Editor, what: Recorded) -> EditResult:
     return editor.edit(
         what.source, what.instruction, what.reference, steps=what.steps, seed=what.seed, height=height, width=width
     )
-
-
-def linked(kiwi: Path, folder: Path) -> Path:
-    """The fixture under another name, of links: a file to change is replaced, not written to."""
-    return shutil.copytree(kiwi, folder, copy_function=lambda source, target: Path(target).symlink_to(source))

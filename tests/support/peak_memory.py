@@ -32,16 +32,17 @@ def main(source: str, output: str) -> None:
     peaks = {}
     for name, run in (("command", command), ("library", library)):
         run(small, str(Path(output).with_suffix(".png")))
-        before = _status("VmRSS")
+        before = memory_in_use("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
         run(source, output)
-        peaks[name] = (_status("VmHWM") - before) / pixels
+        peaks[name] = (memory_in_use("VmHWM") - before) / pixels
     print(json.dumps(peaks))
 
 
-def _status(name: str) -> int:
+def memory_in_use(field: str) -> int:
+    """Bytes of this process, by a field of its status."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from kiwi_layout import SPECIAL, TEMPLATE
 from safetensors.torch import save_file
 
 from support import golden_runs
+from support.authors import eight_bits, images
 
 DEC_DIM, CHANNELS, WIDTH, HIDDEN = 4, 48, 48, 32
 PROMPTS = {
@@ -214,16 +215,6 @@ def edit(
     )
     decoded = pipeline._vae_output_to_video(pipeline.vae.decode(latents).sample)
     return context.contiguous(), latents.contiguous(), torch.stack([torch.from_numpy(np.array(f)) for f in decoded])
-
-
-def eight_bits(frames: torch.Tensor) -> torch.Tensor:
-    return (frames * 255).round().to(torch.uint8)
-
-
-def images(frames: torch.Tensor) -> list[Any]:
-    from PIL import Image
-
-    return [Image.fromarray(frame.numpy()) for frame in frames]
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def test_a_movie_with_its_media_in_another_file_gives_none_of_it(tmp_path: Path)
     trusting = {"enable_drefs": "1", "protocol_whitelist": "file"}
     with av.open(str(tmp_path / "a.mov"), options=trusting) as container:
         assert len(list(container.decode(video=0))) == COUNT  # so the reference is a true one
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="no frame of this video can be decoded"):
         load_source(tmp_path / "a.mov")
 
 

@@ -254,8 +254,9 @@ def test_refused_by_name(case: str, dit, tmp_path: Path):
 
 @pytest.mark.parametrize("case", ["DoRA", "OFT", "half a LoKr", "half a LoHa", "an alpha alone"])
 def test_seen_before_a_model_is_loaded(case: str, tmp_path: Path):
-    with pytest.raises(CheckpointError):
-        check_lora(lora(tmp_path, REFUSED[case][0]))
+    state, message = REFUSED[case]
+    with pytest.raises(CheckpointError, match=message):
+        check_lora(lora(tmp_path, state))
 
 
 @pytest.mark.parametrize("kind", [lokr, lokr_of_products, loha, pair, difference])

@@ -18,7 +18,7 @@ from instructx_core.families.part_loaders import load_connector, load_embeddings
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import ADAPTER
 from support import tiny
-from support.kiwi_recorded import linked
+from support.folders import linked
 from support.opening import load
 
 

@@ -87,20 +87,20 @@ def test_report_reads_as_json_and_progress_adds_up():
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "words"),
     [
-        {"groups": ("sharpen",)},
-        {"groups": ("late",)},
-        {"groups": ("outside",)},
-        {"groups": ()},
-        {"images": -1},
-        {"frames": (1,)},
-        {"held_out_video": ("nothing",)},
-        {"images": 10**6},
+        ({"groups": ("sharpen",)}, "groups: 'sharpen' is not a group"),
+        ({"groups": ("late",)}, "groups: 'late' exists in clips only"),
+        ({"groups": ("outside",)}, "groups: 'outside' is not a group"),
+        ({"groups": ()}, "groups: there is nothing to measure"),
+        ({"images": -1}, "images: -1 is negative"),
+        ({"frames": (1,)}, r"frames: \[1\] are no video lengths"),
+        ({"held_out_video": ("nothing",)}, "held_out_video: 'nothing' is not a group"),
+        ({"images": 10**6}, "at most 500000 held-out samples"),
     ],
 )
-def test_bad_requests_are_named(options):
-    with pytest.raises(InputError):
+def test_bad_requests_are_named(options, words):
+    with pytest.raises(InputError, match=words):
         evaluate(Inverter(), **({"images": 1, "videos": 1} | options))
 
 

@@ -96,7 +96,7 @@ def test_after_an_error_nothing_stays(error: BaseException, tmp_path: Path):
 
 def test_an_older_folder_stays_until_the_new_one_is_whole(tmp_path: Path):
     write_folder(tmp_path / "out", {"a": content(b"old")}, nothing)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="shorter"):
         write_folder(tmp_path / "out", {"a": content(b"new", CheckpointError("shorter"))}, nothing)
     assert (tmp_path / "out" / "a").read_bytes() == b"old"
 

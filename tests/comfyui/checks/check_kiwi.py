@@ -12,6 +12,7 @@ from pathlib import Path
 import comfy.sd
 import comfy.utils
 import folder_paths
+import kit
 import torch
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from kit import MODELS, VARIANTS, difference, editor, expect, loaded, run, sampled
@@ -29,10 +30,7 @@ folder_paths.add_model_folder_path("instructx", str(KIWI))
 
 
 def clip(frames, width=96, height=64, seed=0):
-    """Smooth random frames [T, H, W, 3] in 8 bits."""
-    coarse = torch.rand(1, 3, max(2, frames), 3, 3, generator=torch.manual_seed(seed))
-    fine = torch.nn.functional.interpolate(coarse, (max(2, frames), height, width), mode="trilinear")
-    return (fine[0].permute(1, 2, 3, 0)[:frames] * 255).round() / 255
+    return kit.clip(frames, width, height, seed)
 
 
 REFERENCES = [clip(1, 40, 70, seed=1), clip(1, 60, 50, seed=2)]  # of other aspects than the clip: margins show

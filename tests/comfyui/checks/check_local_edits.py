@@ -7,7 +7,7 @@ from pathlib import Path
 import comfy.sd
 import folder_paths
 import torch
-from kit import difference, expect, run
+from kit import clip, difference, expect, run
 
 CLOSE = 1e-3
 SIDES = {"width": 64, "height": 48}
@@ -44,12 +44,6 @@ def editor():
 
     given = dict(parts())
     return Editor.from_pretrained(given.pop("model"), device="cpu", dtype="float32", **given)
-
-
-def clip(frames, width=64, height=48, seed=0):
-    coarse = torch.rand(1, 3, max(2, frames), 3, 3, generator=torch.manual_seed(seed))
-    fine = torch.nn.functional.interpolate(coarse, (max(2, frames), height, width), mode="trilinear")
-    return (fine[0].permute(1, 2, 3, 0)[:frames] * 255).round() / 255
 
 
 def normalised(model, out):

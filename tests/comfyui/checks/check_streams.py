@@ -9,7 +9,7 @@ import start
 import torch
 from comfy.ldm.wan.model import WanModel
 from comfy_extras.nodes_custom_sampler import RandomNoise, SamplerCustomAdvanced
-from kit import difference, expect, loaded, run
+from kit import clip, difference, expect, loaded, run
 
 CLOSE = 5e-3  # ComfyUI's RoPE is in float32
 SIDES = {"width": 64, "height": 48}
@@ -26,12 +26,6 @@ def model():
         raise start.Skipped("this ComfyUI's Wan takes no sources as tokens of their own")
     folder_paths.add_model_folder_path("instructx", str(ROOT))
     return NAME
-
-
-def clip(frames, width=64, height=48, seed=0):
-    coarse = torch.rand(1, 3, max(2, frames), 3, 3, generator=torch.manual_seed(seed))
-    fine = torch.nn.functional.interpolate(coarse, (max(2, frames), height, width), mode="trilinear")
-    return (fine[0].permute(1, 2, 3, 0)[:frames] * 255).round() / 255
 
 
 REFERENCE = clip(1, 48, 64, seed=1)

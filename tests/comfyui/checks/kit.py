@@ -61,6 +61,13 @@ def example(group, frames=1, seed=5, width=64, height=64):
     return image, instruction, reference if isinstance(reference, torch.Tensor) else None
 
 
+def clip(frames, width=64, height=48, seed=0):
+    """Smooth random frames [T, H, W, 3] in 8 bits."""
+    coarse = torch.rand(1, 3, max(2, frames), 3, 3, generator=torch.manual_seed(seed))
+    fine = torch.nn.functional.interpolate(coarse, (max(2, frames), height, width), mode="trilinear")
+    return (fine[0].permute(1, 2, 3, 0)[:frames] * 255).round() / 255
+
+
 def wired(model_name, image, instruction, references=(), model=None, **size):
     """The graph up to the sampler: (MODEL, positive, negative, LATENT, FIT); `size` is Fit's width and height."""
     own, vae, mllm, connector = loaded(model_name)
