@@ -92,6 +92,6 @@ class DenoiserPair(Backbone):
         return self.first.gained()
 
     def save(self, folder: Path) -> None:
-        """Write both, the second beside the first as `FOLDER_2`."""
+        """Write both; the second's folder lies beside the first's and has `_2` after its name."""
         self.first.save(folder)
         self.second.save(folder.with_name(f"{folder.name}_2"))

@@ -1,9 +1,9 @@
 """One folder for each published kind of model: how it is recognised, and everything specific to it.
 
 `open` is the one door to a model's weights, for the editor, the command line, training and ComfyUI. A family is a
-function `recognise(path) -> Match | None`, in the table here; what it finds is a value (`match.py`), and everything
-after that is the same for all. To add one: a folder with its `recognise`, a row in the table, and where it has a
-prompt of its own a row in `components.DIALECTS`.
+function `recognise(path) -> Match | None`, which `recognise` here asks in turn; what it finds is a value (`match.py`),
+and everything after that is the same for all. To add one: a folder with its `recognise`, a place among these, and
+where it has a prompt of its own a row in `components.DIALECTS`.
 """
 
 from __future__ import annotations

@@ -49,16 +49,16 @@ _ENDINGS = {
 _ROLES = [(role, re.compile(rf"(.+?){_ENDINGS[role]}")) for role in (Role.UP_BIAS, *_ENDINGS)]
 # Changes of other kinds, by what LyCORIS and peft call their tensors.
 _UNREAD = {
-    "DoRA": rf"(dora_scale|lora_magnitude_vector{_ADAPTER}(\.weight)?)",
-    "LoCon of three matrices": r"lora_mid\.weight",
-    "OFT or BOFT": rf"(oft_blocks|oft_diag|rescale|oft_[rRs]|boft_[RsPrb]){_ADAPTER}(\.weight)?",
-    "(IA)^3": rf"(on_input|ia3_l){_ADAPTER}",
-    "GLoRA": r"(a1|a2|b1|b2|bm)\.weight",
-    "VeRA": rf"vera_(lambda_[bd]|[AB]){_ADAPTER}",
-    "FourierFT": rf"fourierft_spectrum{_ADAPTER}",
-    "LoRA of an embedding": rf"lora_embedding_[AB]{_ADAPTER}",
-    "change of a weight's size": r"reshape_weight",
-    "replacement of weights": r"set_weight",
+    "a DoRA": rf"(dora_scale|lora_magnitude_vector{_ADAPTER}(\.weight)?)",
+    "a LoCon of three matrices": r"lora_mid\.weight",
+    "an OFT or BOFT": rf"(oft_blocks|oft_diag|rescale|oft_[rRs]|boft_[RsPrb]){_ADAPTER}(\.weight)?",
+    "an (IA)^3": rf"(on_input|ia3_l){_ADAPTER}",
+    "a GLoRA": r"(a1|a2|b1|b2|bm)\.weight",
+    "a VeRA": rf"vera_(lambda_[bd]|[AB]){_ADAPTER}",
+    "a FourierFT": rf"fourierft_spectrum{_ADAPTER}",
+    "a LoRA of an embedding": rf"lora_embedding_[AB]{_ADAPTER}",
+    "a change of a weight's size": r"reshape_weight",
+    "a replacement of weights": r"set_weight",
 }
 _KINDS = {kind: re.compile(rf".*[._]{ending}") for kind, ending in _UNREAD.items()}
 # what the usual programs put before a DiT's names, flat

@@ -117,7 +117,7 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
     for key in stored:
         if kind := unread_kind(key):
             raise CheckpointError(
-                f"{quoted_path(path)} is a {kind} ({escaped(key)}), which is not read here; merge it into the DiT with "
+                f"{quoted_path(path)} is {kind} ({escaped(key)}), which is not read here; merge it into the DiT with "
                 "the program that made it."
             )
     roles: dict[str, set[Role]] = {}

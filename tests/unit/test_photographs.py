@@ -112,7 +112,8 @@ def test_a_crop_never_leaves_its_photograph(tmp_path):
         folder.mkdir()
         Image.new("RGB", (of, 300), (255, 255, 255)).save(folder / "a.png")
         for seed in range(20):
-            _photograph(np.random.default_rng(seed), height, width, str(folder))
+            crop = _photograph(np.random.default_rng(seed), height, width, str(folder))
+            assert crop.shape == (height, width, 3) and crop.min() == 1
 
 
 def test_a_config_with_photographs_is_checked_before_anything_is_drawn(tmp_path):

@@ -55,11 +55,11 @@ def words(fields: Fields, name: str) -> str:
         try:
             value = value.decode()
         except UnicodeDecodeError as error:
-            raise RowError(f"it has a {name} that is not UTF-8") from error
+            raise RowError(f"its {name} is not UTF-8") from error
     if not isinstance(value, str):
         raise RowError(f"it has {shown(value)} as its {name}, which is no text")
     if len(value) > LONGEST_TEXT:
-        raise RowError(f"it has a {name} longer than any instruction")
+        raise RowError(f"its {name} is longer than any instruction")
     return value.strip()
 
 
@@ -75,7 +75,7 @@ def picture(fields: Fields, name: str) -> Named:
     value = fields.get(name)
     if isinstance(value, bytes) and value:
         if len(value) > MOST_BYTES:
-            raise RowError(f"it has a {name} of {len(value) >> 20} MB, more than any picture")
+            raise RowError(f"its {name} has {len(value) >> 20} MB, more than any picture")
         return value
     return needed_words(fields, name)
 
