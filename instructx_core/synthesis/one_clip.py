@@ -36,7 +36,13 @@ def make_pairs(
         about = {"why": one_line(error, 300)}
         return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", stage="read", about=about)]
     made: list[Candidate] = []
-    for scene in _scenes(clip, experts, config.frames if config.world is None else None):
+    try:
+        scenes = _scenes(clip, experts, config.frames if config.world is None else None)
+    except ExpertFailed as error:
+        tray = Tray(clip)
+        tray.drop(("any",), Drop(str(error), error.stage), about=_why(error))
+        return tray.candidates
+    for scene in scenes:
         tray = Tray(scene)
         try:
             if len(scene.frames) < config.least_frames:

@@ -238,6 +238,12 @@ def test_an_expert_that_fails_drops_the_clip(tmp_path, monkeypatch):
     assert json.loads(first["about"]) == {"why": "RuntimeError: sizes do not match at all"}
 
 
+def test_a_clip_whose_cuts_cannot_be_found_is_dropped(tmp_path, monkeypatch):
+    with_experts(monkeypatch, cuts=Failing(ValueError("no frame rate")))
+    clips = replace(config(tmp_path / "out"), world=WorldClips(3, frames=2))
+    assert synthesise(clips).dropped == {"any: cuts failed": 3}
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), RuntimeError("CUDA error: a"), MemoryError()])
 def test_an_expert_whose_device_fails_ends_the_run(tmp_path, monkeypatch, error):
     with monkeypatch.context() as patched:
