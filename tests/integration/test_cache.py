@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,19 @@ def test_a_stopped_cache_goes_on_with_the_next_part(foundation: Path, tmp_path: 
     assert {name: (tmp_path / "pool" / name).stat().st_mtime_ns for name in kept} == kept
     assert not partial.exists()
     assert_equal(tmp_path / "pool", foundation / "pool")
+
+
+def test_a_killed_process_is_told_in_one_sentence(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    class Killed(ThreadPoolExecutor):
+        def submit(self, *_: Any) -> Future[None]:
+            future: Future[None] = Future()
+            future.set_exception(BrokenProcessPool("terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(making, "ProcessPoolExecutor", lambda processes, *_: Killed(processes))
+    command = ["cache", str(config(foundation, tmp_path)), str(tmp_path / "pool"), "--processes", "2"]
+    assert cli.main(command) == 2
+    assert "run the same command again with fewer --processes" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -198,6 +199,9 @@ def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[
 
     Args:
         again: makes the maker in each of them; it is sent there.
+
+    Raises:
+        InputError: as `make_pool`, or one of the processes was killed.
     """
     with making(folder, maker.origin(), True, lambda: None) as partial:
         if processes == 1:
@@ -210,6 +214,11 @@ def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[
                 try:
                     for future in tqdm(as_completed(futures), "encoding, parts", len(futures)):
                         future.result()
+                except BrokenProcessPool as error:
+                    raise InputError(
+                        f"A process that encoded {quoted_path(folder)} was ended, as happens where main memory is "
+                        "full; run the same command again with fewer --processes: finished parts are kept."
+                    ) from error
                 except BaseException:
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
