@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -275,7 +276,8 @@ class Trainer:
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """The mean of what the model reports on examples it is not trained on, with the same noise every time."""
-        sums: dict[str, list[float]] = {}
+        sums: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         self.model.eval()
         with self._averaged():
             for number, (kind, batch) in enumerate(self.task.validation()):
@@ -283,8 +285,10 @@ class Trainer:
                 with self._precision():
                     report = self.model(batch, generator)
                 for name, value in report.items():
-                    sums.setdefault(f"validation/{kind}/{name}", []).append(value.item())
-        return {name: sum(values) / len(values) for name, values in sums.items()}
+                    # each example counts alike: the last batch of a shape is smaller
+                    sums[f"validation/{kind}/{name}"] += len(batch) * value.item()
+                    counts[f"validation/{kind}/{name}"] += len(batch)
+        return {name: total / counts[name] for name, total in sums.items()}
 
     def _save(self) -> None:
         """Write the state of this step; every process takes part."""

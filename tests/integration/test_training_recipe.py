@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,27 @@ def test_samples_validation_and_card(foundation: Path, tmp_path: Path, capsys) -
     for words in ("`editing`, 2 steps", "generator/model", "20 images, 10 videos", "torch 2.", "validation/images/loss",
                   "learning_rate: 0.001"):  # fmt: skip
         assert words in card
+
+
+def test_each_example_of_a_validation_counts_alike(tmp_path: Path) -> None:
+    """Batches of four, four and one example."""
+
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, batch: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+            return {"loss": batch.mean() + self.weight}
+
+    class Stage:
+        module = Mean()
+
+        def validation(self) -> Iterator[tuple[str, torch.Tensor]]:
+            yield from (("images", values) for values in (torch.zeros(4), torch.zeros(4), torch.full((1,), 9.0)))
+
+    config = TrainConfig("editing", str(tmp_path / "run"), 1, {"model": "x"})
+    assert Trainer(config, Stage())._validate() == {"validation/images/loss": 1.0}
 
 
 def test_examples_held_out_are_never_trained_on(foundation: Path, tmp_path: Path) -> None:
