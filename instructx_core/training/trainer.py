@@ -62,7 +62,7 @@ class Task(Protocol):
         """Go on from a position of a run of the same config."""
 
     def validation(self) -> Iterator[tuple[str, Any]]:
-        """Batches of examples that are never trained on, each with the name of its kind; none where there are none."""
+        """Batches, which have a length, of examples that are never trained on, each with the name of its kind."""
 
     def export(self, folder: Path) -> None:
         """Write the trained model."""

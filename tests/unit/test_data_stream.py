@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from functools import partial
 from itertools import pairwise
@@ -13,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from instructx_core.errors import InputError
+from instructx_core.training.data import stream as streaming
 from instructx_core.training.data.feed import Batches
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
-from instructx_core.training.data.rows import Row
+from instructx_core.training.data.rows import Row, RowError
+from instructx_core.training.data.sources import first_examples, held_out_rows
 from instructx_core.training.data.stream import RowStream
 from instructx_core.training.data.table import Broken, Table
 from instructx_core.training.data.tally import Tally
+from instructx_core.video import VideoWriter
 from support import public_sets
 from support.public_sets import config, long_csv, rows_of
 from support.training_runs import environment
@@ -33,6 +38,16 @@ def stream(table: Table, seed: int = 0, share: tuple[int, int] = (0, 1), **chang
 
 def take(rows: RowStream, count: int) -> list[str]:
     return [next(rows)[1].instruction for _ in range(count)]
+
+
+def one_epoch(rows: RowStream) -> list[str]:
+    """The rest of an epoch."""
+    found: list[str] = []
+    while True:
+        _, row = next(rows)
+        if rows.epoch:
+            return found
+        found.append(row.instruction)
 
 
 @pytest.fixture
@@ -57,13 +72,18 @@ def test_processes_share_an_epoch(processes: int, long_table: Table) -> None:
     """By shards where there are enough of them, by rows where there are not."""
     found: list[str] = []
     for process in range(processes):
-        rows = stream(long_table, 3, (process, processes))
-        while True:
-            _, row = next(rows)
-            if rows.epoch:
-                break
-            found.append(row.instruction)
+        found += one_epoch(stream(long_table, 3, (process, processes)))
     assert Counter(found) == Counter(f"number {number}" for number in range(1200))
+
+
+def test_rows_at_a_regular_distance_are_shared_by_all_processes(tmp_path: Path) -> None:
+    """A filter takes every second row of one shard, and there are two processes."""
+    long_csv(tmp_path, 1)
+    rows = [{"source": "a.png", "target": "b.png", "instruction": f"{n}", "task": "ab"[n % 2]} for n in range(200)]
+    table = open_table(config(public_sets.write_csv(tmp_path / "tasks.csv", rows), filters={"task": ("a",)}))
+    shares = [one_epoch(stream(table, 0, (process, 2))) for process in range(2)]
+    assert Counter(shares[0] + shares[1]) == Counter(f"{number}" for number in range(0, 200, 2))
+    assert all(len(share) > 30 for share in shares)
 
 
 @pytest.mark.parametrize("at", [0, 511, 700, 1199, 1200, 1300])
@@ -84,6 +104,33 @@ def test_positions_in_every_kind_of_file(name: str, sets: dict[str, Path]) -> No
         second = stream(open_table(config(sets[name])), 5)
         second.go_to(json.loads(json.dumps(first.position())))
         assert take(second, 25) == take(first, 25)
+
+
+def archives(folder: Path, *samples: int) -> Path:
+    """Archives of so many samples each, all but the last cut off in their last one."""
+    folder.mkdir()
+    for number, count in enumerate(samples):
+        with tarfile.open(folder / f"{number}.tar", "w") as archive:
+            for sample in range(count):
+                for name in ("source.png", "target.png", "json"):
+                    public_sets.add(archive, f"{sample}.{name}", b'{"instruction": "x"}')
+            end = archive.offset
+        if number < len(samples) - 1:
+            os.truncate(folder / f"{number}.tar", end - 700)
+    return folder
+
+
+def test_positions_in_archives_that_are_cut_off(tmp_path: Path, monkeypatch) -> None:
+    """An archive whose end was met and counted stays so, and what is left of an epoch does not judge the table."""
+    monkeypatch.setattr(streaming, "BUFFER", 2)
+    monkeypatch.setattr(streaming, "OPEN", 2)
+    table = open_table(config(archives(tmp_path / "set", 3, 4, 5, 6)))
+    for at in (5, 12):
+        first, second = (RowStream(table, Tally(table.path, 0.4, None), 3) for _ in range(2))
+        take(first, at)
+        second.go_to(json.loads(json.dumps(first.position())))
+        addresses, again = ([next(rows)[0] for _ in range(10)] for rows in (first, second))
+        assert addresses == again, at
 
 
 def test_a_table_that_changed_is_named(long_table: Table, tmp_path: Path) -> None:
@@ -167,6 +214,72 @@ def test_too_many_broken_rows_stop_the_run_with_the_first_ten(tmp_path: Path) ->
     assert message.count("there is no file") == 10 and "data.broken allows 0.05 of them" in message
     assert len(message) <= 1500
     take(RowStream(table, Tally(path, 0.2, table.total), 0), 340)
+
+
+def test_broken_rows_among_pictures_and_clips_count_once(tmp_path: Path) -> None:
+    """4 % of the rows, whose kind nobody knows, in a table of both kinds, which has a stream for each."""
+    long_csv(tmp_path, 1)
+    public_sets.put_clip(tmp_path / "a.mp4", 0, False)
+    names = ["none.png" if number % 25 == 0 else ("a.png", "a.mp4")[number % 2] for number in range(200)]
+    rows = [{"source": name, "target": name, "instruction": f"{number}"} for number, name in enumerate(names)]
+    data = config(public_sets.write_csv(tmp_path / "both.csv", rows))
+    table, listed = open_table(data), {}
+    tallies = {kind: Tally(table.path, 0.05, table.total) for kind in (False, True)}
+    for kind, tally in tallies.items():
+        tally.list_in(tmp_path / "broken-rows.txt")
+        assert len(set(take(RowStream(table, tally, 0, kind=kind, listed=listed), 96))) == 96
+        assert (tally.broken, tally.seen) == (8, 200)
+    assert len((tmp_path / "broken-rows.txt").read_text().splitlines()) == 8
+    short = open_table(config(public_sets.write_csv(tmp_path / "short.csv", [*rows[:1] * 4, *rows[1:25] * 4])))
+    found = first_examples(short, data, partial(read_example, data=data, stride=16, frame_multiple=4))
+    assert {kind: len(examples) for kind, examples in found.items()} == {False: 10, True: 2}
+
+
+def test_a_quote_that_is_not_closed_costs_one_row(tmp_path: Path) -> None:
+    """At the end of the file, and where the field becomes too long."""
+    path = long_csv(tmp_path, 0)
+    for words in ("as it is", "long " * 1000):
+        path.write_text('source,target,instruction\na.png,b.png,"make it red\n' + f"a.png,b.png,{words}\n" * 40)
+        first, *others = rows_of(open_table(config(path)))
+        assert isinstance(first, Broken) and first.words.startswith("Line 2 of 'pairs.csv': it")
+        assert [row.instruction for row in others] == [words.strip()] * 40
+    path.write_text('source,target,instruction\na.png,b.png,"two\nlines"')
+    assert rows_of(open_table(config(path)))[-1].instruction == "two\nlines"
+
+
+def test_a_tenth_of_a_table_is_held_out_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(50):
+            for name in ("source.png", "target.png", "json"):
+                public_sets.add(archive, f"{number}.{name}", b"{}")
+    assert held_out_rows(open_table(config(path)), 64) == {0: 5}
+    for number in range(8):
+        long_csv(tmp_path / "set", 13).rename(tmp_path / "set" / f"{number}.csv")
+    held = held_out_rows(open_table(config(tmp_path / "set")), 64)
+    assert sum(held.values()) == 10 and set(held) == set(range(8))
+
+
+def test_a_frame_that_the_mllm_cannot_read_is_a_broken_row(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (4000, 10)).save(tmp_path / "a.png")
+    (tmp_path / "pairs.csv").write_text("source,target,instruction\na.png,a.png,x\n")
+    data = config(tmp_path / "pairs.csv")
+    (row,) = rows_of(open_table(data))
+    with pytest.raises(RowError, match="4000 x 10 is too narrow"):
+        read_example(row, data, 16, 4)
+
+
+def test_masks_of_clips_filter(tmp_path: Path) -> None:
+    long_csv(tmp_path, 1)
+    with VideoWriter(tmp_path / "mask.mp4", fps=8) as writer:
+        for number in range(4):
+            writer.write(torch.full((64, 64, 3), 255 * (number == 0), dtype=torch.uint8))
+    (tmp_path / "pairs.csv").write_text("source,target,instruction,mask\na.png,b.png,x,mask.mp4\n")
+    for asked, kept in (((0.2, 0.3), True), ((0.3, 1.0), False)):
+        (row,) = rows_of(open_table(config(tmp_path / "pairs.csv", filters={"mask": asked})))
+        assert isinstance(row, Row) if kept else row is None
 
 
 def test_a_damaged_line_of_any_listing_is_one_broken_row(sets: dict[str, Path], tmp_path: Path) -> None:

@@ -101,11 +101,13 @@ def find_listing(path: Path) -> Listing:
 class _Lines:
     """The lines of a file from a mark on, as text; `mark` is after the last one that was handed out.
 
+    `is_over` says whether one more was asked for than there are: a whole row of a CSV never asks for it.
     Undecodable bytes become lone surrogates, so that the record with them can be named.
     """
 
     def __init__(self, file: BinaryIO, path: Path, mark: Mark) -> None:
         self.file, self.path, self.mark = file, path, mark
+        self.is_over = False
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -113,6 +115,7 @@ class _Lines:
     def __next__(self) -> str:
         line = self.file.readline(LONGEST_RECORD)
         if not line:
+            self.is_over = True
             raise StopIteration
         if len(line) == LONGEST_RECORD:
             raise InputError(f"{quoted_path(self.path)} is no listing: a line in it is longer than any row.")
@@ -125,13 +128,18 @@ def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordA
     names, lines = listing.names, _Lines(file, listing.path, mark)
     reader = csv.reader(lines)
     while True:
-        begun = lines.mark.number
+        begun = lines.mark
         try:
             values = next(reader, None)
+            problem = "its quotes are not closed" if values and lines.is_over else ""
         except csv.Error as error:
-            place = _place("Line", begun, listing)
-            yield Record(place, problem=f"it is no CSV ({one_line(error, 100)})"), lines.mark
+            values, problem = [], f"it is no CSV ({one_line(error, 100)})"
+        if problem:  # it may have taken whole rows for a part of itself: its first line alone is given up
+            file.seek(begun.offset)
+            lines = _Lines(file, listing.path, begun)
+            next(lines)
             reader = csv.reader(lines)
+            yield Record(_place("Line", begun.number, listing), problem=problem), lines.mark
             continue
         if values is None:
             return

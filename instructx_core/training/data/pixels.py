@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
 from ...errors import InputError
-from ...fit import fit_reference, plan_fit
+from ...fit import check_aspect, fit_reference, plan_fit
 from ...images import read_encoded, read_image, read_pixels, to_floats
 from ...main_memory import check_room
 from ...video import VideoReader
@@ -35,7 +37,8 @@ def read_example(
         words: what the row must have of words.
 
     Raises:
-        RowError: a file that cannot be read, a source and a target of different shape, or no `words`.
+        RowError: a file that cannot be read, a source and a target of different shape, frames too narrow for the MLLM,
+            or no `words`.
     """
     if words and not getattr(row, words):
         raise RowError(f"it has no {words}, which this kind of stage reads")
@@ -54,6 +57,10 @@ def read_example(
         raise RowError(f"source and target differ in size ({sizes}), and not by a factor alone")
     area = data.sizes[0][0] * data.sizes[0][1]
     fit = plan_fit(len(source), (height, width), stride, frame_multiple, area)
+    try:
+        check_aspect((height, width), fit.canvas)
+    except InputError as error:
+        raise RowError(one_line(error).rstrip(".")) from error
     return Example(
         source=fit.apply(source),
         target=fit.apply(target),
@@ -66,9 +73,10 @@ def read_example(
 
 
 def covered(mask: Media) -> float:
-    """The share of a mask that is white. Raises RowError where it cannot be read."""
+    """The share of a mask, a picture or a clip, that is white. Raises RowError where it cannot be read."""
     try:
-        return _picture(mask, "the mask").mean(2).gt(0.5).float().mean().item()
+        frames = _frames(mask, sys.maxsize, "the mask")
+        return fmean(to_floats(frame).mean(2).gt(0.5).float().mean().item() for frame in frames)
     except InputError as error:
         raise RowError(one_line(error).rstrip(".")) from error
 

@@ -21,10 +21,11 @@ from .feed import THREADS, Batches, ReadAhead
 from .opening import open_table
 from .pixels import read_example
 from .pool import Bucket
-from .rows import Address, Row, RowError, is_video
+from .rows import Address, Row, RowError, Shard, is_video
 from .stream import RowStream
 from .table import Broken, Table
 from .tally import Tally
+from .tars import TarShard
 
 logger = logging.getLogger(__name__)
 
@@ -152,19 +153,20 @@ class StreamSource:
             for kind, examples in first.items()
         }
         self.held = held_out_rows(self.table, config.validation if config.validate_every else 0)
-        self.tally = Tally(self.table.path, config.data.broken, self.table.total)
+        self.tallies = {kind: Tally(self.table.path, config.data.broken, self.table.total) for kind in self.first}
+        listed: dict[int, bool | None] = {}
         number = "" if share[1] == 1 else f"-{share[0] + 1}-of-{share[1]}"
         self.list_file = Path(config.output) / BROKEN_ROWS.replace(".", f"{number}.")
         self.feeds = {
             kind: ReadAhead(
                 Batches(
-                    RowStream(self.table, self.tally, config.seed, share, self._is_trained_on, kind),
+                    RowStream(self.table, tally, config.seed, share, self._is_trained_on, kind, listed),
                     self.read,
                     partial(batch_size, config.data),
                     THREADS[kind],
                 )
             )
-            for kind in self.first
+            for kind, tally in self.tallies.items()
         }
         self._validation: list[Encoded] | None = None
 
@@ -172,7 +174,8 @@ class StreamSource:
         return address.row >= self.held.get(address.shard, 0)
 
     def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
-        self.tally.list_in(self.list_file)
+        for tally in self.tallies.values():
+            tally.list_in(self.list_file)
         feed = self.feeds.get(is_video) or next(iter(self.feeds.values()))
         return self.encode(feed.take())
 
@@ -233,8 +236,9 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
         InputError: too many of the rows that were tried are broken, or there is none.
     """
     found: dict[bool, list[Example]] = {}
-    tally = Tally(table.path, data.broken, table.total)
+    summary = ""
     for kind, most in TRIED.items():
+        tally = Tally(table.path, data.broken, table.total)
         for row in islice(_rows_of(table, kind, tally), most):
             try:
                 example = read(row)
@@ -243,8 +247,9 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
                 continue
             tally.good()
             found.setdefault(example.is_video, []).append(example)
+        summary = summary or tally.summary()
     if not found:
-        raise InputError(tally.summary() or f"{quoted_path(table.path)} has no rows that data.filters leave.")
+        raise InputError(summary or f"{quoted_path(table.path)} has no rows that data.filters leave.")
     return found
 
 
@@ -252,8 +257,8 @@ def table_examples(
     table: Table, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
 ) -> Iterator[Example]:
     """The examples of a table in order, to look at. Raises InputError where too many rows are broken."""
-    tally = Tally(table.path, data.broken, table.total)
     for kind in (False, True):
+        tally = Tally(table.path, data.broken, table.total)
         for row in _rows_of(table, kind, tally):
             try:
                 yield read_example(row, data, stride, frame_multiple, words)
@@ -263,24 +268,35 @@ def table_examples(
 
 
 def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row]:
-    """The rows of one kind, whose broken ones are tallied; not many are looked at for it."""
+    """The rows of one kind; the others and broken ones are tallied. Not many are looked at for it."""
     shards = (shard for shard, part in enumerate(table.parts) if kind in part.shard.kinds)
     for _, row in islice((entry for shard in shards for entry in table.rows(shard)), LOOKED_AT):
         if isinstance(row, Broken):
             tally.skip(row.words)
         elif row is not None:
             try:
-                if is_video(row.source) == kind:
-                    yield row
+                is_wanted = is_video(row.source) == kind
             except InputError as error:
                 tally.skip(f"{row.place}: {one_line(error).rstrip('.')}")
+                continue
+            if is_wanted:
+                yield row
+            else:
+                tally.good()
 
 
 def held_out_rows(table: Table, count: int) -> dict[int, int]:
     """Shard -> how many of its first rows are kept for validation; of a table never more than a tenth."""
-    if table.total is not None:
-        count = min(count, table.total // 10)
     if not count:
         return {}
-    shards = torch.randperm(len(table.parts), generator=torch.Generator().manual_seed(0))[: min(SPREAD, count)].tolist()
-    return {shard: -(-count // len(shards)) for shard in shards}
+    shards = torch.randperm(len(table.parts), generator=torch.Generator().manual_seed(0))[:SPREAD].tolist()
+    total = table.total
+    if total is None:  # archives, of which as many rows are taken to be in all as are in these
+        total = sum(_size(table.parts[shard].shard) for shard in shards) * len(table.parts) // len(shards)
+    count = min(count, total // 10)
+    shards = shards[:count]
+    return {shard: count // len(shards) + (place < count % len(shards)) for place, shard in enumerate(shards)}
+
+
+def _size(shard: Shard) -> int:
+    return shard.count() if isinstance(shard, TarShard) else shard.size or 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -42,16 +43,19 @@ class RowStream:
         share: tuple[int, int] = (0, 1),
         takes: Callable[[Address], bool] | None = None,
         kind: bool | None = None,
+        listed: dict[int, bool | None] | None = None,
     ) -> None:
         """
         Args:
             share: this process's number, and how many there are.
             takes: which rows are read at all.
             kind: videos alone (True), or pictures alone.
+            listed: shard -> the kind of the stream that lists its broken rows; shared by the streams of one table.
         """
         self.table, self.tally, self.seed, self.share = table, tally, seed, share
         self.takes = takes or (lambda address: True)
         self.kind = kind
+        self.listed = {} if listed is None else listed
         self.shards = [number for number, part in enumerate(table.parts) if kind is None or kind in part.shard.kinds]
         self.by_shard = len(self.shards) >= ENOUGH * share[1]
         self._begin(0)
@@ -112,25 +116,33 @@ class RowStream:
             return True
         entry[1] = address.row + 1
         self.turn += 1
-        if not self.by_shard and address.row % self.share[1] != self.share[0]:
+        if not (self.by_shard or self._is_own(address)):
             return True
         if isinstance(row, Broken):
-            self.tally.skip(row.words, again=self.epoch > 0)
-        elif row is not None and self.takes(address) and self._is_wanted(row):
-            self.tally.good()
-            self._buffer.append((address, row))
-            self._bytes += row.nbytes
+            self._skip(address, row.words)
+        elif row is not None and self.takes(address):
+            try:
+                is_wanted = self.kind is None or is_video(row.source) == self.kind
+            except InputError as error:
+                self._skip(address, f"{row.place}: {one_line(error).rstrip('.')}")
+                return True
+            self.tally.good()  # one of the other kind too: nobody knows the kind of a broken one
+            if is_wanted:
+                self._buffer.append((address, row))
+                self._bytes += row.nbytes
         return True
 
-    def _is_wanted(self, row: Row) -> bool:
-        """Whether a row is of the stream's kind; one of no kind is tallied."""
-        if self.kind is None:
-            return True
-        try:
-            return is_video(row.source) == self.kind
-        except InputError as error:
-            self.tally.skip(f"{row.place}: {one_line(error).rstrip('.')}", again=self.epoch > 0)
-            return False
+    def _is_own(self, address: Address) -> bool:
+        """Whether a row is this process's: one of every n, at a place that changes, so that rows which a filter takes
+        at a regular distance are not all of one process."""
+        process, processes = self.share
+        group, place = divmod(address.row, processes)
+        return (place + crc32(f"{address.shard} {group}".encode())) % processes == process
+
+    def _skip(self, address: Address, words: str) -> None:
+        """Tally a broken row, which is listed once in all epochs and streams."""
+        lister = self.listed.setdefault(address.shard, self.kind)
+        self.tally.skip(words, again=self.epoch > 0 or lister != self.kind)
 
     def position(self) -> dict[str, Any]:
         """Where the stream stands, as plain numbers."""
@@ -150,6 +162,7 @@ class RowStream:
             InputError: what was waiting is not there any more.
         """
         self._begin(position["epoch"])
+        self.tally.go_on()
         self.opened, self.drawn, self.turn = position["opened"], position["drawn"], position["turn"]
         self._open = [[shard, row, None] for shard, row in position["open"]]
         self._given = self.drawn > 0

@@ -53,7 +53,7 @@ class Table:
                 yield Address(shard, number), self._row(part, record)
                 number += 1
         except (RowError, InputError) as error:
-            for row in range(number, max(number + 1, part.shard.size or 0)):
+            for row in range(number, number + 1 if part.shard.size is None else part.shard.size):
                 yield Address(shard, row), Broken(f"{part.shard.name}: {one_line(error)}")
 
     def _row(self, part: TablePart, record: Record) -> Row | Broken | None:

@@ -31,6 +31,7 @@ class Tally:
         """
         self.table, self.share, self.total = table, share, total
         self.seen = self.broken = 0
+        self._is_whole = True  # whether this epoch was counted from its beginning
         self._words: list[str] = []  # the first ones
         self._waiting: list[str] = []
         self._file: Path | None = None
@@ -65,10 +66,16 @@ class Tally:
     def end_epoch(self) -> None:
         """The whole share of this process has been seen; counts begin again. Raises InputError as `skip` does."""
         with self._lock:
-            if self.total is None:
+            if self.total is None and self._is_whole:
                 self.total = self.seen
             self._judge()
             self.seen = self.broken = 0
+            self._is_whole = True
+
+    def go_on(self) -> None:
+        """A run goes on within an epoch: what is left of it says little of how many rows there are."""
+        with self._lock:
+            self._is_whole = False
 
     def _judge(self) -> None:
         if self.broken > self.share * max(self.seen, SEEN if self.total is None else min(self.total, SEEN)):

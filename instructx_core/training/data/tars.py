@@ -72,8 +72,15 @@ class TarShard:
             raise RowError(f"it cannot be read: {error.reason}") from error
         except (OSError, ValueError, tarfile.TarError, EOFError) as error:
             raise RowError(f"it is no tar archive, or damaged ({one_line(error, 150)})") from error
-        if cut is not None:
+        if cut is not None and start <= len(groups):  # else the end was met before
             raise RowError(f"it is cut off in or behind its sample {len(groups)} ({cut.reason})")
+
+    def count(self) -> int:
+        """How many records there are, by the headers; 0 where the archive cannot be read."""
+        try:
+            return len(_opened(self.path, self.members))
+        except InputError:
+            return 0
 
     def _fields(self, file: BinaryIO, group: MemberGroup) -> dict[str, Any]:
         """A sample's members that are read."""
