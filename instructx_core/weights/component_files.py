@@ -31,7 +31,7 @@ from .vae import vae_config
 from .values import Lora, form_tensors, merged, trimmed
 
 DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # where there is one file
-INDEX = "*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
+INDEX = "[!.]*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
 FILE = {"format": "pt"}  # metadata that transformers asks for
 
 Plan = dict[str, Content]  # a folder to be: file, relative to it -> what it is to hold

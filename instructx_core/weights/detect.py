@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 from ..words import listed, quoted, quoted_path
 from .files import naming
 from .gguf_header import is_gguf
-from .marks import ADAPTER
+from .marks import ADAPTER, SAFETENSORS
 from .parts import FOLDERS, LAYOUTS, MLLM_PREFIXES, TITLES, Names, Part, classify, is_known
 from .pickles import PICKLES, is_pickle
 from .quantised import beside, is_beside
@@ -149,7 +149,7 @@ def pair_in(folder: Path) -> tuple[Path, Path] | None:
 
 def _component(path: Path, part: Part | None) -> Path:
     """`path` itself, or the folder in it where a pipeline keeps its part."""
-    if part is None or not is_dir(path) or any(file.name != ADAPTER for file in path.glob("*.safetensors")):
+    if part is None or not is_dir(path) or any(file.name != ADAPTER for file in path.glob(SAFETENSORS)):
         return path
     if part is Part.DIT and (pair := pair_in(path)):
         first, second = (half.name for half in pair)
@@ -172,7 +172,7 @@ def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Sto
     """
     if not is_dir(path):
         return {path: read_stored(path, allow_pickle)}
-    headers = {file: read_stored(file) for file in sorted(path.glob("*.safetensors"))}
+    headers = {file: read_stored(file) for file in sorted(path.glob(SAFETENSORS))}
     files = tuple(file for file, stored in headers.items() if any(map(is_known, stored)))
     if not files:  # where pickles are not allowed, reading them says so
         files = tuple(sorted(file for file in path.iterdir() if file.suffix in PICKLES and is_pickle(file)))
@@ -194,7 +194,7 @@ def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
     """The files that the folder's indices name; all of them exist."""
     kind = ".safetensors" if files[0].suffix == ".safetensors" else ".bin"
     indexed: set[str] = set()
-    for index in sorted(folder.glob(f"*{kind}.index.json")):
+    for index in sorted(folder.glob(f"[!.]*{kind}.index.json")):
         try:
             named = set(read_json(index)["weight_map"].values())
             if not named or any(not name or Path(name).name != name for name in named):

@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..words import escaped, one_line, quoted_path
 from .files import check_finite, read_metadata
 from .mapped import give_back
+from .marks import SAFETENSORS
 
 
 def check_part(folder: Path) -> None:
@@ -23,7 +24,7 @@ def check_part(folder: Path) -> None:
         CheckpointError: no config, no safetensors, or one that is cut off or damaged.
     """
     check_config(folder)
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = sorted(folder.glob(SAFETENSORS))
     if not weights:
         raise CheckpointError(f"{str(folder)!r} has no .safetensors weights; the model is incomplete, get it again.")
     for path in weights:

@@ -11,6 +11,8 @@ ADAPTER = "instructx.safetensors"  # of this repo's layout: what InstructX adds 
 PUBLISHED = "mllm_encoder/config.json"  # of the layout in which Kiwi-Edit is published
 CONFIG = "config.json"  # of a whole model's folder in diffusers' parts, where the model has a name of its own
 WHOLE = (CONFIG, "transformer/config.json")  # such a folder has both
+# weights in a folder, not what macOS puts beside them on the disks of other systems ("._NAME")
+SAFETENSORS = "[!.]*.safetensors"
 MARKS = (ADAPTER, PUBLISHED)  # the first that a folder has is fetched last, so half a download is not taken for a model
 
 
@@ -32,6 +34,6 @@ def lone_file(folder: Path) -> Path | None:
     """The file of weights of a folder that holds nothing else of a model; None for any other."""
     if not is_dir(folder):
         return None
-    names = [path.relative_to(folder).as_posix() for pattern in ("*", "*/*") for path in folder.glob(pattern)]
-    found = mark_of(names)
+    paths = (path for pattern in ("[!.]*", "[!.]*/[!.]*") for path in folder.glob(pattern))
+    found = mark_of(path.relative_to(folder).as_posix() for path in paths)
     return folder / found if found and found.endswith(".safetensors") and found not in MARKS else None

@@ -291,7 +291,7 @@ def data_alone(plain: Any) -> Any:
 def _check_words(folder: Path) -> None:
     """Raise CheckpointError where a tokenizer's folder holds what its library would wait for or read for ever."""
     for path in folder.iterdir():
-        if path.suffix in WORDS and not path.is_dir():
+        if path.suffix in WORDS and not path.name.startswith(".") and not path.is_dir():
             read = bounded.read_json if path.suffix == ".json" else bounded.read_bytes
             try:
                 read(path, WORDS_BYTES)

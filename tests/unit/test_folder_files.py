@@ -12,6 +12,7 @@ import torch
 from instructx_core.convert import convert
 from instructx_core.families.overrides import OWN, Overrides
 from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import lone_file
 from support.opening import outlined
 from support.pickles import pickled
 from support.same import assert_same, assert_same_model, weights
@@ -36,6 +37,21 @@ def test_a_lora_and_a_variant_beside_the_weights(part: str, sharded: bool, saved
     convert(model, tmp_path / "own", Overrides(vae=model / "vae"))
     assert_same_model(tmp_path / "own", saved, OWN, torch.float32)
     assert not list((tmp_path / "own").rglob("*lora*"))
+
+
+def test_what_macos_puts_beside_files_is_no_weights(saved: Path, model: Path, tmp_path: Path):
+    """On the disks of other systems each file has a "._NAME" beside it."""
+    beside = [path.with_name(f"._{path.name}") for path in model.rglob("*") if path.is_file()]
+    for path in [*beside, *(model / part / "._more.safetensors.index.json" for part in STEMS)]:
+        path.write_bytes(b"\0\5\x16\7" + bytes(60))
+    assert_same_model(model, saved, OWN, torch.float32)
+    convert(model, tmp_path / "own", Overrides(vae=model / "vae"))
+    assert not list((tmp_path / "own").rglob("._*"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("trained.safetensors", "._trained.safetensors"):
+        (alone / name).touch()
+    assert lone_file(alone) == alone / "trained.safetensors"
 
 
 @pytest.mark.parametrize("part", STEMS)

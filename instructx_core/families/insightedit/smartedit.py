@@ -40,6 +40,7 @@ from ...weights.component_files import FILE, Plan, saved_by, under, vae_part
 from ...weights.detect import find_form
 from ...weights.files import read_json
 from ...weights.library_load import load_or_explain
+from ...weights.marks import SAFETENSORS
 from ...weights.mllm import TOKENIZERS, load_tokenizer
 from ...weights.parts import Part
 from ...weights.pickles import PICKLES
@@ -231,7 +232,7 @@ def _projector(held: Tensors, path: Path) -> Tensors:
 
 def _tower(clip: Path) -> Tensors:
     """The CLIP's vision tower."""
-    files = sorted(clip.glob("*.safetensors"))
+    files = sorted(clip.glob(SAFETENSORS))
     held = {name: stored for file in files for name, stored in stored_tensors(file).items()}
     tower = {
         f"vision_tower.{name}": stored

@@ -27,6 +27,7 @@ from ...errors import CheckpointError
 from ...weights.compare import shape_of
 from ...weights.files import naming, read_json
 from ...weights.library_load import check_part
+from ...weights.marks import SAFETENSORS
 from ...weights.parts import Part
 from ...weights.stored import Stored, read_stored
 from ...words import quoted_path, shown
@@ -71,7 +72,7 @@ def recognise(path: Path) -> Match | None:
 
 
 def _headers(folder: Path) -> dict[Path, dict[str, Stored]]:
-    return {file: read_stored(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {file: read_stored(file) for file in sorted(folder.glob(SAFETENSORS))}
 
 
 def config_of_shapes(
