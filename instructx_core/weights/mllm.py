@@ -338,4 +338,5 @@ def _widened(
 def _places(form: Form, checkpoint: Path) -> list[Path]:
     """Where config and tokenizer may be: beside the weights, as Kiwi-Edit or Wan has them, or in the checkpoint."""
     own = form.path if form.path.is_dir() else form.path.parent
-    return [own, own.parent / "processor", own.parent / "tokenizer", checkpoint / "mllm", checkpoint / "processor"]
+    further = [checkpoint / name for name in ("mllm", "processor", "tokenizer")]
+    return [own, own.parent / "processor", own.parent / "tokenizer", *further]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from instructx_core import Editor, cli
+from instructx_core import Editor, cli, families
 from instructx_core.conditions.condition import Condition
 from instructx_core.config import GuidanceMode
 from instructx_core.context import Context
 from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.bernini.folder import recognise
+from instructx_core.families.overrides import Overrides
 from instructx_core.guidance.cleaning import cleaned
 from instructx_core.guidance.text import TextGuidance
 from instructx_core.guidance_modes import formula_of, terms
@@ -22,6 +23,8 @@ from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.model_info import describe
 from instructx_core.sampling import initial_noise, sample
 from instructx_core.schedules import unipc_schedule
+from instructx_core.weights.mllm import find_tokenizer
+from instructx_core.weights.parts import Part
 from instructx_core.windows import Span
 from support import recorded
 from support.folders import linked
@@ -175,6 +178,12 @@ def test_a_folder_that_is_not_whole_is_named(
         (folder / "tokenizer/spiece.model").unlink(missing_ok=True)
     with pytest.raises(CheckpointError, match=message):
         Editor.from_pretrained(folder, device="cpu")
+
+
+def test_a_text_encoder_from_elsewhere_takes_the_folder_s_tokenizer(model: Path, tmp_path: Path):
+    (tmp_path / "umt5.safetensors").symlink_to((model / "text_encoder/model.safetensors").resolve())
+    opened = families.open(model, Overrides(mllm=tmp_path / "umt5.safetensors"))
+    assert find_tokenizer(opened.form(Part.MLLM), opened.match.folder) == model / "tokenizer"
 
 
 def test_a_plain_wan_is_none_of_it(model: Path, tmp_path: Path):
