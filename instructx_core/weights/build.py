@@ -13,12 +13,14 @@ import torch
 
 from ..compat import kept_in_float32
 from ..errors import CheckpointError
+from . import values
 from .compare import first_difference, shapes_of
 from .files import check_finite
 from .files import read_tensors as read_file
 from .mapped import give_back
 from .packed_linear import PackedLinear, staying
 from .quantised import beside, check_readable, is_beside, unpadded, widened, without_filling
+from .unpacking import unpacked
 
 if TYPE_CHECKING:
     from .detect import Form
@@ -37,14 +39,15 @@ def read_tensors(form: Form) -> Iterator[tuple[str, torch.Tensor]]:
         CheckpointError: a damaged file, or tensors stored in a form that is not read here.
     """
     state = _mapped(form)
-    for name, value in state.items():
-        if not is_beside(name):
-            yield name, widened(value, beside(name, state), _packing(form, name))
+    for name in [name for name in state if not is_beside(name)]:  # taken out: a GGUF's numbers are in memory
+        yield name, widened(state.pop(name), beside(name, state), _packing(form, name))
 
 
 def _mapped(form: Form) -> dict[str, torch.Tensor]:
-    """All tensors as they are stored."""
+    """All tensors as they are stored; a GGUF unpacked."""
     check_readable(form.stored, form.path)
+    if form.is_gguf:
+        return {name: values.value(stored) for name, stored in unpacked(form).items()}
     state: dict[str, torch.Tensor] = {}
     for file in form.files:
         state |= read_file(file)

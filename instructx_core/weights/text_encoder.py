@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import CheckpointError
-from .build import fill_reader, read_tensors
+from .build import fill_reader, loaded_dtype, read_tensors
 from .compare import count_layers, first_difference, shape_of, shapes_of
 from .detect import Form
 from .library_load import load_or_explain, load_weights
@@ -46,13 +46,14 @@ def load_text_encoder(
             f"the tokenizer in {str(words)!r} has ids up to {highest}, the umT5's table holds {config.vocab_size}; "
             "give the tokenizer that it was trained with."
         )
-    shapes = shapes_of(checked_text_encoder(form).state_dict())
+    model = checked_text_encoder(form)
+    shapes = shapes_of(model.state_dict())
     if packed and form.is_scaled:
         return fill_reader(UMT5EncoderModel, config, form, dtype, bare_text), tokenizer
     state = {}
     for name, value in read_tensors(form):
         if (bare := bare_text(name)) != SECOND_NAME:
-            state[bare] = without_filling(value, shapes[bare]).to(dtype)
+            state[bare] = without_filling(value, shapes[bare]).to(loaded_dtype(model, bare, dtype))
         if progress is not None:
             progress(value.nbytes)
     return load_weights(form.path, UMT5EncoderModel, state, config=config, dtype=dtype), tokenizer

@@ -34,7 +34,7 @@ from support.opening import load, outlined
 from support.same import assert_same_tensors
 from support.text_encoder import save_text_encoder
 from support.training_runs import CONFIGS, FILES, SMALL_DATA, weights, write_config
-from support.weight_forms import scaled
+from support.weight_forms import scaled, write_gguf
 
 TINY = ("guidance.image_queries=4", "guidance.max_pixels=6272", "guidance.video_frames=4", "default_size=[32, 32]",
         "default_frames=5", "sampling.steps=2")  # fmt: skip
@@ -189,6 +189,23 @@ def test_hidden_states_of_a_padded_batch_are_each_sequence_s_own() -> None:
 @pytest.fixture(scope="module")
 def umt5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_text_encoder(tmp_path_factory.mktemp("wan") / "text_encoder", 32)
+
+
+def test_a_text_encoder_in_float16_is_as_its_library_loads_it(umt5: Path) -> None:
+    """Which keeps one layer in float32."""
+    state, _ = read_safetensors(umt5 / "model.safetensors")
+    read = load_reader(find_form(umt5, Part.MLLM), umt5, torch.float16)[0].state_dict()
+    kept = [name for name, value in read.items() if value.dtype is torch.float32]
+    assert kept and all(name.endswith("wo.weight") and torch.equal(read[name], state[name]) for name in kept)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_a_text_encoder_in_gguf(kind: str, umt5: Path, tmp_path: Path) -> None:
+    state, _ = read_safetensors(umt5 / "model.safetensors")
+    path = shutil.copytree(umt5, tmp_path / "umt5") / "weights"
+    values = write_gguf(state, path, kind)
+    read = load_reader(find_form(path, Part.MLLM), umt5, torch.float32)[0].state_dict()
+    assert all(torch.equal(read[name], value) for name, value in values.items())
 
 
 @torch.no_grad()
