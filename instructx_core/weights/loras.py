@@ -121,15 +121,19 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
                 "the program that made it."
             )
     roles: dict[str, set[Role]] = {}
-    for key in stored:
+    whole = {}
+    for key, held in stored.items():
         if split := split_key(key):
-            roles.setdefault(split[0], set()).add(split[1])
+            module, role = split
+            roles.setdefault(module, set()).add(role)
+            if not held.is_float and role is not Role.ALPHA:  # which some programs write as a whole number
+                whole[key] = held.dtype
     if not roles:
         raise CheckpointError(
             f"{quoted_path(path)} is no LoRA: none of its {len(stored)} tensors ({_listed(list(stored))}) ends like a "
             "LoRA's (.lora_A.weight, .lora_down.weight, .lokr_w1, .hada_w1_a, .diff); give a LoRA for a Wan DiT."
         )
-    check_types({key: held.dtype for key, held in stored.items() if split_key(key) and not held.is_float}, path)
+    check_types(whole, path)
     return roles
 
 

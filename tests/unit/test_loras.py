@@ -120,6 +120,12 @@ def test_every_style_is_the_same_arithmetic(style: str, alpha: float | None, dit
     assert_same(weights(dit), merged(own, made, 0.6 * (1 if alpha is None else alpha / RANK)))
 
 
+def test_an_alpha_may_be_a_whole_number(dit, tmp_path: Path):
+    own, made = weights(dit), pairs(dit, ATTENTION)
+    load_lora(dit, lora(tmp_path, styled(made, next(iter(STYLES)), 2)))
+    assert_same(weights(dit), merged(own, made, 2 / RANK))
+
+
 @pytest.mark.parametrize("style", ["diffusers", "kohya", "original", "original, up and down"])
 def test_against_diffusers_own_converter_and_peft(style: str, dit, tmp_path: Path):
     """On what diffusers converts: attention and feed-forward, each block, no differences."""
