@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,6 +90,7 @@ def decide(
     unplanned = Plan(Memory.FULL if memory is Memory.AUTO else memory, tiled=False)
     if device.type not in PLANNED or (device.type == "cpu" and _is_small(opened)):
         return Decision(dtypes[0], unplanned)
+    gc.collect()  # a model that is gone keeps its weights until then: offloading hooks refer to it in a circle
 
     @cache
     def outlined(dtype: torch.dtype) -> Outlined:

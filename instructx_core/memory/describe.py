@@ -63,8 +63,9 @@ def describe_plan(
     except InputError as error:
         dtype, tiled, verdict = formats(device)[-1], True, f"auto would refuse: {error}"
     else:
-        dtype, tiled = decision.dtype, decision.plan.tiled
-        gpu = "" if device.type in OWN_MEMORY else f" with {(free or free_bytes(device)) / GIB:.3g} GiB free"
+        dtype, tiled, gpu = decision.dtype, decision.plan.tiled, ""
+        if device.type not in OWN_MEMORY:
+            gpu = f" with {(free_bytes(device) if free is None else free) / GIB:.3g} GiB free"
         verdict = f'auto, on {_name(device)}{gpu}: {_short(dtype)}, memory="{decision.plan.memory.value}"'
         verdict += ", the VAE in tiles" if tiled else ""
     size = f"{job.width} x {job.height} pixels (width x height)"

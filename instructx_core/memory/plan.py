@@ -80,7 +80,8 @@ def resident(sizes: ModelSizes, memory: Memory, working: Part) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a CUDA device has free."""
+    """What a CUDA device has free, with what PyTorch keeps of models and edits that are gone."""
     import torch
 
-    return torch.cuda.mem_get_info(device)[0]
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from instructx_core import InputError, cli
+from instructx_core import InputError, cli, families
 from instructx_core.config import ConnectorConfig, ModelConfig
 from instructx_core.connectors import make_connector
 from instructx_core.context import Context
@@ -21,12 +22,16 @@ from instructx_core.families.instructx.folder import BUNDLED
 from instructx_core.guidance.encoder import MLLMGuidance
 from instructx_core.latents import LatentCodec
 from instructx_core.memory.choice import Memory, parse_memory
+from instructx_core.memory.decide import decide
+from instructx_core.memory.describe import describe_plan
 from instructx_core.memory.live import LiveMemory
 from instructx_core.memory.measure import decoding_bytes, encoding_bytes, measure_phases, step_bytes
 from instructx_core.memory.phases import Job, Part, Phase
-from instructx_core.memory.plan import CHOICES, make_plan, peak, resident, usable
+from instructx_core.memory.placement import place
+from instructx_core.memory.plan import CHOICES, Plan, free_bytes, make_plan, peak, resident, usable
 from instructx_core.memory.sizes import ModelSizes, Weights, sizes_of
 from instructx_core.speed.run_cache import RunCache
+from support import tiny
 from support.opening import load, outlined
 from support.paper_size import QWEN_3B, ROPE, VISION
 
@@ -241,7 +246,26 @@ def test_tiles_bound_what_the_vae_computes_with():
     assert decoding_bytes(codec, Job(2048, 2048, 1)) > 3 * decoding_bytes(codec, Job(1024, 1024, 1))
 
 
+def test_what_pytorch_keeps_of_others_is_free(monkeypatch: pytest.MonkeyPatch):
+    for name, size in (("mem_get_info", (3, 80)), ("memory_reserved", 20), ("memory_allocated", 5)):
+        monkeypatch.setattr(torch.cuda, name, lambda _device, size=size: size)
+    assert free_bytes(torch.device("cuda")) == 3 + 20 - 5
+
+
+def test_a_model_that_is_gone_makes_room(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("instructx_core.memory.decide.SMALL", 0)
+    gone = place(tiny.components(), Plan(Memory.MODEL, tiled=False), torch.device("cpu"))
+    weights = weakref.ref(gone.denoiser.transformer.proj_out.weight)
+    del gone
+    decide(families.open(saved), torch.device("cpu"), torch.float32)
+    assert weights() is None
+
+
 # --- instructx info --plan
+
+
+def test_a_gpu_that_has_nothing_free(saved: Path):
+    assert "0 GiB free" in describe_plan(saved, vram=1e-10)
 
 
 def test_info_prints_the_plan(kiwi: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
