@@ -80,8 +80,11 @@ def speed_up(transformer: WanTransformer3DModel, attention: str, compile_blocks:
         InputError: the package for this attention is not installed.
     """
     if attention != "sdpa":
+        from diffusers.models.attention_dispatch import attention_backend
+
         try:
-            transformer.set_attention_backend(ATTENTION[attention])
+            with attention_backend(ATTENTION[attention]):  # which leaves the choice of other models as it was
+                transformer.set_attention_backend(ATTENTION[attention])
         except (RuntimeError, ValueError) as error:
             raise InputError(f"attention {attention!r} cannot be used here: {error}") from error
     if cache is not None:

@@ -10,7 +10,7 @@ from instructx_core.memory.choice import Memory
 from instructx_core.memory.placement import place, store_in_fp8
 from instructx_core.memory.plan import Plan
 from instructx_core.memory.sizes import sizes_of
-from instructx_core.speed.options import CACHES, check_speed, speed_up
+from instructx_core.speed.options import ATTENTION, CACHES, check_speed, speed_up
 from support import tiny
 
 CPU = torch.device("cpu")
@@ -96,6 +96,19 @@ def test_an_older_diffusers_is_named(cache: str, name: str, monkeypatch: pytest.
     monkeypatch.delattr(f"diffusers.hooks.{name}")
     with pytest.raises(InputError, match=f"cache '{cache}' is not in diffusers .*update diffusers"):
         check_speed("sdpa", False, cache, CPU)
+
+
+def test_a_model_s_attention_is_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ATTENTION, "flash", "_native_math")  # which needs no GPU
+    chosen, plain = tiny.components(), tiny.components()
+    speed_up(plain.denoiser.transformer, "sdpa", compile_blocks=False, cache=None)
+    speed_up(chosen.denoiser.transformer, "flash", compile_blocks=False, cache=None)
+    calls, kernel = [], torch.nn.attention.sdpa_kernel
+    monkeypatch.setattr("torch.nn.attention.sdpa_kernel", lambda backend: calls.append(backend) or kernel(backend))
+    edit(Editor(plain), steps=1)
+    assert not calls
+    edit(Editor(chosen), steps=1)
+    assert calls
 
 
 def test_missing_packages_are_named():
