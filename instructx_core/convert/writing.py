@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def write_file(path: Path, content: Content, progress: ByteCount) -> Checksums:
             digest = _write(partial, content, progress)
             flush(partial)
         with partial_file(path.with_name(f"{path.name}.sha256")) as sums:
-            sums.write_text(_line(path.name, digest), encoding="utf-8")
+            sums.write_bytes(os.fsencode(_line(path.name, digest)))  # as the system has the name, UTF-8 or not
     return {path.name: digest}
 
 

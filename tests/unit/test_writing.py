@@ -47,6 +47,13 @@ def test_a_file_and_its_checksum(tmp_path: Path):
     assert {path.name for path in (tmp_path / "deep").iterdir()} == {"out", "out.sha256"}
 
 
+@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names are Unicode there")
+def test_a_name_that_is_no_utf8(tmp_path: Path):
+    name = os.fsdecode(b"out\xff")
+    assert write_file(tmp_path / name, content(b"0123456789ab"), nothing).keys() == {name}
+    assert os.fsencode(name) in (tmp_path / f"{name}.sha256").read_bytes()
+
+
 def test_a_folder_holds_what_is_written_and_nothing_else(tmp_path: Path):
     target = tmp_path / "deep" / "model"
     plan = {"a/one": content(b"0123456789"), "two": content(b"abcdefghij"), "config.json": text("{}\n")}
