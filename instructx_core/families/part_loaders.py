@@ -90,9 +90,12 @@ def load_local_strength(opened: Opened) -> tuple[float, ...]:
     """How far the tokens of each block follow what is asked of their place; () of a model that finds no places.
 
     Raises:
-        CheckpointError: a missing or damaged file.
+        CheckpointError: a missing or damaged file, or anything but one number for each block.
     """
     state = strip(added_tensors(opened), "denoiser.local_strength.")
+    wanted = {f"local_strength.{block}": () for block in range(len(state))}
+    if odd := first_difference(wanted, shapes_of({f"local_strength.{name}": state[name] for name in state})):
+        raise CheckpointError(f"{str(opened.match.named)!r} does not fit its config: {odd}; get it again.")
     return tuple(float(state[name]) for name in sorted(state, key=int))
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from instructx_core import Editor, cli
+from instructx_core import Editor, cli, families
 from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.overrides import Overrides
+from instructx_core.families.part_loaders import load_local_strength
 from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.model_info import describe
 from instructx_core.request import EditRequest
@@ -190,6 +191,10 @@ def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path)
             r"heads is 5; give a divisor",
         ),
         (
+            lambda held: held.update({"mask_predictor_config.heads": torch.tensor(torch.nan)}),
+            r"NaN or infinity in 1 tensors \('mask_predictor_config\.heads'\)",
+        ),
+        (
             lambda held: [held.pop(name) for name in list(held) if name.startswith("residual_attention_module.")],
             r"holds no residual_alpha of its blocks",
         ),
@@ -216,6 +221,14 @@ def test_a_file_that_is_not_whole_is_named(
     write_safetensors(tmp_path / "odd.safetensors", held, metadata)
     with pytest.raises(CheckpointError, match=message):
         Editor.from_pretrained(tmp_path / "odd.safetensors", device="cpu", **parts)
+
+
+def test_a_strength_is_one_number(tmp_path: Path):
+    held = public_models.composite(tiny.WIDTH, tiny.CHANNELS)
+    held["residual_attention_module.layers.1.residual_alpha"] = torch.ones(2)
+    write_safetensors(tmp_path / "odd.safetensors", held)
+    with pytest.raises(CheckpointError, match=r"local_strength\.1 is \(2,\), expected \(\)"):
+        load_local_strength(families.open(tmp_path / "odd.safetensors"))
 
 
 @pytest.mark.parametrize("part", ["path", "transformer", "vae", "mllm"])

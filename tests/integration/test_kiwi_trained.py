@@ -161,6 +161,8 @@ def test_refusals(kiwi: Path, stage3: Path, saved: Path, tmp_path: Path):
     refused(state | {down: torch.zeros(RANK, 5)}, r"has a LoRA for layers.* of \(16, 5\), which in .* is \(16, 32\)")
     refused(state | {"mllm.model.odd": torch.zeros(1)}, "holds 'mllm.model.odd', which is not of Kiwi-Edit's training")
     refused(state | {down: torch.full_like(state[down], torch.nan)}, "NaN or infinity")
+    for odd in ({"dit.vace": torch.zeros(1)}, {f"dit.vace.lora_{half}.weight": torch.zeros(1, 1) for half in "AB"}):
+        refused(state | odd, r"file' cannot be used: 1 of .*'vace")
     gap = {name: value for name, value in state.items() if name != "dit.blocks.1.ffn.0.bias"}
     refused(gap, "no whole Wan DiT: blocks.1.ffn.net.0.proj.bias is missing")
 

@@ -19,7 +19,7 @@ from ...config import MaskConfig, ModelConfig
 from ...errors import CheckpointError
 from ...weights.compare import count_layers, shape_of
 from ...weights.detect import Form
-from ...weights.files import naming, read_tensors
+from ...weights.files import check_finite, naming, read_tensors
 from ...weights.gguf_header import is_gguf
 from ...weights.parts import Names, Part
 from ...weights.pickles import is_pickle
@@ -106,6 +106,7 @@ def _with_masks(config: ModelConfig, path: Path, shapes: Mapping[str, tuple[int,
 
     tokens, width = sides("query_embed")
     said = {name: value for name, value in read_tensors(path).items() if name.endswith("_config.heads")}
+    check_finite(said, path)
     heads = next((int(value) for value in said.values() if value.numel() == 1), HEADS)
     masks = MaskConfig(
         input_dim=sides("proj_v.weight")[1],

@@ -53,12 +53,14 @@ def recognise(path: Path) -> Match | None:
     stored = read_stored(path)
     if not any(name.endswith(MARK) for name in stored):
         return None
-    dit, adapter, rest = split_trained({name: name for name in stored})
+    with naming(path):
+        dit, adapter, rest = split_trained({name: name for name in stored})
     check_trained(path, adapter)
     pairs = lora_pairs(path, rest, "Kiwi-Edit")
     dit_lora = {f"{name}.weight": pair for name, pair in pairs.items() if not name.startswith("mllm.")}
     with naming(path):
         config = config_of_shapes({own: stored[there].shape for own, there in adapter.items()}, source=path).checked()
+        loras = {Part.DIT: dit_to_diffusers(dit_lora), Part.MLLM: mllm_weights(pairs)}
     whole = {name: stored[name] for name in dit.values()}
     return Match(
         kind="Kiwi-Edit, a training checkpoint",
@@ -68,7 +70,7 @@ def recognise(path: Path) -> Match | None:
         stored={path: stored},
         folders={},
         held={Part.DIT: Form(path, (path,), Part.DIT, Names.ORIGINAL, whole)} if whole else {},
-        loras={Part.DIT: dit_to_diffusers(dit_lora), Part.MLLM: mllm_weights(pairs)},
+        loras=loras,
     )
 
 
