@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import zipfile
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.instructx.folder import adapter_path
 from instructx_core.weights import files
 from instructx_core.weights.files import check_finite, read_metadata, read_safetensors, read_shapes, write_safetensors
+from instructx_core.weights.pickles import read_pickle
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(4, dtype=torch.bfloat16)}
 
@@ -337,3 +339,14 @@ def test_a_file_larger_than_memory(tmp_path):
         assert str(path) in str(error) and "in one file" in str(error)
     else:
         assert found["huge"].shape == (count,)
+
+
+@pytest.mark.parametrize("damaged", [b"\x80\x02e.", b"\x80\x02h\x28.", b"\x80\x02K\x01Q."])
+def test_a_damaged_pickle_is_named(damaged, tmp_path):
+    """Whatever it makes PyTorch run into: IndexError, KeyError, AssertionError."""
+    torch.save(TENSORS, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "damaged.pt", "w") as written:
+        for name in whole.namelist():
+            written.writestr(name, damaged if name.endswith("data.pkl") else whole.read(name))
+    with pytest.raises(CheckpointError, match=r"damaged\.pt' is no pickle of tensors"):
+        read_pickle(tmp_path / "damaged.pt")
