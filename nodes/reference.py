@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..instructx_core.config import Margin
 from ..instructx_core.errors import InputError
 from . import categories, references
+from .masks import check_painted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,8 +153,9 @@ def subject_only(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`image` [H, W, 3] where the mask [H, W] is 1, grey where it is 0.
 
     Raises:
-        InputError: a mask of another size.
+        InputError: a mask of another size, or that nobody painted.
     """
+    check_painted(mask, tuple(image.shape[:2]))
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"The mask is {mask.shape[1]} x {mask.shape[0]}, but the reference is {image.shape[1]} x"

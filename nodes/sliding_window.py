@@ -23,7 +23,7 @@ from . import categories, references, sampling
 from .fit import FRAME_RATE
 from .footage import footage_of
 from .graph_identity import origins
-from .masks import for_frames
+from .masks import for_frames, warn_if_empty
 from .menus import check_reference, mismatch, problem
 from .model_pair import low_input
 from .notes import MADE_BEFORE, clock, say, show
@@ -256,6 +256,8 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         frames = rgb(source, "source")
         native, options = native_of(model, vae, instruction, settings | {"mask": mask}, None, is_video=len(frames) > 1)
         native.mask = None if mask is None else for_frames(mask, len(frames), tuple(frames.shape[1:3]))
+        if native.mask is not None:
+            warn_if_empty(native.mask)
         footage = in_memory(frames, FRAME_RATE)
         windows, editor = plan_edit(native, footage, with_cuts(options, footage))
         watcher = Watcher(native)
@@ -288,6 +290,8 @@ def edit_into_file(
     with footage_of(source) as footage:
         size = (footage.info.height, footage.info.width)
         native.mask = None if mask is None else for_frames(mask, len(footage.pts), size)
+        if native.mask is not None:
+            warn_if_empty(native.mask)
         options = with_cuts(options, footage)
         # a name that says what is in it: the same edit finds its windows again, another never does
         words = json.dumps(identity(native, footage, options), sort_keys=True)

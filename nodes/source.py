@@ -100,6 +100,7 @@ class InstructXSource(io.ComfyNode):
         mask: torch.Tensor | None = None,
         fit: FitValue | None = None,
     ) -> io.NodeOutput:
+        from .masks import warn_if_empty
         from .natives import prepare, with_source
         from .pixels import rgb
         from .vae import check_vae, encode
@@ -118,6 +119,7 @@ class InstructXSource(io.ComfyNode):
         raw = latent["samples"]
         if mask is not None:
             latent = latent | {"noise_mask": noise_mask(patched, raw, mask, fit)}
+            warn_if_empty(latent["noise_mask"])
         return io.NodeOutput(
             patched,
             with_source(patched, positive, raw, strength),

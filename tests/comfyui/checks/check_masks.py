@@ -1,7 +1,7 @@
 """A mask on Source, Restore and the sliding windows: edited only there, the source to the bit elsewhere."""
 
 import torch
-from check_long_video import parts, queued, scratch, video_file
+from check_long_video import parts, queued, replaced, scratch, video_file
 from comfy_api.latest import InputImpl
 from kit import BUNDLED, VARIANTS, example, expect, loaded, run
 
@@ -85,6 +85,35 @@ def check_masks_that_do_not_fit_are_refused():
     expect("InputError", "of one channel", run, "Source", **bare, mask=torch.ones(1, 64, 64, 3))
     for mask in (torch.ones(64, 64), torch.ones(5, 1, 64, 64), torch.ones(1, 64, 64, 1)):
         assert run("Source", **bare, mask=mask)[3]["noise_mask"].all()
+
+
+def check_load_images_mask_without_paint_is_named():
+    """Load Image gives 64 x 64 zeros for a picture without alpha, whatever its size."""
+    from instructx_pack.nodes.masks import for_frames, over_latent
+    from instructx_pack.nodes.reference import subject_only
+
+    unpainted, words = torch.zeros(1, 64, 64), "Load Image gives"
+    expect("InputError", words, for_frames, unpainted, 1, (96, 128))
+    expect("InputError", words, over_latent, unpainted, (1, 4, 1, 12, 16), 8, 4)
+    expect("InputError", words, subject_only, torch.ones(96, 128, 3), unpainted[0])
+    assert for_frames(unpainted, 1, (64, 64)).shape == (1, 64, 64)  # it has that picture's size
+
+
+def check_an_empty_mask_is_said():
+    """Before the run, which would change no pixel: a segmenter that found nothing gives such a mask."""
+    from instructx_pack.nodes import masks
+
+    image, *_ = example("background")
+    model, vae, *_ = loaded(BUNDLED)
+    bare = {"model": model, "positive": [], "negative": [], "source": image, "vae": vae}
+
+    def stop(words):
+        raise InterruptedError(words)
+
+    with replaced(masks, "say", stop):
+        run("Source", **bare, mask=left_half(1, 64, 64))
+        for node, given in (("Source", bare), ("SlidingWindowImages", parts() | {"source": image, "window": 5})):
+            expect("InterruptedError", "The mask is empty", run, node, **given, mask=torch.zeros(1, 64, 64))
 
 
 def check_windows_within_a_mask():
