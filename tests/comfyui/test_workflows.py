@@ -128,6 +128,19 @@ def test_notes_in_two_languages_stand_beside_it(path):
 
 
 @each
+def test_notes_name_nodes_as_the_canvas_shows_them(path):
+    """A node with a title of its own shows no other name, in no language."""
+    workflow = workflow_files.read(path)
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    shown = {node["type"]: node["title"] for node in workflow["nodes"] if node.get("title") and node["type"] in INFO}
+    for kind, title in shown.items():
+        name = INFO[kind]["display_name"]
+        named = {f"*{name}*", f"*{name.removeprefix('InstructX ')}*"}
+        if kind != "InstructXExampleInput":  # "the example on the left"
+            assert not any(words in notes[0] for words in named) or all(f"*{title}*" in note for note in notes), title
+
+
+@each
 def test_what_the_oldest_comfyui_lacks_is_said_in_both_notes(path):
     workflow = workflow_files.read(path)
     oldest = (workflow_files.GOLDEN.parent / "oldest_nodes.txt").read_text(encoding="utf-8").splitlines()
@@ -153,6 +166,12 @@ def apart(one, other):
     (left, top), (wide, high) = other["pos"], other["size"]
     title = 30  # pixels above a node's position
     return x + width <= left or left + wide <= x or y + height <= top - title or top + high <= y - title
+
+
+@each
+def test_a_video_that_is_made_of_an_edit_has_its_sound(path):
+    for node in workflow_files.to_api(workflow_files.read(path), INFO).values():
+        assert node["class_type"] != "CreateVideo" or "audio" in node["inputs"]
 
 
 @each

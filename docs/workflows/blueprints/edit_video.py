@@ -12,5 +12,5 @@ EDIT_VIDEO = Blueprint(
     columns=COLUMNS,
     links=LINKS,
     inputs={"video": ("fit.source",), **WIDGETS},
-    outputs={"VIDEO": "restore.VIDEO", "IMAGE": "restore.IMAGE", "FPS": "restore.FPS"},
+    outputs={"VIDEO": "restore.VIDEO", "IMAGE": "restore.IMAGE", "AUDIO": "restore.AUDIO", "FPS": "restore.FPS"},
 )

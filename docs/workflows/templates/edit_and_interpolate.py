@@ -6,9 +6,10 @@ from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, clips_below, example, 
 
 TITLE = Text("Edit, then more frames", "编辑后补帧")
 TWICE = Text(
-    "The edited clip with twice as many frames; *fps* of *Create Video* is twice the source's. Needs ComfyUI 0.33 and"
-    " FILM, which ComfyUI offers to download.",
-    "编辑后的视频帧数加倍；*Create Video* 的 *fps* 是原视频的两倍。需要 ComfyUI 0.33 和 FILM（ComfyUI 会提示下载）。",
+    "The edited clip with twice as many frames and its sound; *fps* of *Create Video* is twice the source's. Needs"
+    " ComfyUI 0.33 and FILM, which ComfyUI offers to download.",
+    "编辑后的视频帧数加倍，声音保留；*Create Video* 的 *fps* 是原视频的两倍。需要 ComfyUI 0.33 和 FILM（ComfyUI"
+    " 会提示下载）。",
 )
 FILM = weights(
     "film_net_fp16.safetensors",
@@ -34,6 +35,7 @@ def edit_and_interpolate() -> Template:
         {
             "input.VIDEO": ["edit.video", "before.video"],
             "edit.IMAGE": ["between.images"],
+            "edit.AUDIO": ["video.audio"],
             "model.INTERP_MODEL": ["between.interp_model"],
             "between.IMAGE": ["video.images"],
             "video.VIDEO": ["after.video"],

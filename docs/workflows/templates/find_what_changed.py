@@ -6,9 +6,10 @@ from ..showing import BOX, FIRST, HEIGHT, NARROW, OWN_PICTURE, SENTENCES, TINY, 
 
 TITLE = Text("Find what changed", "找出改动的区域")
 MASK = Text(
-    "*InstructX Composite* gives the changed region as a MASK, for inpainting, upscaling or another edit, and keeps the"
-    " source outside it.",
-    "*InstructX Composite* 把改动的区域作为 MASK 输出，可用于重绘、放大或再次编辑，区域外保留原图。",
+    "*Source outside, edit inside* (*InstructX Composite*) gives the changed region as a MASK, for inpainting,"
+    " upscaling or another edit, and keeps the source outside it.",
+    "*Source outside, edit inside*（*InstructX Composite*）把改动的区域作为 MASK 输出，可用于重绘、放大或再次编辑，"
+    "区域外保留原图。",
 )
 SOURCE = "triangle"
 

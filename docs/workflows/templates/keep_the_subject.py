@@ -6,9 +6,10 @@ from ..showing import BOX, FIRST, SENTENCES, SMALL, TINY, below, example, note, 
 
 TITLE = Text("Keep the subject, change the rest", "保留主体，改变其余")
 WHERE = Text(
-    "*Remove Background* finds the subject; everything else is the mask. Needs ComfyUI 0.33 and BiRefNet, which ComfyUI"
-    " offers to download.",
-    "*Remove Background* 找出主体，其余部分就是遮罩。需要 ComfyUI 0.33 和 BiRefNet（ComfyUI 会提示下载）。",
+    "*The subject* (*Remove Background*) finds it; everything else is the mask. Needs ComfyUI 0.33 and BiRefNet, which"
+    " ComfyUI offers to download.",
+    "*The subject*（*Remove Background*）找出主体，其余部分就是遮罩。需要 ComfyUI 0.33 和 BiRefNet（ComfyUI"
+    " 会提示下载）。",
 )
 BIREFNET = weights(
     "birefnet.safetensors",

@@ -6,9 +6,10 @@ from ..showing import BOX, FIRST, LOOK, LOWER, OWN_PICTURE, SENTENCES, TINY, exa
 
 TITLE = Text("Measure an edit", "测量编辑结果")
 NUMBERS = Text(
-    "*InstructX Measure*: how well the rest was kept (PSNR, SSIM), and how much of all change lies where it belongs"
-    " (exclusivity). Green: there; red: elsewhere. A **mask** makes it exact.",
-    "*InstructX Measure*：其余部分保留得如何（PSNR、SSIM），变化有多少落在应改之处（exclusivity）。"
+    "*Source against edit* (*InstructX Measure*): how well the rest was kept (PSNR, SSIM), and how much of all change"
+    " lies where it belongs (exclusivity). Green: there; red: elsewhere. A **mask** makes it exact.",
+    "*Source against edit*（*InstructX Measure*）：其余部分保留得如何（PSNR、SSIM），"
+    "变化有多少落在应改之处（exclusivity）。"
     "绿色：应改之处；红色：其他地方。连接 **mask** 更准确。",
 )
 SOURCE = "triangle"

@@ -9,9 +9,13 @@ from .wan import DIT
 TITLE = Text("Split loaders for a 14B", "大模型分开加载")
 PARTS = Text(
     "DiT and VAE are ComfyUI's single files (or *Unet Loader (GGUF)*). *adapter* is the `instructx.safetensors` of a"
-    " 14B edit model in `models/instructx`; no official InstructX weights are public.",
+    " 14B edit model in `models/instructx`. No official InstructX weights are public; CoinVE-Edit's are"
+    " (*Three edits and their masks* gets them): *adapter* in both nodes, *weights*: the checkpoint's LoRA, *base*:"
+    " Qwen3-VL-8B-Instruct.",
     "DiT 和 VAE 用 ComfyUI 的单个文件（或 *Unet Loader (GGUF)*）。*adapter* 是 `models/instructx` 里 14B 编辑模型的"
-    " `instructx.safetensors`；官方 InstructX 权重没有公开。",
+    " `instructx.safetensors`；官方 InstructX 权重没有公开，CoinVE-Edit 的已公开"
+    "（下载方法见 *Three edits and their masks*）：两处 *adapter* 都选它，*weights* 选 the checkpoint's LoRA，"
+    "*base* 选 Qwen3-VL-8B-Instruct。",
 )
 SMALL = 250
 

@@ -8,10 +8,12 @@ from ..showing import SENTENCES, TINY, example, look, note, saved
 
 TITLE = Text("Under the hood", "盒子里的全部节点")
 NATIVE = Text(
-    "The MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any sampler work on it. Here ComfyUI's"
-    " own *KSampler* samples, with Tiny's two steps; *InstructX Sampler* knows each model's own steps, cfg and shift.",
-    "这里的 MODEL 是 ComfyUI 原生的 Wan 模型：LoRA、ModelSamplingSD3、缓存和任何采样器都能用。这里用 ComfyUI 自带的"
-    " *KSampler*，Tiny 只用 2 步；*InstructX Sampler* 会自动用每个模型自己的步数、cfg 和 shift。",
+    "The MODEL is a native Wan model: LoRA loaders, ModelSamplingSD3, caches and any sampler work on it. Here"
+    " *ComfyUI's own sampler* (*KSampler*) samples, with Tiny's two steps; *InstructX Sampler* knows each model's own"
+    " steps, cfg and shift.",
+    "这里的 MODEL 是 ComfyUI 原生的 Wan 模型：LoRA、ModelSamplingSD3、缓存和任何采样器都能用。这里用"
+    " *ComfyUI's own sampler*（*KSampler*），Tiny 只用 2 步；*InstructX Sampler* 会自动用每个模型自己的步数、cfg 和"
+    " shift。",
 )
 SOURCE = "removed"
 WIDE, LAST = 205, 270  # Nodes 2.0 draws no node narrower than 225 pixels

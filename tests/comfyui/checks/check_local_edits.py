@@ -92,14 +92,16 @@ def check_an_image_has_no_places():
 
 
 def check_its_lora_goes_onto_a_stock_model():
-    """Load Adapter puts the LoRA of the file onto a MODEL of Load Diffusion Model, as Load Model merges it."""
+    """Load Adapter puts the LoRA of the file onto a MODEL of Load Diffusion Model, as Load Model merges it; Load MLLM
+    reads as the MLLM of Load Model does."""
     model, vae, mllm, connector = loaded()
+    (split,) = run("LoadMLLM", base="text_encoders/coinve", adapter=FILE, precision="float32")
     stock = comfy.sd.load_diffusion_model(str(parts()["transformer"]), model_options={"dtype": torch.float32})
     adapted, _ = run("LoadAdapter", model=stock, adapter=FILE, weights="the checkpoint's LoRA")
     found = []
-    for own in (model, adapted):
+    for own, reader in ((model, mllm), (adapted, split)):
         fitted, fit = run("Fit", model=own, vae=vae, source=clip(5), **SIDES)
-        (guidance,) = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=EACH[0], fit=fit)
+        (guidance,) = run("MLLMGuidance", mllm=reader, source=fitted, instruction=EACH[0], fit=fit)
         positive, negative = run("Connector", connector=connector, guidance=guidance)
         patched, positive, negative, latent = run(
             "Source", model=own, positive=positive, negative=negative, vae=vae, source=fitted
