@@ -72,6 +72,50 @@ def test_every_node_has_help(name):
         assert kept in chinese, kept
 
 
+@pytest.mark.parametrize("name", NODES)
+def test_help_speaks_of_every_input(name):
+    """That of InstructX Sliding Window (Images) says: as of InstructX Sliding Window."""
+    pages = [name, "InstructXSlidingWindow"] if name == "InstructXSlidingWindowImages" else [name]
+    said = "".join((HELP / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    assert not [
+        socket for socket in workflow_files.inputs_of(INFO[name]["input"]) if not re.search(rf"\b{socket}\b", said)
+    ]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_chinese_help_calls_outputs_what_the_node_shows(name):
+    english = (HELP / f"{name}.md").read_text(encoding="utf-8")
+    chinese = (HELP / name / "zh.md").read_text(encoding="utf-8")
+    for index, output in enumerate(INFO[name]["output_name"]):
+        if f"`{output}`" in english or f"*{output}*" in english:
+            assert texts("zh")[name]["outputs"][str(index)]["name"] in chinese, output
+
+
+def test_chinese_texts_name_nodes_that_are_there():
+    shown = {part["display_name"].removeprefix("InstructX ") for part in texts("zh").values()}
+    pages = [*HELP.glob("*/zh.md"), LANGUAGES["zh"]]
+    for words in re.findall(
+        "InstructX ([\u4e00-\u9fff]+(?: MLLM)?)", "".join(page.read_text(encoding="utf-8") for page in pages)
+    ):
+        assert words.startswith((*shown, "检查点", "模型")), words
+
+
+def test_chinese_texts_name_comfyuis_nodes_as_its_front_end_does():
+    """People search for these names; as of the front end 1.49.6."""
+    shown = {
+        "InvertMask": "反转遮罩",
+        "LoadImage": "加载图像",
+        "LoadVideo": "加载视频",
+        "PreviewAny": "预览任意",
+        "SetLatentNoiseMask": "设置Latent噪波遮罩",
+        "UNETLoader": "UNet加载器",
+        "VAEDecode": "VAE解码",
+    }
+    said = "".join(page.read_text(encoding="utf-8") for page in (*HELP.glob("*/zh.md"), LANGUAGES["zh"]))
+    assert not [name for name in shown.values() if name not in said]
+    assert not [old for old in ("加载扩散模型", "预览文本", "设置潜空间噪波遮罩") if old in said]
+
+
 def test_no_help_without_a_node():
     assert sorted({path.name.removesuffix(".md") for path in HELP.iterdir()}) == NODES
     assert {path.name for path in HELP.glob("*/*")} == {"zh.md"}
