@@ -19,7 +19,7 @@ from ..instructx_core.words import shown
 KIND = "instructx"
 STOCK_MODELS = "diffusers"  # where ComfyUI users keep folders of whole models
 STOCK = {"transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}  # its folders of single parts
-PARTS = {"transformer": "A Wan DiT", "vae": "A Wan VAE", "mllm": "A Qwen2.5-VL"}
+PARTS = {"transformer": "A Wan DiT", "vae": "A Wan VAE", "mllm": "A Qwen2.5-VL (for CoinVE-Edit a Qwen3-VL)"}
 OWN = "the model's own"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
 PACK = Path(__file__).resolve().parent.parent

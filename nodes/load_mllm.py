@@ -21,15 +21,17 @@ class InstructXLoadMLLM(io.ComfyNode):
             node_id="InstructXLoadMLLM",
             display_name="InstructX Load MLLM",
             category=categories.LOADERS,
-            description="Load a Qwen2.5-VL with the queries and LoRA of an InstructX checkpoint.",
+            description=(
+                "Load a Qwen2.5-VL (for CoinVE-Edit a Qwen3-VL) with the queries and LoRA of an InstructX checkpoint."
+            ),
             search_aliases=["instructx", "qwen2.5-vl", "kiwi"],
             inputs=[
                 io.Combo.Input(
                     "base",
                     options=base_names(),
                     tooltip=(
-                        "The vision-language model: a model folder with an mllm folder in it, a Qwen2.5-VL "
-                        "folder in models/instructx or models/text_encoders, or a file in "
+                        "The vision-language model: a model folder with an mllm folder in it, a Qwen2.5-VL (for "
+                        "CoinVE-Edit a Qwen3-VL) folder in models/instructx or models/text_encoders, or a file in "
                         "models/text_encoders."
                     ),
                 ),

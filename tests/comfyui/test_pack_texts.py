@@ -44,6 +44,14 @@ def test_no_text_trips_the_front_ends_message_format(language):
     assert not [value for value in values if set(value) & set("{}|@$")]
 
 
+@pytest.mark.parametrize(("node", "socket"), [("InstructXLoadModel", "mllm"), ("InstructXLoadMLLM", "base")])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_menus_of_mllms_name_every_kind_that_edits(language, node, socket):
+    """Template 31 chooses a Qwen3-VL there."""
+    tooltip = texts(language)[node]["inputs"][socket]["tooltip"]
+    assert "Qwen2.5-VL" in tooltip and "Qwen3-VL" in tooltip
+
+
 def test_english_is_what_the_nodes_say():
     found = texts("en")
     for name in NODES:
