@@ -179,6 +179,8 @@ def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None
 def shape_iou(output: Tensor, target: Tensor, behind: Tensor, mask: Tensor) -> float:
     """How well the shape of a new object is met, in [0, 1].
 
+    Places around it that have its colour behind it, such as another object's, cannot tell and do not count.
+
     Args:
         output, target: [T, H, W, 3] in [0, 1].
         behind: the target without the object.
@@ -190,6 +192,7 @@ def shape_iou(output: Tensor, target: Tensor, behind: Tensor, mask: Tensor) -> f
     _same_shape(output=output, target=target, behind=behind)
     colour = target[mask].mean(0)
     shown = (output - colour).square().sum(-1) < (output - behind).square().sum(-1)
+    shown &= ((behind - colour).abs() > EDITED_THRESHOLD).any(-1) | mask
     either = (shown | mask).sum().item()
     return (shown & mask).sum().item() / either if either else 0.0
 

@@ -10,7 +10,7 @@ import torch
 from instructx_core.errors import InputError
 from instructx_core.evaluation import evaluate, list_photographs, measure_drawn, measure_outside, measure_photographs
 from instructx_core.evaluation.drawn import KINDS, draw_pair
-from instructx_core.evaluation.metrics import changed_share, flicker, shape_iou, ssim
+from instructx_core.evaluation.metrics import changed_share, flicker, quantize, shape_iou, ssim
 from instructx_core.world import HELD_OUT_SEED, RICH, sample_subject, sample_triplet
 from instructx_core.world.look_phrases import LOOK_PHRASES
 from instructx_core.world.looks import LOOKS
@@ -121,6 +121,15 @@ def test_a_shape_is_right_where_it_is_the_targets(group):
         half[:, : int(mask.nonzero()[:, 1].float().mean())] = behind[:, : int(mask.nonzero()[:, 1].float().mean())]
         assert 0.2 < shape_iou(half, target, behind, mask) < 0.75
         assert (source - behind).abs().max() > 0.1 or group.endswith("add")
+
+
+def test_a_neighbour_of_its_colour_is_no_part_of_a_shape():
+    """Of a target in 8 bits it is nearer to the object's colour than to what is behind it."""
+    behind, mask = torch.full((1, 16, 16, 3), 0.7), torch.zeros(1, 16, 16, dtype=torch.bool)
+    behind[:, 2:14, 8:], mask[:, 4:12, 2:8] = torch.tensor([0.9, 0.3, 0.21]), True
+    target = quantize(torch.where(mask[..., None], torch.tensor([0.9, 0.3, 0.21]), behind))
+    assert shape_iou(target, target, behind, mask) == 1
+    assert shape_iou(quantize(behind), target, behind, mask) == 0
 
 
 def test_no_new_object_has_no_shape():
