@@ -85,6 +85,7 @@ def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int
         half: of the model's denoiser; None for its first.
     """
     codec, denoiser = model.codec, half or model.denoiser.halves[0]
+    denoiser.transformer.to(META)  # its buffers too: rotary frequencies of a long clip take gigabytes
     forwards = _forwards(model.config, job)
     size = (codec.channels, 1 + (job.frames - 1) // codec.temporal_stride)
     size += (job.height // codec.stride, job.width // codec.stride)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from instructx_core import InputError, cli, families
 from instructx_core.config import ConnectorConfig, ModelConfig
@@ -174,6 +176,26 @@ def test_every_phase_of_the_bundled_model(bundled_editor: Editor, frames: int, s
     ratios = {phase.name: phase.working / live.peak for phase, live in zip(phases, measured, strict=True)}
     # the MLLM reads fewer words here than are counted; `skip_empty_taps` copies frames that are not counted
     assert all(0.9 < ratio < 1.3 for ratio in ratios.values()), ratios
+
+
+class RealTensors(TorchDispatchMode):
+    """`largest`: numbers of the largest tensor made that is not on the meta device."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        real = (one for one in tree_leaves(result) if isinstance(one, torch.Tensor) and not one.is_meta)
+        self.largest = max(self.largest, *(one.numel() for one in real), 0)
+        return result
+
+
+def test_nothing_of_a_clip_is_made_while_a_step_is_measured(saved: Path):
+    """Rotary frequencies of a long clip at full size would take gigabytes."""
+    components, job = outlined(saved), Job(1024, 1024, 33)
+    with RealTensors() as real:
+        step_bytes(components, job)
+    assert real.largest < 10_000
 
 
 def test_a_packed_dit_is_measured_unpacked():
