@@ -11,6 +11,7 @@ import pytest
 from support import comfyui, doors, golden_runs, kiwi_model
 
 HERE = Path(__file__).resolve().parent / "checks"
+SMALLER = "tiny-at-72-pixels"  # as checks/kit.py names it
 
 
 def named_checks():
@@ -29,6 +30,7 @@ def results(bundled, request, tmp_path_factory):
     folder, python = comfyui.find()
     models = tmp_path_factory.mktemp("models")
     comfyui.save_variants(models)
+    comfyui.save_smaller(models / SMALLER)
     kiwi_models = tmp_path_factory.mktemp("kiwi")
     kiwi_model.save_layouts(kiwi_models)
     compared = tmp_path_factory.mktemp("compared")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +29,11 @@ from instructx_core.config import (
 from instructx_core.connectors import make_connector
 from instructx_core.denoiser import Denoiser
 from instructx_core.families.components import Components, guidance_class
-from instructx_core.families.instructx.folder import save_checkpoint
+from instructx_core.families.instructx.folder import BUNDLED, save_checkpoint
 from instructx_core.families.tiny.config import TinyConfig, TinySettings
 from instructx_core.latents import LatentCodec
+from instructx_core.weights.files import read_safetensors, write_safetensors
+from instructx_core.weights.marks import ADAPTER
 from support import tiny, tiny_insightedit
 from support.text_encoder import text_encoder, text_tokenizer
 
@@ -152,6 +156,17 @@ def save_variants(root: Path, names: Iterable[str] = VARIANTS) -> None:
     """Write variants, by default all, to folders of their names."""
     for name in names:
         save_checkpoint(components(config(name, *VARIANTS[name])), root / name)
+
+
+def save_smaller(folder: Path, side: int = 72) -> None:
+    """Write the bundled model, made to edit at `side` x `side` pixels where nobody says a size: at 72 in a third of the
+    time that 128 take.
+    """
+    shutil.copytree(BUNDLED, folder)
+    state, metadata = read_safetensors(folder / ADAPTER)
+    (key,) = (name for name, text in metadata.items() if "default_size" in text)
+    own = json.loads(metadata[key]) | {"default_size": [side, side]}
+    write_safetensors(folder / ADAPTER, state, metadata | {key: json.dumps(own)})
 
 
 def save_compared(root: Path) -> None:

@@ -13,12 +13,12 @@ import start
 import torch
 from comfy_api.latest import InputImpl, io
 from comfy_execution.graph import DynamicPrompt
-from kit import BUNDLED, NODES, editor, example, expect, loaded, run
+from kit import NODES, SMALLER, editor, example, expect, loaded, run
 
 ONE_LEVEL = 1.01 / 255  # of the 8 bits in which windows are joined
 
 
-def parts(name=BUNDLED):
+def parts(name=SMALLER):
     return dict(zip(("model", "vae", "mllm", "connector"), loaded(name), strict=True))
 
 
@@ -75,7 +75,7 @@ def check_windows_are_the_librarys():
     ):
         given = {"seed": 4, "steps": 3} | settings
         (ours,) = run("SlidingWindowImages", **parts(), source=image, instruction=instruction, window=5, **given)
-        theirs = library(BUNDLED, image, instruction, long_options(**settings), **given)
+        theirs = library(SMALLER, image, instruction, long_options(**settings), **given)
         assert ours.shape == image.shape
         assert (ours - theirs).abs().max() <= ONE_LEVEL, settings
         assert (ours - theirs).abs().gt(1e-6).float().mean() < 0.01, settings
@@ -135,7 +135,7 @@ def check_video_is_streamed():
             steps=2,
         )
         theirs = edit_video(
-            editor(BUNDLED), path, path.with_name("library.mp4"), instruction, options=long_options(), steps=2
+            editor(SMALLER), path, path.with_name("library.mp4"), instruction, options=long_options(), steps=2
         ).path
     made = Path(video.get_stream_source())
     assert made.is_relative_to(folder_paths.get_temp_directory())
@@ -176,7 +176,7 @@ def queued(seed, **changed):
     """The node as the executor calls it, in a graph that says where its parts come from."""
     loader = {
         "class_type": "InstructXLoadModel",
-        "inputs": {"model_name": changed.pop("model_name", BUNDLED)},
+        "inputs": {"model_name": changed.pop("model_name", SMALLER)},
         **changed,
     }
     links = {name: ["1", index] for index, name in enumerate(("model", "vae", "mllm", "connector"))}

@@ -6,14 +6,14 @@ from pathlib import Path
 import comfy.sd
 import comfy.utils
 import torch
-from kit import BUNDLED, TOLERANCE, difference, example, loaded, sampled, wired
+from kit import SMALLER, TOLERANCE, difference, example, loaded, sampled, wired
 
 STRENGTH = 0.7
 LOW_RANK = ("self_attn.q", "self_attn.o", "cross_attn.v", "ffn.0", "ffn.2")
 
 
 def native_weights():
-    return loaded(BUNDLED)[0].model.diffusion_model.state_dict()
+    return loaded(SMALLER)[0].model.diffusion_model.state_dict()
 
 
 def random(shape, generator, scale=0.05):
@@ -96,17 +96,17 @@ def check_lora_files_as_in_comfyui():
         "LoHa": lycoris("diffusion_model.", loha),
     }
     image, instruction, reference = example("reference_swap")
-    plain = sampled(wired(BUNDLED, image, instruction, [reference]), seed=5)
+    plain = sampled(wired(SMALLER, image, instruction, [reference]), seed=5)
     with tempfile.TemporaryDirectory() as folder:
         for name, state in styles.items():
             path = Path(folder, "lora.safetensors")
             comfy.utils.save_torch_file(state, str(path))
             patched, _ = comfy.sd.load_lora_for_models(
-                loaded(BUNDLED)[0], None, comfy.utils.load_torch_file(str(path), safe_load=True), STRENGTH, 0
+                loaded(SMALLER)[0], None, comfy.utils.load_torch_file(str(path), safe_load=True), STRENGTH, 0
             )
-            theirs = sampled(wired(BUNDLED, image, instruction, [reference], model=patched), seed=5)
+            theirs = sampled(wired(SMALLER, image, instruction, [reference], model=patched), seed=5)
             lora = [(path, STRENGTH)]
-            own = Editor.from_pretrained(find_model(BUNDLED), device="cpu", dtype=torch.float32, loras=lora)
+            own = Editor.from_pretrained(find_model(SMALLER), device="cpu", dtype=torch.float32, loras=lora)
             ours = own.edit(image, instruction, reference, seed=5).latents
             assert difference(ours, theirs) <= TOLERANCE, (name, difference(ours, theirs))
             assert difference(theirs, plain) > 100 * TOLERANCE, (name, difference(theirs, plain))

@@ -3,7 +3,7 @@
 import torch
 from check_long_video import parts, queued, replaced, scratch, video_file
 from comfy_api.latest import InputImpl
-from kit import BUNDLED, VARIANTS, example, expect, loaded, run
+from kit import SMALLER, VARIANTS, example, expect, loaded, run
 
 import nodes as stock
 
@@ -14,7 +14,7 @@ def left_half(frames, height, width):
     return mask
 
 
-def edited_within(image, instruction, mask, name=BUNDLED, on_source=True, seed=3):
+def edited_within(image, instruction, mask, name=SMALLER, on_source=True, seed=3):
     """(IMAGE of Restore, FIT, LATENT of Source, the edit's LATENT)"""
     model, vae, mllm, connector = loaded(name)
     fitted, fit = run("Fit", model=model, vae=vae, source=image)
@@ -79,7 +79,7 @@ def check_masks_that_do_not_fit_are_refused():
     for mask in (torch.ones(1, 32, 64), torch.ones(2, 64, 64)):
         expect("InputError", "The mask is", edited_within, image, instruction, mask)
         expect("InputError", "The mask is", run, "SlidingWindowImages", **parts(), source=image, window=5, mask=mask)
-    model, vae, *_ = loaded(BUNDLED)
+    model, vae, *_ = loaded(SMALLER)
     bare = {"model": model, "positive": [], "negative": [], "source": image, "vae": vae}
     expect("InputError", "connect the FIT", run, "Source", **bare, mask=torch.ones(1, 32, 64))
     expect("InputError", "of one channel", run, "Source", **bare, mask=torch.ones(1, 64, 64, 3))
@@ -170,7 +170,7 @@ def check_separate_pictures_take_a_mask_each():
     masks = torch.zeros(3, 64, 64)
     for index in range(3):
         masks[index, :, 20 * index : 20 * index + 16] = 1
-    model, vae, *_ = loaded(BUNDLED)
+    model, vae, *_ = loaded(SMALLER)
     pictures, fits = run("Fit", model=model, vae=vae, source=image, batch="separate pictures", width=64, height=64)
     for index, (picture, fit) in enumerate(zip(pictures, fits, strict=True)):
         raw = vae.encode(picture)

@@ -9,7 +9,7 @@ import comfy.sd
 import folder_paths
 import torch
 from check_long_video import ONE_LEVEL, long_options, parts
-from kit import BUNDLED, TOLERANCE, difference, example, expect, loaded, run, sampled, stock_model, wired
+from kit import SMALLER, TOLERANCE, difference, example, expect, loaded, run, sampled, stock_model, wired
 
 import nodes as stock
 
@@ -23,7 +23,7 @@ def second():
     from instructx_pack.nodes.folders import find_model
     from safetensors.torch import load_file, save_file
 
-    own = find_model(BUNDLED) / "transformer"
+    own = find_model(SMALLER) / "transformer"
     folder = Path(folder_paths.get_temp_directory()) / "second"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text((own / "config.json").read_text())
@@ -41,7 +41,7 @@ def low():
 
     state = load_file(second() / "diffusion_pytorch_model.safetensors")
     model = comfy.sd.load_diffusion_model_state_dict(dit_to_original(state), model_options={"dtype": torch.float32})
-    model.model.latent_format = loaded(BUNDLED)[0].model.latent_format  # the bundled model's latents are not Wan's
+    model.model.latent_format = loaded(SMALLER)[0].model.latent_format  # the bundled model's latents are not Wan's
     return model
 
 
@@ -50,12 +50,12 @@ def pair():
     from instructx_pack.instructx_core import Editor
     from instructx_pack.nodes.folders import find_model
 
-    return Editor.from_pretrained(find_model(BUNDLED), device="cpu", dtype="float32", transformer_2=second())
+    return Editor.from_pretrained(find_model(SMALLER), device="cpu", dtype="float32", transformer_2=second())
 
 
 def check_a_pair_is_the_librarys():
     image, instruction, reference = example("reference_swap")
-    graph = wired(BUNDLED, image, instruction, [reference])
+    graph = wired(SMALLER, image, instruction, [reference])
     for cfg in (1.0, 2.0):
         ours = sampled(graph, model_low=low(), cfg=cfg, **GIVEN)
         theirs = pair().edit(image, instruction, reference, guidance_scale=cfg, **GIVEN).latents
@@ -66,7 +66,7 @@ def check_a_pair_is_the_librarys():
 def check_one_model_twice_is_itself():
     """Nothing is lost where they change, under a noise mask and from a source's latent too."""
     image, instruction, _ = example("recolor")
-    patched, positive, negative, latent, fit = wired(BUNDLED, image, instruction)
+    patched, positive, negative, latent, fit = wired(SMALLER, image, instruction)
     mask = torch.ones_like(latent["samples"][:, :1])
     mask[..., : mask.shape[-1] // 2] = 0
     for given, more in ((latent, {}), (latent | {"noise_mask": mask}, {}), (latent, {"denoise": 0.9})):
@@ -79,7 +79,7 @@ def check_steps_are_counted_once():
     from instructx_pack.nodes import sampling
 
     image, instruction, _ = example("recolor")
-    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction)
+    patched, positive, negative, latent, _ = wired(SMALLER, image, instruction)
     chosen = sampling.settings(patched, sampling.asked(STEPS, 1.0, 0.0), "euler", sampling.OWN_SCHEDULE, 1.0)
     seen = []
     sampling.sample(
@@ -94,7 +94,7 @@ def check_the_second_is_guided_by_its_share():
     from instructx_pack.nodes import model_pair
     from instructx_pack.nodes.denoising import ATTACHMENT, denoising
 
-    model = loaded(BUNDLED)[0].clone()
+    model = loaded(SMALLER)[0].clone()
     what = denoising(model)
     sampling = replace(what.config.sampling, second_share=0.8)
     config = replace(what.config, sampling=sampling, denoiser=replace(what.config.denoiser, boundary=0.7))
@@ -112,9 +112,9 @@ def check_the_second_is_guided_by_its_share():
 def check_core_s_split_steps_are_the_same():
     """KSampler (Advanced) on each MODEL; the source and the adapter are in both."""
     image, instruction, _ = example("recolor")
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     patched, positive, negative, latent, _ = graph
-    adapted, _ = run("LoadAdapter", model=low(), adapter=BUNDLED, weights="keep the MODEL's own")
+    adapted, _ = run("LoadAdapter", model=low(), adapter=SMALLER, weights="keep the MODEL's own")
     steps = ("euler", "simple", positive, negative)
     with torch.inference_mode():
         (first,) = stock.KSamplerAdvanced().sample(patched, "enable", 9, STEPS, 1.0, *steps, latent, 0, 3, "enable")
@@ -134,7 +134,7 @@ def check_windows_take_a_pair():
         (ours,) = run("SlidingWindowImages", **parts(), model_low=low(), **given)
         check_long_video.editor = lambda _name: pair()
         try:
-            theirs = check_long_video.library(BUNDLED, image, instruction, long_options(head=head), **GIVEN)
+            theirs = check_long_video.library(SMALLER, image, instruction, long_options(head=head), **GIVEN)
         finally:
             check_long_video.editor = own
         assert (ours - theirs).abs().max() <= ONE_LEVEL, head
@@ -164,7 +164,7 @@ def check_windows_by_conditioning_take_a_pair():
 
 def check_another_kind_is_refused():
     image, instruction, _ = example("recolor")
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     from kit import VARIANTS
 
     other = stock_model(VARIANTS[0])
