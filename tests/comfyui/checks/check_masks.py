@@ -104,7 +104,7 @@ def check_an_empty_mask_is_said():
     from instructx_pack.nodes import masks
 
     image, *_ = example("background")
-    model, vae, *_ = loaded(BUNDLED)
+    model, vae, *_ = loaded(SMALLER)
     bare = {"model": model, "positive": [], "negative": [], "source": image, "vae": vae}
 
     def stop(words):
