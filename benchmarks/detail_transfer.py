@@ -12,7 +12,7 @@ Two questions, each against the exact result at full size (PSNR in dB, SSIM, sec
 Photographs are read from a folder, for edits whose exact result is a function of the pixels; shapes are of the world.
 
     python benchmarks/detail_transfer.py --photographs photos
-    python benchmarks/detail_transfer.py --question model --sizes 256 --model runs/tiny/whole-4/model
+    python benchmarks/detail_transfer.py --question model --sizes 256 --model runs/tiny/whole-5/model
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ def test_editing_stages_train_every_group_of_the_world():
         "15-whole-2",
         "17-whole-3",
         "21-whole-4",
+        "22-whole-5",
     ):
         config = read_train_config(RECIPE / f"{name}.yaml")
         assert set(config.data.groups) == set(EVERY_GROUP)
@@ -86,10 +87,10 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    assert run().count("==") == 21
-    editor = Editor.from_pretrained(tmp_path / "runs/tiny/whole-4/model")
+    assert run().count("==") == 22
+    editor = Editor.from_pretrained(tmp_path / "runs/tiny/whole-5/model")
     assert editor.default_size == (128, 128) and editor.config.keep_source == 0.2
-    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/whole-4/model").rglob("*.safetensors"))
+    weights = sum(path.stat().st_size for path in (tmp_path / "runs/tiny/whole-5/model").rglob("*.safetensors"))
     assert weights <= 48e6  # in float32; half of it as shipped, in bfloat16
     assert "==" not in run()
 

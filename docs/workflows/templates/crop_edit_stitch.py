@@ -15,7 +15,7 @@ SOURCE, PART = "large", 384
 
 
 def crop_edit_stitch() -> Template:
-    words = {"instruction": SENTENCES[SOURCE]}
+    words = {"instruction": SENTENCES[SOURCE], "seed": 1}
     return Template(
         TITLE,
         note(TITLE, WHY, OWN_PICTURE, TINY),

@@ -42,7 +42,7 @@ def _compare() -> Blueprint:
         start: list(ends) for start, ends in links.items() if start.split(".")[0] not in ("sampler", "decode")
     }
     for key, value in STRENGTHS.items():
-        samplers[f"sampler_{key}"] = node("InstructXSampler", f"Strength {value:g}", seed=0, edit_strength=value)
+        samplers[f"sampler_{key}"] = node("InstructXSampler", f"Strength {value:g}", seed=9, edit_strength=value)
         decodes[f"decode_{key}"] = node("VAEDecode", height=RESTORE)
         restores[f"restore_{key}"] = node("InstructXRestore")
         every[f"sampler_{key}.LATENT"] = [f"decode_{key}.samples"]

@@ -15,7 +15,7 @@ SOURCE = "triangle"
 
 
 def find_what_changed() -> Template:
-    words = {"instruction": SENTENCES[SOURCE]}
+    words = {"instruction": SENTENCES[SOURCE], "seed": 9}
     return Template(
         TITLE,
         note(TITLE, MASK, OWN_PICTURE, TINY),

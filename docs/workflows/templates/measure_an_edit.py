@@ -22,7 +22,7 @@ def measure_an_edit() -> Template:
         note(TITLE, NUMBERS, OWN_PICTURE, TINY),
         (
             Column({"input": example(SOURCE)}, width=FIRST),
-            Column({"edit": Box(EDIT_IMAGE, "Edit image", {"instruction": SENTENCES[SOURCE]})}, width=BOX),
+            Column({"edit": Box(EDIT_IMAGE, "Edit image", {"instruction": SENTENCES[SOURCE], "seed": 9})}, width=BOX),
             Column({"measure": Node("InstructXMeasure", "Source against edit", {}, LOWER), **before}, width=LOOK),
             Column({"difference": look("What changed", LOWER), "after": saved("measured", LOWER)}, width=LOOK),
         ),
