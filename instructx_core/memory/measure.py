@@ -82,6 +82,7 @@ def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int
     Where blocks are all alike, two and three of them are run, and each further one adds as much as the third.
 
     Args:
+        model: without weights, as `outline` makes it.
         half: of the model's denoiser; None for its first.
     """
     codec, denoiser = model.codec, half or model.denoiser.halves[0]
