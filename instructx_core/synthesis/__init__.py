@@ -1,6 +1,6 @@
-"""Paired training data from footage: experts behind protocols, recipes that compose them, a filter, and records.
+"""Paired training data from footage: experts behind protocols, recipes that combine them, a filter, and records.
 
-footage -> recipe (asks experts) -> candidates -> checks (measures, then the judge) -> kept or dropped, both stored.
+footage -> recipe (calls experts) -> candidates -> checks (measures, then the judge) -> kept or dropped; both are stored
 """
 
 from .candidate import Candidate, Tray

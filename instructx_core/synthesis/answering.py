@@ -1,4 +1,4 @@
-"""Asking an expert: its time, and what becomes of its errors."""
+"""Call an expert: measure its time and translate its errors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..errors import InputError, InstructXError
 from ..words import one_line
 from .experts import ExpertFailed
 
-DEVICE = ("CUDA", "cuDNN", "CUBLAS", "HIP error", "MPS backend")  # words in errors of a device
+DEVICE = ("CUDA", "cuDNN", "CUBLAS", "HIP error", "MPS backend")  # substrings of device errors
 
 
 def answered(role: str, call: Callable[..., Any], *arguments: Any) -> Any:
-    """What an expert says.
+    """Return an expert's answer.
 
     Raises:
-        ExpertFailed: it can make nothing of these frames; the clip is dropped.
-        InputError: its device is full or has failed, which would drop every further clip.
+        ExpertFailed: the expert cannot handle these frames; the clip is dropped.
+        InputError: its device is out of memory or has failed, so every later clip would be dropped too.
     """
     try:
         return call(*arguments)
@@ -42,7 +42,7 @@ def answered(role: str, call: Callable[..., Any], *arguments: Any) -> Any:
 
 @contextmanager
 def spent(seconds: Counter[str], name: str) -> Iterator[None]:
-    """Add the seconds of a block."""
+    """Add the duration of a block to `seconds[name]`."""
     start = time.perf_counter()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A pair on its way: made by a recipe, measured and judged, then kept or dropped with a reason."""
+"""A candidate pair: made by a recipe, measured and judged, then kept or dropped with a reason."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .clips import STILL_FPS, Clip
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What a recipe makes of a clip for one task and one subject.
+    """A recipe's result for one task and one subject of a clip.
 
     Attributes:
-        key: the clip's, and the place among its candidates.
-        source: uint8 [T, H, W, 3]; None where the clip could not be read.
-        target: the same; None where no edit could be made.
-        instructions: the first is the plain one; others say the same in other words.
+        key: the clip's key and the candidate's number.
+        source: uint8 [T, H, W, 3]; None if the clip could not be read.
+        target: the same; None if no edit could be made.
+        instructions: the plain one first, then paraphrases.
         reference: uint8 [h, w, 3].
-        mask: bool [T, H, W], where the edit may change something; None: everywhere.
+        mask: bool [T, H, W], where the edit may change pixels; None: everywhere.
         caption: of the target.
-        scores: name -> number, of detection, measures and judge.
-        about: further fields of the record.
+        scores: name -> value, from detection, measures and judge.
+        about: additional fields of the record.
         reason: why it was dropped; "" while it is kept.
-        stage: which expert, or "read" or "measures", has dropped it.
+        stage: what dropped it: an expert, "read" or "measures".
     """
 
     key: str
@@ -48,14 +48,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Drop:
-    """Why no edit could be made, and which stage says so."""
+    """Why no edit could be made, and at which stage."""
 
     reason: str
     stage: str
 
 
 class Tray:
-    """The candidates of one clip, numbered as they come."""
+    """The candidates of one clip, numbered in the order in which they are added."""
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -66,6 +66,6 @@ class Tray:
         self.candidates.append(Candidate(key, self.clip.key, task, source, fps=self.clip.fps, **fields))
 
     def drop(self, tasks: tuple[str, ...], drop: Drop, **fields: Any) -> None:
-        """No edit could be made for these tasks."""
+        """Record that no edit could be made for these tasks."""
         for task in tasks:
             self.add(task, self.clip.frames, reason=drop.reason, stage=drop.stage, **fields)

@@ -1,13 +1,13 @@
-"""The filter: numbers that are measured on a pair, a judge's, and the bounds that they have to keep.
+"""The filter: scores measured on a pair, a judge's scores, and the bounds on both.
 
-| score | what | |
+| score | meaning | range |
 |---|---|---|
-| detection | the detector's own | 0 to 1 |
+| detection | the detector's confidence | 0 to 1 |
 | area | share of the clip that the mask covers | 0 to 1 |
-| seen | share of frames in which the mask is not empty | 0 to 1 |
+| seen | share of frames with a non-empty mask | 0 to 1 |
 | change | share of pixels that change | 0 to 1 |
-| fit | share of the mask that changes: low where it is wider than the thing | 0 to 1 |
-| outside | share of what is well outside of the mask that changes | 0 to 1 |
+| fit | share of the mask that changes: low if the mask is larger than the object | 0 to 1 |
+| outside | share of the pixels well outside the mask that change | 0 to 1 |
 | follow, preserve, quality | the judge's | 0 to 10 |
 """
 
@@ -37,12 +37,12 @@ DEFAULT: dict[Score, tuple[float, float]] = {
     "preserve": (7.0, 10.0),
     "quality": (7.0, 10.0),
 }
-CHANGED = 12  # of 255, of one channel: a change that is seen
+CHANGED = 12  # of 255, in any channel: a visible change
 MARGIN = 2  # pixels around a mask that belong to its soft edge
 
 
 def passed_measures(candidate: Candidate, bounds: Bounds) -> Candidate:
-    """With what pixels tell, and with the reason where that is out of bounds."""
+    """Add the measured scores, and the reason for dropping the candidate if one is out of bounds."""
     if candidate.reason or candidate.source is None or candidate.target is None:
         return candidate
     scores = {**candidate.scores, **measured(candidate)}
@@ -51,7 +51,7 @@ def passed_measures(candidate: Candidate, bounds: Bounds) -> Candidate:
 
 
 def passed_judge(candidate: Candidate, bounds: Bounds, judge: EditRater | None) -> Candidate:
-    """With the judge's scores, and with the reason where one of them is out of bounds."""
+    """Add the judge's scores, and the reason for dropping the candidate if one is out of bounds."""
     if candidate.reason or candidate.source is None or candidate.target is None or judge is None:
         return candidate
     rated = judge.rate(candidate.source, candidate.target, candidate.instructions[0], candidate.reference)
@@ -61,7 +61,7 @@ def passed_judge(candidate: Candidate, bounds: Bounds, judge: EditRater | None) 
 
 
 def measured(candidate: Candidate) -> dict[str, float]:
-    """What pixels alone tell of a pair."""
+    """The scores of a pair that follow from its pixels and mask."""
     assert candidate.source is not None and candidate.target is not None
     changed = (candidate.source.int() - candidate.target.int()).abs().amax(-1) >= CHANGED
     scores = {"change": _share(changed)}
@@ -76,7 +76,7 @@ def measured(candidate: Candidate) -> dict[str, float]:
 
 
 def grown_mask(mask: Tensor, pixels: int) -> Tensor:
-    """A mask [T, H, W], wider by some pixels on all sides."""
+    """Dilate a mask [T, H, W] by `pixels` on all sides."""
     wide = F.max_pool2d(mask[:, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
     return wide[:, 0] > 0
 

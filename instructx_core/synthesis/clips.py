@@ -1,4 +1,4 @@
-"""Clips and pictures that pairs are made of: those of a folder."""
+"""The clips and pictures that pairs are made from, and a folder of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clip:
     """A clip, or a picture (T = 1).
 
     Attributes:
-        key: its name in records and file names; letters, digits, "-", "_" and "." alone.
+        key: its name in records and file names; only letters, digits, "-", "_" and ".".
         frames: uint8 [T, H, W, 3].
     """
 
@@ -38,26 +38,26 @@ class Clip:
 
 
 class ClipSource(Protocol):
-    """Clips by their keys; the same keys in the same order each time."""
+    """Clips by key; always the same keys in the same order."""
 
     def keys(self) -> list[str]:
-        """Names of all clips; nothing is decoded."""
+        """The keys of all clips; nothing is decoded."""
 
     def read(self, key: str) -> Clip:
-        """Raises InputError where the file cannot be read."""
+        """Raises InputError if the file cannot be read."""
 
 
 class ClipFolder:
-    """The pictures and videos of a folder and of those in it, in order of their names.
+    """The pictures and videos of a folder and its subfolders, sorted by path.
 
     Raises:
-        InputError: no such folder, or nothing in it.
+        InputError: the folder does not exist or holds no pictures or videos.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
         """
         Args:
-            frames: of a clip that are read at most.
+            frames: read at most, per clip.
         """
         if not is_dir(folder):
             raise InputError(f"{quoted_path(folder)} is no folder; name the folder of clips or pictures.")
@@ -99,6 +99,6 @@ def _media(folder: Path) -> Iterator[Path]:
 
 
 def _key(path: Path) -> str:
-    """A plain name that no other file of the folder has."""
+    """A plain name, unique in the folder."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in str(path.with_suffix("")))
     return f"{plain[-60:].strip('-')}-{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""The config of a synthesis: a YAML file, read into frozen values and checked before anything is loaded."""
+"""The config of a synthesis run: a YAML file, parsed into frozen dataclasses and checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Role = Literal["describe", "judge", "detect", "segment", "erase", "redraw", "pos
 
 @dataclass(frozen=True)
 class WorldClips:
-    """Clips of the procedural world, with its own experts: a rehearsal without weights."""
+    """Clips of the procedural world, which brings its own experts: a rehearsal without weights."""
 
     count: Some
     frames: Annotated[int, Range(1, 1000)] = 5
@@ -32,16 +32,16 @@ class WorldClips:
 
 @dataclass(frozen=True)
 class ExpertChoice:
-    """Which model does one kind of work.
+    """The model that serves as one expert.
 
     Attributes:
-        kind: a name that docs/synthesis.md lists.
-        model: its folder, or for a service its name there.
-        url: of a service that speaks OpenAI's chat completions.
-        prompts: in place of ours, by name.
-        settings: further numbers and words that the kind knows.
-        copies: processes with it, on Ray.
-        gpus: of each copy; None: one where there are GPUs.
+        kind: a name listed in docs/synthesis.md.
+        model: its folder, or its name at the service.
+        url: of a service with OpenAI's chat completions API.
+        prompts: replacements for ours, by name.
+        settings: additional options of the kind.
+        copies: number of processes on Ray.
+        gpus: for each copy; None: one if there are GPUs.
     """
 
     kind: Name
@@ -58,7 +58,7 @@ class Cluster:
     """Where Ray runs.
 
     Attributes:
-        workers: processes that run the recipe, one CPU each; None: one for each CPU.
+        workers: processes that run the recipe, one CPU each; None: one per CPU.
         address: of a cluster ("auto", "HOST:PORT"); None: this machine.
     """
 
@@ -71,23 +71,23 @@ class SynthesisConfig:
     """One run of one recipe."""
 
     recipe: Annotated[str, Choice(tuple(RECIPES))]
-    output: Name  # folder: kept/ is what training reads
+    output: Name  # folder; training reads its kept/
     clips: Name | None = None  # folder of videos or pictures
-    world: WorldClips | None = None  # in place of it
-    frames: Annotated[int, Range(1, 100_000)] = 81  # of a clip, at most
-    film: Annotated[int, Range(1, 100_000)] | None = None  # of a file, whose scenes are clips; None: `frames`
+    world: WorldClips | None = None  # instead of clips
+    frames: Annotated[int, Range(1, 100_000)] = 81  # per clip, at most
+    film: Annotated[int, Range(1, 100_000)] | None = None  # per file, which is split into scenes; None: `frames`
     least_frames: Annotated[int, Range(1, 100_000)] = 1  # shorter scenes are dropped
     experts: dict[Role, ExpertChoice] = field(default_factory=dict)
-    bounds: dict[Score, tuple[float, float]] = field(default_factory=dict)  # in place of `checks.DEFAULT`
-    subjects: Annotated[int, Range(1, 20)] = 1  # of a clip, at most
-    references: bool = True  # also quadruples
+    bounds: dict[Score, tuple[float, float]] = field(default_factory=dict)  # override `checks.DEFAULT`
+    subjects: Annotated[int, Range(1, 20)] = 1  # per clip, at most
+    references: bool = True  # make quadruples too
     looks: Annotated[tuple[Look, ...], Length(1)] = ("colour", "style", "tone")
-    background: Literal["static", "dynamic", "any"] | None = None  # None: what the recipe is for
-    static_below: Annotated[float, Range(0, 1)] = 0.002  # of the shorter side, per frame
+    background: Literal["static", "dynamic", "any"] | None = None  # None: the kind that the recipe is for
+    static_below: Annotated[float, Range(0, 1)] = 0.002  # median motion per frame, relative to the shorter side
     form: Form = "parquet"
     shard: Annotated[int, Range(1, 100_000)] = 64  # clips
-    batch: Annotated[int, Range(1, 10_000)] = 4  # clips that a worker on Ray gets at a time
-    rates: dict[Role, Annotated[float, Range(0, 10**6)]] = field(default_factory=dict)  # seconds a clip, for --plan
+    batch: Annotated[int, Range(1, 10_000)] = 4  # clips handed to a Ray worker at a time
+    rates: dict[Role, Annotated[float, Range(0, 10**6)]] = field(default_factory=dict)  # seconds per clip, for --plan
 
     def __post_init__(self) -> None:
         if (self.clips is None) == (self.world is None):
@@ -113,13 +113,13 @@ class SynthesisConfig:
 
     @property
     def asked(self) -> dict[Role, ExpertChoice]:
-        """The experts that the recipe asks; a config may name more, to be shared by recipes."""
+        """The experts that the recipe uses; a config may name more, so that recipes can share it."""
         asked = {*self.needed, "cuts"}
         return {role: choice for role, choice in self.experts.items() if role in asked}
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The roles that the recipe cannot do without."""
+        """The roles that the recipe requires."""
         return RECIPES[self.recipe].needed(self.choices)
 
     @property
@@ -135,7 +135,7 @@ class SynthesisConfig:
 
 
 def read_synthesis_config(path: Path) -> SynthesisConfig:
-    """Read a YAML file. Raises InputError: none that can be read, or a field unknown, missing or out of range."""
+    """Read a YAML file. Raises InputError if it is unreadable, or a field is unknown, missing or out of range."""
     try:
         return converted(SynthesisConfig, read_yaml(path))
     except UnreadableError as error:

@@ -1,4 +1,4 @@
-"""How far a run is: a line for the clips, and one for each stage."""
+"""The progress of a run: one line for the clips and one for each stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from .store import Made
 
-# in the order in which pairs meet them
+# in the order in which a pair passes them
 STAGES = (
     *("read", "cuts", "describe", "detect", "segment", "flow", "redraw", "pose", "animate", "erase"),
     *("measures", "judge", "write"),
@@ -29,10 +29,10 @@ class Dashboard:
     ) -> None:
         """
         Args:
-            clips: of the footage.
-            done: of them, before this run.
+            clips: number of clips in the footage.
+            done: clips finished before this run.
             workers: processes that run the recipe.
-            copies: processes of the experts that are not in the workers.
+            copies: processes of each expert that does not run in the workers.
         """
         self.clips, self.done, self._clock = clips, done, clock
         self.workers, self.copies = workers, copies or {}
@@ -48,8 +48,8 @@ class Dashboard:
         self.dropped.update(made.dropped)
 
     def lines(self) -> list[str]:
-        """Of the run: clips a second, kept share, time left. Of each stage, that with most left to do first: what it
-        alone could do, the share of the time that it was busy, and of the pairs that came to it, those it let pass."""
+        """For the run: clips per second, share of pairs kept, time left. For each stage, slowest first: its own clips
+        per second, the share of time that it was busy, the share of its pairs that it kept, and its time left."""
         spent, left = max(self._clock() - self._begun, 1e-9), self.clips - self.done
         rate = self.made / spent
         share = f"{self.kept / self.pairs:.0%} of {self.pairs} pairs kept, " if self.pairs else ""

@@ -1,4 +1,4 @@
-"""What recipes ask of models: one protocol for each kind of expert. Pictures go in and come out as pixels.
+"""The interface between recipes and models: one protocol for each kind of expert. Models exchange pixels, no latents.
 
 Frames are uint8 [T, H, W, 3], pictures uint8 [H, W, 3], masks bool [T, H, W].
 """
@@ -16,11 +16,11 @@ Look = Literal["colour", "style", "tone"]
 
 
 class ExpertFailed(Exception):
-    """An expert has no answer for this clip, in a few words: the clip is dropped, the run goes on.
+    """An expert cannot handle this clip; the message is a short reason. The clip is dropped and the run continues.
 
     Attributes:
         stage: the expert.
-        why: its own error, where it has raised one.
+        why: the error that the model raised, if any.
     """
 
     def __init__(self, words: str, stage: str = "", why: str = "") -> None:
@@ -30,9 +30,9 @@ class ExpertFailed(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """A thing in a picture: its kind ("shirt"), a short name ("blue shirt"), and a sentence about it.
+    """An object in a picture: its category ("shirt"), a short name ("blue shirt"), and a sentence about it.
 
-    `person` says whether a pose can be taken of it.
+    `person`: poses can be estimated for it.
     """
 
     category: str
@@ -43,7 +43,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Recaption:
-    """An instruction in other words: as short, for one who has to understand, for one who has to reason."""
+    """An instruction paraphrased: one as short, one that requires understanding, one that requires reasoning."""
 
     simple: str
     understanding: str
@@ -56,7 +56,7 @@ class Recaption:
 
 @dataclass(frozen=True)
 class Restyle:
-    """A sentence that changes a look; `subject` where it is that of one thing alone."""
+    """An instruction that changes the look; `subject` if it is about one object only."""
 
     sentence: str
     subject: Subject | None = None
@@ -71,21 +71,21 @@ class Detection:
 
 
 class Describer(Protocol):
-    """Says in words what is there and what was changed."""
+    """Describes in words what a clip shows and what was changed."""
 
     def caption(self, frames: Tensor) -> str: ...
 
     def subjects(self, frames: Tensor, most: int) -> Sequence[Subject]:
-        """Things that an edit could take, the best first."""
+        """Objects that are suitable for an edit, best first."""
 
     def alternative(self, frames: Tensor, subject: Subject) -> Subject | None:
-        """What could stand in the subject's place."""
+        """A replacement for the subject."""
 
     def restyle(self, frames: Tensor, look: Look) -> Restyle | None:
         """A change of look that suits the frames."""
 
     def instruct(self, task: Task, before: Tensor, after: Tensor, old: Subject, new: Subject | None) -> str:
-        """The sentence that leads from `before` to `after`; of tasks with a reference, one that points to it."""
+        """The instruction that turns `before` into `after`; for tasks with a reference, it points to the reference."""
 
     def recaption(self, frames: Tensor, sentence: str, old: Subject, new: Subject | None) -> Recaption: ...
 
@@ -98,17 +98,17 @@ class EditRater(Protocol):
 
 class Detector(Protocol):
     def find(self, picture: Tensor, name: str) -> Sequence[Detection]:
-        """Where the thing of that name is, the surest first."""
+        """The boxes of the named object, most confident first."""
 
 
 class Segmenter(Protocol):
     def track(self, frames: Tensor, box: tuple[float, float, float, float]) -> Tensor:
-        """The mask, in each frame, of what is in the box in the first one."""
+        """The mask in every frame of the object that is in the box in the first frame."""
 
 
 class Eraser(Protocol):
     def fill(self, frames: Tensor, mask: Tensor, words: str) -> Tensor:
-        """Paint the mask anew: with what `words` say, or for "" with what is behind."""
+        """Inpaint the mask: with what `words` describe, or with the background if they are empty."""
 
 
 class Redrawer(Protocol):
@@ -116,17 +116,17 @@ class Redrawer(Protocol):
         """The picture after the edit."""
 
     def portray(self, picture: Tensor, mask: Tensor, name: str) -> Tensor:
-        """A new picture of the thing under `mask` [H, W], alone and in another setting."""
+        """A new picture of only the object under `mask` [H, W], in another setting."""
 
 
 class Poser(Protocol):
     def poses(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Key points (y, x, confidence) of what is under the mask: float [T, K, 3], pixels."""
+        """Key points (y, x, confidence) of the person under the mask: float [T, K, 3], in pixels."""
 
 
 class Animator(Protocol):
     def animate(self, picture: Tensor, frames: Tensor, poses: Tensor | None) -> Tensor:
-        """A clip that begins with `picture` and moves as `frames` do (and as the poses say)."""
+        """A clip that starts with `picture` and moves like `frames` (and the poses, if given)."""
 
 
 class FlowMeter(Protocol):
@@ -136,12 +136,12 @@ class FlowMeter(Protocol):
 
 class SceneSplitter(Protocol):
     def scenes(self, frames: Tensor) -> Sequence[tuple[int, int]]:
-        """(first, end) of every scene."""
+        """(first frame, end) of every scene, the end exclusive."""
 
 
 @dataclass(frozen=True)
 class Experts:
-    """Those that a run has; a recipe says which it needs."""
+    """The experts of a run; each recipe states which it needs."""
 
     describe: Describer | None = None
     judge: EditRater | None = None

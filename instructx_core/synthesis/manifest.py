@@ -1,4 +1,4 @@
-"""The manifest of an output: a line for each pack of clips, checked as it is read."""
+"""The manifest of an output: one line per pack of clips, validated when read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..validation import FieldError, Range, converted
 from ..words import quoted_path
 
 MANIFEST = "manifest.jsonl"
-MEDIA = "media"  # folder of the files that shards name
+MEDIA = "media"  # folder of the files that shards refer to
 LARGEST = 1 << 30  # bytes
 SHARD = re.compile(r"(kept|dropped)/(\d{5,9})\.(parquet|tar|jsonl)")
 CLIP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,250}")
@@ -41,7 +41,7 @@ class Entry:
     seconds: dict[str, float]
 
     def check(self, number: int) -> None:
-        """Raise FieldError where it names what a run does not write."""
+        """Raise FieldError if the entry has a number, clip or shard name that no run writes."""
         if self.number != number:
             raise FieldError(f"its number is {self.number}, not {number}")
         if not all(CLIP.fullmatch(clip) for clip in self.clips):
@@ -52,10 +52,10 @@ class Entry:
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's manifest; a last one that a kill has torn is none.
+    """The complete lines of a run's manifest; a last line torn by a kill is ignored.
 
     Raises:
-        InputError: a line that no run has written.
+        InputError: a line was not written by a run.
     """
     path = folder / MANIFEST
     lines = read_text(path, LARGEST).split("\n")[:-1] if is_file(path) else []
@@ -79,11 +79,11 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
 
 def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = False) -> None:
-    """Raise InputError where a shard is gone or damaged.
+    """Raise InputError if a shard is missing or damaged.
 
     Args:
-        about: what the manifest says of it.
-        whole: compare checksums too, that of its media among them, not its size alone.
+        about: its entry in the manifest.
+        whole: compare checksums too, including those of its media, not only the size.
     """
     path = folder / name
     if not is_file(path):
@@ -104,12 +104,12 @@ def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = Fa
 
 
 def media_sums(shard: Path) -> Path:
-    """The list of the files that a shard names, with their checksums, as `sha256sum` writes and checks it."""
+    """The path of the list of a shard's media files and their checksums, in the format of `sha256sum`."""
     return shard.parent / MEDIA / f"{shard.stem}.sha256"
 
 
 def write_media_sums(shard: Path, names: Sequence[str]) -> str:
-    """Write that list; return its own checksum."""
+    """Write that list; return the checksum of the list itself."""
     path = media_sums(shard)
     lines = [f"{checksum(shard.parent / name)}  {name}\n" for name in sorted(set(names))]
     with partial_file(path) as partial:
@@ -118,7 +118,7 @@ def write_media_sums(shard: Path, names: Sequence[str]) -> str:
 
 
 def _damaged_media(sums: Path, expected: str) -> Path | None:
-    """The first file of the list that is not as it was, or the list itself."""
+    """The first file of the list that is missing or changed, or the list itself."""
     if not is_file(sums) or checksum(sums) != expected:
         return sums
     for line in read_text(sums, LARGEST).splitlines():

@@ -1,4 +1,4 @@
-"""Pixels of a candidate as files: PNG for pictures and masks of pictures, H.264 for clips."""
+"""Write a candidate's pixels to files: PNG for pictures and their masks, H.264 for clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PICTURE, CLIP = ".png", ".mp4"
 
 
 def write_media(candidate: Candidate, folder: Path) -> dict[str, str]:
-    """Write what there is of source, target, reference and mask; return their names in the folder."""
+    """Write those of source, target, reference and mask that exist; return their file names."""
     named: dict[str, str] = {}
     mask = None if candidate.mask is None else candidate.mask[..., None].expand(-1, -1, -1, 3).byte() * 255
     for name, frames in (("source", candidate.source), ("target", candidate.target), ("mask", mask)):
@@ -34,7 +34,7 @@ def _write(frames: Tensor, path: Path, fps: Fraction) -> None:
         write_image(frames[0], path)
         return
     height, width = frames.shape[1:3]
-    even = frames[:, : height - height % 2, : width - width % 2]  # H.264 takes no odd sides
+    even = frames[:, : height - height % 2, : width - width % 2]  # H.264 needs even sides
     with VideoWriter(path, fps=fps, size=(even.shape[1], even.shape[2])) as writer:
         for frame in torch.unbind(even):
             writer.write(frame.contiguous())

@@ -1,9 +1,9 @@
-"""Clips on many processes, on this machine or on a cluster, by Ray Data.
+"""Process clips in parallel with Ray Data, on this machine or on a cluster.
 
-A worker takes clips through a recipe and writes what it makes to the run's folder, which all machines have to see. A
-model is not in the workers: it is an actor of its own, with a GPU where there is one, and as many copies of it as the
-config says; two roles of one model share it. Ray begins a worker or an actor again where it dies, and hands its clips
-out again; a finished one is not made twice.
+Workers run clips through a recipe and write the results to the run's folder, which all machines must be able to access.
+Models do not run in the workers: each is a separate actor, with a GPU if there is one, in as many copies as the config
+says; roles with the same model share it. If a worker or an actor dies, Ray restarts it and hands its clips out again;
+clips that were already finished are not made twice.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from .world import World
 
 OURS = (InstructXError, ExpertFailed, OSError)
 ANSWERS_WITHIN = 20.0  # seconds
-SETTINGS = 4  # the kind of an HTTP/2 frame
+SETTINGS = 4  # a type of HTTP/2 frame
 Actors = Mapping[Role, Sequence[Any]]
 
 
 def made_on_ray(config: SynthesisConfig, clips: Sequence[str], place: Path, cluster: Cluster) -> Iterator[Made]:
-    """Make the pairs of some clips; each is in `place`/CLIP when it is told, in any order.
+    """Make the pairs of some clips. Each is in `place`/CLIP by the time it is yielded; the order is arbitrary.
 
     Raises:
-        InputError: Ray is not installed, the cluster is not there or too small, or what a worker raises.
+        InputError: Ray is not installed, the cluster does not answer or is too small, or a worker failed.
     """
     config = _absolute(config)
     with _connected(cluster) as ray, _own_errors():
@@ -65,7 +65,7 @@ def made_on_ray(config: SynthesisConfig, clips: Sequence[str], place: Path, clus
 
 
 class ClipWorker:
-    """Takes one clip after the other through the recipe; one that a worker has made which died since is there."""
+    """Runs clips through the recipe one by one; reuses clips that a worker finished before it died."""
 
     def __init__(self, config: SynthesisConfig, place: str, actors: Actors) -> None:
         self.config, self.place, self.actors = config, Path(place), actors
@@ -78,7 +78,7 @@ class ClipWorker:
         made = Made(key, 0, 0, {}, {})
         try:
             made = read_made(self.place / key) or self._made(key)
-        except (InstructXError, OSError) as error:  # Ray Data would tell of its own frames alone
+        except (InstructXError, OSError) as error:  # Ray Data would only show its own stack frames
             problem = one_line(error, 1000)
         told = {"kept": made.kept, "pairs": made.pairs, "seconds": dict(made.seconds), "dropped": dict(made.dropped)}
         return {"clip": key, "told": json.dumps(told), "problem": problem}
@@ -91,7 +91,7 @@ class ClipWorker:
 
 
 class ModelActor:
-    """A model in a process of its own, for all roles that name it. It is loaded when it is first asked."""
+    """A model in a separate process, for all roles that name it; loaded on first use."""
 
     def __init__(self, choices: Mapping[Role, ExpertChoice]) -> None:
         self.choices = choices
@@ -105,7 +105,7 @@ class ModelActor:
         return self.load() is not None
 
     def call(self, role: Role, method: str, arguments: tuple[Any, ...]) -> tuple[Any, float]:
-        """The expert's answer, and the seconds that it took."""
+        """Return the expert's answer and the seconds it took."""
         ask = getattr(getattr(self.load(), role), method)
         seconds: Counter[str] = Counter()
         with spent(seconds, role):
@@ -114,7 +114,7 @@ class ModelActor:
 
 
 class FarExpert:
-    """An expert in another process; copies are asked in turn. Waiting for it is not counted."""
+    """An expert in another process; copies are called in turn. Time spent waiting for them is not counted."""
 
     _turns = itertools.count(os.getpid())
 
@@ -139,9 +139,9 @@ class FarExpert:
 
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[Any]:
-    """Ray, begun here or joined; one that was there already stays."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures are told by exceptions
+    """Start Ray or connect to a cluster; an already initialised Ray is used and left running."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise Ray sends usage statistics to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures arrive as exceptions
     try:
         import ray
         import ray.data
@@ -170,7 +170,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
 
 
 def check_answers(address: str) -> None:
-    """Raise InputError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    """Raise InputError if nothing listens at HOST:PORT; Ray itself would retry for minutes."""
     if "://" in address:
         raise InputError(
             f"The Ray address {quoted(address)} is one of Ray's client, through which Ray Data does not run; give "
@@ -190,7 +190,7 @@ def check_answers(address: str) -> None:
 
 
 def _check_speaks(there: socket.socket) -> None:
-    """Raise OSError where the other end does not speak gRPC, as Ray does: its first frame tells settings of HTTP/2."""
+    """Raise OSError unless the peer speaks gRPC, as Ray does: its first HTTP/2 frame must be SETTINGS."""
     if os.environ.get("RAY_USE_TLS") == "1":
         return
     there.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]))
@@ -212,7 +212,7 @@ def _no_cluster(address: str | None, error: Exception) -> InputError:
 
 
 def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:
-    """How many there can be. Raises InputError where the cluster has no place for them or for the models."""
+    """The number of workers. Raises InputError if the cluster has too few CPUs for them or GPUs for the models."""
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
     workers = cluster.workers or cpus
@@ -227,7 +227,7 @@ def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:
 
 
 def _start_models(ray: Any, config: SynthesisConfig) -> Actors:
-    """An actor for each copy of each model, all loaded."""
+    """Start an actor for each copy of each model and wait until all are loaded."""
     there = ray.cluster_resources().get("GPU", 0.0)
     actors: dict[Role, list[Any]] = {}
     for choices in models_of(config.asked):
@@ -249,7 +249,7 @@ def _gpus(choices: Mapping[Role, ExpertChoice], there: float) -> float:
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """What a process of Ray raised, as it would be raised here; Ray's own failures as one sentence."""
+    """Re-raise the original error of a Ray process; turn Ray's own failures into an InputError of one sentence."""
     from ray.exceptions import RayError
 
     try:
@@ -264,7 +264,7 @@ def _own_errors() -> Iterator[None]:
 
 
 def _absolute(config: SynthesisConfig) -> SynthesisConfig:
-    """The config with paths that any process finds."""
+    """The config with absolute paths, so that every process finds the files."""
     experts = {
         role: choice if choice.model is None or choice.url else replace(choice, model=str(Path(choice.model).resolve()))
         for role, choice in config.experts.items()

@@ -1,4 +1,4 @@
-"""One clip through a recipe and the filter, and what that takes: footage, experts, their time."""
+"""Run one clip through a recipe and the filter; open the footage and the experts, and time the experts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .world import World
 def make_pairs(
     config: SynthesisConfig, source: ClipSource, key: str, experts: Experts, seconds: Counter[str] | None = None
 ) -> list[Candidate]:
-    """All candidates of one clip, filtered; a clip that cannot be read is one that was dropped.
+    """All candidates of one clip, filtered; an unreadable clip gives one dropped candidate.
 
     Args:
-        seconds: to which those of reading and measuring are added; experts count their own (`timed`).
+        seconds: the time of reading and measuring is added here; experts count their own (`timed`).
     """
     seconds = Counter() if seconds is None else seconds
     try:
@@ -56,7 +56,7 @@ def make_pairs(
 
 
 def _filtered(candidate: Candidate, config: SynthesisConfig, experts: Experts, seconds: Counter[str]) -> Candidate:
-    """As scored and judged; the judge, which costs most, sees only what all measures have let through."""
+    """Measure and judge a candidate; the judge, which costs most, sees only those that passed all measures."""
     with spent(seconds, "measures"):
         candidate = passed_measures(candidate, config.all_bounds)
     try:
@@ -72,7 +72,7 @@ def _why(error: ExpertFailed) -> dict[str, str]:
 
 
 def _scenes(clip: Clip, experts: Experts, most: int | None) -> list[Clip]:
-    """The scenes of a clip, each of `most` frames at most."""
+    """The scenes of a clip, each cut to at most `most` frames."""
     parts = experts.cuts.scenes(clip.frames) if experts.cuts and len(clip.frames) > 1 else [(0, len(clip.frames))]
     if len(parts) == 1:
         return [replace(clip, frames=clip.frames[:most])]
@@ -86,7 +86,7 @@ def open_clips(config: SynthesisConfig) -> ClipSource:
 
 
 def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
-    """The experts that a config names; of the world, its own."""
+    """The experts that a config names, or the world's own."""
     if isinstance(source, World):
         return source.experts()
     from .models import load_experts
@@ -95,7 +95,7 @@ def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
 
 
 class _Timed:
-    """An expert whose time is added up, and whose errors are ours."""
+    """Wraps an expert: adds up the time of its calls and translates its errors (`answered`)."""
 
     def __init__(self, expert: Any, name: str, seconds: Counter[str]) -> None:
         self._expert, self._name, self._seconds = expert, name, seconds
@@ -111,6 +111,6 @@ class _Timed:
 
 
 def timed(experts: Experts | None, seconds: Counter[str]) -> Experts:
-    """The experts, each of which adds the seconds of its calls under its name."""
+    """Wrap the experts so that each adds the time of its calls to `seconds` under its role."""
     named = {field.name: getattr(experts, field.name) for field in fields(Experts)}
     return Experts(**{name: one and _Timed(one, name, seconds) for name, one in named.items()})

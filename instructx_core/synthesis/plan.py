@@ -1,4 +1,4 @@
-"""Hours and cards for many clips, from seconds that a small run has measured or a config gives."""
+"""Estimate hours and cards for many clips from times that a small run measured or a config gives."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def plan_lines(
     measured: RunSummary,
     models: Sequence[Collection[str]] = (),
 ) -> list[str]:
-    """Lines of a plan.
+    """The lines of a plan.
 
     Args:
-        cards: that work at the same time, each on clips of its own.
-        given: expert -> seconds of one card for one clip; they take the place of measured ones. Reading, measuring and
-            writing, which need no card, count too: a card waits for them where all is one process.
-        models: the experts of each model, which on Ray has cards of its own.
+        cards: working in parallel, each on different clips.
+        given: expert -> seconds per clip on one card; overrides measured times. Reading, measuring and writing need no
+            card but count too: in a single process the card waits for them.
+        models: the experts of each model; on Ray, each model has its own cards.
 
     Returns:
-        [] where neither is known.
+        [] if no times are given or measured.
     """
     seen = {name: spent / measured.clips for name, spent in measured.seconds.items() if measured.clips}
     rates = {**seen, **given}
@@ -52,7 +52,7 @@ def plan_lines(
 
 
 def shared_out(seconds: Mapping[str, float], cards: int) -> dict[str, int]:
-    """How many of the cards each model gets, at least one, so that the slowest takes the least time."""
+    """The number of cards for each model, at least one, such that the slowest model is as fast as possible."""
     copies = dict.fromkeys(seconds, 1)
     for _ in range(cards - len(copies)):
         copies[max(copies, key=lambda name: seconds[name] / copies[name])] += 1

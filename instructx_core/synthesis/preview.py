@@ -1,4 +1,4 @@
-"""A page to look at: what was kept and what was dropped, with everything in one HTML file."""
+"""A preview of kept and dropped pairs as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .shards import SCORES, read_shard
 from .store import DROPPED, KEPT
 from .thumbnails import is_clip, thumbnail
 
-MOST = 50  # pairs of a table
+MOST = 50  # pairs per table
 SHOWN = ("source", "target", "mask", "reference")
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 24px; background: #fafafa; color: #222 }
@@ -29,10 +29,10 @@ td { vertical-align: top } img, video { width: 160px; image-rendering: pixelated
 
 
 def write_preview(folder: Path, form: Form, path: Path) -> Path:
-    """Write the page of an output: source, target, mask, reference, sentence and scores of some kept and dropped pairs.
+    """Write the preview of an output: media, instruction and scores of up to MOST kept and MOST dropped pairs.
 
     Raises:
-        InputError: nothing has been packed yet, or the page cannot be written.
+        InputError: nothing has been packed yet, a shard is damaged, or the page cannot be written.
     """
     entries = read_manifest(folder)
     if not entries:

@@ -1,8 +1,8 @@
-"""Masks as COCO's compressed run lengths, which AdvancedEdit's records have: {"size": [height, width], "counts": ...}.
+"""COCO's compressed run-length encoding of masks, used in AdvancedEdit's records: {"size": [height, width], "counts"}.
 
-Runs go down the columns and begin with the unset ones. From the fourth on, a run is written as its difference to the
-one two before. Numbers come in groups of five bits, the lowest first, a sixth bit saying that more follow, as
-characters from "0" on.
+Runs go down the columns, column by column, starting with unset pixels. From the fourth on, a run is stored as its
+difference from the run two before. Values are split into groups of five bits, lowest first; a sixth bit marks that more
+follow. Each group is one character, counted from "0".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A recipe over all clips, resumable to the clip: in this process, or on Ray."""
+"""Run a recipe over all clips, in this process or on Ray; an interrupted run continues with the next clip."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Progress = Callable[[Dashboard], None]
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run has made so far.
+    """The results of a run so far.
 
     Attributes:
         dropped: "task: reason" -> pairs.
-        seconds: expert -> seconds of it in all.
+        seconds: expert or other stage -> total seconds.
     """
 
     clips: int
@@ -59,15 +59,15 @@ def synthesise(
     progress: Progress | None = None,
     cluster: Cluster | None = None,
 ) -> RunSummary:
-    """Make the pairs of every clip that has none yet.
+    """Make the pairs of all clips that are not finished yet.
 
     Args:
-        experts: in place of the config's; in this process only.
-        progress: is shown how far the run is, after every clip.
+        experts: replace those of the config; only without `cluster`.
+        progress: called with the run's dashboard after every clip.
         cluster: run on Ray; None: in this process.
 
     Raises:
-        InputError: clips or experts that cannot be opened, an output of another run, or one that cannot be written.
+        InputError: clips or experts cannot be opened, or the output belongs to another run or cannot be written.
     """
     output = Path(config.output)
     if experts is not None and cluster is not None:
@@ -109,7 +109,7 @@ def _work(
     store: Store,
     cluster: Cluster | None,
 ) -> Generator[Made]:
-    """Finish clips, one after the other; each is in `pending` when it is told."""
+    """Finish the clips one by one; each is in `pending` by the time it is yielded."""
     if not left:
         return
     if cluster is not None:
@@ -125,13 +125,13 @@ def _work(
 
 
 def _check_needs(config: SynthesisConfig, there: Collection[str]) -> None:
-    """Raise InputError where the recipe needs an expert that is not there."""
+    """Raise InputError if an expert that the recipe needs is missing."""
     if missing := [role for role in config.needed if role not in there]:
         raise InputError(f"{config.recipe} needs experts for {', '.join(missing)}; name each under experts.")
 
 
 def _check_apart(config: SynthesisConfig) -> None:
-    """Raise InputError where the output lies among the footage: the next run would take its files for clips."""
+    """Raise InputError if the output is inside the clip folder: the next run would take its files for clips."""
     if config.clips is not None:
         clips, output = Path(config.clips).resolve(), Path(config.output).resolve()
         if output == clips or clips in output.parents:
@@ -143,7 +143,7 @@ def _check_apart(config: SynthesisConfig) -> None:
 
 @contextmanager
 def _written(output: Path) -> Iterator[None]:
-    """Make the output's parents; errors of the file system come as one sentence, and no finished clip is lost."""
+    """Create the output's parent folders, and turn file system errors into an InputError of one sentence."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -154,7 +154,7 @@ def _written(output: Path) -> Iterator[None]:
 
 
 def read_summary(output: Path) -> RunSummary:
-    """What the manifest of an output says."""
+    """Sum up the manifest of an output."""
     entries = read_manifest(output)
     dropped, seconds = Counter(), Counter()
     for entry in entries:
@@ -165,7 +165,7 @@ def read_summary(output: Path) -> RunSummary:
 
 
 def _settings(config: SynthesisConfig) -> dict[str, Any]:
-    """What makes records differ; places, rates of a plan and numbers of processes do not."""
+    """The settings that affect records: all but the output, planning rates, batch size and process counts."""
     asked = asdict(replace(config, experts=config.asked))
     plain = {name: value for name, value in asked.items() if name not in ("output", "rates", "batch")}
     for choice in plain["experts"].values():
@@ -174,7 +174,7 @@ def _settings(config: SynthesisConfig) -> dict[str, Any]:
 
 
 def _processes(config: SynthesisConfig, cluster: Cluster | None) -> tuple[int, dict[str, int]]:
-    """Workers, and copies of each expert that is not in them."""
+    """The number of workers, and the copies of each expert that does not run in them."""
     if cluster is None:
         return 1, {}
     copies = {role: choice.copies for choices in models_of(config.asked) for role, choice in choices.items()}

@@ -1,4 +1,4 @@
-"""Shards: the pairs of some clips as one file, in a form that `training/data` reads as it lies."""
+"""Shards: the pairs of several clips in one file, in a form that `training/data` reads directly."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SUFFIXES: dict[Form, str] = {"parquet": ".parquet", "webdataset": ".tar", "recor
 MEDIA = ("source", "target", "reference", "mask")
 TEXTS = ("instruction", "caption", "task", "clip", "key", "reason", "instructions", "about")
 SCORES = ("detection", "area", "seen", "change", "fit", "outside", "follow", "preserve", "quality")
-LARGEST = 2 << 30  # bytes of a file that is packed
-Row = dict[str, Any]  # of a store: media are names of files in `folder`
+LARGEST = 2 << 30  # bytes per packed file
+Row = dict[str, Any]  # media are file names when writing, bytes when reading
 
 
 def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
-    """Write the rows of a shard; it appears whole. Row number i has its media in `folders[i]`.
+    """Write a shard atomically. The media of row i are in `folders[i]`.
 
     Returns:
-        the files that it names and that lie beside it, by their names there.
+        The media files that were put next to the shard, by the names with which it refers to them.
     """
     writer: dict[Form, Callable[[Path, Path, Sequence[Row], Sequence[Path]], list[str]]] = {
         "parquet": _write_parquet,
@@ -41,15 +41,15 @@ def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[P
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial_file(path) as partial:
         beside = writer[form](partial, path.parent / FOLDER, rows, folders)
-        flush(partial)  # clips that are packed are deleted
+        flush(partial)  # the packed clips are deleted afterwards
     return beside
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Row]:
-    """The rows of a shard, each medium as its bytes. Raises InputError where it cannot be read."""
+    """The rows of a shard, with media as bytes. Raises InputError if it cannot be read."""
     try:
         yield from _rows_of(form, path)
-    except (OSError, KeyError, TypeError, ValueError, tarfile.TarError) as error:  # pyarrow's are ValueErrors
+    except (OSError, KeyError, TypeError, ValueError, tarfile.TarError) as error:  # pyarrow's errors are ValueErrors
         if isinstance(error, InputError):
             raise
         raise InputError(f"{quoted_path(path)} cannot be read ({one_line(error, 200)}).") from error
@@ -75,7 +75,7 @@ def _bytes(shard: Path, value: str | bytes | None) -> bytes | None:
 
 
 def _write_parquet(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
-    """Pictures are in the file; clips beside it, under the names that it gives."""
+    """Pictures are embedded. If there are clips, all media are separate files that the shard refers to by name."""
     arrow = library("pyarrow", "Parquet shards")
     parquet = library("pyarrow.parquet", "Parquet shards")
     clips = any(str(row.get("source")).endswith(".mp4") for row in rows)
@@ -129,7 +129,7 @@ def _read_tar(path: Path) -> Iterator[Row]:
 
 
 def _write_records(path: Path, media: Path, rows: Sequence[Row], folders: Sequence[Path]) -> list[str]:
-    """The form that AdvancedEdit is published in."""
+    """Write records in the format in which AdvancedEdit is published."""
     lines, beside = [], []
     for row, folder in zip(rows, folders, strict=True):
         files = {name: _beside(folder / row[name], media) for name in MEDIA if row.get(name)}
@@ -154,7 +154,7 @@ def _write_records(path: Path, media: Path, rows: Sequence[Row], folders: Sequen
 
 
 def _beside(file: Path, media: Path) -> str:
-    """Put a file where shards name it, without another copy of it where links are possible; return that name."""
+    """Hard-link a file into the media folder, or copy it if that fails; return the name by which shards refer to it."""
     media.mkdir(parents=True, exist_ok=True)
     with partial_file(media / file.name) as partial:
         try:

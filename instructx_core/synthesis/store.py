@@ -1,17 +1,17 @@
-"""What a run has finished, safe against a kill at any moment.
+"""The finished clips of a run on disk, safe against a kill at any moment.
 
 OUTPUT/
-    settings.json    what was asked for; a run with other settings is refused
-    manifest.jsonl   a line for each pack of clips: their keys, the shards' checksums, why pairs were dropped
+    settings.json    the run's settings; a run with other settings is refused
+    manifest.jsonl   one line per pack of clips: their keys, the shards' checksums, why pairs were dropped
     kept/            shards that training reads
     dropped/         shards of what the filter dropped, with the reason
     pending/CLIP/    finished clips that are not in a shard yet
     working/RUN/     clips that processes of a run on Ray have finished; the driver moves them to pending
 
-A clip's folder appears whole. A pack is in the manifest only after its shards are on the disk; its clips leave
-`pending` after that. So each clip is in exactly one of both, whenever a run ends. Packs take clips in the footage's
-order, whatever order they are finished in: the same shards come of one process and of many. Only one process moves and
-packs; what is left of a killed run's other processes can write to that run's own folder alone.
+A clip's folder appears atomically. A pack enters the manifest only once its shards are on disk, and only then are its
+clips removed from `pending`, so no clip is lost or packed twice, whenever a run ends. Packs take clips in the order of
+the footage, not in the order in which they finish, so one process and many write the same shards. Only one process
+moves and packs; leftover processes of a killed run can write only to that run's folder.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ KEPT, DROPPED = "kept", "dropped"
 
 @dataclass(frozen=True)
 class Made:
-    """A clip that is finished.
+    """A finished clip.
 
     Attributes:
-        seconds: of each stage.
-        dropped: stage -> pairs that it has dropped.
+        seconds: stage -> seconds.
+        dropped: stage -> pairs that it dropped.
     """
 
     clip: str
@@ -62,11 +62,11 @@ class Store:
     """The output of one run.
 
     Attributes:
-        packed: the manifest's entries.
+        packed: the entries of the manifest.
     """
 
     def __init__(self, folder: Path, form: Form, settings: Mapping[str, Any]) -> None:
-        """Open or begin an output. Raises InputError where it is another run's, damaged, or cannot be written."""
+        """Open or create an output. Raises InputError if it belongs to another run, is damaged or cannot be written."""
         self.folder, self.form = folder, form
         self.pending, self.manifest = folder / "pending", folder / MANIFEST
         self.working = folder / "working" / secrets.token_hex(6)
@@ -95,7 +95,10 @@ class Store:
             )
 
     def _check_shards(self) -> None:
-        """All shards of the manifest have to be there; there may be one pack that a kill has kept out of it."""
+        """Raise InputError if a shard of the manifest is missing, or the manifest is empty but there are several packs.
+
+        A kill can leave one pack without an entry.
+        """
         for entry in self.packed:
             for name, about in entry["files"].items():
                 check_shard(self.folder, name, about)
@@ -107,7 +110,7 @@ class Store:
         return sorted(path for path in found if SHARD.fullmatch(path.relative_to(self.folder).as_posix()))
 
     def _mend(self) -> None:
-        """Undo what a kill left half done: a torn line, a shard without a line, packed clips that are still pending."""
+        """Repair what a kill left half done: a torn line, shards without a line, packed clips still pending."""
         for path in self._shards():
             if int(path.stem) >= len(self.packed):
                 path.unlink()
@@ -140,14 +143,14 @@ class Store:
         flush(self.pending)
 
     def clear_working(self) -> None:
-        """Remove what other processes have written and nobody took."""
+        """Remove what other processes wrote and `take` did not move."""
         shutil.rmtree(self.working.parent, ignore_errors=True)
 
     def pack_in_order(self, clips: list[str], finished: Set[str], most: int, last: bool) -> list[str]:
-        """Pack the first of `clips`, `most` at a time, as far as they are finished; return those that are left.
+        """Pack `clips` from the front, `most` at a time, as far as they are finished; return the rest.
 
         Args:
-            last: also pack the rest, fewer than `most`.
+            last: also pack a remainder of fewer than `most`.
         """
         while clips and (len(clips) >= most or last) and finished >= set(clips[:most]):
             self.pack(clips[:most])
@@ -198,7 +201,7 @@ class Store:
 
 
 def write_clip(place: Path, clip: str, candidates: Iterable[Candidate], seconds: Mapping[str, float]) -> Made:
-    """Write all candidates of a clip, the dropped ones too, to the folder `place`/CLIP, which appears whole."""
+    """Write all candidates of a clip, including dropped ones, to the folder `place`/CLIP, atomically."""
     took = Counter(seconds)
     with atomic_folder(place / clip) as folder:
         with spent(took, "write"):
@@ -223,7 +226,7 @@ def write_clip(place: Path, clip: str, candidates: Iterable[Candidate], seconds:
 
 
 def read_made(folder: Path) -> Made | None:
-    """What a clip's folder holds; None where it is not there."""
+    """Summarise a finished clip's folder; None if there is none."""
     return _made(folder.name, _told(folder)) if is_file(folder / ROWS) else None
 
 
@@ -234,7 +237,7 @@ def _made(clip: str, told: Mapping[str, Any]) -> Made:
 
 
 def _told(folder: Path) -> dict[str, Any]:
-    """What is written of a finished clip. Raises InputError where it is damaged."""
+    """The rows and seconds of a finished clip. Raises InputError if its folder is damaged."""
     try:
         told = read_json(folder / ROWS)
         rows = converted(_Rows, told).rows

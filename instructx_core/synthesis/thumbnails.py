@@ -1,4 +1,4 @@
-"""Media small enough for a page of hundreds."""
+"""Media scaled down for a page with hundreds of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..images import to_uint8
 from ..video import VideoReader, VideoWriter
 
 SIDE = 320  # pixels, of the longer side
-AS_IT_IS = 100_000  # bytes that are not worth the work
+AS_IT_IS = 100_000  # bytes; smaller files are not scaled
 
 
 def is_clip(data: bytes) -> bool:
@@ -22,7 +22,7 @@ def is_clip(data: bytes) -> bool:
 
 
 def thumbnail(data: bytes) -> bytes:
-    """A PNG or an MP4, at most SIDE pixels wide and high where it is a large file.
+    """Scale a PNG or MP4 to at most SIDE pixels per side; files of up to AS_IT_IS bytes are returned unchanged.
 
     Raises:
         InputError: it cannot be read.
@@ -54,7 +54,7 @@ def _small_clip(data: bytes) -> bytes:
         with VideoReader(large, quiet=True) as reader:
             width, height = reader.info.width, reader.info.height
             scale = min(1.0, SIDE / max(width, height))
-            size = tuple(max(2, int(side * scale) // 2 * 2) for side in (width, height))  # H.264 takes no odd sides
+            size = tuple(max(2, int(side * scale) // 2 * 2) for side in (width, height))  # H.264 needs even sides
             with VideoWriter(small, fps=reader.info.fps, size=size[::-1]) as writer:
                 for frame, _ in reader:
                     picture = Image.fromarray(to_uint8(frame).numpy()).resize(size)

@@ -1,7 +1,7 @@
-"""The procedural world as footage and as experts: it knows every object, mask, and scene after an edit exactly.
+"""The procedural world as footage and experts: it knows every object, mask and edited scene exactly.
 
-World experts get pixels, as models do, and recognise pictures that this world has drawn by their bytes; what it has not
-drawn (a smeared picture) is nothing to them. Objects stand for people: a pose is the place of their centre.
+World experts receive pixels, like models, and recognise pictures that this world has drawn by their bytes; others, such
+as a smeared picture, are unknown to them. Objects stand in for people: an object's pose is the position of its centre.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .clips import Clip
 from .experts import Detection, Experts, Look, Recaption, Restyle, Subject, Task
 
 FPS = Fraction(8)
-STREAM = 900  # of random numbers: no group's
+STREAM = 900  # of random numbers, used by no group of triplets
 REMEMBERED = 512  # scenes
-COVERED = 0.8  # of an object that a mask covers where it means it
+COVERED = 0.8  # share of an object that a mask must cover to select it
 KINDS: dict[Task, str] = {
     "remove": "remove",
     "add": "add",
@@ -37,19 +37,19 @@ KINDS: dict[Task, str] = {
     "swap": "replace",
     "reference_swap": "reference_swap",
 }
-STRAY = 8  # of 255: a difference that is seen
+STRAY = 8  # of 255: a visible difference
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A scene that was drawn, and how its ground moves (down, right; pixels a frame)."""
+    """A drawn scene and the motion of its background (down, right; pixels per frame)."""
 
     scene: Scene
     pan: tuple[int, int] = (0, 0)
 
 
 class World:
-    """Draws scenes and remembers them by their pixels. As footage: clips by seed; half of the longer ones pan."""
+    """Draws scenes and remembers them by their pixels. As footage: clips by seed; about half of the videos pan."""
 
     def __init__(self, count: int, frames: int, size: int, seed: int = 0) -> None:
         self.count, self.seed = count, seed
@@ -68,7 +68,7 @@ class World:
         return Clip(key, self.show(Drawing(scene, pan)), FPS)
 
     def show(self, shown: Drawing) -> Tensor:
-        """uint8 [T, H, W, 3]; it, and its first frame alone, will be recognised."""
+        """Draw a scene: uint8 [T, H, W, 3]. The clip and its first frame can be recognised afterwards."""
         frames = torch.from_numpy((render(shown.scene) * 255).round().astype(np.uint8))
         for known in (frames[:1], frames):
             self._shown[_digest(known)] = shown
@@ -78,17 +78,17 @@ class World:
         return frames
 
     def recognise(self, frames: Tensor) -> Drawing | None:
-        """What these frames, or this picture, show."""
+        """The drawing that these frames, or this picture, show; None if unknown."""
         return self._shown.get(_digest(frames if frames.ndim == 4 else frames[None]))
 
     def known(self, frames: Tensor) -> Drawing:
-        """As `recognise`. Raises InputError for what this world has not drawn."""
+        """Like `recognise`, but raises InputError for what this world has not drawn."""
         if (shown := self.recognise(frames)) is None:
             raise InputError("The world's experts know pictures of the world alone; name other experts for footage.")
         return shown
 
     def mask(self, shown: Drawing, o: Object, frames: int | None = None) -> Tensor:
-        """Where an object covers at least half of a pixel: bool [T, H, W]."""
+        """The pixels of which an object covers at least half: bool [T, H, W]."""
         mask = torch.from_numpy(render(replace(shown.scene, masks=o))[..., 0] >= 0.5)
         return mask if frames is None else mask[:frames]
 
@@ -109,7 +109,7 @@ class World:
 
 @dataclass(frozen=True)
 class WorldDescribe:
-    """Names objects, and words edits as the world does."""
+    """Names objects and phrases edits in the world's language."""
 
     world: World
 
@@ -152,11 +152,11 @@ class WorldDescribe:
         return Restyle(words, _subject(old, scene.canvas))
 
     def instruct(self, task: Task, before: Tensor, after: Tensor, old: Subject, new: Subject | None) -> str:
-        """Both are described where both are known; a damaged one is left to the judge."""
+        """The name fits every scene that is recognised; a damaged picture is left to the judge."""
         scenes = [shown.scene for frames in (before, after) if (shown := self.world.recognise(frames))]
         named = next((o for scene in scenes if (o := _named(scene, old.simple))), None)
         if named is None:
-            return f"{task} {old.simple}"  # of nothing that is there, as a model would say it
+            return f"{task} {old.simple}"  # a model would also answer about an object that is not there
         rng = _rng(after, task)
         return phrase(
             rng,
@@ -168,7 +168,7 @@ class WorldDescribe:
         )
 
     def recaption(self, frames: Tensor, sentence: str, old: Subject, new: Subject | None) -> Recaption:
-        """The short one reads back; the others describe the object by its place."""
+        """The simple one is `sentence`; the others describe the object in detail or by its position."""
         scene = self.world.known(frames).scene
         shown = next(one for one in (_named(scene, old.simple), new and _named(scene, new.simple)) if one)
         request = read_request(sentence, scene)
@@ -180,8 +180,8 @@ class WorldDescribe:
 
 @dataclass(frozen=True)
 class WorldJudge:
-    """Compares an edit with the exact one. An addition is judged backwards: from the sentence and what is there after
-    follows what was there before."""
+    """Compares an edit with the exact one. An addition is judged backwards: the scene without the added object is
+    compared with the source."""
 
     world: World
 
@@ -239,7 +239,7 @@ class WorldDetect:
 
 @dataclass(frozen=True)
 class WorldSegment:
-    """The object whose box overlaps the given one by half; a box of the ground is a mask of itself."""
+    """Returns the mask of the object whose box overlaps the given one by half, or else the box itself."""
 
     world: World
 
@@ -286,7 +286,7 @@ class WorldRedraw:
         return self.world.show(Drawing(asked, shown.pan))[0]
 
     def portray(self, picture: Tensor, mask: Tensor, name: str) -> Tensor:
-        """The object alone on a ground of its own, larger and elsewhere."""
+        """The object alone on a new background, larger and near the centre."""
         shown, rng = self.world.known(picture), _rng(picture, name)
         o = max(shown.scene.objects, key=lambda o: int((self.world.mask(shown, o, 1)[0] & mask).sum()))
         side = Canvas(1, shown.scene.canvas.short, shown.scene.canvas.short)
@@ -309,7 +309,7 @@ class WorldPose:
 
 @dataclass(frozen=True)
 class WorldAnimate:
-    """The picture's scene over time; poses have to be those of one of its objects."""
+    """Draws the picture's scene over time; poses must be those of one of its objects."""
 
     world: World
 
@@ -367,6 +367,6 @@ def _digest(frames: Tensor) -> bytes:
 
 
 def _rng(frames: Tensor, use: str) -> np.random.Generator:
-    """The same numbers for the same pixels and use."""
+    """A generator seeded by the pixels and the use."""
     seed: Any = hashlib.sha256(_digest(frames) + use.encode()).digest()
     return np.random.default_rng(int.from_bytes(seed[:8], "big"))
