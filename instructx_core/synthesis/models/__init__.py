@@ -1,4 +1,4 @@
-"""Public models as experts, by the names that a config gives."""
+"""Public models as experts, by the kinds that a config names."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ WITHOUT_MODEL = ("block-matching", "scenedetect")
 
 
 def check_experts(choices: Mapping[Role, ExpertChoice]) -> None:
-    """Raise InputError where a kind, setting, prompt or address cannot be used, or a model is missing; nothing is
-    loaded."""
+    """Raise InputError if a kind, setting, prompt or URL is invalid, or no model is named; nothing is loaded."""
     for role, choice in choices.items():
         if choice.kind not in KINDS[role]:
             raise InputError(
@@ -56,7 +55,7 @@ def check_experts(choices: Mapping[Role, ExpertChoice]) -> None:
 
 
 def check_folders(choices: Mapping[Role, ExpertChoice]) -> None:
-    """Raise InputError where the folder of a model is not there, before the first one is loaded."""
+    """Raise InputError if a model folder is missing, before any model is loaded."""
     for role, choice in choices.items():
         if choice.model is not None and choice.url is None and not is_dir(choice.model):
             raise InputError(
@@ -65,10 +64,11 @@ def check_folders(choices: Mapping[Role, ExpertChoice]) -> None:
 
 
 def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
-    """Load what a config names; one model that two roles name is loaded once.
+    """Load the experts that a config names; a model shared by several roles is loaded once.
 
     Raises:
-        InputError, CheckpointError: no such model.
+        InputError: an expert is misconfigured or its model folder is missing.
+        CheckpointError: a folder does not hold such a model.
     """
     check_experts(choices)
     check_folders(choices)
@@ -84,7 +84,7 @@ def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
 
 
 def models_of(choices: Mapping[Role, ExpertChoice]) -> list[dict[Role, ExpertChoice]]:
-    """The roles of each model on this machine; those that share one are together. Services have none."""
+    """The roles of each local model; roles that share a model are grouped. Services are left out."""
     found: dict[Any, dict[Role, ExpertChoice]] = {}
     for role, choice in choices.items():
         if choice.kind not in WITHOUT_MODEL and choice.url is None:
@@ -93,7 +93,7 @@ def models_of(choices: Mapping[Role, ExpertChoice]) -> list[dict[Role, ExpertCho
 
 
 def _model(choice: ExpertChoice) -> tuple[str, str | None, str | None]:
-    """The same for roles that one model can serve."""
+    """A key that is equal for roles which can share a model."""
     return "pipeline" if choice.kind in ("inpainting", "vace") else choice.kind, choice.model, choice.url
 
 

@@ -1,4 +1,4 @@
-"""Animating a picture by pipelines of diffusers: Wan VACE and Wan Animate."""
+"""Animate a picture with diffusers pipelines: Wan VACE and Wan Animate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .loading import picture_of
 from .pipelines import at_size, embedded, multiple_of, vace, white
 
 JOINT_RADIUS = 0.01  # of the shorter side
-SURE = 0.3  # of a key point
+SURE = 0.3  # confidence above which a key point is used
 HEAD = 5  # COCO's first key points: nose, eyes, ears
-FACE = 2.5  # times their spread: a face
+FACE = 2.5  # side of a face crop, relative to the extent of these points
 WORDS = "a natural video"
 
 
 class VaceAnimator:
-    """Wan VACE: the first frame is given, the others follow the poses or, without any, the grey frames of the clip."""
+    """Wan VACE: keeps the first frame; the others follow the poses or, without any, the clip in greyscale."""
 
     def __init__(self, pipeline: Any, steps: int = 30, seed: int = 0, words: str = WORDS) -> None:
         self.pipeline, self.steps, self.seed, self.words = pipeline, int(steps), int(seed), words
@@ -35,7 +35,7 @@ class VaceAnimator:
 
 
 class WanAnimator:
-    """Wan Animate: the picture's person moves as the poses do, with the face of the clip."""
+    """Wan Animate: the person in the picture follows the poses and the facial expressions of the clip."""
 
     def __init__(self, pipeline: Any, steps: int = 20, seed: int = 0, words: str = WORDS) -> None:
         self.pipeline, self.steps, self.seed, self.words = pipeline, int(steps), int(seed), words
@@ -45,7 +45,7 @@ class WanAnimator:
             raise ExpertFailed("no poses to animate by")
         count, height, width = frames.shape[:3]
         size = {"height": multiple_of(height), "width": multiple_of(width)}
-        more = -(count - 1) % 4  # Wan's clips have 4 k + 1 frames
+        more = -(count - 1) % 4  # Wan takes 4 k + 1 frames
         drawn, faces = drawn_poses(poses, height, width), faces_of(frames, poses, self.pipeline.transformer.config)
         drawn, faces = (torch.cat([each, each[-1:].expand(more, *each.shape[1:])]) for each in (drawn, faces))
         made = self.pipeline(
@@ -63,7 +63,7 @@ class WanAnimator:
 
 
 def drawn_poses(poses: Tensor, height: int, width: int) -> Tensor:
-    """Key points [T, K, 3] as white discs on black: uint8 [T, H, W, 3]."""
+    """Draw key points [T, K, 3] as white discs on black: uint8 [T, H, W, 3]."""
     y, x = torch.arange(height).view(-1, 1, 1), torch.arange(width).view(1, -1, 1)
     radius = max(1.5, JOINT_RADIUS * min(height, width))
     drawn = [(((y - p[:, 0]) ** 2 + (x - p[:, 1]) ** 2 <= radius**2) & (p[:, 2] > SURE)).any(-1) for p in poses.float()]
@@ -71,7 +71,7 @@ def drawn_poses(poses: Tensor, height: int, width: int) -> Tensor:
 
 
 def faces_of(frames: Tensor, poses: Tensor, config: Any) -> Tensor:
-    """What is around the head's key points, black where there are none: uint8 [T, side, side, 3]."""
+    """Crop the face around the head's key points, black if fewer than two are sure: uint8 [T, side, side, 3]."""
     side = config.motion_encoder_size
     faces = torch.zeros(len(frames), side, side, 3, dtype=torch.uint8)
     for number, points in enumerate(poses[:, :HEAD].float()):

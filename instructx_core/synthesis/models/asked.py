@@ -1,4 +1,4 @@
-"""Describing and rating by a multimodal model, local or behind an address (`evaluation.judges`)."""
+"""Describe and rate with a multimodal model, local or remote (`evaluation.judges`)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ...images import to_floats
 from ..experts import ExpertFailed, Look, Recaption, Restyle, Subject, Task
 from .prompts import LOOKS, PROMPTS, TASKS
 
-FRAMES = 4  # of a clip that are shown
+FRAMES = 4  # shown per clip
 TRIES = 2
 SCORES = {name: Scale(0, 10) for name in ("follow", "preserve", "quality")}
 
 
 class AskedDescriber:
-    """Any judge as describer; answers that are no JSON of the asked form drop the clip."""
+    """Any judge as describer; if its answers are not JSON in the requested form, the clip is dropped."""
 
     def __init__(self, judge: AnyJudge, prompts: Mapping[str, str]) -> None:
         """
         Args:
-            prompts: in place of those in `PROMPTS`, by name.
+            prompts: replacements for those in `PROMPTS`, by name.
         """
         self.judge = judge
         self.prompts = PROMPTS | dict(prompts)
@@ -99,13 +99,13 @@ class AskedRater:
 
 
 def some_frames(frames: Tensor) -> Tensor:
-    """At most FRAMES of a clip, evenly from its first to its last: float32 [t, H, W, 3]."""
+    """At most FRAMES frames of a clip, evenly spaced from first to last: float32 [t, H, W, 3]."""
     at = torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().long()
     return to_floats(frames[at])
 
 
 def filled(prompt: str, slots: Mapping[str, Any]) -> str:
-    """A prompt with its slots filled; other braces stay, those in what is filled in too."""
+    """Fill the slots of a prompt; other braces are kept, including those in the values."""
     return re.sub(r"\{(\w+)\}", lambda found: str(slots.get(found[1], found[0])), prompt)
 
 
@@ -123,6 +123,6 @@ def _text(value: Mapping[str, Any], name: str) -> str:
 
 
 def _plain(text: Any) -> str:
-    """A text on one line; JSON can also hold control characters and half of a pair of surrogates."""
+    """A text on one line, without the control characters and lone surrogates that JSON allows."""
     whole = text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
     return " ".join("".join(c if c.isprintable() else " " for c in whole).split())

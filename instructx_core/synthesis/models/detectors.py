@@ -1,4 +1,4 @@
-"""Boxes by name: Grounding DINO, MM Grounding DINO, OWLv2, through transformers."""
+"""Detect objects by name with transformers: Grounding DINO, MM Grounding DINO, OWLv2."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .loading import loaded, picture_of
 
 
 class NamedDetector:
-    """A zero-shot detector of transformers with its processor."""
+    """A zero-shot detector from transformers with its processor."""
 
     def __init__(self, model: Any, processor: Any, threshold: float = 0.25) -> None:
         """
         Args:
-            threshold: boxes below it are not looked at; the filter has its own.
+            threshold: boxes with a lower score are ignored; the filter has its own threshold.
         """
         self.model, self.processor, self.threshold = model.eval(), processor, threshold
 
@@ -30,7 +30,7 @@ class NamedDetector:
 
     @torch.inference_mode()
     def find(self, picture: Tensor, name: str) -> Sequence[Detection]:
-        words = f"{name.lower().rstrip('.')}."  # Grounding DINO was trained on phrases that end so
+        words = f"{name.lower().rstrip('.')}."  # Grounding DINO was trained on phrases that end in "."
         text = [[words]] if self.model.config.model_type.startswith("owl") else [words]
         inputs = self.processor(images=picture_of(picture), text=text, return_tensors="pt")
         inputs = inputs.to(self.model.device)

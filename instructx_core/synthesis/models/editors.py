@@ -1,4 +1,4 @@
-"""Redrawing by any model that this library edits with."""
+"""Redraw with any model that this library can edit with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .prompts import PROMPTS
 
 
 class OwnRedrawer:
-    """An `Editor`; a picture that its model makes nothing of drops the clip."""
+    """An `Editor` as redrawer; if its model fails on a picture, the clip is dropped."""
 
     def __init__(
         self, editor: Editor, portray: str = PROMPTS["portray"], steps: int | None = None, seed: int = 0

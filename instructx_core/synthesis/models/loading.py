@@ -1,4 +1,4 @@
-"""Public models from a folder on this machine: safetensors alone, no code of theirs, nothing fetched."""
+"""Load public models from a local folder: safetensors only, none of the model's own code, no downloads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ...words import one_line, quoted_path
 
 
 def loaded(library: str, name: str, folder: Path, **options: Any) -> Any:
-    """An object of a library's class from a folder.
+    """Load an object of a library's class from a folder.
 
     Raises:
-        InputError: no folder.
-        CheckpointError: not what the class reads.
+        InputError: the folder does not exist.
+        CheckpointError: the class cannot load it.
     """
     if not is_dir(folder):
         raise InputError(f"{quoted_path(folder)} is no folder; name that of a model on this machine.")
@@ -27,7 +27,7 @@ def loaded(library: str, name: str, folder: Path, **options: Any) -> Any:
         options = {"use_safetensors": True, **options}
     try:
         return getattr(import_module(library), name).from_pretrained(str(folder), local_files_only=True, **options)
-    except Exception as error:  # both libraries raise of all kinds
+    except Exception as error:  # both libraries raise all kinds of errors
         raise CheckpointError(
             f"{quoted_path(folder)} cannot be opened as {name} ({one_line(error, 200)}); name another folder."
         ) from error
@@ -41,7 +41,7 @@ def picture_of(frame: Tensor) -> Any:
 
 
 def cut_out(picture: Tensor, mask: Tensor) -> Tensor:
-    """What is under a mask, on white, with a margin of a tenth."""
+    """Crop to the object under a mask, on white, with a margin of a tenth of its longer side."""
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     if not len(rows):
         return picture

@@ -1,4 +1,4 @@
-"""Motion without a network: block matching, each block against its neighbourhood in the next frame."""
+"""Optical flow without a network: match each block against its neighbourhood in the next frame."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 8  # pixels, at the size that is looked at
+BLOCK = 8  # pixels, after scaling down
 REACH = 6  # pixels in each direction
-SIDE = 192  # of the shorter side that is looked at
-STILL = 0.5  # of 255: by how much a shift has to be better than none
+SIDE = 192  # pixels of the shorter side after scaling down
+STILL = 0.5  # of 255: the improvement that a shift needs over no shift
 
 
 class BlockFlow:
-    """The shift with the least mean difference for each block; none where nothing is clearly better."""
+    """For each block, the shift with the least mean difference; zero unless it is clearly better than no shift."""
 
     def flow(self, frames: Tensor) -> Tensor:
         scale = min(1.0, SIDE / min(frames.shape[1:3]))
@@ -27,7 +27,7 @@ class BlockFlow:
 
 
 def _between(one: Tensor, other: Tensor) -> Tensor:
-    """[1, H, W] twice -> [h, w, 2], pixels down and right."""
+    """Two frames [1, H, W] -> [h, w, 2], pixels down and right."""
     wide = F.pad(other[None], (REACH,) * 4, mode="replicate")[0]
     height, width = one.shape[1:]
     shifts = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]

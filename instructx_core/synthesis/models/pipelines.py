@@ -1,7 +1,7 @@
-"""Erasing and redrawing by pipelines of diffusers.
+"""Erase and redraw with diffusers pipelines.
 
-Sizes that a pipeline does not take are brought to its multiples and back; of an inpainted clip, pixels away from the
-mask are the source's own.
+Frames are resized to sides that a pipeline accepts, and the result back. When inpainting, pixels outside the widened
+mask stay exactly the source's.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .loading import cut_out, loaded, picture_of
 from .prompts import PROMPTS
 
 BEHIND = "the same background, undisturbed, nothing there"
-GREY = 128  # what VACE takes for pixels that are to be painted
+GREY = 128  # how VACE marks pixels to be painted
 MULTIPLE = 16
-LEAST = 64  # pixels of a side of a picture that is edited; pipelines have no size for smaller ones
-TOKENS = 512  # of a prompt of Wan
+LEAST = 64  # pixels of a side; smaller pictures are enlarged, as pipelines support no such sizes
+TOKENS = 512  # length of Wan's prompts
 
 
 class PipelineEraser:
-    """A mask inpainting pipeline: Wan VACE on whole clips, any of Stable Diffusion's or FLUX' frame by frame."""
+    """An inpainting pipeline: Wan VACE on whole clips, or any of Stable Diffusion or FLUX frame by frame."""
 
     def __init__(self, pipeline: Any, steps: int = 30, grow: int = 8, seed: int = 0) -> None:
         """
@@ -66,12 +66,12 @@ class PipelineEraser:
 
 
 class PipelineRedrawer:
-    """A pipeline that edits a picture by a sentence: FLUX Kontext, Qwen-Image-Edit, InstructPix2Pix."""
+    """A pipeline for instruction-based editing: FLUX Kontext, Qwen-Image-Edit, InstructPix2Pix."""
 
     def __init__(self, pipeline: Any, portray: str = PROMPTS["portray"], steps: int = 28, seed: int = 0) -> None:
         self.pipeline, self.words, self.steps, self.seed = pipeline, portray, int(steps), int(seed)
         guided = inspect.signature(pipeline.__call__).parameters.get("true_cfg_scale")
-        # Qwen-Image-Edit is not guided at all without it; FLUX Kontext's own scale is 1
+        # Qwen-Image-Edit uses no guidance without a negative prompt; FLUX Kontext's default scale is 1
         self.further = {"negative_prompt": " "} if guided is not None and guided.default > 1 else {}
 
     def edit(self, picture: Tensor, sentence: str) -> Tensor:
@@ -91,10 +91,10 @@ class PipelineRedrawer:
 
 
 def vace(pipeline: Any, frames: Tensor, mask: Tensor, words: str, steps: int, seed: int) -> Tensor:
-    """Wan VACE on a clip of any size and length: uint8 [T, H, W, 3] like `frames`."""
+    """Run Wan VACE on a clip of any size and length: uint8 [T, H, W, 3], like `frames`."""
     count, height, width = frames.shape[:3]
     size = {"height": multiple_of(height), "width": multiple_of(width)}
-    more = -(count - 1) % 4  # Wan's clips have 4 k + 1 frames
+    more = -(count - 1) % 4  # Wan takes 4 k + 1 frames
     frames, mask = (torch.cat([each, each[-1:].expand(more, *each.shape[1:])]) for each in (frames, mask))
     made = pipeline(
         prompt_embeds=embedded(pipeline, words),
@@ -112,7 +112,7 @@ def vace(pipeline: Any, frames: Tensor, mask: Tensor, words: str, steps: int, se
 
 @torch.inference_mode()
 def embedded(pipeline: Any, words: str) -> Tensor:
-    """The umT5's hidden states, zero behind the words: [1, 512, width]. The pipeline's own way needs ftfy."""
+    """umT5's hidden states, zero after the prompt: [1, 512, width]. The pipeline's own encoding needs ftfy."""
     options = {"padding": "max_length", "max_length": TOKENS, "truncation": True, "return_tensors": "pt"}
     told = pipeline.tokenizer([words], return_attention_mask=True, **options)
     ids, seen = (told[name].to(pipeline.text_encoder.device) for name in ("input_ids", "attention_mask"))
@@ -120,7 +120,7 @@ def embedded(pipeline: Any, words: str) -> Tensor:
 
 
 def at_size(frames: Tensor, height: int, width: int) -> Tensor:
-    """uint8 [T, h, w, 3] at another size."""
+    """Resize frames, uint8 [T, h, w, 3]."""
     if frames.shape[1:3] == (height, width):
         return frames
     pixels = F.interpolate(frames.permute(0, 3, 1, 2).float(), (height, width), mode="bicubic", antialias=True)
@@ -133,7 +133,7 @@ def pixels_of(picture: Any) -> Tensor:
 
 
 def load_pipeline(folder: Path, device: str) -> Any:
-    """Any pipeline of diffusers, in bfloat16 on a GPU. Raises CheckpointError."""
+    """Load any diffusers pipeline, in bfloat16 on a GPU. Raises InputError without a folder, or CheckpointError."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     return loaded("diffusers", "DiffusionPipeline", folder, torch_dtype=dtype).to(device)
 

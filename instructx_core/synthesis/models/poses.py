@@ -1,4 +1,4 @@
-"""Key points of a person: ViTPose through transformers, in the box of the mask."""
+"""Key points of a person in the bounding box of a mask: ViTPose through transformers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class VitPoser:
 
     @torch.inference_mode()
     def poses(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """A frame without the person has key points of no confidence."""
+        """See `Poser`. In frames with an empty mask, all key points have confidence 0."""
         found: list[Tensor | None] = []
         for frame, where in zip(frames, mask, strict=True):
             found.append(self._pose(frame, where) if where.any() else None)
@@ -32,7 +32,7 @@ class VitPoser:
     def _pose(self, frame: Tensor, mask: Tensor) -> Tensor:
         rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
         left, top = float(columns[0]), float(rows[0])
-        box = [[left, top, float(columns[-1]) + 1 - left, float(rows[-1]) + 1 - top]]  # COCO's form
+        box = [[left, top, float(columns[-1]) + 1 - left, float(rows[-1]) + 1 - top]]  # COCO's format
         inputs = self.processor(picture_of(frame), boxes=[box], return_tensors="pt").to(self.model.device)
         person = self.processor.post_process_pose_estimation(self.model(**inputs), boxes=[box])[0][0]
         points = person["keypoints"].float().cpu()

@@ -1,6 +1,6 @@
-"""What an MLLM is asked, in our words; a config's `prompts` takes the place of any of them by its name.
+"""Our prompts for MLLMs and redrawers; a config's `prompts` replaces any of them by name.
 
-Slots in braces are filled; every answer is one JSON object.
+Slots in braces are filled in; an MLLM answers each prompt with one JSON object.
 """
 
 PROMPTS = {

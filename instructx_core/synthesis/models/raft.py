@@ -1,4 +1,4 @@
-"""Motion by RAFT, where torchvision is installed; its weights are read from safetensors alone."""
+"""Optical flow by RAFT, which needs torchvision; weights are read only from safetensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...words import one_line, quoted_path
 from .pipelines import at_size
 
 LEAST = 128  # pixels of a side
-GRID = 8  # pixels: RAFT's own
+GRID = 8  # pixels, as in RAFT
 UPDATES = 12
 
 
@@ -27,7 +27,7 @@ class RaftFlow:
 
     @classmethod
     def from_folder(cls, folder: Path, device: str) -> RaftFlow:
-        """Raises InputError without torchvision, CheckpointError where the folder has no weights of a RAFT."""
+        """Raises InputError without torchvision, CheckpointError if the folder holds no RAFT weights."""
         from safetensors.torch import load_file
 
         try:
@@ -41,7 +41,7 @@ class RaftFlow:
             raise CheckpointError(f"{quoted_path(folder)} has {len(files)} files *.safetensors; give one with a RAFT.")
         try:
             state = load_file(files[0])
-        except Exception as error:  # of several kinds
+        except Exception as error:  # safetensors raises several kinds
             raise CheckpointError(f"{quoted_path(files[0])} cannot be read ({one_line(error, 100)}).") from error
         for build in (raft_large, raft_small):
             model = build(weights=None)

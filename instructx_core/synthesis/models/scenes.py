@@ -1,4 +1,4 @@
-"""Scenes by PySceneDetect's content detector, which is an optional extra."""
+"""Split scenes with PySceneDetect's content detector; PySceneDetect is an optional dependency."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ...errors import InputError
 
-FPS = 24.0  # the detector counts its shortest scene in frames; its unit does not matter
+FPS = 24.0  # arbitrary: the detector's minimum scene length is in frames
 
 
 class ContentScenes:
-    """Raises InputError where PySceneDetect is not installed."""
+    """Raises InputError if PySceneDetect is not installed."""
 
     def __init__(self) -> None:
         try:
@@ -28,7 +28,7 @@ class ContentScenes:
 
         detector, found = ContentDetector(), set()
         for number, frame in enumerate(frames):
-            picture = frame.flip(-1).contiguous().numpy()  # blue first, as OpenCV has it
+            picture = frame.flip(-1).contiguous().numpy()  # BGR, as in OpenCV
             found |= {cut.frame_num for cut in detector.process_frame(FrameTimecode(number, FPS), picture)}
         found |= {cut.frame_num for cut in detector.post_process(FrameTimecode(len(frames) - 1, FPS))}
         edges = [0, *sorted(cut for cut in found if 0 < cut < len(frames)), len(frames)]

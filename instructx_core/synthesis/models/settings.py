@@ -1,4 +1,4 @@
-"""What a config may say of each kind of expert beside its model, checked before anything is loaded."""
+"""The settings and prompts that each kind of expert accepts, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PROMPTS_OF: dict[Role, tuple[str, ...]] = {
     "judge": ("rate",),
     "redraw": ("portray",),
 }
-NEEDED_SLOTS = {  # without them a model does not know what it is asked about
+NEEDED_SLOTS = {  # without them a model does not know the subject of the question
     "alternative": "simple",
     "restyle": "look",
     "instruct": "what",
@@ -63,7 +63,7 @@ NEEDED_SLOTS = {  # without them a model does not know what it is asked about
 
 
 def check_settings(role: Role, choice: ExpertChoice) -> None:
-    """Raise InputError where a setting is unknown or out of range."""
+    """Raise InputError if a setting is unknown or out of range."""
     about: Any = SETTINGS.get(choice.kind)
     known = set(about.__annotations__) if about else set[str]()
     if unknown := sorted(set(choice.settings) - known):
@@ -77,7 +77,7 @@ def check_settings(role: Role, choice: ExpertChoice) -> None:
 
 
 def check_prompts(role: Role, prompts: Mapping[str, str]) -> None:
-    """Raise InputError where a prompt is not the role's, or leaves out what it is about."""
+    """Raise InputError if the role does not use a prompt, or a prompt lacks its required slot."""
     known = PROMPTS_OF.get(role, ())
     if unknown := sorted(set(prompts) - set(known)):
         raise InputError(f"experts.{role} has no prompt {listed(unknown)}; it has {', '.join(known) or 'none'}.")

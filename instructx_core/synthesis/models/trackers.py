@@ -1,4 +1,4 @@
-"""Masks over time from a box in the first frame: SAM 2 and SAM 3 for videos, through transformers; no torchvision."""
+"""Track masks from a box in the first frame: SAM 2 and SAM 3 video models from transformers, without torchvision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .loading import loaded
 
 @dataclass(frozen=True)
 class SamForm:
-    """Classes of transformers, and the mean and deviation of the pixels that they take."""
+    """The transformers classes of a SAM, and the mean and standard deviation with which it normalises pixels."""
 
     model: str
     session: str
@@ -33,7 +33,7 @@ FORMS = {
         (0.485, 0.456, 0.406),
         (0.229, 0.224, 0.225),
     ),
-    "sam3": SamForm(  # its half that follows boxes; the other finds things by their names
+    "sam3": SamForm(  # its tracker, which follows boxes; its detector finds objects by name
         "Sam3TrackerVideoModel",
         "Sam3TrackerVideoInferenceSession",
         "transformers.models.sam3_tracker_video.modeling_sam3_tracker_video",
@@ -44,7 +44,7 @@ FORMS = {
 
 
 class SamTracker:
-    """A SAM for videos; what its processor does to pixels and boxes is done here."""
+    """A SAM video model; pixels and boxes are preprocessed here instead of by its processor."""
 
     def __init__(self, model: Any, form: SamForm) -> None:
         self.model, self.form = model.eval(), form
@@ -67,7 +67,7 @@ class SamTracker:
             dtype=self.model.dtype,
         )
         corners = torch.tensor(box).view(1, 1, 2, 2) * torch.tensor([side / width, side / height])
-        corner_labels = torch.tensor([[[2, 3]]], dtype=torch.int32)  # SAM's marks of a box's two corners
+        corner_labels = torch.tensor([[[2, 3]]], dtype=torch.int32)  # SAM's labels for the two corners of a box
         number = session.obj_id_to_idx(1)
         points = {"point_coords": corners.to(self.model.device), "point_labels": corner_labels.to(self.model.device)}
         session.add_point_inputs(number, 0, points)

@@ -1,4 +1,4 @@
-"""Ways from footage to pairs; a new one is a file here and a line below."""
+"""The recipes that turn footage into pairs; to add one, add a file here and list it below."""
 
 from .add_remove import ADD_REMOVE
 from .advanced_edit import ADVANCED_EDIT

@@ -1,4 +1,4 @@
-"""Take a thing out: detect, track, erase. Forth it is a removal, back an addition, with a portrait a quadruple."""
+"""Erase an object: detect, track, inpaint. The pair is a removal, reversed an addition, with a portrait a quadruple."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Pictures as AdvancedEdit is made: objects from a caption (1), their masks (2), removal, addition, replacement (3),
-instructions in simple and advanced words (4); the filter (5) is every recipe's."""
+"""Pairs of pictures, made in the steps of AdvancedEdit: caption and objects (1), their masks (2), removal, addition,
+replacement (3), simple and advanced instructions (4); the filter (5) is shared by all recipes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _add(
 
 
 def _box(mask: Tensor) -> list[int]:
-    """left, top, right, bottom."""
+    """[left, top, right, bottom] of a mask, right and bottom exclusive."""
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 

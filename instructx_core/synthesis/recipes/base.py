@@ -1,4 +1,4 @@
-"""What a recipe is, and the step that most begin with: a subject, its box, its mask."""
+"""The `Recipe` type, and the step that recipes share: find a subject's box and mask."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..experts import Experts, Look, Subject
 
 @dataclass(frozen=True)
 class Choices:
-    """What a config says to recipes.
+    """The parts of a config that concern recipes.
 
     Attributes:
-        subjects: of a clip, at most.
+        subjects: at most, per clip.
         references: also make quadruples, with a new picture of the object.
-        looks: kinds of changes of a look.
-        background: which clips a swap takes; None: what its recipe is for.
-        static_below: median motion of a static background, in parts of the shorter side per frame.
-        detection: the least score of a box that is followed further.
+        looks: kinds of look to change.
+        background: which clips a swap accepts; None: the kind that its recipe is for.
+        static_below: a background with less median motion per frame, relative to the shorter side, is static.
+        detection: the least score of a box that is used.
     """
 
     subjects: int = 1
@@ -35,12 +35,12 @@ class Choices:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way from a clip to candidates.
+    """A method of making candidates from a clip.
 
     Attributes:
-        needs: the experts that it always asks.
-        for_references: further ones for quadruples.
-        for_background: further ones to tell static from dynamic clips.
+        needs: the experts that it always uses.
+        for_references: additional ones for quadruples.
+        for_background: additional ones to tell static from dynamic clips.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Recipe:
     for_background: tuple[str, ...] = ()
 
     def needed(self, choices: Choices) -> tuple[str, ...]:
-        """The experts that it asks under these choices."""
+        """The experts that it uses with these choices."""
         further = self.for_references if choices.references else ()
         return (*self.needs, *further, *(self.for_background if choices.background != "any" else ()))
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A subject with the score of its box and its mask, bool [T, H, W]."""
+    """A subject with its mask, bool [T, H, W], and the score of its box."""
 
     subject: Subject
     mask: Tensor
@@ -65,11 +65,11 @@ class Found:
 
 
 def find(frames: Tensor, subject: Subject, experts: Experts, choices: Choices) -> Found | Drop:
-    """A subject detected in the first frame and tracked."""
+    """Detect a subject in the first frame and track it."""
     boxes = experts.detect.find(frames[0], subject.simple)
     if not boxes:
         return Drop("not detected", "detect")
-    if not boxes[0].score >= choices.detection:  # so for NaN
+    if not boxes[0].score >= choices.detection:  # True for NaN too
         return Drop("detected with too low a score", "detect")
     mask = experts.segment.track(frames, boxes[0].box)
     if not mask.any():

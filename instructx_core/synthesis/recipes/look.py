@@ -1,4 +1,4 @@
-"""Colour, style and tone: the first frame is redrawn, and the clip follows it."""
+"""Change colour, style or tone: redraw the first frame, then animate it like the clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the background of a clip stands still."""
+"""Tell clips with a static background from those with a dynamic one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Choices
 
 
 def is_static(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices) -> bool:
-    """By the median motion of what is outside of the mask; a picture stands still."""
+    """Whether the median motion outside the mask is below `choices.static_below`; a picture is static."""
     if len(frames) < 2:
         return True
     flow = experts.flow.flow(frames)
@@ -24,7 +24,7 @@ def is_static(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices) 
 
 
 def unsuited(frames: Tensor, mask: Tensor, experts: Experts, choices: Choices, wanted: str) -> Drop | None:
-    """Why a recipe does not take a clip; None where it does."""
+    """Why the clip's background does not suit a recipe; None if it does."""
     wanted = choices.background or wanted
     if wanted == "any":
         return None

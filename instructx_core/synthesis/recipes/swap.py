@@ -1,4 +1,4 @@
-"""What both swaps share: find a thing, make the clip with another in its place, find that one too."""
+"""The steps that both swaps share: find an object, paint another in its place, and find that one too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..experts import Experts, Subject
 from .base import Choices, Found, find
 from .motion import unsuited
 
-# (clip, where the thing is, what comes in its place, experts) -> frames with that in its place
+# (clip, the object found, its replacement, experts) -> frames with the replacement
 Paint = Callable[[Clip, Found, Subject, Experts], Tensor]
 
 
@@ -31,7 +31,7 @@ def swap(
 
     Args:
         background: the kind that the recipe is for.
-        clip_is_target: the painted frames are the source, else they are the target.
+        clip_is_target: the painted frames are the source and the clip the target; otherwise the reverse.
     """
     tasks = swap_tasks(choices)
     for subject in subjects:
@@ -65,7 +65,7 @@ def swap(
 def _ready(
     clip: Clip, subject: Subject, experts: Experts, choices: Choices, background: str
 ) -> tuple[Found, Subject] | Drop:
-    """Where the thing is, and what is to stand in its place."""
+    """The object found and its replacement, or why the clip cannot be used."""
     found = find(clip.frames, subject, experts, choices)
     if isinstance(found, Drop):
         return found

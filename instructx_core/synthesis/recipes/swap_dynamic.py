@@ -1,4 +1,4 @@
-"""Swap a thing before a moving background: its mask is painted anew in every frame."""
+"""Swap an object in front of a moving background: inpaint its mask in every frame."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Swap a person before a static background: the edited first frame, driven by the clip's own poses, is the source; the
-clip itself, which is real, is the target."""
+"""Swap a person in front of a static background: the edited first frame, animated with the clip's poses, is the source;
+the real clip is the target."""
 
 from __future__ import annotations
 
