@@ -1,8 +1,8 @@
-"""Long video: minutes of footage with flat memory, joined windows and finished windows that survive a crash (A.5).
+"""Long video: edit minutes of footage with constant memory, in joined windows that survive a crash (A.5).
 
-options (how) -> footage (the source, window by window) -> window_model (a model that edits; editor_model: the library's
-own) -> window_editor (one window by a model) or frame_edit (by any function) -> joining (one to the next) -> store
-(finished windows on the disk) -> run (the loop) -> edit (all of it, from file to file, one run at a time)
+options -> footage (the source, window by window) -> window_model (the interface of a model; editor_model: the library's
+own) -> window_editor (edits a window with a model) or frame_edit (with any function) -> joining (of adjacent windows)
+-> store (finished windows on disk) -> run (the loop) -> edit (the whole edit, from file to file, one run at a time)
 """
 
 from ..windows import Head, Reading

@@ -1,4 +1,4 @@
-"""Where scenes begin, found in the pictures by PySceneDetect, which is an optional extra."""
+"""Find scene cuts with PySceneDetect, an optional dependency."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..windows import AUTO_CUTS, Window
 from .footage import Footage
 from .options import LongOptions
 
-LOOKED_AT = 256  # pixels of a frame's longer side: a cut changes all of the picture
+LOOKED_AT = 256  # pixels kept of the longer side, at least, when subsampling: a cut changes the whole frame
 
 
 def check_cuts(options: LongOptions) -> None:
-    """Raise InputError where cuts are to be found and PySceneDetect is not installed."""
+    """Raise InputError if cuts are "auto" and PySceneDetect is not installed."""
     if options.cuts != AUTO_CUTS:
         return
     try:
@@ -25,17 +25,17 @@ def check_cuts(options: LongOptions) -> None:
 
 
 def with_cuts(options: LongOptions, footage: Footage) -> LongOptions:
-    """The options with the frames at which scenes begin in place of the wish to find them.
+    """Replace cuts "auto" in the options by the cuts found.
 
     Raises:
-        InputError: as `check_cuts`.
+        InputError: see `check_cuts`.
     """
     check_cuts(options)
     return replace(options, cuts=find_cuts(footage)) if options.cuts == AUTO_CUTS else options
 
 
 def find_cuts(footage: Footage) -> tuple[int, ...]:
-    """The first frames of all scenes but the first, by PySceneDetect's content detector with its own settings."""
+    """The first frame of each scene after the first, from PySceneDetect's content detector with default settings."""
     from scenedetect import ContentDetector, FrameTimecode
 
     detector, fps = ContentDetector(), float(footage.info.fps)
@@ -43,7 +43,7 @@ def find_cuts(footage: Footage) -> tuple[int, ...]:
     found: set[int] = set()
     number = 0
     for number, frames in enumerate(footage.read(Window(i, i + 1, 0) for i in range(len(footage.pts)))):
-        picture = frames[0, ::step, ::step].flip(-1).contiguous().numpy()  # blue first, as OpenCV has it
+        picture = frames[0, ::step, ::step].flip(-1).contiguous().numpy()  # BGR, as in OpenCV
         found |= {cut.frame_num for cut in detector.process_frame(FrameTimecode(number, fps), picture)}
     found |= {cut.frame_num for cut in detector.post_process(FrameTimecode(number, fps))}
     return tuple(sorted(cut for cut in found if 0 < cut < len(footage.pts)))

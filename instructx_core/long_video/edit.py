@@ -1,10 +1,10 @@
-"""A video of any length, edited window by window from file to file (A.5).
+"""Edit a video of any length window by window, from file to file (A.5).
 
-look through -> plan -> for each window: decode -> edit -> keep (if asked) -> encode what is final -> hand over
+look through -> plan -> for each window: decode -> edit -> keep (for resuming) -> encode final frames -> hand over
 
-Memory holds one window's frames and what it hands to the next, whatever the length of the video. `edit_video` is for
-files, `edit_footage` for a host's own footage; both take the library's models, those that fill `WindowModel`, and any
-function as a `FrameEdit`.
+Memory holds only one window's frames and what it hands to the next, whatever the length of the video. `edit_video` is
+for files, `edit_footage` for a host program's footage; both accept implementations of `WindowModel`, and functions as
+`FrameEdit`.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LongResult:
-    """What a long edit has written."""
+    """The result of a long edit."""
 
     path: Path
     windows: tuple[Window, ...]
-    reused: int  # windows that came from an earlier, interrupted run
+    reused: int  # windows from an earlier, interrupted run
 
 
 def edit_video(
@@ -63,23 +63,23 @@ def edit_video(
     callback: LongCallback | None = None,
     **named: Any,
 ) -> LongResult:
-    """Edit a video file of any length into another file, which keeps its times, sound, rotation and colour tags.
+    """Edit a video file of any length into another file, which keeps its timestamps, sound, rotation and colour tags.
 
     Args:
-        editor: what edits: a loaded model, anything that fills `WindowModel`, or a function
-            `edit(frames, window) -> frames`, which takes float32 [T, H, W, 3] in [0, 1] and a `Turn` and gives as many
-            frames; `FrameEdit` says more about a function, as what finished windows depend on.
-        source: a video file, or an animated image.
-        output: the file to write; it appears when it is complete, unless it is `growing`.
-        request: what an Editor is asked for, or its parts, as in `Editor.edit`. A video of one window comes out as from
-            there, but for `options.anchor_colour`. Of the others, all is in the model or the function.
-        options: how windows are laid and joined; None for the defaults.
-        resume, growing, callback: as `edit_footage`.
+        editor: a loaded model, any `WindowModel`, or a function `edit(frames, window) -> frames`, which takes float32
+            [T, H, W, 3] in [0, 1] and a `Turn` and returns as many frames. Wrap a function in `FrameEdit` to say more
+            about it, such as what its result depends on.
+        source: a video file or an animated image.
+        output: the file to write; it appears once it is complete, unless `growing`.
+        request: the edit, or its parts, as in `Editor.edit`; only with an Editor. A video of one window gives the same
+            result as `Editor.edit`, except for `options.anchor_colour`.
+        options: how windows are planned and joined; None for the defaults.
+        resume, growing, callback: see `edit_footage`.
 
     Raises:
-        InputError: anything of this that cannot be used, before a window is edited; the source changing meanwhile; a
-            full disk; another run at the same output.
-        EditInterrupted: the callback returned False. Finished windows stay where `resume` is given.
+        InputError: an argument cannot be used (raised before a window is edited), the source changed meanwhile, the
+            disk is full, or another run has the same output.
+        EditInterrupted: the callback returned False. With `resume`, finished windows are kept.
     """
     options = options or LongOptions()
     check_cuts(options)
@@ -88,8 +88,8 @@ def edit_video(
         raise InputError(f"{source}: it is a picture; give a video, or edit it with Editor.edit.")
     target = check_output(output, source, *files)
     if resume:
-        model.identity()  # before all of it is decoded, as the size
-    _check_size(model, probe(source), options)  # before all of it is decoded
+        model.identity()  # like the size, checked before the whole source is decoded
+    _check_size(model, probe(source), options)
     return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
@@ -103,25 +103,25 @@ def edit_footage(
     callback: LongCallback | None = None,
     finished: WindowCallback | None = None,
 ) -> LongResult:
-    """Edit a video by any model into a file.
+    """Edit a video with any model into a file.
 
     Args:
-        model: the request and what does it, or a function.
+        model: a model with its request, or a function.
         footage: the source.
-        output: a file name that can be written to, with the suffix of a video.
-        options: how windows are laid and joined.
-        resume: keep finished windows in a hidden folder beside the output until it is complete, and continue from those
-            of an earlier run of the same edit; the pixels are those of a run that was never interrupted.
-        growing: write the output under its own name from the first window on: at any time, also after a crash, it plays
-            up to what the last finished window shares with the next. What stood there is lost then. Files are a little
-            larger. Otherwise the output appears when it is complete.
+        output: a writable file name with a video suffix.
+        options: how windows are planned and joined.
+        resume: keep finished windows in a hidden folder next to the output until it is complete, and continue from
+            those of an earlier run of the same edit; the result equals that of an uninterrupted run.
+        growing: write the output under its final name from the first window on. At any time, even after a crash, it
+            plays up to the frames that the last finished window shares with the next. An existing file is overwritten
+            at once, and files are slightly larger. Otherwise the output appears once it is complete.
         callback: called with a `LongProgress` after each step.
-        finished: called after each window that this run edits, with its number and frames.
+        finished: called with the number and frames of each window that this run edits.
 
     Raises:
-        InputError: windows or a size that do not suit, or an output that cannot be written in its format, before a
-            window is edited; the source changing meanwhile; a full disk; another run at the same output.
-        EditInterrupted: the callback returned False. Finished windows stay where `resume` is given.
+        InputError: windows or size do not suit the model, or the output format cannot be written (both raised before a
+            window is edited); the source changed meanwhile, the disk is full, or another run has the same output.
+        EditInterrupted: the callback returned False. With `resume`, finished windows are kept.
     """
     options = with_cuts(options, footage)
     windows, window_editor = plan_edit(model, footage, options)
@@ -152,21 +152,21 @@ def edit_footage(
 
 
 def identity(model: WindowModel | FrameEdit, footage: Footage, options: LongOptions) -> dict[str, Any]:
-    """Everything that the edited pixels depend on, as JSON values: two runs with equal values may share windows."""
+    """Everything that the edited pixels depend on, as JSON values: runs with equal values can share windows."""
     return {"source": footage.sha256, **model.identity(), **options.as_plain()}
 
 
 def plan_edit(
     model: WindowModel | FrameEdit, footage: Footage, options: LongOptions
 ) -> tuple[list[Window], EditsWindows]:
-    """The windows of an edit, and what edits them.
+    """Return the windows of an edit and their editor.
 
     Raises:
-        InputError: windows, options, or a size of frames, that do not suit the model or the memory that is free.
+        InputError: windows, options or frame size do not suit the model, or exceed free memory.
     """
     info = footage.info
     _check_size(model, info, options)
-    if isinstance(model, FrameEdit):  # it has no latents on which windows must meet
+    if isinstance(model, FrameEdit):  # without latents, windows need no alignment
         length = options.length(info.fps, model.default_frames, model.frame_multiple)
         asked = options.window is not None and options.window.frames(info.fps) >= 1
         exact = replace(options, window=Span(Fraction(length))) if asked else options
@@ -179,12 +179,12 @@ def plan_edit(
 def _model(
     editor: object, request: EditRequest | str | None, parts: Sequence[Any], named: Mapping[str, Any]
 ) -> tuple[WindowModel | FrameEdit, tuple[Path, ...]]:
-    """What edits the windows, and files that belong to the request.
+    """Return the model or function for the windows, and the files that the request names.
 
     Raises:
-        InputError: a request that cannot be used, or one for what takes none; an editor that is nothing of the kind.
+        InputError: the request cannot be used, the editor takes no request, or it is not an editor.
     """
-    from ..editor import Editor  # here: a host with models of its own, as ComfyUI, needs no Editor
+    from ..editor import Editor  # imported here: a host with its own models, such as ComfyUI, does not need it
     from .editor_model import EditorModel
 
     if isinstance(editor, Editor):
@@ -200,7 +200,7 @@ def _model(
 
 
 def _check_size(model: WindowModel | FrameEdit, info: VideoInfo, options: LongOptions) -> None:
-    """Raise InputError where the model takes no frames of this size, or memory not those of one window."""
+    """Raise InputError if the model does not take frames of this size, or one window does not fit into memory."""
     if not isinstance(model, FrameEdit):
         model.fit(1, (info.height, info.width))
     length = options.length(info.fps, model.default_frames, model.frame_multiple)
@@ -209,17 +209,17 @@ def _check_size(model: WindowModel | FrameEdit, info: VideoInfo, options: LongOp
 
 
 def _write(run: WindowRun, path: Path, growing: bool) -> None:
-    """Encode each frame once it is final."""
+    """Encode each frame as soon as it is final."""
     footage = run.footage
     last = len(footage.pts) - 1
     with ExitStack() as stack, closing(run.frames()) as frames:
         writer: VideoWriter | None = None
         for index, frame in frames:
-            if writer is None:  # with the first frame, because a function may have changed the size
+            if writer is None:  # only now, as a function may have changed the size
                 writer = stack.enter_context(VideoWriter(path, like=_resized(footage.info, frame), growing=growing))
             writer.write(frame, footage.pts[index], footage.last_duration if index == last else None)
 
 
 def _resized(info: VideoInfo, frame: Tensor) -> VideoInfo:
-    """What a video says about itself, at the size of an edited frame."""
+    """A video's info, with the size of an edited frame."""
     return replace(info, height=frame.shape[0], width=frame.shape[1])

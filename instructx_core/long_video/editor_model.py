@@ -1,4 +1,4 @@
-"""The library's Editor as a `WindowModel`: one request over all windows of a video."""
+"""The library's Editor as a `WindowModel`: one request for all windows of a video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..version import __version__
 from ..windows import Window
 from .window_model import Look, digest_frames
 
-SAMPLES = 256  # of a tensor: training moves them all, so a few tell; 14 billion parameters take a second, not minutes
+SAMPLES = 256  # per tensor: training changes all values, so a few suffice; 14B parameters take a second, not minutes
 
 
 class EditorModel(RequestedEdit):
@@ -59,12 +59,12 @@ class EditorModel(RequestedEdit):
 
 
 def fingerprint(model: LoadedModel) -> str:
-    """A hash of a loaded model: its config, and of every tensor the name, dtype, shape and evenly spread values."""
+    """Hash a loaded model: its config, and each tensor's name, dtype, shape and evenly spaced values."""
     digest = hashlib.sha256(model.config.to_json().encode())
     masks = () if model.masks is None else (model.masks,)
     for part in (model.guidance, model.connector, model.denoiser, model.codec, *masks):
         for name, value in part.state_dict().items():
-            if isinstance(value, Tensor):  # quantised layers keep other things there too
+            if isinstance(value, Tensor):  # quantised layers also keep other objects there
                 digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
                 flat = value.detach().flatten()
                 digest.update(flat[:: max(1, flat.numel() // SAMPLES)].float().cpu().contiguous().numpy().tobytes())

@@ -1,8 +1,7 @@
-"""The source of a long edit, read window by window: a file, or frames that are in memory already.
+"""The source of a long edit, read window by window: a file, or frames in memory.
 
-A file is looked through once to know its true length and times: containers are wrong about their length where a file
-is damaged, trimmed or of variable frame rate, and a plan needs to be right; decoding once more costs little beside
-editing.
+A file is first decoded once for its true length and timestamps: containers state a wrong length if a file is damaged,
+trimmed or of variable frame rate, and the plan must be exact. The extra pass costs little compared to editing.
 Frames stay uint8, and only those of one window are held.
 """
 
@@ -31,10 +30,10 @@ class Footage(ABC):
     """A video whose true length is known.
 
     Attributes:
-        info: what it says about itself; `info.frames` is the true count.
-        pts: when each frame is shown, in units of info.time_base; as many as there are frames.
-        last_duration: how long the last one is shown, in the same units.
-        sha256: of what it holds, in hexadecimal.
+        info: its metadata; `info.frames` is the true count.
+        pts: the presentation timestamp of each frame, in units of info.time_base.
+        last_duration: how long the last frame is shown, in the same units.
+        sha256: of its content, in hexadecimal.
     """
 
     info: VideoInfo
@@ -47,20 +46,20 @@ class Footage(ABC):
         """The frames of each window, uint8 [T, H, W, 3].
 
         Args:
-            windows: in order; they may overlap, and leave frames out.
+            windows: in order; they may overlap or skip frames.
 
         Raises:
-            InputError: it is no longer what it was.
+            InputError: the source has changed.
         """
 
 
 @dataclass(frozen=True)
 class FileFootage(Footage):
-    """A video file after one look through it, decoded in one pass for each `read`.
+    """A video file that was looked through once; each `read` decodes it in one pass.
 
     Attributes:
         path: the file.
-        stamp: its size in bytes and time of change, which tell when it is exchanged during the edit.
+        stamp: its size in bytes and modification time, to detect changes during the edit.
     """
 
     path: Path
@@ -68,9 +67,9 @@ class FileFootage(Footage):
 
     def read(self, windows: Iterable[Window]) -> Iterator[Tensor]:
         self.check_unchanged()
-        with VideoReader(self.path, quiet=True) as reader:  # what there is to say was said at the first look
+        with VideoReader(self.path, quiet=True) as reader:  # the first pass has logged the warnings
             frames = (frame for frame, _ in reader)
-            held: deque[tuple[int, Tensor]] = deque()  # with their numbers; none before the window
+            held: deque[tuple[int, Tensor]] = deque()  # with their numbers, from the window's first on
             decoded = 0
             for window in windows:
                 while held and held[0][0] < window.start:
@@ -86,7 +85,7 @@ class FileFootage(Footage):
                 self.check_unchanged()
 
     def check_unchanged(self) -> None:
-        """Raise InputError if the file has been replaced or written to since it was looked through."""
+        """Raise InputError if the file was replaced or modified since it was looked through."""
         if not self.path.is_file() or _stamp(self.path) != self.stamp:
             raise self._changed()
 
@@ -99,7 +98,7 @@ class MemoryFootage(Footage):
     """Frames in memory.
 
     Attributes:
-        frames: float [T, H, W, 3] in [0, 1], which nothing changes meanwhile.
+        frames: float [T, H, W, 3] in [0, 1]; must not be changed meanwhile.
     """
 
     frames: Tensor
@@ -109,18 +108,18 @@ class MemoryFootage(Footage):
             yield to_uint8(self.frames[window.start : window.stop])
 
 
-WRONG_RATE = 0.05  # by which a stated rate may be off the mean one
+WRONG_RATE = 0.05  # relative difference up to which a stated rate is believed over the mean of the timestamps
 
 
 def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], object] | None = None) -> FileFootage:
-    """Decode a video once for its true length and times, and hash the file.
+    """Decode a video once for its true length and timestamps, and hash the file.
 
     Args:
         path: the file.
-        watch: called with the number and the pixels, uint8 [H, W, 3], of each frame; what it raises ends the look.
+        watch: called with the number and pixels, uint8 [H, W, 3], of each frame; its exceptions are passed on.
 
     Raises:
-        InputError: a file that is missing, no video, holds only sound, or has no frame that can be decoded.
+        InputError: the file is missing, is not a video, holds only sound, or has no frame that can be decoded.
     """
     with VideoReader(path) as reader:
         stamp = _stamp(reader.info.path)
@@ -140,11 +139,11 @@ def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], ob
 
 @dataclass(frozen=True)
 class CutFootage(Footage):
-    """A part of a file in time.
+    """A time span of a file.
 
     Attributes:
         whole: the file.
-        first: the number of the part's first frame in it.
+        first: the number of the span's first frame in the file.
     """
 
     whole: FileFootage
@@ -156,14 +155,14 @@ class CutFootage(Footage):
 
 
 def take_span(whole: FileFootage, start: Fraction, stop: Fraction | None, sound: Path | None = None) -> CutFootage:
-    """The frames of a file that are shown first at `start` or later, and before `stop`.
+    """The frames of a file whose timestamps are in [start, stop).
 
     Args:
         start, stop: seconds; None for the end of the file.
-        sound: a media file with the part's sound.
+        sound: a media file with the sound of the span.
 
     Raises:
-        InputError: there is no frame.
+        InputError: there are no frames in it.
     """
     base = whole.info.time_base
     inside = [
@@ -186,12 +185,12 @@ def check_span(path: Path, frames: Sequence[object], start: Fraction, stop: Frac
 
 
 def in_memory(frames: Tensor, fps: Fraction, sound: Path | None = None) -> MemoryFootage:
-    """Frames in memory as a video of constant rate.
+    """Frames in memory as a video with a constant frame rate.
 
     Args:
         frames: float [T, H, W, 3] in [0, 1], T >= 1.
         fps: frames per second.
-        sound: a media file whose sound is the video's.
+        sound: a media file with the video's sound.
     """
     rate = Fraction(fps).limit_denominator(1001)
     height, width = frames.shape[1:3]

@@ -1,8 +1,8 @@
-"""Any function as the editor of a long video's windows: a foreign pipeline, a node graph, a filter.
+"""Edit the windows of a long video with any function: another pipeline, a node graph, a filter.
 
-source frames, head -> the function -> checked, colour held, 8-bit -> faded into the window before
+source frames, head -> the function -> checked, colour anchored, 8-bit -> faded into the window before
 
-The function sees only pixels; the loop keeps memory flat, finished windows on the disk and joins smooth.
+The function sees only pixels; the loop keeps memory constant, finished windows on disk and joins smooth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .options import LongOptions
 from .store import WindowSize
 from .turn import Joins, Turn, resized
 
-USUAL_LENGTH = 81  # frames, five seconds at 16 a second: what most video models were trained at
+USUAL_LENGTH = 81  # frames, five seconds at 16 fps: the length at which most video models were trained
 
 
 EditFunction = Callable[[Tensor, Turn], Tensor]
@@ -35,22 +35,22 @@ EditFunction = Callable[[Tensor, Turn], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class FrameEdit:
-    """A function that edits frames, with what the loop over windows has to know of it.
+    """A function that edits frames, with what the loop over windows needs to know about it.
 
     Attributes:
-        function: takes float32 frames [T, H, W, 3] in [0, 1] on the CPU and a `Turn`; gives as many frames, float
-            [T, H', W', 3] in [0, 1] on any device, of one size in all windows.
-        depends_on: all that its pixels depend on beside source, seed and options, as JSON values under names that a
-            person can read: model, prompt, settings, versions. Finished windows are kept only for one that says so.
-        default_frames: how long a window is where none is given.
-        frame_multiple: it takes clips of 1 + n * this many frames; a scene that is shorter than a window is filled up
-            with its last frame, and cut again after the edit.
-        seed: 0 to 2**64 - 1, handed on to it.
-        hold_all: it is to hold all frames that two windows share, as an inpainting model can, rather than the first of
-            those that fade.
+        function: takes float32 frames [T, H, W, 3] in [0, 1] on the CPU and a `Turn`; returns as many frames, float
+            [T, H', W', 3] in [0, 1] on any device, with the same size in all windows.
+        depends_on: everything besides source, seed and options that its result depends on, as JSON values under
+            readable names: model, prompt, settings, versions. Required for keeping finished windows.
+        default_frames: the length of a window if none is given.
+        frame_multiple: it takes clips of 1 + n * this many frames; a shorter scene is padded with its last frame and
+            trimmed after the edit.
+        seed: 0 to 2**64 - 1, passed to it.
+        hold_all: it must keep all frames that two windows share, as an inpainting model can, instead of only those up
+            to the first one that fades.
 
     Raises:
-        InputError: any of these cannot be used.
+        InputError: one of these cannot be used.
     """
 
     function: EditFunction
@@ -76,28 +76,28 @@ class FrameEdit:
             ) from error
 
     def identity(self) -> dict[str, Any]:
-        """See `WindowModel.identity`. Raises InputError where it is not known what the pixels depend on."""
+        """See `WindowModel.identity`. Raises InputError without `depends_on`."""
         if self.depends_on is None:
             raise InputError(
                 "Finished windows can only be kept for an edit that says what it depends on; give FrameEdit(function, "
                 'depends_on={"model": ..., "prompt": ...}), or resume=False.'
             )
         versions = {"instructx": __version__, "torch": str(torch.__version__)}
-        depends_on = json.loads(json.dumps(self.depends_on))  # as it is read again: lists, no tuples
+        depends_on = json.loads(json.dumps(self.depends_on))  # as when read back: tuples become lists
         own = {"edit": depends_on, "seed": self.seed, "hold_all": self.hold_all}
         return own | {"frame_multiple": self.frame_multiple, "versions": versions}
 
 
 class FrameEditor:
-    """Edits windows one after the other with a function; see `run.EditsWindows`."""
+    """Edits windows one by one with a function; see `run.EditsWindows`."""
 
     temporal_stride = 1
 
     def __init__(self, edit: FrameEdit, options: LongOptions, overlap: int) -> None:
-        """overlap: frames that two windows share; 0 edits each by itself.
+        """overlap: frames that two windows share; 0 edits each independently.
 
         Raises:
-            InputError: options that only a model of the library's can follow.
+            InputError: options that only a `WindowModel` can follow.
         """
         for value, refused in ((options.head, Head.LATENT), (options.reading, Reading.VIDEO)):
             if value is refused:
@@ -106,17 +106,17 @@ class FrameEditor:
         self.options = options
         self.overlap = overlap
         self.joins = Joins(options, overlap, edit.hold_all, edit.frame_multiple)
-        self._size: tuple[int, int] | None = None  # of edited frames, known with the first of them
+        self._size: tuple[int, int] | None = None  # of edited frames, known from the first window on
 
     def prepare(self, footage: Footage) -> None:
-        """Nothing is shared by all windows."""
+        """Does nothing: a function needs no preparation."""
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize | None:
-        """Sizes of an edited window of `frames` frames; None until the first is done, which may change the size."""
+        """The sizes of an edited window of `frames` frames; None until the first one, which may change the size."""
         return None if self._size is None else WindowSize((frames, *self._size), range(frames, frames + 1), frames)
 
     def meet(self, edited: EditedWindow) -> None:
-        """Learn from a window of an earlier run, whose size the others are to have."""
+        """Adopt the frame size of a window from an earlier run for the others."""
         self._size = tuple(edited.frames.shape[1:3])
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class FrameEditor:
 
         Raises:
             EditInterrupted: the callback, called once after each window, returned False.
-            InputError: the function gave something else than these frames edited.
+            InputError: the function returned no valid frames; see `_checked`.
         """
         source = to_floats(frames)
         seen, turn = self.joins.begin(index, windows, source, given, self.given.seed)
@@ -152,7 +152,8 @@ class FrameEditor:
         return EditedWindow(edited, torch.zeros(1, 1, len(edited), 1, 1))
 
     def _checked(self, result: Tensor, turn: Turn, wanted: int) -> Tensor:
-        """What the function gave, as floats. Raises InputError where it cannot be these frames edited."""
+        """The function's result without alpha. Raises InputError unless it holds `wanted` finite float frames of the
+        size of earlier windows."""
         where = f"Window {turn.index + 1} of {turn.count}"
         if not isinstance(result, Tensor) or result.ndim != 4 or result.shape[-1] not in (3, 4):
             what = f"{list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__

@@ -1,7 +1,7 @@
-"""How windows are joined: what one hands to the next, the fade between two, and colour that stays the source's.
+"""Join windows: hand frames over to the next one, fade between two, and keep colour from drifting off the source's.
 
-What is handed over is what is written: 8-bit frames, joined and corrected. An edit that continues from windows on the
-disk therefore starts from exactly the same numbers as one that was never interrupted.
+The frames handed over are those that are written: 8-bit, joined and colour-corrected. A resumed edit therefore
+continues from exactly the same values as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from torch import Tensor
 from ..windows import Window
 
 CELL = 8  # pixels
-UNEDITED = 0.06  # what a VAE and a sampler change in the mean of a cell that is not edited, of [0, 1]
-ENOUGH = 0.25  # share of a frame that must be unedited to tell how its colour drifts
-LARGEST = 4 / 255  # correction of a frame: drift of one window is small, and a faint edit must not be undone
+UNEDITED = 0.06  # of [0, 1]: how much VAE and sampler may change the mean of an unedited cell
+ENOUGH = 0.25  # share of a frame that must be unedited to measure its colour drift
+LARGEST = 4 / 255  # maximum correction: drift within a window is small, and a faint edit must not be undone
 
 
 @dataclass(frozen=True)
 class EditedWindow:
-    """One window, done."""
+    """A finished window."""
 
     frames: Tensor  # uint8 [T, H, W, 3] at the source's size
-    latents: Tensor  # float32 [1, C, t, h, w] as the sampler left them, on the CPU; see WindowModel for their scale
+    latents: Tensor  # float32 [1, C, t, h, w] as sampled, on the CPU, in the model's own scale
 
 
 @dataclass(frozen=True)
 class Handover:
-    """What a window starts from: the frames that it shares with the one before, which has edited them."""
+    """The start of a window: the frames that it shares with the previous one, as edited there."""
 
     frames: Tensor  # uint8 [O, H, W, 3]
     latents: Tensor  # float32 [1, C, o, h, w], the latent frames that contain them
 
     def head(self, overlap: int, temporal_stride: int) -> Handover:
-        """What the window begins with, unchanged: up to the first of the `overlap` frames over which it fades in.
+        """The part with which the window starts unchanged: up to the first of the `overlap` frames that fade.
 
-        The others it edits itself, beside this head, so that there are two versions to fade between and the
-        fade spreads over them what no head takes away.
+        The window edits the other shared frames itself, so that there are two versions to fade between; the fade
+        spreads the remaining difference over them.
         """
         frames = len(self.frames) - overlap + 1
         return Handover(self.frames[:frames], self.latents[:, :, : 1 + (frames - 1) // temporal_stride])
 
 
 def make_handover(edited: EditedWindow, window: Window, following: Window, temporal_stride: int) -> Handover | None:
-    """What `window` hands to the one that follows; None where they share nothing.
+    """What `window` hands over to the following one; None if they share no frames.
 
-    Where the VAE compresses time, the first of the latents spans `temporal_stride` frames and stands, at the head of
-    the next window, where one spans a single frame: only with a stride of 1 are they the same thing.
+    If the VAE compresses time, the first of these latents spans `temporal_stride` frames, but at the head of the next
+    window it takes the position of one that spans a single frame; they are equivalent only with a stride of 1.
     """
     if not following.head:
         return None
@@ -61,9 +61,9 @@ def make_handover(edited: EditedWindow, window: Window, following: Window, tempo
 
 
 def fade(before: Tensor, after: Tensor, overlap: int) -> Tensor:
-    """The shared frames of two windows, uint8 [O, H, W, 3] each: `before` turns into `after` over the last `overlap`.
+    """Cross-fade the shared frames of two windows, uint8 [O, H, W, 3] each, over the last `overlap` of them.
 
-    The first of these is `before` unchanged, so that a single shared frame is the earlier window's, as in the paper.
+    The first of these is still `before`, so a single shared frame comes from the earlier window, as in the paper.
     """
     kept = len(before) - overlap
     weight = (torch.arange(overlap) / max(overlap, 1)).view(-1, 1, 1, 1)
@@ -72,30 +72,30 @@ def fade(before: Tensor, after: Tensor, overlap: int) -> Tensor:
 
 
 def anchor_colour(edited: Tensor, source: Tensor) -> Tensor:
-    """Move an edited frame's colour back to where the source's is on unedited pixels.
+    """Correct the colour drift of an edited frame, measured on its unedited pixels.
 
     Args:
         edited, source: float [H, W, 3] in [0, 1].
 
     Returns:
-        [H, W, 3]; it may leave [0, 1] by as much as the offset.
+        [H, W, 3]; may exceed [0, 1] by the offset.
     """
     offset = colour_offset(edited, source)
     return edited if offset is None else edited + offset
 
 
 def colour_offset(edited: Tensor, source: Tensor) -> Tensor | None:
-    """How far an edited frame's colour has drifted from the source's on unedited pixels, to be added to it.
+    """The offset that corrects the colour drift of an edited frame, measured on its unedited pixels.
 
-    One offset for each channel: the mean difference over the unedited cells, at most `LARGEST`. A cell of 8 x 8 pixels
-    is unedited where its mean is nearly the source's: single pixels would tell a model's noise from the edit badly. A
-    frame that is less than a quarter unedited gives None: nothing there tells drift from the edit.
+    It is the mean difference per channel over the unedited cells, limited to `LARGEST`. A cell of 8 x 8 pixels is
+    unedited if its mean is close to the source's; single pixels would not separate the model's noise from the edit.
+    If less than a quarter of the frame is unedited, drift cannot be told from the edit.
 
     Args:
         edited, source: float [H, W, 3] in [0, 1].
 
     Returns:
-        [3] or None.
+        [3], to be added to the edited frame, or None.
     """
     side = min(CELL, *source.shape[:2])
     difference = F.avg_pool2d((source - edited).permute(2, 0, 1), side, ceil_mode=True)  # [3, H / side, W / side]

@@ -1,4 +1,4 @@
-"""How a long video is edited, as a value. Source and output are arguments of `edit_video`."""
+"""The options of a long edit. Source and output are arguments of `edit_video`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..windows import AUTO_CUTS, USUAL_OVERLAP, Cuts, Head, Reading, Span, Windo
 
 @dataclass(frozen=True)
 class LongOptions:
-    """How windows are laid and joined.
+    """How windows are planned and joined.
 
     Attributes:
-        window: of one edit; None for the length that the checkpoint was trained at. Goes to the nearest length that
+        window: its length; None for the length that the checkpoint was trained at. Rounded to the nearest length that
             the VAE takes without padding, 1 + 4 n frames for Wan's.
-        overlap: what two windows share, likewise 1 + 4 n frames; of more than one, the later edit fades in over them.
-            0 edits every window by itself; None for 5, or 1 where that leaves nothing to edit.
-        head: how a window begins with what the one before ended with.
-        reading: what the guidance is made from.
-        anchor_colour: keep the colour of unedited pixels at the source's, so that drift does not add up.
-        detail: whose detail an edit has that was made on a smaller canvas than its source.
-        cuts: first frames of new scenes, at which a window starts afresh; "auto" has them found (cuts.py).
+        overlap: length that two windows share, also rounded to 1 + 4 n frames; if it is more than one frame, the later
+            edit fades in over it. 0 edits each window independently; None for 5, or 1 if 5 leaves nothing to edit.
+        head: how a window continues from the end of the previous one.
+        reading: which frames the guidance is made from.
+        anchor_colour: keep the colour of unedited pixels at the source's, so that drift does not accumulate.
+        detail: source of the detail if the edit was made on a smaller canvas than its source.
+        cuts: first frames of new scenes, at which a window starts without a head; "auto" detects them (cuts.py).
 
     Raises:
-        InputError: a value of another type.
+        InputError: a value has the wrong type.
     """
 
     window: Span | None = None
@@ -45,16 +45,16 @@ class LongOptions:
             raise InputError(f"Of a long edit's options, {error}.") from error
 
     def plan(self, frames: int, fps: Fraction, default_length: int, multiple: int) -> tuple[list[Window], int]:
-        """The windows of a video, and the frames that two of them share.
+        """Return the windows of a video, and the number of frames that two of them share.
 
         Args:
             frames, fps: of the video.
-            default_length: frames, where no window is given.
+            default_length: frames of a window if none is given.
             multiple: the VAE takes 1 + n * this many frames.
 
         Raises:
-            InputError: a window of less than one frame, an overlap that is not shorter than the window, or cuts
-                outside of the video or not found yet.
+            InputError: the window is shorter than one frame, the overlap is not shorter than the window, or cuts are
+                outside the video or still "auto".
         """
         if self.cuts == AUTO_CUTS:
             raise InputError("cuts: they are still to be found; see cuts.with_cuts.")
@@ -71,11 +71,11 @@ class LongOptions:
         return plan_windows(frames, length, overlap, multiple=multiple, cuts=self.cuts), overlap
 
     def length(self, fps: Fraction, default_length: int, multiple: int) -> int:
-        """Frames of a window; arguments as `plan`."""
+        """The frames of a window; arguments as in `plan`."""
         return snap(default_length if self.window is None else self.window.frames(fps), multiple)
 
     def _overlap(self, length: int, fps: Fraction, multiple: int) -> int:
-        """Frames that windows of `length` share."""
+        """The number of frames that windows of `length` frames share."""
         if self.overlap is None:
             usual = snap(USUAL_OVERLAP, multiple)
             return usual if usual < length else 1
@@ -83,7 +83,7 @@ class LongOptions:
         return 0 if shared == 0 else snap(shared, multiple)
 
     def as_plain(self) -> dict[str, object]:
-        """The options as JSON can hold them."""
+        """The options as JSON values."""
         return {
             "window": _words(self.window),
             "overlap": _words(self.overlap) or f"up to {USUAL_OVERLAP}f",

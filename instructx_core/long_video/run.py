@@ -1,4 +1,4 @@
-"""The loop of a long edit: its windows in order, read from the disk if they are there, otherwise edited and kept."""
+"""The loop of a long edit: loads its windows from disk if they exist, otherwise edits and keeps them, in order."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .store import WindowSize, WindowStore
 
 @dataclass(frozen=True)
 class LongProgress:
-    """Where a long edit stands; counts are from 1."""
+    """The progress of a long edit; counts start at 1."""
 
     window: int
     windows: int
-    reused: int  # windows at the beginning that an earlier run has edited
+    reused: int  # windows from an earlier run
     step: int  # of this window's sampling
     steps: int
-    latents: Tensor | None = field(default=None, compare=False, repr=False)  # of the model, to preview
+    latents: Tensor | None = field(default=None, compare=False, repr=False)  # of the model, for a preview
 
 
-LongCallback = Callable[[LongProgress], object]  # a return of False stops
-WindowCallback = Callable[[int, Tensor], object]  # a window's number from 1, and its frames, uint8 [T, H, W, 3]
+LongCallback = Callable[[LongProgress], object]  # returning False stops the edit
+WindowCallback = Callable[[int, Tensor], object]  # a window's number, from 1, and frames, uint8 [T, H, W, 3]
 
 
 class EditsWindows(Protocol):
-    """What the loop asks of whatever edits its windows: `WindowEditor` for models, `FrameEditor` for functions.
+    """The interface of editors of windows: `WindowEditor` for models, `FrameEditor` for functions.
 
     Attributes:
-        temporal_stride: frames that a latent frame spans, the first excepted, which spans one.
+        temporal_stride: frames that a latent frame spans, except the first, which spans one.
     """
 
     @property
@@ -46,10 +46,10 @@ class EditsWindows(Protocol):
         """Called once, before the first window that is edited."""
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize | None:
-        """Sizes of an edited window of `frames` frames of (height, width); None while unknown."""
+        """The sizes of an edited window of `frames` frames of (height, width); None while unknown."""
 
     def meet(self, edited: EditedWindow) -> None:
-        """Called with each window that comes from an earlier run."""
+        """Called with each window from an earlier run."""
 
     def edit_window(
         self,
@@ -64,8 +64,8 @@ class EditsWindows(Protocol):
         Args:
             index: of the window among all `windows`, from 0.
             frames: uint8 [T, H, W, 3] of the source.
-            given: what the window before hands over; None for one that starts afresh.
-            callback: as the sampler's.
+            given: handed over by the previous window; None if the window starts without a head.
+            callback: see `sampling.StepCallback`.
 
         Raises:
             EditInterrupted: the callback returned False.
@@ -76,7 +76,7 @@ class WindowRun:
     """The windows of one edit; iterate over it once.
 
     Attributes:
-        reused: windows so far that came from the store.
+        reused: windows so far that were loaded from the store.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class WindowRun:
     ) -> None:
         """
         Args:
-            found: windows at the beginning that the store seems to have.
+            found: windows from the first on that have a file in the store.
             callback: called after each step.
-            finished: called after each window that was edited (and kept, with a store).
+            finished: called after each window that was edited (and saved, with a store).
         """
         self.footage = footage
         self.windows = windows
@@ -111,7 +111,7 @@ class WindowRun:
             for index, window in enumerate(self.windows):
                 edited = self._kept(index)
                 if edited is None:
-                    if sources is None:  # the first that is not there: all from here on are edited
+                    if sources is None:  # the first missing one: all from here on are edited
                         self.editor.prepare(self.footage)
                         sources = stack.enter_context(closing(self.footage.read(self.windows[index:])))
                     edited = self.editor.edit_window(index, self.windows, next(sources), given, self._callback(index))
@@ -124,14 +124,14 @@ class WindowRun:
                     given = make_handover(edited, window, self.windows[index + 1], self.editor.temporal_stride)
 
     def frames(self) -> Iterator[tuple[int, Tensor]]:
-        """Every frame of the video once, in order, as soon as no later window touches it: number, uint8 [H, W, 3]."""
+        """Yield each frame of the video, in order, once no later window changes it: its number and uint8 [H, W, 3]."""
         with closing(iter(self)) as edited_windows:
             for window, final, edited in zip(self.windows, final_frames(self.windows), edited_windows, strict=True):
                 for index in final:
                     yield index, edited.frames[index - window.start]
 
     def _kept(self, index: int) -> EditedWindow | None:
-        """A window of an earlier run; none after the first damaged one, because the next ones continued it."""
+        """Load a window of an earlier run; None from the first damaged one on, as later windows continued from it."""
         if self.store is None or index >= self.found:
             return None
         info = self.footage.info

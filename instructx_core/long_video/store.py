@@ -1,12 +1,11 @@
-"""Finished windows on the disk, beside the output: a stopped edit continues from them.
+"""Finished windows on disk, next to the output, from which a stopped edit is resumed.
 
-A hidden folder `.NAME.windows` holds a manifest, which says what is being edited and how, and one file for each window:
-its frames, without loss (FFV1), and its latents. Every file appears under its name only when it is complete, so a run
-may be killed at any moment. Windows with another manifest belong to another edit: they are deleted, and the
-reason is logged.
+A hidden folder `.NAME.windows` holds a manifest, which describes the edit, and one file per window: its frames,
+lossless (FFV1), and its latents. Files appear under their names only once complete, so a run may be killed at any
+moment. Windows with a different manifest belong to another edit: they are deleted, and the reason is logged.
 
-Nothing there is trusted: only files that were written here are deleted, and sizes are looked at before pixels are
-decoded. What is of somebody else stays, and where it has a name that is needed here, the edit is refused.
+The folder is not trusted: only files written by this module are deleted, and sizes are checked before pixels are
+decoded. Foreign files are kept; if one has a name that is needed here, the edit is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from .joining import EditedWindow
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of these files, and of the way in which windows are joined
+FORMAT = 2  # version of these files and of how windows are joined
 MANIFEST = "manifest.json"
 CHECKSUM = "sha256"
 _WINDOW = re.compile(r"\d{5,}\.safetensors")
@@ -48,23 +47,23 @@ _MOST_HEADER = 1 << 16
 
 @dataclass(frozen=True)
 class WindowSize:
-    """What a kept window must measure to be the one that is looked for."""
+    """The sizes that a stored window must have."""
 
-    frames: tuple[int, int, int]  # how many, height, width
-    latent_frames: range  # how many latent frames it may have
-    latents: int  # the most values
+    frames: tuple[int, int, int]  # count, height, width
+    latent_frames: range  # allowed counts
+    latents: int  # maximum number of values
 
 
 class WindowStore:
     """The windows of one edit.
 
     Attributes:
-        folder: where they are kept.
-        output: a name in that folder for the video while it is being written.
+        folder: the folder that holds them.
+        output: the path in that folder of the video while it is being written.
     """
 
     def __init__(self, output: Path) -> None:
-        """Name the folder that belongs to an output file; nothing is touched before `open`."""
+        """Set the folder for an output file; nothing is created before `open`."""
         self.folder = hidden(output, "windows")
         self.output = self.folder / output.name
 
@@ -74,13 +73,13 @@ class WindowStore:
         return (self.folder / MANIFEST).is_file()
 
     def open(self, identity: Mapping[str, Any]) -> int:
-        """Begin or continue the edit that `identity` (JSON values) describes.
+        """Start or continue the edit that `identity` (JSON values) describes.
 
         Returns:
-            How many windows from the first on are there; `load` says whether each is whole.
+            The number of consecutive windows, from the first on, that have a file; `load` checks each.
 
         Raises:
-            InputError: the folder cannot be written, or holds files of somebody else under names that are needed.
+            InputError: the folder cannot be written, or holds foreign files under names that are needed.
         """
         wanted = {"format": FORMAT, **identity}
         found = self.manifest()
@@ -95,15 +94,15 @@ class WindowStore:
                     "another output."
                 )
             self._write_manifest(wanted)
-        for path in self._own(UNFINISHED):  # what a run was writing when it was killed
+        for path in self._own(UNFINISHED):  # partial files of a killed run
             _delete(path)
         return self.count()
 
     def load(self, index: int, size: WindowSize | None = None) -> EditedWindow | None:
-        """A finished window, or None, with a warning, where its file is damaged, missing or of another size.
+        """Load a finished window; log a warning and return None if its file is damaged, missing or of another size.
 
         Args:
-            size: what it must measure; it is held against the file's header before anything is decoded.
+            size: the required sizes, checked against the file's header before anything is decoded.
         """
         file = self._file(index)
         try:
@@ -119,7 +118,7 @@ class WindowStore:
             return None
 
     def save(self, index: int, edited: EditedWindow) -> None:
-        """Keep a finished window. Raises InputError where it cannot be written, as on a full disk."""
+        """Save a finished window. Raises InputError if it cannot be written, for example on a full disk."""
         tensors = {"frames": _encode(edited.frames), "latents": edited.latents.contiguous()}
         try:
             if self._file(index).is_symlink():  # it would be followed
@@ -131,9 +130,9 @@ class WindowStore:
             ) from error
 
     def remove(self) -> None:
-        """Delete all that this class has written, and the folder, unless somebody else has files there."""
+        """Delete all that this class has written, and the folder unless it holds foreign files."""
         self._clear()
-        with suppress(OSError):  # not empty, a link, or not there
+        with suppress(OSError):  # not empty, a link, or missing
             self.folder.rmdir()
         left = [path.name for path in self._entries()]
         if left:
@@ -142,7 +141,7 @@ class WindowStore:
             )
 
     def count(self) -> int:
-        """How many windows from the first on are there."""
+        """The number of consecutive windows, from the first on, that have a file."""
         count = 0
         while self._file(count).is_file():
             count += 1
@@ -158,21 +157,21 @@ class WindowStore:
         return [path for path in self._entries() if names.fullmatch(path.name)]
 
     def _clear(self) -> None:
-        """Delete what a manifest of ours stands for, and it last: until then the rest is known as ours."""
+        """Delete our files, the manifest last: as long as it exists, the others are recognised as ours."""
         for path in (*self._own(UNFINISHED), *self._own(_WINDOW), self.output):
             _delete(path)
         if not self._own(_WINDOW):
             _delete(self.folder / MANIFEST)
 
     def manifest(self) -> dict[str, Any] | None:
-        """What the windows here belong to; None where there are none.
+        """Read the manifest, which tells the edit that the windows belong to; None if there are no files of an edit.
 
         Raises:
-            InputError: files of somebody else have the names of windows or of a manifest.
+            InputError: foreign files have the names of windows or of a manifest.
         """
         file = self.folder / MANIFEST
         try:
-            for path in self._own(_WINDOW):  # a link would be followed when its window is written
+            for path in self._own(_WINDOW):  # saving a window would follow a link
                 _check_regular(path)
             if not file.is_symlink() and not file.exists():
                 taken = [*self._own(_WINDOW), *(path for path in self._entries() if path == self.output)]
@@ -202,7 +201,7 @@ class WindowStore:
 
 
 def _check_regular(path: Path) -> int:
-    """The size in bytes of a regular file. Raises ValueError where it is a link, a folder or a device, OSError."""
+    """The size of a regular file in bytes. Raises OSError, or ValueError for a link, a folder or a device."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"its {path.name} is no regular file")
@@ -210,7 +209,7 @@ def _check_regular(path: Path) -> int:
 
 
 def _delete(path: Path) -> None:
-    """Delete a file, a link or a folder that this class has written, if it is there."""
+    """Delete a file, link or folder if it exists; errors are ignored."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -219,7 +218,7 @@ def _delete(path: Path) -> None:
 
 
 def _check_header(path: Path, size: WindowSize | None) -> None:
-    """Raise ValueError (CheckpointError too) or OSError unless a file is a window, of `size`, by its header."""
+    """Raise OSError or ValueError (including CheckpointError) unless the header is that of a window of `size`."""
     _check_regular(path)
     with path.open("rb") as file:
         if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
@@ -231,7 +230,7 @@ def _check_header(path: Path, size: WindowSize | None) -> None:
     shape = latents["shape"]
     fits = frames["dtype"] == "U8" and latents["dtype"] == "F32" and len(shape) == 5 and shape[0] == 1 and all(shape)
     if size is not None:
-        # FFV1 needs more than the pixels themselves only for noise, and then by little
+        # FFV1 exceeds the raw pixels only for noise, and only slightly
         fits = fits and prod(frames["shape"]) <= 8 * prod(size.frames) + (1 << 20)
         fits = fits and prod(shape) <= size.latents and shape[2] in size.latent_frames
     if not fits or len(frames["shape"]) != 1:
@@ -246,14 +245,14 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _encode(frames: Tensor) -> Tensor:
-    """uint8 [T, H, W, 3] -> the bytes, uint8 [N], of a video that holds them exactly."""
+    """uint8 [T, H, W, 3] -> the bytes, uint8 [N], of a lossless video."""
     import av
 
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
         stream = output.add_stream("ffv1", rate=25)
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "bgr0"  # 8-bit RGB: no way to YUV and back
+        stream.pix_fmt = "bgr0"  # 8-bit RGB: no lossy conversion to YUV
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.numpy()), format="rgb24")
             output.mux(stream.encode(picture.reformat(format="bgr0")))
@@ -262,7 +261,7 @@ def _encode(frames: Tensor) -> Tensor:
 
 
 def _decode(data: Tensor, size: WindowSize | None) -> Tensor:
-    """The inverse of `_encode`. Raises CheckpointError where FFmpeg cannot read it, or it is not of `size`."""
+    """The inverse of `_encode`. Raises CheckpointError if FFmpeg cannot read it or it does not have `size`."""
     import av
 
     frames: list[Tensor] = []
@@ -276,7 +275,7 @@ def _decode(data: Tensor, size: WindowSize | None) -> Tensor:
                 if (frame.height, frame.width) != measures or (size is not None and len(frames) == size.frames[0]):
                     raise CheckpointError("it has other frames than its window")
                 frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
-    except (av.FFmpegError, IndexError, AttributeError) as error:  # the latter: no video in it, or of no known codec
+    except (av.FFmpegError, IndexError, AttributeError) as error:  # IndexError: no video; AttributeError: unknown codec
         raise CheckpointError(f"its frames cannot be read: {getattr(error, 'strerror', error)}") from error
     if not frames or (size is not None and len(frames) != size.frames[0]):
         raise CheckpointError(f"it has {len(frames)} frames")

@@ -1,4 +1,4 @@
-"""What an edit of one window is told: its frames as they are to be seen, and a `Turn`."""
+"""The input for editing one window: its frames, with the head in place, and a `Turn`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from .options import LongOptions
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """What a function gets about the window that it edits, besides its frames.
+    """What a function is passed about the window that it edits, besides its frames.
 
     Attributes:
         index: of the window, from 0.
-        count: how many windows there are.
-        window: its frames in the video: `start`, `stop` (exclusive), and `head`, how many the window before has edited.
-        seed: the edit's, the same in every window: with the same noise, windows are alike.
-        tail: those edited frames, float32 [window.head, H', W', 3] in [0, 1] at the size that the function gives; None
-            in a window that starts afresh.
-        held: how many frames from the first on are to stay what the tail says, and with Head.SOURCE already are in
-            the frames that it is given. Those after them up to `window.head` fade from the tail into the new edit.
+        count: the number of windows.
+        window: its position in the video: `start`, `stop` (exclusive), and `head`, the number of frames that the
+            previous window has already edited.
+        seed: the same in every window: the same noise keeps windows alike.
+        tail: those edited frames, float32 [window.head, H', W', 3] in [0, 1] at the function's output size; None if
+            the window starts without a head.
+        held: the number of leading frames that must stay as in the tail; with Head.SOURCE the given frames already
+            contain them. The rest of the tail is faded into the new edit.
     """
 
     index: int
@@ -40,12 +41,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Joins:
-    """How the windows of an edit begin.
+    """How the windows of an edit start.
 
     Attributes:
-        overlap: frames that two windows share; 0 edits each by itself.
-        hold_all: all shared frames are held, not only the first of those that fade.
-        multiple: a window is filled up with its last frame to 1 + n * this many.
+        overlap: frames that two windows share; 0 edits each independently.
+        hold_all: hold all shared frames, not only those up to the first that fades.
+        multiple: a window is padded with its last frame to 1 + n * this many frames.
     """
 
     options: LongOptions
@@ -56,11 +57,13 @@ class Joins:
     def begin(
         self, index: int, windows: Sequence[Window], source: Tensor, given: Handover | None, seed: int = 0
     ) -> tuple[Tensor, Turn]:
-        """A window's frames, float32 [T, H, W, 3] in [0, 1] with the head in its place, and its turn.
+        """Return a window's frames, float32 [T, H, W, 3] in [0, 1], and its turn.
+
+        The frames are padded to `multiple` and, with Head.SOURCE, begin with the head.
 
         Args:
             source: float32 [T, H, W, 3] in [0, 1].
-            given: what the window before hands over; None for one that starts afresh.
+            given: handed over by the previous window; None if the window starts without a head.
         """
         frames, tail, held = source, None, 0
         if given is not None and self.overlap:
@@ -75,7 +78,7 @@ class Joins:
 
 
 def resized(frames: Tensor, like: Tensor) -> Tensor:
-    """Float frames [T, H', W', 3] at the size of `like`, [T, H, W, 3]."""
+    """Resize float frames [T, H', W', 3] to the size of `like`, [T, H, W, 3]."""
     size = tuple(like.shape[1:3])
     if tuple(frames.shape[1:3]) == size:
         return frames

@@ -1,4 +1,4 @@
-"""Windows that other edits have left in a folder: what is offered, and what is cleared away."""
+"""Windows of unfinished edits in a folder: find those that can be resumed, delete those that were abandoned."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..errors import InputError
 from ..run_lock import only_run
 from .store import FORMAT, WindowStore, logger
 
-DAYS = 30  # after which nobody is expected to go on
+DAYS = 30  # without progress, after which an edit counts as abandoned
 _DAY = 24 * 60 * 60  # seconds
 
 
 def kept_by_seed(folder: Path, identity: Mapping[str, Any]) -> dict[int, int]:
-    """Unfinished edits in `folder` that differ from the one that `identity` describes in nothing but the seed.
+    """Find unfinished edits in `folder` that differ from the one that `identity` describes only in the seed.
 
     Returns:
-        How many windows each has finished, by its seed; without those that have none.
+        seed -> number of finished windows, where there are any.
     """
     wanted = {"format": FORMAT, **identity}
     found: dict[int, int] = {}
@@ -32,9 +32,9 @@ def kept_by_seed(folder: Path, identity: Mapping[str, Any]) -> dict[int, int]:
 
 
 def drop_abandoned(folder: Path, keep: Path) -> None:
-    """Delete windows of edits that no run has added to for `DAYS`, and log what went.
+    """Delete and log the windows of edits without progress for `DAYS`.
 
-    Files of somebody else, edits that are running and `keep`, the output of one that is about to, are left alone.
+    Foreign files, running edits and the edit with output `keep`, which is about to run, are left alone.
     """
     for output, store, _ in _unfinished(folder):
         if output == keep:
@@ -47,7 +47,7 @@ def drop_abandoned(folder: Path, keep: Path) -> None:
                     continue
                 count = store.count()
                 store.remove()
-        except (InputError, OSError):  # it is running, or its end took the folder away
+        except (InputError, OSError):  # it is running, or has just removed its folder
             continue
         logger.warning(
             "%s: deleted; its edit was left %d days ago, with %d windows finished.", store.folder, idle, count
@@ -55,13 +55,13 @@ def drop_abandoned(folder: Path, keep: Path) -> None:
 
 
 def _unfinished(folder: Path) -> Iterator[tuple[Path, WindowStore, dict[str, Any]]]:
-    """The output, the windows and the manifest of every unfinished edit in a folder."""
+    """Yield the output, the window store and the manifest of each unfinished edit in a folder."""
     for path in sorted(folder.glob(".*.windows")):
         output = folder / path.name[1:].removesuffix(".windows")
         store = WindowStore(output)
         try:
             manifest = store.manifest()
-        except InputError:  # of somebody else
+        except InputError:  # foreign files
             continue
         if manifest is not None:
             yield output, store, manifest

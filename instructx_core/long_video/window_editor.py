@@ -1,6 +1,6 @@
-"""One window of a video after the other, by any model, each with a head that is given.
+"""Edit the windows of a video one by one with any model, each starting from the head handed over by the previous one.
 
-source frames, head -> `edit_canvas` -> frames at the source's size, corrected in colour, faded into the window before
+source frames, head -> `edit_canvas` -> frames at the source's size, colour anchored, faded into the window before
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .window_model import WindowModel
 
 
 class WindowEditor:
-    """Edits windows one after the other. What all of them share is computed once."""
+    """Edits windows one by one; what all of them share is computed once."""
 
     def __init__(self, model: WindowModel, options: LongOptions, overlap: int) -> None:
-        """overlap: frames that two windows share; 0 edits each by itself."""
+        """overlap: frames that two windows share; 0 edits each independently."""
         self.model = model
         self.options = options
         self.overlap = overlap
@@ -44,7 +44,7 @@ class WindowEditor:
 
     @torch.no_grad()
     def prepare(self, footage: Footage) -> None:
-        """Make the guidance of all windows from frames of the whole video, where the options ask for that."""
+        """With Reading.VIDEO, compute the guidance of all windows from frames of the whole video."""
         if self.options.reading is Reading.WINDOW:
             return
         indices = sample_indices(len(footage.pts), self.model.read_frames).tolist()
@@ -53,7 +53,7 @@ class WindowEditor:
         self._whole = self.model.read([fit.cut(fit.apply(frames))])
 
     def meet(self, edited: EditedWindow) -> None:
-        """Nothing is learnt from a window of an earlier run."""
+        """Does nothing: the sizes are known without windows of an earlier run."""
 
     def edit_window(
         self,
@@ -63,13 +63,13 @@ class WindowEditor:
         given: Handover | None,
         callback: StepCallback | None = None,
     ) -> EditedWindow:
-        """See `run.EditsWindows`; raises as `edit`."""
+        """See `run.EditsWindows`; raises like `edit`."""
         joins = Joins(self.options, self.overlap, multiple=self.model.frame_multiple)
         model = self.model.at(windows[index], lambda: joins.begin(index, windows, to_floats(frames), given))
         return self.edit(frames, given, callback) if model is self.model else self.edit(frames, given, callback, model)
 
     def size(self, frames: int, size: tuple[int, int]) -> WindowSize:
-        """Sizes of an edited window of `frames` frames of (height, width); for latents only bounds."""
+        """The sizes of an edited window of `frames` frames of (height, width); only bounds for latents."""
         fit = self.model.fit(frames, size)
         latent_frames = range(1 + (frames - 1) // self.model.temporal_stride, fit.padded_frames + 1)
         return WindowSize((frames, *size), latent_frames, 3 * fit.padded_frames * prod(fit.canvas))
@@ -86,14 +86,14 @@ class WindowEditor:
 
         Args:
             frames: uint8 [T, H, W, 3] of the source.
-            given: what the window before hands over; None for one that starts afresh.
-            callback: as the sampler's.
-            model: what edits this window; None for what edits all.
+            given: handed over by the previous window; None if the window starts without a head.
+            callback: see `sampling.StepCallback`.
+            model: for this window only; None for the common one.
 
         Raises:
             EditInterrupted: the callback returned False.
-            CheckpointError: the model gave NaN, infinity or one colour.
-            InputError: the latents that are given are another model's.
+            CheckpointError: the model returned NaN, infinity or a single colour.
+            InputError: the latents handed over come from another model.
         """
         model = model or self.model
         mask = model.mask
@@ -104,7 +104,7 @@ class WindowEditor:
         edit = edit_canvas(edits, [frames], fit, self._whole, head, pinned, callback)
         edited = self._finish(frames, edit, fit)
         if mask is not None:
-            for index, whole in enumerate(edited):  # floats of a whole window would be many times its size
+            for index, whole in enumerate(edited):  # one by one: a whole window as floats needs too much memory
                 source, own = to_floats(frames[index, None]), mask[index, None] if len(mask) > 1 else mask
                 whole.copy_(to_uint8(composite(source, to_floats(whole[None]), own))[0])
         if given is not None:
@@ -113,7 +113,7 @@ class WindowEditor:
         return EditedWindow(edited, edit.latents.float().cpu())
 
     def _begin(self, handed: Handover | None, fit: Fit) -> tuple[Tensor | None, Tensor | None]:
-        """The frames that take the place of the source's first, and the latents that its first frames are pinned to."""
+        """Return frames that replace the source's first ones, and latents to pin the first latent frames to."""
         if handed is None:
             return None, None
         if self.options.head is Head.LATENT:
@@ -123,9 +123,10 @@ class WindowEditor:
         return (head, None) if self.options.head is Head.SOURCE else (None, self.model.encode(head[None]))
 
     def _finish(self, source: Tensor, edit: CanvasEdit, fit: Fit) -> Tensor:
-        """The frames of the canvas -> uint8 [T, H, W, 3] at the source's size, one by one.
+        """Bring the canvas back to the source's size, frame by frame: uint8 [T, H, W, 3].
 
-        No pixel is kept for having hardly changed: how strong an edit is would be another number in each window.
+        Barely changed pixels are not restored from the source: the threshold depends on the strength of the edit, which
+        would be estimated differently in each window.
         """
         edits = restored_frames(fit, source, edit.canvas[0].cpu(), edit.decoded[0], 0.0, self.options.detail)
         finished = torch.empty_like(source)

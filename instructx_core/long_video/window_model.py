@@ -1,7 +1,7 @@
-"""What a long edit needs from whatever edits: the seam between the loop over windows and a model.
+"""The interface between the loop over windows and a model.
 
-The library's own side of it is `editor_model.EditorModel`. A host program whose models are not this library's
-(ComfyUI's MODEL and VAE) brings its own, and gets windows, joins, finished windows on the disk and files from here.
+The library's own implementation is `editor_model.EditorModel`. A host program with other models (ComfyUI's MODEL and
+VAE) implements it itself, and gets windows, joins, resuming and file output from this package.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Look = Callable[[], tuple[Tensor, Turn]]  # a window's frames, float32 [T, H, W,
 
 
 class WindowModel(EditModel, Protocol):
-    """What edits, with one request, for any number of windows: batches of one clip.
+    """A model with one request for any number of windows; it edits batches of one clip.
 
     Attributes:
-        default_frames: the length that it was trained at.
-        temporal_stride: frames that a latent frame spans, the first excepted, which spans one.
+        default_frames: the length at which it was trained.
+        temporal_stride: frames that a latent frame spans, except the first, which spans one.
         frame_multiple: it takes clips of 1 + n * this many frames.
-        read_frames: how many frames of a video its MLLM looks at.
-        mask: where to edit, float [1 or T, H, W] in [0, 1], in the whole video or, of what `at` gives, in its window;
-            None for everywhere.
+        read_frames: how many frames of a video its MLLM sees.
+        mask: where to edit, float [1 or T, H, W] in [0, 1]; T covers the whole video, or only the window in a model
+            that `at` returned. None for everywhere.
     """
 
     default_frames: int
@@ -38,20 +38,20 @@ class WindowModel(EditModel, Protocol):
     mask: Tensor | None
 
     def at(self, window: Window, look: Look) -> WindowModel:
-        """What edits one window: itself, unless a mask, a reference or words are another in each.
+        """The model for one window: itself, unless mask, reference or instruction differ between windows.
 
         Args:
-            look: gives what a function in a model's place would get, see `FrameEdit`.
+            look: returns what a `FrameEdit` function would be passed for this window.
         """
 
     def within(self, mask: Tensor) -> EditModel:
-        """What edits where a mask, [1 or padded frames, *canvas] of one window, says. Asked only of one with a mask."""
+        """The model restricted to a mask of one window, [1 or padded frames, *canvas]. Called only if it has a mask."""
 
     def identity(self) -> dict[str, Any]:
-        """All that edited pixels depend on beside source and options, as JSON under names that a person can read."""
+        """Everything besides source and options that edited pixels depend on, as JSON values under readable names."""
 
 
 def digest_frames(images: Sequence[Tensor]) -> list[str]:
-    """SHA-256 of each float image [H, W, 3], in hexadecimal: references in an identity."""
+    """SHA-256 of each float image [H, W, 3], in hexadecimal, for references in an identity."""
     plain = (f"{list(image.shape)}".encode() + image.float().cpu().contiguous().numpy().tobytes() for image in images)
     return [hashlib.sha256(values).hexdigest() for values in plain]
