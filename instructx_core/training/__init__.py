@@ -1,1 +1,1 @@
-"""Training: five kinds of stage (autoencoder, language, generator, reading, editing) in one loop over `accelerate`."""
+"""Training: one loop over `accelerate` for editing, alignment and two-stream stages, and for those of recipes."""

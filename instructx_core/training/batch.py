@@ -1,4 +1,4 @@
-"""What one training step of the editing stages is given."""
+"""The batches that editing stages train on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EditBatch:
-    """A batch of one shape, on the CPU."""
+    """A batch on the CPU, all of one shape."""
 
     inputs: GuidanceInputs
     source: torch.Tensor  # [B, C, t, h, w] normalised
     target: torch.Tensor
     references: tuple[torch.Tensor, ...]  # each [B, C, 1, h, w]
-    sourceless: torch.Tensor  # bool [B]: examples whose source the DiT is not shown
+    sourceless: torch.Tensor  # bool [B]: True where the source is hidden from the DiT
     instructions: tuple[str, ...]  # as the MLLM reads them in `inputs`
-    names: tuple[str, ...]  # where each example is from, for messages
+    names: tuple[str, ...]  # where each example comes from, for messages
 
     def __len__(self) -> int:
         return len(self.target)

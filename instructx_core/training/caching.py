@@ -1,4 +1,4 @@
-"""`instructx cache`: the examples of a training config, encoded before any stage, by as many processes as one likes."""
+"""`instructx cache`: encode a training config's examples ahead of its stages, with any number of processes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .tasks import STAGES
 
 
 def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
-    """Encode the examples of a config into `folder`, which may then be the `data.pool` of all stages of this data.
+    """Encode the examples of a config into `folder`, which can then be the `data.pool` of all stages with this data.
 
-    What a killed call had finished is kept, and a complete one is left alone. Under `accelerate launch` every
-    process makes its share.
+    Parts that a killed call finished are reused, and a complete folder is not changed. Under `accelerate launch` each
+    process encodes its share.
 
     Args:
-        processes: how many to start for it.
+        processes: how many to start.
 
     Raises:
         InputError: a stage without latents, a folder that holds something else, unusable data, or a full disk.
-        CheckpointError: the stage's start is missing or damaged.
+        CheckpointError: a model in the stage's `start` is missing or damaged.
     """
     if STAGES[config.task].encoder is None:
         raise InputError(f"A {config.task} stage trains on pixels; there are no latents to cache.")
@@ -55,13 +55,13 @@ def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
 
 
 def make_maker(config: TrainConfig) -> Maker:
-    """What encodes a config's examples: of the model that it starts from only the VAE is loaded.
+    """Make the encoder of a config's examples; of the start model, only the VAE is loaded.
 
     Raises:
         InputError, CheckpointError: as `cache`.
     """
     encoder = STAGES[config.task].encoder
-    assert encoder is not None  # `cache` has looked
+    assert encoder is not None  # checked by `cache`
     found = encoder(config)
     codec = load_codec(found.vae, torch.float32).requires_grad_(False).to(process_state().device)
     return Maker(config.data, codec, found.shown_frames, codec.stride * found.patch)

@@ -1,4 +1,4 @@
-"""The card of an exported model: what it was trained on, how, and with which versions."""
+"""The card of an exported model: its data, config and last metrics, and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 
 
 def write_card(folder: Path, config: TrainConfig, processes: int, values: dict[str, float]) -> None:
-    """Write `README.md` into a model's folder. Raises OSError where it cannot be written."""
+    """Write `README.md` into a model folder. Raises OSError if it cannot be written."""
     import yaml
 
     data = config.data.table or f"the procedural world ({config.data.images} images, {config.data.videos} videos)"
@@ -47,7 +47,7 @@ def write_card(folder: Path, config: TrainConfig, processes: int, values: dict[s
 
 
 def _photographs(folder: str | None) -> list[str]:
-    """The section that lists them, as licences ask for."""
+    """The section that lists the photographs, as their licences require."""
     if folder is None:
         return []
     names = [f"- `{path.relative_to(folder).as_posix()}`" for path in usable_photographs(folder)]
@@ -55,7 +55,7 @@ def _photographs(folder: str | None) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML has no others."""
+    """Replace tuples with lists, as YAML has no tuples."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

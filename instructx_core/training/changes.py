@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: one value of a config changed before it is checked."""
+"""`--set KEY=VALUE`: change one value of a config before it is checked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def apply_change(plain: dict[str, Any], change: str, example: str) -> None:
     """Set one value of a config, in place.
 
     Args:
-        plain: the config as YAML gives it; sections that it lacks are made.
+        plain: the config as parsed from YAML; missing sections are created.
         change: "key=value" or "section.key=value", the value in YAML.
-        example: of such a change, to name.
+        example: a change to quote in error messages.
 
     Raises:
-        InputError: a change without a key or "=", a value that is not YAML, or a key below a value.
+        InputError: a change without a key or "=", a value that is not YAML, or a section that is a plain value.
     """
     key, equals, text = change.partition("=")
     *sections, name = key.split(".")

@@ -1,4 +1,4 @@
-"""The config of a training run: a YAML file, read into frozen values and checked before anything is loaded."""
+"""The config of a training run: a YAML file, read into frozen dataclasses and checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .changes import apply_change
 TrainedPart = Literal[
     "queries", "lora", "connector", "transformer", "transformer_lora", "source_embedding", "reference_embedding"
 ]
-# a LoRA of the DiT only where it is asked for
+# the default; a LoRA of the DiT has to be requested
 PARTS: tuple[TrainedPart, ...] = (
     "queries",
     "lora",
@@ -40,39 +40,39 @@ Column = Literal["source", "target", "instruction", "reference", "caption", "mas
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where examples come from, and how images and videos mix."""
+    """Where examples come from, and how images and videos are mixed."""
 
     table: Name | None = (
-        None  # one's own CSV or a public set, file or folder (docs/data.md); None: the procedural world
+        None  # a CSV of your own or a public data set, file or folder (docs/data.md); None: the procedural world
     )
-    root: Name | None = None  # folder of the table's files; None: the table's own
-    columns: dict[Column, Name] = field(default_factory=dict)  # what a table in no known layout calls its columns
-    # name -> the least score, or [least, most], or the words that are wanted; "mask" is the share that is white
+    root: Name | None = None  # folder of the table's files; None: the table's own folder
+    columns: dict[Column, Name] = field(default_factory=dict)  # column names, for a table in an unknown layout
+    # name -> minimum score, [minimum, maximum] or accepted words; "mask" is the white share of the mask
     filters: dict[Name, float | tuple[float, float] | Annotated[tuple[Name, ...], Length(1)]] = field(
         default_factory=dict
     )
-    broken: Share = 0.05  # of a table's rows that may be broken, and are skipped
-    # folder of encoded examples, which stages of one data set share; None: the world's in the output, and tables are
-    # read and encoded as they are trained on
+    broken: Share = 0.05  # tolerated share of broken rows in a table; they are skipped
+    # folder of encoded examples, shared by stages with the same data; None: the world is encoded into OUTPUT/pool,
+    # and tables are read and encoded during training
     pool: Name | None = None
     images: Count = 20000  # examples drawn from the world, encoded once
     videos: Count = 4000
-    image_batch: Batch = 32  # of a process and micro-batch
-    video_batch: Batch = 8  # for the shortest clips; longer ones come in batches of the same cost
-    step_images: Count = 0  # in one step of all processes, in as many micro-batches as that takes; 0: `accumulate` says
+    image_batch: Batch = 32  # per process and micro-batch
+    video_batch: Batch = 8  # for the shortest clips; batches of longer ones have the same cost
+    step_images: Count = 0  # per step over all processes, split into micro-batches; 0: `accumulate` micro-batches each
     step_videos: Count = 0
-    video_probability: Share = 0.6  # of a step on videos, the same kind for all processes and micro-batches (4.1)
-    # (height, width); of the world's examples, the first serves half
+    video_probability: Share = 0.6  # of a video step; the kind is the same in all processes and micro-batches (4.1)
+    # (height, width); half of the world's examples have the first size
     sizes: Annotated[tuple[tuple[Side, Side], ...], Length(1, 100)] = ((64, 64),)
-    lengths: Annotated[tuple[Annotated[int, Range(1, 100_000)], ...], Length(1, 100)] = (5, 9, 17, 33)  # of a clip
-    # relative weights of the world's edit groups; empty: those of `world.GROUPS`, all alike
+    lengths: Annotated[tuple[Annotated[int, Range(1, 100_000)], ...], Length(1, 100)] = (5, 9, 17, 33)  # frames
+    # relative weights of the world's edit groups; empty: those in `world.GROUPS`, equally weighted
     groups: dict[Annotated[str, Choice(EVERY_GROUP)], Weight] = field(default_factory=dict)
-    world: Literal["plain", "rich"] = "plain"  # rich: natural grounds, lively objects, Chinese beside English
+    world: Literal["plain", "rich"] = "plain"  # rich: natural grounds, lively objects, Chinese and English
     photographs: Name | None = None  # a folder of pictures; half of the rich world's natural grounds are cut from it
 
     @property
     def held_out_from_video(self) -> tuple[str, ...]:
-        """Kinds of edit of the world that no clip shows; a recipe's config may hold some out."""
+        """Edit kinds of the world that no clip shows; a recipe's config may name some."""
         return ()
 
     @property
@@ -108,14 +108,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Which noise levels sigma (1 = noise) a step trains.
+    """The distribution of noise levels sigma (1 = noise) to train on.
 
     `uniform`: s u / (1 + (s - 1) u) for u uniform in [0, 1] and the shift s, as Wan and SD3 do.
     `logit_normal`: 1 / (1 + exp(-(std n + mean))) for n standard normal.
     """
 
     kind: Literal["uniform", "logit_normal"] = "uniform"
-    shift: Annotated[float, Range(above=0, most=100)] | None = None  # None: the one that the model samples with
+    shift: Annotated[float, Range(above=0, most=100)] | None = None  # None: the model's own for sampling
     mean: Annotated[float, Range(-20, 20)] = 0.0
     std: Annotated[float, Range(above=0, most=20)] = 1.0
 
@@ -133,7 +133,7 @@ LAYERS: tuple[Layer, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """The LoRA that `train: [transformer_lora]` puts on the DiT's blocks."""
+    """The LoRA that `train: [transformer_lora]` adds to the DiT's blocks."""
 
     rank: Annotated[int, Range(1, 8192)] = 32
     alpha: Annotated[int, Range(1, 1_000_000)] | None = None  # None: the rank
@@ -148,30 +148,30 @@ ExampleWords = Literal["instruction", "caption"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run of one stage. The defaults are the paper's (4.1) where it says them."""
+    """One run of one stage. The defaults are the paper's (4.1) where it gives them."""
 
     task: Name  # a kind of stage, see `KINDS`
     output: Name  # folder for training states, logs and, at the end, the model
     steps: Some
-    start: dict[Literal["model"], Name] = field(default_factory=dict)  # the folder to start from
-    train: Annotated[tuple[TrainedPart, ...], Length(1)] = PARTS  # which parts are trained
+    start: dict[Literal["model"], Name] = field(default_factory=dict)  # the model folder to start from
+    train: Annotated[tuple[TrainedPart, ...], Length(1)] = PARTS  # parts to train
     transformer_lora: LoraSettings = field(default_factory=LoraSettings)
     use_source: bool = True  # stage 1 leaves the VAE source out (3.3)
     loss: Literal["velocity", "data"] = "velocity"  # data: the velocity's error times sigma
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    drop_instruction: Share = 0.0  # probability of an empty instruction, which guidance_scale needs
-    drop_source: Share = 0.0  # probability of a source of zeros, which guidance over the source needs
+    drop_instruction: Share = 0.0  # probability of an empty instruction; guidance_scale needs it
+    drop_source: Share = 0.0  # probability of a source of zeros; guidance by the source needs it
 
     optimizer: Literal["adamw", "muon", "adafactor"] = "adamw"
     learning_rate: Rate = 1e-5
-    muon_rate: Rate = 1e-3  # what `muon` trains matrices of repeated layers with; AdamW trains the others
-    guidance_rate: Weight = 1.0  # times the learning rate: what queries and LoRA get
+    muon_rate: Rate = 1e-3  # Muon's, for matrices of repeated layers; AdamW trains the rest
+    guidance_rate: Weight = 1.0  # factor on the learning rate, for queries and LoRA
     betas: tuple[Annotated[float, Range(0, below=1)], Annotated[float, Range(0, below=1)]] = (0.9, 0.999)  # of AdamW
     weight_decay: Weight = 0.0
     warmup: Count = 100
     decay_from: Share = 0.5  # fraction of the steps after which the rates fall linearly to a fiftieth; 1: never
     max_grad_norm: Annotated[float, Range(above=0, most=10**9)] = 1.0
-    average: Annotated[float, Range(0, below=1)] = 0.0  # decay of the average of the weights that is exported; 0: none
+    average: Annotated[float, Range(0, below=1)] = 0.0  # decay of the exported average of the weights; 0: none
     accumulate: Annotated[int, Range(1, 65536)] = 1  # micro-batches in a step
     precision: Literal["no", "bf16"] = "no"
     checkpointing: bool = False  # recompute activations in the backward pass
@@ -195,22 +195,22 @@ class TrainConfig:
             raise InputError(f"In the training config, {problem}.")
 
     def problem(self) -> str | None:
-        """What else does not go together, as a sentence without its end; None where all does."""
+        """Any other inconsistency, as a sentence without its full stop; None if there is none."""
         return None if self.start else f"a {self.task} stage needs start: a model folder under 'model'"
 
     @property
     def words(self) -> ExampleWords:
-        """What a stage reads of an example's words."""
+        """Which text of an example the stage reads."""
         return "instruction"
 
     def tables(self) -> tuple[DataConfig, ...]:
-        """What the stage reads: the data section, in a mixture once for each table."""
+        """The data sections to read: a mixture has one for each table."""
         return (self.data,)
 
 
 @dataclass(frozen=True)
 class TableShare:
-    """A further table of a mixture; what is not said here is as in the data section."""
+    """An additional table of a mixture; all other settings are those of the data section."""
 
     table: Name
     weight: Annotated[float, Range(above=0, most=10**6)] = 1.0
@@ -221,7 +221,7 @@ class TableShare:
     )
 
     def over(self, data: DataConfig) -> DataConfig:
-        """The data section with this table in the place of its own."""
+        """The data section with this table instead of its own."""
         return replace(data, table=self.table, root=self.root, columns=self.columns, filters=self.filters)
 
 
@@ -232,15 +232,15 @@ TwoStreamPart = Literal["queries", "lora", "transformer", "qformer", "bim", "iaa
 class TwoStreamTrainConfig(TrainConfig):
     """One stage of a two-stream model (InsightEdit, 5.1), on pictures."""
 
-    # the folder to go on from; a clip is what a stage aligns with, and stays as it is
+    # the model to continue from, and the frozen CLIP that a stage aligns with
     start: dict[Literal["model", "clip"], Name] = field(default_factory=dict)
     train: Annotated[tuple[TwoStreamPart, ...], Length(1)] = ("queries", "lora", "transformer", "qformer", "bim", "iaa")
-    # no source gives weights of the losses: 1 each
+    # loss weights, which no source gives: 1 each
     token_weight: Weight = 1.0  # of L_LLM, eq. 2
-    iaa_weight: Weight = 1.0  # of L_IAA, eq. 5; counted where `train` has iaa
-    image_stream: Share = 1.0  # the paper's lambda; 0 in stage 2, before there is an IAA
+    iaa_weight: Weight = 1.0  # of L_IAA, eq. 5; used if `train` has iaa
+    image_stream: Share = 1.0  # the paper's lambda; 0 in stage 2, before the IAA is trained
     table_weight: Annotated[float, Range(above=0, most=10**6)] = 1.0  # of data.table in a mixture with `beside`
-    beside: tuple[TableShare, ...] = ()  # further tables: a micro-batch is of one of all, drawn by weight
+    beside: tuple[TableShare, ...] = ()  # more tables: each micro-batch is of one, drawn by weight
 
     def problem(self) -> str | None:
         if "model" not in self.start:
@@ -261,7 +261,7 @@ class TwoStreamTrainConfig(TrainConfig):
         return (self.data, *(share.over(self.data) for share in self.beside))
 
 
-# what `task` may say -> what the rest of the config is read as; see `tasks.add_stage`
+# `task` -> the class that its config is read into; see `tasks.add_stage`
 KINDS: dict[str, type[TrainConfig]] = {
     "editing": TrainConfig,
     "alignment": TwoStreamTrainConfig,
@@ -271,7 +271,7 @@ OWN_KINDS = tuple(KINDS)
 
 
 def _told_kinds() -> str:
-    """The kinds of stage that are known, to name."""
+    """The known kinds of stage, for messages."""
     told = " or ".join(KINDS)
     if set(KINDS) > set(OWN_KINDS):
         return told
@@ -282,7 +282,7 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
     """Read a stage's YAML file.
 
     Args:
-        changes: "key=value" or "section.key=value", the value in YAML; each takes the place of what the file says.
+        changes: "key=value" or "section.key=value", the value in YAML; they override the file.
 
     Raises:
         InputError: no such file, not YAML, or a field that is unknown, missing or out of range.
@@ -298,7 +298,7 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
         raise InputError(f"The training config {quoted_path(path)} is no mapping of fields to values.")
     for change in changes:
         apply_change(plain, change, "steps=10 or --set data.image_batch=4")
-    task = plain.get("task", "editing")  # where it is missing, the check of fields says so
+    task = plain.get("task", "editing")  # if it is missing, the field check reports that
     if not isinstance(task, str) or task not in KINDS:
         raise InputError(
             f"The training config {quoted_path(path)} cannot be used: task is {shown(task)}; give {_told_kinds()}."
@@ -312,7 +312,7 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
 
 
 def pool_folder(config: TrainConfig) -> Path | None:
-    """Where a stage's encoded examples are; None where it reads a table as it goes."""
+    """The folder of a stage's encoded examples; None if it streams a table."""
     if config.data.pool is not None:
         return Path(config.data.pool)
     return Path(config.output) / "pool" if config.data.table is None else None

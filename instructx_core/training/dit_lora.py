@@ -1,4 +1,4 @@
-"""A LoRA of the DiT, through peft: trained beside frozen weights, saved in the names of two kinds of programs."""
+"""A LoRA of the DiT, made with peft: trained on frozen weights, saved under diffusers' and ComfyUI's names."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 DIFFUSERS, COMFYUI = "lora-diffusers.safetensors", "lora-comfyui.safetensors"
 
-Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]  # module -> A [rank, in], B [out, rank]; W gains B A
+Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]  # module -> A [rank, in], B [out, rank]; B A is added to W
 
 
 def add_dit_lora(transformer: WanTransformer3DModel, settings: LoraSettings) -> None:
-    """Put a LoRA on a DiT's layers, in place; it begins by changing nothing."""
+    """Add a LoRA to a DiT's layers, in place; until it is trained it changes nothing."""
     from peft import LoraConfig, inject_adapter_in_model
 
     alpha = settings.alpha or settings.rank
@@ -30,7 +30,7 @@ def add_dit_lora(transformer: WanTransformer3DModel, settings: LoraSettings) -> 
 
 
 def lora_pairs(transformer: nn.Module) -> Pairs:
-    """The LoRA of a DiT, its scale (alpha / rank) within B."""
+    """The matrices of a DiT's LoRA, with its scale (alpha / rank) folded into B."""
     from peft.tuners.lora import LoraLayer
 
     return {
@@ -41,7 +41,7 @@ def lora_pairs(transformer: nn.Module) -> Pairs:
 
 
 def merge_lora(network: nn.Module) -> None:
-    """Merge the LoRA of a DiT or an MLLM into the weights that it was injected beside, in place, and remove it."""
+    """Merge the LoRA of a DiT or an MLLM into its base weights, in place, and remove it."""
     from peft.tuners.lora import LoraLayer
 
     for name, layer in list(network.named_modules()):
@@ -51,7 +51,7 @@ def merge_lora(network: nn.Module) -> None:
 
 
 def write_lora(folder: Path, pairs: Pairs) -> None:
-    """Write a LoRA as diffusers and as ComfyUI name its tensors."""
+    """Write a LoRA in two files: with diffusers' tensor names and with ComfyUI's."""
     originals = {own: there.removesuffix(".weight") for there, own in
                  dit_to_original({f"{name}.weight": name for name in pairs}).items()}  # fmt: skip
     diffusers, comfyui = {}, {}

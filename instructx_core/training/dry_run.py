@@ -1,4 +1,4 @@
-"""`instructx train --check`: what a run would train, hold and read, without a weight loaded or a step made."""
+"""`instructx train --check`: what a run would train, hold in memory and read, without loading weights or training."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ GIB = 2**30
 
 
 def describe_run(config: TrainConfig, processes: int = 1) -> str:
-    """A page about a run of `processes` processes.
+    """Describe a run on `processes` processes.
 
     Raises:
-        InputError: a stage that makes its own model, a batch that cannot be shared, or an example that cannot be read.
-        CheckpointError: what the stage starts from is missing, or does not fit, as far as headers tell.
+        InputError: a stage that makes its own model, a batch that cannot be split evenly, or an unreadable example.
+        CheckpointError: the start model is missing or, as far as headers tell, does not fit.
     """
     if "model" not in config.start:
         raise InputError(
@@ -105,7 +105,7 @@ def _shape(shape: MicroBatch) -> str:
 
 
 def _table(data: DataConfig) -> list[str]:
-    """What is at `data.table`."""
+    """Describe `data.table` in a line, if there is one."""
     if data.table is None:
         return []
     table = open_table(data)
@@ -114,7 +114,7 @@ def _table(data: DataConfig) -> list[str]:
 
 
 def _examples(data: DataConfig, words: ExampleWords, stride: int, frame_multiple: int) -> Iterator[Example]:
-    """The first examples of a data set, read as training would."""
+    """The first examples of a data set, read as in training."""
     if data.table is not None:
         return table_examples(open_table(data), data, stride, frame_multiple, words)
     half = EXAMPLES // 2

@@ -33,11 +33,11 @@ from .start import open_start
 
 SHOWN = 8
 GRID = "rows b 1 h w c -> (rows h) (b w) c"
-LEAST_NOISE = 1e-3  # at 0 what is predicted would be divided by nothing
+LEAST_NOISE = 1e-3  # not 0: some families divide their prediction by sigma
 
 
 class FlowMatching(nn.Module):
-    """A batch of edits -> how far the velocity is from noise - data."""
+    """A batch of edits -> the mean squared error of the velocity, whose target is noise - data."""
 
     def __init__(self, components: Components, config: TrainConfig) -> None:
         super().__init__()
@@ -56,39 +56,39 @@ class FlowMatching(nn.Module):
     def squared_error(
         self, target: torch.Tensor, context: Context, conditions: Sequence[Condition], generator: torch.Generator
     ) -> torch.Tensor:
-        """One step of flow matching (4.1): how far the velocity is off between data and noise, [B, C, t, h, w].
+        """Flow matching (4.1): the velocity's squared error at random noise levels, [B, C, t, h, w].
 
         Args:
             target: the data, [B, C, t, h, w] normalised latents.
         """
         level = noise_levels(self.config.noise, self.shift, len(target), generator).to(target.device)  # [B]
-        noise = torch.randn(target.shape, generator=generator).to(target.device)  # drawn on the CPU: the same anywhere
+        noise = torch.randn(target.shape, generator=generator).to(target.device)  # on the CPU: the same for any device
         # the straight path from the data (sigma 0) to noise (sigma 1), whose velocity is noise - data
         sigma = level.view(-1, 1, 1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise  # [B, C, t, h, w]
         velocity = self.denoiser(noisy, level, context, conditions)
         square = (velocity.float() - (noise - target)).square()
-        # of the data noisy - sigma * velocity, whose error is sigma times as large
+        # the predicted data is noisy - sigma * velocity, so its error is sigma times the velocity's
         return square * sigma.square() if self.config.loss == "data" else square
 
     def read(self, batch: EditBatch) -> tuple[Context, Context]:
-        """The guidance, and what the DiT cross-attends to."""
+        """The guidance, and the context that the DiT cross-attends to."""
         guidance = self.guidance(batch.inputs.to(self.guidance.device))
         return guidance, self.connector(guidance, batch.inputs.reference_places)
 
     def shown_source(self, batch: EditBatch) -> torch.Tensor:
-        """[B, C, t, h, w]; zeros where it is dropped: nothing is added (`latent`), or a constant (`embedding`)."""
+        """The source [B, C, t, h, w], or zeros if dropped: they add nothing (`latent`) or a constant (`embedding`)."""
         device = self.guidance.device
         return batch.source.to(device) * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
 
     def conditions(self, batch: EditBatch) -> tuple[Condition, ...]:
-        """The source, where the stage uses it, and the references."""
+        """The source, if the stage uses it, and the references."""
         source = self.shown_source(batch) if self.config.use_source else None
         return self.denoiser.conditions(source, [one.to(self.guidance.device) for one in batch.references])
 
 
 class EditingTask:
-    """Trains the parts that `config.train` names, on a pool of encoded examples or on a table, read as it goes."""
+    """Trains the parts in `config.train` on a pool of encoded examples or on a streamed table."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -106,11 +106,11 @@ class EditingTask:
         return start_components(self.config)
 
     def check(self) -> None:
-        """Raise InputError where the stage could train nothing."""
+        """Raise InputError if the stage could train nothing."""
         check_gradient(self.components, self.config)
 
     def make_module(self) -> nn.Module:
-        """What the trainer steps."""
+        """The module whose forward gives the loss."""
         return FlowMatching(self.components, self.config)
 
     def batch(self, generator: torch.Generator, is_video: bool) -> EditBatch:
@@ -132,7 +132,7 @@ class EditingTask:
     def make_batch(
         self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
     ) -> EditBatch:
-        """What the model is given; a dropped instruction is empty, a dropped source is not shown."""
+        """The model's inputs and target; a dropped instruction is empty, a `sourceless` example hides its source."""
         dropped = dropped or [False] * len(examples)
         instructions = ["" if drop else text for text, drop in zip(examples.instructions, dropped, strict=True)]
         pictures = [shown.float() / 255 for shown in examples.shown]
@@ -159,7 +159,7 @@ class EditingTask:
 
     @torch.no_grad()
     def grids(self) -> dict[str, torch.Tensor]:
-        """Source, edit and target, one below the other: of the first pictures, and the frames of a clip."""
+        """Source, edit and target, one below the other: for some pictures, and for the frames of a clip."""
         found: dict[str, torch.Tensor] = {}
         for name, is_video, count in (("images", False, SHOWN), ("clip", True, 1)):
             if (examples := self.source.some(is_video, count)) is not None:
@@ -183,13 +183,13 @@ class EditingTask:
 
 
 def open_source(config: TrainConfig, components: Components) -> ExampleSource:
-    """What a stage draws from: its pool, made first where there is none, or the rows of its table.
+    """Open a stage's examples: its pool, made now if there is none, or its table as a stream.
 
     Raises:
         CheckpointError, InputError: as `open_pool` and `StreamSource`.
     """
     state = process_state()
-    codec = components.codec.eval().to(state.device)  # not among what the trainer moves there
+    codec = components.codec.eval().to(state.device)  # the trainer does not move it
     stride = codec.stride * components.denoiser.patch
     shown_frames = components.config.guidance.video_frames
     pool = pool_folder(config)
@@ -201,7 +201,7 @@ def open_source(config: TrainConfig, components: Components) -> ExampleSource:
 
 
 def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch.Generator) -> torch.Tensor:
-    """The noise levels [count] that a batch trains, in (0, 1); 1 is noise."""
+    """Random noise levels [count] of a batch, from LEAST_NOISE to 1; 1 is noise."""
     if config.kind == "uniform":
         u = torch.rand(count, generator=generator)
         level = shift * u / (1 + (shift - 1) * u)
@@ -221,7 +221,7 @@ def start_components(config: TrainConfig) -> Components:
 
 
 def choose_trained(components: Components, config: TrainConfig) -> None:
-    """Switch gradients on for the parts that `config.train` names, and off for all others."""
+    """Enable gradients for the parts in `config.train`, and disable them for all others."""
     guidance, denoiser = components.guidance, components.denoiser
     for module in (guidance, components.connector, denoiser, components.codec):
         module.requires_grad_(False)

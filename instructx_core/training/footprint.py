@@ -1,9 +1,8 @@
-"""What a stage holds in memory, in bytes per process, computed before a weight is read.
+"""A stage's memory in bytes per process, computed before any weights are read.
 
-Weights, gradients and optimizer are counted from the parameters. Activations are measured: one forward and backward of
-the stage's own language model, connector and DiT on fake tensors, in the precision and with the recomputation that the
-config asks for. Not counted: references, the vision tower (frozen, so it keeps nothing), and what a kernel takes for
-itself for an instant.
+Weights, gradients and optimizer state follow from the parameters. Activations are measured by a forward and backward
+pass of the stage's language model, connector and DiT on fake tensors, with the config's precision and checkpointing.
+Not counted: references, the vision tower (frozen, so it stores no activations), and temporary buffers inside kernels.
 """
 
 from __future__ import annotations
@@ -27,29 +26,29 @@ from ..memory.live import LiveMemory
 from .config import TrainConfig, TwoStreamTrainConfig
 from .optimizers import is_layer_matrix
 
-FULL = 4  # bytes of a float32, in which weights are trained
-WORDS = 64  # tokens of the chat form and an instruction
+FULL = 4  # bytes of a float32, the format of weights in training
+WORDS = 64  # tokens of the chat template and an instruction
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one process that shares nothing."""
+    """Bytes of one process without sharding."""
 
     weights: int
     gradients: int
     optimizer: int
     average: int
-    activations: Mapping[str, int]  # at their peak, of a micro-batch of "images" or "videos"; {}: not measured
+    activations: Mapping[str, int]  # peak for a micro-batch of "images" or "videos"; {}: not measured
 
     def total(self, processes: int = 1) -> int:
-        """Bytes at the peak of a step, all but activations sharded over the processes."""
+        """Peak bytes of a process in a step, with everything but activations sharded over `processes`."""
         held = self.weights + self.gradients + self.optimizer + self.average
         return math.ceil(held / processes) + max(self.activations.values(), default=0)
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A micro-batch."""
+    """The shape of a micro-batch, sides in pixels."""
 
     batch: int
     frames: int
@@ -58,7 +57,7 @@ class MicroBatch:
 
 
 def shapes(config: TrainConfig) -> dict[str, MicroBatch]:
-    """The largest micro-batches of a stage, by kind."""
+    """The largest micro-batch of each kind in a stage."""
     data = config.data
     sizes = data.sizes[:1] if data.table else data.sizes
     height, width = max(sizes, key=math.prod)
@@ -73,7 +72,7 @@ def shapes(config: TrainConfig) -> dict[str, MicroBatch]:
 
 
 def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
-    """A model's parameters by what `train` calls them; the rest is frozen always."""
+    """A model's parameters by their names in `train`, and the MLLM's, which are always frozen."""
     guidance, denoiser = components.guidance, components.denoiser
     lora = [value for name, value in guidance.mllm.named_parameters() if "lora_" in name]
     embeddings = {name: getattr(denoiser, name, None) for name in ("source_embedding", "reference_embedding")}
@@ -90,7 +89,7 @@ def parts_of(components: Components) -> dict[str, list[nn.Parameter]]:
 
 
 def _streams(connector: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """A connector's parameters: in one part, or those of two streams in theirs."""
+    """A connector's parameters: as one part, or as the parts of a two-stream connector."""
     if not hasattr(connector, "qformer") or not hasattr(connector, "bim"):
         return {"connector": list(connector.parameters())}
     parts = {name: getattr(connector, name) for name in ("bim", "iaa")}
@@ -99,10 +98,10 @@ def _streams(connector: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
-    """The memory of a stage.
+    """Compute the memory of a stage.
 
     Args:
-        components: on the meta device (see `families.meta_model`), with `requires_grad` set; turned into fake tensors.
+        components: on the meta device (see `families.meta_model`), with `requires_grad` set.
     """
     modules = {"guidance": components.guidance, "connector": components.connector, "denoiser": components.denoiser}
     named = {f"{part}.{name}": value for part, module in modules.items() for name, value in module.named_parameters()}
@@ -113,7 +112,7 @@ def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
         gradients=FULL * count,
         optimizer=FULL * sum(_kept(name, value, config.optimizer) for name, value in trained.items()),
         average=FULL * count if config.average else 0,
-        # of a two-stream stage they are not measured: its losses read more than the velocity
+        # not measured for two-stream stages, whose losses need more than the velocity
         activations={}
         if isinstance(config, TwoStreamTrainConfig)
         else {kind: activations(components, config, shape) for kind, shape in shapes(config).items()},
@@ -121,15 +120,15 @@ def measure_footprint(components: Components, config: TrainConfig) -> Footprint:
 
 
 def activations(components: Components, config: TrainConfig, shape: MicroBatch) -> int:
-    """Bytes of all tensors of a micro-batch that are alive at the same time, beside weights and their gradients."""
+    """Peak bytes of a micro-batch's live tensors, not counting weights and their gradients."""
     guidance, codec = components.guidance, components.codec
-    # a table's sizes are areas, which each picture fills at its own aspect
+    # rounded: a table's sizes are only areas, which pictures fill at their own aspect ratios
     sides = (components.denoiser.patch * round(side / (codec.stride * components.denoiser.patch))
              for side in (shape.height, shape.width))  # fmt: skip
     latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple, *sides)
     modules = (guidance, components.connector, components.denoiser)
     with FakeTensorMode(allow_non_fake_inputs=True), fake_weights(modules):
-        gradients = nn.ParameterList()  # there from the micro-batch before
+        gradients = nn.ParameterList()  # they exist since the previous micro-batch
         for parameter in {id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values():
             parameter.grad = torch.empty_like(parameter)
             gradients.append(nn.Parameter(parameter.grad, False))
@@ -145,7 +144,7 @@ def activations(components: Components, config: TrainConfig, shape: MicroBatch) 
 
 
 def _read(components: Components, shape: MicroBatch) -> torch.Tensor:
-    """The guidance of a micro-batch [B, N, width]; a text encoder is frozen, so it keeps nothing."""
+    """The guidance of a micro-batch [B, N, width]; a text encoder is frozen, so it stores no activations."""
     guidance = components.guidance
     if guidance.config.kind is GuidanceKind.TEXT:
         return torch.empty(shape.batch, PLACES, components.config.connector.input_dim)
@@ -162,7 +161,7 @@ def _read(components: Components, shape: MicroBatch) -> torch.Tensor:
 
 @contextmanager
 def fake_weights(modules: tuple[nn.Module, ...]) -> Iterator[None]:
-    """Give modules of the meta device weights of a CPU that hold nothing, within the block."""
+    """Within the block, replace weights on the meta device with fake CPU tensors."""
     swapped: list[tuple[dict[str, Any], str, Any]] = []
     made: dict[int, torch.Tensor] = {}
     for owner in {id(m): m for module in modules for m in module.modules()}.values():
@@ -185,7 +184,7 @@ def fake_weights(modules: tuple[nn.Module, ...]) -> Iterator[None]:
 
 
 def _picture_tokens(components: Components, shape: MicroBatch) -> int:
-    """Places that the source fills in the MLLM's sequence."""
+    """How many tokens the source has in the MLLM's sequence."""
     config = components.guidance.config
     is_video = shape.frames > 1
     most = config.video_max_pixels if is_video and config.video_max_pixels else config.max_pixels
@@ -195,7 +194,7 @@ def _picture_tokens(components: Components, shape: MicroBatch) -> int:
 
 
 def _kept(name: str, value: torch.Tensor, optimizer: str) -> int:
-    """How many numbers an optimizer keeps of a parameter."""
+    """How many state values an optimizer keeps for a parameter."""
     if optimizer == "muon" and is_layer_matrix(name, value):
         return value.numel()
     if optimizer == "adafactor":

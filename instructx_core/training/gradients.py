@@ -1,4 +1,4 @@
-"""Whether a stage's gradient can reach what it trains: a frozen DiT that ignores its context teaches nothing."""
+"""Check that gradients can reach the trained parts: a frozen DiT that ignores its context passes none on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
         components: with `requires_grad` set for what is trained.
 
     Raises:
-        InputError: what cannot answer, and what to do.
+        InputError: nothing is trained, or zero weights of the frozen DiT block the gradient.
     """
     modules = (components.guidance, components.connector, components.denoiser)
     if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
@@ -32,7 +32,7 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
     if "transformer" in config.train:
         return
     transformer = components.denoiser.transformer
-    if transformer.proj_out.weight.is_meta:  # the main process looks at the weights that it will send
+    if transformer.proj_out.weight.is_meta:  # sharded: the main process, which has the weights, checks them
         return
     dead = "proj_out" if _is_zero([transformer.proj_out]) else None
     if BEFORE_THE_DIT & set(config.train):

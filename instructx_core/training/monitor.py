@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar with examples a second and the time left, curves and samples in TensorBoard."""
+"""Show a run's progress: a bar with examples per second and the time left, curves and samples in TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Only the main process shows and writes.
+    """Shows and logs a run, on the main process only.
 
     Attributes:
-        last: what was reported at the last logged step.
+        last: the latest logged value of each metric.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, step: int) -> None:
@@ -49,12 +49,12 @@ class Monitor:
         with self._writing():
             if error is None:
                 self.accelerator.end_training()
-            else:  # without the other processes, which may be waiting for this one
+            else:  # `end_training` would also take down the process group, on which others may be waiting
                 for tracker in self.accelerator.trackers:
                     tracker.finish()
 
     def advance(self, step: int, values: dict[str, float], examples: int) -> None:
-        """Count a finished step; every `log_every` of them are shown and logged."""
+        """Count a finished step; every `log_every` steps, show and log the values."""
         self._bar.update()
         self._examples += examples
         if step % self.config.log_every == 0:
@@ -66,7 +66,7 @@ class Monitor:
             self.last |= values
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Add to the curves."""
+        """Add the values to the curves."""
         with self._writing():
             self.accelerator.log(values, step=step)
         self.last |= values
@@ -91,7 +91,7 @@ class Monitor:
 
 
 class _Writing:
-    """Turns an error of the file system within the block into one sentence."""
+    """Turns a file system error in the block into an InputError."""
 
     def __init__(self, output: Path) -> None:
         self.output = output

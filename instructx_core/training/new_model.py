@@ -1,4 +1,4 @@
-"""A model to begin training with: unchanged base models with untrained queries, LoRA and connector.
+"""Make a model to train: unchanged base models with untrained queries, LoRA and connector.
 
 Base models are copied tensor by tensor (see `convert`), so they may be larger than memory.
 """
@@ -59,17 +59,17 @@ def make_model(
     """Write a model folder of three base models and fresh queries, LoRA and connector.
 
     Args:
-        target: the folder; it appears when it is complete.
-        mllm, transformer, vae: a Qwen2.5-VL, a Wan DiT and a Wan VAE in any form that is read.
-        changes: "guidance.lora_rank=320" and the like, of `ModelConfig`; by default all is the paper's, and alpha is
-            the LoRA's rank.
+        target: the folder to write; it appears once it is complete.
+        mllm, transformer, vae: a Qwen2.5-VL, a Wan DiT and a Wan VAE in any supported form.
+        changes: "guidance.lora_rank=320" and the like, for fields of `ModelConfig`; the defaults are the paper's, and
+            alpha defaults to the LoRA's rank.
         seed: of the fresh weights.
-        config: a YAML file of `ModelConfig` (configs/paper/variants), which `changes` are made to.
-        progress: called as progress(bytes done, bytes in all).
+        config: a YAML file of `ModelConfig` fields (configs/paper/variants); `changes` override it.
+        progress: called as progress(bytes done, total bytes).
 
     Raises:
-        CheckpointError: a base model that is missing, damaged, of another kind, or that does not fit the others.
-        InputError: a config or change that `ModelConfig` has no place for, or a target that cannot be written.
+        CheckpointError: a base model is missing, damaged, of the wrong kind, or does not fit the others.
+        InputError: a config or change that is not valid for `ModelConfig`, or a target that cannot be written.
     """
     target, plain = Path(target), _read_config(config)
     forms = (
@@ -86,7 +86,7 @@ def make_model(
 
 
 def _read_config(path: str | Path | None) -> dict[str, Any]:
-    """The fields of a YAML file; none without one."""
+    """The fields of a YAML file; {} without a path."""
     if path is None:
         return {}
     try:
@@ -104,12 +104,12 @@ def _read_config(path: str | Path | None) -> dict[str, Any]:
 def new_config(
     changes: Sequence[str], hidden: int, text_dim: int, width: int, plain: Mapping[str, Any] | None = None
 ) -> ModelConfig:
-    """The paper's model with these changes, on base models of these sizes.
+    """The config of the paper's model with these changes, for base models of these sizes.
 
     Args:
-        plain: fields of `ModelConfig` that are changed before.
+        plain: fields of `ModelConfig` to set before `changes`.
         hidden: width of the MLLM.
-        text_dim, width: what the DiT takes as text, and its own width.
+        text_dim, width: widths of the DiT's text input and of its blocks.
 
     Raises:
         InputError: an unknown field, or a value out of range.
@@ -134,7 +134,7 @@ def new_config(
 def _plan(
     target: Path, dit: Form, vae: Form, mllm: Form, plain: Mapping[str, Any], changes: Sequence[str], seed: int
 ) -> dict[str, Content]:
-    """What each file of the folder is to hold, checked as far as headers tell."""
+    """Plan the content of each file in the folder, checked as far as headers tell."""
     beside = mllm.path if mllm.path.is_dir() else mllm.path.parent
     network, files, copied = _network(dit)
     checked_autoencoder(vae)
@@ -159,7 +159,7 @@ def _plan(
 
 
 def _network(form: Form) -> tuple[nn.Module, Plan, dict[str, StoredTensor]]:
-    """What denoises, empty; its files; and what of it a model's own file begins as."""
+    """The empty DiT or UNet, its files, and those of its tensors that initialise the model's image attention."""
     if form.names is not Names.UNET:
         return checked_dit(form), dit_part(form), {}
     unet, config, tensors = editing_unet(form)
@@ -174,10 +174,10 @@ def _network(form: Form) -> tuple[nn.Module, Plan, dict[str, StoredTensor]]:
 
 
 def _fresh(shapes: Mapping[str, tuple[int, ...]], connector: Connector, seed: int) -> dict[str, StoredTensor]:
-    """The tensors of a new `instructx.safetensors`, float32, each made when it is written.
+    """The float32 tensors of a new `instructx.safetensors`, each created only when it is written.
 
     Args:
-        connector: for its sizes; it may be on the meta device.
+        connector: only its config is read, so it may be on the meta device.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
@@ -193,11 +193,11 @@ def _fresh(shapes: Mapping[str, tuple[int, ...]], connector: Connector, seed: in
 
 
 def _values(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Fresh values [*shape] of a query, a LoRA's matrix or an embedding, the same for the same name and seed."""
+    """Initial values [*shape] of a query, LoRA matrix or embedding; the same name and seed give the same values."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     if name.startswith(("queries.", "rows.")):
         return torch.randn(shape, generator=generator) * QUERY_SIZE
-    if ".lora_A." in name:  # as peft has it: A of any size, B zero, so that the LoRA changes nothing yet
+    if ".lora_A." in name:  # peft's initialisation: A random, B zero, so that the LoRA changes nothing yet
         return nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5), generator=generator)
     return torch.zeros(shape)

@@ -1,7 +1,7 @@
-"""Optimizers by name, and the rate of every step.
+"""Optimizers by name, and the learning rate schedule.
 
 `muon` is two optimizers: Muon (Jordan et al. 2024) for the matrices of repeated layers, scaled to AdamW's step size,
-and AdamW for all else (embeddings, norms, biases, queries, LoRA, connector). Measured on the tiny editing stage, 240
+and AdamW for the rest (embeddings, norms, biases, queries, LoRA, connector). Measured on the tiny editing stage, 240
 steps from a random DiT: loss .832 with AdamW at 4e-4, .699 with Muon at 3e-3 and AdamW at 6e-4.
 """
 
@@ -17,8 +17,8 @@ from torch import nn
 from ..errors import InputError
 from .config import TrainConfig
 
-FINAL_RATE = 0.02  # what the rate falls to, of the whole one
-REPEATED = re.compile(r"\.(blocks|layers)\.\d+\.")  # in the names of a DiT's and an MLLM's weights
+FINAL_RATE = 0.02  # fraction of the full rate that it falls to
+REPEATED = re.compile(r"\.(blocks|layers)\.\d+\.")  # in names of DiT and MLLM weights
 Shape = tuple[int, ...]
 
 
@@ -32,10 +32,10 @@ class ParameterGroup:
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig) -> list[ParameterGroup]:
-    """The trained parameters: Muon's matrices, the guidance's other ones, the rest.
+    """The trained parameters in groups: Muon's matrices, the other ones of the guidance, the rest.
 
     Raises:
-        InputError: `muon` where no matrix of a repeated layer is trained.
+        InputError: `muon`, but no matrix of a repeated layer is trained.
     """
     matrices: list[nn.Parameter] = []
     guidance: list[nn.Parameter] = []
@@ -58,15 +58,15 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[ParameterGr
 
 
 def is_layer_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Whether it is a matrix of a repeated layer. A LoRA's are none: their product is what acts."""
+    """True for a matrix of a repeated layer, except a LoRA's: only the product of its two acts on the layer."""
     return parameter.ndim == 2 and "lora_" not in name and REPEATED.search(name) is not None
 
 
 def make_optimizers(groups: list[ParameterGroup], config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """One optimizer for Muon's groups, one for the others, those that have any. Each group keeps its rate as "whole".
+    """Up to two optimizers: for Muon's groups and for the others. Each group stores its full rate as "whole".
 
     Raises:
-        InputError: `muon` with a PyTorch that has none.
+        InputError: `muon` with a PyTorch that lacks it.
     """
     optimizers: list[torch.optim.Optimizer] = []
     for muon in (True, False):
@@ -93,14 +93,14 @@ def _elementwise(groups: list[dict[str, Any]], config: TrainConfig) -> torch.opt
 
 
 def set_rates(optimizers: list[Any], share: float) -> None:
-    """Give every group `share` of its whole rate."""
+    """Set the rate of every group to `share` of its full rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["whole"] * share
 
 
 def rate_share(config: TrainConfig, step: int) -> float:
-    """What a step gets of the whole rates, in [0, 1]: a linear warm-up, flat, then a linear fall to a fiftieth."""
+    """A step's fraction of the full rates, in [0, 1]: linear warm-up, constant, then linear decay to a fiftieth."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     start = config.decay_from * config.steps
     fallen = max(0.0, (step - start) / max(1.0, config.steps - start))
@@ -108,7 +108,7 @@ def rate_share(config: TrainConfig, step: int) -> float:
 
 
 def state_shapes(shape: Shape) -> dict[str, Shape]:
-    """What these optimizers may keep of a parameter of this shape."""
+    """Names and shapes of the state that these optimizers may keep for a parameter of this shape."""
     same = dict.fromkeys(("exp_avg", "exp_avg_sq", "momentum_buffer", "variance"), shape)
     factors = {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, shape[-1])} if len(shape) > 1 else {}
     return {"step": (), **same, **factors}

@@ -1,4 +1,4 @@
-"""How many processes train together, and who goes first."""
+"""The processes of a training run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def on_cpu() -> bool:
-    """Whether training runs on CPUs; accelerate takes several CPU processes for strangers unless an option says so."""
+    """True if training runs on CPUs. Unless told so, accelerate treats several CPU processes as unrelated."""
     return not torch.accelerator.is_available()
 
 
 def process_state() -> PartialState:
-    """This run's processes, before an `Accelerator` exists."""
+    """accelerate's view of this run's processes; works before an `Accelerator` exists."""
     from accelerate import PartialState
 
     return PartialState(cpu=on_cpu())

@@ -1,8 +1,8 @@
-"""A model's weights spread over the processes: PyTorch's FSDP2, layer by layer.
+"""Shard a model's weights over the processes, layer by layer, with PyTorch's FSDP2.
 
-`accelerate launch` with `configs/accelerate/fsdp.yaml` asks for it. The main process alone reads the weights; the
-others build the model on the meta device and receive one layer at a time and keep their share of it. Gradients and
-optimizer are sharded the same way. All calls here are made by every process.
+`accelerate launch` with `configs/accelerate/fsdp.yaml` enables it. Only the main process reads the weights; the others
+build the model on the meta device, receive one layer at a time and keep their shard of it. Gradients and optimizer
+state are sharded the same way. Every process has to make all calls here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .start import open_start
 
 logger = logging.getLogger(__name__)
 
-# sent, and gathered, one by one
+# sent, sharded and gathered one at a time
 LAYERS = {
     "WanTransformerBlock",
     "Qwen2_5_VLDecoderLayer",
@@ -42,13 +42,13 @@ LAYERS = {
 
 
 def is_sharded_run() -> bool:
-    """Whether this process was started to share its weights with others."""
+    """True if this process is one of several that were launched with FSDP."""
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     return asked and process_state().num_processes > 1
 
 
 def warn_on_cpu() -> None:
-    """Say that FSDP on a CPU is InstructX's own: accelerate would silently continue without it."""
+    """Warn that on a CPU, where accelerate silently ignores FSDP, InstructX shards the weights itself."""
     if on_cpu() and process_state().is_main_process:
         logger.warning(
             "accelerate ignores FSDP on a CPU; the weights are sharded over gloo without it, which is slow and meant "
@@ -57,13 +57,13 @@ def warn_on_cpu() -> None:
 
 
 def check_shardable(components: Components, optimizer: str) -> None:
-    """Refuse what processes would not do the same way.
+    """Refuse a stage that sharding does not support.
 
     Args:
         components: with `requires_grad` set for what is trained.
 
     Raises:
-        InputError: an optimizer that looks at whole matrices, or a trained part that references alone go through.
+        InputError: an optimizer that needs whole matrices, or a trained part that only references use.
     """
     if optimizer == "adafactor":
         raise InputError("optimizer: adafactor needs whole matrices, which FSDP spreads over processes; use adamw.")
@@ -83,7 +83,7 @@ def check_shardable(components: Components, optimizer: str) -> None:
 
 
 def load_shared(path: Path) -> Components:
-    """A model to be sharded: whole on the main process, on the others without weights but the VAE's, which all use.
+    """Load a model to shard: all of it on the main process; on the others only the VAE's weights, which all need.
 
     Raises:
         CheckpointError: as `families.open` and `load_model`.
@@ -98,11 +98,11 @@ def load_shared(path: Path) -> Components:
 
 
 def shard_module(module: nn.Module, device: torch.device) -> None:
-    """Spread a module over all processes, in place.
+    """Shard a module over all processes, in place.
 
     Args:
         module: whole on the main process; on the others its weights may be on the meta device.
-        device: where each process keeps its share.
+        device: where each process keeps its shard.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -118,11 +118,11 @@ def shard_module(module: nn.Module, device: torch.device) -> None:
 
 @torch.no_grad()
 def _send(parameters: list[nn.Parameter], device: torch.device) -> None:
-    """Give every process the main one's values."""
+    """Broadcast the main process's values to all others."""
     for parameter in parameters:
         if parameter.is_meta:
             empty = nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
-            torch.utils.swap_tensors(parameter, empty)  # in place: tied weights stay one
+            torch.utils.swap_tensors(parameter, empty)  # in place, so that tied weights stay tied
         else:
             parameter.data = parameter.data.to(device).contiguous()
         torch.distributed.broadcast(parameter.data, src=0)
@@ -138,24 +138,24 @@ def _send_buffers(module: nn.Module, device: torch.device) -> None:
 
 
 def is_shared_out(tensor: torch.Tensor) -> bool:
-    """Whether this process holds a share of a tensor alone."""
+    """True if this process holds only a shard of a tensor."""
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's share of a tensor, in the same memory; all of it where it is not shared out."""
+    """This process's shard of a tensor, in the same memory; the tensor itself if it is not sharded."""
     return tensor.detach().to_local() if is_shared_out(tensor) else tensor
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor, by asking every process for its share."""
+    """The whole tensor, gathered from all processes."""
     return tensor.detach().full_tensor() if is_shared_out(tensor) else tensor
 
 
 def shared_like(tensor: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
-    """This process's share of a whole tensor, cut as `pattern` is; nothing is sent."""
+    """Shard a whole tensor like `pattern`, without communication; unchanged if `pattern` has another shape."""
     from torch.distributed.tensor import distribute_tensor
 
     if not is_shared_out(pattern) or tensor.shape != pattern.shape:
@@ -165,7 +165,7 @@ def shared_like(tensor: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
 
 
 def share_of(share: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
-    """A process's own share as a shared-out tensor, cut as `pattern` is."""
+    """Wrap this process's shard as a sharded tensor, laid out like `pattern`."""
     from torch.distributed.tensor import DTensor
 
     if not is_shared_out(pattern):
@@ -177,7 +177,7 @@ def share_of(share: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Within the block, parts of a sharded module can be called alone: parameters outside its layers are whole."""
+    """Within the block, parts of a sharded module can be called directly: parameters outside its layers are whole."""
     from torch.distributed.fsdp import FSDPModule
 
     if not isinstance(module, FSDPModule):
@@ -192,10 +192,10 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def make_whole(module: nn.Module, keep: bool) -> None:
-    """Put the weights of a sharded module together again, in place, to be saved; it cannot be trained any more.
+    """Gather the weights of a sharded module in place, to save them; it cannot be trained afterwards.
 
     Args:
-        keep: whether this process is to hold them, on its CPU; the others give their shares alone.
+        keep: whether this process keeps the whole weights, on its CPU; the others only contribute their shards.
     """
     made: dict[nn.Parameter, nn.Parameter] = {}
     for owner in module.modules():

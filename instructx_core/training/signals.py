@@ -12,16 +12,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Whether a signal came, and which."""
+    """The signal that was received, if any."""
 
     signal: int | None = None
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Take note of the first signal within the block; a second one acts as it would have without it.
+    """Record the first signal within the block; a second one acts as usual.
 
-    Outside the main thread nothing is changed: Python gives signals to that one alone.
+    Outside the main thread nothing changes, as Python delivers signals only to that one.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

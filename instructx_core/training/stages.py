@@ -1,4 +1,4 @@
-"""Running one stage of training, from its config to a model folder."""
+"""Run one training stage, from its config to a model folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .trainer import Trainer
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:
-    """Run one stage to its end; returns the folder of the trained model.
+    """Run one stage to its end; return the folder of the trained model.
 
     Args:
-        resume: continue from the newest whole state; if there is none, start from the beginning.
+        resume: continue from the newest usable state; if there are no states, start from the beginning.
 
     Raises:
-        InputError: a config, data or output folder that cannot be used, or one that another run is writing to.
-        CheckpointError: what the stage starts from is missing or damaged.
+        InputError: a config, data or output folder that cannot be used, or an output that another run is writing to.
+        CheckpointError: a model in the stage's `start` is missing or damaged.
         TrainingError, TrainingStopped: see `Trainer.run`.
     """
     output = Path(config.output)
@@ -37,8 +37,8 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     pool = pool_folder(config)
     for data in config.tables():
         if data.table is not None and (pool is None or not is_dir(pool)):
-            open_table(data)  # before a model is loaded
-    made = [parent for parent in output.absolute().parents if not parent.exists()]  # where the lock lies
+            open_table(data)  # fails before a model is loaded
+    made = [parent for parent in output.absolute().parents if not parent.exists()]  # created for the lock
     try:
         with only_run(output) if process_state().is_main_process else nullcontext():
             return Trainer(config, make_task(config)).run(resume)

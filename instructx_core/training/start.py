@@ -1,4 +1,4 @@
-"""The model that a training begins with."""
+"""The model that training starts from."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def open_start(path: str | Path) -> Opened:
-    """A model to train.
+    """Open a model to train.
 
     Raises:
-        CheckpointError: none, or a damaged one.
-        InputError: one with a pair of DiTs, which no stage trains.
+        CheckpointError: no model, or a damaged one.
+        InputError: a model with a pair of DiTs, which no stage trains.
     """
     opened = families.open(path)
     if opened.config.denoiser.boundary:

@@ -2,20 +2,20 @@
 
     states/00000250/
       weights-1-of-2.safetensors     the trained parameters, by name
-      average-1-of-2.safetensors     their exponential average, where one is kept
+      average-1-of-2.safetensors     their exponential average, if one is kept
       optimizer-1-of-2.safetensors   the optimizers' tensors, as "exp_avg/NAME"
-      position-1-of-2.json           where this process stands in a table that is read as it goes, if it does
+      position-1-of-2.json           this process's position in a streamed table, if there is one
       progress.json                  the step, and how many steps the average has seen
       manifest.json                  size and SHA-256 of all other files; written last
 
-- Each process writes every n-th tensor, whole. So a state fits any number of processes, and none holds all of it.
-- Frozen weights are not in it: they come from the config's `start`, or from its seed, again.
-- Rates and other settings of the optimizer are the config's. The rate is a function of the step, so there is no
+- Each of n processes writes every n-th tensor, whole: a state fits any number of processes, and none holds all of it.
+- Frozen weights are not saved: they come from the config's `start`, or from its seed, again.
+- Learning rates and other optimizer settings come from the config. The rate is a function of the step, so there is no
   scheduler.
 - There are no random states: a batch, its noise and torch's own generator are functions of (seed, step, micro-batch,
-  process); see `trainer.batch_generator`.
-- A state is written under a hidden name and renamed when it is whole. Before it is read, every file is compared with
-  the manifest, and every tensor's name and shape with the run's.
+  process); see `steps.batch_generator`.
+- A state is written under a hidden name and renamed once complete. Before it is read, every file is checked against the
+  manifest, and every tensor's name and shape against the run's.
 """
 
 from __future__ import annotations
@@ -49,43 +49,43 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
-LARGEST_JSON = 1 << 20  # bytes; a manifest names three files a process
+LARGEST_JSON = 1 << 20  # bytes; a manifest lists up to four files per process
 TENSOR_FILE = re.compile(r"(weights|average|optimizer)-\d+-of-\d+\.safetensors")
 POSITION_FILE = re.compile(r"position-\d+-of-\d+\.json")
-PICKLES = {".pkl", ".bin", ".pt", ".pth"}  # what accelerate's own states are made of
+PICKLES = {".pkl", ".bin", ".pt", ".pth"}  # in states that accelerate itself writes
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run between two steps."""
+    """The state of a run between two steps."""
 
     step: int
-    averaged_steps: int  # how many steps the average has seen; 0 where there is none
+    averaged_steps: int  # how many steps the average has seen; 0 without an average
     tensors: Mapping[str, Mapping[str, Tensor]]  # "weights", "average" and "optimizer", each by name
-    position: Mapping[str, Any] = field(default_factory=dict)  # of this process in its data; see `data.sources`
+    position: Mapping[str, Any] = field(default_factory=dict)  # this process's, in its data; see `data.sources`
 
 
 class StateError(Exception):
-    """Why one state cannot be used."""
+    """A state cannot be used; the message says why."""
 
 
 def saved_states(output: Path) -> list[Path]:
-    """The training states in a run's folder, whole or not, oldest first."""
+    """The training states in a run's folder, complete or not, oldest first."""
     folder = Path(output) / "states"
     return sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
 def clear_unfinished(output: Path) -> None:
-    """Delete what a killed run was writing."""
+    """Delete states that a killed run left unfinished."""
     for path in (Path(output) / "states").glob(".*.partial"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> None:
-    """Write the state of this step, then delete all but the one before it; every process takes part.
+    """Write the state of this step, then delete older ones except the newest; every process takes part.
 
     Raises:
-        InputError: it cannot be written, as on a full disk. Earlier states stay.
+        InputError: it cannot be written, as on a full disk. Earlier states are kept.
     """
     from accelerate.utils import gather_object
 
@@ -125,14 +125,14 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
 
 
 def find_state(output: Path, expected: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Path | None:
-    """The newest state that is whole; None where there is no state at all. Each that is not is named in the log.
+    """The newest usable state; None if there are no states. Unusable ones that are newer are logged.
 
     Args:
-        expected: names and shapes of the run's own tensors. Those of the weights and of the average must all be there,
-            those of the optimizer may be missing (a parameter without a gradient so far has none).
+        expected: names and shapes of the run's own tensors. Weights and average must be complete; optimizer tensors
+            may be missing (a parameter without a gradient so far has none).
 
     Raises:
-        InputError: there are states, but none is whole.
+        InputError: there are states, but none is usable.
     """
     reasons: list[str] = []
     for folder in reversed(saved_states(output)):
@@ -153,10 +153,10 @@ def find_state(output: Path, expected: Mapping[str, Mapping[str, tuple[int, ...]
 
 
 def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
-    """Compare a state's files with its manifest and its tensors with those of the run.
+    """Check a state's files against its manifest, and its tensors against those of the run.
 
     Raises:
-        StateError: what is missing, left over, changed, or of another run.
+        StateError: something is missing, unexpected, changed, or of another run.
     """
     if not folder.is_dir():
         raise StateError("it is no folder")
@@ -191,10 +191,10 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
 
 
 def read_state(folder: Path, process: int = 0) -> Snapshot:
-    """A state that `check_state` has passed; its tensors are mapped, on the CPU.
+    """Read a state that has passed `check_state`; its tensors are memory-mapped, on the CPU.
 
     Args:
-        process: whose position in the data is read; where there is none of it, that of the first.
+        process: whose position in the data is read; if it has none, that of the first process.
     """
     tensors: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}
     for kind, held in tensors.items():
@@ -209,7 +209,7 @@ def read_state(folder: Path, process: int = 0) -> Snapshot:
 
 
 def _own_share(snapshot: Snapshot, process: int, processes: int) -> dict[str, dict[str, Tensor]]:
-    """The tensors that this process writes, each whole; every process takes part, for each may hold a share of all."""
+    """The tensors that this process writes, each whole; every process takes part, as each may hold shards of all."""
     found: dict[str, dict[str, Tensor]] = {}
     for kind, tensors in snapshot.tensors.items():
         own = found[kind] = {}
@@ -233,7 +233,7 @@ def _write_share(
 
 
 def _write_position(partial: Path, snapshot: Snapshot, process: int, processes: int) -> dict[str, list[Any]]:
-    """Write where this process stands in its data, if that is more than the step; as `_write_share`."""
+    """Write this process's position in its data, if it has one; returns the same as `_write_share`."""
     if not snapshot.position:
         return {}
     path = partial / f"position-{process + 1}-of-{processes}.json"
@@ -242,9 +242,9 @@ def _write_position(partial: Path, snapshot: Snapshot, process: int, processes: 
 
 
 def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, list[Any]]) -> None:
-    """Add the JSON files, give the state its name, and delete older ones but the newest.
+    """Add the JSON files, give the state its final name, and delete older ones except the newest.
 
-    What has no manifest, or is a link, is none of this run's and stays.
+    Links and folders without a manifest do not belong to the run and are kept.
     """
     progress = partial / PROGRESS
     progress.write_text(json.dumps({"step": snapshot.step, "averaged_steps": snapshot.averaged_steps}))
@@ -255,12 +255,12 @@ def _finish(partial: Path, folder: Path, snapshot: Snapshot, sums: dict[str, lis
     for old in [path for path in written if int(path.name) < snapshot.step and not path.is_symlink()][:-1]:
         try:
             shutil.rmtree(old)
-        except OSError as error:  # the new state is whole all the same
+        except OSError as error:  # the new state is complete anyway
             logger.warning("State %s cannot be deleted (%s).", old.name, error.strerror)
 
 
 def _check_file(path: Path, entry: object) -> None:
-    """Compare one file with what the manifest says of it."""
+    """Check one file against its manifest entry."""
     name = path.name
     if name != PROGRESS and not TENSOR_FILE.fullmatch(name) and not POSITION_FILE.fullmatch(name):
         raise StateError(f"{quoted(name)} does not belong to it")

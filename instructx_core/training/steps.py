@@ -1,6 +1,6 @@
-"""What each step draws: its kind, its micro-batches and their randomness, as functions of (seed, step, ...) alone.
+"""Each step's kind, micro-batches and randomness, which depend only on (seed, step, ...).
 
-So a resumed run, on as many processes, goes through the very batches of one that was never interrupted.
+So a resumed run, on the same number of processes, sees exactly the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import torch
 from ..errors import InputError
 from .config import DataConfig, TrainConfig
 
-KIND = 1  # a stream of its own; numpy fills up with zeros, so (seed, step) alone would be that of the first micro-batch
+KIND = 1  # separates this stream from the first micro-batch's: numpy pads a shorter (seed, step) with zeros
 
 
 def batch_generator(seed: int, step: int, micro: int, process: int) -> torch.Generator:
-    """The one source of randomness of a micro-batch."""
+    """The only source of randomness of a micro-batch."""
     return _generator(seed, step, micro, process)
 
 
 def is_video_step(seed: int, step: int, probability: float) -> bool:
-    """Whether a step is on videos, the same for all processes and micro-batches (section 4.1)."""
+    """True for a video step; the same for all processes and micro-batches (section 4.1)."""
     return bool(torch.rand((), generator=_generator(seed, step, 0, 0, KIND)) < probability)
 
 
 def micro_batches(config: TrainConfig, is_video: bool, processes: int) -> int:
-    """How many micro-batches a process goes through in a step.
+    """How many micro-batches each process has in a step.
 
     Raises:
-        InputError: `step_images` or `step_videos` cannot be shared evenly.
+        InputError: `step_images` or `step_videos` cannot be split evenly.
     """
     data = config.data
     wanted, batch = wanted_and_batch(data, is_video)
@@ -43,7 +43,7 @@ def micro_batches(config: TrainConfig, is_video: bool, processes: int) -> int:
 
 
 def wanted_and_batch(data: DataConfig, is_video: bool) -> tuple[int, int]:
-    """Examples in a step of all processes (0: as `accumulate` has it), and in a micro-batch."""
+    """Examples in a step over all processes (0: `accumulate` decides), and in a micro-batch."""
     return (data.step_videos, data.video_batch) if is_video else (data.step_images, data.image_batch)
 
 

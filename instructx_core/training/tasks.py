@@ -1,4 +1,4 @@
-"""Which code runs the `task` of a config. A recipe outside this package adds its own kinds of stage (recipes/tiny)."""
+"""The code that runs each `task` of a config. Recipes outside this package add their own kinds (recipes/tiny)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What encodes a stage's examples, of the model that it starts from."""
+    """What is needed of a stage's start model to encode its examples."""
 
     vae: Form
-    patch: int  # places of the latents that one of the DiT's patches spans, in height and width
-    shown_frames: int  # of a clip that the guidance sees
+    patch: int  # height and width of the DiT's patches, in latent pixels
+    shown_frames: int  # frames of a clip that the guidance sees
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of stage; modules are imported as it is asked for."""
+    """One kind of stage; its modules are imported when it is used."""
 
     make: Callable[[Any], Any]  # its config -> a `trainer.Task`
     encoder: Callable[[Any], Encoder] | None  # None: it trains on pixels
@@ -48,7 +48,7 @@ def _two_stream(config: TwoStreamTrainConfig) -> Any:
 
 
 def start_encoder(config: TrainConfig) -> Encoder:
-    """Of a stage that starts from a whole model.
+    """The encoder of a stage that starts from a complete model.
 
     Raises:
         CheckpointError: the model is missing or damaged.
@@ -73,11 +73,11 @@ STAGES: dict[str, Stage] = {
 
 
 def add_stage(task: str, config: type[TrainConfig], stage: Stage) -> None:
-    """Let configs name another kind of stage; what is said of it is read as `config`."""
+    """Register a kind of stage; configs with this `task` are read as `config`."""
     KINDS[task] = config
     STAGES[task] = stage
 
 
 def make_task(config: TrainConfig) -> Any:
-    """The `trainer.Task` that a config asks for."""
+    """Make the `trainer.Task` of a config."""
     return STAGES[config.task].make(config)

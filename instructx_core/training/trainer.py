@@ -1,10 +1,10 @@
-"""The training loop: one for every stage, on one CPU, one GPU or many processes, through `accelerate`.
+"""The training loop of every stage, on one CPU, one GPU or many processes, through `accelerate`.
 
-- What a step draws is a function of (seed, step, micro-batch, process) alone (see `steps`), and of the position in a
-  table that is read as it goes, which states keep: a resumed run sees exactly what an uninterrupted one would have.
-- Weights, gradients and optimizer may be spread over the processes; see `sharding`. What is saved is the same.
-- A saved state is whole or not used; see `states`. The two newest are kept. Ctrl-C and SIGTERM save one first.
-- A loss that is NaN or infinite ends the run before it can spoil the weights.
+- A step's examples and noise depend only on (seed, step, micro-batch, process), see `steps`, and on the position in a
+  streamed table, which states store: a resumed run sees exactly what an uninterrupted one would have.
+- Weights, gradients and optimizer state may be sharded over the processes; see `sharding`. Saved files are the same.
+- Incomplete states are never used; see `states`. The two newest are kept. Ctrl-C and SIGTERM save one before the end.
+- A NaN or infinite loss ends the run before it can spoil the weights.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ logger = logging.getLogger(__name__)
 
 
 class Task(Protocol):
-    """What a stage brings to the loop. A batch has a length, and may have `names` that say where it is from."""
+    """A stage's part of the loop. Batches have a length, and optionally `names`: where their examples come from."""
 
-    module: nn.Module  # its forward(batch, generator) gives {"loss": scalar, ...}; frozen parameters need no gradient
+    module: nn.Module  # forward(batch, generator) returns {"loss": scalar, ...}; frozen parameters need no gradient
 
     def batch(self, generator: torch.Generator, is_video: bool) -> Any:
-        """Draw one micro-batch of images or of videos, on the CPU, from `generator` and the position alone."""
+        """Draw a micro-batch of images or videos, on the CPU; it depends only on `generator` and the position."""
 
     def position(self) -> dict[str, Any]:
-        """Where it stands in data that is read in order, as plain numbers; empty where a generator says it all."""
+        """The position in data that is read in order, as plain values; empty if draws depend on the generator only."""
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Go on from a position of a run of the same config."""
+        """Continue from a position that was saved with the same config."""
 
     def validation(self) -> Iterator[tuple[str, Any]]:
-        """Batches, which have a length, of examples that are never trained on, each with the name of its kind."""
+        """Batches of examples that are never trained on, each with the name of its kind."""
 
     def export(self, folder: Path) -> None:
         """Write the trained model."""
 
     def grids(self) -> dict[str, torch.Tensor]:
-        """Pictures [H, W, 3] in [0, 1] of how it does now, by name."""
+        """Sample pictures [H, W, 3] in [0, 1] of the current model, by name."""
 
 
 class Trainer:
-    """Runs a `Task` as its `TrainConfig` says."""
+    """Runs a `Task` according to its `TrainConfig`."""
 
     def __init__(self, config: TrainConfig, task: Task) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -86,11 +86,11 @@ class Trainer:
             mixed_precision="no",  # see `_precision`
             log_with="tensorboard",
             project_dir=str(self.output),
-            # an image batch leaves the video queries without a gradient, and the other way round
+            # an image batch leaves the video queries without a gradient, and vice versa
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         for is_video in (False, True):
-            micro_batches(config, is_video, self.accelerator.num_processes)  # whether they can be shared
+            micro_batches(config, is_video, self.accelerator.num_processes)  # raises if a step cannot be split evenly
         self.is_sharded = is_sharded_run()
         self.model: Any = task.module
         self.optimizers: list[Any]
@@ -112,15 +112,15 @@ class Trainer:
         """Train to the last step and export the model.
 
         Args:
-            resume: continue from the newest saved state; if there is none, start from the beginning.
+            resume: continue from the newest usable state; if there are no states, start from the beginning.
 
         Returns:
             The folder of the exported model.
 
         Raises:
-            InputError: a state, a sample or the model cannot be written, or no state is whole.
-            TrainingError: a loss that is NaN or infinite, or an example that a step fails on.
-            TrainingStopped: a signal came; a state has been saved.
+            InputError: a state, a sample or the model cannot be written, or none of the saved states is usable.
+            TrainingError: a loss is NaN or infinite, or a step fails on its examples.
+            TrainingStopped: a signal ended the run; a state has been saved.
         """
         if resume:
             self._resume()
@@ -147,31 +147,31 @@ class Trainer:
         return folder
 
     def _let_go(self) -> None:
-        """Drop what averages gradients while the group of processes is still there.
+        """Drop the wrapper that averages gradients (DDP) while the process group still exists.
 
-        Else it is the last to hold that group, and joins the group's threads while it holds Python's lock, which one of
-        them may be waiting for: a process that never ends (seen once in some thirty runs of two).
+        Otherwise it is the group's last owner and joins the group's threads while holding the GIL, which one of them
+        may be waiting for: the process hangs (seen once in about thirty runs of two processes).
         """
         self.model = self.task.module
         self.accelerator.free_memory()
 
     @property
     def _shares(self) -> list[torch.Tensor]:
-        """What this process holds of the trained parameters."""
-        return [local(parameter).requires_grad_() for parameter in self.trained]  # else the average skips it
+        """This process's shards of the trained parameters."""
+        return [local(parameter).requires_grad_() for parameter in self.trained]  # EMAModel only copies others
 
     def _attention(self) -> AbstractContextManager[None]:
-        """On a CPU, the backward pass of fused attention costs more than the products that it saves."""
+        """Plain attention on a CPU, where fused attention's backward pass costs more than the products it saves."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         return sdpa_kernel(SDPBackend.MATH) if self.accelerator.device.type == "cpu" else nullcontext()
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """Autocast by hand: accelerate's is fixed for a whole process, so a second run in it could have no other."""
+        """Autocast without accelerate, which fixes one precision per process, even for a second run in it."""
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _one_step(self) -> tuple[dict[str, float], int]:
-        """One step of the optimizers; the mean of what its micro-batches reported, and examples of all processes."""
+        """Make one optimizer step; return the mean report of its micro-batches and its examples over all processes."""
         share = rate_share(self.config, self.step)
         set_rates(self.optimizers, share)
         is_video = is_video_step(self.config.seed, self.step, self.config.data.video_probability)
@@ -181,15 +181,15 @@ class Trainer:
         self.model.train()
         for micro in range(count):
             generator = batch_generator(self.config.seed, self.step, micro, self.accelerator.process_index)
-            torch.manual_seed(generator.initial_seed())  # for what draws without being given a generator, as dropout
+            torch.manual_seed(generator.initial_seed())  # for code that takes no generator, such as dropout
             asked = time.perf_counter()
             batch = self.task.batch(generator, is_video)
             waited += time.perf_counter() - asked
-            # gradients of processes are averaged once a step
+            # gradients are averaged over processes once per step
             with self._summing(micro == count - 1):
                 reports.append(self._one_micro_batch(batch, generator, count))
             examples += len(batch)
-        # several processes that share weights out have one norm of all their shares
+        # if the weights are sharded, this is the norm over all shards
         norm = whole(nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)).item()
         if not math.isfinite(norm):
             raise TrainingError(f"The gradient is {norm} at step {self.step + 1}; {self._advice()}")
@@ -201,19 +201,19 @@ class Trainer:
         self.step += 1
         means = {name: sum(report[name] for report in reports) / count for name in reports[0]}
         rate = self.config.learning_rate * share
-        waiting = waited / (time.perf_counter() - begun)  # the norm, a number, has waited for the device
+        waiting = waited / (time.perf_counter() - begun)  # reading the norm has waited for the device
         values = {**means, "gradient": norm, "rate": rate, "waiting": waiting}
         return values, examples * self.accelerator.num_processes
 
     def _summing(self, is_last: bool) -> AbstractContextManager[Any]:
-        """Leave gradients to their process until the last micro-batch of a step."""
+        """Keep gradients within their process until the last micro-batch of a step."""
         if self.is_sharded:
             self.model.set_requires_gradient_sync(is_last)
             return nullcontext()
         return nullcontext() if is_last else self.accelerator.no_sync(self.model)
 
     def _one_micro_batch(self, batch: Any, generator: torch.Generator, count: int) -> dict[str, float]:
-        """Add the gradients of one of `count` micro-batches; what it reports."""
+        """Add the gradients of one of `count` micro-batches; return its report."""
         with self._naming(batch), self._attention():
             with self._precision():
                 report = self.model(batch, generator)
@@ -228,7 +228,7 @@ class Trainer:
 
     @contextmanager
     def _naming(self, batch: Any) -> Iterator[None]:
-        """Say of an error in the block which step and examples it came from."""
+        """Name the step and its examples in an unexpected error from the block."""
         try:
             yield
         except InstructXError:
@@ -244,7 +244,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The model with the average of its weights over the last steps, if one is kept: single steps leave noise."""
+        """Within the block, the model has its averaged weights, if they are kept: single steps leave noise."""
         if self.average is None:
             yield
             return
@@ -257,14 +257,14 @@ class Trainer:
             self.average.restore(shares)
 
     def _is_ending(self, stop: Stop) -> bool:
-        """Whether a signal came to any process: all of them save together."""
+        """True if any process received a signal: all of them save together."""
         if self.accelerator.num_processes == 1:
             return stop.signal is not None
         flag = torch.tensor(float(stop.signal is not None), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def _look(self, monitor: Monitor) -> None:
-        """Samples and validation losses where their time has come; all processes compute, the main one writes."""
+        """Make samples and validation losses when they are due; all processes compute, the main one writes."""
         every, validate = self.config.sample_every, self.config.validate_every
         if every and self.step % every == 0:
             self.model.eval()
@@ -275,7 +275,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """The mean of what the model reports on examples it is not trained on, with the same noise every time."""
+        """The model's mean report on held-out examples, with the same noise every time."""
         sums: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         self.model.eval()
@@ -285,7 +285,7 @@ class Trainer:
                 with self._precision():
                     report = self.model(batch, generator)
                 for name, value in report.items():
-                    # each example counts alike: the last batch of a shape is smaller
+                    # weighted by size, as the last batch of a shape is smaller
                     sums[f"validation/{kind}/{name}"] += len(batch) * value.item()
                     counts[f"validation/{kind}/{name}"] += len(batch)
         return {name: total / counts[name] for name, total in sums.items()}
@@ -301,7 +301,7 @@ class Trainer:
         write_state(self.output, snapshot, self.accelerator)
 
     def _resume(self) -> None:
-        """Go on from the newest whole state, the same one on every process."""
+        """Continue from the newest usable state, the same one on every process."""
         from accelerate.utils import broadcast_object_list
 
         found: list[Any] = [None]
@@ -334,16 +334,16 @@ class Trainer:
         kept: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in snapshot.tensors["optimizer"].items():
             kind, name = key.split("/", 1)
-            # a copy: optimizers keep what they are given, and a file that is mapped cannot be deleted everywhere
+            # a copy: optimizers keep these tensors, and some systems cannot delete a file that is mapped
             kept.setdefault(name, {})[kind] = shared_like(tensor, parameters[name]).clone()
         for optimizer in self.optimizers:
-            plain = optimizer.state_dict()  # what a group's rate, betas and so on are, the config says
+            plain = optimizer.state_dict()  # rates, betas and so on stay the config's
             order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
             plain["state"] = {place: kept[name] for place, name in enumerate(order) if name in kept}
             optimizer.load_state_dict(plain)
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
-        """What the optimizers know of each parameter, as "exp_avg/NAME"."""
+        """The optimizers' state for each parameter, as "exp_avg/NAME"."""
         names = dict(zip(self.trained, self.names, strict=True))
         return {
             f"{kind}/{names[parameter]}": value
@@ -353,18 +353,18 @@ class Trainer:
         }
 
     def expected_tensors(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Names and shapes of all that a state of this run may hold."""
+        """Names and shapes of all tensors that a state of this run may hold."""
         shapes = {name: tuple(parameter.shape) for name, parameter in zip(self.names, self.trained, strict=True)}
         optimizer = {f"{kind}/{name}": of for name, shape in shapes.items() for kind, of in state_shapes(shape).items()}
         return {"weights": shapes, "average": shapes if self.average is not None else {}, "optimizer": optimizer}
 
 
-VALIDATION = 1 << 30  # in the place of a process: randomness that no training batch has
+VALIDATION = 1 << 30  # used as process number, so that no training batch has the same randomness
 
 
 @contextmanager
 def exporting(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which appears as `folder` when it is whole. Raises InputError where the disk refuses it."""
+    """Give a folder to fill, which appears as `folder` once complete. Raises InputError if it cannot be written."""
     from safetensors import SafetensorError
 
     try:

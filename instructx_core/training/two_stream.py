@@ -1,13 +1,13 @@
-"""InsightEdit's three stages (section 5.1): a two-stream connector before a diffusion UNet, on pictures.
+"""InsightEdit's three stages (section 5.1): a two-stream connector in front of a diffusion UNet, on pictures.
 
-- `alignment`, stage 1: the Q-Former's output of a caption to CLIP's last hidden states of it, and L_LLM. The UNet takes
-  no part.
-- `two_stream`, stages 2 and 3: L = L_LLM + L_diff + L_IAA. Stage 2 trains without BIM and IAA: both are there, the BIM
-  as zeros that add nothing, the image stream with a weight of 0.
+- `alignment`, stage 1: aligns the Q-Former's output for a caption with CLIP's last hidden states, and trains L_LLM. The
+  UNet is not used.
+- `two_stream`, stages 2 and 3: L = L_LLM + L_diff + L_IAA. Stage 2 trains without BIM and IAA: both exist, but the
+  BIM's output is zero and the image stream has a weight of 0.
 
-Instruction and source are left out for the two guidances by one draw p an example, as SmartEdit does: no instruction
-where p < drop_instruction, no source where drop_instruction / 2 <= p < drop_instruction / 2 + drop_source, so that some
-have neither.
+For the two guidance scales, instruction and source are dropped by one draw p per example, as in SmartEdit: no
+instruction if p < drop_instruction, no source if drop_instruction / 2 <= p < drop_instruction / 2 + drop_source. Some
+examples have neither.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from .sharding import is_sharded_run
 
 @dataclass(frozen=True)
 class TwoStreamBatch:
-    """A batch of one shape, on the CPU."""
+    """A batch on the CPU, all of one shape."""
 
-    inputs: GuidanceInputs  # of instruction and source, or of a caption alone
+    inputs: GuidanceInputs  # instructions and sources, or only captions
     source: torch.Tensor  # [B, C, 1, h, w] normalised
     target: torch.Tensor
-    captions: torch.Tensor  # int64 [B, tokens]: the CLIP's tokens of the captions; empty but for alignment
+    captions: torch.Tensor  # int64 [B, tokens]: CLIP's tokens of the captions; empty except for alignment
     instructionless: torch.Tensor  # bool [B]
     sourceless: torch.Tensor  # bool [B]
     names: tuple[str, ...]
@@ -59,13 +59,13 @@ class TwoStreamBatch:
 
 
 class Alignment(nn.Module):
-    """A batch of captions -> L_LLM, and how far q' is from what CLIP's text encoder makes of them."""
+    """A batch of captions -> L_LLM, and the error of q' against CLIP's text encoder."""
 
     def __init__(self, components: Components, config: TwoStreamTrainConfig, clip: nn.Module) -> None:
         super().__init__()
         self.guidance, self.connector = components.guidance, components.connector
         self.config = config
-        self.clip = [clip]  # a list: no module of this one, so that it is neither trained nor saved
+        self.clip = [clip]  # in a list, so that it is no submodule, which would be trained and saved
 
     def forward(self, batch: TwoStreamBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         (clip,), device = self.clip, self.guidance.device
@@ -100,7 +100,7 @@ class TwoStream(nn.Module):
         noisy = (1 - level) * target + level * noise
         shown = source * ~batch.sourceless.to(device).view(-1, 1, 1, 1, 1)
         velocity = self.denoiser(noisy, sigma, context, self.denoiser.conditions(shown)).float()
-        predicted = noisy + (1 - level) * velocity  # eps, of which eq. 7 is, whatever the UNet's output means
+        predicted = noisy + (1 - level) * velocity  # eps, which eq. 7 is about, whatever the UNet predicts
         report["diffusion"] = self.diffusion_error((predicted - noise).square(), sigma, source, target)
 
         loss = self.config.token_weight * report["llm"] + report["diffusion"]
@@ -111,18 +111,18 @@ class TwoStream(nn.Module):
         return {"loss": loss, **report}
 
     def levels(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """The noise levels [count] of a batch, all as likely (eq. 7); a recipe may draw some more often."""
+        """Noise levels [count] of a batch, all equally likely (eq. 7); a recipe may draw some more often."""
         return trained_sigmas()[torch.randint(TRAINED_LEVELS, (count,), generator=generator)]
 
     def diffusion_error(
         self, square: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """L_diff (eq. 7) of eps's squared errors [B, C, 1, h, w] at levels sigma [B]; a recipe may weigh them."""
+        """L_diff (eq. 7) from eps's squared errors [B, C, 1, h, w] at levels sigma [B]; a recipe may weight them."""
         return square.mean()
 
     @torch.no_grad()
     def _seen(self, target: torch.Tensor) -> torch.Tensor:
-        """CLIP's embedding [B, image_dim] of targets, as their latents show them."""
+        """CLIP's embeddings [B, image_dim] of the targets, decoded from their latents."""
         codec, clip = self.frozen
         pixels = codec.decode(target)[:, 0].to(target.device)
         side = clip.config.vision_config.image_size
@@ -132,7 +132,7 @@ class TwoStream(nn.Module):
 
 
 class TwoStreamTask:
-    """Stages 2 and 3: trains the parts that `config.train` names, on examples of a pool or a table."""
+    """Stages 2 and 3: trains the parts in `config.train`, on examples of a pool or of tables."""
 
     is_alignment = False
     module_class: type[nn.Module] = TwoStream
@@ -153,7 +153,7 @@ class TwoStreamTask:
         self.module = self.module_class(self.components, config, self.clip)
 
     def _open_source(self) -> ExampleSource:
-        """The set that `data` names, or the mixture of it with those beside it."""
+        """The examples of `data`, or of a mixture with the tables in `beside`."""
         config, components = self.config, self.components
         if not config.beside:
             return open_source(config, components)
@@ -212,13 +212,13 @@ class TwoStreamTask:
 
     @torch.no_grad()
     def _learn_unasked(self) -> None:
-        """Tell the model what its CLIP makes of "", which a new one does not know."""
+        """Store CLIP's hidden states of "" in the connector, where a new model has zeros."""
         places = self.components.config.connector.tokens
         ids = self.words([""], padding="max_length", max_length=places, return_tensors="pt")["input_ids"]
         self.components.connector.unasked.copy_(self.clip.text_model(input_ids=ids).last_hidden_state)
 
     def _check_clip(self) -> None:
-        """Raise InputError unless the CLIP's widths are those that it is aligned with."""
+        """Raise InputError unless the CLIP's sizes match the connector's."""
         if self.clip is None:
             return
         connector = self.components.config.connector
@@ -237,14 +237,14 @@ class TwoStreamTask:
 
 
 class AlignmentTask(TwoStreamTask):
-    """Stage 1, on the captions of the examples."""
+    """Stage 1, on the examples' captions."""
 
     is_alignment = True
     module_class = Alignment
 
 
 def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
-    """Raise InputError where a model has not what a two-stream stage trains."""
+    """Raise InputError if a model is not two-stream, or lacks a part that the stage trains."""
     own = components.config
     if own.connector.kind is not ConnectorKind.TWO_STREAM or not own.denoiser.prediction.is_diffusion:
         raise InputError(
@@ -260,7 +260,7 @@ def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> No
 
 
 def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
-    """Switch gradients on for the parts that `config.train` names, and off for all others."""
+    """Enable gradients for the parts in `config.train`, and disable them for all others."""
     choose_trained(components, config)
     connector = components.connector
     if "qformer" in config.train:
@@ -269,15 +269,15 @@ def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> N
     for name in ("bim", "iaa"):
         if name in config.train:
             getattr(connector, name).requires_grad_(True)
-    if connector.bim is not None:  # of the last layer no word behind the last is read
+    if connector.bim is not None:  # drawn once, never trained
         connector.bim.frequencies.requires_grad_(False)
 
 
 def load_clip(folder: Path) -> tuple[nn.Module, Any]:
-    """A CLIP with its tokenizer, which stay as they are.
+    """Load a frozen CLIP and its tokenizer.
 
     Raises:
-        CheckpointError: missing, damaged, or no CLIP.
+        CheckpointError: the folder is missing, damaged, or not a CLIP.
     """
     from transformers import CLIPModel
 
@@ -287,7 +287,7 @@ def load_clip(folder: Path) -> tuple[nn.Module, Any]:
 
 
 def where(rows: torch.Tensor, first: Context, second: Context) -> Context:
-    """The rows of one context that are marked, bool [B], and all others of a second, alike one."""
+    """The rows of `first` where `rows`, bool [B], is set, and those of `second` elsewhere."""
     marked = rows.view(-1, 1, 1)
     image = None if second.image is None else torch.where(marked, first.image, second.image)
     return replace(second, tokens=torch.where(marked, first.tokens, second.tokens), image=image)
