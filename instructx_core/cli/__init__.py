@@ -1,9 +1,9 @@
-"""The `instructx` command; each of its own commands is a file (edit, demo, new, train, evaluate, ...).
+"""The `instructx` command; each subcommand has its own module (edit, demo, new, train, evaluate, ...).
 
-- Nothing heavy is imported before it is needed: `--help` and most errors answer at once.
-- What is cheap to check (numbers, paths, the source itself) is checked before a model is loaded.
-- Input that cannot be used ends with exit code 2 and one line on stderr; Ctrl-C with 130 and one line, SIGTERM (which
-  batch systems send) with 143. Anything else that goes wrong is a defect and keeps its traceback.
+- Heavy modules are imported only when needed, so `--help` and most errors answer at once.
+- Cheap checks (numbers, paths, the source itself) come before a model is loaded.
+- Unusable input exits with code 2 and one line on stderr, Ctrl-C with 130 and one line, SIGTERM (which batch systems
+  send) with 143. Any other failure is a bug and keeps its traceback.
 - Results go to stdout, progress to stderr.
 """
 
@@ -50,7 +50,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own by default); return the exit code."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it doubts in a file is read, or refused in our words
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # files it warns about are read, or refused with our own message
     try:
         with _terminated_as_interrupted(), logged_as_lines():
             arguments = build_parser().parse_args(argv)
@@ -65,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, as a batch system sends it: to be cleaned up after as after Ctrl-C."""
+    """SIGTERM, as batch systems send it; handled with the same clean-up as Ctrl-C."""
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Raise at SIGTERM within the block, unless somebody else looks after it."""
+    """Raise on SIGTERM within the block, unless another handler is installed."""
 
     def stop(*_: object) -> None:
         raise _TerminatedError
@@ -86,7 +86,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def build_parser() -> Parser:
-    """The whole command line."""
+    """Build the parser of the whole command line."""
     parser = Parser(prog="instructx", description=DESCRIPTION, epilog=OVERVIEW)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_edit(commands)

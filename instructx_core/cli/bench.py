@@ -1,4 +1,4 @@
-"""`instructx bench`: published benchmarks on any model, with a judge of your choice; `bench report` sums them up."""
+"""`instructx bench`: run published benchmarks on any model with a judge of your choice; `bench report` sums them up."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     cases = bench.cases(arguments.data, columns, arguments.output / "sources")
     count, cases = len(cases), cases[: arguments.limit]
     if name == "imgedit" and prompts and (missing := sorted({case.group for case in cases} - prompts.keys())):
-        # asked partly in our words, the judge's scores would not be the published one's
+        # with some of our own prompts mixed in, scores would not be comparable with published ones
         raise InputError(f"There is no published prompt for {listed(missing)}; give --prompts a file with every kind.")
     settings: dict[str, Any] = {"cases": len(cases)}
     if not arguments.no_edit:
@@ -117,7 +117,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     with Progress("measuring") as progress:
         measure_cases(run, *networks, progress)
     if make_judge:
-        judge = make_judge()  # after the edits, whose memory a local one would take
+        judge = make_judge()  # after the edits, which need the memory that a local judge takes
         if arguments.frames != FRAMES:
             judge.name += f", {arguments.frames} frames"
         with Progress("judging") as progress:
@@ -147,7 +147,7 @@ def _run_report(arguments: argparse.Namespace) -> None:
 
 
 def _loading(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """What was asked of the model beside its name; None for what is as it is by default."""
+    """Model options other than its name; None for those with their default."""
     dtype = None if arguments.dtype == FORMATS[0] else arguments.dtype
     attention = None if arguments.attention == "sdpa" else arguments.attention
     others = {"dtype": dtype, "fp8": arguments.fp8, "attention": attention, "cache": arguments.cache}
@@ -177,7 +177,7 @@ def _columns(given: str | None) -> Columns:
 
 
 def _prompts(given: Path | None, name: str, data: Path) -> dict[str, str]:
-    """The published prompts: of a file that is given, or of ImgEdit's download."""
+    """The published prompts, from the given file or from ImgEdit's download."""
     from ..bounded import read_json
     from ..evaluation.benches.imgedit import read_prompts
     from ..words import quoted_path
@@ -195,7 +195,7 @@ def _prompts(given: Path | None, name: str, data: Path) -> dict[str, str]:
 
 
 def _networks(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """LPIPS and CLIPScore, where their weights are given."""
+    """LPIPS and CLIPScore; None for those without weights."""
     from ..evaluation.perceptual import ClipScore, Lpips
 
     return Lpips(arguments.lpips) if arguments.lpips else None, ClipScore(arguments.clip) if arguments.clip else None

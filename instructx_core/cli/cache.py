@@ -1,4 +1,4 @@
-"""`instructx cache`: the examples of a stage, encoded ahead."""
+"""`instructx cache`: encode a stage's examples ahead of training."""
 
 from __future__ import annotations
 

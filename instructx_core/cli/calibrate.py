@@ -1,4 +1,4 @@
-"""`instructx calibrate`: what `--cache mag` needs to know of a model."""
+"""`instructx calibrate`: measure what `--cache mag` needs to know about a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`instructx convert`: a model's files into another layout."""
+"""`instructx convert`: convert a model's files into another layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`instructx download`: a public model from the Hugging Face hub, into a folder of models."""
+"""`instructx download`: fetch a public model from the Hugging Face hub into a model folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..weights.hub import RemoteModel
 
 ALLOWED = "allowed.txt"
-LONGEST = 100_000  # bytes of it
+LONGEST = 100_000  # bytes of that file
 NAMES = ", ".join(model.name for model in KNOWN)
 
 EXAMPLES = f"""\
@@ -78,10 +78,10 @@ def _summary(model: RemoteModel, folder: Path) -> str:
 
 
 def _wanted(name: str, folder: Path) -> tuple[str, str | None]:
-    """(hub id, commit) of a known name, or of a hub id that the folder's owner has allowed.
+    """The (hub id, commit) of a known name, or of a hub id that the folder's owner has allowed.
 
     Raises:
-        InputError: neither.
+        InputError: the name is neither.
     """
     known = find_known(name)
     if known is not None:
@@ -95,6 +95,6 @@ def _wanted(name: str, folder: Path) -> tuple[str, str | None]:
 
 
 def _allowed(path: Path) -> set[str]:
-    """The hub ids in a file, one a line; what follows a # is a remark."""
+    """The hub ids in a file, one per line; # starts a comment."""
     lines = read_text(path, LONGEST).splitlines() if is_file(path) else []
     return {line.partition("#")[0].strip() for line in lines} - {""}

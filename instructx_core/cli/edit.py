@@ -1,4 +1,4 @@
-"""`instructx edit`: one picture or video from a sentence; for long videos see edit_long.py."""
+"""`instructx edit`: edit one picture or video by a sentence; for long videos see edit_long.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The part of `instructx edit` that is for long videos: options, and the edit window by window.
+"""Long videos in `instructx edit`: their options, and editing window by window.
 
-A video is edited in windows when an option of these is given, or when it is longer than a clip of 81 frames. Clips are
-edited in one go, as pictures are.
+A video is edited in windows if one of these options is given or if it has more than 81 frames. Shorter clips are edited
+in one go, like pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..long_video import LongOptions, LongProgress
     from ..request import EditRequest
 
-CLIP = 81  # frames that any model can be given in one go: the paper's window
+CLIP = 81  # frames that any model takes in one go: the paper's window
 
 LONG_EXAMPLES = """\
 long videos, in windows that go on from each other:
@@ -35,7 +35,7 @@ again to go on. Windows and overlaps go to the nearest length that the model's V
 
 
 def add_long_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a long edit; all default to None, which shows whether one was given."""
+    """Add the options for long videos; all default to None, which shows whether one was given."""
     group = parser.add_argument_group("long videos")
     group.add_argument(
         "--window",
@@ -86,7 +86,7 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
 
 
 def is_long(arguments: argparse.Namespace) -> bool:
-    """Whether the source is to be edited in windows.
+    """True if the source has to be edited in windows.
 
     Raises:
         InputError: a video that cannot be read, or a long-video option for a picture.
@@ -109,7 +109,7 @@ def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None
     from ..video import probe
 
     options = _options(arguments)
-    check_cuts(options)  # as the next line, refused before a model is loaded
+    check_cuts(options)  # like the next line, fails before a model is loaded
     probe(arguments.source)
     with Progress("editing") as progress:
         try:
@@ -133,7 +133,7 @@ def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None
 
 
 def _told(at: LongProgress) -> tuple[int, int, str]:
-    """Steps done by this run, steps in all, and which window it is."""
+    """Steps done by this run, its total steps, and the current window in words."""
     done = (at.window - 1 - at.reused) * at.steps + at.step
     return done, (at.windows - at.reused) * at.steps, f"window {at.window} of {at.windows}"
 
@@ -155,7 +155,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, bool]:
 
 
 def _frames(arguments: argparse.Namespace) -> int:
-    """What the container says; a file that does not say counts as long, which no length can hurt."""
+    """The container's frame count; without one, the file is treated as long, which works at any length."""
     from ..video import probe
 
     frames = probe(arguments.source).frames
@@ -171,10 +171,10 @@ def _cuts(text: str) -> Cuts:
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:
-    """What `parse` makes of an option's text; argparse then says which option was wrong."""
+    """Parse an option's text; errors become argparse's, which names the option."""
     try:
         return parse(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise argparse.ArgumentTypeError(f"{shown(text)} is too long a number") from error

@@ -1,4 +1,4 @@
-"""`instructx evaluate`: the numbers of a model card."""
+"""`instructx evaluate`: measure the numbers of a model card."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     from ..evaluation import evaluate, list_photographs, without_references
     from ..world import CLIP_GROUPS, EVERY_GROUP, GROUPS, PLAIN, RICH
 
-    groups = EVERY_GROUP[:-1] if arguments.rich else GROUPS  # the last asks for nothing
+    groups = EVERY_GROUP[:-1] if arguments.rich else GROUPS  # the last, "outside", asks for no edit
     photographs = list_photographs(arguments.photographs) if arguments.photographs else []
     editor = load_editor(arguments)
     videos = arguments.videos
@@ -97,7 +97,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _beyond(editor: Editor, arguments: argparse.Namespace, photographs: list[Path]) -> Iterator[SummaryLine]:
-    """What is asked for beyond samples of the world, a bar for each part."""
+    """The requested measurements beyond samples of the world, with a progress bar each."""
     from ..evaluation import measure_drawn, measure_outside, measure_photographs
 
     parts = (

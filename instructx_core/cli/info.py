@@ -1,4 +1,4 @@
-"""`instructx info`: what a model, or a file of weights, is."""
+"""`instructx info`: describe a model or a weight file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of `instructx info` that is a plan: what edits of some size need of a GPU, before anything is loaded."""
+"""`instructx info --plan`: the GPU memory that edits of a given size need, without loading anything."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_text(arguments: argparse.Namespace) -> str | None:
-    """What `--plan` prints; None where it was not asked for.
+    """The output of `--plan`; None without that option.
 
     Raises:
-        InputError: options of a plan without `--plan`, or one side of the size only.
+        InputError: plan options without `--plan`, or only one of width and height.
         CheckpointError: as `describe_plan`.
     """
     base = given_base(arguments)

@@ -1,4 +1,4 @@
-"""The options that say who judges, shared by `instructx bench` and `instructx measure`."""
+"""The options of a judge, shared by `instructx bench` and `instructx measure`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def add_judge(parser: Any) -> None:
 
 
 def open_judge(arguments: argparse.Namespace, published: bool = False) -> Callable[[], Judge]:
-    """What makes the judge that the options mean; a local one takes its memory then.
+    """Check a judge's options and return a function that makes it; a local judge takes memory only then.
 
-    Its name says whose prompts it was asked with: they decide its scores too.
+    The judge's name says whose prompts it answers, as they affect its scores too.
 
     Raises:
-        InputError: no address, no model of one, no log of answers, or no such device.
-        CheckpointError: no MLLM in that folder. One that is damaged shows when it is made.
+        InputError: an invalid address, an address without a model, an unusable log of answers, or an unknown device.
+        CheckpointError: no MLLM in that folder. A damaged one is noticed only when it is made.
     """
     from ..device import pick_device
     from ..evaluation.judges import RecordedJudge

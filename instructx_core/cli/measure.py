@@ -1,4 +1,4 @@
-"""`instructx measure`: what an edit left alone, and with networks of your own how alike and how apt it is."""
+"""`instructx measure`: what an edit left unchanged and, with networks of your own, how similar and fitting it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..evaluation.judges import Judge
     from ..source import Source
 
-JUDGED_FRAMES = 8  # of a clip that a judge sees
+JUDGED_FRAMES = 8  # frames of a clip that a judge sees
 EXAMPLES = """\
 examples:
   instructx measure before.png after.png                      where nothing else is known: outside of what changed
@@ -77,7 +77,7 @@ def _run_measure(arguments: argparse.Namespace) -> None:
     from ..evaluation.vbench import find_vbench
 
     if arguments.vbench:
-        find_vbench()  # before anything long
+        find_vbench()  # fails before any long work
     make_judge = open_judge(arguments) if arguments.judge else None
     mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
     target = load_source(arguments.target).frames if arguments.target else None
@@ -99,7 +99,7 @@ def _with_networks(
     edited: Source,
     region: Tensor,
 ) -> dict[str, float | None]:
-    """The numbers of those networks that were given."""
+    """The scores of those networks that were given."""
     if not (arguments.lpips or arguments.clip or arguments.dino or arguments.vbench or make_judge):
         return {}
     from transformers.utils.logging import disable_progress_bar

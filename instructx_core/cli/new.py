@@ -1,4 +1,4 @@
-"""`instructx new`: a model to begin training with, made of base models."""
+"""`instructx new`: make a model to train from base models."""
 
 from __future__ import annotations
 

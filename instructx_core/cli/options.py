@@ -1,4 +1,4 @@
-"""What the commands share: their parser, their kinds of numbers, and the model that they load."""
+"""What the commands share: the parser, number types, model options, and loading the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:
-            say(message.rstrip("\n"))  # help, and nothing else
+            say(message.rstrip("\n"))  # only help texts get here
 
 
 def command(
@@ -79,7 +79,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_base(parser: Any) -> None:  # a parser, or a group of one: argparse has no public name for both
+def add_base(parser: Any) -> None:  # a parser or an argument group: argparse has no public type for both
     for option, what in GIVEN.items():
         parser.add_argument(
             f"--{option.replace('_', '-')}",
@@ -90,14 +90,14 @@ def add_base(parser: Any) -> None:  # a parser, or a group of one: argparse has 
 
 
 def add_changes(parser: argparse.ArgumentParser, what: str) -> None:
-    """The option `--set`, kept in `changes`."""
+    """Add the option `--set`, stored in `changes`."""
     parser.add_argument(
         "--set", metavar="KEY=VALUE", dest="changes", action="append", default=[], help=f"{what}; repeatable"
     )
 
 
 def given_base(arguments: argparse.Namespace) -> dict[str, Path | None]:
-    """What the options of `add_base` say, by the names that Python calls use."""
+    """The values of `add_base`'s options, by their names in Python."""
     return {part: getattr(arguments, part) for part in GIVEN}
 
 
@@ -115,7 +115,7 @@ def add_lora_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_loras(loras: Sequence[tuple[Path, float, str | None]]) -> None:
-    """Look at LoRA files before a model is loaded. Raises CheckpointError where one is none."""
+    """Check LoRA files before a model is loaded. Raises CheckpointError if one is not a LoRA."""
     if not loras:
         return
     from ..weights.loras import check_lora
@@ -125,13 +125,13 @@ def check_loras(loras: Sequence[tuple[Path, float, str | None]]) -> None:
 
 
 def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
-    """The model that the options of `add_model` ask for; without them the bundled one."""
+    """Load the model chosen by `add_model`'s options; the bundled one without arguments."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
     from ..editor import Editor
 
-    for library in (diffusers, transformers):  # bars over weights would stand between the user and an error's one line
+    for library in (diffusers, transformers):  # their loading bars would bury an error's one line
         library.utils.logging.disable_progress_bar()
     if arguments is None:
         return Editor.from_pretrained()
@@ -143,7 +143,7 @@ def load_editor(arguments: argparse.Namespace | None = None) -> Editor:
 
 
 def _lora(text: str) -> tuple[Path, float, str | None]:
-    """FILE[:STRENGTH][:HALF]; a colon that a path follows, as behind a drive's letter, belongs to the file."""
+    """Parse FILE[:STRENGTH][:HALF]; a colon followed by a path, as after a drive letter, belongs to the file."""
     half = next((half for half in ("high", "low") if text.endswith(f":{half}")), None)
     said = text if half is None else text.removesuffix(f":{half}")
     name, colon, strength = said.rpartition(":")
@@ -158,7 +158,7 @@ def _lora(text: str) -> tuple[Path, float, str | None]:
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """A parser of whole numbers from low to high."""
+    """A parser of integers from low to high."""
 
     def parse(text: str) -> int:
         try:
@@ -173,7 +173,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
-    """A parser of numbers from low (or only above it) to high."""
+    """A parser of numbers from low (excluded if `above`) to high."""
 
     def parse(text: str) -> float:
         try:

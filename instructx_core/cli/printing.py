@@ -1,4 +1,4 @@
-"""What the command prints: results on stdout, messages on stderr, and in neither what a terminal would act on."""
+"""Printing: results on stdout, messages on stderr, and in neither characters that control a terminal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CLOSED_PIPE = 141  # 128 + SIGPIPE, what shells expect
 
 
 def say(result: object) -> None:
-    """Print a result on stdout: a text line by line, a path on one.
+    """Print a result on stdout: text keeps its lines, a path is always one line.
 
     Raises:
-        SystemExit: nobody reads it any more, as behind `| head`; quiet, as other commands are.
+        SystemExit: the reader is gone, as after `| head`; without a message, like other commands.
         InputError: stdout cannot be written to, as on a full disk.
     """
-    if sys.stdout is None:  # closed from the beginning
+    if sys.stdout is None:  # closed before the start
         return
     try:
         lines = [str(result)] if isinstance(result, Path) else str(result).split("\n")
@@ -38,8 +38,8 @@ def say(result: object) -> None:
 
 
 def complain(message: object) -> None:
-    """Print a message on stderr as one line; where even that is not possible there is nobody to tell."""
-    if sys.stderr is None:  # `print` would take stdout
+    """Print a message on stderr as one line; if stderr cannot be written to, it is dropped."""
+    if sys.stderr is None:  # `print` would use stdout
         return
     with suppress(OSError):
         print(one_line(message), file=sys.stderr)
@@ -47,7 +47,7 @@ def complain(message: object) -> None:
 
 @contextmanager
 def logged_as_lines() -> Iterator[None]:
-    """Print what the library logs within the block on stderr, warnings and above, one line each."""
+    """Within the block, print the library's log messages on stderr, warnings and above, one line each."""
     handler = _Lines(logging.WARNING)
     logger = logging.getLogger("instructx_core")
     logger.addHandler(handler)
@@ -63,17 +63,17 @@ class _Lines(logging.Handler):
 
 
 def _printable(text: str) -> str:
-    """Control characters and lone surrogates are escaped."""
+    """Escape control characters and lone surrogates."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """What the stream's encoding cannot say (a C locale's ASCII) is escaped."""
+    """Escape characters that the stream's encoding lacks (a C locale's ASCII)."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _discard_stdout() -> None:
-    """Let what is still buffered go nowhere, or Python would complain when it ends."""
+    """Discard what is still buffered, or Python would complain at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

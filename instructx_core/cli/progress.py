@@ -1,4 +1,4 @@
-"""What is shown of long work: a progress bar, or a few lines."""
+"""Progress of long work: a bar, or a few lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """A progress bar on stderr that appears with the first step: input that is refused before leaves one line only."""
+    """A progress bar on stderr that appears with the first step, so that input refused earlier prints only one line."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -26,10 +26,10 @@ class Progress:
             self.bar.close()
 
     def __call__(self, done: int, total: int, what: object = None) -> None:
-        """Show `done` of `total`; `what` renames the bar where it is a string (samplers hand latents there)."""
+        """Show `done` of `total`; `what` renames the bar if it is a string (samplers pass latents there)."""
         from tqdm import tqdm
 
-        if sys.stderr is None:  # closed from the beginning
+        if sys.stderr is None:  # closed before the start
             return
         if self.bar is None:
             self.bar = tqdm(desc=self.what, total=total, file=sys.stderr, dynamic_ncols=True)
@@ -39,7 +39,7 @@ class Progress:
 
 
 class Board:
-    """Lines on stderr that change in place on a terminal; elsewhere they are printed anew every half minute."""
+    """Lines on stderr, updated in place on a terminal and reprinted every half minute elsewhere."""
 
     EVERY = 0.5  # seconds
     PRINTED_EVERY = 30.0

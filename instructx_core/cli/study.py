@@ -1,4 +1,4 @@
-"""`instructx study`: a user study as one static page, and what its answers say."""
+"""`instructx study`: make a user study as one static page, and evaluate its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`instructx synthesise`: paired training data from footage, by a recipe of experts."""
+"""`instructx synthesise`: make paired training data from footage, with a recipe of experts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`instructx train`: a stage as its config file says."""
+"""`instructx train`: run a stage from its config file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`instructx world`: pairs of the procedural world as files."""
+"""`instructx world`: write pairs of the procedural world to files."""
 
 from __future__ import annotations
 
