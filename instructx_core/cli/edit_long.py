@@ -109,7 +109,7 @@ def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None
     from ..video import probe
 
     options = _options(arguments)
-    check_cuts(options)  # like the next line, fails before a model is loaded
+    check_cuts(options)  # like the next line, to fail before a model is loaded
     probe(arguments.source)
     with Progress("editing") as progress:
         try:

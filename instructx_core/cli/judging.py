@@ -27,7 +27,7 @@ def open_judge(arguments: argparse.Namespace, published: bool = False) -> Callab
     The judge's name says whose prompts it answers, as they affect its scores too.
 
     Raises:
-        InputError: an invalid address, an address without a model, an unusable log of answers, or an unknown device.
+        InputError: an invalid address or key, no model to ask there, an unusable log of answers, or an unknown device.
         CheckpointError: no MLLM in that folder. A damaged one is noticed only when it is made.
     """
     from ..device import pick_device

@@ -77,7 +77,7 @@ def _run_measure(arguments: argparse.Namespace) -> None:
     from ..evaluation.vbench import find_vbench
 
     if arguments.vbench:
-        find_vbench()  # fails before any long work
+        find_vbench()  # if it is missing, fail before any long work
     make_judge = open_judge(arguments) if arguments.judge else None
     mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
     target = load_source(arguments.target).frames if arguments.target else None

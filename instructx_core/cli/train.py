@@ -1,4 +1,4 @@
-"""`instructx train`: run a stage from its config file."""
+"""`instructx train`: run a training stage from its config file."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[ParameterGr
 
 
 def is_layer_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """True for a matrix of a repeated layer, except a LoRA's: only the product of its two acts on the layer."""
+    """True for a matrix of a repeated layer, except a LoRA's: only the product of its two factors acts on the layer."""
     return parameter.ndim == 2 and "lora_" not in name and REPEATED.search(name) is not None
 
 

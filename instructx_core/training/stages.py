@@ -37,7 +37,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     pool = pool_folder(config)
     for data in config.tables():
         if data.table is not None and (pool is None or not is_dir(pool)):
-            open_table(data)  # fails before a model is loaded
+            open_table(data)  # a bad table fails before a model is loaded
     made = [parent for parent in output.absolute().parents if not parent.exists()]  # created for the lock
     try:
         with only_run(output) if process_state().is_main_process else nullcontext():

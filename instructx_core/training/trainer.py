@@ -158,7 +158,7 @@ class Trainer:
     @property
     def _shares(self) -> list[torch.Tensor]:
         """This process's shards of the trained parameters."""
-        return [local(parameter).requires_grad_() for parameter in self.trained]  # EMAModel only copies others
+        return [local(parameter).requires_grad_() for parameter in self.trained]  # EMAModel skips tensors without it
 
     def _attention(self) -> AbstractContextManager[None]:
         """Plain attention on a CPU, where fused attention's backward pass costs more than the products it saves."""
@@ -167,7 +167,7 @@ class Trainer:
         return sdpa_kernel(SDPBackend.MATH) if self.accelerator.device.type == "cpu" else nullcontext()
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """Autocast without accelerate, which fixes one precision per process, even for a second run in it."""
+        """Autocast by hand: accelerate fixes one precision per process, so a second run could not change it."""
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _one_step(self) -> tuple[dict[str, float], int]:
