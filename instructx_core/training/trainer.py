@@ -158,7 +158,7 @@ class Trainer:
     @property
     def _shares(self) -> list[torch.Tensor]:
         """This process's shards of the trained parameters."""
-        return [local(parameter).requires_grad_() for parameter in self.trained]  # EMAModel skips tensors without it
+        return [local(parameter).requires_grad_() for parameter in self.trained]  # else EMAModel only copies them
 
     def _attention(self) -> AbstractContextManager[None]:
         """Plain attention on a CPU, where fused attention's backward pass costs more than the products it saves."""
