@@ -3,7 +3,7 @@
     from instructx_core import Editor
     result = Editor.from_pretrained().edit("photo.png", "make the red circle blue")
 
-Heavy libraries are imported on first use: importing the package costs next to nothing.
+Heavy libraries are imported on first use, so importing the package is cheap.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Files and folders that appear under their name only when they are complete.
+"""Atomic writes: files and folders appear under their name only when they are complete.
 
-Each is written under a hidden name beside its own (see `hidden`) and then renamed; weights and folders are flushed to
-the disk before. A run that is killed in between leaves the older version in place and a hidden leftover, which the next
-write that is alone at that name clears away. Where the name is a link, the target of the link is replaced for weights
-and folders; any other file takes the link's place.
+Each is written under a hidden name next to its own (see `hidden`) and then renamed; weights and folders are flushed to
+disk first. A run killed in between leaves the old version in place and a hidden leftover, which the next write that has
+the name to itself deletes. If the name is a symlink, weights and folders replace its target; any other file replaces
+the link.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .words import PATH, escaped
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
-    """Give a hidden temporary name in the folder of `path`; rename it to `path` on a clean exit, else remove it.
+    """Yield a hidden temporary name in the folder of `path`; rename it to `path` on a clean exit, else delete it.
 
-    The same folder means the same file system, so that the rename is atomic. Several processes may write one name, so
-    nothing is cleared away here; who is alone calls `clear`. What must outlast a power cut is flushed by the caller.
+    The same folder means the same file system, so the rename is atomic. Several processes may write the same name, so
+    leftovers are not deleted here; a sole writer calls `clear`. The caller flushes what must survive a power cut.
     Raises InputError when the system refuses to write (full disk, permissions, file too large); any other error passes
     through.
     """
@@ -45,10 +45,10 @@ def partial_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `path` when the block ends without an exception.
+    """Yield an empty folder to fill, which replaces `path` when the block ends without an exception.
 
-    Missing parents are made. On an exception the new folder and the parents made for it are deleted, and an older one
-    at `path` stays as it was.
+    Missing parents are created. On an exception the new folder and these parents are deleted, and an existing folder at
+    `path` is left as it was.
     One writer at a time per path: a second one makes the first fail. Raises InputError when `path` is a file or
     cannot be written to.
     """
@@ -74,11 +74,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def replace_folder(new: str | Path, path: str | Path) -> None:
-    """Flush the complete folder `new` to the disk and move it to `path`, in place of an older folder there.
+    """Flush the complete folder `new` to disk and move it to `path`, replacing an existing folder.
 
-    Both must be on one file system. No system call swaps full folders everywhere, so the older one steps aside for an
-    instant; `recover_folder` and `bring_back` return it after a kill in that instant. Where a reader does so while this
-    runs, it steps aside again. Raises InputError when `path` is a file.
+    Both must be on the same file system. No portable system call swaps two non-empty folders, so the old one is moved
+    aside for an instant; after a kill in that instant `recover_folder` or `bring_back` returns it. If a reader does so
+    while this runs, it is moved aside again. Raises InputError when `path` is a file.
     """
     new, path = Path(new), real(path)
     _refuse_file(path)
@@ -94,7 +94,7 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
 
 
 def _exchange(new: Path, path: Path, aside: Path) -> bool:
-    """Move `path`, where there is one, to `aside`, and `new` to `path`; False where a reader brought it back."""
+    """Move `path`, if it exists, to `aside`, then `new` to `path`; False if a reader brought the old one back."""
     replaces = path.exists()
     if replaces:
         os.replace(path, aside)
@@ -110,9 +110,9 @@ def _exchange(new: Path, path: Path, aside: Path) -> bool:
 
 
 def recover_folder(path: str | Path) -> None:
-    """Undo what a killed write left beside `path`: an older folder that had stepped aside returns, unfinished ones go.
+    """Clean up after a killed write to `path`: return the old folder that was moved aside, delete unfinished ones.
 
-    For writers alone: it takes what another one is writing for unfinished. `atomic_folder` begins with it.
+    Only for writers: it would delete what another process is still writing. `atomic_folder` calls it first.
     """
     path = real(path)
     for aside in leftovers(path, "old"):
@@ -124,30 +124,30 @@ def recover_folder(path: str | Path) -> None:
 
 
 def bring_back(path: str | Path) -> None:
-    """Return an older folder that a killed write left aside, where nothing is at `path`; for who reads it.
+    """If nothing is at `path`, return the old folder that a killed write left aside; for readers.
 
-    Nothing is cleared away, and a write that goes on is not disturbed: see `replace_folder`.
+    Nothing is deleted, and a write in progress is not disturbed: see `replace_folder`.
     """
     if is_file(path) or is_dir(path):
         return
-    with suppress(OSError, ValueError):  # a writer was faster, the folder is read-only, or no system takes the name
+    with suppress(OSError, ValueError):  # a writer was faster, the folder is read-only, or the name is invalid
         path = real(path)
         for aside in leftovers(path, "old")[:1]:
             os.replace(aside, path)
 
 
 def flush(path: Path) -> None:
-    """Have the disk hold a file's bytes, or a folder's list of names, before going on."""
+    """Flush a file's bytes, or a folder's entries, to disk."""
     folder = path.is_dir()
-    if path.is_symlink() or (folder and os.name != "posix"):  # Windows opens no folders
+    if path.is_symlink() or (folder and os.name != "posix"):  # Windows cannot open folders
         return
     handle = os.open(
         path, os.O_RDONLY if os.name == "posix" else os.O_RDWR
-    )  # Windows flushes only what it may write to
+    )  # Windows flushes only files opened for writing
     try:
         os.fsync(handle)
     except OSError:
-        if not folder:  # some network file systems cannot flush a folder, and keep its names safe in their own way
+        if not folder:  # some network file systems cannot flush a folder and make its entries durable themselves
             raise
     finally:
         os.close(handle)
@@ -159,12 +159,12 @@ def _refuse_file(path: Path) -> None:
 
 
 def real(path: str | Path) -> Path:
-    """The absolute path behind any links, so that a linked file or folder is replaced, not the link."""
+    """The absolute path with links resolved, so that a linked file or folder is replaced, not the link."""
     return Path(os.path.realpath(path))
 
 
 def clear(path: Path) -> None:
-    """Delete what killed writes to `path` left unfinished."""
+    """Delete the unfinished files and folders that killed writes to `path` left."""
     for partial in leftovers(path, "partial"):
         if partial.is_dir() and not partial.is_symlink():
             shutil.rmtree(partial, ignore_errors=True)
@@ -173,7 +173,7 @@ def clear(path: Path) -> None:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Delete folders, inner ones first, up to the first that something is in."""
+    """Delete empty folders, in order (inner ones first), stopping at the first that is not empty."""
     for folder in folders:
         try:
             folder.rmdir()
@@ -182,7 +182,7 @@ def remove_empty(folders: list[Path]) -> None:
 
 
 def _discard(aside: Path, path: Path) -> None:
-    """Delete a folder that stepped aside; renamed first, so that a kill half way leaves nothing that looks complete."""
+    """Delete a folder that was moved aside; renamed first, so that a kill midway leaves nothing that looks complete."""
     partial = unique(path, "partial")
     os.replace(aside, partial)
     shutil.rmtree(partial, ignore_errors=True)

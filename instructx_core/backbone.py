@@ -1,6 +1,6 @@
-"""What all denoisers have in common: (latents, sigma, context, conditions) -> velocity, whatever network is inside.
+"""Interface of all denoisers: (latents, sigma, context, conditions) -> velocity, whatever the network.
 
-Sampling, training, saving and placing in memory use only this protocol. One network per file: `denoiser` (Wan's DiT),
+Sampling, training, saving and memory placement use only this interface. One network per file: `denoiser` (Wan's DiT),
 `unet_denoiser` (Stable Diffusion's).
 """
 
@@ -22,49 +22,49 @@ from .schedules import schedule
 
 
 class Backbone(nn.Module, ABC):
-    """A network that denoises, under conditions. All latents are normalised."""
+    """A conditional denoising network. All latents are normalised."""
 
     config: DenoiserConfig
     transformer: nn.Module  # the network itself, as its library saves and loads it
-    exact: ClassVar[tuple[str, ...] | None] = None  # modules that 8-bit floats leave alone; None: diffusers' list
-    repeated: ClassVar[str | None] = None  # where it keeps blocks that are all alike
+    exact: ClassVar[tuple[str, ...] | None] = None  # modules not stored in 8-bit floats; None: diffusers' list
+    repeated: ClassVar[str | None] = None  # attribute with its identical blocks
 
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """What the network's first layer takes."""
+        """Input dtype of the network's first layer."""
 
     @property
     def patch(self) -> int:
-        """Latent positions that one place of the network spans, on either side."""
+        """Side of a patch in latent positions."""
         return 1
 
     @property
     def blocks(self) -> Iterable[nn.Module]:
-        """Those that run one after the other."""
+        """The blocks that run one after the other."""
         return ()
 
     @property
     def halves(self) -> tuple[Backbone, ...]:
-        """Those that take turns in a run, each with a network of its own: of a pair two, else itself."""
+        """The denoisers that take turns in a run, each with its own network: both of a pair, else only itself."""
         return (self,)
 
     def at(self, sigma: float) -> Backbone:
-        """Which of `halves` denoises at a noise level."""
+        """The one of `halves` that denoises at a noise level."""
         return self
 
     @abstractmethod
     def conditions(
         self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
     ) -> tuple[Condition, ...]:
-        """A source and references as this model takes them: the same values for all steps of a denoising.
+        """The conditions that inject a source and references into this model, constant over all steps of a run.
 
         Args:
             source: [B, C, T, H, W] normalised latents, or None.
             references: each [B, C, r, H, W] normalised latents; R frames together.
 
         Raises:
-            InputError: a reference of another size than the source, or one that this model does not take.
+            InputError: a reference differs from the source in size, or this model does not take references.
         """
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Backbone(nn.Module, ABC):
         Args:
             latents: [B, C, T, H, W], (1 - sigma) * data + sigma * noise.
             sigma: [B] or scalar, 1 = noise.
-            context: what the network cross-attends to.
+            context: input of the cross-attention.
             conditions: applied in this order, usually from `conditions`.
         """
 
@@ -85,29 +85,29 @@ class Backbone(nn.Module, ABC):
         return schedule(steps, shift, sigma_min)
 
     def begin(self, noise: torch.Tensor, sigma: float) -> torch.Tensor:
-        """The latents that a run begins with at its first noise level, from noise of deviation 1."""
+        """A run's initial latents at its first noise level, from noise of standard deviation 1."""
         return noise
 
     def prepare(self, steps: int) -> None:
         """Get ready for a run of `steps` steps."""
 
     def constants(self, place: int) -> Callable[[], AbstractContextManager[None]]:
-        """What the forwards of one context of one run have in common: a context manager around each of them.
+        """Make the context manager that shares cached values among the forwards of one context in one run.
 
         Args:
-            place: of the forward among those of a step.
+            place: index of the forward among those of a step.
         """
         return nullcontext
 
     def gained(self) -> dict[str, nn.Module]:
-        """What a checkpoint's network has beside its base model, by name."""
+        """The modules that a checkpoint adds to its base model, by name."""
         return {}
 
     def beside(self) -> list[nn.Module]:
-        """What of it lies outside the networks themselves."""
+        """The modules of `gained` that are not part of a network itself."""
         inside = {module for half in self.halves for module in half.transformer.modules()}
         return [module for module in self.gained().values() if inside.isdisjoint(module.modules())]
 
     def save(self, folder: Path) -> None:
-        """Write the network without what it gained, as its library does."""
+        """Write the network in its library's format, without the modules of `gained`."""
         self.transformer.save_pretrained(folder)

@@ -1,9 +1,9 @@
-"""Reading what comes from outside (JSON, YAML, text) within bounds: the only door such files come through.
+"""Bounded reading of untrusted files (JSON, YAML, text); all such files are read through this module.
 
 - Regular files only: a FIFO, a device or a link to one would block or never end.
-- Bounded in bytes before they are read, in depth and in count after: nothing here takes more than a few seconds or some
-  hundred megabytes, whatever the bytes are.
-- What is refused is one sentence that names the file and never holds its content.
+- Size is limited before reading, depth and count after: nothing here takes more than a few seconds or a few hundred
+  megabytes, whatever the bytes are.
+- An error is one sentence that names the file and never dumps its content.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, BinaryIO
 from .errors import InputError
 from .words import one_line, quoted_path, shown
 
-CONFIG_BYTES = 16 << 20  # of a JSON text; the largest config or index in use has some 10 MB
+CONFIG_BYTES = 16 << 20  # of a JSON text; the largest config or index in use has about 10 MB
 YAML_BYTES = 256 << 10  # PyYAML reads about 100 kB a second
-DEPTH = 64  # of mappings and lists in each other
-YAML_VALUES = 100_000  # with every alias written out
+DEPTH = 64  # of nested mappings and lists
+YAML_VALUES = 100_000  # with every alias expanded
 
 
 class UnreadableError(InputError):
-    """A file or a text that cannot be read. `reason` says why without naming it, for a caller's own sentence."""
+    """A file or text that cannot be read. `reason` says why without naming it, for a caller's own message."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} cannot be read: {reason}.")
@@ -33,9 +33,9 @@ class UnreadableError(InputError):
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; anything else (folder, FIFO, device, socket) is refused without waiting.
+    """Open a regular file for reading; anything else (folder, FIFO, device, socket) is refused without blocking.
 
-    Raises UnreadableError, also for a name that no system takes.
+    Raises UnreadableError, also for an invalid name.
     """
     name = quoted_path(path)
     try:
@@ -55,10 +55,10 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> bytes:
-    """A regular file of at most `most` bytes. Raises UnreadableError."""
+    """The content of a regular file of at most `most` bytes. Raises UnreadableError."""
     with open_regular(path) as file:
         try:
-            content = file.read(most + 1)  # not its size: files in /proc say 0, and a file may grow
+            content = file.read(most + 1)  # its size proves nothing: files in /proc report 0, and a file may grow
         except OSError as error:
             raise UnreadableError(quoted_path(path), why(error)) from error
     if len(content) > most:
@@ -67,7 +67,7 @@ def read_bytes(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> str:
-    """A UTF-8 text (a byte order mark is left out) of at most `most` bytes. Raises UnreadableError."""
+    """The UTF-8 text of a file of at most `most` bytes, without a byte order mark. Raises UnreadableError."""
     try:
         return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,19 +75,19 @@ def read_text(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> str:
 
 
 def read_json(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> Any:
-    """The value in a JSON file. Raises UnreadableError."""
+    """The value of a JSON file. Raises UnreadableError."""
     return parse_json(read_text(path, most), quoted_path(path), most)
 
 
 def parse_json(text: str | bytes, name: str, most: int = CONFIG_BYTES) -> Any:
-    """The value of a JSON text, such as a file keeps in its metadata.
+    """The value of a JSON text, such as one in a file's metadata.
 
     Args:
-        name: what the text is, for the message.
-        most: characters or bytes of it.
+        name: what error messages call the text.
+        most: maximum length in characters or bytes.
 
     Raises:
-        UnreadableError: too long, too deep, or no JSON.
+        UnreadableError: too long, too deep, or not JSON.
     """
     if len(text) > most:
         raise UnreadableError(name, f"it is larger than {_bytes(most)}")
@@ -102,12 +102,12 @@ def parse_json(text: str | bytes, name: str, most: int = CONFIG_BYTES) -> Any:
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """The value in a YAML file, of plain types alone; keys are text. Raises UnreadableError."""
+    """The value of a YAML file, of plain types only; keys are text. Raises UnreadableError."""
     return parse_yaml(read_text(path, YAML_BYTES), quoted_path(path))
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """The value of a YAML text. Raises UnreadableError, also where aliases multiply what it holds."""
+    """The value of a YAML text. Raises UnreadableError, also if its aliases expand to too many values."""
     import yaml
 
     if len(text) > YAML_BYTES:
@@ -134,14 +134,14 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def why(error: BaseException) -> str:
-    """The reason in an error of the system, on one line."""
+    """The reason for a system error, on one line."""
     if getattr(error, "errno", None) == errno.ENAMETOOLONG:
         return "its name is too long"
     return one_line(getattr(error, "strerror", None) or error, 100)
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a regular file is there; a name that no system takes is none (`Path.is_file` raises OSError for some)."""
+    """Whether this is a regular file; False for an invalid name, for which `Path.is_file` may raise OSError."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def is_file(path: str | os.PathLike[str]) -> bool:
 
 
 def is_dir(path: str | os.PathLike[str]) -> bool:
-    """As `is_file`, of a folder."""
+    """As `is_file`, for a folder."""
     try:
         return Path(path).is_dir()
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def _check_layers(value: Any, name: str) -> None:
 
 
 def _check_nodes(root: Any, name: str) -> None:
-    """Raise UnreadableError where a YAML graph is endless, too deep, or too large with its aliases written out."""
+    """Raise UnreadableError if a YAML graph is cyclic, too deep, or too large with its aliases expanded."""
     import yaml
 
     sizes: dict[int, int] = {}

@@ -1,7 +1,7 @@
-"""Measure the ratios that MagCache needs of a checkpoint (see `speed.mag_ratios`), by diffusers' own measurement.
+"""Measure the ratios that MagCache needs for a checkpoint (see `speed.mag_ratios`), with diffusers' calibration mode.
 
-The mean over a few edits is taken: of the demo's picture and clip, by each of its sentences. Instruction and source
-change the ratios as much as the number of steps, the seed hardly (bundled model, 12 steps: by 0.06 and by 0.005).
+They are averaged over a few edits: the demo's picture and clip, each with both of their instructions. Instruction and
+source change the ratios as much as the number of steps does; the seed hardly (bundled model, 12 steps: 0.06 and 0.005).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def calibrate(
     device: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Path:
-    """Measure a model's ratios and put them into its folder, where the cache "mag" finds them.
+    """Measure a model's ratios and write them to its folder, where the cache "mag" finds them.
 
     Args:
-        folder: of a model, any that `Editor.from_pretrained` reads.
-        steps: 2 to 1000, best as many as its edits will have; None for the checkpoint's own.
+        folder: a model folder, any that `Editor.from_pretrained` reads.
+        steps: 2 to 1000, best the number its edits will use; None for the checkpoint's own.
         device: as in `Editor.from_pretrained`.
         progress: called after every step.
 
@@ -52,8 +52,9 @@ def calibrate(
         The file.
 
     Raises:
-        InputError: `folder` is none or cannot be written to, steps out of range, or diffusers has no MagCache.
-        CheckpointError: no model there, a damaged one, or one whose edits give no ratios.
+        InputError: `folder` is not a folder or cannot be written to, the model has no Wan DiT or a pair of them, steps
+            out of range, or diffusers has no MagCache.
+        CheckpointError: no model there, a damaged one, or ratios that are not finite and positive.
     """
     folder = Path(folder)
     find_cache("mag")
@@ -78,7 +79,9 @@ def calibrate(
 
 
 def measure_ratios(editor: Editor, steps: int, progress: ProgressCallback | None = None) -> list[float]:
-    """The mean ratios of a run of `steps`, 1 for the first; the editor must have no step cache, and has none then.
+    """The mean ratios of runs of `steps` steps, the first of them 1.
+
+    The editor must have no step cache enabled, and has none afterwards.
 
     Raises:
         InputError: steps out of range.
@@ -86,7 +89,7 @@ def measure_ratios(editor: Editor, steps: int, progress: ProgressCallback | None
     from diffusers.hooks import MagCacheConfig
 
     transformer = editor.denoiser.transformer
-    # a step more than there are: at the last one diffusers prints its ratios and forgets them
+    # one step more than the run has: at the last one diffusers prints its ratios and discards them
     transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=steps + 1))
     runs = []
     try:
@@ -100,13 +103,13 @@ def measure_ratios(editor: Editor, steps: int, progress: ProgressCallback | None
 
 
 def _noted(transformer: WanTransformer3DModel) -> list[float]:
-    """The ratios that diffusers noted in the run that was just made."""
+    """The ratios that diffusers recorded in the last run."""
     with step_caching(transformer):
         return mag_cache_ratios(transformer.blocks[0])
 
 
 def _counting(progress: ProgressCallback | None, before: int) -> StepCallback | None:
-    """Reports one edit's steps as those of them all."""
+    """A callback that reports one edit's steps as steps of the whole calibration."""
     if progress is None:
         return None
     return lambda step, steps, _latents: progress(before + step, len(EDITS) * steps)

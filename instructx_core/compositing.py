@@ -1,6 +1,6 @@
-"""Where an edit changed a picture, and putting only that part into the source: bit-exact everywhere else.
+"""Find where an edit changed a picture, and composite only that part onto the source, bit-exact everywhere else.
 
-Masks are float32 [T, H, W] in [0, 1]. All of it works on frames [T, H, W, 3] in [0, 1]; a mask of one frame serves all.
+Masks are float32 [T, H, W] in [0, 1], frames [T, H, W, 3] in [0, 1]; a mask of one frame applies to all frames.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from .errors import InputError
 from .fit import Fit, resized_columns
 from .images import check_range, to_floats, to_uint8
 
-LARGEST = 0.1  # RMS of a change over a pixel's channels: from here on nothing of the VAE's loss is given back
-FAINTEST = 0.09  # RMS of changes; with a share of .2 pixels changed by less than 2.3 / 255 are always the source's
+LARGEST = 0.1  # RMS change over a pixel's channels from which on the VAE's loss is no longer undone
+FAINTEST = 0.09  # RMS of changes; with a share of .2, pixels changed by less than 2.3 / 255 are always the source's
 
 
 def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float = 0.1, grow: int = 4) -> torch.Tensor:
     """Where `edited` differs from `source`: 1 there, 0 elsewhere.
 
-    A VAE changes every pixel a little and single pixels a lot, so a change counts where it exceeds `threshold` and is
-    wider than a speck (3 x 3 pixels); what is found then grows, to take in the soft edge around it.
+    A VAE changes every pixel a little and single pixels a lot, so a change counts only if it exceeds `threshold` and
+    is at least 3 x 3 pixels large; the region is then grown to include its soft edge.
 
     Args:
-        source, edited: [T, H, W, 3] in [0, 1], of one size; a fourth channel (alpha) is seen on white.
-        threshold: of the largest difference among the three channels, in (0, 1).
+        source, edited: [T, H, W, 3] in [0, 1], of the same size; with a fourth channel (alpha) they are compared on
+            white.
+        threshold: for the largest difference among the three channels, in (0, 1).
         grow: pixels by which the region is widened on all sides, >= 0.
 
     Returns:
@@ -48,19 +49,19 @@ def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float 
 
 
 def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, feather: int = 0) -> torch.Tensor:
-    """`edited` where the mask is 1, `source` to the last bit where it is 0.
+    """`edited` where the mask is 1, exactly `source` where it is 0.
 
     Args:
-        source, edited: [T, H, W, 3], of one size; either may have a fourth channel, alpha. Without one a picture is
-            opaque, and an edit with alpha of a source without is put on white.
+        source, edited: [T, H, W, 3], of the same size; either may have a fourth channel, alpha. Without alpha a picture
+            is opaque; if only the edit has alpha, it is composited on white.
         mask: in [0, 1], as `as_mask` takes it.
-        feather: pixels over which the edit fades in, from the mask's edge inwards: nothing outside it is touched.
+        feather: pixels over which the edit fades in, from the mask's edge inwards; nothing outside it is changed.
 
     Returns:
         [T, H, W, channels of the source].
 
     Raises:
-        InputError: shapes that do not fit together, a mask that is none, or a negative feather.
+        InputError: shapes that do not match, an invalid mask, or a negative feather.
     """
     check_same_size(source, edited)
     mask = as_mask(mask)
@@ -73,7 +74,7 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
         raise InputError(f"feather is {feather}; give 0 or more pixels.")
     kind = torch.result_type(source, edited)
     result = torch.empty(source.shape, dtype=kind, device=source.device)
-    for index, whole in enumerate(result):  # one by one: a long clip takes little beside its result
+    for index, whole in enumerate(result):  # frame by frame: a long clip needs little memory beyond the result
         if not index or len(mask) > 1:
             weight = inner_fade(mask[index, None].to(result), feather)[0, ..., None]
         whole.copy_(_composited(source[index], edited[index], weight))
@@ -92,14 +93,14 @@ def _composited(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor
 
 
 def as_mask(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
-    """A mask of two, three or four dimensions as float [T, H, W] in [0, 1].
+    """Convert a mask of two, three or four dimensions to float [T, H, W] in [0, 1].
 
     Args:
         mask: [H, W], [T, H, W], [T, 1, H, W] or [T, H, W, 1], floats in [0, 1] or booleans.
         name: what error messages call it.
 
     Raises:
-        InputError: another shape or type, or numbers that are not in [0, 1] (NaN among them).
+        InputError: another shape or type, or values outside [0, 1] (including NaN).
     """
     shape = list(mask.shape)
     if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[3]):
@@ -115,13 +116,13 @@ def as_mask(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
 
 
 def on_canvas(mask: torch.Tensor, fit: Fit) -> torch.Tensor:
-    """A mask [1 or T, H, W] of a fit's source as [1 or padded_frames, *canvas]."""
+    """Fit a mask [1 or T, H, W] of the source to the canvas: [1 or padded_frames, *canvas]."""
     whole = fit.apply(mask[..., None].expand(-1, -1, -1, 3))[..., 0]
     return whole[: 1 if len(mask) == 1 else fit.padded_frames]
 
 
 def _mix_with_alpha(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Two pictures with straight alpha, mixed as light: a colour counts as far as it is seen."""
+    """Mix two pictures with straight alpha; each colour is weighted by its alpha."""
     alpha = source[..., 3:] * (1 - weight) + edited[..., 3:] * weight
     light = source[..., :3] * source[..., 3:] * (1 - weight) + edited[..., :3] * edited[..., 3:] * weight
     return torch.cat([light / alpha.clamp(min=1e-6), alpha], dim=-1)
@@ -133,16 +134,16 @@ def _on_white(frames: torch.Tensor) -> torch.Tensor:
 
 
 def without_loss(source: torch.Tensor, coded: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """An edit without what the VAE alone does to its source.
+    """Remove from an edit what the VAE alone does to its source.
 
-    A VAE returns no pixel exactly, and what it loses looks like an edit. Where the edit equals the VAE's own version of
-    the source, the result is the source. The more a pixel changes, the less of the loss is given back: nothing of what
-    was removed shines through.
+    A VAE reproduces no pixel exactly, and its loss looks like an edit. Where the edit equals the VAE's reconstruction
+    of the source, the result is the source. The more a pixel changes, the less of the loss is undone, so that nothing
+    the edit removed shows through.
 
     Args:
         source: [..., 3] in [0, 1], what was encoded.
-        coded: what the VAE makes of it.
-        edited: what it makes of the edit.
+        coded: the source, encoded and decoded by the VAE.
+        edited: the decoded edit.
 
     Returns:
         [..., 3] in [0, 1].
@@ -160,7 +161,7 @@ def restore_edit(
     detail: Detail = Detail.SOURCE,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """An edit at its source's own size and length: all of `restored_frames`, as [frames, H, W, 3]."""
+    """All of `restored_frames` as one tensor [frames, H, W, 3], in its source's size and length."""
     frames = restored_frames(fit, source, fitted, decoded, share, detail, dtype)
     if len(source) == 1:
         return next(frames)[None]
@@ -179,17 +180,17 @@ def restored_frames(
     detail: Detail = Detail.SOURCE,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[torch.Tensor]:
-    """An edit's frames at their source's own size, one by one, with the source's pixels where the two hardly differ.
+    """An edit's frames at their source's size, one by one, with the source's pixels where the two hardly differ.
 
-    They are compared where the edit was made, on the model's canvas: a source that is larger than that loses its detail
-    on the way there, which nobody asked for, and gets it back here wherever it was not edited. Where
-    it was, `detail` says whose detail it has. Beside the frame little memory is needed: it is made in strips.
+    The two are compared on the model's canvas, where the edit was made. A source larger than the canvas loses detail
+    there; it gets this detail back wherever it was not edited. Where it was, `detail` decides whose detail is used.
+    Little memory beyond the frame is needed, because it is computed in strips.
 
     Args:
         fit: how the source fits the model's frames.
         source: frames [H, W, 3], uint8 or float in [0, 1].
-        fitted: the same on the canvas, [padded_frames, *canvas, 3] in [0, 1].
-        decoded: [padded_frames, *canvas, 3], what the VAE made of the edit.
+        fitted: the source on the canvas, [padded_frames, *canvas, 3] in [0, 1].
+        decoded: the decoded edit, [padded_frames, *canvas, 3].
         share: see `edited_weight`; 0 takes every pixel of the edit.
         detail: the source's, through the edit's own colour map (`detail.carry`), or the model's, resized.
         dtype: of the result: torch.float32 in [0, 1], or torch.uint8, rounded.
@@ -213,19 +214,19 @@ def restored_frames(
 
 
 def _mixed(source: torch.Tensor, edited: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`edited` where the weight is 1, `source` to the last bit where it is 0, and between them in between."""
+    """`edited` where the weight is 1, exactly `source` where it is 0, interpolated in between."""
     return torch.where(weight <= 0, source, torch.where(weight >= 1, edited, source + weight * (edited - source)))
 
 
 def edited_weight(source: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
-    """How much of each pixel is the edit's, [T, H, W, 1] in [0, 1]; both pictures [T, H, W, 3], one size and number.
+    """The edit's weight in each pixel, [T, H, W, 1] in [0, 1]; both inputs are [T, H, W, 3] of the same shape.
 
-    A VAE returns no pixel exactly, and an edit moves a little what it should leave alone. How strong an edit is, its
-    own changes say: the RMS of all pixels' changes, each weighed by its power, so that the size of what is edited does
-    not count. Pixels changed by less than half of `share` of it are the source's, those by more than `share` the
-    edit's, and between the two one fades into the other. A faint edit of everything is strong by its own measure, and
-    stays; but no edit counts as fainter than `FAINTEST`, so that what a model adds to a picture that it was to leave
-    alone goes.
+    A VAE reproduces no pixel exactly, and an edit slightly changes what it should leave alone. So changes are compared
+    with the edit's strength: the RMS change over all pixels, each weighted by its power, which makes it independent of
+    the size of the edited region. Pixels changed by less than half of `share` times the strength are the source's,
+    those changed by more than `share` times it the edit's, with a linear ramp in between. A faint edit of the whole
+    picture is thus kept; but the strength is at least `FAINTEST`, which removes the changes that a model makes to a
+    picture it should leave alone.
     """
     check_same_shape(source, edited)
     power = (edited - source).square().mean(dim=-1, keepdim=True)
@@ -236,9 +237,9 @@ def edited_weight(source: torch.Tensor, edited: torch.Tensor, share: float) -> t
 
 
 def inner_fade(mask: torch.Tensor, feather: int) -> torch.Tensor:
-    """A mask [T, H, W] whose edge rises from 0 to 1 over `feather` pixels inside it; it stays 0 where it was 0.
+    """Make the edge of a mask [T, H, W] rise from 0 to 1 over `feather` pixels inside it; it stays 0 where it was 0.
 
-    The mean over a box around each pixel of the mask shrunk by the box's reach: zero up to the old edge by itself.
+    The mask is shrunk by the radius of a box blur and then blurred, which leaves zero up to the old edge.
     """
     if not feather:
         return mask
@@ -250,19 +251,19 @@ def inner_fade(mask: torch.Tensor, feather: int) -> torch.Tensor:
 
 
 def widen(mask: torch.Tensor, reach: int) -> torch.Tensor:
-    """The greatest value within a square of `reach` pixels around each pixel of [T, H, W]."""
+    """The maximum within a square of radius `reach` pixels around each pixel of [T, H, W]."""
     side = 2 * reach + 1
-    rows = F.max_pool2d(mask[:, None], (1, side), stride=1, padding=(0, reach))  # by rows, then columns: as a square
+    rows = F.max_pool2d(mask[:, None], (1, side), stride=1, padding=(0, reach))  # rows, then columns: the square's
     return F.max_pool2d(rows, (side, 1), stride=1, padding=(reach, 0))[:, 0]
 
 
 def narrow(mask: torch.Tensor, reach: int) -> torch.Tensor:
-    """The least value within a square of `reach` pixels; places outside the picture do not count."""
+    """The minimum within a square of radius `reach` pixels; positions outside the picture are ignored."""
     return -widen(-mask, reach)
 
 
 def check_same_size(source: torch.Tensor, edited: torch.Tensor) -> None:
-    """Raise InputError unless both are frames of one size and number, of three or four channels each."""
+    """Raise InputError unless both have the same size and number of frames, with three or four channels each."""
     if any(one.ndim != 4 or one.shape[3] not in (3, 4) for one in (source, edited)):
         shapes = f"{list(source.shape)} and {list(edited.shape)}"
         raise InputError(f"The source and the edited picture have the shapes {shapes}; give frames [T, H, W, 3].")
@@ -270,7 +271,7 @@ def check_same_size(source: torch.Tensor, edited: torch.Tensor) -> None:
 
 
 def check_same_shape(source: torch.Tensor, edited: torch.Tensor) -> None:
-    """Raise InputError unless both are frames of one size and number."""
+    """Raise InputError unless both have the same shape."""
     if source.shape != edited.shape:
         raise InputError(
             f"The source has {_words(source)}, the edited picture {_words(edited)}; "
