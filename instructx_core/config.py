@@ -1,6 +1,6 @@
-"""The shape of a model, as frozen values: one dataclass per component, the paper's numbers as defaults.
+"""Model configs: one frozen dataclass per component, with the paper's values as defaults.
 
-A checkpoint carries its `ModelConfig` as JSON in the metadata of `instructx.safetensors`; nothing else in the library
+A checkpoint stores its `ModelConfig` as JSON in the metadata of `instructx.safetensors`; nothing else in the library
 decides how many queries there are, how the source enters the DiT or how many steps a sampler takes.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .prediction import SourcePrediction
 
-MOST_PIXELS = 1 << 25  # of a frame that a model is trained at
+MOST_PIXELS = 1 << 25  # of a training frame
 Pixels = Annotated[int, Range(1, MOST_PIXELS)]
 MaybePixels = Annotated[int, Range(0, MOST_PIXELS)]
 Width = Annotated[int, Range(1, 65536)]
@@ -29,9 +29,9 @@ Places = Annotated[int, Range(1, 65536)]
 
 
 class Network(str, Enum):
-    """What denoises."""
+    """The denoising network."""
 
-    WAN = "wan"  # Wan's DiT, in whose VAE's latents videos are
+    WAN = "wan"  # Wan's DiT, for videos and pictures
     UNET = "unet"  # Stable Diffusion 1.5's UNet, for pictures
 
 
@@ -39,46 +39,46 @@ class SourceInjection(str, Enum):
     """How the source's latent reaches the DiT."""
 
     LATENT = "latent"  # added to the noisy latent itself (InstructX, section 3.1)
-    EMBEDDING = "embedding"  # through a patch embedding of its own, added after the noisy latent's
-    CHANNELS = "channels"  # as further channels beside the noisy latent's (InsightEdit, section 4.3)
-    STREAM = "stream"  # as tokens of its own, with an id in RoPE
+    EMBEDDING = "embedding"  # through its own patch embedding, added to the output of the noisy latent's
+    CHANNELS = "channels"  # as additional channels after the noisy latent's (InsightEdit, section 4.3)
+    STREAM = "stream"  # as separate tokens, with an id in RoPE
 
 
 class ContextEntry(str, Enum):
     """Where the connector's output enters the DiT."""
 
-    TEXT = "text"  # in place of the text encoder's output, through the DiT's own text embedding (3.1)
-    WIDTH = "width"  # at the DiT's width, past its text embedding
+    TEXT = "text"  # in place of the text encoder's output, through the DiT's text embedding (3.1)
+    WIDTH = "width"  # at the DiT's width, bypassing its text embedding
 
 
 class GuidanceKind(str, Enum):
     """Which hidden states guide the DiT (section 3.2, Fig. 3)."""
 
-    QUERIES = "queries"  # of learnable queries after the MLLM's prompt: the paper's, and MetaQuery's
+    QUERIES = "queries"  # those of learnable queries after the MLLM's prompt: the paper's and MetaQuery's
     HIDDEN_STATES = "hidden_states"  # all of the MLLM's, for a Q-Former
-    TEXT = "text"  # a umT5's of the words alone: native Wan's
+    TEXT = "text"  # umT5's, of the instruction only: native Wan's
 
 
 class ConnectorKind(str, Enum):
-    """What stands between guidance and DiT (section 3.2, Fig. 3)."""
+    """The network between guidance and DiT (section 3.2, Fig. 3)."""
 
     MLP = "mlp"  # two layers (the paper's)
     QFORMER = "qformer"  # BLIP-2's, which cross-attends to all hidden states
-    TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, and the MLP after it
+    TRANSFORMER = "transformer"  # MetaQuery's bidirectional encoder, followed by the MLP
     TWO_STREAM = "two_stream"  # a Q-Former and a BIM for the text, an IAA for the image (InsightEdit, section 4.2)
-    NONE = "none"  # guidance is the context
+    NONE = "none"  # the guidance is the context
 
 
 class Prediction(str, Enum):
-    """What the network's output means."""
+    """Meaning of the network's output."""
 
-    VELOCITY = "velocity"  # noise - data: flow matching as Wan was trained
-    NOISE = "noise"  # eps, as diffusion models
-    V = "v"  # of a diffusion model, a eps - s x_0: Stable Diffusion 2's v-prediction (arXiv 2202.00512)
+    VELOCITY = "velocity"  # noise - data: flow matching, as in Wan's training
+    NOISE = "noise"  # eps, a diffusion model's
+    V = "v"  # a diffusion model's a eps - s x_0: Stable Diffusion 2's v-prediction (arXiv 2202.00512)
 
     @property
     def is_diffusion(self) -> bool:
-        """Whether it is made at a diffusion model's noise levels."""
+        """Whether it is predicted at a diffusion model's noise levels."""
         return self is not Prediction.VELOCITY
 
 
@@ -86,39 +86,39 @@ class ReferenceInjection(str, Enum):
     """How a reference's latent becomes tokens of the DiT."""
 
     LATENT = "latent"  # through the DiT's own patch embedding (InstructX, section 3.1)
-    EMBEDDING = "embedding"  # through a patch embedding of its own
-    STREAM = "stream"  # as tokens of its own size, with an id in RoPE
+    EMBEDDING = "embedding"  # through its own patch embedding
+    STREAM = "stream"  # as separate tokens in the reference's own size, with an id in RoPE
 
 
 class Solver(str, Enum):
     """How a run goes from one noise level to the next."""
 
     EULER = "euler"
-    UNIPC = "unipc"  # of second order, with a corrector; on levels of its own
+    UNIPC = "unipc"  # second order, with a corrector; on its own noise levels
 
 
 class GuidanceMode(str, Enum):
-    """What a run is guided by; `guidance_modes` says which velocities each adds up."""
+    """What a run is guided by; `guidance_modes` defines the velocities that each combines."""
 
     V2V = "v2v"  # the instruction
     V2V_APG = "v2v_apg"  # the instruction, projected
     V2V_CHAIN = "v2v_chain"  # the source, then the instruction
     RV2V = "rv2v"  # the source, the references, then the instruction
     R2V_APG = "r2v_apg"  # the references, then the instruction, projected, without the source
-    TASK = "task"  # images by v2v, clips by v2v_apg, edits with references by rv2v
+    TASK = "task"  # v2v for images, v2v_apg for clips, rv2v for edits with references
 
 
 class Margin(str, Enum):
-    """What surrounds a reference whose aspect differs from the edit's."""
+    """Padding of a reference whose aspect differs from the edit's."""
 
     EDGE = "edge"  # its own edge, repeated
-    WHITE = "white"  # white, the reference in 8 bits, as Kiwi-Edit was trained
+    WHITE = "white"  # white, with the reference in 8 bits, as in Kiwi-Edit's training
 
 
 class Detail(str, Enum):
-    """Whose detail an edit has that was made on a smaller canvas than its source."""
+    """Whose detail an edit has if its canvas was smaller than its source."""
 
-    SOURCE = "source"  # the source's, through the edit's own colours
+    SOURCE = "source"  # the source's, in the edit's colours
     MODEL = "model"  # the model's, resized
 
 
@@ -131,53 +131,53 @@ class GuidanceConfig:
     video_queries: Annotated[int, Range(0, 65536)] = 512  # 0: videos use the image set (Fig. 9a)
     reference_queries: Annotated[int, Range(0, 65536)] = 0  # 0: edits with a reference use the image or video set
     video_frames: Annotated[int, Range(1, 4096)] = 13  # frames of a video that the MLLM sees; 1: its first (Fig. 9b)
-    min_pixels: Pixels = 56 * 56  # a frame's area after resizing stays within these bounds
+    min_pixels: Pixels = 56 * 56  # a frame's area after resizing is between min_pixels and max_pixels
     max_pixels: Pixels = 480 * 832
-    video_max_pixels: MaybePixels = 0  # of a frame of a video; 0: as max_pixels
-    reference_max_pixels: MaybePixels = 0  # of a reference; 0: as max_pixels
-    # how pictures and words are put to the MLLM, and which hidden states are kept: a family's (families/components.py)
+    video_max_pixels: MaybePixels = 0  # for a video's frames; 0: as max_pixels
+    reference_max_pixels: MaybePixels = 0  # for references; 0: as max_pixels
+    # the family whose prompt format is used and which decides what hidden states are kept (families/components.py)
     dialect: str = "instructx"
-    lora_rank: Annotated[int, Range(0, 8192)] = 320  # 0.60B parameters on Qwen2.5-VL-3B, as the paper's (A.7)
+    lora_rank: Annotated[int, Range(0, 8192)] = 320  # 0.60B parameters on Qwen2.5-VL-3B, as in the paper (A.7)
     lora_alpha: Annotated[int, Range(0, 1_000_000)] = 320
 
     @property
     def queries(self) -> dict[str, int]:
-        """How many queries each set has, of the sets that there are."""
+        """The number of queries in each set that exists."""
         if self.kind is not GuidanceKind.QUERIES:
             return {}
         counts = {"image": self.image_queries, "video": self.video_queries, "reference": self.reference_queries}
         return {name: count for name, count in counts.items() if count}
 
     def query_set(self, is_video: bool, has_reference: bool = False) -> str:
-        """The set that an edit uses; "" of guidance without queries."""
+        """The query set that an edit uses; "" for guidance without queries."""
         wanted = ("reference",) * has_reference + ("video",) * is_video + ("image",)
         return next((name for name in wanted if name in self.queries), "")
 
     def query_count(self, is_video: bool) -> int:
-        """How many queries an edit without a reference uses."""
+        """The number of queries of an edit without a reference."""
         return self.queries.get(self.query_set(is_video), 0)
 
 
 @dataclass(frozen=True)
 class TwoStreamConfig:
-    """What a two-stream connector has beside its Q-Former (InsightEdit, section 4.2), for LLaVA-7B and SD 1.5."""
+    """The two-stream connector's parts after its Q-Former (InsightEdit, section 4.2), sized for LLaVA-7B and SD 1.5."""
 
-    bim: bool = True  # bidirectional interaction of the picture's features and the text; stage 2 trains without
-    vision_dim: Width = 1024  # of the picture's features, and of the BIM: CLIP ViT-L/14's
+    bim: bool = True  # bidirectional interaction of picture features and text; stage 2 trains without it
+    vision_dim: Width = 1024  # of the picture features and the BIM: CLIP ViT-L/14's
     bim_layers: Annotated[int, Range(1, 64)] = 2
     bim_heads: Annotated[int, Range(1, 256)] = 8
     bim_hidden: Width = 2048
     addend_dim: Width = 320  # of the BIM's visual output: the UNet's first width
-    text_share: Annotated[float, Range(0, 10)] = 0.5  # f_txt = q' + this times the BIM's textual output
+    text_share: Annotated[float, Range(0, 10)] = 0.5  # f_txt = q' + text_share * the BIM's text output
     iaa: bool = True  # the image alignment adapter; without it there is no image stream
-    image_dim: Width = 768  # of the target's CLIP embedding, which no source names: ViT-L/14's, LLaVA's own
-    # Of the mapper, an MLP over the mean of the r tokens. No source gives its depth: two, as the paper's one other MLP
-    # (IP-Adapter's projections have one or two); its inner width is that of what it reads.
+    image_dim: Width = 768  # of the target's CLIP embedding; not published: ViT-L/14's, which LLaVA uses
+    # Depth of the mapper, an MLP over the mean of the r tokens. Not published: 2, as the paper's only other MLP
+    # (IP-Adapter's projections have one or two); its inner width is its input width.
     mapper_layers: Annotated[int, Range(1, 16)] = 2
     image_tokens: Annotated[int, Range(1, 1024)] = 4  # N
 
     def problem(self) -> str | None:
-        """What does not go together; None where all does."""
+        """The first inconsistency; None if there is none."""
         if self.vision_dim % (2 * self.bim_heads):  # the BIM's cross-attention is half as wide
             return (
                 f"connector.two_stream.bim_heads is {self.bim_heads}; give a number of heads into which half of "
@@ -188,22 +188,22 @@ class TwoStreamConfig:
 
 @dataclass(frozen=True)
 class ConnectorConfig:
-    """Guidance -> context: a two-layer MLP (section 3.1), or what it was compared with (3.2)."""
+    """Guidance -> context: a two-layer MLP (section 3.1), or one of the alternatives it was compared with (3.2)."""
 
     kind: ConnectorKind = ConnectorKind.MLP
     input_dim: Width = 2048
     hidden_dim: Width = 4096  # between the MLP's two layers; the width of a Q-Former
     output_dim: Width = 4096
     entry: ContextEntry = ContextEntry.TEXT
-    tanh_gelu: bool = False  # GELU by its tanh approximation
-    reads_references: bool = False  # a second MLP for hidden states at a reference's own places (Kiwi-Edit)
+    tanh_gelu: bool = False  # GELU in its tanh approximation
+    reads_references: bool = False  # a second MLP for the hidden states of a reference's tokens (Kiwi-Edit)
     layers: Annotated[int, Range(1, 256)] = 24  # of a Q-Former or transformer
     head_dim: Annotated[int, Range(1, 4096)] = 64  # of their attention
-    tokens: Annotated[int, Range(1, 65536)] = 256  # that a Q-Former gives
+    tokens: Annotated[int, Range(1, 65536)] = 256  # output tokens of a Q-Former
     two_stream: TwoStreamConfig = field(default_factory=TwoStreamConfig)
 
     def problem(self) -> str | None:
-        """What does not go together, as "FIELD is VALUE, ..."; None where all does."""
+        """The first inconsistency, as "FIELD is VALUE, ..."; None if there is none."""
         if self.kind is ConnectorKind.MLP:
             return None
         if self.tanh_gelu or self.reads_references:
@@ -231,27 +231,27 @@ class ConnectorConfig:
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """What denoises, how conditions reach it, and what it predicts."""
+    """The denoising network, how conditions enter it, and what it predicts."""
 
     source: SourceInjection = SourceInjection.LATENT
     prediction: Prediction = Prediction.VELOCITY
-    # of the place of each latent, beside an embedded source: see `conditions.source_places`; 0: none
+    # frequencies of the position channels added to an embedded source: see `conditions.source_places`; 0: none
     source_waves: Annotated[int, Range(0, 8)] = 0
-    source_fades: bool = False  # an embedded source counts sigma times: less and less as the noise goes (Kiwi-Edit)
+    source_fades: bool = False  # an embedded source is scaled by sigma, so it fades with the noise (Kiwi-Edit)
     reference: ReferenceInjection = ReferenceInjection.LATENT
-    references_first: bool = False  # their frames come before the edit's, not after them
+    references_first: bool = False  # their frames come before the edit's, not after
     reference_margin: Margin = Margin.EDGE
     local_edits: bool = False  # several instructions at once, each with its mask (CoinVE-Edit)
     network: Network = Network.WAN
-    # noise level from which up the first of a pair of DiTs denoises, below it the second (Wan2.2-A14B); 0: one DiT
+    # the first of a pair of DiTs denoises from this noise level up, the second below it (Wan2.2-A14B); 0: one DiT
     boundary: Annotated[float, Range(0, below=1)] = 0.0
-    # of an image stream that a UNet has keys and values of its own for; 0: none
+    # tokens of the image stream, for which a UNet has separate keys and values; 0: none
     image_tokens: Annotated[int, Range(0, 1024)] = 0
 
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Where each of several instructions acts: a mask for each, from the MLLM's states at a clip's places."""
+    """The mask head: for each of several instructions a mask of where it acts, from the MLLM's states of the clip."""
 
     input_dim: Width = 4096  # of the MLLM's states
     context_dim: Width = 5120
@@ -259,31 +259,31 @@ class MaskConfig:
     layers: Annotated[int, Range(1, 256)] = 2
     heads: Annotated[int, Range(1, 4096)] = 8
     tokens: Annotated[int, Range(1, 65536)] = 4
-    grid: tuple[Places, Places, Places] = (64, 64, 64)  # places along time, height and width, at most
+    grid: tuple[Places, Places, Places] = (64, 64, 64)  # maximum positions along time, height and width
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """The settings that `Editor.edit` uses where the caller gives none."""
+    """The settings that `Editor.edit` uses unless the caller overrides them."""
 
     steps: Annotated[int, Range(1, 1000)] = 50
     shift: Annotated[float, Range(above=0, most=100)] = 5.0
-    guidance_scale: Annotated[float, Range(0, 100)] = 1.0  # 1: no classifier-free guidance, one forward a step
-    # where the even steps before the shift would end; the last step goes to 0 all the same
+    guidance_scale: Annotated[float, Range(0, 100)] = 1.0  # 1: no classifier-free guidance, one forward per step
+    # where the even spacing (before the shift) would end; the last step goes to 0 all the same
     sigma_min: Annotated[float, Range(0, below=1)] = 0.0
     solver: Solver = Solver.EULER
     guidance_mode: GuidanceMode = GuidanceMode.V2V
-    source_scale: Annotated[float, Range(0, 100)] = 1.0  # of the modes that guide by the source
-    reference_scale: Annotated[float, Range(0, 100)] = 1.0  # of those that guide by references
-    second_share: Annotated[float, Range(0, 10)] = 1.0  # of these scales, where the second of a pair of DiTs denoises
-    # InsightEdit's lambda (eq. 6): how much the image stream counts, where a model has one. No source gives it: 1, as
-    # it is trained
+    source_scale: Annotated[float, Range(0, 100)] = 1.0  # for modes that guide by the source
+    reference_scale: Annotated[float, Range(0, 100)] = 1.0  # for modes that guide by references
+    second_share: Annotated[float, Range(0, 10)] = 1.0  # factor of these scales for the second of a pair of DiTs
+    # InsightEdit's lambda (eq. 6): weight of the image stream, for models that have one. Not published: 1, as in
+    # training
     image_stream: Annotated[float, Range(0, 10)] = 1.0
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything about a checkpoint that its weights do not say."""
+    """Everything about a checkpoint that is not in its weights."""
 
     name: Annotated[str, Length(0, 1000)] = "instructx"
     default_size: tuple[Side, Side] = (480, 832)  # height, width in pixels
@@ -292,21 +292,21 @@ class ModelConfig:
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    masks: MaskConfig | None = None  # of a model that takes several instructions, each with its place
+    masks: MaskConfig | None = None  # for a model that takes several instructions, each acting in its own place
 
     @property
     def source_prediction(self) -> SourcePrediction | None:
-        """What the DiT predicts about the source in place of a velocity; None in the paper, a family's own else."""
+        """What the DiT predicts about the source instead of a velocity; None in the paper, families override it."""
         return None
 
     @property
     def keep_source(self) -> float:
-        """Pixels changed by less than about this share of the edit's strength are the source's own; 0: none."""
+        """Pixels changed by less than about this share of the edit's strength are taken from the source; 0: none."""
         return 0.0
 
     @property
     def held_out_from_video(self) -> tuple[str, ...]:
-        """Kinds of edit that the model saw on pictures only, where it says so."""
+        """Kinds of edit that the model was trained on for pictures only, if it says so."""
         return ()
 
     def to_json(self) -> str:
@@ -314,22 +314,22 @@ class ModelConfig:
 
     @classmethod
     def from_plain(cls, plain: Any, place: str = "") -> Self:
-        """A config from plain values, as JSON and YAML give them.
+        """A config from plain values, as in JSON and YAML.
 
         Args:
-            place: what stands before the fields' names in messages, as "model.".
+            place: prefix of the field names in messages, such as "model.".
 
         Raises:
-            CheckpointError: fields that do not go together.
+            CheckpointError: fields that contradict each other.
             FieldError: an unknown field, an unknown variant, or a number out of range.
         """
         return converted(cls, plain, place).checked()
 
     def checked(self) -> Self:
-        """This config, all of whose numbers are in range and go together.
+        """Return this config if all its values are in range and consistent.
 
         Raises:
-            CheckpointError: the first field that does not.
+            CheckpointError: names the first bad field.
         """
         try:
             converted(type(self), dataclasses.asdict(self))
@@ -368,7 +368,7 @@ class ModelConfig:
         return self
 
     def _network_problem(self) -> str | None:
-        """What the network cannot take of the rest."""
+        """A setting that the network does not support, as a message."""
         own, is_unet = self.denoiser, self.denoiser.network is Network.UNET
         for name, is_the_unets in (
             ("source", own.source is SourceInjection.CHANNELS),
@@ -392,7 +392,7 @@ class ModelConfig:
         return None
 
     def _image_problem(self) -> str | None:
-        """Whether connector and denoiser disagree about an image stream."""
+        """A mismatch of connector and denoiser about the image stream, as a message."""
         connector, taken = self.connector, self.denoiser.image_tokens
         has_stream = connector.kind is ConnectorKind.TWO_STREAM and connector.two_stream.iaa
         made = connector.two_stream.image_tokens if has_stream else 0

@@ -1,4 +1,4 @@
-"""Hidden states and what belongs to them, as one value: guidance up to the connector, context from there to the DiT."""
+"""Hidden states with their masks and streams in one value: guidance before the connector, context after it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-PARTS = ("tokens", "mask", "image", "addend")  # its tensors
+PARTS = ("tokens", "mask", "image", "addend")  # tensors of a `Context`
 
 
 @dataclass(frozen=True)
 class LocalEdits:
-    """What is asked of places alone, K instructions."""
+    """K local instructions, each with a mask of where it acts."""
 
     tokens: torch.Tensor  # [B, K, N', D]
-    masks: torch.Tensor  # [B, K, t, h, w] in [0, 1], on a grid of their own
+    masks: torch.Tensor  # [B, K, t, h, w] in [0, 1], on their own grid
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> LocalEdits:
         return LocalEdits(self.tokens.to(device=device, dtype=dtype), self.masks.to(device=device))
@@ -23,20 +23,20 @@ class LocalEdits:
 
 @dataclass(frozen=True)
 class Context:
-    """B is the batch, N the places of the instruction, M those of an image stream."""
+    """B is the batch size, N the instruction's tokens, M those of an image stream."""
 
     tokens: torch.Tensor  # [B, N, D]
-    mask: torch.Tensor | None = None  # bool [B, N], True where the DiT may look; None: everywhere
-    # [B, M, D'], attended to apart from the tokens (`conditions.image_stream`); of guidance, its picture's features
+    mask: torch.Tensor | None = None  # bool [B, N], True where the DiT may attend; None: everywhere
+    # [B, M, D'], attended to separately (`conditions.image_stream`); in guidance, the picture's features
     image: torch.Tensor | None = None
-    # [B, C, h, w], added to what the denoiser's first layer gives, at whatever size that has
+    # [B, C, h, w], resized and added to the output of the denoiser's first layer
     addend: torch.Tensor | None = None
-    image_weight: float = 1.0  # how much of what is found in the image stream counts (InsightEdit's lambda, eq. 6)
-    local: LocalEdits | None = None  # beside the tokens, which speak of all: `conditions.local_edits`
-    seen: torch.Tensor | None = None  # of guidance: [B, V, D''], states at the places of a clip, where asked for
+    image_weight: float = 1.0  # weight of the image stream's attention output (InsightEdit's lambda, eq. 6)
+    local: LocalEdits | None = None  # in addition to the tokens, which cover all of them: `conditions.local_edits`
+    seen: torch.Tensor | None = None  # in guidance, if requested: [B, V, D''], hidden states of a clip's tokens
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Context:
-        """The same on another device, all but its masks in another dtype."""
+        """A copy on another device, in another dtype except for its masks."""
 
         def moved(part: torch.Tensor | None) -> torch.Tensor | None:
             return None if part is None else part.to(device=device, dtype=dtype)
@@ -48,12 +48,12 @@ class Context:
 
 
 def contexts_alike(first: Context, second: Context) -> bool:
-    """Whether two contexts can be joined along the batch: the same parts of the same shapes, that count as much."""
+    """Whether two contexts can be joined along the batch: the same parts, shapes and image weight."""
     return _shapes(first) == _shapes(second) and first.image_weight == second.image_weight
 
 
 def joined_contexts(contexts: Sequence[Context]) -> Context:
-    """Contexts that are `contexts_alike`, joined along the batch."""
+    """Join contexts that are `contexts_alike` along the batch."""
     first = contexts[0]
     if len(contexts) == 1:
         return first

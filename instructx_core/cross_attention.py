@@ -1,9 +1,9 @@
-"""Wan's cross-attention with what diffusers' own processor lacks: a mask, an image stream of any length, a cache.
+"""Wan's cross-attention with what diffusers' processor lacks: a mask, an image stream of any length, a cache.
 
-- diffusers splits an image stream off by a text length of 512, which only umT5's padded prompts have.
-- Several instructions with a mask each stand behind the context; each block mixes in what they say (`local_edits`).
-- Keys and values are cached by a processor, not by hooks: torch.compile recompiles every hooked block; with processors
-  all blocks share two graphs (a run's first step, all later steps).
+- diffusers separates the image stream by assuming a text length of 512, which only umT5's padded prompts have.
+- Local instructions with a mask each are appended to the context; each block mixes them in (`local_edits`).
+- Keys and values are cached by a processor, not by hooks: torch.compile recompiles every hooked block, while with
+  processors all blocks share two graphs (a run's first step, all later steps).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Keys = dict[str, torch.Tensor]  # keys and values by name; empty before the firs
 
 
 class CrossAttention(WanAttnProcessor):
-    """The cross-attention of a block."""
+    """The cross-attention processor of a block."""
 
-    cache: Keys | None = None  # lent by `speed.run_cache` for one forward at a time; None in training, for one
+    cache: Keys | None = None  # lent by `speed.run_cache` for one forward at a time; None in training, for example
     # Set by every forward and kept: blocks that checkpointing recomputes in the backward pass need them too.
-    mask: torch.Tensor | None = None  # bool [B, 1, 1, N], True where a token may be looked at
-    image_places: int = 0  # the context begins with this many places of an image stream
-    image_weight: float = 1.0  # how much of what is found there counts
-    local_masks: torch.Tensor | None = None  # [B, K, tokens]: the context ends with the places of K instructions
-    local_places: int = 0  # of each of them
+    mask: torch.Tensor | None = None  # bool [B, 1, 1, N], True where a token may be attended to
+    image_places: int = 0  # the context begins with this many tokens of an image stream
+    image_weight: float = 1.0  # weight of its attention output
+    local_masks: torch.Tensor | None = None  # [B, K, tokens]: the context ends with the tokens of K instructions
+    local_places: int = 0  # tokens of each
     local_strength: torch.Tensor | None = None  # this block's
 
     def __call__(
@@ -51,7 +51,7 @@ class CrossAttention(WanAttnProcessor):
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         keys = self.cache or self._keys(attn, encoder_hidden_states)
         if self.cache is not None:
-            self.cache.update(keys)  # only now: a step that failed on the way leaves nothing half-filled
+            self.cache.update(keys)  # only now: a failed step must not leave a half-filled cache
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         mixed = self._attend(query, keys["key"], keys["value"], self.mask)
         if self.local_masks is not None:
@@ -66,7 +66,7 @@ class CrossAttention(WanAttnProcessor):
         return mixed
 
     def _keys(self, attn: WanAttention, context: torch.Tensor) -> Keys:
-        """Keys and values [B, places, heads, head] of a context [B, M + N + K * N', width]."""
+        """Keys and values [B, tokens, heads, head] of a context [B, M + N + K * N', width]."""
         count = 0 if self.local_masks is None else self.local_masks.shape[1]
         further = [context.shape[1] - self.local_places * left for left in range(count, 0, -1)]
         image, text, *local = context.tensor_split([self.image_places, *further], dim=1)
@@ -84,7 +84,7 @@ class CrossAttention(WanAttnProcessor):
 
 
 def install(transformer: WanTransformer3DModel) -> None:
-    """Give every block of a DiT a `CrossAttention`, in place, if it has none yet."""
+    """Give every block of a DiT a `CrossAttention` processor, in place, unless it has one."""
     for block in transformer.blocks:
         if not isinstance(block.attn2.processor, CrossAttention):
             block.attn2.set_processor(CrossAttention())
@@ -106,13 +106,13 @@ def set_context(
     local_places: int = 0,
     local_strength: Sequence[torch.Tensor] = (),
 ) -> None:
-    """Tell every block what the next forward's context is.
+    """Set the layout of the next forward's context in every block.
 
     Args:
         mask: bool [B, N] or None.
-        image_places, image_weight: M of its image stream, and how much it counts.
-        local_masks: [B, K, tokens] of K instructions, `local_places` each, that stand behind it; None for none.
-        local_strength: for each block, where there are such.
+        image_places, image_weight: number of image stream tokens, M, and the stream's weight.
+        local_masks: [B, K, tokens] for K local instructions of `local_places` tokens each, which end the context.
+        local_strength: one per block, if there are local instructions.
     """
     for block, processor in enumerate(cross_attentions(transformer)):
         processor.local_masks, processor.local_places = local_masks, local_places

@@ -1,6 +1,6 @@
-"""The demo: edits of a shipped picture, a clip and a photograph, written as source and edit side by side.
+"""The demo: edits of a bundled picture, clip and photograph, saved as source and edit side by side.
 
-The first two were drawn by docs/make_demo_assets.py, not by the world that the bundled model was trained on.
+The first two were drawn by docs/make_demo_assets.py, not by the procedural world that the bundled model was trained on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GAP = 8  # white columns between source and edit
 
 @dataclass(frozen=True)
 class DemoEdit:
-    """A shipped file and what is asked of it."""
+    """A bundled file and its instruction."""
 
     source: Path
     instruction: str
@@ -43,13 +43,13 @@ def side_by_side(source: Tensor, edit: Tensor) -> Tensor:
 
 
 def run_demo_edit(editor: Editor, demo: DemoEdit, directory: Path, callback: StepCallback | None = None) -> Path:
-    """Edit one shipped file and write `<name>_edit.<suffix>` into an existing folder.
+    """Edit one bundled file and write `<name>_edit.<suffix>` into an existing folder.
 
     Args:
         callback: as in `Editor.edit`.
 
     Returns:
-        The file: source and edit side by side, of the shipped file's kind.
+        The file: source and edit side by side, in the bundled file's format.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,9 +1,9 @@
-"""A Wan DiT under conditions: (latents, sigma, context, conditions) -> velocity.
+"""A Wan DiT with conditions: (latents, sigma, context, conditions) -> velocity.
 
 - A forward reads top to bottom: conditions enter, the DiT runs, conditions leave, a velocity comes out.
-- `conditions` builds the conditions that this model's config asks for; a caller may apply any others.
-- All latents here are normalised. What stays the same from step to step is computed once: in the conditions, and for
-  the DiT's own layers by whoever runs the steps (`speed.run_cache`).
+- `conditions` builds the conditions of this model's config; a caller may apply others.
+- All latents here are normalised. What is constant over the steps is computed once: in the conditions, and for the
+  DiT's own layers by the sampling loop (`speed.run_cache`).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Denoiser(Backbone):
     """`WanTransformer3DModel` with the source and reference injection of section 3.1.
 
     Args:
-        transformer: the DiT, of any size its config allows.
+        transformer: the DiT, of any size.
         config: how a source and references enter.
         entry: whether the context passes through the DiT's text embedding.
-        prediction: what the DiT predicts in place of a velocity; None: a velocity (4.1).
+        prediction: what the DiT predicts instead of a velocity; None: a velocity (4.1).
 
     Raises:
-        CheckpointError: a DiT with another number of output channels than its prediction has.
+        CheckpointError: the DiT's number of output channels does not match its prediction.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Denoiser(Backbone):
         self.reference_embedding: nn.Conv3d | None = None
         if config.reference is ReferenceInjection.EMBEDDING:
             self.reference_embedding = zero_patch_embedding(transformer)
-        self.local_strength: nn.ParameterList | None = None  # of each block: how far tokens follow their place's words
+        self.local_strength: nn.ParameterList | None = None  # per block: how far tokens follow local instructions
         if config.local_edits:
             blocks = len(transformer.blocks)
             self.local_strength = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(blocks))
         if entry is ContextEntry.WIDTH:
-            # by its forward alone: its weights stay, so that the saved DiT is one that any Wan loader takes
+            # only its forward is replaced: the weights stay, so that any Wan loader can read the saved DiT
             transformer.condition_embedder.text_embedder.forward = _unchanged
         install(transformer)
 
@@ -92,7 +92,7 @@ class Denoiser(Backbone):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the DiT's patch embedding takes; some of its other layers stay in float32 next to bfloat16 ones."""
+        """Input dtype of the DiT's patch embedding; some other layers stay in float32 next to bfloat16 ones."""
         return self.transformer.patch_embedding.weight.dtype
 
     def conditions(
@@ -118,7 +118,7 @@ class Denoiser(Backbone):
             tokens = F.pad(tokens, (0, 0, 0, 0, *around))  # [B, width, t + r, h, w]: once, not at every step
             found.append(SourceEmbed(source, tokens, self.config.source_fades))
         if appended is not None:
-            # without an embedding of their own, references pass through the DiT's, as the noisy latents do
+            # without their own embedding, references pass through the DiT's, like the noisy latents
             own = None if self.reference_embedding is None else self.reference_embedding(appended.to(self.dtype))
             found.append(ReferenceFrames(appended, self.config.references_first, own))
         return tuple(found)
@@ -126,28 +126,29 @@ class Denoiser(Backbone):
     def forward(
         self, latents: torch.Tensor, sigma: torch.Tensor, context: Context, conditions: Sequence[Condition] = ()
     ) -> torch.Tensor:
-        """As `Backbone.forward`; samplers add up in float32 whatever the weights.
+        """As `Backbone.forward`; the result is in the latents' dtype, whatever the weights'.
 
         Raises:
-            InputError: a condition of another size than the latents, more places than the DiT's positions reach, no
-                source for a model that predicts what to change in one, or an image stream that the DiT cannot take.
+            InputError: a condition that differs from the latents in size, more tokens along an axis than the DiT has
+                positions for, no source for a model that predicts what to change in one, or an image stream or local
+                instructions that the DiT cannot take.
         """
         source = None if self.prediction is None else _source_of(conditions)
 
         hidden = latents
         for condition in conditions:
             hidden = condition.enter(hidden)  # [B, C, T, H, W] -> [B, C', T + R, H, W]
-        self._check_extent(hidden)  # diffusers' RoPE would fail with a sentence about tensor shapes
+        self._check_extent(hidden)  # diffusers' RoPE would fail with a message about tensor shapes
         context = self._entering(context, latents.shape[2:], hidden.shape[2])
 
-        # in float32 beside weights of any dtype: near 1000 bfloat16 counts in steps of 4
+        # float32 whatever the weights' dtype: near 1000 bfloat16 has a resolution of 4
         timestep = sigma.to(latents.device, torch.float32).expand(latents.shape[0]) * TIMESTEPS  # [B]
         with self._embedding(conditions, sigma), self._beside(conditions):
             output = self.transformer(
                 hidden.to(self.dtype), timestep, context.tokens, context.image, return_dict=False
             )[0]  # [B, C, T + R, H, W]
 
-        # the last to enter leaves first: each takes away only what it put there itself
+        # the last to enter leaves first: each removes only what it added
         for condition in reversed(conditions):
             output = condition.leave(output)  # -> [B, C, T, H, W]
         output = output.to(latents.dtype)  # a sampler sums up many small steps in float32
@@ -174,7 +175,7 @@ class Denoiser(Backbone):
         return {name: module for name in names if (module := getattr(self, name)) is not None}
 
     def _entering(self, context: Context, extent: Sequence[int], frames: int) -> Context:
-        """The context in the DiT's dtype, after its mask, image stream and local edits were given to the blocks.
+        """Pass the context's mask, image stream and local edits to the blocks; return it in the DiT's dtype.
 
         Args:
             extent: (T, H, W) of the edit's latents.
@@ -197,12 +198,12 @@ class Denoiser(Backbone):
         masks = masks_of_tokens(context.local.masks, (time, height, width), around)
         places, strength = context.local.tokens.shape[2], list(self.local_strength)
         set_context(self.transformer, context.mask, image_places, context.image_weight, masks, places, strength)
-        # through the DiT's own text embedding in one go; the blocks part them again
+        # through the DiT's text embedding together; the blocks separate them again
         tokens = torch.cat([context.tokens, context.local.tokens.flatten(1, 2)], dim=1)
         return replace(context, tokens=tokens, local=None).to(self.dtype)
 
     def _check_extent(self, hidden: torch.Tensor) -> None:
-        """Raise InputError where [B, C', T + R, H, W] has more places along an axis than the DiT's positions reach."""
+        """Raise InputError if [B, C', T + R, H, W] has more tokens along an axis than the DiT has positions for."""
         config = self.transformer.config
         places = [size // patch for size, patch in zip(hidden.shape[2:], config.patch_size, strict=True)]
         if max(places) > config.rope_max_seq_len:
@@ -213,7 +214,7 @@ class Denoiser(Backbone):
 
     @contextmanager
     def _embedding(self, conditions: Sequence[Condition], sigma: torch.Tensor) -> Iterator[None]:
-        """For one forward: conditions change what the patch embedding gives; the DiT's own code stays untouched."""
+        """For one forward, let conditions change the patch embedding's output, without touching the DiT's code."""
 
         def change(_module: nn.Module, _inputs: tuple[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
             for condition in conditions:
@@ -228,7 +229,7 @@ class Denoiser(Backbone):
 
     @contextmanager
     def _beside(self, conditions: Sequence[Condition]) -> Iterator[None]:
-        """For one forward: streams stand before the noisy tokens from the patch embedding to the last projection."""
+        """For one forward, prepend streams to the noisy tokens, from the patch embedding to the last projection."""
         streams = [condition for condition in conditions if isinstance(condition, SourceStream)]
         if not streams:
             yield
@@ -237,7 +238,8 @@ class Denoiser(Backbone):
 
         def embed(latents: torch.Tensor) -> torch.Tensor:
             nonlocal busy
-            busy = True  # the module itself, so that its weights come where they are kept elsewhere; without `longer`
+            # Called as a module, so that hooks that load offloaded weights run; `longer` must not.
+            busy = True
             try:
                 return transformer.patch_embedding(latents.to(noisy.device, self.dtype))
             finally:
@@ -271,9 +273,9 @@ class Denoiser(Backbone):
 
 
 def check_outputs(prediction: SourcePrediction | None, channels: int, outputs: int | None) -> None:
-    """Raise CheckpointError where a DiT that takes `channels` has not the `outputs` that `prediction` reads.
+    """Raise CheckpointError if a DiT with `channels` inputs does not have the `outputs` that `prediction` reads.
 
-    A velocity (None) has as many as the latents; what a DiT takes may be more, the source beside them.
+    A velocity (None) has as many channels as the latents; the inputs may be more, if they include the source.
     """
     found = channels if outputs is None else outputs
     if prediction is None:
@@ -292,7 +294,7 @@ def check_outputs(prediction: SourcePrediction | None, channels: int, outputs: i
 
 
 def _source_of(conditions: Sequence[Condition]) -> torch.Tensor:
-    """The source [B, C, T, H, W] among conditions, of a model whose prediction is about it."""
+    """The source [B, C, T, H, W] among the conditions, for a model that predicts what to change in it."""
     for condition in conditions:
         if isinstance(condition, SourceCondition):
             return condition.source
@@ -304,10 +306,10 @@ def _unchanged(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def zero_patch_embedding(transformer: WanTransformer3DModel, more: int = 0) -> nn.Conv3d:
-    """A patch embedding like the DiT's own that starts at zero: adding it changes nothing until it is trained.
+    """A patch embedding like the DiT's, initialised to zero: adding its output changes nothing until it is trained.
 
     Args:
-        more: channels that it takes beside the latents'.
+        more: input channels in addition to the latents'.
     """
     own = transformer.patch_embedding
     embedding = nn.Conv3d(own.in_channels + more, own.out_channels, own.kernel_size, own.stride, dtype=own.weight.dtype)

@@ -1,7 +1,7 @@
 """A pair of Wan DiTs of one shape (Wan2.2-A14B): the first denoises at high noise, the second at low.
 
-`Backbone.at` says whose turn it is, by diffusers' rule: from the boundary up the first, below it the second. What a
-checkpoint adds beside a DiT (the source's embedding and the like) both share.
+`Backbone.at` chooses by diffusers' rule: the first from the boundary up, the second below it. Both share what a
+checkpoint adds to a DiT (the source's embedding and the like).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-ROUNDING = 1e-6  # of a level that is on the boundary, in float32
+ROUNDING = 1e-6  # float32 error of a level on the boundary
 
 
 class DenoiserPair(Backbone):
@@ -30,7 +30,7 @@ class DenoiserPair(Backbone):
 
     Args:
         first: for high noise.
-        second: for low noise, of the same shape; it loses what it gained, for that of the first.
+        second: for low noise, of the same shape; its added modules are replaced by the first's.
         boundary: the lowest noise level of the first, above 0 and below 1.
     """
 
@@ -45,7 +45,7 @@ class DenoiserPair(Backbone):
             setattr(second, name, module)
 
     @property
-    def transformer(self) -> WanTransformer3DModel:  # what both have in common is asked of the first
+    def transformer(self) -> WanTransformer3DModel:  # the first stands for both where they are alike
         return self.first.transformer
 
     @property
@@ -92,6 +92,6 @@ class DenoiserPair(Backbone):
         return self.first.gained()
 
     def save(self, folder: Path) -> None:
-        """Write both; the second's folder lies beside the first's and has `_2` after its name."""
+        """Write both; the second's folder lies next to the first's, with `_2` appended to its name."""
         self.first.save(folder)
         self.second.save(folder.with_name(f"{folder.name}_2"))

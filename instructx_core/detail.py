@@ -1,19 +1,19 @@
-"""Detail transfer: an edit that was made on a small canvas, at its source's own size with the source's own detail.
+"""Detail transfer: bring an edit made on a small canvas to its source's size, with the source's detail.
 
-What a model returns is as sharp as the canvas that it works on. Most edits leave nearly all of what the source shows
-where it is, and only map its colours: the detail that the canvas could not hold can be taken from the source, through
-the same map. Per window of the canvas (a square over three frames), the best affine map from source to edit is fitted
-by ridge regression: the local linear model of the guided filter (He, Sun and Tang 2010), computed on the small picture
-and applied to the large one (He and Sun 2015), here with full 3 x 3 matrices. The result is
+A model's output is only as sharp as its canvas. Most edits leave the source's content in place and only map its
+colours, so the detail that the canvas could not hold can be taken from the source, through the same map. Per window of
+the canvas (a square over three frames), the best affine map from source to edit is fitted by ridge regression: the
+local linear model of the guided filter (He, Sun and Tang 2010), computed on the small picture and applied to the large
+one (He and Sun 2015), here with full 3 x 3 matrices. The result is
 
     source + up(change) + up(gain) (source - up(small source))
 
 with `change` the edit minus the small source and `gain` the map minus the identity. Where nothing changed both are
-exactly zero, and so is the difference to the source. Where the map explains nothing (new content over a texture) its
-gain is minus the identity: the source's detail goes, and the edit is as sharp as the canvas.
+exactly zero, and so is the difference from the source. Where the map explains nothing (new content over a texture) the
+gain is minus the identity: the source's detail is removed, and the edit is as sharp as the canvas.
 
-It fails where the edit moves things (detail stays at its old place), where a new thing has the colours of what was
-there, and where what the canvas cannot hold should change by itself (text, grain): see docs/detail.md.
+It fails where the edit moves things (the detail stays at the old place), where a new object has the colours of what was
+there, and where the edit should change detail too fine for the canvas (text, grain): see docs/detail.md.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .images import to_floats, to_uint8
 
 RADIUS = 4  # of a window, in pixels of the canvas
 RIDGE = 1e-4  # of variances of colours in [0, 1]: a texture fainter than about .01 is left alone
-DOUBT = 0.02  # how much of the change's variance that the map leaves unexplained is added to the ridge
-MOST = 2.0  # what inverting asks of a gain; more would be noise of the source made visible
-STRIP = 2**16  # pixels that are worked on at a time
-EDGE_RADIUS = 8  # of a window of `sharpened`: the tiny model's tokens are as wide
-KNOWN, NEW = 0.02, 0.1  # share of a change's power that its map leaves: below, none of it is kept, above, all
+DOUBT = 0.02  # share of the change's unexplained variance that is added to the ridge
+MOST = 2.0  # magnitude of a gain that inverting colours needs; more would amplify the source's noise
+STRIP = 2**16  # pixels processed at a time
+EDGE_RADIUS = 8  # of a window in `sharpened`: about the width of the tiny model's tokens
+KNOWN, NEW = 0.02, 0.1  # unexplained share of a change's power: up to KNOWN the rest is dropped, from NEW on kept
 
 
 def parse_detail(name: str) -> Detail:
-    """Raises InputError for a name that is none."""
+    """The `Detail` of a name. Raises InputError for an unknown one."""
     try:
         return Detail(name)
     except ValueError as error:
@@ -45,17 +45,17 @@ def parse_detail(name: str) -> Detail:
 
 
 def sharpened(source: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """An edit of a model that draws softly, with its source's edges where it is a map of the source's colours.
+    """Give a blurry edit its source's edges wherever it is a map of the source's colours.
 
-    A recoloured shape, a new background or a new light is an affine map of colours in every window (see `gain`), here
-    with its offset: the map has the source's edges, and what is left of the change is the model's blur. It goes where
-    it is a small part of the change. New content, which no map explains, stays as it was drawn.
+    A recoloured shape, a new background or new lighting is an affine map of colours in every window (see `gain`, here
+    with an offset). The mapped source has the source's edges, and the residual of the change is the model's blur: it is
+    dropped where it is a small part of the change. New content, which no map explains, stays as it was drawn.
 
     Args:
         source, edited: [..., h, w, 3] in [0, 1], on the canvas.
 
     Returns:
-        float32 [..., h, w, 3] in [0, 1]; exactly the source where windows change nothing.
+        float32 [..., h, w, 3] in [0, 1]; exactly the source where the edit changes nothing.
     """
     frames, edits = (pixels.float().expand(edited.shape).reshape(-1, *edited.shape[-3:]) for pixels in (source, edited))
     return torch.stack([_sharpened(*pair) for pair in zip(frames, edits, strict=True)]).view(edited.shape)
@@ -76,14 +76,14 @@ def _sharpened(source: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
 
 
 def gain(source: torch.Tensor, change: torch.Tensor, index: int) -> torch.Tensor:
-    """How much more of a pixel's deviation from its surroundings the edit has than the source, around one frame.
+    """The gain of each pixel of one frame: the local colour map from source to edit, minus the identity.
 
     Args:
-        source, change: [T, h, w, 3] on the canvas: the source in [0, 1], and the edit minus it.
+        source, change: [T, h, w, 3] on the canvas: the source in [0, 1], and the edit minus the source.
         index: of the frame.
 
     Returns:
-        [9, h, w]: row by row the matrix [output, input] of each pixel; exactly 0 where the window changes nothing.
+        [9, h, w]: each pixel's matrix [output, input], row by row; exactly 0 where nothing changes in the window.
     """
     near = slice(max(index - 1, 0), index + 2)
     x, y = (rearrange(frames[near].float(), "t h w c -> t c h w") for frames in (source, change))
@@ -102,16 +102,16 @@ def carry(
     gains: torch.Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """One edited frame at its source's size.
+    """One edited frame at its source's size, with the source's detail.
 
     Args:
-        frame: [H, W, 3], uint8 or float in [0, 1].
+        frame: the source, [H, W, 3], uint8 or float in [0, 1].
         small, change: [h, w, 3] on the canvas; see `gain`.
         gains: [9, h, w] of the frame.
         dtype: of the result: torch.float32 in [0, 1], or torch.uint8, rounded.
 
     Returns:
-        [H, W, 3], which is exactly the frame wherever `change` and `gains` are 0 around it.
+        [H, W, 3]; exactly the source wherever `change` and `gains` are 0 nearby.
     """
     height, width = frame.shape[:2]
     result = torch.empty(frame.shape, dtype=dtype)
@@ -129,7 +129,7 @@ def carry(
 
 
 def _moments(x: torch.Tensor, y: torch.Tensor, radius: int) -> tuple[torch.Tensor, ...]:
-    """Of x and y [T, 3, h, w] in each window: means [3, h, w], covariances of x, and of y with x, [3, 3, h, w]."""
+    """Window moments of x and y [T, 3, h, w]: means [3, h, w], covariances of x, and of y with x, [3, 3, h, w]."""
     mean_x, mean_y = _window_mean(x, radius), _window_mean(y, radius)
     covariance = _window_mean(torch.einsum("tihw,tjhw->tijhw", x, x).flatten(1, 2), radius).unflatten(0, (3, 3))
     cross = _window_mean(torch.einsum("tihw,tjhw->tijhw", y, x).flatten(1, 2), radius).unflatten(0, (3, 3))
@@ -137,7 +137,7 @@ def _moments(x: torch.Tensor, y: torch.Tensor, radius: int) -> tuple[torch.Tenso
 
 
 def _window_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
-    """[T, C, h, w] -> [C, h, w]: means over all T and a square around each pixel; borders repeat."""
+    """[T, C, h, w] -> [C, h, w]: means over all T and a square around each pixel; borders are replicated."""
     return _blur(values.mean(0, keepdim=True), radius)[0]
 
 
@@ -149,13 +149,13 @@ def _blur(values: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def _regressed(cross: torch.Tensor, covariance: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
-    """Matrices [3, 3, h, w] that give y from x best, of their covariances [3, 3, h, w] and a ridge [h, w]."""
+    """Ridge regression of y on x: matrices [3, 3, h, w] from their covariances [3, 3, h, w] and a ridge [h, w]."""
     steady = covariance + ridge * torch.eye(3, device=cross.device)[:, :, None, None]
     return torch.einsum("oihw,ijhw->ojhw", cross, _inverse(steady)).clamp(-MOST, MOST)
 
 
 def _inverse(m: torch.Tensor) -> torch.Tensor:
-    """Inverses of symmetric positive matrices [3, 3, h, w], by their cofactors."""
+    """Inverses of symmetric positive definite matrices [3, 3, h, w], by cofactors."""
     a, b, c, d, e, f = m[0, 0], m[0, 1], m[0, 2], m[1, 1], m[1, 2], m[2, 2]
     aa, bb, cc = d * f - e * e, c * e - b * f, b * e - c * d
     dd, ee, ff = a * f - c * c, b * c - a * e, a * d - b * b
@@ -165,7 +165,7 @@ def _inverse(m: torch.Tensor) -> torch.Tensor:
 
 
 def _enlarge(values: torch.Tensor, height: int, width: int, top: int, bottom: int, mode: str) -> torch.Tensor:
-    """Rows `top` to `bottom` of [C, h, w] brought to (height, width), as if it had been enlarged whole."""
+    """Rows `top` to `bottom` of [C, h, w] enlarged to (height, width), identical to those of the whole enlargement."""
     taps, weights = _taps(values.shape[1], height, mode)
     taps, weights = taps[top:bottom], weights[top:bottom]
     first, last = int(taps.min()), int(taps.max()) + 1
@@ -179,9 +179,9 @@ def _enlarge(values: torch.Tensor, height: int, width: int, top: int, bottom: in
 
 
 def _taps(small: int, large: int, mode: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each of `large` places the pixels among `small` that it is made of, int64 [large, n], and their weights.
+    """The source pixels of each of `large` target pixels among `small`, int64 [large, n], and their weights.
 
-    Linear interpolation, or Keys' cubic with a of -1/2, the kernel of antialiased resizing; borders repeat.
+    Linear interpolation, or Keys' cubic with a = -1/2, the kernel of antialiased resizing; borders are replicated.
     """
     at = (torch.arange(large, dtype=torch.float64) + 0.5) * (small / large) - 0.5
     begin = at.floor()

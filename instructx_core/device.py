@@ -1,4 +1,4 @@
-"""A device of this machine, by name."""
+"""Choose a device of this machine by name."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import torch
 from .errors import InputError
 from .words import shown
 
-# what PyTorch raises for names, numbers and types of no device here; ImportError: of a backend of nobody's
+# what PyTorch raises for unknown devices; ImportError: for the "privateuseone" backend without its package
 _NONE = (RuntimeError, AssertionError, TypeError, ValueError, OverflowError, ImportError)
 _ADVICE = "use cpu, or cuda where a GPU is installed"
 
 
 def pick_device(device: object) -> torch.device:
-    """A device of this machine by its name or as PyTorch has it; None for the accelerator, else the CPU.
+    """The device of this name or `torch.device`; None for the accelerator if there is one, else the CPU.
 
     Raises:
-        InputError: there is no such device, or it cannot compute.
+        InputError: there is no such device, or it is "meta", which cannot compute.
     """
     if device is None:
         if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The steps of an edit, the same for a picture, a batch or a window of a long video, and for any model.
+"""The steps of an edit, the same for a picture, a batch, a window of a long video, and any model.
 
 source -> canvas -> {MLLM -> guidance, VAE -> source latents} -> sampler -> latents -> VAE -> frames of the canvas
 """
@@ -21,14 +21,14 @@ from .sampling import StepCallback
 
 
 class EditModel(Protocol):
-    """What edits, with what is asked of it: a request, or one for each of a batch of B clips.
+    """A model together with its request, or with one request for each of a batch of B clips.
 
-    Latents are [B, C, t, h, w] on any device and in the model's own scale: what `encode` gives, `denoise` takes and
-    gives, and `decode` takes. Nothing else looks into them, or into what `read` gives.
+    Latents are [B, C, t, h, w] on any device and in the model's own scale: `encode` returns them, `denoise` takes and
+    returns them, `decode` takes them. They and the guidance are opaque to everything else.
 
     Attributes:
-        takes_back_loss: whether an edit is cleaned, for one more decode: what the VAE alone does to the source is taken
-            back, and it gets its source's edges (`detail.sharpened`).
+        takes_back_loss: whether edits are cleaned, at the cost of one more decode: what the VAE alone does to the
+            source is undone, and the edit gets its source's edges (`detail.sharpened`).
     """
 
     takes_back_loss: bool
@@ -37,19 +37,19 @@ class EditModel(Protocol):
         """How frames of (height, width) fit the model's. Raises InputError if they cannot."""
 
     def read(self, shown: Sequence[Tensor]) -> Any:
-        """The guidance from B clips, float [T, H, W, 3] in [0, 1] of the source, in the model's size."""
+        """Make the guidance from B source clips, float [T, H, W, 3] in [0, 1], in the model's size."""
 
     def encode(self, frames: Tensor) -> Tensor:
         """Float frames [B, T, H, W, 3] in [0, 1] of a canvas -> latents."""
 
     def denoise(self, source: Tensor, guidance: Any, pinned: Tensor | None, callback: StepCallback | None) -> Tensor:
-        """Edit.
+        """Denoise to the edit's latents.
 
         Args:
-            source: latents of what is edited.
+            source: the source's latents.
             guidance: from `read`.
-            pinned: latents of no more frames, which the first ones of the result are to be; None for none.
-            callback: called after each step with its number from 1, how many there are, and latents to look at.
+            pinned: latents that the first frames of the result must equal, at most as many as the source's; or None.
+            callback: called after each step with its number from 1, the total, and the current latents.
 
         Raises:
             EditInterrupted: the callback returned False.
@@ -61,12 +61,12 @@ class EditModel(Protocol):
 
 @dataclass(frozen=True)
 class CanvasEdit:
-    """An edit before it is brought to its source's size."""
+    """An edit on the canvas, before it is brought to its source's size."""
 
-    canvas: Tensor  # float [B, T, H, W, 3] in [0, 1], what was edited
+    canvas: Tensor  # float [B, T, H, W, 3] in [0, 1], the source
     guidance: Any  # of the model that edited
     latents: Tensor  # [B, C, t, h, w]
-    decoded: Tensor  # float [B, T, H, W, 3] in [0, 1] on the CPU, what came of it
+    decoded: Tensor  # float [B, T, H, W, 3] in [0, 1] on the CPU, the edit
 
 
 @torch.no_grad()
@@ -79,23 +79,23 @@ def edit_canvas(
     pinned: Tensor | None = None,
     callback: StepCallback | None = None,
 ) -> CanvasEdit:
-    """Edit B clips of one shape.
+    """Edit B clips of the same shape.
 
     Args:
         sources: [T, H, W, 3] each, uint8 or float in [0, 1].
         fit: how each of them fits the model's frames.
-        guidance: what the model has read already; None reads the sources.
-        head: float [k, *canvas, 3], takes the place of the first frames of the canvas in what is encoded.
+        guidance: from an earlier `read`; None reads the sources.
+        head: float [k, *canvas, 3], replaces the first frames of the canvas before encoding.
         pinned, callback: see `EditModel.denoise`.
 
     Raises:
         EditInterrupted: the callback returned False.
-        CheckpointError: the model gave NaN, infinity or one colour.
-        InputError: pinned latents that are another model's.
+        CheckpointError: the model gave NaN, infinity or a single colour.
+        InputError: pinned latents of another model.
     """
     canvas = torch.stack([fit.apply(frames) for frames in sources])
     if guidance is None:
-        # the MLLM sees the source's own pixels, not those repeated around them, and never a head that is edited already
+        # the MLLM sees the source's own pixels, without the padding and never an already edited head
         guidance = model.read([fit.cut(frames) for frames in canvas])
     seen = canvas if head is None else torch.cat([head[None], canvas[:, len(head) :]], dim=1)
     source = model.encode(seen)

@@ -1,4 +1,4 @@
-"""The front door: a sentence and a picture or clip in, the edited frames out.
+"""The main entry point: an instruction and a picture or clip in, the edited frames out.
 
 pixels + instruction -> guidance -> connector -> context; pixels -> VAE -> latents;
 both -> denoiser -> sampling -> VAE -> pixels
@@ -41,12 +41,12 @@ from .weights.loras import check_lora, load_lora
 from .weights.parts import Part
 from .words import quoted_path, shown
 
-HALVES = ("high", "low")  # of a pair of DiTs, by the noise at which each denoises
+HALVES = ("high", "low")  # of a pair of DiTs, by the noise level of each
 Lora = tuple[str | Path, float] | tuple[str | Path, float, str | None]  # file, strength, half
 
 
 class Editor(LoadedModel):
-    """A loaded model. Make one with `Editor.from_pretrained` and call `edit` as often as you like."""
+    """A loaded model. Create one with `Editor.from_pretrained` and call `edit` as often as you like."""
 
     @classmethod
     def from_pretrained(
@@ -69,34 +69,35 @@ class Editor(LoadedModel):
         """Load a model.
 
         Args:
-            path: a model folder, this library's own or Kiwi-Edit's as published; an `instructx.safetensors` or a
-                training checkpoint of Kiwi-Edit's alone; a bundled model's name, "instructx-tiny" (None) or
-                "insightedit-tiny"; a hub id ("owner/name") only with `download`.
-            device: None for the machine's accelerator, else the CPU.
+            path: a model folder, this library's or Kiwi-Edit's as published; a single `instructx.safetensors` or
+                Kiwi-Edit training checkpoint; a bundled model's name, "instructx-tiny" (None) or "insightedit-tiny"; a
+                hub id ("owner/name") only with `download`.
+            device: None for the machine's accelerator if there is one, else the CPU.
             dtype: of the weights: "float32", "bfloat16", "float16", or "auto" (None): bfloat16, but on a CPU float32
-                where main memory has room for it.
-            download: allow fetching a hub id into the hub client's own cache, which keeps what is whole: an interrupted
-                download continues with the file that it stopped in. Nothing is ever fetched without it.
-            transformer, vae, mllm: base weights that take the place of the model's own, or that it does not have: a
-                folder or a file each, in any of the forms in docs/weights.md. A `transformer` that is a pipeline's
-                folder with two DiTs gives both.
-            loras: LoRA files for the DiT and how much of each, 1 as it was trained, negative for its opposite; merged
-                into the weights one after the other, as ComfyUI would, see `weights.loras`. Of a pair of DiTs into
-                both, or into the one that a third value names, "high" or "low".
-            memory: where weights are while they are not needed: "full" (on the device), "model", "group", "sequential"
+                if it fits in main memory.
+            download: allow fetching a hub id into the hub client's cache. Complete files are kept: an interrupted
+                download resumes with the file it stopped in. Nothing is ever fetched without this.
+            transformer, vae, mllm: base weights that replace the model's own or supply missing ones: a folder or a file
+                each, in any of the forms in docs/weights.md. A `transformer` that is a pipeline folder with two DiTs
+                supplies both.
+            loras: LoRA files for the DiT with their strengths: 1 as trained, negative for the opposite; merged into the
+                weights one after the other, as ComfyUI would, see `weights.loras`. With a pair of DiTs, into both, or
+                into the one that a third value names, "high" or "low".
+            memory: where weights are kept while not needed: "full" (on the device), "model", "group", "sequential"
                 (from fast and large to slow and small, see `Memory`), or "auto": the first of these with which an edit
-                as the model was trained fits into what a GPU has free now. On a CPU "model" releases the memory of
-                parts that are not working, and "auto" is that for models of more than a GiB.
+                of the trained size fits into the GPU's free memory. On a CPU "model" releases the memory of idle parts,
+                and "auto" chooses it for models of more than a GiB.
             fp8: keep the DiT's weights in 8-bit floats: half the memory, less exact.
-            attention: of the DiT: "sdpa" (PyTorch's), "flash" or "sage", where these packages are installed.
+            attention: of the DiT: "sdpa" (PyTorch's), "flash" or "sage", if these packages are installed.
             compile: compile the DiT's block with torch.compile, at the first step of each new size.
-            cache: use outputs of earlier steps again where they hardly change: "first-block", "taylor", or "mag", which
-                needs the model's folder calibrated (`calibration.calibrate`) first; less exact.
-            transformer_2: of a pair of DiTs (Wan2.2-A14B), the one for low noise; makes a pair of a model with one.
+            cache: reuse outputs of earlier steps where they hardly change: "first-block", "taylor", or "mag", which
+                requires a calibrated model folder (`calibration.calibrate`); less exact.
+            transformer_2: of a pair of DiTs (Wan2.2-A14B), the one for low noise; turns a model with one DiT into a
+                pair.
 
         Raises:
-            CheckpointError: no model there, a damaged one, base weights that it was not trained on, a file that is no
-                LoRA for this DiT, or a LoRA for GGUF weights.
+            CheckpointError: no model there, a damaged one, base weights that it was not trained on, a file that is not
+                a LoRA for this DiT, or a LoRA for GGUF weights.
             InputError: a device that this machine does not have, an option that does not exist or cannot work here, or
                 a model that does not fit into main memory.
         """
@@ -114,7 +115,7 @@ class Editor(LoadedModel):
                 f"{quoted_path(model)} has no Wan DiT, for which LoRA files, attention, compile and cache are; "
                 "leave them out."
             )
-        for file, strength, _ in merged:  # before minutes of reading the model
+        for file, strength, _ in merged:  # before loading the model, which takes minutes
             check_lora(file, strength)
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
         components = load_model(opened, "cpu", decision.dtype, packed=stays_packed(bool(merged), fp8))
@@ -148,19 +149,19 @@ class Editor(LoadedModel):
         dtype: torch.dtype = torch.float32,
         **named: Any,
     ) -> EditResult:
-        """Edit an image or a video from a sentence.
+        """Edit an image or a video from an instruction.
 
         Args:
             source: a path, a PIL image, or an array or tensor [T, H, W, 3] or [H, W, 3], uint8 or float in [0, 1].
-                Arrays of one frame are images; a video file stays a video however short it is.
-            request: what is asked for; or its parts, as `EditRequest.of` takes them:
-                `edit("in.png", "make it blue", reference="ref.png", steps=4)`. Of a model that finds places by itself
-                (`config.masks`) also a list of instructions for a clip; their masks are in the result.
-            detail, callback, dtype: as `edit_loaded`.
+                Arrays of one frame are images; a video file is a video however short it is.
+            request: the request, or its parts as `EditRequest.of` takes them:
+                `edit("in.png", "make it blue", reference="ref.png", steps=4)`. For a model with a mask head
+                (`config.masks`) also a list of instructions for a clip; the result then has their masks.
+            detail, callback, dtype: as in `edit_loaded`.
 
         Raises:
             InputError: any of these cannot be used; raised before long work starts.
-            CheckpointError: the model gave NaN, infinity or one colour.
+            CheckpointError: the model gave NaN, infinity or a single colour.
             EditInterrupted: the callback returned False.
         """
         asked = as_request(request, *parts, **named)
@@ -174,12 +175,12 @@ class Editor(LoadedModel):
         callback: StepCallback | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> EditResult:
-        """`edit` of a source that is in memory.
+        """`edit` for a source that is already in memory.
 
         Args:
-            detail: of an edit made on a smaller canvas than its source: "source" carries the source's own detail over
-                through the edit's colours (see `detail`), "model" resizes what the model made.
-            callback: called as callback(step, total, latents) after each step; a return of False stops the edit.
+            detail: if the canvas is smaller than the source: "source" transfers the source's detail in the edit's
+                colours (see `detail`), "model" resizes the model's output.
+            callback: called as callback(step, total, latents) after each step; returning False stops the edit.
             dtype: of the result's frames: torch.float32 in [0, 1], or torch.uint8, a quarter of the memory.
         """
         if dtype not in (torch.float32, torch.uint8):
@@ -197,19 +198,19 @@ class Editor(LoadedModel):
         context_transform: ContextTransform | None = None,
         **sampling: Any,
     ) -> list[EditResult]:
-        """Edit several sources of one shape together, as evaluation does; each as `edit` would (up to rounding).
+        """Edit several sources of one shape as a batch, as evaluation does; equal to `edit` on each up to rounding.
 
         Args:
-            sources: B of what `edit` takes, of one size and length.
-            instructions: B requests; or B sentences, beside which `references`, `seeds` and `sampling` say the rest.
+            sources: B sources as for `edit`, of the same size and length.
+            instructions: B requests; or B sentences, with the rest in `references`, `seeds` and `sampling`.
             references: for each of the B, the same number of [H, W, 3] in [0, 1].
             seeds: B seeds; None for 0 each.
-            detail: as `edit_loaded`.
-            context_transform: applied to each tensor of the context [B, ...]; ablations zero or shuffle them with it.
+            detail: as in `edit_loaded`.
+            context_transform: applied to each tensor of the context [B, ...]; ablations use it to zero or shuffle them.
             sampling: steps, shift, guidance_scale.
 
         Raises:
-            InputError: as `edit`; no sources, sources of several sizes or kinds, or another number of anything else.
+            InputError: as `edit`; no sources, sources that differ in size or kind, or arguments that differ in number.
         """
         counts = {"instructions": instructions, "references": references, "seeds": seeds}
         if wrong := [name for name, one in counts.items() if one is not None and len(one) != len(sources)]:
@@ -230,7 +231,7 @@ class Editor(LoadedModel):
 
 
 def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
-    """LoRA files with their strengths, and which of a pair of DiTs each is for. Raises InputError for anything else."""
+    """Check `loras`: (file, strength, half of a pair of DiTs or None) each. Raises InputError for anything else."""
     given = list(loras) if isinstance(loras, (list, tuple)) else [loras]
     for one in given:
         if not isinstance(one, (list, tuple)) or len(one) not in (2, 3) or (*one, None)[2] not in (None, *HALVES):
@@ -243,7 +244,7 @@ def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
 
 
 def _check_halves(opened: Opened, loras: Sequence[tuple[Path, float, str | None]], cache: str | None) -> None:
-    """Raise InputError for what a pair of DiTs does not take, or what only a pair does."""
+    """Raise InputError for options that a pair of DiTs does not support, or that only a pair does."""
     is_pair = Part.DIT_2 in opened.parts
     for file, _, half in loras:
         if half is not None and not is_pair:

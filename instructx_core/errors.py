@@ -1,4 +1,4 @@
-"""What the library raises. A message is one sentence for a person: which input, what is wrong, what to do."""
+"""The library's exceptions. A message is one sentence for the user: which input, what is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST = 1500  # characters of a message
 class InstructXError(Exception):
     """Base class of every error that this library raises on purpose.
 
-    Its message is one line without control characters, whatever the name of a file or a tensor in it holds.
+    Its message is one line without control characters, whatever file or tensor names it contains.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -18,11 +18,11 @@ class InstructXError(Exception):
 
 
 class InputError(InstructXError, ValueError):
-    """A source, reference, instruction, output path or number that cannot be used."""
+    """A source, reference, instruction, output path or value that cannot be used."""
 
 
 class CheckpointError(InstructXError, ValueError):
-    """A model folder or weight file that is missing, damaged, or of another kind than was asked for."""
+    """A model folder or weight file that is missing, damaged, or of the wrong kind."""
 
 
 class EditInterrupted(InstructXError):
@@ -34,4 +34,4 @@ class TrainingStopped(InstructXError):
 
 
 class TrainingError(InstructXError):
-    """Training cannot continue: a loss that is NaN or infinite, or an example that a step fails on."""
+    """Training cannot continue: the loss is NaN or infinite, or a step fails on an example."""

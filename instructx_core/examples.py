@@ -1,4 +1,4 @@
-"""Pictures and clips to try an edit on, each with a sentence that fits it: assets/examples.json."""
+"""Example pictures and clips to edit, each with a suitable instruction: assets/examples.json."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Drawn:
     frames: int = 1
     width: int = 256
     height: int = 256
-    rich: bool = False  # natural grounds and lit objects too, as `world.RICH` has them
+    rich: bool = False  # natural grounds and lit objects too, as in `world.RICH`
 
 
 @dataclass(frozen=True)
 class NamedExample:
-    """A named picture or clip: a file of the pack, or one that is drawn."""
+    """A named picture or clip: a bundled file, or one drawn on demand."""
 
-    key: str  # what templates call it
-    name: str  # what the menu shows
+    key: str  # its name in templates
+    name: str  # its name in the menu
     instruction: str
     file: Path | None = None
     drawn: Drawn | None = None
@@ -36,7 +36,7 @@ class NamedExample:
 
 @cache
 def examples() -> dict[str, NamedExample]:
-    """Every example by name, in the order of the menu."""
+    """All examples by name, in menu order."""
     told = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
     return {entry["name"]: _example(**entry) for entry in told}
 

@@ -1,8 +1,9 @@
-"""Any size and length in, the model's out, and back: exactly aligned to the pixel.
+"""Fit sources of any size and length to the model's and back, aligned to the pixel.
 
 A source is scaled by one factor (up to rounding to whole pixels) to fit inside a canvas whose sides are multiples of
-the model's stride, and the rest of the canvas repeats its last row and column; frames are repeated at the end up to
-1 + n * what the VAE takes at a time. Restoring cuts both off and scales back, so nothing is cropped, moved or squeezed.
+the model's stride; the rest of the canvas repeats the last row and column, and the last frame is repeated up to a
+length of 1 + n * frame_multiple. Restoring cuts the padding off and scales back, so nothing is cropped, moved or
+squeezed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .images import strips, to_floats, to_uint8
 from .words import shown
 
 MAX_SIDE = 16384  # pixels of a canvas
-MAX_ASPECT = 200  # of frames that Qwen2.5-VL reads
+MAX_ASPECT = 200  # Qwen2.5-VL's limit
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Fit:
 
     @property
     def shrinks(self) -> bool:
-        """Whether the canvas holds fewer pixels than the source, so that detail is lost on the way there."""
+        """Whether the scaled source has fewer pixels than the source, so that detail is lost."""
         return math.prod(self.inner) < math.prod(self.size)
 
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
@@ -49,7 +50,7 @@ class Fit:
         return repeat_last(pixels, self.padded_frames)
 
     def cut(self, frames: torch.Tensor) -> torch.Tensor:
-        """[padded_frames, *canvas, ...] -> [frames, *inner, ...]: the scaled source alone, without what was added."""
+        """[padded_frames, *canvas, ...] -> [frames, *inner, ...]: the scaled source without the padding."""
         return frames[: self.frames, : self.inner[0], : self.inner[1]]
 
     def restore(self, frames: torch.Tensor) -> torch.Tensor:
@@ -70,9 +71,9 @@ def plan_fit(
     Args:
         frames, size: the source's length and (height, width).
         stride: pixels that one DiT patch spans.
-        frame_multiple: lengths come as 1 + n * this.
-        area: pixels of a frame the model was trained at; the canvas comes close to it, with the source's aspect.
-        canvas: (height, width) to run at instead.
+        frame_multiple: the model's clips have 1 + n * frame_multiple frames.
+        area: pixels of the model's training frames; the canvas comes close to it, with the source's aspect.
+        canvas: (height, width) to use instead.
 
     Raises:
         InputError: a side of a given canvas is not a positive multiple of the stride, or larger than `MAX_SIDE`.
@@ -88,7 +89,7 @@ def plan_fit(
 
 
 def _inside(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) within a canvas that has the aspect of `size`, up to rounding."""
+    """The largest (height, width) within a canvas with the aspect of `size`, up to rounding."""
     scale = min(limit / side for side, limit in zip(size, canvas, strict=True))
     return tuple(min(limit, max(1, round(side * scale))) for side, limit in zip(size, canvas, strict=True))
 
@@ -106,7 +107,7 @@ def check_canvas(canvas: tuple[int, int], stride: int = 1) -> None:
 
 
 def check_aspect(size: tuple[int, int], inner: tuple[int, int]) -> None:
-    """Raise InputError where a frame of (height, width), brought to `inner`, is too narrow for the MLLM to read."""
+    """Raise InputError if a frame of (height, width), scaled to `inner`, is too narrow for the MLLM."""
     if max(inner) > MAX_ASPECT * min(inner) or max(size) > MAX_ASPECT * min(size):
         raise InputError(
             f"A frame of {size[1]} x {size[0]} is too narrow; its sides may differ by a factor of {MAX_ASPECT}."
@@ -121,7 +122,7 @@ def nearest(side: float, stride: int) -> int:
 def resize(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """[T, H, W, C], uint8 or float in [0, 1] -> float [T, *size, C], antialiased bicubic.
 
-    Beside the result it takes little memory, however large the frames are; floats of the same size come back untouched.
+    It needs little memory beyond the result, however large the frames are; floats of that size are returned unchanged.
     """
     if tuple(frames.shape[1:3]) == tuple(size):
         return to_floats(frames)
@@ -133,9 +134,9 @@ def resize(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def resized_columns(frame: torch.Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """What `resize` makes of one frame [H, W, C], in strips from left to right: columns, and float [height, n, C].
+    """`resize` one frame [H, W, C] in strips from left to right: each yields its columns and float [height, n, C].
 
-    The rows are resized first, a strip of them at a time, then the columns: to the last bit what one call gives.
+    The rows are resized first, a strip of them at a time, then the columns; bit-identical to a single call.
     """
     height, width = size
     same = tuple(frame.shape[:2]) == (height, width)
@@ -157,25 +158,25 @@ def _resized_rows(frame: torch.Tensor, width: int) -> torch.Tensor:
 
 def _interpolate(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """[H, W, C] -> [*size, C], which may leave [0, 1]."""
-    if frame.shape[1] == size[1] == 1:  # PyTorch 2.13 resizes a single column to wrong numbers
+    if frame.shape[1] == size[1] == 1:  # PyTorch 2.13 resizes a single column to wrong values
         return _interpolate(frame.expand(-1, 2, -1), (size[0], 2))[:, :1]
     pixels = rearrange(frame.to(_computed(frame)), "h w c -> 1 c h w")
     return rearrange(F.interpolate(pixels, size, mode="bicubic", antialias=True), "1 c h w -> h w c")
 
 
 def _computed(frames: torch.Tensor) -> torch.dtype:
-    """PyTorch resizes no half floats on a CPU."""
+    """The dtype to resize in: PyTorch cannot resize half floats on a CPU."""
     return torch.float64 if frames.dtype == torch.float64 else torch.float32
 
 
 def repeat_last(frames: torch.Tensor, count: int) -> torch.Tensor:
-    """Fill [T, ...] up to `count` frames with copies of the last."""
+    """Pad [T, ...] to `count` frames with copies of the last."""
     missing = count - len(frames)
     return torch.cat([frames, frames[-1:].expand(missing, *frames.shape[1:])]) if missing else frames
 
 
 def fit_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
-    """A reference [H, W, 3] whole and in proportion in the middle of the canvas, its edges repeated around it."""
+    """Scale a reference [H, W, 3] to fit the canvas, centre it and repeat its edges around it."""
     inner = _inside(tuple(image.shape[:2]), canvas)
     pixels = rearrange(resize(image[None], inner), "t h w c -> t c h w")
     top, left = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
@@ -184,7 +185,7 @@ def fit_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
 
 
 def pad_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
-    """As `fit_reference`, in 8 bits and on white: what Pillow's `ImageOps.pad` does, as Kiwi-Edit was trained."""
+    """As `fit_reference`, in 8 bits and padded with white by Pillow's `ImageOps.pad`, as in Kiwi-Edit's training."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -194,10 +195,10 @@ def pad_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
 
 
 def own_size(image: torch.Tensor, bounds: tuple[int, int]) -> torch.Tensor:
-    """A reference [H, W, 3] in its own size and aspect, its sides multiples of the stride.
+    """Resize a reference [H, W, 3] only so far that its sides are multiples of the stride, within a maximum.
 
     Args:
-        bounds: the stride, and pixels of the longer side at most.
+        bounds: the stride, and the maximum of the longer side in pixels.
     """
     stride, longest = bounds
     scale = min(1.0, longest / max(image.shape[:2]))
@@ -205,7 +206,7 @@ def own_size(image: torch.Tensor, bounds: tuple[int, int]) -> torch.Tensor:
 
 
 def resize_8bit(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 [H, W, 3] -> [*size, 3] by Pillow's bicubic, which rounds to 8 bits between its two passes."""
+    """uint8 [H, W, 3] -> [*size, 3] with Pillow's bicubic, which rounds to 8 bits between its two passes."""
     import numpy as np
     from PIL import Image
 

@@ -1,6 +1,6 @@
-"""Which velocities a guidance mode adds up.
+"""The velocities that each guidance mode combines.
 
-N is without the instruction, T with it; 0 is without source, V with it, I with references, VI with both; w is a scale.
+Notation: N without, T with the instruction; 0 without the source, V with it, I with references, VI with both; w scales.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Conditions = Callable[[bool, bool], tuple[Condition, ...]]  # (with the source, 
 
 @dataclass(frozen=True)
 class OneForward:
-    """One velocity: what it is made with, and its weight; of a chain how much the difference to the last counts."""
+    """One velocity: its inputs and its weight, which in a chain scales the difference from the velocity before."""
 
     weight: float
     words: bool
@@ -30,14 +30,14 @@ class OneForward:
 
 @dataclass(frozen=True)
 class Formula:
-    """What a mode adds up: a sum of parts, or a chain whose differences are projected."""
+    """A mode's formula: a weighted sum of velocities, or a chain whose differences are projected."""
 
     parts: tuple[OneForward, ...]
     projection: Projection | None = None
 
 
 def mode_of(asked: GuidanceMode, is_video: bool, has_references: bool) -> GuidanceMode:
-    """The mode of an edit: by what is edited where the model says so."""
+    """The mode of an edit; `TASK` is resolved by what is edited."""
     if asked is not GuidanceMode.TASK:
         return asked
     if has_references:
@@ -46,7 +46,7 @@ def mode_of(asked: GuidanceMode, is_video: bool, has_references: bool) -> Guidan
 
 
 def second_scales(mode: GuidanceMode, scales: SamplingConfig) -> SamplingConfig:
-    """The scales where the second of a pair of DiTs denoises. No guidance stays none."""
+    """The scales for the second of a pair of DiTs; unchanged if there is no guidance."""
     if not needs_both(mode, scales.guidance_scale):
         return scales
     names = ("guidance_scale", "source_scale", "reference_scale")
@@ -54,7 +54,7 @@ def second_scales(mode: GuidanceMode, scales: SamplingConfig) -> SamplingConfig:
 
 
 def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
-    """What a mode adds up.
+    """The formula of a mode.
 
     Raises:
         InputError: a guidance scale out of range.
@@ -78,10 +78,10 @@ def formula_of(mode: GuidanceMode, scales: SamplingConfig) -> Formula:
     else:  # 0,N + w_v (V,N - 0,N) + w_i (VI,N - V,N) + w_t (VI,T - VI,N)
         steps = [(source, False, False, False), (references, False, True, False), (text, False, True, True)]
         steps.append((0.0, True, True, True))
-    # a step's scale multiplies the difference from it to the next: left with it is what led to it, less what leads on
+    # a scale multiplies the difference from its step to the next, so a step's weight is the scale before minus its own
     led = [1.0, *(scale for scale, *_ in steps)]
     parts = (OneForward(before - scale, *made) for before, (scale, *made) in zip(led, steps, strict=False))
-    return Formula(tuple(part for part in parts if part.weight))  # a velocity that counts nothing is not made
+    return Formula(tuple(part for part in parts if part.weight))  # skip velocities of weight 0
 
 
 def needs_both(mode: GuidanceMode, scale: float) -> bool:
@@ -90,7 +90,7 @@ def needs_both(mode: GuidanceMode, scale: float) -> bool:
 
 
 def scales_source(mode: GuidanceMode) -> bool:
-    """Whether `source_scale` counts in a mode."""
+    """Whether a mode uses `source_scale`."""
     return mode in (GuidanceMode.V2V_CHAIN, GuidanceMode.RV2V)
 
 
@@ -98,7 +98,7 @@ def terms(made: Formula, context: Context, without: Context | None, conditions: 
     """A formula's parts as `sampling.sample` takes them.
 
     Raises:
-        InputError: nothing to guide away from.
+        InputError: the context without the instruction is needed and missing.
     """
     if without is None and not all(part.words for part in made.parts):
         raise InputError("This guidance needs the context without the instruction.")

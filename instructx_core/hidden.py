@@ -1,12 +1,12 @@
-"""The one scheme of hidden names: whatever is incomplete, replaced or locked has a hidden name beside its own.
+"""Hidden names for files that are incomplete, replaced or locked, next to their own.
 
 `.NAME.KIND`, or `.NAME.TAG.KIND` if there may be several at once:
 
-| kind | what | who clears it away |
+| kind | what | who deletes it |
 |---|---|---|
-| partial | unfinished; with a random tag of one write, with a digest of one download, without one what a later run continues | the next write that is alone at NAME |
-| old | an older folder, while a new one takes its name | the next write to NAME; it or a reader brings it back if need be |
-| windows | finished windows of a long video | its edit, when it is whole |
+| partial | unfinished; TAG is random for a write, a digest for a download, absent if a later run continues it | the next write that has NAME to itself |
+| old | an old folder, while a new one takes its name | the next write to NAME; it or a reader brings it back if needed |
+| windows | finished windows of a long video | its edit, when complete |
 | lock | one run at a time, see `run_lock` | the run |
 """  # noqa: E501 - a table
 
@@ -20,23 +20,23 @@ from pathlib import Path
 
 from .bounded import is_dir
 
-LONGEST = 180  # bytes of a name that are kept: file systems take 255 with everything around it
+LONGEST = 180  # bytes of a name that are kept: file systems allow 255, including prefix, tag and kind
 _TAG = "[0-9a-f]{12}"
 UNFINISHED = re.compile(rf"\..+\.{_TAG}\.partial")  # any name that `unique` gives to what is being written
 
 
 def hidden(path: Path, kind: str, tag: str = "") -> Path:
-    """The hidden name beside `path`, always the same; of a very long name only the beginning and a digest are kept."""
+    """The hidden name next to `path`, always the same; a very long name is cut and gets a digest."""
     return path.with_name(".".join(("", _short(path.name), *filter(None, (tag, kind)))))
 
 
 def unique(path: Path, kind: str) -> Path:
-    """A hidden name beside `path` that nothing has yet."""
+    """A new, unused hidden name next to `path`."""
     return hidden(path, kind, secrets.token_hex(6))
 
 
 def leftovers(path: Path, kind: str) -> list[Path]:
-    """The files under names that `unique` gave for `path`."""
+    """The existing files and folders with names from `unique` for `path`."""
     pattern = re.compile(rf"\.{re.escape(_short(path.name))}\.{_TAG}\.{kind}")
     return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)] if is_dir(path.parent) else []
 

@@ -1,4 +1,4 @@
-"""Pictures <-> normalised latents: Stable Diffusion's VAE, whose latents are one factor away from deviation 1."""
+"""Pictures <-> normalised latents: Stable Diffusion's VAE, whose latents are normalised by a single factor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ImageCodec(Codec):
-    """`AutoencoderKL`; frames of a clip are pictures by themselves."""
+    """`AutoencoderKL`; each frame of a clip is coded separately."""
 
     temporal_stride = 1
     frame_multiple = 1

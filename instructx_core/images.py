@@ -1,14 +1,14 @@
 """Still images: any picture that Pillow opens <-> RGB tensors.
 
 Decisions:
-- Pixels come out upright (EXIF orientation applied) as sRGB: an embedded profile of another kind (Display P3, CMYK) is
-  converted, because the written file carries no profile and would show other colours.
-- Alpha is composited on white, the paper that most transparent pictures are drawn for.
-- 16-bit grey is scaled by 65535, not clipped to 8 bits as Pillow's own conversion does. Float grey (TIFF) counts from 0
-  to 1; highlights above are clipped with a warning, a picture that is mostly above is refused.
+- Pixels are upright (EXIF orientation applied) and sRGB: another embedded profile (Display P3, CMYK) is converted,
+  because the written file has no profile and would show wrong colours.
+- Alpha is composited on white, the background that most transparent pictures are drawn for.
+- 16-bit grey is divided by 65535, not clipped to 8 bits as in Pillow's conversion. Float grey (TIFF) is in [0, 1];
+  values outside are clipped with a warning, and a picture with most of its values outside is refused.
 - GIF, WebP, PNG and AVIF files with more than one frame are animations; `video.VideoReader` reads all of their frames,
-  `read_image` the first. A PIL image object is one picture: the frame that it stands at.
-- Memory: pixels stay 8-bit as long as they can, and whatever needs floats is done strip by strip.
+  `read_image` the first. A PIL image object is one picture: its current frame.
+- Memory: pixels stay 8-bit as long as possible, and float operations work strip by strip.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What a reader may be handed; other plugins of Pillow (MPEG, EPS, ...) open files that are not pictures to edit.
+# Accepted formats; other Pillow plugins (MPEG, EPS, ...) open files that are not pictures to edit.
 _STILL_FORMATS = {"PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000", "ICO"}
-_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}  # not MPO, TIFF: their further pages are other pictures
+_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}  # not MPO, TIFF: their other pages are different pictures
 _SAVE_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -48,17 +48,17 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     ".tiff": ("TIFF", {}),
 }
 IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
-_LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # pixels of a side that the encoders take
-RANGE_SLACK = 1e-4  # how far resampling or rounding may leave [0, 1] before it counts as another range
-STRIP = 2**20  # values that are computed in floats at a time
+_LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # the encoders' limits for a side, in pixels
+RANGE_SLACK = 1e-4  # tolerated overshoot of [0, 1] by resampling or rounding
+STRIP = 2**20  # float values processed at a time
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262  # TIFF's tag
 
 
 def open_picture(path: Path) -> Image.Image | None:
-    """Open an image file (its header only), or return None when it is none; the caller closes it.
+    """Open an image file (its header only), or return None if it is not one; the caller closes it.
 
-    Raises InputError for a picture that is too large, or of a kind that Pillow would read a part of.
+    Raises InputError for a picture that is too large, or of a kind that Pillow would read only in part.
     """
     from PIL import Image
 
@@ -68,7 +68,7 @@ def open_picture(path: Path) -> Image.Image | None:
         picture = Image.open(path, formats=sorted(_STILL_FORMATS & Image.OPEN.keys()))
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {_too_many_pixels()}") from error
-    except Exception:  # plugins answer hostile bytes with any kind of error
+    except Exception:  # plugins raise any kind of error for malformed bytes
         picture = None
     try:
         check_kind(path, picture)
@@ -80,15 +80,15 @@ def open_picture(path: Path) -> Image.Image | None:
 
 
 def is_animated(picture: Image.Image) -> bool:
-    """Whether an opened image file holds frames that follow each other in time."""
+    """Whether an opened image file is an animation."""
     try:
         return picture.format in _ANIMATED_FORMATS and bool(getattr(picture, "is_animated", False))
-    except Exception:  # a GIF is looked into for that, whose bytes may be anything
+    except Exception:  # this parses the GIF's bytes, which may be malformed
         return False
 
 
 def frame_count(picture: Image.Image) -> int:
-    """How many frames an animation says that it holds; one that cannot be counted has its first."""
+    """The number of frames that an animation claims to have; 1 if they cannot be counted."""
     try:
         return int(getattr(picture, "n_frames", 1))
     except Exception:  # as above
@@ -96,16 +96,16 @@ def frame_count(picture: Image.Image) -> int:
 
 
 def read_image(value: str | os.PathLike[str] | Image.Image) -> Tensor:
-    """Read one picture as float32 [H, W, 3] in [0, 1]. Arguments and errors as `read_pixels`."""
+    """Read one picture as float32 [H, W, 3] in [0, 1]. Arguments and errors as in `read_pixels`."""
     return to_floats(read_pixels(value)).contiguous()
 
 
 def read_pixels(value: str | os.PathLike[str] | Image.Image, name: str = "image") -> Tensor:
-    """Read one picture as uint8 [H, W, 3], or as float32 in [0, 1] where it holds more than 8 bits.
+    """Read one picture as uint8 [H, W, 3], or as float32 in [0, 1] if it has more than 8 bits.
 
-    value: a path or a PIL image; name: what error messages call a PIL image (a file is called by its path).
-    Raises InputError when the file is missing, is not an image, is damaged, is larger than the memory that is free, or
-    holds numbers outside of its range.
+    value: a path or a PIL image; name: what error messages call a PIL image (files go by their path).
+    Raises InputError if the file is missing, is not an image, is damaged, needs more memory than is free, or has values
+    out of range.
     """
     from PIL import Image
 
@@ -120,7 +120,7 @@ def read_pixels(value: str | os.PathLike[str] | Image.Image, name: str = "image"
 
 
 def read_encoded(data: bytes, name: str) -> Tensor:
-    """As `read_pixels`, of a picture's bytes as its file would have them; messages call it `name`."""
+    """As `read_pixels`, for the bytes of an image file; messages call it `name`."""
     from io import BytesIO
 
     from PIL import Image
@@ -138,7 +138,7 @@ def read_encoded(data: bytes, name: str) -> Tensor:
 
 
 def write_image(pixels: Tensor, path: Path) -> None:
-    """Write [H, W, 3], uint8 or float in [0, 1], as an 8-bit image in the format that the suffix of `path` names.
+    """Write [H, W, 3], uint8 or float in [0, 1], as an 8-bit image in the format of the suffix of `path`.
 
     Raises InputError when the format cannot hold the picture or the file cannot be written.
     """
@@ -155,14 +155,14 @@ def write_image(pixels: Tensor, path: Path) -> None:
 
 
 def check_side(path: Path, side: int) -> None:
-    """Raise InputError where the format of `path` cannot store a picture with a longer side of that many pixels."""
+    """Raise InputError if the format of `path` cannot store a picture whose longer side has `side` pixels."""
     longest = _LONGEST.get(path.suffix.lower(), side)
     if side > longest:
         raise InputError(f"{path}: its format holds sides of at most {longest} pixels, not {side}; write a PNG.")
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Float pixels in [0, 1] of any shape -> uint8 on the CPU, rounded to the nearest; uint8 is returned unchanged."""
+    """Float pixels in [0, 1] of any shape -> uint8 on the CPU, rounded; uint8 is returned unchanged."""
     if pixels.dtype == torch.uint8:
         return pixels.detach().cpu()
     if pixels.ndim and len(pixels) == 1:
@@ -181,15 +181,15 @@ def to_floats(pixels: Tensor) -> Tensor:
 
 
 def strips(length: int, each: int) -> Iterator[slice]:
-    """Cut an axis of `length` positions that hold `each` values into slices of about STRIP values."""
+    """Cut an axis of `length` positions, each with `each` values, into slices of about STRIP values."""
     step = max(1, STRIP // max(1, each))
     return (slice(start, min(start + step, length)) for start in range(0, length, step))
 
 
 def check_range(values: Tensor, name: str) -> Tensor:
-    """Return float `values` clamped to [0, 1] if they are there, up to RANGE_SLACK.
+    """Return float `values` clamped to [0, 1] if they exceed it by at most RANGE_SLACK.
 
-    Raises InputError naming `name`, the offending number and its index.
+    Raises InputError with `name`, the first offending value and its index.
     """
     low, high = values.aminmax()
     if low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK:  # NaN compares false
@@ -203,12 +203,12 @@ def check_range(values: Tensor, name: str) -> Tensor:
 
 
 def _to_rgb(picture: Image.Image, name: str) -> Tensor:
-    """PIL image -> uint8 [H, W, 3], or float32 in [0, 1] of deep grey; upright, sRGB, on white."""
+    """PIL image -> uint8 [H, W, 3], or float32 in [0, 1] for deep grey; upright, sRGB, on white."""
     from PIL import Image
 
     check_room(name, picture.width, picture.height)
     try:
-        inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF whose 0 is white
+        inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # a TIFF with 0 as white
         picture = _upright(picture)
         if 0 in picture.size:
             raise InputError(
@@ -223,7 +223,7 @@ def _to_rgb(picture: Image.Image, name: str) -> Tensor:
         raise InputError(f"{name}: {_too_many_pixels()}") from error
     except MemoryError as error:
         raise InputError(f"{name}: there is not enough memory to decode it; scale it down.") from error
-    except Exception as error:  # decoders answer hostile bytes with any kind of error
+    except Exception as error:  # decoders raise any kind of error for malformed bytes
         raise InputError(f"{name}: it is damaged and cannot be decoded ({error}); give another file.") from error
 
 
@@ -251,9 +251,9 @@ def _plain_rgb(picture: Image.Image) -> Tensor:
 
 
 def _deep_grey(picture: Image.Image, name: str, inverted: bool) -> Tensor:
-    """Grey of more than 8 bits -> float32 [H, W] in [0, 1]; whole numbers count as 16-bit, as in PNG and TIFF."""
+    """Grey of more than 8 bits -> float32 [H, W] in [0, 1]; integers are 16-bit, as in PNG and TIFF."""
     floats, (width, height) = picture.mode == "F", picture.size
-    clear = picture.info.get("transparency")  # of a PNG, the grey that is transparent
+    clear = picture.info.get("transparency")  # a PNG's transparent grey value
     grey = torch.empty(height, width)
     for rows in strips(height, width):
         values = np.asarray(picture.crop((0, rows.start, width, rows.stop))).astype(np.float32)
@@ -261,7 +261,7 @@ def _deep_grey(picture: Image.Image, name: str, inverted: bool) -> Tensor:
             raise InputError(f"{name}: it holds numbers up to {values.max():g}; of whole ones give 0 to 65535.")
         if clear is not None:
             values[values == clear] = 65535  # on white
-        if inverted and not floats:  # Pillow turns those of 8 bits around, and no deeper ones
+        if inverted and not floats:  # Pillow inverts only 8-bit ones
             values = 65535 - values
         grey[rows] = torch.from_numpy(values if floats else values / 65535.0)
     if floats and grey.isfinite().all() and (grey.amax() > 1 + RANGE_SLACK or grey.amin() < -RANGE_SLACK):
@@ -276,7 +276,7 @@ def _deep_grey(picture: Image.Image, name: str, inverted: bool) -> Tensor:
 
 
 def _srgb_converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """What makes sRGB without alpha of strips of `picture`; a profile that cannot be used is ignored, as viewers do."""
+    """Make a converter of `picture`'s strips to sRGB without alpha; an unusable profile is ignored, as in viewers."""
     from PIL import ImageCms
 
     def plain(strip: Image.Image) -> Image.Image:

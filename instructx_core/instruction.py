@@ -6,7 +6,7 @@ import re
 
 from .errors import InputError
 
-LONGEST = 10_000  # characters; the MLLM reads some 3,000 tokens of it in seconds on a CPU
+LONGEST = 10_000  # characters: about 3,000 tokens, which the MLLM reads in seconds on a CPU
 
 
 _REFERENCE = re.compile(
@@ -18,7 +18,7 @@ _REFERENCE = re.compile(
 
 
 def speaks_of_a_reference(text: str) -> bool:
-    """Whether an instruction names a reference image by that word, as "the object in the reference" does."""
+    """Whether an instruction mentions a reference by that word, as in "the object in the reference"."""
     return _REFERENCE.search(text) is not None
 
 

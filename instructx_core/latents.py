@@ -1,7 +1,7 @@
-"""Pixels <-> normalised latents: what every codec is, and a Wan VAE with its strides, its mean and its deviation.
+"""Pixels <-> normalised latents: the interface of all codecs, and Wan's VAE.
 
-Encoding takes the mean of the posterior, as Wan does for conditions. Strides come from the VAE's config: nothing else
-in the library assumes 8 and 4.
+Encoding takes the mean of the posterior, as Wan does for conditions. Strides come from the VAE's config; nothing in the
+library assumes 8 and 4.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from .results import check_numbers
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
-ENCODED_CHUNK = 4  # frames that diffusers' Wan VAE encodes at a time after the first, whatever its temporal stride
+ENCODED_CHUNK = 4  # frames per chunk that diffusers' Wan VAE encodes after the first, whatever its temporal stride
 
 
 class Codec(nn.Module, ABC):
-    """A VAE between frames in [0, 1] and normalised latents; of its own, it is told mean and deviation a channel."""
+    """A VAE between frames in [0, 1] and latents normalised with a mean and standard deviation per channel."""
 
-    temporal_stride: int  # frames that one latent frame spans, the first excepted, which spans one
-    frame_multiple: int  # clips have 1 + n * this many frames
+    temporal_stride: int  # frames per latent frame, except for the first, which is one frame
+    frame_multiple: int  # clips have 1 + n * frame_multiple frames
 
     def __init__(self, vae: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.vae = vae
-        # not saved with the weights: the VAE's own config.json has these numbers
+        # not saved with the weights: the VAE's config.json has these values
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
 
     @property
     @abstractmethod
     def channels(self) -> int:
-        """Of the latents."""
+        """Number of latent channels."""
 
     @property
     @abstractmethod
     def stride(self) -> int:
-        """Pixels that one latent position spans, on either side."""
+        """Side of a latent position in pixels."""
 
     @abstractmethod
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ class Codec(nn.Module, ABC):
         """
 
     def normalise(self, raw: torch.Tensor) -> torch.Tensor:
-        """Raw VAE latents -> mean 0, deviation 1 a channel, float32."""
+        """Raw VAE latents -> float32 with mean 0 and standard deviation 1 per channel."""
         return (raw.float() - self.mean) / self.std
 
     def denormalise(self, normalised: torch.Tensor) -> torch.Tensor:
@@ -106,9 +106,9 @@ class LatentCodec(Codec):
 
 
 def skip_empty_taps(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Spare a causal convolution, in place, the taps that add nothing: those that see only padding, and zeros.
+    """Make causal convolutions skip, in place, the taps that contribute nothing: on padding only, or of zero weight.
 
-    The past of an image, or of a first frame, is padding. A VAE trained on images alone has no weight on the past.
+    The past of an image, or of a first frame, is padding. A VAE trained only on images has zero weights on the past.
     The result is the same up to rounding, in about a third of the time.
     """
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
@@ -120,7 +120,7 @@ def skip_empty_taps(vae: AutoencoderKLWan) -> AutoencoderKLWan:
 
 
 class _PresentForward:
-    """`WanCausalConv3d.forward` with a two-dimensional shortcut where only the current frame counts."""
+    """`WanCausalConv3d.forward` with a two-dimensional shortcut for when only the current frame contributes."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         self.convolution = convolution
@@ -139,7 +139,7 @@ class _PresentForward:
         return rearrange(frames, "(b t) c h w -> b c t h w", b=len(x))
 
     def _ignores_past(self) -> bool:
-        """Whether all weights on earlier frames are zero, looked up again only after the weights have changed."""
+        """Whether all weights on earlier frames are zero; rechecked only after the weights have changed."""
         weight = self.convolution.weight
         version = count_of_changes(weight)
         if version != self.checked_version:

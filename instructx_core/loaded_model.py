@@ -1,4 +1,4 @@
-"""A loaded model and what each of its parts does by itself: fit, read, encode, decode."""
+"""A loaded model and its single operations: fit, read, encode, decode."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class LoadedModel:
-    """The parts of a model, on a device."""
+    """The components of a model, on a device."""
 
     def __init__(self, components: Components, device: torch.device | None = None) -> None:
-        """`device`: where edits run, if that is not where the weights are (see `memory` of `from_pretrained`)."""
+        """`device`: where edits run, if the weights are kept elsewhere (see `memory` of `from_pretrained`)."""
         self.components = components
         self.device = components.guidance.device if device is None else device
         self.config: ModelConfig = components.config
@@ -30,21 +30,21 @@ class LoadedModel:
         self.denoiser = components.denoiser
         self.codec = components.codec
         self.masks = components.masks
-        self.shortcuts: dict[str, str] = {}  # ways to compute faster that change pixels, by option
+        self.shortcuts: dict[str, str] = {}  # speed options in use that change pixels: option -> value
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """(height, width) in pixels that the checkpoint was trained at."""
+        """The checkpoint's training size, (height, width) in pixels."""
         return self.config.default_size
 
     @property
     def default_frames(self) -> int:
-        """The length in frames that the checkpoint was trained at."""
+        """The checkpoint's training length in frames."""
         return self.config.default_frames
 
     @property
     def stride(self) -> int:
-        """Height and width of what the model edits are multiples of this many pixels."""
+        """Pixels that the canvas's height and width must be multiples of."""
         return self.codec.stride * self.denoiser.patch
 
     def fit(self, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None) -> Fit:
@@ -59,7 +59,7 @@ class LoadedModel:
         return fit
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """[B, T, H, W, 3] in [0, 1] of the model's stride and length -> normalised latents [B, C, t, h, w]."""
+        """[B, T, H, W, 3] in [0, 1], in a size and length of the model -> normalised latents [B, C, t, h, w]."""
         return self.codec.encode(frames.to(self.device))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ class LoadedModel:
         references: Sequence[Sequence[torch.Tensor]],
         is_video: bool,
     ) -> Context:
-        """What the DiT cross-attends to, tokens [B, N, D]; `instructions` None: what a run is guided away from."""
+        """The DiT's context, tokens [B, N, D]; `instructions` None: the one that a run is guided away from."""
         if instructions is None:
             inputs = self.guidance.prepare_without(len(sources), sources, references, is_video)
         else:
@@ -84,10 +84,10 @@ class LoadedModel:
     def reference_latents(
         self, references: Sequence[Sequence[torch.Tensor]], canvas: tuple[int, int]
     ) -> tuple[torch.Tensor, ...]:
-        """References as latent frames: for each place in the list, [B, C, 1, h, w], of the canvas or its own size.
+        """References as latent frames: [B, C, 1, h, w] per reference, in the canvas's size or its own.
 
         Raises:
-            InputError: own sizes that differ within a batch.
+            InputError: references that keep their own size and differ in it within a batch.
         """
         config = self.config.denoiser
         place = pad_reference if config.reference_margin is Margin.WHITE else fit_reference

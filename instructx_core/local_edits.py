@@ -1,4 +1,4 @@
-"""Several instructions for one clip: what each says, and where it acts."""
+"""Several instructions for one clip: their tokens and masks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_PLACES = "Several instructions find their places in a clip, not in an image; 
 
 
 def check_places(name: str, masks: MaskHead | None, is_video: bool) -> None:
-    """Raise InputError unless a model of this name finds places, in a clip."""
+    """Raise InputError unless the model of this name has a mask head and the source is a clip."""
     if masks is None:
         raise InputError(
             f"{name} takes one instruction, not a list: it finds no place for each; say all in one sentence."
@@ -36,22 +36,22 @@ def read_local(
     clips: Sequence[torch.Tensor],
     device: torch.device,
 ) -> LocalEdits:
-    """What is asked of places alone, all read in one pass.
+    """Read K instructions for each of B clips in one pass, and find the mask of each.
 
     Args:
-        each: for each of B clips K instructions.
+        each: for each of the B clips, K instructions.
         clips: B of [T, H, W, 3] in [0, 1].
-        device: where it is computed.
+        device: where the MLLM runs.
 
     Raises:
-        InputError: a clip of one frame, or one too long on one side for the masks.
+        InputError: a clip of one frame, or one too long along an axis for the masks.
     """
     if len(clips[0]) == 1:
         raise InputError(NO_PLACES)
     pairs = [(one, clip) for several, clip in zip(each, clips, strict=True) for one in several]
     inputs = guidance.prepare([one for one, _ in pairs], [clip for _, clip in pairs], None, True)
     read = guidance(replace(inputs, keeps_seen=True).to(device))
-    own = next(masks.parameters())  # the connector is where the masks are, in the same precision
+    own = next(masks.parameters())  # the connector is on the mask head's device, in the same dtype
     read = replace(read.to(own.dtype, own.device), seen=read.seen.to(own))
     tokens = connector(read).tokens  # [B * K, N, D]
     time, height, width = inputs.grids[0].tolist()

@@ -1,4 +1,4 @@
-"""What this process may still take of the machine's main memory, and a check of large inputs against it."""
+"""Main memory that this process can still allocate, and a check of large inputs against it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from .errors import InputError
 from .words import in_bytes, one_line
 
-EDIT_BYTES = 16  # per pixel of a source at most, from the file to the edited file, beside the model
-USABLE = 0.9  # of what is free
-UNLIMITED = 2**60  # bytes; limits above it are none
+EDIT_BYTES = 16  # maximum per source pixel, from the input file to the edited file, without the model
+USABLE = 0.9  # share of the free memory
+UNLIMITED = 2**60  # bytes; limits above it do not count
 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that may still be taken, and what allows no more, in words."""
+    """Bytes that can still be allocated, and the limiting factor in words."""
 
     bytes: int
     limit: str
-    advice: str = "raise that limit"  # to get more
+    advice: str = "raise that limit"  # how to get more
 
 
 def free_main_memory() -> int | None:
-    """Bytes that this process may still take: what the system has, what its container and its limits leave.
+    """Bytes that this process can still allocate within the machine's, its container's and its own limits.
 
-    None where the system does not say.
+    None if the system does not say.
     """
     rooms = (main_memory(), address_space())
     free = min(room.bytes for room in rooms if room is not None)
@@ -37,9 +37,9 @@ def free_main_memory() -> int | None:
 
 
 def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Room:
-    """What can be resident beside all that runs: the machine's free memory, or less under a cgroup's limit.
+    """Memory that can still become resident: the machine's free memory, or less under a cgroup limit.
 
-    Files in the page cache count as free, because the system drops them when it needs to.
+    The page cache counts as free, because the system drops it when needed.
     """
     rooms = [Room(_available(proc), "free in this machine", "end other programs")]
     if sys.platform.startswith("linux"):
@@ -48,15 +48,15 @@ def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
 
 
 def address_space() -> Room | None:
-    """What `ulimit -v` leaves on Linux, where mapped files count too; None where there is no limit."""
-    if not sys.platform.startswith("linux"):  # macOS takes the limit and does not keep it, Windows has none
+    """Address space left under `ulimit -v` on Linux, which includes mapped files; None without a limit."""
+    if not sys.platform.startswith("linux"):  # macOS accepts the limit but does not enforce it, Windows has none
         return None
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY or limit > UNLIMITED:
         return None
-    pages = [int(line.split()[0]) for line in _lines(Path("/proc/self/statm"))]  # none where /proc is not mounted
+    pages = [int(line.split()[0]) for line in _lines(Path("/proc/self/statm"))]  # empty if /proc is not mounted
     return Room(max(0, limit - sum(pages) * resource.getpagesize()), "left of ulimit -v")
 
 
@@ -65,11 +65,11 @@ def check_room(name: str, width: int, height: int, frames: int = 1, advice: str 
 
     Args:
         name: of the input.
-        width, height, frames: as its header says.
+        width, height, frames: from its header.
         advice: what to do, as the end of a sentence.
 
     Raises:
-        InputError: an edit of it would need more main memory than is free.
+        InputError: editing it would need more main memory than is free.
     """
     free, needed = free_main_memory(), width * height * frames * EDIT_BYTES
     if free is not None and needed > USABLE * free:
@@ -80,10 +80,10 @@ def check_room(name: str, width: int, height: int, frames: int = 1, advice: str 
 
 
 class GrowingRoom:
-    """Room for a clip that may turn out longer than its file says: half as much again each time, checked before.
+    """Room for a clip that may be longer than its file says: grows by half each time, after a check.
 
     Args:
-        frames: as the file says; at least 1.
+        frames: from the file; at least 1.
         check: raises for a number of frames that does not fit.
     """
 
@@ -92,7 +92,7 @@ class GrowingRoom:
         check(frames)
 
     def reach(self, count: int) -> bool:
-        """Whether it had to grow for so many frames."""
+        """Make room for `count` frames; return whether it had to grow."""
         if count <= self.frames:
             return False
         self.frames = max(count, self.frames + self.frames // 2)
@@ -101,20 +101,20 @@ class GrowingRoom:
 
 
 def _available(proc: Path) -> int:
-    """Bytes that the machine could give, dropping caches."""
+    """Bytes available on the machine, with its caches dropped."""
     if sys.platform == "win32":
         return _windows() or UNLIMITED
     for line in _lines(proc / "meminfo"):
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return int(value.split()[0]) * 1024
-    with suppress(OSError, ValueError):  # macOS says only what it has in all
+    with suppress(OSError, ValueError):  # macOS reports only its total memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return UNLIMITED
 
 
 def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[Room]:
-    """What the memory limits of this process's cgroup and of all around it leave, versions 1 and 2."""
+    """Memory left under the limits of this process's cgroup and its ancestors, versions 1 and 2."""
     for line in _lines(proc / "self" / "cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -125,16 +125,16 @@ def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[Room]:
         else:
             continue
         own = root / path.lstrip("/")
-        # in a container the path may be the host's, where only the root is visible
+        # in a container the path may be the host's, of which only the root is visible
         for folder in (own, *own.parents):
             if folder.is_relative_to(root):
                 yield from _left(folder, *names)
 
 
 def _left(folder: Path, limit: str, usage: str, *cached: str) -> Iterator[Room]:
-    """What one cgroup's limit leaves; nothing where it has none."""
+    """Memory left under one cgroup's limit; yields nothing if it has no limit."""
     most, used = ("".join(_lines(folder / name)) for name in (limit, usage))
-    if not most.isdecimal() or not used.isdecimal() or int(most) > UNLIMITED:  # "max", or no such group here
+    if not most.isdecimal() or not used.isdecimal() or int(most) > UNLIMITED:  # "max", or no such cgroup here
         return
     stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat"))
     reclaimable = sum(int(stat.get(name, 0)) for name in cached)
@@ -142,7 +142,7 @@ def _left(folder: Path, limit: str, usage: str, *cached: str) -> Iterator[Room]:
 
 
 def _lines(path: Path) -> list[str]:
-    """A kernel file's lines; none where it cannot be read."""
+    """The lines of a kernel file; [] if it cannot be read."""
     try:
         return path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,8 @@
-"""Where in a clip an instruction acts: one mask, from what the MLLM made of the clip's own places.
+"""The mask of where an instruction acts in a clip, from the MLLM's hidden states of the clip's tokens.
 
-A few learned tokens and the clip's places look at each other in turns, the instruction's context beside the places
-(as SAM's decoder, with words for clicks). The first token, through an MLP, times each place is that place's logit.
+A few learned tokens and the clip's tokens attend to each other in turns, with the instruction's context appended to the
+clip's (like SAM's decoder, with words instead of clicks). The dot product of the first learned token, after an MLP,
+with a clip token is the logit of its position.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .errors import InputError
 
 
 class MaskHead(nn.Module):
-    """Hidden states of a clip's places and an instruction's context -> mask [B, t, h, w] in [0, 1]."""
+    """Hidden states of a clip's tokens and an instruction's context -> mask [B, t, h, w] in [0, 1]."""
 
     def __init__(self, config: MaskConfig) -> None:
         super().__init__()
@@ -36,12 +37,12 @@ class MaskHead(nn.Module):
         """The mask.
 
         Args:
-            seen: [B, t * h * w, input_dim], in rows.
+            seen: [B, t * h * w, input_dim], in row-major order.
             grid: t, h, w.
             context: [B, N, context_dim].
 
         Raises:
-            InputError: a grid with more places along an axis than the head was trained with.
+            InputError: a grid that is longer along an axis than the head was trained with.
         """
         if any(side > most for side, most in zip(grid, self.config.grid, strict=True)):
             raise InputError(
@@ -65,7 +66,7 @@ class MaskHead(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Tokens look at themselves, then at the places, the places at the tokens."""
+    """Tokens attend to themselves, then to the positions, then the positions to the tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a model says about itself, read from its configs and headers without loading a weight."""
+"""Describe a model from its configs and weight headers, without loading weights."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TITLES = {Part.MLLM: "MLLM", Part.DIT: "DiT", Part.DIT_2: "second DiT", Part.VAE
 
 
 def describe(path: Path | None = None) -> str:
-    """A model (the bundled one by default), or weights in any form, as lines of text.
+    """Describe a model (the bundled one by default), or weights in any form, as lines of text.
 
     Raises:
-        CheckpointError: nothing there, something that is neither, or a missing, truncated or damaged file.
+        CheckpointError: nothing there, neither a model nor weights, or a missing, truncated or damaged file.
     """
     path = located(path or BUNDLED)
     has_weights = (is_file(path) or is_dir(path)) and families.recognise(path) is None
@@ -36,7 +36,7 @@ def describe(path: Path | None = None) -> str:
 
 
 def describe_model(opened: Opened) -> str:
-    """A model as lines of text: kind, sizes, queries, injection, sampling defaults, parts stored elsewhere.
+    """Describe a model as lines of text: kind, sizes, queries, injection, sampling defaults, parts stored elsewhere.
 
     Raises:
         CheckpointError: a missing, truncated or damaged part.

@@ -1,4 +1,4 @@
-"""Checks on the paths that a person gives."""
+"""Checks on the paths that a user gives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .words import PATH, escaped, shown
 
 
 def as_path(value: object, name: str) -> Path:
-    """`value` as a Path; raises InputError, which calls it `name`, where it is no path at all."""
+    """`value` as a Path; raises InputError, which calls it `name`, if it is not a path."""
     try:
         return Path(os.fspath(value))  # type: ignore[call-overload]
     except TypeError as error:  # bytes too: a Path is text
@@ -21,9 +21,10 @@ def as_path(value: object, name: str) -> Path:
 
 
 def readable_file(path: str | os.PathLike[str]) -> Path:
-    """Return `path` as a Path to a regular file that exists, holds something and can be read.
+    """Return `path` as a Path to an existing, non-empty, readable regular file.
 
-    Raises InputError when it is no path, empty, missing, a folder, a FIFO or device, of length zero or not readable.
+    Raises InputError if it is not a path, an empty string, missing, a folder, a FIFO or device, an empty file or not
+    readable.
     """
     found = as_path(path, "The input file")
     if not os.fspath(path):
@@ -43,16 +44,16 @@ def readable_file(path: str | os.PathLike[str]) -> Path:
 
 
 def writable_file(path: str | os.PathLike[str]) -> Path:
-    """Return `path` as a Path that a new file can be put at; an existing file is left alone.
+    """Return `path` as a Path that a file can be written to; an existing file is left alone.
 
-    Raises InputError when it is no path, a folder, a device, a name that no system takes, or its folder is missing or
-    cannot be written to.
+    Raises InputError if it is not a path, a folder, a device, an invalid name, or if its folder is missing or cannot be
+    written to.
     """
     target = as_path(path, "The output file")
     if is_dir(target):
         raise InputError(f"{_named(target)}: the output is a folder; give the name of a file to write.")
     try:
-        mode = target.stat().st_mode  # too long a name is found here, not after the work
+        mode = target.stat().st_mode  # finds a name that is too long before the work, not after
     except FileNotFoundError:
         mode = stat.S_IFREG
     except (OSError, ValueError) as error:
@@ -60,7 +61,7 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
     if not stat.S_ISREG(mode):  # a device or FIFO would be replaced by a file
         raise InputError(f"{_named(target)}: it is no regular file; give the name of a file to write.")
     try:
-        # Asking for permissions is not enough: root and read-only mounts answer differently from a real write.
+        # Checking permissions is not enough: for root and on read-only mounts they differ from a real write.
         with tempfile.TemporaryFile(dir=target.parent):
             return target
     except (OSError, ValueError) as error:

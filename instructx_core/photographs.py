@@ -1,4 +1,4 @@
-"""Photographs out of a folder and its subfolders: upright, in sRGB, on white, as any source is read."""
+"""Photographs from a folder and its subfolders: upright, in sRGB, on white, read like any source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_photographs(folder: Path) -> list[Path]:
-    """The pictures in a folder and below it, by path; hidden files are no pictures.
+    """The pictures in a folder and below it, sorted by path, without hidden files.
 
     Raises:
         InputError: there are none, or no such folder.
@@ -33,7 +33,7 @@ def find_photographs(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=4)
 def usable_photographs(folder: str) -> tuple[Path, ...]:
-    """Those of a folder that can be opened, as their headers tell; others are named in a warning.
+    """The photographs of a folder whose headers can be read; each of the others gives a warning.
 
     Raises:
         InputError: there are none, or no such folder.
@@ -46,7 +46,7 @@ def usable_photographs(folder: str) -> tuple[Path, ...]:
 
 
 def draw_photograph(rng: np.random.Generator, folder: str) -> np.ndarray:
-    """One photograph of a folder by chance, uint8 [H, W, 3]; the next one in the place of one that is damaged.
+    """A random photograph of a folder, uint8 [H, W, 3]; a damaged one is replaced by the next.
 
     Raises:
         InputError: as `usable_photographs`, or all of them are damaged.
@@ -62,13 +62,13 @@ def draw_photograph(rng: np.random.Generator, folder: str) -> np.ndarray:
 
 
 def photographs_digest(folder: str) -> str:
-    """Of the names and sizes of a folder's photographs. Raises InputError as `usable_photographs`."""
+    """A digest of the names and sizes of a folder's photographs. Raises InputError as `usable_photographs`."""
     told = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in usable_photographs(folder)]
     return sha256("\n".join(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _is_shown(path: Path, folder: Path) -> bool:
-    """Whether a file is one that people put there: no thumbnail in a hidden folder, no "._name" of macOS."""
+    """Whether a file was put there by a person: no thumbnail in a hidden folder, no "._name" of macOS."""
     return not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
 
 
@@ -87,5 +87,5 @@ def _opens(path: Path) -> bool:
 
 @cache
 def _pass_over(reason: str) -> None:
-    """Say it once."""
+    """Warn once per reason."""
     logger.warning("Passed over: %s", reason)

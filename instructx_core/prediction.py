@@ -1,4 +1,4 @@
-"""What a DiT's output means, where a family trained it to predict something else than the velocity, noise - data."""
+"""The meaning of a DiT's output in families that predict something other than the velocity, noise - data."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 
 
 class SourcePrediction(Protocol):
-    """How an output becomes a velocity, given the source; one value for the denoiser and the nodes alike."""
+    """Converts an output to a velocity, given the source; shared by the denoiser and the nodes."""
 
     @property
     def outputs(self) -> int:
-        """Channels of the DiT's output for each channel of a latent."""
+        """Output channels of the DiT per latent channel."""
 
     def velocity(
         self, output: torch.Tensor, latents: torch.Tensor, source: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
-        """noise - data, [B, C, T, H, W].
+        """The velocity, noise - data, [B, C, T, H, W].
 
         Args:
             output: of the DiT, [B, outputs * C, T, H, W].
-            latents: what was denoised, [B, C, T, H, W] normalised.
-            source: what is edited, likewise.
+            latents: the DiT's noisy latents, [B, C, T, H, W] normalised.
+            source: the source's latents, likewise.
             sigma: [B] or scalar, above 0; 1 = noise.
         """

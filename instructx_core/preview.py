@@ -1,4 +1,4 @@
-"""A linear look at latents: what a sampler can show after each step without running the VAE."""
+"""A linear preview of latents, which a sampler can show after each step without running the VAE."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .world import sample_triplet
 
 PICTURES = 8
 SIDE = 64
-RIDGE = 1e-2  # keeps factors small where two channels say the same
+RIDGE = 1e-2  # keeps factors small where channels are correlated
 
 
 @torch.no_grad()
 def rgb_factors(codec: LatentCodec) -> tuple[torch.Tensor, torch.Tensor]:
-    """The least-squares map from normalised latents to colours, fitted on a few pictures of the world.
+    """The least-squares map from normalised latents to colours, fitted on a few pictures of the procedural world.
 
     Returns:
         factors [C, 3] and bias [3] for colours in [-1, 1].

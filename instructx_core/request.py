@@ -1,4 +1,4 @@
-"""What is asked of an edit, as one value: it travels whole from the caller through every step and every window."""
+"""An edit request as one value, passed unchanged from the caller through every step and window."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from .schedules import check_renoise, check_shift, check_steps
 from .source import load_references
 from .words import shown
 
-# what a resumed edit writes as JSON, which takes none of numpy's numbers
+# written as JSON for resuming an edit, which cannot hold numpy's types
 _NUMBERS = {"steps": int, "shift": float, "guidance_scale": float, "source_scale": float, "image_stream": float}
-MOST_INSTRUCTIONS = 16  # at once: each costs a pass of the MLLM, and a cross-attention in every block and step
+MOST_INSTRUCTIONS = 16  # each costs a pass of the MLLM, and a cross-attention in every block and step
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample; None stands for what the checkpoint says.
+    """Sampling settings; None for the checkpoint's default.
 
     Attributes:
         steps: 1 to 1000.
-        shift: above 0, at most 100; see `sampling.schedule`.
+        shift: above 0, at most 100; see `schedules.schedule`.
         guidance_scale: 0 to 100; 1 is off and takes half the time.
         guidance_mode: a `GuidanceMode` by its name.
-        source_scale: 0 to 100; guidance by the source, of modes that have it apart from the instruction's.
-        image_stream: 0 to 10; how much the image stream counts of a model that has one.
-        renoise: noise levels that fall from 1 to above 0, in place of steps, shift and solver. At each, the data
-            is predicted and noised anew to the next, as by models distilled by distribution matching (DMD; FastWan: 1,
+        source_scale: 0 to 100; guidance by the source, in modes that have it separately from the instruction's.
+        image_stream: 0 to 10; weight of the image stream, for a model that has one.
+        renoise: noise levels falling from 1 to above 0, replacing steps, shift and solver. At each level the data is
+            predicted and noised again to the next, as in models distilled by distribution matching (DMD; FastWan: 1,
             .757, .522).
 
     Raises:
-        InputError: any of them is out of range, or renoise beside steps or shift.
+        InputError: any of them is out of range, or renoise is combined with steps or shift.
     """
 
     steps: int | None = None
@@ -73,7 +73,7 @@ class Sampling:
             object.__setattr__(self, "renoise", tuple(map(float, self.renoise)))
 
     def over(self, own: SamplingConfig) -> SamplingConfig:
-        """The checkpoint's `own` settings with those that are given in their place."""
+        """The checkpoint's `own` settings, overridden by those given here."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         if given.pop("renoise", None):
             given["steps"] = len(self.renoise)
@@ -91,22 +91,22 @@ def check_guidance_mode(mode: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class EditRequest:
-    """An instruction with all that belongs to it but the source: checked once, its references loaded once.
+    """An instruction and everything else about an edit except its source; checked and its references loaded once.
 
     Attributes:
-        instruction: what to change, in words. Of a model that finds places by itself, also a list of instructions, each
-            of which acts in its own place; kept as one sentence.
-        references: images whose subject the instruction refers to. Given as one or a list, each a path, a PIL image, or
-            an array or tensor [H, W, 3]; kept as float32 [H, W, 3] in [0, 1].
-        sampling: how to sample.
-        size: (height, width) in pixels that the model works at, multiples of `Editor.stride`; None for its trained area
-            in the source's aspect. The result always has the source's size.
+        instruction: what to change, in words. For a model with a mask head also a list of instructions, each acting in
+            its own place; kept as one sentence.
+        references: images whose subject the instruction refers to. Passed as one or a list, each a path, a PIL image,
+            or an array or tensor [H, W, 3]; kept as float32 [H, W, 3] in [0, 1].
+        sampling: sampling settings.
+        size: the canvas, (height, width) in pixels, multiples of `Editor.stride`; None for the model's training area in
+            the source's aspect. The result always has the source's size.
         seed: 0 to 2**64 - 1; the same seed gives the same pixels on the same machine.
-        each: the instructions of such a list; () where one was given.
-        files: those of the references that were given as paths, which no output may replace.
+        each: the instructions of a list; () if a single one was passed.
+        files: references that were passed as paths, which no output may replace.
 
     Raises:
-        InputError: any of these cannot be used, whatever the model.
+        InputError: any of these is invalid, whatever the model.
     """
 
     instruction: str | Sequence[str]
@@ -157,7 +157,7 @@ class EditRequest:
         image_stream: float | None = None,
         renoise: Sequence[float] | None = None,
     ) -> EditRequest:
-        """A request from a flat list of its parts; None for what the checkpoint says."""
+        """A request from a flat list of its parts; None for the checkpoint's default."""
         if (height is None) != (width is None):
             raise InputError("height and width go together; give both or neither.")
         size = None if height is None else (height, width)
@@ -166,10 +166,10 @@ class EditRequest:
 
 
 def as_request(request: EditRequest | str | None = None, *parts: Any, **named: Any) -> EditRequest:
-    """What a call asks for: an `EditRequest`, or the parts that `EditRequest.of` takes, by place or by name.
+    """The request of a call: an `EditRequest`, or the arguments of `EditRequest.of`, by position or by name.
 
     Raises:
-        InputError: as `EditRequest`, or one beside which there are parts.
+        InputError: as `EditRequest`, or an `EditRequest` together with such arguments.
     """
     if not isinstance(request, EditRequest):
         return EditRequest.of(*parts, **named) if request is None else EditRequest.of(request, *parts, **named)

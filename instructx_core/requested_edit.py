@@ -1,4 +1,4 @@
-"""What is asked of a loaded model, as the steps of an edit take it (`edit_model`)."""
+"""A loaded model with its requests, as the `EditModel` that the steps of an edit take (`edit_model`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ContextTransform = Callable[[torch.Tensor], torch.Tensor]
 class EditResult:
     """The result of an edit."""
 
-    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 where asked for; T, H, W as the source's
+    frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1], or uint8 if requested; T, H, W are the source's
     latents: torch.Tensor  # normalised [1, C, t, h, w], of the model's canvas
     context: torch.Tensor  # [1, N, D]
     masks: torch.Tensor | None = None  # [K, t, h, w] in [0, 1]: where each of several instructions acts, coarsely
@@ -43,7 +43,7 @@ class RequestedEdit:
         is_video: bool,
         context_transform: ContextTransform | None = None,
     ) -> None:
-        """Raises InputError where the requests of a batch cannot be run together."""
+        """Raises InputError if the requests cannot be run together, or not by this model."""
         self.model = model
         self.requests = requests
         self.is_video = is_video
@@ -85,7 +85,7 @@ class RequestedEdit:
         callback: StepCallback | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> list[EditResult]:
-        """Edit [T, H, W, 3] each, of one shape; as `Editor.edit_loaded`."""
+        """Edit sources [T, H, W, 3] of the same shape; as `Editor.edit_loaded`."""
         fit = self.fit(len(sources[0]), tuple(sources[0].shape[1:3]))
         edit = edit_canvas(self, sources, fit, callback=callback)
         share, tokens, local = self.model.config.keep_source, edit.guidance[0].tokens, edit.guidance[0].local
@@ -100,7 +100,7 @@ class RequestedEdit:
         return self.model.fit(frames, size, self.requests[0].size)
 
     def read(self, shown: Sequence[torch.Tensor]) -> tuple[Context, Context | None]:
-        """The context with the instructions, and without them where the guidance scale asks for it."""
+        """The context with the instructions, and if guidance needs it the one without them."""
         references = [request.references for request in self.requests]
         context = self.model.context(
             [request.instruction for request in self.requests], shown, references, self.is_video

@@ -1,7 +1,7 @@
-"""Whether a model's result is a picture at all: looked at once after sampling and once after decoding.
+"""Check that a model's result is a picture at all, once after sampling and once after decoding.
 
-A model whose numbers overflow gives NaN, and one whose weights or config are damaged may give one colour everywhere.
-Neither is ever saved.
+A model whose values overflow gives NaN, and one with damaged weights or config may give a single colour. Neither is
+ever saved.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ ADVICE = "load it in another dtype (float16 overflows easily), leave its LoRA ou
 
 
 def check_numbers(values: torch.Tensor, when: str) -> None:
-    """Raise CheckpointError where a model gave NaN or infinity.
+    """Raise CheckpointError if a model gave NaN or infinity.
 
     Args:
         values: any floats, such as latents.
-        when: for the message: "while sampling".
+        when: for the message, such as "while sampling".
     """
-    if values.is_meta:  # of a plan, which runs without numbers
+    if values.is_meta:  # memory planning runs without data
         return
-    # NaN goes through minimum and maximum; no copy is made
+    # NaN propagates through minimum and maximum, without a copy
     if values.numel() and not all(bool(bound.isfinite()) for bound in values.aminmax()):
         raise CheckpointError(f"The model gave NaN or infinity {when}; {ADVICE}.")
 
 
 def check_frames(frames: torch.Tensor, source: torch.Tensor) -> None:
-    """Raise CheckpointError where an edit is NaN somewhere, or one colour everywhere though its source is not.
+    """Raise CheckpointError if an edit has NaN or infinity, or is a single colour though its source is not.
 
-    An object removed from a plain ground leaves one colour rightly: where half of the source has it already, it passes.
+    Removing an object from a plain background rightly leaves one colour: it passes if half of the source has it.
 
     Args:
         frames: [T, H, W, 3], float in [0, 1] or uint8.
-        source: the frames that were edited, in either type.
+        source: the source's frames, of either type.
     """
     if frames.is_floating_point():
         check_numbers(frames, "while decoding")
@@ -51,6 +51,6 @@ def _is_flat(frames: torch.Tensor) -> bool:
 
 
 def _share_of(colour: torch.Tensor, frames: torch.Tensor) -> float:
-    """How many of the pixels of `frames` are `colour` [3], give or take 8 of 255 in each channel."""
+    """The share of `frames`' pixels that equal `colour` [3] within 8 of 255 in each channel."""
     bounds = [values.float() * (1 if values.dtype == torch.uint8 else 255) for values in (frames, colour)]
     return ((bounds[0] - bounds[1]).abs() <= 8).all(-1).float().mean().item()

@@ -1,4 +1,4 @@
-"""One run at a time for an output: a lock that the system releases when a process ends, however it ends."""
+"""One run at a time per output: a lock that the system releases when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .hidden import hidden
 
 @contextmanager
 def only_run(output: Path) -> Iterator[None]:
-    """Hold the lock `.NAME.lock` beside an output file or folder.
+    """Hold the lock `.NAME.lock` next to an output file or folder.
 
-    A killed process leaves an unlocked file, which the next run takes. On file systems without locks (some network
-    shares) nothing is held.
+    A killed process leaves an unlocked file, which the next run reuses. On file systems without locks (some network
+    shares) nothing is locked.
 
     Raises:
-        InputError: another run holds it, or the file cannot be made.
+        InputError: another run holds it, or the file cannot be created.
     """
     name = hidden(output, "lock")
-    if name.is_symlink():  # older versions of filelock empty what it leads to
+    if name.is_symlink():  # older versions of filelock truncate its target
         raise InputError(f"{output}: the name of its lock, {name.name}, is taken by a link; remove it.")
     lock = FileLock(name, timeout=0)
     try:
@@ -44,6 +44,6 @@ def only_run(output: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.name == "posix":  # Windows deletes no open files; filelock does it there after releasing
-                # while it is held: who opened it meanwhile finds it gone and makes a new one
+            if os.name == "posix":  # Windows cannot delete open files; there filelock deletes it after releasing
+                # before releasing: a process that has opened it meanwhile finds it gone and creates a new one
                 Path(lock.lock_file).unlink(missing_ok=True)

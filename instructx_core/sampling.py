@@ -1,7 +1,7 @@
-"""The sampling loop for one window, under any number of guidance terms.
+"""The sampling loop for one window, with any number of guidance terms.
 
-Through diffusers' schedulers: Euler over the denoiser's own noise levels (`schedules` says Wan's), UniPC over levels of
-its own, or the data noised anew at levels that are given.
+It uses diffusers' schedulers: Euler on the denoiser's noise levels (`schedules` has Wan's), UniPC on its own levels, or
+re-noising the predicted data at given levels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check_guidance_scale(scale: object, name: str = "guidance_scale", most: int 
 
 
 def check_seed(seed: object) -> None:
-    """Raise InputError unless this is a whole number from 0 to 2**64 - 1."""
+    """Raise InputError unless this is an integer from 0 to 2**64 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise InputError(f"seed is {shown(seed)}; give a whole number from 0 to 2**64 - 1.")
 
@@ -42,20 +42,20 @@ def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """float32 standard normal noise, the same on every machine: drawn on the CPU from `seed`.
 
     Raises:
-        InputError: a seed that is not a whole number from 0 to 2**64 - 1.
+        InputError: a seed that is not an integer from 0 to 2**64 - 1.
     """
     return torch.randn(shape, generator=generator_of(seed))
 
 
 def generator_of(seed: int) -> torch.Generator:
-    """On the CPU: a GPU's generator gives other numbers. Raises InputError as `initial_noise`."""
+    """A generator on the CPU, as a GPU's gives different values. Raises InputError as `initial_noise`."""
     check_seed(seed)
     return torch.Generator("cpu").manual_seed(int(seed))
 
 
 @dataclass(frozen=True)
 class GuidanceTerm:
-    """A velocity and how much of it counts. The weights of a run's terms add up to 1."""
+    """The inputs of a velocity and its weight. The weights of a run's terms add up to 1."""
 
     weight: float
     context: Context
@@ -82,19 +82,19 @@ def sample(
 
     Args:
         terms: velocity = sum of weight_i * velocity_i. Terms of the same shapes share a forward.
-        callback: called after each step; a return of False stops the run.
+        callback: called after each step; returning False stops the run.
         sigma_min: see `schedules.schedule`.
-        pinned: normalised latents [B, C, k, H, W], k <= T, that the first k frames are to become; at every noise level
-            they are these, noised by it, and the other frames are denoised beside them.
-        solver: UniPC takes noise levels of its own and does not look at sigma_min.
-        projection: the terms are a chain, each weight how much the difference to the term before counts.
-        renoise: noise levels in place of those of steps, shift and solver; the data that is predicted at each is noised
-            anew to the next.
-        generators: one for each of the B, of that noise.
-        second: in the place of `terms` where the second of a pair of DiTs denoises; none for the same.
+        pinned: normalised latents [B, C, k, H, W], k <= T, for the first k frames of the result; at every noise level
+            these frames are the pinned ones noised to it, and the others are denoised next to them.
+        solver: UniPC has its own noise levels and ignores sigma_min.
+        projection: if given, the terms are a chain, and each weight scales the difference from the term before.
+        renoise: noise levels that replace steps, shift and solver; the data predicted at each is noised again to the
+            next.
+        generators: for that noise, one for each of the B.
+        second: replaces `terms` for the second of a pair of DiTs; empty to use the same.
 
     Raises:
-        InputError: steps or shift out of range, weights that do not add up to 1, or pinned latents of another shape.
+        InputError: steps or shift out of range, weights that do not add up to 1, or pinned latents of a wrong shape.
         CheckpointError: the model gave NaN or infinity.
         EditInterrupted: the callback returned False.
     """
@@ -111,9 +111,9 @@ def sample(
         check_weights(second or terms)
     if pinned is not None:
         check_pinned(pinned, noise)
-    for term in (*terms, *second):  # broken weights are found before minutes of sampling, not after
+    for term in (*terms, *second):  # find broken weights before minutes of sampling, not after
         check_numbers(term.context.tokens, "while reading the instruction")
-    turns = [denoiser.at(level) for level in levels.tolist()]  # of each step, which network's it is
+    turns = [denoiser.at(level) for level in levels.tolist()]  # the network of each step
     forwards: list[_Forward] = []
 
     latents = denoiser.begin(noise, float(scheduler.sigmas[0]))  # [B, C, T, H, W]
@@ -121,14 +121,14 @@ def sample(
         if step == 0 or turns[step] is not turns[step - 1]:
             half = turns[step]
             own = terms if half is denoiser.halves[0] else second or terms
-            forwards.clear()  # and what the steps before had in common, which is another network's
+            forwards.clear()  # with their caches, which belong to the other network
             half.prepare(turns.count(half))
             forwards += (_Forward(half, group, len(noise), place) for place, group in enumerate(_grouped(own)))
         parts = [pair for forward in forwards for pair in forward(latents, levels[step])]
         sigma = scheduler.sigmas[step]
         velocity = combined(parts) if projection is None else projection.guided(parts, latents, sigma)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False, **further)[0]
-        if pinned is not None:  # to the level that this step led to; otherwise their noise would not match the rest
+        if pinned is not None:  # noised to the level after this step, to match the other frames
             latents = pin(latents, pinned, noise, scheduler.sigmas[step + 1])
         if callback is not None and callback(step + 1, steps, latents) is False:
             raise EditInterrupted(f"The edit was stopped after step {step + 1} of {steps}.")
@@ -139,11 +139,11 @@ def sample(
 def _scheduler(
     denoiser: Backbone, solver: Solver, steps: int, shift: float, sigma_min: float, device: torch.device
 ) -> tuple[Any, torch.Tensor]:
-    """diffusers' scheduler, and the noise levels [N] that the DiT is told."""
+    """diffusers' scheduler, and the noise levels [N] that are passed to the DiT."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     if solver is Solver.EULER:
-        # latents + (next sigma - sigma) * velocity; the levels are shifted already, and it appends the 0 itself
+        # latents + (next sigma - sigma) * velocity; the levels are already shifted, and it appends the 0 itself
         scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
         scheduler.set_timesteps(sigmas=denoiser.levels(steps, shift, sigma_min)[:-1].tolist(), device=device)
         return scheduler, scheduler.sigmas[:-1]
@@ -151,7 +151,7 @@ def _scheduler(
 
 
 def _renoising(sigmas: Sequence[float], device: torch.device) -> tuple[Any, torch.Tensor]:
-    """As `_scheduler`, for steps that noise the data anew."""
+    """As `_scheduler`, for re-noising steps."""
     from diffusers import FlowMatchLCMScheduler
 
     scheduler = FlowMatchLCMScheduler(shift=1.0)
@@ -160,23 +160,23 @@ def _renoising(sigmas: Sequence[float], device: torch.device) -> tuple[Any, torc
 
 
 def unipc(sigmas: torch.Tensor) -> tuple[Any, torch.Tensor]:
-    """diffusers' UniPC on levels [N + 1] that fall to 0, and the levels [N] that the DiT is told: whole timesteps."""
+    """diffusers' UniPC on levels [N + 1] falling to 0, and the levels [N] passed to the DiT: integer timesteps."""
     from diffusers import UniPCMultistepScheduler
 
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     scheduler.set_timesteps(len(sigmas) - 1)
-    # as diffusers up to 0.35 made them: later versions begin nearer to 1, which gives other edits
+    # as in diffusers up to 0.35: later versions begin closer to 1, which gives other edits
     scheduler.sigmas = sigmas.float()
     scheduler.timesteps = (sigmas[:-1] * TIMESTEPS).to(torch.int64).clamp(min=1)  # at 0 there is nothing to predict
-    scheduler.set_begin_index(0)  # rounded timesteps may be alike, so none is looked up
+    scheduler.set_begin_index(0)  # rounded timesteps may repeat, so the step must not be looked up by timestep
     return scheduler, scheduler.timesteps / TIMESTEPS
 
 
 class _Forward:
-    """Terms of the same shapes: one forward of the DiT a step, and what its steps have in common."""
+    """Terms of the same shapes, in one DiT forward per step, and the values that the steps share."""
 
     def __init__(self, denoiser: Backbone, terms: Sequence[GuidanceTerm], batch: int, place: int) -> None:
-        """place: among the forwards of a step; a step cache distinguishes them by it."""
+        """place: index among the forwards of a step, by which a step cache tells them apart."""
         self.denoiser = denoiser
         self.weights = [term.weight for term in terms]
         self.context = joined_contexts([term.context for term in terms])  # [terms * B, N, D]
@@ -193,7 +193,7 @@ class _Forward:
 
 
 def _grouped(terms: Sequence[GuidanceTerm]) -> list[list[GuidanceTerm]]:
-    """Terms that can share a forward together, in the order of the first of each."""
+    """Group terms that can share a forward, ordered by the first of each group."""
     groups: list[list[GuidanceTerm]] = []
     for term in terms:
         for group in groups:
@@ -206,9 +206,9 @@ def _grouped(terms: Sequence[GuidanceTerm]) -> list[list[GuidanceTerm]]:
 
 
 def combined(parts: Sequence[tuple[float, torch.Tensor]]) -> torch.Tensor:
-    """Sum of weight * velocity, where the weights add up to 1: v_n + sum of w_i (v_i - v_n).
+    """Sum of weight * velocity, where the weights add up to 1, as v_n + sum of w_i (v_i - v_n).
 
-    In this order the textbook's u + w (c - u) comes out bit by bit, and nothing is lost where velocities are close.
+    This form is bit-identical to the textbook's u + w (c - u) and loses no precision where velocities are close.
     """
     *others, (_, last) = parts
     total = last
@@ -227,12 +227,12 @@ def check_weights(terms: Sequence[GuidanceTerm]) -> None:
 def pin(latents: torch.Tensor, pinned: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """`latents` [B, C, T, H, W] with `pinned` [B, C, k, H, W] for their first frames, noised to sigma by `noise`."""
     count = pinned.shape[2]
-    # the run's own noise: at sigma = 1 the first frames are exactly what the run began with
+    # the run's own noise: at sigma = 1 the first frames are exactly the initial ones
     return torch.cat([(1 - sigma) * pinned + sigma * noise[:, :, :count], latents[:, :, count:]], dim=2)
 
 
 def check_pinned(pinned: torch.Tensor, noise: torch.Tensor) -> None:
-    """Raise InputError unless `pinned` is the beginning of latents shaped as `noise`."""
+    """Raise InputError unless `pinned` fits the first frames of latents shaped as `noise`."""
     (*batch, count, height, width), shape = pinned.shape, noise.shape
     if (*batch, height, width) != (*shape[:2], *shape[3:]) or not 1 <= count <= shape[2]:
         raise InputError(

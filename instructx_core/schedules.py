@@ -1,7 +1,7 @@
 """Noise levels of flow matching.
 
-sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N. Some models were trained with a u that runs to a
-sigma_min above 0 in the same N steps, the last of which then ends at 0.
+sigma_i = s u / (1 + (s - 1) u) with u = 1 - i / N for i = 0..N. Some models were trained with a u that would fall to
+sigma_min > 0 in N steps, of which the last goes to 0 instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import InputError
 from .words import shown
 
 MOST_STEPS = 1000
-TIMESTEPS = 1000  # Wan counts noise from 0 to 1000; sigma from 0 to 1
+TIMESTEPS = 1000  # Wan's timesteps run from 0 to 1000, sigma from 0 to 1
 
 
 def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
@@ -24,7 +24,7 @@ def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     Args:
         steps: N >= 1.
         shift: s > 0; above 1 it spends more of the steps at high noise.
-        sigma_min: u = 1 - (1 - sigma_min) i / N, but for i = N, which is 0.
+        sigma_min: u = 1 - (1 - sigma_min) i / N, except for i = N, where u = 0.
 
     Returns:
         float64 [N + 1], falling from 1 to 0.
@@ -35,12 +35,12 @@ def schedule(steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
     check_steps(steps)
     check_shift(shift)
     u = 1 - (1 - sigma_min) * torch.arange(steps + 1, dtype=torch.float64) / steps
-    u[-1] = 0  # with sigma_min above 0 the last step goes further than the others: to the data
-    return shift * u / (shift * u + (1 - u))  # the formula above, written so that it begins at exactly 1
+    u[-1] = 0  # with sigma_min > 0 the last step is longer than the others
+    return shift * u / (shift * u + (1 - u))  # the formula above in a form that begins at exactly 1
 
 
 def unipc_schedule(steps: int, shift: float) -> torch.Tensor:
-    """As `schedule`, of UniPC: u falls evenly from 1 - 1 / 1000, in steps of which there are one more to 0.
+    """As `schedule`, for UniPC: u falls evenly from 1 - 1 / 1000 to 0 in `steps` steps.
 
     Raises:
         InputError: steps or shift out of range.
@@ -54,7 +54,7 @@ def unipc_schedule(steps: int, shift: float) -> torch.Tensor:
 def check_renoise(levels: object) -> None:
     """Raise InputError unless these are 1 to 1000 noise levels that fall from 1 (up to 0.001 less) to above 0.
 
-    A run begins with noise alone, which no lower level has.
+    A run begins with pure noise, which is level 1.
     """
     given = levels if isinstance(levels, (list, tuple)) else ()
     falls = all(map(is_number, given)) and all(one > next for one, next in pairwise([*given, 0]))
@@ -65,7 +65,7 @@ def check_renoise(levels: object) -> None:
 
 
 def check_steps(steps: object) -> None:
-    """Raise InputError unless this is a whole number from 1 to 1000."""
+    """Raise InputError unless this is an integer from 1 to 1000."""
     if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= MOST_STEPS:
         raise InputError(f"steps is {shown(steps)}; give a whole number from 1 to {MOST_STEPS}.")
 
@@ -77,5 +77,5 @@ def check_shift(shift: object) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a real number, of whatever type; True and False are none."""
+    """Whether this is a real number of any type, except True and False."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""What a person hands in to be edited, and what they get back.
+"""Load sources to edit, and save results.
 
 A *source* is an image or a video: a path, a PIL image, or an array. Files say which they are (a video of one frame and
-an animated GIF are videos); of arrays, one frame is an image. Videos are decoded once, into memory: the way for clips
+an animated GIF are videos); an array of one frame is an image. Videos are decoded once, into memory, which suits clips
 of seconds. For long ones use `video.VideoReader` and `VideoWriter` frame by frame.
 """
 
@@ -45,11 +45,12 @@ class Source:
     """An image or a video in memory.
 
     Attributes:
-        pixels: uint8 [T, H, W, 3], or float32 in [0, 1] where it came as that; upright, on the CPU; T = 1 for an image.
-        is_video: whether it is a video, which may have one frame too.
+        pixels: uint8 [T, H, W, 3], or float32 in [0, 1] if given in floats or with more than 8 bits; upright, on the
+            CPU; T = 1 for an image.
+        is_video: whether it is a video, which may have a single frame.
         path: the file it was read from, if any.
         pts: for a video file, when each frame is shown, in units of info.time_base.
-        info: for a video file, what it says about itself; `info.frames` is then the true count.
+        info: for a video file, its properties, with the true count in `info.frames`.
         last_duration: for a video file, how long the last frame is shown, in units of info.time_base.
     """
 
@@ -62,7 +63,7 @@ class Source:
 
     @property
     def frames(self) -> Tensor:
-        """float32 [T, H, W, 3] in [0, 1], made again from 8-bit pixels: four times their memory."""
+        """float32 [T, H, W, 3] in [0, 1], converted from 8-bit pixels on each access: four times their memory."""
         return to_floats(self.pixels).contiguous()
 
 
@@ -70,14 +71,14 @@ def load_source(value: Pixels | Source, name: str = "source") -> Source:
     """Read a source whole; a Source passes through.
 
     Args:
-        value: a path (image, animated image or video file), a PIL image (the frame it stands at), or a numpy array or
-            torch tensor [T, H, W, C] or [H, W, C] or [H, W], uint8 or float in [0, 1]; C = 3, or 1 for grey, or 4 with
-            alpha, which is put on white.
+        value: a path (image, animated image or video file), a PIL image (its current frame), or a numpy array or torch
+            tensor [T, H, W, C] or [H, W, C] or [H, W], uint8 or float in [0, 1]; C = 3, or 1 for grey, or 4 with alpha,
+            which is composited on white.
         name: what error messages call an array or PIL image.
 
     Raises:
         InputError: a file that is missing, damaged or of another kind; an array of another shape or type, without
-            pixels, or with numbers outside of [0, 1] (NaN and infinity among them).
+            pixels, or with values outside [0, 1] (including NaN and infinity).
     """
     if isinstance(value, Source):
         return value
@@ -93,7 +94,7 @@ def load_source(value: Pixels | Source, name: str = "source") -> Source:
 def load_references(value: Pixels | list[Pixels] | tuple[Pixels, ...] | None) -> list[Tensor]:
     """Read one reference image or several -> float32 [H, W, 3] in [0, 1] each, of any sizes; None gives an empty list.
 
-    Each is what `load_source` takes as an image; of an animated image file the first frame counts.
+    Each is an image as for `load_source`, or an animated image file, whose first frame is used.
     Raises InputError as `load_source` does, and for videos.
     """
     if value is None:
@@ -109,15 +110,15 @@ def check_output(
     """Check, before any long work, that the edit of `like` can be saved at `path`.
 
     Args:
-        path: the output file; one that exists will be replaced.
-        like: the source, or its path: then only the head of that file is read.
-        inputs: further files that must not be overwritten, such as references.
+        path: the output file; an existing one will be replaced.
+        like: the source, or its path, of which only the header is read.
+        inputs: other files that must not be overwritten, such as references.
 
     Raises:
         InputError: the output is a folder, is in a folder that is missing or cannot be written to, has a suffix that is
-            unknown or fits the other kind (.png for a video), or is the same file as an input; a picture that is larger
-            than that format holds; a video, given as a
-            path, whose size, colour or tracks that format's encoders do not take.
+            unknown or of the other kind (.png for a video), or is the same file as an input; the picture is too large
+            for the format; the video, given as a path, has a size, colour or tracks that the format's encoders do not
+            support.
     """
     target = writable_file(path)
     if isinstance(like, Source):
@@ -147,10 +148,10 @@ def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> N
     Args:
         frames: [T, H, W, 3], uint8 or float in [0, 1], which is rounded to 8 bits.
         path: its suffix gives the format (images.IMAGE_SUFFIXES, video.VIDEO_SUFFIXES).
-        like: the source of the edit; a video keeps its timestamps, rotation, colour and sound, if T is as there.
+        like: the source of the edit; a video keeps its timestamps, rotation, colour and sound, if T is the same.
 
     Raises:
-        InputError: as `check_output`; frames of another shape, or several for an image; a disk that is full.
+        InputError: as `check_output`; frames of another shape, or several for an image; a full disk.
     """
     target = check_output(path, like)
     if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
@@ -169,14 +170,14 @@ def save_result(frames: Tensor, path: str | os.PathLike[str], like: Source) -> N
 
 
 def is_video_file(path: Path) -> bool:
-    """Whether a file is a video or an animation, and not a picture. Raises InputError where it is none of them."""
+    """Whether a file is a video or an animation, not a picture. Raises InputError if it is none of them."""
     return _still_size(path) is None
 
 
 def _still_size(path: Path) -> tuple[int, int] | None:
     """The sides of a picture, before any rotation tag; None for a video or an animation.
 
-    Raises InputError where it is none of them.
+    Raises InputError if it is none of them.
     """
     picture = open_picture(path)
     if picture is None:
@@ -196,7 +197,7 @@ def _load_video(path: Path) -> Source:
         room = GrowingRoom(info.frames or 1, lambda frames: _check_length(info.path, info.width, info.height, frames))
         pixels = _frames_of(info, room.frames)
         for frame, stamp in reader:
-            if room.reach(len(pts) + 1):  # the container was wrong about the number, or does not say
+            if room.reach(len(pts) + 1):  # the container's frame count is wrong or missing
                 longer = _frames_of(info, room.frames)
                 longer[: len(pixels)] = pixels
                 pixels = longer
@@ -207,7 +208,7 @@ def _load_video(path: Path) -> Source:
 
 
 def _frames_of(info: VideoInfo, frames: int) -> Tensor:
-    """uint8 [frames, H, W, 3] to be filled."""
+    """An uninitialised uint8 [frames, H, W, 3]."""
     return torch.empty(frames, info.height, info.width, 3, dtype=torch.uint8)
 
 
@@ -233,7 +234,7 @@ def _read_pil(value: object, name: str) -> Tensor:
 
 
 def _array_pixels(value: np.ndarray | Tensor, name: str) -> Tensor:
-    """Array or tensor -> new [T, H, W, 3] on the CPU, uint8 or float32 in [0, 1]."""
+    """Array or tensor -> a new [T, H, W, 3] on the CPU, uint8 or float32 in [0, 1]."""
     if isinstance(value, Tensor) and (value.is_nested or value.layout != torch.strided or value.device.type == "meta"):
         kind = "nested" if value.is_nested else "on the meta device" if value.is_meta else "sparse"
         raise InputError(f"{name}: it is a tensor that is {kind}; give a plain tensor [T, H, W, 3] or [H, W, 3].")
@@ -258,13 +259,13 @@ def _array_pixels(value: np.ndarray | Tensor, name: str) -> Tensor:
 
 
 def _own(value: np.ndarray | Tensor, name: str) -> Tensor:
-    """uint8, or float of any width -> a new tensor of uint8, or of float32 in [0, 1], of the same shape."""
+    """uint8, or floats of any width -> a new tensor of the same shape, uint8 or float32 in [0, 1]."""
     dtype = str(value.dtype).removeprefix("torch.")
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "f":
             value = torch.from_numpy(value.astype(np.float32))
         elif value.dtype == np.uint8:
-            value = torch.from_numpy(np.array(value))  # a copy: views may run backwards or be read-only
+            value = torch.from_numpy(np.array(value))  # a copy: views may have negative strides or be read-only
     if isinstance(value, Tensor) and value.dtype == torch.uint8:
         return value.detach().to("cpu", copy=True).contiguous()
     if isinstance(value, Tensor) and value.is_floating_point():

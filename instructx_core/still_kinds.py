@@ -1,4 +1,4 @@
-"""Stills that look like something else: HEIC and AVIF (a kind of MP4), camera raws (a kind of TIFF or MP4), JPEG XL."""
+"""Stills mistaken for other formats: HEIC and AVIF (like MP4), camera raws (like TIFF or MP4), JPEG XL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TO_CONVERT = "convert it to PNG or JPEG first"
 
 @cache
 def register_heif() -> bool:
-    """Teach Pillow to read HEIC through pi-heif, where that is installed (the extra `heif`)."""
+    """Make Pillow read HEIC through pi-heif, if installed (the extra `heif`); return whether it is."""
     try:
         from pi_heif import register_heif_opener
     except ImportError:
@@ -31,15 +31,15 @@ def register_heif() -> bool:
 
 
 def check_kind(path: Path, picture: Image.Image | None) -> None:
-    """Refuse a still image that would be read in part, or taken for a video.
+    """Refuse a still image that would be read only in part, or mistaken for a video.
 
     Args:
         path: a file.
-        picture: what Pillow made of it, None where it is nothing to Pillow.
+        picture: the file opened by Pillow, None if Pillow cannot open it.
 
     Raises:
-        InputError: HEIC, AVIF or JPEG XL that nothing here reads; a camera raw, where Pillow would read only a preview;
-            a file that may not be read.
+        InputError: HEIC, AVIF or JPEG XL without a decoder here; a camera raw, of which Pillow would read only a
+            preview; an unreadable file.
     """
     with open_regular(path) as file:
         head = file.read(64)

@@ -1,8 +1,9 @@
-"""Stable Diffusion's UNet as an editor (InsightEdit, section 4.3), in flow coordinates.
+"""Stable Diffusion's UNet as an editor (InsightEdit, section 4.3), in flow-matching coordinates.
 
-- The source's latent enters as four further channels, v_txt after the first convolution, f_txt where CLIP's text was.
-- f_img has keys and values of its own in every cross-attention (IP-Adapter's, eq. 6); Q is shared.
-- It predicts eps, or v; `diffusion` says how a flow model's velocity follows.
+- The source's latent enters as four additional channels, v_txt after the first convolution, f_txt in place of CLIP's
+  text.
+- f_img has separate keys and values in every cross-attention (IP-Adapter's, eq. 6); Q is shared.
+- It predicts eps or v; `diffusion` derives the velocity of a flow model from it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class UNetDenoiser(Backbone):
         transformer: the UNet, with 2 C channels in and C out.
         config: what is predicted; `image_tokens` above 0 gives every cross-attention keys and values for an image
             stream.
+
+    Raises:
+        CheckpointError: a UNet that does not have channels for the source.
     """
 
     exact = ("norm", "conv_in", "conv_out", "time_embedding")
@@ -65,7 +69,7 @@ class UNetDenoiser(Backbone):
     def conditions(
         self, source: torch.Tensor | None = None, references: Sequence[torch.Tensor] = ()
     ) -> tuple[Condition, ...]:
-        # the source's latents enter as the VAE gives them, without their scale, as in InstructPix2Pix
+        # the source's latents enter unscaled, as the VAE gives them, like in InstructPix2Pix
         if references:
             raise InputError("This model takes no reference pictures; leave them out.")
         return () if source is None else (SourceChannels(source / LATENT_SCALE),)
@@ -83,12 +87,12 @@ class UNetDenoiser(Backbone):
         hidden = noisy
         for condition in conditions:
             hidden = condition.enter(hidden)  # [B, C, 1, H, W] -> [B, 2 C, 1, H, W]
-        if not conditions:  # no source: zeros in its place, as the UNet has seen where one was left out
+        if not conditions:  # without a source zeros, as in training where one was dropped
             hidden = F.pad(hidden, (0, 0) * 3 + (0, hidden.shape[1]))
 
         context = context.to(self.dtype)
         with self._adding(context.addend):
-            # a UNet is two-dimensional: without the time axis, whose length is 1
+            # the UNet is two-dimensional: drop the time axis, whose length is 1
             output = self.transformer(
                 hidden[:, :, 0].to(self.dtype), nearest_level(sigma), self._entering(context), return_dict=False
             )[0][:, :, None]
@@ -107,7 +111,7 @@ class UNetDenoiser(Backbone):
         return diffusion_schedule(steps)
 
     def begin(self, noise: torch.Tensor, sigma: float) -> torch.Tensor:
-        # x_T is taken for pure noise, as by every Stable Diffusion sampler
+        # x_T is assumed to be pure noise, as in every Stable Diffusion sampler
         kept, own = scales(torch.tensor(sigma, dtype=torch.float64))
         return noise / float(kept + own)
 
@@ -116,7 +120,7 @@ class UNetDenoiser(Backbone):
         return {"image_attention": nn.ModuleList(processors)} if processors else {}
 
     def save(self, folder: Path) -> None:
-        # the image attention is saved with what the model gained: the UNet's folder stays one that diffusers can load
+        # the image attention is saved with the modules of `gained`, so that diffusers can load the UNet's folder
         own = self.transformer.attn_processors
         self.transformer.set_default_attn_processor()
         try:
@@ -125,7 +129,7 @@ class UNetDenoiser(Backbone):
             self.transformer.set_attn_processor(own)
 
     def _entering(self, context: Context) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
-        """What the cross-attentions take: the text's tokens, and the image's beside them."""
+        """The input of the cross-attentions: text tokens, with image tokens if there are any."""
         processors = list(image_attentions(self.transformer))
         if context.image is None and not processors:
             return context.tokens
@@ -138,7 +142,7 @@ class UNetDenoiser(Backbone):
 
     @contextmanager
     def _adding(self, addend: torch.Tensor | None) -> Iterator[None]:
-        """For one forward: the first convolution gives v_txt more, brought to its size."""
+        """For one forward, add v_txt, resized, to the output of the first convolution."""
         if addend is None:
             yield
             return
@@ -156,8 +160,8 @@ class UNetDenoiser(Backbone):
 def add_image_attention(unet: UNet2DConditionModel, tokens: int) -> None:
     """Give every cross-attention keys and values for image tokens, in place.
 
-    Keys and values begin as the text's own, as IP-Adapter's do: an image token then speaks a language that the UNet
-    knows already.
+    Their weights start as copies of the text's, as in IP-Adapter, so that image tokens enter in a form that the UNet
+    already understands.
     """
     from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 
@@ -174,12 +178,12 @@ def add_image_attention(unet: UNet2DConditionModel, tokens: int) -> None:
 
 
 def image_attended(unet: UNet2DConditionModel) -> list[str]:
-    """The names of the cross-attentions, in the order in which checkpoints number their image attention."""
+    """The names of the cross-attentions, in the order of the image attentions' numbers in checkpoints."""
     return sorted(name.removesuffix(".processor") for name in unet.attn_processors if name.endswith("attn2.processor"))
 
 
 def image_attentions(unet: UNet2DConditionModel) -> Iterator[IPAdapterAttnProcessor2_0]:
-    """Every cross-attention's keys and values for image tokens, in the order of `image_attended`."""
+    """The image attention processors of all cross-attentions, in the order of `image_attended`."""
     from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 
     for name in image_attended(unet):

@@ -1,11 +1,11 @@
-"""What a config's dataclass says of its fields, checked in one place: types by their hints, ranges inside the hints.
+"""Validate config dataclasses by their type hints, which also contain the ranges.
 
     steps: Annotated[int, Range(1, 1000)] = 50
     loss: Literal["data", "velocity"] = "velocity"
     sizes: Annotated[tuple[tuple[Side, Side], ...], Length(1)] = ((64, 64),)
 
-Numbers are finite, text holds no null byte or lone surrogate, `bool` is not a number. A problem is one sentence that
-names the field.
+Numbers must be finite, text has no null byte or lone surrogate, and `bool` is not a number. An error is one sentence
+that names the field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .words import listed, quoted, shown
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number: `least` and `most` may be reached, `above` and `below` may not."""
+    """Bounds of a number: `least` and `most` are inclusive, `above` and `below` exclusive."""
 
     least: float | None = None
     most: float | None = None
@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """Bounds of how many characters, elements or entries there are."""
+    """Bounds of the number of characters, elements or entries."""
 
     least: int = 0
     most: int | None = None
@@ -62,7 +62,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Choice:
-    """The only words there are, where they are not known to the type checker (else use `Literal`)."""
+    """The allowed words, if the type checker cannot know them (else use `Literal`)."""
 
     words_: tuple[str, ...]
 
@@ -81,7 +81,7 @@ def converted(cls: type, plain: Any, place: str = "") -> Any:
     """Build a (nested) dataclass from plain dicts, lists and scalars, each checked against its hint.
 
     Args:
-        place: what stands before the fields' names in messages, as "data.".
+        place: prefix of the field names in messages, such as "data.".
 
     Raises:
         FieldError: the first field that does not fit.
@@ -99,14 +99,14 @@ def converted(cls: type, plain: Any, place: str = "") -> Any:
 
 
 def check_fields(config: Any) -> None:
-    """Check the values of a dataclass that Python code has built. Raises FieldError as `converted` does."""
+    """Check the values of a dataclass built in Python. Raises FieldError as `converted` does."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         _convert(getattr(config, field.name), hints[field.name], field.name)
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
-    """`value` as `hint` says: lists become tuples, words members of an Enum, mappings dataclasses."""
+    """Convert `value` to its `hint`: lists become tuples, words members of an Enum, mappings dataclasses."""
     bounds: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
         hint, *rest = get_args(hint)
@@ -196,7 +196,7 @@ def _wrong(name: str, value: Any, hint: Any, bounds: tuple[Any, ...]) -> FieldEr
 
 
 def _wanted(hint: Any, bounds: tuple[Any, ...] = ()) -> str:
-    """What a field takes, in words."""
+    """The values that a field accepts, in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _wanted(arguments[0], arguments[1:])

@@ -1,4 +1,4 @@
-"""What weights in any form are, read from their headers without loading one."""
+"""Describe weights in any form from their headers, without loading them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .weights.unet import kl_config, unet_config
 from .weights.vae import vae_channels, vae_config
 from .words import one_line
 
-# sizes -> what was published in them
+# sizes -> published model
 DITS = {  # width, layers, channels in
     (1536, 30, 16): "Wan2.1 1.3B",
     (5120, 40, 16): "Wan2.1 14B, or one of Wan2.2 A14B's two (their sizes are the same)",
@@ -34,10 +34,10 @@ SPELLED = {"F8_E4M3": "fp8 (E4M3)", "F8_E5M2": "fp8 (E5M2)", "BF16": "bf16", "F1
 
 
 def describe_weights(path: Path) -> str:
-    """Weights, or each part of a pipeline's folder, as lines of text: kind, sizes, types, and what they are good for.
+    """Describe weights, or each part of a pipeline folder, as lines of text: kind, sizes, types, and their use.
 
     Raises:
-        CheckpointError: nothing there, something unknown, or a file that is damaged or missing.
+        CheckpointError: nothing there, an unknown kind, or a file that is damaged or missing.
     """
     names = sorted(name for names in FOLDERS.values() for name in names)
     parts = [path / name for name in names if (path / name).is_dir()]
@@ -47,7 +47,7 @@ def describe_weights(path: Path) -> str:
 
 
 def describe_form(form: Form) -> str:
-    """One part's weights as lines of text."""
+    """Describe one part's weights as lines of text."""
     tell = _OTHERS.get(form.names) or {Part.DIT: _dit, Part.VAE: _vae, Part.MLLM: _mllm}[form.part]
     which, sizes = tell(form)
     shards = f" in {len(form.files)} shards" if len(form.files) > 1 else ""
@@ -64,18 +64,18 @@ def describe_form(form: Form) -> str:
 
 
 def as_table(rows: Mapping[str, str]) -> str:
-    """Titles and values in two columns, whatever codes a name from outside may hold."""
+    """Titles and values in two columns, with control characters escaped."""
     width = max(map(len, rows))
     return "\n".join(f"{title:<{width}}  {one_line(value)}" for title, value in rows.items())
 
 
 def parameters(form: Form) -> str:
-    """Numbers that weights hold, as "1.70 M"."""
+    """The number of parameters, such as "1.70 M"."""
     return f"{sum(form.dtypes.values()) / 1e6:.2f} M"
 
 
 def _dit(form: Form) -> tuple[str, str]:
-    """Which of the published models it is, and its sizes."""
+    """The published model of this size, and the sizes."""
     sizes = dit_sizes(form)
     names = to_diffusers(form, form.tensors)
     layers = next(number for number in range(len(names)) if not any(n.startswith(f"blocks.{number}.") for n in names))
@@ -121,11 +121,11 @@ def _llava(form: Form) -> tuple[str, str]:
     return "an MLLM", f"width {text.hidden_size}, {text.num_hidden_layers} layers, {side}"
 
 
-_OTHERS = {Names.UNET: _unet, Names.KL: _kl, Names.LLAVA: _llava}  # what is neither Wan's nor Qwen's
+_OTHERS = {Names.UNET: _unet, Names.KL: _kl, Names.LLAVA: _llava}  # neither Wan's nor Qwen's
 
 
 def _form(form: Form) -> str:
-    """Layout and what of it is not plain."""
+    """The layout: container, naming, and whether it is scaled."""
     library = "transformers" if form.part is Part.MLLM else "diffusers"
     names = "original names" if form.names is Names.ORIGINAL else f"{library}' names"
     kind = "GGUF" if form.is_gguf else "folder" if form.path.is_dir() else "single file"
@@ -133,13 +133,13 @@ def _form(form: Form) -> str:
 
 
 def _types(form: Form) -> str:
-    """Each type with its share of the numbers, the most first."""
+    """Each dtype with its share of the parameters."""
     total = sum(form.dtypes.values()) or 1
     return ", ".join(f"{SPELLED.get(kind, kind)} {count / total:.0%}" for kind, count in form.dtypes.items())
 
 
 def _use(form: Form) -> str:
-    """What can be done with it, or why nothing can."""
+    """How to use the weights, or why they cannot be used."""
     try:
         if form.part is Part.DIT and not form.is_library_folder:
             checked_network(form)

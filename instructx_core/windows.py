@@ -1,10 +1,10 @@
-"""Long video in windows: which frames are edited together, and how one window hands over to the next (A.5).
+"""Windows of a long video: which frames are edited together, and how one window continues into the next (A.5).
 
-The edited tail of a window is where the next one begins, so that the next edit continues from what the last one ended
-with. A window is *full* when it has the length that was asked for; a model does best at the length it was trained at,
-so the last window can be drawn back over frames that are already edited rather than be cut short.
+Each window begins with the edited tail of the one before, so that its edit continues the previous one. A window is
+*full* if it has the requested length. Models do best at their training length, so the last window can be moved back
+over already edited frames rather than be shorter.
 
-Nothing here needs torch: the command line reads lengths with it.
+This module must not import torch: the command line parses lengths with it.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from typing import Literal
 
 from .errors import InputError
 
-USUAL_OVERLAP = 5  # frames: with them joins measure as other frames do (benchmarks/long_video.py joins)
+USUAL_OVERLAP = 5  # frames: joins then measure like other frames (benchmarks/long_video.py joins)
 AUTO_CUTS = "auto"
-Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or the wish to find them in the pictures
-LONGEST = 1_000_000  # seconds or frames of a span: a typing mistake, not a window
+Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or "auto" to detect them
+LONGEST = 1_000_000  # seconds or frames of a span; more is a typing mistake
 
 
 class Head(str, Enum):
-    """How a window is made to begin with what the one before ended with (A.5).
+    """How a window is made to continue the one before (A.5).
 
-    It begins with the first of the frames that the two share; the others are edited again and faded over.
+    Only the first of the frames that the two share is carried over; the others are edited again and cross-faded.
     """
 
-    PIN = "pin"  # the edited frame, encoded, is held at the head of the noisy latents in every step
-    SOURCE = "source"  # the edited frame takes the place of the source's: the paper's way
-    LATENT = "latent"  # the latent that the window before ended with is held, without decoding and encoding it
+    PIN = "pin"  # the edited frame, encoded, is pinned as the first of the noisy latents in every step
+    SOURCE = "source"  # the edited frame replaces the source's: the paper's way
+    LATENT = "latent"  # the window before's own latent is pinned, without decoding and encoding it
 
 
 class Reading(str, Enum):
     """What the MLLM sees when it makes the guidance."""
 
-    WINDOW = "window"  # each window by itself
-    VIDEO = "video"  # frames of the whole video, once: what appears only later is known from the start
+    WINDOW = "window"  # each window separately
+    VIDEO = "video"  # frames of the whole video, once, including what appears only later
 
 
 @dataclass(frozen=True)
 class Span:
-    """A length as a person gives it: in seconds of the video, or in frames."""
+    """A length as the user gives it: in seconds of the video, or in frames."""
 
     amount: Fraction
     in_seconds: bool = False
@@ -54,7 +54,7 @@ class Span:
         """Read "5s", "2.5s" (seconds), "33f" or "33" (frames).
 
         Raises:
-            InputError: anything else, among it negative numbers and fractions of a frame.
+            InputError: anything else, including negative numbers and fractions of a frame.
         """
         trimmed = text.strip().lower()
         in_seconds = trimmed.endswith("s")
@@ -68,15 +68,15 @@ class Span:
         return cls(amount, in_seconds)
 
     def frames(self, fps: Fraction) -> int:
-        """How many frames that is at `fps` frames per second, to the nearest."""
+        """The length in frames at `fps` frames per second, rounded."""
         return round(self.amount * fps) if self.in_seconds else int(self.amount)
 
 
 def parse_cuts(text: str) -> Cuts:
-    """Frame numbers separated by commas: "120,480" -> (120, 480); or "auto", which stays.
+    """Parse frame numbers separated by commas: "120,480" -> (120, 480); "auto" is returned unchanged.
 
     Raises:
-        InputError: anything but a whole number above 0.
+        InputError: anything but positive integers.
     """
     if text.strip().lower() == AUTO_CUTS:
         return AUTO_CUTS
@@ -91,41 +91,41 @@ def parse_cuts(text: str) -> Cuts:
 
 @dataclass(frozen=True)
 class Window:
-    """A span of frames edited in one go."""
+    """A span of frames edited in one run."""
 
     start: int
     stop: int  # exclusive
-    head: int  # frames at the beginning that the window before has already edited
+    head: int  # first frames, which the window before has already edited
 
     def __len__(self) -> int:
         return self.stop - self.start
 
 
 def snap(frames: int, multiple: int) -> int:
-    """The length 1 + n * `multiple` nearest to `frames`, halves rounded up: what a VAE takes without padding."""
+    """The length 1 + n * `multiple` nearest to `frames`, halves rounded up, which a VAE takes without padding."""
     return 1 + max(0, (2 * (frames - 1) + multiple) // (2 * multiple)) * multiple
 
 
 def plan_windows(
     frames: int, length: int, overlap: int, *, multiple: int | None = None, cuts: Iterable[int] = ()
 ) -> list[Window]:
-    """Cover `frames` with windows of `length`, each beginning with the `overlap` last frames of the one before.
+    """Cover `frames` with windows of `length`, each beginning with the last `overlap` frames of the one before.
 
     Args:
         frames: of the video, >= 1.
-        length: of a window; a video or scene that is shorter is one window.
+        length: of a window; a shorter video or scene is one window.
         overlap: frames that two windows share.
-        multiple: None leaves the last window as short as the rest is. A number draws it back, in steps of `multiple`
-            from the start of the one before (so that both meet on a latent frame), until it is full but for fewer than
-            `multiple` frames; its head is then longer than `overlap`.
-        cuts: first frames of new scenes; a window never reaches over a cut, and nothing is handed over there.
+        multiple: None leaves the last window as short as it comes. A number moves its start back, in steps of
+            `multiple` from the start of the one before (so that both meet on a latent frame), until it is full or fewer
+            than `multiple` frames short; its head is then longer than `overlap`.
+        cuts: first frames of new scenes; no window crosses a cut, and nothing is carried over it.
 
     Returns:
         Windows in order; each edits at least one new frame, and every frame is new in exactly one.
 
     Raises:
-        InputError: no frames, an overlap that is negative or leaves no new frame in a window, or a cut that is no
-            frame of the video after its first.
+        InputError: no frames, an overlap that is negative or leaves no new frame in a window, or a cut outside the
+            video or at its first frame.
     """
     if frames < 1:
         raise InputError(f"The video has {frames} frames; give at least one.")
@@ -144,23 +144,23 @@ def plan_windows(
 
 
 def _plan_scene(first: int, stop: int, length: int, overlap: int, multiple: int | None) -> list[Window]:
-    """The windows from frame `first` to before `stop`."""
+    """The windows from frame `first` up to but excluding `stop`."""
     windows = [Window(first, min(first + length, stop), 0)]
     while windows[-1].stop < stop:
         before = windows[-1]
         start = before.stop - overlap
         if multiple is not None and start + length > stop:
-            steps = -(-(stop - length - before.start) // multiple)  # rounded up: no frame is left over
+            steps = -(-(stop - length - before.start) // multiple)  # rounded up, to reach the last frame
             start = min(start, before.start + steps * multiple)
         windows.append(Window(start, min(start + length, stop), before.stop - start))
     return windows
 
 
 def final_frames(windows: Sequence[Window]) -> list[range]:
-    """For each window, the frames that no later one touches: together every frame of the video once, in order.
+    """For each window, the frames that no later one changes: together every frame of the video once, in order.
 
-    They reach from its start to the next one's. A window's head is among them: edited by the window before, it is
-    faded into this one (or kept) when this one is done.
+    They run from its start to the next one's start. They include its head: edited by the window before, it is faded
+    into this one (or kept) when this one is done.
     """
     stops = [window.start for window in windows[1:]] + [windows[-1].stop]
     return [range(window.start, stop) for window, stop in zip(windows, stops, strict=True)]

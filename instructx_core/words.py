@@ -1,7 +1,7 @@
-"""What comes from outside, as messages show it: escaped, on one line, and cut.
+"""Format untrusted text for messages: escaped, on one line, and cut.
 
-Names of tensors, values of settings and paths may hold escape codes, line breaks or megabytes of text. A terminal must
-not act on them, and a message stays one sentence.
+Names of tensors, values of settings and paths may contain escape codes, line breaks or megabytes of text. A terminal
+must not interpret them, and a message must stay one sentence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PATH = 300  # of a path: real ones are long
 
 
 def quoted(name: object, most: int = NAME) -> str:
-    """A name from outside in quotes, at most about `most` characters; control characters and surrogates escaped."""
+    """An untrusted name in quotes, cut to about `most` characters, with control characters and surrogates escaped."""
     return _cut(repr(_cut(str(name), most)), 2 * most)
 
 
@@ -23,12 +23,12 @@ def escaped(name: object, most: int = NAME) -> str:
 
 
 def quoted_path(path: object) -> str:
-    """A path in quotes; of one that is longer than the longest real ones, both ends."""
+    """A path in quotes; one longer than any real path is cut in the middle."""
     return quoted(path, PATH)
 
 
 def shown(value: object, most: int = NAME) -> str:
-    """A value from outside as Python writes it, cut; of a container only its kind and length."""
+    """An untrusted value as its `repr`, cut; for long or nested containers only type and length."""
     if isinstance(value, (dict, list, tuple, set, frozenset)) and (len(value) > 8 or any(map(_is_container, value))):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, str):
@@ -39,13 +39,13 @@ def shown(value: object, most: int = NAME) -> str:
 
 
 def listed(names: Collection[object], most: int = 3) -> str:
-    """The first few names, quoted, and ", ..." where there are more."""
+    """The first few names, quoted, and ", ..." if there are more."""
     first = [quoted(name) for name, _ in zip(names, range(most), strict=False)]
     return ", ".join(first) + (", ..." if len(names) > most else "")
 
 
 def one_line(text: object, most: int = 1000) -> str:
-    """A message of another library as one line without control characters, cut."""
+    """Another library's message as one line without control characters, cut."""
     words = " ".join(str(text)[: 8 * most].split())
     return _cut("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words), most)
 
@@ -55,7 +55,7 @@ def _is_container(value: object) -> bool:
 
 
 def _cut(text: str, most: int) -> str:
-    """Both ends of a text that is longer than `most`."""
+    """A text; one longer than `most` loses its middle."""
     if len(text) <= most:
         return text
     tail = most // 3
@@ -63,7 +63,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def in_bytes(count: float) -> str:
-    """A number of bytes as people say it: '1.5 GB'."""
+    """A human-readable number of bytes, such as '1.5 GB'."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             break

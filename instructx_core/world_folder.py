@@ -1,7 +1,7 @@
-"""Samples of the procedural world as files: the folder form that training also reads one's own pairs in.
+"""Samples of the procedural world as files, in the folder format in which training also reads users' own pairs.
 
-A folder holds `metadata.csv` with the columns source, target, instruction and reference (paths relative to the
-folder; empty where there is none), pictures as PNG, clips as MP4.
+A folder has `metadata.csv` with the columns source, target, instruction and reference (paths relative to the folder;
+empty without a reference), pictures as PNG, clips as MP4.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def write_pairs(
     variety: Variety = PLAIN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `count` pairs into a new or empty folder, which appears only when all of them are there.
+    """Write `count` pairs into a new or empty folder, which appears only when it is complete.
 
     Args:
         groups: edit groups, taken in turn.
         frames: 1 writes pictures, more write clips of that length.
         size: height and width in pixels, even for clips.
-        seed: of the first pair; the next ones follow. All stay below `HELD_OUT_SEED`, so that no benchmark sample
-            is written.
-        variety: how much the world shows; see `world.Variety`.
+        seed: of the first pair, counting up for the next. All must be below `HELD_OUT_SEED`, so that no benchmark
+            sample is written.
+        variety: how varied the samples are; see `world.Variety`.
         progress: called as progress(done, count) after every pair.
 
     Returns:
@@ -108,7 +108,7 @@ def _write_frames(path: Path, frames: np.ndarray) -> None:
 
 
 def _free_folder(directory: Path) -> Path:
-    """The folder's full path; raise InputError unless it is missing, or empty and not the current folder."""
+    """The folder's full path; raise InputError unless it does not exist, or is empty and not the current folder."""
     try:
         path = directory.resolve()
         taken = path.exists() and (not path.is_dir() or path == Path.cwd() or any(path.iterdir()))
