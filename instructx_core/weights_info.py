@@ -133,7 +133,7 @@ def _form(form: Form) -> str:
 
 
 def _types(form: Form) -> str:
-    """Each dtype with its share of the parameters."""
+    """Each dtype with its share of the parameters, the largest first."""
     total = sum(form.dtypes.values()) or 1
     return ", ".join(f"{SPELLED.get(kind, kind)} {count / total:.0%}" for kind, count in form.dtypes.items())
 

@@ -1,4 +1,4 @@
-"""What every condition is: three pure functions, one for each place where a DiT can be changed.
+"""The interface of conditions: three pure functions, one for each point where a DiT can be changed.
 
 latents -> enter -> patch embedding -> embed -> blocks -> leave -> output
 """
@@ -13,17 +13,17 @@ import torch
 
 @dataclass(frozen=True)
 class Condition:
-    """Changes nothing; a kind overrides what it changes.
+    """The base class, which changes nothing; a kind overrides what it changes.
 
-    Tensors have a batch of B, or of 1, which serves any B. R counts frames that references add.
+    Tensors have a batch size of B, or of 1 for any B. R is the number of frames that references add.
     """
 
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
-        """What the patch embedding is given: [B, C, T, H, W] -> [B, C', T + R, H, W]."""
+        """Change the patch embedding's input: [B, C, T, H, W] -> [B, C', T + R, H, W]."""
         return latents
 
     def embed(self, tokens: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
-        """What the patch embedding gave: [B, width, t, h, w] -> the same shape.
+        """Change the patch embedding's output: [B, width, t, h, w] -> the same shape.
 
         Args:
             sigma: [B] or scalar, 1 = noise; only for kinds that depend on it.
@@ -31,13 +31,13 @@ class Condition:
         return tokens
 
     def leave(self, output: torch.Tensor) -> torch.Tensor:
-        """What the DiT gave: [B, C, T + R, H, W] -> [B, C, T, H, W]."""
+        """Change the DiT's output: [B, C, T + R, H, W] -> [B, C, T, H, W]."""
         return output
 
 
 @dataclass(frozen=True)
 class SourceCondition(Condition):
-    """A condition that knows the source's latents: some models predict what to change in them."""
+    """A condition that has the source's latents, which models that predict a change of the source need."""
 
     source: torch.Tensor  # [B, C, T, H, W] normalised
 
@@ -48,7 +48,7 @@ def alike(first: Sequence[Condition], second: Sequence[Condition]) -> bool:
 
 
 def joined(lists: Sequence[Sequence[Condition]], batch: int) -> tuple[Condition, ...]:
-    """Lists of conditions that are `alike`, joined along the batch, `batch` each."""
+    """Join lists of conditions that are `alike` along the batch, each expanded to `batch`."""
     if len(lists) == 1:
         return tuple(lists[0])
     return tuple(_joined(group, batch) for group in zip(*lists, strict=True))
@@ -58,7 +58,7 @@ def _joined(group: Sequence[Condition], batch: int) -> Condition:
     first = group[0]
     tensors = [field.name for field in fields(first) if isinstance(getattr(first, field.name), torch.Tensor)]
     if all(condition is first for condition in group) and all(len(getattr(first, name)) == 1 for name in tensors):
-        return first  # serves any batch: nothing to copy
+        return first  # fits any batch size: nothing to copy
     parts = {name: [getattr(condition, name) for condition in group] for name in tensors}
     return replace(
         first, **{name: torch.cat([part.expand(batch, *part.shape[1:]) for part in own]) for name, own in parts.items()}
@@ -66,6 +66,6 @@ def _joined(group: Sequence[Condition], batch: int) -> Condition:
 
 
 def _outline(condition: Condition) -> tuple[object, ...]:
-    """The kind, the shapes of its tensors, and all else unchanged."""
+    """The kind, the shapes of its tensors, and its other values."""
     values = (getattr(condition, field.name) for field in fields(condition))
     return type(condition), *(value.shape if isinstance(value, torch.Tensor) else value for value in values)

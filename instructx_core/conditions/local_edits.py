@@ -1,4 +1,4 @@
-"""Several instructions, each in its own place: a token attends to what is asked of its place (CoinVE-Edit)."""
+"""Several instructions, each acting in its own place: a token attends to those that apply to it (CoinVE-Edit)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def attend_in_places(
     strength: torch.Tensor,
     attended: torch.Tensor,
 ) -> torch.Tensor:
-    """What a query found in the whole instruction, moved towards what it finds in those of its place.
+    """Blend the attention to the whole instruction with that to the local instructions of each token.
 
     Args:
         attend: (query, key, value) -> [B, tokens, heads, head].
         query: [B, tokens, heads, head].
-        local: keys and values of each of K instructions.
-        masks: [B, K, tokens] in [0, 1]; where they add up to less than 1 the whole instruction keeps the rest.
-        strength: how much of the way, a scalar.
-        attended: what `attend` gave for the whole instruction.
+        local: keys and values of each of K local instructions.
+        masks: [B, K, tokens] in [0, 1]; if they add up to less than 1, the whole instruction has the remaining weight.
+        strength: of the blend, a scalar: 0 ignores the local instructions, 1 follows the masks.
+        attended: the result of `attend` for the whole instruction.
     """
     weights = masks.to(query)[..., None, None]  # [B, K, tokens, 1, 1]
     found = torch.stack([attend(query, *pair) for pair in local], dim=1)  # [B, K, tokens, heads, head]
@@ -36,11 +36,11 @@ def attend_in_places(
 
 
 def masks_of_tokens(masks: torch.Tensor, tokens: tuple[int, int, int], further: tuple[int, int]) -> torch.Tensor:
-    """Masks [B, K, t, h, w] on the grid of a DiT's tokens, [B, K, all tokens].
+    """Resize masks [B, K, t, h, w] to the grid of a DiT's tokens: [B, K, all tokens].
 
     Args:
         tokens: (time, height, width) of the edit.
-        further: frames of tokens before and behind the edit's, references', where nothing is local.
+        further: token frames before and after the edit's, of references, where the masks are 0.
     """
     resized = F.interpolate(masks.float(), tokens, mode="trilinear", align_corners=False)
     return F.pad(resized, (0, 0, 0, 0, *further)).flatten(2)

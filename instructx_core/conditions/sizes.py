@@ -8,7 +8,7 @@ from ..errors import InputError
 
 
 def check_source(source: torch.Tensor, latents: torch.Tensor) -> None:
-    """Raise InputError unless a source [B, C, T, H, W] has the frames and the size of the latents being edited."""
+    """Raise InputError unless a source [B, C, T, H, W] has the length and size of the latents being edited."""
     if source.shape[2] != latents.shape[2]:
         raise InputError(f"The source has {source.shape[2]} latent frames but {latents.shape[2]} are being edited.")
     if source.shape[-2:] != latents.shape[-2:]:

@@ -16,7 +16,7 @@ class SourceAdd(SourceCondition):
     """latents + source."""
 
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
-        """Channels that a model has after the noisy ones (image-to-video) stay unchanged."""
+        """Add the source; channels after the noisy ones (image-to-video models) stay unchanged."""
         check_source(self.source, latents)
         # [B, C', T, H, W] of an image-to-video model: noisy channels first, then its mask and picture
         further = latents.shape[1] - self.source.shape[1]

@@ -1,4 +1,4 @@
-"""The source as further channels beside the noisy ones (InsightEdit, Lucy-Edit): the DiT's own embedding reads both."""
+"""The source as additional channels after the noisy ones (InsightEdit, Lucy-Edit): the DiT's embedding reads both."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class SourceChannels(SourceCondition):
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
         check_source(self.source, latents)
         source = self.source.to(latents).expand(len(latents), -1, -1, -1, -1)
-        # the order in which these models' first layers were trained
+        # in the order of these models' trained first layers
         return torch.cat([latents, source], dim=1)  # [B, 2 C, T, H, W]

@@ -1,4 +1,4 @@
-"""The source through a patch embedding of its own, added to what the DiT's made of the noisy latent."""
+"""The source through its own patch embedding, added to the DiT's embedding of the noisy latent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .sizes import check_source
 
 @dataclass(frozen=True)
 class SourceEmbed(SourceCondition):
-    """tokens + the source's tokens, as strongly as `strength` and, where it fades, sigma say.
+    """tokens + the source's tokens, scaled by `strength` and, if it fades, by sigma.
 
-    The tokens are the source's for all steps of a run: whoever has the embedding computes them once.
+    The source's tokens are the same in all steps of a run: the owner of the embedding computes them once.
     """
 
-    tokens: torch.Tensor  # [B, width, t, h, w]; zero at frames of references
-    fades: bool = False  # counts sigma times: less and less as the noise goes
-    strength: torch.Tensor | None = None  # broadcasts to the tokens; None: fully
+    tokens: torch.Tensor  # [B, width, t, h, w]; zero at reference frames
+    fades: bool = False  # scaled by sigma, so it fades with the noise
+    strength: torch.Tensor | None = None  # broadcasts to the tokens; None: 1
 
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
         check_source(self.source, latents)
@@ -30,6 +30,6 @@ class SourceEmbed(SourceCondition):
         if self.strength is not None:
             own = own * self.strength
         if self.fades and sigma is not None:
-            # in float32: bfloat16 would round the noise level to eight bits
+            # float32, because bfloat16 would round the noise level to eight bits
             own = (own * sigma.to(own.device, torch.float32).view(-1, 1, 1, 1, 1)).to(own.dtype)
         return tokens + own

@@ -1,7 +1,7 @@
-"""Where in the picture each place of a source stands, as channels beside its latents.
+"""Absolute positions in the picture, as additional channels of a source's latents.
 
-Rotary positions tell a DiT how far apart two places are, not where they are. Wan learns that from much data; a small
-model that is to put something "at the top right" is told.
+Rotary positions tell a DiT how far apart two tokens are, not where they are. Wan learns that from much data; a small
+model that should put something "at the top right" needs it as an input.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ CHANNELS_OF_WAVE = 4  # sine and cosine, down and across
 def with_places(source: torch.Tensor, waves: int) -> torch.Tensor:
     """Latents [B, C, T, h, w] -> [B, C + 4 waves, T, h, w].
 
-    The channels are sin and cos of pi 2^k u for k < `waves`, u in (0, 1) from the top to the bottom edge, then from
-    the left to the right one: fractions of the picture, so that a word means the same at every size.
+    The channels are sin and cos of pi 2^k u for k < `waves`, with u in (0, 1) from the top to the bottom edge, then
+    from the left to the right edge: fractions of the picture, so that a word means the same at every size.
     """
     if not waves:
         return source
@@ -28,7 +28,7 @@ def with_places(source: torch.Tensor, waves: int) -> torch.Tensor:
 
 
 def _waves(size: int, waves: int, device: torch.device) -> torch.Tensor:
-    """[2 waves, size]: of places along one side."""
+    """The channels along one side, [2 waves, size]."""
     u = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
     angle = math.pi * 2.0 ** torch.arange(waves, device=device, dtype=torch.float32)[:, None] * u
     return torch.cat([angle.sin(), angle.cos()])

@@ -1,7 +1,7 @@
-"""A source or a reference as tokens of its own beside the noisy ones, told apart by an id in RoPE (Bernini-R).
+"""A source or a reference as separate tokens before the noisy ones, distinguished by an id in RoPE (Bernini-R).
 
-Each stream's grid begins where the edit's does; its id turns all pairs of a head's channels once more, as a position on
-an axis of its own would. What the DiT makes of its tokens is dropped.
+Each stream's grid has the same origin as the edit's; its id rotates all pairs of a head's channels once more, like a
+position on an additional axis. The DiT's output for its tokens is dropped.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import torch
 from .condition import Condition
 
 THETA = 10000.0  # Wan's
-TRAINED_IDS = 5  # more streams share this range evenly
+TRAINED_IDS = 5  # ids of more streams are spread evenly over this range
 
 Rope = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, each [1, tokens, 1, head]
 
 
 @dataclass(frozen=True)
 class SourceStream(Condition):
-    """One source; its latents may have another size and length than the edit's."""
+    """One stream; its latents may differ from the edit's in size and length."""
 
     latents: torch.Tensor  # [B, C, t, h, w] normalised
     identity: float  # 1, 2, ...; the noisy latents are 0
 
     def before(self, tokens: torch.Tensor, embed: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """[B, width, L] -> [B, width, S + L]: its own tokens in front, by the DiT's patch embedding."""
+        """[B, width, L] -> [B, width, S + L]: prepend its tokens, from the DiT's patch embedding."""
         own = embed(self.latents).flatten(2)
         return torch.cat([own.to(tokens).expand(len(tokens), -1, -1), tokens], dim=2)
 
     def turned_before(self, rope: Rope, of: Callable[[torch.Tensor], Rope]) -> Rope:
-        """RoPE of the tokens of `before`.
+        """Prepend the RoPE of its tokens, as `before` does with the tokens.
 
         Args:
-            rope: of the tokens behind.
-            of: RoPE of a grid that begins at zero, told by the shape of latents.
+            rope: of the tokens after it.
+            of: latents -> RoPE of a grid of their shape that begins at zero.
         """
         cos, sin = of(self.latents)
         pairs = cos.shape[-1] // 2
@@ -48,7 +48,7 @@ class SourceStream(Condition):
 
 
 def source_streams(latents: Sequence[torch.Tensor]) -> list[SourceStream]:
-    """Streams in their order, with ids from 1; more than were ever trained share the trained range."""
+    """Streams in order, with ids from 1; ids of more than `TRAINED_IDS` are spread over the trained range."""
     count = len(latents)
     ids = torch.linspace(1, min(count, TRAINED_IDS), count, dtype=torch.float64) if count else torch.empty(0)
     return [SourceStream(one, float(identity)) for one, identity in zip(latents, ids, strict=True)]

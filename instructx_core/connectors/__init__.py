@@ -1,4 +1,4 @@
-"""Guidance -> context, one file per kind: the paper's MLP, what it is compared with (3.2, Fig. 3), InsightEdit's."""
+"""Guidance -> context, one file per kind: the paper's MLP, its alternatives (3.2, Fig. 3), InsightEdit's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS: dict[ConnectorKind, type[Connector]] = {
 
 
 def make_connector(config: ConnectorConfig) -> Connector:
-    """A connector of the kind that its config names, with fresh weights."""
+    """A connector of the config's kind, with fresh weights."""
     return KINDS[config.kind](config)
 
 

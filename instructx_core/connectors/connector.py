@@ -1,4 +1,4 @@
-"""What every connector is: guidance from the MLLM in, the context that the DiT cross-attends to out."""
+"""The interface of connectors: guidance from the MLLM in, the context that the DiT cross-attends to out."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Connector(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
-        """The context.
+        """Convert guidance to context.
 
         Args:
-            guidance: kinds that mix places apply its mask, the others pass it on.
-            reference_places: how many places at the guidance's beginning are a reference image's own.
+            guidance: kinds that mix tokens apply its mask, the others pass it on.
+            reference_places: number of leading tokens that belong to a reference image.
         """
 
     def unasking(self, context: Context) -> Context | None:
-        """A context that nothing is asked in, beside one that `forward` gave; None: that of an empty instruction."""
+        """The context to guide away from, for one from `forward`; None: use that of an empty instruction."""
         return None
 
     @abstractmethod
     def projections(self) -> Iterator[nn.Linear]:
-        """The linear layers that change widths, without those inside residual blocks."""
+        """The linear layers that change widths, except those in residual blocks."""

@@ -1,4 +1,4 @@
-"""No connector (Fig. 3a): what a text encoder reads is the context, as in Wan itself."""
+"""No connector (Fig. 3a): a text encoder's output is the context, as in Wan itself."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from .connector import Connector
 
 
 class MLPConnector(Connector):
-    """Place by place; mask and image stream pass through.
+    """A per-token MLP; mask and image stream pass through.
 
-    Where the config asks for it, a second MLP of the same sizes takes the places of a reference image (Kiwi-Edit).
+    With `reads_references`, a second MLP of the same sizes takes the tokens of a reference image (Kiwi-Edit).
     """
 
     def __init__(self, config: ConnectorConfig) -> None:
@@ -25,11 +25,11 @@ class MLPConnector(Connector):
         self.activation = nn.GELU(approximate="tanh" if config.tanh_gelu else "none")
         self.linear_out = nn.Linear(config.hidden_dim, config.output_dim)
         self.reference: MLPConnector | None = None
-        if config.reads_references:  # its hidden states are the MLLM's own at the picture's places, not queries
+        if config.reads_references:  # it reads the MLLM's hidden states of the picture's tokens, not of queries
             self.reference = MLPConnector(replace(config, reads_references=False))
 
     def forward(self, guidance: Context, reference_places: int = 0) -> Context:
-        """The context; its first `reference_places` places come from a reference image's own hidden states."""
+        """The context; its first `reference_places` tokens come from the reference image's hidden states."""
         tokens = guidance.tokens  # [B, N, input_dim]
         if reference_places and self.reference is not None:
             first, rest = tokens[:, :reference_places], tokens[:, reference_places:]

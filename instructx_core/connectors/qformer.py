@@ -1,6 +1,6 @@
-"""All hidden states through a Q-Former to a fixed number of tokens (Fig. 3b): BLIP-2's, as transformers has it.
+"""All hidden states through a Q-Former to a fixed number of tokens (Fig. 3b): transformers' BLIP-2 Q-Former.
 
-The learnable tokens are the Q-Former's own: those that the MLLM would read as queries do not exist in this variant.
+The learnable tokens are the Q-Former's: in this variant the MLLM reads no queries.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TOKEN_SIZE = 0.02  # standard deviation of fresh tokens, the initializer_range o
 
 
 def fresh_tokens(config: ConnectorConfig) -> nn.Parameter:
-    """The tokens [1, tokens, hidden_dim] that a Q-Former puts its questions with."""
+    """Freshly initialised query tokens [1, tokens, hidden_dim] of a Q-Former."""
     return nn.Parameter(torch.randn(1, config.tokens, config.hidden_dim) * TOKEN_SIZE)
 
 
 def make_qformer(config: ConnectorConfig) -> Blip2QFormerModel:
-    """BLIP-2's Q-Former with fresh weights, in the sizes of a connector's config."""
+    """BLIP-2's Q-Former with fresh weights, sized by a connector's config."""
     from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
     return Blip2QFormerModel(
@@ -38,7 +38,7 @@ def make_qformer(config: ConnectorConfig) -> Blip2QFormerModel:
             num_attention_heads=config.hidden_dim // config.head_dim,
             intermediate_size=4 * config.hidden_dim,
             encoder_hidden_size=config.input_dim,  # every second layer cross-attends
-            hidden_dropout_prob=0.0,  # the DiT's losses are compared step by step
+            hidden_dropout_prob=0.0,  # the DiT's losses must be comparable step by step
             attention_probs_dropout_prob=0.0,
         )
     )
@@ -60,7 +60,7 @@ class QFormerConnector(Connector):
             encoder_hidden_states=hidden,
             encoder_attention_mask=guidance.mask,
         ).last_hidden_state  # [B, tokens, hidden_dim]
-        # the places of padding are gone with the mask
+        # the output has no padding, so no mask
         return replace(guidance, tokens=self.projection(read), mask=None)
 
     def projections(self) -> Iterator[nn.Linear]:

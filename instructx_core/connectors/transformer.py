@@ -1,6 +1,6 @@
 """MetaQuery's connector (Fig. 3c): a bidirectional encoder over the queries, then the projection to the context.
 
-Its layers are Qwen2's without the causal mask, as wide as the MLLM and with a feed-forward of four times that: 24 of
+Its layers are Qwen2's without the causal mask, as wide as the MLLM and with feed-forwards four times that wide: 24 of
 them on Qwen2.5-VL-3B have 1.61B parameters.
 """
 
@@ -21,7 +21,7 @@ THETA = 10000.0  # RoPE's base, Qwen2's
 
 
 class TransformerConnector(Connector):
-    """[B, N, input_dim] -> [B, N, output_dim]; every place attends to every other that the mask shows."""
+    """[B, N, input_dim] -> [B, N, output_dim]; every token attends to every other that the mask allows."""
 
     def __init__(self, config: ConnectorConfig) -> None:
         from transformers import Qwen2Config
@@ -59,7 +59,7 @@ class TransformerConnector(Connector):
 def rotations(hidden: torch.Tensor, head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [1, N, head_dim] of RoPE for [B, N, width].
 
-    Computed in float32 each time: as a module's buffer the frequencies would be rounded with its weights.
+    Computed in float32 each time: in a module's buffer the frequencies would be cast with its weights.
     """
     frequencies = THETA ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=hidden.device) / head_dim)
     places = torch.arange(hidden.shape[1], dtype=torch.float32, device=hidden.device)

@@ -1,12 +1,12 @@
 """InsightEdit's bridging (section 4.2): text through a Q-Former and a BIM, the image through an IAA.
 
-- Q-Former: q' [B, 77, 768] from the hidden states h at the [MM] places [B, r, 4096].
-- BIM: q' and the picture's features E(I_src) [B, 256, 1024] look at each other. f_txt = q' + .5 of what the text takes
-  from it; v_txt, what the picture takes, starts at zero and is added after the UNet's first convolution.
-- IAA: a mapper brings h to one embedding, aligned with CLIP's of the target picture; a linear layer and a layer norm
-  make N image tokens of it.
+- Q-Former: q' [B, 77, 768] from the hidden states h of the [MM] tokens [B, r, 4096].
+- BIM: q' and the picture's features E(I_src) [B, 256, 1024] attend to each other. f_txt = q' + .5 times its text
+  output; its visual output v_txt starts at zero and is added after the UNet's first convolution.
+- IAA: a mapper reduces h to one embedding, aligned with CLIP's of the target picture; a linear layer and a layer norm
+  expand it to N image tokens.
 
-The first two are SmartEdit's, whose weights fit (see `families.insightedit.keys`).
+The first two are SmartEdit's, whose weights can be loaded (see `families.insightedit.keys`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .qformer import fresh_tokens, make_qformer
 
 
 class TwoStreamConnector(Connector):
-    """Tokens [B, r, input_dim] and features [B, places, vision_dim] -> f_txt [B, tokens, output_dim], f_img, v_txt."""
+    """Tokens [B, r, input_dim] and features [B, patches, vision_dim] -> f_txt [B, tokens, output_dim], f_img, v_txt."""
 
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__(config)
         width, own = config.hidden_dim, config.two_stream
         self.tokens = fresh_tokens(config)
         self.qformer = make_qformer(config)
-        # what the UNet's text encoder makes of "": the context of an edit that nothing is asked of
+        # the UNet's text encoder's output for "": the context of an edit without an instruction
         self.register_buffer("unasked", torch.zeros(1, config.tokens, config.output_dim))
         self.bim = BIM(width, own) if own.bim else None
         self.iaa = IAA(config.input_dim, config.output_dim, own) if own.iaa else None
@@ -51,14 +51,14 @@ class TwoStreamConnector(Connector):
         return replace(guidance, tokens=text, mask=None, image=image, addend=addend)
 
     def aligned(self, hidden: torch.Tensor) -> torch.Tensor:
-        """q' [B, tokens, hidden_dim] of hidden states [B, r, input_dim]: stage 1 aligns it with CLIP's text encoder."""
+        """q' [B, tokens, hidden_dim] of hidden states [B, r, input_dim]; stage 1 aligns it with CLIP's text encoder."""
         queries = self.tokens.expand(len(hidden), -1, -1)
         return self.qformer(query_embeds=queries, encoder_hidden_states=hidden).last_hidden_state
 
     def unasking(self, context: Context) -> Context:
-        """The text encoder's "" in the place of f_txt, and image tokens of zeros, which attention finds nothing in.
+        """The context with the text encoder's "" as f_txt, and zeros as image tokens, which contribute nothing.
 
-        v_txt stays, as in SmartEdit, whose guidance has it in all three of its terms.
+        v_txt is kept, as in SmartEdit, whose guidance has it in all three terms.
         """
         tokens = self.unasked.to(context.tokens).expand_as(context.tokens)
         return replace(context, tokens=tokens, image=None if context.image is None else torch.zeros_like(context.image))
@@ -70,7 +70,7 @@ class TwoStreamConnector(Connector):
 class BIM(nn.Module):
     """Text [B, N, width] and a picture's features [B, side * side, vision_dim] -> f_txt, and v_txt [B, C, side, side].
 
-    The features' places are encoded by random frequencies (Tancik 2020), drawn once and kept with the weights.
+    The features' positions are encoded with random frequencies (Tancik 2020), drawn once and saved with the weights.
     """
 
     def __init__(self, width: int, config: TwoStreamConfig) -> None:
@@ -86,7 +86,7 @@ class BIM(nn.Module):
                 num_hidden_layers=config.bim_layers,
                 num_attention_heads=config.bim_heads,
                 mlp_dim=config.bim_hidden,
-                layer_norm_eps=1e-5,  # as SAM's first code, from which the weights are
+                layer_norm_eps=1e-5,  # as in SAM's original code, with which the weights were trained
                 attn_implementation="sdpa",
             )
         )
@@ -111,7 +111,7 @@ class BIM(nn.Module):
         return text + self.text_share * self.text_out(read[:, 0]), self.image_out(visual)
 
     def positions(self, side: int) -> torch.Tensor:
-        """Sines and cosines [1, vision_dim, side, side] of the places' middles, from -1 to 1 on both axes."""
+        """Sines and cosines [1, vision_dim, side, side] of the positions' centres, from -1 to 1 on both axes."""
         middles = (torch.arange(side, device=self.frequencies.device, dtype=torch.float32) + 0.5) / side * 2 - 1
         places = torch.stack([middles.expand(side, side), middles[:, None].expand(side, side)], dim=-1)  # x, y
         angles = 2 * math.pi * (places @ self.frequencies.float())  # [side, side, vision_dim / 2]
@@ -126,7 +126,7 @@ class BIM(nn.Module):
 
 
 class IAA(nn.Module):
-    """Hidden states [B, r, input_dim] -> image tokens [B, N, output_dim] by way of one CLIP image embedding."""
+    """Hidden states [B, r, input_dim] -> image tokens [B, N, output_dim], via one CLIP image embedding."""
 
     def __init__(self, input_dim: int, output_dim: int, config: TwoStreamConfig) -> None:
         from diffusers.models.embeddings import ImageProjection
@@ -143,5 +143,5 @@ class IAA(nn.Module):
         return self.projection(self.mapped(hidden))
 
     def mapped(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Mapper(h) [B, image_dim], which L_IAA brings to CLIP's embedding of the target (eq. 5)."""
+        """Mapper(h) [B, image_dim], which L_IAA pulls towards CLIP's embedding of the target (eq. 5)."""
         return self.mapper(hidden.mean(1))

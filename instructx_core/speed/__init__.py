@@ -1,1 +1,1 @@
-"""Faster steps of the DiT: attention, compiled blocks and step caches as options, and what a run computes once."""
+"""Faster DiT steps: attention, compiled blocks and step caches as options, and a cache of per-run constants."""

@@ -1,7 +1,7 @@
 """diffusers' MagCache for runs of any number of steps.
 
-It reuses what all blocks together added in the last computed step for as long as the ratios that were measured for the
-checkpoint (`mag_ratios`) promise that it would hardly have changed (https://github.com/Zehong-Ma/MagCache).
+It reuses the sum that all blocks added in the last computed step for as long as the checkpoint's measured ratios
+(`mag_ratios`) predict that it hardly changes (https://github.com/Zehong-Ma/MagCache).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from diffusers.hooks import MagCacheConfig
 
 
 class MagCache(MagCacheConfig):
-    """Its settings, diffusers' own defaults; the hooks of all blocks share this one object, so it changes in place.
+    """MagCache settings, with diffusers' defaults; the hooks of all blocks share this object, so it changes in place.
 
     Args:
-        measured: ratios as `read_ratios` gives them.
+        measured: ratios from `read_ratios`.
     """
 
     def __init__(self, measured: Sequence[float]) -> None:
@@ -23,5 +23,5 @@ class MagCache(MagCacheConfig):
         self.set_steps(len(self.measured))
 
     def set_steps(self, steps: int) -> None:
-        """Make ready for a run of `steps`: for each of them diffusers takes the nearest of the measured ones."""
+        """Prepare for a run of `steps`: for each step diffusers takes the nearest of the measured ratios."""
         super().__init__(mag_ratios=self.measured, num_inference_steps=steps)

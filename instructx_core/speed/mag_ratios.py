@@ -1,7 +1,7 @@
-"""What MagCache has to know of a checkpoint, in a file in its folder.
+"""The ratios that MagCache needs for a checkpoint, stored in a file in its folder.
 
-The length of what the DiT's blocks add to their input, as a ratio to the step before: 1 for the first step of a run,
-then one for each further step. `calibration` measures them.
+A ratio is the norm of what the DiT's blocks add to their input, relative to the step before; it is 1 for the first step
+of a run. `calibration` measures them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def read_ratios(folder: Path) -> list[float]:
     """The ratios of the model in `folder`.
 
     Raises:
-        InputError: they were not measured yet.
-        CheckpointError: the file holds something else.
+        InputError: they have not been measured.
+        CheckpointError: the file does not contain valid ratios.
     """
     path = folder / MAG_RATIOS
     if not is_file(path):
@@ -34,7 +34,7 @@ def read_ratios(folder: Path) -> list[float]:
     try:
         ratios = read_json(path)["ratios"]
         good = are_ratios(ratios)
-    except (InputError, KeyError, TypeError, OverflowError):  # OverflowError: a whole number of 400 digits
+    except (InputError, KeyError, TypeError, OverflowError):  # OverflowError: an integer of 400 digits
         good = False
     if not good:
         raise CheckpointError(
@@ -45,7 +45,7 @@ def read_ratios(folder: Path) -> list[float]:
 
 
 def write_ratios(folder: Path, ratios: Sequence[float]) -> Path:
-    """Put the ratios of a model into its folder; an older file there stays until the new one is complete.
+    """Write the ratios of a model to its folder, atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -57,5 +57,5 @@ def write_ratios(folder: Path, ratios: Sequence[float]) -> Path:
 
 
 def are_ratios(ratios: Sequence[float]) -> bool:
-    """Whether these can be a run's: of 2 to 1000 steps, finite and above 0. Raises TypeError if one is not a number."""
+    """Whether these are valid ratios: of 2 to 1000 steps, finite and above 0. Raises TypeError for a non-number."""
     return 2 <= len(ratios) <= 1000 and all(math.isfinite(ratio) and ratio > 0 for ratio in ratios)

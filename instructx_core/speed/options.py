@@ -1,7 +1,7 @@
-"""Faster DiT steps by diffusers' own parts: another attention, compiled blocks, outputs that are used again.
+"""Faster DiT steps with diffusers' own means: another attention, compiled blocks, step caches.
 
-- Attention and compiled blocks compute the same up to rounding; a step cache trades likeness for time.
-- diffusers' TextKVCache is written for another model's blocks; what it would do is always done, see `run_cache`.
+- Attention and compiled blocks give the same result up to rounding; a step cache trades accuracy for time.
+- diffusers' TextKVCache is written for another model's blocks; `run_cache` always does what it would do.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 STEP_CACHE = "edit"  # the context of a step's first forward
 ATTENTION = {"sdpa": "native", "flash": "flash", "sage": "sage"}  # diffusers' names; the last two are packages
-CACHES: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' settings, its own defaults but for what is named
+CACHES: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' settings class, and options that differ from its default
     "first-block": ("FirstBlockCacheConfig", {}),
-    # the DiT's last output alone: by default it looks for attention under other names than Wan's, and caching each of a
-    # 14 B model's would take tens of GB
+    # only the DiT's last output: by default it looks for attention layers under names that Wan does not use, and
+    # caching those of a 14 B model would take tens of GB
     "taylor": ("TaylorSeerCacheConfig", {"use_lite_mode": True}),
     "mag": ("MagCacheConfig", {}),  # and the checkpoint's own ratios, see `mag_ratios`
 }
 
 
 def check_speed(attention: str, compile_blocks: bool, cache: str | None, device: torch.device) -> None:
-    """Look at the options of a fast DiT before a model is loaded.
+    """Check the speed options before a model is loaded.
 
     Raises:
-        InputError: an unknown name, attention that needs a GPU, a cache that this diffusers does not have, or one that
-            leaves nothing to compile.
+        InputError: an unknown name, attention that needs a GPU, a cache that this version of diffusers does not have,
+            or one that prevents compiling.
     """
     if not isinstance(attention, str) or attention not in ATTENTION:
         raise InputError(f"attention is {shown(attention)}; choose one of {', '.join(ATTENTION)}.")
@@ -42,7 +42,7 @@ def check_speed(attention: str, compile_blocks: bool, cache: str | None, device:
         raise InputError(f"attention is {attention!r}, which needs a CUDA GPU, and this is {device.type}; choose sdpa.")
     if cache is not None:
         find_cache(cache)
-    if compile_blocks and cache == "mag":  # its hooks are around every block, and torch.compile stops at them
+    if compile_blocks and cache == "mag":  # it hooks every block, which torch.compile cannot trace through
         raise InputError("cache 'mag' keeps the DiT's blocks from being compiled; leave out either it or compile.")
 
 
@@ -51,11 +51,11 @@ def cache_settings(cache: str | None, model: Path) -> Any | None:
 
     Args:
         cache: a key of `CACHES`, or None.
-        model: its folder.
+        model: the model's folder.
 
     Raises:
-        InputError: as `check_speed`, or "mag" where the model has no ratios yet.
-        CheckpointError: its ratios cannot be used.
+        InputError: as `check_speed`, or "mag" for a model without ratios.
+        CheckpointError: its ratios are invalid.
     """
     if cache is None:
         return None
@@ -69,12 +69,12 @@ def cache_settings(cache: str | None, model: Path) -> Any | None:
 
 
 def speed_up(transformer: WanTransformer3DModel, attention: str, compile_blocks: bool, cache: Any | None) -> None:
-    """Prepare a DiT, in place, whose weights are where they are to be.
+    """Apply the speed options to a DiT, in place, after its weights were placed.
 
     Args:
         attention: a key of `ATTENTION`.
-        compile_blocks: let torch.compile make one of the repeated block, at the first step of each new size.
-        cache: what `cache_settings` gave.
+        compile_blocks: compile the repeated block with torch.compile, at the first step of each new size.
+        cache: from `cache_settings`.
 
     Raises:
         InputError: the package for this attention is not installed.
@@ -83,7 +83,7 @@ def speed_up(transformer: WanTransformer3DModel, attention: str, compile_blocks:
         from diffusers.models.attention_dispatch import attention_backend
 
         try:
-            with attention_backend(ATTENTION[attention]):  # which leaves the choice of other models as it was
+            with attention_backend(ATTENTION[attention]):  # restores the backend of other models
                 transformer.set_attention_backend(ATTENTION[attention])
         except (RuntimeError, ValueError) as error:
             raise InputError(f"attention {attention!r} cannot be used here: {error}") from error
@@ -99,24 +99,24 @@ def begin_run(transformer: WanTransformer3DModel, steps: int) -> None:
         return
     empty_step_cache(transformer)
     settings = cache_config(transformer)
-    if hasattr(settings, "set_steps"):  # of `MagCache`, which not every diffusers has
+    if hasattr(settings, "set_steps"):  # `MagCache`, which not every version of diffusers has
         settings.set_steps(steps)
 
 
 def step_caching(transformer: WanTransformer3DModel, name: str = STEP_CACHE) -> AbstractContextManager[None]:
-    """What a step cache asks for around a forward: all terms of a guided batch are one to it.
+    """The context manager that a step cache needs around a forward, one for all guidance terms in its batch.
 
     Args:
-        name: of the forward among those of a step, whose outputs are cached separately.
+        name: of the forward among those of a step; their outputs are cached separately.
     """
     return transformer.cache_context(name) if transformer.is_cache_enabled else nullcontext()
 
 
 def find_cache(cache: str) -> type:
-    """The class of a step cache's settings, by a key of `CACHES`.
+    """The settings class of a step cache, by a key of `CACHES`.
 
     Raises:
-        InputError: an unknown name, or a cache that this diffusers does not have.
+        InputError: an unknown name, or a cache that this version of diffusers does not have.
     """
     import diffusers
     from diffusers import hooks

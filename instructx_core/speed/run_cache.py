@@ -1,7 +1,7 @@
-"""Caches per-run constants of the DiT at step 1: text embedding, cross-attention keys and values, RoPE.
+"""Cache per-run constants of the DiT at the first step: text embedding, cross-attention keys and values, RoPE.
 
-A `RunCache` belongs to whoever runs the steps (`sampling.sample`). It is lent to the DiT for one forward at a time, so
-nothing stays in the DiT, and runs may take turns.
+A `RunCache` belongs to the sampling loop (`sampling.sample`). It is lent to the DiT for one forward at a time, so the
+DiT keeps no state and runs may be interleaved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Results = dict[str, Any]  # by name; empty before the first step
 
 
 class RunCache:
-    """What one context of one run has in common in all steps; make a new one for every run and every context."""
+    """The values that all steps of one run share for one context; create one for every run and context."""
 
     def __init__(self, transformer: WanTransformer3DModel) -> None:
         from ..cross_attention import cross_attentions
@@ -32,8 +32,8 @@ class RunCache:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """For one forward: the first fills the cache, later ones use it. Does nothing while gradients are computed."""
-        if torch.is_grad_enabled():  # a gradient goes through everything, in every forward
+        """For one forward: the first fills the cache, later ones use it. Does nothing with gradients enabled."""
+        if torch.is_grad_enabled():  # gradients need every value recomputed in every forward
             yield
             return
         with ExitStack() as stack:
@@ -47,7 +47,7 @@ class RunCache:
 
 @contextmanager
 def _cached_output(module: nn.Module, results: Results) -> Iterator[None]:
-    """A module whose forward returns what it returned the step before for a tensor of the same shape."""
+    """Make a module's forward return its cached output if the input has the same shape as before."""
     own = module.forward
 
     def forward(given: torch.Tensor) -> Any:
@@ -55,7 +55,7 @@ def _cached_output(module: nn.Module, results: Results) -> Iterator[None]:
             results.update(shape=given.shape, output=own(given))
         return results["output"]
 
-    of_instance = "forward" in vars(module)  # where offloading has put one there
+    of_instance = "forward" in vars(module)  # set by offloading, for example
     module.forward = forward
     try:
         yield
