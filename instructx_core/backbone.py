@@ -92,7 +92,7 @@ class Backbone(nn.Module, ABC):
         """Get ready for a run of `steps` steps."""
 
     def constants(self, place: int) -> Callable[[], AbstractContextManager[None]]:
-        """Make the context manager that shares cached values among the forwards of one context in one run.
+        """Make a context manager to wrap each forward of one context in one run, which caches what they share.
 
         Args:
             place: index of the forward among those of a step.

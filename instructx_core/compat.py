@@ -1,7 +1,8 @@
 """Every private library API that this project uses: one function each, with the versions that have it.
 
 `tests/unit/test_compat.py` calls each on a real class; if it fails after an update, the docstring says what to do.
-No other module uses a library's private API.
+Exceptions elsewhere: torch's private modules for dispatch, pytrees and fake tensors (`memory.live`,
+`training.footprint`), and `nn.Module._apply`, overridden in `connectors.two_stream`.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class GuidanceConfig:
     max_pixels: Pixels = 480 * 832
     video_max_pixels: MaybePixels = 0  # for a video's frames; 0: as max_pixels
     reference_max_pixels: MaybePixels = 0  # for references; 0: as max_pixels
-    # the family whose prompt format is used and which decides what hidden states are kept (families/components.py)
+    # the family's prompt format and choice of hidden states (families/components.py)
     dialect: str = "instructx"
     lora_rank: Annotated[int, Range(0, 8192)] = 320  # 0.60B parameters on Qwen2.5-VL-3B, as in the paper (A.7)
     lora_alpha: Annotated[int, Range(0, 1_000_000)] = 320

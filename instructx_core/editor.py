@@ -207,7 +207,7 @@ class Editor(LoadedModel):
             seeds: B seeds; None for 0 each.
             detail: as in `edit_loaded`.
             context_transform: applied to each tensor of the context [B, ...]; ablations use it to zero or shuffle them.
-            sampling: steps, shift, guidance_scale.
+            sampling: other arguments of `EditRequest.of`, such as steps, shift and guidance_scale.
 
         Raises:
             InputError: as `edit`; no sources, sources that differ in size or kind, or arguments that differ in number.

@@ -195,7 +195,7 @@ def pad_reference(image: torch.Tensor, canvas: tuple[int, int]) -> torch.Tensor:
 
 
 def own_size(image: torch.Tensor, bounds: tuple[int, int]) -> torch.Tensor:
-    """Resize a reference [H, W, 3] only so far that its sides are multiples of the stride, within a maximum.
+    """A reference [H, W, 3] near its own size: sides rounded to multiples of the stride, scaled down if too long.
 
     Args:
         bounds: the stride, and the maximum of the longer side in pixels.

@@ -1,6 +1,6 @@
 """The velocities that each guidance mode combines.
 
-Notation: N without, T with the instruction; 0 without the source, V with it, I with references, VI with both; w scales.
+Notation: N without and T with the instruction; 0 without source, V with it, I with references, VI with both; w a scale.
 """
 
 from __future__ import annotations

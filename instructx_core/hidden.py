@@ -1,4 +1,4 @@
-"""Hidden names for files that are incomplete, replaced or locked, next to their own.
+"""The scheme of hidden names for incomplete, replaced or locked files, next to the file's own name.
 
 `.NAME.KIND`, or `.NAME.TAG.KIND` if there may be several at once:
 

@@ -34,7 +34,7 @@ class MaskHead(nn.Module):
         self.mask_mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, seen: torch.Tensor, grid: tuple[int, int, int], context: torch.Tensor) -> torch.Tensor:
-        """The mask.
+        """Predict the mask.
 
         Args:
             seen: [B, t * h * w, input_dim], in row-major order.

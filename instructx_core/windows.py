@@ -115,7 +115,7 @@ def plan_windows(
         frames: of the video, >= 1.
         length: of a window; a shorter video or scene is one window.
         overlap: frames that two windows share.
-        multiple: None leaves the last window as short as it comes. A number moves its start back, in steps of
+        multiple: None leaves the last window as short as the remainder. A number moves its start back, in steps of
             `multiple` from the start of the one before (so that both meet on a latent frame), until it is full or fewer
             than `multiple` frames short; its head is then longer than `overlap`.
         cuts: first frames of new scenes; no window crosses a cut, and nothing is carried over it.

@@ -13,7 +13,7 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 def attend_apart(
     attend: Attend, query: torch.Tensor, image: KeysValues, attended: torch.Tensor, weight: float = 1.0
 ) -> torch.Tensor:
-    """Add the attention to the image to that to the instruction, each with its own softmax.
+    """Add a query's attention to the image to its attention to the instruction, each with its own softmax.
 
     In one softmax over both, a few hundred image tokens would draw the weight away from the words.
 

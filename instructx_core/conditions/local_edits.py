@@ -18,7 +18,7 @@ def attend_in_places(
     strength: torch.Tensor,
     attended: torch.Tensor,
 ) -> torch.Tensor:
-    """Blend the attention to the whole instruction with that to the local instructions of each token.
+    """Blend each token's attention to the whole instruction with its attention to the local instructions.
 
     Args:
         attend: (query, key, value) -> [B, tokens, heads, head].
