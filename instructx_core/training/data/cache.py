@@ -1,7 +1,7 @@
-"""Making a pool: in chunks, by one process or several, so that a killed run continues with the next chunk.
+"""Make a pool in chunks, with one or more processes, so that a killed run resumes at the next chunk.
 
-It is made under a hidden name. A chunk's files count once its note, written last, is there; when all chunks have one,
-the folder gets its name. What is there under that name is complete.
+The pool is built in a hidden folder. A chunk is finished once its note exists, which is written last; when every chunk
+has a note, the folder is renamed. So a pool under its final name is complete.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from .tally import Tally
 from .world import check_world, world_examples
 
 ENCODED_TOGETHER = 32  # frames
-CHUNK = 1024  # examples of the world; a table is cut at its shards
-MOST_CHUNKS = 1024  # of a table
+CHUNK = 1024  # world examples per chunk; tables are split by shard
+MOST_CHUNKS = 1024  # per table
 FILE_BYTES = 256 << 20
 BROKEN_ROWS = "broken-rows.txt"
 
 
 @dataclass
 class Met:
-    """What was read of a chunk."""
+    """The number of rows read from a chunk, and why some are broken."""
 
     rows: int = 0
     broken: list[str] = field(default_factory=list)
@@ -57,21 +57,21 @@ class Maker:
     """Encodes the chunks of one data set.
 
     Attributes:
-        chunks: how many there are.
+        chunks: number of chunks.
     """
 
     def __init__(self, data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> None:
         """
         Args:
-            shown_frames: what the MLLM sees of a clip.
-            stride: pixels that one DiT patch spans.
+            shown_frames: frames of a clip that the MLLM sees.
+            stride: pixels spanned by one DiT patch.
 
         Raises:
-            InputError: data that this model cannot take, or a table that cannot be used.
+            InputError: the model does not support this data, or the table cannot be used.
         """
         self.data, self.codec, self.shown_frames, self.stride = data, codec.eval(), shown_frames, stride
         self.table: Table | None = None
-        self.is_quiet = False  # shows no bar
+        self.is_quiet = False  # hides the progress bar
         if data.table is None:
             check_world(data, stride, codec.frame_multiple)
             self.chunks = -(-(data.images + data.videos) // CHUNK)
@@ -83,7 +83,7 @@ class Maker:
         return describe_origin(self.data, self.codec, self.shown_frames, self.stride)
 
     def make(self, folder: Path, chunk: int) -> None:
-        """Encode a chunk into `folder`, unless it is there.
+        """Encode a chunk into `folder`, unless it is already there.
 
         Raises:
             InputError: too many broken rows, or the disk is full.
@@ -91,7 +91,7 @@ class Maker:
         note = folder / f"chunk-{chunk:06d}.json"
         if note.exists() and _is_whole(note):
             return
-        for path in folder.glob(f"*-{chunk:06d}-*.safetensors"):  # of a run that was killed
+        for path in folder.glob(f"*-{chunk:06d}-*.safetensors"):  # left by a killed run
             path.unlink()
         met = Met()
         bar = tqdm(self._examples(chunk, met), f"encoding, part {chunk + 1} of {self.chunks}", disable=self.is_quiet)
@@ -124,7 +124,7 @@ class Maker:
                 tally.skip(words)
 
     def _encoded(self, examples: Iterable[Example]) -> Iterator[tuple[str, Encoded]]:
-        """The examples in batches of one shape, each with the shape as a name."""
+        """Batches of examples of one shape, each with its shape as a string."""
         waiting: dict[tuple[int, ...], list[Example]] = {}
         for example in examples:
             held = waiting.setdefault(example.shape, [])
@@ -139,7 +139,7 @@ class Maker:
 
 
 def write_encoded(folder: Path, chunk: int, batches: Iterable[tuple[str, Encoded]]) -> list[str]:
-    """Write a chunk's examples, those of one shape into files of bounded size; the files' names."""
+    """Write a chunk's examples to files of bounded size, one shape per file, and return the file names."""
     held: dict[str, list[Encoded]] = {}
     names: list[str] = []
 
@@ -158,12 +158,12 @@ def write_encoded(folder: Path, chunk: int, batches: Iterable[tuple[str, Encoded
 
 
 def _is_whole(note: Path) -> bool:
-    """Whether all files of a chunk are there; a process that outlived its killed run may have been at it."""
+    """True if all files of a chunk exist: a process that outlived its killed run may have deleted some."""
     return all((note.parent / name).exists() for name in read_json(note)["files"])
 
 
 def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> list[Bucket]:
-    """The pool in `folder`, which is made first where there is none.
+    """Open the pool in `folder`, making it first if it does not exist.
 
     Raises:
         CheckpointError, InputError: as `read_pool` and `make_pool`.
@@ -176,14 +176,14 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
 def make_pool(
     folder: Path, maker: Maker, share: tuple[int, int] = (0, 1), barrier: Callable[[], None] = lambda: None
 ) -> None:
-    """Make a pool, or continue making it; every process of a run takes part.
+    """Make a pool, or resume making it; every process of a run calls this.
 
     Args:
-        share: this process's number, and how many there are.
-        barrier: waits for all of them.
+        share: this process's index, and the number of processes.
+        barrier: waits for all processes.
 
     Raises:
-        InputError: an unfinished pool of other data is in the way, too many broken rows, or the disk is full.
+        InputError: an unfinished pool of other data is in the way, too many rows are broken, or the disk is full.
     """
     with making(folder, maker.origin(), share[0] == 0, barrier) as partial:
         for chunk in range(share[0], maker.chunks, share[1]):
@@ -195,13 +195,13 @@ def make_pool(
 
 
 def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[], Maker]) -> None:
-    """As `make_pool`, by processes that are started for it.
+    """Like `make_pool`, with worker processes started here.
 
     Args:
-        again: makes the maker in each of them; it is sent there.
+        again: builds the `Maker` in each worker; must be picklable.
 
     Raises:
-        InputError: as `make_pool`, or one of the processes was killed.
+        InputError: as `make_pool`, or a worker was killed.
     """
     with making(folder, maker.origin(), True, lambda: None) as partial:
         if processes == 1:
@@ -225,7 +225,7 @@ def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[
         finish(partial, folder, maker.data)
 
 
-_maker: Maker | None = None  # of a started process
+_maker: Maker | None = None  # of this worker process
 
 
 def _start(again: Callable[[], Maker], threads: int) -> None:
@@ -240,12 +240,12 @@ def _make(partial: Path, chunk: int) -> None:
     try:
         _maker.make(partial, chunk)
     except InstructXError as error:
-        raise InputError(str(error)) from None  # of a kind that can be sent to the parent
+        raise InputError(str(error)) from None  # which can be pickled for the parent
 
 
 @contextmanager
 def making(folder: Path, origin: dict[str, Any], is_main: bool, barrier: Callable[[], None]) -> Iterator[Path]:
-    """The hidden folder that becomes `folder`. Where nothing was finished in it, it is gone after an error."""
+    """Create the hidden folder that becomes `folder`; after an error, remove it unless a chunk is finished."""
     partial = hidden(folder, "partial")
     made = [parent for parent in partial.parents if not parent.exists()]
     if is_main:
@@ -265,7 +265,7 @@ def making(folder: Path, origin: dict[str, Any], is_main: bool, barrier: Callabl
 
 
 def _claim(partial: Path, origin: dict[str, Any]) -> None:
-    """Write down what a pool is made from, or compare it with what an unfinished one was."""
+    """Record what a pool is made from; raise InputError if an unfinished one was made from something else."""
     path = partial / ORIGIN
     if not path.exists():
         path.write_text(json.dumps(origin, indent=1))
@@ -281,10 +281,10 @@ def _claim(partial: Path, origin: dict[str, Any]) -> None:
 
 
 def finish(partial: Path, folder: Path, data: DataConfig) -> None:
-    """Give a pool whose chunks are all there its name.
+    """Rename a pool with all its chunks to its final name.
 
     Raises:
-        InputError: too many of all rows were broken; the pool stays unfinished.
+        InputError: too many rows are broken in total, or files vanished; the pool stays unfinished.
     """
     paths = sorted(partial.glob("chunk-*.json"))
     if not all(map(_is_whole, paths)):

@@ -1,4 +1,4 @@
-"""Examples as a stage is given them: latents, what the MLLM sees, and words."""
+"""Encoded examples, as a training stage takes them: latents, the frames that the MLLM sees, and texts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Encoded:
     source: torch.Tensor  # [N, C, t, h, w]
     target: torch.Tensor  # [N, C, t, h, w]
     references: torch.Tensor  # [N, R, C, 1, h, w]
-    shown: torch.Tensor  # [N, frames, H, W, 3]: what the MLLM sees of the source
+    shown: torch.Tensor  # [N, frames, H, W, 3]: the source frames that the MLLM sees
     reference_images: torch.Tensor  # [N, R, H, W, 3]
     instructions: list[str]
     captions: list[str]
-    names: list[str]  # where each example is from, for messages
-    frames: int  # of the clip, in pixels
+    names: list[str]  # origin of each example, for messages
+    frames: int  # of the clip, before encoding
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -36,7 +36,7 @@ class Encoded:
 
 @torch.no_grad()
 def encode_examples(examples: list[Example], codec: LatentCodec, shown_frames: int) -> Encoded:
-    """Examples of one shape, on the CPU; they are encoded where the codec is."""
+    """Encode examples of one shape on the codec's device; the result is on the CPU."""
     first = examples[0]
     device = codec.mean.device
     canvas = tuple(first.source.shape[1:3])

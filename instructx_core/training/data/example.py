@@ -1,4 +1,4 @@
-"""An editing example, whatever it was read from."""
+"""An editing example, whatever its origin."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 @dataclass(frozen=True)
 class Example:
-    """One editing triplet in pixels, float [T, H, W, 3] in [0, 1], at the model's stride and length."""
+    """One editing triplet as pixels, float [T, H, W, 3] in [0, 1], in a size and length that the model takes."""
 
     source: torch.Tensor
     target: torch.Tensor
     references: tuple[torch.Tensor, ...]  # [H, W, 3] each
     instruction: str
-    caption: str  # of the target; "" where nobody wrote one
+    caption: str  # of the target; "" if there is none
     is_video: bool
-    name: str  # where it is from, for messages
+    name: str  # its origin, for messages
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What examples of one batch have in common: kind, frames, height, width, references."""
+        """What the examples of a batch share: kind, frames, height, width, number of references."""
         return (int(self.is_video), *self.source.shape[:3], len(self.references))
 
     @property

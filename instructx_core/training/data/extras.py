@@ -1,4 +1,4 @@
-"""The libraries of the extra `data`, imported where a data set needs them."""
+"""The libraries of the extra `data`, imported only when a data set needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...words import one_line
 
 
 class LibraryMissingError(InputError):
-    """A library that a file is read with is not installed."""
+    """A library needed to read a file is not installed."""
 
 
 def library(module: str, what: str) -> Any:
@@ -28,5 +28,5 @@ def library(module: str, what: str) -> Any:
 
 @cache
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """Where `datasets` puts its locks: nothing of it remains."""
+    """A temporary folder for the lock files of `datasets`, removed at exit."""
     return tempfile.TemporaryDirectory(prefix="instructx-")

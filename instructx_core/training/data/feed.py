@@ -1,4 +1,4 @@
-"""Batches of one shape out of a stream of rows, each read while the step before it runs."""
+"""Batches of one shape from a stream of rows, each read while the previous step runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .example import Example
 from .rows import Address, Row, RowError
 from .stream import RowStream, reread
 
-WAITING_BYTES = 1 << 30  # of examples for which no batch of their shape has come together
-THREADS = {False: 4, True: 1}  # that read pictures, and clips, which are large
+WAITING_BYTES = 1 << 30  # of examples waiting for a full batch of their shape
+THREADS = {False: 4, True: 1}  # for reading pictures, and clips, which are large
 
 Batch = list[Example]
 
 
 @dataclass(frozen=True)
 class PendingRow:
-    """A row whose files are being read; `again`: whether an earlier epoch met it."""
+    """A row whose files are being read; `again` if it was met before, as in an earlier epoch."""
 
     address: Address
     row: Row
@@ -30,10 +30,10 @@ class PendingRow:
 
 
 class Batches:
-    """Examples wait by shape until there are enough for a batch.
+    """Collects examples by shape until there are enough for a batch.
 
-    Where many shapes wait, the one that has waited longest comes as a smaller batch: memory stays bounded, and no row
-    is left out.
+    Once too many bytes are waiting, the shape that has waited longest becomes a smaller batch: memory stays bounded,
+    and no row is dropped.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Batches:
         """
         Args:
             read: a row -> its example. Raises RowError.
-            batch_size: kind and frames -> examples in a batch.
-            threads: how many rows are read at once; they come in the stream's order all the same.
+            batch_size: kind and frames -> examples per batch.
+            threads: how many rows are read in parallel; the stream's order is kept.
         """
         self.stream, self.read, self.batch_size = stream, read, batch_size
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="rows")
@@ -70,11 +70,11 @@ class Batches:
         self.reading.append(PendingRow(address, row, again, self.threads.submit(self.read, row)))
 
     def _finish(self) -> tuple[Address, Example | None]:
-        """The row that was begun first, read; None where it is broken."""
+        """Wait for the oldest pending row; its example is None if it is broken."""
         first = self.reading.popleft()
         try:
             return first.address, first.example.result()
-        except Exception as error:  # decoders answer hostile bytes with any kind of error
+        except Exception as error:  # decoders raise any kind of error on hostile bytes
             words = str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {one_line(error, 200)}"
             self.stream.tally.skip(f"{first.row.place}: {words}", again=first.again, seen=True)
             return first.address, None
@@ -86,7 +86,7 @@ class Batches:
         return held
 
     def _pop(self, shape: tuple[int, ...]) -> Batch:
-        """The first of a shape, at most a batch: more of them wait where a run goes on with smaller batches."""
+        """Take one batch of a shape; more examples may be waiting if a run resumes with smaller batches."""
         held = self.waiting.pop(shape)
         size = self.batch_size(held[0][1].is_video, len(held[0][1].source))
         if held[size:]:
@@ -101,7 +101,7 @@ class Batches:
         return {"stream": self.stream.position(), "waiting": waiting, "reading": reading}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Raises InputError where the table is not the same any more."""
+        """Continue from `position`. Raises InputError if the table has changed."""
         self.stream.go_to(position["stream"])
         self.waiting, self.bytes = {}, 0
         self.reading.clear()
@@ -115,7 +115,7 @@ class Batches:
 
 
 class ReadAhead:
-    """One batch ahead, on a thread of its own; the position is that of the batches that were taken."""
+    """Reads one batch ahead in its own thread; `position` covers only the batches already taken."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
@@ -136,6 +136,6 @@ class ReadAhead:
         return self._position
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Before the first batch is taken."""
+        """Continue from `position`; call this before the first `take`."""
         self.batches.go_to(position)
         self._position = position

@@ -1,4 +1,4 @@
-"""Which rows a config wants, by their scores, words and masks."""
+"""Select rows by the config's filters on their scores, words and masks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Filter: TypeAlias = "float | tuple[float, float] | tuple[str, ...]"
 
 
 def wanted(filters: Mapping[str, Filter], scores: Mapping[str, Any], mask: Media | None) -> bool:
-    """Whether a row passes all filters; one that lacks what a filter asks for does not.
+    """True if a row passes all filters; a row without the field that a filter names fails.
 
     Args:
-        filters: name -> the least number, the least and the most, or the words that are wanted.
-        scores: what the row says of itself.
+        filters: name -> a minimum, (minimum, maximum), or the accepted words.
+        scores: the row's fields that filters may name.
 
     Raises:
-        RowError: a mask that cannot be read.
+        RowError: the mask cannot be read.
     """
     for name, asked in filters.items():
         if name == MASK:
@@ -38,5 +38,5 @@ def _passes(value: Any, asked: Filter) -> bool:
     least, most = asked if isinstance(asked, tuple) else (asked, float("inf"))
     try:
         return least <= float(value) <= most
-    except (TypeError, ValueError, OverflowError):  # no number
+    except (TypeError, ValueError, OverflowError):  # not a number
         return False

@@ -1,7 +1,7 @@
-"""Text listings: CSV, JSON lines, and a JSON list; read in blocks, whatever their length.
+"""Read text listings (CSV, JSON lines, JSON lists) of any length in blocks.
 
-The standard library's parsers, record by record, and not the builders of `datasets`: those parse a JSON list in one
-piece, and a single damaged line ends their whole file, where here it is one broken row.
+They are parsed record by record with the standard library. The builders of `datasets` parse a JSON list in one piece,
+and one damaged line ends their whole file; here it is one broken row.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ...errors import InputError
 from ...words import one_line, quoted, quoted_path
 from .rows import LONGEST_TEXT, Record
 
-BLOCK = 256  # records of a shard
+BLOCK = 256  # records per shard
 LONGEST_RECORD = 4 << 20  # bytes
-WINDOW = 1 << 16  # bytes of a JSON list that are looked at together
+WINDOW = 1 << 16  # bytes of a JSON list read at a time
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a record begins: byte, and the number of the line (CSV, JSON lines) or entry (JSON list)."""
+    """Where a record begins: byte offset, and number of the line (CSV, JSON lines) or entry (JSON list)."""
 
     offset: int
     number: int
@@ -45,7 +45,7 @@ class Listing:
     start: Mark = Mark(0, 1)
 
     def read(self, mark: Mark) -> Iterator[RecordAndMark]:
-        """Records from a mark on. Raises InputError where the file is gone."""
+        """Yield the records from a mark on. Raises InputError if the file is gone."""
         with open_listing(self.path) as file:
             file.seek(mark.offset)
             yield from self.reader(file, self, mark)
@@ -53,7 +53,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class ListingShard:
-    """At most `BLOCK` records of a listing that follow each other."""
+    """Up to `BLOCK` consecutive records of a listing."""
 
     listing: Listing
     start: Mark
@@ -78,10 +78,10 @@ def open_listing(path: Path) -> BinaryIO:
 
 
 def find_listing(path: Path) -> Listing:
-    """How a text file lists its records, recognised by its first character.
+    """Recognise the format of a text listing by its first character.
 
     Raises:
-        InputError: the file cannot be read, or is a CSV without a line of names.
+        InputError: the file cannot be read, or its first line is not valid CSV.
     """
     with open_listing(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -99,10 +99,10 @@ def find_listing(path: Path) -> Listing:
 
 
 class _Lines:
-    """The lines of a file from a mark on, as text; `mark` is after the last one that was handed out.
+    """The lines of a file from a mark on, as text; `mark` is always after the last line returned.
 
-    `is_over` says whether one more was asked for than there are: a whole row of a CSV never asks for it.
-    Undecodable bytes become lone surrogates, so that the record with them can be named.
+    `is_over` is set when a line beyond the last is requested, which parsing a complete CSV row never does.
+    Undecodable bytes become lone surrogates, so that the record with them can be reported.
     """
 
     def __init__(self, file: BinaryIO, path: Path, mark: Mark) -> None:
@@ -134,7 +134,7 @@ def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordA
             problem = "its quotes are not closed" if values and lines.is_over else ""
         except csv.Error as error:
             values, problem = [], f"it is no CSV ({one_line(error, 100)})"
-        if problem:  # it may have taken whole rows for a part of itself: its first line alone is given up
+        if problem:  # it may have swallowed intact rows: give up only its first line
             file.seek(begun.offset)
             lines = _Lines(file, listing.path, begun)
             next(lines)
@@ -163,9 +163,9 @@ def _json_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Record
 
 
 def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordAndMark]:
-    """The entries of a JSON list, one after the other.
+    """Yield the entries of a JSON list one by one.
 
-    Their ends are looked for in Latin-1, in which a character is a byte and JSON's own signs are those of UTF-8.
+    Their ends are searched in Latin-1, where a character is one byte and JSON's punctuation is the same as in UTF-8.
     """
     scan = json.JSONDecoder().raw_decode
     window, offset, number = "", mark.offset, mark.number
@@ -181,7 +181,7 @@ def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Reco
             problem, end = "it is nested too deep", 0
         except ValueError:
             end = 0
-        # a number or a word may continue after the window
+        # a number or a literal may continue beyond the window
         if 0 < end < len(window):
             yield _json_record(window[:end].encode("latin-1"), place), Mark(offset + end, number + 1)
             window, offset, number = window[end:], offset + end, number + 1
@@ -201,7 +201,7 @@ def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Reco
 
 def _json_record(text: str | bytes, place: str) -> Record:
     try:
-        # lone surrogates, which stand for bytes that are not UTF-8, cannot be encoded
+        # encoding fails on lone surrogates, which stand for bytes that are not UTF-8
         value = parse_json(text.encode() if isinstance(text, str) else text, place, LONGEST_RECORD)
     except UnreadableError as error:
         return Record(place, problem=f"it cannot be read: {error.reason}")

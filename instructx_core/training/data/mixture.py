@@ -1,4 +1,4 @@
-"""Several sets in one stage, each as often as its weight says: a micro-batch is of one of them."""
+"""Mix several data sets in one stage by weight; each micro-batch comes from one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sources import ExampleSource
 
 
 class MixedSource:
-    """An `ExampleSource` of others. Which one a draw is of depends on its generator alone."""
+    """An `ExampleSource` that draws from others; only the generator decides from which."""
 
     def __init__(self, sources: Sequence[ExampleSource], weights: Sequence[float]) -> None:
         self.sources = tuple(sources)
@@ -34,7 +34,7 @@ class MixedSource:
         return {str(number): source.position() for number, source in enumerate(self.sources)}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Raises InputError where the state is of another mixture, or a table is not what it was."""
+        """Continue from `position`. Raises InputError if it is of another mixture, or a table has changed."""
         if set(position) != {str(number) for number in range(len(self.sources))}:
             raise InputError(
                 f"The state is of {len(position)} sets of data, this config has {len(self.sources)}; begin anew in "

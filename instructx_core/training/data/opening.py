@@ -1,4 +1,4 @@
-"""What is at `data.table`: one file, or all files of a folder, in a layout recognised by content."""
+"""Find the listings at `data.table`, a file or a folder, and recognise their layout by content."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .tars import NO_VIDEO, TarShard, tar_kinds, tar_suffixes
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {".csv", ".jsonl", ".json", ".parquet", ".tar"}  # of listings in a folder
-DEPTH = 4  # folders in each other that are searched
+DEPTH = 4  # levels of folders that are searched
 MOST_FILES = 1_000_000  # in one folder
-HELD_OUT = re.compile(r"(test|dev|val|valid|validation)([-_.]|$)", re.IGNORECASE)  # what a set keeps from training
+HELD_OUT = re.compile(r"(test|dev|val|valid|validation)([-_.]|$)", re.IGNORECASE)  # listings not trained on
 ROOTS = "data.txt"
 ROOT_LINE = re.compile(r"([^,]+),([^,]+\.json),(true|false)", re.IGNORECASE)
-TRIED = 20  # records that are looked at until one is whole
+TRIED = 20  # records tried until one is intact
 
 
 @dataclass(frozen=True)
 class FoundListing:
-    """A listing and its layout; `root` is the folder of its files, where another file says so."""
+    """A listing and its layout; `root` is the folder of its files if a data.txt names it."""
 
     path: Path
     layout: Layout
@@ -44,10 +44,10 @@ class FoundListing:
 
 
 def open_table(data: DataConfig) -> Table:
-    """Find out what is at `data.table`; no picture is opened.
+    """Open the table at `data.table`, without opening any picture.
 
     Raises:
-        InputError: nothing that can be read, no layout that is known, or no rows; or a library is missing.
+        InputError: it cannot be read, has no known layout or no rows, or a library is missing.
     """
     path = Path(data.table or "")
     layouts = (mapped(data.columns),) if data.columns else LAYOUTS
@@ -92,7 +92,7 @@ def _of_file(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
 
 
 def _in_folder(folder: Path, layouts: tuple[Layout, ...]) -> Iterator[FoundListing]:
-    """The listings of a folder: those nearest to its top, and of them none that is kept for tests."""
+    """The listings of a folder nearest to its top, without test and validation sets unless these are all."""
     level, met = [folder], 0
     for _ in range(DEPTH):
         files, below = [], []
@@ -115,7 +115,7 @@ def _in_folder(folder: Path, layouts: tuple[Layout, ...]) -> Iterator[FoundListi
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Listings and folders in a folder, in order; nothing hidden, no links to folders."""
+    """The listings and subfolders of a folder, sorted, without hidden ones and links to folders."""
     files, folders = [], []
     try:
         with os.scandir(folder) as entries:
@@ -136,7 +136,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _recognised(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
-    """What a file of a folder lists; nothing where it is something else, as a set's own description."""
+    """The listings of a file in a folder; none if it is something else, such as a description of the data set."""
     try:
         return _of_file(path, layouts)
     except LibraryMissingError:  # it may well be the listing
@@ -148,7 +148,7 @@ def _recognised(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
 
 
 def _first_names(path: Path) -> tuple[str, list[str]]:
-    """Of which kind a file is, and the names in its first record. Raises InputError where it cannot be read."""
+    """A file's kind, and the field names of its first record. Raises InputError if it cannot be read."""
     with open_listing(path) as file:
         head = file.read(512)
     if head[:4] == b"PAR1":
@@ -171,7 +171,7 @@ def _layout(layouts: tuple[Layout, ...], names: list[str]) -> Layout | None:
 
 
 def _rooted(path: Path, names: list[str], layouts: tuple[Layout, ...]) -> list[FoundListing]:
-    """The listings that a data.txt names, each line with the folder of its pictures."""
+    """The listings named in a data.txt, each line of which also names the folder of the pictures."""
     if not ROOT_LINE.fullmatch(",".join(names).strip()):
         return []
     found: list[FoundListing] = []
@@ -192,10 +192,10 @@ def _rooted(path: Path, names: list[str], layouts: tuple[Layout, ...]) -> list[F
 
 
 def _shards(path: Path, layout: Layout, asked: set[str]) -> tuple[list[Shard], int | None]:
-    """A file's shards, and its rows, if they are known.
+    """A file's shards, and its number of rows, if known.
 
     Args:
-        asked: further names that filters ask for.
+        asked: additional names that filters use.
     """
     kind, names = _first_names(path)
     if kind == "parquet":
@@ -216,7 +216,7 @@ def _shards(path: Path, layout: Layout, asked: set[str]) -> tuple[list[Shard], i
 
 
 def _blocks(listing: Listing, layout: Layout) -> tuple[list[Shard], int]:
-    """A text listing in blocks; it is read through once, and only where blocks begin is kept."""
+    """Split a text listing into blocks; it is read once, and only the start of each block is kept."""
     shards: list[Shard] = []
     size, total, start = 0, 0, listing.start
     kinds: frozenset[bool] = frozenset()

@@ -1,7 +1,7 @@
-"""Parquet files through `datasets`, streamed; a shard is one row group.
+"""Stream Parquet files through `datasets`; a shard is one row group.
 
-The builder is the library's own and is given one local file and plain types: what the file says about types of
-`datasets` (pictures to be decoded, and so on) is left aside. Nothing is looked up on a hub.
+The library's own builder gets one local file and plain types: types of `datasets` that the file declares (pictures to
+decode, and so on) are ignored. Nothing is looked up on a hub.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...words import one_line, quoted, quoted_path
 from .extras import library, scratch
 from .rows import Record, RowError, Shard
 
-AT_ONCE = 16  # rows that are decoded together
+AT_ONCE = 16  # rows decoded at a time
 LARGEST_GROUP = 4 << 30  # bytes of a row group, decompressed
 WHAT = "Parquet files"
 
@@ -40,7 +40,7 @@ class ParquetShard:
         try:
             stream = _stream(self.path, self.columns)
             rows = iter(stream.shard(num_shards=stream.num_shards, index=self.group).skip(start))
-        except Exception as error:  # the library raises of all kinds
+        except Exception as error:  # the library raises all kinds of errors
             raise RowError(f"it cannot be read ({one_line(error, 150)})") from error
         for number in count(start):
             try:
@@ -55,12 +55,12 @@ class ParquetShard:
 
 
 def parquet_columns(path: Path) -> tuple[str, ...]:
-    """The names of a file's columns. Raises InputError where it cannot be read."""
+    """The column names of a file. Raises InputError if it cannot be read."""
     return tuple(_metadata(path).schema.to_arrow_schema().names)
 
 
 def parquet_texts(path: Path) -> set[str]:
-    """The names of the columns that hold texts. Raises InputError where the file cannot be read."""
+    """The names of the text columns. Raises InputError if the file cannot be read."""
     types = library("pyarrow.types", WHAT)
     return {
         each.name
@@ -70,11 +70,11 @@ def parquet_texts(path: Path) -> set[str]:
 
 
 def parquet_shards(path: Path, columns: Sequence[str], kinds: frozenset[bool]) -> tuple[list[Shard], int]:
-    """The row groups of a file, and its rows in all.
+    """The row groups of a file, and its total number of rows.
 
     Args:
-        columns: what is read of it.
-        kinds: what its rows may hold.
+        columns: the columns to read.
+        kinds: what its rows may hold, as in `Shard`.
 
     Raises:
         InputError: the file cannot be read, or a row group is too large.
@@ -104,13 +104,13 @@ def _metadata(path: Path) -> Any:
             return parquet.read_metadata(file)
     except UnreadableError as error:
         raise InputError(f"The table {quoted_path(path)} cannot be read: {error.reason}.") from error
-    except Exception as error:  # Arrow has many kinds of its own
+    except Exception as error:  # Arrow has many error types of its own
         raise InputError(f"{quoted_path(path)} is no Parquet file, or damaged ({one_line(error, 150)}).") from error
 
 
 @lru_cache(8)
 def _stream(path: Path, columns: tuple[str, ...]) -> Any:
-    """A file's rows, a shard for every row group."""
+    """A file's rows, one shard per row group."""
     datasets = library("datasets", WHAT)
     files = library("datasets.data_files", WHAT)
     builders = library("datasets.packaged_modules.parquet.parquet", WHAT)
@@ -118,7 +118,7 @@ def _stream(path: Path, columns: tuple[str, ...]) -> Any:
     features = datasets.Features.from_arrow_schema(schema)
     builder = builders.Parquet(
         cache_dir=scratch().name,
-        # made here and not looked for: a name with brackets is not a pattern
+        # built directly, so that a name with brackets is not taken for a pattern
         data_files=files.DataFilesDict({"train": files.DataFilesList([str(path.absolute())], [("local",)])}),
         hash="local",
         columns=list(columns),
@@ -129,7 +129,7 @@ def _stream(path: Path, columns: tuple[str, ...]) -> Any:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Pictures, which `datasets` writes as {bytes, path}, as their bytes or else their path."""
+    """Replace pictures, which `datasets` gives as {bytes, path}, by their bytes or else their path."""
     return {
         name: (value["bytes"] or value["path"])
         if isinstance(value, dict) and {"bytes", "path"} == set(value)

@@ -1,4 +1,4 @@
-"""A row's files -> an `Example`, at the area, the lengths and the strides of a run."""
+"""A row's files -> an `Example` with the area, lengths and strides of a run."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .example import Example
 from .rows import Media, Row, RowError, is_video
 
 SAME_ASPECT = (
-    0.02  # in the logarithm of width / height: what rounding to whole pixels makes of one picture in two sizes
+    0.02  # in log(width / height): how much rounding to whole pixels may change the aspect of a resized picture
 )
 
 
 def read_example(
     row: Row, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
 ) -> Example:
-    """Read a pair. Frames are brought to the area of the config's first size, clips cut to its longest length.
+    """Read a pair. Frames are resized to the area of the config's first size, clips cut to its longest length.
 
-    Source and target are of one shape: a target of another size but the same aspect (within 2 %) is brought to the
-    source's, one of another aspect would be squeezed and is refused. Lengths are compared after the cut.
+    Source and target get the same shape: a target of a different size is resized to the source's if its aspect is the
+    same (within 2 %), and refused if not, since it would be squeezed. Lengths are compared after the cut.
 
     Args:
-        words: what the row must have of words.
+        words: the text that the row must have.
 
     Raises:
-        RowError: a file that cannot be read, a source and a target of different shape, frames too narrow for the MLLM,
-            or no `words`.
+        RowError: a file cannot be read, source and target differ in shape, frames are too narrow for the MLLM, or
+            `words` is missing.
     """
     if words and not getattr(row, words):
         raise RowError(f"it has no {words}, which this kind of stage reads")
@@ -73,7 +73,7 @@ def read_example(
 
 
 def covered(mask: Media) -> float:
-    """The share of a mask, a picture or a clip, that is white. Raises RowError where it cannot be read."""
+    """The white share of a mask, a picture or a clip. Raises RowError if it cannot be read."""
     try:
         frames = _frames(mask, sys.maxsize, "the mask")
         return fmean(to_floats(frame).mean(2).gt(0.5).float().mean().item() for frame in frames)
@@ -87,7 +87,7 @@ def _frames(media: Media, most: int, name: str) -> torch.Tensor:
         return (read_encoded(media, name) if isinstance(media, bytes) else read_pixels(media))[None]
     if not isinstance(media, bytes):
         return _decoded(media, most)
-    with tempfile.TemporaryDirectory(prefix="instructx-") as folder:  # decoders seek in files
+    with tempfile.TemporaryDirectory(prefix="instructx-") as folder:  # decoders need to seek
         path = Path(folder, f"{name.replace(' ', '-')}.mp4")
         path.write_bytes(media)
         return _decoded(path, most)

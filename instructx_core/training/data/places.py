@@ -1,7 +1,7 @@
-"""Where the files that a row names may be.
+"""Locate the files that a row names.
 
-A row's path is relative and stays inside of its table's folder (or the one that was given as the table, or
-`data.root`), links followed: a table from a stranger names no other file of the machine.
+Once links are followed, a row's path must stay inside `data.root` or, without it, the folder of the table (or the one
+given as the table): an untrusted table cannot name other files of the machine.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .rows import LONGEST_TEXT, RowError
 
 @dataclass(frozen=True)
 class Places:
-    """Folders under which files are looked for, in this order; nothing outside of `root` is."""
+    """Folders to search for files, in this order; nothing outside `root` is found."""
 
     root: str  # resolved
     folders: tuple[Path, ...]
 
     def find(self, name: str) -> Path:
-        """The regular file of that name. Raises RowError where there is none."""
+        """Find a regular file by name. Raises RowError if there is none."""
         if len(name) > LONGEST_TEXT:
             raise RowError("it has a path longer than any")
         missing: Path | None = None
@@ -51,12 +51,12 @@ class Places:
 
 
 def find_places(table: Path, listing: Path, root: Path | None, under: tuple[str, ...] = ("",)) -> Places:
-    """Where a listing's files are.
+    """The folders to search for a listing's files.
 
     Args:
-        table: what the config names: the listing itself, or a folder it is in.
-        root: `data.root`.
-        under: folders, below those, that a set keeps its files in.
+        table: `data.table`: the listing itself, or a folder that contains it.
+        root: `data.root`, or else the folder named in a data.txt.
+        under: subfolders in which the data set keeps its files.
     """
     folder = listing.parent if table == listing else table
     tops = dict.fromkeys((*([root] if root is not None else []), listing.parent, folder))

@@ -1,7 +1,7 @@
-"""Examples with their latents computed once: the VAE runs before the training, not in every step of it.
+"""Pools of examples whose latents are computed once: the VAE runs before training, not in every step.
 
 A pool is a folder of safetensors files, each with examples of one shape, read by index: what a step does not draw stays
-on the disk. `cache` makes it.
+on disk. `cache` makes pools.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..config import DataConfig, ExampleWords
 from .encoding import TENSORS, TEXTS, Encoded
 
 ORIGIN = "origin.json"
-LONGEST_TEXTS = 32 << 20  # characters; a header takes no more
+LONGEST_TEXTS = 32 << 20  # characters, the most that a header takes
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class Bucket:
     """All examples of one shape."""
 
     is_video: bool
-    frames: int  # of a clip, in pixels
+    frames: int  # of a clip, before encoding
     files: tuple[Path, ...]
-    ends: tuple[int, ...]  # how many examples there are up to the end of each file
+    ends: tuple[int, ...]  # number of examples up to the end of each file
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def lacking(self, words: ExampleWords) -> int:
-        """How many of them have no such words. Raises CheckpointError, InputError as `read_buckets`."""
+        """How many examples lack this text. Raises CheckpointError, InputError as `read_buckets`."""
         return sum(not text for file in self.files for text in read_texts(file)[f"{words}s"])
 
     def take(self, indices: list[int]) -> Encoded:
-        """These examples, in this order. Raises CheckpointError, InputError as `read_buckets`."""
+        """Read these examples, in this order. Raises CheckpointError, InputError as `read_buckets`."""
         tensors: dict[str, list[torch.Tensor]] = {name: [] for name in TENSORS}
         texts: dict[str, list[str]] = {name: [] for name in TEXTS}
         by_file: dict[int, list[int]] = {}
@@ -57,7 +57,7 @@ class Bucket:
         for number, places in by_file.items():
             begin = self.ends[number - 1] if number else 0
             words = read_texts(self.files[number])
-            # opened for this batch alone: what is mapped counts as memory
+            # opened for this batch only: mapped pages count as memory
             with safe_open(self.files[number], framework="pt") as file:
                 slices = {name: file.get_slice(name) for name in TENSORS}
                 for place in places:
@@ -77,7 +77,7 @@ def read_pool(folder: Path, origin: dict[str, Any]) -> list[Bucket]:
     """The buckets of a finished pool.
 
     Args:
-        origin: what it has to be made from, see `describe_origin`.
+        origin: what it must have been made from, see `describe_origin`.
 
     Raises:
         CheckpointError: a file is truncated or damaged.
@@ -94,11 +94,11 @@ def read_pool(folder: Path, origin: dict[str, Any]) -> list[Bucket]:
 
 
 def read_buckets(files: Iterable[Path], what: str) -> list[Bucket]:
-    """Files of a pool, put together by the shape of their examples.
+    """Group the files of a pool by the shape of their examples.
 
     Raises:
         CheckpointError: a file is truncated or damaged.
-        InputError: it holds no examples, or there is none.
+        InputError: a file holds no examples, or there are no files.
     """
     by_key: dict[str, list[tuple[Path, int, bool, int]]] = {}
     for path in sorted(files):
@@ -113,7 +113,7 @@ def read_buckets(files: Iterable[Path], what: str) -> list[Bucket]:
 
 
 def write_bucket(path: Path, examples: list[Encoded]) -> None:
-    """Write examples of one shape to a file. Raises InputError where it cannot be written."""
+    """Write examples of one shape to a file. Raises InputError if it cannot be written."""
     tensors = {name: torch.cat([getattr(each, name) for each in examples]) for name in TENSORS}
     texts = {name: [text for each in examples for text in getattr(each, name)] for name in TEXTS}
     metadata = {"is_video": str(int(examples[0].is_video)), "frames": str(examples[0].frames)}
@@ -121,10 +121,10 @@ def write_bucket(path: Path, examples: list[Encoded]) -> None:
 
 
 def read_origin(folder: Path) -> dict[str, object]:
-    """What `describe_origin` said when the pool was made.
+    """What `describe_origin` returned when the pool was made.
 
     Raises:
-        InputError: the file that says it is missing or damaged.
+        InputError: the file with it is missing or damaged.
     """
     try:
         found = read_json(folder / ORIGIN)
@@ -141,7 +141,7 @@ def read_origin(folder: Path) -> dict[str, object]:
 
 
 def describe_origin(data: DataConfig, codec: LatentCodec, shown_frames: int, stride: int) -> dict[str, Any]:
-    """What a pool's contents depend on; arguments as of `cache.Maker`."""
+    """Everything that a pool's contents depend on; arguments as for `cache.Maker`."""
     weights = sum(float(parameter.double().abs().sum()) for parameter in codec.vae.parameters())
     names = ["table", "images", "videos", "sizes", "lengths", "groups", "held_out_from_video", "world", "photographs"]
     names += [name for name in ("root", "columns", "filters") if getattr(data, name)]
@@ -149,24 +149,24 @@ def describe_origin(data: DataConfig, codec: LatentCodec, shown_frames: int, str
     origin |= {"vae": round(weights, 3), "shown_frames": shown_frames, "stride": stride}
     if data.photographs is not None:
         origin["pictures"] = photographs_digest(data.photographs)
-    return json.loads(json.dumps(origin))  # as it is read again: lists, no tuples
+    return json.loads(json.dumps(origin))  # as read back from JSON: lists, not tuples
 
 
 @lru_cache(16)
 def read_texts(path: Path) -> dict[str, list[str]]:
-    """The words of a file's examples. Raises CheckpointError, InputError where it has none."""
+    """The texts of a file's examples. Raises CheckpointError, InputError if it has none."""
     metadata = read_header(path).get("__metadata__", {})
     try:
         texts = {name: parse_json(metadata[name], name, LONGEST_TEXTS) for name in TEXTS}
         if not all(isinstance(held, list) and all(isinstance(text, str) for text in held) for held in texts.values()):
             raise TypeError("texts that are no list of words")
-    except (KeyError, TypeError, ValueError) as error:  # UnreadableError among them
+    except (KeyError, TypeError, ValueError) as error:  # including UnreadableError
         raise _no_bucket(path) from error
     return texts
 
 
 def _check(path: Path) -> tuple[int, bool, int]:
-    """How many examples a file holds, whether of videos, and of how many frames; by its header alone."""
+    """Read from a file's header: number of examples, whether they are videos, and their number of frames."""
     header = read_header(path)
     metadata = header.get("__metadata__", {})
     texts = read_texts.__wrapped__(path)

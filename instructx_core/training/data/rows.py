@@ -1,4 +1,4 @@
-"""One pair as a data set lists it, its files found but not read."""
+"""An editing pair as listed in a data set, its files located but not read."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ...images import IMAGE_SUFFIXES
 from ...source import is_video_file
 from ...video import VIDEO_SUFFIXES
 
-LONGEST_TEXT = 1 << 17  # characters of an instruction or a path, the csv module's own bound
-MOST_BYTES = 256 << 20  # of an encoded picture inside of a table
-Named: TypeAlias = "str | bytes"  # a file's name, or a picture itself as its file has it
+LONGEST_TEXT = 1 << 17  # characters of an instruction or a path, the csv module's own limit
+MOST_BYTES = 256 << 20  # of an encoded picture inside a table
+Named: TypeAlias = "str | bytes"  # a file name, or an encoded picture
 Media: TypeAlias = "Path | bytes"
 
 
 class Address(NamedTuple):
-    """Where a row is: which shard of its table, and which row of it."""
+    """A row's shard in its table, and its number in the shard."""
 
     shard: int
     row: int
 
 
 class RowError(Exception):
-    """Why one row cannot be used, in words that follow its place."""
+    """A row cannot be used; the message is shown after the row's place."""
 
 
 class LeftOut(Exception):
-    """A row that is whole but not wanted: filtered out, or no edit."""
+    """An intact row that is not used: it is not an edit, or has no words."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Record:
 
 @dataclass(frozen=True)
 class ListedPair:
-    """What a layout makes of a record."""
+    """A record as read by its layout."""
 
     source: Named
     target: Named
@@ -55,7 +55,7 @@ class ListedPair:
 
 @dataclass(frozen=True)
 class Row:
-    """A pair whose files are there."""
+    """A pair whose files exist."""
 
     place: str
     source: Media
@@ -66,24 +66,24 @@ class Row:
 
     @property
     def name(self) -> str:
-        """For messages, within a sentence."""
+        """The place as it reads within a sentence, for messages."""
         return self.place[:1].lower() + self.place[1:]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what it holds in memory, beside its texts."""
+        """Bytes held in memory, not counting texts."""
         return sum(len(media) for media in (self.source, self.target, *self.references) if isinstance(media, bytes))
 
 
 class Shard(Protocol):
-    """Some rows of a data set that are stored together; reading may begin at any of them."""
+    """Rows of a data set that are stored together; reading may start at any of them."""
 
     name: str  # for messages
     kinds: frozenset[bool]  # whether it may hold videos (True), pictures (False)
-    size: int | None  # records, where they are known without reading them
+    size: int | None  # number of records, if known without reading them
 
     def records(self, start: int) -> Iterator[Record]:
-        """Records from number `start` on; one that is damaged has a `problem`. Raises RowError where no more can be."""
+        """Records from number `start` on; damaged ones have a `problem`. Raises RowError if the rest is unreadable."""
 
 
 def kinds_of(name: Named) -> frozenset[bool]:
@@ -97,13 +97,13 @@ def kinds_of(name: Named) -> frozenset[bool]:
 
 
 def _is_encoded_clip(data: bytes) -> bool:
-    """MP4 or MOV, Matroska or WebM by their first bytes; HEIF and AVIF pictures begin as MP4 does."""
+    """True for MP4, MOV, Matroska and WebM, by their first bytes; HEIF and AVIF pictures begin like MP4."""
     mp4 = data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
     return mp4 or data[:4] == b"\x1a\x45\xdf\xa3"
 
 
 def is_video(media: Media) -> bool:
-    """What a file is; it is opened where its name does not say. Raises InputError where it is neither."""
+    """True for a video, False for a picture; opens it if its name does not tell. Raises InputError if neither."""
     if isinstance(media, bytes):
         return _is_encoded_clip(media)
     kinds = kinds_of(media.name)

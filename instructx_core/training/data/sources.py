@@ -1,4 +1,4 @@
-"""Where a stage's batches come from: encoded examples on the disk, or a stream of rows that is encoded in the step."""
+"""Where a stage's batches come from: encoded examples on disk, or a stream of rows encoded in each step."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from .tars import TarShard
 
 logger = logging.getLogger(__name__)
 
-TRIED = {False: 10, True: 2}  # pictures, and videos, that are read before a run
-LOOKED_AT = 10_000  # rows, to find them
-SHOWN = {False: 8, True: 1}  # of them that stay, for samples
+TRIED = {False: 10, True: 2}  # pictures, and videos, read before a run
+LOOKED_AT = 10_000  # rows searched for them
+SHOWN = {False: 8, True: 1}  # of them kept for samples
 SPREAD = 8  # shards that held-out rows come from
 BROKEN_ROWS = "broken-rows.txt"
 
 
 class ExampleSource(Protocol):
-    """What an editing stage draws from."""
+    """Supplies the batches of an editing stage."""
 
     def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
-        """A micro-batch of images or of videos; of the other kind where there are none."""
+        """A micro-batch of images or of videos; of the other kind if there are none."""
 
     def held_out(self) -> Iterator[Encoded]:
         """Batches of examples that are never drawn."""
@@ -49,22 +49,22 @@ class ExampleSource(Protocol):
         """About `count` examples of one shape, always the same; None if there are none of that kind."""
 
     def position(self) -> dict[str, Any]:
-        """What `go_to` needs, as plain numbers; empty where a draw depends on its generator alone."""
+        """The state for `go_to`, as plain numbers; empty if draws depend only on the generator."""
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Go on from where a source of the same config stood."""
+        """Continue from the position of a source with the same config."""
 
 
 def batch_size(data: DataConfig, is_video: bool, frames: int) -> int:
-    """Longer clips come in batches of the cost of the shortest ones."""
+    """Examples per batch; longer clips come in smaller batches, of the same cost as those of the shortest clips."""
     return max(1, round(data.video_batch * min(data.lengths) / frames)) if is_video else data.image_batch
 
 
 class PoolSource:
-    """Draws from buckets of encoded examples, as the generator says.
+    """Draws at random from buckets of encoded examples.
 
     Raises:
-        InputError: examples without the words that the stage reads.
+        InputError: examples lack the text that the stage reads.
     """
 
     def __init__(self, buckets: list[Bucket], config: TrainConfig) -> None:
@@ -102,11 +102,11 @@ class PoolSource:
         """Nothing to do."""
 
 
-Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: which of its examples
+Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: indices of its examples
 
 
 def split_examples(buckets: list[Bucket], held_out: int) -> tuple[list[Examples], list[Examples]]:
-    """The examples to train on, and `held_out` others, drawn evenly from all; never more than a tenth of a bucket."""
+    """Split off `held_out` examples for validation, evenly from all buckets, at most a tenth of each."""
     total = sum(map(len, buckets))
     training, validation = [], []
     for bucket in buckets:
@@ -119,14 +119,14 @@ def split_examples(buckets: list[Bucket], held_out: int) -> tuple[list[Examples]
 
 
 def draw_bucket(buckets: list[Examples], is_video: bool, generator: torch.Generator) -> Examples:
-    """A bucket of images or of videos, by its share of the examples; the other kind where there are none."""
+    """Draw a bucket of images or of videos, weighted by size; of the other kind if there are none."""
     fitting = [entry for entry in buckets if entry[0].is_video == is_video] or buckets
     shares = torch.tensor([float(len(examples)) for _, examples in fitting])
     return fitting[int(torch.multinomial(shares, 1, generator=generator))]
 
 
 class StreamSource:
-    """Draws a table's rows in the order of its streams, of pictures and of videos; the VAE runs in the step."""
+    """Draws a table's rows in the order of its picture and video streams; the VAE runs in each step."""
 
     def __init__(
         self, config: TrainConfig, codec: LatentCodec, shown_frames: int, stride: int, share: tuple[int, int]
@@ -134,12 +134,12 @@ class StreamSource:
         """Open the table and read its first rows.
 
         Args:
-            shown_frames: what the MLLM sees of a clip.
-            stride: pixels that one DiT patch spans.
-            share: this process's number, and how many there are.
+            shown_frames: frames of a clip that the MLLM sees.
+            stride: pixels spanned by one DiT patch.
+            share: this process's index, and the number of processes.
 
         Raises:
-            InputError: a table that cannot be used, or too many broken rows among the first.
+            InputError: the table cannot be used, or too many of its first rows are broken.
         """
         self.data, self.share = config.data, share
         self.table = open_table(config.data)
@@ -208,9 +208,9 @@ class StreamSource:
         return {"processes": self.share[1], **feeds}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Raises InputError where the table is not what it was.
+        """Continue from `position`. Raises InputError if the table has changed.
 
-        Positions of another number of processes are ignored: the streams begin their epoch again.
+        A position from a different number of processes is ignored: the table is read from its beginning.
         """
         names = {kind: "videos" if kind else "images" for kind in self.feeds}
         if position.get("processes") != self.share[1] or set(names.values()) != set(position) - {"processes"}:
@@ -230,10 +230,10 @@ class StreamSource:
 
 
 def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example]) -> dict[bool, list[Example]]:
-    """The first whole examples of each kind that there is.
+    """The first intact examples of each kind in the table.
 
     Raises:
-        InputError: too many of the rows that were tried are broken, or there is none.
+        InputError: too many of the rows tried are broken, or there are none.
     """
     found: dict[bool, list[Example]] = {}
     summary = ""
@@ -256,7 +256,7 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
 def table_examples(
     table: Table, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
 ) -> Iterator[Example]:
-    """The examples of a table in order, to look at. Raises InputError where too many rows are broken."""
+    """A table's examples, pictures first, to look at. Raises InputError if too many rows are broken."""
     for kind in (False, True):
         tally = Tally(table.path, data.broken, table.total)
         for row in _rows_of(table, kind, tally):
@@ -268,7 +268,7 @@ def table_examples(
 
 
 def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row]:
-    """The rows of one kind; the others and broken ones are tallied. Not many are looked at for it."""
+    """The rows of one kind among the first `LOOKED_AT`; other and broken ones are only tallied."""
     shards = (shard for shard, part in enumerate(table.parts) if kind in part.shard.kinds)
     for _, row in islice((entry for shard in shards for entry in table.rows(shard)), LOOKED_AT):
         if isinstance(row, Broken):
@@ -286,12 +286,12 @@ def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row]:
 
 
 def held_out_rows(table: Table, count: int) -> dict[int, int]:
-    """Shard -> how many of its first rows are kept for validation; of a table never more than a tenth."""
+    """Shard -> how many of its first rows are held out for validation; at most a tenth of the table."""
     if not count:
         return {}
     shards = torch.randperm(len(table.parts), generator=torch.Generator().manual_seed(0))[:SPREAD].tolist()
     total = table.total
-    if total is None:  # archives, of which as many rows are taken to be in all as are in these
+    if total is None:  # archives: estimated from the chosen ones
         total = sum(_size(table.parts[shard].shard) for shard in shards) * len(table.parts) // len(shards)
     count = min(count, total // 10)
     shards = shards[:count]

@@ -1,9 +1,9 @@
-"""Rows of a table without end: each process's share, shuffled by a seed, resumable to the row.
+"""An endless stream of a table's rows: split among processes, shuffled by a seed, resumable to the row.
 
-An epoch goes through the shards in an order drawn from (seed, epoch). A few are open at a time and read in turn, each
-in its own order, into a buffer that a row is drawn from: so rows mix, files are read from front to back, and memory
-does not depend on the size of the set. A position says which shards are open, how far each is read, and which rows
-wait in the buffer, by their addresses; those are read again when a run resumes.
+An epoch visits the shards in an order drawn from (seed, epoch). A few are open at a time and read in turn into a
+buffer, from which rows are drawn at random: so rows mix, files are read from front to back, and memory does not depend
+on the size of the data set. A position records the open shards, how far each is read, and the addresses of the buffered
+rows, which are read again when a run resumes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .tally import Tally
 
 OPEN = 4  # shards at a time
 BUFFER = 512  # rows
-BUFFER_BYTES = 64 << 20  # of pictures that are inside of the table
-ENOUGH = 4  # shards for each process, else they share each shard's rows
+BUFFER_BYTES = 64 << 20  # of pictures inside the table
+ENOUGH = 4  # shards per process; with fewer, processes split each shard's rows
 
 Entry = tuple[Address, Row]
 
@@ -32,7 +32,7 @@ class RowStream:
     """An endless iterator of (address, row); broken rows are tallied on the way.
 
     Attributes:
-        epoch: how often the whole share has been read.
+        epoch: how many times the whole share has been read.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class RowStream:
     ) -> None:
         """
         Args:
-            share: this process's number, and how many there are.
-            takes: which rows are read at all.
-            kind: videos alone (True), or pictures alone.
+            share: this process's index, and the number of processes.
+            takes: True for the rows to use; None: all.
+            kind: only videos (True), only pictures (False), or both (None).
             listed: shard -> the kind of the stream that lists its broken rows; shared by the streams of one table.
         """
         self.table, self.tally, self.seed, self.share = table, tally, seed, share
@@ -66,7 +66,7 @@ class RowStream:
         self._open: list[list[Any]] = []  # [shard, next row, iterator]
         self._buffer: list[Entry] = []
         self._bytes = 0
-        self._given = False  # whether this epoch has had a row
+        self._given = False  # whether this epoch has yielded a row
 
     def _shard_order(self) -> list[int]:
         order = _random(self.seed, self.epoch).permutation(len(self.shards)).tolist()
@@ -77,7 +77,7 @@ class RowStream:
         return self
 
     def __next__(self) -> Entry:
-        """Raises InputError where a whole epoch has not one row, or too many are broken."""
+        """Raises InputError if a whole epoch has no row, or too many are broken."""
         while True:
             while len(self._buffer) < BUFFER and self._bytes < BUFFER_BYTES and self._pull():
                 pass
@@ -126,26 +126,26 @@ class RowStream:
             except InputError as error:
                 self._skip(address, f"{row.place}: {one_line(error).rstrip('.')}")
                 return True
-            self.tally.good()  # one of the other kind too: nobody knows the kind of a broken one
+            self.tally.good()  # the other kind too, since the kind of a broken row is unknown
             if is_wanted:
                 self._buffer.append((address, row))
                 self._bytes += row.nbytes
         return True
 
     def _is_own(self, address: Address) -> bool:
-        """Whether a row is this process's: one of every n, at a place that changes, so that rows which a filter takes
-        at a regular distance are not all of one process."""
+        """True for one of every n rows, at a varying position, so that rows which pass a filter at regular intervals do
+        not all go to one process."""
         process, processes = self.share
         group, place = divmod(address.row, processes)
         return (place + crc32(f"{address.shard} {group}".encode())) % processes == process
 
     def _skip(self, address: Address, words: str) -> None:
-        """Tally a broken row, which is listed once in all epochs and streams."""
+        """Tally a broken row; it is listed only once over all epochs and streams."""
         lister = self.listed.setdefault(address.shard, self.kind)
         self.tally.skip(words, again=self.epoch > 0 or lister != self.kind)
 
     def position(self) -> dict[str, Any]:
-        """Where the stream stands, as plain numbers."""
+        """The state of the stream, as plain numbers."""
         return {
             "epoch": self.epoch,
             "opened": self.opened,
@@ -156,10 +156,10 @@ class RowStream:
         }
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Go on from where a stream of the same table, seed and share stood.
+        """Continue from the position of a stream with the same table, seed and share.
 
         Raises:
-            InputError: what was waiting is not there any more.
+            InputError: a buffered row no longer exists.
         """
         self._begin(position["epoch"])
         self.tally.go_on()
@@ -171,7 +171,7 @@ class RowStream:
 
 
 def reread(table: Table, addresses: list[Address]) -> list[Entry]:
-    """Rows that were good before, each shard read once. Raises InputError where one is not there any more."""
+    """Read rows again that were good before, each shard once. Raises InputError if one no longer exists."""
     wanted: dict[int, set[int]] = {}
     for address in addresses:
         wanted.setdefault(address.shard, set()).add(address.row)

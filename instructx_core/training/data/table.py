@@ -1,4 +1,4 @@
-"""The rows of a data set, read as they are asked for."""
+"""The rows of a data set, read on demand."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Table:
     """The rows of a data set; see `opening.open_table`.
 
     Attributes:
-        total: how many there are; None where only reading all of them would tell.
-        layouts: names of the layouts that were found.
+        total: number of rows; None if only reading all of them would tell.
+        layouts: names of the layouts found.
     """
 
     def __init__(self, path: Path, parts: list[TablePart], total: int | None, filters: Mapping[str, Filter]) -> None:
@@ -43,9 +43,9 @@ class Table:
         self.layouts = sorted({part.layout.name for part in parts})
 
     def rows(self, shard: int, start: int = 0) -> Iterator[tuple[Address, Row | Broken | None]]:
-        """The rows of a shard from one on; a `Broken` in the place of each that is, None of one that is left out.
+        """The rows of a shard from `start` on, with `Broken` for a broken row and None for one that is left out.
 
-        Where the rest of a shard cannot be read, all its rows are broken; where their number is unknown, that is one.
+        If the rest of a shard cannot be read, each row in it is broken; if their number is unknown, that is one.
         """
         part, number = self.parts[shard], start
         try:

@@ -1,4 +1,4 @@
-"""Broken rows: skipped, counted and listed; too many of them end the run."""
+"""Count and list broken rows, which are skipped; too many end the run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ...words import one_line, quoted_path
 
 logger = logging.getLogger(__name__)
 
-SEEN = 1000  # rows: a share of fewer says little of a large table, whose broken rows may be together
+SEEN = 1000  # rows: fewer say little about a large table, whose broken rows may be clustered
 NAMED = 10
-LONGEST = 75  # characters of a row's own words where ten are named
+LONGEST = 75  # characters per row where several are named
 
 
 class Tally:
-    """Counts rows as they are read; several threads may.
+    """Counts rows as they are read; thread-safe.
 
     Attributes:
         seen, broken: rows so far in this epoch.
@@ -26,8 +26,8 @@ class Tally:
     def __init__(self, table: Path, share: float, total: int | None) -> None:
         """
         Args:
-            share: of broken rows that is borne.
-            total: rows of the table, where they are known.
+            share: tolerated share of broken rows.
+            total: number of rows in the table, if known.
         """
         self.table, self.share, self.total = table, share, total
         self.seen = self.broken = 0
@@ -46,7 +46,7 @@ class Tally:
 
         Args:
             words: its place and what is wrong with it.
-            again: whether it was met, and listed, in an earlier epoch.
+            again: whether it was already met and listed, as in an earlier epoch.
             seen: whether it was counted as good before its files were opened.
 
         Raises:
@@ -64,7 +64,7 @@ class Tally:
             self._judge()
 
     def end_epoch(self) -> None:
-        """The whole share of this process has been seen; counts begin again. Raises InputError as `skip` does."""
+        """Reset the counts once this process has read its whole share. Raises InputError as `skip` does."""
         with self._lock:
             if self.total is None and self._is_whole:
                 self.total = self.seen
@@ -73,7 +73,7 @@ class Tally:
             self._is_whole = True
 
     def go_on(self) -> None:
-        """A run goes on within an epoch: what is left of it says little of how many rows there are."""
+        """Note that a run resumes within an epoch, whose count will not tell the total number of rows."""
         with self._lock:
             self._is_whole = False
 
@@ -82,7 +82,7 @@ class Tally:
             raise InputError(self.summary())
 
     def list_in(self, file: Path) -> None:
-        """Append each broken row, the past ones too, as a line to a file."""
+        """Append each broken row, past ones included, as a line to a file."""
         with self._lock:
             self._file = file
             self._write()
@@ -102,7 +102,7 @@ class Tally:
         self._waiting.clear()
 
     def summary(self) -> str:
-        """What is broken, in one sentence; "" where nothing is."""
+        """What is broken, in one sentence; "" if nothing is."""
         if not self._words:
             return ""
         allowed = f"data.broken allows {self.share:.3g} of them"

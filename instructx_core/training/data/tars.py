@@ -1,11 +1,11 @@
-"""WebDataset archives through `webdataset`; a shard is one tar file.
+"""Read WebDataset archives through `webdataset`; a shard is one tar file.
 
-No decoder of the library runs: members come as bytes, and only those that the layout names are read at all. So a pickle
-or a Python file among them is never opened. An archive's headers are looked through first: links, devices and members
-beyond any picture's size make broken rows.
+None of the library's decoders runs: members are read as bytes, and only those that the layout names, so a pickle or a
+Python file among them is never opened. An archive's headers are scanned first: links, devices and members larger than
+any picture make broken rows.
 
-Published archives are not all alike. Some are several archives put one after the other, each with its end mark, in
-which keys come again: X2Edit's are. So a sample is members of one key that follow each other, each kind once.
+Some published archives, X2Edit's for one, are several archives concatenated, each with its end mark, and keys repeat
+among them. So a sample is consecutive members with one key, each suffix once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_VIDEO = frozenset({False})
 
 
 class ArchiveEnd(NamedTuple):
-    """Where an archive ends early."""
+    """Where an archive ends early, and why."""
 
     offset: int
     reason: str
@@ -38,7 +38,7 @@ class ArchiveEnd(NamedTuple):
 
 @dataclass
 class MemberGroup:
-    """Members of one key, which follow each other."""
+    """Consecutive members with one key."""
 
     key: str
     offset: int  # of the first one's header
@@ -49,10 +49,10 @@ class MemberGroup:
 
 @dataclass(frozen=True)
 class TarShard:
-    """An archive; its records have the bytes of each member under its suffix, as "1.jpg"."""
+    """An archive; its records map the suffix of each member, such as "1.jpg", to its bytes."""
 
     path: Path
-    members: re.Pattern[str]  # suffixes that are read
+    members: re.Pattern[str]  # suffixes to read
     name: str
     kinds: frozenset[bool] = field(default=frozenset({False}))
     size: int | None = None
@@ -72,32 +72,32 @@ class TarShard:
             raise RowError(f"it cannot be read: {error.reason}") from error
         except (OSError, ValueError, tarfile.TarError, EOFError) as error:
             raise RowError(f"it is no tar archive, or damaged ({one_line(error, 150)})") from error
-        if cut is not None and start <= len(groups):  # else the end was met before
+        if cut is not None and start <= len(groups):  # else it was reported before
             raise RowError(f"it is cut off in or behind its sample {len(groups)} ({cut.reason})")
 
     def count(self) -> int:
-        """How many records there are, by the headers; 0 where the archive cannot be read."""
+        """The number of records, from the headers; 0 if the archive cannot be read."""
         try:
             return len(_opened(self.path, self.members))
         except InputError:
             return 0
 
     def _fields(self, file: BinaryIO, group: MemberGroup) -> dict[str, Any]:
-        """A sample's members that are read."""
+        """The members of a sample that the layout reads."""
         iterators = library("webdataset.tariterators", WHAT)
 
         def wanted(name: str) -> bool:
             suffix = iterators.base_plus_ext(name)[1]
             return suffix is not None and bool(self.members.fullmatch(suffix.lower()))
 
-        file.seek(group.offset)  # an archive may be read from any header on
+        file.seek(group.offset)  # reading may start at any header
         files = iterators.tar_file_iterator(_Until(file, group.end), skip_meta=None, select_files=wanted)
         sample = next(iterators.group_by_keys({**found, "__url__": ""} for found in files))
         return {name: value for name, value in sample.items() if not name.startswith("__")}
 
 
 def tar_suffixes(path: Path) -> set[str]:
-    """The suffixes of an archive's first sample. Raises InputError where it cannot be read."""
+    """The suffixes of an archive's first sample. Raises InputError if it cannot be read."""
     groups = _opened(path, re.compile(".+"), most=1)
     return set(groups[0].suffixes) if groups else set()
 
@@ -121,7 +121,7 @@ def _opened(path: Path, members: re.Pattern[str], most: int | None = None) -> li
 
 
 class _Bounded:
-    """A file of which nobody reads more at once than the largest member may have: names can be given any length."""
+    """A file with a limit on each read, the largest member's size: a header may claim a name of any length."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.seek, self.tell, self._file = file.seek, file.tell, file
@@ -133,7 +133,7 @@ class _Bounded:
 
 
 class _Until:
-    """A file that ends at a byte."""
+    """A file that ends at a given byte."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file, self._end = file, end
@@ -145,7 +145,7 @@ class _Until:
 def _groups(
     file: Any, members: re.Pattern[str], most: int | None = None
 ) -> tuple[list[MemberGroup], ArchiveEnd | None]:
-    """What an archive holds, by its headers, and where it is cut off, if it is."""
+    """The samples of an archive, from its headers, and where it ends early, if it does."""
     split = library("webdataset.tariterators", WHAT).base_plus_ext
     groups: list[MemberGroup] = []
     for info in _headers(file):
@@ -171,7 +171,7 @@ def _groups(
 
 
 def _headers(file: Any) -> Iterator[tarfile.TarInfo | ArchiveEnd]:
-    """The headers of an archive, and of those after it in the same file; a `ArchiveEnd` last where it ends early."""
+    """The headers of all archives concatenated in a file, and an `ArchiveEnd` if it ends early."""
     offset, met = 0, False
     while True:
         file.seek(offset)
@@ -189,14 +189,14 @@ def _headers(file: Any) -> Iterator[tarfile.TarInfo | ArchiveEnd]:
             return
         end = _behind_zeros(file, offset)
         if end == offset:
-            yield ArchiveEnd(end, "it has no end mark")  # which is blocks of zeros
+            yield ArchiveEnd(end, "it has no end mark")  # blocks of zeros
         if end in (offset, _size(file)):
             return
         offset = end
 
 
 def _behind_zeros(file: Any, offset: int) -> int:
-    """The first byte from `offset` on, in whole blocks, that is none of an end mark."""
+    """The offset of the first block from `offset` on that is not all zeros, as those of an end mark are."""
     file.seek(offset)
     while block := file.read(tarfile.BLOCKSIZE):
         if any(block):

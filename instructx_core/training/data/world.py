@@ -16,14 +16,14 @@ _OF_THE_WORLD = " of the world"
 
 
 def drawn_as(name: str) -> tuple[str, int]:
-    """The group and the seed of the world's example of that name."""
+    """Parse the group and the seed from the name of a world example."""
     group, seed = name.removesuffix(_OF_THE_WORLD).split()
     return group, int(seed)
 
 
 def check_world(data: DataConfig, stride: int, frame_multiple: int) -> None:
-    """Raise InputError unless the world's pictures and clips come in shapes that the model takes without resizing, and
-    the photographs that it is to show are there."""
+    """Raise InputError unless the model takes the world's pictures and clips without resizing and the photographs are
+    usable."""
     for size in data.sizes:
         if any(side % stride for side in size):
             raise InputError(f"data.sizes has {list(size)}; this model takes sides that are multiples of {stride}.")
@@ -34,16 +34,16 @@ def check_world(data: DataConfig, stride: int, frame_multiple: int) -> None:
 
 
 def check_photographs(data: DataConfig) -> None:
-    """Raise InputError unless the folder of photographs, where there is one, holds some that can be read."""
+    """Raise InputError if the folder of photographs is set but holds none that can be read."""
     if data.photographs is not None:
         usable_photographs(data.photographs)
 
 
 def world_examples(data: DataConfig, wanted: range | None = None) -> Iterator[Example]:
-    """Triplets of the world; the first size serves half of them, lengths share the clips evenly.
+    """Yield triplets of the world; half have the first size, and clips are spread evenly over the lengths.
 
     Args:
-        wanted: which of them, by their numbers; the others are drawn and not rendered. None: all.
+        wanted: their numbers; those before are drawn but not rendered. None: all.
     """
     weights = data.groups or dict.fromkeys(GROUPS, 1.0)
     groups, shares = list(weights), torch.tensor([float(weight) for weight in weights.values()])

@@ -1,4 +1,4 @@
-"""The layouts that data sets are published in; a new one is a file here and a line below."""
+"""The layouts of published data sets; to add one, add a file here and a line below."""
 
 from .advanced_edit import ADVANCED_EDIT
 from .base import Layout, mapped

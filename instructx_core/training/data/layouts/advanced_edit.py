@@ -1,7 +1,7 @@
 """AdvancedEdit: JSON records with origin_img_path, target_img_path, instruction (a list of wordings), task_type,
 class_origin, class_target, captions, bbox, segmentation and VIEScores.
 
-A record trains with one of its wordings, chosen by the target's name: short and advanced ones mix over a set.
+A record is used with one of its wordings, picked by a hash of the target: short and advanced ones mix over a set.
 """
 
 import zlib
@@ -22,7 +22,7 @@ def read(fields: Fields) -> ListedPair:
 
 
 def scores(fields: Fields) -> Fields:
-    """A record's fields, and its VIEScores under the names that `instructx synthesise` has for them."""
+    """A record's fields, with its VIEScores under the names that `instructx synthesise` uses."""
     follow_preserve, quality = _numbers(fields.get("qwen_VIE_SC")), _numbers(fields.get("qwen_VIE_PQ"))
     named: dict[str, Any] = dict(zip(("follow", "preserve"), follow_preserve, strict=False))
     return {**fields, "task": fields.get("task_type"), **named, **({"quality": min(quality)} if quality else {})}

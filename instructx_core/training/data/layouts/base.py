@@ -1,4 +1,4 @@
-"""What a layout is: by which names a record is known, and which of them mean what."""
+"""Layouts: which field names identify a data set's records, and what they mean."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set says what is to be edited, and into what.
+    """How the records of one data set describe an edit.
 
     Attributes:
-        name: of the set, for messages.
-        needed: names that each of its records has; an entry of several names means any one of them.
-        read: a record's fields -> what they mean. Raises RowError, LeftOut.
-        folders: below the listing's, where its files are.
-        optional: further names that `read` looks at.
-        members: for archives, the suffixes that are read.
-        scores: a record's fields -> what filters may ask for.
+        name: of the data set, for messages.
+        needed: field names that every record has; a tuple means any one of its names.
+        read: a record's fields -> the pair. Raises RowError, LeftOut.
+        folders: subfolders of the listing's folder that hold its files.
+        optional: additional names that `read` uses.
+        members: for archives, the suffixes to read.
+        scores: a record's fields -> what filters may name.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Layout:
 
     @property
     def names(self) -> set[str]:
-        """All that `read` looks at."""
+        """All field names that `read` uses."""
         return {name for need in self.needed for name in ((need,) if isinstance(need, str) else need)} | set(
             self.optional
         )
 
 
 def words(fields: Fields, name: str) -> str:
-    """A text, without spaces around it; "" where there is none."""
+    """A text field, stripped; "" if there is none."""
     value = fields.get(name)
     if value is None:
         return ""
@@ -64,14 +64,14 @@ def words(fields: Fields, name: str) -> str:
 
 
 def needed_words(fields: Fields, name: str) -> str:
-    """A text. Raises RowError where there is none."""
+    """A text field, stripped. Raises RowError if there is none."""
     if not (text := words(fields, name)):
         raise RowError(f"it has no {name}")
     return text
 
 
 def picture(fields: Fields, name: str) -> Named:
-    """A file's name or a picture's bytes. Raises RowError where there is none."""
+    """A file name or a picture's bytes. Raises RowError if there is none."""
     value = fields.get(name)
     if isinstance(value, bytes) and value:
         if len(value) > MOST_BYTES:
@@ -85,7 +85,7 @@ def optional_picture(fields: Fields, name: str) -> tuple[Named, ...]:
 
 
 def mapped(columns: Mapping[str, str]) -> Layout:
-    """The layout that a config's `columns` spells out: our names -> those of the data set."""
+    """The layout that a config's `columns` defines: our names -> those of the data set."""
 
     def read(fields: Fields) -> ListedPair:
         own = {ours: fields.get(theirs) for ours, theirs in columns.items()}
@@ -96,7 +96,7 @@ def mapped(columns: Mapping[str, str]) -> Layout:
 
 
 def plain(fields: Fields) -> ListedPair:
-    """A record under our own names."""
+    """Read a record that uses our own field names."""
     source, target = picture(fields, "source"), picture(fields, "target")
     caption = words(fields, "caption")
     instruction = words(fields, "instruction") if caption else needed_words(fields, "instruction")

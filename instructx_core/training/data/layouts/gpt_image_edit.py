@@ -1,7 +1,8 @@
 """UCSC-VLAA/GPT-Image-Edit-1.5M: JSON lists of {image: [source, ..., target], conversations: [{from, value}, ...]},
 named by data.txt, whose lines are "folder of the pictures,the JSON,flag".
 
-Entries with one picture (`generate`) are not edits: left out. Pictures between the first and the last are references.
+Entries with one picture (`generate`) are not edits and are left out. Pictures between the
+first and the last are references.
 """
 
 import re
@@ -23,7 +24,7 @@ def read(fields: Fields) -> ListedPair:
 
 
 def instruction(turns: object) -> str:
-    """What the person says first."""
+    """The first human turn, without placeholders."""
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict) and turn.get("from") == "human":
             return needed_words({"instruction": PLACEHOLDER.sub("", needed_words(turn, "value"))}, "instruction")

@@ -1,5 +1,5 @@
 """osunlp/MagicBrush: Parquet img_id,turn_index,source_img,mask_img,instruction,target_img. Its masks are pictures with
-a hole, not maps of the edit; they are left aside."""
+a hole, not maps of the edit, and are ignored."""
 
 from ..rows import ListedPair
 from .base import Fields, Layout, needed_words, picture

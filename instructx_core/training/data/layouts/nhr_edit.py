@@ -1,4 +1,4 @@
-"""iitolstykh/NHR-Edit: train/metadata.jsonl beside train/images/XX/*.jpg; or Parquet with the pictures in it."""
+"""iitolstykh/NHR-Edit: train/metadata.jsonl next to train/images/XX/*.jpg; or Parquet with the pictures inside."""
 
 from ..rows import ListedPair
 from .base import Fields, Layout, needed_words, picture

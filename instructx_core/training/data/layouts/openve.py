@@ -1,4 +1,4 @@
-"""Lewandofski/OpenVE-3M: CSVs original_video,video,prompt and a category; `edited_video` is taken for `video`."""
+"""Lewandofski/OpenVE-3M: CSVs original_video,video,prompt and a category; `edited_video` is accepted for `video`."""
 
 from ..rows import ListedPair
 from .base import Fields, Layout, needed_words, picture

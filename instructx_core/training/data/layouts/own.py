@@ -1,4 +1,4 @@
-"""Our own CSV: source,target,instruction, and may be reference (several separated by ";"), caption, mask."""
+"""Our own CSV: source,target,instruction, and optionally reference (several separated by ";"), caption, mask."""
 
 from .base import Layout, plain
 

@@ -1,8 +1,8 @@
 """OPPOer/X2Edit-Dataset: X2Edit_data/MODEL/NUMBER/NUMBER.tar, WebDataset archives.
 
-A sample is KEY.1.0.jpg (or 1.jpg; the source), KEY.2.jpg (the target), KEY.3.jpg (a mask, of deletions alone), KEY.txt
-and KEY.json {instruction (or instruction_en, instruction_zh), task, scores}. Some were published without words; they
-are left out. 1.1.jpg, a drawing of the letters that one part has, is not read.
+A sample is KEY.1.0.jpg (or 1.jpg; the source), KEY.2.jpg (the target), KEY.3.jpg (a mask, for deletions only), KEY.txt
+and KEY.json {instruction (or instruction_en, instruction_zh), task, scores}. Samples published without words are left
+out. 1.1.jpg, a drawing of the letters in one part of the set, is not read.
 """
 
 import re
@@ -29,7 +29,7 @@ def read(fields: Fields) -> ListedPair:
 
 
 def about(fields: Fields) -> Fields:
-    """What a sample's JSON says."""
+    """The fields of a sample's JSON; none if it has no JSON."""
     if "json" not in fields:
         return {}
     try:
