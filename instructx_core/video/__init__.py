@@ -1,23 +1,23 @@
-"""Video files, one frame at a time: frames in through `VideoReader`, out through `VideoWriter`.
+"""Read and write video files frame by frame, with `VideoReader` and `VideoWriter`.
 
-Memory never grows with the length of the video. What a file says about itself (`VideoInfo`) travels from the reader to
-the writer, so that an edited file keeps it:
+Memory use does not grow with the length of the video. The reader passes a file's properties (`VideoInfo`) to the
+writer, so that an edited file keeps them:
 
-- *Time*: each frame's own timestamp, so constant and variable frame rates both work. No B-frames are written: decoding
-  order is then display order, and timestamps and durations are exact in every container.
-- *Rotation*: frames are handed out upright. The writer turns them back and repeats the tag, so that a phone's portrait
-  clip stays what it was; where PyAV cannot write the tag (before 18), upright pixels without a tag look the same.
-- *Colour*: see colour.py. Deeper than 8 bits comes in rounded to 8.
-- *Alpha* is put on white, as that of pictures is (VP8's and VP9's too).
-- *Interlaced* pictures are deinterlaced, see deinterlace.py.
+- *Time*: each frame keeps its timestamp, so constant and variable frame rates both work. No B-frames are written: then
+  decoding order is display order, and timestamps and durations are exact in every container.
+- *Rotation*: frames are returned upright. The writer turns them back and repeats the tag, so that a phone's portrait
+  clip stays what it was; if PyAV cannot write the tag (before 18), upright pixels without a tag look the same.
+- *Colour*: see colour.py. More than 8 bits are rounded to 8.
+- *Alpha* is composited on white, as in images (also for VP8 and VP9).
+- *Interlaced* video is deinterlaced, see deinterlace.py.
 - *Sound, subtitles, chapters, tags*: see other_tracks.py.
-- *Size*: exact. H.264 can only say odd sizes without chroma subsampling, so these are written as 4:4:4, which most
-  desktop players show and some hardware decoders do not; even sizes are 4:2:0, which everything plays.
+- *Size*: kept exactly. H.264 supports odd sizes only without chroma subsampling, so these are written as 4:4:4, which
+  most desktop players show and some hardware decoders do not; even sizes are 4:2:0, which everything plays.
 - *Animated images* (GIF, WebP, PNG, AVIF) are videos too, read through Pillow with transparency on white. GIF is also
-  an output, of 256 colours chosen for each frame.
-- *Containers*: only those that hold their own pictures, see container.py: no playlist reads another file.
-- *Loss*: what of a file does not come through is said, each thing in one logged line.
-- *Damage*: what can be decoded is handed out at its own time; what cannot is skipped and counted in one logged warning.
+  an output format, with 256 colours chosen per frame.
+- *Containers*: only those that hold their own pictures, see container.py: no playlist can read another file.
+- *Loss*: whatever is not carried over from a file is logged, one line each.
+- *Damage*: what can be decoded is returned at its own time; the rest is skipped and counted in one logged warning.
 """
 
 from .colour import Colour

@@ -1,4 +1,4 @@
-"""Sound that a container cannot store unchanged: decoded, and re-encoded with as many channels."""
+"""Re-encode sound that a container cannot store unchanged, keeping the number of channels."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.filter import Graph
 
-# What encoders take best for a number of channels: the order of Vorbis and Opus, which take no other.
+# The layouts that encoders support best, by number of channels: those of Vorbis and Opus, which take no others.
 _USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 class SoundEncoder:
-    """One audio track on its way into another codec.
+    """Transcodes one audio track.
 
     Attributes:
-        stream: the track of the output.
-        layout: its channels, as FFmpeg names them: the source's where the encoder takes it, else the usual ones of the
-            same number, between which FFmpeg's resampler mixes (5.1(side) becomes 5.1 unchanged). Stereo where the
-            encoder takes no such number.
+        stream: the output track.
+        layout: its channel layout, by FFmpeg's name: the source's if the encoder supports it, else the usual one with
+            the same number of channels, to which FFmpeg's resampler mixes (5.1(side) becomes 5.1 unchanged), else
+            stereo.
     """
 
     def __init__(self, track: AudioStream, output: OutputContainer, encoder: str) -> None:
-        """Raises av.FFmpegError or ValueError when the encoder is missing or takes nothing of it."""
+        """Raises av.FFmpegError or ValueError if the encoder is missing or does not support the track."""
         from av.codec import Codec
 
         self._track = track
@@ -39,10 +39,10 @@ class SoundEncoder:
         self.stream.codec_context.bit_rate = min(96_000, 4 * rate) * self.stream.codec_context.channels
         self._graph: Graph | None = None
         self._form: tuple[str, str, int] | None = None
-        self._next: int | None = None  # the time at which the last frame ends
+        self._next: int | None = None  # end time of the last frame
 
     def packets(self, packet: Packet) -> Iterator[Packet]:
-        """Encode what a packet of the track holds; a damaged one is a gap in the sound, not the end of the edit."""
+        """Transcode a packet of the track; a damaged one leaves a gap in the sound and does not end the edit."""
         import av
 
         with suppress(av.error.InvalidDataError):
@@ -50,7 +50,7 @@ class SoundEncoder:
                 yield from self._encode(frame)
 
     def rest(self) -> Iterator[Packet]:
-        """Encode what decoder, filter and encoder still hold."""
+        """Flush decoder, filter and encoder."""
         import av
 
         with suppress(av.error.InvalidDataError, av.error.EOFError):  # EOFError: it is flushed already
@@ -62,7 +62,7 @@ class SoundEncoder:
 
     def _encode(self, frame: AudioFrame) -> Iterator[Packet]:
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if form != self._form:  # the first, or channels that change within a track
+        if form != self._form:  # the first frame, or channels change within the track
             if self._graph is not None:
                 yield from self._through(None)
             self._form, self._graph = form, self._converter(frame)
@@ -85,13 +85,13 @@ class SoundEncoder:
             yield from self.stream.encode(converted)
 
     def _converter(self, like: AudioFrame) -> Graph:
-        """A filter from frames like this one to what the encoder takes."""
+        """A filter graph that converts frames like this one for the encoder."""
         import av
         from av.filter import Graph
 
         context = self.stream.codec_context
         sink = f"sample_fmts={context.format.name}:sample_rates={context.sample_rate}:channel_layouts={self.layout}"
-        # lfe_mix_level: bass that has no channel of its own goes to the others instead of nowhere
+        # lfe_mix_level: without an LFE channel in the output, mix its bass into the others instead of dropping it
         mixed = f"out_chlayout={self.layout}:lfe_mix_level=1"
         relabelled = "|".join([f"pan={self.layout}", *(f"c{n}=c{n}" for n in range(context.channels))])
         for name, arguments in (("aresample", mixed), ("pan", relabelled.removeprefix("pan="))):
@@ -109,14 +109,14 @@ class SoundEncoder:
                     graph.add("abuffersink"),
                 ).configure()
                 return graph
-            except (av.FFmpegError, ValueError):  # channels that the resampler cannot mix: each keeps its number
+            except (av.FFmpegError, ValueError):  # the resampler cannot mix these: map channels by number
                 if name == "pan":
                     raise
         raise AssertionError
 
 
 def _layout(encoder: str, rate: int, name: str, channels: int) -> str:
-    """The layout to encode with."""
+    """The channel layout to encode with."""
     named = "channel" not in name  # "2 channels": the file does not say which
     for layout in (name if named else None, _USUAL_LAYOUTS.get(channels), "stereo"):
         if layout is not None and _opens(encoder, rate, layout):

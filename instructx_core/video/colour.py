@@ -1,10 +1,10 @@
-"""Colour of video: which matrix and range turn a file's YUV into RGB and back.
+"""Video colour: the matrix and range that convert a file's YUV to RGB and back.
 
-- Tags are FFmpeg's numbers of ITU-T H.273 (matrix and primaries and transfer: 1 BT.709, 2 not said; range: 1 limited,
-  2 full, 0 not said). They are kept as the file has them, so that a player treats the result as it treats the source.
-- A file that does not say its matrix is taken as players take it: BT.709 for high definition, else BT.601.
-- Only matrix and range are computed with. Transfer and primaries are tags: HDR (PQ, HLG) is edited as its code values
-  and comes out with the same tags, not tone-mapped.
+- Tags are FFmpeg's numbers for ITU-T H.273 (matrix, primaries, transfer: 1 BT.709, 2 unspecified; range: 1 limited,
+  2 full, 0 unspecified). They are kept as in the file, so that players treat the result like the source.
+- Without a matrix tag, the guess is that of players: BT.709 for high definition, else BT.601.
+- Only matrix and range are used in the conversion. Transfer and primaries are just copied: HDR (PQ, HLG) is edited as
+  code values and written with the same tags, not tone-mapped.
 - FFmpeg's fast chroma path is off by up to 6 / 255 on smooth pictures; the accurate one, used here, by 3.
 """
 
@@ -31,7 +31,7 @@ _ACCURATE = 0x4 | 0x2000 | 0x4000 | 0x40000
 
 @dataclass(frozen=True)
 class Colour:
-    """The four colour tags of a video stream; the defaults are what a file made from RGB gets."""
+    """The four colour tags of a video stream; the defaults are those of a file made from RGB."""
 
     matrix: int = 1
     range: int = LIMITED
@@ -40,24 +40,24 @@ class Colour:
 
     @property
     def ranges(self) -> tuple[int, int]:
-        """The range that is meant, an untagged file being limited, and what to call the range on the RGB side.
+        """The effective range (limited for an untagged file), and the range to state for the RGB side.
 
-        FFmpeg ignores the latter, RGB being full; but PyAV before 17 sets neither matrix nor range unless they differ.
+        FFmpeg ignores the latter, as RGB is full; but PyAV before 17 sets matrix and range only if the two differ.
         """
         return (FULL, LIMITED) if self.range == FULL else (LIMITED, FULL)
 
     def swscale_matrix(self, width: int, height: int) -> int:
-        """The matrix that is meant, for a picture of this size, as swscale numbers it."""
+        """The effective matrix for a picture of this size, as swscale's number."""
         guess = 1 if width >= 1280 or height > 576 else 5
         return _SWSCALE_MATRIX.get(self.matrix, guess)
 
 
 def colour_of(frame: VideoFrame, context: VideoCodecContext) -> Colour:
-    """The tags of a decoded frame; matrix and range may change within a file, a frame without them has its stream's."""
+    """The tags of a decoded frame. Matrix and range may change within a file; if missing, they are the stream's."""
     if frame.format.is_rgb:
-        return Colour()  # has no matrix of its own; what is made from it is tagged as new
+        return Colour()  # RGB has no matrix; the output is tagged like a new file
     matrix = int(frame.colorspace) if int(frame.colorspace) != UNSPECIFIED else int(context.colorspace)
-    full = frame.format.name.startswith("yuvj")  # the old way of saying full range
+    full = frame.format.name.startswith("yuvj")  # the old way to mark full range
     limits = FULL if full else int(frame.color_range) or int(context.color_range)
     return Colour(matrix, limits, int(context.color_primaries), int(context.color_trc))
 
@@ -65,7 +65,7 @@ def colour_of(frame: VideoFrame, context: VideoCodecContext) -> Colour:
 def frame_to_pixels(frame: VideoFrame, colour: Colour, width: int, height: int, scaler: VideoReformatter) -> Tensor:
     """Decoded frame of any pixel format and depth -> uint8 [height, width, 3], or 4 with alpha.
 
-    Another size is scaled to this one. Alpha is straight, not multiplied into the colours.
+    Frames of another size are scaled. Alpha is straight, not premultiplied.
     """
     options = {}
     if not frame.format.is_rgb:
@@ -82,12 +82,12 @@ def frame_to_pixels(frame: VideoFrame, colour: Colour, width: int, height: int, 
 
 
 def has_alpha(frame: VideoFrame) -> bool:
-    """Whether a frame's pixel format holds alpha; a palette may."""
+    """True if a frame's pixel format can hold alpha; a palette can."""
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
 def on_white(pixels: Tensor) -> Tensor:
-    """uint8 [H, W, 4] with straight alpha -> [H, W, 3] before white, as pictures with alpha are put there."""
+    """uint8 [H, W, 4] with straight alpha -> [H, W, 3] composited on white, as for images."""
     colours, alpha = pixels[..., :3].float(), pixels[..., 3:].float() / 255
     return (colours * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
 

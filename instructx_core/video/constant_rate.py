@@ -1,4 +1,4 @@
-"""A video of any times at one constant frame rate, still in time with its sound."""
+"""Convert a video with any frame times to a constant frame rate, in sync with its sound."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 
-MOST_REPEATS = 10  # times as many frames as the video has, at most
+MOST_REPEATS = 10  # upper limit, as a multiple of the video's frames
 
 
 def constant_rate(times: Sequence[Fraction], last: Fraction, stated: Fraction) -> tuple[Fraction, list[int]]:
-    """Which frames to show one after the other, each equally long, so that each is seen at its own time.
+    """Choose which frames to show, all equally long, so that each appears at its own time.
 
     Args:
         times: when each frame is shown, in seconds, increasing.
@@ -19,15 +19,14 @@ def constant_rate(times: Sequence[Fraction], last: Fraction, stated: Fraction) -
         stated: frames per second, as the file says.
 
     Returns:
-        Frames per second, and numbers of frames. Where the times are constant already, to within half a frame, every
-        number stands there once. Otherwise frames are repeated or left out at the rate of the usual interval; no frame
-        is seen more than half of one earlier or later than in the video, unless that would take more than ten times
-        its frames.
+        Frames per second, and frame numbers. If the rate is already constant, to within half a frame, every number
+        appears once. Otherwise frames are repeated or dropped at the rate of the median interval; no frame is more than
+        half a frame early or late, unless that would take more than ten times the video's frames.
     """
     count, span = len(times), times[-1] - times[0]
     even = [stated, *([((count - 1) / span).limit_denominator(1001)] if span else [])]
     for rate in even:
-        stays = count == 1 or last * rate <= Fraction(3, 2)  # a last frame that is held is repeated
+        stays = count == 1 or last * rate <= Fraction(3, 2)  # a last frame that is held longer is repeated
         if stays and all(abs((time - times[0]) * rate - number) <= Fraction(1, 2) for number, time in enumerate(times)):
             return rate, list(range(count))
     interval = median(after - before for before, after in pairwise(times))

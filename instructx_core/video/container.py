@@ -1,7 +1,7 @@
-"""Opening media files: only formats that hold their own pictures and sound.
+"""Open media files, but only in formats that hold their own pictures and sound.
 
-A playlist, a manifest or a concat script names other files, which FFmpeg would read and hand out as the video's own.
-FFmpeg finds the format from the content, whatever the name ends in, so the formats are an allow-list.
+A playlist, a manifest or a concat script names other files, which FFmpeg would read as the video's own. FFmpeg detects
+the format from the content, whatever the suffix, so there is an allow-list of formats.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# FFmpeg's names of demuxers, the first of each comma-separated family. None of them opens a second file: "mov" leaves
-# external references (dref) alone by default.
+# Names of FFmpeg's demuxers, the first of each comma-separated family. None of them opens a second file: "mov" ignores
+# external references (dref) by default.
 _VIDEO_FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,ivf,dv,rm,wtv,nsv,dhav,pva,"
     "h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,h263,h261,vc1,dirac,dnxhd,yuv4mpegpipe"
 )
 _SOUND_FORMATS = "mp3,wav,w64,flac,aac,aiff,caf,ac3,eac3,dts,truehd,amr,au,tta,wv,ape"
 _OPTIONS = {
-    "format_whitelist": f"{_VIDEO_FORMATS},{_SOUND_FORMATS}",  # holds for formats inside formats too
+    "format_whitelist": f"{_VIDEO_FORMATS},{_SOUND_FORMATS}",  # applies to nested formats too
     "protocol_whitelist": "file",
 }
 
-# How files that name others begin, after spaces, a byte order mark and the prolog of XML, in any case.
+# How files that name others begin, ignoring case, after spaces, a byte order mark and an XML prolog.
 _REFERRING = {
     "an HLS playlist": rb"#extm3u",
     "a DASH manifest": rb"<(\w+:)?mpd\b",
@@ -43,36 +43,36 @@ _REFERRING = {
     "an IMF package": rb"<(\w+:)?(assetmap|compositionplaylist|packinglist)\b",
     "an internet shortcut": rb"\[internetshortcut\]|rtsptext|(rtsp|https?|file)://",
 }
-_HEAD = 4096  # bytes that are looked at
-_TAGS = 8  # ID3 tags that are skipped
+_HEAD = 4096  # bytes to look at
+_TAGS = 8  # ID3 tags to skip
 _SEQUENCE = re.compile(r"%0?\d*d|[*?]|\{\d+\.\.\d+\}")
 _IMAGE_NAME = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp|gif|dpx|exr|tga|p[bgp]m|jp2|j2k|sgi|xpm|xbm|pcx|qoi)$", re.I)
 
 
 def open_media(path: Path) -> InputContainer:
-    """Open a media file by exactly this name, which FFmpeg would else read as a URL where it holds a colon.
+    """Open a media file by exactly this name, which FFmpeg would otherwise read as a URL if it has a colon.
 
     Raises:
         InputError: it refers to other files instead of holding pictures or sound.
-        av.FFmpegError: it is none, or of a format that is not read.
+        av.FFmpegError: it is not a media file, or its format is not on the list.
     """
     import av
 
     _refuse_references(path)
-    # tags of old files are in any encoding
+    # old files have tags in any encoding
     return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
 
 
 def not_readable(error: OSError) -> str:
-    """What is said of a file that `open_media` could not open."""
+    """The message for a file that `open_media` could not open."""
     reason = error.strerror or str(error)
-    if error.errno == errno.EINVAL:  # what FFmpeg answers for a format that is not on the list
+    if error.errno == errno.EINVAL:  # FFmpeg's error for a format that is not on the list
         reason = "its format is not one of those that are read"
     return f"it is neither an image nor a video that can be read ({reason}); give a PNG, JPEG, MP4, MOV or MKV file."
 
 
 def clock_start(container: InputContainer) -> Fraction:
-    """Seconds to take off every timestamp: broadcast formats (MPEG-TS) start their clock anywhere, files at zero."""
+    """Seconds to subtract from every timestamp: broadcast formats (MPEG-TS) start their clock anywhere, others at 0."""
     from av.format import Flags
 
     runs_on = bool(Flags(container.format.flags) & Flags.ts_discont)
@@ -80,7 +80,7 @@ def clock_start(container: InputContainer) -> Fraction:
 
 
 def _refuse_references(path: Path) -> None:
-    """Raise InputError for a file that names others, with what it is."""
+    """Raise InputError if a file names others, saying what it is."""
     head = _head(path)
     kind = next((kind for kind, begin in _REFERRING.items() if re.match(begin, head, re.I | re.S)), None)
     if kind is None and _is_sequence(path, head):
@@ -92,7 +92,7 @@ def _refuse_references(path: Path) -> None:
 
 
 def _head(path: Path) -> bytes:
-    """How the content begins, after ID3 tags (which FFmpeg skips as well), a byte order mark and XML's prolog."""
+    """The start of the content, after ID3 tags (which FFmpeg skips too), a byte order mark and an XML prolog."""
     with open(path, "rb") as file:
         head = _content(file)
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -114,5 +114,5 @@ def _content(file: BinaryIO) -> bytes:
 
 
 def _is_sequence(path: Path, head: bytes) -> bool:
-    """Whether FFmpeg would take the name for a pattern of pictures, as `frame%03d.png`; the content then is none."""
+    """True if FFmpeg would read the name as an image pattern, such as `frame%03d.png`; ISO files are excepted."""
     return bool(_SEQUENCE.search(path.name) and _IMAGE_NAME.search(path.name)) and head[4:8] != b"ftyp"

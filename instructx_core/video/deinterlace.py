@@ -1,7 +1,7 @@
-"""Interlaced pictures made whole: one frame of two fields, taken at different moments, becomes one of the first moment.
+"""Deinterlace video: a frame of two fields, taken at different times, becomes a full frame of the first time.
 
-An edit of a combed frame would edit the comb: the model sees two pictures in one, and the result is written as
-progressive. FFmpeg's bwdif rebuilds the lines of the second field from their neighbours in space and time.
+Editing a combed frame would edit the comb: the model sees two pictures in one, and the result is written as
+progressive. FFmpeg's bwdif rebuilds the second field's lines from their neighbours in space and time.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def progressive(frames: Iterator[VideoFrame], found: Callable[[], object]) -> Iterator[VideoFrame]:
-    """As many frames with the same times, those that are marked as interlaced made whole.
+    """Deinterlace the frames that are marked as interlaced, keeping the number of frames and their times.
 
     Args:
-        frames: decoded; up to the first interlaced one they go through untouched.
+        frames: decoded; those before the first interlaced one pass through untouched.
         found: called once, at the first interlaced frame.
     """
     graph: Graph | None = None
@@ -42,7 +42,7 @@ def progressive(frames: Iterator[VideoFrame], found: Callable[[], object]) -> It
 
 
 def _is_interlaced(frame: VideoFrame) -> bool:
-    return frame.interlaced_frame and frame.width >= 3 and frame.height >= 4  # bwdif takes no smaller ones
+    return frame.interlaced_frame and frame.width >= 3 and frame.height >= 4  # bwdif's minimum
 
 
 def _bwdif(like: VideoFrame) -> Graph:
@@ -58,7 +58,7 @@ def _bwdif(like: VideoFrame) -> Graph:
 
 
 def _through(graph: Graph, frame: VideoFrame | None, waiting: deque[VideoFrame]) -> Iterator[VideoFrame]:
-    """What comes out when a frame goes in, None being the end; each with the times of the frame that it was."""
+    """Push a frame (None: the end) and yield what comes out, with the times of the frames that went in."""
     import av
 
     graph.push(frame)

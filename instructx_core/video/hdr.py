@@ -1,4 +1,4 @@
-"""HDR10's static metadata: the display that a video was mastered on, and how bright its content gets."""
+"""HDR10 static metadata: the mastering display, and how bright the content gets."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-_MASTERING = struct.Struct("=20i2i")  # FFmpeg's AVMasteringDisplayMetadata: ten fractions, and which of them are said
+_MASTERING = struct.Struct("=20i2i")  # FFmpeg's AVMasteringDisplayMetadata: ten fractions, and which are set
 
 
 @dataclass(frozen=True)
 class Hdr:
-    """What H.264 and HEVC say in their SEI messages, and what players map tones by.
+    """HDR10 metadata from the SEI messages of H.264 and HEVC, which players use for tone mapping.
 
     Attributes:
-        mastering: chromaticities x, y of red, green, blue and white, then the least and the greatest luminance [cd/m2];
-            None where the file does not say.
+        mastering: chromaticities x, y of red, green, blue and white, then minimum and maximum luminance [cd/m2]; None
+            if not given.
         light: the brightest pixel and the brightest frame's mean [cd/m2], or None.
     """
 
@@ -24,7 +24,7 @@ class Hdr:
     light: tuple[int, int] | None
 
     def x264_params(self) -> str:
-        """The same as x264's options spell it."""
+        """The same as x264 options."""
         said = []
         if self.mastering:
             red, green, blue, white = (
@@ -38,7 +38,7 @@ class Hdr:
 
 
 def hdr_of(side_data: Mapping[str, bytes]) -> Hdr | None:
-    """From a frame's side data; None where it says neither."""
+    """The metadata in a frame's side data; None if there is none."""
     mastering, light = side_data.get("MASTERING_DISPLAY_METADATA", b""), side_data.get("CONTENT_LIGHT_LEVEL", b"")
     values = None
     if len(mastering) >= _MASTERING.size:

@@ -1,4 +1,4 @@
-"""What a video file says about itself, and how its stored frames are shown on the screen."""
+"""The properties of a video file, and how its stored frames are displayed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DisplayMatrix = tuple[int, ...]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says about itself, and what an edit of it keeps.
+    """The properties of a video file, which an edit of it keeps.
 
     Attributes:
         path: the file.
         width, height: in pixels, as displayed, that is after rotation.
-        frames: how many, as the container says; None where it does not. Damaged or trimmed files may differ.
+        frames: how many, according to the container, or None. Damaged or trimmed files may differ.
         fps: frames per second, the average where it varies.
         time_base: seconds in one unit of a timestamp.
         has_audio: whether it holds a sound track.
-        rotation: degrees counter-clockwise that stored frames are turned by for display: 0, 90, 180 or 270.
-        display_matrix: the tag that says so, mirroring included: 9 fixed-point numbers as FFmpeg has them, or None.
+        rotation: degrees by which stored frames are turned counter-clockwise for display: 0, 90, 180 or 270.
+        display_matrix: the tag for it, which includes mirroring: FFmpeg's 9 fixed-point numbers, or None.
         pixel_aspect: width / height of a stored pixel; 1 except in anamorphic video.
         colour: its colour tags.
-        hdr: HDR10's static metadata, or None.
+        hdr: HDR10 static metadata, or None.
     """
 
     path: Path
@@ -48,12 +48,12 @@ class VideoInfo:
 
 
 def is_turned(matrix: DisplayMatrix | None) -> bool:
-    """Whether width and height change places for display."""
+    """True if width and height are swapped for display."""
     return matrix is not None and abs(matrix[1]) > abs(matrix[0])
 
 
 def upright(frame: Tensor, matrix: DisplayMatrix | None) -> Tensor:
-    """Stored frame [H, W, 3] -> as displayed; angles count as the nearest quarter turn."""
+    """Stored frame [H, W, 3] -> as displayed; angles are rounded to quarter turns."""
     if is_turned(matrix):
         frame = frame.transpose(0, 1)
     return frame.flip(_mirrored(matrix)).contiguous()

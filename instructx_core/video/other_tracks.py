@@ -1,7 +1,7 @@
-"""What a video file holds beside the pictures: sound, subtitles, chapters, tags, timecode, cover, fonts.
+"""Everything in a video file except the pictures: sound, subtitles, chapters, tags, timecode, cover, fonts.
 
-All of it goes over into the edited file where its container takes it, copied bit by bit; sound that it does not take is
-re-encoded. What is left out is named in a warning.
+What the edited file's container supports is copied bit for bit; other sound is re-encoded. A warning names what is left
+out.
 """
 
 from __future__ import annotations
@@ -25,39 +25,38 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Tags that say how a file was written, not what it is.
+# Tags about how a file was written, not about its content.
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "encoded_by", "duration", "bps"}
 _TRACK_TAGS = ("language", "title", "handler_name", "creation_time")
-# QuickTime knows some languages by the other of their two codes only, and few beside its own list.
+# QuickTime knows some languages only by the other of their two codes, and few beyond its own list.
 _QUICKTIME_LANGUAGES = {
     "fre": "fra", "deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi",
 }  # fmt: skip
-_QUICKTIME = "com."  # how Apple's and Android's own tags begin; MP4 keeps them in another way than the usual ones
+_QUICKTIME = "com."  # prefix of Apple's and Android's own tags, which MP4 stores differently from the usual ones
 _PICTURE_SUFFIX = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 _DISCARD_ALL = 48  # FFmpeg's AVDISCARD_ALL
-_NO_SUBTITLE = b"\x00\x00"  # what MP4 shows between two subtitles; its muxer writes them itself
+_NO_SUBTITLE = b"\x00\x00"  # MP4's empty subtitle between two others; the muxer writes these itself
 
 
 class OtherTracks:
-    """Carries them into a container that is being written.
+    """Carries these tracks over into a container that is being written.
 
-    Packets are handed over up to the time of the pictures, so that the file is interleaved and nothing piles up in
-    memory.
+    Packets are written up to the time of the pictures, so that the file is interleaved and nothing piles up in memory.
 
     Attributes:
-        left_out: what does not go over, in words.
-        tags: of the file, which go into the output's.
+        left_out: what is not carried over, in words.
+        tags: the file's own, which go into the output.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises av.FFmpegError or InputError when it cannot be."""
+        """Open the file. Raises av.FFmpegError or InputError if it cannot be opened."""
         self.path = path
         self.left_out: list[str] = []
         self._input = open_media(path)
         self._start = clock_start(self._input)
         self._copied: dict[int, Stream] = {}
         self._encoded: dict[int, SoundEncoder] = {}
-        self._last: dict[int, int] = {}  # the decoding times of copied tracks
+        self._last: dict[int, int] = {}  # the last decoding time of each copied track
         self._languages: list[str] = []
         self._refused = 0  # packets
         self._packets: Iterator[Packet] = iter(())
@@ -66,7 +65,7 @@ class OtherTracks:
 
     @property
     def has_device_tags(self) -> bool:
-        """Whether MP4 and MOV need an option to keep tags of any name."""
+        """True if MP4 and MOV need an option to keep the tags."""
         return any(name.startswith(_QUICKTIME) for name in self.tags)
 
     def add_to(self, output: OutputContainer, pictures: VideoStream, encoder: str | None, sound: bool) -> None:
@@ -78,7 +77,7 @@ class OtherTracks:
             sound: whether sound is wanted.
 
         Raises:
-            av.FFmpegError, ValueError: an encoder that cannot be opened.
+            av.FFmpegError, ValueError: an encoder cannot be opened.
         """
         self._output = output
         output.metadata.update(self.tags)
@@ -123,7 +122,7 @@ class OtherTracks:
                 self._mux(packet)
 
     def missing_from(self, written: Path) -> list[str]:
-        """What the finished file does not have, in words: `left_out`, and tags and chapters that it did not take."""
+        """What the finished file lacks, in words: `left_out`, and tags and chapters that were not kept."""
         import av
 
         if self._refused:
@@ -131,7 +130,7 @@ class OtherTracks:
         chapters, timecode = self._chapters(), _timecode(self._input)
         if not (chapters or timecode or self.tags or self._languages):
             return self.left_out
-        # of any format that is written, whatever formats are read
+        # not with `open_media`, which does not read every format that is written
         with av.open(f"file:{written}", metadata_errors="replace") as output:
             lost = list(self.left_out)
             if chapters and len(_chapters(output)) != len(chapters):
@@ -162,8 +161,8 @@ class OtherTracks:
             self._output.set_chapters(chapters)
 
     def _add_sound(self, track: AudioStream, encoder: str | None) -> None:
-        """A copy of a sound track, else a new encoding."""
-        if track.codec_context is None:  # no decoder in this FFmpeg, so neither way is open
+        """Copy a sound track, or re-encode it."""
+        if track.codec_context is None:  # no decoder in this FFmpeg, so neither way works
             self.left_out.append(f"audio track {track.index} (its codec is unknown)")
         elif encoder is None:
             self.left_out.append(f"the sound ({_name(track)}{_in_language(track)})")
@@ -175,7 +174,7 @@ class OtherTracks:
             self._tagged(made.stream, track)
 
     def re_encoded(self) -> list[str]:
-        """What happens to each sound track that is not copied, in words."""
+        """The conversion of each re-encoded sound track, in words."""
         said = []
         for index, made in self._encoded.items():
             context = self._input.streams[index].codec_context
@@ -193,12 +192,12 @@ class OtherTracks:
             self.left_out.append(words)
 
     def _add_cover(self, track: VideoStream) -> None:
-        """The picture of a file: a track of its own in MP4, an attachment in Matroska."""
+        """Add the cover picture: as a track in MP4, as an attachment in Matroska."""
         muxer, codec = self._output.format.name, _name(track)
         in_fragments = "frag" in self._output.container_options.get("movflags", "")  # FFmpeg 8 aborts, with subtitles
         if muxer == "matroska" and codec in _PICTURE_SUFFIX:
             suffix, kind = _PICTURE_SUFFIX[codec]
-            with open_media(self.path) as again:  # what is read of it here would be missing later
+            with open_media(self.path) as again:  # `_input` would lack these packets later
                 packets = again.demux(again.streams[track.index])
                 picture = next((bytes(packet) for packet in packets if packet.size), b"")
             self._add_attachment(f"cover.{suffix}", kind, picture, "the cover picture")
@@ -214,15 +213,15 @@ class OtherTracks:
             self.left_out.append(words)
 
     def _shows_chapters(self, track: Stream) -> bool:
-        """Whether a subtitle track of MP4 is the one that names the chapters, which the muxer makes again."""
+        """True if an MP4 subtitle track only names the chapters, which the muxer writes itself."""
         starts = [round(Fraction(chapter["start"]) * chapter["time_base"], 2) for chapter in self._chapters()]
         entries = getattr(track, "index_entries", [])
         stamps = {round(entry.timestamp * track.time_base, 2) for entry in entries}
         return bool(starts) and _name(track) == "mov_text" and stamps == set(starts)
 
     def _is_known_data(self, track: Stream) -> bool:
-        """Whether a data track is one that goes over in another way: a timecode, or the names of chapters."""
-        # chapters are the one track that FFmpeg takes off the list itself
+        """True if a data track is carried over in another way: a timecode, or chapter names."""
+        # FFmpeg itself discards the chapter track only
         discarded = int(getattr(track, "discard", 0)) >= _DISCARD_ALL
         return discarded or "timecode" in {name.lower() for name in track.metadata}
 
@@ -233,7 +232,7 @@ class OtherTracks:
         added.metadata.update(tags)
         if tags.get("language", "und") != "und":
             self._languages.append(tags["language"])
-        added.disposition = track.disposition.value  # which one plays by default, which is a commentary
+        added.disposition = track.disposition.value  # such as default, or commentary
         return added
 
     def _read(self, tracks: list[Stream]) -> Iterator[Packet]:
@@ -253,7 +252,7 @@ class OtherTracks:
         if packet.pts is not None:
             packet.pts -= shift
         packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        if packet.dts is not None and index in self._copied:  # damaged clocks jump back, which no muxer takes
+        if packet.dts is not None and index in self._copied:  # damaged clocks jump back, which muxers reject
             packet.dts = self._last[index] = max(packet.dts, self._last.get(index, packet.dts - 1) + 1)
             packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else packet.dts
         if index in self._encoded:
@@ -264,7 +263,7 @@ class OtherTracks:
             self._mux(packet)
 
     def _mux(self, packet: Packet) -> None:
-        """Write a packet; one that the muxer refuses, as without a time, must not cost the pictures."""
+        """Write a packet; one that the muxer refuses, for lack of a time, say, must not cost the pictures."""
         import av
 
         try:
@@ -274,15 +273,15 @@ class OtherTracks:
 
 
 def _can_copy(track: Stream, output: OutputContainer) -> bool:
-    """Whether a container takes the packets of `track` unchanged, tried on a trial header in memory.
+    """True if a container takes the packets of `track` unchanged, tested by writing a header to memory.
 
-    FFmpeg's own table of codecs promises more than its muxers then write. Bare PCM in MP4 is legal and written, but
-    browsers play it silently, so it counts as not taken.
+    FFmpeg's own codec table promises more than its muxers can write. Bare PCM in MP4 is legal and can be written, but
+    browsers play it silently, so it is not copied.
     """
     import av
 
     muxer, options = output.format.name, output.container_options
-    options = {name: text for name, text in options.items() if "faststart" not in text}  # needs a file to go back to
+    options = {name: text for name, text in options.items() if "faststart" not in text}  # needs a real file
     if muxer == "mp4" and track.codec_context.name.startswith("pcm_"):
         return False
     try:
@@ -295,7 +294,7 @@ def _can_copy(track: Stream, output: OutputContainer) -> bool:
 
 
 def held_beside_sound(path: Path) -> list[str]:
-    """What a file has that a part of its pictures and sound has not, in words. Raises av.FFmpegError, InputError."""
+    """What a file holds besides pictures and sound, in words. Raises av.FFmpegError, InputError."""
     with open_media(path) as file:
         kinds = {track.type for track in file.streams if track.type not in ("video", "audio")}
         held = {
@@ -321,13 +320,13 @@ def _is_cover(track: VideoStream) -> bool:
 
 
 def _timecode(container: InputContainer) -> str | None:
-    """Of the first frame, which MP4 and MOV have with a track and others among the tags."""
+    """The timecode of the first frame, which MP4 and MOV store with a track and others among the tags."""
     tags = [container.metadata, *(track.metadata for track in container.streams.video)]
     return next((text for one in tags for name, text in one.items() if name.lower() == "timecode"), None)
 
 
 def _plain(name: str) -> str:
-    """A tag's name without case and language: formats differ in both."""
+    """A tag's name without case and language, in which formats differ."""
     return name.lower().partition("-")[0]
 
 

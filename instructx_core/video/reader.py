@@ -1,7 +1,7 @@
-"""Frames out of video files and animated images, each decoded once.
+"""Read the frames of video files and animated images, each decoded once.
 
-Whatever an edit cannot keep of a file, or has to convert, is said once, when it is met: alpha (put on white),
-interlacing, more than 8 bits, captions and the like inside the pictures, a size that changes.
+Whatever an edit cannot keep of a file, or has to convert, is logged once, when first met: alpha (composited on white),
+interlacing, more than 8 bits, captions and the like inside the frames, a changing size.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TimedFrames = Iterator[tuple[Tensor, int, int]]  # uint8 [H, W, 3], timestamp and duration in units of the time base
-Say = Callable[..., None]  # a logger's way of saying something
+Say = Callable[..., None]  # a logger's method
 MOST_GUESSED = 60  # frames per second
 _MILLISECOND = Fraction(1, 1000)
-# Side data of frames that no encoder here is given, in words.
+# Side data of frames that is passed to no encoder, in words.
 _LOST = {
     "A53_CC": "closed captions",
     "DOVI_METADATA": "Dolby Vision metadata",
@@ -54,11 +54,11 @@ _LOST = {
     "SPHERICAL": "tag for a spherical view",
     "STEREO3D": "tag for stereoscopic 3D",
 }
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave alpha out
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these ignore alpha
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read what a video says about itself; decodes its first frame only. Raises InputError as `VideoReader` does."""
+    """Read a video's properties, decoding only its first frame. Raises InputError as `VideoReader` does."""
     with VideoReader(path, quiet=True) as reader:
         return reader.info
 
@@ -70,8 +70,8 @@ class VideoReader:
             for frame, pts in reader:     # uint8 [H, W, 3]; pts in units of reader.info.time_base, increasing
 
     Attributes:
-        info: what the file says about itself.
-        frame_duration: how long the frame last handed out is shown, in units of the time base.
+        info: the file's properties.
+        frame_duration: how long the last frame returned is shown, in units of the time base.
     """
 
     def __init__(self, path: str | os.PathLike[str], quiet: bool = False) -> None:
@@ -79,9 +79,9 @@ class VideoReader:
 
         Args:
             path: the file.
-            quiet: log nothing below an error, because the file is read a second time.
+            quiet: log no warnings, because the file is read a second time.
 
-        Raises InputError when the file is missing, is not a video, holds only sound, or no frame of it can be decoded.
+        Raises InputError if the file is missing, is not a video, holds only sound, or no frame of it can be decoded.
         """
         file = readable_file(path)
         say = logger.debug if quiet else logger.warning
@@ -112,7 +112,7 @@ class VideoReader:
 
 
 def _open_video(path: Path, stack: ExitStack, say: Say) -> tuple[VideoInfo, TimedFrames]:
-    """Open a video and decode up to its first frame; `stack` closes it."""
+    """Open a video and decode its first frame; `stack` closes it."""
     import av
 
     try:
@@ -158,21 +158,21 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream, say: Say
             packet = next(packets, None)
             frames = decoder.decode(packet) if packet is not None else []
             damaged += packet is not None and packet.is_corrupt  # cut off, yet decoded as far as it goes
-        except av.FFmpegError:  # of the decoder: the next packet may do; of the file: `packets` is at its end now
+        except av.FFmpegError:  # in the decoder: the next packet may work; in the file: `packets` has ended
             damaged += 1
             continue
         any_frame = any_frame or bool(frames)
         yield from frames
         if packet is None:
             break
-    with suppress(av.FFmpegError):  # the end of a file is already flushed; a break in it is not
+    with suppress(av.FFmpegError):  # flushed already at the end of a file, not at a break in it
         yield from decoder.decode(None)
     if damaged and any_frame:
         say("%s: %d damaged packets of video were skipped.", path, damaged)
 
 
 def _decoder(path: Path, stream: VideoStream, say: Say) -> VideoCodecContext:
-    """A stream's own decoder, or libvpx where the container says that VP8 or VP9 has alpha beside it."""
+    """A stream's own decoder, or libvpx if the container says that its VP8 or VP9 has alpha."""
     from av.codec import CodecContext
     from av.codec.codec import UnknownCodecError
 
@@ -189,7 +189,7 @@ def _decoder(path: Path, stream: VideoStream, say: Say) -> VideoCodecContext:
 
 
 def _watched(path: Path, frames: Iterator[VideoFrame], say: Say) -> Iterator[VideoFrame]:
-    """The same frames; what they hold that comes through no edit is said once."""
+    """Pass frames through, logging once whatever an edit cannot keep of them."""
     depth, met = 8, set[str]()
     for frame in frames:
         deeper = max(component.bits for component in frame.format.components)
@@ -211,7 +211,7 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, first:
         width=width,
         height=height,
         frames=stream.frames or None,
-        # a guess is the finest clock, 1000 for what browsers record, and not the mean
+        # a guess is the finest clock (1000 in browser recordings), not the mean
         fps=Fraction(stream.average_rate or min(stream.guessed_rate or 25, MOST_GUESSED)),
         time_base=Fraction(stream.time_base),
         has_audio=bool(container.streams.audio),
@@ -271,12 +271,12 @@ def _animation_frames(path: Path, picture: Image.Image, say: Say) -> TimedFrames
         try:
             picture.seek(index)
             frame = to_uint8(read_pixels(picture, str(path)))
-        except Exception as error:  # of the file, whose bytes may be anything
+        except Exception as error:  # hostile bytes may raise anything
             if index == 0:
                 raise InputError(f"{path}: no frame of this animation can be decoded; it is damaged.") from error
             say("%s: the animation breaks off after %d of %d frames.", path, index, count)
             return
         delay = round(picture.info.get("duration") or 0)
-        delay = delay if delay > 10 else 100  # as browsers show it: shorter ones are files that meant "no delay given"
+        delay = delay if delay > 10 else 100  # as in browsers: shorter delays mean that none was given
         yield frame, pts, delay
         pts += delay

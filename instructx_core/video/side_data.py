@@ -1,4 +1,4 @@
-"""What a decoded frame carries beside its pixels: how it is turned, what display it was mastered on, captions."""
+"""The side data of decoded frames: rotation, mastering display, captions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 _IDENTITY = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
-_FIRST_UNNAMED, _UNNAMED_END = 28, 64  # FFmpeg's kinds of side data that PyAV 18 has no names for, and some to come
+_FIRST_UNNAMED, _UNNAMED_END = 28, 64  # kinds of FFmpeg's side data without a name in PyAV 18, and some to come
 
 
 def side_data(frame: VideoFrame) -> Mapping[str, bytes]:
-    """The side data of a frame by the names that PyAV has for them; kinds without a name are left out.
+    """A frame's side data under PyAV's names; kinds without a name are left out.
 
-    PyAV refuses all of a frame's side data where one kind is unknown to it, such as EXIF, so these are taken off.
+    PyAV refuses all side data of a frame if one kind is unknown to it, such as EXIF, so these are removed.
     """
     try:
         found = frame.side_data
@@ -31,14 +31,14 @@ def side_data(frame: VideoFrame) -> Mapping[str, bytes]:
 
 
 def display_matrix(found: Mapping[str, bytes]) -> DisplayMatrix | None:
-    """How a stored frame with this side data is shown; None: unchanged."""
+    """The display matrix in a frame's side data; None if the frame is shown as stored."""
     data = found.get("DISPLAYMATRIX")
     matrix = tuple(np.frombuffer(data, dtype=np.int32).tolist()) if data is not None else _IDENTITY
     return None if matrix == _IDENTITY else matrix
 
 
 def _without_unnamed(frame: VideoFrame) -> VideoFrame:
-    """The same frame after FFmpeg's filter that deletes side data by the number of its kind."""
+    """The frame without unnamed kinds of side data, which FFmpeg's filter deletes by number."""
     from av.filter import Graph
 
     graph = Graph()

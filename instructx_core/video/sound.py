@@ -1,4 +1,4 @@
-"""The sound of a part of a file, to the sample: decoded into memory, or as a file of its own."""
+"""Cut the sound of a part of a file, to the sample: decoded into memory, or into a separate file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 Samples = np.ndarray  # [channels, N]
-LEAST_GAP = Fraction(1, 20)  # seconds; less is what clocks of milliseconds make
+LEAST_GAP = Fraction(1, 20)  # seconds; shorter gaps come from millisecond clocks
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Sound:
 def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None = None) -> Sound | None:
     """The sound from `start` to `stop` (seconds; None for the end) of the last track that can be decoded.
 
-    ComfyUI takes that track too. None where there is none, or nothing to hear in that part. Raises av.FFmpegError when
-    the file cannot be opened.
+    ComfyUI takes that track too. None if there is no such track, or no sound in that part. Raises av.FFmpegError if the
+    file cannot be opened.
     """
     with open_media(path) as file:
         track = next((one for one in reversed(file.streams.audio) if one.codec_context is not None), None)
@@ -49,8 +49,8 @@ def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None 
 def cut_sound(path: Path, start: Fraction, stop: Fraction | None, target: Path) -> bool:
     """Write the sound from `start` to `stop` (seconds; None for the end) of every track to `target`, a .mka file.
 
-    Samples become 16-bit PCM. False, and no file, where there is nothing to hear. Raises av.FFmpegError when the file
-    cannot be opened.
+    Samples become 16-bit PCM. Returns False, and writes no file, if there is no sound. Raises av.FFmpegError if the
+    file cannot be opened.
     """
     import av
 
@@ -87,9 +87,9 @@ def cut_sound(path: Path, start: Fraction, stop: Fraction | None, target: Path) 
 def _cut(
     file: InputContainer, track: AudioStream, kind: str, start: Fraction, stop: Fraction | None
 ) -> Iterator[tuple[Samples, str]]:
-    """Samples of a planar kind with the name of their layout.
+    """Samples in a planar format, each piece with the name of its layout.
 
-    Silence stands where a track begins after `start`, and in its gaps.
+    Silence fills the gaps of a track, and the time from `start` to its beginning.
     """
     rate = track.codec_context.sample_rate
     left = None if stop is None else max(0, round((stop - start) * rate))
@@ -117,7 +117,7 @@ def _cut(
 
 
 def _decoded(file: InputContainer, track: AudioStream, kind: str) -> Iterator[AudioFrame]:
-    """Every frame of a track that can be decoded, of the track's own layout and rate; a damaged packet is a gap."""
+    """All decodable frames of a track, resampled to its own layout and rate; a damaged packet leaves a gap."""
     import av
 
     layout, rate = track.codec_context.layout.name, track.codec_context.sample_rate
@@ -135,7 +135,7 @@ def _decoded(file: InputContainer, track: AudioStream, kind: str) -> Iterator[Au
         with suppress(av.error.InvalidDataError):
             for frame in packet.decode():
                 now = (frame.format.name, frame.layout.name, frame.sample_rate)
-                if now != form:  # as where a programme in stereo becomes one in 5.1
+                if now != form:  # such as a broadcast going from stereo to 5.1
                     if resampler is not None:
                         yield from resampler.resample(None)
                     form, resampler = now, av.AudioResampler(format=kind, layout=layout, rate=rate)

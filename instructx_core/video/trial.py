@@ -1,4 +1,4 @@
-"""Whether a video can be written at all, found out before it is edited."""
+"""Check that a video can be written before it is edited."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _FIRST_SOUND = Fraction(1, 10)  # seconds
 
 
 def check_writer(path: str | os.PathLike[str], like: VideoInfo, growing: bool = False) -> None:
-    """Begin to write a video into memory as the edited one will be: all encoders, the header, the first sound.
+    """Start to write the edited video into memory: open all encoders, write the header and the first sound.
 
     Args:
         path, like, growing: as `VideoWriter`.
 
     Raises:
-        InputError: as `VideoWriter`; an encoder or a container that cannot be opened for what `like` is and holds.
+        InputError: as `VideoWriter`; or an encoder or the container cannot be opened for what `like` holds.
     """
     with _Trial(path, like, growing=growing) as trial:
         trial.begin(like.height, like.width)
 
 
 class _Trial(VideoWriter):
-    """The writer itself; it writes elsewhere and repeats no message."""
+    """The real writer, but it writes into memory and logs no warnings."""
 
     def begin(self, height: int, width: int) -> None:
-        """Open all encoders, write the header and the first sound. A frame would take gigabytes of 8K in VP9."""
+        """Open all encoders, write the header and the first sound, but no frame: 8K in VP9 would take gigabytes."""
         self._start(height, width)
         self._output.start_encoding()
         if self._others is not None:
@@ -54,7 +54,7 @@ class _Trial(VideoWriter):
     ) -> None:
         import av
 
-        with suppress(av.FFmpegError):  # a file that ends after a frame may have no proper end
+        with suppress(av.FFmpegError):  # a file without frames may not end properly
             self._output.close()
 
     @contextmanager
@@ -65,7 +65,7 @@ class _Trial(VideoWriter):
             yield
         except InputError:
             raise
-        except (av.FFmpegError, ValueError) as error:  # ValueError: what PyAV finds wrong by itself
+        except (av.FFmpegError, ValueError) as error:  # ValueError: from PyAV's own checks
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(
                 f"{self.path}: what {self._like.path.name} holds cannot be written in this format ({reason}); "

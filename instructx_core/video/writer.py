@@ -1,4 +1,4 @@
-"""Frames into video files, with the time, rotation, colour and sound of the video they came from."""
+"""Write frames into video files, with the time, rotation, colour and sound of their source."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_FPS = Fraction(24)  # of frames that never had a clock
+DEFAULT_FPS = Fraction(24)  # of frames without timestamps
 _FINEST_TIME_BASE = Fraction(1, 1_000_000)  # MP4 counts a frame's duration in 32 bits
 
 
 @dataclass(frozen=True)
 class _Container:
-    """A file format, and how FFmpeg makes it."""
+    """A file format, and how FFmpeg writes it."""
 
     muxer: str
     codec: str
@@ -45,14 +45,14 @@ class _Container:
     growing_header: dict[str, str]  # the same for a file that plays while it is being written
 
 
-# bf: no B-frames, see the package's notes on time. mbtree: x264's reads memory that nobody wrote, so that of 150 runs
-# over the same 17 small frames 77 gave another file; without it, crf 15 is as sharp as 14 was (-0.05 to +0.2 dB) and 8
-# to 33 % larger.
+# bf: no B-frames, see the package's notes on time. mbtree: x264's reads uninitialised memory, so that 77 of 150 runs
+# over the same 17 small frames gave a different file; without it, crf 15 is as sharp as 14 was (-0.05 to +0.2 dB), and
+# files are 8 to 33 % larger.
 _H264 = {"crf": "15", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"}
 _VP9 = {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"}
-_FASTSTART = {"movflags": "+faststart"}  # the index in front, so that a browser plays while it loads
-_FRAGMENTS = {"movflags": "+frag_every_frame+empty_moov+default_base_moof"}  # no index: each frame says where it is
-_CLUSTERS = {"cluster_time_limit": "100"}  # milliseconds that Matroska holds back
+_FASTSTART = {"movflags": "+faststart"}  # the index first, so that a browser plays while it loads
+_FRAGMENTS = {"movflags": "+frag_every_frame+empty_moov+default_base_moof"}  # no index: each frame is a fragment
+_CLUSTERS = {"cluster_time_limit": "100"}  # milliseconds that Matroska buffers
 _CONTAINERS = {
     ".mp4": _Container("mp4", "libx264", _H264, "aac", _FASTSTART, _FRAGMENTS),
     ".m4v": _Container("mp4", "libx264", _H264, "aac", _FASTSTART, _FRAGMENTS),
@@ -62,19 +62,19 @@ _CONTAINERS = {
     ".gif": _Container("gif", "gif", {}, None, {}, {}),
 }
 VIDEO_SUFFIXES = tuple(_CONTAINERS)
-# for a file that plays while it is being written: encoders hold no frames back, muxers no packets
+# for a file that plays while it is being written: encoders buffer no frames, muxers no packets
 _AT_ONCE = {"libx264": {"tune": "zerolatency"}, "libvpx-vp9": {"lag-in-frames": "0"}, "gif": {}}
 _FLUSH = {"flush_packets": "1"}
 
 
 class VideoWriter:
-    """Encodes frames into a video file, which appears under its name only when it is complete, or grows there.
+    """Encodes frames into a video file, which gets its name only when it is complete, unless `growing`.
 
         with VideoWriter("edited.mp4", like=reader.info) as writer:
             writer.write(frame, pts)
 
-    Leaving the block with an exception, KeyboardInterrupt included, removes what was written, but for a growing file,
-    which stays and plays. Errors of the file system (a full disk) come as InputError.
+    Leaving the block with an exception, KeyboardInterrupt included, removes what was written; only a growing file
+    stays, and plays. File system errors (a full disk) are raised as InputError.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class VideoWriter:
             path: its suffix (VIDEO_SUFFIXES) gives container and codec.
             like: the video whose time base, rotation, colour, sound, subtitles, chapters and tags to keep; without its
                 sound: `dataclasses.replace(info, has_audio=False)`.
-            fps: frames per second where frames come without timestamps; default: that of `like`, else 24.
+            fps: frames per second for frames without timestamps; default: that of `like`, else 24.
             size: (height, width) of every frame; default: that of the first.
-            growing: write under the file's own name from the beginning, so that at any time, also after a crash, what
-                was written so far plays, but for the last frame or two. A little larger, and without an index.
+            growing: write under the final name from the start, so that at any time, even after a crash, everything
+                written plays except the last frame or two. The file is a little larger and has no index.
 
         Raises:
             InputError: unknown suffix, a folder that cannot be written to, or a frame rate out of range.
@@ -108,7 +108,7 @@ class VideoWriter:
         self._format = _CONTAINERS[suffix]
         self._like = like
         self._fps = Fraction(fps).limit_denominator(1001) if fps else like.fps if like else DEFAULT_FPS
-        self._time_base = like.time_base if like else 1 / self._fps  # of the timestamps that come in
+        self._time_base = like.time_base if like else 1 / self._fps  # of the timestamps given to `write`
         self._size = size
         self._growing = growing
         self._written = 0
@@ -142,12 +142,12 @@ class VideoWriter:
 
         Args:
             frame: uint8 [H, W, 3], upright.
-            pts: when it is shown, in units of `like.time_base` (without `like`: in frames); increasing. Default: as
-                many frames after the start as were written before.
+            pts: when it is shown, in units of `like.time_base` (without `like`: in frames); increasing. Default:
+                following the frames written so far, at the frame rate.
             duration: how long, in the same units; only the last frame's matters. Default: one frame.
 
         Raises:
-            InputError: the frame is not uint8 [H, W, 3], or of another size than those before.
+            InputError: the frame is not uint8 [H, W, 3], or differs in size from those before.
         """
         self._check(frame)
         if self._stream is None:
@@ -168,7 +168,7 @@ class VideoWriter:
             self._others.advance(self._last * picture.time_base)
 
     def _target(self, stack: ExitStack) -> str | BinaryIO:
-        """Where FFmpeg is to write; `stack` puts it in its place or removes it."""
+        """FFmpeg's target; `stack` moves the complete file to its name, or removes it."""
         self._file = self.path if self._growing else stack.enter_context(partial_file(self.path))
         return f"file:{self._file}"
 
@@ -177,7 +177,7 @@ class VideoWriter:
         logger.warning(*words)
 
     def _other_tracks(self) -> OtherTracks | None:
-        """The file that frames are like, for what it holds beside them; None where there is none, or no media file."""
+        """The other tracks of `like`; None without `like`, or if its file is missing or not a media file."""
         import av
 
         if self._like is None or not self._like.path.is_file():
@@ -190,7 +190,7 @@ class VideoWriter:
             return None
 
     def _header(self) -> dict[str, str]:
-        """Options of the muxer."""
+        """Muxer options."""
         header = self._format.growing_header | _FLUSH if self._growing else self._format.header
         if self._others is not None and self._others.has_device_tags and "movflags" in header:
             return header | {"movflags": header["movflags"] + "+use_metadata_tags"}
@@ -239,25 +239,25 @@ class VideoWriter:
         self._stream = stream
 
     def _picture(self, frame: Tensor) -> VideoFrame:
-        """Upright pixels -> what the encoder takes."""
+        """Upright pixels -> a frame for the encoder."""
         pixels = turned_back(frame.cpu(), self._matrix)
         if self._stream.pix_fmt == "pal8":
             return _palette_frame(pixels)
         return rgb_to_frame(pixels, self._colour, self._stream.pix_fmt, self._scaler)
 
     def _mux(self, packet: Packet) -> None:
-        if packet.pts == self._last:  # of the others the duration follows from the next timestamp
+        if packet.pts == self._last:  # earlier durations follow from the next timestamp
             packet.duration = self._last_duration
         self._output.mux(packet)
 
     def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write what the encoders still hold, if all went well, and close the file."""
+        """Flush the encoders (after an error, only for a growing file) and close the file."""
         import av
 
         if error is not None:
-            with suppress(av.FFmpegError):  # the first error is the one to tell
+            with suppress(av.FFmpegError):  # the first error is the one to report
                 if self._growing and self._stream is not None:
                     for packet in self._stream.encode(None):
                         self._mux(packet)
@@ -279,7 +279,7 @@ class VideoWriter:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """FFmpeg's errors within the block as InputError."""
+        """Raise FFmpeg's errors within the block as InputError."""
         import av
 
         try:
