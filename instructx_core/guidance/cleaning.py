@@ -1,7 +1,7 @@
-"""A prompt's text cleaned as Wan's authors and those after them do it: ftfy, HTML twice, single spaces.
+"""Clean a prompt's text as Wan and its successors do: ftfy, HTML unescaped twice, single spaces.
 
-Of ftfy's steps one is left out: text that another program decoded wrongly ("cafÃ©") is not repaired, which takes
-ftfy's tables of what such text looks like. Everything else is what ftfy 6.3 does by default.
+One step of ftfy is left out: text decoded with the wrong encoding ("cafÃ©") is not repaired, which would take ftfy's
+tables of such text. Everything else is what ftfy 6.3 does by default.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LIGATURES = {
 WIDTHS = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFFF0)} | {0x3000: " "}
 LINE_BREAKS = dict.fromkeys((0x0D, 0x2028, 0x2029), "\n")
 CONTROLS = (*range(9), 0x0B, *range(0x0E, 0x20), 0x7F, *range(0x206A, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFD))
-C1 = re.compile("[\x80-\x9f]")  # bytes of Windows-1252 that were read as Latin-1
+C1 = re.compile("[\x80-\x9f]")  # Windows-1252 bytes that were read as Latin-1
 SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
 ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
 TERMINAL = re.compile("\x1b\\[[\\d;]*[a-zA-Z]")
 
 
 def cleaned(text: str) -> str:
-    """`text` with plain quotes, letters of one width, no HTML entities or control characters, and single spaces."""
+    """`text` with plain quotes, standard-width letters and single spaces, no HTML entities or control characters."""
     lines, unescape = [], True
     for line in text.split("\n"):
         unescape = unescape and "<" not in line
@@ -37,7 +37,7 @@ def cleaned(text: str) -> str:
 
 
 def _mended(line: str, unescape: bool) -> str:
-    """One line, mended until nothing changes: one step may make work for another."""
+    """Fix a line until nothing changes, since one step may make work for another."""
     before = None
     while line != before:
         before = line
@@ -51,14 +51,14 @@ def _mended(line: str, unescape: bool) -> str:
 
 
 def _entity(found: re.Match[str]) -> str:
-    """What an entity stands for, if it stands for something as a whole."""
+    """Unescape an entity if all of it is one, else leave it."""
     said = found[0]
     if said[1] == "#":
         plain = html.unescape(said)
         return said if ";" in plain else plain
     if said[1:] in html5:
         return html5[said[1:]]
-    small = said[1:].lower()  # &EACUTE; too, where no entity's name is written like that
+    small = said[1:].lower()  # &EACUTE; too, if no entity has just that name
     shouted = said == said.upper() and small in html5 and html.unescape(said) == said
     return html5[small].upper() if shouted else said
 
@@ -69,5 +69,5 @@ def _windows_1252(found: re.Match[str]) -> str:
 
 
 def _paired(found: re.Match[str]) -> str:
-    """The character of a pair of surrogates; a lone one stands for nothing."""
+    """The character of a surrogate pair; U+FFFD for a lone surrogate."""
     return found[0].encode("utf-16", "surrogatepass").decode("utf-16") if len(found[0]) == 2 else "\ufffd"

@@ -1,8 +1,8 @@
-"""A Qwen2.5-VL reads instruction and pixels; learnable queries carry the guidance out (section 3.1).
+"""Guidance from a Qwen2.5-VL that reads instruction and pixels, by learnable queries (section 3.1).
 
 - The queries are embeddings appended to the prompt; only their last hidden states leave the MLLM.
-- Images and videos have separate sets (3.2); a set for edits with references exists where the checkpoint has one.
-- LoRA is on the language model only; the vision tower stays as it was pre-trained.
+- Images and videos have separate query sets (3.2); some checkpoints have a third, for edits with references.
+- LoRA is on the language model only; the vision tower stays as pre-trained.
 - Preparing (tokens, patches, positions) is separate from encoding, so that a trainer can do it once.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # every linear layer of a decoder block
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-QUERY_SIZE = 0.02  # standard deviation of fresh queries, that of Qwen's own embeddings
+QUERY_SIZE = 0.02  # standard deviation of new queries, as of Qwen's own embeddings
 
 
 class MLLMGuidance(Guidance):
@@ -87,7 +87,7 @@ class MLLMGuidance(Guidance):
         return GuidanceInputs(*pad_left(sequences, places), *join_pictures(pictures), query_set)
 
     def forward(self, inputs: GuidanceInputs) -> Context:
-        """Tokens [B, N, hidden]: the last hidden states at the query positions, and nothing else of the MLLM."""
+        """Tokens [B, N, hidden]: the MLLM's last hidden states at the query positions."""
         queries = self.queries[inputs.query_set]  # [N, hidden]
         # [B, L + N, hidden]: rows are padded on the left, so the queries are the last N of each
         return Context(self.hidden(inputs, queries)[:, -len(queries) :])
@@ -96,13 +96,13 @@ class MLLMGuidance(Guidance):
         """The language model's last hidden states [B, L + N, hidden] over the prompt and what follows it.
 
         Args:
-            behind: embeddings [N, hidden].
+            behind: embeddings [N, hidden] that follow the prompt.
         """
         embeds = embed(self.mllm, inputs.token_ids, inputs.patches, inputs.grids)  # [B, L, hidden]
         embeds = torch.cat([embeds, behind.to(embeds).expand(len(embeds), -1, -1)], dim=1)  # [B, L + N, hidden]
-        # without padding only the future is masked, and attention has a faster path for that
+        # without padding the mask is just causal, for which attention has a faster path
         mask = None if bool(inputs.attention_mask.all()) else inputs.attention_mask
-        # without the head over the vocabulary, and without a cache: nothing is generated
+        # no vocabulary head and no cache, since nothing is generated
         return self.mllm.model.language_model(
             inputs_embeds=embeds, attention_mask=mask, position_ids=inputs.position_ids, use_cache=False
         ).last_hidden_state
@@ -147,12 +147,12 @@ class MLLMGuidance(Guidance):
         return source
 
     def _patches(self, frames: torch.Tensor, max_pixels: int = 0) -> Patches:
-        """`max_pixels` of a frame instead of the config's general bound; 0: that one."""
+        """`max_pixels` of a frame overrides the config's general bound; 0 keeps it."""
         return to_patches(frames, self.config.min_pixels, max_pixels or self.config.max_pixels)
 
     def _positions(self, ids: list[int], grids: list[tuple[int, int, int]], query_count: int) -> torch.Tensor:
         config = self.mllm.config
-        # the queries' positions continue the prompt's as text; any id that is not a placeholder does that
+        # the queries' positions continue the prompt's like text, as those of any id that is not a placeholder do
         return positions(
             [*ids, *[-1] * query_count],
             grids,
@@ -165,7 +165,7 @@ class MLLMGuidance(Guidance):
 def pad_left(
     sequences: Sequence[Sequence[int]], places: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids [B, L], mask and positions [3, B, L + N] of sequences whose places [3, own length + N] count N more."""
+    """Left-padded token ids [B, L], mask and positions [3, B, L + N]; `places` [3, own length + N] include N more."""
     token_ids, mask = pad_ids(sequences, places[0].shape[1] - len(sequences[0]))
     position_ids = torch.zeros(3, *mask.shape, dtype=torch.int64)
     for row, place in enumerate(places):
@@ -174,9 +174,9 @@ def pad_left(
 
 
 def pad_ids(sequences: Sequence[Sequence[int]], extra: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids [B, L], padded on the left, and the mask [B, L + N] of what is none of it, for N = `extra` more."""
+    """Left-padded token ids [B, L], and the mask [B, L + N] that is False at padding, with N = `extra`."""
     length = max(map(len, sequences))
-    token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)  # 0 is a word too; the mask hides it
+    token_ids = torch.zeros(len(sequences), length, dtype=torch.int64)  # 0 is a real token too; the mask hides it
     mask = torch.zeros(len(sequences), length + extra, dtype=torch.bool)
     for row, ids in enumerate(sequences):
         token_ids[row, length - len(ids) :] = torch.tensor(ids)
@@ -185,7 +185,7 @@ def pad_ids(sequences: Sequence[Sequence[int]], extra: int) -> tuple[torch.Tenso
 
 
 def join_pictures(pictures: Sequence[Patches]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The patches of a batch one after another, and their grids int64 [pictures, 3]."""
+    """The concatenated patches of a batch, and their grids int64 [pictures, 3]."""
     if not pictures:
         return torch.empty(0), torch.empty(0, 3, dtype=torch.int64)
     return torch.cat([picture.values for picture in pictures]), torch.tensor([picture.grid for picture in pictures])
@@ -200,7 +200,7 @@ def embed(
         return embeds
     vision = mllm.model.visual(patches.to(embeds.dtype), grid_thw=grids)
     vision = getattr(vision, "pooler_output", vision)  # transformers 4.57 returns the tensor itself
-    # row by row, in the order in which the prompt names the pictures: the vision tower's output has that order
+    # row by row, in the prompt's order of pictures, which is that of the vision tower's output
     placeholder = (token_ids == mllm.config.image_token_id) | (token_ids == mllm.config.video_token_id)
     return embeds.masked_scatter(placeholder[..., None], vision.to(embeds.dtype))
 

@@ -1,4 +1,4 @@
-"""Which frames of a video the MLLM sees."""
+"""Choose the frames of a video that the MLLM sees."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 
 
 def sample_indices(frames: int, count: int) -> torch.Tensor:
-    """Evenly spread frame numbers, both ends kept (section 3.2 samples 13).
+    """Evenly spaced frame numbers, including both ends (section 3.2 samples 13).
 
     Args:
         frames: length of the video, >= 1.
         count: how many to take; a shorter video gives all its frames once.
 
     Returns:
-        int64 [min(frames, count)], rising.
+        int64 [min(frames, count)], increasing.
     """
     taken = min(frames, count)
     if taken == 1:

@@ -1,4 +1,4 @@
-"""What guides a DiT, whatever reads the instruction: prepared once, then read to hidden states."""
+"""The interface of all kinds of guidance: inputs are prepared once, then read into hidden states for the DiT."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-USUAL_WORDS = 64  # tokens of the chat form and an instruction
+USUAL_WORDS = 64  # tokens of the chat template and a usual instruction
 
 
 @dataclass(frozen=True)
 class GuidanceInputs:
-    """A batch as its reader takes it: an MLLM's padded on the left, so that queries are always in the same places."""
+    """A batch of inputs; an MLLM's are padded on the left, so that queries always have the same positions."""
 
     token_ids: torch.Tensor  # int64 [B, L], queries not included
     attention_mask: torch.Tensor  # bool [B, L + N]
-    position_ids: torch.Tensor  # int64 [3, B, L + N], of a LLaVA [B, L + N]; empty of a text encoder
-    # [sum of t * h * w, 6 * patch ** 2], as the placeholders come; of a LLaVA [pictures, 3, H, W]; empty without any
+    position_ids: torch.Tensor  # int64 [3, B, L + N], for a LLaVA [B, L + N]; empty for a text encoder
+    # [sum of t * h * w, 6 * patch ** 2], in the placeholders' order; for a LLaVA [pictures, 3, H, W]; may be empty
     patches: torch.Tensor
     grids: torch.Tensor  # int64 [pictures, 3]
-    query_set: str  # "image", "video" or "reference"; "" of guidance without queries
-    reference_places: int = 0  # how many places at its beginning are the reference image's own
-    keeps_seen: bool = False  # the states at the clip's own places are wanted too: `Context.seen`
+    query_set: str  # "image", "video" or "reference"; "" for guidance without queries
+    reference_places: int = 0  # how many positions at the guidance's beginning are the reference image's
+    keeps_seen: bool = False  # also return the states at the clip's positions: `Context.seen`
 
     def to(self, device: torch.device | str) -> GuidanceInputs:
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
@@ -42,13 +42,13 @@ class GuidanceInputs:
 class Guidance(nn.Module, ABC):
     """Instruction + source frames (+ references) -> hidden states [B, N, width]. One class per kind."""
 
-    reads: ClassVar[str] = "Qwen2.5-VL"  # the title of the model that reads
-    # The queries are words that the language model learns to say: `rows` holds each set's in its head, [N, hidden].
+    reads: ClassVar[str] = "Qwen2.5-VL"  # name of the model that reads
+    # The queries are words that the language model learns to generate; `rows` holds each set's head rows, [N, hidden].
     is_spoken: ClassVar[bool] = False
-    edits_pictures_alone: ClassVar[bool] = False  # neither clips nor by references
+    edits_pictures_alone: ClassVar[bool] = False  # neither clips nor with references
 
     def __init__(self, mllm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GuidanceConfig) -> None:
-        """`mllm` reads, with its own tokenizer: what `reads` names."""
+        """`mllm` is the model that `reads` names, `tokenizer` its own."""
         super().__init__()
         self.config = config
         self.mllm = mllm
@@ -58,12 +58,12 @@ class Guidance(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where guidance is computed: queries stay there while the MLLM may be kept elsewhere."""
+        """The device that computes guidance: queries stay there while the MLLM may be kept elsewhere."""
         return self._weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the guidance."""
+        """The dtype of the guidance."""
         return self._weight.dtype
 
     @property
@@ -82,9 +82,9 @@ class Guidance(nn.Module, ABC):
 
         Args:
             instructions: B sentences.
-            sources: B tensors [T, H, W, 3] in [0, 1]; T may differ where is_video. None: words alone are read.
+            sources: B tensors [T, H, W, 3] in [0, 1]; T may differ where is_video. None: only words are read.
             references: for each of the B, any number of [H, W, 3] in [0, 1].
-            is_video: one batch is all images or all videos.
+            is_video: whether the batch is all videos, or else all images.
 
         Raises:
             InputError: an image source with more than one frame, or an instruction that is too long.
@@ -97,25 +97,25 @@ class Guidance(nn.Module, ABC):
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         is_video: bool = False,
     ) -> GuidanceInputs:
-        """As `prepare`, of what a run is guided away from: no instruction at all, unless a family says another."""
+        """As `prepare`, for the negative prompt: an empty instruction, unless a family defines another."""
         return self.prepare([""] * count, sources, references, is_video)
 
     @abstractmethod
     def forward(self, inputs: GuidanceInputs) -> Context:
-        """The hidden states that guide the DiT, with a mask where places of them are padding."""
+        """The hidden states that guide the DiT, with a mask if some positions are padding."""
 
     @abstractmethod
     def layers(self) -> Iterator[nn.Module]:
-        """The layers that run one after the other."""
+        """The layers, in the order in which they run."""
 
     @abstractmethod
     def numbers(self, inputs: GuidanceInputs) -> int:
-        """How many numbers one layer's input has, all places of the batch together."""
+        """The number of values in one layer's input, over all positions of the batch."""
 
     @abstractmethod
     def rehearse(self, frames: int, height: int, width: int, count: int = 1) -> Context:
-        """The guidance of a source of this size and usual instructions on the meta device, for what it takes there.
+        """The guidance of a source of this size and usual instructions on the meta device, to measure memory.
 
         Args:
-            count: instructions that are read side by side.
+            count: instructions read in one batch.
         """

@@ -8,9 +8,9 @@ from .guidance import GuidanceInputs
 
 
 class HiddenStatesGuidance(MLLMGuidance):
-    """`MLLMGuidance` without queries: as long as the sequence, so it needs a mask where a batch is padded."""
+    """`MLLMGuidance` without queries: as long as the sequence, so it needs a mask if a batch is padded."""
 
     def forward(self, inputs: GuidanceInputs) -> Context:
-        """Tokens [B, L, hidden] and their mask [B, L]; None where no sequence is padded."""
+        """Tokens [B, L, hidden] and their mask [B, L]; None if no sequence is padded."""
         hidden = self.hidden(inputs, self.mllm.get_input_embeddings().weight[:0])
         return Context(hidden, None if bool(inputs.attention_mask.all()) else inputs.attention_mask)

@@ -1,11 +1,11 @@
-"""LLaVA as an editor's eyes and ears (InsightEdit, section 4.1): a CLIP sees, LLaMA reads, r [MM] tokens carry it out.
+"""Guidance from a LLaVA (InsightEdit, section 4.1): CLIP sees, LLaMA reads, r [MM] tokens carry the result.
 
-- The [MM] tokens are this house's queries: embeddings of their own behind the prompt, and the last hidden states in
-  their places leave. A language model that says them by itself would be given them one by one; here they are given at
-  once, which is the same where it says them rightly.
-- They are words too: each has a row of its own in the language model's head, and L_LLM (eq. 2) teaches it to say them.
-  The rows of the old words stay as they are.
-- The picture is squeezed to the CLIP's square, as SmartEdit's. Its features go on to the connector's BIM.
+- The [MM] tokens are the queries: learned embeddings after the prompt, whose last hidden states are the guidance. A
+  language model that generates them would get them one by one; here it gets all at once, which is the same as long as
+  it generates the right ones.
+- They are words too: each has its own row in the language model's head, and L_LLM (eq. 2) teaches it to generate them.
+  The rows of the existing words stay unchanged.
+- The picture is squeezed to CLIP's square, as in SmartEdit. Its features also go to the connector's BIM.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
 LORA_TARGETS = ("q_proj", "v_proj")
-# Vicuna's chat form, which LLaVA was trained in
+# Vicuna's chat template, with which LLaVA was trained
 BEFORE = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the user's questions. USER: "
@@ -39,7 +39,7 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 
 
 class LlavaGuidance(Guidance):
-    """Instruction + one picture -> hidden states at the [MM] places [B, r, hidden], and the picture's features.
+    """Instruction + one picture -> hidden states at the [MM] tokens [B, r, hidden], and the picture's features.
 
     Args:
         mllm: a LLaVA of any size; LoRA layers are injected into its language model.
@@ -69,7 +69,7 @@ class LlavaGuidance(Guidance):
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         is_video: bool = False,
     ) -> GuidanceInputs:
-        """As `Guidance.prepare`, of pictures alone.
+        """As `Guidance.prepare`, for pictures only.
 
         Raises:
             InputError: a video, a reference, or an instruction that is too long.
@@ -103,14 +103,14 @@ class LlavaGuidance(Guidance):
         return Context(hidden[:, -len(queries) :], image=features), hidden
 
     def token_loss(self, hidden: torch.Tensor) -> torch.Tensor:
-        """L_LLM (eq. 2): how surely each [MM] token is said after those before it, as a mean over r, not a sum.
+        """L_LLM (eq. 2): cross-entropy of each [MM] token after those before it, as a mean over r, not a sum.
 
         Args:
             hidden: [B, L + r, hidden] from `read`.
         """
         rows = self.rows["image"]
         count = len(rows)
-        head = torch.cat([self.mllm.lm_head.weight, rows.to(hidden)])  # old words, then the [MM] tokens
+        head = torch.cat([self.mllm.lm_head.weight, rows.to(hidden)])  # existing words, then the [MM] tokens
         logits = F.linear(hidden[:, -count - 1 : -1], head.to(hidden)).float()  # [B, r, words + r]
         wanted = torch.arange(count, device=hidden.device) + len(head) - count
         return F.cross_entropy(logits.flatten(0, 1), wanted.repeat(len(hidden)))
@@ -139,18 +139,18 @@ class LlavaGuidance(Guidance):
 
     @property
     def _places(self) -> int:
-        """Of a picture in the prompt."""
+        """How many tokens a picture takes in the prompt."""
         vision = self.mllm.config.vision_config
         return (vision.image_size // vision.patch_size) ** 2
 
     def _tokens(self, instruction: str, has_picture: bool) -> list[int]:
-        """Token ids of everything before the [MM] tokens, the picture's places among them."""
-        for word in self.tokenizer.get_added_vocab():  # a person's words are never a special token
+        """Token ids of everything before the [MM] tokens, including the picture's placeholders."""
+        for word in self.tokenizer.get_added_vocab():  # the user's words must not be a special token
             instruction = instruction.replace(word, f"{word[:1]} {word[1:]}")
         said = self.tokenizer(instruction, add_special_tokens=False)["input_ids"]
         if len(said) > MOST_TOKENS:
             raise InputError(f"The instruction has {len(said)} tokens; give at most {MOST_TOKENS}, some 3,000 words.")
-        before = self.tokenizer(BEFORE)["input_ids"]  # with the token that begins a text, where there is one
+        before = self.tokenizer(BEFORE)["input_ids"]  # with the BOS token, if there is one
         if self.tokenizer.eos_token_id is not None and before[-1:] == [self.tokenizer.eos_token_id]:
             before = before[:-1]
         picture = [self.mllm.config.image_token_index] * self._places if has_picture else []
@@ -164,16 +164,16 @@ class LlavaGuidance(Guidance):
         return ((pixels - torch.tensor(MEAN)) / torch.tensor(DEVIATION)).permute(0, 3, 1, 2)
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the CLIP sees: [B, places, vision] of the layer that LLaVA reads."""
+        """CLIP's features [B, places, vision], from the layer that LLaVA reads."""
         config = self.mllm.config
         tower = self.mllm.model.vision_tower
         seen = tower(pixels.to(tower.dtype), output_hidden_states=True).hidden_states[config.vision_feature_layer]
-        return seen[:, 1:]  # without the place of the whole picture
+        return seen[:, 1:]  # without the class token
 
     def _embed(self, token_ids: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
-        """[B, L, hidden]: the tokens' embeddings, with the picture's, projected, in its places."""
+        """[B, L, hidden]: the tokens' embeddings, with the picture's projected features at its placeholders."""
         is_picture = token_ids == self.mllm.config.image_token_index
-        # the picture's id may lie beyond the table of words
+        # the placeholder's id may lie beyond the embedding table
         embeds = self.mllm.get_input_embeddings()(token_ids.masked_fill(is_picture, 0))
         if features is None:
             return embeds
@@ -182,10 +182,10 @@ class LlavaGuidance(Guidance):
 
 
 def causal(shown: torch.Tensor) -> torch.Tensor:
-    """Who sees whom, bool [B, 1, L, L]: each place those before it that are shown [B, L], and itself.
+    """The attention mask, bool [B, 1, L, L]: each position sees itself and those before it that are `shown` [B, L].
 
-    Written out, since transformers would look at the numbers to tell whether it needs one, which a plan's tensors do
-    not have. A place of padding that saw nothing would be NaN.
+    It is explicit because transformers would look at a mask's values to decide whether it needs one, and a plan's
+    tensors have none. Padding sees itself because a position that sees nothing becomes NaN.
     """
     length = shown.shape[1]
     before = torch.ones(length, length, dtype=torch.bool, device=shown.device).tril()
@@ -193,6 +193,6 @@ def causal(shown: torch.Tensor) -> torch.Tensor:
 
 
 def vision_layers(mllm: LlavaForConditionalGeneration) -> nn.ModuleList:
-    """The CLIP's layers, in whichever of its modules transformers keeps them."""
+    """CLIP's layers, in whichever of its modules transformers keeps them."""
     tower = mllm.model.vision_tower
     return getattr(tower, "vision_model", tower).encoder.layers

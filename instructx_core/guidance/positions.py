@@ -20,14 +20,14 @@ def positions(
 ) -> torch.Tensor:
     """Positions (time, height, width) of one unpadded sequence.
 
-    Text counts on all three axes alike; a picture starts where text stopped, spreads over its grid, and text continues
+    Text counts up on all three axes alike. A picture starts where the text stopped and spans its grid; text continues
     after the larger of its sides.
 
     Args:
         token_ids: the sequence, placeholders included.
         grids: (t, h, w) in patches of each run of placeholders, in order.
-        past_time: text continues after the largest of all three axes, as in transformers up to 5.2: of a long clip
-            of small frames that is its time.
+        past_time: text continues after the largest of all three axes, as in transformers up to 5.2: for a long clip
+            of small frames that is time.
 
     Returns:
         int64 [3, len(token_ids)].
@@ -43,7 +43,7 @@ def positions(
             continue
         time, height, width = next(pictures)
         height, width = height // MERGE, width // MERGE  # the vision tower makes one token of 2 x 2 patches
-        # a temporal patch of a video is a second, two frames at the processor's rate; a still has one patch, at time 0
+        # a temporal patch of a video is a second (two frames at the processor's rate); a still has one patch, at time 0
         pace = tokens_per_second if kind == video_token else 1
         axes = torch.meshgrid(
             (torch.arange(time) * pace).long(), torch.arange(height), torch.arange(width), indexing="ij"

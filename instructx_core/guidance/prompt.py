@@ -1,4 +1,4 @@
-"""The prompt around an instruction, in Qwen2.5-VL's chat form: source, references, instruction, then the queries."""
+"""The prompt of an instruction, in Qwen2.5-VL's chat template: source, references, instruction, then the queries."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def prompt_tokens(
     """Token ids of everything before the queries.
 
     Args:
-        picture_tokens: places in the sequence that each picture fills: the source first, then the references.
-        is_video: whether the source is one, which has a placeholder of its own.
+        picture_tokens: number of tokens of each picture: the source first, then the references.
+        is_video: whether the source is a video, which has its own placeholder.
     """
     placeholders = [VIDEO if is_video else IMAGE, *[IMAGE] * len(picture_tokens)]
     vision = "".join(
@@ -37,7 +37,7 @@ def prompt_tokens(
 
 
 def plain_words(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
-    """A person's words, which are never a placeholder or the end of the turn.
+    """The user's words, changed so that they cannot contain a placeholder or end the turn.
 
     Raises:
         InputError: they are more than `MOST_TOKENS` tokens.

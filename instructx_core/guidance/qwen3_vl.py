@@ -1,6 +1,6 @@
-"""How a Qwen3-VL reads: what its vision tower sees enters the language model at several depths, not at its input alone.
+"""Read with a Qwen3-VL, whose vision features enter the language model at several depths, not just at its input.
 
-A clip is a run of places for each temporal patch, with its time in words between them, so positions need no pace.
+A clip is one run of placeholders per temporal patch, with the times in words between them, so positions need no pace.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MEAN = STD = (0.5, 0.5, 0.5)
 def states_before_norm(
     mllm: Qwen3VLForConditionalGeneration, inputs: GuidanceInputs, behind: torch.Tensor
 ) -> torch.Tensor:
-    """The last layer's output [B, L + N, hidden], which the model's final norm has not seen.
+    """The last layer's output [B, L + N, hidden], before the model's final norm.
 
     Args:
         inputs: the prompt, L tokens.
-        behind: embeddings [N, hidden] of the places after it.
+        behind: embeddings [N, hidden] that follow it.
     """
     embeds = mllm.get_input_embeddings()(inputs.token_ids)
     config = mllm.config
@@ -36,7 +36,7 @@ def states_before_norm(
     seen = mllm.model.visual(inputs.patches.to(embeds.dtype), grid_thw=inputs.grids)
     # transformers 4.57 returns a tuple
     vision, deepstack = seen if isinstance(seen, tuple) else (seen.pooler_output, seen.deepstack_features)
-    if embeds.is_meta:  # of a plan, which runs without numbers: places cannot be looked up by a mask
+    if embeds.is_meta:  # a plan's tensors have no values, so a mask cannot select positions
         deepstack = None
     embeds = embeds.masked_scatter(is_picture[..., None], vision.to(embeds.dtype))
     embeds = torch.cat([embeds, behind.to(embeds).expand(len(embeds), -1, -1)], dim=1)  # [B, L + N, hidden]
@@ -63,6 +63,6 @@ def states_before_norm(
 def qwen3_positions(
     ids: Sequence[int], grids: Sequence[tuple[int, int, int]], image_token: int, video_token: int
 ) -> torch.Tensor:
-    """As `positions`; each temporal patch of a grid is a run of its own."""
+    """As `positions`; each temporal patch of a grid is a separate run."""
     runs = [(1, height, width) for time, height, width in grids for _ in range(time)]
     return positions(ids, runs, image_token, video_token, tokens_per_second=1)

@@ -1,7 +1,7 @@
-"""Words alone through a umT5 (Fig. 3a): what Wan was trained with, before there was an MLLM.
+"""Text-only guidance from a umT5 (Fig. 3a), with which Wan was trained before there was an MLLM.
 
-As in Wan's own pipeline: the last hidden states of the words and of the end token, then zeros up to 512 places, and the
-DiT attends to all of them. So there is no mask, and no picture is read.
+As in Wan's own pipeline: the last hidden states of the words and the end token, padded with zeros to 512 positions, all
+of which the DiT attends to. So there is no mask, and no picture is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..context import Context
 from ..errors import InputError
 from .guidance import Guidance, GuidanceInputs
 
-PLACES = 512  # of Wan's context
+PLACES = 512  # length of Wan's context
 
 
 class TextGuidance(Guidance):
@@ -31,7 +31,7 @@ class TextGuidance(Guidance):
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         is_video: bool = False,
     ) -> GuidanceInputs:
-        """As `Guidance.prepare`; sources and references are not looked at.
+        """As `Guidance.prepare`; sources and references are ignored.
 
         Raises:
             InputError: an instruction of more than 512 tokens.
@@ -51,10 +51,10 @@ class TextGuidance(Guidance):
         return GuidanceInputs(token_ids, mask, positions, torch.empty(0), torch.empty(0, 3, dtype=torch.int64), "")
 
     def forward(self, inputs: GuidanceInputs) -> Context:
-        longest = max(1, int(inputs.attention_mask.sum(1).max()))  # words do not see the empty places behind them
+        longest = max(1, int(inputs.attention_mask.sum(1).max()))  # words do not see the padding after them
         mask = inputs.attention_mask[:, :longest]
         hidden = self.mllm(input_ids=inputs.token_ids[:, :longest], attention_mask=mask.long()).last_hidden_state
-        # no mask for the DiT: Wan was trained to attend to these zeros, they are part of its context
+        # no mask for the DiT: Wan was trained to attend to these zeros as part of its context
         return Context(pad(hidden * mask[..., None], (0, 0, 0, PLACES - longest)))  # [B, 512, d_model]
 
     def layers(self) -> Iterator[nn.Module]:

@@ -1,6 +1,6 @@
 """Qwen2.5-VL's image preprocessing in torch, so that pixels never leave it and no torchvision is needed.
 
-The same numbers as the transformers processor: sides rounded to multiples of 28, CLIP's mean and deviation, patches of
+The same values as the transformers processor: sides rounded to multiples of 28, CLIP's mean and deviation, patches of
 2 frames x 14 x 14 pixels in the order in which the vision tower merges them 2 x 2.
 """
 
@@ -24,15 +24,15 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Patches:
-    """What the vision tower takes for one image or clip."""
+    """The vision tower's input for one image or clip."""
 
-    values: torch.Tensor  # [t * h * w, 3 * 2 * 14 * 14], of a Qwen3-VL 16 * 16
-    grid: tuple[int, int, int]  # t, h, w counted in patches
-    seconds: tuple[float, ...] = ()  # of each temporal patch, where the prompt says them
+    values: torch.Tensor  # [t * h * w, 3 * 2 * 14 * 14], for a Qwen3-VL 16 * 16
+    grid: tuple[int, int, int]  # t, h, w in patches
+    seconds: tuple[float, ...] = ()  # of each temporal patch, if the prompt states them
 
     @property
     def tokens(self) -> int:
-        """How many places of the language model's sequence they fill."""
+        """How many tokens of the language model's sequence they fill."""
         return math.prod(self.grid) // MERGE**2
 
 
@@ -43,7 +43,7 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int, fact
         factor: the sides become multiples of this instead of 28.
 
     Raises:
-        InputError: one side more than 200 times the other.
+        InputError: one side is more than 200 times the other.
     """
     check_aspect((height, width), (height, width))
     new_height = round(height / factor) * factor
@@ -60,15 +60,15 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int, fact
 
 
 def to_patches(frames: torch.Tensor, min_pixels: int, max_pixels: int) -> Patches:
-    """Frames as the vision tower takes them.
+    """Frames as input of the vision tower.
 
     Args:
-        frames: [T, H, W, 3] in [0, 1]; an odd count is filled up by repeating the last.
+        frames: [T, H, W, 3] in [0, 1]; an odd count is padded by repeating the last.
         min_pixels, max_pixels: bounds of a frame's area after resizing.
     """
     size = smart_resize(*frames.shape[1:3], min_pixels, max_pixels)
     pixels = rearrange(frames, "t h w c -> t c h w").float()
-    # antialiased as PIL does it, which transformers resizes with; clamped because bicubic overshoots
+    # antialiased as in PIL, with which transformers resizes; clamped because bicubic overshoots
     if pixels.shape[-2:] != size:
         pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
     return cut(pixels)
@@ -85,7 +85,7 @@ def cut(
     pixels = (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
     if missing := -len(pixels) % TEMPORAL:  # a temporal patch is two frames; a still is shown twice
         pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
-    # four patches that the tower will merge are neighbours in the sequence
+    # the four patches that the tower merges are neighbours in the sequence
     values = rearrange(
         pixels,
         "(t p) c (h mh ph) (w mw pw) -> (t h w mh mw) (c p ph pw)",
