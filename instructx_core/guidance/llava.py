@@ -103,7 +103,7 @@ class LlavaGuidance(Guidance):
         return Context(hidden[:, -len(queries) :], image=features), hidden
 
     def token_loss(self, hidden: torch.Tensor) -> torch.Tensor:
-        """L_LLM (eq. 2): cross-entropy of each [MM] token after those before it, as a mean over r, not a sum.
+        """L_LLM (eq. 2): cross-entropy of each [MM] token given those before it, as a mean over r, not a sum.
 
         Args:
             hidden: [B, L + r, hidden] from `read`.

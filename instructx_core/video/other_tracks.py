@@ -263,7 +263,7 @@ class OtherTracks:
             self._mux(packet)
 
     def _mux(self, packet: Packet) -> None:
-        """Write a packet; one that the muxer refuses, for lack of a time, say, must not cost the pictures."""
+        """Write a packet; one that the muxer refuses, such as one without a time, must not cost the pictures."""
         import av
 
         try:

@@ -106,7 +106,7 @@ Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: indices of it
 
 
 def split_examples(buckets: list[Bucket], held_out: int) -> tuple[list[Examples], list[Examples]]:
-    """Split off `held_out` examples for validation, evenly from all buckets, at most a tenth of each."""
+    """Split into training and `held_out` validation examples, these evenly from all buckets, at most a tenth each."""
     total = sum(map(len, buckets))
     training, validation = [], []
     for bucket in buckets:

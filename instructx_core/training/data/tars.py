@@ -196,7 +196,7 @@ def _headers(file: Any) -> Iterator[tarfile.TarInfo | ArchiveEnd]:
 
 
 def _behind_zeros(file: Any, offset: int) -> int:
-    """The offset of the first block from `offset` on that is not all zeros, as those of an end mark are."""
+    """The offset of the first block from `offset` on that is not all zeros, as in an end mark."""
     file.seek(offset)
     while block := file.read(tarfile.BLOCKSIZE):
         if any(block):
