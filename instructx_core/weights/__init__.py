@@ -1,1 +1,1 @@
-"""Weights on disk: files, forms, names, LoRA and the hub; knows no family of models."""
+"""Weights on disk: files, formats, tensor names, LoRA and the hub. Independent of any model family."""

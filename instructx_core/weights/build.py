@@ -1,7 +1,7 @@
-"""A diffusers model from tensors: built empty, compared with what a header tells, and filled tensor by tensor.
+"""Build a diffusers model from tensors: create it empty, check it against a file header, fill it tensor by tensor.
 
-diffusers' own `from_single_file` asks the hub for configs and fills no gap loudly; here the config is given, and a
-tensor that is missing, left over or of another shape is named before anything is read.
+diffusers' own `from_single_file` fetches configs from the hub and does not report gaps. Here the config is given, and
+a tensor that is missing, unexpected or has a different shape is named before anything is read.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 def read_tensors(form: Form) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names in the file and values of a model's own tensors, one after the other; those that are quantised in float32.
+    """Yield a model's own tensors as (name in the file, value); quantised ones as float32.
 
-    Files are mapped, so that what a caller does not keep takes no memory.
+    Files are mapped, so a tensor that the caller does not keep takes no memory.
 
     Raises:
-        CheckpointError: a damaged file, or tensors stored in a form that is not read here.
+        CheckpointError: a damaged file, or tensors in an unsupported form.
     """
     state = _mapped(form)
-    for name in [name for name in state if not is_beside(name)]:  # taken out: a GGUF's numbers are in memory
+    for name in [name for name in state if not is_beside(name)]:  # popped: unpacked GGUF values are in memory
         yield name, widened(state.pop(name), beside(name, state), _packing(form, name))
 
 
 def _mapped(form: Form) -> dict[str, torch.Tensor]:
-    """All tensors as they are stored; a GGUF unpacked."""
+    """All tensors as stored; those of a GGUF unpacked."""
     check_readable(form.stored, form.path)
     if form.is_gguf:
         return {name: values.value(stored) for name, stored in unpacked(form).items()}
@@ -55,7 +55,7 @@ def _mapped(form: Form) -> dict[str, torch.Tensor]:
 
 
 def _packing(form: Form, name: str) -> Packing | None:
-    stored = form.stored.get(name)  # a file may hold more than the part
+    stored = form.stored.get(name)  # a file may also hold tensors of other parts
     return None if stored is None else stored.packing
 
 
@@ -68,11 +68,11 @@ def empty_model(model_class: type[M], config: Mapping[str, Any]) -> M:
 
 
 def fill_reader(model_class: type[M], config: Any, form: Form, dtype: torch.dtype, bare: Callable[[str], str]) -> M:
-    """A model of transformers' with its quantised weights of linear layers as they are stored.
+    """Load a transformers model, keeping the quantised weights of its linear layers as stored.
 
     Args:
-        form: whose tensors were compared with the config.
-        bare: makes the same name of the model's own and of the file's.
+        form: its tensors must have been checked against the config.
+        bare: normalises the model's names and the file's to the same names.
     """
     from accelerate import init_empty_weights
 
@@ -84,31 +84,31 @@ def fill_reader(model_class: type[M], config: Any, form: Form, dtype: torch.dtyp
 
 
 def names_in_file(model: torch.nn.Module, form: Form, bare: Callable[[str], str]) -> dict[str, str]:
-    """The model's names of what `form` holds -> the file's; `bare` makes the same of both."""
+    """The model's names of the tensors in `form` -> the file's; `bare` normalises both."""
     files = {bare(name): name for name in form.tensors}
     return {name: files[bare(name)] for name in model.state_dict() if bare(name) in files}
 
 
 def check_shapes(model: torch.nn.Module, found: Mapping[str, Stored], source: object, kind: str) -> None:
-    """Raise CheckpointError unless `found` has just the tensors of `model`."""
+    """Raise CheckpointError unless `found` has exactly the tensors of `model`."""
     wanted = shapes_of(model.state_dict())
     if odd := first_difference(wanted, unpadded(found, wanted)):
         raise CheckpointError(f"{str(source)!r} holds no whole {kind}: {odd}; get it again.")
 
 
 def loaded_dtype(model: torch.nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
-    """What `from_pretrained` would load a parameter in, asked for `dtype`: diffusers keeps some in float32."""
+    """The dtype that `from_pretrained` gives a parameter when asked for `dtype`: diffusers keeps some in float32."""
     return dtype if kept_in_float32(model, dtype).isdisjoint(name.split(".")) else torch.float32
 
 
 def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype, packed: bool = False) -> M:
-    """Put the tensors of `form` into an empty model, in place, in `dtype` as `from_pretrained` would.
+    """Fill an empty model in place with the tensors of `form`, in `dtype` as `from_pretrained` would.
 
     Args:
-        model: of `empty_model`, whose shapes were checked.
+        model: from `empty_model`, with its shapes checked.
         renamed: the model's names -> those in the file.
-        dtype: of everything but the layers that diffusers keeps in float32.
-        packed: keep quantised weights of linear layers as they are stored.
+        dtype: of everything except the layers that diffusers keeps in float32.
+        packed: keep quantised weights of linear layers as stored.
     """
     own = {there: here for here, there in renamed.items()}
     shapes = shapes_of(model.state_dict())
@@ -124,10 +124,10 @@ def fill(model: M, form: Form, renamed: Mapping[str, str], dtype: torch.dtype, p
         else:
             wide = widened(value, beside_it, packing)
             check_finite({name: wide}, form.path)
-            # in the type that it has it stays mapped: files of weights are replaced, not changed
+            # a tensor that has this dtype already stays mapped: weight files are replaced, never modified
             state[own[name]] = without_filling(wide, shapes[own[name]]).to(loaded_dtype(model, own[name], dtype))
         give_back([value])
-    model.load_state_dict(state, assign=True, strict=not kept)  # what is missing then are the weights of `kept`
+    model.load_state_dict(state, assign=True, strict=not kept)  # only the weights in `kept` may be missing
     for layer, linear in kept.items():
         linear.bias = model.get_submodule(layer).bias
         model.set_submodule(layer, linear)

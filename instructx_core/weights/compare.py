@@ -1,4 +1,4 @@
-"""Whether tensors have the names and shapes that a model asks for, in words."""
+"""Compare tensor names and shapes with those that a model expects, and describe differences."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def shape_of(shapes: Shapes, name: str, dimensions: int, source: object) -> tuple[int, ...]:
-    """The shape of a tensor that a model does not do without.
+    """The shape of a tensor that a model requires.
 
     Raises:
-        CheckpointError: it is missing, empty, or of another number of dimensions; `source` is the path to name.
+        CheckpointError: it is missing, empty, or has a different number of dimensions; `source` is the path to name.
     """
     shape = shapes.get(name)
     if shape is None or len(shape) != dimensions or not all(shape):
@@ -28,17 +28,17 @@ def shape_of(shapes: Shapes, name: str, dimensions: int, source: object) -> tupl
 
 
 def shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of each, of anything that has one."""
+    """The shape of each value; works for anything with a `.shape`."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def count_layers(shapes: Shapes, pattern: str) -> int:
-    """How many layers, numbered from 0, have a tensor of this name: its `{}` is the number."""
+    """The number of layers, counted from 0, that have a tensor of this name, where `{}` is the layer's number."""
     return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)
 
 
 def first_difference(wanted: Shapes, found: Shapes) -> str:
-    """The first tensor that differs, as "NAME is SHAPE, expected SHAPE (N tensors differ)"; "" where none does."""
+    """The first tensor that differs, as "NAME is SHAPE, expected SHAPE (N tensors differ)"; "" if none does."""
     odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if not odd:
         return ""

@@ -1,8 +1,7 @@
-"""The files of one component of a model, as a conversion plans to write them.
+"""Plan the files that a conversion writes for one component of a model.
 
-A component that its library reads keeps its files and shards; any other form becomes one file, under
-the library's names. Nothing is written here: a plan says of each file what it is to hold, checked as far as headers
-tell.
+A component that its library can read keeps its files and shards; any other form becomes one file, under the
+library's names. Nothing is written here: a plan maps each file to its content, checked as far as headers allow.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from .vae import to_diffusers as vae_to_diffusers
 from .vae import vae_config
 from .values import Lora, form_tensors, merged, trimmed
 
-DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # where there is one file
-INDEX = "[!.]*.safetensors.index.json"  # which shard holds what; a sharded model is not read without
-FILE = {"format": "pt"}  # metadata that transformers asks for
+DIFFUSERS_WEIGHTS, MLLM_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"  # single files
+INDEX = "[!.]*.safetensors.index.json"  # maps tensors to shards; required for a sharded model
+FILE = {"format": "pt"}  # metadata that transformers requires
 
-Plan = dict[str, Content]  # a folder to be: file, relative to it -> what it is to hold
+Plan = dict[str, Content]  # a folder to write: file, relative to it -> its content
 Tensors = dict[str, StoredTensor]
 
 
@@ -53,8 +52,8 @@ def dit_part(form: Form, allow_pickle: bool = False, changed: Tensors | None = N
 
     Args:
         form: checked; its config is kept.
-        changed: the tensors to write if they are not its own.
-        sizes: as `checked_dit`.
+        changed: tensors to write instead of its own.
+        sizes: as in `checked_dit`.
 
     Raises:
         CheckpointError: as `form_tensors` and `shards`.
@@ -80,11 +79,11 @@ def vae_part(form: Form, allow_pickle: bool = False) -> Plan:
 def mllm_part(
     form: Form, checkpoint: Path, allow_pickle: bool = False, loras: Mapping[str, Lora] | None = None
 ) -> Plan:
-    """An MLLM as transformers reads it, its tokenizer with it.
+    """An MLLM as transformers reads it, with its tokenizer.
 
     Args:
-        checkpoint: the folder of the model that it is for, see `load_mllm`.
-        loras: to merge, by the weight's name without prefixes.
+        checkpoint: the folder of the model that uses it, see `load_mllm`.
+        loras: to merge, by weight name without prefixes.
 
     Raises:
         CheckpointError: no tokenizer or config for it, tensors that do not fit its config, or as `form_tensors`.
@@ -111,14 +110,14 @@ def mllm_part(
 
 
 def _published(form: Form, name: str) -> str:
-    """A name of what reads as every version of its library reads it."""
+    """A reader tensor's name in the form that every version of its library reads."""
     if form.is_text:
         return bare_text(name)
     return name if form.names is Names.LLAVA else published_mllm(name, form.is_qwen3)
 
 
 def shards(form: Form, whole: str) -> Plan:
-    """Checked weight files under the names that the libraries read: one called `whole`, or several with their index.
+    """Checked weight files under the names that the libraries read: one named `whole`, or shards with their index.
 
     Raises:
         CheckpointError: several files without an index.
@@ -134,7 +133,7 @@ def shards(form: Form, whole: str) -> Plan:
 
 
 def saved_by(save: Callable[[Path], object]) -> Plan:
-    """The small files that a library's own way of saving writes into the folder that it is given."""
+    """The small files that a library's `save` writes into the folder that it is passed."""
     with TemporaryDirectory(prefix="instructx-") as folder:
         save(Path(folder))
         found = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -145,12 +144,12 @@ def saved_by(save: Callable[[Path], object]) -> Plan:
 
 
 def under(folder: str, files: Mapping[str, Content]) -> Plan:
-    """A component's files in their place in a model's folder."""
+    """A component's files, moved into its subfolder of the model folder."""
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
 def _config(form: Form, class_name: str, arguments: Callable[[Form], dict[str, Any]]) -> Content:
-    """A folder's own config, or one made of the class's arguments."""
+    """The folder's own config, or one built from the class's arguments."""
     if form.has_config:
         return text(portable(read_text(form.path / "config.json")))
     return text(json.dumps({"_class_name": class_name} | arguments(form), indent=2) + "\n")

@@ -1,6 +1,6 @@
-"""What weights a path holds, found in their headers: by the names of tensors (`parts`), never of files.
+"""Identify the weights at a path from their headers: by tensor names (`parts`), never by file names.
 
-Shards are read as one, and a folder that lacks one of its shards is refused here, before anything is loaded.
+Shards are read as one model; a folder with a missing shard is refused here, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from .pickles import PICKLES, is_pickle
 from .quantised import beside, is_beside
 from .stored import EIGHT_BITS, Stored, read_stored
 
-# as diffusers and transformers call weights, pickled ones too; another word in it is a variant, which they skip
+# names that diffusers and transformers give weights, pickles included; they skip variants, which have an extra word
 _NAMED = re.compile(r"(?:(?:pytorch_)?model|diffusion_pytorch_model)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 _SHARD = re.compile(r"(.+-)\d{5}-of-(\d{5})(\.safetensors)")
 
 
 @dataclass(frozen=True)
 class Form:
-    """Weights on disk, as their headers tell."""
+    """Weights on disk, as described by their headers."""
 
-    path: Path  # the file, or the folder that holds the shards
+    path: Path  # the file, or the folder of the shards
     files: tuple[Path, ...]
     part: Part
     names: Names
-    stored: Mapping[str, Stored]  # every tensor, under the name that it has in the file
+    stored: Mapping[str, Stored]  # every tensor, by its name in the file
 
     @cached_property
     def tensors(self) -> dict[str, Stored]:
-        """The model's own tensors, without those that say how others are stored."""
+        """The model's own tensors, without those that describe how others are stored."""
         return {name: stored for name, stored in self.stored.items() if not is_beside(name)}
 
     @property
     def title(self) -> str:
-        """What it is, for people."""
+        """Its display name."""
         return TITLES.get(self.names, self.part.title)
 
     @property
     def is_text(self) -> bool:
-        """Whether it is a umT5 in the place of an MLLM."""
+        """Whether it is a umT5 used in place of an MLLM."""
         return self.names is Names.TEXT
 
     @property
@@ -68,18 +68,18 @@ class Form:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether some of the weights are quantised, or are to be multiplied by a scale."""
+        """Whether some weights are quantised or have a scale."""
         return any(stored.packing or beside(name, self.stored) for name, stored in self.tensors.items())
 
     @property
     def is_padded(self) -> bool:
-        """Whether rows and columns of some weights are filled up, see `Packing`."""
+        """Whether rows and columns of some weights are padded, see `Packing`."""
         return any(stored.packing and stored.packing.format.multiple > 1 for stored in self.tensors.values())
 
     @cached_property
     def is_wrapped(self) -> bool:
-        """Whether some names are not those that a library or the model's first code gives."""
-        if self.names is Names.LLAVA:  # transformers reads the names of its every version
+        """Whether some names differ from those of a library or the model's original code."""
+        if self.names is Names.LLAVA:  # transformers reads the names of all its versions
             return False
         layout = LAYOUTS[self.part, self.names]
         prefixes = MLLM_PREFIXES if self.part is Part.MLLM else ("",)
@@ -87,21 +87,21 @@ class Form:
 
     @property
     def has_config(self) -> bool:
-        """Whether the library that the names are of finds its config beside the weights."""
+        """Whether the library whose names are used finds its config next to the weights."""
         return self.names not in (Names.ORIGINAL, Names.TEXT) and (self.path / "config.json").is_file()
 
     @property
     def is_library_folder(self) -> bool:
-        """Whether that library reads the weights by itself: a folder as it saves one."""
+        """Whether that library can read the weights directly, as in a folder that it saved."""
         stem = "model" if self.part is Part.MLLM else "diffusion_pytorch_model"
         named = all(_NAMED.fullmatch(file.name) and file.name.startswith(stem) for file in self.files)
-        # transformers 4.57 keeps 8-bit floats, which nothing can compute with
+        # transformers 4.57 leaves 8-bit floats as they are, and nothing can compute with them
         left = self.part is Part.MLLM and not EIGHT_BITS.isdisjoint(self.dtypes)
         return self.has_config and named and not (self.is_scaled or self.is_pickled or left or self.is_wrapped)
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """How many numbers there are of each type, the most first."""
+        """The number of values of each type, largest first."""
         counts: Counter[str] = Counter()
         for stored in self.tensors.values():
             counts[stored.kind] += stored.numel
@@ -109,16 +109,16 @@ class Form:
 
 
 def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = False) -> Form:
-    """What `path` holds.
+    """Identify the weights at `path`.
 
     Args:
-        path: a safetensors or GGUF file, a folder of one model's shards, or a pipeline's folder with the part in it.
-        part: what it is to be; None for whatever it is.
-        allow_pickle: open pickles too, where there is nothing else, for their tensors alone.
+        path: a safetensors or GGUF file, a folder of one model's shards, or a pipeline folder that contains the part.
+        part: the expected part; None for any.
+        allow_pickle: also open pickles, if there are no other weights, and read only tensors from them.
 
     Raises:
-        CheckpointError: nothing there, another part than `part` or none that is known, a shard that is missing, a
-            file that is damaged, or several models in one folder.
+        CheckpointError: nothing there, a part other than `part` or an unknown one, a missing shard, a damaged file, or
+            several models in one folder.
     """
     path = _component(Path(path), part)
     found_in = _weight_files(path, allow_pickle)
@@ -142,13 +142,13 @@ def find_form(path: str | Path, part: Part | None = None, allow_pickle: bool = F
 
 
 def pair_in(folder: Path) -> tuple[Path, Path] | None:
-    """The two DiTs of a pipeline's folder, for high and for low noise; None where it has not both."""
+    """The two DiTs of a pipeline folder, for high and low noise; None unless it has both."""
     first, second = (folder / FOLDERS[part][0] for part in (Part.DIT, Part.DIT_2))
     return (first, second) if is_dir(first) and is_dir(second) else None
 
 
 def _component(path: Path, part: Part | None) -> Path:
-    """`path` itself, or the folder in it where a pipeline keeps its part."""
+    """`path` itself, or its subfolder in which a pipeline keeps the part."""
     if part is None or not is_dir(path) or any(file.name != ADAPTER for file in path.glob(SAFETENSORS)):
         return path
     if part is Part.DIT and (pair := pair_in(path)):
@@ -161,29 +161,29 @@ def _component(path: Path, part: Part | None) -> Path:
 
 
 def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Stored]]:
-    """The file, or all shards in the folder, with their headers; pickles where there are no others.
+    """The file, or all shards in the folder, with their headers; pickles if there are no other weights.
 
-    Files that an index names, or that are called as the libraries call weights, are taken alone: a LoRA, a variant or a
-    trainer's state may be beside them. So may what an editor adds (queries, a connector): a file in which no tensor is
-    of a part known here is left out.
+    Files without a tensor of a known part, such as an editor's queries or connector, are ignored. If some of the others
+    are named by an index or as the libraries name weights, only those are used: a LoRA, a variant or a trainer's state
+    may lie next to them.
 
     Raises:
-        CheckpointError: nothing there, or a shard missing that the folder's index names.
+        CheckpointError: nothing there, or a missing shard.
     """
     if not is_dir(path):
         return {path: read_stored(path, allow_pickle)}
     headers = {file: read_stored(file) for file in sorted(path.glob(SAFETENSORS))}
     files = tuple(file for file, stored in headers.items() if any(map(is_known, stored)))
-    if not files:  # where pickles are not allowed, reading them says so
+    if not files:  # reading them raises unless pickles are allowed
         files = tuple(sorted(file for file in path.iterdir() if file.suffix in PICKLES and is_pickle(file)))
-    files = files or tuple(headers)  # to say what they hold
+    files = files or tuple(headers)  # so that an error can say what they hold
     if not files:
         raise CheckpointError(
             f"{str(path)!r} has no .safetensors weights; the model is incomplete, get it again or give a file."
         )
     indexed = _indexed(path, files)
     files = tuple(file for file in files if file.name in indexed or _NAMED.fullmatch(file.name)) or files
-    for file in files:  # an index may be missing too
+    for file in files:  # without an index, the names still say how many there are
         if match := _SHARD.fullmatch(file.name):
             numbers = range(1, int(match[2]) + 1)
             _check_there(path, files, {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers})
@@ -191,7 +191,7 @@ def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Sto
 
 
 def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
-    """The files that the folder's indices name; all of them exist."""
+    """The files that the folder's indices name; raises unless all exist."""
     kind = ".safetensors" if files[0].suffix == ".safetensors" else ".bin"
     indexed: set[str] = set()
     for index in sorted(folder.glob(f"[!.]*{kind}.index.json")):

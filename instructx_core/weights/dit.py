@@ -1,9 +1,9 @@
-"""A Wan DiT from weights in any form: diffusers' folders, original names, 8-bit floats, GGUF.
+"""Load a Wan DiT from weights in any form: diffusers folders, original names, 8-bit floats, GGUF.
 
-Sizes are read from the shapes of the tensors. Only the size of a head is in no shape: 128 in every Wan that was
-published (Wan2.1 and Wan2.2, `wan/configs/`: dim / num_heads), and in ComfyUI; a diffusers folder says it in its
-config. Quantised weights are widened to the working type as they are read, or stay packed and are unpacked layer by
-layer as the DiT runs: GGUF's by diffusers, ComfyUI's by `packed_linear`.
+Sizes are read from tensor shapes. Only the head size is in no shape: it is 128 in every published Wan (Wan2.1 and
+Wan2.2, `wan/configs/`: dim / num_heads) and in ComfyUI; a diffusers folder states it in its config. Quantised weights
+are dequantised on load, or stay packed and are unpacked layer by layer in the forward pass: GGUF's by diffusers,
+ComfyUI's by `packed_linear`.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TEXT = "condition_embedder.text_embedder.linear_1.weight"  # what enters the DiT as text, [width, text]
+TEXT = "condition_embedder.text_embedder.linear_1.weight"  # projects text into the DiT, [width, text]
 
 
 def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None, packed: bool = False) -> WanTransformer3DModel:
-    """A DiT, on the CPU.
+    """Load a DiT onto the CPU.
 
     Args:
-        dtype: of the weights, or of what GGUF's are unpacked to; diffusers keeps a few layers in float32.
-        sizes: as `checked_dit`.
-        packed: keep quantised weights of linear layers as they are stored; GGUF's always are.
+        dtype: of the weights, or of GGUF weights once unpacked; diffusers keeps a few layers in float32.
+        sizes: as in `checked_dit`.
+        packed: keep quantised weights of linear layers as stored; GGUF's always are.
 
     Raises:
-        CheckpointError: one that is incomplete or damaged, or in a form that is not read.
+        CheckpointError: a DiT that is incomplete, damaged or in an unsupported form.
     """
     from diffusers import WanTransformer3DModel
 
@@ -68,13 +68,13 @@ def load_dit(form: Form, dtype: torch.dtype, sizes: Form | None = None, packed: 
 
 
 def checked_dit(form: Form, sizes: Form | None = None) -> WanTransformer3DModel:
-    """An empty DiT; `form` has all of its tensors, in a readable form.
+    """An empty DiT, after checking that `form` has all of its tensors in a readable form.
 
     Args:
-        sizes: a DiT of the same sizes, whose config tells what no shape does; None: `form` itself.
+        sizes: a DiT of the same sizes whose config supplies what no shape does; None for `form` itself.
 
     Raises:
-        CheckpointError: as `load_dit`, from the headers alone.
+        CheckpointError: as in `load_dit`, from the headers alone.
     """
     from diffusers import WanTransformer3DModel
 
@@ -86,11 +86,11 @@ def checked_dit(form: Form, sizes: Form | None = None) -> WanTransformer3DModel:
 
 
 def dit_config(form: Form) -> dict[str, Any]:
-    """The arguments of `WanTransformer3DModel`: a diffusers folder's own, else from the shapes of the tensors.
+    """The arguments of `WanTransformer3DModel`: from a diffusers folder's config, else from tensor shapes.
 
     Raises:
-        CheckpointError: a required tensor is missing, the width is not a multiple of 128, or a number of
-            the config is out of range.
+        CheckpointError: a required tensor is missing, the width is not a multiple of 128, or a config value is out of
+            range.
     """
     said = form.path / "config.json"
     if form.has_config:
@@ -104,7 +104,7 @@ def dit_config(form: Form) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DitSizes:
-    """What must agree between a DiT and what is put on it."""
+    """Sizes that a DiT must share with what is added to it."""
 
     width: int
     channels: int
@@ -125,7 +125,7 @@ def dit_sizes(form: Form) -> DitSizes:
 
 
 def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
-    """Tensors of `form` under diffusers' names, without the patch embeddings that an editor keeps beside its DiT.
+    """Tensors of `form` under diffusers' names, without the patch embeddings that an editor stores with its DiT.
 
     Raises:
         CheckpointError: a tensor that no Wan DiT has.
@@ -137,7 +137,7 @@ def to_diffusers(form: Form, state: Mapping[str, T]) -> dict[str, T]:
 
 
 def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
-    """Linear layers stay packed; what else a file has packed is unpacked here, for diffusers unpacks only these."""
+    """Linear layers stay packed; other packed tensors are unpacked here, as diffusers unpacks only linear layers."""
     from diffusers import GGUFQuantizationConfig, WanTransformer3DModel
 
     config = dit_config(form)
@@ -145,13 +145,13 @@ def _load_gguf(form: Form, dtype: torch.dtype) -> WanTransformer3DModel:
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     held = load_or_explain(form.path, lambda: dict(load_gguf(form.files[0])))
     for name, stored in form.stored.items():
-        if stored.is_reshaped:  # blocks run along other rows than the model's
+        if stored.is_reshaped:  # its blocks do not follow the model's rows
             held[name] = unpack_gguf(held[name]).reshape(stored.shape)
     state = to_diffusers(form, held)
     for name, value in state.items():
         if name not in linear:
             state[name] = unpack_gguf(value)
-    with tempfile.TemporaryDirectory() as folder:  # diffusers takes a config from a folder or the hub alone
+    with tempfile.TemporaryDirectory() as folder:  # diffusers takes configs only from a folder or the hub
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         quantised = GGUFQuantizationConfig(compute_dtype=dtype)
         options = {"config": folder, "quantization_config": quantised, "torch_dtype": dtype}

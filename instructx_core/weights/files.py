@@ -1,8 +1,8 @@
-"""Files of weights: whatever stands under its name is complete (`atomic`), and nothing is unpickled.
+"""Weight files: a file under its final name is complete (`atomic`), and nothing is unpickled.
 
-- What is not safetensors (a pickle, a GGUF, a git-lfs pointer, a web page) is named as what it is. A file's header is
-  checked against its size before any tensor is touched, so a truncated download is an error with two numbers in it,
-  not a crash in the middle of a load.
+A file that is not safetensors (a pickle, a GGUF, a git-lfs pointer, a web page) is reported as what it is. A header is
+checked against the file's size before any tensor is touched, so a truncated download raises an error that gives both
+sizes instead of crashing in the middle of a load.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOT_OPENED = (
     "which is not opened unasked, for pickles can hold code; get safetensors (of a DiT, a VAE or an MLLM "
     "`instructx convert --allow-pickle` makes them)"
 )
-# How files that people mistake for safetensors begin, and what to do with them.
+# First bytes of files that are mistaken for safetensors, and what to do with them.
 _OTHER_KINDS = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights themselves; fetch them with `git lfs pull`"),
     (b"PK\x03\x04", f"a PyTorch pickle (.pt, .pth, .bin), {_NOT_OPENED}"),
@@ -40,8 +40,8 @@ _OTHER_KINDS = (
     (b"{", "a JSON text, not weights; give the .safetensors file beside it"),
 )
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
-MAX_TENSORS = 100_000  # in one file; the largest models in use have some thousands in a shard
-_PLAIN_HEADER = 32 << 20  # more bytes than any real number of tensors and their metadata needs
+MAX_TENSORS = 100_000  # in one file; the largest models in use have a few thousand in a shard
+_PLAIN_HEADER = 32 << 20  # bytes; more than any real header has
 
 
 def write_safetensors(
@@ -50,14 +50,14 @@ def write_safetensors(
     """Write `tensors` (any device, any memory layout) and string `metadata` to one safetensors file, atomically.
 
     Tensors that share memory (tied weights, slices of one buffer) are stored once per name: the file grows, but any
-    reader gets every name back with its values. One writer at a time per path. Raises InputError when the folder is
+    reader gets every name back with its values. One writer at a time per path. Raises InputError if the folder is
     missing or the file cannot be written.
     """
     path = real(path)
     if bounded.is_dir(path) or not bounded.is_dir(path.parent):
         reason = "that is a folder" if bounded.is_dir(path) else "its folder does not exist"
         raise InputError(f"cannot write weights to {str(path)!r}: {reason}; give a file name in an existing folder.")
-    partial = unique(path, "partial")  # a folder: safetensors has an unfinished file of its own
+    partial = unique(path, "partial")  # a folder: safetensors makes its own temporary file
     written = partial / path.name
     try:
         clear(path)
@@ -65,7 +65,7 @@ def write_safetensors(
         written.touch()
         mode = written.stat().st_mode
         save_file(_plain(tensors), written, metadata=dict(metadata or {}))
-        written.chmod(mode)  # safetensors writes files that only their owner may read
+        written.chmod(mode)  # safetensors makes files readable only by their owner
         flush(written)
         os.replace(written, path)
         flush(path.parent)
@@ -80,15 +80,15 @@ def write_safetensors(
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read all tensors (on the CPU, dtypes as stored) and the metadata of a safetensors file.
 
-    Raises CheckpointError when the file is missing, truncated, damaged, or of another kind, which it names (pickle,
-    GGUF, git-lfs pointer, web page).
+    Raises CheckpointError if the file is missing, truncated, damaged, or of another kind, which the error names
+    (pickle, GGUF, git-lfs pointer, web page).
     """
     metadata = read_metadata(path)
     return read_tensors(path), metadata
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """As `read_safetensors`, of a file whose header was read before; its tensors alone."""
+    """Only the tensors of `read_safetensors`, for a file whose header has been read already."""
     with _damaged(path):
         return load_file(path)
 
@@ -96,12 +96,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def read_one_by_one(paths: Iterable[str | Path], progress: Callable[[int], None]) -> dict[str, Tensor]:
     """Read all tensors of several safetensors files, on the CPU, dtypes as stored.
 
-    They are mapped as those of `read_safetensors`, which come off the disk at some later moment; here each comes into
-    the system's cache under the caller's eyes.
+    Tensors are mapped, as in `read_safetensors`, which leaves reading the disk to first use; here each is read into
+    the system's cache right away, so that progress can be reported.
 
     Args:
         paths: the shards of one model.
-        progress: called after each tensor with its bytes; what it raises ends the reading.
+        progress: called after each tensor with its size in bytes; an exception that it raises ends the reading.
 
     Raises CheckpointError as read_safetensors does.
     """
@@ -126,7 +126,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a safetensors file's tensors, from its header alone.
+    """The names and shapes of a safetensors file's tensors, from its header.
 
     Raises CheckpointError as read_safetensors does.
     """
@@ -149,17 +149,17 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {quoted_path(path)}: {error.reason}; give a .safetensors file.") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {quoted_path(path)}: {error.strerror}; get the file again.") from error
-    # whether tensors follow each other without gaps, each as long as its shape and type say; none is read. Not as
-    # PyTorch maps files, to be written to: the system refuses that of a file larger than its memory
+    # checks that tensors follow each other without gaps, each as long as its shape and dtype say; reads none. Not with
+    # PyTorch, which maps files as writable: the system refuses that for a file larger than its memory
     with _damaged(path), safe_open(path, framework="np"):
         return header
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A config file's mapping.
+    """Read a config file.
 
     Raises:
-        CheckpointError: missing, or no JSON mapping.
+        CheckpointError: it is missing or not a JSON mapping.
     """
     try:
         plain = bounded.read_json(path)
@@ -174,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Put the file's name before what is said of its tensors within the block."""
+    """Prefix errors about a file's tensors, raised in the block, with the file's name."""
     try:
         yield
     except CheckpointError as error:
@@ -191,7 +191,7 @@ def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def check_types(whole: Mapping[str, object], path: str | Path) -> None:
-    """Raise CheckpointError where tensors of a checkpoint, given with their types, are of whole numbers."""
+    """Raise CheckpointError if a checkpoint has integer tensors, passed as `whole`: name -> dtype."""
     if whole:
         name = min(whole)
         raise CheckpointError(
@@ -201,7 +201,7 @@ def check_types(whole: Mapping[str, object], path: str | Path) -> None:
 
 @contextmanager
 def _damaged(path: str | Path) -> Iterator[None]:
-    """Name a file that the safetensors library refuses within the block."""
+    """Turn errors of the safetensors library in the block into CheckpointErrors that name the file."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -235,7 +235,7 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
         )
     if len(rest) < length:
         raise CheckpointError(f"{name} is truncated: {size} bytes, too few for its own header; get the file again.")
-    # counted before they are read: a million entries take gigabytes
+    # counted before parsing: a million entries take gigabytes
     if length > _PLAIN_HEADER or rest.count(b'"data_offsets"') > MAX_TENSORS:
         raise CheckpointError(f"{name} has a header of {length >> 20} MB, more than {MAX_TENSORS} tensors need.")
     try:
@@ -255,7 +255,7 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them: on the CPU, contiguous, no two in the same memory."""
+    """The tensors as safetensors accepts them: on the CPU, contiguous, no two sharing memory."""
     plain: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -269,7 +269,7 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    if tensor.itemsize == 1:  # the 8-bit floats have no isfinite of their own
+    if tensor.itemsize == 1:  # 8-bit floats have no isfinite
         tensor = tensor.to(torch.bfloat16)
-    # NaN goes through minimum and maximum; one pass without a copy, for this runs over whole models
+    # minimum and maximum propagate NaN; one pass without a copy, as this runs over whole models
     return tensor.numel() == 0 or all(bound.isfinite() for bound in tensor.aminmax())

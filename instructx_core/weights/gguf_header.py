@@ -1,7 +1,7 @@
-"""What a GGUF file's header says, checked before the package `gguf` reads it.
+"""Check a GGUF file's header before the package `gguf` reads it.
 
-`GGUFReader` believes every count: a file of 70 bytes that claims an array of 10^12 entries keeps it busy until the
-memory is full. Here each count is compared with the bytes that are left, so that reading ends in time with any file.
+`GGUFReader` trusts every count: a file of 70 bytes that claims an array of 10^12 entries keeps it busy until memory
+is full. Here each count is checked against the bytes left, so that any file is read in reasonable time.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ GGUF_MAGIC = b"GGUF"
 MAX_TENSORS = 100_000
 MAX_VALUES = 2_000_000  # in all arrays of the header; a tokenizer of 256,000 words has 1.3 million
 MAX_NAME = 1 << 16  # bytes
-ARRAYS = 4  # in each other
+ARRAYS = 4  # nesting depth
 # the format's value types (ggml's gguf.h): number -> bytes
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9
-_SHAPES = "comfy.gguf.orig_shape."  # before a tensor's name: its shape, where it was stored in another
+_SHAPES = "comfy.gguf.orig_shape."  # prefix of a tensor's name: its shape before it was reshaped
 
 
 def is_gguf(path: str | Path) -> bool:
-    """Whether a file begins as GGUF files do; a file that cannot be read does not."""
+    """Whether a file begins like a GGUF; False if it cannot be read."""
     try:
         with open_regular(path) as file:
             return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
@@ -39,7 +39,7 @@ def is_gguf(path: str | Path) -> bool:
 
 
 def open_gguf(path: Path) -> GGUFReader:
-    """A GGUF file's header; its tensors are mapped, not read.
+    """Open a GGUF file: the header is read, the tensors are mapped.
 
     Raises:
         CheckpointError: the package `gguf` is missing, or the file is truncated, damaged or claims more than it holds.
@@ -53,18 +53,18 @@ def open_gguf(path: Path) -> GGUFReader:
     _check(path)
     try:
         return GGUFReader(path)
-    except Exception as error:  # it checks little: a cut file ends in whatever numpy raises
+    except Exception as error:  # it checks little: a truncated file may raise any numpy error
         raise CheckpointError(
             f"{quoted_path(path)} is a GGUF file that is truncated or damaged; get it again."
         ) from error
 
 
 def original_shapes(reader: GGUFReader, path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of tensors that are stored in another one, as ComfyUI-GGUF's converter notes them.
+    """The original shapes of tensors that were stored reshaped, as ComfyUI-GGUF's converter records them.
 
-    GGUF takes four dimensions at most, and blocks of numbers along the last; what does not fit is flattened.
+    GGUF allows at most four dimensions, and packs blocks along the last; tensors that do not fit are flattened.
 
-    Raises CheckpointError where a shape has another number of values than its tensor.
+    Raises CheckpointError if a shape does not have as many values as its tensor.
     """
     shapes = {}
     for tensor in reader.tensors:
@@ -73,7 +73,7 @@ def original_shapes(reader: GGUFReader, path: Path) -> dict[str, tuple[int, ...]
             continue
         try:
             shape = tuple(int(field.parts[index][0]) for index in field.data[:16])
-        except (ValueError, OverflowError, IndexError):  # floats, texts
+        except (ValueError, OverflowError, IndexError):  # floats, strings
             shape = ()
         if not shape or min(shape) < 0 or math.prod(shape) != int(tensor.n_elements):
             raise CheckpointError(
@@ -85,7 +85,7 @@ def original_shapes(reader: GGUFReader, path: Path) -> dict[str, tuple[int, ...]
 
 
 def _check(path: Path) -> None:
-    """Raise CheckpointError where a header claims more than its file can hold."""
+    """Raise CheckpointError if a header claims more than its file can hold."""
     try:
         with open_regular(path) as file:
             _Scan(file).run()
@@ -98,7 +98,7 @@ def _check(path: Path) -> None:
 
 
 class _Scan:
-    """One pass over a header that keeps nothing; ValueError where it cannot be true."""
+    """One pass over a header that stores nothing; raises ValueError if the header cannot be valid."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -109,7 +109,7 @@ class _Scan:
     def run(self) -> None:
         self.skip(len(GGUF_MAGIC))
         version = self.bytes(4)
-        if int.from_bytes(version, "little") & 0xFFFF == 0:  # written on a machine of the other byte order
+        if int.from_bytes(version, "little") & 0xFFFF == 0:  # a big-endian file
             self.order = ">"
         tensors, fields = self.number("Q"), self.number("Q")
         self.check("tensors", tensors, 8 + 4 + 4 + 8, MAX_TENSORS)

@@ -1,12 +1,12 @@
-"""Fetching a model folder from the Hugging Face hub, only ever when it was asked for.
+"""Download a model folder from the Hugging Face hub, only on request.
 
-- A model is looked up once: names, sizes, digests, licence, and the commit that every file then comes from.
-- `record_origin` notes the commit in the folder (`download.json`), so that going on later means the same commit.
-- Files come one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was cut off, cancelled or killed continues
-  at that byte the next time. The hub's own client deletes a begun file (seen in 2.4.0), which with shards of gigabytes
-  is no way to go on.
-- A file gets its name once its digest is the hub's, and one that every model of its layout has comes last
-  (`marks.mark_of`): its presence says that the folder is whole.
+- A model is looked up once: names, sizes, digests, licence, and the commit from which all files are then fetched.
+- `record_origin` notes the commit in the folder (`download.json`), so that a resumed download uses the same commit.
+- Files are fetched one by one over plain HTTP into `.NAME.DIGEST.partial`; one that was interrupted, cancelled or
+  killed resumes at that byte the next time. The hub's own client deletes partial files (seen in 2.4.0), which is no
+  good for shards of gigabytes.
+- A file gets its name once its digest matches the hub's. The file that marks a model of its layout (`marks.mark_of`)
+  comes last: its presence means that the folder is complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
 
 PATTERNS = ("*.json", "*.safetensors", "merges.txt", "*/merges.txt")  # never code, never pickles
-RECORD = "download.json"  # where a folder came from
+RECORD = "download.json"  # records the origin of a folder
 DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # git's blob id or commit; SHA-256
 SHA256_DIGITS = 64
 
@@ -45,7 +45,7 @@ ProgressCallback = Callable[[int, int], object]  # (bytes done, bytes in all)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a hub repository."""
+    """A file in a hub repository."""
 
     name: str
     size: int  # bytes
@@ -58,8 +58,8 @@ class RemoteModel:
 
     repository: str  # owner/name
     commit: str
-    files: tuple[RemoteFile, ...]  # in the order in which to fetch them
-    licence: str = NOT_STATED  # as its page on the hub says
+    files: tuple[RemoteFile, ...]  # in download order
+    licence: str = NOT_STATED  # as stated on its hub page
 
     @property
     def size(self) -> int:
@@ -68,16 +68,16 @@ class RemoteModel:
 
 
 def look_up(repository: str, commit: str | None = None) -> RemoteModel:
-    """What a model on the hub ("owner/name") consists of.
+    """Look up the files of a model on the hub ("owner/name").
 
-    Files whose names would leave the folder on any system are ignored.
+    Files whose names would lead out of the folder on any system are ignored.
 
     Args:
         commit: None for the newest.
 
     Raises:
         InputError: not of the form "owner/name".
-        CheckpointError: no such model, no way to reach the hub, or a model of another kind.
+        CheckpointError: no such model, the hub is unreachable, or a model of another kind.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -109,9 +109,9 @@ def look_up(repository: str, commit: str | None = None) -> RemoteModel:
 
 
 def record_origin(model: RemoteModel, folder: Path) -> None:
-    """Note in `folder` where its files come from, for `recorded_commit`.
+    """Record in `folder` where its files come from, for `recorded_commit`.
 
-    Raises InputError where it cannot be written.
+    Raises InputError if it cannot be written.
     """
     fields = {"repository": model.repository, "commit": model.commit, "licence": model.licence}
     try:
@@ -123,11 +123,11 @@ def record_origin(model: RemoteModel, folder: Path) -> None:
 
 
 def recorded_commit(folder: Path, repository: str) -> str | None:
-    """The commit that a begun or finished download of `repository` in `folder` comes from; None where there is none.
+    """The commit of a partial or finished download of `repository` in `folder`; None if there is none.
 
     Raises:
         CheckpointError: `folder` holds a download of another model.
-        InputError: what the folder says about itself cannot be read.
+        InputError: the folder's record cannot be read.
     """
     if not is_file(folder / RECORD):
         return None
@@ -140,14 +140,14 @@ def recorded_commit(folder: Path, repository: str) -> str | None:
 
 
 def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
-    """Bring the files of a model into `folder`; what is already there is not fetched again.
+    """Download the files of a model into `folder`; complete ones are not fetched again.
 
     Args:
-        progress: called before the first file, while one arrives and after each; it stops the download by raising.
+        progress: called before the first file, during each file and after it; it may raise to stop the download.
 
     Raises:
         CheckpointError: the hub could not be reached, the disk is too small, or a file arrived damaged; run again to
-            go on.
+            resume.
     """
     total = model.size
     progress(0, total)
@@ -165,10 +165,10 @@ def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
 
 
 def fetch_into_cache(repository: str) -> Path:
-    """A model's folder in the hub client's own cache, which every program that uses it shares.
+    """Download a model into the hub client's own cache, shared by all programs that use it, and return its folder.
 
     Raises:
-        CheckpointError: no such model, or no way to reach the hub for what the cache does not have.
+        CheckpointError: no such model, or files are missing from the cache and the hub is unreachable.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -180,9 +180,9 @@ def fetch_into_cache(repository: str) -> Path:
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises when a transfer fails; which library it stands on depends on its version.
+    """The exceptions that the hub's client raises when a transfer fails; its HTTP library depends on its version.
 
-    Errors of requests, below 1.0, are OSErrors. Those of httpx are not: a refused connection is the HTTPError that
+    Errors of requests (below 1.0) are OSErrors. Those of httpx are not: a refused connection raises the HTTPError that
     HfHubHTTPError is derived from.
     """
     from huggingface_hub.errors import HfHubHTTPError
@@ -191,14 +191,14 @@ def transport_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its class where it has none."""
+    """The first line of an error's message, or its class name if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class _Counted:
-    """A file that says after every piece how long it has become, which is also where a transfer can be stopped.
+    """A file that reports its length after every write; the callback may raise to stop the transfer.
 
-    It takes no more than `size` bytes, however much a server sends.
+    It accepts at most `size` bytes, however many the server sends.
     """
 
     def __init__(self, file: BinaryIO, size: int, report: Callable[[int], object]) -> None:
@@ -218,7 +218,7 @@ class _Counted:
 
 
 def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callable[[int], object]) -> None:
-    """One file, from where an earlier transfer of the same content stopped."""
+    """Fetch one file, resuming where an earlier transfer of the same content stopped."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
@@ -226,7 +226,7 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
     partial = _partial(target, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     for other in leftovers(target, "partial"):
-        # of an older commit, spoilt, or a link, which would be written through
+        # of an older commit, too long, or a link, through which the download would write
         if other != partial or other.is_symlink() or other.stat().st_size > file.size:
             other.unlink()
     with partial.open("ab") as begun:
@@ -234,7 +234,7 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
             hf_hub_url(model.repository, file.name, revision=model.commit),
             _Counted(begun, file.size, report),
             begun=begun.tell(),
-            headers=build_hf_headers() | {"Accept-Encoding": "identity"},  # a Range counts the bytes that are sent
+            headers=build_hf_headers() | {"Accept-Encoding": "identity"},  # a Range counts bytes as sent
             size=file.size,
             name=file.name,
         )
@@ -263,7 +263,7 @@ def _is_whole(path: Path, file: RemoteFile) -> bool:
 
 
 def _check_space(model: RemoteModel, folder: Path) -> None:
-    """Raise CheckpointError where the disk has no room for what is still to come."""
+    """Raise CheckpointError if the disk has no room for the rest of the download."""
     folder.mkdir(parents=True, exist_ok=True)
     there = 0
     for file in model.files:
@@ -283,7 +283,7 @@ def _wanted(name: str) -> bool:
 
 
 def _licence(found: ModelInfo) -> str:
-    """What the model's card says, or its tags."""
+    """The licence that the model's card states, else its tags."""
     tagged = [tag.removeprefix("license:") for tag in found.tags or [] if tag.startswith("license:")]
     said = (found.card_data or {}).get("license") or next(iter(tagged), None)
     return one_line(said, 80) if said else NOT_STATED

@@ -11,11 +11,11 @@ NOT_STATED = "not stated"
 class KnownModel:
     """A model on the hub."""
 
-    name: str  # what a person types
+    name: str  # what the user types
     repository: str  # owner/name
-    size: str  # of what is fetched, for people
-    licence: str  # of the weights, as their page says; a download shows what the hub says then
-    # the commit to fetch; None where none has been reviewed: the newest, which is then written into the folder
+    size: str  # of the download, for display
+    licence: str  # of the weights, as stated on their page; a download shows what the hub says at that time
+    # the commit to fetch; None if none has been reviewed: fetch the newest and record it in the folder
     commit: str | None = None
 
 
@@ -46,12 +46,12 @@ KNOWN = (
 
 
 def folder_name(repository: str) -> str:
-    """The folder of a hub model among others: "owner/name" -> "owner--name"."""
+    """The local folder name of a hub model: "owner/name" -> "owner--name"."""
     return repository.replace("/", "--")
 
 
 def find_known(name: str) -> KnownModel | None:
-    """The known model of a short name, a hub id or a folder's name."""
+    """The known model with this short name, hub id or folder name."""
     for model in KNOWN:
         if name in (model.name, model.repository, folder_name(model.repository)):
             return model

@@ -1,4 +1,4 @@
-"""Parts that their own libraries read: with every weight there, and errors that name the folder."""
+"""Load parts with their own libraries, checking that no weight is missing; errors name the folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .marks import SAFETENSORS
 
 
 def check_part(folder: Path) -> None:
-    """Look at a component's files before any of them is loaded.
+    """Check a component's files before any of them is loaded.
 
     Raises:
-        CheckpointError: no config, no safetensors, or one that is cut off or damaged.
+        CheckpointError: no config, no safetensors, or one that is truncated or damaged.
     """
     check_config(folder)
     weights = sorted(folder.glob(SAFETENSORS))
@@ -32,15 +32,15 @@ def check_part(folder: Path) -> None:
 
 
 def check_config(folder: Path) -> None:
-    """Raise CheckpointError where a component has no config."""
+    """Raise CheckpointError if a component has no config."""
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{str(folder)!r} has no config.json; the model is incomplete, get it again.")
 
 
 def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] | None = None, **options: Any) -> Any:
-    """A model whose weights are all there and numbers: the libraries themselves would fill gaps with random ones.
+    """Load a model, checking that all weights are present and finite: the libraries would fill gaps at random.
 
-    `state` holds what has been read of `folder` already; only transformers takes it so.
+    `state` holds the tensors of `folder` if they have been read already; only transformers accepts it.
     """
     options |= {"use_safetensors": True, "output_loading_info": True}
     if state is None:
@@ -60,7 +60,7 @@ def load_weights(folder: Path, model_class: Any, state: dict[str, torch.Tensor] 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep transformers from warning of what is looked at right afterwards."""
+    """Silence transformers' warnings about what is checked right afterwards."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -71,11 +71,11 @@ def quietly() -> Iterator[None]:
 
 
 def load_or_explain(folder: Path, read: Callable[[], Any]) -> Any:
-    """What `read` gives; whatever it raises becomes a CheckpointError that names `folder`."""
+    """Return `read()`; any exception becomes a CheckpointError that names `folder`."""
     try:
         return read()
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged tokenizer raises nothing more special than this in transformers 4.57
+    except Exception as error:  # all that transformers 4.57 raises for a damaged tokenizer
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{quoted_path(folder)} cannot be loaded: {one_line(first_line, 300)}") from error

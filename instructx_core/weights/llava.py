@@ -1,7 +1,7 @@
-"""A LLaVA from transformers' folders, whichever version wrote them; its tokenizer lies beside it.
+"""Load a LLaVA from a transformers folder, written by any version, with its tokenizer next to the weights.
 
-LLaVA 1 (Vicuna 1.1, a projector of one linear layer) and 1.5 (two) have the same tensors: of one layer, the second is
-the identity (see `families.insightedit.smartedit`).
+LLaVA 1 (Vicuna 1.1, a projector with one linear layer) and 1.5 (two layers) have the same tensors: where the projector
+has one layer, the second is the identity (see `families.insightedit.smartedit`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load_llava(
     progress: Callable[[int], None] | None = None,
     packed: bool = False,
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
-    """As `mllm.load_mllm`; there is none with packed weights."""
+    """Like `mllm.load_mllm`, but `packed` is ignored: no LLaVA has packed weights."""
     del packed
     from transformers import LlavaForConditionalGeneration
 
@@ -55,10 +55,10 @@ def load_llava(
 
 
 def llava_config(form: Form, checkpoint: Path) -> LlavaConfig:
-    """The config beside the weights.
+    """The config next to the weights.
 
     Raises:
-        CheckpointError: there is none, or a number in it is out of range.
+        CheckpointError: it is missing, or a value in it is out of range.
     """
     from transformers import LlavaConfig
 
@@ -73,7 +73,7 @@ def llava_config(form: Form, checkpoint: Path) -> LlavaConfig:
 
 
 def checked_llava(form: Form, config: LlavaConfig) -> LlavaForConditionalGeneration:
-    """As `mllm.checked_mllm`."""
+    """Like `mllm.checked_mllm`."""
     from transformers import LlavaForConditionalGeneration
 
     def build() -> LlavaForConditionalGeneration:
@@ -92,6 +92,6 @@ def checked_llava(form: Form, config: LlavaConfig) -> LlavaForConditionalGenerat
 
 
 def llava_width(form: Form) -> int:
-    """The width of the hidden states, from the table of words."""
+    """The width of the hidden states, from the embedding table."""
     shapes = {bare_llava(name): stored.shape for name, stored in form.tensors.items()}
     return shape_of(shapes, WORDS, 2, form.path)[1]

@@ -1,14 +1,15 @@
-"""What the tensors of a LoRA file add to a weight: the arithmetic of LoRA, LoKr, LoHa and plain differences.
+"""The arithmetic of LoRA files: what LoRA, LoKr, LoHa and plain differences add to a weight.
 
-With W [out, in, ...] and b:
+For W [out, in, ...] and b:
 - LoRA: W + alpha / rank * up @ down, and b + alpha / rank * up_bias.
-- LoKr (LyCORIS): W + alpha / rank * kron(w1, w2). Each factor is one tensor, or a product a @ b; w2 of a convolution
-  may be a product of three, t2 with a and b. rank is that of a product; where both are one tensor alpha does not count.
-- LoHa (LyCORIS): W + alpha / rank * (a1 @ b1) * (a2 @ b2), number by number; each may be a product of three with t.
+- LoKr (LyCORIS): W + alpha / rank * kron(w1, w2). Each factor is one tensor or a product a @ b; w2 of a convolution
+  may be a product of three, t2 with a and b. rank is that of a product; if both factors are single tensors, alpha is
+  ignored.
+- LoHa (LyCORIS): W + alpha / rank * (a1 @ b1) * (a2 @ b2), elementwise; each may be a product of three with t.
 - Differences: W + diff, b + diff_b.
 
-As ComfyUI merges them (0.33.0, `comfy/weight_adapter/`), convolutions of three dimensions included, of which its LoKr
-and LoHa take two alone. Shapes are checked before anything is computed.
+As in ComfyUI (0.33.0, `comfy/weight_adapter/`), plus 3D convolutions, for which its LoKr and LoHa support only 2D.
+Shapes are checked before anything is computed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .lora_keys import Role
 
-Parts = Mapping[Role, Tensor]  # what a file holds for one module
+Parts = Mapping[Role, Tensor]  # one module's tensors in a file
 Shape = tuple[int, ...]
 
 _LORA = {Role.UP, Role.DOWN}
@@ -34,36 +35,36 @@ _DIFFERENCES = {Role.WEIGHT, Role.BIAS}
 
 @dataclass(frozen=True)
 class Change:
-    """What is added to one parameter at strength 1: factor * made()."""
+    """What is added to one parameter at strength 1: factor * make()."""
 
     parameter: str
     factor: float
-    shape: Shape  # of what is added; of a product flattened behind its first dimension
-    factors: tuple[Tensor, ...]  # a product is zero where one of these is
+    shape: Shape  # of what is added; of a product, flattened after its first dimension
+    factors: tuple[Tensor, ...]  # the product is zero if one of these is
     make: Callable[[], Tensor]  # in float32, on the device of `factors`
 
     def fits(self, parameter: Tensor) -> bool:
-        """Whether a parameter has the shape of what is added to it."""
+        """Whether `parameter` has the shape of what is added."""
         shape = tuple(parameter.shape)
         flat = (shape[0], math.prod(shape[1:])) if shape else shape
         return self.shape == (shape if len(self.factors) == 1 else flat)
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it adds zeros."""
+        """Whether it adds only zeros."""
         return self.factor == 0 or not all(bool(tensor.any()) for tensor in self.factors)
 
     def add_to(self, parameter: Tensor, strength: float) -> None:
-        """Add it in place, computed in float32, whatever dtypes the file and the model have."""
+        """Add it in place, computed in float32 whatever the dtypes of file and model."""
         added = self.make().to(parameter.device).reshape(parameter.shape)
         parameter.copy_(parameter.float() + strength * self.factor * added)
 
 
 def missing_part(roles: set[Role]) -> str:
-    """What the tensors of one module lack to be a change; "" where they are whole.
+    """What is missing from one module's tensors; "" if they are complete.
 
     Args:
-        roles: what the file holds for it.
+        roles: of the tensors that the file holds for it.
     """
     kinds = [kind for kind in (_LORA, _LOKR, _LOHA, _DIFFERENCES) if roles & kind]
     if not kinds or (roles & (_LORA | {Role.UP_BIAS}) and not roles >= _LORA):
@@ -79,14 +80,14 @@ def missing_part(roles: set[Role]) -> str:
 
 
 def module_changes(weight: str, bias: str, parts: Parts, alpha: Callable[[int], float]) -> list[Change]:
-    """What one module's tensors, none missing, add to its weight and to its bias.
+    """What one module's tensors, none missing, add to its weight and bias.
 
     Args:
         weight, bias: names of the parameters.
-        alpha: gives alpha / rank for a rank.
+        alpha: returns alpha / rank for a rank.
 
     Raises:
-        CheckpointError: matrices that do not fit together.
+        CheckpointError: matrices whose shapes do not match.
     """
     found = []
     if Role.UP in parts:
@@ -158,7 +159,7 @@ def _hadamard(parameter: str, parts: Parts, alpha: Callable[[int], float]) -> Ch
 def _factor(
     parameter: str, a: Tensor, b: Tensor, core: Tensor | None
 ) -> tuple[int, Shape, Callable[[], Tensor], list[Tensor]]:
-    """A factor given as a product: its rank, its shape, how to make it, and its tensors.
+    """A factor given as a product: its rank, its shape, a function that computes it, and its tensors.
 
     Args:
         a, b: [out, rank] and [rank, in]; with a core [rank, out] and [rank, in].

@@ -1,13 +1,13 @@
-"""Names in the LoRA files that people share -> modules of diffusers' `WanTransformer3DModel`.
+"""Map the names in shared LoRA files to modules of diffusers' `WanTransformer3DModel`.
 
-A key is what programs put around a model's names, a module's name and what the tensor is to it. Names are diffusers' or
-the original Wan's, with dots or, as kohya's trainers write them, with underscores, or both; all of them are looked up
-in one table made of the DiT at hand, so that nothing depends on which modules a file happens to hold.
+A key consists of a prefix that some program added, a module's name and the tensor's role. Module names are diffusers'
+or the original Wan's, with dots, underscores (as kohya's trainers write them) or both. All are looked up in one table
+built from the DiT at hand, so that nothing depends on which modules a file happens to hold.
 
-Why not diffusers' own converters (0.42, `_convert_non_diffusers_wan_lora_to_diffusers` and its like for kohya's names)?
-They leave out, in silence, differences of weights and norms and of the time projection's bias, which few-step LoRAs
-hold, and raise KeyError or ValueError for a LoRA of attention alone in kohya's names and for an embedding with an
-alpha. The tests hold this file against them on what they do convert.
+Why not diffusers' own converters (0.42, `_convert_non_diffusers_wan_lora_to_diffusers` and its like for kohya names)?
+They silently drop differences of weights and norms and of the time projection's bias, which few-step LoRAs contain, and
+raise KeyError or ValueError for attention-only LoRAs with kohya names and for an embedding with an alpha. The tests
+check this file against them on what they do convert.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .wan_keys import dit_to_original
 
 
 class Role(str, Enum):
-    """What a tensor is to a module of weight W [out, in, ...] and bias b; `lora_changes` has the arithmetic."""
+    """The role of a tensor for a module with weight W [out, in, ...] and bias b; `lora_changes` has the arithmetic."""
 
     DOWN = "down"  # [rank, in, ...]
     UP = "up"  # [out, rank, ...]
     UP_BIAS = "up bias"  # [out], added to b with the factor of `up`
-    ALPHA = "alpha"  # one number
+    ALPHA = "alpha"  # a scalar
     WEIGHT = "diff"  # added to W unchanged
     BIAS = "diff_b"  # added to b unchanged
-    # LoKr: a Kronecker product of two, each whole or as a product itself
+    # LoKr: a Kronecker product of two factors, each a tensor or itself a product
     LOKR_1, LOKR_1A, LOKR_1B = "lokr_w1", "lokr_w1_a", "lokr_w1_b"
     LOKR_2, LOKR_2A, LOKR_2B, LOKR_T2 = "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"
-    # LoHa: two products, multiplied number by number
+    # LoHa: two products, multiplied elementwise
     LOHA_1A, LOHA_1B, LOHA_T1 = "hada_w1_a", "hada_w1_b", "hada_t1"
     LOHA_2A, LOHA_2B, LOHA_T2 = "hada_w2_a", "hada_w2_b", "hada_t2"
 
 
-_ADAPTER = r"(\.[^.]+)?"  # peft's name of an adapter, most often "default"
+_ADAPTER = r"(\.[^.]+)?"  # peft's adapter name, usually "default"
 _ENDINGS = {
     Role.DOWN: rf"(\.lora_down|\.lora_A|[._]lora(_linear_layer)?\.down){_ADAPTER}(\.weight)?",
     Role.UP: rf"(\.lora_up|\.lora_B|[._]lora(_linear_layer)?\.up){_ADAPTER}(\.weight)?",
@@ -45,9 +45,9 @@ _ENDINGS = {
     Role.WEIGHT: r"\.(diff|w_norm)",
     Role.BIAS: r"\.(diff_b|b_norm)",
 } | {role: rf"\.{role.value}{_ADAPTER}" for role in Role if role.value.startswith(("lokr_", "hada_"))}
-# The longest ending first: `.lora_B.bias` is not the `up` of an adapter called "bias".
+# UP_BIAS first: `.lora_B.bias` is not the `up` of an adapter called "bias".
 _ROLES = [(role, re.compile(rf"(.+?){_ENDINGS[role]}")) for role in (Role.UP_BIAS, *_ENDINGS)]
-# Changes of other kinds, by what LyCORIS and peft call their tensors.
+# Unsupported kinds of change, by the tensor names of LyCORIS and peft.
 _UNREAD = {
     "a DoRA": rf"(dora_scale|lora_magnitude_vector{_ADAPTER}(\.weight)?)",
     "a LoCon of three matrices": r"lora_mid\.weight",
@@ -61,15 +61,15 @@ _UNREAD = {
     "a replacement of weights": r"set_weight",
 }
 _KINDS = {kind: re.compile(rf".*[._]{ending}") for kind, ending in _UNREAD.items()}
-# what the usual programs put before a DiT's names, flat
+# usual prefixes of a DiT's names, with underscores for dots
 _USUAL_LEADS = {"", "transformer", "diffusion_model", "model_diffusion_model", "dit", "pipe_dit", "base_model_model",
                 "lora_unet", "lora_transformer", "lycoris"}  # fmt: skip
-MAX_KEY = 1000  # characters that are looked at; no module's name is as long
+MAX_KEY = 1000  # characters examined; no module's name is as long
 _BLOCK = re.compile(r"(?:^|_)blocks_(\d+)_")
 
 
 def split_key(key: str) -> tuple[str, Role] | None:
-    """A LoRA file's key as a module's name, prefixes included, and a role; None for keys that are not a LoRA's."""
+    """Split a LoRA file's key into a module's name, prefixes included, and a role; None if it is not a LoRA's."""
     for role, pattern in _ROLES:
         if match := pattern.fullmatch(key):
             return match[1], role
@@ -77,17 +77,17 @@ def split_key(key: str) -> tuple[str, Role] | None:
 
 
 def unread_kind(key: str) -> str | None:
-    """The kind of change that a tensor belongs to where it is one that is not read here."""
+    """The unsupported kind of change that a tensor belongs to; None if it belongs to none."""
     return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(key)), None)
 
 
 class ModuleNames:
-    """Every way to write a module of a DiT -> its name in diffusers; what has no `.weight` goes by its own name.
+    """All spellings of a DiT's modules -> their names in diffusers; parameters without `.weight` keep their full names.
 
     Args:
-        parameters: of a `WanTransformer3DModel`.
+        parameters: the names of a `WanTransformer3DModel`'s.
 
-    Raises CheckpointError where these are of another kind of model.
+    Raises CheckpointError if they are those of another kind of model.
     """
 
     def __init__(self, parameters: Iterable[str]) -> None:
@@ -101,15 +101,15 @@ class ModuleNames:
         self._pieces = {piece for word in self._words for piece in word.split("_")}
 
     def leads(self, names: Iterable[str]) -> set[str]:
-        """What stands before this DiT in a file: the usual words, and whatever stands before its blocks there."""
+        """The prefixes of this DiT's names in a file: the usual ones, and any that its blocks have there."""
         found = {lead for name in names for lead, module in self._spellings(name) if module.startswith("blocks.")}
         return _USUAL_LEADS | found
 
     def find(self, name: str, leads: Container[str]) -> str | None:
-        """The module that a key names, whatever `torch.compile` and its like have put within the name.
+        """The module that a key names, ignoring what `torch.compile` and similar wrappers insert; None if it has none.
 
         Args:
-            leads: of the file; a picture's or a text's encoder has a `patch_embedding` too, after other words.
+            leads: the file's prefixes; an image or text encoder also has a `patch_embedding`, after another prefix.
         """
         return next((module for lead, module in self._spellings(name) if lead in leads), None)
 
@@ -119,7 +119,7 @@ class ModuleNames:
         return any(self.find(".".join(words[:end]), leads) for end in range(len(words) - 1, 0, -1))
 
     def _spellings(self, name: str) -> Iterator[tuple[str, str]]:
-        """(what stands before, module), the longest name first."""
+        """Yield (prefix, module), the longest module name first."""
         words = name[:MAX_KEY].split(".")
         start = next((index for index, word in enumerate(words) if word in self._words), len(words))
         own = [word for word in words[start:] if self._pieces.issuperset(word.split("_"))]
@@ -130,7 +130,7 @@ class ModuleNames:
 
 
 def block_number(name: str) -> int | None:
-    """Which block a key speaks of, None where it speaks of none."""
+    """The block number in a key; None if it has none."""
     match = _BLOCK.search(_flat(name))
     return int(match[1][:9]) if match else None
 

@@ -1,7 +1,7 @@
-"""peft's settings of an adapter, where diffusers wrote them into a LoRA file's metadata: the alpha of each module.
+"""peft's adapter settings, which diffusers writes into a LoRA file's metadata: the alpha of each module.
 
-peft takes the names in `alpha_pattern` for regular expressions. Those of a file from elsewhere are never run: some take
-for ever. A name is compared literally, whole or after a dot; anything but a name is refused.
+peft treats the names in `alpha_pattern` as regular expressions. Those in a foreign file are never run, as some take
+forever. A name is compared literally, whole or after a dot; anything but a name is refused.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..bounded import UnreadableError, parse_json
 from ..errors import CheckpointError
 from ..words import quoted, quoted_path, shown
 
-METADATA = "lora_adapter_metadata"  # diffusers' name of them
+METADATA = "lora_adapter_metadata"  # diffusers' metadata key
 _NAME = re.compile(r"\^?[\w.]+\$?")
 
 
 @dataclass(frozen=True)
 class LoraFileSettings:
-    """alpha of each module; None where the file does not say it."""
+    """The alpha of each module; None if the file does not state it."""
 
     alpha: float | None = None
     patterns: Mapping[str, float] = field(default_factory=dict)  # module, or the end of its name -> alpha
     rank_stabilised: bool = False
 
     def factor(self, module: str, rank: int) -> float:
-        """alpha / rank, or its root where the adapter was trained so; 1 where nothing is said.
+        """alpha / rank, or alpha / sqrt(rank) for a rank-stabilised adapter; 1 if the file states no alpha.
 
         Args:
             module: its name in diffusers.
@@ -42,9 +42,9 @@ class LoraFileSettings:
 
 
 def read_settings(path: str | Path, metadata: Mapping[str, str]) -> LoraFileSettings:
-    """The settings in a LoRA file's metadata.
+    """Read the settings in a LoRA file's metadata.
 
-    Raises CheckpointError if they are not a mapping, or a value is of another kind or not finite.
+    Raises CheckpointError if they are not a mapping, or a value has the wrong type or is not finite.
     """
     if METADATA not in metadata:
         return LoraFileSettings()
@@ -70,7 +70,7 @@ def read_settings(path: str | Path, metadata: Mapping[str, str]) -> LoraFileSett
 
 
 def _names(name: str, module: str) -> bool:
-    """Whether a pattern, which has an end and perhaps a beginning, names a module."""
+    """Whether a pattern names a module: the whole name if it begins with ^, else its end."""
     if name.startswith("^"):
         return module == name[1:]
     return module == name or module.endswith(f".{name}")

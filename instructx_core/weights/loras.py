@@ -1,9 +1,9 @@
-"""LoRA files for the DiT: few-step distillations, styles, anything that was trained on the same Wan.
+"""LoRA files for the DiT: few-step distillations, styles, anything trained on the same Wan.
 
-A file is merged into the weights, as ComfyUI's patches are: a step costs what it did without, and saving the model or
-asking a long edit's fingerprint sees the changed weights. To be without it, load the model again.
+A file is merged into the weights, as ComfyUI's patches are: a step costs no more than without it, and a saved model or
+a long edit's fingerprint reflects the changed weights. To remove it, load the model again.
 
-Everything in a file is looked at before the first weight changes: what does not fit leaves the DiT as it was.
+The whole file is checked before the first weight changes: one that does not fit leaves the DiT unchanged.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-STRONGEST = 1000.0  # a typing mistake, not a strength
+STRONGEST = 1000.0  # anything above is a typing mistake
 
-Parts = dict[Role, Tensor]  # what a file holds for one module
+Parts = dict[Role, Tensor]  # one module's tensors in a file
 
 
 def check_lora(path: str | Path, strength: float = 1.0) -> None:
-    """Look at a LoRA's strength and its file's header and settings, before a model is loaded to put it on.
+    """Check a LoRA's strength, file header and settings before loading a model for it.
 
     Raises:
-        CheckpointError: a file that is missing, damaged, of another kind, or of no LoRA that is read here; a module of
-            a DiT's block that lacks one of its matrices.
-        InputError: a strength that is not a number up to 1000.
+        CheckpointError: a file that is missing, damaged, of another kind, or an unsupported kind of LoRA; a module of
+            a DiT block that lacks one of its matrices.
+        InputError: a strength that is not a number between -1000 and 1000.
     """
     roles = _roles(path, strength)
     for module, held in roles.items():
@@ -52,21 +52,21 @@ def check_lora(path: str | Path, strength: float = 1.0) -> None:
 def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: float = 1.0) -> None:
     """Merge a LoRA file into a DiT, in place.
 
-    Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`) of weights, norms and biases, as few-step
-    distillations hold them, also mixed in one file. Key styles, recognised by the keys alone: diffusers and
-    peft (settings in the metadata included), kohya's, LyCORIS's, original Wan names, and what wrappers such as
-    `torch.compile` add to any of these. Tensors without a place in this DiT, such as those of a text encoder, are named
-    in a warning; a tensor of another kind for a module of the DiT is an error.
+    Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`) of weights, norms and biases, as in few-step
+    distillations; one file may mix them. Key styles, recognised by the keys alone: diffusers and peft (including
+    settings in the metadata), kohya, LyCORIS, original Wan names, and any of these with what wrappers such as
+    `torch.compile` add. Tensors that match nothing in this DiT, such as those of a text encoder, are named in a
+    warning; an unsupported tensor for a module of the DiT is an error.
 
     Args:
         transformer: with weights in a floating-point dtype; not quantised.
         path: a safetensors file.
-        strength: 1 as it was trained, 0 not at all, negative for its opposite.
+        strength: 1 as trained, 0 for no effect, negative for the opposite.
 
     Raises:
         CheckpointError: a file that is damaged, holds NaN, is not a LoRA, changes nothing, gives infinite weights, or
             is for another model.
-        InputError: a strength that is not a number up to 1000, or a DiT that is quantised.
+        InputError: a strength that is not a number between -1000 and 1000, or a quantised DiT.
     """
     _roles(path, strength)
     state, metadata = read_safetensors(path)
@@ -110,7 +110,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
 
 
 def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
-    """What a file holds for each module, under the names that it has there. Raises as `check_lora`."""
+    """The roles that a file holds for each module, by the file's names. Raises as `check_lora`."""
     if not isinstance(strength, (int, float)) or isinstance(strength, bool) or not abs(strength) <= STRONGEST:
         raise InputError(f"The strength of {quoted_path(path)} is {shown(strength)}; give a number, such as 1 or -0.5.")
     stored = read_stored(Path(path))
@@ -126,7 +126,7 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
         if split := split_key(key):
             module, role = split
             roles.setdefault(module, set()).add(role)
-            if not held.is_float and role is not Role.ALPHA:  # which some programs write as a whole number
+            if not held.is_float and role is not Role.ALPHA:  # which some programs write as an integer
                 whole[key] = held.dtype
     if not roles:
         raise CheckpointError(
@@ -138,9 +138,9 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
 
 
 def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames) -> tuple[dict[str, Parts], list[str]]:
-    """The tensors by the module that they are for, and the keys that are for none.
+    """The tensors grouped by module, and the keys that belong to none.
 
-    Raises CheckpointError where two tensors are the same to one module, or one is of a kind that is not read.
+    Raises CheckpointError if two tensors have the same role for a module, or one is of an unsupported kind.
     """
     split = {key: split_key(key) for key in state}
     leads = names.leads(name for name, _ in filter(None, split.values()))
@@ -168,9 +168,9 @@ def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames
 
 
 def _alpha(module: str, parts: Parts, settings: LoraFileSettings) -> Callable[[int], float]:
-    """alpha / rank of a module: alpha from beside the matrices, else from peft's settings, else the rank.
+    """A module's alpha / rank as a function of rank: alpha from its tensors, else peft's settings, else the rank.
 
-    Raises CheckpointError where alpha is more than one number.
+    Raises CheckpointError if alpha is not a single value.
     """
     alpha = parts.get(Role.ALPHA)
     if alpha is None:
@@ -196,7 +196,7 @@ def _check(path: str | Path, change: Change, parameters: Mapping[str, nn.Paramet
 
 
 def _check_blocks(path: str | Path, left_out: Iterable[str], depth: int) -> None:
-    """Raise CheckpointError where tensors without a place are of blocks that this DiT does not have."""
+    """Raise CheckpointError if tensors left out belong to blocks that this DiT does not have."""
     numbers = [number for number in map(block_number, left_out) if number is not None]
     if numbers and max(numbers) >= depth:
         raise CheckpointError(

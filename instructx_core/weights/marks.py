@@ -1,4 +1,4 @@
-"""The file by which a folder on disk or on the hub is known as a model, free of torch for menus and downloads."""
+"""The file that marks a folder, on disk or on the hub, as a model. Free of torch, for menus and downloads."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..bounded import is_dir
 
 ADAPTER = "instructx.safetensors"  # of this repo's layout: what InstructX adds to its base models
 PUBLISHED = "mllm_encoder/config.json"  # of the layout in which Kiwi-Edit is published
-CONFIG = "config.json"  # of a whole model's folder in diffusers' parts, where the model has a name of its own
+CONFIG = "config.json"  # of a whole model in diffusers' parts that has a config of its own
 WHOLE = (CONFIG, "transformer/config.json")  # such a folder has both
-# weights in a folder, not what macOS puts beside them on the disks of other systems ("._NAME")
+# weights in a folder, without the "._NAME" files that macOS adds on disks of other systems
 SAFETENSORS = "[!.]*.safetensors"
 MARKS = (ADAPTER, PUBLISHED)  # the first that a folder has is fetched last, so half a download is not taken for a model
 
 
 def mark_of(names: Iterable[str]) -> str | None:
-    """Of a folder's files ("file" or "folder/file"), the one by which it is a model; None where it is none.
+    """The one of a folder's files ("file" or "folder/file") that marks it as a model; None if it is not a model.
 
-    A folder whose only weights are one file is what was trained alone, as its authors publish it.
+    A folder whose only weights are one file holds only what was trained, as its authors publish it.
     """
     there = set(names)
     if found := next((name for name in MARKS if name in there), None):
@@ -31,7 +31,7 @@ def mark_of(names: Iterable[str]) -> str | None:
 
 
 def lone_file(folder: Path) -> Path | None:
-    """The file of weights of a folder that holds nothing else of a model; None for any other."""
+    """The weight file of a folder that holds nothing else of a model; None for any other folder."""
     if not is_dir(folder):
         return None
     paths = (path for pattern in ("[!.]*", "[!.]*/[!.]*") for path in folder.glob(pattern))

@@ -1,9 +1,9 @@
-"""A Qwen2.5-VL or Qwen3-VL from weights in any form: transformers' folders, lone files, 8-bit floats, and packed ones.
+"""Load a Qwen2.5-VL or Qwen3-VL from weights in any form: transformers folders, single files, 8-bit floats and packed.
 
-transformers reads the names of every time (`model.layers`, `model.language_model.layers`) and folders that bitsandbytes
-has packed into 4 or 8 bits. A lone file has neither config nor tokenizer: they are taken from beside it or from the
-checkpoint; a config that is in neither place is read from the shapes of the tensors and what all of Qwen's published
-sizes share. No file of weights has a tokenizer.
+transformers reads the names of all its versions (`model.layers`, `model.language_model.layers`) and folders that
+bitsandbytes packed into 4 or 8 bits. A single file has neither config nor tokenizer: they are taken from next to it or
+from the checkpoint. A config found in neither is derived from tensor shapes and the values that all of Qwen's published
+sizes share; a tokenizer cannot be derived.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-QWEN2, QWEN3 = "qwen2_5_vl", "qwen3_vl"  # as configs call their models
+QWEN2, QWEN3 = "qwen2_5_vl", "qwen3_vl"  # `model_type` in configs
 CONFIGS = ("config.json", "qwen_config.json")  # the second in Kiwi-Edit's folders
 TOKENIZERS = ("tokenizer.json", "vocab.json")
-WORDS = {".json", ".txt", ".jinja", ".model"}  # files that a tokenizer may be read from
+WORDS = {".json", ".txt", ".jinja", ".model"}  # suffixes of a tokenizer's files
 WORDS_BYTES = 64 << 20  # of one of them; Qwen's tokenizer.json has 11 MB
-# what a config may not choose: code, and how attention is computed
+# what a config may not choose: code, and the attention implementation
 OF_CODE = {"auto_map", "_attn_implementation", "attn_implementation", "_attn_implementation_internal",
            "_experts_implementation", "experts_implementation"}  # fmt: skip
-# what no shape tells, the same in Qwen2.5-VL 3B, 7B and 32B (their config.json on the hub)
+# values that are in no shape, the same in Qwen2.5-VL 3B, 7B and 32B (their config.json on the hub)
 TEXT_HEAD, VISION_HEAD = 128, 80
 TEXT = {
     "max_position_embeddings": 128000,
@@ -49,7 +49,7 @@ TEXT = {
 }
 VISION = {"tokens_per_second": 2, "window_size": 112}
 SIZED = {"layers.0.mlp.gate_proj.weight", "layers.0.self_attn.k_proj.weight", "visual.blocks.0.norm1.weight"}
-FULL_ATTENTION = 8  # every eighth layer of the vision tower attends to everything
+FULL_ATTENTION = 8  # every eighth layer of the vision tower uses full attention
 
 
 def load_mllm(
@@ -59,16 +59,16 @@ def load_mllm(
     progress: Callable[[int], None] | None = None,
     packed: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An MLLM, on the CPU, and its tokenizer.
+    """Load an MLLM onto the CPU, and its tokenizer.
 
     Args:
-        checkpoint: the model folder that it is to be used with, which may have a config and a tokenizer.
+        checkpoint: the model folder that it is used with, which may have a config and a tokenizer.
         dtype: of the weights.
-        progress: called after each tensor that was read with its bytes; what it raises ends the loading.
-        packed: keep quantised weights of linear layers as they are stored.
+        progress: called after each tensor with its size in bytes; an exception that it raises ends the loading.
+        packed: keep quantised weights of linear layers as stored.
 
     Raises:
-        CheckpointError: one that is incomplete or damaged, or no tokenizer for it.
+        CheckpointError: an MLLM that is incomplete or damaged, or has no tokenizer.
     """
     words = find_tokenizer(form, checkpoint)
     tokenizer = load_tokenizer(words)
@@ -85,7 +85,7 @@ def load_mllm(
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`.
+    """Load the tokenizer in `folder`.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -93,13 +93,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in TOKENIZERS):
-        # transformers would make one of no words at all
+        # transformers would create an empty one
         raise CheckpointError(f"{str(folder)!r} has no tokenizer.json; the model is incomplete, get it again.")
     _check_words(folder)
 
     def load() -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        tokenizer("a", add_special_tokens=False)  # settings of odd types, such as a longest text, show only in use
+        tokenizer("a", add_special_tokens=False)  # settings of a wrong type, such as a maximum length, fail only now
         return tokenizer
 
     with quietly():
@@ -107,10 +107,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_mllm_config(path: Path) -> PreTrainedConfig:
-    """The config in a file of transformers', without what it says of code: how attention is computed is not its own.
+    """Read a transformers config file, ignoring code and the attention implementation that it names.
 
     Raises:
-        CheckpointError: missing or damaged, or a number out of range.
+        CheckpointError: missing or damaged, or a value out of range.
     """
     plain = data_alone(read_json(path))
     with quietly():
@@ -121,7 +121,7 @@ def load_mllm_config(path: Path) -> PreTrainedConfig:
 
 
 def portable_rope(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Tell transformers 4.57 in its own words, in place, about the rotary embedding that 5.x wrote down."""
+    """Translate, in place, the rotary embedding settings that transformers 5.x wrote into those of 4.57."""
     text = config.text_config
     written = getattr(text, "rope_parameters", None)
     if written and getattr(text, "rope_scaling", None) is None:
@@ -134,7 +134,7 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
     """The folder of the MLLM's tokenizer.
 
     Raises:
-        CheckpointError: there is none beside the weights or in the checkpoint.
+        CheckpointError: there is none next to the weights or in the checkpoint.
     """
     for folder in _places(form, checkpoint):
         if any((folder / name).is_file() for name in TOKENIZERS):
@@ -146,7 +146,7 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
 
 
 def mllm_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
-    """The config of the MLLM in `form`, from wherever it is stored.
+    """The config of the MLLM in `form`, from wherever it is stored, else from tensor shapes.
 
     Raises:
         CheckpointError: as `find_tokenizer` and `config_from_shapes`.
@@ -154,18 +154,16 @@ def mllm_config(form: Form, checkpoint: Path) -> PreTrainedConfig:
     config = find_config(form, checkpoint)
     if config is None:
         config = config_from_shapes(form, load_tokenizer(find_tokenizer(form, checkpoint)))
-    if "lm_head.weight" not in map(
-        bare_mllm, form.tensors
-    ):  # left out of files that are for reading alone: no hidden state needs it
+    if "lm_head.weight" not in map(bare_mllm, form.tensors):  # some files omit it, as hidden states do not need it
         config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
     return config
 
 
 def checked_mllm(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
-    """An MLLM on the meta device in the sizes of `config`; `form` has all of its tensors.
+    """An MLLM on the meta device in the sizes of `config`, after checking that `form` has all of its tensors.
 
     Raises:
-        CheckpointError: it does not, or holds them in a form that is not read.
+        CheckpointError: tensors are missing or in an unsupported form.
     """
 
     def build() -> PreTrainedModel:
@@ -173,7 +171,7 @@ def checked_mllm(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
             return _model_class(config)(config)
 
     model = load_or_explain(form.path, build)
-    if is_packed(config):  # its own library reads shapes of bytes
+    if is_packed(config):  # only its own library knows the shapes of the packed bytes
         return model
     check_readable(form.stored, form.path)
     wanted, found = (
@@ -189,12 +187,12 @@ def checked_mllm(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def is_packed(config: PreTrainedConfig) -> bool:
-    """Whether the weights are packed into fewer bits by a library that transformers leaves them to."""
+    """Whether the weights are packed into fewer bits by a quantisation library that transformers calls."""
     return getattr(config, "quantization_config", None) is not None
 
 
 def find_config(form: Form, checkpoint: Path) -> PreTrainedConfig | None:
-    """The MLLM's config, from beside the weights or from the checkpoint; None where neither has one of its width."""
+    """The MLLM's config, from next to the weights or from the checkpoint; None if neither has one of its width."""
     width = mllm_width(form)
     for folder in _places(form, checkpoint):
         for path in (folder / name for name in CONFIGS):
@@ -206,10 +204,10 @@ def find_config(form: Form, checkpoint: Path) -> PreTrainedConfig | None:
 
 
 def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    """The config of a Qwen-VL of Qwen's own make, from the shapes of its tensors.
+    """Derive the config of one of Qwen's own Qwen-VLs from the shapes of its tensors.
 
     Raises:
-        CheckpointError: widths that are not multiples of Qwen's heads, or a tensor that is missing.
+        CheckpointError: widths that are not multiples of Qwen's head sizes, or a missing tensor.
     """
     from ..guidance.prompt import IMAGE, VIDEO, VISION_END, VISION_START
 
@@ -236,7 +234,7 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTra
 def _qwen2_sizes(
     side: Callable[..., int], count: Callable[[str], int], path: Path
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """As `qwen3_vl.sizes_from_shapes`, of a Qwen2.5-VL."""
+    """Like `qwen3_vl.sizes_from_shapes`, for a Qwen2.5-VL."""
     width, vision = side("embed_tokens.weight", 2, 1), side("visual.blocks.0.norm1.weight", 1)
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(
@@ -276,7 +274,7 @@ def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 
 def mllm_width(form: Form) -> int:
-    """The width of the hidden states, from the table of words."""
+    """The width of the hidden states, from the embedding table."""
     shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
     return shape_of(shapes, "embed_tokens.weight", 2, form.path)[1]
 
@@ -289,7 +287,7 @@ def data_alone(plain: Any) -> Any:
 
 
 def _check_words(folder: Path) -> None:
-    """Raise CheckpointError where a tokenizer's folder holds what its library would wait for or read for ever."""
+    """Raise CheckpointError if a tokenizer's folder holds files that its library would block on or read forever."""
     for path in folder.iterdir():
         if path.suffix in WORDS and not path.name.startswith(".") and not path.is_dir():
             read = bounded.read_json if path.suffix == ".json" else bounded.read_bytes
@@ -302,7 +300,7 @@ def _check_words(folder: Path) -> None:
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> None:
-    """Raise CheckpointError unless a tokenizer's ids are in the MLLM's table, and pictures have the same ones there."""
+    """Raise CheckpointError unless a tokenizer's ids fit the MLLM's table and its image and video ids the config."""
     from ..guidance.prompt import IMAGE, VIDEO
 
     highest = max(load_or_explain(folder, tokenizer.get_vocab).values(), default=-1)
@@ -336,7 +334,7 @@ def _widened(
 
 
 def _places(form: Form, checkpoint: Path) -> list[Path]:
-    """Where config and tokenizer may be: beside the weights, as Kiwi-Edit or Wan has them, or in the checkpoint."""
+    """Folders that may hold config and tokenizer: near the weights, as in Kiwi-Edit or Wan, or in the checkpoint."""
     own = form.path if form.path.is_dir() else form.path.parent
     further = [checkpoint / name for name in ("mllm", "processor", "tokenizer")]
     return [own, own.parent / "processor", own.parent / "tokenizer", *further]

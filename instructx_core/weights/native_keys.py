@@ -1,7 +1,7 @@
-"""A DiT and the patch embeddings that it gained in one state dict, as ComfyUI's native loader takes it.
+"""Combine a DiT and the patch embeddings added to it into one state dict for ComfyUI's native loader.
 
-The DiT has the original Wan names. The embeddings, which no Wan loader knows, keep names that Kiwi-Edit's training
-checkpoints give them.
+The DiT has the original Wan names. The embeddings, which no Wan loader knows, keep the names of Kiwi-Edit's training
+checkpoints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .wan_keys import dit_to_original
 
 T = TypeVar("T")
 
-# names in `instructx.safetensors` -> beside a native DiT
+# names in `instructx.safetensors` -> next to a native DiT
 EMBEDDINGS = {
     f"denoiser.{own}.{leaf}": f"{native}.patch_embedding.{leaf}"
     for own, native in (("source_embedding", "vae_condition"), ("reference_embedding", "ref_vae_condition"))
@@ -22,7 +22,7 @@ EMBEDDINGS = {
 
 
 def dit_to_native(transformer: Mapping[str, T], adapter: Mapping[str, T]) -> dict[str, T]:
-    """A DiT for ComfyUI's native loader, with the patch embeddings that it gained.
+    """A DiT for ComfyUI's native loader, with the patch embeddings added to it.
 
     Args:
         transformer: under diffusers' names, whole or a shard.

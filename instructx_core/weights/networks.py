@@ -1,4 +1,4 @@
-"""What denoises, and its VAE: Wan's or Stable Diffusion's; which of the two a form is, its tensors tell."""
+"""The denoiser and its VAE: Wan's or Stable Diffusion's, depending on a form's tensors."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Linear layers whose weights stay as their file has them: fewer bits in memory, on any device and on the way there.
+"""Linear layers whose weights stay as stored in their file: fewer bits in memory, on any device and on the way there.
 
-Each forward unpacks its layer's weight into the type that it computes in, as reading would have done once: the numbers
-are the same to the bit. A LoRA of the model's own stands beside such a weight, and beside one that is mapped from its
-file, which a merged LoRA would have copied.
+Each forward pass unpacks the layer's weight into the dtype of its inputs; the values are bit for bit those of
+unpacking once on load. The model's own LoRA is kept next to such a weight, and next to a weight mapped from its file,
+which merging would copy.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class PackedLinear(nn.Linear):
-    """`nn.Linear` with a weight as its file has it, of fewer bits or of as many, and perhaps a LoRA beside it.
+    """`nn.Linear` with its weight as stored in the file, packed or not, and an optional LoRA next to it.
 
-    Packed tensors are kept as bytes, which a change of the model's type leaves alone. It is an nn.Linear because
+    Packed tensors are kept as bytes, which a change of the model's dtype does not touch. It is an nn.Linear because
     diffusers and accelerate move those.
     """
 
@@ -38,8 +38,8 @@ class PackedLinear(nn.Linear):
     def __init__(self, plain: nn.Linear, weight: Tensor, held: Mapping[str, Tensor], packing: Packing | None) -> None:
         """
         Args:
-            plain: the layer that it takes the place of; its bias is kept.
-            weight, held, packing: as `quantised.widened`; rows and columns may be filled up.
+            plain: the layer to replace; its bias is kept.
+            weight, held, packing: as in `quantised.widened`; rows and columns may be padded.
         """
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.packing = plain.in_features, plain.out_features, packing
@@ -53,16 +53,16 @@ class PackedLinear(nn.Linear):
         self.register_parameter("up", None)
 
     def add_pair(self, down: Tensor, up: Tensor) -> None:
-        """Put a LoRA beside the weight: up [out, rank] @ down [rank, in]."""
+        """Add a LoRA next to the weight: up [out, rank] @ down [rank, in]."""
         self.down, self.up = (nn.Parameter(tensor, requires_grad=False) for tensor in (down, up))
 
     def as_stored(self) -> list[nn.Parameter]:
-        """What is as a file has it, in whatever type: all but the bias, and but for a weight that is not packed."""
+        """The parameters that keep the file's dtype: all but the bias and, if it is not packed, the weight."""
         others = ("bias",) if self.is_packed else ("bias", "weight")
         return [own for name, own in self.named_parameters(recurse=False) if name not in others]
 
     def numbers(self, dtype: torch.dtype) -> Tensor:
-        """The weight [out, in] without its LoRA."""
+        """The dequantised weight [out, in] without its LoRA."""
         if not self.is_packed:
             return self.weight.to(dtype)
         held = {name: self._plain(name) for name in self._kinds if name != "weight"}
@@ -81,18 +81,18 @@ class PackedLinear(nn.Linear):
 
 
 def _bytes(tensor: Tensor) -> nn.Parameter:
-    # int8: what T5's code takes for packed, and does not convert its inputs to
+    # int8: T5's code takes it for quantised and does not convert its inputs to it
     return nn.Parameter(tensor.reshape(-1).view(torch.int8), requires_grad=False)
 
 
 def staying(model: nn.Module, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> dict[str, str]:
-    """The linear layers of a model whose weights can stay as they are stored, and these weights' names in the file.
+    """The linear layers of a model whose weights can stay as stored -> the names of these weights in the file.
 
     Args:
         renamed: the model's names -> those in the file.
-        dtype: that the others get.
+        dtype: of the other weights.
     """
-    if form.is_gguf or form.is_pickled or form.is_library_folder:  # which other code reads
+    if form.is_gguf or form.is_pickled or form.is_library_folder:  # read by other code
         return {}
     exact, found = kept_in_float32(model, dtype), {}
     for layer, module in model.named_modules():
@@ -107,7 +107,7 @@ def staying(model: nn.Module, form: Form, renamed: Mapping[str, str], dtype: tor
 
 @contextmanager
 def unpacked_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """With plain layers in place of packed ones, whose LoRA is merged, in the order of their parameters."""
+    """In the block, replace packed layers by plain ones with the LoRA merged and parameters in their usual order."""
     packed = packed_layers(model)
     try:
         for name, layer in packed.items():
@@ -126,7 +126,7 @@ def unpacked_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def packed_layers(model: nn.Module) -> dict[str, PackedLinear]:
-    """The packed layers of a model by the names of their weights."""
+    """The packed layers of a model, by the names of their weights."""
     return {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, PackedLinear)}
 
 
@@ -136,15 +136,15 @@ def put_beside(
     stored: Mapping[str, Stored],
     bare: Callable[[str], str] = str,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Put LoRA beside the weights of linear layers that are as their file has them, so that these need no copy.
+    """Put LoRAs next to weights of linear layers that are as stored in their file, so that these need no copy.
 
     Args:
-        loras: (down, up) by the names of weights.
+        loras: (down, up) by weight name.
         stored: these weights in their file.
-        bare: makes these names of the model's own.
+        bare: maps the model's names to those of `loras`.
 
     Returns:
-        The LoRA of all other weights, which are to be merged.
+        The LoRAs of all other weights, to be merged.
     """
     linear = {
         bare(f"{name}.weight"): (name, module)
@@ -165,7 +165,7 @@ def put_beside(
 
 
 def outline_packed(model: nn.Module, form: Form, renamed: Mapping[str, str], dtype: torch.dtype) -> None:
-    """Put packed layers on the meta device into a model that is there, from headers; as `build.fill` would load it."""
+    """Put packed layers into a model on the meta device, from headers alone, as `build.fill` would load it."""
     for layer, name in staying(model, form, renamed, dtype).items():
         stored = form.stored[name]
         packing, (rows, columns) = stored.packing, stored.shape

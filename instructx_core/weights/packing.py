@@ -1,7 +1,7 @@
-"""How quantised layers are stored, as ComfyUI's files say it; no weight is read.
+"""How quantised layers are stored, as described in ComfyUI's files; no weight is read.
 
-A file says it of each layer in JSON, in one of two places (ComfyUI 0.33.0, QUANTIZATION.md, `comfy/ops.py`):
-- a tensor `LAYER.comfy_quant` of its bytes;
+A file describes each layer in JSON, in one of two places (ComfyUI 0.33.0, QUANTIZATION.md, `comfy/ops.py`):
+- the bytes of a tensor `LAYER.comfy_quant`;
 - the file's metadata `_quantization_metadata`, {"layers": {LAYER: ...}}.
 """
 
@@ -18,9 +18,9 @@ from ..errors import CheckpointError
 from ..words import quoted, quoted_path
 
 SAID, METADATA = "comfy_quant", "_quantization_metadata"
-LONGEST = 4096  # bytes that a layer's JSON may have
-ROTATED = 256  # columns that one rotation mixes, where a file does not say
-GROUP = 16  # numbers that share a scale, where a file does not say
+LONGEST = 4096  # bytes of a layer's JSON at most
+ROTATED = 256  # columns that one rotation mixes, unless the file says otherwise
+GROUP = 16  # values that share a scale, unless the file says otherwise
 
 
 class Format(str, Enum):
@@ -36,12 +36,12 @@ class Format(str, Enum):
 
     @property
     def a_byte(self) -> int:
-        """How many numbers one byte holds."""
+        """Values per byte."""
         return 2 if self in (Format.NVFP4, Format.W4A4, Format.W4A8) else 1
 
     @property
     def multiple(self) -> int:
-        """Rows and columns are filled up with zeros to a multiple of this."""
+        """Rows and columns are padded with zeros to a multiple of this."""
         return {Format.NVFP4: 16, Format.MXFP8: 32}.get(self, 1)
 
 
@@ -51,14 +51,14 @@ class Packing:
 
     format: Format
     rotated: int = 0  # columns that one rotation mixes, a power of 4; 0 for none
-    group: int = GROUP  # of W4A8: numbers that share a scale
+    group: int = GROUP  # of W4A8: values that share a scale
     said: str = ""  # the file's own JSON
 
     def shape(self, stored: tuple[int, ...], rows: int | None) -> tuple[int, ...]:
-        """The shape of the numbers in a tensor of bytes, columns filled up.
+        """The shape of the values in a packed tensor, with padded columns.
 
         Args:
-            rows: how many there are beside those that fill it up, where the layer's bias says so.
+            rows: their number without padding, if known from the layer's bias.
         """
         if len(stored) != 2:
             return stored
@@ -69,10 +69,10 @@ class Packing:
 
 
 def read_packings(path: Path, header: Mapping[str, Any]) -> dict[str, Packing]:
-    """How the layers of a safetensors file are stored that say so, by name; `header` is of `read_header`.
+    """The packings of the layers that a safetensors file describes, by name; `header` is from `read_header`.
 
     Raises:
-        CheckpointError: a format that is not known, or what is no JSON of one.
+        CheckpointError: an unknown format, or a damaged description.
     """
     said = {layer: _parsed(path, layer, text) for layer, text in _texts(path, header).items()}
     listed = header.get("__metadata__", {}).get(METADATA)
@@ -85,7 +85,7 @@ def read_packings(path: Path, header: Mapping[str, Any]) -> dict[str, Packing]:
 
 
 def _texts(path: Path, header: Mapping[str, Any]) -> dict[str, bytes]:
-    """The JSON of layers that have it in a tensor."""
+    """The JSON of layers that store it in a tensor."""
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     texts = {}
     with path.open("rb") as file:

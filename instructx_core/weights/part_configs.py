@@ -1,8 +1,8 @@
-"""What the configs of a DiT, a VAE and an MLLM may say: the numbers that no weight fixes, as ranges.
+"""Ranges for the values in the configs of a DiT, a VAE and an MLLM that no weight determines.
 
-A config comes with a download. A rotary table of length 1, a latent scale of 1e-38 or a window of -1 would end an edit
-half way or spoil it without a word; here it is one sentence that names the file, the field, the value and the range.
-Fields that are not named here are the libraries' own business.
+A config comes with a download. A rotary table of length 1, a latent scale of 1e-38 or a window of -1 would abort an
+edit half-way or silently spoil it; here it raises one sentence that names the file, field, value and range. Fields not
+listed here are left to the libraries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Depth = Annotated[int, Range(1, 1024)]
 Epsilon = Annotated[float, Range(above=0, most=0.01)]
 TokenId = Annotated[int, Range(0, 1 << 24)]
 Base = Annotated[float, Range(1, 1e12)]  # of rotary frequencies
-# what `guidance.vision` cuts pictures into, and so every Qwen2.5-VL; of a Qwen3-VL a patch is 16
+# patches of `guidance.vision`, as in every Qwen2.5-VL; those of a Qwen3-VL are 16 pixels
 PATCH, MERGE, TEMPORAL = 14, 2, 2
 QWEN3_PATCH = 16
 
@@ -54,7 +54,7 @@ class DitNumbers:
 
 @dataclass(frozen=True)
 class LatentScale:
-    """What latents are normalised with, one number a channel."""
+    """The normalisation of latents, one value per channel."""
 
     latents_mean: tuple[Annotated[float, Range(-1000, 1000)], ...]
     latents_std: tuple[Annotated[float, Range(0.001, 1000)], ...]
@@ -104,14 +104,14 @@ class TextNumbers(LlamaNumbers):
 
 @dataclass(frozen=True)
 class HeadWidth:
-    """What a Qwen3-VL's `text_config` says of its heads, whose widths together need not be its own."""
+    """The head size in a Qwen3-VL's `text_config`; its heads together need not be as wide as the hidden states."""
 
     head_dim: Annotated[int, Range(2, 4096)]
 
 
 @dataclass(frozen=True)
 class Rope:
-    """How a text model turns its places."""
+    """The rotary position embedding of a text model."""
 
     rope_theta: Base
     mrope_section: tuple[Annotated[int, Range(0, 4096)], Annotated[int, Range(0, 4096)], Annotated[int, Range(0, 4096)]]
@@ -119,7 +119,7 @@ class Rope:
 
 @dataclass(frozen=True)
 class Tower:
-    """What the `vision_config` of a Qwen2.5-VL and of a Qwen3-VL have in common."""
+    """Fields of `vision_config` that Qwen2.5-VL and Qwen3-VL share."""
 
     depth: Depth
     hidden_size: Width
@@ -152,7 +152,7 @@ class Qwen3VisionNumbers(Tower):
 
 @dataclass(frozen=True)
 class TokenIds:
-    """Which tokens of a Qwen-VL stand for pictures."""
+    """The image and video tokens of a Qwen-VL."""
 
     image_token_id: TokenId
     video_token_id: TokenId
@@ -201,7 +201,7 @@ class KlNumbers:
     block_out_channels: Annotated[tuple[Width, ...], Length(1, 8)]
     layers_per_block: Annotated[int, Range(1, 64)]
     norm_num_groups: Annotated[int, Range(1, 1024)]
-    # what the source enters a UNet without, so no other will do
+    # fixed: the source enters a UNet without this scale, which is taken for granted there
     scaling_factor: Annotated[float, Range(LATENT_SCALE, LATENT_SCALE)]
 
 
@@ -209,7 +209,7 @@ T = TypeVar("T")
 
 
 def check_dit_config(config: Mapping[str, Any], path: Path) -> None:
-    """Raise CheckpointError, naming `path`, where the arguments of a Wan DiT are out of range or contradict."""
+    """Raise CheckpointError, naming `path`, if arguments of a Wan DiT are out of range or contradict each other."""
     from diffusers import WanTransformer3DModel
 
     numbers = _numbers(DitNumbers, _defaults(WanTransformer3DModel) | dict(config), path)
@@ -218,7 +218,7 @@ def check_dit_config(config: Mapping[str, Any], path: Path) -> None:
 
 
 def check_vae_config(config: Mapping[str, Any], path: Path) -> None:
-    """As `check_dit_config`, of a Wan VAE."""
+    """Like `check_dit_config`, for a Wan VAE."""
     from diffusers import AutoencoderKLWan
 
     numbers = _numbers(VaeNumbers, _defaults(AutoencoderKLWan) | dict(config), path)
@@ -238,7 +238,7 @@ def check_vae_config(config: Mapping[str, Any], path: Path) -> None:
 
 
 def check_scale(config: Mapping[str, Any], path: Path, channels: int) -> None:
-    """Raise CheckpointError, naming `path`, unless the latents' mean and deviation are numbers in range for each."""
+    """Raise CheckpointError, naming `path`, unless each channel has a latent mean and deviation in range."""
     from diffusers import AutoencoderKLWan
 
     scale = _numbers(LatentScale, _defaults(AutoencoderKLWan) | dict(config), path)
@@ -248,11 +248,11 @@ def check_scale(config: Mapping[str, Any], path: Path, channels: int) -> None:
 
 
 def check_mllm_config(config: Any, path: Path) -> None:
-    """As `check_dit_config`, of a `Qwen2_5_VLConfig` or a `Qwen3VLConfig`."""
+    """Like `check_dit_config`, for a `Qwen2_5_VLConfig` or a `Qwen3VLConfig`."""
     text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
     words = _numbers(TextNumbers, text, path, "text_config.")
     tokens = _numbers(TokenIds, config.to_dict(), path)
-    if config.model_type == "qwen3_vl":  # heads have a width of their own there
+    if config.model_type == "qwen3_vl":  # its head size is a separate setting
         sight = _numbers(Qwen3VisionNumbers, vision, path, "vision_config.")
         name, layers = "deepstack_visual_indexes", sight.deepstack_visual_indexes
         head = _numbers(HeadWidth, text, path, "text_config.").head_dim
@@ -285,7 +285,7 @@ def check_mllm_config(config: Any, path: Path) -> None:
 
 
 def check_llava_config(config: Any, path: Path) -> None:
-    """As `check_dit_config`, of a `LlavaConfig`."""
+    """Like `check_dit_config`, for a `LlavaConfig`."""
     words = _numbers(LlamaNumbers, config.text_config.to_dict(), path, "text_config.")
     sight = _numbers(ClipNumbers, config.vision_config.to_dict(), path, "vision_config.")
     own = _numbers(LlavaNumbers, config.to_dict(), path)
@@ -302,7 +302,7 @@ def check_llava_config(config: Any, path: Path) -> None:
 
 
 def check_unet_config(config: Mapping[str, Any], path: Path) -> None:
-    """As `check_dit_config`, of Stable Diffusion 1's UNet."""
+    """Like `check_dit_config`, for Stable Diffusion 1's UNet."""
     from diffusers import UNet2DConditionModel
 
     _numbers(UnetNumbers, _defaults(UNet2DConditionModel) | dict(config), path)
@@ -312,7 +312,7 @@ def check_unet_config(config: Mapping[str, Any], path: Path) -> None:
 
 
 def check_kl_config(config: Mapping[str, Any], path: Path) -> None:
-    """As `check_dit_config`, of Stable Diffusion 1's VAE."""
+    """Like `check_dit_config`, for Stable Diffusion 1's VAE."""
     from diffusers import AutoencoderKL
 
     _numbers(KlNumbers, _defaults(AutoencoderKL) | dict(config), path)
@@ -320,7 +320,7 @@ def check_kl_config(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_absent(names: tuple[str, ...], config: Mapping[str, Any], path: Path) -> None:
-    """Raise CheckpointError where a config asks for what only later models than Stable Diffusion 1 have."""
+    """Raise CheckpointError if a config sets options of models later than Stable Diffusion 1."""
     for name in names:
         if config.get(name) is not None:
             raise _wrong(path, f"{name} is {config[name]!r}, which Stable Diffusion 1 does not have; give its weights")
@@ -340,7 +340,7 @@ def _numbers(cls: type[T], plain: Mapping[str, Any], path: Path, place: str = ""
 
 
 def _defaults(model_class: type) -> dict[str, Any]:
-    """What a library's class takes for arguments that a config leaves out."""
+    """The default arguments of a library's class, for those that a config leaves out."""
     parameters = inspect.signature(model_class.__init__).parameters.values()
     return {it.name: it.default for it in parameters if it.default is not inspect.Parameter.empty}
 

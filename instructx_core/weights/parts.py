@@ -1,7 +1,7 @@
-"""The parts of a model that weights are of, and the names of tensors by which each is known.
+"""The parts of a model, and the tensor names that identify each.
 
-A part is known by a few tensors that nothing else has, and their spelling tells whose layout it is: diffusers' and
-transformers', or the names of the models' first code, which ComfyUI's and most single files carry.
+A part is recognised by a few tensors that nothing else has. Their spelling tells whose layout it is: that of diffusers
+or transformers, or that of the model's original code, which ComfyUI's and most single files use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .wrapped_names import NameLayout
 
 
 class Part(str, Enum):
-    """The parts of a model that are published by themselves, called as the arguments that take one from elsewhere."""
+    """The parts of a model that are published separately, named like the arguments that replace them."""
 
     DIT = "transformer"
     VAE = "vae"
@@ -23,33 +23,33 @@ class Part(str, Enum):
 
     @property
     def kind(self) -> Part:
-        """Which part its weights are: both of a pair are DiTs."""
+        """The kind of part: both of a pair are DiTs."""
         return Part.DIT if self is Part.DIT_2 else self
 
     @property
     def option(self) -> str:
-        """The command line's option that takes one from elsewhere."""
+        """The command-line option that replaces it."""
         return f"--{self.value.replace('_', '-')}"
 
     @property
     def title(self) -> str:
-        """What it is, for people."""
+        """Its display name."""
         return {Part.DIT: "Wan DiT", Part.VAE: "Wan VAE", Part.MLLM: "Qwen2.5-VL"}[self.kind]
 
 
 class Names(str, Enum):
-    """Whose names the tensors carry."""
+    """Whose names the tensors have."""
 
     LIBRARY = "library"  # diffusers' or transformers'
-    ORIGINAL = "original"  # of the code that the model was published with
+    ORIGINAL = "original"  # those of the code that the model was published with
     QWEN3 = "qwen3"  # transformers', of a Qwen3-VL
-    TEXT = "text"  # transformers', of a umT5 that takes the place of an MLLM
+    TEXT = "text"  # transformers', of a umT5 used in place of an MLLM
     LLAVA = "llava"  # transformers', of a LLaVA
     UNET = "unet"  # diffusers', of Stable Diffusion's UNet
     KL = "kl"  # diffusers', of Stable Diffusion's VAE
 
 
-# tensors that only one part has, under either's names; those of the MLLM without the prefixes that came with time
+# tensors that only one part has, in each naming; those of MLLMs without the prefixes of transformers' versions
 _MARKS = {
     (Part.DIT, Names.ORIGINAL): {"patch_embedding.weight", "head.modulation", "blocks.0.self_attn.q.weight"},
     (Part.DIT, Names.LIBRARY): {
@@ -104,7 +104,7 @@ _QWEN3_LAYERS = {
     "visual.deepstack_merger_list.0.": ("norm", "linear_fc1", "linear_fc2"),
     "visual.blocks.0.": ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.linear_fc1", "mlp.linear_fc2"),
 }
-# of both: a name says by itself which layer it is, and the marks which of the two has it
+# of both: a name alone identifies the layer, and the marks tell the two models apart
 _MLLM = NameLayout(
     f"{before}{layer}.{leaf}"
     for known in (_MLLM_LAYERS, _QWEN3_LAYERS)
@@ -151,13 +151,13 @@ LAYOUTS = {
     (Part.MLLM, Names.QWEN3): _MLLM,
     (Part.MLLM, Names.TEXT): _TEXT,
     (Part.MLLM, Names.LLAVA): _LLAVA,
-    # known by their marks alone: diffusers has had no other names for them
+    # their marks are enough: diffusers has never used other names
     (Part.DIT, Names.UNET): NameLayout(_MARKS[Part.DIT, Names.UNET]),
     (Part.VAE, Names.KL): NameLayout(_MARKS[Part.VAE, Names.KL]),
 }
-# what transformers' versions put before names of their own accord
+# prefixes that transformers' versions put before names
 MLLM_PREFIXES = ("", "model.", "language_model.", "language_model.model.", "model.language_model.")
-# what stands in the place of a Qwen2.5-VL, of Wan's DiT and of its VAE
+# display names of the alternatives to a Qwen2.5-VL, Wan's DiT and its VAE
 TITLES = {
     Names.TEXT: "umT5",
     Names.QWEN3: "Qwen3-VL",
@@ -165,7 +165,7 @@ TITLES = {
     Names.UNET: "Stable Diffusion UNet",
     Names.KL: "Stable Diffusion VAE",
 }
-# where whole pipelines keep a part: this repo's layout first, Kiwi-Edit's last
+# subfolders of the parts in whole pipelines: this repo's layout first, Kiwi-Edit's last
 FOLDERS = {
     Part.DIT: ("transformer", "unet"),
     Part.DIT_2: ("transformer_2",),
@@ -175,33 +175,33 @@ FOLDERS = {
 
 
 def classify(names: Iterable[str]) -> tuple[Part, Names] | None:
-    """Of which part tensors of these names are, and whose names they are; None where no part has them."""
+    """The part that has tensors of these names, and whose names they are; None if no part has them."""
     names = list(names)
     return next((kind for kind, marks in _MARKS.items() if marks <= {*map(LAYOUTS[kind].bare, names)}), None)
 
 
 def is_known(name: str) -> bool:
-    """Whether a tensor is one of a DiT, a VAE or an MLLM."""
+    """Whether a tensor belongs to a DiT, a VAE or an MLLM."""
     return any(layout.has(name) for layout in LAYOUTS.values())
 
 
 def bare_mllm(name: str) -> str:
-    """A name of a Qwen-VL's without the prefixes that transformers' versions put before it, and without wrappers."""
+    """A Qwen-VL tensor's name without the prefixes of transformers' versions and without wrappers."""
     return _MLLM.bare(name)
 
 
 def bare_llava(name: str) -> str:
-    """A name of a LLaVA's as transformers 5 has it, without `model.`, whatever version wrote it."""
+    """A LLaVA tensor's name as in transformers 5, without `model.`, whatever version wrote it."""
     return _LLAVA.bare(name).replace("language_model.lm_head.", "lm_head.")
 
 
 def bare_text(name: str) -> str:
-    """A name of a umT5's without wrappers."""
+    """A umT5 tensor's name without wrappers."""
     return _TEXT.bare(name)
 
 
 def published_mllm(name: str, is_qwen3: bool = False) -> str:
-    """A name of a Qwen-VL's as it was published, which every version of transformers reads."""
+    """A Qwen-VL tensor's name as published, which every version of transformers reads."""
     bare = bare_mllm(name)
     if is_qwen3 and not bare.startswith("lm_head."):
         return f"model.{bare}" if bare.startswith("visual.") else f"model.language_model.{bare}"
