@@ -1,6 +1,6 @@
-"""PyTorch pickles (.pt, .pth, .bin, .ckpt), opened only where a person asks for it, and then for their tensors alone.
+"""PyTorch pickles (.pt, .pth, .bin, .ckpt), opened only on request and only for their tensors.
 
-`weights_only` keeps a pickle from running code, and mapping the file keeps its tensors on the disk until they are read.
+`weights_only` keeps a pickle from running code, and mapping the file keeps its tensors on disk until they are read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..words import one_line
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
 _ARCHIVE = b"PK\x03\x04"  # torch.save's
-# The protocol, then an opcode, which is never 0. The length with which a safetensors file begins may be 0x0280 as well;
-# its next byte is 0.
+# The protocol, then an opcode, which is never 0. A safetensors file may begin with the length 0x0280 too, but its next
+# byte is 0.
 _BARE = re.compile(rb"\x80[\x02-\x05][^\x00]")
 
 
 def is_pickle(path: str | Path) -> bool:
-    """Whether a file begins as a pickle does, whatever it is called; False where there is none."""
+    """Whether a file begins like a pickle, whatever its name; False if it cannot be read."""
     try:
         with open_regular(path) as file:
-            # a safetensors file may begin with any length; its header follows
+            # a safetensors file may begin with any 8 bytes of length; its header follows
             start = file.read(9)
     except (UnreadableError, OSError):
         return False
@@ -34,17 +34,18 @@ def is_pickle(path: str | Path) -> bool:
 
 
 def begins_bare(start: bytes) -> bool:
-    """Whether a file with these first bytes is a pickle by itself, in no archive."""
+    """Whether a file with these first bytes is a bare pickle, not an archive."""
     return _BARE.match(start) is not None
 
 
 def read_pickle(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a pickle by name, on the CPU and mapped: nothing is read before it is looked at.
+    """The tensors of a pickle by name, on the CPU and mapped: nothing is read before it is used.
 
-    A training checkpoint's `state_dict` is taken out of what surrounds it.
+    A training checkpoint is reduced to its `state_dict`.
 
     Raises:
-        CheckpointError: damaged, older than PyTorch 1.6, holding more than tensors, or no mapping of names to tensors.
+        CheckpointError: damaged, older than PyTorch 1.6, holding more than tensors, or not a mapping of names to
+            tensors.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

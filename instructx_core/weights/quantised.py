@@ -1,17 +1,17 @@
-"""Quantised weights as numbers again: 8-bit and 4-bit floats and whole numbers with their scales, in ComfyUI's files.
+"""Dequantise weights from ComfyUI's files: 8- and 4-bit floats and integers with their scales.
 
-| format | stored | beside it | the weight |
+| format | stored as | companion tensors | the weight |
 |---|---|---|---|
-| fp8 | 8-bit floats | `weight_scale` or `scale_weight`: one number, or one a row | stored * scale |
-| int8 | whole numbers | `weight_scale`: one number, or one a row | stored * scale, its columns turned back |
-| nvfp4 | two 4-bit floats a byte | `weight_scale`: one a block of 16; `weight_scale_2` | stored * (scale_2 * scale) |
-| mxfp8 | 8-bit floats | `weight_scale`: an exponent a block of 32 | stored * 2^(scale - 127) |
-| w4a4, w4a8 | two 4-bit numbers a byte | scales, a codebook | by comfy-kitchen (`pip install comfy-kitchen`) |
+| fp8 | 8-bit floats | `weight_scale` or `scale_weight`: one value, or one per row | stored * scale |
+| int8 | integers | `weight_scale`: one value, or one per row | stored * scale, rotation of the columns undone |
+| nvfp4 | two 4-bit floats a byte | `weight_scale`: one per block of 16; `weight_scale_2` | stored * (scale_2 * scale) |
+| mxfp8 | 8-bit floats | `weight_scale`: an exponent per block of 32 | stored * 2^(scale - 127) |
+| w4a4, w4a8 | two 4-bit values a byte | scales, a codebook | by comfy-kitchen (`pip install comfy-kitchen`) |
 
-(ComfyUI 0.33.0: `comfy/ops.py`, `comfy/utils.py`; comfy-kitchen 0.2.31: every value is that of its `dequantize` to the
-bit.) Two spellings of fp8 are in use: the older has one marker `scaled_fp8` for the file, the newer says it layer by
-layer (`packing`). Scales of inputs are for kernels that multiply 8-bit numbers; weights that are widened first do
-without.
+(ComfyUI 0.33.0: `comfy/ops.py`, `comfy/utils.py`; comfy-kitchen 0.2.31: every value equals that of its `dequantize`,
+bit for bit.) Two spellings of fp8 are in use: the older has one marker `scaled_fp8` per file, the newer describes each
+layer (`packing`). Input scales are for kernels that multiply 8-bit values; they are ignored, as weights are dequantised
+first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SCALES = ("scale_weight", "weight_scale")
-# what some formats need beside the weight, each under its name after the layer's
+# further companion tensors that some formats need, by the last part of their names
 _FURTHER = {
     Format.NVFP4: ("weight_scale_2",),
     Format.W4A8: ("weight_s_rel", "weight_s_channel"),
@@ -43,7 +43,7 @@ _BESIDE = {
     *_SCALES, *_PERHAPS, *(name for names in _FURTHER.values() for name in names),
     "scale_input", "input_scale", SAID, "scaled_fp8", "spiece_model",
 }  # fmt: skip
-# the values of a 4-bit float, two bits of exponent and one of mantissa, by its bits
+# the values of a 4-bit float (two exponent bits, one mantissa bit), by its bits without the sign
 _E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _BLOCKS = {Format.NVFP4: 16, Format.MXFP8: 32}  # columns that share a scale
 _KITCHEN = {Format.W4A4, Format.W4A8}
@@ -51,12 +51,12 @@ _EIGHT_BITS = {Format.E4M3: torch.float8_e4m3fn, Format.E5M2: torch.float8_e5m2}
 
 
 def is_beside(name: str) -> bool:
-    """Whether a tensor is not a weight: it says how another one is stored, or holds a tokenizer."""
+    """Whether a tensor is not a weight but describes how another is stored, or holds a tokenizer."""
     return name.rpartition(".")[2] in _BESIDE
 
 
 def beside(name: str, state: Mapping[str, T]) -> dict[str, T]:
-    """What belongs to the tensor `name` among the tensors of a model; {} where it is stored as it is."""
+    """The companion tensors of the tensor `name`, such as its scales, by the last part of their names; {} if none."""
     layer, _, leaf = name.rpartition(".")
     if leaf != "weight":
         return {}
@@ -68,7 +68,7 @@ def beside(name: str, state: Mapping[str, T]) -> dict[str, T]:
 
 
 def said_by_layer(tensors: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
-    """What says of each quantised layer how it is stored, as tensors; ComfyUI reads these from tensors alone."""
+    """The descriptions of how quantised layers are stored, as tensors, since ComfyUI reads them only from tensors."""
     said = {
         name.removesuffix("weight") + SAID: stored.packing.said.encode()
         for name, stored in tensors.items()
@@ -78,10 +78,10 @@ def said_by_layer(tensors: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
 
 
 def check_readable(tensors: Mapping[str, Stored], source: object) -> None:
-    """Raise CheckpointError if a tensor is stored in a way that `widened` cannot undo.
+    """Raise CheckpointError if a tensor is stored in a way that `widened` cannot decode.
 
     Args:
-        tensors: all of a model's, those beside its own included.
+        tensors: all of a model's, companion tensors included.
         source: the path to name.
     """
     for name, stored in tensors.items():
@@ -107,19 +107,19 @@ def check_readable(tensors: Mapping[str, Stored], source: object) -> None:
 
 
 def widened(weight: torch.Tensor, held: Mapping[str, torch.Tensor], packing: Packing | None) -> torch.Tensor:
-    """The values of a stored weight: itself where nothing belongs to it, else float32.
+    """The values of a stored weight: unchanged if it has no companion tensors, else float32.
 
     Args:
-        weight: as it is stored, [rows, ...].
-        held: of `beside`.
-        packing: what its file says of it.
+        weight: as stored, [rows, ...].
+        held: from `beside`.
+        packing: the file's description of it.
 
     Raises:
-        CheckpointError: a format that comfy-kitchen unpacks, which is not installed.
+        CheckpointError: the format needs comfy-kitchen, which is not installed.
     """
     kind = None if packing is None else packing.format
     if kind in _EIGHT_BITS:
-        weight = weight.view(_EIGHT_BITS[kind])  # some files call their bytes bytes
+        weight = weight.view(_EIGHT_BITS[kind])  # some files declare them as plain bytes
     if not held:
         return weight
     if kind in _KITCHEN:
@@ -130,13 +130,13 @@ def widened(weight: torch.Tensor, held: Mapping[str, torch.Tensor], packing: Pac
         values = weight.float() * held["weight_scale"].float().reshape(-1, *[1] * (weight.ndim - 1))
         if packing is not None and packing.rotated:
             values = _turned_back(values, packing.rotated)
-    if "pre_quant_scale" in held:  # of the inputs' columns: (x * s) W^T = x (W * s)^T
+    if "pre_quant_scale" in held:  # scales the inputs' columns: (x * s) W^T = x (W * s)^T
         values = values * held["pre_quant_scale"].float()
     return values
 
 
 def unpadded(found: Mapping[str, Stored], wanted: Shapes) -> dict[str, tuple[int, ...]]:
-    """The shapes of stored tensors, of those that are filled up what a model wants, if filling it up gives theirs."""
+    """The shapes of stored tensors; of padded ones, the shape that the model expects, if padding it gives theirs."""
     shapes = {}
     for name, stored in found.items():
         shape = wanted.get(name, ())
@@ -149,7 +149,7 @@ def unpadded(found: Mapping[str, Stored], wanted: Shapes) -> dict[str, tuple[int
 
 
 def without_filling(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """A weight without what fills its rows and columns up."""
+    """A weight without the padding of its rows and columns."""
     return value if value.shape == shape else value[tuple(slice(size) for size in shape)]
 
 
@@ -182,7 +182,7 @@ def _check_packed(name: str, stored: Stored, held: Mapping[str, Stored], source:
 
 
 def _blocks(weight: torch.Tensor, held: Mapping[str, torch.Tensor], kind: Format) -> torch.Tensor:
-    """nvfp4 and mxfp8: one scale for each block of a row's columns; float32 [rows, columns], filled up."""
+    """nvfp4 and mxfp8, with one scale per block of a row's columns: float32 [rows, columns], still padded."""
     if kind is Format.NVFP4:
         codes = torch.stack([weight.view(torch.uint8) >> 4, weight.view(torch.uint8) & 15], dim=-1).flatten(1)
         table = torch.tensor([*_E2M1, *(-value for value in _E2M1)], device=weight.device)
@@ -190,21 +190,21 @@ def _blocks(weight: torch.Tensor, held: Mapping[str, torch.Tensor], kind: Format
         scales = held["weight_scale"].view(torch.float8_e4m3fn).float() * held["weight_scale_2"].float()
     else:
         numbers = weight.view(torch.float8_e4m3fn).float()
-        scales = (held["weight_scale"].view(torch.uint8).int() << 23).view(torch.float32)  # bits of an exponent; 0 is 0
+        scales = (held["weight_scale"].view(torch.uint8).int() << 23).view(torch.float32)  # exponent bits; 0 is 0
     rows, columns = numbers.shape
     scales = _in_rows(scales, rows, columns // _BLOCKS[kind])
     return (numbers.reshape(rows, -1, _BLOCKS[kind]) * scales[..., None]).reshape(rows, columns)
 
 
 def _in_rows(tiles: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Scales as GPUs want them, in tiles of 128 x 4 (cuBLAS, "1D block scaling factors layout"), row by row again."""
+    """Reorder scales row by row from the 128 x 4 tiles that GPUs use (cuBLAS, "1D block scaling factors layout")."""
     down, across = -(-rows // 128), -(-columns // 4)
     own = tiles.reshape(down, across, 32, 4, 4).permute(0, 3, 2, 1, 4)
     return own.reshape(down * 128, across * 4)[:rows, :columns]
 
 
 def _turned_back(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Undo a rotation of every `size` columns by a Hadamard matrix, which is its own inverse (ConvRot)."""
+    """Undo the rotation of each group of `size` columns by a Hadamard matrix, which is its own inverse (ConvRot)."""
     rows = [[1.0, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]]
     first = torch.tensor(rows, device=values.device)
     matrix = first

@@ -1,4 +1,4 @@
-"""Config values of a Qwen3-VL that no shape says, the same in 2B, 4B, 8B and 32B (their config.json on the hub)."""
+"""Config values of a Qwen3-VL that are in no shape, the same in 2B, 4B, 8B and 32B (their config.json on the hub)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ TEXT = {
     },
 }
 HEAD, VISION_HEADS = 128, 16
-DEEPSTACK = {24: [5, 11, 17], 27: [8, 16, 24]}  # depth of the vision tower -> layers that enter the language model
+DEEPSTACK = {24: [5, 11, 17], 27: [8, 16, 24]}  # depth of the vision tower -> layers fed into the language model
 
 
 def sizes_from_shapes(
     side: Callable[..., int], count: Callable[[str], int], path: Path
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """`text_config` and `vision_config`.
+    """Derive `text_config` and `vision_config`.
 
     Args:
-        side: (name, dimensions, which) -> one side of a tensor.
-        count: a name with {} for a layer's number -> how many layers there are.
+        side: (name, dimensions, which) -> the size of one of a tensor's dimensions.
+        count: a name with {} for a layer's number -> the number of layers.
 
     Raises:
-        CheckpointError: no published size.
+        CheckpointError: not a published size.
     """
     width, head = side("embed_tokens.weight", 2, 1), side("layers.0.self_attn.q_norm.weight", 1)
     vision, depth = side("visual.blocks.0.norm1.weight", 1), count("visual.blocks.{}.norm1.weight")

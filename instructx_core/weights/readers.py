@@ -1,4 +1,4 @@
-"""What reads an instruction, by itself: which of its kinds a form is, its tensors tell."""
+"""The model that reads an instruction: an MLLM or umT5, depending on a form's tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The functions below, of one kind."""
+    """The functions below, for one kind of reader."""
 
     load: Callable[..., tuple[Any, Any]]
     config: Callable[[Form, Path], Any]
@@ -63,7 +63,7 @@ def checked_reader(form: Form, config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def outline_packed_reader(model: PreTrainedModel, form: Form, dtype: torch.dtype) -> None:
-    """Put packed layers into a model on the meta device, as `load_reader` with `packed` would load it."""
+    """Put packed layers into a model on the meta device, as `load_reader` with `packed` would."""
     bare = bare_text if form.names is Names.TEXT else bare_mllm
     if form.is_scaled and form.names is not Names.LLAVA and getattr(model.config, "quantization_config", None) is None:
         outline_packed(model, form, names_in_file(model, form, bare), dtype)

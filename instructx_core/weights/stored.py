@@ -1,4 +1,4 @@
-"""What a file of weights says of its tensors (safetensors, GGUF, a pickle), without reading one."""
+"""The tensors that a weight file declares (safetensors, GGUF, a pickle), without reading them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from .gguf_header import is_gguf, open_gguf, original_shapes
 from .packing import Format, Packing, read_packings
 from .pickles import is_pickle, read_pickle
 
-# the safetensors format's names of dtypes (its documentation's table), of those that PyTorch has
+# safetensors' names (from the table in its documentation) of the dtypes that PyTorch has
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-    "F8_E8M0": torch.uint8,  # exponents alone, which torch 2.6 has no type for
+    "F8_E8M0": torch.uint8,  # exponents only, for which torch 2.6 has no dtype
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 EIGHT_BITS = {"F8_E4M3", "F8_E5M2"}
-# GGUF's types of fewer bits are packed too, but diffusers unpacks them
+# not GGUF's types of fewer bits: they are packed, and diffusers unpacks them
 _FLOATS = {"F64", "F32", "F16", "BF16", *EIGHT_BITS}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor, as a header tells of it."""
+    """One tensor, as described by a header."""
 
-    dtype: str  # as the format spells it: BF16, F8_E4M3, U8; of GGUF F16, Q8_0, Q4_K
-    shape: tuple[int, ...]  # of the numbers, not of the bytes that they are packed into
-    is_reshaped: bool = False  # of a GGUF that stores it in another shape
+    dtype: str  # as the format spells it: BF16, F8_E4M3, U8; in GGUF F16, Q8_0, Q4_K
+    shape: tuple[int, ...]  # of the values, not of the bytes that they are packed into
+    is_reshaped: bool = False  # a GGUF stores it in another shape
     packing: Packing | None = None  # of a quantised layer's weight
 
     @property
@@ -45,22 +45,22 @@ class Stored:
 
     @property
     def kind(self) -> str:
-        """What it is stored as: its dtype, or a quantised layer's format."""
+        """Its storage type: the dtype, or a quantised layer's format."""
         if self.packing is None or self.packing.format in (Format.E4M3, Format.E5M2):
             return self.dtype
         return self.packing.format.value
 
     @property
     def is_float(self) -> bool:
-        """Whether it is stored number by number."""
+        """Whether it is stored as plain floats."""
         return self.dtype in _FLOATS
 
 
 def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
-    """The tensors of a safetensors or GGUF file, or of a pickle that may be opened, by name.
+    """The tensors of a safetensors or GGUF file, or of a pickle if allowed, by name.
 
     Raises:
-        CheckpointError: a file that is missing, damaged or of another kind, or a GGUF where `gguf` is not installed.
+        CheckpointError: a file that is missing, damaged or of another kind, or a GGUF if `gguf` is not installed.
     """
     if allow_pickle and is_pickle(path):
         state = read_pickle(path)
@@ -81,14 +81,14 @@ def read_stored(path: Path, allow_pickle: bool = False) -> dict[str, Stored]:
 
 
 def stored_of(header: Mapping[str, Any]) -> dict[str, Stored]:
-    """The tensors that a safetensors header (`read_header`) tells of."""
+    """The tensors declared by a safetensors header (`read_header`)."""
     return {
         name: Stored(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__"
     }
 
 
 def _quantised(path: Path, header: Mapping[str, Any]) -> dict[str, Stored]:
-    """The weights that a safetensors file says are packed."""
+    """The weights that a safetensors file declares as packed."""
     found = {}
     for layer, packing in read_packings(path, header).items():
         if entry := header.get(f"{layer}.weight"):
@@ -99,10 +99,10 @@ def _quantised(path: Path, header: Mapping[str, Any]) -> dict[str, Stored]:
 
 
 def spelled(path: Path, name: str, dtype: torch.dtype) -> str:
-    """What safetensors files call the dtype of a pickle's tensor.
+    """The safetensors name of the dtype of a pickle's tensor.
 
     Raises:
-        CheckpointError: one that they do not have.
+        CheckpointError: a dtype that safetensors files do not have.
     """
     if dtype not in SPELLED:
         raise CheckpointError(f"{str(path)!r} holds {quoted(name)} in {dtype}, which safetensors files do not have.")

@@ -1,8 +1,8 @@
-"""Files made out of others without loading them: their bytes come in pieces, tensors under other names.
+"""Make files from others without loading them: bytes are streamed, tensors renamed.
 
-Peak memory is one piece, whatever the weights weigh; one tensor, where its values change (see `values`). The
-safetensors format says where each tensor's bytes are, so renaming and merging shards need a new header and nothing
-else. Numbers are looked at as they pass: weights with NaN in them end a conversion.
+Peak memory is one chunk, however large the weights; one tensor, if its values change (see `values`). The safetensors
+format says where each tensor's bytes are, so renaming and merging shards need only a new header. Values are checked as
+they pass: NaN in the weights aborts a conversion.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from .pickles import is_pickle, read_pickle
 from .stored import DTYPES, spelled
 
 CHUNK = 16 * 2**20  # bytes read at a time
-ALIGNMENT = 8  # bytes; the header is filled up with spaces to a multiple, as the safetensors library does
+ALIGNMENT = 8  # bytes; the header is padded with spaces to a multiple, as the safetensors library does
 
 Chunks = Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file is to hold."""
+    """The content of a file to write."""
 
     size: int  # bytes
-    chunks: Chunks  # all of them, from the first on, at each call
+    chunks: Chunks  # each call yields all bytes from the start
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: what a header says of it, and its bytes."""
+    """A tensor in a file: its description in a header, and its bytes."""
 
-    dtype: str  # as the safetensors format calls it
+    dtype: str  # as safetensors spells it
     shape: tuple[int, ...]
     content: Content
 
@@ -50,7 +50,7 @@ class StoredTensor:
 
 
 def stored_bytes(data: bytes) -> Content:
-    """A small file that is in memory."""
+    """A small file from memory."""
     return Content(len(data), lambda: iter([data]))
 
 
@@ -60,7 +60,7 @@ def text(value: str) -> Content:
 
 
 def copied(path: Path) -> Content:
-    """A file, copied; the numbers of a weights file are checked on the way."""
+    """A copy of a file; the values of a safetensors file are checked on the way."""
     size = path.stat().st_size
     if path.suffix != ".safetensors":
         return _range(path, 0, size)
@@ -76,10 +76,10 @@ def taken_tensors(sources: Mapping[Path, Mapping[str, str]]) -> dict[str, Stored
     """Tensors of several files under new names.
 
     Args:
-        sources: for each file, which of its tensors are taken and what they are called.
+        sources: for each file, the tensors to take -> their new names.
 
     Raises:
-        CheckpointError: as `stored_tensors`, or a tensor that is not there, or two that would have one name.
+        CheckpointError: as `stored_tensors`, a missing tensor, or two with the same new name.
     """
     taken: dict[str, StoredTensor] = {}
     for path, names in sources.items():
@@ -96,13 +96,13 @@ def taken_tensors(sources: Mapping[Path, Mapping[str, str]]) -> dict[str, Stored
 
 
 def tensor_file(taken: Mapping[str, StoredTensor], metadata: Mapping[str, str] | None = None) -> Content:
-    """One safetensors file of these tensors.
+    """One safetensors file with these tensors.
 
     Args:
         taken: by their names in the file.
         metadata: of the file.
     """
-    # the widest first: a reader maps a tensor at its offset, which must be a multiple of its item's size
+    # the widest dtype first: a reader maps a tensor at its offset, which must be a multiple of its item size
     order = sorted(taken, key=lambda name: (-taken[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -122,15 +122,15 @@ def tensor_file(taken: Mapping[str, StoredTensor], metadata: Mapping[str, str] |
 
 
 def stored_tensors(path: Path, allow_pickle: bool = False) -> dict[str, StoredTensor]:
-    """The tensors of a weight file, none of them read yet.
+    """The tensors of a weight file, not read yet.
 
     Args:
         path: a safetensors file, or a pickle.
-        allow_pickle: open pickles too, for their tensors alone.
+        allow_pickle: open pickles too, and read only tensors from them.
 
     Raises:
-        CheckpointError: missing, damaged, of another kind, or a pickle that nobody allowed; while the bytes are read, a
-            tensor that holds NaN or infinity.
+        CheckpointError: missing, damaged, of another kind, or a pickle without `allow_pickle`; while the bytes are
+            read, a tensor that holds NaN or infinity.
     """
     if allow_pickle and is_pickle(path):
         return {
@@ -150,11 +150,11 @@ def stored_tensors(path: Path, allow_pickle: bool = False) -> dict[str, StoredTe
 def computed(
     dtype: str, shape: tuple[int, ...], make: Callable[[], torch.Tensor], path: Path, name: str
 ) -> StoredTensor:
-    """A tensor that is made when its bytes are wanted.
+    """A tensor that is computed when its bytes are read.
 
     Args:
-        make: gives it, in this dtype and shape.
-        path, name: where its numbers are from.
+        make: returns it, in this dtype and shape.
+        path, name: the source of its values, for errors.
     """
 
     def chunks() -> Iterator[bytes]:
@@ -167,12 +167,12 @@ def computed(
 
 
 def _data_start(path: Path, entries: Mapping[str, Any]) -> int:
-    """Where the first tensor's bytes are in a safetensors file, whose header was checked."""
+    """Where the tensors' bytes begin in a safetensors file whose header was checked."""
     return path.stat().st_size - max((entry["data_offsets"][1] for entry in entries.values()), default=0)
 
 
 def _finite(content: Content, dtype: str, path: Path, name: str) -> Content:
-    """The same bytes, of numbers of this dtype; NaN or infinity among them raises CheckpointError."""
+    """The same bytes, as values of this dtype; NaN or infinity raises CheckpointError."""
     kind = DTYPES.get(dtype)
     if kind is None or not kind.is_floating_point:
         return content
@@ -191,7 +191,7 @@ def _finite(content: Content, dtype: str, path: Path, name: str) -> Content:
 
 
 def _range(path: Path, start: int, size: int) -> Content:
-    """`size` bytes of a file from `start` on; a file that became shorter meanwhile raises CheckpointError."""
+    """`size` bytes of a file from `start`; raises CheckpointError if the file became shorter meanwhile."""
 
     def chunks() -> Iterator[bytes]:
         with path.open("rb") as file:

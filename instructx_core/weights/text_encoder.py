@@ -1,6 +1,6 @@
-"""A umT5's encoder from transformers' folders, Wan's `text_encoder/` among them, and lone files as ComfyUI has them.
+"""Load a umT5 encoder from transformers folders, such as Wan's `text_encoder/`, or single files as in ComfyUI.
 
-Its config is read from the shapes of its tensors: what they do not tell is the same in all of umT5's sizes.
+Its config is derived from tensor shapes; all other values are the same in every umT5 size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 
 LAYER = "encoder.block.{}.layer.0.SelfAttention.q.weight"
-SECOND_NAME = "encoder.embed_tokens.weight"  # of the table of words, which some files hold twice
+SECOND_NAME = "encoder.embed_tokens.weight"  # of the embedding table, which some files hold twice
 
 
 def load_text_encoder(
@@ -35,7 +35,7 @@ def load_text_encoder(
     progress: Callable[[int], None] | None = None,
     packed: bool = False,
 ) -> tuple[UMT5EncoderModel, PreTrainedTokenizerBase]:
-    """As `mllm.load_mllm`, of a umT5's encoder."""
+    """Like `mllm.load_mllm`, for a umT5 encoder."""
     from transformers import UMT5EncoderModel
 
     words = find_tokenizer(form, checkpoint)
@@ -63,7 +63,7 @@ def text_encoder_config(form: Form) -> UMT5Config:
     """The config of the umT5 in `form`, from the shapes of its tensors.
 
     Raises:
-        CheckpointError: a tensor is missing, or widths that no number of heads gives.
+        CheckpointError: a tensor is missing, or the attention's width is not a multiple of its number of heads.
     """
     from transformers import UMT5Config
 
@@ -91,10 +91,10 @@ def text_encoder_config(form: Form) -> UMT5Config:
 
 
 def checked_text_encoder(form: Form) -> UMT5EncoderModel:
-    """A umT5's encoder on the meta device; `form` has all of its tensors.
+    """A umT5 encoder on the meta device, after checking that `form` has all of its tensors.
 
     Raises:
-        CheckpointError: it does not, or holds them in a form that is not read.
+        CheckpointError: tensors are missing or in an unsupported form.
     """
     from transformers import UMT5EncoderModel
 

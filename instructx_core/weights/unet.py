@@ -1,4 +1,4 @@
-"""Stable Diffusion 1's UNet and VAE from diffusers' folders."""
+"""Load Stable Diffusion 1's UNet and VAE from diffusers folders."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def load_unet(form: Form, dtype: torch.dtype) -> UNet2DConditionModel:
-    """A UNet, on the CPU.
+    """Load a UNet onto the CPU.
 
     Raises:
-        CheckpointError: one that is incomplete or damaged, or no folder of diffusers'.
+        CheckpointError: it is incomplete, damaged or not a diffusers folder.
     """
     from diffusers import UNet2DConditionModel
 
@@ -35,7 +35,7 @@ def load_unet(form: Form, dtype: torch.dtype) -> UNet2DConditionModel:
 
 
 def load_kl(form: Form, dtype: torch.dtype) -> AutoencoderKL:
-    """As `load_unet`, of a VAE."""
+    """Like `load_unet`, for a VAE."""
     from diffusers import AutoencoderKL
 
     checked_kl(form)
@@ -43,24 +43,24 @@ def load_kl(form: Form, dtype: torch.dtype) -> AutoencoderKL:
 
 
 def checked_unet(form: Form) -> UNet2DConditionModel:
-    """An empty UNet of which `form` has all tensors."""
+    """An empty UNet, after checking that `form` has all of its tensors."""
     from diffusers import UNet2DConditionModel
 
     return _checked(UNet2DConditionModel, form, unet_config(form))
 
 
 def checked_kl(form: Form) -> AutoencoderKL:
-    """An empty VAE of which `form` has all tensors."""
+    """An empty VAE, after checking that `form` has all of its tensors."""
     from diffusers import AutoencoderKL
 
     return _checked(AutoencoderKL, form, kl_config(form))
 
 
 def unet_config(form: Form) -> dict[str, Any]:
-    """The arguments of `UNet2DConditionModel`, from its folder.
+    """The arguments of `UNet2DConditionModel`, from its folder's config.
 
     Raises:
-        CheckpointError: there are none, or they are out of range.
+        CheckpointError: they are missing or out of range.
     """
     config = _config(form)
     check_unet_config(config, form.path / "config.json")
@@ -68,16 +68,16 @@ def unet_config(form: Form) -> dict[str, Any]:
 
 
 def kl_config(form: Form) -> dict[str, Any]:
-    """As `unet_config`, of `AutoencoderKL`."""
+    """Like `unet_config`, for `AutoencoderKL`."""
     config = _config(form)
     check_kl_config(config, form.path / "config.json")
     return config
 
 
 def editing_unet(form: Form) -> tuple[UNet2DConditionModel, dict[str, Any], dict[str, StoredTensor]]:
-    """A UNet that takes a source's channels behind the noisy ones: empty, its config, and its tensors to be written.
+    """A UNet that takes a source's channels after the noisy ones: the empty model, its config, its tensors to write.
 
-    One that only draws is widened as InstructPix2Pix was: the first convolution's weights on the source are zeros.
+    A text-to-image UNet is widened as in InstructPix2Pix: the first convolution's weights for the source are zeros.
 
     Raises:
         CheckpointError: as `load_unet`.
@@ -102,7 +102,7 @@ def editing_unet(form: Form) -> tuple[UNet2DConditionModel, dict[str, Any], dict
 
 
 def to_original(form: Form) -> dict[str, StoredTensor]:
-    """A UNet's tensors under the names of its first code.
+    """A UNet's tensors under the names of its original code.
 
     Raises:
         CheckpointError: as `load_unet`.

@@ -1,4 +1,4 @@
-"""Names of Stable Diffusion 1's UNet: diffusers' -> those of its first code, which ComfyUI's UNET loader reads."""
+"""Rename Stable Diffusion 1's UNet from diffusers' names to the original ones, which ComfyUI's UNET loader reads."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
 def unet_name(name: str, layers: int, attends: tuple[bool, ...]) -> str:
-    """The first code's name of a tensor.
+    """A tensor's name in the original code.
 
     Args:
-        layers: residual blocks of a level, `layers_per_block`.
-        attends: of each of the up blocks, whether it has attention.
+        layers: residual blocks per level, `layers_per_block`.
+        attends: for each up block, whether it has attention.
 
     Raises:
-        CheckpointError: no tensor of such a UNet.
+        CheckpointError: not a tensor of such a UNet.
     """
     if found := _BLOCK.fullmatch(name):
         way, level, kind, number, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
@@ -57,7 +57,7 @@ def unet_name(name: str, layers: int, attends: tuple[bool, ...]) -> str:
 
 
 def _inner(kind: str, rest: str) -> str:
-    """A tensor of a residual block, which is its level's first part, or of the attention behind it."""
+    """The name, within a block, of a tensor of the residual block (part 0) or of the attention after it (part 1)."""
     if kind == "attentions":
         return f"1.{rest}"
     layer, _, last = rest.rpartition(".")

@@ -1,4 +1,4 @@
-"""The tensors of a GGUF file as plain numbers, unpacked one at a time."""
+"""Dequantise the tensors of a GGUF file, one at a time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .detect import Form
 from .stored import DTYPES
 from .streaming import StoredTensor, computed
 
-WIDE = "BF16"  # what packed numbers become
+WIDE = "BF16"  # dtype of dequantised values
 
 
 def unpacked(form: Form) -> dict[str, StoredTensor]:
-    """A GGUF model's tensors by their names in its file, as they will be written; the file is mapped.
+    """A GGUF model's tensors as they will be written, by their names in the file, which is mapped.
 
-    Those that are stored as numbers keep their type.
+    F32 and F16 tensors keep their dtype.
     """
     from gguf import GGMLQuantizationType, GGUFReader
 

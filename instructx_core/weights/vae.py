@@ -1,7 +1,7 @@
-"""A Wan VAE from weights in any form: diffusers' folders, and the original names of Wan2.1's and Wan2.2's.
+"""Load a Wan VAE from weights in any form: diffusers folders, or the original names of Wan2.1 and Wan2.2.
 
-Widths, depth and strides are read from the shapes of the tensors. No weight holds the latents' mean and
-deviation: a folder has them in its config; for a lone file the channels say which of the two published VAEs it is.
+Widths, depth and strides are read from tensor shapes. No weight holds the latents' mean and deviation: a folder has
+them in its config; for a single file, the number of channels tells which of the two published VAEs it is.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LAST = "post_quant_conv.weight"  # what decoding begins with, as wide as the latents
+LAST = "post_quant_conv.weight"  # the first layer of decoding, as wide as the latents
 
-# channels -> what the published VAE's latents are normalised with: Wan2.1 (`wan/modules/vae2_1.py`, 16 channels) and
-# Wan2.2 (`vae2_2.py`, 48); the same numbers as in ComfyUI's `latent_formats.py`
+# channels -> the latent normalisation of the published VAE: Wan2.1 (`wan/modules/vae2_1.py`, 16 channels) and Wan2.2
+# (`vae2_2.py`, 48); the same values as in ComfyUI's `latent_formats.py`
 SCALES = {
     16: {
         "latents_mean": [
@@ -65,13 +65,13 @@ SCALES = {
 
 
 def load_vae(form: Form, dtype: torch.dtype) -> AutoencoderKLWan:
-    """A VAE, on the CPU.
+    """Load a VAE onto the CPU.
 
     Args:
         dtype: of the weights.
 
     Raises:
-        CheckpointError: one that is incomplete or damaged, or one whose latents' scale is not known.
+        CheckpointError: it is incomplete or damaged, or the scale of its latents is unknown.
     """
     from diffusers import AutoencoderKLWan
 
@@ -83,10 +83,10 @@ def load_vae(form: Form, dtype: torch.dtype) -> AutoencoderKLWan:
 
 
 def checked_vae(form: Form) -> AutoencoderKLWan:
-    """An empty VAE in the sizes of `form`, which has all its tensors and can be read.
+    """An empty VAE in the sizes of `form`, after checking that it has all tensors in a readable form.
 
     Raises:
-        CheckpointError: as `load_vae`, from the headers alone.
+        CheckpointError: as in `load_vae`, from the headers alone.
     """
     from diffusers import AutoencoderKLWan
 
@@ -97,11 +97,10 @@ def checked_vae(form: Form) -> AutoencoderKLWan:
 
 
 def vae_config(form: Form) -> dict[str, Any]:
-    """The arguments of `AutoencoderKLWan`: a diffusers folder's own, else from shapes, and the scale of the latents.
+    """The arguments of `AutoencoderKLWan`: a diffusers folder's own, else from shapes plus the scale of the latents.
 
     Raises:
-        CheckpointError: a folder whose config does not say the scale, or a lone file of a VAE that is not a published
-            one.
+        CheckpointError: a folder whose config lacks the scale, or a single file of an unpublished VAE.
     """
     said = form.path / "config.json"
     if form.has_config:
@@ -128,7 +127,7 @@ def vae_config(form: Form) -> dict[str, Any]:
 
 
 def vae_channels(form: Form) -> int:
-    """How many channels its latents have."""
+    """The number of latent channels."""
     return shape_of(shapes_of(to_diffusers(form, form.tensors)), LAST, 5, form.path)[0]
 
 

@@ -1,9 +1,9 @@
-"""Weights of any form as tensors of a file to write: copied, or computed one by one.
+"""Weights of any form as tensors to write to a file: copied, or computed one by one.
 
-- Most are copied bit for bit, whatever their type.
-- Quantised weights, GGUF's too, become bfloat16, what they are computed in on a GPU; 8-bit floats without a scale are
-  copied.
-- The LoRA of a training checkpoint is merged, in float32, into the type that the weight has.
+- Most are copied bit for bit, whatever their dtype.
+- Quantised weights, including GGUF's, become bfloat16, the dtype in which a GPU computes with them; 8-bit floats
+  without a scale are copied.
+- A training checkpoint's LoRA is merged in float32 and stored in the weight's dtype.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .stored import DTYPES, EIGHT_BITS, Stored
 from .streaming import StoredTensor, computed, stored_tensors
 from .unpacking import unpacked
 
-WIDE = "BF16"  # what 8-bit floats become that are not copied
+WIDE = "BF16"  # dtype of quantised weights that are not copied
 
 Lora = tuple[StoredTensor, StoredTensor]  # A [rank, in], B [out, rank]
 
 
 def form_tensors(form: Form, allow_pickle: bool = False) -> dict[str, StoredTensor]:
-    """A model's own tensors, by their names in its files, as they will be written.
+    """A model's own tensors as they will be written, by their names in its files.
 
     Raises:
-        CheckpointError: a packing that is not known, or pickles that nobody allowed.
+        CheckpointError: an unknown packing, or pickles without `allow_pickle`.
     """
     if form.is_gguf:
         return unpacked(form)
@@ -46,16 +46,16 @@ def form_tensors(form: Form, allow_pickle: bool = False) -> dict[str, StoredTens
 
 
 def merged(weights: Mapping[str, StoredTensor], loras: Mapping[str, Lora], path: Path) -> dict[str, StoredTensor]:
-    """Weights [out, in] with B A added to those that have a LoRA, whose names and shapes were checked.
+    """Weights [out, in], with B A added to those that have a LoRA; names and shapes must have been checked.
 
     Args:
-        path: of the LoRA, to name.
+        path: of the LoRA, for errors.
     """
     return dict(weights) | {name: _with_lora(weights[name], *pair, path, name) for name, pair in loras.items()}
 
 
 def value(stored: StoredTensor) -> torch.Tensor:
-    """The tensor itself, read into memory."""
+    """Read the tensor into memory."""
     data = bytearray()
     for chunk in stored.content.chunks():
         data += chunk
@@ -64,7 +64,7 @@ def value(stored: StoredTensor) -> torch.Tensor:
 
 
 def trimmed(tensors: Mapping[str, StoredTensor], shapes: Shapes, path: Path) -> dict[str, StoredTensor]:
-    """Tensors to write without what fills up the rows and columns of quantised ones."""
+    """Tensors to write, without the padding of quantised ones."""
 
     def one(name: str, held: StoredTensor) -> StoredTensor:
         shape = shapes.get(name, held.shape)

@@ -1,14 +1,13 @@
-"""Names of the same Wan weights in diffusers and in the original code (which ComfyUI's native loader reads).
+"""Rename Wan weights between diffusers and the original code (which ComfyUI's native loader reads).
 
 Facts this file rests on:
-- Converting only renames: no tensor of the DiT or of either VAE changes its shape or its values. So every
-  function here is generic in what the state dict holds (tensors, lazy slices, or names, for a plan of a streaming
-  conversion), and hands the values on untouched, in their order.
-- Each pair of layouts is one table, built for the depth at hand and read in either direction, so converting there and
-  back is the identity by construction. A name outside the table is an error; nothing is guessed and nothing is left
-  behind.
-- The DiT calls its three norms 1, 3, 2 in the original and 1, 2, 3 in diffusers; only the one before cross-attention
-  has weights, hence `norm3` <-> `norm2`.
+- Converting only renames: no tensor of the DiT or of either VAE changes its shape or its values. So every function here
+  is generic in the values of the state dict (tensors, lazy slices, or names, for a plan of a streaming conversion), and
+  passes them on untouched, in order.
+- Each pair of layouts is one table, built for the depth at hand and read in either direction, so a round trip is the
+  identity by construction. A name outside the table is an error; nothing is guessed or silently dropped.
+- The DiT's three norms are numbered 1, 3, 2 in the original and 1, 2, 3 in diffusers; only the one before
+  cross-attention has weights, hence `norm3` <-> `norm2`.
 - The Wan2.1 VAE (`is_residual=False`) is a flat list of layers in the original; the Wan2.2 VAE (`is_residual=True`)
   has one nested list per resolution, whose averaging shortcuts have no parameters.
 """
@@ -27,11 +26,11 @@ from .wrapped_names import NameLayout
 
 T = TypeVar("T")
 
-HEAD_DIM = 128  # the one size of a DiT that no shape tells; of all published Wan models, and in ComfyUI
+HEAD_DIM = 128  # the only size of a DiT that is in no shape; in all published Wan models and ComfyUI
 
 _logger = logging.getLogger(__name__)
 
-# original module -> diffusers module; each holds `weight` and, but for RMS norms, `bias`.
+# original module -> diffusers module; each has a `weight` and, except RMS norms, a `bias`.
 _DIT_MODULES = {
     "patch_embedding": "patch_embedding",
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
@@ -65,7 +64,7 @@ _BLOCK_PARAMETERS = {"modulation": "scale_shift_table"}
 # Early diffusers exports of image-to-video models carry a norm that no forward pass reads; diffusers skips it on load.
 _UNREAD = re.compile(r"blocks\.\d+\.attn2\.norm_added_q\.weight")
 
-# Patch embeddings that an editor's file carries beside its DiT, in modules of their own.
+# Patch embeddings that an editor's file stores next to its DiT, in separate modules.
 _EMBEDDING = re.compile(r"(?:.+\.)?(\w+_condition\.patch_embedding\.(?:weight|bias))")
 
 # The layers of the VAE's residual block, attention and resampler; the table of a whole VAE is built from them.
@@ -78,9 +77,9 @@ _RESAMPLE = {"resample.1": "resample.1", "time_conv": "time_conv"}
 def dit_to_original(state: Mapping[str, T]) -> dict[str, T]:
     """Rename a diffusers `WanTransformer3DModel` state dict to the original Wan names.
 
-    `state` may be a part of a model (one shard). The only tensors without a place in the result are `norm_added_q`,
-    which diffusers itself does not load (logged). Raises CheckpointError naming the unknown tensors, such as those of
-    a model with modules of its own (VACE, Animate).
+    `state` may be part of a model (one shard). Only `norm_added_q`, which diffusers itself does not load, is dropped
+    (and logged). Raises CheckpointError naming the unknown tensors, such as those of a model with additional modules
+    (VACE, Animate).
     """
     state = DIT_LIBRARY.unwrapped(state)
     unread = [name for name in state if is_unread(name)]
@@ -94,15 +93,15 @@ def dit_to_original(state: Mapping[str, T]) -> dict[str, T]:
 def dit_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
     """Rename original Wan DiT weights to the names of diffusers' `WanTransformer3DModel`.
 
-    `state` may be a part of a model; names may be wrapped. Raises CheckpointError naming the unknown tensors, or one
-    that is there both with a prefix and without.
+    `state` may be part of a model; names may be wrapped. Raises CheckpointError naming the unknown tensors, or one
+    that occurs both with and without a prefix.
     """
     bare = DIT_ORIGINAL.unwrapped(state)
     return _rename(bare, _dit_table(_numbers(bare, r"blocks\.(\d{1,4})\.")), "an original Wan transformer")
 
 
 def split_embeddings(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
-    """A file's DiT, and the patch embeddings that an editor has beside it, these without what stands before them."""
+    """Split a file into its DiT and the patch embeddings that an editor stores with it, whose prefixes are removed."""
     dit: dict[str, T] = {}
     embeddings: dict[str, T] = {}
     for name, value in state.items():
@@ -115,7 +114,7 @@ def split_embeddings(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]
 
 
 def is_unread(name: str) -> bool:
-    """Whether a tensor of diffusers' DiT is one that no forward pass reads and diffusers does not load."""
+    """Whether diffusers skips this tensor of a DiT on load, because no forward pass reads it."""
     return _UNREAD.fullmatch(name) is not None
 
 
@@ -146,8 +145,7 @@ def vae_to_diffusers(state: Mapping[str, T]) -> dict[str, T]:
 def dit_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
     """Read the arguments of `WanTransformer3DModel` from original DiT weights (anything with a `.shape`).
 
-    Raises CheckpointError when a tensor that the model cannot do without is missing, or when the width is not a
-    multiple of `HEAD_DIM`.
+    Raises CheckpointError if a required tensor is missing or the width is not a multiple of `HEAD_DIM`.
     """
     shapes = {DIT_ORIGINAL.bare(name): tuple(value.shape) for name, value in state.items()}
     dim, in_channels, *patch_size = _shape(shapes, "patch_embedding.weight", 5)
@@ -174,11 +172,11 @@ def dit_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def vae_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the arguments of `AutoencoderKLWan` from original VAE weights (anything with a `.shape`), whole model.
+    """Read the arguments of `AutoencoderKLWan` from a whole model's original VAE weights (anything with a `.shape`).
 
-    Not among them: `latents_mean` and `latents_std`, which no weight holds. Pixels are RGB, so a first convolution
-    with 12 inputs means 2 x 2 pixel patches. Raises CheckpointError when a tensor is missing or widths are no
-    multiples of the first.
+    `latents_mean` and `latents_std` are not included, as no weight holds them. Pixels are RGB, so a first convolution
+    with 12 inputs means 2 x 2 pixel patches. Raises CheckpointError if a tensor is missing or widths are not multiples
+    of the first.
     """
     shapes = {VAE_ORIGINAL.bare(name): tuple(value.shape) for name, value in state.items()}
     residual, levels, blocks = _original_vae_layout(shapes)
@@ -208,7 +206,7 @@ def vae_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dit_table(blocks: Iterable[int]) -> dict[str, str]:
-    """Original name -> diffusers name for a DiT with these block numbers."""
+    """Original name -> diffusers name, for a DiT with these block numbers."""
     table = _leaves(_DIT_MODULES) | _DIT_PARAMETERS
     block = _leaves(_BLOCK_MODULES) | _BLOCK_PARAMETERS
     for number in blocks:
@@ -219,8 +217,8 @@ def _dit_table(blocks: Iterable[int]) -> dict[str, str]:
 def _vae_table(residual: bool, levels: int, blocks: int) -> dict[str, str]:
     """Original name -> diffusers name, for a VAE with `levels` resolutions of `blocks` residual blocks each.
 
-    The decoder has one block more. The table holds every name that such a VAE can have; which of them it has
-    (shortcuts, temporal convolutions) depends on its widths and strides.
+    The decoder has one more block per resolution. The table holds every name that such a VAE can have; which of them it
+    has (shortcuts, temporal convolutions) depends on its widths and strides.
     """
     resnet = _leaves(_RESNET) | _RESNET_GAMMAS
     resample = _leaves(_RESAMPLE)
@@ -252,7 +250,7 @@ def _vae_table(residual: bool, levels: int, blocks: int) -> dict[str, str]:
 
 
 def _stage(sequence: str, residual: bool, level: int, index: int, count: int) -> str:
-    """Where the original keeps layer `index` of a resolution with `count` residual blocks and, last, one resampler."""
+    """The original's name of layer `index` of a resolution with `count` residual blocks and, last, one resampler."""
     if residual:
         return f"{sequence}.{level}.{sequence}.{index}"
     return f"{sequence}.{level * (count + 1) + index}"
@@ -291,7 +289,7 @@ def _under(original: str, diffusers: str, table: Mapping[str, str]) -> dict[str,
 
 
 def _numbers(names: Iterable[str], pattern: str) -> set[int]:
-    """The numbers that the pattern's group finds in the names that begin with the pattern."""
+    """The numbers that the pattern's group captures in the names that begin with the pattern."""
     matches = (re.match(pattern, name) for name in names)
     return {int(match[1]) for match in matches if match}
 
@@ -304,7 +302,7 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, dimensions: int) ->
     return shape
 
 
-# one level of everything: numbers are not part of a layout
+# one level of each is enough: layouts ignore numbers
 DIT_ORIGINAL, DIT_LIBRARY = (NameLayout(names) for names in (_dit_table([0]).keys(), _dit_table([0]).values()))
 _VAE_TABLES = [_vae_table(residual, 1, 1) for residual in (False, True)]
 VAE_ORIGINAL = NameLayout(name for table in _VAE_TABLES for name in table)

@@ -1,7 +1,7 @@
-"""Names of tensors without what programs put around them: `torch.compile`, parallel training, peft, whole checkpoints.
+"""Strip what programs add to tensor names: `torch.compile`, parallel training, peft, whole checkpoints.
 
-No list of wrappers is kept. A layout knows how the names of its model begin and of which words they consist: what
-stands before a beginning is left out, and so are words within a name that the layout does not have.
+No list of wrappers is kept. A layout knows the first words of its model's names and all words in them: anything before
+a first word is dropped, and so are unknown words within a name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 class NameLayout:
-    """How the tensors of one kind of model are called, numbers aside.
+    """The tensor names of one kind of model, ignoring numbers.
 
     Args:
-        names: of a model of this kind, with one of each of its layers at least.
+        names: of a model of this kind, with at least one of each of its layers.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -33,11 +33,11 @@ class NameLayout:
         self._words = {word for words in split for word in words}
 
     def has(self, name: str) -> bool:
-        """Whether a name, with or without wrappers, is of this layout."""
+        """Whether a name, with or without wrappers, belongs to this layout."""
         return _NUMBER.sub("#", self.bare(name)) in self._names
 
     def bare(self, name: str) -> str:
-        """A name without its wrappers; one that is not of this layout unchanged."""
+        """A name without its wrappers; unchanged if it does not belong to this layout."""
         words = name.split(".")
         start = next((index for index, word in enumerate(words) if word in self._beginnings), len(words))
         bare = ".".join(word for word in words[start:] if word in self._words or word.isdecimal())
@@ -46,7 +46,7 @@ class NameLayout:
     def unwrapped(self, state: Mapping[str, T]) -> dict[str, T]:
         """A state dict under the bare names.
 
-        Raises CheckpointError where two of its names are one without their wrappers.
+        Raises CheckpointError if two of its names are the same without wrappers.
         """
         found: dict[str, T] = {}
         spelled: dict[str, str] = {}
