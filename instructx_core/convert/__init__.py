@@ -1,11 +1,11 @@
-"""Convert one layout on disk to another, tensor by tensor: weights may be larger than memory.
+"""Convert a model from one layout on disk to another, tensor by tensor: weights may be larger than memory.
 
-- A model of Kiwi-Edit's, published or as trained, or one whose base models are stored elsewhere -> this repo's folder.
+- A Kiwi-Edit model, published or as trained, or one whose base models are stored elsewhere -> this repo's folder.
 - SmartEdit's pickles -> this repo's folder, an InsightEdit without IAA.
-- Any model -> a DiT in one file for ComfyUI's own loaders, or what InstructX Load Adapter puts onto it.
+- Any model -> a DiT in one file for ComfyUI's own loaders, or the file that InstructX Load Adapter adds to it.
 - A Wan DiT in any form -> such a DiT.
-What is written appears when it is complete, with its checksums.
-Nothing is unpickled unless asked, and code in a folder is never read.
+Output appears only when complete, with its checksums. Nothing is unpickled unless requested, and code in a folder is
+never read.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ def convert(
     allow_pickle: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checksums:
-    """Convert a model; what `source` is and what `target` is called say into what.
+    """Convert a model; the kind of `source` and the name of `target` decide the output.
 
     Args:
-        source: a model as `Editor.from_pretrained` reads it, or a Wan DiT in any form to write in one file.
-        target: a folder, for this repo's layout; a file called `instructx.safetensors`, for the adapter alone; any
-            other `.safetensors` file, for the DiT alone under its original names.
-        overrides: weights that take the place of the source's own, or that it does not have.
-        allow_pickle: open pickled weights of DiT, VAE and MLLM too, for their tensors alone.
-        progress: called as progress(bytes done, bytes in all).
+        source: a model as `Editor.from_pretrained` reads it, or a Wan DiT in any form to write as one file.
+        target: a folder, for this repo's layout; a file named `instructx.safetensors`, for the adapter only; any other
+            `.safetensors` file, for the DiT only, under its original names.
+        overrides: weights that replace the source's own, or that it lacks.
+        allow_pickle: also open pickled weights of DiT, VAE and MLLM, and read only tensors from them.
+        progress: called as progress(bytes done, total bytes).
 
     Returns:
-        The checksums of what was written.
+        The checksums of the files written.
 
     Raises:
         CheckpointError: a source of another kind, or one that is incomplete, damaged or pickled, or that has NaN in its
@@ -83,7 +83,7 @@ def _convert_pickled(
     allow_pickle: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Checksums:
-    """As `convert`, of a model that is not read as it is published."""
+    """Like `convert`, for a published model that must be converted before use."""
     _check(source, target, overrides, is_model=True)
     if target.suffix == ".safetensors":
         raise InputError(f"{str(target)!r} is a file, and {str(source)!r} is converted whole; give a folder to write.")
@@ -92,7 +92,7 @@ def _convert_pickled(
 
 
 def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> None:
-    """Refuse what does not go together before any weight is read."""
+    """Refuse arguments that contradict each other, before any weight is read."""
     if not is_model and (target.suffix != ".safetensors" or target.name == ADAPTER or overrides != OWN):
         raise CheckpointError(
             f"{str(source)!r} is no model: neither Kiwi-Edit's queries and connector nor {ADAPTER} are in it; give a "
@@ -112,7 +112,7 @@ def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> 
 
 
 def _sources(source: Path, overrides: Overrides) -> list[Path]:
-    """All that may be read, files and folders: also the parts beside a lone adapter."""
+    """All files and folders that may be read, including the parts next to a single adapter file."""
     beside = [source.parent / name for names in FOLDERS.values() for name in names] if source.is_file() else []
     given = [overrides.given(part) for part in Part]
     return [source, *(path for path in given if path is not None), *(path for path in beside if path.is_dir())]

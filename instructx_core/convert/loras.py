@@ -1,4 +1,4 @@
-"""The LoRA that a model's one file holds for its base models, merged into them tensor by tensor."""
+"""Merge the LoRA that a single-file model holds for its base models into them, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..weights.values import Lora, merged
 
 
 def dit_with_lora(opened: Opened, part: Part = Part.DIT) -> Tensors:
-    """A model's DiT, or the second of a pair, under diffusers' names, checked before."""
+    """A model's DiT, or the second of a pair, with its LoRA merged, under diffusers' names; it must be checked."""
     return merged(dit_tensors(opened.form(part), opened.allow_pickle), loras(opened, part), opened.path)
 
 
 def loras(opened: Opened, part: Part) -> dict[str, Lora]:
-    """What a model's one file adds to a part, by the weight's name (the MLLM's without prefixes); mostly nothing."""
+    """The LoRA that a single-file model adds to a part, by weight name (the MLLM's without prefixes); usually none."""
     pairs = opened.loras(part)
     if not pairs:
         return {}

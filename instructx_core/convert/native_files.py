@@ -1,4 +1,4 @@
-"""What ComfyUI's own loaders and InstructX Load Adapter read: a DiT in one file, and what was added to it in another.
+"""Files for ComfyUI's own loaders and InstructX Load Adapter: a DiT in one, and what was added to it in another.
 
 Nothing is written here; see `weights.component_files`.
 """
@@ -21,21 +21,21 @@ from .loras import dit_with_lora
 
 
 def dit_file(form: Form, allow_pickle: bool) -> Content:
-    """A DiT alone under the original Wan names.
+    """A DiT on its own, under the original Wan names.
 
     Raises:
-        CheckpointError: one that is damaged or pickled.
+        CheckpointError: it is damaged or pickled.
     """
     checked_dit(form)
     return tensor_file(dit_to_native(dit_tensors(form, allow_pickle), {}), FILE)
 
 
 def model_dit_file(opened: Opened) -> Content:
-    """A model's DiT under the original Wan names, and beside it the patch embeddings that it gained; a UNet under its
-    first code's.
+    """A model's DiT with the patch embeddings added to it, under the original Wan names; a UNet under its original
+    names.
 
     Raises:
-        CheckpointError: a DiT that is missing, damaged or pickled, or one that does not fit the model; or a pair.
+        CheckpointError: a DiT that is missing, damaged or pickled, or does not fit the model; or a pair of DiTs.
     """
     if Part.DIT_2 in opened.parts:
         first, second = (str(opened.form(part).path) for part in (Part.DIT, Part.DIT_2))
@@ -55,10 +55,10 @@ def model_dit_file(opened: Opened) -> Content:
 
 
 def adapter_file(opened: Opened) -> Content:
-    """Queries, LoRA, connector and embedders of a model, as `instructx.safetensors` alone.
+    """Only the queries, LoRA, connector and embedders of a model, as `instructx.safetensors`.
 
     Raises:
-        CheckpointError: one that does not fit its config, or that changes its MLLM too.
+        CheckpointError: a model that does not fit its config, or that also changes its MLLM.
     """
     if Part.MLLM in opened.merged:
         raise CheckpointError(

@@ -1,6 +1,6 @@
-"""Any model that this library reads as this repo's folder: `mllm/`, `transformer/`, `vae/`, `instructx.safetensors`.
+"""Convert any supported model to this repo's folder: `mllm/`, `transformer/`, `vae/`, `instructx.safetensors`.
 
-What is written is what `Editor.from_pretrained` would load from the same model and the same overrides.
+The folder holds what `Editor.from_pretrained` would load from the same model with the same overrides.
 Nothing is written here; see `weights.component_files`.
 """
 

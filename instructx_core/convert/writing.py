@@ -1,4 +1,4 @@
-"""Large files that appear when they are complete, with the SHA-256 of each in the form that `sha256sum -c` reads."""
+"""Write large files that appear only when complete, with their SHA-256 sums in the format of `sha256sum -c`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..words import in_bytes, quoted_path
 SUMS = "SHA256SUMS"
 
 ByteCount = Callable[[int], None]  # called with the bytes done since the last call
-Checksums = dict[str, str]  # file, relative to a folder that was written -> its SHA-256 in hexadecimal
+Checksums = dict[str, str]  # file, relative to the folder written -> its SHA-256 in hexadecimal
 
 
 def write_file(path: Path, content: Content, progress: ByteCount) -> Checksums:
-    """Write one file, and its checksum beside it as `NAME.sha256`.
+    """Write one file, and its checksum next to it as `NAME.sha256`.
 
     Raises:
         CheckpointError: from the content.
-        InputError: another run writes there, or the file cannot be written. Nothing is left after any error.
+        InputError: another run is writing there, or the file cannot be written. Nothing is left after any error.
     """
     _check_name(path)
     if path.is_dir():
@@ -39,20 +39,20 @@ def write_file(path: Path, content: Content, progress: ByteCount) -> Checksums:
             digest = _write(partial, content, progress)
             flush(partial)
         with partial_file(path.with_name(f"{path.name}.sha256")) as sums:
-            sums.write_bytes(os.fsencode(_line(path.name, digest)))  # as the system has the name, UTF-8 or not
+            sums.write_bytes(os.fsencode(_line(path.name, digest)))  # the name as in the file system, UTF-8 or not
     return {path.name: digest}
 
 
 def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCount) -> Checksums:
-    """Write a folder of files, their checksums with them as SHA256SUMS; it takes the place of an older one when whole.
+    """Write a folder of files with their checksums as SHA256SUMS; it replaces an older one once complete.
 
     Args:
         path: of the folder.
         contents: of its files, by their names relative to it.
-        progress: called with the bytes that are done.
+        progress: called with the number of bytes just written.
 
     Raises:
-        CheckpointError, InputError: as `write_file`; also a folder that holds anything but what was written like this.
+        CheckpointError, InputError: as in `write_file`; also an existing folder that holds files not written this way.
     """
     _check_name(path)
     if path.exists() and not path.is_dir():
@@ -71,7 +71,7 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCoun
 
 
 def counted(progress: Callable[[int, int], None] | None, total: int) -> ByteCount:
-    """Calls `progress` with the bytes that are done and those in all."""
+    """A callback that adds up bytes and calls `progress` with (bytes done, total bytes)."""
     done = 0
 
     def count(piece: int) -> None:
@@ -84,7 +84,7 @@ def counted(progress: Callable[[int, int], None] | None, total: int) -> ByteCoun
 
 
 def _check_name(path: Path) -> None:
-    """Raise InputError where the system takes no file of this name, or of the longer one of what is unfinished."""
+    """Raise InputError if the system accepts no file of this name, or of the longer name of its partial file."""
     for name in (path, unique(path, "partial")):
         try:
             name.lstat()
@@ -96,9 +96,9 @@ def _check_name(path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path, size: int) -> Iterator[None]:
-    """Write `size` bytes to `path` alone, what a killed run left of it cleared away.
+    """Hold `path` for this run while `size` bytes are written to it, after clearing what a killed run left there.
 
-    Raises InputError where another run writes there, or the system refuses; parents that were made for it go then.
+    Raises InputError if another run is writing there or the system refuses; parents created for it are then removed.
     """
     made = [parent for parent in path.parents if not parent.exists()]
     try:
@@ -121,7 +121,7 @@ def _alone(path: Path, size: int) -> Iterator[None]:
 
 
 def _write(path: Path, content: Content, progress: ByteCount) -> str:
-    """Write a new file; returns its SHA-256."""
+    """Write a new file and return its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with path.open("xb") as file:
@@ -143,7 +143,7 @@ def _files(path: Path) -> set[str]:
 
 
 def _listed(sums: Path) -> set[str]:
-    """The files that a list of checksums names; none where there is no list."""
+    """The files that a list of checksums names; none if there is no list."""
     lines = read_text(sums).splitlines() if sums.is_file() else []
     return {name for _, _, name in (line.partition("  ") for line in lines)}
 
