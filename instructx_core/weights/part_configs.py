@@ -201,7 +201,7 @@ class KlNumbers:
     block_out_channels: Annotated[tuple[Width, ...], Length(1, 8)]
     layers_per_block: Annotated[int, Range(1, 64)]
     norm_num_groups: Annotated[int, Range(1, 1024)]
-    # fixed: the source enters a UNet without this scale, which is taken for granted there
+    # fixed: `unet_denoiser` removes exactly this scale from a source
     scaling_factor: Annotated[float, Range(LATENT_SCALE, LATENT_SCALE)]
 
 
