@@ -18,7 +18,7 @@ from .native_files import adapter_content
 
 
 def to_own(opened: Opened) -> Plan:
-    """A model as this repo's folder.
+    """Plan this repo's folder for a model.
 
     Raises:
         CheckpointError: a part that is missing, damaged or pickled, or parts that do not fit.

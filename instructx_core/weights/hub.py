@@ -40,7 +40,7 @@ RECORD = "download.json"  # records the origin of a folder
 DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # git's blob id or commit; SHA-256
 SHA256_DIGITS = 64
 
-ProgressCallback = Callable[[int, int], object]  # (bytes done, bytes in all)
+ProgressCallback = Callable[[int, int], object]  # (bytes done, total bytes)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged one ends in whatever PyTorch's unpickler runs into
+    except Exception as error:  # a damaged one may raise anything in PyTorch's unpickler
         reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__), 200)
         raise CheckpointError(
             f"{str(path)!r} is no pickle of tensors that could be opened safely ({reason}); get safetensors weights."

@@ -86,7 +86,7 @@ def text_encoder_config(form: Form) -> UMT5Config:
         num_heads=heads,
         relative_attention_num_buckets=buckets,
         feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,  # it is never trained here
+        dropout_rate=0.0,  # never trained here
     )
 
 
