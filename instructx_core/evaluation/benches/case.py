@@ -1,6 +1,6 @@
-"""A benchmark as values: cases, what a judge is asked of each, and how its answers become scores.
+"""The definition of a benchmark: its cases, the questions to a judge, and how answers become scores.
 
-A benchmark is a list of cases and a scoring rule; everything else (editing, judging, logs, tables) is the same for all.
+Everything else (editing, judging, logs, tables) is shared by all benchmarks.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Case:
     """One case.
 
     Attributes:
-        key: unique in its benchmark; also the name of the edit's file.
-        group: the kind of edit, over which scores are first averaged.
+        key: unique within the benchmark; also names the file of the edit.
+        group: the kind of edit; scores are first averaged per group.
         references: pictures of a subject to use.
-        tags: further groupings, such as {"language": "en"}.
+        tags: additional groupings, such as {"language": "en"}.
         mask: white where the edit may change something.
         word: what the edited region should show.
     """
@@ -49,7 +49,7 @@ class Case:
     word: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """For a line of `cases.jsonl`, which `instructx study` reads too."""
+        """The case as a line of `cases.jsonl`, which `instructx study` also reads."""
         return {
             "key": self.key,
             "source": str(self.source.resolve()),
@@ -64,12 +64,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a list holds what, and how it calls its groups.
+    """The column and group names of a list of cases.
 
     Attributes:
-        names: of `key`, `source`, `instruction`, `group`, `references` and `word` -> the list's own.
-        groups: a group as the list calls it -> as tables call it.
-        table: the list's file in the data folder, where a folder has several.
+        names: our name (`key`, `source`, `instruction`, `group`, `references`, `word`) -> the list's column.
+        groups: the list's name of a group -> the name in our tables.
+        table: the list's file in the data folder, if that holds several.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -84,12 +84,12 @@ class Bench(Protocol):
     """One benchmark.
 
     Attributes:
-        name: as the command line calls it.
-        title: as people call it.
-        count: cases in the published one, None where that is not known.
-        scores: names of a case's scores, the one that sums it up last.
-        summaries: name of a mean over groups -> the groups; an empty tuple is all that there are.
-        subsets: name -> tags of the cases that it averages, each by itself.
+        name: on the command line.
+        title: the published name.
+        count: cases in the published version, None if unknown.
+        scores: names of a case's scores, the overall score last.
+        summaries: name of a mean over groups -> the groups; an empty tuple means all groups.
+        subsets: name -> tags that select its cases; each subset is averaged separately.
     """
 
     name: str
@@ -100,31 +100,31 @@ class Bench(Protocol):
     subsets: Mapping[str, Mapping[str, str]]
 
     def cases(self, data: Path, columns: Columns, scratch: Path) -> list[Case]:
-        """The cases of a download.
+        """The cases of a downloaded benchmark.
 
         Args:
-            data: its folder.
-            columns: what differs from the usual names.
-            scratch: a folder for pictures that are inside of tables.
+            data: the download's folder.
+            columns: names that differ from the usual ones.
+            scratch: a folder for pictures extracted from tables.
 
         Raises:
-            InputError: another layout, or a file that is missing.
+            InputError: unknown layout, or a missing file.
         """
 
     def questions(self, case: Case, prompts: Mapping[str, str]) -> list[Question]:
-        """What a judge is asked; `prompts` are those of the download, by name, and take the place of our own."""
+        """The questions to a judge; `prompts` (name -> text, from the download) replace our own."""
 
     def score(self, answers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Name in `scores` -> value, from the answers to all questions."""
+        """Name in `scores` -> value, computed from the answers to all questions."""
 
 
 def safe_name(text: str) -> str:
-    """A key as a file's name: letters, digits, and _ . - alone."""
+    """A key as a file name: only letters, digits, and _ . - remain."""
     return UNSAFE.sub("_", text).strip("._")[:LONGEST_NAME] or "case"
 
 
 def inner_folder(folder: Path) -> Path:
-    """A folder inside of a run's, made where it is not there. Raises InputError where it cannot be."""
+    """Create a folder inside a run's folder if it is missing. Raises InputError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,14 +136,14 @@ def inner_folder(folder: Path) -> Path:
 
 
 def picture_file(folder: Path, name: str, content: bytes, decode: Callable[[], Tensor]) -> Path:
-    """A picture that is inside of a table as a file, written once.
+    """Write a picture that is embedded in a table to a file, unless that file exists; return its path.
 
     Args:
-        content: what the table holds of it. A hash of it is in the file's name, so that another table's picture of
-            the same name is not taken for it.
-        decode: gives its pixels [H, W, 3] in [0, 1]; called where the file is not there.
+        content: the bytes in the table. Their hash is part of the file name, so that pictures of the same name from
+            different tables are not mixed up.
+        decode: returns the pixels [H, W, 3] in [0, 1]; called only if the file is missing.
 
-    Raises InputError where it cannot be written.
+    Raises InputError if the file cannot be written.
     """
     path = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}.png"
     if not path.is_file():
@@ -153,10 +153,10 @@ def picture_file(folder: Path, name: str, content: bytes, decode: Callable[[], T
 
 
 def check_cases(cases: Sequence[Case], where: Path) -> list[Case]:
-    """The cases, looked at before any is edited.
+    """Check the cases before any of them is edited, and return them.
 
     Raises:
-        InputError: none, two of one key, or a file that is not there.
+        InputError: no cases, two with the same key, or a missing file.
     """
     if not cases:
         raise InputError(f"{quoted_path(where)} lists no cases; check the download.")
@@ -176,7 +176,7 @@ def check_cases(cases: Sequence[Case], where: Path) -> list[Case]:
 
 
 def one_of(data: Path, names: Sequence[str], what: str) -> Path:
-    """The first of these files in a folder. Raises InputError where there is none."""
+    """The first of these files that exists in a folder. Raises InputError if none does."""
     for name in names:
         if is_file(data / name):
             return data / name
@@ -184,9 +184,9 @@ def one_of(data: Path, names: Sequence[str], what: str) -> Path:
 
 
 def one_listing(data: Path, table: str | None, names: Sequence[str], what: str) -> Path:
-    """The list of a benchmark: the one that is named, a usual one, or the only one in the folder.
+    """A benchmark's list of cases: the file `table`, else one of `names`, else the only list in the folder.
 
-    Raises InputError where that is none, or more than one.
+    Raises InputError if none is found, or several.
     """
     if table is not None:
         return one_of(data, (table,), what)
@@ -203,7 +203,7 @@ def one_listing(data: Path, table: str | None, names: Sequence[str], what: str) 
 
 
 def paths_of(row: Mapping[str, Any], column: str | None, root: Path, place: str) -> tuple[Path, ...]:
-    """Files that an optional column names: a text, texts separated by ';', or a list of texts."""
+    """The files named in an optional column: a path, paths separated by ';', or a list of either."""
     value = row.get(column) if column else None
     if value is None or value == "":
         return ()

@@ -1,8 +1,8 @@
 """GEdit-Bench: pictures, eleven kinds of edit, English and Chinese, VIEScore.
 
 Layout (stepfun-ai/GEdit-Bench): Parquet files with task_type, key, instruction, instruction_language, input_image_raw,
-Intersection_exist; or the same as a list whose picture column names files. Each language is averaged alone: mean of a
-kind's cases, then mean of kinds; `intersection` are the cases that every compared method could edit.
+Intersection_exist; or a list with the same columns whose picture column names files. Languages are averaged separately:
+the mean over a kind's cases, then over kinds. `intersection` are the cases that every compared method could edit.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class GEditBench:
 
 def _table_rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        parquet = import_module("pyarrow.parquet")  # of the extra `data`
+        parquet = import_module("pyarrow.parquet")  # from the extra `data`
     except ImportError as error:
         raise InputError(
             f"{quoted_path(path)} is read with pyarrow ({one_line(error, 100)}); run `pip install pyarrow`."
@@ -89,7 +89,7 @@ def _table_rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Map
             for row in batch.to_pylist():
                 number += 1
                 yield f"Row {number} of {quoted_path(path)}", row
-    except (OSError, ValueError, RuntimeError) as error:  # Arrow's errors are kinds of these
+    except (OSError, ValueError, RuntimeError) as error:  # Arrow's errors derive from these
         if isinstance(error, InputError):
             raise
         raise InputError(f"{quoted_path(path)} is no Parquet file, or damaged ({one_line(error, 150)}).") from error

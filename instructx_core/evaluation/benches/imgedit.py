@@ -1,9 +1,9 @@
-"""ImgEdit-Bench, its basic suite: 737 pictures, nine kinds of edit, three scores of 1 to 5.
+"""The basic suite of ImgEdit-Bench: 737 pictures, nine kinds of edit, three scores from 1 to 5.
 
 Layout (repository and Benchmark.tar of sysuyy/ImgEdit): `Benchmark/Basic/basic_edit.json`
-{key: {id, prompt, edit_type}}, pictures `Benchmark/singleturn/ID`, `prompts.json` beside the list with a prompt for
-each kind, `<edit_prompt>` standing for the instruction. Its prompts have no licence: they are read from the download
-where they are there, and the words below are used where not. InstructX's Table 2 leaves `extract` out.
+{key: {id, prompt, edit_type}}, pictures `Benchmark/singleturn/ID`, next to the list `prompts.json` with a judge's
+prompt per kind, `<edit_prompt>` as the placeholder of the instruction. These prompts have no licence, so they are not
+shipped: they are read from the download, with WORDS as the fallback. InstructX's Table 2 omits `extract`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class ImgEditBench:
 
 
 def read_prompts(data: Path) -> dict[str, str]:
-    """The prompts of a download by kind of edit; none where it has no `prompts.json`.
+    """The download's prompts by kind of edit; empty if it has no `prompts.json`.
 
-    Raises InputError for a file that is no mapping of texts.
+    Raises InputError if the file is not a mapping of strings.
     """
     path = next(
         (data / name for name in (Path(one).with_name("prompts.json") for one in LISTS) if is_file(data / name)), None

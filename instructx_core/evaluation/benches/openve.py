@@ -1,7 +1,7 @@
-"""OpenVE-Bench and RefVIE-Bench: videos, three scores of 1 to 5 of which the second and third may not exceed the first.
+"""OpenVE-Bench and RefVIE-Bench: videos, three scores from 1 to 5, the second and third capped at the first.
 
 OpenVE-Bench's list is `benchmark_videos.csv` with original_video, prompt and edited_type. RefVIE-Bench adds a reference
-picture to each; where its list calls columns otherwise, a `columns:` mapping says so.
+picture to each case; a `columns:` mapping covers a list with different column names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class VideoBench:
-    """Both of them; `referenced` asks for a reference of every case."""
+    """Either of the two; with `referenced`, every case must have a reference."""
 
     name: str
     title: str
@@ -47,7 +47,7 @@ class VideoBench:
             group = text_of(row, names["group"], place)
             references = paths_of(row, names["references"], listing.parent, place)
             if self.referenced and not references:
-                text_of(row, names["references"], place)  # says which column is empty
+                text_of(row, names["references"], place)  # raises the error that names the empty column
             cases.append(
                 Case(
                     f"{number:04}",
@@ -73,7 +73,7 @@ class VideoBench:
         first = answers[0]["instruction"]
         bounded = {
             name: min(value, first) for name, value in answers[0].items()
-        }  # the rule, also where a judge forgot it
+        }  # the judge is told this rule too, but may forget it
         return bounded | {"overall": sum(bounded.values()) / len(bounded)}
 
 

@@ -1,12 +1,12 @@
-"""AdvancedEdit-Eval and Reason-Edit (InsightEdit, Tables 2 and 3): pictures with a mask and a word for what is edited.
+"""AdvancedEdit-Eval and Reason-Edit (InsightEdit, Tables 2 and 3): pictures with a mask and a word for the edited part.
 
-VIEScore by a judge; PSNR, SSIM and LPIPS outside the mask and the CLIPScore of its box with the word need none
-(`measured.jsonl`). The paper's tables give VIEScore as a share of its maximum, so ours is divided by 10.
+A judge gives the VIEScore. PSNR, SSIM and LPIPS outside the mask and the CLIPScore of the word with the mask's bounding
+box need no judge (`measured.jsonl`). The paper reports VIEScore as a share of its maximum, so ours is divided by 10.
 
 - AdvancedEdit-Eval: records with origin_img_path, instruction (understanding, reasoning), task_type, class_target,
-  segmentation {size, counts} in COCO's run lengths.
+  segmentation {size, counts} in COCO's run-length encoding.
 - Reason-Edit: folders 1-Left-Right to 5-Multiple-Objects (understanding) and 6-Reasoning; NAME.png, NAME_mask.jpg, and
-  a text with a line `instruction CLIP: word` for each picture.
+  a text file with a line `instruction CLIP: word` for each picture.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class AdvancedEditEval(_Viescored):
             told = row.get(names["instruction"])
             texts = told if isinstance(told, list) and told else [text_of(row, names["instruction"], place)]
             group = text_of(row, names["group"], place)
-            is_gone = group.lower().startswith("remov")  # then the region should show anything but it
+            is_gone = group.lower().startswith("remov")  # then no word describes what the region should show
             word = row.get(names["word"]) or ("" if is_gone else row.get("class_origin")) or ""
             mask = _mask(row.get("segmentation"), scratch, f"{number:04}_mask", place)
             for kind, text in zip(KINDS, texts, strict=False):
@@ -109,7 +109,7 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def _mask(segmentation: Any, scratch: Path, name: str, place: str) -> Path | None:
-    """COCO run lengths as a picture, written once; None where a record has none."""
+    """A COCO run-length mask written as a picture; None if the record has no mask."""
     if segmentation is None:
         return None
     content = json.dumps(segmentation, sort_keys=True).encode()
@@ -119,9 +119,9 @@ def _mask(segmentation: Any, scratch: Path, name: str, place: str) -> Path | Non
 
 
 def decode_runs(segmentation: Any, place: str) -> torch.Tensor:
-    """COCO's {size: [height, width], counts: text or numbers} as bool [height, width].
+    """Decode COCO's {size: [height, width], counts: string or integers} to bool [height, width].
 
-    Raises InputError for anything else, and for runs that do not fill the size.
+    Raises InputError for anything else, and if the runs do not add up to the size.
     """
     size, counts = (
         (segmentation.get(name) for name in ("size", "counts")) if isinstance(segmentation, dict) else (None,) * 2
@@ -133,11 +133,15 @@ def decode_runs(segmentation: Any, place: str) -> torch.Tensor:
     if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
         raise InputError(f"{place}: the runs of its segmentation do not fill {size[0]} x {size[1]} pixels.")
     values = torch.repeat_interleave(torch.arange(len(runs)) % 2 == 1, torch.tensor(runs))
-    return values.view(size[1], size[0]).T  # column by column
+    return values.view(size[1], size[0]).T  # runs go down the columns
 
 
 def _numbers(text: str) -> list[int]:
-    """COCO's compressed counts: 5 bits a letter from "0" on, a sixth if more follow; differences from the fourth on."""
+    """Decode COCO's compressed counts.
+
+    A character minus "0" holds 5 bits and, as the sixth, whether the number continues. From the fourth number on, each
+    is stored as the difference to the one two before.
+    """
     numbers: list[int] = []
     value, shift = 0, 0
     for letter in text:

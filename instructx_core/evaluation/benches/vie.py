@@ -1,8 +1,8 @@
 """VIE-Bench (InstructX A.1, A.9): 140 videos, eight tasks, three scores of 1 to 10, a fourth with a reference.
 
-The files of Simons212/VIE-Bench were not seen when this was written. They are read through a `columns:` mapping, and a
-list without one has to use our names: key, source, instruction, group, references. The judge's prompts are ours, after
-the rubric of A.9; the published ones are used where a file with them is given (`--prompts`).
+Written without access to the files of Simons212/VIE-Bench: map their columns with `columns:`, or use our column names
+(key, source, instruction, group, references). The judge's prompts are ours, following the rubric of A.9; `--prompts`
+takes a file with the published ones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""VIEScore (Ku et al. 2024) of an edit: semantic consistency of both pictures, perceptual quality of the edited one.
+"""VIEScore (Ku et al. 2024): semantic consistency of source and edit, perceptual quality of the edit.
 
-Each is the smaller of two scores from 0 to 10; the overall score is the root of their product.
+Each is the lower of two scores from 0 to 10; the overall score is their geometric mean.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def score(answers: Sequence[Mapping[str, float]]) -> tuple[float, float, float]:
 
 
 def judge_pair(judge: Judge, instruction: str, source: Tensor, edited: Tensor) -> tuple[float, float, float] | None:
-    """`score` of one edit, frames [T, H, W, 3] in [0, 1]; None where an answer cannot be read, asked twice."""
+    """`score` of one edit, frames [T, H, W, 3] in [0, 1]; None if an answer stays unreadable when asked again."""
     exhibits = {"source": Exhibit("Original", source), "edited": Exhibit("Edited", edited)}
     answers = []
     for number, question in enumerate(questions(instruction)):

@@ -1,4 +1,4 @@
-"""Judges behind one protocol: a local MLLM, a service at a given address, and the log of an earlier judge."""
+"""Judges with one protocol: a local MLLM, a remote service, and the log of an earlier judge."""
 
 from .asking import ask
 from .parsing import UnreadableAnswer, parse

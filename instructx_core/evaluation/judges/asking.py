@@ -1,4 +1,4 @@
-"""One question to a judge: asked again once where the answer cannot be read."""
+"""Ask a judge one question, and once more if the answer cannot be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .question import Answer, Exhibit, Judge, Question
 def ask(
     judge: Judge, key: str, number: int, question: Question, shown: list[Exhibit]
 ) -> tuple[dict[str, float] | None, list[Answer]]:
-    """Scores by name, or None, and every answer as it was given."""
+    """Scores by name (None if both answers are unreadable), and the raw answers."""
     answers: list[Answer] = []
     for words in (question.words, f"{question.words}\n{question.reminder}"):
         answers.append(judge.ask(key, number, words, shown))

@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL or Qwen3-VL on this machine, read and asked through transformers; no torchvision, nothing fetched."""
+"""A local Qwen2.5-VL or Qwen3-VL as a judge, run with transformers; no torchvision, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MOST_TOKENS = 512  # of an answer
-MIN_PIXELS, MAX_PIXELS = 4 * 28 * 28, 768 * 28 * 28  # of a shown picture
+MIN_PIXELS, MAX_PIXELS = 4 * 28 * 28, 768 * 28 * 28  # per picture
 
 
 class LocalJudge:
-    """The folder of a Qwen2.5-VL or Qwen3-VL with its tokenizer, in any form that `docs/weights.md` lists.
+    """A judge from the folder of a Qwen2.5-VL or Qwen3-VL with its tokenizer, in any form listed in `docs/weights.md`.
 
-    Decoding is greedy, so the same question has the same answer.
+    Decoding is greedy, so the same question always gets the same answer.
 
     Raises:
-        CheckpointError: no such model there, or a damaged one.
+        CheckpointError: the folder holds no such model, or a damaged one.
     """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
@@ -74,5 +74,5 @@ class LocalJudge:
 
 
 def _plain(words: str) -> str:
-    """Words that are never a placeholder or the end of the turn."""
+    """Break up special tokens in a text, so that it holds no image placeholder and does not end the turn."""
     return words.replace("<|", "< |")

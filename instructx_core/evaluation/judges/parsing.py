@@ -1,4 +1,4 @@
-"""Scores out of a judge's words, strictly: what is not exactly an answer is none, never guessed at."""
+"""Parse the scores in a judge's answer, strictly: an answer in any other form is rejected, never guessed at."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LINE = re.compile(r"^[\s*#-]*([A-Za-z][\w &/'-]{0,60}?)[\s*]*:[\s*]*(-?\d+(?:\.\
 
 
 class UnreadableAnswer(Exception):
-    """Why an answer holds no scores, in a few words."""
+    """The answer holds no valid scores; the message says why, in a few words."""
 
 
 def parse(question: Question, text: str) -> dict[str, float]:
-    """Name -> score, in the order of the question.
+    """Name -> score, in the question's order.
 
-    JSON: one object, alone or in a code fence, with every asked name once, as a number on its scale; further entries
-    (a reason) are free. Lines: each asked name exactly once as `Name: N`, or, where names are not known before, exactly
-    as many such lines as are asked for.
+    JSON: a single object, bare or in a code fence, with each name of the question once and a number on its scale;
+    additional entries (a reason) are allowed. Lines: each name exactly once as `Name: N`, or, if the question has no
+    names, exactly `count` such lines.
 
     Raises:
         UnreadableAnswer: anything else.

@@ -1,4 +1,4 @@
-"""What a judge is asked: words, pictures, and the numbers that its answer has to hold."""
+"""Questions to a judge (words, pictures and the scores to answer with), its answers, and its protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORT_LINES = "Answer with the lines of names and numbers alone."
 
 @dataclass(frozen=True)
 class Scale:
-    """Bounds of a score, both included."""
+    """Inclusive bounds of a score."""
 
     low: float
     high: float
@@ -26,11 +26,11 @@ class Question:
 
     Attributes:
         words: what to judge and how to answer.
-        shown: which pictures it sees, in this order: "source", "edited", "references".
-        scores: name in the answer -> scale. Empty with `lines`: as many as `count`, under any names.
-        lines: the answer is lines `Name: N`; else one JSON object.
-        count: scores of an answer in lines whose names are not known before.
-        scale: of those.
+        shown: the pictures that the judge sees, in order: "source", "edited", "references".
+        scores: name in the answer -> scale. Empty with `lines`: `count` scores under any names.
+        lines: the answer consists of lines `Name: N`; otherwise of one JSON object.
+        count: number of scores, if `scores` is empty.
+        scale: of these.
     """
 
     words: str
@@ -42,13 +42,13 @@ class Question:
 
     @property
     def reminder(self) -> str:
-        """What is added where the first answer could not be read."""
+        """The sentence to add after an unreadable first answer."""
         return SHORT_LINES if self.lines else SHORT_JSON
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A picture or clip as a judge sees it: `frames` [T, H, W, 3] in [0, 1], at most some frames of a clip."""
+    """A picture or sampled frames of a clip, as shown to a judge: `frames` [T, H, W, 3] in [0, 1]."""
 
     title: str
     frames: Tensor
@@ -56,10 +56,10 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a judge said, and what it cost.
+    """A judge's answer and what it cost.
 
     Attributes:
-        prompt_tokens, answer_tokens: 0 where a judge does not count.
+        prompt_tokens, answer_tokens: 0 if the judge does not report them.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Answer:
 
 
 class Judge(Protocol):
-    """Anything that looks at pictures and answers in words."""
+    """Anything that is shown pictures and answers in words."""
 
     name: str
 
@@ -76,10 +76,10 @@ class Judge(Protocol):
         """Answer one question.
 
         Args:
-            key, number: which case, and which of its questions; for judges that only repeat.
-            words: the question's, with a reminder where it is asked again.
-            shown: pictures, in the order in which the words speak of them.
+            key, number: the case and the index of its question; used only by recorded judges.
+            words: the question's, plus its reminder when it is asked again.
+            shown: pictures, in the order in which the words mention them.
 
         Raises:
-            InputError: the judge cannot be asked.
+            InputError: the judge cannot be reached, or has no answer.
         """

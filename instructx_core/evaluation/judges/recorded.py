@@ -1,4 +1,4 @@
-"""A judge that repeats what another one said: the log of an earlier run, for tests and for scoring anew."""
+"""A judge that replays the log of an earlier judge, for tests and for recomputing scores."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .question import Answer, Exhibit
 
 
 class RecordedJudge:
-    """Answers from a .jsonl: `{"key": ..., "judge": ..., "answers": [[first, again], ...]}`, a list a question.
+    """Answers from a .jsonl: `{"key": ..., "judge": ..., "answers": [[first, again], ...]}`, one list per question.
 
     Raises:
-        InputError: a file without answers, or of several judges.
+        InputError: a file without answers, or with answers of several judges.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class RecordedJudge:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Its lines with their places; of a log under judged/ of a run, those that a killed process did not tear."""
+    """The file's lines, each with its place for messages; torn lines in the log of a benchmark run are skipped."""
     if is_file(path) and is_file(path.resolve().parent.parent / "run.json"):
         return ((f"{quoted_path(path)}, case {quoted(key)}", line) for key, line in CaseLog(path).read().items())
     return read_rows(path)

@@ -1,8 +1,8 @@
-"""Any service that speaks OpenAI's chat completions, at an address that a person gives; there is no default.
+"""A judge behind any service with OpenAI's chat completions API, at an address that the user gives; no default.
 
-- The key is read from the environment (INSTRUCTX_JUDGE_KEY) and sent to that address alone; local servers need none.
-- Answers 408, 409, 429 and 5xx, and connections that fail, are tried again with growing pauses; others end at once.
-- Pictures travel as PNG inside of the message.
+- The key is read from the environment (INSTRUCTX_JUDGE_KEY) and sent only to that address; local servers need none.
+- Status 408, 409, 429, most 5xx, and failed connections are retried with growing pauses; other errors raise at once.
+- Pictures are sent as PNG inside the message.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from .question import Answer, Exhibit
 
 KEY = "INSTRUCTX_JUDGE_KEY"
 TRIES = 5
-FIRST_PAUSE = 2.0  # seconds, doubled each time; a Retry-After counts instead, up to LONGEST_PAUSE
+FIRST_PAUSE = 2.0  # seconds, doubled each time; a Retry-After header overrides it, up to LONGEST_PAUSE
 LONGEST_PAUSE = 120.0
-TIMEOUT = 300.0  # seconds of one try
+TIMEOUT = 300.0  # seconds per attempt
 MOST_ANSWER = 1 << 20  # bytes of a reply
 AGAIN = {408, 409, 429, 500, 502, 503, 504, 529}
 
 
 class RemoteJudge:
-    """A model behind `url`, such as https://api.example.com/v1 or http://127.0.0.1:8000/v1.
+    """A model served at `url`, such as https://api.example.com/v1 or http://127.0.0.1:8000/v1.
 
     Raises:
-        InputError: no http(s) address, or one with a name or password in it; a key that no header can carry.
+        InputError: not an http(s) address, or one with a user name or password; a key that does not fit in a header.
     """
 
     def __init__(self, url: str, model: str) -> None:
@@ -82,7 +82,7 @@ class RemoteJudge:
                 if error.code not in AGAIN:
                     raise InputError(f"The judge at {self.url} cannot be asked: {problem}.") from error
                 wait = _retry_after(error.headers.get("Retry-After"), pause)
-            except (OSError, http.client.HTTPException) as error:  # URLError among them; a reply that was cut
+            except (OSError, http.client.HTTPException) as error:  # URLError is an OSError; a truncated reply
                 problem = f"no connection ({one_line(getattr(error, 'reason', error), 200)})"
             if not left:
                 raise InputError(f"The judge at {self.url} cannot be asked: {problem}, {TRIES} times.")
@@ -92,7 +92,7 @@ class RemoteJudge:
 
 
 def _is_address(url: str) -> bool:
-    """Whether it is http(s) with a host, and neither a name nor a password."""
+    """Whether this is an http(s) address with a host, without user name and password."""
     if not url.isprintable() or " " in url:
         return False
     try:
@@ -100,12 +100,12 @@ def _is_address(url: str) -> bool:
         return (
             parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
         )
-    except ValueError:  # of a port that is no number, or brackets
+    except ValueError:  # invalid port or brackets
         return False
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A key is for the address that was given, and for no other."""
+    """Refuse redirects: the key must not reach any other address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -119,7 +119,7 @@ def _answer(reply: bytes, url: str) -> Answer:
         counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"The judge at {url} does not answer as chat completions do; check its address.") from error
-    return Answer(text if isinstance(text, str) else "", *counts)  # a refusal has no text: it will be unreadable
+    return Answer(text if isinstance(text, str) else "", *counts)  # a refusal has no text: it counts as unreadable
 
 
 def _retry_after(value: str | None, otherwise: float) -> float:
