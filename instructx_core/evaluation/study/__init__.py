@@ -1,4 +1,4 @@
-"""A user study as one static page (InstructX A.3, Fig. 11), and what its answers say."""
+"""A user study as one static page (InstructX A.3, Fig. 11), and the evaluation of its answers."""
 
 from .collect import Answers, Outcome, collect, read_answers
 from .page import QUESTIONS, StudyItem, find_items, write_study

@@ -1,8 +1,8 @@
-"""What the answers of a study say: means with intervals, and how far raters agree.
+"""Evaluate the answers of a study: means with confidence intervals, and the agreement of raters.
 
-- A mean is over all ratings of a method. Its 95 % interval is a bootstrap over items, which are the sample that the
-  study drew: 2,000 draws from a fixed seed, so the same answers give the same numbers.
-- Agreement is Krippendorff's alpha for interval data over (item, method): 1 is full agreement, 0 what chance gives.
+- A mean is over all ratings of a method. Its 95 % interval is a bootstrap over items (the study's sample): 2,000 draws
+  from a fixed seed, so the same answers give the same numbers.
+- Agreement is Krippendorff's alpha for interval data over (item, method): 1 is full agreement, 0 is chance level.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class MethodScore:
-    """Mean of one method in one question; `low` and `high` bound its 95 % interval, None with a single item."""
+    """Mean of one method in one question; `low` and `high` bound its 95 % interval, None for a single item."""
 
     method: str
     question: str
@@ -48,7 +48,7 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A whole study. `agreement`: question -> alpha, None where no unit was rated twice or all ratings are equal."""
+    """A study's results. `agreement`: question -> alpha, None if no unit was rated twice or all ratings are equal."""
 
     study: str
     raters: int
@@ -60,7 +60,7 @@ class Outcome:
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """A row a method, best mean of all questions first; then agreement."""
+        """A row per method, ordered by the mean over all questions, best first; then the agreement."""
         columns = (*NAMES, "all")
         methods = dict.fromkeys(score.method for score in self.scores)
         found = {(score.method, score.question): score for score in self.scores}
@@ -75,7 +75,7 @@ class Outcome:
 
 
 def read_answers(path: Path) -> Answers:
-    """A rater's file. Raises InputError where it is none, or holds a rating that is no whole number from 1 to 5."""
+    """Read a rater's file. Raises InputError if it is not one, or has a rating that is not an integer from 1 to 5."""
     value, name = read_json(path), quoted_path(path)
     if not isinstance(value, dict) or not all(isinstance(value.get(one), str) for one in ("study", "rater")):
         raise InputError(f"{name} holds no answers of a study; give the files that its page saved.")
@@ -96,11 +96,11 @@ def read_answers(path: Path) -> Answers:
 
 
 def collect(files: Sequence[Path], key: Path | None = None) -> Outcome:
-    """Sum up the files of several raters of one study.
+    """Combine the files of several raters of one study.
 
     Args:
-        files: answers; a `.key.json` among them counts as one beside them.
-        key: the study's `.key.json`. None: one of this study beside the answers; without one methods keep their ids.
+        files: answers; a `.key.json` among them is treated like one next to them.
+        key: the study's `.key.json`. None: this study's key next to the answers; without one, methods keep their ids.
 
     Raises:
         InputError: no answers, files of different studies, two of one rater, or a key of another study.
@@ -144,9 +144,9 @@ def collect(files: Sequence[Path], key: Path | None = None) -> Outcome:
 
 
 def agreement(rows: Sequence[tuple[str, int, str, str, int]]) -> float | None:
-    """Krippendorff's alpha, interval metric, over units (item, method) that at least two raters rated.
+    """Krippendorff's alpha, interval metric, over units (item, method) with at least two ratings.
 
-    None where there is no such unit, or where all ratings are equal.
+    None if there are no such units, or all ratings are equal.
     """
     units: dict[tuple[int, str], list[int]] = defaultdict(list)
     for _, item, method, _, score in rows:
@@ -162,7 +162,7 @@ def agreement(rows: Sequence[tuple[str, int, str, str, int]]) -> float | None:
 
 
 def _pair_distance(values: np.ndarray) -> float:
-    """Mean squared difference over ordered pairs of different ratings: twice their sample variance."""
+    """Mean squared difference over all pairs of ratings: twice their sample variance."""
     return 2 * float(values.var(ddof=1))
 
 

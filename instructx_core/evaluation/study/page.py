@@ -1,6 +1,6 @@
-"""The page of a study: sources, sentences and every method's results in one HTML file, without a name of a method.
+"""The page of a study: sources, sentences and every method's results in one HTML file, without the methods' names.
 
-Which id stands for which method is in a second file beside it, `NAME.key.json`, which raters do not get.
+A second file next to it, `NAME.key.json`, maps ids to methods; raters do not get it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ PICTURES = {
 }
 CLIPS = {".mp4": "video/mp4", ".webm": "video/webm"}  # what browsers play
 KINDS = PICTURES | CLIPS
-LARGEST = 400 << 20  # bytes of pictures and clips in one page; browsers give up at about twice that as text
+LARGEST = 400 << 20  # bytes of pictures and clips in one page; browsers give up at about twice that much text
 LISTINGS = ("cases.jsonl", "cases.json", "cases.csv", "metadata.csv")
 PLACEHOLDER = "/*STUDY*/"
 
 
 @dataclass(frozen=True)
 class StudyItem:
-    """One page of a study: `results` in the order of the methods."""
+    """One item of a study: `results` in the order of the methods."""
 
     name: str
     instruction: str
@@ -61,15 +61,16 @@ class StudyItem:
 
 
 def find_items(folders: Sequence[Path], cases: Path | None = None) -> tuple[list[StudyItem], int]:
-    """The items that every method has a result of, and how many cases were left out because one lacks it.
+    """The items for which every method has a result, and the number of cases skipped because one lacks it.
 
     Args:
-        folders: one a method, with results named as their case: NAME.png, NAME.mp4; or what `instructx bench` wrote.
-        cases: a .csv, .json or .jsonl with name, source and instruction. None: one of LISTINGS in a folder, or in the
-            folder above all of them.
+        folders: one per method, with results named after their case (NAME.png, NAME.mp4), or written by
+            `instructx bench`.
+        cases: a .csv, .json or .jsonl with name, source and instruction. None: one of LISTINGS in one of the folders,
+            or in their common parent.
 
     Raises:
-        InputError: fewer than one folder or item, two methods of one name, no list of cases, or a damaged one.
+        InputError: no folder or item, two methods of one name, no list of cases, or a damaged one.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -97,14 +98,14 @@ def find_items(folders: Sequence[Path], cases: Path | None = None) -> tuple[list
 
 
 def write_study(items: Sequence[StudyItem], methods: Sequence[str], output: Path, seed: int = 0) -> Path:
-    """Write the page and, beside it, its key; return the path of the key.
+    """Write the page and its key next to it; return the path of the key.
 
     Args:
         methods: names, in the order of each item's results.
-        seed: draws the ids; raters' orders follow from the study's id and their own name.
+        seed: shuffles the ids; each rater's order follows from the study's id and the rater's name.
 
     Raises:
-        InputError: a file that browsers do not show, pictures and clips of one item mixed, too much for one page.
+        InputError: a file type that browsers do not show, an item that mixes pictures and clips, too much for one page.
     """
     total = sum(path.stat().st_size for item in items for path in (item.source, *item.results) if path.is_file())
     if total > LARGEST:
@@ -153,7 +154,7 @@ def _data(path: Path) -> str:
 
 
 def _media(folder: Path) -> dict[str, Path]:
-    """Results by the name of their case."""
+    """Results by the name of their case: case -> path."""
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in KINDS}
 
 
