@@ -1,4 +1,4 @@
-"""Numbers of a benchmark's edits that need no judge: outside a mask at 256 x 256, as InsightEdit's tables have them."""
+"""Metrics of a benchmark's edits that need no judge: outside a mask at 256 x 256, as in InsightEdit's tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIDE = 256
 def measure_cases(
     run: BenchRun, lpips: Lpips | None = None, clip: ClipScore | None = None, progress: Progress | None = None
 ) -> int:
-    """Measure the edits of cases with a mask that lack one of these numbers; return how many."""
+    """Measure the edits of masked cases that still lack one of the metrics; return the number of such cases."""
     wanted = {"PSNR", "SSIM"} | ({"LPIPS"} if lpips else set()) | ({"CLIPScore"} if clip else set())
     done = run.measured.read()
     left = [

@@ -1,6 +1,6 @@
-"""Tables and plots of benchmark runs beside published numbers, never two judges in one table.
+"""Tables and plots that compare benchmark runs with published numbers, never with two judges in one table.
 
-Published numbers are `published.json`: each table with its source and its judge, as printed.
+The published numbers are in `published.json`: each table with its source and judge, as printed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .plotting import Bar, draw_bars, new_figure, save_figure
 
 PUBLISHED = Path(__file__).with_name("published.json")
 NO_JUDGE = "no judge"
-COUNT = "cases"  # the column that is no score
+COUNT = "cases"  # the only column that is not a score
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What one judge said of one run.
+    """One judge's results for one run.
 
     Attributes:
         means: subset -> group (summaries included) -> score -> mean.
         counts: subset -> group -> cases with scores.
-        unreadable: cases whose answers could not be read, also when asked again.
-        missing: cases without an edit.
-        prompt_tokens, answer_tokens: what the judge counted.
+        unreadable: cases whose answers could not be read, even when asked again.
+        missing: cases without an edit or a score so far.
+        prompt_tokens, answer_tokens: as reported by the judge.
     """
 
     method: str
@@ -49,7 +49,7 @@ class Judged:
 
 @dataclass
 class ScoreTable:
-    """Rows of one judge under one head: a value or None for each column."""
+    """A table of one judge: each row has a value or None per column."""
 
     title: str
     judge: str
@@ -67,10 +67,10 @@ class ScoreTable:
 
 
 def read_run(folder: Path) -> list[Judged]:
-    """What each judge said of the run in a folder, and what was measured without one.
+    """Each judge's results for the run in a folder, and the metrics measured without a judge.
 
     Raises:
-        InputError: no run of `instructx bench`, or nothing judged yet.
+        InputError: not a run of `instructx bench`, or no scores yet.
     """
     about = read_json(folder / "run.json")
     if not isinstance(about, dict) or about.get("bench") not in BENCHES:
@@ -87,7 +87,7 @@ def read_run(folder: Path) -> list[Judged]:
 
 
 def own_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
-    """Every group and score of each run, a table for each subset."""
+    """All groups and scores of each run, one table per subset."""
     for one in found:
         if not one.means:
             yield ScoreTable(f"{one.bench.title}, {one.method}", one.judge, [], notes=[_missing(one)])
@@ -101,13 +101,13 @@ def own_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
 
 
 def _missing(one: Judged) -> str:
-    """What a table does not show, and what was spent."""
+    """A note on the cases that a table does not show and on the tokens spent."""
     told = f"{one.unreadable} answers could not be read, {one.missing} cases have no edit or score yet."
     return told + (f" {one.prompt_tokens} + {one.answer_tokens} tokens." if one.prompt_tokens else "")
 
 
 def compared_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
-    """The papers' tables of these benchmarks, each judge's rows by themselves, runs beside them where it is theirs."""
+    """The papers' tables of these benchmarks, split by judge, with the runs that the same judge scored added."""
     titles = {one.bench.name: None for one in found}
     for published in read_published():
         if published["bench"] not in titles:
@@ -134,7 +134,7 @@ def compared_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
 
 
 def plot(tables: Sequence[ScoreTable], path: Path) -> None:
-    """A panel of bars for each table. Raises InputError where there is no score, or no matplotlib."""
+    """Draw a panel of bars per table. Raises InputError without any scores, or without matplotlib."""
     shown = [table for table in tables if table.rows]
     if not shown:
         raise InputError("--plot: no answer of a judge could be read, so there is nothing to draw; leave it out.")
@@ -158,7 +158,7 @@ def read_published() -> list[dict[str, Any]]:
 def _judged(
     method: str, bench: Bench, judge: str, log: Mapping[str, Mapping[str, Any]], cases: Mapping[str, Mapping[str, Any]]
 ) -> Judged:
-    """The sums over a judge's `log` of the run's `cases`, both by key."""
+    """Aggregate a judge's `log` of the run's `cases` (both by key)."""
     means: dict[str, dict[str, dict[str, float]]] = {}
     counts: dict[str, dict[str, int]] = {}
     scored = [line for line in log.values() if line.get("scores")]
@@ -174,7 +174,7 @@ def _judged(
         every = {case["group"] for case in cases.values() if tags.items() <= case["tags"].items()}
         for name, members in bench.summaries.items():
             there = [means[subset][group] for group in members or sorted(every) if group in groups]
-            if there and len(there) == len(members or every):  # a mean of some kinds is no overall score
+            if there and len(there) == len(members or every):  # a mean of only some groups would not be comparable
                 means[subset][name] = _means(there)
     return Judged(
         method, bench, judge, means, counts,
@@ -198,7 +198,7 @@ def _cell(value: float | None) -> str:
 
 
 def check_same_bench(found: Sequence[Judged]) -> None:
-    """Raise InputError where two runs are called alike, so that one's row would hide the other's."""
+    """Raise InputError if two runs have the same name, because one's row would hide the other's."""
     seen: set[tuple[str, str, str]] = set()
     for one in found:
         name = (one.bench.name, one.judge, one.method)

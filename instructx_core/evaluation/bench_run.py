@@ -1,13 +1,13 @@
-"""A benchmark run in a folder: the edits of its cases, then what a judge says of them. Both steps resume.
+"""A benchmark run in a folder: edit the cases, then have a judge score the edits. Both steps can be resumed.
 
-| in the folder | what |
+| file | content |
 |---|---|
-| `run.json` | benchmark, model and settings; a run with others is refused |
+| `run.json` | benchmark, model and settings; a run with different ones is refused |
 | `cases.jsonl` | the cases, as `instructx study` reads them |
-| `edits/KEY.png`, `KEY.mp4` | one edit a case; those of other software may lie there instead |
-| `edited.jsonl` | seconds of each edit, or why there is none |
-| `judged/JUDGE.jsonl` | scores and answers, a file for each judge |
-| `measured.jsonl` | numbers that need no judge, of cases with a mask |
+| `edits/KEY.png`, `KEY.mp4` | one edit per case; edits made by other software may be put here instead |
+| `edited.jsonl` | seconds of each edit, or why it failed |
+| `judged/JUDGE.jsonl` | scores and answers, one file per judge |
+| `measured.jsonl` | metrics that need no judge, of cases with a mask |
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ TITLES = {"source": "Original", "edited": "Edited", "references": "Reference"}
 
 
 class BenchRun:
-    """A run's folder, made where it is not there.
+    """A run's folder, created if it is missing.
 
     Args:
-        settings: what the edits depend on; kept in `run.json`.
+        settings: everything that the edits depend on; kept in `run.json`.
 
     Raises:
-        InputError: the folder is of another run, or cannot be made.
+        InputError: the folder belongs to another run, or cannot be created.
     """
 
     def __init__(self, folder: Path, bench: Bench, cases: Sequence[Case], settings: Mapping[str, Any]) -> None:
@@ -67,14 +67,14 @@ class BenchRun:
             partial.write_text(lines, encoding="utf-8")
 
     def edit_of(self, case: Case) -> Path:
-        """Where a case's edit is or will be: a picture's as PNG, a video's as MP4.
+        """The path of a case's edit, existing or not: PNG for a picture, MP4 for a video.
 
-        Raises InputError where its source is neither.
+        Raises InputError if the source is neither.
         """
         return self.edits / f"{case.key}{'.mp4' if is_video_file(case.source) else '.png'}"
 
     def has_edit(self, case: Case) -> bool:
-        """Whether a case's edit is there; False too where its source cannot be read."""
+        """Whether a case's edit exists; False also if its source is neither a picture nor a video."""
         try:
             return self.edit_of(case).is_file()
         except InputError:
@@ -87,8 +87,8 @@ class BenchRun:
         """Edit the cases that have no edit yet; return how many this call edited.
 
         Args:
-            load: gives the model; called where there is something to edit.
-            request: steps, seed and whatever else `EditRequest.of` takes.
+            load: returns the model; called only if there is something to edit.
+            request: steps, seed and anything else that `EditRequest.of` takes.
 
         Raises:
             InputError: no case could be edited.
@@ -123,11 +123,11 @@ class BenchRun:
         frames: int,
         progress: Progress | None = None,
     ) -> int:
-        """Have a judge score the edits that it has not scored yet; return how many this call did.
+        """Have a judge score the edits that it has not scored yet; return how many this call judged.
 
         Args:
-            prompts: of the download, in place of our own.
-            frames: of a clip that the judge sees.
+            prompts: the download's, which replace our own.
+            frames: number of frames of a clip that the judge sees.
         """
         log = self.judged(judge.name)
         done = log.read()
@@ -143,7 +143,7 @@ class BenchRun:
         return count
 
     def _judged(self, judge: Judge, case: Case, prompts: Mapping[str, str], frames: int) -> dict[str, Any]:
-        """A case's line: every answer as it was given, and scores where all of them could be read."""
+        """A case's line in the log: the raw answers, and scores if all answers could be read."""
         answers: list[list[Answer]] = []
         scores: list[dict[str, float]] = []
         for number, question in enumerate(self.bench.questions(case, prompts)):
@@ -185,7 +185,7 @@ def _edit(editor: Editor, case: Case, output: Path, request: Mapping[str, Any]) 
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a new run; refuse those that differ from an older one's."""
+    """Write the settings of a new run; refuse to continue an older run with different ones."""
     if not is_file(path):
         with partial_file(path) as partial:
             partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What a model does beyond samples of the world, as lines of the report's summary.
+"""Measurements beyond samples of the world, as lines of the report's summary.
 
-Another renderer's pictures, photographs, and sentences that ask for nothing.
+These are another renderer's pictures, photographs, and sentences from outside the world, which should change nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PHOTOGRAPH_SIDE = 512
 
 
 def measure_drawn(editor: Editor, count: int, steps: int | None, progress: Progress | None = None) -> list[SummaryLine]:
-    """Success of single edits on pictures by another renderer (`drawn`), `count` a kind."""
+    """Success of single edits on another renderer's pictures (`drawn`), `count` per kind."""
     met: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     frames: list[float] = []
     for kind in KINDS:
@@ -60,7 +60,7 @@ def measure_drawn(editor: Editor, count: int, steps: int | None, progress: Progr
 def measure_outside(
     editor: Editor, count: int, steps: int | None, progress: Progress | None = None
 ) -> list[SummaryLine]:
-    """Share of sentences out of the world that leave their picture alone (`metrics.ALONE_SHARE`)."""
+    """Share of sentences from outside the world that leave their picture unchanged (`metrics.ALONE_SHARE`)."""
     height, width = editor.default_size
     alone: list[bool] = []
     for first in range(0, count, BATCH):
@@ -88,10 +88,10 @@ def measure_outside(
 
 
 def list_photographs(folder: Path) -> list[Path]:
-    """The pictures in a folder and below it, each decoded once: what is damaged is told before hours of measuring.
+    """The pictures in a folder and its sub-folders, each decoded once to find damaged ones before hours of measuring.
 
     Raises:
-        InputError: there are none, no such folder, or a file that is not a picture.
+        InputError: no pictures, no such folder, or a file that is not a picture.
     """
     found = find_photographs(folder)
     for path in found:
@@ -102,7 +102,7 @@ def list_photographs(folder: Path) -> list[Path]:
 def measure_photographs(
     editor: Editor, files: list[Path], steps: int | None, progress: Progress | None = None
 ) -> list[SummaryLine]:
-    """Tone edits of photographs at 512 pixels, after detail transfer, against the exact results.
+    """PSNR and SSIM of tone edits of photographs at 512 pixels, after detail transfer, against the exact results.
 
     Raises:
         InputError: a file that is not a picture.
@@ -133,7 +133,7 @@ def measure_photographs(
 
 
 def _visible_pair(seed: int, kind: str, size: int) -> DrawnPair:
-    """The pair of a seed; one whose edit cannot be seen (grayscale of grey) is drawn again."""
+    """A seed's pair; redrawn with another seed if the edit is invisible (grayscale of grey)."""
     while True:
         pair = draw_pair(seed, kind, size)
         if edited_region(*(quantize(torch.from_numpy(frames)) for frames in (pair.source, pair.target))).any():
@@ -146,7 +146,7 @@ def _columns(pairs: list[DrawnPair]) -> tuple[list[np.ndarray], list[np.ndarray]
 
 
 def _middle(frames: torch.Tensor) -> torch.Tensor:
-    """The middle square of [1, H, W, 3] as floats of PHOTOGRAPH_SIDE pixels, in steps of 8 bits."""
+    """The centre square of [1, H, W, 3], resized to PHOTOGRAPH_SIDE pixels: floats on the 8-bit grid."""
     floats = frames.float() / 255 if frames.dtype == torch.uint8 else frames
     height, width = floats.shape[1:3]
     side = min(height, width)

@@ -1,8 +1,8 @@
-"""A log with one line a case that many processes write, on one machine or on a shared disk.
+"""A log with one line per case, written by many processes on one machine or on a shared disk.
 
 - A case is claimed with a lock that the system releases when its process ends, however it ends.
-- A line is appended whole under another lock. What a killed process left of one is not read, and the next line begins
-  on a new one.
+- Each line is appended under another lock. A partial line of a killed process is ignored when reading, and the next
+  line starts after a newline.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ MOST_BYTES = 1 << 30
 
 
 class CaseLog:
-    """The file `path`, and `.claims/` beside it for the locks."""
+    """The file `path`, with the locks in `.claims/` next to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.claims = path.parent / ".claims"
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Key -> its last line. What is no whole line, as a killed process leaves one, is left aside and logged."""
+        """Key -> its last line. Damaged lines, such as a killed process leaves, are skipped with a warning."""
         if not is_file(self.path):
             return {}
         lines: dict[str, dict[str, Any]] = {}
         torn = 0
-        for text in read_bytes(self.path, MOST_BYTES).split(b"\n"):  # one torn inside a character is no UTF-8
+        for text in read_bytes(self.path, MOST_BYTES).split(b"\n"):  # bytes: a line torn inside a character is no UTF-8
             try:
                 line = json.loads(text) if text else {}
             except ValueError:
@@ -53,7 +53,7 @@ class CaseLog:
         return lines
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add a case's line and have the disk hold it. Raises InputError where it cannot be written."""
+        """Append a case's line and sync it to disk. Raises InputError if it cannot be written."""
         text = json.dumps(line, ensure_ascii=False)
         try:
             self.claims.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class CaseLog:
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Whether this process has the case `key` for itself within the block; False where another has it now."""
+        """Hold the case `key` exclusively within the block; yield False if another process holds it."""
         self.claims.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.claims / f"{self.path.stem}-{key}.lock", timeout=0)
         try:
@@ -79,7 +79,7 @@ class CaseLog:
         try:
             yield True
         finally:
-            if os.name == "posix":  # while it is held; see run_lock
+            if os.name == "posix":  # removed while the lock is held; see run_lock
                 with suppress(OSError):
                     Path(lock.lock_file).unlink()
             lock.release()

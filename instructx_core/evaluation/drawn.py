@@ -1,7 +1,7 @@
-"""Pictures by another renderer than training sees: Pillow's polygons, outlined and shaded, on grounds of its own.
+"""Test pairs from a renderer that training never sees: Pillow polygons, outlined and shaded, on other backgrounds.
 
-A model that has learnt the world and not its renderer edits these as well. Shapes, colours and words are the world's;
-outlines, proportions, shading, edges and grounds are not. Targets are exact: the same picture drawn with the edit.
+A model that has learnt the world rather than its renderer edits these equally well. Shapes, colours and words are the
+world's; outlines, proportions, shading, edges and backgrounds differ. Targets are exact: the scene drawn with the edit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Thing:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What is drawn; `style` seeds how: outline, shading, ground."""
+    """A scene; `style` seeds how it is drawn: outline, shading, background."""
 
     ground: str
     things: tuple[_Thing, ...]
@@ -46,7 +46,7 @@ class DrawnPair:
 
 
 def draw_pair(seed: int, kind: str, size: int) -> DrawnPair:
-    """The pair that these arguments mean; `kind` is one of KINDS."""
+    """The pair for these arguments, deterministic; `kind` is one of KINDS."""
     rng = np.random.default_rng([seed, KINDS.index(kind), size])
     spot = list(PLACES)[rng.integers(len(PLACES))]
     drawing = _sample(rng, PLACES[spot] if kind == "add" else None)
@@ -88,7 +88,7 @@ def _other(rng: np.random.Generator, words: object, taken: set[str]) -> str:
 
 
 def _sample(rng: np.random.Generator, free: tuple[float, float] | None) -> _Drawing:
-    """One to three things of different colours, apart from each other and from the place that is to stay free."""
+    """One to three things of different colours that touch neither each other nor the place to keep free."""
     count = int(rng.integers(1, 4))
     colours = [list(COLOURS)[i] for i in rng.permutation(len(COLOURS))[:count]]
     things: list[_Thing] = []
@@ -98,7 +98,7 @@ def _sample(rng: np.random.Generator, free: tuple[float, float] | None) -> _Draw
         taken = [(o.y, o.x, o.radius) for o in things] + ([(*free, 0.17)] if free else [])
         if all(math.hypot(y - oy, x - ox) > 1.2 * (radius + r) for oy, ox, r in taken):
             things.append(_Thing(colours[len(things)], SHAPES[rng.integers(len(SHAPES))], y, x, radius))
-        elif rng.random() < 0.02:  # no room: begin again
+        elif rng.random() < 0.02:  # no room: start over
             things = []
     return _Drawing(list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))], tuple(things), int(rng.integers(2**31)))
 
@@ -129,7 +129,7 @@ def _draw(drawing: _Drawing, size: int) -> np.ndarray:
 
 
 def _ground(rng: np.random.Generator, name: str, size: int) -> np.ndarray:
-    """A named colour under a soft light and blotches."""
+    """A named background colour with a soft light and blotches: float [size, size, 3] in [0, 1]."""
     blotches = Image.fromarray(rng.integers(0, 256, (size // 4, size // 4), np.uint8)).resize((size, size))
     blotches = np.asarray(blotches.filter(ImageFilter.GaussianBlur(size / 24)), np.float32) / 255
     light = np.hypot(*np.meshgrid(*(np.linspace(-1, 1, size) - rng.uniform(-0.8, 0.8) for _ in range(2))))
@@ -140,7 +140,7 @@ def _ground(rng: np.random.Generator, name: str, size: int) -> np.ndarray:
 
 
 def _corners(o: _Thing, turn: float) -> list[tuple[float, float]]:
-    """The outline as (x, y) shares of the side; stouter triangles and stars than the world's."""
+    """The outline as (x, y) in shares of the side; triangles and stars are stouter than the world's."""
     count, inner = {"circle": (72, 1.0), "square": (4, 1.0), "triangle": (3, 1.0), "star": (10, 0.5)}[o.shape]
     start = {"square": 45.0}.get(o.shape, 0.0) + turn
     points = []

@@ -1,4 +1,4 @@
-"""A list of cases as a file: CSV with a header, a JSON list or mapping of names to cases, or one JSON value a line."""
+"""Read lists of cases: CSV with a header, a JSON list, a JSON mapping of names to cases, or JSON Lines."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ListedCase:
 def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The rows of a list, each with its place for messages.
 
-    Of a JSON mapping the key is the row's "key", where it has none of its own.
+    In a JSON mapping, a row without a "key" gets its key in the mapping.
 
     Raises:
-        InputError: a file of another kind, or a row that is no mapping.
+        InputError: another file type, or a row that is not a mapping.
     """
     name = quoted_path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
-    """What a column says. Raises InputError where it is missing, empty or no text."""
+    """The text in a row's column, integers included. Raises InputError if it is missing, empty or not a text."""
     value = row.get(column)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -69,9 +69,9 @@ def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
 
 
 def read_listing(path: Path) -> Iterator[ListedCase]:
-    """The cases of a study's list; without a column `name` (or `key`) a case is called as its source's file.
+    """The cases of a study's list; without a column `name` (or `key`), a case is named after its source's file.
 
-    Raises InputError as `read_rows`, for a missing column, and for two cases of one name.
+    Raises InputError as `read_rows` does, and for a missing column or two cases with the same name.
     """
     seen: set[str] = set()
     for place, row in read_rows(path):

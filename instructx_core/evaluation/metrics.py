@@ -1,17 +1,17 @@
-"""What counts as a good edit when the exact target is known: pure functions on frames [T, H, W, 3] in [0, 1].
+"""Metrics of an edit whose exact target is known: pure functions on frames [T, H, W, 3] in [0, 1].
 
 - The *edited region* is every pixel where the target differs from the source by more than 0.1 in any channel.
-- An edit *succeeds* when, inside the region, less than half of the way to the target is left (mean absolute error
-  against the mean absolute change), and outside it the output keeps at least 24 dB PSNR to the target. Copying the
-  source leaves all of the way, so it never succeeds; repainting the whole frame loses the outside.
-- A new object has the right *shape* when the pixels that show its colour rather than what is behind it meet those of
-  the target with an IoU of at least 0.7.
-- *Flicker* is what unedited pixels change from frame to frame.
+- An edit *succeeds* when, inside the region, the mean absolute error is less than half the mean absolute change from
+  source to target, and outside it the output keeps at least 24 dB PSNR to the target. Copying the source leaves the
+  whole change undone, so it never succeeds; repainting the whole frame fails outside the region.
+- A new object has the right *shape* when the pixels that show its colour rather than what is behind it overlap those
+  of the target with an IoU of at least 0.7.
+- *Flicker* is the change of unedited pixels from frame to frame.
 - A sentence that asks for nothing leaves a picture *alone* when at most 1 % of the pixels change by more than 2 / 255.
-- *Unedited pixels* are those that the edit leaves exactly as they were. They are judged against what the VAE alone
-  makes of them, because no latent model can return them better than that.
+- *Unedited pixels* are those that the edit leaves exactly as they were. They are compared with the VAE's own
+  reconstruction, because no latent model can return them better than that.
 
-The thresholds are part of the definition of the numbers in the model card, not settings.
+The thresholds define the numbers in the model card; they are not settings.
 """
 
 import math
@@ -31,16 +31,16 @@ SHAPE_IOU = 0.7
 SSIM_WINDOW = 11
 VISIBLE = 2 / 255
 ALONE_SHARE = 0.01
-PSNR_CEILING_DB = 100.0  # identical pixels would be infinite, and one such clip would swallow every mean
+PSNR_CEILING_DB = 100.0  # identical pixels would give infinity, and so would any mean that includes them
 
 
 @dataclass(frozen=True)
 class EditScore:
-    """How one edit did.
+    """The scores of one edit.
 
     Attributes:
         success: both conditions hold.
-        remaining: share of the way from source to target that is left in the edited region, >= 0; 1 is an untouched
+        remaining: mean absolute error in the edited region as a share of the asked change, >= 0; 1 for an untouched
             source.
         outside_psnr: dB against the target outside the edited region; None when the region covers everything.
     """
@@ -52,11 +52,11 @@ class EditScore:
 
 @dataclass(frozen=True)
 class UneditedScore:
-    """Unedited pixels of one edit, in dB of PSNR to the source.
+    """PSNR to the source on the unedited pixels of one edit, in dB.
 
     Attributes:
-        output: what the model returned there.
-        reconstruction: what the VAE alone returns there.
+        output: of the model's output.
+        reconstruction: of the VAE's reconstruction of the source.
     """
 
     output: float
@@ -73,10 +73,10 @@ def psnr(output: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
 
     Args:
         output, target: [..., 3] of one shape, values in [0, 1].
-        mask: bool [...], the pixels that count; None counts all.
+        mask: bool [...], the pixels that count; None means all.
 
     Raises:
-        InputError: shapes differ, or no pixel counts.
+        InputError: shapes differ, or the mask selects no pixel.
     """
     _same_shape(output=output, target=target)
     squared = (output.float() - target.float()).square().mean(dim=-1)
@@ -99,11 +99,10 @@ def edited_region(source: Tensor, target: Tensor) -> Tensor:
 
 
 def score_edit(output: Tensor, target: Tensor, source: Tensor) -> EditScore:
-    """Judge one edit by the module's definition of success; all three [T, H, W, 3] in [0, 1].
+    """Score one edit by the module's definition of success; all three [T, H, W, 3] in [0, 1].
 
     Raises:
-        InputError: shapes differ, or the target does not visibly differ from the source, so that there is nothing
-            to judge.
+        InputError: shapes differ, or the target does not visibly differ from the source.
     """
     _same_shape(output=output, target=target)
     region = edited_region(source, target)
@@ -114,7 +113,7 @@ def score_edit(output: Tensor, target: Tensor, source: Tensor) -> EditScore:
     left = (output.float() - target.float()).abs()[region].mean().item()
     asked = (target.float() - source.float()).abs()[region].mean().item()
     outside = None if region.all() else psnr(output, target, ~region)
-    # A NaN in the output fails both comparisons, as it should.
+    # NaN in the output fails both comparisons, as it should.
     success = left < REMAINING_LIMIT * asked and (outside is None or outside >= OUTSIDE_PSNR_DB)
     return EditScore(success=success, remaining=left / asked, outside_psnr=outside)
 
@@ -122,8 +121,8 @@ def score_edit(output: Tensor, target: Tensor, source: Tensor) -> EditScore:
 def score_unedited(output: Tensor, reconstruction: Tensor, source: Tensor, target: Tensor) -> UneditedScore | None:
     """Compare output and VAE reconstruction of the source on the unedited pixels; all four [T, H, W, 3] in [0, 1].
 
-    Pixels that the edit changes a little (anti-aliased rims, grey that stays nearly grey in a grayscale edit) are
-    neither edited nor unedited: against the source they would punish a perfect edit.
+    Pixels that the edit changes only a little (anti-aliased rims, near-grey in a grayscale edit) are neither edited nor
+    unedited: compared with the source, they would penalise a perfect edit.
 
     Returns:
         None when the edit leaves no pixel as it was.
@@ -139,16 +138,17 @@ def score_unedited(output: Tensor, reconstruction: Tensor, source: Tensor, targe
 
 
 def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None:
-    """Structural similarity (Wang et al. 2004) of frames [T, H, W, 3] in [0, 1], mean of all channels and places.
+    """Structural similarity (Wang et al. 2004) of frames [T, H, W, 3] in [0, 1], averaged over channels and positions.
 
-    The window is a Gaussian of deviation 1.5 over 11 pixels; only places where it lies inside the frame count. Our own,
-    because the extra `metrics` is not always there; `tests/unit/test_preservation.py` compares it with torchmetrics.
+    The window is a Gaussian of deviation 1.5 over 11 pixels; only positions where it fits inside the frame count. Our
+    own code, because the extra `metrics` may be missing; `tests/unit/test_preservation.py` checks it against
+    torchmetrics.
 
     Args:
-        mask: bool [T, H, W], the centres of windows that count; None counts all.
+        mask: bool [T, H, W], the window centres that count; None means all.
 
     Returns:
-        None where no place counts.
+        None if no position counts.
 
     Raises:
         InputError: shapes differ.
@@ -177,14 +177,14 @@ def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None
 
 
 def shape_iou(output: Tensor, target: Tensor, behind: Tensor, mask: Tensor) -> float:
-    """How well the shape of a new object is met, in [0, 1].
+    """IoU of a new object's shape in the output with that in the target, in [0, 1].
 
-    Places around it that have its colour behind it, such as another object's, cannot tell and do not count.
+    Pixels around the object where the background has nearly its colour (another object's, say) are ignored.
 
     Args:
         output, target: [T, H, W, 3] in [0, 1].
         behind: the target without the object.
-        mask: bool [T, H, W], where the target shows it.
+        mask: bool [T, H, W], where the target shows the object.
 
     Raises:
         InputError: shapes differ.
@@ -225,7 +225,7 @@ def changed_share(output: Tensor, source: Tensor) -> float:
 
 
 def quantize(frames: Tensor) -> Tensor:
-    """Frames as an 8-bit file would hold them: the same shape, float32 multiples of 1/255 in [0, 1]."""
+    """Round frames as an 8-bit file would: the same shape, float32 multiples of 1/255 in [0, 1]."""
     return torch.round(frames.float().clamp(0, 1) * 255) / 255
 
 

@@ -1,9 +1,9 @@
-"""What networks see of an edit: LPIPS, CLIPScore of the edited region, DINO similarity of what was left alone.
+"""Network-based metrics of an edit: LPIPS, CLIPScore of the edited region, DINO similarity of the rest.
 
-Each network is given as a path to weights that are there already; nothing is fetched. Frames are [T, H, W, 3] in
-[0, 1], a region bool [T, H, W] (`preservation.find_region`).
+Each network is loaded from a local path; nothing is downloaded. Frames are [T, H, W, 3] in [0, 1], a region is bool
+[T, H, W] (`preservation.find_region`).
 
-| number | network | usual weights |
+| metric | network | usual weights |
 |---|---|---|
 | LPIPS | a torchvision backbone under torchmetrics' linear layers | `squeezenet1_1-b8a52dc0.pth` of torchvision |
 | CLIPScore | any CLIP of transformers | `openai/clip-vit-large-patch14` |
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DINO_PATCHES = 32  # along a side: 448 pixels for patches of 14
-CLEAN_PATCH = 0.999  # share of a patch's pixels that must lie outside the region for it to count
+CLEAN_PATCH = 0.999  # share of a patch's pixels that must be outside the region for the patch to count
 
 
 class Lpips:
-    """LPIPS (Zhang et al. 2018) of what lies outside a region: there both pictures show the source.
+    """LPIPS (Zhang et al. 2018) outside a region: inside it, the source's pixels replace the edit's.
 
     Args:
-        weights: of SqueezeNet 1.1, which InsightEdit's evaluation has for it, as torchvision publishes them (.pth,
-            opened for its tensors alone) or as safetensors of the same names.
+        weights: of SqueezeNet 1.1, the backbone in InsightEdit's evaluation, as published by torchvision (.pth, read
+            for tensors only) or as safetensors with the same names.
 
     Raises:
         InputError: torchmetrics or torchvision is not installed.
@@ -62,20 +62,20 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, source: Tensor, edited: Tensor, region: Tensor) -> float:
-        """Mean over frames, >= 0; 0 for equal pictures."""
+        """The mean over frames, >= 0; 0 for equal pictures."""
         edited = torch.where(region[..., None], source, edited)
         one, other = (frames.float().permute(0, 3, 1, 2) for frames in (source, edited))
         return float(self.network(one, other, normalize=True).mean())
 
 
 class ClipScore:
-    """CLIPScore (Hessel et al. 2021): 100 times the cosine of a picture and words, at least 0.
+    """CLIPScore (Hessel et al. 2021): 100 times the cosine similarity of a picture and a text, at least 0.
 
     Args:
-        folder: a CLIP of transformers, with its tokenizer.
+        folder: a CLIP in transformers' format, with its tokenizer.
 
     Raises:
-        CheckpointError: missing, damaged, or no CLIP.
+        CheckpointError: missing, damaged, or not a CLIP.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,10 +87,10 @@ class ClipScore:
 
     @torch.no_grad()
     def __call__(self, edited: Tensor, region: Tensor, word: str) -> float:
-        """Of the region's bounding box in each frame that has one, mean over these.
+        """Score the region's bounding box; the mean over all frames in which the region is not empty.
 
         Raises:
-            InputError: the region is empty.
+            InputError: the region is empty in every frame.
         """
         boxes = [cut_box(frame, mask) for frame, mask in zip(edited, region, strict=True) if mask.any()]
         if not boxes:
@@ -100,17 +100,18 @@ class ClipScore:
         words = self.tokenizer(word, return_tensors="pt", truncation=True, max_length=limit)
         output = self.model(
             pixel_values=pixels, input_ids=words["input_ids"], attention_mask=words["attention_mask"]
-        )  # its embeddings are normalised
+        )  # the embeddings are normalised
         return float((100 * output.image_embeds @ output.text_embeds.T).clamp(min=0).mean())
 
 
 class DinoSimilarity:
-    """Source-region consistency: cosine of DINO's patch features of source and edit, outside the region.
+    """Source-region consistency: cosine similarity of DINO patch features of source and edit, outside the region.
 
-    As CoVEBench's SRC asks, whether what was to stay is still the same thing; a shift of brightness hardly counts.
+    As in CoVEBench's SRC, this measures whether the content to preserve is still the same; a change of brightness
+    hardly matters.
 
     Args:
-        folder: a DINOv2, DINOv3 or ViT of transformers.
+        folder: a DINOv2, DINOv3 or ViT in transformers' format.
 
     Raises:
         CheckpointError: missing, damaged, or without patch features.
@@ -123,13 +124,13 @@ class DinoSimilarity:
         patch = getattr(self.model.config, "patch_size", None)
         if not isinstance(patch, int):
             raise CheckpointError(f"{quoted_path(folder)} has no patches of one size; give a DINOv2, DINOv3 or ViT.")
-        sizes_vary = self.model.config.model_type != "vit"  # a plain ViT knows the size that it was trained at
+        sizes_vary = self.model.config.model_type != "vit"  # a plain ViT takes only its training size
         self.side = patch * DINO_PATCHES if sizes_vary else self.model.config.image_size
         self.patch = patch
 
     @torch.no_grad()
     def __call__(self, source: Tensor, edited: Tensor, region: Tensor) -> float | None:
-        """Mean over patches and frames, in [-1, 1]; None where every patch touches the region."""
+        """The mean over patches and frames, in [-1, 1]; None if every patch touches the region."""
         count = self.side // self.patch
         touched = F.interpolate(region[:, None].float(), (self.side, self.side), mode="area")
         clean = F.avg_pool2d(1 - touched, self.patch)[:, 0].flatten(1) > CLEAN_PATCH  # [T, patches]
@@ -139,20 +140,20 @@ class DinoSimilarity:
         return float(F.cosine_similarity(*features, dim=-1)[clean].mean())
 
     def _patches(self, frames: Tensor, count: int) -> Tensor:
-        """[T, count, width]: the class and register tokens come first."""
+        """Patch features [T, count, width], without the class and register tokens, which come first."""
         side = (self.side, self.side)
         pixels = torch.cat([_resized(frame[None], side, IMAGENET_MEAN, IMAGENET_STD) for frame in frames])
         return torch.cat([self.model(pixel_values=one[None]).last_hidden_state[:, -count:] for one in pixels])
 
 
 def cut_box(frame: Tensor, mask: Tensor) -> Tensor:
-    """The bounding box of a mask [H, W] with something in it, cut out of a frame [H, W, 3]."""
+    """Crop a frame [H, W, 3] to the bounding box of a non-empty mask [H, W]."""
     rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
     return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _resized(frames: Tensor, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """[T, H, W, 3] -> normalised [T, 3, *size], squeezed to that aspect."""
+    """[T, H, W, 3] -> normalised [T, 3, *size], stretched to that aspect ratio."""
     pixels = F.interpolate(frames.float().permute(0, 3, 1, 2), size, mode="bicubic", antialias=True).clamp(0, 1)
     return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
 
@@ -169,14 +170,14 @@ def _load(folder: Path, kind: Any, what: str) -> PreTrainedModel:
 
     with quietly():
         model, report = load_or_explain(folder, load)
-    # a ViT that was trained to classify has no pooler, and only hidden states are read
+    # a ViT trained to classify has no pooler, and only its hidden states are used
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
         raise CheckpointError(f"{quoted_path(folder)} lacks {missing[0]!r} of {what}; get it again.")
     return model.eval()
 
 
 def _fill_backbone(network: nn.Module, weights: Path) -> None:
-    """Copy torchvision's `features.N.*` into the slices that LPIPS cuts them into."""
+    """Copy torchvision's `features.N.*` into the slices of LPIPS's backbone."""
     given = read_pickle(weights) if is_pickle(weights) else read_tensors(weights)
     for name, parameter in network.net.named_parameters():
         inner = "features." + re.sub(r"^slices\.\d+\.", "", name)

@@ -1,4 +1,4 @@
-"""Bars with intervals, and lines, as a PNG, by matplotlib of the extra `metrics`."""
+"""Bar charts with intervals and line charts as PNG, drawn with matplotlib (extra `metrics`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DPI = 100
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with the bounds of its interval, where it has one."""
+    """A value, with the bounds of its interval if it has one."""
 
     value: float
     low: float | None = None
@@ -24,9 +24,9 @@ class Bar:
 
 
 def new_figure(width: float, height: float, panels: int = 1) -> tuple[Any, list[Any]]:
-    """A figure (inches) with panels below each other, without any display.
+    """A figure (size in inches) with stacked panels; needs no display.
 
-    Raises InputError where matplotlib is not installed.
+    Raises InputError if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def new_figure(width: float, height: float, panels: int = 1) -> tuple[Any, list[
 
 
 def draw_bars(axes: Any, rows: Mapping[str, Mapping[str, Bar]], columns: Sequence[str], title: str) -> None:
-    """A group of bars for each column, a colour for each row; what a row lacks is left out."""
+    """Draw a group of bars per column and a colour per row; values that a row lacks are left out."""
     width = 0.8 / max(1, len(rows))
     for number, (name, bars) in enumerate(rows.items()):
         there = [place for place, column in enumerate(columns) if column in bars]
@@ -57,7 +57,7 @@ def draw_bars(axes: Any, rows: Mapping[str, Mapping[str, Bar]], columns: Sequenc
 
 
 def draw_lines(axes: Any, rows: Mapping[str, Sequence[tuple[float, float]]], across: str, title: str) -> None:
-    """A line through the points (x, y) of each row."""
+    """Draw a line through the points (x, y) of each row."""
     for name, points in rows.items():
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1.2)
     axes.set_xlabel(across, fontsize=8)
@@ -67,6 +67,6 @@ def draw_lines(axes: Any, rows: Mapping[str, Sequence[tuple[float, float]]], acr
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a PNG that appears when it is complete; the same figure gives the same bytes."""
+    """Write a PNG atomically; the same figure gives the same bytes."""
     with partial_file(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})

@@ -1,14 +1,14 @@
-"""What an edit left alone, told from pixels without any network.
+"""How well an edit preserves the rest of the picture, measured on pixels without any network.
 
-All frames are [T, H, W, 3] in [0, 1]. The *region* is where an edit may change something: a mask that is given, or
-where the exact target differs from the source, or, knowing neither, what the edit itself changed visibly. The last
-hides small damage outside the edit by definition, so numbers with a mask or a target are the ones to quote.
+All frames are [T, H, W, 3] in [0, 1]. The *region* is where an edit may change something: a given mask; else where the
+exact target differs from the source; else where the edit itself changed something visibly. The last hides small damage
+outside the edit by definition, so quote numbers with a mask or a target.
 
 - `psnr`, `ssim`: of source and edit on all pixels outside the region.
-- `exclusivity`: share of the whole change (absolute, summed over pixels) that lies inside the region; 1 is an edit
-  that touched nothing else, and the region's share of the picture is what a global change gets.
-- `flicker`: how much more or less pixels outside the region change from frame to frame than they do in the source.
-- `smoothness`: 1 less the mean distance of a frame from the mean of its neighbours, of the whole clip.
+- `exclusivity`: share of the total change (absolute, summed over pixels) that lies inside the region; 1 if the edit
+  touched nothing else; a global change scores the region's share of the picture.
+- `flicker`: how far frame-to-frame changes of pixels outside the region differ from those in the source.
+- `smoothness`: 1 minus the mean distance of a frame from the mean of its neighbours, over the whole clip.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from ..compositing import as_mask, changed_region, check_same_size
 from ..errors import InputError
 from .metrics import UNEDITED_TOLERANCE, EditScore, edited_region, psnr, score_edit, ssim
 
-INSIDE = 0.5  # a soft mask counts from here on as the region
-SHOWN_GAIN = 4.0  # of changes in the picture of differences, which else would be too dark to see
+INSIDE = 0.5  # threshold of a soft mask
+SHOWN_GAIN = 4.0  # amplifies the changes in a difference picture, which would be too dark to see otherwise
 
 
 @dataclass(frozen=True)
 class Preservation:
-    """The numbers of one edit; None where there is nothing to measure.
+    """The metrics of one edit; None if there is nothing to measure.
 
     Attributes:
-        found: whence the region: "mask", "target" or "edit".
+        found: origin of the region: "mask", "target" or "edit".
         region: share of all pixels in the region, in [0, 1].
-        psnr: dB, at most 100. None where the region is the whole picture.
-        ssim: in [-1, 1]. None also where no window of 11 x 11 pixels has its centre outside the region.
-        exclusivity: in [0, 1]. None where nothing changed at all.
-        flicker, smoothness, source_smoothness: of clips of at least 2, and 3 frames.
-        edit: success against the target, where one was given and it differs from the source.
+        psnr: dB, at most 100. None if the region is the whole picture.
+        ssim: in [-1, 1]. None also if no window of 11 x 11 pixels has its centre outside the region.
+        exclusivity: in [0, 1]. None if nothing changed at all.
+        flicker: None below 2 frames.
+        smoothness, source_smoothness: None below 3 frames.
+        edit: scores against the target, if one was given and it visibly differs from the source.
     """
 
     found: str
@@ -56,7 +57,7 @@ class Preservation:
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """The numbers in words, one a line."""
+        """The metrics as text, one per line."""
         yield f"region ({self.found}): {self.region:.1%} of the pixels"
         for name, value, unit in (
             ("PSNR outside", self.psnr, " dB"),
@@ -74,14 +75,15 @@ class Preservation:
 
 
 def measure(source: Tensor, edited: Tensor, mask: Tensor | None = None, target: Tensor | None = None) -> Preservation:
-    """Measure what an edit left alone, and against an exact target whether it succeeded.
+    """Measure what an edit preserves and, given an exact target, whether it succeeded.
 
     Args:
         source, edited, target: [T, H, W, 3] in [0, 1], of one size.
-        mask: white where the edit may change something; [H, W] or [1 or T, H, W] in [0, 1]. It counts before `target`.
+        mask: white where the edit may change something; [H, W] or [1 or T, H, W] in [0, 1]. Takes precedence over
+            `target`.
 
     Raises:
-        InputError: sizes that differ, or a mask that is none.
+        InputError: sizes differ, or the mask is invalid.
     """
     region, found = find_region(source, edited, mask, target)
     kept = ~region
@@ -106,9 +108,9 @@ def measure(source: Tensor, edited: Tensor, mask: Tensor | None = None, target: 
 def find_region(
     source: Tensor, edited: Tensor, mask: Tensor | None = None, target: Tensor | None = None
 ) -> tuple[Tensor, str]:
-    """Where the edit may change something, bool [T, H, W], and whence that is known: "mask", "target" or "edit".
+    """The region where the edit may change something, bool [T, H, W], and its origin: "mask", "target" or "edit".
 
-    Raises InputError as `measure`.
+    Raises InputError as `measure` does.
     """
     check_same_size(source, edited)
     if target is not None and target.shape != source.shape:
@@ -127,7 +129,7 @@ def find_region(
 
 
 def smoothness(frames: Tensor) -> float | None:
-    """1 less the mean absolute distance of each inner frame from the mean of its neighbours; None below 3 frames."""
+    """1 minus the mean absolute distance of inner frames from the mean of their neighbours; None below 3 frames."""
     if len(frames) < 3:
         return None
     between = (frames[2:].float() + frames[:-2].float()) / 2
@@ -135,7 +137,7 @@ def smoothness(frames: Tensor) -> float | None:
 
 
 def difference_picture(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
-    """Changes over a dim grey source: green where they are allowed, red outside, `SHOWN_GAIN` times as strong.
+    """The changes over a dimmed grey source: green inside the region, red outside, amplified by `SHOWN_GAIN`.
 
     Args:
         source, edited: [T, H, W, 3] in [0, 1].

@@ -1,4 +1,4 @@
-"""The numbers of one benchmark run: per group, summed up beside their floors and goals, as JSON and as Markdown.
+"""The report of a benchmark run: results per group and a summary with floors and goals, as JSON and as Markdown.
 
 Success rates are shares in [0, 1], PSNR is in dB. A number that was not measured (no videos, no such group) is left
 out, never 0.
@@ -19,12 +19,12 @@ Progress = Callable[[int, int, str], None]  # done, in all, of what
 
 @dataclass(frozen=True)
 class SuccessRate:
-    """How `n` edits did.
+    """The results of `n` edits.
 
     Attributes:
         n: samples.
         success: share that succeeded (`metrics.score_edit`).
-        remaining: mean share of the way from source to target that was left in the edited region.
+        remaining: mean of `EditScore.remaining`, the share of the change that is missing in the edited region.
         outside_psnr: mean dB against the target outside the edited region, over the samples that have an outside.
         psnr: mean dB of whole frames against the target; None for an ablation.
         shape: share whose new object has the right shape (`metrics.shape_iou`); None for other groups.
@@ -44,12 +44,11 @@ class Medium:
 
     Attributes:
         groups: group of the world -> its rate.
-        vae_psnr: mean over clips of the PSNR of each source's VAE reconstruction, dB.
-        unedited_psnr, unedited_vae_psnr: mean PSNR to the source on unedited pixels of the output, and of the VAE
-            alone, dB; None when no sample leaves a pixel as it was.
-        flicker: of unedited pixels of the outputs, beside that of the targets; None for images.
-        zeroed, shuffled: single edits with the context set to zero, and with the context of another sample's
-            instruction.
+        vae_psnr: mean over clips of the PSNR of the VAE's reconstruction of the source, dB.
+        unedited_psnr, unedited_vae_psnr: mean PSNR to the source on unedited pixels, of the output and of the VAE's
+            reconstruction, dB; None if no sample has unedited pixels.
+        flicker: of unedited pixels, as the ratio of outputs to targets; None for images.
+        zeroed, shuffled: ablations of single edits: the context set to zero, or that of another sample's instruction.
     """
 
     groups: Mapping[str, SuccessRate]
@@ -62,26 +61,26 @@ class Medium:
 
     @property
     def unedited_gap(self) -> float | None:
-        """dB on unedited pixels that editing lost on top of the VAE."""
+        """dB that editing lost on unedited pixels on top of the VAE."""
         if self.unedited_psnr is None or self.unedited_vae_psnr is None:
             return None
         return self.unedited_vae_psnr - self.unedited_psnr
 
     def success(self, groups: Iterable[str]) -> tuple[int, float] | None:
-        """(n, success) of all samples of these groups together; None when none was measured."""
+        """(n, success) over all samples of these groups; None if none of the groups was measured."""
         rates = [self.groups[group] for group in groups if group in self.groups]
         n = sum(rate.n for rate in rates)
         return (n, sum(rate.success * rate.n for rate in rates) / n) if n else None
 
     def worst(self, groups: Iterable[str]) -> tuple[str, SuccessRate] | None:
-        """The measured group with the lowest success; None when none was measured."""
+        """The measured group with the lowest success; None if none was measured."""
         measured = [(group, self.groups[group]) for group in groups if group in self.groups]
         return min(measured, key=lambda item: item[1].success, default=None)
 
 
 @dataclass(frozen=True)
 class SummaryLine:
-    """One line of the summary: a number, how many samples it rests on, and what it should reach (floor, goal)."""
+    """One line of the summary: a value, its number of samples, and the floor and goal that it should reach."""
 
     name: str
     n: int
@@ -98,13 +97,13 @@ class Report:
     Attributes:
         model: the name in the checkpoint's config.
         images, videos: results per medium, None for a medium that was not asked for.
-        held_out_video: groups that the checkpoint never saw on videos; on videos they are the emergent ones.
+        held_out_video: groups that the checkpoint never saw on videos; on videos they are called emergent.
         height, width: pixels of every sample.
         frames: lengths of the videos.
-        steps: sampling steps; None is the checkpoint's own default.
+        steps: sampling steps; None means the checkpoint's default.
         seed_offset: shift of the sample seeds.
         seconds: wall time of the run.
-        beyond: what was measured beyond samples of the world; see `beyond`.
+        beyond: measurements beyond samples of the world; see `beyond`.
     """
 
     model: str
@@ -120,17 +119,17 @@ class Report:
     beyond: tuple[SummaryLine, ...] = ()
 
     def measures(self) -> list[SummaryLine]:
-        """The summary, in a fixed order, without what was not measured."""
+        """The summary in a fixed order; unmeasured lines are left out."""
         parts = (self._quality(), self._success(), self._emergent(), self._compound(), self._ablation())
         return [*(measure for part in parts for measure in part), *self.beyond]
 
     def to_json(self) -> str:
-        """Everything, the summary included, as indented JSON text."""
+        """Everything, including the summary, as indented JSON text."""
         content = asdict(self) | {"summary": [asdict(measure) for measure in self.measures()]}
         return json.dumps(content, indent=2)
 
     def to_markdown(self) -> str:
-        """Two tables: the summary beside its floors and goals, then every group."""
+        """Two tables: the summary with floors and goals, then all groups."""
         summary = [
             [measure.name, str(measure.n), f"{measure.value:.2f}{measure.unit}", measure.floor, measure.goal]
             for measure in self.measures()

@@ -1,7 +1,7 @@
-"""VBench's numbers of clips, by its own command: `motion_smoothness` and `aesthetic_quality` of InstructX's Tab. 3.
+"""VBench scores of clips, from its own command: `motion_smoothness` and `aesthetic_quality` of InstructX's Tab. 3.
 
-VBench is no dependency: it pins old libraries, so it lives in an environment of its own with `vbench` on the PATH.
-It fetches its networks itself (AMT-S; CLIP ViT-L/14 with LAION's head), so it runs only where it is asked for.
+VBench is not a dependency: it pins old libraries, so install it in a separate environment with `vbench` on the PATH.
+It downloads its networks itself (AMT-S; CLIP ViT-L/14 with LAION's head), so it runs only on request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIMENSIONS = ("motion_smoothness", "aesthetic_quality")
 
 
 def find_vbench() -> str:
-    """The path of VBench's command. Raises InputError where it is not installed."""
+    """The path of VBench's command. Raises InputError if it is not installed."""
     program = shutil.which("vbench")
     if program is None:
         raise InputError(
@@ -54,7 +54,7 @@ def run_vbench(videos: Path) -> dict[str, float]:
 
 
 def _mean_of(path: Path, dimension: str) -> float:
-    """VBench writes {dimension: [mean, [{video_path, video_results}, ...]]}."""
+    """The mean in VBench's results: {dimension: [mean, [{video_path, video_results}, ...]]}."""
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))[dimension][0])
     except (ValueError, KeyError, IndexError, TypeError) as error:

@@ -1,12 +1,12 @@
-"""The benchmark on the procedural world: held-out samples, edited in batches and judged against exact targets.
+"""The benchmark on the procedural world: held-out samples, edited in batches and scored against exact targets.
 
-- Samples come from seeds at and above `world.HELD_OUT_SEED`, which training never draws, at the checkpoint's own
-  size, rounded to 8 bits as a file would be.
-- Success is reported per group; the single edits, the types that a checkpoint never saw on video (*emergent*, Fig.
-  6 and 14 of the paper), the compound and reference edits are summed up separately.
-- The ablation asks whether the queries carry the instruction: the same edits with the context zeroed, and with the
-  context of a sample of another group. Samples of all groups are interleaved in a batch, so that no one gets a
-  neighbour's equal instruction.
+- Samples come from seeds at and above `world.HELD_OUT_SEED`, which training never draws, at the checkpoint's default
+  size, rounded to 8 bits as in a file.
+- Success is reported per group, and summarised separately for single edits, the types that a checkpoint never saw on
+  video (*emergent*, Fig. 6 and 14 of the paper), compound edits and reference edits.
+- The ablation tests whether the queries carry the instruction: the same edits with the context zeroed, and with the
+  context of a sample of another group. Groups are interleaved in a batch, so that a sample's neighbour never has the
+  same kind of edit.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
     from ..requested_edit import ContextTransform
 
 BATCH = 25
-SHAPED = ("add", "replace", "reference_swap", "reference_add")  # groups in which the shape of a new object is judged
+SHAPED = ("add", "replace", "reference_swap", "reference_add")  # groups with a new object, whose shape is scored
 ABLATION_SAMPLES = 100  # per group: 700 edits put the standard error of a rate of 0.1 at 0.011
-GROUP_STRIDE = 1_000_000  # seeds kept for one group of one medium
+GROUP_STRIDE = 1_000_000  # seeds reserved for one group of one medium
 
 
 @dataclass(frozen=True)
 class _Case:
     """One held-out sample: source and target [T, H, W, 3] in [0, 1]; `seed` is that of the noise.
 
-    Of groups in SHAPED, `mask` [T, H, W] is where the target shows its new object, `behind` the target without it.
+    For groups in SHAPED, `mask` [T, H, W] is where the target shows the new object, `behind` the target without it.
     """
 
     group: str
@@ -104,15 +104,15 @@ def evaluate(
         editor: the model; samples have its `default_size`.
         images, videos: samples per group; 0 leaves that medium out.
         groups, video_groups: groups of the world to measure on images, and on videos.
-        frames: lengths of the videos, taken in turn; the VAE must code them without padding (1 + 4k for Wan's).
+        frames: lengths of the videos, taken in turn; the VAE must encode them without padding (1 + 4k for Wan's).
         held_out_video: groups that the checkpoint was never trained on as videos; reported as emergent.
-        steps: sampling steps; None takes the checkpoint's default.
+        steps: sampling steps; None means the checkpoint's default.
         seed_offset: shifts all sample seeds upwards, for a second, disjoint draw (use multiples of 10 ** 9).
-        variety: of the world that samples come from.
+        variety: of the world's samples.
         progress: called as progress(done, total, what) after every batch.
 
     Raises:
-        InputError: an unknown group, one that the model cannot edit, no group, no length, or a negative number.
+        InputError: an unknown group, one that the model cannot edit, no groups, invalid lengths, or a negative number.
     """
     _check(images, videos, groups, video_groups, frames, held_out_video, seed_offset)
     if editor.guidance.edits_pictures_alone and (videos or (images and len(without_references(groups)) < len(groups))):
@@ -139,7 +139,7 @@ def evaluate(
 
 
 class _Benchmark:
-    """One run: the editor, its settings and the progress count."""
+    """One run: the editor, the settings and the progress count."""
 
     def __init__(
         self, editor: Editor, steps: int | None, seed_offset: int, variety: Variety, progress: Progress | None
@@ -153,7 +153,7 @@ class _Benchmark:
         self.total = 0
 
     def measure(self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...]) -> Medium:
-        """All numbers of one medium; `name` is "images" or "videos"."""
+        """All results of one medium; `name` is "images" or "videos"."""
         outcomes: list[_Outcome] = []
         for together in _batchable(groups):
             for batch in self.batches(name, n, together, frames):
@@ -173,10 +173,10 @@ class _Benchmark:
     def ablate(
         self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...], transform: ContextTransform
     ) -> SuccessRate | None:
-        """Success of the single edits with their context transformed; None without at least two kinds of them."""
+        """Success of single edits with a transformed context; None with fewer than two kinds of edit."""
         kinds = [group for group in groups if group in (*EDIT_KINDS, *PICTURE_KINDS)]
         if len(kinds) < 2:
-            return None  # a context from the same kind of edit is no ablation
+            return None  # rolling would give a context from the same kind of edit
         scores = []
         for batch in self.batches(name, min(n, ABLATION_SAMPLES), kinds, frames):
             outputs = self.edit(batch, f"{name}, ablated", transform)
@@ -186,7 +186,7 @@ class _Benchmark:
         return _rate(scores)
 
     def batches(self, name: str, n: int, groups: Sequence[str], frames: tuple[int, ...]) -> Iterator[list[_Case]]:
-        """Cases of one length per batch, their groups in turn; a batch holds every group equally often."""
+        """Batches of cases with one length each, groups interleaved and equally frequent."""
         rounds = max(1, BATCH // len(groups))
         for turn, length in enumerate(frames):
             indices = range(turn, n, len(frames))
@@ -198,7 +198,7 @@ class _Benchmark:
                 ]
 
     def draw(self, name: str, group: str, index: int, frames: int) -> _Case:
-        """The held-out sample `index` of a group; one whose edit is invisible (grayscale of grey) is drawn again."""
+        """The held-out sample `index` of a group; redrawn if its edit is invisible (grayscale of grey)."""
         height, width = self.editor.default_size
         count = len(GROUPS) if group in GROUPS else len(EVERY_GROUP)
         block = EVERY_GROUP.index(group) + count * (name == "videos")
@@ -231,7 +231,7 @@ class _Benchmark:
         return [result.frames.cpu() for result in results]
 
     def judge(self, batch: list[_Case], outputs: list[Tensor]) -> list[_Outcome]:
-        """Score every output of a batch, beside what the VAE makes of its source."""
+        """Score every output of a batch, with the VAE's reconstruction of its source for comparison."""
         sources = torch.stack([case.source for case in batch])
         reconstructions = self.editor.decode(self.editor.encode(sources)).float()
         outcomes = []
@@ -251,19 +251,19 @@ class _Benchmark:
 
 
 def _batchable(groups: Sequence[str]) -> list[list[str]]:
-    """The groups that share batches: all without a reference, and each reference group by itself."""
+    """The groups that share batches: all those without references together, each reference group separately."""
     plain = without_references(groups)
     return [part for part in (plain, *([group] for group in groups if group not in plain)) if part]
 
 
 def _planned(n: int, groups: Sequence[str]) -> int:
-    """Edits that `n` samples per group take, the ablation's two passes included."""
+    """Number of edits for `n` samples per group, including the ablation's two passes."""
     kinds = sum(group in (*EDIT_KINDS, *PICTURE_KINDS) for group in groups)
     return n * len(groups) + (2 * kinds * min(n, ABLATION_SAMPLES) if kinds > 1 else 0)
 
 
 def _group_rate(outcomes: list[_Outcome]) -> SuccessRate:
-    """How one group did, with what is known of whole frames and of shapes."""
+    """The results of one group, with those on whole frames and shapes."""
     shapes = [outcome.iou >= SHAPE_IOU for outcome in outcomes if outcome.iou is not None]
     return replace(
         _rate([outcome.edit for outcome in outcomes]),
@@ -273,7 +273,7 @@ def _group_rate(outcomes: list[_Outcome]) -> SuccessRate:
 
 
 def _flicker(outcomes: list[_Outcome]) -> float | None:
-    """Flicker of all outputs beside that of all targets; None where no target flickers, as in pictures."""
+    """Flicker of all outputs divided by that of all targets; None if no target flickers, as in images."""
     own, exact = (sum(outcome.flicker[place] for outcome in outcomes) for place in (0, 1))
     return own / exact if exact else None
 
@@ -293,7 +293,7 @@ def _mean(values: list[float]) -> float:
 
 
 def without_references(groups: Sequence[str]) -> list[str]:
-    """The groups whose sentences stand alone."""
+    """The groups whose edits need no reference."""
     return [group for group in groups if not group.startswith("reference")]
 
 
