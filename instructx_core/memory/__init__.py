@@ -1,1 +1,1 @@
-"""Fitting into a GPU's memory: what an edit needs, what the machine has, and where the weights are kept meanwhile."""
+"""Fit edits into memory: estimate what an edit needs, check what is free, and decide where the weights are kept."""

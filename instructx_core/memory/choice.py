@@ -1,4 +1,4 @@
-"""The ways of keeping a model's weights, by name; free of torch, for the command line."""
+"""Names of the ways to keep a model's weights; without torch, for the command line."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from ..words import shown
 
 
 class Memory(str, Enum):
-    """What is on the device while it is not needed: each less than the one before, and each takes more time."""
+    """Which weights stay on the device while unused: each keeps fewer than the one before, and is slower."""
 
     AUTO = "auto"  # the first of these that fits
     FULL = "full"  # everything
     MODEL = "model"  # one part at a time: MLLM, then VAE, DiT and VAE
-    GROUP = "group"  # the DiT block by block while the last one computes, the MLLM layer by layer, the whole VAE
+    GROUP = "group"  # DiT block by block, the next loading while one computes; MLLM layer by layer; the whole VAE
     SEQUENTIAL = "sequential"  # everything layer by layer
 
 
 NAMES = [memory.value for memory in Memory]
-FORMATS = ("auto", "float32", "bfloat16", "float16")  # of numbers; auto: see `decide`
+FORMATS = ("auto", "float32", "bfloat16", "float16")  # dtypes; auto: see `decide`
 
 
 def parse_memory(text: object) -> Memory:
     """A `Memory` by its name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: unknown name.
     """
     try:
         return Memory(text)

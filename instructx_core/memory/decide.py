@@ -1,4 +1,4 @@
-"""The number format of a model and where its weights are kept, decided from headers before a weight is read."""
+"""Decide the dtype of a model and where its weights are kept, from file headers, before any weight is read."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .placement import store_in_fp8
 from .plan import CHOICES, Plan, free_bytes, make_plan
 from .sizes import ModelSizes, sizes_of
 
-SMALL = GIB  # bytes of weights below which none are given back
-PLANNED = ("cuda", *OWN_MEMORY)  # devices whose kind of memory is known
-PLENTY = 8  # times a small model's weights: with so much memory free nothing is measured
+SMALL = GIB  # bytes; the mapped weights of smaller models are never given back
+PLANNED = ("cuda", *OWN_MEMORY)  # devices for which memory can be planned
+PLENTY = 8  # measuring is skipped if free memory is this many times a small model's weights
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Outlined:
-    """A model in one number format, on the meta device, and what it would hold."""
+    """A model in one dtype on the meta device, and the memory that its weights would take."""
 
     model: Components
     sizes: ModelSizes
     held: Held
 
     def phases(self, job: Job, tiled: bool) -> tuple[Phase, ...]:
-        """What an edit would compute with."""
+        """The phases of an edit with their working memory."""
         return measure_phases(self.model, job, tiled)
 
 
@@ -68,29 +68,29 @@ def decide(
     job: Job | None = None,
     free: int | None = None,
 ) -> Decision:
-    """How to load a model.
+    """Decide how to load a model.
 
-    What changes no pixel comes first, then fewer bits, then a VAE in tiles. Where not even that fits but the weights
-    do, that is the choice: smaller edits may.
+    Options that change no pixel are tried first, then fewer bits, then a tiled VAE. If not even that fits but the
+    weights do, it is chosen anyway, because smaller edits may fit.
 
     Args:
-        dtype: None: bfloat16, and on a CPU float32 where it fits.
-        memory: what was asked for.
-        merged: LoRA are to be merged into the DiT.
-        fp8: the DiT is to be kept in 8 bits.
-        job: the edits that it is for; None: of the size and length that it was trained for.
-        free: bytes that a GPU has free; None: what this machine's has.
+        dtype: None: bfloat16, on a CPU float32 if it fits.
+        memory: what the user asked for.
+        merged: LoRAs will be merged into the DiT.
+        fp8: the DiT will be kept in 8 bits.
+        job: the edits to plan for; None: of the size and length that the model was trained for.
+        free: free bytes of a GPU; None: as on this machine.
 
     Raises:
         CheckpointError: as `outline`.
-        InputError: the weights do not fit into main memory; the sum is in the message.
+        InputError: the weights do not fit into main memory; the message contains the sum.
     """
     dtypes = (dtype,) if dtype is not None else formats(device)
     edit = job or trained_job(opened.config)
     unplanned = Plan(Memory.FULL if memory is Memory.AUTO else memory, tiled=False)
     if device.type not in PLANNED or (device.type == "cpu" and _is_small(opened)):
         return Decision(dtypes[0], unplanned)
-    gc.collect()  # a model that is gone keeps its weights until then: offloading hooks refer to it in a circle
+    gc.collect()  # frees the weights of deleted models, which offloading hooks keep alive in reference cycles
 
     @cache
     def outlined(dtype: torch.dtype) -> Outlined:
@@ -113,14 +113,14 @@ def decide(
 
 
 def formats(device: torch.device) -> tuple[torch.dtype, ...]:
-    """Number formats to choose from, the best first."""
+    """The dtypes to choose from, best first."""
     return (torch.float32, torch.bfloat16) if device.type == "cpu" else (torch.bfloat16,)
 
 
 def outline_model(
     opened: Opened, dtype: torch.dtype, device: torch.device, merged: bool = False, fp8: bool = False
 ) -> Outlined:
-    """A model as it would be loaded, for `decide`, whose arguments these are."""
+    """The outline of a model as it would be loaded; arguments as in `decide`."""
     model = outline(opened, dtype, packed=stays_packed(merged, fp8))
     if fp8:
         store_in_fp8(model)
@@ -129,17 +129,17 @@ def outline_model(
 
 
 def stays_packed(merged: bool, fp8: bool) -> bool:
-    """Whether a DiT that is quantised is kept so: not where its weights are to change after they are loaded."""
+    """Whether a quantised DiT stays quantised: not if its weights change after loading."""
     return not (merged or fp8)
 
 
 def own_choice(held: Held) -> Memory:
-    """What AUTO means for weights in main memory: a part at a time costs little, but a small model gains nothing."""
+    """AUTO's choice for weights in main memory: one part at a time costs little, but a small model gains nothing."""
     return Memory.MODEL if sum(held.mapped.values()) >= SMALL else Memory.FULL
 
 
 def missing(held: Held, need: Need) -> tuple[Need, Room] | None:
-    """What is needed of a kind of memory and the room for it, of the first kind with too little; None: it fits."""
+    """The need and the room of the first kind of memory that is too small; None if everything fits."""
     for needed, room in ((need, main_memory()), (address_need(held, need), address_space())):
         if room is not None and needed.total > room.bytes:
             return needed, room
@@ -155,14 +155,14 @@ def _on_gpu(
     job: Job,
     free: int | None,
 ) -> Plan:
-    """The plan for a GPU, of the ways for which main memory has room."""
+    """The plan for a GPU, among the ways of keeping weights that fit into main memory."""
 
     def fits(choice: Memory) -> bool:
         return not missing(model.held, main_memory_need(model.held, (), choice, device))
 
     choices = tuple(filter(fits, CHOICES if memory is Memory.AUTO else (memory,)))
     if not choices:
-        choice = Memory.FULL if memory is Memory.AUTO else memory  # which needs least of main memory
+        choice = Memory.FULL if memory is Memory.AUTO else memory  # needs the least main memory
         _refuse(path, dtype, model, choice, device, may_shrink=dtype is torch.float32)
     room = free_bytes(device) if free is None else free
     return make_plan(model.sizes, lambda tiled: model.phases(job, tiled), choices, room)
@@ -171,7 +171,7 @@ def _on_gpu(
 def _refuse(
     path: Path, dtype: torch.dtype, model: Outlined, choice: Memory, device: torch.device, may_shrink: bool
 ) -> None:
-    """Raise InputError where not even the weights fit."""
+    """Raise InputError if not even the weights fit."""
     parts = tuple(Phase(part.value, part, 0) for part in model.held.mapped)
     short = missing(model.held, main_memory_need(model.held, parts, choice, device))
     if short is None:
@@ -185,7 +185,7 @@ def _refuse(
 
 
 def _is_small(opened: Opened) -> bool:
-    """Whether a model is so small beside the memory that is free that nothing needs to be measured."""
+    """Whether a model is so small compared with the free memory that nothing needs to be measured."""
     forms = map(opened.form, opened.parts)
     weights = 4 * sum(stored.numel for form in forms for stored in form.tensors.values())
     rooms = (room for room in (main_memory(), address_space()) if room is not None)

@@ -1,4 +1,4 @@
-"""A plan as a table for a person: what every phase of an edit needs, before anything is loaded."""
+"""Print a memory plan as a table: what each phase of an edit needs, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .sizes import ModelSizes
 
 MIB = 2**20
 COLUMN = 12
-CARDS = (8, 12, 16, 24)  # GiB of GPUs that people have
+CARDS = (8, 12, 16, 24)  # GiB of common GPUs
 WAYS = {
     Memory.FULL: "everything on the GPU",
     Memory.MODEL: "one part on the GPU at a time",
@@ -41,14 +41,14 @@ def describe_plan(
     vram: float | None = None,
     overrides: Overrides = OWN,
 ) -> str:
-    """What edits of this size would need of a device and of main memory, and what "auto" would choose.
+    """How much device memory and main memory edits of this size would need, and what "auto" would choose.
 
     Args:
-        path: the model's folder, or the file of what it adds to base models; None for the bundled one.
-        canvas: height and width in pixels, brought to multiples of the stride; None: as trained.
+        path: the model's folder, or the file with its additions to base models; None for the bundled model.
+        canvas: height and width in pixels, rounded to multiples of the stride; None: as trained.
         frames: length of the clip; None: as trained.
-        vram: GiB that a GPU has free; None: this machine's device with what it has free now.
-        overrides: weights that take the place of the model's own, or that it does not have.
+        vram: free GiB of a GPU; None: this machine's device and what is free on it now.
+        overrides: weights that replace the model's own, or that it lacks.
 
     Raises:
         CheckpointError: as `outline`.
@@ -81,7 +81,7 @@ def describe_cards(
     canvas: tuple[int, int] | None = None,
     frames: int | None = None,
 ) -> str:
-    """What edits of this size need on a GPU, and whether one with each of `CARDS` free can do them.
+    """How much GPU memory edits of this size need, and whether each size in `CARDS` suffices.
 
     Args:
         path, canvas, frames: as `describe_plan`.
@@ -101,7 +101,7 @@ def describe_cards(
 
 
 def _verdict(sizes: ModelSizes, phases: Callable[[bool], tuple[Phase, ...]], free: int) -> str:
-    """How a GPU with that much free memory would do an edit, if it can."""
+    """How a GPU with `free` bytes would run an edit, or that they are too few."""
     plan = make_plan(sizes, phases, CHOICES, free)
     needed = peak(sizes, phases(plan.tiled), plan.memory)
     if needed > usable(free):
@@ -127,7 +127,7 @@ def _length(job: Job) -> str:
 
 
 def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iterable[str]:
-    """A row for each phase: its weights, what it computes with, and both together for each way of keeping weights."""
+    """A row per phase: its weights, its working memory, and the total for each way of keeping weights."""
     sizes, phases = model.sizes, model.phases(job, tiled)
     on_device = device.type not in OWN_MEMORY
     choices = CHOICES if on_device else (Memory.FULL, Memory.MODEL)
@@ -151,7 +151,7 @@ def _table(model: Outlined, job: Job, tiled: bool, device: torch.device) -> Iter
 
 
 def _main_memory(model: Outlined, dtype: torch.dtype, phases: tuple[Phase, ...], device: torch.device) -> str:
-    """A line on what a number format takes of main memory, where least is in use at a time."""
+    """A line on the main memory that a dtype needs, with as little as possible in use at a time."""
     choice = Memory.MODEL if device.type in OWN_MEMORY else Memory.FULL
     return f"{_short(dtype)}: {main_memory_need(model.held, phases, choice, device)} of main memory"
 

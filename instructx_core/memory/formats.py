@@ -1,4 +1,4 @@
-"""Number formats of weights, by name."""
+"""The dtypes of weights, by name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .choice import FORMATS
 
 
 def pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    """A number format by its name; None for "auto".
+    """A dtype by its name; None for "auto".
 
     Raises:
-        InputError: there is none of that name, or it is no format that models compute in.
+        InputError: unknown name, or a dtype that models do not compute in.
     """
     name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
     if name not in FORMATS:

@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors that are alive while code runs: real tensors, fake ones, or ones on the meta device."""
+"""Count the bytes of live tensors while code runs: real tensors, fake ones, or ones on the meta device."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ META = torch.device("meta")
 
 
 class LiveMemory(TorchDispatchMode):
-    """`peak`: bytes of all tensors made since the beginning that were alive at the same time, at most.
+    """`peak`: the most bytes of tensors created since the start that were alive at the same time.
 
-    Memory that a kernel allocates and frees itself is not seen. Code that mixes tensors of the meta device with
-    small real ones, such as indices, continues on the meta device.
+    Memory that a kernel allocates and frees internally is not seen. Code that mixes meta tensors with small real ones,
+    such as indices, continues on the meta device.
 
     Args:
-        known: modules whose weights were there before.
+        known: modules whose weights existed before and are not counted.
     """
 
     def __init__(self, *known: torch.nn.Module) -> None:
@@ -63,7 +63,7 @@ class LiveMemory(TorchDispatchMode):
 
 
 class FlashAttention(TorchFunctionMode):
-    """Attention that allocates its output alone, as flash attention does; PyTorch has no such kernel for meta."""
+    """Attention that allocates only its output, as flash attention does; PyTorch has no such kernel for meta."""
 
     def __torch_function__(
         self,

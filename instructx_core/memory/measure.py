@@ -1,8 +1,8 @@
-"""Activation bytes of an edit's phases, measured: the model's own classes run on tensors without content.
+"""Measure the activation memory of an edit's phases by running the model's own classes on the meta device.
 
-On the meta device a forward allocates as anywhere else and computes nothing, so any size takes about a second.
-All tensors that are alive at the same time count, inputs included. Not counted: what a convolution or an
-attention kernel takes for itself for an instant, nor the allocator's gaps; the plan keeps a reserve for these.
+There a forward allocates as usual but computes nothing, so any size takes about a second. All tensors that are alive
+at the same time count, inputs included. The workspace of convolution and attention kernels and gaps in the allocator
+are not counted; the plan keeps a reserve for them.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from ..families.components import Components
 
 FULL_PRECISION = 4  # bytes of a float32
-TILE = 256  # pixels of a tile's side in diffusers' tiled VAE
-OVERLAP = (256 / 192) ** 2  # all tiles together have this many times the clip's pixels
-STEADY = 9  # frames from which on a longer clip adds nothing but itself
+TILE = 256  # side of a tile in pixels, in diffusers' tiled VAE
+OVERLAP = (256 / 192) ** 2  # tiles overlap, so all together have this many times the clip's pixels
+STEADY = 9  # frames; beyond these, a longer clip adds only its own bytes
 
 _known: dict[tuple[Any, ...], int] = {}
 
 
 def measure_phases(model: Components, job: Job, tiled: bool = False) -> tuple[Phase, ...]:
-    """The phases of an edit in their order, and what each computes with. Remembered by the model's configs.
+    """The phases of an edit in order, with their working memory. Cached by the model's configs.
 
     Args:
-        model: on the meta device (see `families.meta_model`), in the number format that it would be loaded in.
+        model: on the meta device (see `families.meta_model`), in the dtype that it would be loaded in.
         tiled: the VAE works on tiles of 256 pixels.
     """
     identity = _identity(model)
@@ -69,7 +69,7 @@ def measure_phases(model: Components, job: Job, tiled: bool = False) -> tuple[Ph
 
 @torch.no_grad()
 def reading_bytes(guidance: Guidance, job: Job) -> int:
-    """Bytes of what sees and what reads, at most, for a source and an instruction, or several read side by side."""
+    """Peak bytes of the guidance model while it reads a source with one instruction, or several side by side."""
     with _shortened(guidance), LiveMemory(guidance) as live, FlashAttention():
         guidance.rehearse(job.frames, job.height, job.width, max(1, job.places))
     return live.peak
@@ -77,16 +77,17 @@ def reading_bytes(guidance: Guidance, job: Job) -> int:
 
 @torch.no_grad()
 def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int:
-    """Bytes of a denoiser's step, at most: of the second, when what its steps have in common is there.
+    """Peak bytes of a denoiser's step: of the second one, when everything that steps share is cached.
 
-    Where blocks are all alike, two and three of them are run, and each further one adds as much as the third.
+    If all blocks are alike, runs with two and with three are measured, and each additional block is taken to add as
+    much as the third.
 
     Args:
         model: without weights, as `outline` makes it.
-        half: of the model's denoiser; None for its first.
+        half: one of the denoiser's halves; None for the first.
     """
     codec, denoiser = model.codec, half or model.denoiser.halves[0]
-    denoiser.transformer.to(META)  # its buffers too: rotary frequencies of a long clip take gigabytes
+    denoiser.transformer.to(META)  # buffers included: rotary frequencies of a long clip take gigabytes
     forwards = _forwards(model.config, job)
     size = (codec.channels, 1 + (job.frames - 1) // codec.temporal_stride)
     size += (job.height // codec.stride, job.width // codec.stride)
@@ -95,14 +96,14 @@ def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int
 
     def count() -> int:
         with _unpacked(denoiser), LiveMemory(denoiser) as live, FlashAttention():
-            source = torch.empty(1, *size, device=META)  # one serves all terms
+            source = torch.empty(1, *size, device=META)  # shared by all terms
             sigma, run = torch.tensor(0.5, device=META), []
             for place, (terms, with_source) in enumerate(forwards):
                 context = joined_contexts([_anew(read, job.places)] * terms)
                 conditions = denoiser.conditions(source if with_source else None)
                 run.append((torch.empty(terms, *size, device=META), context, conditions, denoiser.constants(place)))
             for _ in range(2):
-                velocities = []  # of all forwards of a step, until they are added up
+                velocities = []  # those of all forwards are alive until they are summed
                 for latents, context, conditions, constants in run:
                     with constants():
                         velocities.append(denoiser(latents, sigma, context, conditions))
@@ -121,7 +122,7 @@ def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int
 
 @torch.no_grad()
 def encoding_bytes(codec: Codec, job: Job, tiled: bool = False) -> int:
-    """Bytes of encoding, at most: the clip as it came and as the VAE takes it, and the encoder's own tensors."""
+    """Peak bytes of encoding: the clip as given and as the VAE takes it, and the encoder's own tensors."""
     height, width = (min(side, TILE * _patch(codec)) if tiled else side for side in (job.height, job.width))
     frames = _steady(codec, job)
     with _plain_convolutions(codec), LiveMemory(codec) as live, FlashAttention():
@@ -132,7 +133,7 @@ def encoding_bytes(codec: Codec, job: Job, tiled: bool = False) -> int:
 
 @torch.no_grad()
 def decoding_bytes(codec: Codec, job: Job, tiled: bool = False) -> int:
-    """Bytes of decoding, at most: the decoder's own tensors and the frames so far, or all frames becoming pixels."""
+    """Peak bytes of decoding: the decoder's own tensors and the frames so far, or the conversion to pixels."""
     height, width = (min(side, TILE) if tiled else side for side in (job.height, job.width))
     frames, item = _steady(codec, job), codec.vae.dtype.itemsize
     latent = 1 + (frames - 1) // codec.temporal_stride
@@ -146,22 +147,22 @@ def decoding_bytes(codec: Codec, job: Job, tiled: bool = False) -> int:
 
 
 def _steady(codec: Codec, job: Job) -> int:
-    """Frames that tell what any clip of this or a greater length computes with."""
+    """Number of frames to measure with: the clip's, rounded up, but at most STEADY."""
     return min(1 + math.ceil((job.frames - 1) / codec.frame_multiple) * codec.frame_multiple, STEADY)
 
 
 def _beyond(job: Job, frames: int, height: int, width: int) -> int:
-    """Numbers of the clip beyond those of a smaller one."""
+    """How many more values the clip has than the measured one."""
     return max(0, job.values - 3 * frames * height * width)
 
 
 def _patch(codec: Codec) -> int:
-    """Pixels on a side that become channels before a VAE encodes, and after it decodes."""
+    """Side in pixels of the patches that the VAE folds into channels before encoding and unfolds after decoding."""
     return codec.vae.config.get("patch_size") or 1
 
 
 def _anew(read: Context, places: int) -> Context:
-    """A context of the same shapes, which counts as made now, with what is asked of so many places beside it."""
+    """A new context of the same shapes, so that it is counted, with local edits for `places` instructions."""
     parts = {name: getattr(read, name) for name in PARTS}
     own = replace(read, **{name: None if part is None else torch.empty_like(part) for name, part in parts.items()})
     if not places:
@@ -171,7 +172,7 @@ def _anew(read: Context, places: int) -> Context:
 
 
 def _forwards(config: ModelConfig, job: Job) -> list[tuple[int, bool]]:
-    """Of a step: how many terms each forward holds, and whether it sees the source. References are left out."""
+    """For each forward of a step: the number of terms, and whether it sees the source. References are ignored."""
     mode = mode_of(config.sampling.guidance_mode, job.frames > 1, False)
     parts = formula_of(mode, replace(config.sampling, guidance_scale=2.0 if job.guided else 1.0)).parts
     sources = [part.source for part in parts]
@@ -180,7 +181,7 @@ def _forwards(config: ModelConfig, job: Job) -> list[tuple[int, bool]]:
 
 @contextmanager
 def _shortened(guidance: Guidance) -> Iterator[None]:
-    """An MLLM with two layers of its language model, for the others hold as much; a text encoder as it is."""
+    """Reduce an MLLM's language model to two layers, since the others take no more; a text encoder is unchanged."""
     language = getattr(getattr(guidance.mllm, "model", None), "language_model", None)
     with _first(language, "layers", 2) if language is not None else nullcontext():
         yield
@@ -188,7 +189,7 @@ def _shortened(guidance: Guidance) -> Iterator[None]:
 
 @contextmanager
 def _first(model: nn.Module, name: str, count: int) -> Iterator[None]:
-    """A model with the first few only of the like layers that it has under a name."""
+    """Keep only the first `count` of the layers that a model has under `name`."""
     layers = getattr(model, name)
     setattr(model, name, nn.ModuleList(list(layers)[:count]))
     try:
@@ -199,7 +200,7 @@ def _first(model: nn.Module, name: str, count: int) -> Iterator[None]:
 
 @contextmanager
 def _plain_convolutions(codec: Codec) -> Iterator[None]:
-    """Without `skip_empty_taps`, which looks at weights that are not there."""
+    """Disable `skip_empty_taps`, which reads weights that the meta device does not have."""
     own = {module: vars(module).pop("forward") for module in codec.vae.modules() if "forward" in vars(module)}
     try:
         yield
@@ -209,7 +210,7 @@ def _plain_convolutions(codec: Codec) -> Iterator[None]:
 
 
 def _identity(model: Components) -> tuple[str, ...]:
-    """What models with different activations differ in: configs, number formats, and what is packed into few bits."""
+    """A key that differs if activations may: configs, dtypes, and bytes of weights packed into fewer bits."""
     mllm, vae, halves = model.guidance.mllm, model.codec.vae, model.denoiser.halves
     transformer = halves[0].transformer
     formats = (mllm.get_input_embeddings().weight, next(vae.parameters()))
@@ -224,8 +225,11 @@ def _identity(model: Components) -> tuple[str, ...]:
 
 @contextmanager
 def _unpacked(denoiser: Backbone) -> Iterator[None]:
-    """With weights of full size where they are packed into fewer bits: each is unpacked as its layer runs."""
-    linear = [module for module in denoiser.transformer.modules() if type(module) is nn.Linear]  # others unpack as such
+    """Replace weights packed into fewer bits by full-size ones, since each is unpacked when its layer runs.
+
+    Subclasses of nn.Linear unpack theirs themselves.
+    """
+    linear = [module for module in denoiser.transformer.modules() if type(module) is nn.Linear]
     packed = {module: module.weight for module in linear if not module.weight.is_floating_point()}
     for module in packed:
         weight = torch.empty(module.out_features, module.in_features, dtype=denoiser.dtype, device=META)

@@ -1,7 +1,7 @@
-"""What a model needs of main memory: weights, what is copied while they load, and on a CPU the activations of edits.
+"""Main memory that a model needs: its weights, copies made while loading, and on a CPU the activations of edits.
 
-Weights that are stored in the number format asked for are mapped from their files: their pages come when a part works
-and can go when another one does. All others are converted as they are read, and stay.
+Weights stored in the requested dtype are mapped from their files: their pages are loaded when a part works and can be
+dropped when another one does. All others are converted while they are read, and stay in memory.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .sizes import ModelSizes
 
 GIB = 2**30
 RUNTIME = GIB  # bytes of Python with its libraries, and a reserve
-OWN_MEMORY = ("cpu", "mps")  # devices that have no other memory than the machine's
+OWN_MEMORY = ("cpu", "mps")  # devices that use the machine's main memory
 
 
 @dataclass(frozen=True)
 class Held:
-    """Where a loaded model's weights are in memory, in bytes, for some number format."""
+    """Bytes of a loaded model's weights in a given dtype, by where they are held."""
 
-    own: int  # converted or changed: there until the model goes
-    mapped: dict[Part, int]  # in files, and in memory while the part works
+    own: int  # converted or changed: in memory for the life of the model
+    mapped: dict[Part, int]  # mapped from files: in memory while the part works
 
     @property
     def total(self) -> int:
@@ -54,12 +54,12 @@ class Need:
 def held_weights(
     opened: Opened, dtype: torch.dtype, sizes: ModelSizes, merged: bool = False, copied: bool = False
 ) -> Held:
-    """How a model's weights would be held, from headers.
+    """How a model's weights would be held, computed from file headers.
 
     Args:
-        dtype: of the weights as they are loaded, `sizes` their sizes.
-        merged: LoRA are merged, or the DiT's weights change after they are loaded, into fewer bits.
-        copied: all are copied out of their files, as to a device in the same memory.
+        dtype: of the loaded weights, whose sizes are `sizes`.
+        merged: LoRAs are merged into the DiT, or its weights are converted to fewer bits after loading.
+        copied: all weights are copied from their files, as for a device that shares the main memory.
     """
     changed = opened.merged | {Part.DIT, Part.DIT_2} if merged else set()
     mapped, own = {}, sizes.added
@@ -72,10 +72,10 @@ def held_weights(
 
 
 def main_memory_need(held: Held, phases: tuple[Phase, ...], memory: Memory, device: torch.device) -> Need:
-    """Bytes of main memory at the fullest moment of loading a model and of an edit whose phases are given."""
+    """Peak main memory of loading a model and of an edit with the given phases."""
     runtime = ("Python and its libraries", RUNTIME)
     if device.type not in OWN_MEMORY:
-        # weights that leave the device again come back as copies
+        # weights that are offloaded from the device come back as copies
         stay = held.own if memory is Memory.FULL else held.total
         return Need((("weights", stay), runtime))
     needs = []
@@ -86,17 +86,17 @@ def main_memory_need(held: Held, phases: tuple[Phase, ...], memory: Memory, devi
 
 
 def weights_in_use(held: Held, memory: Memory, part: Part) -> int:
-    """Bytes of weights that are to be in main memory while a part works there; mapped ones of others may go."""
+    """Bytes of weights that must be in main memory while a part works; mapped weights of other parts may go."""
     return held.total if memory is Memory.FULL else held.own + held.mapped[part]
 
 
 def address_need(held: Held, need: Need) -> Need:
-    """As `need`, but mapped files count while they are mapped, as under `ulimit -v`."""
+    """`need` with all mapped files counted in full, as `ulimit -v` counts them."""
     return Need((("weights", held.total), *((name, size) for name, size in need.items if name != "weights")))
 
 
 def _as_stored(form: Form, dtype: torch.dtype) -> int:
-    """Bytes of the tensors that a file holds in the number format asked for: they are mapped, the others converted."""
+    """Bytes of the tensors that the files hold in the requested dtype; they are mapped, the others converted."""
     if form.is_gguf or form.is_pickled:
         return 0
     return sum(stored.numel * dtype.itemsize for stored in form.tensors.values() if DTYPES.get(stored.dtype) is dtype)

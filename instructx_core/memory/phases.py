@@ -1,4 +1,4 @@
-"""The job that is planned for, and an edit's phases: in each one part of a model works."""
+"""The job to plan for, and the phases of an edit, in each of which one part of the model works."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ if TYPE_CHECKING:
     from ..config import ModelConfig
 
 
-PLACES = 3  # instructions for one clip, where a model takes several
+PLACES = 3  # instructions per clip, for models that take several
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be edited, in the model's own frames, without references."""
+    """The edit to plan for, in the model's own frame count, without references."""
 
     width: int  # pixels
     height: int
     frames: int
     guided: bool = False  # classifier-free guidance: two forwards side by side
-    places: int = 0  # instructions of which each acts in a place of its own
+    places: int = 0  # number of local instructions, each with its own mask
 
     @property
     def values(self) -> int:
-        """Numbers of the clip."""
+        """Number of values in the clip."""
         return 3 * self.frames * self.height * self.width
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of an edit in which one part of the model works."""
+    """A phase of an edit, in which one part of the model works."""
 
     name: str
     part: Part
-    working: int  # bytes beside all weights, at most
+    working: int  # peak bytes, without weights
 
 
 def trained_job(config: ModelConfig) -> Job:
-    """An edit of the size, length and kind that a model was trained for."""
+    """A job of the size, length and kind that a model was trained for."""
     height, width = config.default_size
     places = PLACES if config.masks is not None else 0
     return Job(width, height, config.default_frames, config.sampling.guidance_scale != 1, places)

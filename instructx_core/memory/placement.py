@@ -1,10 +1,10 @@
-"""A loaded model's weights on the device, or beside it until they are needed: diffusers' and accelerate's hooks.
+"""Place a loaded model's weights on the device, or offload them until needed with diffusers' and accelerate's hooks.
 
-- On a CPU weights are in main memory whatever is chosen; MODEL gives mapped ones back while another part works.
-- Every way of keeping weights gives the same pixels; tiles of the VAE, where a plan asks for them, do not quite.
-- Queries, connector and the patch embeddings that a checkpoint adds are small and stay on the device always.
-- SEQUENTIAL is diffusers' group offloading by leaf modules, not accelerate's `cpu_offload`: that one leaves empty
-  tensors in the state dict, and a model could be neither saved nor fingerprinted.
+- On a CPU, weights are in main memory in any case; MODEL gives mapped ones back while another part works.
+- Every way of keeping weights gives the same pixels; a tiled VAE changes them slightly.
+- Queries, connector and the patch embeddings that a checkpoint adds are small and always stay on the device.
+- SEQUENTIAL is diffusers' group offloading by leaf modules, not accelerate's `cpu_offload`, which leaves empty tensors
+  in the state dict, so that a model could be neither saved nor fingerprinted.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 def store_in_fp8(components: Components) -> None:
-    """Keep the DiT's linear layers in 8-bit floats and compute in the type that they had: half the memory, less exact.
+    """Store the DiT's linear layers in 8-bit floats and compute in their original dtype: half the memory, less exact.
 
-    Its patch embedding, conditions and norms keep their type, by diffusers' own list; a UNet's first convolution too.
+    Patch embedding, conditions and norms keep their dtype, by diffusers' own list, as does a UNet's first convolution.
     """
     for half in components.denoiser.halves:
         half.transformer.enable_layerwise_casting(torch.float8_e4m3fn, half.dtype, skip_modules_pattern=half.exact)
 
 
 def place(components: Components, plan: Plan, device: torch.device) -> Components:
-    """Prepare a model that is on the CPU to run on `device` as planned; the same components come back, changed."""
+    """Prepare a model that is on the CPU to run on `device` as planned; changes and returns the components."""
     guidance, denoiser, codec = components.guidance, components.denoiser, components.codec
     if plan.tiled:
         codec.vae.enable_tiling()
@@ -46,7 +46,7 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
             if module is not None:
                 module.to(device)
         return components
-    codec.vae.enable_slicing()  # the clips of a batch one after the other, which changes nothing
+    codec.vae.enable_slicing()  # one clip of a batch at a time, with the same result
     _move_small_parts(components, device)
     if plan.memory is Memory.MODEL:
         _one_at_a_time(components, device)
@@ -61,7 +61,7 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
         by_layer(codec.vae)
         return components
     codec.vae.to(device)
-    streams = device.type == "cuda"  # the next block comes while one computes
+    streams = device.type == "cuda"  # load the next block while one computes
     by_block = {"offload_type": "block_level", "num_blocks_per_group": 1}
     for half in denoiser.halves:
         _offload(half.transformer, device, use_stream=streams, record_stream=streams, **by_block)
@@ -69,7 +69,7 @@ def place(components: Components, plan: Plan, device: torch.device) -> Component
 
 
 def _move_small_parts(components: Components, device: torch.device) -> None:
-    """Everything but the MLLM, the DiT and the VAE themselves."""
+    """Move everything but the MLLM, the DiT and the VAE to the device."""
     guidance, masks = components.guidance, [] if components.masks is None else [components.masks]
     for module in (guidance.queries, guidance.rows, components.connector, *components.denoiser.beside(), *masks):
         module.to(device)
@@ -78,9 +78,10 @@ def _move_small_parts(components: Components, device: torch.device) -> None:
 
 
 def _one_at_a_time(components: Components, device: torch.device) -> None:
-    """MLLM, then VAE, DiT, and VAE again, of a pair of DiTs one and then the other: each sends away what may be there.
+    """Keep one part on the device at a time: MLLM, VAE, DiT (of a pair, one after the other), and VAE again.
 
-    The MLLM goes as soon as it has read; where an edit was stopped half way, the DiT makes room for it.
+    Each part first offloads those that may still be on the device. The MLLM leaves as soon as it has read; after an
+    edit that was stopped halfway, it offloads the DiT.
     """
     from accelerate import cpu_offload_with_hook
 
@@ -94,16 +95,16 @@ def _one_at_a_time(components: Components, device: torch.device) -> None:
 
 
 def together(hooks: Sequence[UserCpuOffloadHook]) -> UserCpuOffloadHook:
-    """Several modules to send away where accelerate takes the hook of one."""
+    """A hook that offloads several modules, where accelerate takes only one hook."""
     from accelerate.hooks import UserCpuOffloadHook
 
     class Several(UserCpuOffloadHook):
         def __init__(self) -> None:
-            """What accelerate asks of a hook is below."""
+            """Skip the base class's setup: accelerate only uses the two members below."""
 
         @property
         def model(self) -> nn.Module:
-            """One that is on the device, if any is: of one that is not, accelerate sends nothing away."""
+            """A module that is on the device, if any: accelerate offloads nothing if this one is not there."""
             there = (hook.model for hook in hooks if next(hook.model.parameters()).device.type != "cpu")
             return next(there, hooks[0].model)
 
@@ -115,14 +116,14 @@ def together(hooks: Sequence[UserCpuOffloadHook]) -> UserCpuOffloadHook:
 
 
 def _take_turns(components: Components) -> None:
-    """Where all weights are in main memory: when a part begins to work, mapped weights of the others leave it."""
+    """With all weights in main memory: when a part starts to work, give back the mapped weights of the others."""
     from accelerate.hooks import ModelHook, add_hook_to_module
 
     from ..weights.mapped import give_back
 
     dits = (half.transformer for half in components.denoiser.halves)
     parts = (components.guidance, *dits, components.codec.vae)
-    turn: list[nn.Module] = []  # the part that works
+    turn: list[nn.Module] = []  # the part that is working
 
     class Turn(ModelHook):
         def pre_forward(self, module: nn.Module, *args: object, **kwargs: object) -> tuple[object, object]:
@@ -142,7 +143,7 @@ def _offload(module: nn.Module, device: torch.device, **options: object) -> None
 
     try:
         apply_group_offloading(module, onload_device=device, offload_device=torch.device("cpu"), **options)
-    except AttributeError as error:  # diffusers 0.39 asks PyTorch for an accelerator even where all is on the CPU
+    except AttributeError as error:  # diffusers 0.39 asks PyTorch for an accelerator even if everything is on the CPU
         if torch.accelerator.current_accelerator() is not None:
             raise
         raise InputError(

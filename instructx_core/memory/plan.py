@@ -1,4 +1,4 @@
-"""Where the weights are kept during an edit, chosen from what the device has free and what is needed."""
+"""Choose where the weights are kept during an edit, from the free memory of the device and the need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-USABLE = 0.9  # of what is free: the rest goes to gaps between tensors
+USABLE = 0.9  # share of free memory; the rest is lost to fragmentation
 KERNELS = 2**29  # bytes that convolutions and attention may take for themselves
 
 
@@ -27,21 +27,21 @@ class Plan:
     """How a model is kept."""
 
     memory: Memory  # never AUTO
-    tiled: bool  # the VAE works tile by tile, which changes pixels a little where tiles meet
+    tiled: bool  # the VAE works tile by tile, which changes pixels slightly where tiles meet
 
 
 def make_plan(
     sizes: ModelSizes, phases: Callable[[bool], tuple[Phase, ...]], choices: Sequence[Memory], free: int
 ) -> Plan:
-    """How to keep a model on a device for the edits whose phases are given.
+    """Choose how to keep a model on a device for edits with the given phases.
 
-    What changes nothing comes first: tiles are cut only where not even the thriftiest way of keeping weights fits
-    without. If nothing fits, it is that one with tiles.
+    The VAE is tiled only if even the most economical way of keeping weights does not fit without tiles. If nothing
+    fits, that way with tiles is returned.
 
     Args:
-        phases: of an edit, as `measure` gives them; the argument says whether the VAE works in tiles.
-        choices: ways to choose from, in their order.
-        free: bytes that the device has free.
+        phases: returns the phases of an edit, as `measure` does; its argument is whether the VAE is tiled.
+        choices: ways to choose from, in order of preference.
+        free: free bytes of the device.
     """
     for tiled in (False, True):
         working = phases(tiled)
@@ -52,12 +52,12 @@ def make_plan(
 
 
 def usable(free: int) -> int:
-    """Bytes that a plan may use of those that are free."""
+    """Bytes of the free memory that a plan may use."""
     return max(0, int(free * USABLE) - KERNELS)
 
 
 def peak(sizes: ModelSizes, phases: tuple[Phase, ...], memory: Memory) -> int:
-    """Bytes on the device at the fullest moment of an edit."""
+    """Peak bytes on the device during an edit."""
     return max(resident(sizes, memory, phase.part) + phase.working for phase in phases)
 
 
@@ -67,20 +67,20 @@ def resident(sizes: ModelSizes, memory: Memory, working: Part) -> int:
     own = parts[working]
     if memory is Memory.FULL:
         weights = sum(part.total for part in parts.values())
-    elif memory is Memory.MODEL:  # of a pair of DiTs too, one goes before the other comes
-        # the VAE of the last edit may still be there when the MLLM reads for the next
+    elif memory is Memory.MODEL:  # also of a pair of DiTs, one leaves before the other arrives
+        # the VAE of the last edit may still be on the device when the MLLM reads for the next one
         weights = own.total + (vae if working is Part.MLLM else 0)
     elif memory is Memory.SEQUENTIAL:
         weights = own.layer
     elif working.kind is Part.DIT:
-        weights = own.outside + 2 * own.block + vae  # one block computes, one is on its way
+        weights = own.outside + 2 * own.block + vae  # one block computes while the next is loaded
     else:
         weights = vae + (own.layer if working is Part.MLLM else 0)
     return sizes.added + weights
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a CUDA device has free, with what PyTorch keeps of models and edits that are gone."""
+    """Free bytes of a CUDA device, including what PyTorch has cached from earlier models and edits."""
     import torch
 
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

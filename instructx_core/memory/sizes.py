@@ -1,4 +1,4 @@
-"""What the weights of a model's parts take in memory, read from its modules."""
+"""Memory taken by the weights of a model's parts, read from its modules."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a part's weights, in the form that they have in memory."""
+    """Bytes of a part's weights as they are in memory."""
 
     total: int
-    block: int = 0  # of the largest block of those that run one after the other
-    outside: int = 0  # what belongs to none of these blocks
+    block: int = 0  # of the largest of the sequential blocks
+    outside: int = 0  # of everything outside these blocks
     layer: int = 0  # of the largest single layer
-    packed: int = 0  # of those that stay as their file has them
+    packed: int = 0  # of weights kept quantised as in their file
 
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """A whole model."""
+    """Bytes of a whole model's weights."""
 
     mllm: Weights
     dit: Weights
     vae: Weights
-    added: int  # bytes that stay on the device always: queries, connector, embeddings
+    added: int  # always on the device: queries, connector, embeddings
     dit_2: Weights = Weights(0)  # the second of a pair
 
     @property
     def parts(self) -> dict[Part, Weights]:
-        """By part; nothing for the second DiT of a model that has one."""
+        """Sizes by part; zero for the second DiT if the model has only one."""
         return {Part.MLLM: self.mllm, Part.DIT: self.dit, Part.DIT_2: self.dit_2, Part.VAE: self.vae}
 
 
 def sizes_of(components: Components) -> ModelSizes:
-    """The sizes of a model, loaded on whatever device or an outline."""
+    """The sizes of a model, loaded on any device or just outlined."""
     denoiser, guidance = components.denoiser, components.guidance
     masks = [] if components.masks is None else [components.masks]
     beside = (guidance.queries, guidance.rows, components.connector, *denoiser.beside(), *masks)
