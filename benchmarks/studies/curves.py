@@ -1,4 +1,4 @@
-"""A training run's error over its steps, from its TensorBoard logs."""
+"""The training error of a run over its steps, from its TensorBoard logs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import statistics
 from pathlib import Path
 
 BINS = 15
-TAGS = ("error", "diffusion")  # the mean squared error of the velocity or noise, whatever else an arm's loss has
+TAGS = ("error", "diffusion")  # the mean squared error of the velocity or noise, without other terms of the loss
 
 
 def curve(output: Path) -> list[tuple[int, float]]:
-    """(step, mean since the point before), at most BINS of them; of a resumed run, what counted in the end."""
+    """At most BINS points (step, mean since the previous point); steps repeated after a resume count once."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     values: dict[int, float] = {}

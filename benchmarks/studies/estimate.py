@@ -1,10 +1,10 @@
-"""Hours of all studies on this machine, from a few batches of every kind of stage: a table in Markdown.
+"""Estimate the hours of all studies on this machine from a few batches of every kind of stage: a table in Markdown.
 
     OMP_NUM_THREADS=1 python benchmarks/studies/estimate.py WORK [STUDY ...] [--insight FOLDER]
 
-A step is a forward and a backward pass of a batch, of pictures and of videos as the stage mixes them, in the process's
-own time, which is that of a free core. A stage that several arms or studies share is counted once. The optimizer,
-drawing and encoding examples, and measuring come on top.
+A step is a forward and a backward pass of a batch, averaged over pictures and videos as the stage mixes them, in CPU
+time of the process, which equals wall time on an idle core. A stage shared by several arms or studies is counted once.
+The optimizer, drawing and encoding examples, and measuring are not included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCHES = 3  # of each kind; the first warms up
 
 
 def short(arm: Arm) -> Arm:
-    """The arm with few examples, and a generator of few."""
+    """The arm with few examples in every stage, and so in the generator's training too."""
     stages = []
     for stage in arm.stages:
         few = {name: min(count, stage["data"][name]) for name, count in FEW.items()}
@@ -39,7 +39,7 @@ def short(arm: Arm) -> Arm:
 
 
 def seconds_a_step(config: TrainConfig) -> float:
-    """Of pictures and videos as the stage mixes them."""
+    """CPU seconds of a step, averaged over pictures and videos as the stage mixes them."""
     task, share = make_task(config), config.data.video_probability
     total = 0.0
     for is_video, part in ((False, 1 - share), (True, share)):
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _known(known: dict[str, float], study: Study, arm: Arm, places: running.Places) -> float:
-    """Stages that differ in their groups, seeds or rates alone take the same time."""
+    """The seconds of the arm's last stage; stages that differ only in groups, seeds or rates are measured once."""
     stage = dict(arm.stage)
     data = {name: stage["data"].get(name) for name in ("image_batch", "video_batch", "video_probability", "lengths")}
     what = [stage.get(name) for name in ("task", "train", "use_source", "image_stream", "reading_weight")]

@@ -1,4 +1,4 @@
-"""What is measured of a trained arm, by the study's medium; always the same for the same model."""
+"""Measure a trained arm by the study's medium; deterministic for the same model."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from instructx_core.video import VideoReader, VideoWriter
 from instructx_core.windows import Span, Window
 from instructx_core.world import HELD_OUT_SEED, sample_triplet
 
-PAIRS = 10**6  # seeds of held-out clips of the world as footage; training takes those from 0
-LONG_GROUPS = ("recolor", "background")  # edits that last as long as the clip
+PAIRS = 10**6  # first seed of held-out world clips used as footage; training uses those from 0
+LONG_GROUPS = ("recolor", "background")  # edits that last for the whole clip
 
 
 def measured(medium: str, config: TrainConfig, model: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers by medium.
+    """Results by medium.
 
     Args:
         config: of the last stage.
-        options: the study's `measure`: arguments of `evaluation.evaluate`, with `size` in pixels and `image_stream`
-            where they are not the model's own; of other media, those of the functions below.
+        options: the study's `measure`: arguments of `evaluation.evaluate`, plus `size` in pixels and `image_stream` if
+            they differ from the model's own; for other media, arguments of the functions below.
     """
     if medium == "alignment":
         return {"alignment": _alignment(config, model)}
@@ -57,7 +57,7 @@ def measured(medium: str, config: TrainConfig, model: Path, options: Mapping[str
 
 
 def _alignment(config: TrainConfig, model: Path) -> dict[str, float]:
-    """The held-out loss before and after, always with the same noise."""
+    """The held-out loss before and after training, always with the same noise."""
     before, after = (
         alignment.held_out_loss(EditingTask(replace(config, start={"model": str(start)})))
         for start in (config.start["model"], model)
@@ -66,7 +66,7 @@ def _alignment(config: TrainConfig, model: Path) -> dict[str, float]:
 
 
 def _medium(medium: Medium | None) -> dict[str, Any] | None:
-    """Groups, and means over all of their samples."""
+    """Results per group, and means over all samples."""
     if medium is None:
         return None
     rates = medium.groups
@@ -87,9 +87,9 @@ def _medium(medium: Medium | None) -> dict[str, Any] | None:
 
 
 def _sentences(editor: Editor, clips: int, steps: int | None = None) -> dict[str, Any]:
-    """Removals, additions and swaps of held-out pictures, each asked for in its plain and its two advanced wordings.
+    """Removals, additions and swaps in held-out pictures, each with its plain and its two advanced wordings.
 
-    `left` and `success` are those of the advanced ones.
+    `left` and `success` are those of the advanced wordings.
     """
     height, width = editor.default_size
     assert height == width
@@ -115,10 +115,10 @@ def _sentences(editor: Editor, clips: int, steps: int | None = None) -> dict[str
 def _long(
     editor: Editor, clips: int, seconds: int, window: str, overlap: str, steps: int, fps: int = 30
 ) -> dict[str, float]:
-    """Long clips through files, window by window.
+    """Edit long clips from file to file, window by window.
 
-    `left` is of all frames, `last` of the last window's; `seam` is what unedited pixels change from the frame before a
-    join to the one behind it, beyond what they do elsewhere (of 1).
+    `left` is over all frames, `last` over those of the last window; `seam` is how much more unedited pixels change over
+    a join of two windows than between other neighbouring frames (on a scale of 1).
     """
     options = LongOptions(Span.parse(window), Span.parse(overlap))
     found: dict[str, list[float]] = {"left": [], "last": [], "seam": [], "success": [], "psnr": []}
@@ -153,10 +153,10 @@ def _edited(
 
 
 def _seam(made: Tensor, source: Tensor, target: Tensor, joins: list[int]) -> float:
-    """Mean change of unedited pixels over joins, less that over all other neighbours."""
+    """Mean change of unedited pixels over joins, minus that over all other neighbouring frames."""
     still = ~edited_region(source, target)
     drift = (made - target).abs().mean(-1) * still
-    change = (drift[1:] - drift[:-1]).abs().flatten(1).mean(1)  # at place i: from frame i to i + 1
+    change = (drift[1:] - drift[:-1]).abs().flatten(1).mean(1)  # [i]: from frame i to i + 1
     at = torch.zeros(len(change), dtype=torch.bool)
     at[[join - 1 for join in joins]] = True
     return (change[at].mean() - change[~at].mean()).item()

@@ -1,8 +1,8 @@
-"""docs/evidence.md and its plots, from the JSON of all runs: `python benchmarks/studies/report.py`.
+"""Make docs/evidence.md and its plots from the JSON of all runs: `python benchmarks/studies/report.py`.
 
-Of every study: mean and standard error of each arm over seeds, the difference of the two arms that the paper compares
-(paired by seed) with its 95 % interval by Student's t, and whether that agrees with the paper's sentence. Where the
-paper's arm is below .40 success, or the interval covers 0, a row is "not resolved at this size".
+For every study: mean and standard error of each arm over seeds, the difference of the two arms that the paper compares
+(paired by seed) with its 95 % interval by Student's t, and whether the paper's arm is better or worse. If that arm is
+below .40 success, or the interval covers 0, the verdict is "not resolved at this size".
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ seeds. All numbers are made from the JSON of the runs by `python benchmarks/stud
 in [benchmarks/studies/README.md](../benchmarks/studies/README.md).
 """
 EDITS = ("left", "success", "psnr")
-MEASURES = {  # the first decides; lower is better
+MEASURES = {  # the first one decides; lower is better
     "images": (*EDITS, "unedited_psnr"),
     "videos": (*EDITS, "unedited_psnr"),
     "alignment": ("loss", "before"),
     "long": ("seam", "success", "left", "last"),
     "sentences": ("left", "success", "plain_left", "plain_success"),
 }
-T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's, for as many seeds
+T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # number of seeds -> Student's t
 LEAST_SUCCESS = 0.40
 MOST_SEEDS = 6
 
@@ -65,7 +65,7 @@ def mean_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def verdict(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], on: str) -> tuple[str, str]:
-    """The difference in words, and whether it is resolved."""
+    """The difference in words, and the verdict on it."""
     pairs = [(a[on], b[on]) for a in first for b in second if a["seed"] == b["seed"]]
     if len(pairs) < 2:
         return "fewer than two seeds", "not run yet"
@@ -119,7 +119,7 @@ def section(study: Study, results: Path, images: Path) -> str:
 
 
 def _cell(runs: Sequence[dict[str, Any]], on: str, name: str) -> str:
-    """ "-" where a run has no such number: no pixel is left alone by an edit of all."""
+    """Mean and standard error; "-" if a run lacks the measure, as when an edit leaves no pixel unedited."""
     if any(run[on].get(name) is None for run in runs):
         return "-"
     return "{:.3f} ± {:.3f}".format(*_of(runs, on, name))
@@ -130,7 +130,7 @@ def _of(runs: Sequence[dict[str, Any]], on: str, name: str) -> tuple[float, floa
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
-    """Error by step, the mean of all seeds."""
+    """The training error by step, averaged over all seeds."""
     by_step: dict[int, list[float]] = {}
     for run in runs:
         for step, value in run.get("curve", ()):

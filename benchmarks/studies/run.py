@@ -1,14 +1,14 @@
-"""Run studies: every arm with three seeds, one JSON a run. Whatever is done already is not done again.
+"""Run studies: every arm with three seeds, one JSON per run. Finished work is not repeated.
 
     python benchmarks/studies/run.py WORK [STUDY ...]        all studies by default
     python benchmarks/studies/estimate.py WORK                hours of all, from a few steps of each stage
     python benchmarks/studies/report.py                       docs/evidence.md and its plots, from the JSON
 
-WORK, outside of the checkout, keeps the generator that all runs start from, training states and models; a killed run
-goes on from its last state. Stages that arms share are trained once. Results are
-benchmarks/studies/results/STUDY/ARM-SEED.json. A run's JSON holds nothing that changes from one time to the next on the
-same machine with OMP_NUM_THREADS=1. Studies of InsightEdit start from what `python -m recipes.insightedit_tiny train
-FOLDER` has made: give --insight FOLDER (default: WORK/insight).
+WORK, outside the checkout, keeps the generator that all runs start from, training states and models; an interrupted run
+resumes from its last state. Stages shared by several arms are trained once. Results are
+benchmarks/studies/results/STUDY/ARM-SEED.json. A run's JSON is reproducible on the same machine with OMP_NUM_THREADS=1.
+Studies of InsightEdit start from the output of `python -m recipes.insightedit_tiny train FOLDER`: give --insight FOLDER
+(default: WORK/insight).
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ from instructx_core.training.tasks import make_task
 from instructx_core.words import quoted_path
 
 SEEDS = (0, 1, 2)
-CLIPS = 3000  # of the world, from which pairs are synthesised
+CLIPS = 3000  # of the world, to synthesise pairs from
 VARIANTS = alignment.CONFIGS / "paper" / "variants"
 
-FORMS = {"pairs-simple": "parquet", "pairs-advanced": "records"}  # plain wordings alone; one of all
+FORMS = {"pairs-simple": "parquet", "pairs-advanced": "records"}  # only plain wordings; one of all
 TEXT_DIM = 4096  # of the generator's DiT
 
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of a run: its own, the generator's model, InsightEdit Tiny's stages; and how many clips of the world
-    pairs are synthesised from."""
+    """Folders of a run: its own, the generator's model, InsightEdit Tiny's; and the number of world clips to
+    synthesise pairs from."""
 
     work: Path
     generator: Path
@@ -67,7 +67,7 @@ class Places:
     clips: int
 
     def filled(self, value: Any) -> Any:
-        """A config with {insight} and {pairs-...} replaced; pairs are made where they are asked for."""
+        """A config with {insight} and {pairs-...} replaced; pairs are synthesised when needed."""
         if isinstance(value, Mapping):
             return {key: self.filled(inner) for key, inner in value.items()}
         if not isinstance(value, str) or "{" not in value:
@@ -88,7 +88,7 @@ class Places:
 
 
 def run_arm(study: Study, arm: Arm, seed: int, places: Places) -> dict[str, Any]:
-    """Train and measure one arm; what is there already is taken."""
+    """Train and measure one arm; existing stages and measurements are reused."""
     configs = stage_configs(study, arm, seed, places)
     module = make_task(configs[-1]).module
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
@@ -109,7 +109,7 @@ def run_arm(study: Study, arm: Arm, seed: int, places: Places) -> dict[str, Any]
 
 
 def _began_from(study: Study, places: Places) -> dict[str, str]:
-    """Digests of the weights that all arms share: runs of other weights are not of one study."""
+    """Digests of the weights that all arms share; runs that started from different ones are not comparable."""
     shared = {"mllm": places.work / "mllm", "generator": places.generator / "transformer"}
     if study.base == "insight":
         shared = {"model": places.insight / "runs" / "insightedit" / "editing" / "model"}
@@ -124,7 +124,7 @@ def _weights_digest(folder: Path) -> str:
 
 
 def _measured(study: Study, arm: Arm, config: TrainConfig, model: Path, places: Places) -> dict[str, Any]:
-    """What several studies ask of one model is measured once."""
+    """The measurements of a model, made only once even if several studies need them."""
     path = places.work / "measured" / f"{_digest([Path(config.output).parent.name, study.medium, arm.measure])}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _measured(study: Study, arm: Arm, config: TrainConfig, model: Path, places: 
 
 
 def stage_configs(study: Study, arm: Arm, seed: int, places: Places) -> list[TrainConfig]:
-    """The configs of an arm's stages; all but the last are trained."""
+    """Return the configs of an arm's stages, and train all stages but the last."""
     if study.base == "tiny":
         taught_mllm(places.work / "mllm")
     told: list[Any] = [study.base, arm.start, seed, study.generator_steps, _began_from(study, places)]
@@ -157,7 +157,7 @@ def stage_configs(study: Study, arm: Arm, seed: int, places: Places) -> list[Tra
 
 
 def _start(arm: Arm, name: str, seed: int, places: Places) -> Path:
-    """A fresh model on the generator's DiT."""
+    """A fresh model with the generator's DiT."""
     folder = places.work / "starts" / name
     if not folder.is_dir():
         changes = [f"{key}={value}" for key, value in arm.start.items() if key not in ("variant", "reads")]
@@ -169,7 +169,7 @@ def _start(arm: Arm, name: str, seed: int, places: Places) -> Path:
 
 
 def _pool(study: Study, arm: Arm, stage: Mapping[str, Any]) -> str:
-    """Examples are encoded once for all stages with the same data."""
+    """The name of a pool of encoded examples, shared by all stages with the same data."""
     given = {"base": study.base, "data": dict(stage["data"]), "frames": arm.start.get("guidance.video_frames")}
     given["data"].pop("video_probability", None)
     return _digest(given)
@@ -188,7 +188,7 @@ def run(
     insight: Path | None = None,
     clips: int = CLIPS,
 ) -> None:
-    """All runs of these studies that have no JSON yet."""
+    """Do all runs of these studies that have no JSON yet."""
     for name in names:
         study = read_study(name, bases)
         places = make_places(study, work.resolve(), insight, clips)
@@ -206,7 +206,7 @@ def run(
 
 
 def make_places(study: Study, work: Path, insight: Path | None, clips: int = CLIPS) -> Places:
-    """The folders; the generator is trained where a study needs it."""
+    """The folders for a study; trains the generator if the study needs it."""
     generator = work / "generator" / "model"
     if study.base == "tiny":
         data = study.arms[0].stages[0]["data"]
@@ -216,16 +216,16 @@ def make_places(study: Study, work: Path, insight: Path | None, clips: int = CLI
 
 
 def arguments(description: str | None, work: str) -> argparse.Namespace:
-    """Of a command on studies: work, names (none: all), insight.
+    """Parse the arguments of a command on studies: work, names (none: all), insight.
 
     Args:
-        work: what its folder is.
+        work: help text for the folder.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help=work)
     parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
     parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
-    return parser.parse_intermixed_args()  # names may stand behind an option
+    return parser.parse_intermixed_args()  # names may follow an option
 
 
 def main() -> None:

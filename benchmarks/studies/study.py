@@ -1,4 +1,4 @@
-"""A study as a value, read from its YAML over `base.yaml`: arms that differ in one thing, and what is measured."""
+"""Read a study from its YAML, merged over `base.yaml`: arms that differ in one thing, and what to measure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESULTS = HERE / "results"
 BASES = {"tiny": "base.yaml", "insight": "base-insight.yaml"}
 SECTIONS = ("start", "before", "stage", "measure")
 FIELDS = {"figure", "question", "paper", "arms", "compare", "medium", "base", "remark", *SECTIONS}
-LEFT_OUT = {"base", "remark", *SECTIONS}  # of a study that says nothing of them
+LEFT_OUT = {"base", "remark", *SECTIONS}  # optional fields
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Arm:
     """One way of training.
 
     Attributes:
-        start: changes to the fresh model, as `instructx new --set` takes them; `variant` is one of the paper's
+        start: changes to the fresh model, as for `instructx new --set`; `variant` is one of the paper's
             (training/configs/paper/variants), `reads` an MLLM or a umT5.
-        stages: the configs of its training, one after the other.
-        measure: what `measuring` is told.
+        stages: the configs of its training stages, in order.
+        measure: options for `measuring`.
     """
 
     name: str
@@ -39,16 +39,16 @@ class Arm:
 
     @property
     def stage(self) -> Mapping[str, Any]:
-        """The last."""
+        """The last stage."""
         return self.stages[-1]
 
 
 @dataclass(frozen=True)
 class Study:
-    """`compare` names the arm with what the paper proposes, and the one without.
+    """A study. `compare` names the arm with the paper's proposal, and the one without it.
 
-    `medium` says what is compared: edits of "images" or "videos", "long" videos, pictures by "sentences" in plain and
-    advanced words, or "alignment", the held-out loss with a frozen DiT. `base` is the model: "tiny" or "insight".
+    `medium` is what is compared: edits of "images" or "videos", of "long" videos, of pictures with plain and advanced
+    "sentences", or "alignment", the held-out loss with a frozen DiT. `base` is the model: "tiny" or "insight".
     """
 
     name: str
@@ -72,10 +72,10 @@ def read_study(name: str, bases: Path = HERE) -> Study:
     """A study by its name.
 
     Args:
-        bases: folder of what studies share.
+        bases: folder of the shared base configs.
 
     Raises:
-        InputError: an unknown one, or a file that lacks something.
+        InputError: unknown study, or a file with missing, unknown or inconsistent fields.
     """
     if name not in studies():
         raise InputError(f"There is no study {name!r}; choose from {', '.join(studies())}.")
@@ -99,10 +99,10 @@ def read_study(name: str, bases: Path = HERE) -> Study:
 
 
 def _arm(name: str, shared: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> Arm:
-    """Over what all studies share goes what the study says, then what the arm says.
+    """Merge an arm: the shared base, overridden by the study, overridden by the arm.
 
-    `before` lists the stages before the last one, as changes of the base's `stage`; the last list that is given counts.
-    A stage with `like: NAME` changes the section of that name of the base, which itself changes `stage`.
+    `before` lists the stages before the last one as changes to the base's `stage`; the most specific list counts.
+    A stage with `like: NAME` starts from the base's section of that name, which itself changes `stage`.
     """
     start, measure = (
         reduce(merged, [shared[key], *(one.get(key, {}) for one in changes)]) for key in ("start", "measure")
@@ -119,7 +119,7 @@ def _stage(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def merged(one: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings of mappings, the second's values over the first's; `groups` are taken whole, None takes a key away."""
+    """Merge nested mappings, the second over the first; `groups` are replaced as a whole, None removes a key."""
     result = dict(one)
     for key, value in over.items():
         if value is None:

@@ -1,6 +1,6 @@
-"""The MLLM that studies start from: one that knows the world, as Qwen2.5-VL knows ours.
+"""The MLLM that studies start from: it knows the tiny world as Qwen2.5-VL knows the real one.
 
-It is the bundled model's with its LoRA merged. Arms put queries, a LoRA or a connector of their own on it.
+It is the bundled model's, with its LoRA merged. Arms add their own queries, LoRA or connector.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from instructx_core.training.dit_lora import merge_lora
 
 
 def taught_mllm(folder: Path) -> Path:
-    """The folder of that MLLM, made where it is not there."""
+    """The folder of that MLLM, created if it is missing."""
     if folder.is_dir():
         return folder
     mllm = Editor.from_pretrained(BUNDLED, device="cpu").guidance.mllm

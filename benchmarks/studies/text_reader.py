@@ -1,7 +1,7 @@
-"""A small umT5 for the study's text-only arm, of the real class: Wan's is of 5.7 billion parameters.
+"""A small umT5 of the real class for the study's text-only arm; Wan's has 5.7 billion parameters.
 
-Its weights are random and stay so; each word of the world has features of its own, and the DiT learns to draw from them
-in a stage before, as Wan's has learnt to draw from umT5's.
+Its weights are random and stay frozen. That still gives each word of the world its own features, and in an earlier
+stage the DiT learns to draw from these, as Wan's has learnt to draw from umT5's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIZES = {"d_kv": 32, "d_ff": 64, "num_layers": 1, "num_heads": 2}
 
 
 def text_reader(folder: Path, width: int) -> Path:
-    """The folder of a umT5 with hidden states of so many values, made where it is not there."""
+    """The folder of a umT5 with hidden states of `width` values, created if it is missing."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
