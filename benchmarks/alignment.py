@@ -1,14 +1,14 @@
-"""Whether stage 1 of the paper aligns: new queries, LoRA and connector against a frozen DiT that draws from captions.
+"""Test that stage 1 of the paper aligns new queries, LoRA and connector with a frozen DiT that draws from captions.
 
-On the tiny world, in four parts; each is kept in FOLDER and not repeated, and a killed one continues:
+Runs on the tiny world in four parts; each is kept in FOLDER and not repeated, and an interrupted one resumes:
 
 1. `stage0-generator.yaml` teaches a DiT to draw from captions. VAE and MLLM are the bundled model's.
-2. `instructx new` puts new queries, LoRA and connector on that MLLM and DiT.
-3. `paper/stage1.yaml` trains those alone: pictures only, no source, velocity loss, 128 pictures a step. Only the
+2. `instructx new` adds new queries, LoRA and connector to that MLLM and DiT.
+3. `paper/stage1.yaml` trains only these: pictures only, no source, velocity loss, 128 pictures per step. Only the
    data, the number of steps and the learning rate differ from the file (1e-5 is for billions of parameters).
-4. The flow-matching loss is measured on pictures that neither has seen, with stage 1's noise levels, always the same:
-   with a context of zeros, with an empty caption, with the caption (all three the generator's own), and with the source
-   picture and the instruction before and after stage 1. Stage 1 closes (zeros - after) / (zeros - caption) of the gap.
+4. The flow-matching loss is measured on held-out pictures, always with the same noise at stage 1's noise levels: for
+   the generator with a context of zeros, with an empty caption and with the caption; for stage 1 with the source
+   picture and the instruction, before and after. Stage 1 closes (zeros - after) / (zeros - caption) of the gap.
 
     python benchmarks/alignment.py FOLDER [--generator-steps N] [--steps 300] [--set KEY=VALUE, of both stages]
 """
@@ -43,22 +43,22 @@ from recipes.tiny.config import TinyTrainConfig
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "instructx_core" / "training" / "configs"
 FIRST = ROOT / "recipes" / "tiny" / "first"
-LEAST = 0.3  # of the gap
+LEAST = 0.3  # share of the gap to close
 HELD_OUT = 256
 DRAWS = 4  # of noise, for every picture
-MEASURED = 1 << 29  # in the place of a process: noise that no training batch has
+MEASURED = 1 << 29  # used as the process number, for noise that no training batch has
 PARTS = {"queries": "guidance.queries.", "lora": "guidance.mllm.", "connector": "connector."}
-# of both stages: pictures without references, which the generator's captions do not have
+# for both stages: no groups with references, which the generator's captions cannot express
 GROUPS = "{recolor: 1, remove: 1, add: 2, replace: 2, background: 0.7, grayscale: 0.4, invert: 0.5, hybrid: 1.5}"
 WORLD = ("data.images=12000", "data.videos=0", "data.sizes=[[64, 64]]", f"data.groups={GROUPS}")
-# of the new model, as the generator's config has them
+# for the new model, as in the generator's config
 GUIDANCE = ("guidance.image_queries=8", "guidance.video_queries=16", "guidance.lora_rank=32",
             "guidance.max_pixels=6272", "connector.hidden_dim=256", "default_size=[64, 64]",
             "default_frames=9")  # fmt: skip
 
 
 class Zeros(nn.Module):
-    """In the place of a connector: a context of its shape that says nothing."""
+    """Replaces a connector: the context has its shape, but zeros as tokens."""
 
     def __init__(self, connector: nn.Module) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def generator_config(folder: Path, changes: Sequence[str]) -> TinyTrainConfig:
 
 
 def stage1_config(folder: Path, generator: TinyTrainConfig, changes: Sequence[str]) -> TrainConfig:
-    """The paper's, on the generator's pictures."""
+    """The paper's config, on the generator's pictures."""
     own = ("data.table=null", "checkpointing=false", "validate_every=50", f"validation={HELD_OUT}", "sample_every=0")
     paths = (f"output={folder / 'stage1'}", f"start.model={folder / 'start'}")
     config = read_train_config(CONFIGS / "paper" / "stage1.yaml", [*own, *paths, *changes])
@@ -87,10 +87,10 @@ def stage1_config(folder: Path, generator: TinyTrainConfig, changes: Sequence[st
 
 
 def trained(config: TrainConfig) -> tuple[Path, float]:
-    """The model of a stage, and the minutes that this call took to make it.
+    """Train a stage unless its model exists; return the model's folder and the minutes that this call took.
 
     Raises:
-        InputError: another stage lies there.
+        InputError: the folder holds a stage with other settings.
     """
     model, begun = Path(config.output) / "model", time.perf_counter()
     asked = Path(config.output) / "asked.txt"
@@ -105,7 +105,7 @@ def trained(config: TrainConfig) -> tuple[Path, float]:
 
 @torch.no_grad()
 def held_out_loss(task: EditingTask, empty: bool = False) -> float:
-    """The mean squared error of the velocity on the held-out pictures; `empty`: without a word."""
+    """The mean squared error of the velocity on the held-out pictures; `empty`: with empty captions."""
     task.module.eval()
     total, count = 0.0, 0
     for number, (_, batch) in enumerate(task.validation()):
@@ -118,7 +118,7 @@ def held_out_loss(task: EditingTask, empty: bool = False) -> float:
 
 
 def gradient_norms(task: EditingTask) -> dict[str, float]:
-    """The norm of the gradient of each part, of one batch."""
+    """The gradient norm of each part, for one batch."""
     generator = batch_generator(0, 0, 0, MEASURED)
     task.module.zero_grad()
     task.module(task.batch(generator, False), generator)["loss"].backward()
@@ -150,7 +150,7 @@ def measure(generator: TinyTrainConfig, stage1: TrainConfig) -> dict[str, object
 def run(
     folder: Path, both: Sequence[str] = (), generator: Sequence[str] = (), stage1: Sequence[str] = ()
 ) -> dict[str, object]:
-    """All four parts; the changes are "key=value" for the configs of both stages, and of each."""
+    """Run all four parts; changes are "key=value" for the configs of `both` stages or of one."""
     folder = folder.resolve()
     drawing = generator_config(folder, [*both, *generator])
     model, minutes = trained(drawing)

@@ -1,15 +1,15 @@
-"""What detail transfer is worth: an edit of a small canvas brought to its source's size in three ways.
+"""The benefit of detail transfer: an edit on a small canvas is brought to its source's size in three ways.
 
 - *plain*: the model's pixels, resized (`detail: model`, every pixel of the edit).
 - *mask*: the same, with the source's own pixels where the edit hardly changed any (`detail: model`, keep_source .2).
 - *transfer*: `detail: source`, with the same mask.
 
-Two questions, each against the exact result at full size (PSNR in dB, SSIM, seconds a picture):
+There are two questions, each measured against the exact result at full size (PSNR in dB, SSIM, seconds per picture):
 
-- ideal: the exact edit, made small and through the VAE: what a model without faults would return on that canvas.
-- model: what the model returns.
+- ideal: the exact edit, downscaled and passed through the VAE: what a perfect model would return on that canvas.
+- model: the model's own edit.
 
-Photographs are read from a folder, for edits whose exact result is a function of the pixels; shapes are of the world.
+Photographs come from a folder, with edits whose exact result is a function of the pixels; shapes come from the world.
 
     python benchmarks/detail_transfer.py --photographs photos
     python benchmarks/detail_transfer.py --question model --sizes 256 --model runs/tiny/whole-5/model
@@ -65,7 +65,7 @@ class Case:
 
 
 def photographs(folder: Path, size: int) -> Iterator[Case]:
-    """The middle square of each picture, `size` on a side."""
+    """The centre square of each picture, resized to `size` pixels a side."""
     for path in find_photographs(folder):
         frames = load_source(path).frames[:1]
         height, width = frames.shape[1:3]
@@ -90,7 +90,7 @@ def ideal(editor: Editor, case: Case, fit: Fit) -> torch.Tensor:
 
 
 def asked(editor: Editor, case: Case, fit: Fit) -> torch.Tensor:
-    """What the model makes of the small source: without the restoring that is to be compared."""
+    """The model's edit of the small source, before the restoring step that this benchmark compares."""
     latents = editor.edit(fit.apply(case.source), case.instruction, height=fit.canvas[0], width=fit.canvas[1]).latents
     return editor.decode(latents)[0]
 

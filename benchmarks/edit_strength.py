@@ -1,6 +1,6 @@
 """How far a model's edits go at each edit strength.
 
-The library's guidance_scale is what the nodes' edit_strength sets for a model whose own is 1.
+For a model whose own guidance_scale is 1, the nodes' edit_strength sets the library's guidance_scale.
 
     python benchmarks/edit_strength.py
     python benchmarks/edit_strength.py --model runs/stage6/model --strengths 0.5 1 2
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def measure(editor: Editor, strength: float, group: str, seed: int) -> tuple[float, float]:
-    """How far the pixels of the true edit went towards it, 1 all the way, and how much the others changed, of 255."""
+    """How far the edit went towards the target (1 is all the way), and the mean change of all other pixels, of 255."""
     triplet = sample_triplet(HELD_OUT_SEED + seed, group, frames=1, height=64, width=64)
     source, target = torch.from_numpy(triplet.source), torch.from_numpy(triplet.target)
     edited = editor.edit(source, triplet.instruction, seed=0, guidance_scale=strength).frames

@@ -1,4 +1,4 @@
-"""Foreign editors of windows for benchmarks/long_video.py: functions that get frames and give frames."""
+"""Foreign window editors for benchmarks/long_video.py: functions that take frames and return frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Make = Callable[[Editor, str, int | None], FrameEdit]
 
 
 def by_frames(editor: Editor, instruction: str, steps: int | None) -> FrameEdit:
-    """The model as any pipeline is: of a window before it sees no more than the frames that it is given."""
+    """The model used like any pipeline: of the previous window, it sees only the frames that it is passed."""
 
     def edit(frames: torch.Tensor, turn: Turn) -> torch.Tensor:
         return editor.edit(frames, instruction, seed=turn.seed, steps=steps).frames
@@ -27,7 +27,7 @@ def by_frames(editor: Editor, instruction: str, steps: int | None) -> FrameEdit:
 
 
 def by_vace(editor: Editor, _instruction: str, steps: int | None) -> FrameEdit:
-    """diffusers' VACE with tiny random weights; the shared frames are held by its mask."""
+    """diffusers' VACE with tiny random weights; its mask holds the frames shared by two windows."""
     edit = vace_edit(vace(), steps or 2)
     return FrameEdit(edit, default_frames=editor.default_frames, frame_multiple=4, hold_all=True)
 

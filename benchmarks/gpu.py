@@ -1,12 +1,12 @@
-"""What published sizes take of a GPU, beside the plan: peaks of each phase, seconds a step, attention, compiled blocks.
+"""GPU use at published sizes, compared with the plan: peak of each phase, seconds per step, attention, compiled blocks.
 
     export PYTHONPATH=.:tests:benchmarks
     python -m gpu --out gpu.json                      # at most 8 minutes on one GPU
     python -m gpu --tiny --device cpu --out gpu.json  # the same code in seconds, on models of a few million numbers
 
-Weights are random and made on the device. Results are written after each measurement, so that a run that is cut off
-keeps what it has; what does not fit into the time that is left is named in "skipped". On a CPU a peak is the bytes of
-the tensors alive.
+Weights are random and created on the device. Results are written after each measurement, so that an interrupted run
+keeps them; measurements for which no time is left are listed in "skipped". On a CPU a peak counts the bytes of live
+tensors.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ SMALL = Job(64, 64, 5)
 
 
 class Results:
-    """What was measured so far, on the disk."""
+    """The results so far, kept on disk."""
 
     def __init__(self, path: Path, budget: float, about: dict[str, object]) -> None:
         self.path, self.end, self.content = path, time.monotonic() + budget, about | {"skipped": []}
 
     def add(self, name: str, seconds: float, measure: Callable[[], object]) -> None:
-        """Measure unless fewer seconds are left than it is thought to take; an error is a result too."""
+        """Measure unless fewer than the estimated `seconds` are left; an error is recorded as the result."""
         if time.monotonic() + seconds > self.end:
             self.content["skipped"].append(name)
         else:
             start = time.monotonic()
             try:
                 found = measure()
-            except (InputError, RuntimeError, ImportError) as error:  # no room, a missing package: the others go on
+            except (InputError, RuntimeError, ImportError) as error:  # out of memory, missing package: go on
                 found = {"error": str(error).splitlines()[0][:300]}
             self.content[name] = {"took": round(time.monotonic() - start, 1), "found": found}
         self.path.write_text(json.dumps(self.content, indent=1) + "\n")
@@ -68,7 +68,7 @@ class Results:
 
 
 def five(tiny: bool, device: torch.device) -> Components:
-    """Kiwi-Edit of 5B, random, on a device or its outline on "meta"."""
+    """Kiwi-Edit 5B with random weights, on a device, or without weights on "meta"."""
     from kiwi_layout import PUBLISHED, components
 
     from support import kiwi_model
@@ -93,7 +93,7 @@ def small_dit(tiny: bool, device: torch.device) -> torch.nn.Module:
 
 
 def planned(model: Components, job: Job, memory: Memory) -> dict[str, float]:
-    """GiB that the plan says of each phase."""
+    """The GiB that the plan predicts for each phase."""
     sizes = sizes_of(model)
     return {
         phase.name: (resident(sizes, memory, phase.part) + phase.working) / GIB for phase in measure_phases(model, job)
@@ -101,7 +101,7 @@ def planned(model: Components, job: Job, memory: Memory) -> dict[str, float]:
 
 
 def phases(model: Components, memory: Memory, job: Job, device: torch.device, fp8: bool = False) -> dict[str, object]:
-    """Peaks of an edit's phases in GiB, and seconds a step, for weights that are on the CPU or on the device."""
+    """Peaks of an edit's phases in GiB and seconds per step; the weights may be on the CPU or on the device."""
     if fp8:
         store_in_fp8(model)
     editor = Editor(place(model, Plan(memory, tiled=False), device), device)
@@ -128,11 +128,11 @@ def phases(model: Components, memory: Memory, job: Job, device: torch.device, fp
 
 
 def bare(dit: torch.nn.Module, job: Job, stride: tuple[int, int], device: torch.device, context: int) -> float:
-    """Seconds of a forward of the DiT as diffusers has it, for clips of the same length and size.
+    """Seconds of a forward of diffusers' unmodified DiT, for clips of the job's length and size.
 
     Args:
         stride: of the VAE, in time and in space.
-        context: the width of what it cross-attends to.
+        context: width of the tokens for cross-attention.
     """
     channels, dtype = dit.config.in_channels, torch.bfloat16
     size = (1, channels, 1 + (job.frames - 1) // stride[0], job.height // stride[1], job.width // stride[1])
@@ -151,7 +151,7 @@ def bare(dit: torch.nn.Module, job: Job, stride: tuple[int, int], device: torch.
 
 @contextmanager
 def peak(peaks: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
-    """The most that is allocated meanwhile, in GiB; on a CPU, of tensors that were made meanwhile."""
+    """Record the peak allocation within the block, in GiB; on a CPU, only of tensors created within it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         yield
@@ -200,7 +200,7 @@ def main() -> None:
     def by_group() -> object:
         model = five(tiny, device)
         for module in (model.guidance, model.connector, model.denoiser, model.codec):
-            module.to(host)  # made on the device, which is faster
+            module.to(host)  # created on the device first, which is faster
         return phases(model, Memory.GROUP, job, device)
 
     results.add("group", 90, by_group)
@@ -208,7 +208,7 @@ def main() -> None:
     def bare_five() -> float:
         model = five(tiny, device)
         dit, codec = model.denoiser.transformer, model.codec
-        width = dit.config.num_attention_heads * dit.config.attention_head_dim  # Kiwi-Edit's context has the DiT's own
+        width = dit.config.num_attention_heads * dit.config.attention_head_dim  # Kiwi-Edit's context has this width
         return bare(dit, job, (codec.temporal_stride, codec.stride), device, width)
 
     results.add("bare 5B", 40, bare_five)

@@ -1,6 +1,6 @@
-"""How long `import instructx_core` takes on top of torch, which every program that uses it has loaded already.
+"""How long `import instructx_core` takes on top of torch, which programs that use it have usually imported anyway.
 
-Each measurement is a fresh Python process, so nothing is cached but the files. Goal: under 0.3 s.
+Each measurement is a fresh Python process, so only the files are cached. Goal: under 0.3 s.
 
     python benchmarks/import_time.py
 """
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="processes for each line (default: %(default)s)")
     repeats = max(1, parser.parse_args().repeats)
 
-    # interleaved, so that a busy moment of the machine falls on all lines alike; the first round fills the file cache
+    # interleaved, so that load on the machine affects all lines alike; the first round fills the file cache
     rounds = [[seconds(before, statement) for _, before, statement in IMPORTS] for _ in range(repeats + 1)][1:]
     print(f"{'median of ' + str(repeats):<36}seconds")
     for (name, before, _), times in zip(IMPORTS, zip(*rounds, strict=True), strict=True):

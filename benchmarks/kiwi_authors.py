@@ -1,9 +1,8 @@
 """The authors' own Kiwi-Edit pipeline, from a checkout of their code, on a model folder in their layout.
 
-Their files run unchanged except for three words, replaced in a temporary copy: the type of numbers, which they fix to
-bfloat16, the width of the VAE's decoder, which no config of theirs says, and the number of the token at the queries'
-places, for a tokenizer smaller than Qwen's. They ask for transformers 4.57,
-torchvision and einops.
+Their files run unchanged except for three constants, replaced in a temporary copy: the dtype, which they fix to
+bfloat16; the width of the VAE's decoder, which is in none of their configs; and the id of the token at the queries'
+positions, for a tokenizer smaller than Qwen's. They need transformers 4.57, torchvision and einops.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WRITTEN_TYPE, WRITTEN_WIDTH, WRITTEN_TOKEN = "torch.bfloat16", "dec_dim=256", "1
 def load_authors(
     checkout: Path, folder: Path, dtype: torch.dtype, decoder_width: int, query_token: int = int(WRITTEN_TOKEN)
 ) -> Any:
-    """Their `KiwiEditPipeline` with everything loaded on the CPU, the MLLM too, which they would load when first used.
+    """Their `KiwiEditPipeline` loaded on the CPU, including the MLLM, which they would load on first use.
 
     Raises:
         SystemExit: as `import_authors`.
@@ -58,7 +57,7 @@ def import_authors(
     """Their modules by name; each call imports them again.
 
     Raises:
-        SystemExit: their files are not in `checkout`, or no longer say what is to be replaced.
+        SystemExit: their files are not in `checkout`, or no longer contain the constants to replace.
     """
     words = {WRITTEN_TYPE: str(dtype), WRITTEN_WIDTH: f"dec_dim={decoder_width}", WRITTEN_TOKEN: str(query_token)}
     folder = Path(tempfile.mkdtemp(prefix="kiwi-authors-"))
@@ -87,7 +86,7 @@ def import_authors(
 def edit(
     pipeline: Any, frames: Sequence[Any], instruction: str, steps: int, seed: int
 ) -> tuple[torch.Tensor, list[Any]]:
-    """Normalised latents [1, C, t, h, w] and PIL frames of one edit: their `__call__`, whose decoding stands apart."""
+    """Normalised latents [1, C, t, h, w] and PIL frames of one edit: their `__call__`, with separate decoding."""
     width, height = frames[0].size
     latents = pipeline(
         instruction,

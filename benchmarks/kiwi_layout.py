@@ -1,7 +1,7 @@
-"""Kiwi-Edits of random weights: of the published sizes, and a layout on disk that is a fortieth of these.
+"""Kiwi-Edit models with random weights: one at the published sizes, and an on-disk layout of a fortieth of them.
 
-In the small one MLLM : DiT : VAE hold 80 : 111 : 17 million parameters, about as the published 3.75 : 5 : 0.7 billion
-do. Its DiT's heads, its vocabulary, its queries and the ratio of widths inside its blocks are the published ones.
+The small one's MLLM : DiT : VAE have 80 : 111 : 17 million parameters, about the ratio of the published 3.75 : 5 : 0.7
+billion. Its DiT's head size, vocabulary, queries and the ratio of widths inside its blocks are the published ones.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What sets one Kiwi-Edit apart from another."""
+    """The sizes that define a Kiwi-Edit model."""
 
     dit_heads: int
     dit_ffn: int
     dit_layers: int
-    text: dict[str, int]  # of the MLLM, under the names of its config
+    text: dict[str, int]  # of the MLLM, by the names in its config
     vision: dict[str, object]
-    vae: int  # widths at the pixels' end
+    vae: int  # widths of the layers next to the pixels
     vae_decoder: int
 
     @property
@@ -76,11 +76,11 @@ PUBLISHED = Sizes(  # of Wan-AI/Wan2.2-TI2V-5B and Qwen/Qwen2.5-VL-3B-Instruct
 CHANNELS = 48
 VOCABULARY = 151936
 FIRST_SPECIAL = 151643
-# the authors' code looks for the queries' places by their number, so all of Qwen's special tokens keep theirs
+# the authors' code finds the queries' positions by token id, so all of Qwen's special tokens keep their ids
 SPECIAL = ("endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start", "box_end")
 SPECIAL += ("quad_start", "quad_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
 TOKENS = {f"<|{name}|>": FIRST_SPECIAL + place for place, name in enumerate(SPECIAL)}
-# Qwen2.5-VL's form of a conversation
+# Qwen2.5-VL's chat template
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for content in message['content'] %}"
     "{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -90,7 +90,7 @@ TEMPLATE = (
 
 
 def make_layout(folder: Path) -> None:
-    """Write a small model to `folder`, with everything that the authors' pipeline asks for but its code."""
+    """Write a small model to `folder`, with everything that the authors' pipeline needs except its code."""
     with tempfile.TemporaryDirectory() as own:
         save_checkpoint(components(SMALL), Path(own) / "model")
         convert(Path(own) / "model", folder)
@@ -98,7 +98,7 @@ def make_layout(folder: Path) -> None:
 
 
 def components(sizes: Sizes) -> Components:
-    """A whole model, always the same; on the meta device where that is PyTorch's default one."""
+    """A whole model, deterministic; on PyTorch's default device, which may be meta."""
     from diffusers import WanTransformer3DModel
 
     torch.manual_seed(0)
@@ -116,7 +116,7 @@ def components(sizes: Sizes) -> Components:
     )
     denoiser = Denoiser(transformer, config.denoiser, config.connector.entry)
     for embedding in (denoiser.source_embedding, denoiser.reference_embedding):
-        embedding.reset_parameters()  # not zeros, which would hide the source
+        embedding.reset_parameters()  # zeros would hide the source
     guidance = KiwiGuidance(_mllm(sizes), _tokenizer(), config.guidance)
     whole = Components(config, guidance, make_connector(config.connector), denoiser, LatentCodec(_vae(sizes)))
     for module in (whole.guidance, whole.connector, whole.denoiser, whole.codec):
@@ -125,7 +125,7 @@ def components(sizes: Sizes) -> Components:
 
 
 def _config(sizes: Sizes) -> ModelConfig:
-    """The published config, read off the shapes of what Kiwi-Edit adds."""
+    """The published config, derived from the shapes of Kiwi-Edit's added weights."""
     width, hidden = sizes.width, sizes.hidden
     shapes = {
         "queries.image": (256, hidden),
@@ -176,7 +176,7 @@ def _vae(sizes: Sizes) -> AutoencoderKLWan:
 
 
 def _tokenizer() -> Qwen2TokenizerFast:
-    """One token a byte, and Qwen's special tokens under their own numbers."""
+    """A tokenizer with one token per byte, and Qwen's special tokens with their own ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import Qwen2TokenizerFast
 
@@ -191,8 +191,8 @@ def _tokenizer() -> Qwen2TokenizerFast:
 
 
 def _save_processor(folder: Path) -> None:
-    """How the authors' code cuts pictures and writes a conversation; this library needs none of it."""
+    """Save the processor that the authors' code uses for pictures and chats; this library does not need it."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-    video = Qwen2VLVideoProcessor(do_sample_frames=False)  # their code chooses the frames itself
+    video = Qwen2VLVideoProcessor(do_sample_frames=False)  # their code samples the frames itself
     Qwen2_5_VLProcessor(Qwen2VLImageProcessor(), _tokenizer(), video, TEMPLATE).save_pretrained(folder)

@@ -1,9 +1,9 @@
-"""What an edit at Kiwi-Edit's published sizes holds in memory, beside what its authors' pipeline would hold.
+"""Memory of an edit at Kiwi-Edit's published sizes, compared with that of its authors' pipeline.
 
-Both compute with tensors on PyTorch's meta device, which have a size but no content: no weights and no GPU are needed.
-Counted are the bytes of tensors alive in a phase, its inputs included, and the weights that are there: for the authors
-all, for this library by how it keeps them (`--memory`). What the MLLM computes with depends on what it reads: here it
-is the plan's measurement, for both; the authors hold more (the hidden states of all layers, and keys and values).
+Both run on PyTorch's meta device, whose tensors have a size but no content: no weights and no GPU are needed. Counted
+are the bytes of live tensors in a phase, including its inputs, and the weights on the device: all of them for the
+authors, for this library according to `--memory`. The MLLM's activations depend on its input: for both, the plan's
+measurement is used; the authors hold more (the hidden states of all layers, and keys and values).
 
     python benchmarks/kiwi_memory.py --authors KIWI_EDIT
 """
@@ -40,19 +40,19 @@ READS, ENCODES, STEP, DECODES = PHASES
 
 
 def alive(modules: list[nn.Module], compute: Callable[..., object], *inputs: torch.Tensor) -> int:
-    """Bytes of the inputs, and of what is alive beside them and the weights, at most."""
+    """Bytes of the inputs plus the peak of all other live tensors except the weights."""
     with mock.patch("torch.nn.functional.scaled_dot_product_attention", fused), LiveMemory(*modules) as live:
         compute(*inputs)
     return sum(tensor.nbytes for tensor in inputs) + live.peak
 
 
 def fused(query: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
-    """Attention as GPU kernels do it, without a matrix of scores, which the meta device would write down."""
+    """Attention without a score matrix, as in GPU kernels; the meta device would allocate one."""
     return torch.empty_like(query)
 
 
 def of_ours(model: Components, job: Job, context: torch.Tensor) -> dict[str, int]:
-    """What the phases of this library's edit compute with."""
+    """Working memory of the phases of this library's edit."""
     denoiser, codec = model.denoiser, model.codec
     latents = torch.empty(latent_shape(job))
 
@@ -68,13 +68,13 @@ def of_ours(model: Components, job: Job, context: torch.Tensor) -> dict[str, int
 
 
 def of_theirs(model: Components, job: Job, context: torch.Tensor, checkout: Path) -> dict[str, int]:
-    """What the phases of the authors' edit compute with; the DiT is the same class for both."""
+    """Working memory of the phases of the authors' edit; the DiT is the same class for both."""
     dtype = context.dtype
     modules = import_authors(checkout, dtype, PUBLISHED.vae_decoder)
     vae = modules["wan_video_vae"].VAE(latents_mean=[0.0] * CHANNELS, latents_std=[1.0] * CHANNELS).to(dtype)
     embedder = modules["conditional_embedder"].ConditionalEmbedder(CHANNELS, PUBLISHED.width).to(dtype)
     transformer = model.denoiser.transformer
-    sigma = torch.tensor(0.5)  # theirs is looked up by value, which tensors without content have not
+    sigma = torch.tensor(0.5)  # theirs is looked up by value, which meta tensors lack
     pipeline = SimpleNamespace(transformer=transformer, source_embedder=embedder, _scheduler_get_sigma=lambda *_: sigma)
     forward = modules["pipeline_kiwi_edit"].KiwiEditPipeline._model_forward
     latents = torch.empty(latent_shape(job), dtype=dtype)
@@ -95,13 +95,13 @@ def latent_shape(job: Job) -> tuple[int, ...]:
 
 @torch.no_grad()
 def compare(job: Job, dtype: torch.dtype, checkout: Path) -> None:
-    """Print a table of phases."""
+    """Print the table of phases for one dtype."""
     with torch.device("meta"):
         model = components(PUBLISHED)
         for module in (model.guidance, model.connector, model.denoiser, model.codec.vae):
             module.to(dtype)
         for module in model.codec.vae.modules():
-            vars(module).pop("forward", None)  # of `skip_empty_taps`, which looks at what weights are
+            vars(module).pop("forward", None)  # set by `skip_empty_taps`, which reads weights
         context = torch.empty(1, 512, PUBLISHED.width, dtype=dtype)
         ours, theirs = of_ours(model, job, context), of_theirs(model, job, context, checkout)
     sizes = sizes_of(model)
@@ -114,7 +114,7 @@ def compare(job: Job, dtype: torch.dtype, checkout: Path) -> None:
 
 
 def print_table(title: str, columns: dict[str, dict[str, int]]) -> None:
-    """Bytes of each phase for each way, and the ratios of the peaks to the first way's."""
+    """Print the GiB of each phase for each way, and the ratio of each peak to that of the first way."""
     print(f"\n{title:<28}" + "".join(f"{name:>12}" for name in columns))
     for phase in PHASES:
         print(f"{phase:<28}" + "".join(f"{column[phase] / GIB:>12.2f}" for column in columns.values()))

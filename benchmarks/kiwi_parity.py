@@ -1,9 +1,9 @@
-"""How far edits with Kiwi-Edit's weights are from what its authors' own pipeline recorded with them.
+"""How much edits with Kiwi-Edit's weights differ from the recorded outputs of its authors' own pipeline.
 
     python benchmarks/kiwi_parity.py FOLDER
 
-FOLDER is Kiwi-Edit's published layout with a `reference_outputs.safetensors` beside its components: for the cases
-image, video and reference the sources, context, latents and 8-bit frames, and in its metadata prompts, steps and seed.
+FOLDER is Kiwi-Edit's published layout with a `reference_outputs.safetensors` next to its components: sources, context,
+latents and 8-bit frames for the cases image, video and reference; prompts, steps and seed in its metadata.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
         edited = editor.edit(source, prompts[case], reference, **options)
         context = (edited.context - recorded[f"{case}.context"]).abs().max()
         latents = (edited.latents - recorded[f"{case}.latents"]).abs().max()
-        # the authors cut off to 8 bits where others round
+        # the authors truncate to 8 bits instead of rounding
         close = ((edited.frames * 255 - recorded[f"{case}.frames"]).abs() < 1.001).float().mean()
         print(f"| {case} | {context:.1e} | {latents:.1e} | {close:.2%} |")
 

@@ -1,12 +1,12 @@
-"""Time and memory of an edit with Kiwi-Edit's weights, as ratios to what its authors' own pipeline takes.
+"""Time and memory of an edit with Kiwi-Edit's layout, as ratios to its authors' own pipeline.
 
-Both run on the same random weights (`kiwi_layout.py`), source, words and seed, on one thread of a CPU.
-- Whole edits in turns, phase by phase, with the difference between their latents; then single steps in turns.
-- Time is the CPU time of the thread, which hardly depends on what else the machine does; every turn gives one ratio,
-  and the median counts. bfloat16, which most CPUs only emulate, is timed step by step alone.
-- Memory: a process each. Bytes of tensors that are alive in a phase beside the weights, its inputs included, as a GPU
-  would have to hold them; to these come the weights that are there, for this library by how it keeps them (`--memory`),
-  for the authors all. And what the process itself took at most, beyond what imports take.
+Both run on the same random weights (`kiwi_layout.py`), source, words and seed, on one CPU thread.
+- Whole edits alternate, timed by phase, and the difference between their latents is given; then single steps alternate.
+- Time is the thread's CPU time, which hardly depends on other load; every turn gives one ratio, and the median counts.
+  bfloat16, which most CPUs only emulate, is timed only for single steps.
+- Memory is measured in one process each: the bytes of live tensors in a phase, including its inputs, as a GPU would
+  have to hold them, plus the weights on the device: all of them for the authors, for this library according to
+  `--memory`. Also the peak of the process itself, minus what the imports take.
 
     python benchmarks/kiwi_speed.py --authors KIWI_EDIT
 """
@@ -51,7 +51,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Job:
-    """What both edit, with which model."""
+    """The edit that both make, and the model."""
 
     authors: Path  # a checkout of their code
     folder: Path  # the model
@@ -61,7 +61,7 @@ class Job:
 
     @cached_property
     def clip(self) -> torch.Tensor:
-        """Smooth random frames [T, H, W, 3], 8 bits each."""
+        """Smooth random frames [T, H, W, 3], uint8."""
         coarse = torch.rand(1, 3, self.frames, 8, 8, generator=torch.Generator().manual_seed(SEED))
         size = (self.frames, self.side, self.side)
         fine = torch.nn.functional.interpolate(coarse, size, mode="trilinear", align_corners=True)
@@ -78,7 +78,7 @@ class Job:
 
 @dataclass
 class Watch:
-    """What calls of some functions take: CPU seconds, and bytes of tensors where `live` counts them."""
+    """Record what calls of some functions take: CPU seconds, and bytes of tensors if `live` counts them."""
 
     live: LiveMemory | None = None
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -103,7 +103,7 @@ class Watch:
 
 
 def _bytes_of(values: Iterable[Any]) -> int:
-    """Of the tensors among some arguments, and among the fields of those that are plain values."""
+    """Bytes of the tensors among some arguments, and in the fields of dataclasses among them."""
     total = 0
     for value in values:
         if isinstance(value, torch.Tensor):
@@ -137,7 +137,7 @@ class Ours:
 
     @torch.no_grad()
     def step(self, latents: torch.Tensor, context: torch.Tensor, source: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """One step of an edit under way, to be called."""
+        """A function that runs one sampling step of an edit."""
         denoiser = self.editor.denoiser
         conditions, cache = denoiser.conditions(source), RunCache(denoiser.transformer)
 
@@ -182,7 +182,7 @@ class Authors:
 def in_turns(
     ways: dict[str, Callable[[], torch.Tensor]], turns: int
 ) -> tuple[dict[str, list[float]], dict[str, torch.Tensor]]:
-    """CPU seconds of each way, once a turn, forwards and backwards; and what each gave in the end."""
+    """CPU seconds of each way, once per turn in alternating order, and each way's last result."""
     seconds, results = defaultdict(list), {}
     for turn in range(turns):
         for name in list(ways) if turn % 2 == 0 else reversed(ways):
@@ -198,12 +198,12 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> str:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> float:
-    """The median of what two ways took in the same turns, one over the other."""
+    """The median over turns of the ratio of two ways' times."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def time_edits(job: Job, turns: int) -> None:
-    """Whole edits in float32."""
+    """Time whole edits in float32 and compare their latents."""
     watches = Watch(), Watch()
     ours, theirs = Ours(job, torch.float32, watches[0]), Authors(job, torch.float32, watches[1])
     whole, latents = in_turns({"theirs": theirs.edit, "ours": ours.edit}, turns)
@@ -216,7 +216,7 @@ def time_edits(job: Job, turns: int) -> None:
 
 
 def time_steps(job: Job, dtype: torch.dtype, turns: int) -> None:
-    """Single steps, eager and compiled."""
+    """Time single steps, eager and compiled."""
     ours, compiled = (Ours(job, dtype, Watch(), compile) for compile in (False, True))
     theirs = Authors(job, dtype, Watch())
     context = torch.randn(1, 512, ours.editor.config.connector.output_dim, generator=torch.Generator().manual_seed(1))
@@ -231,7 +231,7 @@ def time_steps(job: Job, dtype: torch.dtype, turns: int) -> None:
 
 
 def measure_memory(job: Job, is_ours: bool, dtype: torch.dtype) -> tuple[dict[str, dict[str, int]], float]:
-    """For each way of keeping weights the bytes of every phase, and what this process took beyond imports [GiB]."""
+    """Bytes of every phase for each way of keeping weights, and this process's peak beyond the imports [GiB]."""
     torch.set_num_threads(1)
     import diffusers.models  # noqa: F401
     import transformers.models.qwen2_5_vl  # noqa: F401
@@ -242,7 +242,7 @@ def measure_memory(job: Job, is_ours: bool, dtype: torch.dtype) -> tuple[dict[st
     with watch.live:
         model.edit()
     took = (_process_bytes("VmHWM") - start) / GIB
-    if not is_ours:  # everything is loaded together
+    if not is_ours:  # all their weights are loaded all the time
         weights = sum(tensor.nbytes for part in model.modules for tensor in part.parameters())
         return {"theirs": {phase: weights + watch.most[phase] for phase in PHASES}}, took
     sizes = sizes_of(model.editor.components)
@@ -254,13 +254,13 @@ def measure_memory(job: Job, is_ours: bool, dtype: torch.dtype) -> tuple[dict[st
 
 
 def _process_bytes(field_name: str) -> int:
-    """Bytes of main memory that this process has now (VmRSS) or had at most (VmHWM)."""
+    """Resident bytes of this process now (VmRSS) or at its peak (VmHWM)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[field_name].split()[0]) * 1024
 
 
 def compare_memory(job: Job, dtype: torch.dtype) -> None:
-    """A table of phases."""
+    """Print the memory of all phases as a table, and the processes' peaks."""
     took, columns = {}, {}
     for name, is_ours in (("theirs", False), ("ours", True)):
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:

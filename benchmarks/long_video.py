@@ -1,13 +1,16 @@
-"""Long video in numbers, on videos of the procedural world whose exact edit is known.
+"""Measure long edits, on videos of the procedural world whose exact edit is known.
 
-- *memory*: peak RSS after a short and after a ten times longer video, in one process; ratio of the two.
+- *memory*: peak RSS after a short and after a ten times longer video in one process, and their ratio.
 - *time*: seconds per window at the end of the long video over those at its beginning.
-- *joins*, for each way of beginning a window and for windows by themselves: the mean difference of two frames that
-  meet at a join, or inside a fade, over that of two inside a window, of the edited video; colour drift, the mean CIE
-  delta E (1976) of unedited pixels against the source and of all pixels against the exact target, in the first and in
-  the last window; how often the edit succeeds in both. A way "frames:HEAD" hands the model its windows as a foreign
-  function gets them, as pixels (`FrameEdit`, as between Window Open and Window Close); "vace:HEAD" hands them to
-  diffusers' VACE with tiny random weights, whose pixels mean nothing and whose seams do.
+- *joins*, for each way of starting a window and for independent windows ("alone"):
+  - seam: the mean difference of two frames that meet at a join, over that of neighbours inside a window; the same
+    inside fades;
+  - colour drift: the mean CIE delta E (1976) of unedited pixels against the source and of all pixels against the exact
+    target, in the first and in the last window;
+  - how often the edit succeeds in both.
+  A way "frames:HEAD" passes the model its windows as pixels, as a foreign function gets them (`FrameEdit`, as between
+  Window Open and Window Close); "vace:HEAD" passes them to diffusers' VACE with tiny random weights, whose pixels are
+  meaningless but whose seams are not.
 
     python benchmarks/long_video.py memory --frames 180 --longer 1800
     python benchmarks/long_video.py joins --videos 1 --windows 20 --groups recolor --ways alone pin source
@@ -51,7 +54,7 @@ GOALS = {"memory": 1.15, "seam": 1.1, "drift": 0.5, "success": -0.05}
 
 @dataclass(frozen=True)
 class Way:
-    """A name, the options that it stands for, and what edits: the model, "frames" or "vace"."""
+    """A name, its options, and the editor: "" for the model, "frames" or "vace"."""
 
     name: str
     options: LongOptions
@@ -60,18 +63,18 @@ class Way:
 
 @dataclass(frozen=True)
 class JoinScore:
-    """What one edited video says about its joins."""
+    """Scores of the joins of one edited video."""
 
     seam: float
     fade: float | None  # the same inside fades
-    unedited: tuple[float, float] | None  # delta E in the first and last window; None where no pixel stays as it was
+    unedited: tuple[float, float] | None  # delta E in the first and last window; None without unedited pixels
     error: tuple[float, float]  # delta E of all pixels against the target
     first_success: bool
     last_success: bool
 
 
 def seam_score(frames: Tensor, windows: Sequence[Window]) -> float:
-    """Mean |difference| of frames that meet at a join over that inside windows; frames [T, H, W, 3] of any scale."""
+    """Mean |difference| of frames that meet at a join over that inside windows; frames [T, H, W, 3], any scale."""
     steps = (frames[1:].float() - frames[:-1].float()).abs().mean(dim=(1, 2, 3))
     joins = {window.start + window.head for window in windows if window.start}  # first new frame of each window
     inside = [value for index, value in enumerate(steps.tolist(), start=1) if index not in joins]
@@ -79,7 +82,7 @@ def seam_score(frames: Tensor, windows: Sequence[Window]) -> float:
 
 
 def fade_score(frames: Tensor, windows: Sequence[Window]) -> float | None:
-    """The same of the steps inside fades, over those outside of fades and joins; None where nothing fades."""
+    """The same for steps inside fades, over those outside fades and joins; None without fades."""
     steps = (frames[1:].float() - frames[:-1].float()).abs().mean(dim=(1, 2, 3)).tolist()
     fading = {index for window in windows for index in range(window.start + 1, window.start + window.head)}
     joins = {window.start + window.head for window in windows if window.start}
@@ -90,7 +93,7 @@ def fade_score(frames: Tensor, windows: Sequence[Window]) -> float | None:
 
 
 def delta_e(first: Tensor, second: Tensor) -> Tensor:
-    """CIE 1976 colour difference of sRGB pixels [..., 3] in [0, 1] -> [...]; about 2 is what people begin to see."""
+    """CIE 1976 colour difference of sRGB pixels [..., 3] in [0, 1] -> [...]; visible from about 2."""
     return (lab(first) - lab(second)).square().sum(dim=-1).sqrt()
 
 
@@ -107,7 +110,7 @@ def lab(rgb: Tensor) -> Tensor:
 
 
 def draw(group: str, index: int, frames: int, size: tuple[int, int]) -> Triplet:
-    """A held-out video that moves when it is edited too, and whose instruction names no place: objects leave theirs."""
+    """A held-out video whose target moves in every frame and whose instruction names no place, since objects move."""
     seed = HELD_OUT_SEED + 7_000_000_000 + 1000 * index
     while True:
         triplet = sample_triplet(seed, group, frames=min(frames, LOOP), height=size[0], width=size[1])
@@ -119,9 +122,9 @@ def draw(group: str, index: int, frames: int, size: tuple[int, int]) -> Triplet:
 
 
 def there_and_back(triplet: Triplet, frames: int) -> Triplet:
-    """So many frames of a clip that is played forwards and backwards again and again.
+    """Extend a clip to `frames` frames by playing it forwards and backwards repeatedly.
 
-    Objects cross a picture once however many frames that takes: in long clips drawn as such they all but stand still.
+    Objects cross the picture once in any number of frames, so in a directly drawn long clip they would barely move.
     """
     last = len(triplet.source) - 1
     order = [last - abs(last - index % (2 * last)) if last else 0 for index in range(frames)]
@@ -143,7 +146,7 @@ def read(path: Path) -> Tensor:
 
 
 def score(edited: Tensor, triplet: Triplet, windows: Sequence[Window]) -> JoinScore:
-    """Judge an edited video [T, H, W, 3] in [0, 1] against its target."""
+    """Score an edited video [T, H, W, 3] in [0, 1] against its target."""
     source, target = torch.from_numpy(triplet.source), torch.from_numpy(triplet.target)
     unedited = ((target - source).abs() <= UNEDITED_TOLERANCE).all(dim=-1)
     ends = [slice(window.start + window.head, window.stop) for window in (windows[0], windows[-1])]
@@ -158,7 +161,7 @@ def score(edited: Tensor, triplet: Triplet, windows: Sequence[Window]) -> JoinSc
 def joins(
     editor: Editor, ways: Sequence[Way], groups: Sequence[str], videos: int, windows: int, steps: int | None
 ) -> None:
-    """Print a table, a row for each way as soon as it is done."""
+    """Print a table, each way's row as soon as it is done."""
     length = ways[0].options.window.frames(Fraction(FPS)) if ways[0].options.window else editor.default_frames
     frames = 1 + windows * (length - 1)
     triplets = [draw(groups[i % len(groups)], i, frames, editor.default_size) for i in range(videos)]
@@ -207,7 +210,7 @@ def row(name: str, scores: Sequence[JoinScore], seconds: float) -> str:
 
 
 def memory(editor: Editor, short: int, long: int, steps: int) -> None:
-    """Print peak RSS after a short and a long video, and the time of windows at both ends of the long one."""
+    """Print peak RSS after a short and a long video, and seconds per window at both ends of each."""
     clip = torch.from_numpy(draw("recolor", 0, short, editor.default_size).source)
     print(f"{'frames':>8}{'peak RSS MiB':>14}{'s/window first':>16}{'s/window last':>15}")
     peaks = []
@@ -230,7 +233,7 @@ def memory(editor: Editor, short: int, long: int, steps: int) -> None:
 
 
 def window_seconds(edit: Callable[[Callable[[LongProgress], None]], object]) -> list[float]:
-    """Time between the ends of one window's sampling and the next's: decoding, encoding and writing included."""
+    """Seconds from the end of one window's sampling to that of the next, including decoding, encoding and writing."""
     ends: list[float] = []
 
     def tell(at: LongProgress) -> None:
@@ -242,7 +245,7 @@ def window_seconds(edit: Callable[[Callable[[LongProgress], None]], object]) -> 
 
 
 def peak_rss() -> float:
-    """MiB that this process has used at most so far."""
+    """Peak MiB of this process so far."""
     import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
@@ -250,8 +253,8 @@ def peak_rss() -> float:
 
 
 def ways_of(names: Sequence[str], window: Span | None, overlap: Span | None) -> list[Way]:
-    """ "alone" for windows by themselves, else a head; "free" after it leaves the colour unanchored, and "frames:" or
-    "vace:" before it edits by a function."""
+    """Parse names of ways: "alone" for independent windows, else a head; the suffix "-free" leaves the colour
+    unanchored, the prefix "frames:" or "vace:" edits with a function."""
     base, ways = LongOptions(window=window, overlap=overlap), []
     for name in names:
         by, _, way = name.rpartition(":")

@@ -1,8 +1,9 @@
-"""What *Composite* and detail transfer save of a source: exclusivity, PSNR and DINO similarity outside the exact edit.
+"""How much of a source *Composite* and detail transfer preserve: exclusivity, PSNR and SRC outside the exact edit.
 
-Sources are larger than the model's canvas. Four ways to bring an edit back to full size: enlarged as the model made it,
-with detail transfer, and each of them put into the source by `compositing.composite` where it changed something.
-Cases: shapes of the world, and a disc drawn on photographs ("make the red circle blue"), each with its exact target.
+Sources are larger than the model's canvas. An edit is brought back to full size in four ways: enlarged, with detail
+transfer, and each of these composited into the source where it changed something (`compositing.composite`). Cases are
+shapes of the world, and a disc on photographs ("make the red circle blue"), each with its exact target. SRC is the
+similarity of DINO features.
 
     python benchmarks/preservation.py --photographs photos --json preservation.json
     python benchmarks/preservation.py --dino dinov2-base          SRC too
@@ -54,7 +55,7 @@ def shapes(count: int, size: int) -> Iterator[Case]:
 
 
 def photographs(folder: Path, size: int) -> Iterator[Case]:
-    """The middle square of each picture with a red disc, once in each of three places."""
+    """The centre square of each picture with a red disc, once at each of three positions."""
     grid = torch.stack(torch.meshgrid(*[torch.linspace(0, 1, size)] * 2, indexing="ij"))
     for path in find_photographs(folder):
         frames = load_source(path).frames[:1]

@@ -1,8 +1,8 @@
-"""What GPUs of 8 to 24 GiB do with the public models at their published sizes, from the plan: nothing is loaded.
+"""How GPUs with 8 to 24 GiB run the public models at their published sizes, according to the plan; nothing is loaded.
 
     PYTHONPATH=tests:benchmarks python -m public_cards
 
-The table in docs/weights.md comes from here. Shapes are on the meta device, in bfloat16; "free" is all of the card.
+The table in docs/weights.md comes from here. Models are on the meta device, in bfloat16; the whole card counts as free.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def verdict(model: Components, job: Job, card: int) -> str:
 
 
 def models() -> tuple[Components, ...]:
-    """Kiwi-Edit 5B, Bernini-R 1.3B and 14B, and CoinVE-Edit 14B, without a weight."""
+    """Kiwi-Edit 5B, Bernini-R 1.3B and 14B, and CoinVE-Edit 14B, without weights."""
     from diffusers import WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 

@@ -1,9 +1,9 @@
-"""Whether the memory of a training run depends on the number of rows: peak of a process that trains on few and on many.
+"""Test that the memory of a training run does not grow with the number of rows: peaks of runs on few and on many rows.
 
     python benchmarks/reader_memory.py [--rows 1000 100000] [--kinds csv json parquet tar] [--steps 10]
 
-The bundled model trains on small pictures, whose names or bytes are in listings of every kind. Exits with 1 where the
-peak with the most rows is more than 1.05 times that with the fewest.
+The bundled model trains on small pictures, whose names or bytes are in listings of every kind. Exits with 1 if the
+highest peak is more than 1.05 times that of the first number of rows.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def train(table: str, output: str, steps: int) -> None:
 
 
 def measure(kind: str, rows: int, steps: int) -> float:
-    """Peak resident memory of a run, MB."""
+    """Peak resident memory of a run, in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "set").mkdir()
         table = KINDS[kind](Path(folder) / "set", rows)

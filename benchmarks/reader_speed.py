@@ -1,10 +1,10 @@
-"""How fast rows are read beside how fast they are trained on, for each kind of listing.
+"""How fast rows are read compared with how fast they are trained on, for each kind of listing.
 
     python benchmarks/reader_speed.py [--size 128] [--picture 512] [--batch 8] [--steps 10]
 
-Pictures of `--picture` pixels (JPEG, noise on a gradient: hard to decode) and clips of 17 frames are brought to
-`--size` and trained on by the bundled model, a batch at a time. The ratio is that of the two speeds, each measured
-alone: from 1 on the reader, which runs beside the step on a thread of its own, can keep up.
+Pictures of `--picture` pixels (JPEG, noise on a gradient: hard to decode) and clips of 17 frames are resized to
+`--size`, and the bundled model trains on them in batches. The ratio is that of the two speeds, measured separately:
+from 1 on, the reader, which runs on its own thread next to the step, can keep up.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ KINDS: dict[str, Callable[[Path, int], Path]] = {
 
 
 def read_speed(data: DataConfig, stride: int, frame_multiple: int) -> float:
-    """Examples a second, with the threads that a run has for it."""
+    """Examples read per second, with as many threads as a training run uses."""
     table = open_table(data)
     stream = RowStream(table, Tally(table.path, data.broken, table.total), 0)
     read = partial(read_example, data=data, stride=stride, frame_multiple=frame_multiple)
@@ -119,7 +119,7 @@ def read_speed(data: DataConfig, stride: int, frame_multiple: int) -> float:
 
 
 def step_speed(data: DataConfig, steps: int, output: str) -> float:
-    """Examples a second of a step on examples that are read already, the VAE among it."""
+    """Examples trained per second on a batch that is already read, VAE included."""
     config = TrainConfig("editing", output, steps, {"model": str(BUNDLED)}, data=data)
     task = EditingTask(config)
     feed = next(iter(task.source.feeds.values()))

@@ -1,17 +1,17 @@
-"""Public models at their published sizes, weights of no meaning: written, edited with, converted, loaded in ComfyUI.
+"""Write public models at their published sizes with dummy weights, edit with them, convert them, load them in ComfyUI.
 
-Says what each phase held in main memory at most, beside the plan's own sum, at 192 x 128 on a CPU.
+Reports the peak main memory of each phase next to the plan's estimate, at 192 x 128 on a CPU.
 
     export PYTHONPATH=.:tests:benchmarks
     python -m rehearsal bernini FOLDER                 # or kiwi, coinve, coinve-fp8
-    python -m rehearsal kiwi FOLDER --limit 16         # ended where a process holds more GiB of its own than that
-    python -m rehearsal kiwi FOLDER --only comfyui     # that step once more, into the results that are there
-    python -m rehearsal kiwi FOLDER --tiny             # of the same layout, in seconds
+    python -m rehearsal kiwi FOLDER --limit 16         # stop if a process has more GiB of its own than that
+    python -m rehearsal kiwi FOLDER --only comfyui     # repeat that step and update the existing results
+    python -m rehearsal kiwi FOLDER --tiny             # a tiny model in the same layout, in seconds
     python -m rehearsal --table                        # the table of docs/memory.md, from benchmarks/results
 
-Large matrices are holes in their files, so FOLDER takes a few GB; delete it afterwards. Resident memory counts pages of
-mapped files too, which the system may take back; "own" is what no file backs. A model that the plan refuses is
-answered with its sentence.
+Large matrices are holes in their files, so FOLDER takes a few GB; delete it afterwards. Resident memory includes pages
+of mapped files, which the system may take back; "own" is memory that no file backs. If the plan refuses a model, the
+result is its message.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 HEIGHT, WIDTH, STEPS = 128, 192, 2
 WINDOW, FRAMES = 5, 9  # of a window, and of the clip: two windows
-SPARE = 2 * 10**9 / GIB  # what may be resident beside the part in use
+SPARE = 2 * 10**9 / GIB  # GiB that may be resident besides the part in use
 MODELS = ("kiwi", "bernini", "coinve", "coinve-fp8")
 TITLES = {"kiwi": "Kiwi-Edit 5B", "bernini": "Bernini-R 1.3B", "coinve": "CoinVE-Edit 14B"}
 TITLES["coinve-fp8"] = "CoinVE-Edit 14B, DiT and MLLM in fp8"
@@ -64,7 +64,7 @@ def full_size(name: str) -> Components:
 
 
 def tiny(name: str) -> Components:
-    """A model of the same layout that its authors' outputs were recorded with."""
+    """A tiny model in the same layout: the one with which the authors' outputs were recorded."""
     from transformers import AutoTokenizer
 
     from instructx_core import families
@@ -87,7 +87,7 @@ def tiny(name: str) -> Components:
 
 
 def write(name: str, folder: Path, make: Callable[[str], Components]) -> dict[str, str]:
-    """Write a model and something to edit, once; what `Editor.from_pretrained` takes."""
+    """Write a model and inputs to edit unless they exist; return the arguments for `Editor.from_pretrained`."""
     note = folder / "files.json"
     if not note.is_file():
         model = make(name)
@@ -108,14 +108,14 @@ def write(name: str, folder: Path, make: Callable[[str], Components]) -> dict[st
 
 
 class Ended(Exception):
-    """A process came to nothing; the message is the last line that it said."""
+    """A process failed; the message is the last line of its output."""
 
 
 def watched(command: list[str], limit: float | None, env: Mapping[str, str] | None = None) -> tuple[str, dict]:
-    """Run a command to its end: what it printed, and the most that it held in memory (GiB), with the seconds it took.
+    """Run a command; return its output, and its peak memory (GiB) with the seconds that it took.
 
     Raises:
-        Ended: it failed, or held more than `limit` that no file backs.
+        Ended: it failed, or had more than `limit` GiB that no file backs.
     """
     start, most = time.monotonic(), {"resident": 0.0}
     with (
@@ -140,7 +140,7 @@ def watched(command: list[str], limit: float | None, env: Mapping[str, str] | No
 
 @contextmanager
 def _reading(process: subprocess.Popen) -> Iterator[list[str]]:
-    """What a process prints and complains of, complete when this ends."""
+    """A process's stdout and stderr, complete when the block ends."""
     import threading
 
     said = ["", ""]
@@ -160,14 +160,14 @@ def _resident(pid: int) -> dict[str, float]:
     names = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "mapped"}
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return {}
     found = dict(line.split(":", 1) for line in lines)
     return {own: int(found[name].split()[0]) / 2**20 for name, own in names.items() if name in found}
 
 
 def rehearse(given: argparse.Namespace) -> dict[str, object]:
-    """All of it, as it is written to benchmarks/results."""
+    """Run all steps; return the result as it is written to benchmarks/results."""
     seconds = time.monotonic()
     files = write(given.model, given.folder, tiny if given.tiny else full_size)
     if given.only == "comfyui":
@@ -207,13 +207,13 @@ def rehearse(given: argparse.Namespace) -> dict[str, object]:
 
 
 def keep(result: Mapping[str, object], given: argparse.Namespace) -> None:
-    """Write what there is so far."""
+    """Write the results so far."""
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"rehearsal-{given.model}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def check(result: Mapping[str, object]) -> None:
-    """Say which phase held more than its part and SPARE."""
+    """Report phases that had more in memory than their part's weights plus SPARE."""
     if not result["finite"]:
         raise SystemExit("the edit is not finite")
     for name, most in result["most"].items():
@@ -224,7 +224,7 @@ def check(result: Mapping[str, object]) -> None:
 
 
 def converted(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, object]:
-    """The DiT alone, as ComfyUI's own loader takes it, and what InstructX Load Adapter puts onto it."""
+    """Convert to one file: the DiT as ComfyUI's own loader takes it, with the additions for InstructX Load Adapter."""
     own = [f"--{part}={path}" for part, path in files.items() if part == "transformer"]
     target = given.folder / "dit.safetensors"
     needed, free = weights_of(files) / GIB, shutil.disk_usage(given.folder).free / GIB
@@ -241,14 +241,14 @@ def converted(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, 
 
 
 def weights_of(files: Mapping[str, str]) -> int:
-    """Bytes that a DiT in bfloat16 has at most: twice those of its files."""
+    """The size of a DiT in bfloat16, in bytes: that of its files, or twice that if they are fp8."""
     dit = Path(files["transformer"]) if "transformer" in files else Path(files["path"]) / "transformer"
     found = [dit] if dit.is_file() else dit.glob("*.safetensors")
     return sum((2 if "fp8" in path.name else 1) * path.stat().st_size for path in found)
 
 
 def in_comfyui(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, object]:
-    """InstructX Load Model in ComfyUI's process, in bfloat16 on its CPU."""
+    """Run InstructX Load Model in a ComfyUI process, in bfloat16 on the CPU."""
     if len(files) > 1:
         return {"refused": "its parts lie apart: no model of one name in the menu"}
     from support import comfyui
@@ -264,7 +264,7 @@ def in_comfyui(files: Mapping[str, str], given: argparse.Namespace) -> dict[str,
 
 
 def table() -> str:
-    """What docs/memory.md shows."""
+    """The table in docs/memory.md."""
     lines = ["| | its part | resident at most (own): picture / windows | the plan |", "|---|---|---|---|"]
     for name in MODELS:
         path = RESULTS / f"rehearsal-{name}.json"

@@ -1,4 +1,4 @@
-"""Load a model by InstructX Load Model in ComfyUI's own process: run by `rehearsal`, with ComfyUI's Python.
+"""Load a model with InstructX Load Model in a ComfyUI process: run by `rehearsal`, with ComfyUI's Python.
 
 python rehearsal_comfyui.py FOLDER        (COMFYUI_PATH set)
 """

@@ -1,4 +1,4 @@
-"""Load a model, edit a picture, then a clip in windows, and say what each phase held: run by `rehearsal` as a process.
+"""Load a model, edit a picture and a clip in windows, and report each phase's memory: a subprocess of `rehearsal`.
 
 python -m rehearsal_edit ARGUMENTS        (JSON; answers with one line of JSON)
 """
@@ -29,13 +29,13 @@ from instructx_core.weights.parts import Part
 from instructx_core.windows import Span
 
 FIELDS = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "mapped"}
-EVERY = 0.02  # seconds between two looks
+EVERY = 0.02  # seconds between samples
 PHASES = {"MLLM reads": Part.MLLM, "VAE encodes": Part.VAE, "DiT step": Part.DIT, "VAE decodes": Part.VAE}
 INSTRUCTION = "make it red"
 
 
 class Watch:
-    """The most that this process holds in main memory, phase by phase: a thread looks many times a second."""
+    """The peak main memory of this process in each phase, sampled by a thread."""
 
     def __init__(self) -> None:
         self.most: dict[str, dict[str, float]] = {}
@@ -54,13 +54,13 @@ class Watch:
             self.most[name] = now
 
     def enter(self, phase: str) -> None:
-        """Called by every layer that runs."""
+        """Set the phase; called by every layer that runs."""
         if phase != self.phase:
             self.phase = phase
             self._once()
 
     def follow(self, editor: Editor) -> None:
-        """Know the phase by the layers that run: by then, weights of other parts have been given back."""
+        """Tell the phase from the layers that run: by then, the weights of other parts have been given back."""
         codec = editor.codec.vae
         parts = {"MLLM reads": editor.guidance, "DiT step": editor.denoiser.transformer}
         parts |= {"VAE encodes": codec.encoder, "VAE decodes": codec.decoder}
@@ -71,14 +71,14 @@ class Watch:
 
 
 def resident() -> dict[str, float]:
-    """GiB that this process holds: all of it, what no file backs, and pages of files that are mapped."""
+    """GiB of this process: resident in total, not backed by files, and pages of mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     found = dict(line.split(":", 1) for line in lines)
     return {own: int(found[name].split()[0]) / 2**20 for name, own in FIELDS.items()}
 
 
 def plan(files: dict[str, str], dtype: torch.dtype, memory: Memory, job: Job) -> dict[str, dict[str, float]]:
-    """What the plan says of each phase, in GiB: the weights in use, and all."""
+    """The plan's estimate for each phase, in GiB: the weights in use, and the total."""
     given = Overrides(*(Path(files[part]) if part in files else None for part in ("transformer", "vae", "mllm")))
     outlined = outline_model(families.open(Path(files["path"]), given), dtype, torch.device("cpu"))
     said = {}
@@ -127,5 +127,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except InputError as error:  # what the command line says, and ends with
+    except InputError as error:  # the command line ends with the same message
         sys.exit(str(error))

@@ -1,7 +1,7 @@
-"""Public models as they are published, at any size, with weights of no meaning: for `rehearsal`.
+"""Write models in their published layouts, at any size, with dummy weights: for `rehearsal`.
 
-Large matrices are holes in their files: they read as zeros, take memory as any weights do, and no room on the disk. All
-else is random, so that what comes out has numbers and more than one colour.
+Large matrices are holes in their files: they read as zeros and take memory like any weights, but no disk space. All
+others are random, so that edits are finite and have more than one colour.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from instructx_core.weights.portable import make_portable
 from instructx_core.weights.wan_keys import dit_to_original, vae_to_original
 
 GIB = 2**30
-SHARD = 4 * GIB  # bytes of a file at most, about
-HOLE = 4 * 2**20  # bytes of a matrix from which on it is a hole
-NOISE = 2**22  # random numbers, which are written again and again
+SHARD = 4 * GIB  # approximate maximum bytes of a file
+HOLE = 4 * 2**20  # bytes; matrices of at least this size are holes
+NOISE = 2**22  # random values, which are written repeatedly
 NAMES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float8_e4m3fn: "F8_E4M3"}
-EIGHT_BITS = "fp8_scaled.safetensors"  # of what reads
+EIGHT_BITS = "fp8_scaled.safetensors"  # of the MLLM
 COMPOSITE = "coinve_edit_composite_vllm256_dit128.safetensors"
 RANKS = {"dit": 128, "mllm": 256}  # of the LoRA in CoinVE-Edit's file
 LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 768}
 
 
 def write_kiwi(model: Components, folder: Path) -> dict[str, Path]:
-    """Kiwi-Edit's published folder; returns what `Editor.from_pretrained` takes."""
+    """Write Kiwi-Edit's published folder; return the arguments for `Editor.from_pretrained`."""
     added = adapter_state(model.guidance, model.connector, model.denoiser)
     for part, config in ((MLLM, LIMITS), (SOURCE, {}), (REFERENCE, {"ref_pad_first": False})):
         own = {published: added[name] for published, name in ADAPTER_NAMES[part].items()}
@@ -47,7 +47,7 @@ def write_kiwi(model: Components, folder: Path) -> dict[str, Path]:
 
 
 def write_bernini(model: Components, folder: Path) -> dict[str, Path]:
-    """Bernini-R's folder, in diffusers' form."""
+    """Write Bernini-R's folder, in diffusers' format; return as `write_kiwi`."""
     _write_reader(model, folder / "text_encoder", folder / "tokenizer", "")
     _write_dit(model, folder / "transformer")
     vae = model.codec.vae
@@ -58,7 +58,7 @@ def write_bernini(model: Components, folder: Path) -> dict[str, Path]:
 
 
 def write_coinve(model: Components, folder: Path, eight_bits: bool = False) -> dict[str, Path]:
-    """CoinVE-Edit's one file and its base models.
+    """Write CoinVE-Edit's single file and its base models; return as `write_kiwi`.
 
     Args:
         eight_bits: DiT and MLLM as ComfyUI's fp8 scaled files.
@@ -76,7 +76,7 @@ def write_coinve(model: Components, folder: Path, eight_bits: bool = False) -> d
 
 
 def composite(model: Components) -> dict[str, Tensor]:
-    """The tensors of CoinVE-Edit's file, as its authors' exporter writes them."""
+    """The tensors of CoinVE-Edit's file, named as by its authors' exporter."""
     own = adapter_state(model.guidance, model.connector, model.denoiser, model.masks)
     named = {"queries.image": "mllm.image_queries.q", "queries.video": "mllm.video_queries.q"}
     named |= {"queries.reference": "mllm.ref_queries.q"}
@@ -106,9 +106,9 @@ def composite(model: Components) -> dict[str, Tensor]:
 
 
 def write_random(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file of bfloat16 in the shapes of tensors; 8-bit floats and their scales keep their type.
+    """Write a bfloat16 safetensors file with the shapes of `state`; 8-bit floats and their scales keep their dtype.
 
-    Small numbers around one for scales, around nothing for all else; large matrices are holes.
+    Values are close to one for norms' scales and close to zero for all others; large matrices are holes.
     """
     kinds = {name: _kind(name, value) for name, value in state.items()}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -155,7 +155,7 @@ def _pair(module: str, weight: Tensor, rank: int) -> dict[str, Tensor]:
 
 
 def _scaled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices of blocks in 8 bits with a scale each, and the marker of such files."""
+    """The blocks' matrices in 8 bits with one scale each, and the marker of ComfyUI's fp8 scaled files."""
     made: dict[str, Tensor] = {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn, device="meta")}
     for name, value in state.items():
         is_block = any(part in name for part in ("blocks.", "layers.")) and value.ndim == 2
@@ -168,11 +168,11 @@ def _scaled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write_reader(model: Components, weights: Path, words: Path, config: str, eight_bits: bool = False) -> None:
-    """What reads, in shards, with its tokenizer.
+    """Write the MLLM or text encoder in shards, with its tokenizer.
 
     Args:
-        eight_bits: in one fp8 scaled file.
-        config: where its config is called otherwise than as transformers calls it, in the tokenizer's folder.
+        config: file name of its config in the tokenizer's folder; "" for transformers' own name, next to the weights.
+        eight_bits: write one fp8 scaled file instead of shards.
     """
     reader = model.guidance.mllm
     model.guidance.tokenizer.save_pretrained(words)
@@ -183,7 +183,7 @@ def _write_reader(model: Components, weights: Path, words: Path, config: str, ei
     if config and config != "config.json":
         (folder / "config.json").rename(folder / config)
     tied = {"lm_head.weight"} if getattr(reader.config, "tie_word_embeddings", False) else set()
-    second = {"encoder.embed_tokens.weight"}  # of umT5's table of words, which its folder holds once
+    second = {"encoder.embed_tokens.weight"}  # umT5's tied word embeddings, stored only once
     own = {name: value for name, value in reader.state_dict().items() if name not in tied | second}
     if eight_bits:
         write_random(weights / EIGHT_BITS, _scaled(own))
@@ -198,7 +198,7 @@ def _write_dit(model: Components, folder: Path) -> None:
 
 
 def write_shards(folder: Path, stem: str, state: Mapping[str, Tensor]) -> None:
-    """Write the tensors of a part as its library would: one file, or shards with an index."""
+    """Write a part's tensors as its library would: one file, or shards with an index."""
     shards: list[dict[str, Tensor]] = [{}]
     for name, value in state.items():
         if sum(2 * held.numel() for held in shards[-1].values()) > SHARD:

@@ -1,8 +1,8 @@
-"""What the sampling loop costs beside the DiT forwards that it cannot do without.
+"""Overhead of the sampling loop on top of its DiT forwards.
 
 - ratio = time of the loop / (steps x one bare DiT forward at the same batch and token count). The loop and as many bare
-  forwards take turns in one run, in alternating order; each turn gives one ratio, and the median counts. Goal: <= 1.05.
-- Beside it, the time of everything else in an edit: reading, MLLM and connector, VAE, writing; and the peak memory.
+  forwards run in alternating order; each turn gives one ratio, and the median counts. Goal: <= 1.05.
+- Also the time of everything else in an edit (reading, MLLM and connector, VAE, writing) and the peak memory.
 
     python benchmarks/sampler.py
     python benchmarks/sampler.py --source clip.mp4 --model runs/stage2/model --steps 20
@@ -44,7 +44,7 @@ BARE = "bare forwards"
 
 @dataclass(frozen=True)
 class Job:
-    """What is edited, and how."""
+    """The edit to measure."""
 
     source: Path
     references: list[Path]
@@ -54,7 +54,7 @@ class Job:
 
 
 class Clock:
-    """Seconds of named parts, a list for each; on a GPU, until the GPU is done."""
+    """Seconds of named parts, a list for each; waits for the GPU to finish."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -77,10 +77,10 @@ class Clock:
 
 @torch.no_grad()
 def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[Fit, torch.Tensor]:
-    """One whole edit in parts, and as many bare DiT forwards before or after its sampling loop.
+    """One whole edit in timed parts, with as many bare DiT forwards before or after its sampling loop.
 
     Returns:
-        How the source fits the model's frames, and what entered the bare forwards [B, C, T, H, W].
+        How the source fits the model's frames, and the input of the bare forwards [B, C, T, H, W].
     """
     with clock(READ):
         source, references = load_source(job.source), load_references(list(job.references))
@@ -117,7 +117,7 @@ def one_edit(editor: Editor, job: Job, clock: Clock, bare_first: bool) -> tuple[
 
 
 def bare_forwards(editor: Editor, hidden: torch.Tensor, context: torch.Tensor, steps: int, clock: Clock) -> None:
-    """`steps` forwards of the DiT alone: no source, no scheduler."""
+    """`steps` forwards of only the DiT: no source, no scheduler."""
     timestep = torch.full((len(hidden),), 500.0, device=hidden.device)
     with clock(BARE):
         for _ in range(steps):
@@ -125,7 +125,7 @@ def bare_forwards(editor: Editor, hidden: torch.Tensor, context: torch.Tensor, s
 
 
 def measure(editor: Editor, job: Job, repeats: int) -> str:
-    """Edit `repeats` times after a first that is not counted; the numbers as a small table."""
+    """Edit `repeats` times after a warm-up; return the results as a small table."""
     one_edit(editor, job, Clock(editor.device), bare_first=True)
     clock = Clock(editor.device)
     for turn in range(repeats):
@@ -154,7 +154,7 @@ def measure(editor: Editor, job: Job, repeats: int) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU's allocator, or of this process on a CPU (Python and the libraries included)."""
+    """Peak bytes: of the GPU's allocator, or of this process on a CPU (Python and libraries included)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource  # not on Windows

@@ -1,12 +1,12 @@
-"""Several instructions, each with its mask, against one sentence that says all: the same clip edited both ways.
+"""Several instructions, each with its mask, against one sentence with all of them, on the same clip.
 
     python benchmarks/several_edits.py clip.mp4 "replace the car with a tram" "add a dog on the left" \\
         --model coinve_edit_composite_vllm256_dit128.safetensors --transformer Wan2.1-T2V-14B \\
         --vae wan_2.1_vae.safetensors --mllm Qwen3-VL-8B-Instruct -o compared
 
-Writes both edits and the masks, and says how much each edit changed inside and outside the masks (mean difference to
+Writes both edits and the masks, and prints how much each edit changed inside and outside the masks (mean difference to
 the source, of 255) and how long it took. For a model with a mask head (CoinVE-Edit). With random weights the numbers
-show that the ways differ, not which is better: that takes the published weights and a judge.
+only show that the two ways differ; to tell which is better takes the published weights and a judge.
 """
 
 from __future__ import annotations

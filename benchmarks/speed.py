@@ -1,10 +1,10 @@
-"""What each way of going faster brings, and what it costs: time as a ratio and PSNR against the plain DiT.
+"""Gain and cost of each speed option: ratio of times and PSNR against the plain DiT.
 
-- One run: each way takes turns with the plain DiT, in alternating order, on the same source, words and seed; every turn
-  gives one ratio of the two sampling loops' times, and the median counts.
-- PSNR is of the whole edit's frames against the plain one's, in dB, 100 at most.
-- Fewer steps are ways too: as many warm steps as they take against as many as the plain edit takes.
-- MagCache's ratios are measured first, as `instructx calibrate` would with as many steps; no file is written.
+- Each option alternates with the plain DiT in one run, on the same source, words and seed; every turn gives one ratio
+  of the two sampling loops' times, and the median counts.
+- PSNR compares all frames of the edit with the plain one's, in dB, 100 at most.
+- Fewer steps are included as options; times are extrapolated from warm steps to each one's number of steps.
+- MagCache's ratios are measured first, as `instructx calibrate` would with that number of steps; no file is written.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --model kiwi-edit-5b --source clip.mp4 --steps 50 --device cuda
@@ -46,7 +46,7 @@ ON_CUDA: dict[str, dict[str, object]] = {f"attention {name}": {"attention": name
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is edited, and how."""
+    """The edit to time."""
 
     source: Source
     instruction: str
@@ -59,7 +59,7 @@ Way = tuple[Editor, Job]
 
 
 def one_edit(editor: Editor, job: Job) -> tuple[torch.Tensor, float]:
-    """The edited frames, and what its steps cost in seconds when all are warm: those after the first count."""
+    """The edited frames, and the seconds of all steps when warm, extrapolated from those after the first."""
     times: list[float] = []
 
     def note(*_: object) -> None:
@@ -75,7 +75,7 @@ def one_edit(editor: Editor, job: Job) -> tuple[torch.Tensor, float]:
 
 def compare(plain: Way, other: Way, repeats: int) -> tuple[float, float]:
     """The median ratio of times, and the PSNR [dB]."""
-    one_edit(*other)  # compiles, traces the order of blocks
+    one_edit(*other)  # warm-up: compiles, traces the order of blocks
     ratios = []
     for turn in range(repeats):
         order = (plain, other) if turn % 2 == 0 else (other, plain)
@@ -85,7 +85,7 @@ def compare(plain: Way, other: Way, repeats: int) -> tuple[float, float]:
 
 
 def measure(load: Callable[..., Editor], ways: dict[str, dict[str, object]], job: Job, repeats: int) -> None:
-    """Print a row for each way; of one that cannot be gone here, the reason."""
+    """Print a row for each way, or the reason why it cannot run here."""
     plain = load(memory="full"), job
     one_edit(*plain)
     print(f"{'':<20}{'time of steps':>15}{'PSNR, dB':>12}")

@@ -1,10 +1,9 @@
-"""Two Ray workers against one: `instructx synthesise --workers`, whole runs, the same records.
+"""Two Ray workers against one: whole runs of `instructx synthesise --workers`, with the same records.
 
     OMP_NUM_THREADS=1 python benchmarks/synthesis_workers.py [--clips 2000] [--frames 5] [--repeats 3]
 
-Runs alternate. The median of the ratios of whole runs, Ray's start included, is asked to be at least 1.4 on two cores
-with nothing else on them; the ratio of the times after the first clip is told beside it. Shards are compared by their
-checksums.
+Runs alternate. The median speed-up of whole runs, Ray's start included, must be at least 1.4 on two otherwise idle
+cores; the speed-up after the first clip is printed too. Shards are compared by checksum.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LEAST = 1.4
 
 
 def run(output: Path, workers: int, clips: int, frames: int) -> tuple[float, float]:
-    """Seconds of a whole run, and those after the first clip."""
+    """Seconds of a whole run, and of its part after the first clip."""
     config = SynthesisConfig("add_remove", str(output), world=WorldClips(clips, frames), shard=64)
     first: list[float] = []
 

@@ -1,14 +1,14 @@
-"""Whether a model learns as well from synthesised shards as from the world's own examples.
+"""Test that a model learns as well from synthesised shards as from the world's own examples.
 
-Both arms begin with the bundled model's VAE, MLLM and DiT, with untrained queries, LoRA and connector, and train alike
-for 300 steps on as many pairs of removals and additions, 64 x 64 pixels: once drawn from the world, once read from
-shards that `instructx synthesise` made of world clips. Both are asked for the same held-out edits. The floor: with
-three seeds, the arms' means of *left*, the share of the way to the target that an edit leaves, differ by at most two
-standard errors of their difference.
+Both arms start from the bundled model's VAE, MLLM and DiT with untrained queries, LoRA and connector, and train in the
+same way for 300 steps on equally many pairs of removals and additions at 64 x 64 pixels: drawn from the world in one
+arm, read from shards that `instructx synthesise` made of world clips in the other. Both are measured on the same
+held-out edits. The floor: with three seeds, the arms' means of *left* (the share of the change to the target that an
+edit leaves undone) differ by at most two standard errors of their difference.
 
     OMP_NUM_THREADS=1 python benchmarks/synthesised_training.py WORK [--steps 300] [--clips 1200] [--seeds 3]
 
-WORK, outside of the checkout, keeps shards, starts, states, and one JSON a run: a killed run goes on from there.
+WORK, outside the checkout, keeps shards, starts, states, and one JSON per run; an interrupted run resumes from there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def untrained(folder: Path, seed: int) -> Path:
 
 
 def _fresh(name: str, value: torch.Tensor, connector: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Untrained values; what the DiT reads its source with stays as it is."""
+    """Untrained values; the weights with which the DiT reads its source stay as they are."""
     if name in connector:
         return connector[name].to(value.dtype).contiguous()
     if name.startswith("queries."):
@@ -96,7 +96,7 @@ def run_arm(arm: str, seed: int, work: Path, clips: int, steps: int, measured: i
 
 
 def left_by(model: Path, measured: int) -> dict[str, float]:
-    """What a model's edits of held-out pictures leave of the way, and how many succeed."""
+    """Mean *left* and success of a model's edits of held-out pictures."""
     editor = Editor.from_pretrained(model, device="cpu", dtype=torch.float32)
     images = evaluate(editor, images=measured, videos=0, groups=GROUPS).images
     assert images is not None
@@ -109,7 +109,7 @@ def left_by(model: Path, measured: int) -> dict[str, float]:
 
 
 def kept_json(path: Path, make: Any) -> dict[str, Any]:
-    """What is in a JSON file; where there is none, what `make` returns is put there."""
+    """The content of a JSON file, which is first written with the result of `make` if it is missing."""
     if not path.is_file():
         found = make()
         with partial_file(path) as partial:
@@ -119,7 +119,7 @@ def kept_json(path: Path, make: Any) -> dict[str, Any]:
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Both arms' means, and how many standard errors of their difference lie between them."""
+    """Both arms' means, and their distance in standard errors of the difference."""
     lefts = {arm: [run["left"] for run in runs if run["arm"] == arm] for arm in ARMS}
     means = {arm: statistics.fmean(values) for arm, values in lefts.items()}
     error = math.sqrt(sum(statistics.variance(values) / len(values) for values in lefts.values()))

@@ -2,10 +2,10 @@
 
     python benchmarks/windows.py --frames 180 1800 --size 128 96 --scale 1 4
 
-Each row is a server of its own that has run the graph over 60 frames once; then it runs ImageInvert (and ImageScale)
-over all frames. Memory is the largest resident size of the server's process, sampled every 20 ms. Seconds a window are
-those of the whole prompt, decoding and encoding included, by the clock and of the processor (which a busy machine does
-not change as much); beside them the same work without ComfyUI.
+Each row is a separate server that has run the graph over 60 frames once as a warm-up; then it runs ImageInvert (and
+ImageScale) over all frames. Memory is the peak resident size of the server's process, sampled every 20 ms. Seconds per
+window are those of the whole prompt, decoding and encoding included, as wall time and as CPU time (which depends less
+on other load), next to those of the same work without ComfyUI.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def prompt(file: str, window: int, size: tuple[int, int] | None) -> dict[str, An
 
 
 class Peak:
-    """The largest resident size of a server while the block runs."""
+    """The peak resident size of a server while the block runs."""
 
     def __init__(self, server: comfyui_server.Server) -> None:
         self.server, self.bytes = server, 0
@@ -85,7 +85,7 @@ class Peak:
 def through_comfyui(
     frames: int, width: int, height: int, window: int, factor: int, options: Sequence[str]
 ) -> tuple[int, float, float, bytes]:
-    """Peak bytes, seconds of the prompt by the clock and of the processor, and the video that Window Close made."""
+    """Peak bytes, wall and CPU seconds of the prompt, and the video that Window Close made."""
     size = None if factor == 1 else (width * factor, height * factor)
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
@@ -104,13 +104,13 @@ def through_comfyui(
 
 
 def processor(server: comfyui_server.Server) -> float:
-    """Seconds of the processor that a server has taken."""
+    """CPU seconds that a server has used."""
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def without_comfyui(frames: int, width: int, height: int, window: int, factor: int) -> tuple[float, float, bytes]:
-    """Seconds of the library's loop with the same work as a function, and its video; as `through_comfyui`."""
+    """Wall and CPU seconds of the library's loop with a function that does the same work, and its video."""
 
     def edit(pixels: torch.Tensor, _turn: object) -> torch.Tensor:
         planes = (1 - pixels).permute(0, 3, 1, 2)
