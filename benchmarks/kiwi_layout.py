@@ -42,12 +42,12 @@ class Sizes:
 
     @property
     def width(self) -> int:
-        """Of the DiT."""
+        """Width of the DiT."""
         return 128 * self.dit_heads
 
     @property
     def hidden(self) -> int:
-        """Of the MLLM."""
+        """Hidden size of the MLLM."""
         return self.text["hidden_size"]
 
 

@@ -193,7 +193,7 @@ def in_turns(
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> str:
-    """The largest difference."""
+    """The largest absolute difference, as text."""
     return f"{(one - other).abs().max():.1e}"
 
 

@@ -108,7 +108,7 @@ def composite(model: Components) -> dict[str, Tensor]:
 def write_random(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write a bfloat16 safetensors file with the shapes of `state`; 8-bit floats and their scales keep their dtype.
 
-    Values are close to one for norms' scales and close to zero for all others; large matrices are holes.
+    Values are close to one for scales and close to zero for all others; large matrices are holes.
     """
     kinds = {name: _kind(name, value) for name, value in state.items()}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}

@@ -314,7 +314,7 @@ def _check(
             f"images and videos: at most {GROUP_STRIDE // 2} held-out samples per group exist; give fewer."
         )
     for name, values in (("groups", groups), ("video_groups", video_groups), ("held_out_video", held_out_video)):
-        unknown = [group for group in values if group not in EVERY_GROUP[:-1]]  # the last asks for nothing
+        unknown = [group for group in values if group not in EVERY_GROUP[:-1]]  # the last asks for no edit
         if unknown:
             known = ", ".join(EVERY_GROUP[:-1])
             raise InputError(f"{name}: {unknown[0]!r} is not a group of the world; choose from {known}.")

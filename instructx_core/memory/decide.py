@@ -32,7 +32,7 @@ from .placement import store_in_fp8
 from .plan import CHOICES, Plan, free_bytes, make_plan
 from .sizes import ModelSizes, sizes_of
 
-SMALL = GIB  # bytes; the mapped weights of smaller models are never given back
+SMALL = GIB  # bytes; with fewer weights, AUTO gives none back
 PLANNED = ("cuda", *OWN_MEMORY)  # devices for which memory can be planned
 PLENTY = 8  # measuring is skipped if free memory is this many times a small model's weights
 

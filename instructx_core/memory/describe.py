@@ -1,4 +1,4 @@
-"""Print a memory plan as a table: what each phase of an edit needs, before anything is loaded."""
+"""Format a memory plan as a table: what each phase of an edit needs, before anything is loaded."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def reading_bytes(guidance: Guidance, job: Job) -> int:
 def step_bytes(model: Components, job: Job, half: Backbone | None = None) -> int:
     """Peak bytes of a denoiser's step: of the second one, when everything that steps share is cached.
 
-    If all blocks are alike, runs with two and with three are measured, and each additional block is taken to add as
-    much as the third.
+    If all blocks are alike, runs with two and with three blocks are measured, and each additional block is assumed to
+    add as much as the third.
 
     Args:
         model: without weights, as `outline` makes it.
