@@ -40,8 +40,8 @@ class EditScore:
 
     Attributes:
         success: both conditions hold.
-        remaining: mean absolute error in the edited region as a share of the asked change, >= 0; 1 for an untouched
-            source.
+        remaining: mean absolute error in the edited region as a share of the requested change, >= 0; 1 for an
+            untouched source.
         outside_psnr: dB against the target outside the edited region; None when the region covers everything.
     """
 

@@ -37,7 +37,7 @@ class Preservation:
         psnr: dB, at most 100. None if the region is the whole picture.
         ssim: in [-1, 1]. None also if no window of 11 x 11 pixels has its centre outside the region.
         exclusivity: in [0, 1]. None if nothing changed at all.
-        flicker: None below 2 frames.
+        flicker: None below 2 frames, or if no pixel stays outside the region.
         smoothness, source_smoothness: None below 3 frames.
         edit: scores against the target, if one was given and it visibly differs from the source.
     """
