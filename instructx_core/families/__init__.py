@@ -1,9 +1,9 @@
-"""One folder for each published kind of model: how it is recognised, and everything specific to it.
+"""Model families: one sub-package per published kind of model, with its detection and everything specific to it.
 
-`open` is the one door to a model's weights, for the editor, the command line, training and ComfyUI. A family is a
-function `recognise(path) -> Match | None`, which `recognise` here asks in turn; what it finds is a value (`match.py`),
-and everything after that is the same for all. To add one: a folder with its `recognise`, a place among these, and
-where it has a prompt of its own a row in `components.DIALECTS`.
+`open` is the single entry point to a model's weights for the editor, the command line, training and ComfyUI. A family
+is a function `recognise(path) -> Match | None`; `recognise` here tries them in order. Everything after the `Match`
+(`match.py`) is the same for all families. To add one: create a sub-package with its `recognise`, list that below, and
+if the family has its own prompt, add a row to `components.DIALECTS`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: bool = False) -> Opened:
-    """Tell what model a path holds, from headers; no weight is read.
+    """Identify the model at a path from file headers; no weights are read.
 
     Args:
-        path: the model's folder, the file of what it adds to base models, or a bundled model's name.
-        overrides: weights that take the place of its own, or that it does not have.
-        allow_pickle: open pickles among these, for their tensors alone.
+        path: the model's folder, the file with what it adds to base models, or a bundled model's name.
+        overrides: weights that replace the model's own or supply those it lacks.
+        allow_pickle: allow pickles among the overrides, reading only their tensors.
 
     Raises:
-        CheckpointError: no model of any family, or a truncated or damaged file.
+        CheckpointError: no model of any family, one that must be converted first, or a truncated or damaged file.
     """
     from .bundled import located
     from .instructx import folder as instructx
@@ -47,12 +47,12 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
 
 
 def recognise(path: str | Path) -> Match | None:
-    """The model that a path holds; None where it is none, such as weights of one part.
+    """Return the model at a path; None if there is none, e.g. only the weights of one part.
 
-    A folder with one file of weights and no config is that file.
+    A folder with a single weight file and no config is treated as that file.
 
     Raises:
-        CheckpointError: a file that is damaged or no safetensors.
+        CheckpointError: a file that is damaged or not safetensors.
     """
     from ..weights.marks import lone_file
     from .bernini import folder as bernini
@@ -67,18 +67,18 @@ def recognise(path: str | Path) -> Match | None:
 
 
 class Convertible(Protocol):
-    """A published model that cannot be opened as it is."""
+    """A published model that must be converted before it can be opened."""
 
     def plan(self, overrides: Overrides, allow_pickle: bool) -> Plan:
-        """This repo's folder of it.
+        """The model folder it converts to, in this repo's layout.
 
         Raises:
-            CheckpointError: pickles that nobody allowed, weights that are missing, or that do not fit each other.
+            CheckpointError: pickles that were not allowed, or weights that are missing or do not fit each other.
         """
 
 
 def only_converted(path: str | Path) -> Convertible | None:
-    """A published model that cannot be opened as it is, but converted; None where `path` is something else.
+    """Return a published model that must be converted before it can be opened; None if `path` is something else.
 
     Raises:
         CheckpointError: files of several models.

@@ -1,4 +1,4 @@
-"""From which noise level up the first of a pair of DiTs denoises, as files say it."""
+"""The noise level at which a pair of DiTs takes turns, as stated in model files: the first denoises above it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ INDEX, RATIO = "model_index.json", "boundary_ratio"  # diffusers'
 
 
 def read_boundary(file: Path, field: str = RATIO) -> float | None:
-    """What a JSON file says; None where there is no such file, or it says nothing (null, 0).
+    """Read the boundary from a JSON file; None if the file is missing or leaves it unset (absent, null, 0).
 
     Raises:
-        CheckpointError: no JSON, or no number above 0 and below 1.
+        CheckpointError: invalid JSON, or not a number above 0 and below 1.
     """
     said = read_json(file).get(field) if is_file(file) else None
     if said is None or (is_number(said) and said == 0):

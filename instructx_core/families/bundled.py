@@ -1,4 +1,4 @@
-"""The models that come with the package, by name: taken wherever a model's path is."""
+"""The models that ship with the package; their names are accepted wherever a model path is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ NAMES = ("instructx-tiny", "insightedit-tiny")
 
 
 def located(path: str | Path) -> Path:
-    """The folder of a bundled model where `path` is its name; any other path as it is.
+    """Resolve a bundled model's name to its folder; any other path is returned unchanged.
 
-    A file or folder of that name goes first.
+    An existing file or folder with that name takes precedence.
     """
     name = os.fspath(path)
     own = name not in NAMES or is_file(Path(path)) or is_dir(Path(path))

@@ -1,4 +1,4 @@
-"""A whole model in memory, of any family: its parts, and the tensors that it adds to its base models."""
+"""A complete model of any family in memory: its parts, and the tensors it adds to its base models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OWN_DIALECT = "instructx"
-# how each family puts an edit to what reads it, by kind
+# dialect -> guidance kind -> the class that builds that family's prompts
 DIALECTS: dict[str, dict[GuidanceKind, type[Guidance]]] = {
     OWN_DIALECT: {
         GuidanceKind.QUERIES: MLLMGuidance,
@@ -49,10 +49,10 @@ DIALECTS: dict[str, dict[GuidanceKind, type[Guidance]]] = {
 
 
 def guidance_class(config: ModelConfig) -> type[Guidance]:
-    """The guidance of a model's kind, in the dialect of its family.
+    """The guidance class for a model's kind and dialect.
 
     Raises:
-        CheckpointError: a dialect that no family has, or that has no guidance of this kind.
+        CheckpointError: an unknown dialect, or one without guidance of this kind.
     """
     dialect, kind = config.guidance.dialect, config.guidance.kind
     if dialect not in DIALECTS:
@@ -70,7 +70,7 @@ def guidance_class(config: ModelConfig) -> type[Guidance]:
 
 @dataclass(frozen=True)
 class Components:
-    """A whole model in memory."""
+    """A complete model in memory."""
 
     config: ModelConfig
     guidance: Guidance
@@ -89,16 +89,16 @@ def combine(
     vae: nn.Module,
     device: torch.device | str,
 ) -> Components:
-    """Base models and what a checkpoint adds to them, on `device` and ready to edit.
+    """Combine base models with what a checkpoint adds to them, on `device` and ready to edit.
 
     Args:
-        config: of the checkpoint, and of the denoiser, whose additions are still to be read.
-        source: its path, to name.
-        adapter: its tensors, under the names of `adapter_state`.
-        guidance: the MLLM with fresh queries and LoRA, whose dtype the connector takes.
+        config: the checkpoint's; `denoiser` is built from it, with additions still to be loaded.
+        source: the checkpoint's path, for error messages.
+        adapter: the checkpoint's tensors, named as in `adapter_state`.
+        guidance: the MLLM with fresh queries and LoRA; the connector takes its dtype.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+        CheckpointError: a tensor is missing, unexpected, or differs in shape from the config.
     """
     connector = fitting_connector(config, adapter, source).to(guidance.dtype)
     masks = None if config.masks is None else MaskHead(config.masks).to(guidance.dtype)
@@ -110,12 +110,12 @@ def combine(
 
 
 def fitting_connector(config: ModelConfig, state: Mapping[str, torch.Tensor], path: Path) -> Connector:
-    """A fresh connector, made only after the tensors in `state`, read from `path`, are seen to be its own.
+    """Build a fresh connector, after checking that the tensors in `state`, read from `path`, fit it.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+        CheckpointError: a tensor is missing, unexpected, or differs in shape from the config.
     """
-    with torch.device("meta"):  # a config alone may ask for more memory than there is
+    with torch.device("meta"):  # a wrong config may ask for more memory than there is
         empty = make_connector(config.connector)
     wanted = shapes_of({f"connector.{name}": value for name, value in empty.state_dict().items()})
     found = shapes_of({name: value for name, value in state.items() if name.startswith("connector.")})
@@ -151,10 +151,10 @@ def put_adapter(
     denoiser: Backbone,
     masks: MaskHead | None = None,
 ) -> None:
-    """Copy tensors under the names of `adapter_state`, read from `path`, into the modules.
+    """Copy `state`, read from `path` and named as in `adapter_state`, into the modules.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of another shape than the config says.
+        CheckpointError: a tensor is missing, unexpected, or differs in shape from the config.
     """
     wanted = shapes_of(adapter_state(guidance, connector, denoiser, masks))
     if odd := first_difference(wanted, shapes_of(state)):
@@ -169,7 +169,7 @@ def put_adapter(
 
 
 def put_guidance(state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:
-    """Copy queries, their rows and LoRA, checked before, out of the tensors of an `instructx.safetensors`."""
+    """Copy queries, their rows and LoRA from the checked tensors of an `instructx.safetensors`."""
     from peft import set_peft_model_state_dict
 
     with torch.no_grad():
@@ -192,9 +192,9 @@ def with_queries(
     config: ModelConfig,
     dtype: torch.dtype,
 ) -> Guidance:
-    """An MLLM with fresh queries and LoRA, in the dialect that the checkpoint was trained in."""
+    """Give an MLLM fresh queries and LoRA, in the dialect the checkpoint was trained in."""
     guidance = guidance_class(config)(mllm, tokenizer, config.guidance)
-    # not the whole: its rotary frequencies stay in float32, without which far positions run together
+    # not the whole module: rotary frequencies must stay in float32, or distant positions become indistinguishable
     guidance.queries.to(dtype)
     guidance.rows.to(dtype)
     return guidance

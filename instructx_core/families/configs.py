@@ -1,4 +1,4 @@
-"""Which config a model's JSON is: the paper's, or one with a section that only a family's models have."""
+"""Choose the config class for a model's JSON: the paper's, or one with a family-specific section."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SECTIONS: dict[str, type[ModelConfig]] = {"tiny": TinyConfig}
 
 
 def read_config(text: str) -> ModelConfig:
-    """Read what `ModelConfig.to_json` wrote, of whatever family.
+    """Parse what `ModelConfig.to_json` wrote, for any family.
 
     Raises:
-        CheckpointError: not JSON, an unknown field (a checkpoint of a newer version), an unknown variant, or a number
-            out of range.
+        CheckpointError: invalid JSON, an unknown field (a checkpoint from a newer version), an unknown variant, or a
+            number out of range.
     """
     try:
         return config_of(parse_json(text, "the text"))
@@ -28,13 +28,13 @@ def read_config(text: str) -> ModelConfig:
 
 
 def config_of(plain: Any, place: str = "") -> ModelConfig:
-    """A config from plain values, as JSON or YAML gives them.
+    """Build a config from plain values parsed from JSON or YAML.
 
     Args:
-        place: what stands before the fields' names in messages, as "model.".
+        place: prefix for field names in messages, e.g. "model.".
 
     Raises:
-        CheckpointError: fields that do not go together.
+        CheckpointError: incompatible fields.
         FieldError: an unknown field, or a value out of range.
     """
     plain = regrouped(plain)

@@ -1,4 +1,4 @@
-"""Reading a whole model that was opened into memory."""
+"""Load a complete opened model into memory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .part_loaders import added_tensors, put_loras
 def load_model(
     opened: Opened, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, packed: bool = False
 ) -> Components:
-    """Read a model, ready to edit.
+    """Load a model, ready to edit.
 
     Args:
         dtype: of the weights.
-        packed: keep quantised weights of the DiT and of what reads as they are stored, and a LoRA of the model's own
-            beside weights that are mapped from their files; for models that are not changed any more.
+        packed: keep quantised weights of the DiT and the instruction reader as stored, and leave the model's own LoRA
+            unmerged where weights are packed or mapped from their files; for models that will not be changed.
 
     Raises:
-        CheckpointError: a part that is missing, truncated or damaged, or one that does not fit the others.
+        CheckpointError: a part that is missing, truncated or damaged, or does not fit the others.
     """
     opened.check()
     adapter = added_tensors(opened)
-    reader_packed = packed and not opened.config.guidance.lora_rank  # peft stands on plain layers
+    reader_packed = packed and not opened.config.guidance.lora_rank  # peft needs plain layers
     mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype, packed=reader_packed)
     put_loras(opened, Part.MLLM, mllm, packed)
     networks = []

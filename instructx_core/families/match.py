@@ -1,4 +1,4 @@
-"""What a family finds out about one of its models on disk, from headers and configs alone."""
+"""What a family learns about one of its models on disk, from headers and configs alone."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from ..weights.stored import Stored
 
 @dataclass(frozen=True)
 class Match:
-    """A model on disk that a family knows as its own."""
+    """A model on disk, recognised by its family."""
 
-    kind: str  # what it is, for people
-    path: Path  # its folder, or its one file
+    kind: str  # display name
+    path: Path  # its folder or single file
     config: ModelConfig
-    adapter: Mapping[Path, Mapping[str, str]]  # file -> name there -> name in `instructx.safetensors`
+    adapter: Mapping[Path, Mapping[str, str]]  # file -> tensor name in it -> name in `instructx.safetensors`
     stored: Mapping[Path, Mapping[str, Stored]]  # the headers of these files
-    folders: Mapping[Part, Path]  # where its own parts are stored, if it has any
-    held: Mapping[Part, Form] = field(default_factory=dict)  # whole parts in its one file
-    loras: Mapping[Part, Mapping[str, tuple[str, str]]] = field(default_factory=dict)  # weight -> A, B in its one file
+    folders: Mapping[Part, Path]  # folders of the parts it includes, if any
+    held: Mapping[Part, Form] = field(default_factory=dict)  # complete parts in its single file
+    loras: Mapping[Part, Mapping[str, tuple[str, str]]] = field(default_factory=dict)  # weight -> A, B in that file
 
     @property
     def folder(self) -> Path:
-        """The folder itself, or the one that its file is in."""
+        """Its folder, or the one that contains its single file."""
         return self.path if self.path not in self.stored else self.path.parent
 
     @property
     def own(self) -> set[Part]:
-        """The parts that it has itself."""
+        """The parts that it includes."""
         return {part for part in Part if part in self.held or (part in self.folders and self.folders[part].is_dir())}
 
     @property
     def named(self) -> Path:
-        """What to name where its tensors are at fault: its one file, or the folder of several."""
+        """The path to name in errors about its tensors: its only adapter file, or `path` if there are several."""
         return next(iter(self.adapter)) if len(self.adapter) == 1 else self.path
 
     @property
     def added(self) -> dict[str, Stored]:
-        """What it adds to its base models, under the names of `instructx.safetensors`."""
+        """The tensors it adds to its base models, under the names of `instructx.safetensors`."""
         return {own: self.stored[file][there] for file, names in self.adapter.items() for there, own in names.items()}

@@ -1,6 +1,6 @@
-"""A model's parts without a single weight: the real classes on PyTorch's meta device, from configs and headers.
+"""A model's parts without weights: the real classes on PyTorch's meta device, built from configs and headers.
 
-Everything that loading would find wrong with names, shapes and types is found here, before anything is read.
+Any mismatch of names, shapes or types that would break loading is found here, before weights are read.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
     from torch import nn
 
-PLAIN = {"F32", "F16"}  # GGUF's types that diffusers keeps as numbers
+PLAIN = {"F32", "F16"}  # GGUF types that diffusers keeps as plain tensors
 
 
 def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Components:
-    """The components of a model on the meta device; they cannot run.
+    """Build a model's components on the meta device; they cannot run.
 
     Args:
-        dtype: that the weights would be loaded in.
-        packed: as `load_model`.
+        dtype: in which the weights would be loaded.
+        packed: see `load_model`.
 
     Raises:
-        CheckpointError: as `load_model`, as far as headers and configs tell.
+        CheckpointError: as `load_model`, as far as headers and configs show.
     """
     config, empty = opened.config, opened.check()
     qwen, autoencoder = empty[Part.MLLM], empty[Part.VAE]
@@ -59,10 +59,10 @@ def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Compone
     modules = [(guidance, qwen), (connector, connector), (codec, codec.vae)]
     modules += zip(denoiser.halves, networks.values(), strict=True)
     modules += [] if masks is None else [(masks, masks)]
-    # not the buffers: rotary frequencies, and the latents' mean and deviation, are in float32 always
+    # parameters only: buffers (rotary frequencies, the latents' mean and deviation) always stay in float32
     for module, model in modules:
         for name, weight in module.named_parameters():
-            if weight.is_floating_point() and not name.startswith("local_strength"):  # nor what is packed
+            if weight.is_floating_point() and not name.startswith("local_strength"):  # not packed
                 weight.data = weight.data.to(loaded_dtype(model, name, dtype))
     for part, network in networks.items():
         dit = opened.form(part)
@@ -80,11 +80,11 @@ def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Compone
 
 
 def check_added(match: Match) -> None:
-    """Look at what a checkpoint adds, where its base models are not asked for: as far as its config tells alone.
+    """Check what a checkpoint adds against its config, without the base models.
 
     Raises:
-        CheckpointError: queries or a connector of other shapes, LoRA or embeddings that are missing or too much, or
-            tensors of whole numbers.
+        CheckpointError: wrong shapes of queries or connector, missing or unexpected LoRA or embeddings, or integer
+            tensors.
     """
     config, found, path = match.config, _added(match), match.path
     with torch.device("meta"):
@@ -97,7 +97,7 @@ def check_added(match: Match) -> None:
         with torch.device("meta"):
             masks = MaskHead(config.masks)
         wanted |= {f"masks.{name}": tuple(value.shape) for name, value in masks.state_dict().items()}
-    # the shapes of these are known with the base models alone
+    # only checked for presence: their shapes depend on the base models
     rest = {
         "lora.": config.guidance.lora_rank > 0,
         "denoiser.source_embedding.": config.denoiser.source is SourceInjection.EMBEDDING,
@@ -114,19 +114,19 @@ def check_added(match: Match) -> None:
 
 
 def _pack(transformer: WanTransformer3DModel, form: Form) -> None:
-    """Give the weights the sizes that GGUF's blocks have in memory: those of linear layers stay packed."""
+    """Resize the weights of linear layers, which stay packed, to the bytes of their GGUF blocks."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     linear = {f"{name}.weight" for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
     for name, stored in to_diffusers(form, form.tensors).items():
         if name in linear and stored.dtype not in PLAIN and not stored.is_reshaped:
-            block, size = GGML_QUANT_SIZES[GGMLQuantizationType[stored.dtype]]  # numbers, and the bytes that they take
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType[stored.dtype]]  # values and bytes per block
             packed = torch.empty(stored.numel // block * size, dtype=torch.uint8, device="meta")
             transformer.get_submodule(name.removesuffix(".weight")).weight = torch.nn.Parameter(packed, False)
 
 
 def _put_beside(opened: Opened, part: Part, model: nn.Module) -> None:
-    """As `part_loaders.put_loras` with `packed`."""
+    """`part_loaders.put_loras` with `packed`, on the meta device."""
     if loras := opened.loras(part):
         stored = opened.match.stored[opened.path]
         with torch.device("meta"):
@@ -143,10 +143,10 @@ def _compare(path: Path, wanted: Shapes, found: Shapes) -> None:
 
 
 def _added(match: Match) -> dict[str, Stored]:
-    """What a model adds to its base models.
+    """The tensors a model adds to its base models.
 
     Raises:
-        CheckpointError: tensors of whole numbers among it.
+        CheckpointError: integer tensors among them.
     """
     found = match.added
     check_types({name: stored.dtype for name, stored in found.items() if not stored.is_float}, match.path)

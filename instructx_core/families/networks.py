@@ -1,4 +1,4 @@
-"""What denoises, by the config's word for it: what its parts are called, and what they become here."""
+"""Denoising networks, by the config's `network` field: the titles of their parts and the classes that wrap them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NetworkKind:
     titles: dict[Part, str]  # as `Form.title`
     denoiser: Callable[[Any, ModelConfig], Backbone]
     codec: Callable[[Any], Codec]
-    takes_extras: bool  # LoRA files, fp8, other attention, compiled blocks and step caches, made for Wan's DiT
+    takes_extras: bool  # LoRA files, fp8, other attention, compiled blocks, step caches: for Wan's DiT only
 
 
 NETWORKS = {
@@ -48,18 +48,18 @@ NETWORKS = {
 
 
 def network_kind(config: ModelConfig) -> NetworkKind:
-    """What denoises in a model."""
+    """The kind of network that denoises in a model."""
     return NETWORKS[config.denoiser.network]
 
 
 def make_denoiser(config: ModelConfig, network: nn.Module, second: nn.Module | None = None) -> Backbone:
-    """What denoises, of one network or of a pair."""
+    """Wrap one network, or a pair, as the model's denoiser."""
     made = [network_kind(config).denoiser(one, config) for one in (network, second) if one is not None]
     return made[0] if second is None else DenoiserPair(*made, config.denoiser.boundary)
 
 
 def load_codec(form: Form, dtype: torch.dtype) -> Codec:
-    """A VAE alone, for what encodes before a model is loaded.
+    """Load only a VAE, for encoding before a model is loaded.
 
     Raises:
         CheckpointError: as `load_autoencoder`.

@@ -1,4 +1,4 @@
-"""A model on disk that was opened: what it is, where its parts are, each header read once, no weight loaded."""
+"""An opened model on disk: what it is and where its parts are. Each header is read once, and no weights are loaded."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 class Opened:
-    """What `families.open` gives: a family's match, with the weights of other places that are to be used.
+    """The result of `families.open`: a family's match, with weights to use from elsewhere.
 
     Args:
-        overrides: weights that take the place of the model's own, or that it does not have.
-        allow_pickle: open pickles among these too, for their tensors alone.
+        overrides: weights that replace the model's own or supply those it lacks.
+        allow_pickle: allow pickles among the overrides, reading only their tensors.
     """
 
     def __init__(self, match: Match, overrides: Overrides, allow_pickle: bool = False) -> None:
@@ -48,15 +48,15 @@ class Opened:
 
     @property
     def path(self) -> Path:
-        """The model's folder, or its one file."""
+        """The model's folder or single file."""
         return self.match.path
 
     @cached_property
     def config(self) -> ModelConfig:
-        """The model's own; where a second DiT is given, of a pair.
+        """The model's own config, changed to that of a pair if a second DiT is given.
 
         Raises:
-            CheckpointError: a second DiT for a model that takes none, or a boundary that is none.
+            CheckpointError: a second DiT for a model that cannot use one, or an invalid boundary.
         """
         own = self.match.config
         if self.overrides.transformer_2 is None:
@@ -64,29 +64,29 @@ class Opened:
         if not network_kind(own).takes_extras:
             raise CheckpointError(f"{str(self.path)!r} has no Wan DiT, of which there are pairs; leave out the second.")
         said = None
-        if self.given.transformer_2 is None:  # one folder holds both
+        if self.given.transformer_2 is None:  # one folder holds both DiTs
             said = read_boundary(self.given.transformer / INDEX)
         return replace(own, denoiser=replace(own.denoiser, boundary=said or own.denoiser.boundary or USUAL))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """Those that the model consists of."""
+        """The parts that make up the model."""
         return tuple(part for part in Part if part is not Part.DIT_2 or self.config.denoiser.boundary)
 
     @property
     def merged(self) -> set[Part]:
-        """The parts whose weights are changed as the model is loaded: those that its own file holds a LoRA for."""
+        """The parts whose weights change on loading because the model's file holds a LoRA for them."""
         return {part for part in self.parts if self.loras(part)}
 
     def loras(self, part: Part) -> Mapping[str, tuple[str, str]]:
-        """The LoRA that its own file holds for a part, as `Match.loras`; one for both of a pair of DiTs."""
+        """The LoRA in the model's file for a part, as in `Match.loras`; both DiTs of a pair share one."""
         return self.match.loras.get(part.kind) or {}
 
     def form(self, part: Part) -> Form:
         """The weights of one part.
 
         Raises:
-            CheckpointError: none given, and the model has none or an incomplete one; or something else there.
+            CheckpointError: none given, and the model's own are missing or incomplete; or files of another kind.
         """
         if part not in self._forms:
             self._forms[part] = self.match.held.get(part) or self._outside(part)
@@ -94,7 +94,7 @@ class Opened:
 
     @cached_property
     def sizes(self) -> Form:
-        """The DiT that tells the sizes which no shape does: one that is given, also where the model's file holds one.
+        """The DiT that supplies sizes not shown by shapes: a given one, even if the model's file holds a DiT.
 
         Raises:
             CheckpointError: as `form`.
@@ -102,10 +102,10 @@ class Opened:
         return self._outside(Part.DIT) if self.overrides.transformer else self.form(Part.DIT)
 
     def check(self) -> dict[Part, nn.Module]:
-        """The parts without their weights, found to be whole and to fit each other and the model.
+        """Check that the parts are complete and fit each other and the model; return them without weights.
 
         Raises:
-            CheckpointError: they do not.
+            CheckpointError: a part is incomplete or does not fit.
         """
         forms = {part: self.form(part) for part in self.parts}
         dit, vae, mllm = forms[Part.DIT], forms[Part.VAE], forms[Part.MLLM]
@@ -128,7 +128,7 @@ class Opened:
         return empty
 
     def check_loras(self, part: Part) -> None:
-        """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the part."""
+        """Raise CheckpointError unless each pair, [rank, in] and [out, rank], fits a weight [out, in] of the part."""
         loras = self.loras(part)
         if not loras:
             return
@@ -138,7 +138,7 @@ class Opened:
         _check_targets(self.match, loras, self.lora_targets(part), form)
 
     def lora_targets(self, part: Part) -> dict[str, Stored]:
-        """A part's weights by their names in `Match.loras`."""
+        """A part's weights, keyed by their names in `Match.loras`."""
         tensors = self.form(part).tensors
         if part.kind is Part.DIT:
             return to_diffusers(self.form(part), tensors)
@@ -151,7 +151,7 @@ class Opened:
         return f"second {title}, for low noise," if part is Part.DIT_2 else title
 
     def _outside(self, part: Part) -> Form:
-        """A part that is stored in files of its own."""
+        """A part stored in its own files."""
         given = self.overrides.given(part)
         if given is not None:
             return find_form(given, part.kind, self.allow_pickle)
@@ -166,10 +166,10 @@ class Opened:
 
 
 def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Form) -> None:
-    """Raise CheckpointError unless parts that are whole fit each other and a config.
+    """Raise CheckpointError unless complete parts fit each other and a config.
 
     Args:
-        model: the path of what the config is of, to name.
+        model: the path of the config's model, for messages.
     """
     check_context(config, model, dit)
     check_reader(config, model, mllm)
@@ -188,7 +188,7 @@ def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Fo
 
 
 def check_alike(first: Form, second: Form) -> None:
-    """Raise CheckpointError unless two DiTs have the same tensors, in shapes, and so are a pair."""
+    """Raise CheckpointError unless two DiTs form a pair: the same tensors, shapes and number of heads."""
     odd = first_difference(*(shapes_of(to_diffusers(form, form.tensors)) for form in (first, second)))
     if not odd and first.has_config and second.has_config:
         heads, others = (dit_config(form).get("num_attention_heads") for form in (first, second))
@@ -201,7 +201,7 @@ def check_alike(first: Form, second: Form) -> None:
 
 
 def check_streams(config: ModelConfig, model: Path, dit: Form, mllm: PreTrainedModel) -> None:
-    """Raise CheckpointError unless a two-stream connector stands between a tower and a UNet of its own widths."""
+    """Raise CheckpointError unless a two-stream connector's widths match the vision tower and the UNet."""
     if config.connector.kind is not ConnectorKind.TWO_STREAM or not config.connector.two_stream.bim:
         return
     own = config.connector.two_stream
@@ -217,7 +217,7 @@ def check_streams(config: ModelConfig, model: Path, dit: Form, mllm: PreTrainedM
 
 
 def check_kind(config: ModelConfig, model: Path, form: Form) -> None:
-    """Raise CheckpointError unless a DiT or a VAE is of the sort that a model was trained on."""
+    """Raise CheckpointError unless a DiT or VAE is of the kind the model was trained on."""
     wanted = network_kind(config).titles[form.part]
     if form.title != wanted:
         raise CheckpointError(
@@ -226,7 +226,7 @@ def check_kind(config: ModelConfig, model: Path, form: Form) -> None:
 
 
 def check_reader(config: ModelConfig, model: Path, form: Form) -> None:
-    """Raise CheckpointError unless what reads the instruction is of the sort that a model's guidance asks for."""
+    """Raise CheckpointError unless the instruction reader is of the kind the model's guidance needs."""
     wanted = guidance_class(config).reads
     if form.title != wanted:
         raise CheckpointError(
@@ -236,7 +236,7 @@ def check_reader(config: ModelConfig, model: Path, form: Form) -> None:
 
 
 def check_context(config: ModelConfig, model: Path, dit: Form) -> None:
-    """Raise CheckpointError unless a model's context is as wide as a DiT takes it."""
+    """Raise CheckpointError unless the model's context has the width the DiT takes."""
     sizes = network_sizes(dit)
     taken = sizes.width if config.connector.entry is ContextEntry.WIDTH else sizes.text_dim
     if config.connector.output_dim != taken:
@@ -249,7 +249,7 @@ def check_context(config: ModelConfig, model: Path, dit: Form) -> None:
 def _check_targets(
     match: Match, lora: Mapping[str, tuple[str, str]], weights: Mapping[str, Stored], base: Form
 ) -> None:
-    """Raise CheckpointError unless each pair, [rank, in] and [out, rank], is for a weight [out, in] of the base."""
+    """Raise CheckpointError unless each pair, [rank, in] and [out, rank], fits a weight [out, in] of the base."""
     for name, pair in lora.items():
         held = {there: match.stored[match.path][there] for there in pair}
         check_types({there: stored.dtype for there, stored in held.items() if not stored.is_float}, match.path)

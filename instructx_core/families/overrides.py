@@ -1,4 +1,4 @@
-"""Weights from elsewhere that replace a model's own DiT, VAE or MLLM, or that it lacks."""
+"""Weights from elsewhere that replace a model's own DiT, VAE or MLLM, or supply missing ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..weights.parts import Part
 
 @dataclass(frozen=True)
 class Overrides:
-    """A file or a folder each, in any form that `find_form` knows; None: the model's own."""
+    """One file or folder per part, in any form that `find_form` knows; None: the model's own."""
 
     transformer: Path | None = None
     vae: Path | None = None
     mllm: Path | None = None
-    transformer_2: Path | None = None  # makes a pair of a model with one DiT
+    transformer_2: Path | None = None  # turns a model with one DiT into a pair
 
     def given(self, part: Part) -> Path | None:
-        """What takes the place of one part."""
+        """The override for one part, if any."""
         return getattr(self, part.value)
 
     def halved(self) -> Overrides:
-        """With the DiTs of a pair each by itself, where `transformer` is a pipeline's folder that holds both."""
+        """Split `transformer` into both DiTs if it is a pipeline folder with a pair."""
         pair = None if self.transformer is None or self.transformer_2 else pair_in(self.transformer)
         return self if pair is None else replace(self, transformer=pair[0], transformer_2=pair[1])
 

@@ -1,4 +1,4 @@
-"""A model's parts one at a time, for programs that keep the MLLM, the connector and the DiT separate."""
+"""Load a model's parts one at a time, for programs that keep the MLLM, the connector and the DiT separate."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AddedEmbedding:
-    """A patch embedding that a DiT gained, for the source or for references, as tensors."""
+    """The tensors of a patch embedding added to a DiT, for the source or for references."""
 
     weight: torch.Tensor  # [width, C, p_t, p_h, p_w]
     bias: torch.Tensor  # [width]
 
 
 def load_guidance_part(opened: Opened, dtype: torch.dtype, progress: Callable[[int], None] | None = None) -> Guidance:
-    """A model's MLLM with its queries and its LoRA, on the CPU.
+    """Load a model's MLLM with its queries and LoRA, on the CPU.
 
     Args:
         dtype: of the weights.
-        progress: called after each of the MLLM's tensors that was read with its bytes; what it raises ends the loading.
+        progress: called with the byte count of each MLLM tensor after reading it; raising an exception aborts loading.
 
     Raises:
-        CheckpointError: a missing or damaged file, or queries made for an MLLM of another width or depth.
+        CheckpointError: a missing or damaged file, or queries for an MLLM with a different width or depth.
     """
     check_reader(opened.config, opened.path, opened.form(Part.MLLM))
     opened.check_loras(Part.MLLM)
@@ -59,7 +59,7 @@ def load_guidance_part(opened: Opened, dtype: torch.dtype, progress: Callable[[i
 
 
 def load_connector(opened: Opened) -> Connector:
-    """A model's connector, float32 on the CPU.
+    """Load a model's connector, float32 on the CPU.
 
     Raises:
         CheckpointError: a missing or damaged file, or one that does not fit its config.
@@ -71,7 +71,7 @@ def load_connector(opened: Opened) -> Connector:
 
 
 def load_masks(opened: Opened) -> MaskHead | None:
-    """A model's mask head, float32 on the CPU; None where it finds no places.
+    """Load a model's mask head, float32 on the CPU; None if the model does not locate edits.
 
     Raises:
         CheckpointError: a missing or damaged file, or one that does not fit its config.
@@ -87,10 +87,10 @@ def load_masks(opened: Opened) -> MaskHead | None:
 
 
 def load_local_strength(opened: Opened) -> tuple[float, ...]:
-    """How far the tokens of each block follow what is asked of their place; () of a model that finds no places.
+    """How strongly tokens follow their local instruction in each block; () if the model does not locate edits.
 
     Raises:
-        CheckpointError: a missing or damaged file, or anything but one number for each block.
+        CheckpointError: a missing or damaged file, or not exactly one number per block.
     """
     state = strip(added_tensors(opened), "denoiser.local_strength.")
     wanted = {f"local_strength.{block}": () for block in range(len(state))}
@@ -100,13 +100,13 @@ def load_local_strength(opened: Opened) -> tuple[float, ...]:
 
 
 def load_image_attention(opened: Opened, names: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values [inner, width] for an image stream that a model's UNet gained, by its cross-attentions.
+    """Load the image stream's key and value weights [inner, width] that a UNet gained, keyed by cross-attention.
 
     Args:
-        names: of the cross-attentions, as `unet_denoiser.image_attended` orders them.
+        names: of the cross-attentions, in the order of `unet_denoiser.image_attended`.
 
     Raises:
-        CheckpointError: a missing or damaged file, or not one for each of them.
+        CheckpointError: a missing or damaged file, or not one pair per cross-attention.
     """
     state = strip(added_tensors(opened), "denoiser.image_attention.")
     wanted = [f"{place}.to_{kind}_ip.0.weight" for place in range(len(names)) for kind in "kv"]
@@ -122,10 +122,10 @@ def load_image_attention(opened: Opened, names: Sequence[str]) -> dict[str, tupl
 
 
 def load_embeddings(opened: Opened) -> tuple[AddedEmbedding | None, AddedEmbedding | None]:
-    """What a model's DiT gained for the source and for references, float32; None where that is nothing.
+    """Load the embeddings a DiT gained for the source and for references, float32; None for one it does not have.
 
     Raises:
-        CheckpointError: a missing or damaged file, or no embedding where the config asks for one.
+        CheckpointError: a missing or damaged file, or an embedding missing that the config asks for.
     """
     config = opened.config.denoiser
     source = _embedding(opened, "source", config.source is SourceInjection.EMBEDDING)
@@ -134,10 +134,10 @@ def load_embeddings(opened: Opened) -> tuple[AddedEmbedding | None, AddedEmbeddi
 
 @torch.no_grad()
 def merge(opened: Opened, part: Part, weights: Mapping[str, torch.Tensor]) -> None:
-    """Add the LoRA that a model's one file holds for a part, in place, in float32.
+    """Merge the LoRA in a model's single file into a part's weights, in place, in float32.
 
     Args:
-        weights: the part's parameters, by their names in `Match.loras`.
+        weights: the part's parameters, keyed by their names in `Match.loras`.
     """
     loras = opened.loras(part)
     if loras:
@@ -148,10 +148,10 @@ def merge(opened: Opened, part: Part, weights: Mapping[str, torch.Tensor]) -> No
 
 @torch.no_grad()
 def put_loras(opened: Opened, part: Part, model: nn.Module, packed: bool) -> None:
-    """Put the LoRA that a model's one file holds for a part on it: merged, or where that may be, beside its weights.
+    """Apply the LoRA in a model's single file to a part.
 
     Args:
-        packed: as `load_model`.
+        packed: leave it unmerged where possible; see `load_model`.
     """
     loras, bare = opened.loras(part), bare_mllm if part is Part.MLLM else str
     if not loras:
@@ -177,10 +177,10 @@ def _embedding(opened: Opened, kind: str, wanted: bool) -> AddedEmbedding | None
 
 
 def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
-    """Everything that a model adds to an MLLM, a DiT and a VAE, under the names of `instructx.safetensors`.
+    """Everything a model adds to its MLLM, DiT and VAE, under the names of `instructx.safetensors`.
 
     Raises:
-        CheckpointError: a damaged file, or NaN in one.
+        CheckpointError: a damaged file, or NaN or infinity in one.
     """
     state: dict[str, torch.Tensor] = {}
     for file, names in opened.match.adapter.items():
@@ -191,7 +191,7 @@ def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
 
 
 def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: Guidance) -> None:
-    """Raise CheckpointError unless the queries and the LoRA are those that `guidance` takes."""
+    """Raise CheckpointError unless the queries and LoRA match those of `guidance`."""
     _check_fits(path, "queries.", guidance.queries, state)
     _check_fits(path, "rows.", guidance.rows, state)
     if guidance.config.lora_rank:
@@ -201,7 +201,7 @@ def _check_guidance(path: Path, state: Mapping[str, torch.Tensor], guidance: Gui
 
 
 def _check_fits(path: Path, prefix: str, taken: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError unless what `state` holds under a prefix has the names and shapes that are taken."""
+    """Raise CheckpointError unless the tensors of `state` under a prefix match `taken` in names and shapes."""
     wanted = shapes_of({f"{prefix}{name}": value for name, value in taken.items()})
     found = shapes_of({name: value for name, value in state.items() if name.startswith(prefix)})
     if odd := first_difference(wanted, found):
