@@ -1,1 +1,1 @@
-"""Bernini-R (bytedance/Bernini): a Wan DiT that edits by words alone, its sources tokens beside the noisy ones."""
+"""Bernini-R (bytedance/Bernini): a Wan DiT guided by text only, with source tokens next to the noisy ones."""

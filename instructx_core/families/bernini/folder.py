@@ -1,8 +1,8 @@
-"""Bernini-R's published folder: diffusers' parts of a plain Wan, and a config that says what they are.
+"""Bernini-R's published folder: the diffusers parts of a plain Wan, and a config that identifies them.
 
-- No tensor is new: it is known by `model_type` in its `config.json`.
-- Its config says a shift of 3, its authors' command line 5; the values here are those of the command line.
-- The 14B is a pair of DiTs, of which the second is guided less; the 1.3B says 0 for their boundary.
+- It has no new tensors; it is recognised by `model_type` in its `config.json`.
+- Its config sets a shift of 3, its authors' command line 5; the values here are those of the command line.
+- The 14B is a pair of DiTs, the second with weaker guidance; the 1.3B sets their boundary to 0.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ TRANSFORMER, SECOND, VAE, TEXT = "transformer", "transformer_2", "vae", "text_en
 
 
 def recognise(path: Path) -> Match | None:
-    """What a folder of Bernini-R's parts is, whatever it is called; None for others.
+    """Recognise a folder of Bernini-R's parts, whatever it is called; None for others.
 
     Raises:
-        CheckpointError: no text encoder in it, a file that is damaged, or a boundary between two DiTs that is none.
+        CheckpointError: no text encoder in it, a damaged file, or an invalid boundary between two DiTs.
     """
     said = path / "config.json"
     if not is_dir(path) or not is_file(said) or read_json(said).get("model_type") != TYPE:
@@ -59,7 +59,7 @@ def recognise(path: Path) -> Match | None:
 
 
 def _boundary(path: Path, config: Path) -> float:
-    """From which noise level up the first of two DiTs denoises; 0: there is one."""
+    """The noise level above which the first of two DiTs denoises; 0: there is only one."""
     said = read_json(config)
     if said.get("skip_transformer_2") is True:
         return 0.0

@@ -1,9 +1,9 @@
-"""How Bernini-R's words are put to its umT5.
+"""Bernini-R's prompt for its umT5.
 
 Facts, from its authors' code (bytedance/Bernini 8c805a5, pipeline.py, prompt_enhancer.py, cli.py):
-- A sentence that names the task stands before the instruction, with nothing between them.
-- What a run is guided away from is Wan's own list, in Chinese, without such a sentence.
-- References of a video have a task of their own; an image with references is read as an image.
+- A sentence that names the task precedes the instruction, with nothing between them.
+- The negative prompt is Wan's own list, in Chinese, without a task sentence.
+- A video with references has its own task; an image with references uses the image task.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEGATIVE = (
 
 
 class BerniniGuidance(TextGuidance):
-    """`TextGuidance` with a sentence for each task."""
+    """`TextGuidance` with a task sentence before the instruction."""
 
     def prepare(
         self,

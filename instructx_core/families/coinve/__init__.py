@@ -1,1 +1,1 @@
-"""CoinVE-Edit (coinve200k/CoinVE-200K): several edits of one clip, each with its place."""
+"""CoinVE-Edit (coinve200k/CoinVE-200K): several edits of one clip, each in its own region."""

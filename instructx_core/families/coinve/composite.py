@@ -1,10 +1,10 @@
-"""What CoinVE-Edit publishes: one safetensors file, used with the base models that it was trained on.
+"""CoinVE-Edit's published checkpoint: one safetensors file, used with the base models it was trained on.
 
 Facts, from its authors' code (coinve200k/CoinVE-200K ce091d4, trainers/utils.py, trainers/modules.py):
-- The file holds LoRA of the DiT and of the MLLM's language model, queries, connectors, patch embeddings, the mask head
-  and how much of each local edit enters. LoRA is added as it stands, weight + B A: alpha = rank.
-- The DiT's cross-attention is `cross_attn.orig`, for a wrapper is put around it after its LoRA.
-- A training run's settings for pictures are not in the file; the values here are those of the released scripts.
+- The file holds LoRA for the DiT and the MLLM's language model, queries, connectors, patch embeddings, the mask head
+  and the strength of local edits per block. LoRA is added unscaled, weight + B A: alpha = rank.
+- The DiT's cross-attention is called `cross_attn.orig` because a wrapper is put around it after its LoRA.
+- A training run's image and video settings are not in the file; the values here are those of the released scripts.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ..kiwi.trained import check_trained, lora_pairs, mllm_weights
 from ..match import Match
 
 WRAPPED = ".cross_attn.orig."
-HEAD, HEADS = "mask_head.", 8  # the second where no tensor says it
-SETTINGS = ("mask_predictor_config.", "mask_config.", "residual_attention_config.")  # numbers, each a tensor
-# how much of each local edit enters a block; the second where it was trained
+HEAD, HEADS = "mask_head.", 8  # heads, if no tensor states them
+SETTINGS = ("mask_predictor_config.", "mask_config.", "residual_attention_config.")  # one scalar tensor each
+# strength of local edits per block; the second spelling is its place in the trained DiT
 STRENGTH = re.compile(r"(?:residual_attention_module\.layers|dit\.blocks)\.(\d+)\.(?:cross_attn\.)?residual_alpha")
 
 
 def recognise(path: Path) -> Match | None:
-    """What such a file is, known by its tensors, whatever it is called; None for others.
+    """Recognise such a file by its tensors, whatever it is called; None for others.
 
     Raises:
-        CheckpointError: a file that is damaged or no safetensors, or one that lacks what an edit needs.
+        CheckpointError: a file that is damaged, not safetensors, or lacks what an edit needs.
     """
     if not is_file(path) or is_gguf(path) or is_pickle(path):
         return None
@@ -95,10 +95,10 @@ def _config(shapes: Mapping[str, tuple[int, ...]], path: Path) -> ModelConfig:
 
 
 def _with_masks(config: ModelConfig, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
-    """The config of a model that finds the place of each of several instructions.
+    """The config extended for a model that locates each of several instructions.
 
     Raises:
-        CheckpointError: a mask head of another make.
+        CheckpointError: a mask head with a different structure.
     """
 
     def sides(name: str) -> tuple[int, ...]:

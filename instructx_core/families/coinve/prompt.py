@@ -1,12 +1,12 @@
-"""How CoinVE-Edit puts pictures and words to its MLLM, and which hidden states it keeps.
+"""CoinVE-Edit's prompt and image processing for its MLLM, and the hidden states it keeps.
 
 Facts, from its authors' code (coinve200k/CoinVE-200K ce091d4, models/mllm_encoder.py, models/qwen_vl_utils.py):
-- Its prompt is Kiwi-Edit's. Of the sequence the queries' own places are kept, as the last layer gives them, before the
+- Its prompt is Kiwi-Edit's. The hidden states at the queries' own positions are kept, from the last layer, before the
   model's final norm.
-- Pictures are resized by the authors as Kiwi-Edit's are, and then by Qwen3-VL's processor, to sides in multiples of 32:
-  still images in 8 bits, by torch's own kernel; clips in floats, neither rounded nor cut off.
-- A clip of any length is four frames: 16 of it, and of these what the processor takes of a clip whose rate it is not
-  told (24 frames a second, of which 2 are wanted, but 4 at least). The prompt says the time of each pair of them.
+- Pictures are resized as Kiwi-Edit's are, then again by Qwen3-VL's processor to sides in multiples of 32: still images
+  in 8 bits, with torch's own kernel; clips in floats, neither rounded nor clamped.
+- A clip of any length becomes four frames: 16 are sampled, and of these the processor takes what it would of a clip of
+  unknown rate (it assumes 24 frames a second and takes 2, but at least 4). The prompt states the time of each pair.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ...images import to_uint8
 from ..kiwi.prompt import KiwiGuidance, clip_pixels
 
 FACTOR = PATCH * MERGE
-IMAGE_PIXELS = 65536, 16777216  # bounds of Qwen3-VL's processor, of an image
-CLIP_PIXELS = 4096, 25165824  # of a clip, all its frames together
+IMAGE_PIXELS = 65536, 16777216  # bounds of Qwen3-VL's processor for an image
+CLIP_PIXELS = 4096, 25165824  # for a clip, all its frames together
 CLIP_FRAMES, CLIP_RATE = 4, 24
 
 
 class CoinveGuidance(KiwiGuidance):
-    """`KiwiGuidance` with a Qwen3-VL, whose states are kept before its final norm."""
+    """`KiwiGuidance` with a Qwen3-VL, keeping its states before the final norm."""
 
     reads = "Qwen3-VL"
     exact_places = True
@@ -59,7 +59,7 @@ class CoinveGuidance(KiwiGuidance):
         size = smart_resize(*image.shape[:2], self.config.min_pixels, max_pixels or self.config.max_pixels)
         pixels = rearrange(resize_8bit(to_uint8(image), size), "h w c -> 1 c h w")
         size = smart_resize(*size, *IMAGE_PIXELS, FACTOR)
-        if pixels.shape[2:] != size:  # of bytes, which rounds between its passes
+        if pixels.shape[2:] != size:  # on bytes, which rounds between the passes
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True)
         return cut(pixels.float() / 255, PATCH, MEAN, STD)
 
@@ -76,7 +76,7 @@ class CoinveGuidance(KiwiGuidance):
 
 
 def _clip_size(frames: int, height: int, width: int) -> tuple[int, int]:
-    """Sides in multiples of 32 of a clip whose pixels are in `CLIP_PIXELS`, all frames together."""
+    """A clip's sides in multiples of 32, with the pixels of all frames together within `CLIP_PIXELS`."""
     frames += -frames % TEMPORAL
     low, high = (bound // frames for bound in CLIP_PIXELS)
     return smart_resize(height, width, low, high, FACTOR)

@@ -1,1 +1,1 @@
-"""InsightEdit: LLaVA, a two-stream connector and Stable Diffusion 1.5's UNet; SmartEdit's weights convert into it."""
+"""InsightEdit: LLaVA, a two-stream connector and Stable Diffusion 1.5's UNet; SmartEdit's weights convert to it."""

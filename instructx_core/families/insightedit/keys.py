@@ -1,7 +1,7 @@
-"""SmartEdit's names of its bridging -> those of `instructx.safetensors`; its weights are InsightEdit's without the IAA.
+"""Rename SmartEdit's connector tensors to those of `instructx.safetensors`; they are InsightEdit's without the IAA.
 
-Read from its training and test scripts: `sd_query_tokens` and `sd_qformer.*` lie in embeddings_qformer, the BIM's in
-modulate-*/adapter_model.bin. BERT's and SAM's first code call some layers otherwise than transformers does.
+Read from its training and test scripts: `sd_query_tokens` and `sd_qformer.*` are in embeddings_qformer, the BIM's in
+modulate-*/adapter_model.bin. BERT's and SAM's original code name some layers differently from transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...words import quoted
 T = TypeVar("T")
 
 QUERIES = "sd_query_tokens"
-UNREAD = "sd_qformer.embeddings.position_ids"  # a range of numbers, of words that it never reads
+UNREAD = "sd_qformer.embeddings.position_ids"  # a constant range, for text that it never reads
 _QFORMER = (
     (r"^sd_qformer\.embeddings\.LayerNorm\.", "connector.qformer.layernorm."),
     (r"^sd_qformer\.", "connector.qformer."),
@@ -34,7 +34,7 @@ _BIM = (
 
 
 def qformer_to_own(state: Mapping[str, T]) -> dict[str, T]:
-    """The Q-Former and its queries; what else lies in the same file is left out."""
+    """The Q-Former and its queries; the file's other tensors are ignored."""
     own = {"connector.tokens": state[QUERIES]} if QUERIES in state else {}
     read = {name: value for name, value in state.items() if name.startswith("sd_qformer.") and name != UNREAD}
     return own | {_renamed(name, _QFORMER): value for name, value in read.items()}
@@ -44,7 +44,7 @@ def bim_to_own(state: Mapping[str, T]) -> dict[str, T]:
     """The BIM.
 
     Raises:
-        CheckpointError: a tensor that it does not have.
+        CheckpointError: a tensor that is not part of it.
     """
     own = {_renamed(name, _BIM): value for name, value in state.items()}
     if odd := sorted(name for name in own if not name.startswith("connector.bim.")):

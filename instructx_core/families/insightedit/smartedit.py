@@ -1,11 +1,11 @@
-"""SmartEdit's published folder, which is pickles: converted into an InsightEdit without IAA, never run as it is.
+"""SmartEdit's published folder of pickles: converted to an InsightEdit without IAA, never run directly.
 
 LLM-N/ holds the whole language model with its LoRA, unet-N/ the UNet, embeddings_qformer/ the Q-Former, the projector
-and the head, modulate-N/ the BIM (N is the training step). The rest is public elsewhere:
-- `mllm`: the folder of openai/clip-vit-large-patch14, whose tower sees, and whose text model says what "" is;
+and the LM head, modulate-N/ the BIM (N is the training step). The rest is published elsewhere:
+- `mllm`: the folder of openai/clip-vit-large-patch14, for its vision tower and its text model's encoding of "";
 - `vae`: Stable Diffusion 1.5's;
-- tokenizer.json and tokenizer_config.json of Vicuna 1.1, put into SmartEdit's folder.
-The [MM] tokens are the last 32 of its vocabulary. Its own prompt has no licence and is not here: InsightEdit's is used.
+- tokenizer.json and tokenizer_config.json of Vicuna 1.1, copied into SmartEdit's folder.
+The [MM] tokens are the last 32 of its vocabulary. Its own prompt has no licence, so InsightEdit's is used instead.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from ..overrides import Overrides
 
 MM_TOKENS = 32  # <img_0> to <img_31>, the last of the vocabulary
-HEAD, QFORMER_HEAD = 128, 64  # widths of a head that no shape tells, LLaMA's and BERT's
+HEAD, QFORMER_HEAD = 128, 64  # head widths, LLaMA's and BERT's, which shapes do not show
 VICUNA = {"model_type": "llama", "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
-UNET = {  # Stable Diffusion 1.5's, with a source's channels
+UNET = {  # Stable Diffusion 1.5's, with the source as extra input channels
     "in_channels": 8, "out_channels": 4, "cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64,
     "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2,
 }  # fmt: skip
@@ -69,7 +69,7 @@ Tensors = dict[str, StoredTensor]
 
 @dataclass(frozen=True)
 class Found:
-    """Where SmartEdit's four files lie; the BIM is not in its second stage, MLLMSD."""
+    """Paths of SmartEdit's four files; its second stage, MLLMSD, has no BIM."""
 
     folder: Path
     llm: Path
@@ -78,10 +78,10 @@ class Found:
     bim: Path | None
 
     def plan(self, overrides: Overrides, allow_pickle: bool) -> Plan:
-        """This repo's folder of it.
+        """The model folder it converts to, in this repo's layout.
 
         Raises:
-            CheckpointError: pickles that nobody allowed, weights that are missing, or that do not fit each other.
+            CheckpointError: pickles that were not allowed, or weights that are missing or do not fit each other.
         """
         if not allow_pickle:
             raise CheckpointError(
@@ -92,7 +92,7 @@ class Found:
 
 
 def find(folder: Path) -> Found | None:
-    """SmartEdit's files in a folder, known by the names that its scripts give them; None where it is something else.
+    """Find SmartEdit's files in a folder by the names its scripts give them; None if it is something else.
 
     Raises:
         CheckpointError: files of several training steps.
@@ -147,7 +147,7 @@ def _plan(found: Found, overrides: Overrides) -> Plan:
 
 
 def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], source: Path) -> ModelConfig:
-    """The config of a SmartEdit from the shapes of its bridging, under the names of `instructx.safetensors`."""
+    """A SmartEdit's config from the shapes of its connector tensors, named as in `instructx.safetensors`."""
     tokens, width = shape_of(shapes, "connector.tokens", 3, source)[1:]
     key = "connector.qformer.encoder.layer.0.crossattention.attention.key.weight"
     has_bim = "connector.bim.text_in.weight" in shapes
@@ -185,7 +185,7 @@ def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], source: Path) -> Mod
 
 
 def _language_model(held: Tensors) -> tuple[Tensors, Tensors]:
-    """LLaMA's tensors under its own names but for its embeddings, and its LoRA under this repo's."""
+    """LLaMA's tensors except the embeddings, under its own names, and its LoRA under this repo's."""
     language, lora = {}, {}
     for name, stored in held.items():
         bare = name.removeprefix(LLM).replace(".base_layer.", ".")
@@ -197,7 +197,7 @@ def _language_model(held: Tensors) -> tuple[Tensors, Tensors]:
 
 
 def _split(held: Tensors, name: str, path: Path) -> tuple[StoredTensor, StoredTensor]:
-    """A table of words without its [MM] tokens, and these."""
+    """Split a vocabulary table into its original rows and those of the [MM] tokens."""
     if name not in held:
         raise CheckpointError(f"{quoted_path(path)} has no {name}; get the file again.")
     words, width = held[name].shape
@@ -212,7 +212,7 @@ def _split(held: Tensors, name: str, path: Path) -> tuple[StoredTensor, StoredTe
 
 
 def _projector(held: Tensors, path: Path) -> Tensors:
-    """LLaVA 1's one layer, and behind it one that changes nothing: transformers' projector has two."""
+    """LLaVA 1's single layer followed by an identity layer, since transformers' projector has two."""
     for name in ("mm_projector.weight", "mm_projector.bias"):
         if name not in held:
             raise CheckpointError(f"{quoted_path(path)} has no {name}; get the file again.")
@@ -245,13 +245,13 @@ def _tower(clip: Path) -> Tensors:
 
 
 def _unasked(clip: Path, tokens: int, width: int) -> StoredTensor:
-    """What the CLIP's text model makes of "": [1, tokens, width], computed when it is written."""
+    """The CLIP text model's output for "": [1, tokens, width], computed when it is written."""
 
     def make() -> torch.Tensor:
         from transformers import CLIPTextModel
 
         model = load_or_explain(clip, lambda: CLIPTextModel.from_pretrained(clip, use_safetensors=True)).float().eval()
-        # CLIP's own two special tokens are its last: the one that begins a text, then the one that ends and fills it
+        # CLIP's last two tokens are its special ones: start of text, then end of text, which also pads
         words = model.config.vocab_size
         ids = torch.tensor([[words - 2] + [words - 1] * (tokens - 1)])
         with torch.no_grad():
@@ -296,7 +296,7 @@ def _mllm_files(found: Found, clip: Path, tensors: Tensors) -> Plan:
     config = LlavaConfig(
         text_config=language,
         vision_config={**sight, "model_type": "clip_vision_model"},
-        image_token_index=words,  # no word: the picture's places are told by it alone
+        image_token_index=words,  # outside the vocabulary: it only marks the picture's positions
         projector_hidden_act="linear",
         tie_word_embeddings=False,
     )
@@ -311,7 +311,7 @@ def _mllm_files(found: Found, clip: Path, tensors: Tensors) -> Plan:
 
 
 def _unet_files(found: Found, overrides: Overrides) -> Plan:
-    """The UNet; a folder given as `transformer` tells other sizes than Stable Diffusion 1.5's."""
+    """The UNet; the config of a folder given as `transformer` replaces Stable Diffusion 1.5's sizes."""
     from diffusers import UNet2DConditionModel
 
     from ...weights.build import empty_model

@@ -1,7 +1,7 @@
-"""One folder per model: `mllm/`, `transformer/`, `vae/` and `instructx.safetensors`; of a pair also `transformer_2/`.
+"""One folder per model: `mllm/`, `transformer/`, `vae/` and `instructx.safetensors`; a pair adds `transformer_2/`.
 
-All but the last are what their libraries write and read. `instructx.safetensors` holds what InstructX adds: queries,
-LoRA, connector and whatever the DiT gained, with the `ModelConfig` as JSON in its metadata. Only safetensors are read.
+The sub-folders are in their libraries' own formats. `instructx.safetensors` holds what InstructX adds: queries, LoRA,
+connector and what the DiT gained, with the `ModelConfig` as JSON in its metadata. Only safetensors are read.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from ..configs import read_config
 from ..match import Match
 
 FORMAT = "instructx-1"
-KINDS = {"insightedit": "InsightEdit"}  # by dialect: families whose own layout this is
+KINDS = {"insightedit": "InsightEdit"}  # dialect -> title, for other families with this layout
 BUNDLED = Path(__file__).parent.parent.parent / "bundled" / "instructx-tiny"
 
 
 def match(path: str | Path) -> Match:
-    """What a checkpoint folder is, or an `instructx.safetensors` alone.
+    """Read a checkpoint folder, or an `instructx.safetensors` on its own.
 
     Raises:
-        CheckpointError: nothing there, no `instructx.safetensors` in it, or one of another format.
+        CheckpointError: no such path, no `instructx.safetensors` in it, or one in another format.
     """
     adapter = adapter_path(path)
     return _match(Path(path), adapter, read_header(adapter))
 
 
 def recognise(path: Path) -> Match | None:
-    """As `match`; None where `path` is something else.
+    """As `match`; None if `path` is something else.
 
     Raises:
-        CheckpointError: as `match`, for what says that it is one.
+        CheckpointError: as `match`, if the path claims to be such a model.
     """
     if is_dir(path):
         return match(path) if is_file(path / ADAPTER) else None
@@ -80,7 +80,7 @@ def _match(path: Path, adapter: Path, header: Mapping[str, Any]) -> Match:
 
 
 def adapter_path(path: str | Path) -> Path:
-    """What a checkpoint adds to its base models: the file in its folder, or `path` itself where it is one.
+    """The path of a checkpoint's `instructx.safetensors`: in the folder, or `path` itself if it is a file.
 
     Raises:
         CheckpointError: no such folder, or no such file in it.
@@ -97,12 +97,12 @@ def adapter_path(path: str | Path) -> Path:
 
 
 def save_checkpoint(components: Components, folder: str | Path) -> None:
-    """Write a whole model to `folder`, atomically: an older one there stays until the new one is complete.
+    """Write a complete model to `folder` atomically: an existing one stays until the new one is complete.
 
-    Weights are written in the dtype that they have; load and save again gives the same bytes.
+    Weights keep their dtype; loading and saving again gives the same bytes.
 
     Raises:
-        InputError: the folder cannot be written, or the DiT's weights are packed as GGUF, which nothing writes.
+        InputError: the folder cannot be written, or the DiT's weights are packed as GGUF, which cannot be saved.
     """
     guidance, denoiser = components.guidance, components.denoiser
     networks = [half.transformer for half in denoiser.halves]
@@ -122,9 +122,9 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
         denoiser.save(partial / "transformer")
         components.codec.vae.save_pretrained(partial / "vae")
         for config in partial.glob("*/*.json"):
-            if config.name in CONFIGS:  # and no vocabulary, whose words are no settings
+            if config.name in CONFIGS:  # not the vocabularies, which hold no settings
                 make_portable(config)
-        # one key alone: safetensors writes several in no fixed order, and the file would differ from save to save
+        # a single key: safetensors writes several in no fixed order, so the file would differ from save to save
         metadata = {FORMAT: components.config.to_json()}
         state = adapter_state(guidance, components.connector, denoiser, components.masks)
         write_safetensors(partial / ADAPTER, state, metadata)

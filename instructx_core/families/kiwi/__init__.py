@@ -1,1 +1,1 @@
-"""Kiwi-Edit (https://github.com/showlab/Kiwi-Edit): its published folder and what its training code saves."""
+"""Kiwi-Edit (https://github.com/showlab/Kiwi-Edit): its published folder and its training checkpoints."""

@@ -1,9 +1,9 @@
-"""Kiwi-Edit's published folder, read without conversion: its components become the same ones that InstructX has.
+"""Kiwi-Edit's published folder, read without conversion: its components map onto InstructX's.
 
-It is known by its tensors (queries and a connector beside a Qwen2.5-VL), not by any name that a person may change.
-- Its LoRA is merged into the MLLM already, so there is none here.
-- Its VAE carries the original Wan names; widths are read from the weights, mean and deviation from its config.
-- Its code files are never looked at: what they do is `prompt.py` and fields of the config.
+It is recognised by its tensors (queries and a connector beside a Qwen2.5-VL), not by names that users may change.
+- Its LoRA is already merged into the MLLM, so there is none here.
+- Its VAE uses the original Wan names; widths are read from the weights, mean and deviation from its config.
+- Its code files are never read: `prompt.py` and config fields reproduce what they do.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TRANSFORMER, VAE = "transformer", "vae"
-IMAGE_MAX_PIXELS = 16384 * 28 * 28  # of an image that the MLLM sees
+IMAGE_MAX_PIXELS = 16384 * 28 * 28  # of an image shown to the MLLM
 SIGMA_MIN = 0.003 / 1.002
-LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 768}  # where the config is silent
+LIMITS = {"max_frames": 16, "max_pixels_per_frame": 262144, "max_object_token": 768}  # config defaults
 
 
 def recognise(path: Path) -> Match | None:
-    """What a folder of Kiwi-Edit's components is, known by their tensors, whatever it is called; None for others.
+    """Recognise a folder of Kiwi-Edit's components by their tensors, whatever it is called; None for others.
 
     Raises:
-        CheckpointError: a file that is truncated or damaged, tensors of another model, or a config that is missing or
-            no JSON.
+        CheckpointError: a truncated or damaged file, tensors of another model, or a config that is missing or not
+            JSON.
     """
     headers = _headers(path / MLLM) if is_dir(path / MLLM) else {}
     own = next((file for file, stored in headers.items() if is_adapter(stored)), None)
@@ -81,13 +81,13 @@ def config_of_shapes(
     references_first: bool = False,
     source: object = "Kiwi-Edit",
 ) -> ModelConfig:
-    """The config of a Kiwi-Edit from the shapes of what it adds.
+    """A Kiwi-Edit's config from the shapes of the tensors it adds.
 
     Args:
         shapes: of its tensors, under the names of `instructx.safetensors`.
-        limits: what the MLLM is shown at most, see `LIMITS`.
+        limits: on what the MLLM is shown, see `LIMITS`.
         references_first: the authors' `ref_pad_first`.
-        source: the path to name.
+        source: the path to name in messages.
     """
     has_embedder = "denoiser.reference_embedding.weight" in shapes
     queries, hidden, output = (
@@ -102,7 +102,7 @@ def config_of_shapes(
             image_queries=queries[0],
             video_queries=shape_of(shapes, "queries.video", 2, source)[0],
             reference_queries=shapes.get("queries.reference", (0,))[0],
-            video_frames=min(limits["max_frames"], 16),  # its reader of frames stops at 16 whatever is asked
+            video_frames=min(limits["max_frames"], 16),  # its frame reader never takes more than 16
             max_pixels=IMAGE_MAX_PIXELS,
             video_max_pixels=limits["max_pixels_per_frame"],
             reference_max_pixels=28 * 28 * limits["max_object_token"],
@@ -130,7 +130,7 @@ def config_of_shapes(
 
 
 def _limits(path: Path) -> dict[str, int]:
-    """What the MLLM is shown at most, by its config's own names; 0 pixels a frame means no bound of their own."""
+    """Limits on what the MLLM is shown, under its config's names; 0 pixels per frame: no separate bound for clips."""
     said = read_json(path)
     limits = {name: said.get(name, default) for name, default in LIMITS.items()}
     limits["max_pixels_per_frame"] = limits["max_pixels_per_frame"] or 0

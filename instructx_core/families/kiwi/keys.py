@@ -1,11 +1,11 @@
-"""Names of the same Kiwi-Edit weights in its published folder, in its training checkpoints, and in this repo's layout.
+"""Names of Kiwi-Edit's weights in its published folder, in its training checkpoints, and in this repo's layout.
 
 Facts this file rests on:
-- As with Wan's own, converting only renames, and the functions are generic in what the state dict holds.
-- The published folder keeps a file for each component; a training checkpoint is one file for all of them, the DiT under
-  the original Wan names and the rest after `pipe.`; queries carry a `.q` there, and the connector is spelled both
-  `connector` and `connetor`.
-- This repo's `instructx.safetensors` holds all but the MLLM, the DiT and the VAE.
+- As with Wan's own weights, conversion only renames, so the functions are generic over the state dict's values.
+- The published folder has one file per component; a training checkpoint is a single file, the DiT under the original
+  Wan names and the rest under `pipe.`; its queries end in `.q`, and the connector is spelled both `connector` and
+  `connetor`.
+- This repo's `instructx.safetensors` holds everything except the MLLM, the DiT and the VAE.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _MARK = "mllm.image_queries.q"
 
 
 def is_adapter(names: Mapping[str, Any]) -> bool:
-    """Whether these are the tensors that Kiwi-Edit adds to its MLLM: queries and a connector into the DiT's width."""
+    """True if these are the tensors Kiwi-Edit adds to its MLLM: queries and a connector into the DiT's width."""
     return {"image_queries", "video_queries", "connector.0.weight", "connector.2.weight"} <= names.keys()
 
 
@@ -76,9 +76,9 @@ def adapter_to_own(component: str, state: Mapping[str, T]) -> dict[str, T]:
 
 
 def split_trained(state: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T], dict[str, T]]:
-    """A training checkpoint's one state dict -> (DiT under diffusers' names, `instructx.safetensors`, the rest).
+    """Split a training checkpoint into (DiT under diffusers' names, `instructx.safetensors`, the rest).
 
-    The DiT is empty where only its LoRA was trained; the rest holds LoRA tensors, and is not to be thrown away.
+    The DiT is empty if only its LoRA was trained; the rest holds LoRA tensors and must not be discarded.
     """
     adapter: dict[str, T] = {}
     dit: dict[str, T] = {}

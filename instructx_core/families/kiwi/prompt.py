@@ -1,14 +1,14 @@
-"""How Kiwi-Edit presents pictures and words to its MLLM, and which hidden states it keeps.
+"""Kiwi-Edit's prompt and image processing for its MLLM, and the hidden states it keeps.
 
 Facts, from its authors' code (showlab/Kiwi-Edit, utils/convert_diffusers/mllm_encoder.py), all kept because
-the weights were trained so:
-- The queries stand inside the user's turn, which `<|im_end|>` and a line break close after them. Yet the last N hidden
-  states of the whole sequence are kept: the slice begins two places after the queries.
-- Pictures are 8-bit: Pillow's bicubic. Frames of a clip are resized twice: to sides in multiples of 56 (the factor 2
-  is in there twice), which squeezes small ones, then to multiples of 28 and an area of 128 * 28 * 28 pixels or more.
-- With a reference, an image too is read as a clip. Only the first reference is shown, after the instruction, and the
-  hidden states at its own places are guidance as well, in front of the queries'.
-- Text continues after a clip's time where that is longer than its sides (positions of transformers up to 5.2).
+the weights were trained this way:
+- The queries are inside the user's turn, which `<|im_end|>` and a newline close after them. Yet the last N hidden
+  states of the whole sequence are kept: the slice starts two tokens late.
+- Pictures are resized in 8 bits with Pillow's bicubic. Frames of a clip are resized twice: to sides in multiples of 56
+  (the factor 2 is applied twice), which squeezes small ones, then to multiples of 28 and at least 128 * 28 * 28 pixels.
+- With a reference, an image is also read as a clip. Only the first reference is shown, after the instruction, and the
+  hidden states at its own positions are guidance too, before the queries'.
+- Text positions continue after a clip's time axis where that is longer than its sides (as in transformers up to 5.2).
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ CLIP_MIN_PIXELS, CLIP_MAX_PIXELS = 128 * FACTOR**2, 768 * FACTOR**2
 
 
 class KiwiGuidance(MLLMGuidance):
-    """`MLLMGuidance` in Kiwi-Edit's dialect: guidance [B, R + N, hidden], R places of the reference before N queries'.
+    """`MLLMGuidance` in Kiwi-Edit's dialect: guidance [B, R + N, hidden], R tokens of the reference before N queries.
 
-    Its query sets, pixel bounds and frame count come from the config as everyone's do.
+    Its query sets, pixel bounds and frame count come from the config, as for every model.
     """
 
-    exact_places: ClassVar[bool] = False  # the queries' own states are kept, not those of the last places
+    exact_places: ClassVar[bool] = False  # keep the states at the queries' own positions, not the last N
 
     def prepare(
         self,
@@ -57,11 +57,11 @@ class KiwiGuidance(MLLMGuidance):
         references: Sequence[Sequence[torch.Tensor]] | None = None,
         is_video: bool = False,
     ) -> GuidanceInputs:
-        """As `MLLMGuidance.prepare`; a clip of one frame is an image, and of several references the first is read.
+        """As `MLLMGuidance.prepare`; a clip of one frame is an image, and only the first reference is read.
 
         Raises:
-            InputError: no source, an image source with more than one frame, or references of a batch that fill
-                different numbers of places.
+            InputError: no source, an image source with more than one frame, or references in a batch that take
+                different numbers of tokens.
         """
         if sources is None:
             raise InputError("Kiwi-Edit's MLLM reads an instruction together with a source; give the source.")
@@ -104,7 +104,7 @@ class KiwiGuidance(MLLMGuidance):
         seen = hidden[:, : is_clip.shape[1]][is_clip].unflatten(0, (len(hidden), -1)) if inputs.keeps_seen else None
         if not inputs.reference_places:
             return Context(last, seen=seen)
-        end = inputs.token_ids.shape[1] - 1  # of the prompt's end, one place is the vision end token's
+        end = inputs.token_ids.shape[1] - 1  # the prompt ends with the vision end token
         return Context(torch.cat([hidden[:, end - inputs.reference_places : end], last], dim=1), seen=seen)
 
     def _prompt(self, instruction: str, pictures: Sequence[Patches], is_clip: bool) -> list[int]:
@@ -116,7 +116,7 @@ class KiwiGuidance(MLLMGuidance):
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _placeholders(self, patches: Patches, is_clip: bool) -> str:
-        """A picture's run of places in the prompt."""
+        """A picture's placeholder tokens in the prompt."""
         return f"{VISION_START}{(VIDEO if is_clip else IMAGE) * patches.tokens}{VISION_END}"
 
     def _image(self, image: torch.Tensor, max_pixels: int = 0) -> Patches:
@@ -137,13 +137,13 @@ class KiwiGuidance(MLLMGuidance):
 
 
 def image_patches(image: torch.Tensor, config: GuidanceConfig, max_pixels: int = 0) -> Patches:
-    """A picture [H, W, 3] in [0, 1] as the vision tower takes it, resized in 8 bits."""
+    """A picture [H, W, 3] in [0, 1], resized in 8 bits and cut into patches for the vision tower."""
     size = smart_resize(*image.shape[:2], config.min_pixels, max_pixels or config.max_pixels)
     return cut(_unit(resize_8bit(to_uint8(image), size)[None]))
 
 
 def clip_pixels(frames: torch.Tensor, config: GuidanceConfig) -> torch.Tensor:
-    """Frames [T, H, W, 3] in [0, 1] resized one by one and then as a clip: whole floats [T, 3, h, w] from 0 to 255."""
+    """Frames [T, H, W, 3] in [0, 1], resized one by one and then as a clip: integral floats [T, 3, h, w], 0 to 255."""
     limit = config.video_max_pixels or config.max_pixels
     size = smart_resize(*frames.shape[1:3], 4 * FRAME_FACTOR**2, limit, FRAME_FACTOR)
     pixels = torch.stack([resize_8bit(to_uint8(frame), size) for frame in frames])
@@ -151,7 +151,7 @@ def clip_pixels(frames: torch.Tensor, config: GuidanceConfig) -> torch.Tensor:
     final = smart_resize(*size, CLIP_MIN_PIXELS, max(CLIP_MIN_PIXELS, min(limit, CLIP_MAX_PIXELS)))
     if final == size:
         return floats
-    # the second time it is torchvision's resize of 8-bit tensors: in floats, then rounded
+    # the second resize is torchvision's for 8-bit tensors: in floats, then rounded
     return F.interpolate(floats, final, mode="bicubic", antialias=True).clamp(0, 255).round()
 
 

@@ -1,11 +1,11 @@
-"""What Kiwi-Edit's own training code saves: one safetensors file, used with the base models that it was trained on.
+"""Kiwi-Edit's training checkpoints: one safetensors file, used with the base models it was trained on.
 
 Facts, from its authors' code (showlab/Kiwi-Edit 223572d: `train.py`, `scripts/`, `utils/convert_diffusers`):
-- The file holds what was trained at its stage: queries and connectors, embedders, the whole DiT or its LoRA, and the
-  LoRA of the MLLM's language model. Names begin with `pipe.` or without, the DiT's with `dit.` or without.
-- LoRA is added as it stands, weight + B A: it was trained with alpha = rank, and is merged with alpha 1.
-- The settings for pictures of a training run (frames, pixels, `ref_pad_first`) are not in the file; the values here are
-  those of the published 5B model.
+- The file holds what its stage trained: queries and connectors, embedders, the whole DiT or its LoRA, and the LoRA of
+  the MLLM's language model. Names may start with `pipe.`, the DiT's with `dit.`.
+- LoRA is added unscaled, weight + B A: it was trained with alpha = rank, and is merged with alpha 1.
+- A training run's image settings (frames, pixels, `ref_pad_first`) are not in the file; the values here are those of
+  the published 5B model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .folder import config_of_shapes
 from .keys import split_trained
 
 MARK = "mllm.image_queries.q"
-# without these there is no editing of images and videos; early stages have not trained them yet
+# needed to edit images and videos; early stages have not trained them yet
 NEEDED = (
     "queries.image",
     "queries.video",
@@ -38,14 +38,14 @@ NEEDED = (
     "denoiser.source_embedding.weight",
 )
 _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
-_MLLM = re.compile(r"mllm\.(?:model\.)+")  # of the language model's names, before what transformers calls them
+_MLLM = re.compile(r"mllm\.(?:model\.)+")  # before the names that transformers uses
 
 
 def recognise(path: Path) -> Match | None:
-    """What such a file is, known by its tensors, whatever it is called; None for others.
+    """Recognise such a file by its tensors, whatever it is called; None for others.
 
     Raises:
-        CheckpointError: a file that is damaged or no safetensors, a stage that cannot edit videos yet, or tensors that
+        CheckpointError: a file that is damaged or not safetensors, a stage that cannot edit videos yet, or tensors that
             are not Kiwi-Edit's.
     """
     if not is_file(path) or is_gguf(path) or is_pickle(path):
@@ -75,7 +75,7 @@ def recognise(path: Path) -> Match | None:
 
 
 def check_trained(path: Path, adapter: Mapping[str, str]) -> None:
-    """Raise CheckpointError unless there is all that an editor of images and videos adds."""
+    """Raise CheckpointError unless everything in `NEEDED` is there."""
     if missing := [name for name in NEEDED if name not in adapter]:
         raise CheckpointError(
             f"{str(path)!r} holds no {missing[0]}, which its stage had not trained; give a file of stage 2 or 3."
@@ -83,7 +83,7 @@ def check_trained(path: Path, adapter: Mapping[str, str]) -> None:
 
 
 def mllm_weights(pairs: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """Those of `lora_pairs` that are of the MLLM's language model, by the bare names of its weights."""
+    """The pairs of `lora_pairs` for the MLLM's language model, keyed by the bare names of its weights."""
     return {
         f"{_MLLM.sub('', name).removeprefix('language_model.')}.weight": pair
         for name, pair in pairs.items()
@@ -92,7 +92,7 @@ def mllm_weights(pairs: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, s
 
 
 def lora_pairs(path: Path, rest: Mapping[str, str], family: str) -> dict[str, tuple[str, str]]:
-    """Modules -> the names of their A and B in the file, of all tensors that are nothing else."""
+    """Modules -> the names of their A and B in the file. Raise CheckpointError if `rest` holds anything else."""
     halves: dict[str, dict[str, str]] = {}
     for name, there in rest.items():
         found = _LORA.fullmatch(name)

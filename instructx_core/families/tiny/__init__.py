@@ -1,1 +1,1 @@
-"""InstructX Tiny: what the small model that comes with this package has beyond the paper's."""
+"""InstructX Tiny: what the small bundled model has beyond the paper's."""

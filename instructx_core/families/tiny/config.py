@@ -1,8 +1,8 @@
-"""The config of a tiny model: the paper's, and a section of its own.
+"""The config of a tiny model: the paper's, plus a `tiny` section.
 
     {"name": ..., "denoiser": {...}, "tiny": {"predicts": "change", "deadband": 0.3, "keep_source": 0.2}}
 
-Models written before that section was there have its fields among the paper's; `regrouped` takes both.
+Models older than that section have its fields among the paper's; `regrouped` accepts both.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
     from ...prediction import SourcePrediction
 
-# fields that stood among the paper's before -> what they said of a model that made no use of them
+# fields that used to be among the paper's -> their value in a model that does not use them
 BEFORE: dict[str, Any] = {"keep_source": 0.0, "held_out_from_video": []}
 BEFORE_IN_DENOISER: dict[str, Any] = {"deadband": 0.0}
 
 
 @dataclass(frozen=True)
 class TinySettings:
-    """What only a tiny model's config says."""
+    """Settings that only a tiny model has."""
 
-    # change: data - source, zero where nothing is to change; affine: a gain and an offset of the source that make it
+    # change: data - source, zero where nothing changes; affine: that change, as a gain and an offset of the source
     predicts: Literal["change", "affine", "velocity"] = "change"
-    # places whose predicted change is below this share of its RMS keep their source
+    # positions whose predicted change is below this share of the change's RMS keep their source
     deadband: Annotated[float, Range(0, 100)] = 0.0
-    # pixels changed by less than about this share of the edit's strength are the source's own; if above 0, what the VAE
-    # alone loses of the source is taken back from the edit too
+    # pixels changed by less than about this share of the edit's strength are the source's own; above 0, the VAE's own
+    # reconstruction loss on the source is also removed from the edit
     keep_source: Annotated[float, Range(0, 1)] = 0.0
-    held_out_from_video: tuple[str, ...] = ()  # kinds of edit that it saw on pictures only
+    held_out_from_video: tuple[str, ...] = ()  # kinds of edit trained on pictures only
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class TinyConfig(ModelConfig):
 
 
 def regrouped(plain: Any) -> Any:
-    """A model's config as JSON gives it, with this family's fields, wherever they stand, in the section `tiny`.
+    """Move this family's fields, wherever they are in a model's parsed JSON config, to the section `tiny`.
 
-    A model that makes use of none of them gets no section: it is the paper's, of whatever version.
+    A model that uses none of them gets no section: it is the paper's, in any version.
     """
     if not isinstance(plain, dict) or "tiny" in plain:
         return plain
@@ -79,7 +79,7 @@ def regrouped(plain: Any) -> Any:
 
 
 def _taken(held: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Take fields out of `held`; those that say something."""
+    """Pop fields from `held`; return those that differ from their unused value."""
     values = {name: held.pop(name) for name in fields if name in held}
-    # False equals 0.0, and is for the checks to refuse
+    # False equals 0.0, but is left for validation to reject
     return {name: value for name, value in values.items() if value != fields[name] or isinstance(value, bool)}

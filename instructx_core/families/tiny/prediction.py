@@ -1,7 +1,7 @@
-"""What the tiny model's DiT predicts about the source, from which a velocity follows.
+"""What the tiny model's DiT predicts relative to the source, and the velocity that follows from it.
 
-A velocity asks a DiT to draw everything again, also what an edit leaves alone; Wan's pre-training pays for that. A
-model trained from nothing on little starts better from "change nothing", which here is an output of zeros.
+To predict a velocity, a DiT must redraw everything, even what an edit leaves alone; Wan's pre-training pays for that. A
+model trained from scratch on little data starts better from "change nothing", which here is an output of zeros.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ class ChangePrediction:
 
 @dataclass(frozen=True)
 class AffinePrediction(ChangePrediction):
-    """A gain and an offset for each latent: the change is gain * source + offset.
+    """A gain and an offset for each latent value: the change is gain * source + offset.
 
-    To draw a plain shape on a busy ground, a change has to cancel the ground number by number; a gain of -1 does it
-    with the same output at every place. Lighter, darker or inverted is a gain, too.
+    To draw a plain shape on a busy background, a change must cancel the background value by value; a gain of -1 does so
+    with the same output at every position. Lightening, darkening and inverting are gains too.
     """
 
     outputs: ClassVar[int] = 2
 
     def change(self, output: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        """As `ChangePrediction.change`, of an output [B, 2 C, T, H, W]: the gains, then the offsets."""
+        """As `ChangePrediction.change`, for an output [B, 2 C, T, H, W]: the gains, then the offsets."""
         gain, offset = output.chunk(2, dim=1)
         return gain * source.to(output) + offset
 
 
 def keep_still(change: torch.Tensor, deadband: float) -> torch.Tensor:
-    """`change` [B, C, T, H, W] with nothing left of it where it is small.
+    """Set `change` [B, C, T, H, W] to zero where it is small.
 
-    A regression never predicts exactly nothing, so what an edit should leave alone drifts a little everywhere. A place
+    A regression never predicts exactly zero, so what an edit should leave alone drifts slightly everywhere. A position
     (all channels of one t, h, w) keeps its source when its RMS is below `deadband` times the RMS of the whole change;
-    above, it shrinks by less and less: the non-negative garrote (Breiman 1995), continuous where places cross over.
+    above that, it is shrunk less and less: the non-negative garrote (Breiman 1995), continuous at the threshold.
     """
     if not deadband:
         return change
