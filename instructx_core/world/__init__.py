@@ -1,13 +1,13 @@
-"""The procedural editing world: seeded (source, instruction, target) triplets, images and videos, exactly true.
+"""The procedural editing world: seeded image and video triplets (source, instruction, target) with exact ground truth.
 
-One value leads to the next: vocabulary (words and colours, as data) -> scenes (what is in a picture) -> edits (the
-scene after, and the words that ask for it) -> triplets (pixels and text). To add a colour, place or
-phrase, extend `vocabulary` (and `chinese`); a shape also needs its distance function and reach in `drawing`, a look its
-function in `looks` and its words in `look_phrases`.
+Data flows from vocabulary (words and colours, as data) -> scenes (what is in a picture) -> edits (the resulting scene,
+and the words that ask for it) -> triplets (pixels and text). To add a colour, place or phrase, extend `vocabulary` (and
+`chinese`); a shape also needs its distance function and reach in `drawing`, a look its function in `looks` and its
+words in `look_phrases`.
 
-`variety` says how much more there is than flat shapes on plain grounds: `grounds` (natural ones), objects that are
-turned and lit, Chinese. Without it (PLAIN), the first ten groups are what they were when version 5 of the bundled model
-was trained, to the last bit.
+`variety` sets how much goes beyond flat shapes on plain backgrounds: natural backgrounds (`grounds`), objects that are
+turned and lit, Chinese. Without it (PLAIN), the first ten groups are bit-identical to those that trained version 5 of
+the bundled model.
 """
 
 from .colours import colour_entropy, looks_drawn

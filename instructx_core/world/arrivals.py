@@ -1,4 +1,4 @@
-"""Clips in which an object enters late: what a sentence names is not in the first frames (Fig. 9b of the paper)."""
+"""Clips in which an object enters late: the first frames lack what the sentence names (Fig. 9b of the paper)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TRIES = 12
 
 
 def enter_late(rng: np.random.Generator, scene: Scene) -> tuple[Scene, Object] | None:
-    """Let the last object come in from outside in the second half of the clip; None where that would touch another.
+    """Let the last object enter from outside in the second half of the clip; None if it would touch another.
 
     Returns:
         The scene, and the object.
@@ -21,13 +21,13 @@ def enter_late(rng: np.random.Generator, scene: Scene) -> tuple[Scene, Object] |
     *others, moved = scene.objects
     steps = canvas.frames - 1
     waiting = rng.integers(canvas.frames // 2, max(canvas.frames // 2 + 1, (3 * canvas.frames) // 4))
-    waiting = min(waiting, steps - 1)  # in a clip of two frames it is there in the last
+    waiting = min(waiting, steps - 1)  # in a clip of two frames it appears in the last
     sides = np.array([canvas.height, canvas.width]) / canvas.short  # in units of speed and radius
     reach = moved.reach(canvas) / canvas.short
     travel = steps - waiting
     for _ in range(_TRIES):
         axis, from_far = int(rng.integers(2)), bool(rng.integers(2))
-        deep = reach * rng.uniform(1.1, 1.8)  # from the border to the centre, at the end
+        deep = reach * rng.uniform(1.1, 1.8)  # how far inside the border its centre ends
         speed = (deep + reach) / travel
         rest = rng.uniform(reach, sides[1 - axis] - reach)
         begin = -reach - waiting * speed

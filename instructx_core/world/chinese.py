@@ -1,4 +1,4 @@
-"""Chinese wordings of every edit. Measure words aside, a template's slots are those of the English ones."""
+"""Chinese wordings of every edit. Measure words aside, templates have the same slots as the English ones."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def word(rng: np.random.Generator, english: str) -> str:
 
 
 def name_object(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
-    """A name that means `target` and no other object in any of `scenes`."""
+    """A name that fits `target` but no other object in any of `scenes`."""
     form = draw_form(rng, target, scenes)
     if form == "shape":
         return word(rng, target.shape)
@@ -122,7 +122,7 @@ def phrase(
     thing: str = "",
     spot: str = "",
 ) -> str:
-    """One wording of an edit; `name` is Chinese already, the other words are English ones. Statements read the same."""
+    """One wording of an edit; `name` is already Chinese, the other words English. Statements are worded the same."""
     template = pick(rng, PHRASES[kind])
     return template.format(
         name=name,
@@ -135,7 +135,7 @@ def phrase(
 
 
 def style(rng: np.random.Generator, text: str, *, polite: bool) -> str:
-    """Punctuation as people mix it; `polite` allows wordings such as "请..."."""
+    """Vary punctuation as people do; `polite` allows wordings such as "请..."."""
     if polite and rng.random() < 0.2:
         text = pick(rng, POLITE).format(text=text)
     if text.endswith("？"):

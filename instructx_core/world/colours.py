@@ -1,18 +1,18 @@
-"""Whether a picture has the few colours of drawn shapes, or the many of a photograph."""
+"""Tell drawn pictures, which have few colours, from photographs, which have many."""
 
 from __future__ import annotations
 
 import numpy as np
 
-MOST_BITS = 2.8  # 600 pictures of the plain world have 2.7 at most, photographs 3.0 at least
+MOST_BITS = 2.8  # 600 pictures of the plain world have at most 2.7, photographs at least 3.0
 _LEVELS = 8  # of each channel
-_SAMPLES = 128  # pixels along the longer side that are looked at
+_SAMPLES = 128  # pixels sampled along the longer side
 
 
 def colour_entropy(picture: np.ndarray) -> float:
-    """Bits that a pixel's colour carries at 8 levels a channel, of a picture [H, W, 3] in [0, 1]: 0 to 9.
+    """Entropy of a picture's [H, W, 3] colours in [0, 1], in bits per pixel at 8 levels a channel: 0 to 9.
 
-    Levels begin at 0 or half a level lower, whichever gives less, so that a colour between two levels counts as one.
+    Levels begin at 0 or half a level lower, whichever gives less, so that a colour between two levels counts once.
     """
     step = -(-max(picture.shape[:2]) // _SAMPLES)
     pixels = picture[::step, ::step].reshape(-1, 3)
@@ -20,12 +20,12 @@ def colour_entropy(picture: np.ndarray) -> float:
 
 
 def looks_drawn(picture: np.ndarray) -> bool:
-    """Whether a picture [H, W, 3] in [0, 1] has no more colours than those of the plain world."""
+    """True if a picture [H, W, 3] in [0, 1] has no more colours than those of the plain world."""
     return colour_entropy(picture) <= MOST_BITS
 
 
 def _entropy(levels: np.ndarray) -> float:
-    """Of triples of levels [N, 3] from 0 to 8."""
+    """Entropy in bits of level triples [N, 3] from 0 to 8."""
     _, counts = np.unique(levels @ np.array([81, 9, 1]), return_counts=True)
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum())

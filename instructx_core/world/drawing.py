@@ -1,4 +1,4 @@
-"""Shapes and grounds as pixels: coverage of the four shapes, and the relief (gradient, texture, noise) of a ground.
+"""Shapes and backgrounds as pixels: coverage of the four shapes, and a background's relief (gradient, texture, noise).
 
 Pixel (i, j) covers the unit square from (i, j); its centre is (i + .5, j + .5). Offsets point down and right, lengths
 are in pixels.
@@ -68,7 +68,7 @@ def distance(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float) -> np.nd
 
 
 def _turned(dy: np.ndarray, dx: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets as a shape that is turned clockwise sees them."""
+    """Offsets in the coordinates of a shape that is turned clockwise."""
     if not degrees:
         return dy, dx
     cos, sin = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
@@ -105,7 +105,7 @@ def draw_shape(
 ) -> None:
     """Paint a shape into `frames` [T, H, W, 3] in place, centred in each frame at `path` [T, 2] (y, x; pixels).
 
-    `turn` is clockwise in degrees; `light` (down, right) is what the colour gains from the centre over one radius.
+    `turn` is clockwise in degrees; `light` (down, right) is the gain in colour over one radius from the centre.
     """
     height, width = frames.shape[1:3]
     reach = REACH[shape] * radius + max(1.5, edge.width)
@@ -175,10 +175,10 @@ _TEXTURES = (_noise, _noise, _smooth, _stripes, _checker, _blank)
 
 
 def sample_relief(rng: np.random.Generator, frames: int, height: int, width: int) -> np.ndarray:
-    """What a ground adds to its colour: float32 [1 or T, H, W, 1 or 3].
+    """What a background adds to its colour: float32 [1 or T, H, W, 1 or 3].
 
-    The gradient stays within +-.1, texture with noise within +-.04. The first axis is T only where faint noise (at
-    most .01 more) flickers from frame to frame.
+    The gradient stays within +-.1, texture plus noise within +-.04. The first axis is T only if faint noise (at most
+    .01 more) flickers from frame to frame.
     """
     texture = _TEXTURES[rng.integers(len(_TEXTURES))](rng, height, width) * rng.uniform(0.005, 0.03)
     if rng.random() < 0.3:

@@ -1,25 +1,25 @@
-"""Grounds with the statistics of photographs: unlimited, without a licence; and crops of real ones out of a folder.
+"""Backgrounds with the statistics of photographs, unlimited and licence-free; and crops of real ones from a folder.
 
-Natural pictures are occluding things of all sizes (dead leaves: Lee, Mumford and Huang 2001), textures whose amplitude
-falls as one over the frequency, smooth light and soft shadows. Clips see a larger still picture through a moving,
-zooming crop. All grounds are float32 [1 or T, H, W, 3] in [0, 1].
+Natural images consist of occluding objects of all sizes (dead leaves: Lee, Mumford and Huang 2001), textures whose
+amplitude falls as one over the frequency, smooth light and soft shadows. Clips see a larger still image through a
+moving, zooming crop. All backgrounds are float32 [1 or T, H, W, 3] in [0, 1].
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-MARGIN = 1.35  # of the canvas: what a moving crop can wander over
+MARGIN = 1.35  # of the canvas: the area that a moving crop can cover
 _BRIGHTEST, _DARKEST = 0.97, 0.03
 
 
 def sample_ground(
     rng: np.random.Generator, frames: int, height: int, width: int, photographs: str | None = None
 ) -> np.ndarray:
-    """A natural ground: still for an image, seen by a moving camera in most clips.
+    """A natural background: still for an image, seen by a moving camera in most clips.
 
     Args:
-        photographs: a folder of pictures that half of the grounds are cut from.
+        photographs: a folder of pictures that half of the backgrounds are cropped from.
 
     Raises:
         InputError: as `photographs.draw_photograph`.
@@ -36,14 +36,14 @@ def sample_ground(
 
 
 def _dead_leaves(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Opaque ellipses and rectangles of all sizes, the nearer over the farther, each with a light of its own."""
+    """Opaque ellipses and rectangles of all sizes, nearer ones over farther ones, each with its own shading."""
     palette = _palette(rng)
     picture = np.empty((height, width, 3), np.float32)
     picture[:] = palette[0]
     short = min(height, width)
     smallest, largest = rng.uniform(0.025, 0.1) * short, rng.uniform(0.25, 0.6) * short
     count = int(rng.integers(60, 220))
-    # radii with density r^-3, by inverting its distribution; small ones are in front as often as large ones
+    # radii with density r^-3, by inverse transform sampling; small ones are in front as often as large ones
     u = rng.random(count)
     radii = (smallest**-2 - u * (smallest**-2 - largest**-2)) ** -0.5
     for radius in radii:
@@ -75,7 +75,7 @@ def _leaf(rng: np.random.Generator, picture: np.ndarray, radius: float, colour: 
 
 
 def _fractal(rng: np.random.Generator, height: int, width: int, slope: float) -> np.ndarray:
-    """Noise [H, W] of mean 0 and deviation 1 whose amplitude falls as frequency to minus `slope`."""
+    """Noise [H, W] with mean 0 and deviation 1 whose amplitude falls as frequency ** -slope."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1.0
     spectrum = np.fft.rfft2(rng.standard_normal((height, width))) * frequency**-slope
@@ -85,7 +85,7 @@ def _fractal(rng: np.random.Generator, height: int, width: int, slope: float) ->
 
 
 def _clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Two colours mixed by 1 / f noise, with a little of it in every channel."""
+    """Two colours mixed by 1 / f noise, with a little more noise over all channels."""
     palette = _palette(rng)
     share = 0.5 + 0.25 * _fractal(rng, height, width, rng.uniform(0.9, 1.8))[..., None]
     picture = palette[0] + np.clip(share, 0, 1) * (palette[1] - palette[0])
@@ -109,7 +109,7 @@ def _landscape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _smooth_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A wall or a table: a gradient between two near colours, with faint grain."""
+    """A wall or a table: a gradient between two similar colours, with faint grain."""
     palette = _palette(rng)
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.cos(angle) * np.linspace(-1, 1, width)[None] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
@@ -133,7 +133,7 @@ def _palette(rng: np.random.Generator) -> np.ndarray:
 
 
 def _photograph(rng: np.random.Generator, height: int, width: int, folder: str) -> np.ndarray:
-    """A crop of a random size and place out of a photograph; one that is smaller than the canvas is enlarged."""
+    """A crop of random size and position from a photograph, which is enlarged if smaller than the canvas."""
     from PIL import Image
 
     from ..photographs import draw_photograph
@@ -150,7 +150,7 @@ def _photograph(rng: np.random.Generator, height: int, width: int, folder: str) 
 
 
 def _develop(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Soft shadows, a vignette, contrast and grain, as a camera would see the scene; float32 in [0, 1]."""
+    """Add soft shadows, a vignette, contrast and grain, as in a camera's picture; float32 in [0, 1]."""
     height, width = picture.shape[:2]
     if rng.random() < 0.4:
         shadow = 1 / (1 + np.exp(-(_fractal(rng, height, width, 2.2) + rng.uniform(-1, 1)) * rng.uniform(1, 4)))
@@ -166,9 +166,9 @@ def _develop(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 
 def _moving_crop(rng: np.random.Generator, still: np.ndarray, frames: int, height: int, width: int) -> np.ndarray:
-    """What a camera sees of `still` that pans and zooms evenly: [frames, height, width, 3]."""
+    """What a steadily panning and zooming camera sees of `still`: [frames, height, width, 3]."""
     most_y, most_x = still.shape[0] - height, still.shape[1] - width
-    pace = min(1.0, 0.03 * (frames - 1))  # of the margin that is there, so that short clips move as fast as long ones
+    pace = min(1.0, 0.03 * (frames - 1))  # share of the margin to use, so that short clips move as fast as long ones
     begin = rng.uniform(0.0, 1.0, 2)
     end = np.clip(begin + rng.uniform(-1, 1, 2) * pace, 0, 1)
     zoom = 1 + rng.uniform(-0.12, 0.12) * pace
@@ -183,7 +183,7 @@ def _moving_crop(rng: np.random.Generator, still: np.ndarray, frames: int, heigh
 
 
 def _bilinear(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """`picture` [H, W, 3] at rows `y` and columns `x`."""
+    """`picture` [H, W, 3] interpolated at rows `y` and columns `x`."""
     y, x = np.clip(y, 0, len(picture) - 1), np.clip(x, 0, picture.shape[1] - 1)
     top, left = np.minimum(y.astype(int), len(picture) - 2), np.minimum(x.astype(int), picture.shape[1] - 2)
     down, right = (y - top).astype(np.float32)[:, None, None], (x - left).astype(np.float32)[None, :, None]

@@ -1,4 +1,4 @@
-"""Words about scenes: names of objects, instructions in several wordings, captions."""
+"""Words about scenes: object names, instructions in several wordings, captions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .vocabulary import (
     VIDEO_MEDIA,
 )
 
-SMALL, LARGE = 0.145, 0.17  # radii below and above which a caption says the size; an added object is neither
+SMALL, LARGE = 0.145, 0.17  # radii below and above which a caption states the size; an added object is neither
 _SYNONYM_SHARE = 0.07
 _PHRASES = PHRASES | LOOK_PHRASES
 _STATEMENTS = STATEMENTS | LOOK_STATEMENTS
@@ -42,14 +42,14 @@ def with_article(words: str) -> str:
 
 
 def _word(rng: np.random.Generator, word: str) -> str:
-    """The word, now and then a synonym."""
+    """The word or, sometimes, a synonym."""
     if word in SYNONYMS and rng.random() < _SYNONYM_SHARE:
         return pick(rng, SYNONYMS[word])
     return word
 
 
 def draw_form(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
-    """What to name `target` by, so that no other object in any of `scenes` is meant: "shape", "colour" or "both"."""
+    """Choose how to name `target` unambiguously in all of `scenes`: by "shape", "colour" or "both"."""
     others = {o for scene in scenes for o in scene.objects} - {target}
     forms = ["both", "both"]
     if all(o.shape != target.shape for o in others):
@@ -60,7 +60,7 @@ def draw_form(rng: np.random.Generator, target: Object, scenes: Iterable[Scene])
 
 
 def name_object(rng: np.random.Generator, target: Object, scenes: Iterable[Scene]) -> str:
-    """A name ("red circle", "circle", "red one") that means `target` and no other object in any of `scenes`."""
+    """A name ("red circle", "circle", "red one") that fits `target` but no other object in any of `scenes`."""
     form = draw_form(rng, target, scenes)
     if form == "shape":
         return _word(rng, target.shape)
@@ -86,7 +86,7 @@ def phrase(
     thing: str = "",
     spot: str = "",
 ) -> str:
-    """One wording of an edit, an imperative or a `statement`; words that its template has no slot for are left out."""
+    """One wording of an edit, an imperative or a `statement`; words without a slot in its template are left out."""
     template = pick(rng, (_STATEMENTS if statement else _PHRASES)[kind])
     medium = pick(rng, IMAGE_MEDIA if canvas.frames == 1 else VIDEO_MEDIA)
     colour = _word(rng, colour)
@@ -105,7 +105,7 @@ def phrase(
 
 
 def style(rng: np.random.Generator, text: str, *, polite: bool) -> str:
-    """Letter case and punctuation as people mix them; `polite` allows wordings such as "can you ...?"."""
+    """Vary letter case and punctuation as people do; `polite` allows wordings such as "can you ...?"."""
     if polite and rng.random() < 0.12:
         text = pick(rng, POLITE).format(text=text)
     if not text.endswith("?"):
@@ -128,13 +128,13 @@ def _motion(o: Object, canvas: Canvas) -> str:
 
 
 def describe_object(o: Object, canvas: Canvas) -> str:
-    """Such as "a small red circle at the top left moving right"; the position is that in the first frame."""
+    """E.g. "a small red circle at the top left moving right"; the position is that in the first frame."""
     size = "small " if o.radius < SMALL else "large " if o.radius > LARGE else ""
     return f"{with_article(size + o.colour)} {o.shape} at the {o.position()}{_motion(o, canvas)}"
 
 
 def caption(scene: Scene) -> str:
-    """What the scene shows, in one deterministic sentence; objects in reading order of their coarse positions."""
+    """Describe the scene in one deterministic sentence, its objects in reading order of their coarse positions."""
     if scene.masks is not None:
         return f"the mask of {describe_object(scene.masks, scene.canvas)}"
     cells = [cell for row in GRID for cell in row]

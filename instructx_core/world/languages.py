@@ -1,4 +1,4 @@
-"""The languages that instructions come in, each as a value with the functions that word an edit."""
+"""The languages of instructions, each a value with the functions that word an edit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .vocabulary import JOINERS
 
 @dataclass(frozen=True)
 class Language:
-    """See `language` for what the functions take and give."""
+    """See `language` for the functions' arguments and results."""
 
     name_object: Callable[..., str]
     phrase: Callable[..., str]

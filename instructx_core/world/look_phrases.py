@@ -1,4 +1,4 @@
-"""English wordings of looks, weather and masks, as data; see `vocabulary` for the slots of a template."""
+"""English wordings of looks, weather and masks, as data; see `vocabulary` for the template slots."""
 
 LOOK_PHRASES: dict[str, tuple[str, ...]] = {
     "sepia": (

@@ -1,7 +1,7 @@
 """Looks: exact functions of all pixels, for edits of tone, style and weather.
 
-Frames are float32 [T, H, W, 3] in [0, 1]. Lengths are shares of the shorter side, so a look is the same at every size,
-and nothing is drawn by chance, so there is one right answer.
+Frames are float32 [T, H, W, 3] in [0, 1]. Lengths are fractions of the shorter side, so a look is the same at every
+size, and nothing is random, so there is one right answer.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def contrast(frames: np.ndarray) -> np.ndarray:
 
 
 def night(frames: np.ndarray) -> np.ndarray:
-    """Half drained of colour, dark and blue."""
+    """Half desaturated, dark and blue."""
     drained = 0.5 * (frames + grayscale(frames))
     return np.clip(drained * np.array([0.22, 0.32, 0.55], np.float32) + np.array([0, 0.01, 0.04], np.float32), 0, 1)
 
 
 def sketch(frames: np.ndarray) -> np.ndarray:
-    """Pencil on paper: luma over its surroundings, white where nothing stands out."""
+    """Pencil on paper: luma divided by its surroundings', white where nothing stands out."""
     luma = (frames @ LUMA)[..., None]
     around = blur(luma, 0.02)
     line = np.clip((luma + 0.02) / (around + 0.02), 0, 1)
@@ -69,17 +69,17 @@ def posterised(frames: np.ndarray) -> np.ndarray:
 
 
 def cartoon(frames: np.ndarray) -> np.ndarray:
-    """Few smooth colours, and dark lines where brightness changes at once."""
+    """Few smooth colours, and dark lines where brightness changes abruptly."""
     smooth = blur(frames, 0.008)
     luma = smooth @ LUMA
-    step = min(luma.shape[1:3]) / 128  # a gradient for a pixel of a picture of 128
+    step = min(luma.shape[1:3]) / 128  # as gradients per pixel of a picture of 128
     dy, dx = (np.gradient(luma, axis=axis) * step for axis in (1, 2))
     line = np.clip(np.hypot(dy, dx) / 0.06 - 0.5, 0, 1)[..., None]
     return np.round(smooth * 5) / 5 * (1 - 0.9 * line)
 
 
 def pixelated(frames: np.ndarray) -> np.ndarray:
-    """Squares of a sixteenth of the shorter side, each of its mean colour; those at the end may be cut."""
+    """Squares of a sixteenth of the shorter side, each in its mean colour; the last ones may be cut off."""
     _, height, width, _ = frames.shape
     cell = max(2, round(min(height, width) / 16))
     bottom, right = -height % cell, -width % cell
@@ -96,7 +96,7 @@ def fog(frames: np.ndarray) -> np.ndarray:
 
 
 def snow(frames: np.ndarray) -> np.ndarray:
-    """A paler, colder picture behind flakes that always start at the same places and fall at the same pace."""
+    """A paler, colder picture behind snowflakes that always start at the same positions and fall the same way."""
     count, height, width, _ = frames.shape
     short = min(height, width)
     pale = np.clip(0.75 * (0.6 * frames + 0.4 * grayscale(frames)) + np.array([0.2, 0.215, 0.235], np.float32), 0, 1)
@@ -127,7 +127,7 @@ LOOKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def blur(frames: np.ndarray, share: float) -> np.ndarray:
-    """`frames` [T, H, W, C] under a Gaussian whose deviation is `share` of the shorter side; borders repeat."""
+    """Blur `frames` [T, H, W, C] with a Gaussian whose deviation is `share` of the shorter side; borders repeat."""
     deviation = share * min(frames.shape[1:3])
     reach = max(1, int(np.ceil(3 * deviation)))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)

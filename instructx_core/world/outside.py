@@ -1,7 +1,7 @@
 """Sentences that ask for nothing this world knows: the picture must not change.
 
-They come in many kinds, so that what they share is only that they are not of this world: requests about other things,
-captions, questions, small talk, other languages, code, noise. Of every list of words, the held-out seeds have some that
+They come in many kinds, so that all they share is that they do not belong to this world: requests about other things,
+captions, questions, small talk, other languages, code, noise. Held-out seeds draw from a part of every word list that
 training never sees.
 """
 
@@ -102,7 +102,7 @@ _CODE = (
 
 
 def outside_sentence(rng: np.random.Generator, held_out: bool) -> str:
-    """One sentence; `held_out` draws from words and whole sentences that training never sees, in the same forms."""
+    """One sentence; `held_out` draws from words and whole sentences that training never sees, in the same templates."""
     kind = rng.random()
     if kind < 0.1:
         return _noise(rng)
@@ -127,13 +127,13 @@ def outside_sentence(rng: np.random.Generator, held_out: bool) -> str:
 
 
 def _choose(rng: np.random.Generator, options: Sequence[str], held_out: bool) -> str:
-    """Every fourth of `options` is held out."""
+    """Draw one of `options`, of which every fourth is held out."""
     fitting = [option for index, option in enumerate(options) if (index % 4 == 3) == held_out]
     return fitting[rng.integers(len(fitting))]
 
 
 def _noise(rng: np.random.Generator) -> str:
-    """Letters by chance: words of no language, keys hit at random."""
+    """Random letters: words of no language, or keys hit at random."""
     letters = list(string.ascii_lowercase if rng.random() < 0.7 else string.printable[:94])
     words = ("".join(rng.choice(letters, rng.integers(1, 9))) for _ in range(rng.integers(1, 7)))
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Sentences of the world read back: which edit of a scene they ask for."""
+"""Parse the world's sentences: which edit of a scene they ask for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Request:
 
     Attributes:
         kind: one of KINDS, or "look".
-        colour, shape, spot: of the new object; "" where the sentence does not say it.
+        colour, shape, spot: of the new object; "" if the sentence does not say.
         look: one of LOOKS.
     """
 
@@ -54,7 +54,7 @@ class Request:
 
 
 def read_request(sentence: str, scene: Scene) -> Request | None:
-    """The edit of `scene` that an English sentence asks for; None where it asks for none, or names no one object."""
+    """The edit of `scene` that an English sentence asks for; None if it asks for none, or its object is ambiguous."""
     text = _bare(sentence)
     for pattern in _polite():
         if found := pattern.fullmatch(text):
@@ -66,10 +66,10 @@ def read_request(sentence: str, scene: Scene) -> Request | None:
 
 
 def asked_scene(request: Request, scene: Scene, subject: Object | None = None) -> Scene | None:
-    """The scene after a request; None for an addition, whose exact place a sentence does not say.
+    """The scene after a request; None for an addition, whose exact position is unknown, or a swap without `subject`.
 
     Args:
-        subject: what the reference shows.
+        subject: the object shown in the reference.
     """
     if request.kind == "look":
         if request.look == STYLES[-1]:
@@ -104,7 +104,7 @@ def _request(kind: str, slots: dict[str, str | None], scene: Scene) -> Request |
 
 
 def _words(phrase: str) -> tuple[str, str]:
-    """(colour, shape) of a phrase, each "" where it is not said."""
+    """(colour, shape) of a phrase, each "" if not mentioned."""
     said = [_plain(word) for word in phrase.split()]
     return next((w for w in said if w in COLOURS), ""), next((w for w in said if w in SHAPES), "")
 
@@ -155,6 +155,6 @@ def _spelled() -> Iterator[tuple[str, str]]:
 
 
 def _either(words: object) -> str:
-    """Any of some words or of their synonyms, the longest first."""
+    """A pattern for any of some words or their synonyms, longest first."""
     every = [one for word in words for one in (word, *SYNONYMS.get(word, ()))]  # type: ignore[attr-defined]
     return "(?:" + "|".join(sorted(map(re.escape, every), key=len, reverse=True)) + ")"

@@ -1,4 +1,4 @@
-"""Scenes: what is in a picture or clip, as immutable values; how one is drawn by chance, and how it becomes pixels."""
+"""Scenes: what is in a picture or clip, as immutable values; how they are sampled, and how they are rendered."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ RADII = (1 / 8, 3 / 16)  # of the frame's shorter side
 ADDED_RADIUS = 0.15
 MAX_SPEED = 0.019  # of the shorter side per frame: 1.2 pixels at 64
 MAX_TRAVEL = 0.5  # of the shorter side over the clip
-_CANDIDATES = 48  # positions tried for one object before its scene is given up
-NATURAL = "natural"  # the name of a ground that has more than one colour
+_CANDIDATES = 48  # positions tried for one object before giving up on its scene
+NATURAL = "natural"  # the name of a background with more than one colour
 _SHADOW = (0.06, 0.04)  # down and right, of the shorter side
 
 
@@ -37,7 +37,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Object:
-    """A flat-coloured shape on a straight line.
+    """A flat-coloured shape that moves in a straight line.
 
     `radius` and `velocity` (down, right; per frame) are fractions of the frame's shorter side, `start` (y, x) of its
     height and width.
@@ -48,7 +48,7 @@ class Object:
     radius: float
     start: tuple[float, float]
     velocity: tuple[float, float] = (0.0, 0.0)
-    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)  # how this one differs from its colour's usual tone
+    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)  # difference from its colour's usual RGB
     turn: float = 0.0  # clockwise, degrees
     light: tuple[float, float] = (0.0, 0.0)  # see `drawing.draw_shape`
 
@@ -62,7 +62,7 @@ class Object:
         return start + np.arange(canvas.frames)[:, None] * np.array(self.velocity) * canvas.short
 
     def reach(self, canvas: Canvas) -> float:
-        """Radius in pixels of the circle around the shape."""
+        """Radius in pixels of the shape's circumscribed circle."""
         return REACH[self.shape] * self.radius * canvas.short
 
     def position(self) -> str:
@@ -73,11 +73,11 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects that never touch, on a ground; `effects` are applied to the finished pixels in order.
+    """Objects that never touch, on a background; `effects` are applied to the finished pixels in order.
 
-    `relief` is added to the ground's colour (see `drawing.sample_relief`); a natural ground, whose `background` is
-    NATURAL, is the relief itself. `free` names a place of PLACES that no object crosses. `shadow` is how dark the
-    objects' soft shadows are. A scene that `masks` an object shows nothing else: white on black.
+    `relief` is added to the background's colour (see `drawing.sample_relief`); if `background` is NATURAL, it is the
+    whole background. `free` names a place of PLACES that no object crosses. `shadow` is how dark the objects' soft
+    shadows are. If `masks` is set, the scene shows only that object, white on black.
     """
 
     canvas: Canvas
@@ -88,7 +88,7 @@ class Scene:
     effects: tuple[str, ...] = ()
     free: str | None = None
     shadow: float = 0.0
-    blurred: bool = False  # the ground is out of focus
+    blurred: bool = False  # the background is out of focus
     masks: Object | None = None
 
 
@@ -102,7 +102,7 @@ def _gap(canvas: Canvas) -> float:
 
 
 def is_clear(canvas: Canvas, objects: tuple[Object, ...]) -> bool:
-    """Whether no two objects come near each other in any frame."""
+    """True if no two objects come near each other in any frame."""
     paths = [o.path(canvas) for o in objects]
     for i, one in enumerate(objects):
         for j in range(i):
@@ -113,7 +113,7 @@ def is_clear(canvas: Canvas, objects: tuple[Object, ...]) -> bool:
 
 
 def _identities(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
-    """Distinct (colour, shape) pairs; often colours, shapes or both all differ, so that one word can name an object."""
+    """Distinct (colour, shape) pairs; often all colours, shapes or both differ, so that one word can name an object."""
     colours, shapes = list(COLOURS), list(SHAPES)
     unique_colours, unique_shapes = rng.random(2) < (0.6, 0.5)
     while True:
@@ -127,7 +127,7 @@ def _identities(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
 def _place(
     rng: np.random.Generator, canvas: Canvas, colour: str, shape: str, others: tuple[Object, ...]
 ) -> Object | None:
-    """An object at a random place and speed, clear of `others` in every frame; None where no candidate fits."""
+    """An object at a random position and velocity, clear of `others` in every frame; None if no candidate fits."""
     radius = float(rng.uniform(*RADII))
     size = np.array([canvas.height, canvas.width])
     steps = canvas.frames - 1
@@ -139,7 +139,7 @@ def _place(
         velocity = np.zeros((_CANDIDATES, 2))
     margin = (
         radius * canvas.short * (0.6 if steps and rng.random() < 0.15 else 1.0)
-    )  # few clips cut a shape at the border
+    )  # in a few clips the border cuts a shape
     travel = velocity * steps * canvas.short
     low = margin + np.maximum(-travel, 0)
     high = size - margin - np.maximum(travel, 0)
@@ -182,7 +182,7 @@ def sample_scene(
     free: str | None = None,
     variety: Variety = PLAIN,
 ) -> Scene:
-    """Draw a scene of `at_least` to three objects; `free` keeps a place of PLACES clear for an object of any shape."""
+    """Sample a scene with `at_least` to 3 objects; `free` keeps a place of PLACES clear for an object of any shape."""
     obstacles = () if free is None else (standing("white", "square", free),)
     wanted = max(at_least, int(rng.choice(3, p=(0.25, 0.4, 0.35))) + 1)
     if variety.natural and not at_least and rng.random() < 0.6:
@@ -203,7 +203,7 @@ def sample_scene(
 
 
 def _enliven(rng: np.random.Generator, scene: Scene) -> Scene:
-    """The scene with objects that are turned, lit and not quite the usual colour, some above soft shadows."""
+    """Turn, light and tint the objects slightly; some scenes also get soft shadows."""
     objects = []
     for o in scene.objects:
         tint = tuple(rng.normal(0, 0.03, 3).clip(-0.06, 0.06).tolist())
@@ -214,13 +214,13 @@ def _enliven(rng: np.random.Generator, scene: Scene) -> Scene:
 
 
 def plain_relief(ground: np.ndarray) -> np.ndarray:
-    """What is left of a natural ground when it is painted over: a quarter of its light and shade, within +-.1."""
+    """What remains of a natural background when painted over: a quarter of its light and shade, within +-.1."""
     light = (ground @ LUMA)[..., None]
     return np.clip(0.25 * (light - light.mean()), -0.1, 0.1)
 
 
 def render(scene: Scene) -> np.ndarray:
-    """Pixels of a scene: float32 [T, H, W, 3] in [0, 1]."""
+    """Render a scene: float32 [T, H, W, 3] in [0, 1]."""
     canvas = scene.canvas
     if scene.masks is not None:
         return _render_mask(scene, scene.masks)
@@ -252,7 +252,7 @@ def _render_mask(scene: Scene, o: Object) -> np.ndarray:
 
 
 def _cast_shadow(frames: np.ndarray, scene: Scene, o: Object) -> None:
-    """Darken the ground down and right of an object, softly."""
+    """Softly darken the background below and to the right of an object."""
     canvas = scene.canvas
     radius = o.radius * canvas.short
     cover = np.zeros_like(frames)

@@ -37,7 +37,7 @@ _CHANGES = ("recolor", "remove", "replace")
 class Triplet:
     """`source` and `target` float32 [T, H, W, 3] in [0, 1] (T == 1: an image), `references` [S, S, 3] each.
 
-    `edits` are the names of the edits applied in order; a reference group has its own name there.
+    `edits` names the edits in the order applied; a reference group is listed under its own name.
     """
 
     source: np.ndarray
@@ -51,7 +51,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Draft:
-    """A triplet before it is drawn."""
+    """A triplet before rendering."""
 
     source: Scene
     instruction: str
@@ -62,7 +62,7 @@ class Draft:
 
 
 def stream_of(group: str) -> int:
-    """The number of a group's own stream of random numbers; those of the first ten never change."""
+    """The index of a group's own random stream; those of the first ten groups never change."""
     return GROUPS.index(group) if group in GROUPS else _LATER_STREAMS + EVERY_GROUP.index(group)
 
 
@@ -78,7 +78,7 @@ def _hybrid_kinds(rng: np.random.Generator, variety: Variety) -> tuple[str, str]
 
 
 def _reference_scene(rng: np.random.Generator, canvas: Canvas, subject: Object, variety: Variety) -> Scene:
-    """The subject alone, large and near the middle of a square image with a ground of its own."""
+    """Only the subject, large and near the middle of a square image with its own background."""
     side = Canvas(1, canvas.short, canvas.short)
     ground = sample_scene(rng, side, variety=variety)
     y, x = rng.uniform(0.45, 0.55, 2).tolist()
@@ -119,7 +119,7 @@ def _instruction(rng: np.random.Generator, steps: list[Step], language: Language
 
 
 def _about_nobody(rng: np.random.Generator, scene: Scene, language: Language) -> str:
-    """A request about an object that the scene does not have, in colour or in shape."""
+    """A request about an object whose colour and shape are both absent from the scene."""
     colours = [c for c in COLOURS if all(o.colour != c for o in scene.objects)]
     shapes = [s for s in SHAPES if all(o.shape != s for o in scene.objects)]
     colour, shape = (options[rng.integers(len(options))] for options in (colours, shapes))
@@ -143,11 +143,11 @@ def _kinds(rng: np.random.Generator, group: str, variety: Variety) -> tuple[str,
 def draft_triplet(
     rng: np.random.Generator, group: str, canvas: Canvas, variety: Variety = PLAIN, held_out: bool = False
 ) -> Draft:
-    """Choose everything about a triplet of `group` but its pixels; `held_out` draws words that training never sees."""
+    """Choose all of a triplet of `group` except its pixels; `held_out` draws words that training never sees."""
     language = CHINESE if variety.chinese and rng.random() < variety.chinese else ENGLISH
     kinds = _kinds(rng, group, variety)
     found = None
-    while found is None:  # a scene where the edit has no room is drawn again
+    while found is None:  # resample until the edit fits the scene
         found = _attempt(rng, group, canvas, variety, language, kinds)
     source, steps = found
     if not steps:
@@ -159,7 +159,7 @@ def draft_triplet(
 
 
 def make_rng(seed: int, stream: int, canvas: Canvas) -> np.random.Generator:
-    """The generator of one sample: each seed, stream (a group or another use) and size has its own.
+    """The random generator of one sample; each seed, stream (a group or another use) and size has its own.
 
     Raises InputError for a negative seed, no frames, or sides below MIN_SIDE.
     """
@@ -175,11 +175,11 @@ def make_rng(seed: int, stream: int, canvas: Canvas) -> np.random.Generator:
 def sample_triplet(
     seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
 ) -> Triplet:
-    """Draw the triplet that these arguments mean, always the same one.
+    """Return the triplet that these arguments determine, always the same one.
 
-    `group` is one of EVERY_GROUP. Source and target come as float32 [frames, height, width, 3] in [0, 1]; the reference
-    groups carry one square reference image whose side is the frame's shorter one. Raises InputError for an unknown
-    group, a negative seed, a size out of range, or an image of a group that only clips have.
+    `group` is one of EVERY_GROUP. Source and target are float32 [frames, height, width, 3] in [0, 1]; the reference
+    groups have one square reference image whose side is the frame's shorter one. Raises InputError for an unknown
+    group, a negative seed, a size out of range, or an image in a group that is for clips only.
     """
     if group not in EVERY_GROUP:
         raise InputError(f"group is {group!r}; give one of {', '.join(EVERY_GROUP)}")
@@ -199,10 +199,10 @@ def sample_triplet(
 
 @dataclass(frozen=True)
 class Subject:
-    """The one object of a triplet's target that its source does not have.
+    """The only object in a triplet's target that its source does not have.
 
-    `mask` is bool [T, H, W], where it covers at least half of a pixel; `behind` float32 [T, H, W, 3] is the target
-    without it.
+    `mask`, bool [T, H, W], is true where it covers at least half of a pixel; `behind`, float32 [T, H, W, 3], is the
+    target without it.
     """
 
     mask: np.ndarray
@@ -212,8 +212,8 @@ class Subject:
 def sample_subject(
     seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
 ) -> Subject | None:
-    """The new object of what `sample_triplet` gives for the same arguments, as it shows; None where there is none, or
-    several, or an effect over it."""
+    """The new object in `sample_triplet`'s result for the same arguments, as pixels; None if there is none, several, or
+    an effect covers it."""
     draft = _draft(seed, group, Canvas(frames, height, width), variety)
     new = _new_object(draft)
     if new is None or draft.target.effects:
@@ -226,8 +226,8 @@ def sample_subject(
 def sample_new_object(
     seed: int, group: str, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
 ) -> Object | None:
-    """The new or changed object of what `sample_triplet` gives for the same arguments; None where there is none, or
-    several. Objects are not drawn."""
+    """The new or changed object in `sample_triplet`'s result for the same arguments; None if there is none or several.
+    Nothing is rendered."""
     return _new_object(_draft(seed, group, Canvas(frames, height, width), variety))
 
 

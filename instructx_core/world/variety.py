@@ -1,4 +1,4 @@
-"""How much of life the world shows: flat shapes on plain grounds and English words, or more than that."""
+"""How far the world goes beyond flat shapes on plain backgrounds and English words."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Variety:
     """Shares in [0, 1] of scenes and sentences that go beyond the plain world."""
 
-    natural: float = 0.0  # of scenes on natural grounds
+    natural: float = 0.0  # of scenes on natural backgrounds
     lively: float = 0.0  # of scenes whose objects are turned, lit, tinted, or cast shadows
     chinese: float = 0.0  # of instructions in Chinese
-    photographs: str | None = None  # a folder; half of the natural grounds are cut from its pictures
+    photographs: str | None = None  # a folder; half of the natural backgrounds are cropped from its pictures
 
 
 PLAIN = Variety()

@@ -1,4 +1,4 @@
-"""The words and numbers of the procedural world, as data: extend a table here and the generator follows.
+"""The words and values of the procedural world, as data: extend a table here and the generator follows.
 
 Phrases are templates. `{name}` is an object ("red circle", "circle", "red one"), `{colour}` a colour word,
 `{a_colour}` one with its article, `{thing}` a noun phrase ("an orange star"), `{place}` a prepositional phrase ("in
@@ -9,10 +9,10 @@ so the plainest wording comes first.
 
 EDIT_KINDS = ("recolor", "remove", "add", "replace", "background", "grayscale", "invert")
 GROUPS = (*EDIT_KINDS, "hybrid", "reference_swap", "reference_add")
-# What came later: looks, weather, masks, an object that enters a clip late, and sentences that ask for nothing known.
+# Added later: looks, weather, masks, an object that enters a clip late, and requests from outside this world.
 PICTURE_KINDS = ("tone", "style", "weather", "segment")
 EVERY_GROUP = (*GROUPS, *PICTURE_KINDS, "late", "outside")
-CLIP_GROUPS = ("late",)  # which an image cannot have
+CLIP_GROUPS = ("late",)  # for clips only
 TONES = ("sepia", "warmer", "cooler", "brighter", "darker", "contrast", "night")
 BLUR = "blurred background"
 STYLES = ("sketch", "posterised", "cartoon", "pixelated", BLUR)
@@ -62,7 +62,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "bottom right": ("lower right", "bottom-right"),
     "center": ("middle", "centre"),
 }
-# What stands for the shape when colour alone names an object.
+# Nouns in place of the shape when an object is named by colour alone.
 NOUNS = ("one", "shape", "object", "thing", "figure")
 IMAGE_MEDIA = ("image", "picture", "scene", "photo")
 VIDEO_MEDIA = ("video", "clip", "scene", "footage")
@@ -201,7 +201,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "place this {noun} {place}",
     ),
 }
-# Statements: they stand alone only.
+# Statements: they can only stand alone.
 STATEMENTS: dict[str, tuple[str, ...]] = {
     "recolor": (
         "the {name} should be {colour}",

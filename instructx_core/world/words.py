@@ -1,4 +1,4 @@
-"""Which words of a sentence this world has no use for."""
+"""Find the words of a sentence that this world does not know."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from . import look_phrases, vocabulary
 
-_WORD = re.compile(r"[a-z]+(?:'[a-rt-z]+)?")  # "don't" is one word, of "circle's" it is "circle"
+_WORD = re.compile(r"[a-z]+(?:'[a-rt-z]+)?")  # "don't" is one word, "circle's" gives "circle"
 _SLOT = re.compile(r"\{\w+\}")
 
 
 def unknown_words(sentence: str, looks: bool = True) -> tuple[str, ...]:
-    """The English words of a sentence that no instruction of this world has, in order, each once.
+    """The English words of a sentence that occur in no instruction of this world, in order, each once.
 
-    Words of other scripts are not judged.
+    Words in other scripts are ignored.
 
     Args:
-        looks: of tone, style and weather, too.
+        looks: whether words for tone, style and weather are known, too.
     """
     words = [word for word in _WORD.findall(sentence.lower()) if word != "s"]
     return tuple(dict.fromkeys(word for word in words if word not in _known(looks)))

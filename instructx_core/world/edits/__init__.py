@@ -1,4 +1,4 @@
-"""Edits: each chooses its object and values on a scene, and gives the scene after it with the words that ask for it."""
+"""Edits: each chooses its object and values in a scene, and returns the new scene with the words that ask for it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def apply_edit(
     language: Language = ENGLISH,
     only: Object | None = None,
 ) -> Step | None:
-    """Choose and apply an edit of `kind` to `scene`, worded as an imperative or a `statement`; None if it has no room.
+    """Choose and apply an edit of `kind` to `scene`, worded as an imperative or a `statement`; None if it does not fit.
 
-    `original` is the scene before any edit: names hold in both, and objects that an earlier edit touched stay as they
-    are. `only` is the one object that may be chosen.
+    `original` is the scene before any edit: names are unambiguous in both, and objects that an earlier edit changed are
+    not changed again. `only` is the one object that may be chosen.
     """
     return _EDITS[kind](Situation(rng, scene, original, statement, language, only))

@@ -1,4 +1,4 @@
-"""Edits of one object: its colour, its shape, whether it is there; with or without a reference that shows a new one."""
+"""Edits of one object: its colour, shape or presence; with or without a reference that shows a new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .situation import Situation, Step
 
 
 def _exchanged(scene: Scene, old: Object, new: Object | None) -> Scene | None:
-    """The scene with `old` replaced or, for None, removed; None where the new object would touch another."""
+    """The scene with `old` replaced, or removed if `new` is None; None if the new object would touch another."""
     objects = tuple(new if o is old else o for o in scene.objects if o is not old or new is not None)
     return replace(scene, objects=objects) if is_clear(scene.canvas, objects) else None
 

@@ -1,4 +1,4 @@
-"""Edits of the whole picture: its ground, its look, its weather; and the mask of an object."""
+"""Edits of the whole picture: its background, look or weather; and the mask of an object."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def background(at: Situation) -> Step | None:
 
 
 def effect(kind: str) -> Callable[[Situation], Step | None]:
-    """An edit whose kind is the look itself."""
+    """An edit with a single look, named like its kind."""
     return lambda at: at.step(kind, replace(at.scene, effects=(*at.scene.effects, kind)), kind)
 
 
 def one_of(kind: str, looks: tuple[str, ...]) -> Callable[[Situation], Step | None]:
-    """An edit that gives the picture one of several looks."""
+    """An edit that applies one of several looks."""
 
     def look(at: Situation) -> Step | None:
         name = looks[at.rng.integers(len(looks))]

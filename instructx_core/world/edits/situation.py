@@ -1,4 +1,4 @@
-"""What an edit is chosen from, and what it gives: the scene after it, with the words that ask for it."""
+"""The inputs from which an edit is chosen, and its result: the new scene with the words that ask for it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..scenes import Object, Scene
 
 @dataclass(frozen=True)
 class Step:
-    """One edit done: `scene` is the result, `request` the wording, `plan` the canonical form of what changes."""
+    """One applied edit: `scene` is the result, `request` the wording, `plan` the canonical form of the change."""
 
     kind: str
     scene: Scene
     request: str
     plan: str
     statement: bool  # the wording is a statement ("the circle should be red"), which takes no "can you"
-    subject: Object | None = None  # the new object of a reference edit, which its reference image shows
+    subject: Object | None = None  # the new object of a reference edit, shown in its reference image
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Where an edit is chosen: `scene` as it is now, `original` as the user sees it (the same for a first edit)."""
+    """What an edit is chosen from: `scene` as it is now, `original` as the user sees it (the same for a first edit)."""
 
     rng: np.random.Generator
     scene: Scene
@@ -39,13 +39,13 @@ class Situation:
         return untouched[self.rng.integers(len(untouched))] if untouched else None
 
     def new_pair(self, colours: list[str], shapes: list[str]) -> tuple[str, str] | None:
-        """A (colour, shape) out of the given ones that neither the scene nor the original has."""
+        """A (colour, shape) from the given ones that is in neither the scene nor the original."""
         taken = {(o.colour, o.shape) for o in (*self.scene.objects, *self.original.objects)}
         pairs = [(c, s) for c in colours for s in shapes if (c, s) not in taken]
         return pairs[self.rng.integers(len(pairs))] if pairs else None
 
     def name(self, o: Object) -> str:
-        """Words that mean this object before and after any earlier edit."""
+        """A name that is unambiguous both before and after any earlier edit."""
         return self.language.name_object(self.rng, o, (self.original, self.scene))
 
     def step(
@@ -57,7 +57,7 @@ class Situation:
         wording: str | None = None,
         **slots: str,
     ) -> Step | None:
-        """The finished edit in words, or None where there is no `scene`; `wording` names its phrases if not `kind`."""
+        """The finished edit in words, or None without a `scene`; `wording` selects phrases other than `kind`'s."""
         if scene is None:
             return None
         request = self.language.phrase(self.rng, wording or kind, scene.canvas, statement=self.statement, **slots)
