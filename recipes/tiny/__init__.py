@@ -1,4 +1,4 @@
-"""InstructX Tiny's training: kinds of stage that only a model trained from nothing needs, beside the trainer's own."""
+"""InstructX Tiny's training: adds the stages that only a model trained from scratch needs to the trainer's own."""
 
 from .tasks import add_stages
 

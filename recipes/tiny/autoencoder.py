@@ -1,4 +1,4 @@
-"""Stage 0a: a Wan VAE on the world's pictures and clips. Stands in for the pre-trained VAE of the paper."""
+"""Stage 0a: train a Wan VAE on the world's pictures and clips, in place of the paper's pre-trained VAE."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .config import TinyTrainConfig
 from .initialisation import fold_statistics, start_vae_linear
 from .sizes import check_numbers, check_sized, refusing
 
-LATENT_NOISE = 0.03  # in units of the code's deviation: the decoder learns to forgive a denoiser's small errors
+LATENT_NOISE = 0.03  # in units of the code's deviation: teaches the decoder to tolerate a denoiser's small errors
 SHOWN = 6
 
 
 class Reconstruction(nn.Module):
-    """Pixels [B, 3, T, H, W] in [-1, 1] -> how far the VAE's reconstruction is from them."""
+    """Pixels [B, 3, T, H, W] in [-1, 1] -> the loss of the VAE's reconstruction."""
 
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class Reconstruction(nn.Module):
         noise = torch.randn(code.shape, generator=generator).to(code)
         difference = self.vae.decode(code + LATENT_NOISE * noise, return_dict=False)[0] - pixels
         square = difference.square().mean()
-        # the absolute error keeps edges sharp, the pull on the code keeps it from drifting away from deviation 1
+        # the absolute error keeps edges sharp, the penalty keeps the code from drifting away from deviation 1
         loss = square + 0.02 * difference.abs().mean() + 1e-5 * code.square().mean()
         return {"loss": loss, "decibels": -10 * torch.log10(square.detach() / 4)}
 
 
 class AutoencoderTask:
-    """Trains `AutoencoderKLWan` from its linear start."""
+    """Trains an `AutoencoderKLWan` from a linear initialisation."""
 
     def __init__(self, config: TinyTrainConfig) -> None:
         from diffusers import AutoencoderKLWan
@@ -74,7 +74,7 @@ class AutoencoderTask:
         return to_unit(bucket[torch.randint(len(bucket), (size,), generator=generator)])
 
     def export(self, folder: Path) -> None:
-        vae = self.module.vae.cpu()  # with the pictures
+        vae = self.module.vae.cpu()  # where the pictures are
         fold_statistics(vae, to_unit(self.images[0][:1000]))
         vae.save_pretrained(folder / "vae")
 
@@ -82,7 +82,7 @@ class AutoencoderTask:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn again."""
+        """Nothing to restore: batches are drawn at random."""
 
     def validation(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(())
@@ -97,7 +97,7 @@ class AutoencoderTask:
 
 @torch.no_grad()
 def check_start(vae: nn.Module, size: tuple[int, int]) -> None:
-    """Raise InputError unless a VAE of these sizes can begin linearly and has the strides that its config says."""
+    """Raise InputError unless a VAE of these sizes can be initialised linearly and has the strides of its config."""
     with refusing("model"), torch.random.fork_rng(devices=[]):
         trial, pixels = copy.deepcopy(vae), torch.rand(4, 3, 1, *size) * 2 - 1
         start_vae_linear(trial, pixels)
@@ -111,7 +111,7 @@ def check_start(vae: nn.Module, size: tuple[int, int]) -> None:
 
 
 def draw_pixels(config: TinyTrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Pictures and clips of the world, uint8 [N, T, H, W, 3], a bucket for each shape."""
+    """Draw pictures and clips from the world, uint8 [N, T, H, W, 3], one bucket per shape."""
     from tqdm import tqdm
 
     data = config.data
@@ -143,7 +143,7 @@ def draw_pixels(config: TinyTrainConfig) -> tuple[list[torch.Tensor], list[torch
 
 
 def shape_share(index: int, count: int) -> float:
-    """The first shape gets half of the examples, the others divide the rest."""
+    """The first shape gets half of the examples, the others share the rest equally."""
     if count == 1:
         return 1.0
     return 0.5 if index == 0 else 0.5 / (count - 1)

@@ -1,6 +1,6 @@
-"""What auxiliary losses have learnt, kept beside a stage's model: a reader that begins anew takes hundreds of steps.
+"""The auxiliary losses' weights, saved next to a stage's model: a reader trained from scratch takes hundreds of steps.
 
-The Editor reads nothing of it.
+The Editor does not use them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch import nn
 from instructx_core.weights.files import read_tensors, write_safetensors
 
 FILE = "auxiliary.safetensors"
-LOSSES = ("reader", "hearer", "locator", "namer")  # modules of a stage; one that it does not have is None
+LOSSES = ("reader", "hearer", "locator", "namer")  # modules of a stage; None if it does not use one
 
 
 def keep(module: nn.Module, folder: Path) -> None:
-    """Write what the auxiliary losses of `module` have learnt to `folder`, if it has any. Raises InputError."""
+    """Save the auxiliary losses of `module` to `folder`, if it has any. Raises InputError."""
     found = {name: value for name, value in module.state_dict().items() if name.partition(".")[0] in LOSSES}
     if found:
         write_safetensors(folder / FILE, found)
 
 
 def take(module: nn.Module, folder: Path) -> None:
-    """Let the auxiliary losses of `module` go on where those of the model in `folder` were.
+    """Load the auxiliary losses of `module` from the model in `folder`.
 
-    A loss that they did not have, or that reads tokens of another width, begins anew.
+    A loss that the model did not have, or that reads tokens of a different width, starts from scratch.
 
     Raises:
         CheckpointError, InputError: the file is damaged.

@@ -1,4 +1,4 @@
-"""The config of the tiny model's stages: what it has beyond the paper's `TrainConfig`."""
+"""The config of the tiny model's stages: additions to the paper's `TrainConfig`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from instructx_core.world import EVERY_GROUP
 
 @dataclass(frozen=True)
 class TinyDataConfig(DataConfig):
-    """The procedural world, some of whose kinds of edit no clip shows: what a model does with them on videos, it has
-    learnt from pictures (the paper's Fig. 14)."""
+    """The procedural world, with some kinds of edit withheld from clips: what a model does with these on videos, it
+    has learnt from pictures (the paper's Fig. 14)."""
 
     held_out_from_video: tuple[Annotated[str, Choice(EVERY_GROUP)], ...] = ()
 
 
 @dataclass(frozen=True)
 class TinyTrainConfig(TrainConfig):
-    """What stands in for pre-training that a tiny model has not had; all off by default."""
+    """Substitutes for the pre-training that a tiny model lacks; all off by default."""
 
     start: dict[Literal["model", "vae", "mllm", "soup"], Name] = field(default_factory=dict)  # folders to start from
     model: dict[str, Any] = field(default_factory=dict)  # sizes of the parts that this stage creates
-    soup: Annotated[float, Range(0, 1)] = 0.0  # share of the weights of start.soup in those of start.model
-    channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: all alike
+    soup: Annotated[float, Range(0, 1)] = 0.0  # share of start.soup's weights when mixed into start.model's
+    channel_emphasis: Weight = 0.0  # weight latent channels by (effect on pixels) ** this; 0: equally
     edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
-    balance: Weight = 0.0  # weight each example by (the loss of leaving its source unchanged) to minus this power
-    reading_weight: Weight = 0.0  # of the auxiliary loss that reads the instruction back from the queries
-    hearing_weight: Weight = 0.0  # of the one that reads it back from the DiT's tokens where the edit changes something
-    locating_weight: Weight = 0.0  # of the auxiliary loss that tells where the edit changes something
-    naming_weight: Weight = 0.0  # of the one that names the new object's shape there and in references
-    deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from here on; 0: the start's
-    affine: bool = False  # from here on, predicts a gain and an offset of the source
-    source_waves: Annotated[int, Range(0, 8)] = 0  # of a place's position, shown from here on; 0: the start's
+    balance: Weight = 0.0  # weight each example by (loss of leaving its source unchanged) ** -this
+    reading_weight: Weight = 0.0  # of the auxiliary loss that predicts the instruction from the queries
+    hearing_weight: Weight = 0.0  # of the one that predicts it from the DiT's tokens where the edit changes something
+    locating_weight: Weight = 0.0  # of the one that predicts where the edit changes something
+    naming_weight: Weight = 0.0  # of the one that predicts the new object's shape, there and in references
+    deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from this stage on; 0: as in the start
+    affine: bool = False  # from this stage on, predict a gain and an offset of the source
+    source_waves: Annotated[int, Range(0, 8)] = 0  # of position channels from this stage on; 0: as in the start
     data: TinyDataConfig = field(default_factory=TinyDataConfig)
 
     @property

@@ -1,8 +1,8 @@
-"""Editing, reading and drawing stages of the tiny model: the trainer's own, with what stands in for pre-training.
+"""Editing, reading and drawing stages of the tiny model: the trainer's own, with substitutes for pre-training.
 
-- `tiny-editing` weighs errors by place, channel and example, and asks four questions beside the velocity's.
-- `reading` trains queries and LoRA alone, until the instruction can be read back from them.
-- `generator` makes the DiT draw the world from captions: what Wan's pre-training brings with it.
+- `tiny-editing` weights errors by position, channel and example, and adds four auxiliary losses.
+- `reading` trains only queries and LoRA, until the instruction can be predicted from them.
+- `generator` trains the DiT to draw the world from captions, which Wan learns in pre-training.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from .reading import InstructionReader, instruction_tokens
 from .soup import stir_in
 
 CHANGED = 0.25  # a normalised latent that differs by more belongs to the edited region
-SMALLEST_CHANGE = 0.2  # in the loss of copying the source; an edit of less than this counts less than others
+SMALLEST_CHANGE = 0.2  # added to the loss of copying the source, which limits the weight of smaller edits
 
 
 @dataclass(frozen=True)
 class TinyBatch(EditBatch):
-    """A batch with what the auxiliary losses ask for."""
+    """A batch with the labels of the auxiliary losses."""
 
     words: torch.Tensor  # int64 [B, L], the instructions' tokens
-    shapes: torch.Tensor | None  # int64 [B], of the new objects; None: nobody asks
+    shapes: torch.Tensor | None  # int64 [B], of the new objects; None: not needed
 
 
 class WeighedFlowMatching(FlowMatching):
-    """Flow matching whose errors do not all weigh alike, with the four auxiliary losses of `config`."""
+    """Flow matching with weighted errors and the four auxiliary losses of `config`."""
 
     config: TinyTrainConfig
 
@@ -68,7 +68,7 @@ class WeighedFlowMatching(FlowMatching):
             square = self.squared_error(target, context, self.conditions(batch), generator)  # [B, C, t, h, w]
         changed = ((target - source).abs() > CHANGED).any(1, keepdim=True)  # [B, 1, t, h, w]
         weight = (1 + (self.config.edited_weight - 1) * changed) * self.channel_weights
-        # divided by the mean weight: `edited_weight` moves the error between places and is not a learning rate
+        # divided by the mean weight: `edited_weight` shifts the error between positions without scaling the loss
         loss = (self.balance(weight, target - source) * weight * square).mean() / weight.mean()
         report = {"loss": loss, "error": square.detach().mean()}
         words = batch.words.to(target.device)
@@ -87,13 +87,13 @@ class WeighedFlowMatching(FlowMatching):
         return report
 
     def balance(self, weight: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """What each example counts, [B, 1, 1, 1, 1]: else edits of whole pictures drown those of small objects."""
+        """Weights of the examples, [B, 1, 1, 1, 1]; without them, whole-picture edits drown those of small objects."""
         size = (weight * change.square()).mean((1, 2, 3, 4), keepdim=True) / weight.mean()
         return (size + SMALLEST_CHANGE) ** -self.config.balance
 
 
 class TinyEditingTask(EditingTask):
-    """The trainer's editing task, for a model that may be new."""
+    """The trainer's editing task, also for a newly built model."""
 
     config: TinyTrainConfig
 
@@ -119,7 +119,7 @@ class TinyEditingTask(EditingTask):
         return self.going_on(WeighedFlowMatching(self.components, self.config, self._channel_weights()))
 
     def going_on(self, module: nn.Module) -> nn.Module:
-        """The module, whose auxiliary losses go on where those of the model that this stage starts from were."""
+        """The module, with the auxiliary losses of the model that this stage starts from."""
         if "model" in self.config.start:
             auxiliary.take(module, Path(self.config.start["model"]))
         return module
@@ -138,7 +138,7 @@ class TinyEditingTask(EditingTask):
         return TinyBatch(**vars(batch), words=words, shapes=shapes)
 
     def _channel_weights(self) -> torch.Tensor:
-        """What an error in each normalised channel weighs, float32 [C] with mean 1."""
+        """The weight of an error in each normalised channel, float32 [C] with mean 1."""
         codec = self.components.codec
         some = self.source.some(None, SHOWN)
         assert some is not None
@@ -149,7 +149,7 @@ class TinyEditingTask(EditingTask):
 
 
 class GeneratorTask(TinyEditingTask):
-    """Captions in place of instructions, and neither source nor reference to look at."""
+    """Captions in place of instructions, with neither source nor reference."""
 
     def make_batch(
         self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
@@ -160,7 +160,7 @@ class GeneratorTask(TinyEditingTask):
 
 
 class Reading(nn.Module):
-    """A batch of edits -> how well its instructions can be read back from the queries. The DiT takes no part."""
+    """A batch of edits -> the loss of predicting its instructions from the queries. The DiT is not used."""
 
     def __init__(self, components: Components) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Reading(nn.Module):
 
 
 class ReadingTask(TinyEditingTask):
-    """Trains what stands before the DiT by itself."""
+    """Trains the guidance alone, without the DiT."""
 
     def check(self) -> None:
         check_reads(self.components, "task: reading")
@@ -182,7 +182,7 @@ class ReadingTask(TinyEditingTask):
         return self.going_on(Reading(self.components))
 
     def grids(self) -> dict[str, torch.Tensor]:
-        """None: the DiT takes no part."""
+        """None: the DiT is not used."""
         return {}
 
 
@@ -193,21 +193,21 @@ def reader_of(components: Components) -> InstructionReader:
 
 
 def vocabulary_of(components: Components) -> int:
-    """Tokens of a model's MLLM."""
+    """Vocabulary size of a model's MLLM."""
     return components.guidance.mllm.config.text_config.vocab_size
 
 
 def check_reads(components: Components, asked: str) -> None:
-    """Raise InputError where instructions are to be read back from a text encoder, which nothing trains."""
+    """Raise InputError if the model's guidance is a text encoder, which is never trained."""
     if components.config.guidance.kind is GuidanceKind.TEXT:
         raise InputError(f"{asked} trains an MLLM, and this model is guided by a text encoder; leave it out.")
 
 
 def with_deadband(components: Components, deadband: float) -> Components:
-    """The same model, in place, with another deadband, which its checkpoint then says too.
+    """Set the model's deadband in place; its checkpoint will state it, too.
 
     Raises:
-        InputError: its DiT predicts a velocity, which has none.
+        InputError: its DiT predicts a velocity, which has no deadband.
     """
     config = components.config
     if not isinstance(config, TinyConfig) or config.source_prediction is None:
@@ -218,10 +218,10 @@ def with_deadband(components: Components, deadband: float) -> Components:
 
 
 def with_source_waves(components: Components, waves: int) -> Components:
-    """The same model, in place, that is shown where each place of its source stands; it makes no use of it yet.
+    """Give the model's source embedding position channels, in place; their weights are still 0.
 
     Raises:
-        InputError: its source has no embedding of its own, or more waves already.
+        InputError: its source has no embedding of its own, or already has another number of waves.
     """
     config, denoiser = components.config, components.denoiser
     if denoiser.source_embedding is None:
@@ -244,7 +244,7 @@ def with_source_waves(components: Components, waves: int) -> Components:
 
 
 def with_affine_prediction(components: Components) -> Components:
-    """The same model, in place, that predicts a gain of the source, 0 as yet, beside the change that it predicted.
+    """Make the model predict a gain of the source, 0 at first, next to the change it already predicts, in place.
 
     Raises:
         InputError: its DiT predicts a velocity.
@@ -257,7 +257,7 @@ def with_affine_prediction(components: Components) -> Components:
     own, channels = transformer.proj_out, transformer.config.in_channels
     patch = own.out_features // channels
     wider = nn.Linear(own.in_features, 2 * own.out_features)
-    with torch.no_grad():  # rows: places of a patch, and the channels of each
+    with torch.no_grad():  # rows: positions of a patch, and the channels of each
         for name in ("weight", "bias"):
             held = getattr(own, name).unflatten(0, (patch, channels))
             getattr(wider, name).copy_(torch.cat([torch.zeros_like(held), held], dim=1).flatten(0, 1))

@@ -1,4 +1,4 @@
-"""A whole model from a VAE, an MLLM and sizes, with a DiT that changes nothing yet."""
+"""A complete model from a VAE, an MLLM and sizes, with a DiT that changes nothing yet."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .sizes import check_numbers, check_sized
 
 
 def assemble(config: TinyTrainConfig) -> Components:
-    """The model that `start: {vae, mllm}` and `model` say.
+    """Build the model that `start: {vae, mllm}` and `model` describe.
 
     Raises:
         CheckpointError: a part that is missing or damaged.
-        InputError: sizes that make no model.
+        InputError: invalid sizes.
     """
     from diffusers import WanTransformer3DModel
 
@@ -50,7 +50,7 @@ def assemble(config: TinyTrainConfig) -> Components:
 
 
 def planned_encoder(config: TinyTrainConfig) -> Encoder:
-    """What encodes the examples of a stage whose DiT is yet to be made. Raises as `assemble`."""
+    """The encoder of examples for a stage whose DiT does not exist yet. Raises as `assemble`."""
     from diffusers import WanTransformer3DModel
 
     model, sizes = _model(config)

@@ -1,8 +1,8 @@
-"""An auxiliary loss: the instruction read back, inside the DiT, from where the edit changes something.
+"""An auxiliary loss: predict the instruction inside the DiT, from the positions that the edit changes.
 
-The DiT's error alone teaches it those words first that move much of the error: of a new shape its colour and size. Star
-and triangle, which differ in a few pixels, came out as the same blob until their words had to be there. The reader
-exists in training only.
+From its own error alone, the DiT first learns the words that affect much of that error: a new shape's colour and size.
+Star and triangle, which differ in a few pixels, came out as the same blob until this loss asked for their words. The
+reader exists in training only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class InstructionHearer(nn.Module):
 
     Args:
         transformer: the DiT whose tokens it reads.
-        vocabulary: tokens of the MLLM.
+        vocabulary: number of the MLLM's tokens.
     """
 
     def __init__(self, transformer: WanTransformer3DModel, vocabulary: int) -> None:
@@ -33,12 +33,12 @@ class InstructionHearer(nn.Module):
         self.reader = InstructionReader(transformer.patch_embedding.out_channels, vocabulary)
 
     def forward(self, tokens: torch.Tensor, changed: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy, in nats a token of the instruction.
+        """Mean cross-entropy, in nats per token of the instruction.
 
         Args:
-            tokens: [B, L, width]; those of references, after the edit's, are left out.
-            changed: bool [B, 1, t, h, w] latent positions; where there are none, all tokens are read.
-            wanted: as of `InstructionReader`.
+            tokens: [B, L, width]; those of references, after the edit's, are ignored.
+            changed: bool [B, 1, t, h, w] latent positions; if an example has none, all its tokens are read.
+            wanted: as in `InstructionReader`.
         """
         read = by_token(changed, self.patch).any(2)  # [B, L]
         read = read | ~read.any(1, keepdim=True)

@@ -1,6 +1,6 @@
-"""Starts that stand in for the pre-training which a tiny model cannot afford.
+"""Initialisations that stand in for the pre-training that a tiny model cannot afford.
 
-A VAE that begins as the best *linear* code (principal components) has only its last few decibels to learn. Wan's blocks
+A VAE that starts as the best *linear* code (principal components) has only its last few decibels to learn. Wan's blocks
 allow that exactly: residual branches start at zero, and the two normalised activations at the ends are undone by
 
 - a constant channel far larger than the signal, so that the RMS norm divides by (almost) a constant, and
@@ -25,11 +25,11 @@ CONSTANT = 55.0  # about ten times the norm of the other channels together
 
 @torch.no_grad()
 def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
-    """Set a one-level `AutoencoderKLWan` to encode by principal components and decode by their basis.
+    """Initialise a one-level `AutoencoderKLWan` to encode by principal components and decode by their basis.
 
     Args:
         vae: with `dim_mult` [1], so that all spatial compression is its `patch_size`.
-        pixels: [N, 3, 1, H, W] in [-1, 1], a few hundred frames to take the components of.
+        pixels: [N, 3, 1, H, W] in [-1, 1], a few hundred frames to compute the components from.
     """
     from diffusers.models.autoencoders.autoencoder_kl_wan import (
         WanAttentionBlock,
@@ -55,7 +55,7 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
             module.gamma.fill_(CONSTANT / width**0.5)
         elif isinstance(module, WanCausalConv3d):
             module.weight[:, :, :-1] = (
-                0  # the past; trained on images alone, a VAE continues to encode each frame by itself
+                0  # past frames; a VAE trained only on images keeps encoding each frame independently
             )
     for convolution in (vae.encoder.conv_in, vae.encoder.conv_out, vae.decoder.conv_in, vae.decoder.conv_out):
         zero(convolution)
@@ -64,7 +64,7 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
         now(pointwise).copy_(torch.eye(len(pointwise.weight)))
 
     signal, mirror, constant, rest = channels, 2 * channels, 2 * channels, 2 * channels + 1
-    spare = min(width - rest, len(whiten) - channels)  # finer components, for what is not linear to use
+    spare = min(width - rest, len(whiten) - channels)  # finer components, for the non-linear layers to use
     for entry, rows in ((vae.encoder.conv_in, whiten), (vae.decoder.conv_in, torch.eye(channels))):
         now(entry)[:signal] = rows[:channels]
         now(entry)[signal:mirror] = -rows[:channels]
@@ -86,7 +86,7 @@ def start_vae_linear(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
 
 
 def now(convolution: nn.Conv3d) -> torch.Tensor:
-    """The tap [out, in] of a causal convolution that sees the current frame at the position itself."""
+    """The tap [out, in] of a causal convolution at the current frame and position."""
     _, height, width = convolution.kernel_size
     return convolution.weight[:, :, -1, height // 2, width // 2]
 
@@ -98,12 +98,12 @@ def zero(module: nn.Module) -> None:
 
 @torch.no_grad()
 def fold_statistics(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
-    """Bring the code of `pixels` [N, 3, 1, H, W] to the mean and deviation that the VAE's config declares, in place.
+    """Shift and scale the code of `pixels` [N, 3, 1, H, W] to the statistics in the VAE's config, in place.
 
-    The outermost 1 x 1 x 1 convolutions of encoder and decoder take up the change, so reconstructions stay as they were
-    and a program that knows only Wan's published statistics normalises this VAE's latents rightly. A normalised channel
-    gets a deviation between 1 for all alike (grain would count as much as colour) and what it weighs in pixels (a
-    little noise would drown all but the colour): the root of the latter, with a mean square of 1 over the channels.
+    The outermost 1 x 1 x 1 convolutions of encoder and decoder absorb the change, so reconstructions do not change, and
+    a program that knows only Wan's published statistics normalises this VAE's latents correctly. A normalised channel's
+    deviation is a compromise between 1 for all (grain would count as much as colour) and its effect on pixels (a little
+    noise would drown all but the colour): the root of that effect, with a mean square of 1 over the channels.
     """
     code = torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(64)])
     dims = (0, 2, 3, 4)
@@ -124,9 +124,9 @@ def fold_statistics(vae: AutoencoderKLWan, pixels: torch.Tensor) -> None:
 
 @torch.no_grad()
 def channel_effect(vae: AutoencoderKLWan, code: torch.Tensor) -> torch.Tensor:
-    """How much each channel of raw `code` [B, C, t, h, w] shows: mean square change of pixels for one of it, [C].
+    """Effect of each channel of raw `code` [B, C, t, h, w]: mean square change of pixels per unit of it, [C].
 
-    A tiny VAE's first channels hold colour and place, the last ones the grain.
+    A tiny VAE's first channels hold colour and position, the last ones the grain.
     """
     generator = torch.Generator().manual_seed(0)
     unchanged = vae.decode(code).sample
@@ -141,10 +141,11 @@ def channel_effect(vae: AutoencoderKLWan, code: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def start_unchanging(connector: Connector, denoiser: Denoiser) -> None:
-    """Let an edit begin by changing nothing, and every layer hand on what it is given at about its own size.
+    """Initialise edits to change nothing, and every layer to roughly preserve the scale of its input.
 
-    As torch and diffusers draw them, the layers between the guidance and the DiT's blocks leave the context a twentieth
-    of a token's size: while no block hears it, the guidance loses which object was meant and what colour it is to get.
+    With torch's and diffusers' defaults, the layers between the guidance and the DiT's blocks shrink the context to a
+    twentieth of a token's scale: while no block hears it, the guidance forgets which object was meant and what colour
+    it should get.
     """
     transformer = denoiser.transformer
     embedder = transformer.condition_embedder
@@ -157,7 +158,7 @@ def start_unchanging(connector: Connector, denoiser: Denoiser) -> None:
                 preserve(projection)
         preserve(block.ffn.net[0].proj)
         for last in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
-            preserve(last, gain=(2 * len(transformer.blocks)) ** -0.5)  # as GPT-2: the sum does not grow with the depth
+            preserve(last, gain=(2 * len(transformer.blocks)) ** -0.5)  # as in GPT-2: the sum does not grow with depth
         # rows: shift, scale, gate of the attention, then of the feed-forward
         block.scale_shift_table.zero_()
         block.scale_shift_table[:, [2, 5]] = 1.0
@@ -169,6 +170,6 @@ def start_unchanging(connector: Connector, denoiser: Denoiser) -> None:
 
 
 def preserve(layer: nn.Linear | nn.Conv3d, gain: float = 1.0) -> None:
-    """Draw weights that give independent inputs of size 1 an output of size `gain`."""
+    """Draw weights that turn independent inputs of scale 1 into outputs of scale `gain`."""
     nn.init.normal_(layer.weight, std=gain / layer.weight[0].numel() ** 0.5)
     nn.init.zeros_(layer.bias)

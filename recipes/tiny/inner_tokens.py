@@ -1,4 +1,4 @@
-"""A DiT's tokens after some of its blocks, which auxiliary losses ask what will happen to the source."""
+"""A DiT's tokens after some of its blocks, from which auxiliary losses predict what will happen to the source."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from einops import rearrange
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-LATE = Fraction(2, 3)  # where what happens to each place is settled
-EARLY = Fraction(1, 2)  # where it can still be read from other places
+LATE = Fraction(2, 3)  # where the change at each position is settled
+EARLY = Fraction(1, 2)  # early enough for tokens at other positions to read it
 
 
 @contextmanager
 def inner_tokens(transformer: WanTransformer3DModel, share: Fraction = LATE) -> Iterator[list[torch.Tensor]]:
-    """Collects the tokens [B, L, width] of each forward of the DiT, after that share of its blocks, while it lasts."""
+    """Collect the tokens [B, L, width] after that share of the DiT's blocks, for each forward within the context."""
     tokens: list[torch.Tensor] = []
     block = transformer.blocks[int(share * len(transformer.blocks)) - 1]
     handle = block.register_forward_hook(lambda _m, _i, output: tokens.append(output))
@@ -30,6 +30,6 @@ def inner_tokens(transformer: WanTransformer3DModel, share: Fraction = LATE) -> 
 
 
 def by_token(changed: torch.Tensor, patch: tuple[int, int, int]) -> torch.Tensor:
-    """Latent positions [B, 1, t, h, w] -> those of each token, [B, L, positions of a patch]."""
+    """Group latent positions [B, 1, t, h, w] by token: [B, L, positions of a patch]."""
     pt, ph, pw = patch
     return rearrange(changed, "b 1 (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw)", pt=pt, ph=ph, pw=pw)

@@ -1,4 +1,4 @@
-"""Stage 0b: a Qwen2.5-VL on the world's language. Stands in for the pre-trained MLLM that the paper starts from.
+"""Stage 0b: train a Qwen2.5-VL on the world's language, in place of the paper's pre-trained MLLM.
 
 It answers questions about pictures and clips (what, where, how many, what would this instruction change); only the
 answer's tokens count in the loss.
@@ -46,7 +46,7 @@ class QuestionBatch:
     token_ids: torch.Tensor  # int64 [B, L]
     attention_mask: torch.Tensor  # bool [B, L]
     position_ids: torch.Tensor  # int64 [3, B, L]
-    is_answer: torch.Tensor  # bool [B, L]: tokens that are to be predicted
+    is_answer: torch.Tensor  # bool [B, L]: tokens to predict
     patches: torch.Tensor
     grids: torch.Tensor
 
@@ -75,7 +75,7 @@ class Answering(nn.Module):
 
 
 class LanguageTask:
-    """Trains a `Qwen2_5_VLForConditionalGeneration`, made from `config.model` or loaded from `config.start`."""
+    """Trains a `Qwen2_5_VLForConditionalGeneration`, built from `config.model` or loaded from `config.start`."""
 
     def __init__(self, config: TinyTrainConfig) -> None:
         self.config = config
@@ -128,10 +128,10 @@ class LanguageTask:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn again."""
+        """Nothing to restore: batches are drawn at random."""
 
     def validation(self) -> Iterator[tuple[str, QuestionBatch]]:
-        """Questions that no run has ever seen in all likelihood: there are as many as seeds."""
+        """Questions that a run has most likely never seen, since there are as many as seeds."""
         data, generator = self.config.data, torch.Generator().manual_seed(self.config.seed)
         for kind, is_video, size in (("images", False, data.image_batch), ("videos", True, data.video_batch)):
             for _ in range(-(-self.config.validation // (2 * size))):
@@ -147,7 +147,7 @@ class LanguageTask:
 
 
 class _Planned:
-    """In the place of a tokenizer that is yet to be trained, which takes longer than all checks."""
+    """Stand-in for a tokenizer that is not trained yet, since training takes longer than all checks."""
 
     def __init__(self, vocabulary: object) -> None:
         if type(vocabulary) is not int or not LEAST_VOCABULARY <= vocabulary <= MOST_VOCABULARY:
@@ -165,7 +165,7 @@ class _Planned:
 
 
 def build_mllm(sizes: dict[str, Any], tokenizer: Any) -> nn.Module:
-    """A Qwen2.5-VL with random weights, of the sizes under `text` and `vision`, around a tokenizer."""
+    """A Qwen2.5-VL with random weights, with the sizes under `text` and `vision`, for a tokenizer."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     def token(text: str) -> int:

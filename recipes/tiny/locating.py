@@ -1,6 +1,6 @@
 """An auxiliary loss: predict from the tokens inside the DiT what is going to change.
 
-Whether and where an edit is local is a small part of the velocity's error beside colours and noise, so it is learnt
+Whether and where an edit is local is a small part of the velocity's error next to colours and noise, so it is learnt
 last. The target shows it, so it can be trained directly. The locator exists in training only.
 """
 
@@ -33,14 +33,14 @@ class ChangeLocator(nn.Module):
         self.head = nn.Linear(width, self.patch[0] * self.patch[1] * self.patch[2])
 
     def forward(self, tokens: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
-        """Mean binary cross-entropy in nats; in each example, changed and unchanged places weigh the same in all.
+        """Mean binary cross-entropy in nats; in each example, changed and unchanged positions have equal total weight.
 
         Args:
-            tokens: [B, L, width]; those of references, after the edit's, are left out.
+            tokens: [B, L, width]; those of references, after the edit's, are ignored.
             changed: bool [B, 1, t, h, w] latent positions.
         """
         wanted = by_token(changed, self.patch).float()
-        told = self.head(self.norm(tokens[:, : wanted.shape[1]]))  # [B, L, places of a patch]
+        told = self.head(self.norm(tokens[:, : wanted.shape[1]]))  # [B, L, positions of a patch]
         # an edit of nothing, or of everything, would otherwise divide by 0
         share = wanted.mean((1, 2), keepdim=True).clamp(1e-3, 1 - 1e-3)
         weight = wanted * (0.5 / share) + (1 - wanted) * (0.5 / (1 - share))

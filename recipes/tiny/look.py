@@ -1,11 +1,11 @@
-"""How well a stage draws, in numbers and on a sheet: sources, edits and targets of held-out pictures, a row each.
+"""Measure how well a stage edits, and draw a sheet of held-out pictures: a row each of sources, edits and targets.
 
     python -m recipes.tiny.look MODEL OUT.png             a model folder
-    python -m recipes.tiny.look STAGE.yaml OUT.png        a stage that runs, as its newest saved state has it
+    python -m recipes.tiny.look STAGE.yaml OUT.png        a running stage, from its newest saved state
     python -m recipes.tiny.look MODEL OUT.png --kinds remove tone --rich --size 64 --count 24
 
-*left* is the share of the way to the target that edits leave where they change something, *shape* the share of new
-objects of the right shape (`evaluation.metrics`).
+*left* is the share of the way from source to target that edits leave in the edited region, *shape* the share of new
+objects with the right shape (`evaluation.metrics`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from instructx_core.training.tasks import make_task
 from instructx_core.words import quoted_path
 from instructx_core.world import GROUPS, HELD_OUT_SEED, PICTURE_KINDS, PLAIN, RICH, Variety, sample_triplet
 
-MEASURED = (*GROUPS, *PICTURE_KINDS)  # those that a picture shows and that have a target
+MEASURED = (*GROUPS, *PICTURE_KINDS)  # groups for pictures that have a target
 KINDS = ("add", "replace", "reference_swap", "reference_add")
 SHOWN = 8
 
 
 def write_running(config: Path, folder: Path) -> None:
-    """The model of a stage's newest state, with the average of its weights where it keeps one.
+    """Write the model of a stage's newest state, with the average of its weights if it keeps one.
 
     Raises:
         InputError: no state was saved yet, or the config cannot be used.

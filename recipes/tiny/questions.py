@@ -1,4 +1,4 @@
-"""Questions about scenes and instructions, to teach a language model this world's words; a corpus for its tokenizer."""
+"""Questions about scenes and instructions that teach a language model this world's words; its tokenizer's corpus."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "result": ("instruction: {instruction} describe the result.",),
 }
 NUMBERS = ("zero", "one", "two", "three", "four")
-_STREAM = len(GROUPS)  # questions draw from a stream of their own
+_STREAM = len(GROUPS)  # questions have their own random stream
 _CORPUS_SAMPLES = 150
 _RICH_SAMPLES = 40
 _ENDS = ".!?。！？"  # noqa: RUF001
@@ -58,14 +58,14 @@ _ENDS = ".!?。！？"  # noqa: RUF001
 
 @dataclass(frozen=True)
 class Question:
-    """`frames` float32 [T, H, W, 3] in [0, 1] (T == 1 is an image), a question about them and its one right answer."""
+    """`frames` float32 [T, H, W, 3] in [0, 1] (T == 1 is an image), a question about them and its only right answer."""
 
     frames: np.ndarray
     question: str
     answer: str
 
 
-# What an answer needs: the words for its question's slots, and the answer; None where the scene has no unambiguous one.
+# The words for a question's slots, and the answer; None if the scene has no unambiguous one.
 _Asked = tuple[dict[str, str], str] | None
 
 
@@ -122,7 +122,7 @@ _ABOUT_SCENES: dict[str, Callable[[np.random.Generator, Scene], _Asked]] = {
     "count": _count,
     "background": _background,
 }
-# How often each is asked: understanding instructions most, since editing rests on it.
+# How often each is asked: mostly about understanding instructions, which editing depends on.
 _SHARES = {
     "describe": 0.07,
     "where": 0.04,
@@ -150,7 +150,7 @@ def _ask_about_instruction(
 
 
 def _draft_question(rng: np.random.Generator, canvas: Canvas, variety: Variety = PLAIN) -> tuple[Scene, str, str]:
-    """A scene with a question and its answer, not drawn yet."""
+    """A scene with a question and its answer, not rendered yet."""
     kind = list(_SHARES)[int(rng.choice(len(_SHARES), p=list(_SHARES.values())))]
     if kind not in _ABOUT_SCENES:
         draft, question, answer = _ask_about_instruction(rng, kind, canvas, variety)
@@ -168,7 +168,7 @@ def _draft_question(rng: np.random.Generator, canvas: Canvas, variety: Variety =
 def sample_question(
     seed: int, *, frames: int = 1, height: int = 64, width: int = 64, variety: Variety = PLAIN
 ) -> Question:
-    """Draw the question that these arguments mean, always the same one.
+    """Return the question that these arguments determine, always the same one.
 
     Answers are lower case: a caption; a word; "row 3 column 5" (counted from 1, of POINTING_CELLS each) for "point to
     ..."; a plan such as "recolor red circle at top left to blue", two joined by " then ", for "instruction: ... what
@@ -184,7 +184,7 @@ def _with_synonyms(words: tuple[str, ...]) -> list[str]:
 
 
 def _slot_words(kind: str) -> dict[str, list[str]]:
-    """Every filling of every template slot."""
+    """All words for every template slot."""
     colours = _with_synonyms(tuple(BACKGROUNDS if kind == "background" else COLOURS))
     shapes = _with_synonyms(SHAPES)
     things = [f"{c} {s}" for c in COLOURS for s in shapes]
@@ -210,7 +210,7 @@ def _slot_words(kind: str) -> dict[str, list[str]]:
 
 
 def _phrases_filled(phrases: dict[str, tuple[str, ...]], statements: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """Every template with every word in each of its slots (each slot runs through its words; not every combination)."""
+    """Every template with every word in each of its slots (each slot cycles through its own; not all combinations)."""
     for kind, templates in phrases.items():
         words = _slot_words(kind)
         for template in templates + statements[kind]:
@@ -220,14 +220,14 @@ def _phrases_filled(phrases: dict[str, tuple[str, ...]], statements: dict[str, t
 
 
 def corpus(variety: Variety = PLAIN) -> Iterator[str]:
-    """Text to train a tokenizer on: every phrase with every word in each slot, in three letter cases; sampled texts."""
+    """Text to train a tokenizer on: every phrase with every word in each slot, in three letter cases; and samples."""
     yield from plain_texts()
     if variety != PLAIN:
         yield from rich_texts(variety)
 
 
 def plain_texts() -> Iterator[str]:
-    """The part of the corpus that every world speaks."""
+    """The part of the corpus that all varieties share."""
     for i, text in enumerate(_phrases_filled(PHRASES, STATEMENTS)):
         yield text
         yield text[0].upper() + text[1:] + "."
@@ -244,7 +244,7 @@ def plain_texts() -> Iterator[str]:
 
 
 def rich_texts(variety: Variety) -> Iterator[str]:
-    """Phrases of looks, everything in Chinese, and sampled texts of every group; grounds have no words of their own."""
+    """Phrases of looks, all Chinese phrases, and sampled texts of every group; backgrounds would add no other words."""
     yield from _phrases_filled(LOOK_PHRASES, LOOK_STATEMENTS)
     yield from chinese_phrases()
     yield from ("only a natural background", "only a blurred natural background") * _RICH_SAMPLES

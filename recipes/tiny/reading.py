@@ -1,7 +1,7 @@
-"""An auxiliary loss: the instruction read back from the queries.
+"""An auxiliary loss: predict the instruction from the queries.
 
-A DiT that does not yet use the queries passes them hardly any gradient, so its error alone teaches them slowly. That
-they should carry the words is known beforehand. The reader exists in training only.
+A DiT that does not use the queries yet passes them hardly any gradient, so its error alone teaches them slowly. That
+they should carry the words is known in advance. The reader exists in training only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 IGNORED = -100
-LONGEST = 64  # tokens of an instruction that are read back
+LONGEST = 64  # tokens of an instruction that are predicted
 
 
 class InstructionReader(nn.Module):
@@ -19,7 +19,7 @@ class InstructionReader(nn.Module):
 
     Args:
         width: of the queries' output.
-        vocabulary: tokens of the MLLM.
+        vocabulary: number of the MLLM's tokens.
     """
 
     def __init__(self, width: int, vocabulary: int) -> None:
@@ -31,15 +31,15 @@ class InstructionReader(nn.Module):
         self.head = nn.Linear(width, vocabulary)
 
     def forward(self, guidance: torch.Tensor, wanted: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean cross-entropy, in nats a token.
+        """Mean cross-entropy, in nats per token.
 
         Args:
             guidance: [B, N, width].
-            hidden: bool [B, N], what is not read; None: all is.
-            wanted: int64 [B, L], padded at the end with `IGNORED`; a row without a token does not count.
+            hidden: bool [B, N], positions that are not read; None: all are.
+            wanted: int64 [B, L], padded at the end with `IGNORED`; a row without tokens does not count.
         """
         wanted = wanted[:, :LONGEST]
-        # each token is predicted from those before it: the inputs are the targets, one place later
+        # each token is predicted from those before it: the inputs are the targets, one position later
         before = self.tokens(wanted[:, :-1].clamp_min(0))  # [B, L - 1, width]; padding becomes token 0, never counted
         given = torch.cat([self.start.expand(len(wanted), 1, -1), before], dim=1)
         given = given + self.places.weight[: given.shape[1]]

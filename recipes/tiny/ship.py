@@ -1,4 +1,4 @@
-"""A trained model as the package holds it, in half of its size: `python -m recipes.tiny.ship MODEL OUT`."""
+"""Save a trained model as the package ships it, at half its size: `python -m recipes.tiny.ship MODEL OUT`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instructx_core import Editor
 
 
 def ship(model: Path, output: Path) -> None:
-    """Write the model in bfloat16, without what auxiliary losses learnt. Raises CheckpointError, InputError."""
+    """Write the model in bfloat16, without the auxiliary losses. Raises CheckpointError, InputError."""
     Editor.from_pretrained(model, device="cpu", dtype=torch.bfloat16).save_pretrained(output)
 
 

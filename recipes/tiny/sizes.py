@@ -1,4 +1,4 @@
-"""Models that a config gives the sizes of: wrong sizes end in a sentence, before anything is made or drawn."""
+"""Check model sizes given in a config: wrong ones are reported in a sentence before anything is built or drawn."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from instructx_core.errors import InputError
 from instructx_core.words import one_line, quoted, shown
 
 Model = TypeVar("Model", bound=nn.Module)
-LARGEST = 10**9  # of any one number; how large the whole may be, its parameters say
+LARGEST = 10**9  # of any single number; the whole model is limited by its parameters
 MOST_PARAMETERS = 50_000_000_000
 
 
 def check_numbers(sizes: Any, name: str) -> None:
-    """Raise InputError where sizes under `name` hold a number that no size is: negative, not finite, or beyond reason.
+    """Raise InputError if a number under `name` is no size: negative, not finite, above `LARGEST`, or 0 (but in lists).
 
-    What a library would make of a layer count of -1 is a model without layers.
+    Given a layer count of -1, a library would build a model without layers.
     """
     if isinstance(sizes, dict):
         for key, value in sizes.items():
@@ -37,13 +37,13 @@ def check_numbers(sizes: Any, name: str) -> None:
 
 
 def check_sized(build: Callable[[], nn.Module], name: str) -> None:
-    """Build a model without weights.
+    """Build a model without weights to check its sizes.
 
     Args:
-        name: the section of the config that its sizes are in.
+        name: the config section with its sizes.
 
     Raises:
-        InputError: its library refuses the sizes, or they are beyond reason.
+        InputError: its library rejects the sizes, or it would have no parameters or more than `MOST_PARAMETERS`.
     """
     with refusing(name), torch.device("meta"):
         count = sum(parameter.numel() for parameter in build().parameters())
@@ -52,7 +52,7 @@ def check_sized(build: Callable[[], nn.Module], name: str) -> None:
 
 
 class refusing:
-    """Turns whatever a library raises of a model's sizes within the block into one sentence that names the section."""
+    """Turns any error that a library raises about model sizes in the block into a sentence naming the section."""
 
     def __init__(self, name: str) -> None:
         self.name = name

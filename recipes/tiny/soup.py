@@ -1,4 +1,4 @@
-"""A mean of two models' weights (model soups, Wortsman et al., 2022), which keeps most of what each learnt last."""
+"""Average two models' weights (model soups, Wortsman et al., 2022), which keeps most of what each learnt last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instructx_core.words import quoted_path
 
 @torch.no_grad()
 def stir_in(components: Components, folder: Path, share: float) -> None:
-    """Make each weight `share` of that of the model in `folder` and 1 - `share` of its own, in place; not the VAE's.
+    """Mix in weights in place, `share` of the model in `folder` and 1 - `share` of its own; not the VAE's.
 
     Raises:
         CheckpointError: as `load_model`.

@@ -1,4 +1,4 @@
-"""What `task` may say in the configs of this folder, beside what it may say anywhere."""
+"""The values of `task` that only this folder's configs can use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .config import TinyTrainConfig
 
 
 def add_stages() -> None:
-    """Let `instructx train` and `instructx cache` know these stages."""
+    """Register these stages with `instructx train` and `instructx cache`."""
     for task, stage in {
         "autoencoder": Stage(_autoencoder, encoder=None),
         "language": Stage(_language, encoder=None),

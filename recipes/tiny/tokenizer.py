@@ -1,4 +1,4 @@
-"""A small tokenizer in Qwen's form: byte-level, so that any text can be read, with Qwen's special tokens."""
+"""A small tokenizer in Qwen's format: byte-level, so that any text can be read, with Qwen's special tokens."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def train_tokenizer(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast
         vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    # said a second time because transformers 4 overrules tokenizer.json by this, and by False where it is not said
+    # repeated because transformers 4 overrides tokenizer.json with this argument, which defaults to False
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END, add_prefix_space=True)
