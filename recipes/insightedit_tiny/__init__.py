@@ -1,4 +1,4 @@
-"""InsightEdit Tiny's training: what stands in for pre-trained parts, then the paper's three stages."""
+"""InsightEdit Tiny's training: substitutes for pre-trained parts, then the paper's three stages."""
 
 from .tasks import add_stages
 

@@ -1,4 +1,4 @@
-"""Stage 0a: a Stable Diffusion VAE on the world's pictures."""
+"""Stage 0a: train a Stable Diffusion VAE on the world's pictures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..tiny.autoencoder import draw_pixels, to_unit
 from ..tiny.sizes import check_numbers, check_sized
 from .config import InsightTinyTrainConfig
 
-LATENT_NOISE = 0.05  # in units of the code's deviation: the decoder learns to forgive a denoiser's small errors
+LATENT_NOISE = 0.05  # in units of the code's deviation: teaches the decoder to tolerate a denoiser's small errors
 SHOWN = 6
 
 
 class Reconstruction(nn.Module):
-    """Pixels [B, 3, H, W] in [-1, 1] -> how far the VAE's reconstruction is from them."""
+    """Pixels [B, 3, H, W] in [-1, 1] -> the loss of the VAE's reconstruction."""
 
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
@@ -35,13 +35,13 @@ class Reconstruction(nn.Module):
         noise = torch.randn(code.shape, generator=generator).to(code)
         difference = self.vae.decode(code + LATENT_NOISE * size * noise).sample - pixels
         square = difference.float().square().mean()
-        # the absolute error keeps edges sharp, the pull on the code keeps it from drifting away
+        # the absolute error keeps edges sharp, the penalty keeps the code from drifting away
         loss = square + 0.1 * difference.float().abs().mean() + 1e-4 * code.float().square().mean()
         return {"loss": loss, "decibels": -10 * torch.log10(square.detach() / 4)}
 
 
 class AutoencoderTask:
-    """Trains an `AutoencoderKL` from nothing."""
+    """Trains an `AutoencoderKL` from scratch."""
 
     def __init__(self, config: InsightTinyTrainConfig) -> None:
         from diffusers import AutoencoderKL
@@ -69,7 +69,7 @@ class AutoencoderTask:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn again."""
+        """Nothing to restore: batches are drawn at random."""
 
     def validation(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(())
@@ -83,9 +83,9 @@ class AutoencoderTask:
 
 @torch.no_grad()
 def fold_statistics(vae: nn.Module, pixels: torch.Tensor) -> None:
-    """Bring the code of `pixels` [N, 3, H, W] to mean 0 and the deviation that Stable Diffusion's scale stands for.
+    """Shift and scale the code of `pixels` [N, 3, H, W] to mean 0 and the deviation that SD's `LATENT_SCALE` implies.
 
-    The 1 x 1 convolutions between encoder, code and decoder take up the change; reconstructions stay as they were.
+    The 1 x 1 convolutions between encoder, code and decoder absorb the change; reconstructions do not change.
     """
     code = torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(64)])
     mean, gain = code.mean((0, 2, 3)), 1 / LATENT_SCALE / code.std((0, 2, 3))

@@ -1,4 +1,4 @@
-"""Stage 0b: a CLIP on the world's pictures and captions. Stage 1 aligns with its text, L_IAA with its image side."""
+"""Stage 0b: train a CLIP on the world's captioned pictures. Stage 1 aligns with its text, L_IAA with its image side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tiny.sizes import check_numbers, check_sized
 from ..tiny.tokenizer import PADDING, train_tokenizer
 from .config import InsightTinyTrainConfig
 
-PROMPT_REPEATS = 200  # of LLaVA's own words in the corpus, so that each becomes few tokens
+PROMPT_REPEATS = 200  # of LLaVA's prompt in the corpus, so that its words become few tokens
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CaptionBatch:
 
 
 class Contrast(nn.Module):
-    """A batch of pictures and captions -> how surely each is told by the other among all."""
+    """A batch of pictures and captions -> the loss of matching each to the other among all."""
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Contrast(nn.Module):
 
 
 class ClipTask:
-    """Trains a `CLIPModel` from nothing, with a tokenizer of the world's words."""
+    """Trains a `CLIPModel` from scratch, with a tokenizer of the world's words."""
 
     def __init__(self, config: InsightTinyTrainConfig) -> None:
         self.config = config
@@ -79,7 +79,7 @@ class ClipTask:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn again."""
+        """Nothing to restore: batches are drawn at random."""
 
     def validation(self) -> Iterator[tuple[str, CaptionBatch]]:
         return iter(())
@@ -89,14 +89,14 @@ class ClipTask:
 
 
 def texts(config: InsightTinyTrainConfig) -> Iterator[str]:
-    """What the tokenizer is trained on: the world's words and those of LLaVA's prompt."""
+    """Training text for the tokenizer: the world's words and those of LLaVA's prompt."""
     yield from corpus(config.data.variety)
     for _ in range(PROMPT_REPEATS):
         yield BEFORE + ASKING + ANSWERING
 
 
 def closing(tokenizer: Any) -> Any:
-    """A tokenizer that ends and pads each text with one token, as CLIP's does; its text model pools at the first."""
+    """Make a tokenizer end and pad each text with one token, as CLIP's does; the text model pools at the first."""
     from tokenizers.processors import TemplateProcessing
 
     end = (PADDING, tokenizer.convert_tokens_to_ids(PADDING))
@@ -106,7 +106,7 @@ def closing(tokenizer: Any) -> Any:
 
 
 def build_clip(sizes: dict[str, Any], words: int) -> nn.Module:
-    """A CLIP with random weights, of the sizes under `text`, `vision` and `projection_dim`."""
+    """A CLIP with random weights, with the sizes under `text`, `vision` and `projection_dim`."""
     from transformers import CLIPConfig, CLIPModel
 
     special = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0}  # PADDING is the tokenizer's first
@@ -116,6 +116,6 @@ def build_clip(sizes: dict[str, Any], words: int) -> nn.Module:
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, H, W, 3] -> CLIP's [B, 3, H, W]."""
+    """uint8 [B, H, W, 3] -> [B, 3, H, W], normalised for CLIP."""
     mean, deviation = torch.tensor(MEAN).to(pixels.device), torch.tensor(DEVIATION).to(pixels.device)
     return ((pixels.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The recipe's commands: build the model stage by stage, measure it, and ask what the IAA brings."""
+"""The recipe's commands: build the model stage by stage, measure it, and measure what the IAA contributes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .measure import ablate, measure
 HERE = Path(__file__).parent
 STAGES = sorted(HERE.glob("[0-9]-*.yaml"))
 RUNS = Path("runs/insightedit")
-FIRST_WHOLE = "alignment"  # the stage before which the parts become one model
+FIRST_WHOLE = "alignment"  # the parts are assembled into one model before this stage
 MODEL = RUNS / "two-streams/model"
 
 
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _enter(given: argparse.Namespace) -> None:
-    """Make FOLDER the working folder, as the configs name theirs; what else was given stays where it is.
+    """Change to FOLDER, which the configs' paths are relative to; other given paths are resolved first.
 
-    Raises InputError where FOLDER is not there (`train` makes it), or the JSON cannot be written.
+    Raises InputError if FOLDER does not exist (`train` creates it) or the JSON cannot be written.
     """
     if given.run is _measure:
         if given.model:
@@ -59,7 +59,7 @@ def _enter(given: argparse.Namespace) -> None:
 
 
 def build(given: argparse.Namespace) -> None:
-    """All stages; finished ones are not run again, an unfinished one goes on from its last saved state."""
+    """Run all stages; finished ones are skipped, an unfinished one resumes from its last saved state."""
     for path in STAGES:
         name = path.stem.split("-", 1)[1]
         if not (RUNS / name / "model").is_dir():
@@ -72,7 +72,7 @@ def build(given: argparse.Namespace) -> None:
 
 
 def assemble(target: Path) -> None:
-    """`instructx new` of the parts of stage 0."""
+    """`instructx new` with the parts from stage 0."""
     parts = (RUNS / "llava/model/mllm", RUNS / "drawing/model/unet", RUNS / "autoencoder/model/vae")
     make_model(target, *parts, config=HERE / "model.yaml")
 

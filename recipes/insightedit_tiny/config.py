@@ -1,4 +1,4 @@
-"""The config of these stages: what it has beyond `TwoStreamTrainConfig`."""
+"""The config of these stages: additions to `TwoStreamTrainConfig`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ONE_SIZE = ("insight-autoencoder", "insight-clip")  # stages that hold all their
 
 @dataclass(frozen=True)
 class InsightTinyTrainConfig(TwoStreamTrainConfig):
-    """What stands in for pre-training that a tiny model has not had; all off by default."""
+    """Substitutes for the pre-training that a tiny model lacks; all off by default."""
 
     start: dict[Literal["model", "clip", "vae"], Name] = field(default_factory=dict)  # folders to start from
     model: dict[str, Any] = field(default_factory=dict)  # sizes of the part that this stage creates
     edited_weight: Weight = 1.0  # weight of latent positions that the edit changes
-    balance: Weight = 0.0  # weight each example by (how much it changes) to minus this power
-    instructions: Share = 0.0  # of an alignment batch: instructions in the place of captions
+    balance: Weight = 0.0  # weight each example by (how much it changes) ** -this
+    instructions: Share = 0.0  # of an alignment batch that gets instructions instead of captions
 
     def problem(self) -> str | None:
         wanted = STARTS.get(self.task)

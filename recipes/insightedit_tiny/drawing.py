@@ -1,4 +1,4 @@
-"""Stage 0d: Stable Diffusion's UNet draws the world from captions, as the CLIP reads them."""
+"""Stage 0d: train Stable Diffusion's UNet to draw the world from captions, encoded by the CLIP."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class DrawingBatch:
 
 
 class Drawing(nn.Module):
-    """A batch of captioned pictures -> how far eps is off, of a UNet that predicts v."""
+    """A batch of captioned pictures -> the error in eps of a UNet that predicts v."""
 
     def __init__(self, unet: nn.Module, clip: nn.Module, config: InsightTinyTrainConfig) -> None:
         super().__init__()
         self.unet, self.config = unet, config
-        self.clip = [clip]  # a list: no module of this one, so that it is neither trained nor saved
+        self.clip = [clip]  # in a list, so that it is no sub-module: neither trained nor saved
 
     def forward(self, batch: DrawingBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         device = self.unet.device
@@ -60,7 +60,7 @@ class Drawing(nn.Module):
 
 
 class DrawingTask:
-    """Trains a `UNet2DConditionModel` from nothing."""
+    """Trains a `UNet2DConditionModel` from scratch."""
 
     def __init__(self, config: InsightTinyTrainConfig) -> None:
         from diffusers import UNet2DConditionModel

@@ -1,7 +1,7 @@
-"""InsightEdit's stages with what a tiny model needs beside them.
+"""InsightEdit's stages with what a tiny model needs in addition.
 
-- `insight-alignment`, stage 1: some instructions in the place of captions, since no other data tells their words.
-- `insight-editing`, stages 2 and 3: errors count by level, place and example (see `weighing`).
+- `insight-alignment`, stage 1: instructions replace some captions, since no other data teaches their words.
+- `insight-editing`, stages 2 and 3: errors are weighted by noise level, position and example (see `weighing`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WordsTask(AlignmentTask):
 
 
 class WeighedTwoStream(TwoStream):
-    """L_LLM + a weighed L_diff + L_IAA."""
+    """L_LLM + a weighted L_diff + L_IAA."""
 
     config: InsightTinyTrainConfig
 

@@ -1,6 +1,6 @@
-"""Stage 0c: a LLaVA on the world's questions, whose tower begins as the CLIP's.
+"""Stage 0c: train a LLaVA on the world's questions, with its vision tower initialised from the CLIP's.
 
-Unlike LLaVA's, the tower is trained too: a CLIP of 10,000 captions tells less than it needs.
+Unlike in LLaVA, the tower is trained too: a CLIP trained on 10,000 captions sees less than is needed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class QuestionBatch:
 
     token_ids: torch.Tensor  # int64 [B, L]
     attention_mask: torch.Tensor  # bool [B, L]
-    is_answer: torch.Tensor  # bool [B, L]: tokens that are to be predicted
+    is_answer: torch.Tensor  # bool [B, L]: tokens to predict
     pixels: torch.Tensor  # uint8 [B, H, W, 3]
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Answering(nn.Module):
 
 
 class LlavaTask:
-    """Trains a `LlavaForConditionalGeneration` around the CLIP's tower and words."""
+    """Trains a `LlavaForConditionalGeneration` with the CLIP's vision tower and tokenizer."""
 
     def __init__(self, config: InsightTinyTrainConfig) -> None:
         self.config = config
@@ -104,14 +104,14 @@ class LlavaTask:
 
     def export(self, folder: Path) -> None:
         self.module.mllm.save_pretrained(folder / "mllm")
-        self.tokenizer.backend_tokenizer.post_processor = None  # what it reads does not end with the prompt
+        self.tokenizer.backend_tokenizer.post_processor = None  # prompts must not end with the end token
         self.tokenizer.save_pretrained(folder / "mllm")
 
     def position(self) -> dict[str, Any]:
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do: its batches are drawn again."""
+        """Nothing to restore: batches are drawn at random."""
 
     def validation(self) -> Iterator[tuple[str, QuestionBatch]]:
         return iter(())
@@ -124,12 +124,12 @@ class LlavaTask:
 
 
 def build_llava(sizes: dict[str, Any], vision: Any, words: int) -> nn.Module:
-    """A LLaVA with random weights, of the language model's sizes under `text` and a CLIP's `vision`."""
+    """A LLaVA with random weights, with the language model's sizes under `text` and a CLIP's `vision` config."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     special = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}  # END and PADDING of the tokenizer
     text = {"model_type": "llama", **sizes["text"], **special, "vocab_size": words, "tie_word_embeddings": False}
-    # LLaVA reads the CLIP's last layer but one: what is not read is left out
+    # LLaVA reads the CLIP's last layer but one, so the last is left out
     seen = {**vision.to_dict(), "model_type": "clip_vision_model", "num_hidden_layers": vision.num_hidden_layers - 1}
     config = LlavaConfig(
         text_config=text,

@@ -1,4 +1,4 @@
-"""What the tiny model can do, and what its image alignment adapter (IAA) brings: the paper's Table 4, small."""
+"""Measure the tiny model and what its image alignment adapter (IAA) contributes, like the paper's Table 4."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from instructx_core.world import EDIT_KINDS
 if TYPE_CHECKING:
     from instructx_core.evaluation.report import Medium
 
-FLOORS = {"mean": 0.65, "worst": 0.35, "zeroed": 0.10}  # the last one from above
+FLOORS = {"mean": 0.65, "worst": 0.35, "zeroed": 0.10}  # the last is an upper bound
 GOALS = {"mean": 0.80, "worst": 0.50}
 SEEDS = (0, 1, 2)
 
 
 def measure(model: Path, images: int, target: Path | None = None) -> str:
-    """Success of the single kinds on held-out pictures, beside the floors; also as JSON in `target`."""
+    """Success of the single kinds on held-out pictures, next to the floors; also as JSON in `target`."""
     found = _evaluated(Editor.from_pretrained(model, device="cpu"), images)
     mean, worst = _mean(found), min(found.groups.items(), key=lambda item: item[1].success)
     lines = [f"| {name} | {rate.success:.3f} | {rate.n} |" for name, rate in found.groups.items()]
@@ -41,13 +41,13 @@ def measure(model: Path, images: int, target: Path | None = None) -> str:
 
 
 def ablate(config: Path, runs: Path, steps: int, images: int, changes: Sequence[str] = ()) -> str:
-    """Train stage 3 with and without the IAA from the stage 2 that is there, then measure with, at lambda 0, without.
+    """Train stage 3 with and without the IAA from the existing stage 2; measure with it, at lambda 0, and without.
 
-    Pictures are taken as they are drawn, also where the model would keep its source's pixels.
+    Pictures are measured as drawn, even where the model would keep its source's pixels.
 
     Args:
         config: of stage 3.
-        steps: of each of the six runs, which go on where they were stopped.
+        steps: of each of the six runs, which resume if interrupted.
     """
     table: dict[str, list[tuple[float, float]]] = {"with IAA": [], "the same, lambda 0": [], "trained without": []}
     for seed in SEEDS:

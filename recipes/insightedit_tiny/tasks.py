@@ -1,4 +1,4 @@
-"""What `task` may say in the configs of this folder, beside what it may say anywhere."""
+"""The values of `task` that only this folder's configs can use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .config import InsightTinyTrainConfig
 
 
 def add_stages() -> None:
-    """Let the trainer know these stages."""
+    """Register these stages with the trainer."""
     for task, stage in {
         "insight-autoencoder": Stage(_autoencoder, encoder=None),
         "insight-clip": Stage(_clip, encoder=None),

@@ -1,4 +1,4 @@
-"""What an error counts by its noise, its place and its example: a tiny model has no time to learn all alike."""
+"""Weights of errors by noise level, position and example: a tiny model has no time to learn everything equally."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from ..tiny.editing import CHANGED, SMALLEST_CHANGE
 
 
 def drawn_levels(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Places int64 [count] in `trained_sigmas`, each drawn as often as 1 / (1 - sigma) says.
+    """Draw indices int64 [count] into `trained_sigmas` with probabilities proportional to 1 / (1 - sigma).
 
-    Edits are decided where there is most noise, and there eps is told easily: its error has to count as the velocity's
-    does, which is 1 / (1 - sigma) times as large and squared. One half of that is drawn here, the other weighed below.
+    Edits are decided where there is most noise, and there eps is easy to predict: its error has to count like the
+    velocity's, which is 1 / (1 - sigma) times as large, then squared. One factor comes from drawing here, the other
+    from `level_weight`.
     """
     return torch.multinomial(_amplified(trained_sigmas()), count, replacement=True, generator=generator)
 
 
 def level_weight(sigma: torch.Tensor) -> torch.Tensor:
-    """What eps's squared error counts at levels sigma [B] from `drawn_levels`, with a mean of 1 over them."""
+    """Weight of eps's squared error at levels sigma [B] from `drawn_levels`, with a mean of 1 over them."""
     all_levels = _amplified(trained_sigmas())
     mean = all_levels.square().sum() / all_levels.sum()
     return _amplified(sigma) / mean.to(sigma)
@@ -30,11 +31,11 @@ def _amplified(sigma: torch.Tensor) -> torch.Tensor:
 
 
 def place_weight(source: torch.Tensor, target: torch.Tensor, edited: float, balance: float) -> torch.Tensor:
-    """What the error at each place of [B, C, 1, h, w] latents counts, [B, 1, 1, h, w], with a mean of about 1.
+    """Weight of the error at each position of [B, C, 1, h, w] latents, [B, 1, 1, h, w], with a mean of about 1.
 
     Args:
-        edited: of places that the edit changes, beside the others' 1.
-        balance: examples count by how much they change to minus this power, else whole pictures drown small objects.
+        edited: weight of positions that the edit changes; the others have 1.
+        balance: examples are weighted by (how much they change) ** -balance, or whole pictures drown small objects.
     """
     change = target - source
     weight = 1 + (edited - 1) * (change.abs() > CHANGED).any(1, keepdim=True)
