@@ -128,7 +128,7 @@ class Opened:
         return empty
 
     def check_loras(self, part: Part) -> None:
-        """Raise CheckpointError unless each pair, [rank, in] and [out, rank], fits a weight [out, in] of the part."""
+        """Raise CheckpointError for LoRA on GGUF, or a pair [rank, in], [out, rank] that fits no weight [out, in]."""
         loras = self.loras(part)
         if not loras:
             return

@@ -31,7 +31,7 @@ from ..kiwi.trained import check_trained, lora_pairs, mllm_weights
 from ..match import Match
 
 WRAPPED = ".cross_attn.orig."
-HEAD, HEADS = "mask_head.", 8  # heads, if no tensor states them
+HEAD, HEADS = "mask_head.", 8  # default number of heads, if no tensor states it
 SETTINGS = ("mask_predictor_config.", "mask_config.", "residual_attention_config.")  # one scalar tensor each
 # strength of local edits per block; the second spelling is its place in the trained DiT
 STRENGTH = re.compile(r"(?:residual_attention_module\.layers|dit\.blocks)\.(\d+)\.(?:cross_attn\.)?residual_alpha")

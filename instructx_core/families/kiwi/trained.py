@@ -38,7 +38,7 @@ NEEDED = (
     "denoiser.source_embedding.weight",
 )
 _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
-_MLLM = re.compile(r"mllm\.(?:model\.)+")  # before the names that transformers uses
+_MLLM = re.compile(r"mllm\.(?:model\.)+")  # prefix before transformers' own names
 
 
 def recognise(path: Path) -> Match | None:
