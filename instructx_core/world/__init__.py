@@ -1,6 +1,6 @@
 """The procedural editing world: seeded image and video triplets (source, instruction, target) with exact ground truth.
 
-Data flows from vocabulary (words and colours, as data) -> scenes (what is in a picture) -> edits (the resulting scene,
+The data flow: vocabulary (words and colours, as data) -> scenes (what is in a picture) -> edits (the resulting scene,
 and the words that ask for it) -> triplets (pixels and text). To add a colour, place or phrase, extend `vocabulary` (and
 `chinese`); a shape also needs its distance function and reach in `drawing`, a look its function in `looks` and its
 words in `look_phrases`.

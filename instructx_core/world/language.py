@@ -37,7 +37,7 @@ def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def with_article(words: str) -> str:
-    """`words` after "a" or "an"."""
+    """`words` with "a" or "an" in front."""
     return ("an " if words[:1] in set("aeiou") else "a ") + words
 
 

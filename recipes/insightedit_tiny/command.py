@@ -1,4 +1,4 @@
-"""The recipe's commands: build the model stage by stage, measure it, and measure what the IAA contributes."""
+"""The recipe's commands: build the model stage by stage, evaluate it, and ablate the IAA."""
 
 from __future__ import annotations
 

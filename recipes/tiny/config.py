@@ -34,7 +34,7 @@ class TinyTrainConfig(TrainConfig):
     naming_weight: Weight = 0.0  # of the one that predicts the new object's shape, there and in references
     deadband: Annotated[float, Range(0, below=1)] = 0.0  # of predicted changes from this stage on; 0: as in the start
     affine: bool = False  # from this stage on, predict a gain and an offset of the source
-    source_waves: Annotated[int, Range(0, 8)] = 0  # of position channels from this stage on; 0: as in the start
+    source_waves: Annotated[int, Range(0, 8)] = 0  # position frequencies from this stage on; 0: as in the start
     data: TinyDataConfig = field(default_factory=TinyDataConfig)
 
     @property

@@ -1,1 +1,1 @@
-"""This repo's own layout."""
+"""InstructX's own layout."""
