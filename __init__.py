@@ -1,6 +1,6 @@
-"""InstructX for ComfyUI: the node pack's entry. The library beside it, `instructx_core`, never imports ComfyUI.
+"""InstructX for ComfyUI: entry point of the node pack. The library, `instructx_core`, never imports ComfyUI.
 
-Nothing is imported here before ComfyUI asks: other programs that meet this file (pytest, linters) pass through.
+Nothing is imported until ComfyUI asks for the nodes, so that pytest and linters can import this file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> ComfyExtension:
-    """What ComfyUI calls to get the nodes."""
+    """Called by ComfyUI to get the nodes."""
     from .nodes.extension import InstructXExtension
 
     return InstructXExtension()

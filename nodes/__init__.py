@@ -1,1 +1,1 @@
-"""The nodes: one file per station of the graph, and what several stations share. Math lives in the library."""
+"""The nodes, one file per stage of the graph, and their shared helpers. The maths is in the library."""

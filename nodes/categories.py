@@ -1,4 +1,4 @@
-"""The nodes' places in the menus."""
+"""The nodes' menu categories."""
 
 CATEGORY = "InstructX"
 LOADERS = f"{CATEGORY}/loaders"

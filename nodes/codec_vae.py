@@ -1,7 +1,7 @@
-"""An object with ComfyUI's VAE face for VAEs that its own loader cannot build.
+"""VAEs that ComfyUI's loader cannot build, behind the interface of ComfyUI's VAE.
 
-ComfyUI fixes the width and depth of a Wan VAE; a checkpoint with another one (InstructX Tiny) comes as a `CodecVAE`,
-which every stock node takes. Latents are raw, as everywhere in ComfyUI.
+ComfyUI hard-codes the width and depth of a Wan VAE. A VAE of a different size (InstructX Tiny) is loaded as a
+`CodecVAE`, which every stock node accepts. Latents are raw, as everywhere in ComfyUI.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..instructx_core.errors import InputError
 if TYPE_CHECKING:
     from ..instructx_core.latents import Codec
 
-BYTES_PER_PIXEL = 2048  # activations of an encode or decode for each pixel of a frame, on the safe side
-FRAMES_AT_ONCE = 4  # a Wan VAE works through a clip in chunks of this many
+BYTES_PER_PIXEL = 2048  # activations per pixel of a frame while encoding or decoding, a conservative estimate
+FRAMES_AT_ONCE = 4  # a Wan VAE processes a clip in chunks of this many frames
 
 
 class CodecHolder(torch.nn.Module):
-    """The codec as the child of a plain module, which ComfyUI may write to."""
+    """A plain module around the codec: ComfyUI sets attributes on the module that it manages."""
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class CodecHolder(torch.nn.Module):
 class CodecVAE:
     """A `Codec` with the interface of `comfy.sd.VAE`.
 
-    Nothing is tiled: the models that come this way are small.
+    Nothing is tiled: the models loaded this way are small.
     """
 
     latent_dim = 3
@@ -55,7 +55,8 @@ class CodecVAE:
     def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
         """[T, H, W, 3] (or [B, T, H, W, 3]) in [0, 1] -> raw latents [1 or B, C, t, h, w].
 
-        As ComfyUI's own: sides are cut to the stride, in the middle, a clip to 1 + n * what the VAE takes at a time.
+        As in ComfyUI, sides are centre-cropped to multiples of the stride, and the clip is cut to 1 + n *
+        `frame_multiple` frames.
         """
         frames = self.vae_encode_crop_pixels(pixel_samples if pixel_samples.ndim == 5 else pixel_samples[None])
         multiple = self.codec.frame_multiple
@@ -72,15 +73,15 @@ class CodecVAE:
         return torch.cat(clips).to(self.output_device)
 
     def encode_tiled(self, pixel_samples: torch.Tensor, **_tiles: Any) -> torch.Tensor:
-        """`encode`: there is nothing to tile."""
+        """Same as `encode`: nothing is tiled."""
         return self.encode(pixel_samples)
 
     def decode_tiled(self, samples: torch.Tensor, **_tiles: Any) -> torch.Tensor:
-        """`decode`: there is nothing to tile."""
+        """Same as `decode`: nothing is tiled."""
         return self.decode(samples)
 
     def vae_encode_crop_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """[..., H, W, C] -> [..., h, w, 3], cut in the middle to sides that the VAE takes; other packs ask for it.
+        """[..., H, W, C] -> [..., h, w, 3], centre-cropped to multiples of the stride; other packs call this.
 
         Raises:
             InputError: a side is shorter than the stride.
@@ -105,7 +106,7 @@ class CodecVAE:
         return torch.float32
 
     def throw_exception_if_invalid(self) -> None:
-        """A codec that loaded is valid."""
+        """A loaded codec is always valid."""
 
     def get_sd(self) -> dict[str, torch.Tensor]:
         """The weights under diffusers' names, which VAESave writes."""
@@ -122,12 +123,12 @@ class CodecVAE:
         return self.codec.denormalise(self.codec.encode(clip.to(self._place())))
 
     def _place(self) -> torch.device:
-        """Where the weights are: with --novram they stay on the CPU though they were asked for on the GPU."""
+        """The weights' actual device: with --novram they stay on the CPU even after loading onto the GPU."""
         return next(self.codec.parameters()).device
 
 
 class StillVAE(CodecVAE):
-    """A `CodecVAE` for still images, as Stable Diffusion's: latents without an axis of time."""
+    """A `CodecVAE` for still images, like Stable Diffusion's: latents have no time axis."""
 
     latent_dim = 2
     not_video = True
@@ -141,4 +142,4 @@ class StillVAE(CodecVAE):
         return super().decode(samples_in)[:, 0]
 
     def temporal_compression_decode(self) -> None:
-        """None: there is no time."""
+        """None: there is no time axis."""

@@ -1,4 +1,4 @@
-"""InstructX Composite: the edit where it belongs, the source to the last bit everywhere else."""
+"""InstructX Composite: the edit inside the changed region or a mask, the source bit for bit everywhere else."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class InstructXComposite(io.ComfyNode):
 
 
 def _frames(*clips: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The frames of clips, side by side, [1, ...] each; between them Cancel takes effect."""
+    """Iterate over clips in parallel, one frame [1, ...] of each at a time, checking for Cancel before each frame."""
     for frames in zip(*clips, strict=True):
         management.throw_exception_if_processing_interrupted()
         yield tuple(frame[None] for frame in frames)

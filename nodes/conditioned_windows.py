@@ -1,4 +1,4 @@
-"""Any native video MODEL with its VAE and CONDITIONING as what edits windows: no MLLM, no connector."""
+"""Edit windows with any native video MODEL, its VAE and CONDITIONING: no MLLM, no connector."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from .conditioning import Conditioning
     from .each_window import EachWindow
 
-USUAL_LENGTH = 81  # frames of a window where none is said
-PATCH = 2  # a window's sides are multiples of this many latent positions: tokens of Wan's DiT span 2, of LTXV's 1
+USUAL_LENGTH = 81  # frames of a window when no length is given
+PATCH = 2  # a window's sides are multiples of this many latent positions: a token spans 2 in Wan's DiT, 1 in LTXV's
 
 
 class ConditionedModel(NativeModel):
-    """See the library's `WindowModel`.
+    """A `WindowModel` of the library.
 
-    A MODEL that a loader of this pack attached a checkpoint to is shown each window's source as that wants it. Of any
-    other, the source is where sampling begins (`denoise` below 1, or outside of a mask); what else its conditioning
-    holds is the same for all windows, but for what `anew` gives each.
+    If one of this pack's loaders attached a checkpoint to the MODEL, it sees each window's source in the way that the
+    checkpoint requires. Any other MODEL sees the source only as the latents that sampling starts from (`denoise` below
+    1) or keeps (outside a mask). The conditioning is the same for all windows, except for what `anew` replaces.
     """
 
     def __init__(
@@ -50,14 +50,15 @@ class ConditionedModel(NativeModel):
     ) -> None:
         """
         Args:
-            positive, negative: None for one that `anew` gives, or that is not connected.
-            chosen: the request's sampling in the host's terms.
-            graph: which nodes and settings the parts come from; None where nobody knows.
-            anew: what each window gets of its own; None for nothing.
+            positive, negative: None if `anew` provides it, or if it is not connected.
+            chosen: the request's sampling as ComfyUI's settings.
+            graph: hashes of the nodes and settings that the parts come from; None if unknown.
+            anew: provides per-window inputs; None if there are none.
             low: the second of a pair of DiTs.
 
         Raises:
-            InputError: a second MODEL of another kind, a VAE that is not the MODEL's, or guidance without a negative.
+            InputError: a second MODEL of a different kind, a VAE that does not match the MODEL, or guidance without a
+                negative.
         """
         check_vae(model, vae)
         names = frozenset() if anew is None else anew.names
@@ -119,10 +120,10 @@ class ConditionedModel(NativeModel):
 
 
 def settings_of(settings: dict[str, Any]) -> Settings:
-    """The widgets for a MODEL that says nothing of its own.
+    """Sampling settings from the widgets, for a MODEL that has no defaults of its own.
 
     Raises:
-        InputError: steps or guidance that only the person knows are left at 0.
+        InputError: steps or cfg is left at 0.
     """
     for name in ("steps", "cfg"):
         if not settings[name]:

@@ -1,6 +1,6 @@
-"""What a CONDITIONING carries for a Wan MODEL: the source, references and edits of places alone.
+"""Put the source, references and local edits for a Wan MODEL into a CONDITIONING, and read them from it.
 
-References are `time_dim_concat`, as ComfyUI's own nodes carry them. `wan.py` puts all of it to use.
+References are stored as `time_dim_concat`, as in ComfyUI's own nodes. `wan.py` consumes all of these.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
 PLACES = "instructx_places"
-SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own, of a UNet that edits
-STREAMS = "context_latents"  # ComfyUI's own, of a DiT that takes sources as tokens: the source first, then references
+SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own name, for a UNet that edits
+STREAMS = "context_latents"  # ComfyUI's own name, for a DiT that takes sources as tokens: source, then references
 
 Conditioning = list[list[Any]]
 
 
 def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Carry a source, raw latents [B, C, T, h, w], in every entry of a conditioning.
+    """Add a source, raw latents [B, C, T, h, w], to every entry of a conditioning.
 
-    A last channel says how strongly the DiT is to see it.
+    An additional last channel holds how strongly the DiT sees the source.
     """
     if is_streamed(model):
         return _with_stream(model, conditioning, raw, strength)
@@ -46,7 +46,7 @@ def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tens
 
 
 def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
-    """[B, C, T, h, w] of the source in a conditioning, None where there is none."""
+    """Shape [B, C, T, h, w] of the source in a conditioning; None without a source."""
     for _, options in conditioning:
         if options.get(STREAMS):
             return tuple(options[STREAMS][0].shape)
@@ -57,7 +57,7 @@ def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
 
 
 def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Append a reference, raw latents [1, C, R, h, w], to those in every entry of a conditioning."""
+    """Append a reference, raw latents [1, C, R, h, w], to every entry of a conditioning."""
     if is_streamed(model):
         return _with_stream(model, conditioning, raw, strength)
     inner = model.model
@@ -71,14 +71,14 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
 
 
 def has_references(conditioning: Conditioning) -> bool:
-    """Whether a conditioning holds more than a source."""
+    """Whether a conditioning holds references."""
     return any(
         options.get(REFERENCES) is not None or len(options.get(STREAMS) or ()) > 1 for _, options in conditioning
     )
 
 
 def only_with(conditioning: Conditioning, source: bool, references: bool) -> Conditioning:
-    """A conditioning without its source, its references, or both."""
+    """Copy a conditioning, keeping the source and the references only where asked."""
     found = []
     for tokens, options in conditioning:
         kept = dict(options)
@@ -93,10 +93,10 @@ def only_with(conditioning: Conditioning, source: bool, references: bool) -> Con
 
 
 def with_local(model: ModelPatcher, conditioning: Conditioning, local: LocalEdits) -> Conditioning:
-    """Carry what is asked of places alone in every entry of a conditioning.
+    """Add local edits, instructions with their masks, to every entry of a conditioning.
 
     Raises:
-        InputError: a MODEL that does not take it.
+        InputError: the MODEL does not support local edits.
     """
     if not denoising(model).local_strength:
         raise InputError("The MODEL takes no instructions with places of their own; load it from the same checkpoint.")

@@ -50,10 +50,10 @@ class InstructXConnector(io.ComfyNode):
 
 
 def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Conditioning, Conditioning]:
-    """CONDITIONING with the instruction and without.
+    """Positive and negative CONDITIONING: with the instruction and without it.
 
     Raises:
-        InputError: guidance of an MLLM that the connector was not trained with.
+        InputError: the guidance is from an MLLM that the connector was not trained with.
     """
     width, taken = guidance.positive.tokens.shape[-1], connector.config.connector.input_dim
     if width != taken:
@@ -63,7 +63,8 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
         )
     places, module = guidance.reference_places, connector.module
     with torch.no_grad():
-        # the paper's two-layer MLP on a few hundred tokens is not worth a place on the GPU; larger kinds take seconds
+        # on the CPU: the paper's two-layer MLP on a few hundred tokens is too small to be worth moving to the GPU, and
+        # larger connectors take seconds
         asking = module(guidance.positive, places)
         unasking = module.unasking(asking) or module(guidance.negative, places)
     is_unets = connector.config.denoiser.network is Network.UNET
@@ -78,10 +79,10 @@ def _conditioning(context: Context, is_unets: bool) -> Conditioning:
 
 
 def seen(context: Context) -> torch.Tensor:
-    """The tokens [B, n, D] of a context that the DiT may look at; ComfyUI's Wan takes no mask, so others are left out.
+    """The unmasked tokens [B, n, D] of a context: ComfyUI's Wan takes no mask, so masked tokens are dropped.
 
     Raises:
-        InputError: a context that CONDITIONING has no place for.
+        InputError: a context that CONDITIONING cannot represent.
     """
     if context.image is not None:
         raise InputError(

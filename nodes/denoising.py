@@ -1,4 +1,4 @@
-"""What a checkpoint says about its DiT, carried by a MODEL as an attachment."""
+"""A checkpoint's description of its DiT, attached to a MODEL."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
     from ..instructx_core.families.part_loaders import AddedEmbedding
 
-ATTACHMENT = "instructx"  # the name under which a MODEL carries a checkpoint's `Denoising`
+ATTACHMENT = "instructx"  # the name of the MODEL's attachment that holds a `Denoising`
 
 
 @dataclass(frozen=True)
 class Denoising:
-    """What a checkpoint says about its DiT; attached to a MODEL by the loaders."""
+    """A checkpoint's description of its DiT; the loaders attach it to a MODEL."""
 
     config: ModelConfig
     source: AddedEmbedding | None = None
     reference: AddedEmbedding | None = None
-    local_strength: tuple[float, ...] = ()  # of each block; see the library's `conditions.local_edits`
+    local_strength: tuple[float, ...] = ()  # per block; see the library's `conditions.local_edits`
 
 
 def denoising(model: ModelPatcher) -> Denoising:
-    """What a loader attached; of a stock Wan MODEL, the paper's form."""
+    """The `Denoising` that a loader attached; for a stock Wan MODEL, the paper's defaults."""
     return model.get_attachment(ATTACHMENT) or Denoising(ModelConfig())
 
 
 def is_streamed(model: ModelPatcher) -> bool:
-    """Whether a MODEL takes its source and references as tokens of their own, which ComfyUI's Wan does by itself."""
+    """Whether a MODEL takes its source and references as separate tokens, which ComfyUI's Wan supports natively."""
     return denoising(model).config.denoiser.source is SourceInjection.STREAM

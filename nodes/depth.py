@@ -1,4 +1,4 @@
-"""Where an edit lies outside of what a bundled model was trained on."""
+"""Warn when an edit is outside what a bundled model was trained on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Depth:
     """What a model knows, in words.
 
     Attributes:
-        things: what its sentences are about.
-        photographs: what it can do to them.
-        looks: it knows tone, style and weather.
-        chinese: it reads Chinese beside English.
+        things: the subjects of the instructions that it was trained on.
+        photographs: what it can and cannot do to photographs.
+        looks: whether it knows tone, style and weather.
+        chinese: whether it reads Chinese as well as English.
     """
 
     name: str
@@ -51,7 +51,7 @@ DEPTHS = {
 
 
 def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
-    """What a bundled model does not know of an instruction and of frames [T, H, W, 3]; empty for other models."""
+    """What a bundled model does not know in an instruction and frames [T, H, W, 3]; empty for other models."""
     from ..instructx_core.world import looks_drawn, unknown_words
 
     if (depth := DEPTHS.get(mllm.name)) is None:
@@ -70,12 +70,12 @@ def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
 
 
 def warn(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> None:
-    """Say it on the node and in the log."""
+    """Show the text of `outside`, if any, on the node and in the log."""
     if said := outside(mllm, instruction, frames):
         say(said)
 
 
 def _listed(words: tuple[str, ...]) -> str:
-    """As "a", "b" or "c"."""
+    """Format words as "a", "b" or "c"."""
     quoted = [f'"{word}"' for word in words]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]

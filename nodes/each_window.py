@@ -1,4 +1,4 @@
-"""What the nodes of a loop give a sliding window for each of its windows: conditioning, a reference, a mask."""
+"""Per-window inputs of a sliding window, made by the nodes of a loop: conditioning, a reference, a mask."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class EachWindow:
-    """Gives what one window gets of its own.
+    """Runs the nodes of a loop for the inputs of one window.
 
     Attributes:
-        names: of the sockets that it gives.
-        sha256: of the nodes that it comes from, and of Window Open's seed, which they may use.
+        names: the sockets whose values it provides.
+        sha256: hash of the nodes that make the values, and of Window Open's seed, which they may use.
     """
 
     def __init__(self, inner: InnerNodes) -> None:
@@ -32,10 +32,10 @@ class EachWindow:
         self._inner = inner
 
     def __call__(self, frames: torch.Tensor, turn: Turn) -> dict[str, Any]:
-        """By the name of the socket; arguments as of a `FrameEdit`'s function.
+        """Return the values by socket name; the arguments are those of a `FrameEdit`'s function.
 
         Raises:
-            InputError: a node failed, or gave nothing or several.
+            InputError: a node failed, or returned no value or several.
         """
         given = self._inner(frames, replace(turn, seed=self._inner.flow.seed))
         for name, values in given.items():

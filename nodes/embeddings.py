@@ -1,9 +1,8 @@
-"""Replacements for a native Wan DiT's embeddings: values in, values out, no state in between, so that torch.compile
-can follow them.
+"""Replacements for a native Wan DiT's embeddings, stateless so that torch.compile can trace them.
 
-Besides the noisy latent a patch embedding of this pack takes further channels after it, which `ChannelsBehind` adds
-and `PatchEmbedding` separates again: the source, how strongly it counts at each place, and whether this is a
-reference. The library applies them: `SourceEmbed`, and references `in_place_of` tokens.
+The patch embedding takes additional channels after the noisy latent's, which `ChannelsBehind` appends and
+`PatchEmbedding` splits off again: the source, its strength at each position, and a mark for references. The library's
+`SourceEmbed` and `in_place_of` apply them.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ Embedding = Callable[[torch.Tensor], torch.Tensor]
 
 
 class PatchEmbedding:
-    """The DiT's patch embedding, plus the source's, and for references their own in its place.
+    """The DiT's patch embedding plus the source's; references get their own embedding instead.
 
-    x is [B, own + C + 2, T, H, W], C the channels of the source's embedding or 0 without one; of `own` channels alone,
-    [B, own, T, H, W], it is embedded as ever.
+    x is [B, own + C + 2, T, H, W], where C is the channels of the source's embedding, or 0 without one. An x with only
+    the DiT's own channels, [B, own, T, H, W], goes through the DiT's embedding unchanged.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class PatchEmbedding:
         noisy, source, strength, is_reference = x.split([self.channels, x.shape[1] - self.channels - 2, 1, 1], dim=1)
         tokens = self.own(noisy)
         if self.source is not None:
-            # strength and mark are the same all over a frame: any place of a patch tells
+            # strength and mark are constant over a frame, so one position per patch is enough
             p, q, r = self.source.weight.shape[2:]
             own = _embed(self.source, source)
             tokens = SourceEmbed(source, own, strength=strength[:, :, ::p, ::q, ::r]).embed(tokens)
@@ -57,7 +56,7 @@ class PatchEmbedding:
 
 
 class TextEmbedding:
-    """The DiT's text embedding, for a context that is not already as wide as the DiT."""
+    """The DiT's text embedding, skipped for a context that already has the DiT's width."""
 
     def __init__(self, own: Embedding, width: int) -> None:
         self.own = own
@@ -69,11 +68,11 @@ class TextEmbedding:
 
 @dataclass(frozen=True)
 class ChannelsBehind(Condition):
-    """What `PatchEmbedding` takes after the noisy channels: the source, its strength, the mark of a reference."""
+    """Appends the channels that `PatchEmbedding` expects: the source, its strength, the mark of a reference."""
 
-    channels: int  # of the source's embedding, 0 where it has none
-    source: torch.Tensor | None  # [B, channels, T, H, W]; None: there is none
-    strength: torch.Tensor | None  # [B, 1, T, H, W], how strongly the source's tokens count
+    channels: int  # of the source's embedding; 0 without one
+    source: torch.Tensor | None  # [B, channels, T, H, W]; None: no source
+    strength: torch.Tensor | None  # [B, 1, T, H, W], weight of the source's tokens
 
     def enter(self, latents: torch.Tensor) -> torch.Tensor:
         if self.source is None or self.strength is None:
@@ -83,7 +82,7 @@ class ChannelsBehind(Condition):
 
 
 def marked(references: torch.Tensor, channels: int) -> torch.Tensor:
-    """References [B, own, R, H, W] as `PatchEmbedding` takes them: no source in its `channels`, and the mark."""
+    """References [B, own, R, H, W] as input of `PatchEmbedding`: source and strength zero, the mark set."""
     return F.pad(F.pad(references, (0, 0) * 3 + (0, channels + 1)), (0, 0) * 3 + (0, 1), value=1.0)
 
 

@@ -1,4 +1,4 @@
-"""InstructX Example Input: something to edit and what to say, so that a graph runs without a file of one's own."""
+"""InstructX Example Input: a picture or clip with an instruction, so that a graph runs without the user's own files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..instructx_core.world import Triplet
 
 FRAME_RATE = Fraction(8)
-REFERENCE = 3  # the number of that output
+REFERENCE = 3  # index of the reference output
 RANDOM = "random: "
 MENU = (*examples(), *(f"{RANDOM}{group}" for group in GROUPS))
 FILES = {f"shipped {one.file.name}": one for one in examples().values() if one.file}  # names in older graphs
@@ -114,7 +114,7 @@ class InstructXExampleInput(io.ComfyNode):
 
     @classmethod
     def _no_reference(cls, example: str) -> ExecutionBlocker:
-        """Raises InputError where a node of the graph waits for the reference: nothing after it would be made."""
+        """Block the output. Raises InputError if a node is connected to it, which would silently never run."""
         words = f"The example {example!r} has no reference image; choose one whose name speaks of a reference."
         prompt = (cls.hidden and cls.hidden.prompt) or {}
         wanted = [cls.hidden.unique_id, REFERENCE] if prompt else None
@@ -124,10 +124,10 @@ class InstructXExampleInput(io.ComfyNode):
 
 
 def _chosen(example: str, asked: Drawn) -> NamedExample:
-    """The example of a menu's entry, or of a name that older graphs hold; `asked` says how a random one is drawn.
+    """The example of a menu entry, or of a name from an older graph; `asked` sets how a random one is drawn.
 
     Raises:
-        InputError: there is none.
+        InputError: no such example.
     """
     group = example.removeprefix(RANDOM)
     if group in GROUPS:

@@ -1,4 +1,4 @@
-"""The list of nodes, and what happens once when ComfyUI starts."""
+"""The list of nodes, and setup that runs once when ComfyUI starts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _logger = logging.getLogger(__name__)
 
 
 class InstructXExtension(ComfyExtension):
-    """The pack as ComfyUI sees it."""
+    """The extension that ComfyUI loads."""
 
     async def on_load(self) -> None:
         register_folder()

@@ -1,4 +1,4 @@
-"""InstructX Fit and Restore: any size and length into the model's, and back to the pixel."""
+"""InstructX Fit and Restore: scale any source to the model's size and length, and exactly back."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ..instructx_core.fit import Fit as FitPlan
 
 MAX_SIDE = 8192
-MULTIPLE = 8  # pixels: no model takes sides of others
+MULTIPLE = 8  # pixels: every model needs sides that are multiples of this
 AUTO, VIDEO, PICTURES = "auto", "one video", "separate pictures"
-FRAME_RATE = Fraction(16)  # of a VIDEO made from bare frames; Wan's own
+FRAME_RATE = Fraction(16)  # Wan's, for a VIDEO made from images without a frame rate
 
 
 class InstructXFit(io.ComfyNode):
@@ -70,7 +70,7 @@ class InstructXFit(io.ComfyNode):
                     "batch",
                     options=[AUTO, VIDEO, PICTURES],
                     default=AUTO,
-                    optional=True,  # graphs of before it was there
+                    optional=True,  # missing in older graphs
                     tooltip=(
                         "How to read several frames: as one video, or as separate pictures that are edited "
                         "one by one. auto reads them as a video; the node shows its choice."
@@ -143,7 +143,7 @@ class InstructXRestore(io.ComfyNode):
                     "detail",
                     options=[detail.value for detail in Detail],
                     default=Detail.SOURCE.value,
-                    optional=True,  # graphs of before it was there
+                    optional=True,  # missing in older graphs
                     tooltip=(
                         "For a source larger than the model's working size. source: its own detail, "
                         "recoloured by the edit. model: the model's result, enlarged."
@@ -187,7 +187,7 @@ class InstructXRestore(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         whose = parse_detail(detail)
-        if image.ndim == 5:  # [tries, T, H, W, 3], as a VAE gives them
+        if image.ndim == 5:  # [tries, T, H, W, 3], from a video VAE
             image = image.flatten(0, 1)
         image = rgb(image, "edited image", OVERFLOWED)
         count, height, width = fit.plan.padded_frames, *fit.plan.canvas
@@ -200,7 +200,7 @@ class InstructXRestore(io.ComfyNode):
         if mask is not None:
             mask = for_frames(fit.own_mask(mask_of(mask)), fit.plan.frames, fit.plan.size)
         share = fit.kept_share if keep_source else 0.0
-        takes_back_loss = fit.kept_share and (share or whose is Detail.SOURCE)  # as windows of a long video do
+        takes_back_loss = fit.kept_share and (share or whose is Detail.SOURCE)  # as for the windows of a long video
         shown = takes_back_loss or (whose is Detail.SOURCE and fit.plan.shrinks)
         fitted = fit.plan.apply(fit.source) if shown else None
         coded = None
@@ -222,12 +222,12 @@ class InstructXRestore(io.ComfyNode):
 
 
 def pictures(clip: Clip) -> list[Clip]:
-    """Every frame as a picture of its own."""
+    """Split a clip into its frames, each a separate picture."""
     return [Clip(frame[None], is_video=False) for frame in clip.frames]
 
 
 def taken(fits: list[FitValue], batch: str) -> str:
-    """What a source was taken for, for people."""
+    """Describe to the user how a source was read: one picture, several, or a video, and its working size."""
     first = fits[0]
     height, width = first.plan.canvas
     if len(fits) > 1:
@@ -242,9 +242,9 @@ def taken(fits: list[FitValue], batch: str) -> str:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise InputError where a size to work at cannot be one of any model: 0 for both is the model's own.
+    """Raise InputError for a working size that no model accepts; 0 for both is the model's own size.
 
-    Which multiples a model takes is known when it is loaded; none takes others than of 8.
+    A model's exact multiple is known only after loading; all are multiples of 8.
     """
     from ..instructx_core.fit import check_canvas
 
@@ -255,7 +255,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dict[str, Any] | None:
-    """AUDIO repeated for `count` edits of one clip, one after another, each `seconds` long."""
+    """AUDIO repeated for `count` consecutive edits of one clip, each `seconds` long."""
     if audio is None or count == 1:
         return audio
     length = round(seconds * audio["sample_rate"])
@@ -265,10 +265,10 @@ def repeated(audio: dict[str, Any] | None, count: int, seconds: Fraction) -> dic
 
 
 def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> FitValue:
-    """How a clip fits the model's frames; width and height are 0 for the model's own.
+    """Plan how a clip fits the model; width and height are 0 for the model's own size.
 
     Raises:
-        InputError: width without height, or no multiple of the model's stride.
+        InputError: width without height, or a side that is not a multiple of the model's stride.
     """
     if bool(width) != bool(height):
         raise InputError("width and height go together; give both, or 0 for both.")
@@ -280,11 +280,11 @@ def plan(model: ModelPatcher, vae: Any, clip: Clip, width: int, height: int) -> 
 def lay(
     model: ModelPatcher, vae: Any, frames: int, size: tuple[int, int], canvas: tuple[int, int] | None = None
 ) -> FitPlan:
-    """How `frames` frames of (height, width) fit the model's; see the library's `plan_fit`.
+    """Plan how `frames` frames of (height, width) fit the model; see the library's `plan_fit`.
 
     Raises:
-        InputError: a MODEL that cannot edit, a VAE of another, a canvas whose sides are not multiples of the model's
-            stride, or a source that is too narrow.
+        InputError: a MODEL that cannot edit, a VAE that does not match it, a canvas whose sides are not multiples of
+            the model's stride, or a source that is too narrow.
     """
     from ..instructx_core.fit import check_aspect, plan_fit
     from .vae import check_vae, strides

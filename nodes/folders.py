@@ -1,4 +1,4 @@
-"""Where models are: the bundled one, the registered folder `models/instructx`, and ComfyUI's own folders."""
+"""Model locations: the bundled models, the registered folder `models/instructx`, and ComfyUI's own folders."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..instructx_core.weights.marks import CONFIG, MARKS, WHOLE, lone_file
 from ..instructx_core.words import shown
 
 KIND = "instructx"
-STOCK_MODELS = "diffusers"  # where ComfyUI users keep folders of whole models
-STOCK = {"transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}  # its folders of single parts
+STOCK_MODELS = "diffusers"  # ComfyUI's folder for complete model folders
+STOCK = {"transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}  # ComfyUI's folders by part
 PARTS = {"transformer": "A Wan DiT", "vae": "A Wan VAE", "mllm": "A Qwen2.5-VL (for CoinVE-Edit a Qwen3-VL)"}
 OWN = "the model's own"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
@@ -34,23 +34,23 @@ COMPONENTS = (
     "source_embedder",
     "ref_embedder",
 )  # components with a config
-MOST_FILES = 1000  # in one folder of a model
-HUB = "https://huggingface.co/linyq"  # of Kiwi-Edit's authors
+MOST_FILES = 1000  # in one model folder
+HUB = "https://huggingface.co/linyq"  # Kiwi-Edit's authors
 
 
 def register_folder() -> None:
-    """Make `models/instructx` known to ComfyUI; extra_model_paths.yaml can add more under the same name."""
+    """Register `models/instructx` with ComfyUI; extra_model_paths.yaml can add more folders under the same name."""
     folder_paths.add_model_folder_path(KIND, str(Path(folder_paths.models_dir) / KIND))
 
 
 def roots(kind: str = KIND) -> list[Path]:
-    """The registered folders of a kind, whether they exist or not."""
+    """The registered folders of a kind, including those that do not exist."""
     known = kind in folder_paths.folder_names_and_paths
     return [Path(root) for root in folder_paths.get_folder_paths(kind)] if known else []
 
 
 def models() -> dict[str, Path]:
-    """What a model menu offers, with its path: the bundled models, folders of models, and files trained alone."""
+    """Entries of the model menu with their paths: bundled models, model folders, files with only trained weights."""
     files = [path for root in reversed(roots()) for path in root.glob("*.safetensors") if is_plain(path.name)]
     found = {path.name: path for path in files if is_file(path) and _is_model(path)}
     folders = {BUNDLED_NAME: BUNDLED, INSIGHTEDIT_NAME: INSIGHTEDIT} | _model_folders()
@@ -59,7 +59,7 @@ def models() -> dict[str, Path]:
 
 
 def parts(part: str) -> dict[str, Path]:
-    """What a menu of single parts offers: ComfyUI's own files of this kind, and of MLLMs folders too."""
+    """Entries of the menu of a single part: weight files in ComfyUI's folder for it, and for MLLMs also folders."""
     kind = STOCK[part]
     names = [name for name in _stock_names(kind) if name.endswith(".safetensors") and is_plain(Path(name).as_posix())]
     places = {name: folder_paths.get_full_path(kind, name) for name in names}
@@ -71,19 +71,19 @@ def parts(part: str) -> dict[str, Path]:
 
 
 def bases() -> dict[str, Path]:
-    """What an MLLM menu offers: models with an MLLM of their own, folders of a bare Qwen2.5-VL, and single files."""
+    """Entries of the MLLM menu: models with their own MLLM, folders of a plain Qwen2.5-VL, and single files."""
     own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in COMPONENTS}
     whole = {name: place for name, place in models().items() if place.is_dir() and lone_file(place) is None}
     return parts("mllm") | own | whole
 
 
 def model_names() -> list[str]:
-    """What is here, then the known public models that are not, each by a sentence that says how to get it."""
+    """The installed models, then known public models that are not installed, with their download commands."""
     return [*_menu(models()), *not_here()]
 
 
 def not_here() -> dict[str, KnownModel]:
-    """Entries for known public models that are not installed: choosing one is refused with how to get it."""
+    """Menu entries for known public models that are not installed; choosing one is an error that says how to get it."""
     here = {Path(name).name for name in models()}
     lacking = [model for model in KNOWN if not here & {model.name, folder_name(model.repository)}]
     return {
@@ -101,22 +101,22 @@ def part_names(part: str) -> list[str]:
 
 
 def find_model(name: str) -> Path:
-    """The folder or the file behind an entry of the model menu.
+    """The folder or file of a model menu entry.
 
-    No other name is looked for on the disk: a workflow comes from anywhere, and this machine's folders are not its
-    business.
+    Names that are not in the menu are never looked up on disk: workflows are untrusted and must not probe this
+    machine's folders.
 
     Raises:
-        CheckpointError: it is none (any more); the message says where to get it and where to put it.
+        CheckpointError: not in the menu (any more); the message says where to get the model and where to put it.
     """
     return _find(name, models())
 
 
 def find_part(part: str, name: str) -> Path:
-    """The file or folder behind an entry of a menu of single parts.
+    """The file or folder of an entry in the menu of a single part.
 
     Raises:
-        CheckpointError: it is none (any more).
+        CheckpointError: not in the menu (any more).
     """
     found = parts(part)
     if name not in found:
@@ -128,22 +128,22 @@ def find_part(part: str, name: str) -> Path:
 
 
 def find_base(name: str) -> Path:
-    """The folder or the file behind an entry of the MLLM menu.
+    """The folder or file of an MLLM menu entry.
 
     Raises:
-        CheckpointError: as `find_model`.
+        CheckpointError: as for `find_model`.
     """
     return _find(name, bases())
 
 
 def stamp(place: Path) -> str:
-    """What tells a model on the disk from another that took its place: its files' names, sizes and times.
+    """A fingerprint that changes when a model on disk is replaced: its files' names, sizes and modification times.
 
-    A model's own files are those in its folder and in the folders right below it. A folder that is a link is not
-    entered: of it, the time of its last change counts.
+    Covers the model's folder and its direct subfolders. A linked folder is not entered; only its own modification time
+    is included.
 
     Raises:
-        CheckpointError: more files than a model has.
+        CheckpointError: more than `MOST_FILES` files in a folder.
     """
     if place.is_file():
         return json.dumps([_facts(place, place.parent)])
@@ -177,22 +177,22 @@ def _find(name: object, known: dict[str, Path]) -> Path:
 
 
 def _menu(places: dict[str, Path]) -> list[str]:
-    """Names in order: the bundled model, own ones, those of ComfyUI's own folders."""
+    """Names in menu order: the bundled model, the user's own, those from ComfyUI's folders."""
     stock = tuple(f"{kind}/" for kind in (STOCK_MODELS, *STOCK.values()))
     return sorted(places, key=lambda name: (name != BUNDLED_NAME, name.startswith(stock), name))
 
 
 def _stock_names(kind: str) -> list[str]:
-    """What ComfyUI lists of one of its own kinds of files."""
+    """The file names that ComfyUI lists for one of its own kinds."""
     try:
         return folder_paths.get_filename_list(kind) if kind in folder_paths.folder_names_and_paths else []
-    except OSError:  # a folder that ComfyUI remembers has gone, such as a drive's; the others are still there
+    except OSError:  # a registered folder has disappeared, e.g. on an unplugged drive; list the remaining ones
         return [name for root in roots(kind) for name in folder_paths.recursive_search(str(root), [".git"])[0]]
 
 
 def _model_folders(kind: str = KIND) -> dict[str, Path]:
-    """Folders with a checkpoint in them; where one has several marks, this repo's layout is the one that counts."""
-    whole = _folders_with(CONFIG, kind)  # of diffusers' parts, of which some families are
+    """Folders that contain a checkpoint; if one matches several layouts, this repo's takes precedence."""
+    whole = _folders_with(CONFIG, kind)  # complete models in diffusers' layout, as some families are published
     found = {
         name: folder
         for name, folder in whole.items()
@@ -205,7 +205,7 @@ def _model_folders(kind: str = KIND) -> dict[str, Path]:
 
 
 def _lone_files(kind: str) -> dict[str, Path]:
-    """Folders that hold the one file of what was trained alone, as the hub has them."""
+    """Folders whose only weights are one file with just the trained part, as published on the hub."""
     found = {}
     for root in reversed(roots(kind)):
         folders = {file.parent for pattern in ("*/*.safetensors", "*/*/*.safetensors") for file in root.glob(pattern)}
@@ -218,7 +218,7 @@ def _lone_files(kind: str) -> dict[str, Path]:
 
 
 def _folders_with(file: str, kind: str = KIND) -> dict[str, Path]:
-    """Folders, up to two levels below a root, that hold `file`, a name or a path below them; earlier roots win."""
+    """Folders up to two levels below a root that contain `file`, a name or relative path; earlier roots win."""
     found = {}
     for root in reversed(roots(kind)):
         for pattern in (f"*/{file}", f"*/*/{file}"):
@@ -240,13 +240,13 @@ def _entries(folder: Path) -> list[Path]:
 def _facts(path: Path, folder: Path) -> tuple[str, int, int]:
     try:
         facts = path.stat()
-    except OSError:  # a link to nothing
+    except OSError:  # a broken link
         facts = path.lstat()
     return path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns
 
 
 def _is_model(path: Path) -> bool:
-    """Whether a file is what was trained of a model alone, or a folder one; what is damaged or another kind is not."""
+    """Whether a file or folder is a model of a known family; False if it is damaged or of another kind."""
     from ..instructx_core import families
 
     try:
@@ -256,7 +256,7 @@ def _is_model(path: Path) -> bool:
 
 
 def _reads_pictures(folder: Path) -> bool:
-    """Whether a folder's config is a Qwen-VL's or a LLaVA's: text encoders of many kinds share that place."""
+    """Whether a folder's config is a Qwen-VL's or a LLaVA's: that folder holds text encoders of many kinds."""
     try:
         said = read_text(folder / "config.json")
         return any(f'"{kind}"' in said for kind in ("qwen2_5_vl", "qwen3_vl", "llava"))

@@ -1,4 +1,4 @@
-"""A VIDEO as the library's loop over windows reads it: from its file where it has one, never decoded whole."""
+"""A VIDEO as `Footage` for the library's loop over windows: read from its file if it has one, never decoded whole."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def footage_of(video: Input.Video) -> Iterator[Footage]:
-    """A VIDEO to read window by window; copies that this needs are gone after the block.
+    """A VIDEO to read window by window; temporary copies are deleted after the block.
 
-    - A file is read in place, also a part of it in time; the part's sound is cut out to the sample.
-    - Frames that a node made are in memory already, and read from there.
-    - All else is saved to a temporary file first.
+    - A file, or a trimmed part of it, is read in place; the part's sound is cut to the exact sample.
+    - Frames made by a node are read from memory.
+    - Everything else is first saved to a temporary file.
 
     Raises:
         InputError: a video that cannot be decoded at all, or frames that are not pictures.
@@ -61,17 +61,17 @@ def _of_file(part: Part, folder: Path) -> Footage:
     if lost := held_beside_sound(part.path):
         say(f"A part of a video keeps its pictures and sound, not its {', '.join(lost)}.")
     times = (pts * whole.info.time_base for pts in whole.pts)
-    begin = next((time for time in times if time >= part.start), part.start)  # of its first frame, which comes first
+    begin = next((time for time in times if time >= part.start), part.start)  # the sound starts at the first frame
     sound = folder / "sound.mka"
     heard = whole.info.has_audio and cut_sound(part.path, begin, part.stop, sound)
     return take_span(whole, part.start, part.stop, sound if heard else None)
 
 
 def _sound(audio: dict[str, Any] | None, path: Path) -> Path | None:
-    """AUDIO as a file of 16-bit samples, None where there is nothing to hear.
+    """Write AUDIO to a file of 16-bit samples; None if it is missing or empty.
 
     Raises:
-        InputError: samples that are not finite numbers.
+        InputError: samples that are not finite.
     """
     if audio is None or not audio["waveform"].shape[-1]:
         return None

@@ -1,4 +1,4 @@
-"""Where a node's inputs come from, as hashes: equal where the same nodes with the same settings made them."""
+"""Hashes of the nodes that a node's inputs come from, equal for the same nodes with the same settings."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 class Hashes:
-    """Hashes of nodes, each with all that is before it; numbers of nodes do not count.
+    """Hashes of nodes, each including everything upstream; node ids do not affect them.
 
     Attributes:
-        restless: ids of nodes met so far that say they give something else in every run.
+        restless: ids of nodes seen so far whose outputs, by their own check, change in every run.
     """
 
     def __init__(self, prompt: DynamicPrompt, known: Mapping[str, str] | None = None) -> None:
         """
         Args:
-            prompt: one whose nodes' own checks for changes have been asked.
-            known: hashes by node; what is before such nodes does not count.
+            prompt: a prompt whose nodes' own checks for changes have been run.
+            known: given hashes by node; nothing upstream of these nodes is hashed.
         """
         self.restless: list[str] = []
         self._prompt = prompt
         self._known = dict(known or {})
 
     def of_value(self, value: Any) -> str:
-        """Of a node's input."""
+        """Hash a node's input."""
         if is_link(value):
             return f"{self.of_node(value[0])}.{int(value[1])}"
         return json.dumps(value, sort_keys=True, default=str)
@@ -46,7 +46,7 @@ class Hashes:
     def of_node(self, node_id: str) -> str:
         if node_id not in self._known:
             node = self._prompt.get_node(node_id)
-            changed = node.get("is_changed", False)  # what its own check gave, such as a file's hash
+            changed = node.get("is_changed", False)  # result of its own check, such as a file's hash
             if _is_restless(changed):
                 self.restless.append(node_id)
                 changed = "always"
@@ -60,18 +60,18 @@ class Hashes:
 def origins(
     prompt: DynamicPrompt | None, node_id: str | None, inputs: Sequence[str]
 ) -> tuple[dict[str, str] | None, bool]:
-    """A hash for each of a node's inputs, and whether what made them gives the same again.
+    """A hash for each of a node's inputs, and whether the nodes that made them are reproducible.
 
-    A MODEL's weights cannot be compared cheaply (patched in place, quantised, offloaded). What is known is the graph
-    that made it, what its nodes' own checks for changes say, and the sizes and times of the model files that it names.
+    A MODEL's weights cannot be compared cheaply (patched in place, quantised, offloaded). So the hashes cover the graph
+    that made it, its nodes' own checks for changes, and the sizes and times of the model files that it names.
 
     Returns:
-        No hashes where the graph is not known. Not the same again where a node before it counts as always changed.
+        The hashes, None if the graph is unknown; and False if an upstream node reports that it always changes.
     """
     if prompt is None or node_id is None:
         return None, True
     own = prompt.get_node(node_id)["inputs"]
-    if args.cache_none:  # without a cache ComfyUI asks no node
+    if args.cache_none:  # without a cache, ComfyUI has not run the nodes' checks
         ask_at_once(prompt, before(prompt, [own[name][0] for name in inputs if is_link(own.get(name))]))
     hashes = Hashes(prompt)
     found = {name: hashes.of_value(own.get(name)) for name in inputs}
@@ -79,7 +79,7 @@ def origins(
 
 
 def before(prompt: DynamicPrompt, node_ids: Sequence[str], without: str | None = None) -> list[str]:
-    """Nodes and all that they depend on; neither `without` nor what only that depends on."""
+    """Nodes and everything upstream of them, excluding `without` and what only it depends on."""
     found: dict[str, None] = {}
     waiting = list(node_ids)
     while waiting:
@@ -91,16 +91,16 @@ def before(prompt: DynamicPrompt, node_ids: Sequence[str], without: str | None =
 
 
 def _files(value: Any) -> Iterator[tuple[str, int, int]]:
-    """Folder, size and time of every model file that an input may name: stock loaders do not check theirs for changes.
+    """Folder kind, size and time of every model file that an input may name.
 
-    A file that was trained again often keeps its name.
+    Stock loaders do not check their files for changes, and a retrained file often keeps its name.
     """
     if not isinstance(value, str):
         return
     for kind in sorted(folder_paths.folder_names_and_paths):
         try:
             path = folder_paths.get_full_path(kind, value)
-        except ValueError:  # on Windows, of a path on another drive
+        except ValueError:  # on Windows, a path on another drive
             return
         if path is not None:
             facts = Path(path).stat()
@@ -108,6 +108,6 @@ def _files(value: Any) -> Iterator[tuple[str, int, int]]:
 
 
 def _is_restless(changed: Any) -> bool:
-    """Whether a node's check for changes gave NaN, which is never the same again."""
+    """Whether a node's check for changes returned NaN, which means changed in every run."""
     values = changed if isinstance(changed, (list, tuple)) else [changed]
     return any(isinstance(value, float) and math.isnan(value) for value in values)

@@ -1,4 +1,4 @@
-"""InstructX Guidance: what a run is guided by, for SamplerCustomAdvanced."""
+"""InstructX Guidance: a guider for SamplerCustomAdvanced with the library's guidance modes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class InstructXGuidance(io.ComfyNode):
 
 
 class ModeGuider(comfy.samplers.CFGGuider):
-    """Has the MODEL predict what the library's mode asks for, and adds it up as the library does."""
+    """Runs the MODEL for each prediction that the library's mode needs, and combines them as the library does."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class ModeGuider(comfy.samplers.CFGGuider):
 
         super().__init__(model)
         referenced = has_references(positive)
-        # a LATENT of one frame is an image; which it is shows when it is sampled
+        # a LATENT of one frame is an image; this is known only during sampling
         modes = {is_video: mode_of(mode, is_video, referenced) for is_video in (False, True)}
         self.formulas = {is_video: formula_of(chosen, scales) for is_video, chosen in modes.items()}
         parts = {part for made in self.formulas.values() for part in made.parts}
@@ -121,13 +121,13 @@ class ModeGuider(comfy.samplers.CFGGuider):
         made = self.formulas[x.ndim == 5 and x.shape[2] > 1]
         wanted = [self.conds[_name(part)] for part in made.parts]
         found = comfy.samplers.calc_cond_batch(self.inner_model, wanted, x, timestep, model_options or {})
-        # predictions of what is without noise: the weights of a sum add up to 1, so they add up as velocities do
+        # predictions of the clean latents combine like velocities, because the weights of a sum add up to 1
         weighted = [(part.weight, clean) for part, clean in zip(made.parts, found, strict=True)]
         return combined(weighted) if made.projection is None else made.projection.chained(weighted)
 
 
 def _name(part: OneForward) -> str:
-    """Of a part's conditioning: ComfyUI looks at the names `positive` and `negative` alone."""
+    """The name of a part's conditioning; ComfyUI treats only the names `positive` and `negative` specially."""
     read = "positive" if part.words else "negative"
     if part.source and part.references:
         return read

@@ -1,4 +1,4 @@
-"""The nodes of a loop, run for one window after the other: what all nodes that end one have in common."""
+"""Run the nodes of a loop for one window after another; shared by the nodes that can end a loop."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _one_at_a_time: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = Wea
 
 @dataclass(frozen=True)
 class Ran:
-    """Where the nodes of a loop run.
+    """The execution context of a loop.
 
     Attributes:
-        prompt_id: of the prompt that is being run.
-        end_id, run_id: the node that ends the loop, and the hidden one that it expanded to.
-        outer: what links from outside of the loop bring.
-        extra_data: of the prompt.
+        prompt_id: id of the running prompt.
+        end_id, run_id: ids of the node that ends the loop and of the hidden node that it expanded to.
+        outer: values of the links from outside the loop.
+        extra_data: the prompt's.
     """
 
     prompt: DynamicPrompt
@@ -51,12 +51,12 @@ class InnerNodes:
     """The nodes of a loop as a function over a window's frames.
 
     Attributes:
-        sha256: of all that they give depends on, beside the source and the windows.
-        settled: whether the same nodes give the same again.
+        sha256: hash of everything that their outputs depend on, except the source and the windows.
+        settled: whether the nodes are reproducible from run to run.
     """
 
     def __init__(self, flow: FlowValue, ran: Ran, names: Sequence[str]) -> None:
-        """names: inputs of the node that ends the loop. Raises as `find_loop` and `NestedGraph`."""
+        """names: inputs of the node that ends the loop. Raises like `find_loop` and `NestedGraph`."""
         self.flow = flow
         self.loop: Loop = find_loop(ran.prompt, flow.node_id, ran.end_id, names)
         self.nested = NestedGraph(ran.prompt, ran.prompt_id, ran.extra_data)
@@ -70,31 +70,32 @@ class InnerNodes:
             outputs[number] = values
 
     async def look(self) -> None:
-        """Find out `sha256` and `settled`."""
+        """Set `sha256` and `settled`."""
         prompt = self.nested.dynprompt
         await ask(prompt, depended_on(prompt, self.loop), self.ran.prompt_id)
         self.sha256, restless = digest(prompt, self.loop)
         self.settled = not restless
 
     async def around(self, work: Callable[[InnerNodes], Path]) -> Path:
-        """Do something in a thread of its own that calls this; what it shows is the ending node's.
+        """Run `work`, which calls this object, in a separate thread.
 
-        The nodes run where ComfyUI runs all others, in the prompt's event loop, and know nothing of the thread.
+        Its progress is shown on the node that ends the loop. The inner nodes run in the prompt's event loop, like all
+        other nodes.
         """
         try:
             with CurrentNodeContext(self.ran.prompt_id, self.ran.end_id):
                 return await asyncio.to_thread(torch.inference_mode()(work), self)
         finally:
-            self._stopped.set()  # where the prompt ends for another reason, the thread must too
+            self._stopped.set()  # if the prompt ends for any other reason, the thread must end too
 
     def __call__(self, frames: torch.Tensor, turn: Turn) -> dict[str, list[Any]]:
         """Run the nodes for a window; called in the thread of `around`.
 
         Returns:
-            For each end of the loop what the window gives there, a list of values.
+            The window's values, a list for each end of the loop.
 
         Raises:
-            InputError: a node failed; its window and its name are in the message, and ComfyUI marks it.
+            InputError: a node failed; the message names the window and the node, and ComfyUI marks the node.
             InterruptProcessingException: Cancel was pressed.
         """
         if self._stopped.is_set():
@@ -124,9 +125,10 @@ class InnerNodes:
         }
 
     def _blame(self, node_id: str) -> None:
-        """Have ComfyUI show the error that is about to be raised on the node inside.
+        """Make ComfyUI show the error that is about to be raised on the inner node that failed.
 
-        It names the node that the failing one was expanded from, and asks for it when a node that it waited for ends.
+        ComfyUI attributes an error in an expanded node, here the hidden one, to the node that it was expanded from, and
+        looks that one up when a pending node finishes.
         """
         prompt = self.nested.dynprompt
         run_id = self.ran.run_id
@@ -134,20 +136,20 @@ class InnerNodes:
 
 
 async def run_loop(flow: FlowValue, ran: Ran, names: Sequence[str], work: Callable[[InnerNodes], Path]) -> Path:
-    """Do something with the nodes of a loop.
+    """Run `work` with the nodes of a loop.
 
     Args:
-        flow: what Window Open said.
-        names: inputs of the node that ends the loop, of which each window gives another.
-        work: called in a thread of its own.
+        flow: from Window Open.
+        names: inputs of the node that ends the loop which differ in each window.
+        work: called in a separate thread.
 
     Raises:
-        InputError: as `find_loop`, `NestedGraph` and `InnerNodes.__call__`.
+        InputError: as for `find_loop`, `NestedGraph` and `InnerNodes.__call__`.
         InterruptProcessingException: Cancel was pressed.
     """
-    # loops beside each other would hold two windows, and their models take turns on the GPU
+    # parallel loops would hold two windows in memory and swap their models on the GPU
     lock = _one_at_a_time.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-    await asyncio.sleep(0)  # an unfinished node is looked up again when it is done: see InnerNodes._blame
+    await asyncio.sleep(0)  # makes ComfyUI look this node up again when it is done: see InnerNodes._blame
     async with lock:
         inner = InnerNodes(flow, ran, names)
         await inner.look()
@@ -155,5 +157,5 @@ async def run_loop(flow: FlowValue, ran: Ran, names: Sequence[str], work: Callab
 
 
 def where(turn: Turn) -> str:
-    """A window as messages call it."""
+    """The name of a window in messages."""
     return f"Window {turn.index + 1} of {turn.count}"

@@ -1,4 +1,4 @@
-"""InstructX Load Adapter: a checkpoint onto a MODEL that a stock node loaded."""
+"""InstructX Load Adapter: apply a checkpoint to a MODEL from a stock loader."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class InstructXLoadAdapter(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, adapter: str | None, **_: Any) -> str:
-        if adapter is None:  # a value that comes by a link
+        if adapter is None:  # comes from a link
             return ""
         place = find_model(adapter)
-        lora = place.parent / DIT_LORA  # beside a lone file; in a folder it is one of the folder's own
+        lora = place.parent / DIT_LORA  # next to a single file; a model folder's stamp already includes it
         return stamp(place) + (stamp(lora) if place.is_file() and lora.is_file() else "")
 
     @classmethod
@@ -116,7 +116,7 @@ class InstructXLoadAdapter(io.ComfyNode):
                 )
             lora = comfy.utils.load_torch_file(str(path), safe_load=True)
         patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
-        if _patches(patched) == _patches(model):  # ComfyUI would continue without it, with a line in the log
+        if _patches(patched) == _patches(model):  # ComfyUI would only log this and continue without the LoRA
             raise CheckpointError(
                 f"No tensor of {str(path)!r} fits the MODEL; choose the MODEL that it was trained for, or a LoRA in"
                 " Wan's own names (diffusion_model.blocks.0...)."
@@ -125,7 +125,7 @@ class InstructXLoadAdapter(io.ComfyNode):
 
 
 def own_lora(opened: Opened) -> dict[str, torch.Tensor]:
-    """The LoRA of the DiT that a checkpoint's one file holds, under names that ComfyUI reads; {} for none."""
+    """The DiT's LoRA in a checkpoint's file, under ComfyUI's names; {} if there is none."""
     from ..instructx_core.weights.files import read_tensors
     from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.wan_keys import dit_to_original
@@ -140,5 +140,5 @@ def own_lora(opened: Opened) -> dict[str, torch.Tensor]:
 
 
 def _patches(model: ModelPatcher) -> int:
-    """How many weight patches a MODEL has."""
+    """The number of a MODEL's weight patches."""
     return sum(len(patches) for patches in model.patches.values())

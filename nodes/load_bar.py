@@ -1,4 +1,4 @@
-"""Progress and Cancel while weights come off the disk."""
+"""Progress and Cancel while weights are read from disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class LoadBar:
-    """A node's progress bar over bytes of weights.
+    """A node's progress bar, counted in bytes of weights.
 
-    The MLLM is read and counted tensor by tensor. DiT and VAE are counted file by file: ComfyUI only maps those, and
-    takes them off the disk when it builds or first uses the model.
+    The MLLM is read and counted tensor by tensor. DiT and VAE are counted file by file: ComfyUI only memory-maps them
+    and reads them when it builds or first uses the model.
 
     Args:
-        forms: the parts that will be loaded.
+        forms: the parts to be loaded.
     """
 
     def __init__(self, forms: Iterable[Form]) -> None:
@@ -28,7 +28,7 @@ class LoadBar:
         self.bar = comfy.utils.ProgressBar(max(1, total))
 
     def __call__(self, count: int) -> None:
-        """So many bytes more have been read.
+        """Advance by `count` bytes.
 
         Raises:
             InterruptProcessingException: Cancel was pressed.

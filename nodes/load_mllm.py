@@ -1,4 +1,4 @@
-"""InstructX Load MLLM: the reading half of a model alone."""
+"""InstructX Load MLLM: load only the part of a model that reads the instruction and the pixels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class InstructXLoadMLLM(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, base: str | None, adapter: str | None, **_: Any) -> str:
-        own = "" if base is None else stamp(find_base(base))  # None of a value that comes by a link
+        own = "" if base is None else stamp(find_base(base))  # None: comes from a link
         return own + ("" if adapter is None else stamp(find_model(adapter)))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""InstructX Load Model: everything of a model, from one node."""
+"""InstructX Load Model: load a complete model with one node."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class InstructXLoadModel(io.ComfyNode):
     def fingerprint_inputs(
         cls, model_name: str | None, transformer: str = OWN, vae: str = OWN, mllm: str = OWN, **_: Any
     ) -> str:
-        own = "" if model_name is None else stamp(find_model(model_name))  # None of a value that comes by a link
+        own = "" if model_name is None else stamp(find_model(model_name))  # None: comes from a link
         return own + "".join(map(stamp, _given(transformer, vae, mllm).values()))
 
     @classmethod
@@ -123,6 +123,6 @@ class InstructXLoadModel(io.ComfyNode):
 
 
 def _given(transformer: str, vae: str, mllm: str) -> dict[str, Path]:
-    """The weights that were chosen instead of the model's own, by part."""
+    """The weights chosen in place of the model's own, by part."""
     chosen = {"transformer": transformer, "vae": vae, "mllm": mllm}
     return {part: find_part(part, name) for part, name in chosen.items() if name not in (None, OWN)}

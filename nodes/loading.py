@@ -1,4 +1,4 @@
-"""Models that were opened as ComfyUI's own objects: a native MODEL, a VAE, an MLLM, a connector."""
+"""Load opened models as the objects that ComfyUI passes around: a native MODEL, a VAE, an MLLM, a connector."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..instructx_core.weights.detect import Form
     from .load_bar import LoadBar
 
-# the VAEs that ComfyUI's loader builds, Wan 2.1's and Wan 2.2's; it reads width and depth from nothing else
+# the only VAE sizes that ComfyUI's loader can build: Wan 2.1's and Wan 2.2's
 NATIVE_VAES = (
     {"base_dim": 96, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 16, "in_channels": 3},
     {"base_dim": 160, "decoder_base_dim": 256, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "z_dim": 48},
@@ -43,7 +43,7 @@ NATIVE_VAES = (
 
 
 def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
-    """A model's DiT or UNet as a native MODEL that knows how the source, references and the context enter.
+    """Load a model's DiT or UNet as a native MODEL that takes the source, references and context of its checkpoint.
 
     Raises:
         CheckpointError: a missing or damaged file, or a DiT that ComfyUI cannot build.
@@ -64,7 +64,7 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
 
 
 def check_one_dit(opened: Opened) -> None:
-    """Raise CheckpointError for a pair of DiTs, each of which is a MODEL by itself."""
+    """Raise CheckpointError for a pair of DiTs, which need a MODEL each."""
     if opened.config.denoiser.boundary:
         raise CheckpointError(
             f"{str(opened.path)!r} has a pair of DiTs, and one MODEL is loaded here; make a file of each (`instructx "
@@ -74,7 +74,7 @@ def check_one_dit(opened: Opened) -> None:
 
 
 def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
-    """A clone of a native MODEL with a checkpoint's embeddings, context entry and schedule shift."""
+    """Clone a native MODEL and add a checkpoint's embeddings, context entry and schedule shift."""
     if opened.config.denoiser.network is Network.UNET:
         return attach_unet_checkpoint(model, opened)
     from ..instructx_core.families.part_loaders import load_embeddings, load_local_strength
@@ -85,14 +85,14 @@ def attach_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
 
 
 def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
-    """A model's DiT under the names that ComfyUI's loader knows; types that ComfyUI can compute with are kept.
+    """The state dict of a model's DiT, under ComfyUI's names; dtypes that ComfyUI can compute with are kept.
 
     Args:
-        dtype: that a LoRA in the model's file is merged in, and that quantised weights get which this ComfyUI cannot
-            compute with; None: as the weights are stored, or bfloat16.
+        dtype: for weights that a LoRA in the model's file is merged into (None: as stored), and for quantised weights
+            that this ComfyUI cannot compute with (None: bfloat16).
 
     Raises:
-        CheckpointError: a missing or damaged file, or GGUF, which other packs load.
+        CheckpointError: a missing or damaged file, or a GGUF file, which needs another pack's loader.
     """
     from ..instructx_core.families.part_loaders import merge
     from ..instructx_core.weights.build import read_tensors
@@ -111,7 +111,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     opened.check_loras(Part.DIT)
     known = all(stored.packing is None or stored.packing.format.value in QUANT_ALGOS for stored in form.stored.values())
     if form.is_scaled and known and form.names is Names.ORIGINAL and not opened.merged:
-        state = read_files(form.files, bar) | said_by_layer(form.stored)  # with its scales, which ComfyUI computes with
+        state = read_files(form.files, bar) | said_by_layer(form.stored)  # still quantised, with scales for ComfyUI
         return split_embeddings(state)[0]
     if form.is_scaled:
         state = {name: value.to(dtype or torch.bfloat16) for name, value in read_tensors(form)}
@@ -125,7 +125,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
 
 
 def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, Codec | None]:
-    """A model's VAE: ComfyUI's own class where it can build it, else a `CodecVAE` and its codec.
+    """Load a model's VAE: as ComfyUI's own class if that can build it, else as a `CodecVAE` with its codec.
 
     Raises:
         CheckpointError: a missing or damaged file.
@@ -152,7 +152,7 @@ def load_vae(opened: Opened, bar: LoadBar) -> tuple[Any, Codec | None]:
 
 
 def _load_still_vae(form: Form, bar: LoadBar) -> tuple[Any, Codec | None]:
-    """As `load_vae`, of Stable Diffusion's."""
+    """`load_vae` for Stable Diffusion's VAE."""
     from ..instructx_core.families.networks import load_codec
     from ..instructx_core.weights.unet import kl_config
 
@@ -165,15 +165,15 @@ def _load_still_vae(form: Form, bar: LoadBar) -> tuple[Any, Codec | None]:
 
 
 def is_native_vae(config: Mapping[str, Any]) -> bool:
-    """Whether ComfyUI's own loader builds the VAE of these arguments of `AutoencoderKLWan`."""
+    """Whether ComfyUI's loader can build the VAE with these arguments of `AutoencoderKLWan`."""
     return any(all(config.get(name) == value for name, value in native.items()) for native in NATIVE_VAES)
 
 
 def use_codec(model: ModelPatcher, codec: Codec) -> None:
-    """Tell a freshly loaded MODEL, in place, of latents that are not stock: scale, strides, preview colours.
+    """Set a freshly loaded MODEL's latent format, in place, to a custom VAE's: scale, strides, preview colours.
 
     Raises:
-        CheckpointError: a VAE of another number of channels than the DiT.
+        CheckpointError: the VAE and the DiT have different numbers of channels.
     """
     from ..instructx_core.preview import rgb_factors
 
@@ -199,11 +199,11 @@ def use_codec(model: ModelPatcher, codec: Codec) -> None:
 
 
 def load_mllm(opened: Opened, precision: str, name: str, files: str, bar: LoadBar) -> LoadedMllm:
-    """A model's MLLM with its queries and LoRA.
+    """Load a model's MLLM with its queries and LoRA.
 
     Args:
-        name: for people.
-        files: the `stamp` of what it is read from.
+        name: shown to the user.
+        files: the `stamp` of the files that it is read from.
     """
     from ..instructx_core.families.part_loaders import load_guidance_part
 
@@ -212,7 +212,7 @@ def load_mllm(opened: Opened, precision: str, name: str, files: str, bar: LoadBa
 
 
 def load_connector(opened: Opened) -> LoadedConnector:
-    """A model's connector, and its mask head where it has one."""
+    """Load a model's connector, and its mask head if it has one."""
     from ..instructx_core.families.part_loaders import load_connector as load
     from ..instructx_core.families.part_loaders import load_masks
 
@@ -220,7 +220,7 @@ def load_connector(opened: Opened) -> LoadedConnector:
 
 
 def read_files(files: Iterable[Path], bar: LoadBar) -> dict[str, torch.Tensor]:
-    """All tensors of safetensors files, in the form that ComfyUI's memory management needs."""
+    """All tensors of safetensors files, loaded in the way that ComfyUI's memory management needs."""
     state: dict[str, torch.Tensor] = {}
     for path in files:
         state |= comfy.utils.load_torch_file(str(path), safe_load=True)
@@ -229,10 +229,10 @@ def read_files(files: Iterable[Path], bar: LoadBar) -> dict[str, torch.Tensor]:
 
 
 def replace_weights(model: ModelPatcher, opened: Opened, bar: LoadBar) -> ModelPatcher:
-    """A clone of a Wan MODEL whose weights a checkpoint's DiT takes the place of, as patches: the MODEL itself stays.
+    """Clone a MODEL and replace its weights by a checkpoint's, as patches: the original MODEL is not changed.
 
     Raises:
-        InputError: the checkpoint's DiT has other tensors than the MODEL.
+        InputError: the checkpoint's tensors do not match the MODEL's.
     """
     if opened.config.denoiser.network is Network.UNET:
         state = unet_state(opened, partial(read_files, bar=bar))
@@ -258,9 +258,9 @@ def replace_weights(model: ModelPatcher, opened: Opened, bar: LoadBar) -> ModelP
 
 
 def _set_first(patches: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Patches of one weight, the last of which sets it, with that one before all that add to the weight.
+    """Reorder the patches of one weight: move the last, a "set", before the patches that add to the weight.
 
-    What sets a weight drops the patches before it: a LoRA that was there first would be lost.
+    A "set" discards the patches before it, so a LoRA that was applied earlier would be lost.
     """
     *earlier, last = patches
     sets = [at for at, patch in enumerate(earlier, 1) if isinstance(patch[1], tuple) and patch[1][0] == "set"]
@@ -269,9 +269,9 @@ def _set_first(patches: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _is_patchable(model: ModelPatcher, name: str) -> bool:
-    """Whether weight patches reach a tensor: ComfyUI applies none to what a module with children of its own holds.
+    """Whether ComfyUI applies weight patches to a tensor: not if its module also has children with parameters.
 
-    Of Wan that is the modulation of blocks and head, which its forward brings to the right device by itself.
+    In Wan these are the modulations of the blocks and the head, which its forward moves to the right device itself.
     """
     owner = model.model.get_submodule(name.rpartition(".")[0])
     return not any(True for child in owner.children() for _ in child.parameters())

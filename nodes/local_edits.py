@@ -1,4 +1,4 @@
-"""InstructX Local Edits: several instructions for one clip, each with the place where it acts."""
+"""InstructX Local Edits: several instructions for one clip, each with its own region."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ class InstructXLocalEdits(io.ComfyNode):
 
 
 def lines(instructions: str) -> list[str]:
-    """The instructions, one a line.
+    """Split text into instructions, one per line.
 
     Raises:
-        InputError: none, too many, or one that is too long.
+        InputError: no instructions, too many, or one that is too long.
     """
     from ..instructx_core.request import EditRequest
 

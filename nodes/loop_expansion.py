@@ -1,4 +1,4 @@
-"""How a node that ends a loop has its outside run and cached by ComfyUI: it expands to a hidden node that takes it."""
+"""Expand the node that ends a loop into a hidden node, whose inputs make ComfyUI run and cache the nodes outside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HIDDEN = [io.Hidden.unique_id, io.Hidden.dynprompt, *OF_THE_PROMPT]
 
 
 def run_schema(node_id: str, display_name: str, end: str) -> io.Schema:
-    """Of a hidden node: in no menu, it also takes the loop's outside and gives the video of the node called `end`."""
+    """Schema of a hidden node, in no menu: it takes the values from outside the loop and gives `end`'s video."""
     texts = [io.String.Input(name) for name in ("end_id", "nonce", "outer")]
     return io.Schema(
         node_id=node_id,
@@ -44,17 +44,17 @@ def run_schema(node_id: str, display_name: str, end: str) -> io.Schema:
 
 
 def expand(kind: str, loop: Loop, end_id: str, **more: Any) -> io.NodeOutput:
-    """The hidden node of a kind in the place of the one that ends a loop.
+    """Replace the node that ends a loop by a hidden node of a kind.
 
     Args:
-        more: inputs of it, links as [node, output].
+        more: additional inputs, links as [node, output].
     """
     graph = GraphBuilder()
     run = graph.node(
         kind,
         flow=[loop.open, FLOW],
         end_id=end_id,
-        nonce=secrets.token_hex(16),  # nothing inside is an input of it: caching is left to the node that ends the loop
+        nonce=secrets.token_hex(16),  # never cached itself, as inner nodes are not its inputs; the ending node is
         outer=json.dumps(loop.outer),
         **{f"outer_{number}": list(link) for number, link in enumerate(loop.outer)},
         **more,
@@ -63,7 +63,7 @@ def expand(kind: str, loop: Loop, end_id: str, **more: Any) -> io.NodeOutput:
 
 
 def ran(node: type[io.ComfyNode], end_id: str, outer: str, values: Mapping[str, list[Any]]) -> Ran:
-    """Where a hidden node that is being run runs its loop; arguments as it got them."""
+    """The execution context of the loop of a running hidden node, from that node's arguments."""
     links = [tuple(link) for link in json.loads(outer)]
     extra_data = {hidden.name: getattr(node.hidden, hidden.name) for hidden in OF_THE_PROMPT}
     return Ran(

@@ -1,4 +1,4 @@
-"""Where an edit may happen: a MASK over a source's pixels, and what holds the rest of a latent while it is sampled."""
+"""Where an edit may happen: a MASK over a source's pixels, and the noise mask that keeps the rest while sampling."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..instructx_core.errors import InputError
 from .notes import say
 from .pixels import mask_of
 
-FAINTEST = 1 / 255  # what counts as masked: resizing leaves traces below it
-UNPAINTED = (64, 64)  # height and width of Load Image's mask of a picture without alpha; it is 0 everywhere
+FAINTEST = 1 / 255  # values above it are masked; resizing leaves traces below it
+UNPAINTED = (64, 64)  # height and width of the all-zero mask that Load Image gives for a picture without alpha
 
 
 def for_frames(mask: torch.Tensor, frames: int, size: tuple[int, int]) -> torch.Tensor:
-    """A MASK of any rank as [1 or frames, height, width] in [0, 1]; several of one picture become one.
+    """A MASK of any rank as [1 or frames, height, width] in [0, 1]; several masks of one picture are merged.
 
     Raises:
-        InputError: another size or number than these frames', or a mask that is none or that nobody painted.
+        InputError: the mask's size or length does not match the frames, it is not a mask, or it was never painted.
     """
     mask = mask_of(mask)
     if frames == 1:
-        mask = mask.amax(0, keepdim=True)  # several objects of one picture, as segmenters give them
+        mask = mask.amax(0, keepdim=True)  # segmenters return one mask per object of a picture
     check_painted(mask, size)
     if tuple(mask.shape[1:]) != tuple(size) or len(mask) not in (1, frames):
         raise InputError(
@@ -35,11 +35,11 @@ def over_latent(mask: torch.Tensor, shape: tuple[int, ...], space: int, time: in
     """ComfyUI's noise mask [1, 1, t, h, w] for latents of `shape` [B, C, t, h, w]: 1 where the mask touches a latent.
 
     Args:
-        mask: [1 or T, H, W] over the frames that the latents were made of.
-        space, time: pixels and frames of a latent; the first latent frame is of one frame.
+        mask: [1 or T, H, W] over the frames that the latents encode.
+        space, time: pixels and frames per latent; the first latent frame covers one frame.
 
     Raises:
-        InputError: a mask of other frames than the latents', or that nobody painted.
+        InputError: the mask's frames do not match the latents, or it was never painted.
     """
     t, h, w = shape[2:]
     frames = 1 + (t - 1) * time
@@ -58,7 +58,7 @@ def over_latent(mask: torch.Tensor, shape: tuple[int, ...], space: int, time: in
 
 
 def check_painted(mask: torch.Tensor, size: tuple[int, int]) -> None:
-    """Raise InputError for Load Image's mask [..., 64, 64] where nobody painted one, unless frames have its size."""
+    """Raise InputError for Load Image's empty mask [..., 64, 64], unless the frames have that size."""
     if tuple(mask.shape[-2:]) == UNPAINTED != tuple(size) and not mask.any():
         raise InputError(
             "The mask is empty and 64 x 64, as Load Image gives it where nothing is painted; paint one (right click, "
@@ -67,6 +67,6 @@ def check_painted(mask: torch.Tensor, size: tuple[int, int]) -> None:
 
 
 def warn_if_empty(mask: torch.Tensor) -> None:
-    """Say it where a mask lets nothing be edited, as one of a segmenter that found nothing."""
+    """Warn if a mask is empty, e.g. from a segmenter that found nothing."""
     if not (mask > FAINTEST).any():
         say("The mask is empty, so nothing is edited; choose another, or disconnect it.")

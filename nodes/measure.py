@@ -1,4 +1,4 @@
-"""InstructX Measure: what an edit changed, and what it left alone."""
+"""InstructX Measure: what an edit changed, and what it preserved."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ class InstructXMeasure(io.ComfyNode):
             mask = for_frames(mask.cpu(), len(source), tuple(source.shape[1:3]))
         text = "\n".join(measure(source, edited, mask, target).lines())
         region, _ = find_region(source, edited, mask, target)
-        show(text)  # the front end has the node's own text for Preview as Text alone
+        show(text)  # the front end displays a node's `ui` text only for Preview as Text
         return io.NodeOutput(text, difference_picture(source, edited, region), ui=ui.PreviewText(text))

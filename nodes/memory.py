@@ -1,4 +1,4 @@
-"""The MLLM as ComfyUI's memory management sees it: loaded when needed, unloaded with others, dropped with its node."""
+"""The MLLM under ComfyUI's memory management: loaded when needed, unloaded like other models, freed with its node."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("default", "float32", "bfloat16", "float16")
 PRECISION_TOOLTIP = "Number format of the weights. default: float32 on a CPU, bfloat16 or float16 on a GPU."
-# hidden states, MLP activations and attention of one layer at a time, with room to spare, in hidden sizes
+# in hidden sizes: hidden states, MLP activations and attention of one layer at a time, with a margin
 ACTIVATIONS_PER_TOKEN = 40
 
 
 class GuidanceHolder(torch.nn.Module):
-    """A plain module around an Guidance: ComfyUI writes a `device` into what it manages, which that class owns."""
+    """A plain module around a Guidance: ComfyUI sets `device` on the module it manages, a name that Guidance uses."""
 
     def __init__(self, guidance: Guidance) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class GuidanceHolder(torch.nn.Module):
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """The torch dtype behind a precision menu's entry."""
+    """The torch dtype of an entry in the precision menu."""
     if precision != "default":
         return getattr(torch, precision)
     if management.is_device_cpu(device):
@@ -42,10 +42,10 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 
 def manage(guidance: Guidance, name: str, files: str) -> LoadedMllm:
-    """Hand an MLLM on the CPU to ComfyUI; see `LoadedMllm` for the texts.
+    """Hand an MLLM on the CPU to ComfyUI's memory management; see `LoadedMllm` for `name` and `files`.
 
-    It is loaded whole, as ComfyUI can stream only layers of its own. One that even an empty GPU cannot hold stays on
-    the CPU.
+    It is loaded completely, because ComfyUI can stream only its own layers. If it does not fit even on an empty GPU, it
+    runs on the CPU.
     """
     load, offload = management.text_encoder_device(), management.text_encoder_offload_device()
     holder = GuidanceHolder(guidance)
@@ -68,10 +68,10 @@ def read(
     references: Sequence[torch.Tensor],
     is_video: bool,
 ) -> tuple[Context, int]:
-    """Guidance in float32 on the CPU for a source [T, H, W, 3], and how many places of it are a reference's.
+    """Guidance in float32 on the CPU for a source [T, H, W, 3], and how many of its positions belong to references.
 
     Args:
-        instruction: None for what a run is guided away from.
+        instruction: None for the negative guidance.
     """
     guidance, beside = mllm.guidance, ([source], [list(references)], is_video)
     inputs = guidance.prepare_without(1, *beside) if instruction is None else guidance.prepare([instruction], *beside)
@@ -85,7 +85,7 @@ def read(
 def read_places(
     mllm: LoadedMllm, connector: LoadedConnector, instructions: Sequence[str], clip: torch.Tensor
 ) -> LocalEdits:
-    """What several instructions say and where they act in a clip [T, H, W, 3], float32 on the CPU."""
+    """Contexts of several instructions and masks of where they act in a clip [T, H, W, 3], float32 on the CPU."""
     from ..instructx_core.local_edits import read_local
 
     guidance = mllm.guidance
@@ -99,7 +99,7 @@ def read_places(
 
 @contextmanager
 def _cancel_between_layers(guidance: Guidance) -> Iterator[None]:
-    """Within it Cancel takes effect before the next layer: on a CPU a whole reading can take minutes."""
+    """Check for Cancel before every layer: on a CPU a whole forward can take minutes."""
 
     def stop_if_cancelled(*_: Any) -> None:
         management.throw_exception_if_processing_interrupted()
@@ -113,5 +113,5 @@ def _cancel_between_layers(guidance: Guidance) -> Iterator[None]:
 
 
 def _working_memory(guidance: Guidance, inputs: GuidanceInputs) -> int:
-    """Bytes that a forward needs beside the weights."""
+    """Bytes that a forward needs in addition to the weights."""
     return guidance.numbers(inputs) * ACTIVATIONS_PER_TOKEN * guidance.dtype.itemsize

@@ -1,4 +1,4 @@
-"""InstructX MLLM Guidance: the instruction, the source and the references, read by the MLLM."""
+"""InstructX MLLM Guidance: have the MLLM read the instruction, the source and the references."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class InstructXMLLMGuidance(io.ComfyNode):
         cls,
         instruction: str | None = None,
         input_types: dict[str, str] | None = None,
-        further: Any = None,  # ComfyUI gives every function of a node what grows, also if it is empty
+        further: Any = None,  # ComfyUI passes growing inputs to every function of a node, even when empty
     ) -> bool | str:
         wrong = mismatch(cls, input_types or {})
         if wrong is not None or instruction is None:
@@ -106,10 +106,10 @@ def understand(
     is_video: bool,
     bar: comfy.utils.ProgressBar | None = None,
 ) -> GuidanceValue:
-    """The guidance of an instruction, and that of no instruction for cfg, over the same pixels [T, H, W, 3].
+    """Guidance with the instruction, and without one for cfg, from the same pixels [T, H, W, 3].
 
     Args:
-        bar: counts both readings; a caller with a bar of its own leaves it out.
+        bar: counts both forwards; None for a caller that has its own bar.
 
     Raises:
         InputError: an empty instruction.

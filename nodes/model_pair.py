@@ -1,7 +1,7 @@
-"""Two native MODELs that take turns in a run (Wan2.2-A14B): one for high noise, one for low.
+"""Two native MODELs that share a run (Wan2.2-A14B): one for high noise, one for low.
 
-Each has a whole run of ComfyUI's own, with all that was put on it, so that ComfyUI moves weights and caches begin anew.
-Between the two the latents stay as the sampler has them: a LATENT would lose what a noise mask holds.
+Each gets a complete ComfyUI run with everything patched onto it, so that ComfyUI moves the weights and restarts caches.
+The second continues from the sampler's internal latents: a LATENT would lose what a noise mask holds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def low_input() -> io.Input:
-    """The socket of the second."""
+    """The socket for the second MODEL."""
     return io.Model.Input(
         "model_low",
         optional=True,
@@ -37,10 +37,10 @@ def low_input() -> io.Input:
 
 
 def second_of(model: ModelPatcher, low: ModelPatcher) -> ModelPatcher:
-    """`low` as it takes turns with `model`: with a checkpoint of its own attached, else with that of `model`.
+    """`low` prepared as the second of a pair: with its own attached checkpoint, else with that of `model`.
 
     Raises:
-        InputError: MODELs of two kinds or sizes.
+        InputError: the MODELs differ in kind or size.
     """
     if is_unet(model) or _outline(model) != _outline(low):
         raise InputError(
@@ -59,15 +59,15 @@ def runs(
     levels: torch.Tensor,
     callback: Callable[..., None],
 ) -> Iterator[tuple[ModelPatcher, float, comfy.samplers.KSAMPLER, torch.Tensor, Callable[..., None]]]:
-    """A run of each MODEL in its turn: MODEL, cfg, sampler, noise levels, callback. The last one gives the edit.
+    """Yield the runs of both MODELs in order: MODEL, cfg, sampler, noise levels, callback. The last gives the edit.
 
     Args:
-        levels: of both together, [steps + 1], falling.
+        levels: noise levels of the whole run, [steps + 1], falling.
     """
     config = denoising(model).config
     first = int((levels[:-1] >= (config.denoiser.boundary or USUAL) - ROUNDING).sum())
-    second_cfg = cfg if cfg == 1 else cfg * config.sampling.second_share  # no guidance stays none
-    latents: list[torch.Tensor] = []  # of the run before, as its last step left them
+    second_cfg = cfg if cfg == 1 else cfg * config.sampling.second_share  # cfg 1, no guidance, stays 1
+    latents: list[torch.Tensor] = []  # result of the previous run's last step
     steps = len(levels) - 1
     for one, own_cfg, begin, end in ((model, cfg, 0, first), (low, second_cfg, first, steps)):
 

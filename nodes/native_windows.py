@@ -1,4 +1,4 @@
-"""ComfyUI's MODEL and VAE as the editor of windows in the library's loop over a long video."""
+"""Edit the windows of the library's loop over a long video with ComfyUI's MODEL and VAE."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 
 class NativeModel:
-    """See the library's `WindowModel`; latents are raw, as in ComfyUI.
+    """A `WindowModel` of the library; latents are raw, as in ComfyUI.
 
-    The MLLM reads a window just before the DiT edits it. Where both do not fit onto the GPU they change places, which
-    takes seconds beside the minutes of a window.
+    The MLLM reads each window just before the DiT edits it. If both do not fit on the GPU, they are swapped for every
+    window, which takes seconds where a window takes minutes.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class NativeModel:
     ) -> None:
         """
         Args:
-            chosen: the request's sampling in the host's terms.
-            graph: which nodes and settings the four parts come from; None where nobody knows, and then no later edit
-                counts as the same one.
-            is_video: whether the MLLM is to see a video, however short.
-            anew: what each window gets of its own; None for nothing.
+            chosen: the request's sampling as ComfyUI's settings.
+            graph: hashes of the nodes and settings that the four parts come from; None if unknown, so that no later
+                edit is treated as the same.
+            is_video: whether the MLLM sees the source as a video, even a single frame.
+            anew: provides per-window inputs; None if there are none.
             low: the second of a pair of DiTs.
 
         Raises:
-            InputError: no Wan MODEL, a second one of another kind, or another VAE than it takes.
+            InputError: not a Wan MODEL, a second MODEL of a different kind, or a VAE that does not match.
         """
         model, self.vae, self.mllm, self.connector = parts
         self.model = prepare(model)
@@ -83,10 +83,10 @@ class NativeModel:
         self.chosen = chosen
         self.graph = graph or {"unknown": secrets.token_hex(16)}
         self.is_video = is_video
-        self.outside: list[str] = []  # what the model does not know of the edit, once it has read a window
+        self.outside: list[str] = []  # warning about what the model does not know, set when it reads the first window
         self.anew = anew
         self.mask: torch.Tensor | None = None
-        self.window_mask: torch.Tensor | None = None  # of the window that is being edited, on its canvas
+        self.window_mask: torch.Tensor | None = None  # mask of the current window, on its canvas
         own = strides(self.vae)
         config = denoising(self.model).config
         self.default_frames = config.default_frames
@@ -113,7 +113,7 @@ class NativeModel:
         return one
 
     def take(self, given: dict[str, Any]) -> None:
-        """Put a window's own reference in the place of the request's."""
+        """Use the per-window inputs in `given`: a reference replaces the request's."""
         if "reference" in given:
             self.request = replace(self.request, references=tuple(to_references(given["reference"])))
 
@@ -124,7 +124,7 @@ class NativeModel:
 
     def read(self, shown: Sequence[torch.Tensor]) -> GuidanceValue:
         (frames,), request = shown, self.request
-        if not self.outside:  # shared with `within`'s copies
+        if not self.outside:  # the list is shared with the copies that `within` makes
             self.outside.append(outside(self.mllm, request.instruction, frames))
         return understand(self.mllm, request.instruction, frames, list(request.references), self.is_video)
 
@@ -162,7 +162,7 @@ class NativeModel:
     def carrying(
         self, source: torch.Tensor, *guidance: Conditioning
     ) -> tuple[ModelPatcher, Conditioning, Conditioning]:
-        """MODEL and conditionings with the window's source and the request's references in them."""
+        """MODEL and both conditionings, with the window's source and the request's references added."""
         positive, negative = (with_source(self.model, part, source, 1.0) for part in guidance)
         references = self.request.references
         if not references:
@@ -173,7 +173,7 @@ class NativeModel:
         return self.vae.decode(latents).float().cpu()
 
     def files(self) -> str:
-        """A hash of what tells the files of loaded parts from others that took their place."""
+        """A hash of the loaded parts' file stamps, which changes when a file is replaced."""
         return hashlib.sha256((self.mllm.files + self.connector.files).encode()).hexdigest()
 
     def identity(self) -> dict[str, Any]:
@@ -204,8 +204,8 @@ class NativeModel:
 
 
 def _held(latent: dict[str, torch.Tensor], pinned: torch.Tensor) -> dict[str, Any]:
-    """A LATENT that begins with `pinned`, and a noise mask that holds it there: ComfyUI noises what is masked out to
-    each step's sigma with the run's own noise, as the library's sampler does with pinned latents."""
+    """A LATENT that begins with `pinned`, and a noise mask that holds it: ComfyUI noises what is masked out to each
+    step's sigma with the run's noise, as the library's sampler does with pinned latents."""
     source, count = latent["samples"], pinned.shape[2]
     mask = latent["noise_mask"].clone() if "noise_mask" in latent else torch.ones(1, 1, *source.shape[2:])
     mask[:, :, :count] = 0

@@ -1,4 +1,4 @@
-"""The kinds of native MODEL that edit here, told apart once: Wan's DiT (`wan`) and Stable Diffusion's UNet (`unet`)."""
+"""Dispatch on the kinds of native MODEL that can edit: Wan's DiT (`wan`) and Stable Diffusion's UNet (`unet`)."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ is_unet = unet.is_unet
 
 
 def check_model(model: ModelPatcher) -> None:
-    """Raise InputError unless `model` is a Wan DiT, or a UNet that one of this pack's loaders prepared."""
+    """Raise InputError unless `model` is a Wan DiT, or a UNet prepared by one of this pack's loaders."""
     if not unet.is_unet(model):
         wan.check_wan(model)
 
 
 def prepare(model: ModelPatcher) -> ModelPatcher:
-    """`model` itself where a loader has attached a checkpoint, else a clone in the paper's form."""
+    """`model` itself if a loader attached a checkpoint, else a clone with the paper's defaults attached."""
     return model if unet.is_unet(model) else wan.prepare(model)
 
 
 def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Carry a source, raw latents as the MODEL's VAE gives them, in every entry of a conditioning."""
+    """Add a source, raw latents from the MODEL's VAE, to every entry of a conditioning."""
     if unet.is_unet(model):
         return unet.with_channels(conditioning, raw, strength)
     return with_wan_source(model, conditioning, raw, strength)
 
 
 def patch(model: ModelPatcher) -> int:
-    """Latent positions that one place of the network spans, on either side."""
+    """The network's patch size in latent positions, per side; 1 for a UNet."""
     return 1 if unet.is_unet(model) else model.model.diffusion_model.patch_size[1]
 
 
 def latent_axes(model: ModelPatcher) -> int:
-    """Axes of its LATENT: [B, C, h, w], and time before h for a DiT of videos."""
+    """Number of axes of the MODEL's LATENT: [B, C, h, w] for a UNet, [B, C, t, h, w] for a video DiT."""
     return 4 if unet.is_unet(model) else 5

@@ -1,8 +1,8 @@
-"""A part of the graph run by a node, as often as it likes: the only place that binds ComfyUI's executor.
+"""Let a node run a part of the graph repeatedly; the only module that depends on ComfyUI's executor.
 
-Nodes run under their own ids in the prompt's own event loop, so that progress, previews and what they show are theirs.
-`execution.execute` is not a public API: its arguments are bound by name, and a ComfyUI with others is refused with a
-sentence (seen: 0.15.1 to 0.33.0; tests/comfyui/checks/check_window_nodes.py).
+Nodes run under their own ids in the prompt's event loop, so that progress, previews and messages appear on them.
+`execution.execute` is not a public API: its arguments are passed by name, and a ComfyUI with a different signature is
+refused with an error (works in 0.15.1 to 0.33.0; tests/comfyui/checks/check_window_nodes.py).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ ARGUMENTS = {
 
 
 class InnerError(Exception):
-    """A node of the part failed.
+    """An inner node failed.
 
     Attributes:
-        node_id: its own, or of one that it expanded to.
-        reason: what it said.
+        node_id: id of the node, or of one that it expanded to.
+        reason: its error message.
     """
 
     def __init__(self, node_id: str, reason: str) -> None:
@@ -52,7 +52,7 @@ class InnerError(Exception):
 
 
 def check_executor() -> None:
-    """Raise InputError where this ComfyUI runs nodes in another way than the one that is known here."""
+    """Raise InputError if this ComfyUI's executor does not have the expected interface."""
     try:
         from comfy_execution.graph import ExecutionList
         from execution import CacheEntry, ExecutionResult, IsChangedCache, execute
@@ -77,15 +77,15 @@ def check_executor() -> None:
 
 
 class NestedGraph:
-    """Nodes of a prompt that is being run, run again and again; their instances live as long as this does."""
+    """Runs nodes of the current prompt repeatedly; their instances live as long as this object."""
 
     def __init__(self, dynprompt: DynamicPrompt, prompt_id: str, extra_data: dict[str, Any]) -> None:
         """
         Args:
-            extra_data: of the prompt, such as what API nodes and savers ask for.
+            extra_data: the prompt's, needed e.g. by API nodes and savers.
 
         Raises:
-            InputError: as `check_executor`.
+            InputError: as for `check_executor`.
         """
         check_executor()
         self.dynprompt = dynprompt
@@ -97,8 +97,8 @@ class NestedGraph:
         """Run targets and what they need, once.
 
         Args:
-            given: by node, its outputs, a list of values each; such nodes are not run.
-            targets: ids of nodes.
+            given: outputs by node, a list of values each; these nodes are not run.
+            targets: node ids.
 
         Returns:
             The outputs of each target.
@@ -111,7 +111,7 @@ class NestedGraph:
         from comfy_execution.graph import ExecutionList
         from server import PromptServer
 
-        management.cleanup_models_gc()  # patched copies that the run before has left, as at the start of a prompt
+        management.cleanup_models_gc()  # free patched copies from the previous run, as ComfyUI does before a prompt
         outputs = _values()
         for node_id, values in given.items():
             outputs.set_local(node_id, execution.CacheEntry(ui=None, outputs=list(values)))
@@ -147,7 +147,7 @@ class NestedGraph:
 
 
 async def ask(dynprompt: DynamicPrompt, node_ids: Sequence[str], prompt_id: str = "") -> None:
-    """Have nodes' own checks for changes (a file's hash, say) asked; ComfyUI notes what they give as `is_changed`."""
+    """Run nodes' own checks for changes (e.g. a file's hash); ComfyUI stores the results as `is_changed`."""
     import execution
 
     asked = execution.IsChangedCache(prompt_id, dynprompt, None)
@@ -156,17 +156,17 @@ async def ask(dynprompt: DynamicPrompt, node_ids: Sequence[str], prompt_id: str 
 
 
 def ask_at_once(dynprompt: DynamicPrompt, node_ids: Sequence[str]) -> None:
-    """The same for a node that is not asynchronous; nothing in a ComfyUI that runs nodes in another way."""
+    """`ask` for a synchronous node; does nothing if `check_executor` fails."""
     try:
         check_executor()
     except InputError:
         return
-    with ThreadPoolExecutor(1) as pool:  # in this thread ComfyUI's own event loop runs
+    with ThreadPoolExecutor(1) as pool:  # this thread already runs ComfyUI's event loop
         pool.submit(asyncio.run, ask(dynprompt, node_ids)).result()
 
 
 class _Values:
-    """What ComfyUI's caches are to its executor, by the ids of nodes."""
+    """A minimal cache with the interface that ComfyUI's executor expects, keyed by node id."""
 
     def __init__(self) -> None:
         self._by_node: dict[str, Any] = {}
@@ -187,11 +187,11 @@ class _Values:
         return self
 
     def clean_unused(self) -> None:
-        """Nothing is kept for a later prompt."""
+        """Do nothing: no values are kept for a later prompt."""
 
 
 class _EarlierValues(_Values):
-    """The same before caches became asynchronous."""
+    """`_Values` for versions of ComfyUI whose caches are synchronous."""
 
     get = _Values.get_local
     set = _Values.set_local

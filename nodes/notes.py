@@ -1,4 +1,4 @@
-"""What a node has to say beside its outputs, in the log and on the node itself."""
+"""A node's messages to the user, in the log and on the node itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _logger = logging.getLogger(__name__)
 
 
 def say(words: str) -> None:
-    """Log one line, and show it on the node that is being run."""
+    """Log one line, and show it on the running node."""
     _logger.warning("InstructX: %s", words)
     show(words)
 
 
 def show(words: str) -> None:
-    """Show a line on the node that is being run, in place of the one before, where a server runs it."""
+    """Show a line on the running node, replacing the previous one; does nothing without a server."""
     running = get_executing_context()
     if running is None:
         return
@@ -30,7 +30,7 @@ def show(words: str) -> None:
 
 
 def clock(seconds: float) -> str:
-    """As 1:40, of an hour or more as 1:02:40."""
+    """Format seconds as 1:40, from an hour on as 1:02:40."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

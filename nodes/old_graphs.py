@@ -1,6 +1,7 @@
-"""Graphs of older versions, brought up to date as they are queued (web/old_graphs.js does it for those on the canvas).
+"""Update graphs from older versions when they are queued (web/old_graphs.js does it for those on the canvas).
 
-ComfyUI's own node replacement changes nodes whose type is gone; here types stayed and inputs were renamed or lost.
+ComfyUI's node replacement covers node types that were removed; here the types stayed, but inputs were renamed or
+removed.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from .references import FURTHER
 
 LOADER, GUIDANCE = "InstructXLoadModel", "InstructXMLLMGuidance"
 GONE = ("hub_id", "download")
-GROWN = ("reference_2", "reference_3")  # inputs that a growing one has taken in
+GROWN = ("reference_2", "reference_3")  # inputs that are now part of a growing input
 
 
 def register() -> None:
-    """Look at every prompt before it is checked, where a server runs."""
+    """Update every prompt before ComfyUI validates it; does nothing without a server."""
     try:
         from server import PromptServer
     except ImportError:  # a ComfyUI without its server
@@ -27,7 +28,7 @@ def register() -> None:
 
 
 def up_to_date(request: dict[str, Any]) -> dict[str, Any]:
-    """A request whose nodes have today's inputs, changed in place."""
+    """Update the inputs of a request's nodes in place, and return it."""
     prompt = request.get("prompt")
     for node in prompt.values() if isinstance(prompt, dict) else ():
         inputs = node.get("inputs") if isinstance(node, dict) else None
@@ -41,7 +42,7 @@ def up_to_date(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_the_folder(inputs: dict[str, Any]) -> None:
-    """A model of the menu instead of a hub id."""
+    """Replace a hub id by a model of the menu."""
     hub_id, _ = (inputs.pop(name, None) for name in GONE)
     if isinstance(hub_id, str) and hub_id.strip():
         inputs["model_name"] = folder_name(hub_id.strip())

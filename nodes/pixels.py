@@ -1,4 +1,4 @@
-"""What comes along an IMAGE, MASK or VIDEO socket, checked and as the library takes it."""
+"""Check the values of IMAGE, MASK and VIDEO sockets, and convert them for the library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .video_files import file_of, read_frames
 if TYPE_CHECKING:
     from fractions import Fraction
 
-OVERSHOOT = 1.0  # how far resampling and sharpening may leave [0, 1]; further out a picture is of another range
+OVERSHOOT = 1.0  # how far resampling and sharpening may leave [0, 1]; beyond that, the picture has a different range
 OVERFLOWED = "; the model's numbers overflowed, load it in bfloat16 or float32"
 
 
@@ -24,7 +24,7 @@ class Clip:
     """An image or a video in memory."""
 
     frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1]
-    is_video: bool  # a VIDEO of one frame is one too; of IMAGE, more than one frame
+    is_video: bool  # any VIDEO, even of one frame, or an IMAGE of more than one frame
     frame_rate: Fraction | None = None
     audio: Any = None
 
@@ -33,7 +33,7 @@ def to_clip(value: torch.Tensor | Input.Video) -> Clip:
     """Read an IMAGE (a batch is a video's frames) or a VIDEO.
 
     Raises:
-        InputError: as `checked`; a VIDEO without a picture that can be decoded.
+        InputError: as for `checked`; or a VIDEO without a decodable picture.
     """
     if isinstance(value, InputImpl.VideoFromComponents):
         parts = value.get_components()
@@ -52,15 +52,15 @@ def to_video(frames: torch.Tensor, frame_rate: Fraction, audio: Any = None) -> I
 
 
 def to_references(*images: torch.Tensor | None) -> list[torch.Tensor]:
-    """Every image of the connected batches: [H, W, 3] each."""
+    """All images of the connected batches, [H, W, 3] each."""
     return [image for batch in images if batch is not None for image in rgb(batch, "reference")]
 
 
 def rgb(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
-    """Frames [T, H, W, 1, 3 or 4] as float32 [T, H, W, 3] in [0, 1] on the CPU; alpha is put on white.
+    """Frames [T, H, W, 1, 3 or 4] as float32 [T, H, W, 3] in [0, 1] on the CPU; alpha is composited on white.
 
     Raises:
-        InputError: as `checked`, which takes the same.
+        InputError: as for `checked`, which takes the same arguments.
     """
     frames = checked(frames, name, advice).cpu().clamp(0, 1)
     if frames.shape[-1] == 4:
@@ -69,13 +69,13 @@ def rgb(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
 
 
 def checked(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
-    """Frames [T, H, W, 1, 3 or 4] as float32; whole numbers of 8 bits are scaled to [0, 1].
+    """Frames [T, H, W, 1, 3 or 4] as float32; uint8 is scaled to [0, 1].
 
     Args:
-        advice: what to add where a number is NaN or infinite.
+        advice: appended to the error message for a NaN or infinite value.
 
     Raises:
-        InputError: no frames, another number of channels or type; NaN, infinity, or another range than [0, 1].
+        InputError: no frames, an unsupported number of channels or dtype, NaN, infinity, or a range other than [0, 1].
     """
     if not isinstance(frames, torch.Tensor) or frames.ndim != 4 or 0 in frames.shape:
         raise InputError(f"The {name} has no frames; connect an image or a video that holds at least one.")
@@ -90,10 +90,10 @@ def checked(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
 
 
 def mask_of(mask: torch.Tensor) -> torch.Tensor:
-    """A MASK as float32 [T, H, W] in [0, 1]: of two to four dimensions, or more where the first are of one.
+    """A MASK as float32 [T, H, W] in [0, 1], from two to four dimensions, or more if the leading ones are 1.
 
     Raises:
-        InputError: as the library's `as_mask`.
+        InputError: as for the library's `as_mask`.
     """
     while mask.ndim > 4 and mask.shape[0] == 1:
         mask = mask[0]
@@ -102,8 +102,8 @@ def mask_of(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _in_range(values: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
-    """Raise InputError where a number is not finite or far from [0, 1]."""
-    wrong = ~((values >= -OVERSHOOT) & (values <= 1 + OVERSHOOT))  # NaN compares false, so it is wrong as well
+    """Raise InputError if a value is not finite or far outside [0, 1]."""
+    wrong = ~((values >= -OVERSHOOT) & (values <= 1 + OVERSHOOT))  # NaN compares false, so it is caught as well
     if wrong.any():
         index = wrong.nonzero()[0].tolist()
         number = values[tuple(index)]
@@ -115,7 +115,7 @@ def _in_range(values: torch.Tensor, name: str, advice: str = "") -> torch.Tensor
 
 
 def _with_alpha(images: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
-    """Frames [T, H, W, 3], with alpha [T, H, W] or [T, H, W, 1] as a fourth channel where there is one."""
+    """Frames [T, H, W, 3], with alpha [T, H, W] or [T, H, W, 1], if any, as a fourth channel."""
     if alpha is None:
         return images
     return torch.cat([images, (alpha if alpha.ndim == 4 else alpha[..., None]).to(images)], dim=-1)

@@ -1,4 +1,4 @@
-"""What stands in the place of a native Wan block's cross-attention: a token looks at what is asked of its place too."""
+"""Replacement for a native Wan block's cross-attention, in which a token also attends to its region's instructions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from comfy.ldm.modules.attention import optimized_attention
 
 from ..instructx_core.conditions.local_edits import attend_in_places
 
-LOCAL = "instructx_local"  # in the options of a forward: tokens [B, K, N, D] and masks [B, K, tokens]
+LOCAL = "instructx_local"  # key in a forward's options: tokens [B, K, N, D] and masks [B, K, tokens]
 
 
 class PlacedAttention:
-    """A block's cross-attention; without local instructions it is the block's own."""
+    """A block's cross-attention; without local instructions, just the original one."""
 
     def __init__(self, module: torch.nn.Module, own: Callable[..., torch.Tensor], strength: float) -> None:
         """
         Args:
             module: the cross-attention, whose layers are used.
-            own: its forward.
-            strength: how far a token follows what is asked of its place.
+            own: its original forward.
+            strength: how strongly a token follows its region's instructions.
         """
         self.module, self.own, self.strength = module, own, strength
 

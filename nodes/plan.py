@@ -1,4 +1,4 @@
-"""InstructX Plan: what an edit needs of memory, before any weights are loaded."""
+"""InstructX Plan: how much memory an edit needs, before any weights are loaded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class InstructXPlan(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str | None, **_: Any) -> str:
-        return "" if model_name is None else stamp(find_model(model_name))  # None of a value that comes by a link
+        return "" if model_name is None else stamp(find_model(model_name))  # None: comes from a link
 
     @classmethod
     def execute(cls, model_name: str, width: int, height: int, frames: int) -> io.NodeOutput:

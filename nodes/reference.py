@@ -1,4 +1,4 @@
-"""InstructX Reference: an image whose subject the instruction speaks of, put where the DiT sees it."""
+"""InstructX Reference: show the DiT an image of the subject that the instruction mentions."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def add_references(
     """Append every image [H, W, 3] to both conditionings, at the source's size.
 
     Args:
-        mask: of one reference, or one for each; the last one also counts for those after it.
+        mask: for one reference, or one per reference; the last is also used for all after it.
 
     Raises:
-        InputError: no source in the conditioning, another VAE than the source's, or a mask of another size.
+        InputError: no source in the conditioning, a VAE other than the source's, or a mask of a different size.
     """
     from ..instructx_core.fit import own_size
     from .conditioning import source_shape, with_reference
@@ -139,7 +139,7 @@ def add_references(
 
 
 def place(image: torch.Tensor, canvas: tuple[int, int], fit_mode: str, margin: Margin) -> torch.Tensor:
-    """A reference [H, W, 3] in the source's frame [*canvas, 3]; `margin` surrounds it if it is shown whole."""
+    """Place a reference [H, W, 3] in the source's frame, [*canvas, 3]; `margin` surrounds it if it is shown whole."""
     from ..instructx_core.fit import fit_reference, pad_reference, resize
 
     if fit_mode == WHOLE:
@@ -153,7 +153,7 @@ def subject_only(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`image` [H, W, 3] where the mask [H, W] is 1, grey where it is 0.
 
     Raises:
-        InputError: a mask of another size, or that nobody painted.
+        InputError: a mask that has a different size or was never painted.
     """
     check_painted(mask, tuple(image.shape[:2]))
     if mask.shape != image.shape[:2]:
@@ -166,7 +166,7 @@ def subject_only(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _cut_to_aspect(image: torch.Tensor, aspect: float) -> torch.Tensor:
-    """The largest part of `image` around its middle with height / width = `aspect`."""
+    """Centre-crop `image` to the largest part with height / width = `aspect`."""
     height, width = image.shape[:2]
     kept = (min(height, max(1, round(width * aspect))), min(width, max(1, round(height / aspect))))
     top, left = (height - kept[0]) // 2, (width - kept[1]) // 2

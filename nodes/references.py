@@ -1,4 +1,4 @@
-"""Several reference images: one socket, and further ones that appear as they are connected."""
+"""Sockets for several reference images: a first one, and further ones that appear as they are connected."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     import torch
 
-FURTHER = "further"  # the input; its sockets are called further.reference_2 and so on in a prompt
+FURTHER = "further"  # name of the input; in a prompt its sockets are further.reference_2, ...
 NAMES = [f"reference_{number}" for number in range(2, 9)]
 
 
 def further() -> io.Autogrow.Input:
-    """Sockets behind `reference`; each connected one brings the next, up to eight references."""
+    """Sockets after `reference`; connecting one adds the next, up to eight references in all."""
     image = io.Image.Input("reference", tooltip="A further reference image, of any size.")
     return io.Autogrow.Input(
         FURTHER,
@@ -29,5 +29,5 @@ def further() -> io.Autogrow.Input:
 
 
 def every(reference: torch.Tensor | None, more: Mapping[str, torch.Tensor] | None) -> list[torch.Tensor]:
-    """All connected references in the order of their sockets: [H, W, 3] each, of any size."""
+    """All connected references in socket order, [H, W, 3] each, of any size."""
     return to_references(reference, *((more or {}).get(name) for name in NAMES))

@@ -1,6 +1,6 @@
-"""Whether the libraries that the nodes need are installed, looked up without importing them.
+"""Check that the libraries that the nodes need are installed, without importing them.
 
-The nodes' menus need none of them, so that ComfyUI starts and shows them either way; running a loader says what to do.
+The nodes' menus need none of them, so ComfyUI starts and shows the nodes either way; running a loader says what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ REQUIREMENT = re.compile(r"([\w-]+)(?:>=([\d.]+))?")
 
 
 def lacking() -> list[str]:
-    """What requirements.txt asks for and is not here, as "diffusers" or "transformers 4.50 (4.57 or newer)"."""
+    """What is missing from requirements.txt: "NAME is not installed" or "NAME is 4.50, 4.57 or newer is needed"."""
     found = []
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         name, floor = REQUIREMENT.match(line).groups()
@@ -31,7 +31,7 @@ def lacking() -> list[str]:
 
 
 def advice(problems: list[str]) -> str:
-    """What a person has to do about it."""
+    """What the user has to do about these problems."""
     return (
         f"InstructX cannot load models ({'; '.join(problems)}); run `python -m pip install -r {REQUIREMENTS}` with"
         " ComfyUI's Python, then restart ComfyUI."
@@ -39,7 +39,7 @@ def advice(problems: list[str]) -> str:
 
 
 def check() -> None:
-    """Raise InstructXError when a library is missing or too old."""
+    """Raise InstructXError if a library is missing or too old."""
     if problems := lacking():
         raise InstructXError(advice(problems))
 

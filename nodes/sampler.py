@@ -1,4 +1,4 @@
-"""InstructX Sampler: a sampler with the checkpoint's own settings."""
+"""InstructX Sampler: sample with the checkpoint's own settings."""
 
 from __future__ import annotations
 

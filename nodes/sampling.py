@@ -1,4 +1,4 @@
-"""What the sampling nodes share: widgets, settings with the checkpoint's defaults filled in, one run."""
+"""Shared by the sampling nodes: widgets, settings with the checkpoint's defaults filled in, and the run itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OWN_SCHEDULE = "instructx"
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one sampling; the zeros of the menus already replaced."""
+    """The settings of one run, with the widgets' zeros already replaced by defaults."""
 
     steps: int
     cfg: float
@@ -52,7 +52,7 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
     """The widgets of a sampler, in the order of `settings`.
 
     Args:
-        after_run: what becomes of the seed after a run; True for ComfyUI's usual choice.
+        after_run: what happens to the seed after a run; True for ComfyUI's default.
     """
     return [
         io.Int.Input(
@@ -106,7 +106,7 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             min=0.0,
             max=2.0,
             step=0.05,
-            optional=True,  # graphs of before it was there
+            optional=True,  # missing in older graphs
             tooltip=(
                 "How much of the instruction to apply. 1: the model's own strength; less is milder, "
                 "more is bolder. Anything but 1 doubles the time if cfg is 1."
@@ -116,7 +116,7 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
 
 
 def asked(steps: int, cfg: float, shift: float) -> Sampling:
-    """The widgets as the library takes them: 0 stands for the checkpoint's own."""
+    """The widgets' values for the library: 0, the checkpoint's own value, becomes None."""
     from ..instructx_core.request import Sampling
 
     return Sampling(steps or None, shift or None, cfg or None)
@@ -130,13 +130,13 @@ def settings(
     denoise: float,
     edit_strength: float = 1.0,
 ) -> Settings:
-    """Fill in the checkpoint's own, and the MODEL's shift.
+    """Fill in the checkpoint's own settings, and the MODEL's shift.
 
     Args:
-        edit_strength: of the guidance's weights, w for the instruction and 1 - w without it, this is a factor of w.
+        edit_strength: multiplies w, where guidance weighs the predictions by w with the instruction and 1 - w without.
 
     Raises:
-        InputError: as `shift_of`, or a denoise so low that its steps are the end of too many.
+        InputError: as for `shift_of`; or a denoise so low that the whole schedule would exceed `MOST_STEPS`.
     """
     chosen = sampling.over(denoising(model).config.sampling)
     if scheduler == OWN_SCHEDULE and int(chosen.steps / denoise) > MOST_STEPS:
@@ -150,15 +150,15 @@ def settings(
 
 
 def in_words(steps: int, shift: float) -> str:
-    """What a run takes, for people."""
+    """Steps and shift, as shown to the user."""
     return f"steps {steps}, shift {shift:g}"
 
 
 def shift_of(model: ModelPatcher, asked: float) -> float:
-    """What a run is shifted by; 0 asks for the MODEL's own, and stays 0 where that is no such shift.
+    """The shift of a run: 0 selects the MODEL's own, and remains 0 if the MODEL has none of this kind.
 
     Raises:
-        InputError: as `check_shifts`, or a shift other than 1 for a UNet's noise levels, which are its training's.
+        InputError: as for `check_shifts`; or a shift other than 1 for a UNet, whose noise levels are fixed by training.
     """
     if not is_unet(model):
         if asked:
@@ -170,14 +170,14 @@ def shift_of(model: ModelPatcher, asked: float) -> float:
 
 
 def own_shift(model: ModelPatcher) -> float:
-    """The shift of a MODEL that `check_shifts` takes: its loader's, or a ModelSamplingSD3 node's after it."""
+    """The shift of a MODEL that passes `check_shifts`: from its loader, or from a later ModelSamplingSD3 node."""
     return float(model.get_model_object("model_sampling").shift)
 
 
 def check_shifts(model: ModelPatcher) -> None:
-    """Raise InputError unless a MODEL's noise levels are s u / (1 + (s - 1) u), s the shift; Flux's and LTXV's are not.
+    """Raise InputError unless a MODEL's noise levels are s u / (1 + (s - 1) u), where s is the shift.
 
-    They call the exponent of another curve their shift.
+    Flux's and LTXV's are not: there, shift is the exponent of a different curve.
     """
     if not _shifts(model):
         raise InputError(
@@ -191,11 +191,11 @@ def _shifts(model: ModelPatcher) -> bool:
 
 
 class FlowSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
-    """ComfyUI's flow matching, as ModelSamplingSD3 makes it."""
+    """ComfyUI's flow matching, as the ModelSamplingSD3 node creates it."""
 
 
 def shifted(model: ModelPatcher, shift: float) -> FlowSampling:
-    """The MODEL's flow sampling at another shift: stock samplers then run at it too."""
+    """The MODEL's flow sampling with a different shift, which stock samplers then use too."""
     made = FlowSampling(model.model.model_config)
     made.set_parameters(shift=shift, multiplier=model.get_model_object("model_sampling").multiplier)
     return made
@@ -210,13 +210,13 @@ def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch
     if is_unet(model):
         shift_of(model, shift)
         levels = diffusion_schedule(steps or own.steps)
-        return (levels / (1 - levels)).float()  # ComfyUI counts s / a, the library s / (a + s)
+        return (levels / (1 - levels)).float()  # ComfyUI's sigma is s / a, the library's s / (a + s)
     check_shifts(model)
     return schedule(steps or own.steps, shift or own_shift(model), own.sigma_min).float()
 
 
 def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
-    """The noise levels of a run, float32 [steps + 1]; of `denoise` below 1 the last ones of a longer run."""
+    """The noise levels of a run, float32 [steps + 1]; for `denoise` below 1, the last ones of a longer run."""
     if chosen.scheduler == OWN_SCHEDULE:
         return own_sigmas(model, int(chosen.steps / chosen.denoise), chosen.shift)[-(chosen.steps + 1) :]
     moved = model.clone()
@@ -239,7 +239,7 @@ def sample(
     callback: Callable[..., None] | None = None,
     low: ModelPatcher | None = None,
 ) -> dict[str, Any]:
-    """Denoise a LATENT, with ComfyUI's own sampling, previews, progress and Cancel.
+    """Denoise a LATENT with ComfyUI's sampling, previews, progress and Cancel.
 
     Args:
         low: the second of a pair of DiTs, from `model_pair.second_of`; `model` is the first.
@@ -250,7 +250,7 @@ def sample(
     sampler, masked = comfy.samplers.sampler_object(chosen.sampler), latent.get("noise_mask")
     callback = callback or latent_preview.prepare_callback(model, len(levels) - 1)
     shown = {"disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED, "seed": seed}
-    if is_unet(model):  # guided by the source too, as its checkpoint asks
+    if is_unet(model):  # also guided by the source, in the checkpoint's guidance mode
         own = replace(denoising(model).config.sampling, guidance_scale=chosen.cfg)
         guider = ModeGuider(model, positive, negative, own.guidance_mode, own)
         samples = guider.sample(noise, start, sampler, levels, denoise_mask=masked, callback=callback, **shown)

@@ -1,7 +1,7 @@
-"""InstructX Sliding Window: a video of any length, edited window by window (A.5), streamed from file to file.
+"""InstructX Sliding Window: edit a video of any length window by window (A.5), streamed from file to file.
 
-The loop, the joins and the finished windows on the disk are the library's (`instructx_core.long_video`); ComfyUI's own
-MODEL and VAE edit (native_windows.py).
+The loop, the joins and the finished windows on disk are the library's (`instructx_core.long_video`); ComfyUI's MODEL
+and VAE do the editing (native_windows.py).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PARTS = ("model", "model_low", "vae", "mllm", "connector", "positive", "negative
 
 
 def inputs(source: io.Input) -> list[io.Input]:
-    """What both nodes are asked, in order."""
+    """The inputs of both nodes, in order."""
     return [
         io.Model.Input(
             "model",
@@ -113,7 +113,7 @@ def inputs(source: io.Input) -> list[io.Input]:
             tooltip=("Keep the source's colours where nothing was edited, so that drift does not add up."),
             advanced=True,
         ),
-        *sampling.inputs(io.ControlAfterGenerate.fixed),  # another seed would begin again after Cancel
+        *sampling.inputs(io.ControlAfterGenerate.fixed),  # a new seed would restart the edit after Cancel
         io.Image.Input(
             "reference",
             optional=True,
@@ -142,11 +142,11 @@ def inputs(source: io.Input) -> list[io.Input]:
 
 
 def check_words(instruction: str | None, cuts: str | None, connected: Collection[str] | None) -> bool | str:
-    """What is wrong with the texts and what says them, True if nothing.
+    """Check the texts and the connections that provide guidance; an error text, or True.
 
     Args:
-        instruction, cuts: None for one that a link brings later.
-        connected: names of the sockets that have links; None where nobody knows.
+        instruction, cuts: None if it comes from a link.
+        connected: names of the linked sockets; None if unknown.
     """
     linked, guided = set(connected or ()), {"mllm", "connector"}
     if "positive" in linked:
@@ -192,7 +192,7 @@ class InstructXSlidingWindow(io.ComfyNode):
         instruction: str | None = None,
         cuts: str | None = None,
         input_types: dict[str, str] | None = None,
-        further: Any = None,  # ComfyUI gives every function of a node what grows, also if it is empty
+        further: Any = None,  # ComfyUI passes growing inputs to every function of a node, even when empty
     ) -> bool | str:
         return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types)
 
@@ -234,7 +234,7 @@ class InstructXSlidingWindowImages(io.ComfyNode):
         instruction: str | None = None,
         cuts: str | None = None,
         input_types: dict[str, str] | None = None,
-        further: Any = None,  # ComfyUI gives every function of a node what grows, also if it is empty
+        further: Any = None,  # ComfyUI passes growing inputs to every function of a node, even when empty
     ) -> bool | str:
         return mismatch(cls, input_types or {}) or check_words(instruction, cuts, input_types)
 
@@ -276,11 +276,11 @@ def edit_into_file(
     mask: torch.Tensor | None = None,
     again: bool = False,
 ) -> Path:
-    """Edit a video into a file in the pack's temporary folder, from the windows of an earlier run where there are some.
+    """Edit a video into a file in the pack's temporary folder, reusing finished windows of an earlier run.
 
     Args:
-        mask: where to edit, one for the whole video or one for each frame.
-        again: edit also where the whole file is there.
+        mask: where to edit, one for the whole video or one per frame.
+        again: edit even if the finished file exists.
     """
     from ..instructx_core.long_video import edit_footage, identity
     from ..instructx_core.long_video.cuts import check_cuts, with_cuts
@@ -293,7 +293,7 @@ def edit_into_file(
         if native.mask is not None:
             warn_if_empty(native.mask)
         options = with_cuts(options, footage)
-        # a name that says what is in it: the same edit finds its windows again, another never does
+        # named by a hash of the edit, so that only the same edit finds its windows again
         words = json.dumps(identity(native, footage, options), sort_keys=True)
         output = temp_folder() / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.mp4"
         if output.is_file() and not again:
@@ -308,15 +308,15 @@ def edit_into_file(
 
 
 class Watcher:
-    """A progress bar over the steps of all windows with the time that is left, previews as any sampler's, and each
-    window's last edited frame."""
+    """Progress over the steps of all windows with the remaining time, a sampler's previews, and each window's last
+    edited frame."""
 
     def __init__(self, native: NativeModel, note: str = "") -> None:
-        """note: a sentence to show all the while."""
+        """note: a sentence shown with every step."""
         self.facts = str(native.chosen)
         self.note, self.outside = note, native.outside
         self.began = time.monotonic()
-        self.steps = 0  # made by this run
+        self.steps = 0  # of this run, without reused windows
         self.bar = comfy.utils.ProgressBar(1)
         self.previewer = latent_preview.get_previewer(native.model.load_device, native.model.model.latent_format)
 
@@ -353,7 +353,7 @@ def native_of(
     graph: dict[str, str] | None,
     is_video: bool,
 ) -> tuple[NativeModel, LongOptions]:
-    """The sockets and menus as the library takes them.
+    """Convert sockets and menus to the library's window model and options.
 
     Raises:
         InputError: any of them cannot be used.

@@ -1,8 +1,7 @@
-"""InstructX Sliding Window (Loop): conditioning, reference and mask are made anew for each window.
+"""InstructX Sliding Window (Loop): conditioning, reference and mask are made for each window by the nodes after a
+Window Open.
 
-The nodes between a Window Open and it make them.
-
-As Window Close it expands to a hidden node, so that what is outside of the loop is run and cached by ComfyUI.
+Like Window Close, it expands to a hidden node, so that ComfyUI runs and caches the nodes outside the loop.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class InstructXSlidingWindowLoop(io.ComfyNode):
                     tooltip="Keep the colour of unedited pixels at the source's, so that drift does not add up.",
                     advanced=True,
                 ),
-                *sampling.inputs(io.ControlAfterGenerate.fixed),  # another seed would begin again after Cancel
+                *sampling.inputs(io.ControlAfterGenerate.fixed),  # a new seed would restart the edit after Cancel
                 io.Conditioning.Input("positive", tooltip="In place of MLLM, connector and instruction.", **anew),
                 io.Conditioning.Input("negative", tooltip="Beside a positive; not needed where cfg is 1.", **anew),
                 io.Image.Input("reference", tooltip="An image whose subject the instruction speaks of.", **anew),
@@ -120,7 +119,7 @@ class InstructXSlidingWindowLoop(io.ComfyNode):
 
 
 class InstructXSlidingWindowLoopRun(io.ComfyNode):
-    """What it expands to; in no menu."""
+    """The hidden node that InstructX Sliding Window (Loop) expands to."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -144,18 +143,18 @@ class InstructXSlidingWindowLoopRun(io.ComfyNode):
 
 
 def _one(name: str, values: list[Any]) -> Any:
-    """Raises InputError for a list of another length than one: the video is edited once."""
+    """The only value of a list. Raises InputError for any other length: the video is edited once."""
     if len(values) != 1:
         raise InputError(f"{name}: a list of {len(values)} came from outside of the loop; connect a single one.")
     return values[0]
 
 
 def _edit(inner: InnerNodes, given: dict[str, Any], graph: dict[str, str] | None, settled: bool) -> Path:
-    """The whole edit.
+    """Edit the whole video.
 
     Args:
-        given: by the names of Sliding Window (Loop)'s inputs.
-        graph, settled: what `origins` says of the MODEL and what goes with it.
+        given: values by the names of Sliding Window (Loop)'s inputs.
+        graph, settled: from `origins`, for the MODEL and the other `PARTS`.
     """
     from .each_window import EachWindow
 

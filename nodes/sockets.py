@@ -1,4 +1,4 @@
-"""The pack's own socket types, and the values that travel along them."""
+"""The pack's own socket types, and the values that they carry."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Flow = io.Custom("INSTRUCTX_FLOW")
 
 @dataclass(frozen=True)
 class LoadedMllm:
-    """An MLLM with queries and LoRA, in ComfyUI's memory management."""
+    """An MLLM with queries and LoRA, under ComfyUI's memory management."""
 
     patcher: ModelPatcher  # of a module whose only child, `guidance`, is the model's Guidance
-    name: str
-    files: str  # what tells its files on the disk from others that took their place
+    name: str  # shown to the user
+    files: str  # its files' `stamp`, which changes when they are replaced
 
     @property
     def guidance(self) -> GuidanceModule:
@@ -46,12 +46,12 @@ class LoadedMllm:
 
 @dataclass(frozen=True)
 class LoadedConnector:
-    """A connector on the CPU and the config of the checkpoint that it is from."""
+    """A connector on the CPU, with its checkpoint's config."""
 
     module: ConnectorModule
     config: ModelConfig
-    files: str  # as an MLLM's
-    masks: MaskHead | None = None  # of a model that finds the place of each of several instructions, on the CPU
+    files: str  # as in LoadedMllm
+    masks: MaskHead | None = None  # on the CPU; for models that locate each of several instructions
 
 
 @dataclass(frozen=True)
@@ -61,32 +61,32 @@ class GuidanceValue:
     positive: Context  # tokens [1, N, D]
     negative: Context  # tokens [1, N, D]
     mllm: str  # its name, for messages
-    reference_places: int = 0  # this many places at the beginning of the N are a reference image's own
+    reference_places: int = 0  # the first positions of the N, this many, belong to a reference image
 
 
 @dataclass(frozen=True)
 class FitValue:
-    """How a source fits the model's frames, and what a video has besides frames."""
+    """How a source fits the model, and what a video has besides frames."""
 
     plan: FitPlan
     is_video: bool
-    frame_rate: Fraction | None  # None: the source was an image or a bare batch of frames
+    frame_rate: Fraction | None  # None: the source was an image or a plain batch of frames
     audio: Any  # ComfyUI's AUDIO, or None
     source: torch.Tensor  # float32 [T, H, W, 3]
-    kept_share: float  # pixels changed by less than this share of the edit's strength are the source's own
-    vae: Any  # what encoded the source
-    index: int = 0  # of separate pictures, the number of this one
-    count: int = 1  # and how many they are
+    kept_share: float  # pixels changed by less than this share of the edit's strength stay the source's
+    vae: Any  # encodes the source
+    index: int = 0  # index of this picture among separate pictures
+    count: int = 1  # number of separate pictures
 
     def own_mask(self, mask: torch.Tensor) -> torch.Tensor:
-        """Of a MASK batch [count, H, W] over separate pictures this one's, [1, H, W]; any other as it is."""
+        """This picture's mask [1, H, W] from a batch [count, H, W] for separate pictures; any other mask unchanged."""
         return mask[self.index, None] if 1 < self.count == len(mask) else mask
 
     def cut(self, frames: torch.Tensor) -> torch.Tensor:
-        """What InstructX Fit gave, without what it added to the source.
+        """Cut from InstructX Fit's frames what it added to the source.
 
         Raises:
-            InputError: frames of another length or size, of which a corner would be taken.
+            InputError: frames of a different length or size, from which only a corner would be cut.
         """
         wanted = (self.plan.padded_frames, *self.plan.canvas)
         if tuple(frames.shape[:3]) != wanted:
@@ -99,12 +99,12 @@ class FitValue:
 
 @dataclass(frozen=True)
 class FlowValue:
-    """What a Window Open tells its Window Close."""
+    """A Window Open's settings for the node that ends its loop."""
 
     node_id: str  # of the Window Open
     source: Input.Video
     options: LongOptions
-    frame_multiple: int  # a window is 1 + n * this many frames; what is shorter is filled up
-    hold_all: bool  # all frames that windows share are held, not the first alone
+    frame_multiple: int  # a window has 1 + n * this many frames; shorter ones are padded
+    hold_all: bool  # hold all frames that windows share, not only the first
     seed: int
-    folder: str  # below ComfyUI's output folder
+    folder: str  # inside ComfyUI's output folder

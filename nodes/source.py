@@ -1,4 +1,4 @@
-"""InstructX Source: what is being edited, put where the DiT sees it."""
+"""InstructX Source: show the DiT the source that it edits."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
     """ComfyUI's noise mask [1, 1, t, h, w] for a source's raw latents.
 
     Raises:
-        InputError: a mask of another size or number of frames than the source.
+        InputError: the mask's size or number of frames does not match the source.
     """
     from ..instructx_core.compositing import on_canvas
     from .masks import for_frames, over_latent
@@ -140,20 +140,20 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
 
     whole = mask_of(mask) if fit is None else fit.own_mask(mask_of(mask))
     if raw.ndim == 4 or raw.shape[2] == 1:
-        whole = whole.amax(0, keepdim=True)  # several objects of one picture
+        whole = whole.amax(0, keepdim=True)  # one mask per object of a picture
     if fit is not None:
         plan = fit.plan
         fits_source = tuple(whole.shape[1:]) == tuple(plan.size) and len(whole) in (1, plan.frames)
         if fits_source or tuple(whole.shape[1:]) != tuple(plan.canvas):
             whole = on_canvas(for_frames(whole, plan.frames, plan.size), plan)
     scale = model.model.latent_format
-    if raw.ndim == 4:  # of one picture
+    if raw.ndim == 4:  # one picture
         return over_latent(whole, raw[:, :, None].shape, scale.spacial_downscale_ratio, 1)[:, :, 0]
     return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, scale.temporal_downscale_ratio)
 
 
 def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:
-    """Raise InputError unless a LATENT is of the MODEL's kind."""
+    """Raise InputError unless a LATENT has the MODEL's shape and is finite."""
     from .natives import latent_axes
 
     taken, axes = model.model.latent_format.latent_channels, latent_axes(model)

@@ -1,9 +1,9 @@
-"""What makes a native Stable Diffusion UNet (ComfyUI's `SD15_instructpix2pix`) the denoiser of InsightEdit.
+"""Turn a native Stable Diffusion UNet (ComfyUI's `SD15_instructpix2pix`) into InsightEdit's denoiser.
 
-- The source is ComfyUI's own `concat_latent_image`, as its InstructPix2Pix conditioning carries it.
-- v_txt and the image tokens are carried by the conditioning too; a DIFFUSION_MODEL wrapper hands them to the patches:
-  v_txt is added after the first convolution (`input_block_patch`), the tokens are attended to in every cross-attention
-  by keys and values of their own (`attn2_replace`). A conditioning without them changes nothing.
+- The source is ComfyUI's own `concat_latent_image`, as in its InstructPix2Pix conditioning.
+- v_txt and the image tokens are in the conditioning too; a DIFFUSION_MODEL wrapper passes them to the patches: v_txt is
+  added after the first convolution (`input_block_patch`), and every cross-attention also attends to the tokens, with
+  separate keys and values (`attn2_replace`). A conditioning without them changes nothing.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 ADDEND, IMAGE = "instructx_addend", "instructx_image"
 FIRST = ("input", 0)  # the first convolution among the UNet's blocks
-Place = tuple[str, int, int]  # kind of block, its number, which transformer block in it
+Place = tuple[str, int, int]  # kind of block, its index, index of the transformer block in it
 KeyValue = tuple[torch.Tensor, torch.Tensor]  # projections of an image stream, [inner, width] each
 
 
 @dataclass(frozen=True)
 class UNetDenoising:
-    """What a checkpoint says about its UNet; attached to a MODEL by the loaders."""
+    """A checkpoint's description of its UNet; the loaders attach it to a MODEL."""
 
     config: ModelConfig
-    image_attention: Mapping[str, KeyValue]  # by diffusers' names of the cross-attentions
+    image_attention: Mapping[str, KeyValue]  # by the cross-attentions' names in diffusers
 
 
 def is_unet(model: ModelPatcher) -> bool:
-    """Whether a MODEL is a UNet that a checkpoint was attached to."""
+    """Whether a MODEL is a UNet with an attached checkpoint."""
     return isinstance(model.get_attachment(ATTACHMENT), UNetDenoising)
 
 
@@ -63,10 +63,10 @@ def check_unet(model: ModelPatcher, config: ModelConfig) -> None:
 
 
 def attach_unet(model: ModelPatcher, what: UNetDenoising) -> ModelPatcher:
-    """A clone of a Stable Diffusion MODEL that knows how this checkpoint's context enters.
+    """Clone a Stable Diffusion MODEL and patch it to take this checkpoint's context.
 
     Raises:
-        InputError: as `check_unet`, or a UNet of other sizes than the checkpoint's.
+        InputError: as for `check_unet`; or the UNet's sizes do not match the checkpoint's.
     """
     check_unet(model, what.config)
     places = attention_places(model)
@@ -103,9 +103,10 @@ def attach_unet(model: ModelPatcher, what: UNetDenoising) -> ModelPatcher:
 
 
 class PureStart(comfy.model_sampling.ModelSamplingDiscrete):
-    """ComfyUI's own for eps or v, but for a whole run's beginning, which is noise alone, as the library's.
+    """ComfyUI's sampling for eps or v, except that a full run starts from noise only, as in the library.
 
-    ComfyUI adds the LATENT to it, and counts on nodes that edit to give zeros; a mask and a smaller denoise need it.
+    ComfyUI adds the LATENT to the starting noise, and expects editing nodes to provide zeros. Here the LATENT is the
+    source, because a mask and a denoise below 1 need it.
     """
 
     def noise_scaling(
@@ -115,21 +116,21 @@ class PureStart(comfy.model_sampling.ModelSamplingDiscrete):
 
 
 class PureStartNoise(PureStart, comfy.model_sampling.EPS):
-    """Of a UNet that predicts eps."""
+    """For a UNet that predicts eps."""
 
 
 class PureStartV(PureStart, comfy.model_sampling.V_PREDICTION):
-    """Of a UNet that predicts v."""
+    """For a UNet that predicts v."""
 
 
 def carried(context: Context) -> dict[str, Any]:
-    """What a conditioning carries of a context beside its tokens."""
+    """The parts of a context that a conditioning carries in addition to the tokens."""
     streams = {ADDEND: context.addend, IMAGE: context.image}
     return {name: comfy.conds.CONDRegular(value.float().cpu()) for name, value in streams.items() if value is not None}
 
 
 def with_channels(conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Carry a source, raw latents [B, C, h, w], in every entry of a conditioning."""
+    """Add a source, raw latents [B, C, h, w], to every entry of a conditioning."""
     return [[tokens, options | {SOURCE_CHANNELS: raw.float() * strength}] for tokens, options in conditioning]
 
 
@@ -143,13 +144,13 @@ def hand_on(
     transformer_options: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """Around the UNet's forward: what the conditioning carries goes to where the patches look for it."""
+    """Wraps the UNet's forward: passes v_txt and the image tokens to the patches, in `transformer_options`."""
     streams = {name: kwargs.pop(name) for name in (ADDEND, IMAGE) if name in kwargs}
     return executor(x, timesteps, context, y, control, (transformer_options or {}) | streams, **kwargs)
 
 
 def add_addend(hidden: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-    """v_txt, brought to the size of what the first convolution gives, [B, C, h, w]."""
+    """Add v_txt, resized to match, to the first convolution's output [B, C, h, w]."""
     addend = options.get(ADDEND)
     if addend is None or options["block"] != FIRST:
         return hidden
@@ -157,13 +158,13 @@ def add_addend(hidden: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
 
 
 class ImageAttention:
-    """In the place of a cross-attention: what it finds in the text, and `weight` times what it finds in the image."""
+    """Replacement for a cross-attention: attention to the text plus `weight` times attention to the image tokens."""
 
     def __init__(self, key: torch.Tensor, value: torch.Tensor, weight: float) -> None:
         self.key, self.value, self.weight = key, value, weight
 
     def to(self, where: torch.device | torch.dtype) -> ImageAttention:
-        """Asked by ComfyUI before a run, of every patch."""
+        """Called by ComfyUI for every patch before a run."""
         return ImageAttention(self.key.to(where), self.value.to(where), self.weight)
 
     def __call__(
@@ -179,7 +180,7 @@ class ImageAttention:
 
 
 def attention_places(model: ModelPatcher) -> dict[str, Place]:
-    """Where ComfyUI's UNet has each cross-attention, by diffusers' names of them."""
+    """The place of each cross-attention in ComfyUI's UNet, by its name in diffusers."""
     found = {}
     for theirs, own in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
         if theirs.endswith(".attn2.to_k.weight"):
@@ -191,7 +192,7 @@ def attention_places(model: ModelPatcher) -> dict[str, Place]:
 
 
 def context_width(model: ModelPatcher) -> int:
-    """Of the tokens that a UNet cross-attends to."""
+    """Width of the tokens that a UNet cross-attends to."""
     return model.model.model_config.unet_config["context_dim"]
 
 
@@ -203,10 +204,10 @@ def check_fits(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Before anything is loaded onto the GPU: do source, latent and context agree with the MODEL?
+    """Check, before anything is loaded onto the GPU, that source, latent and context match the MODEL.
 
     Raises:
-        InputError: a source of another size than the latent, or a context of another width.
+        InputError: the source's size differs from the latent's, or the context's width from the MODEL's.
     """
     taken = context_width(model)
     for cond in (cond for group in conds.values() for cond in group):
@@ -225,7 +226,7 @@ def check_fits(
 
 
 def _module(place: Place) -> str:
-    """The name of a cross-attention in ComfyUI's UNet."""
+    """The module name of a cross-attention in ComfyUI's UNet."""
     kind, block, depth = place
     spatial = "middle_block.1" if kind == "middle" else f"{kind}_blocks.{block}.1"
     return f"{spatial}.transformer_blocks.{depth}.attn2"

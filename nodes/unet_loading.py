@@ -1,4 +1,4 @@
-"""Stable Diffusion UNets as ComfyUI's own objects, of the published sizes or of others."""
+"""Load Stable Diffusion UNets, of the published size or others, as ComfyUI's own objects."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from ..instructx_core.families.opened import Opened
 
-NATIVE = {"model_channels": 320, "context_dim": 768}  # the UNet that ComfyUI's loader knows, Stable Diffusion 1's
-# the VAE that ComfyUI's loader builds
+NATIVE = {"model_channels": 320, "context_dim": 768}  # the UNet that ComfyUI's loader detects: Stable Diffusion 1's
+# the VAE that ComfyUI's loader can build
 NATIVE_KL = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4}
-GROUPS = 32  # of every norm in ComfyUI's UNet
+GROUPS = 32  # in every norm of ComfyUI's UNet
 
 
 def load_unet(opened: Opened, options: dict[str, Any], read: Callable[..., dict[str, torch.Tensor]]) -> ModelPatcher:
-    """A model's UNet as a native `SD15_instructpix2pix`.
+    """Load a model's UNet as a native `SD15_instructpix2pix`.
 
     Args:
-        options: "dtype" where one is asked for.
+        options: "dtype" if one is requested.
         read: files -> their tensors.
 
     Raises:
@@ -45,7 +45,7 @@ def load_unet(opened: Opened, options: dict[str, Any], read: Callable[..., dict[
         if model is None:
             raise CheckpointError(f"ComfyUI does not know the UNet in {str(opened.form(Part.DIT).path)!r}.")
         return model
-    # as `load_diffusion_model_state_dict` goes on where it knows a size
+    # the steps of `load_diffusion_model_state_dict` after it has detected a model's size
     config = comfy.supported_models.SD15_instructpix2pix(own)
     config.unet_config |= {"num_heads": own["num_heads"]}
     device, kinds = management.get_torch_device(), list(config.supported_inference_dtypes)
@@ -61,7 +61,7 @@ def load_unet(opened: Opened, options: dict[str, Any], read: Callable[..., dict[
 
 
 def unet_state(opened: Opened, read: Callable[..., dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """A model's UNet under the names that ComfyUI's own has. Raises CheckpointError where it is damaged."""
+    """The state dict of a model's UNet, under ComfyUI's names. Raises CheckpointError if it is damaged."""
     from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.unet import checked_unet
     from ..instructx_core.weights.unet_keys import unet_name
@@ -74,7 +74,7 @@ def unet_state(opened: Opened, read: Callable[..., dict[str, torch.Tensor]]) -> 
 
 
 def attach_unet_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
-    """A clone of a Stable Diffusion MODEL with what a checkpoint gained. Raises as `unet.attach_unet`."""
+    """Clone a Stable Diffusion MODEL and add a checkpoint's trained parts. Raises like `unet.attach_unet`."""
     from ..instructx_core.families.part_loaders import load_image_attention
     from .unet import attention_places, check_unet
 
@@ -84,7 +84,7 @@ def attach_unet_checkpoint(model: ModelPatcher, opened: Opened) -> ModelPatcher:
 
 
 def is_native_kl(config: Mapping[str, Any]) -> bool:
-    """Whether ComfyUI's own loader builds the VAE of these arguments of `AutoencoderKL`."""
+    """Whether ComfyUI's loader can build the VAE with these arguments of `AutoencoderKL`."""
     return all(
         list(config.get(name)) == value if isinstance(value, list) else config.get(name) == value
         for name, value in NATIVE_KL.items()
@@ -92,10 +92,10 @@ def is_native_kl(config: Mapping[str, Any]) -> bool:
 
 
 def _config(opened: Opened) -> dict[str, Any]:
-    """The arguments of ComfyUI's UNet.
+    """The arguments for ComfyUI's UNet.
 
     Raises:
-        CheckpointError: one that it cannot build.
+        CheckpointError: ComfyUI cannot build this UNet.
     """
     from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.unet import checked_unet
@@ -124,7 +124,7 @@ def _config(opened: Opened) -> dict[str, Any]:
             "with it on the command line (`instructx edit --model`)."
         )
     down = [int("CrossAttn" in kind) for kind in plain.down_block_types]
-    up = [int("CrossAttn" in kind) for kind in reversed(plain.up_block_types)]  # the shallowest first
+    up = [int("CrossAttn" in kind) for kind in reversed(plain.up_block_types)]  # shallowest first
     return {
         "image_size": 32,
         "in_channels": plain.in_channels,

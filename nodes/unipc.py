@@ -1,4 +1,4 @@
-"""InstructX UniPC: a solver of second order with noise levels of its own, for SamplerCustomAdvanced."""
+"""InstructX UniPC: a second-order solver with its own noise levels, for SamplerCustomAdvanced."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def sample_unipc(
     callback: Callable[[dict[str, Any]], object] | None = None,
     disable: bool | None = None,
 ) -> torch.Tensor:
-    """As ComfyUI's samplers: `model` predicts what is without noise."""
+    """Sampler function with ComfyUI's signature: `model` predicts the clean latents."""
     from ..instructx_core.sampling import unipc
 
     scheduler, levels = unipc(sigmas.double().cpu())

@@ -1,4 +1,4 @@
-"""What the nodes ask of any VAE: how its latents map to pixels, which MODEL it belongs to, and a source's latent."""
+"""Operations on any VAE: how its latents map to pixels, whether it matches a MODEL, and encoding a source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from comfy.model_patcher import ModelPatcher
 
-WAN_CHUNK = 4  # frames that a Wan VAE works through at a time, after the first
+WAN_CHUNK = 4  # frames that a Wan VAE processes at a time, after the first
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,13 @@ class Strides:
     """How a VAE's latents map to pixels."""
 
     space: int  # pixels per latent position
-    time: int  # frames per latent frame, the first excepted
+    time: int  # frames per latent frame, except the first
     frame_multiple: int  # clips have 1 + n * this many frames
     channels: int
 
 
 def strides(vae: Any) -> Strides:
-    """The strides of a CodecVAE or of ComfyUI's own VAE.
-
-    One for still images codes each frame by itself.
-    """
+    """The strides of a CodecVAE or of ComfyUI's own VAE; a VAE for still images codes each frame separately."""
     time = vae.temporal_compression_decode()
     if is_still(vae):
         return Strides(vae.spacial_compression_encode(), 1, 1, vae.latent_channels)
@@ -43,7 +40,7 @@ def is_still(vae: Any) -> bool:
 
 
 def check_vae(model: ModelPatcher, vae: Any) -> None:
-    """Raise InputError unless the VAE makes latents of the MODEL's kind."""
+    """Raise InputError unless the VAE's latents match the MODEL in kind and channels."""
     if is_still(vae) != is_unet(model):
         kind, wanted = ("videos", "Stable Diffusion's") if is_unet(model) else ("still images", "a Wan")
         raise InputError(f"This VAE is for {kind}; connect {wanted} VAE, or the one from InstructX Load Model.")
@@ -56,10 +53,10 @@ def check_vae(model: ModelPatcher, vae: Any) -> None:
 
 
 def encode(vae: Any, frames: torch.Tensor, model: ModelPatcher) -> torch.Tensor:
-    """Frames [T, H, W, 3] -> raw latents [1, C, t, h, w]; of a picture for a UNet [1, C, h, w].
+    """Frames [T, H, W, 3] -> raw latents [1, C, t, h, w]; for a UNet, one picture -> [1, C, h, w].
 
     Raises:
-        InputError: a size or length that the VAE or the DiT would cut.
+        InputError: a size or length that the VAE or the DiT would crop.
     """
     own = strides(vae)
     stride = own.space * patch(model)

@@ -1,7 +1,7 @@
-"""A VIDEO that comes from a file: where it is, which part of it counts, and its frames and sound as a Clip has them.
+"""A VIDEO that comes from a file: its path, its trimmed part, and the frames and sound of that part.
 
-The library reads the files, as for the command line: refusals, placing of pixels and messages about what an edit cannot
-keep are the same in both. Sound is exact to the sample.
+Files are read by the library, so that errors, pixel handling and messages about what an edit cannot keep are the same
+as on the command line. Sound is exact to the sample.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FOLDER = "InstructX"
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a video file in time."""
+    """A time span of a video file."""
 
     path: Path
     start: Fraction  # seconds
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Frames:
-    """What a part of a video file holds, at a constant rate."""
+    """Frames and sound of a part of a video file, at a constant frame rate."""
 
     frames: torch.Tensor  # float32 [T, H, W, 3] in [0, 1]
     rate: Fraction
@@ -54,7 +54,7 @@ class Frames:
 
 
 def temp_folder() -> Path:
-    """The pack's folder in ComfyUI's temporary one, which is emptied when ComfyUI starts."""
+    """The pack's folder in ComfyUI's temporary folder, which is emptied when ComfyUI starts."""
     folder = Path(folder_paths.get_temp_directory()) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -62,7 +62,7 @@ def temp_folder() -> Path:
 
 @contextmanager
 def file_of(video: Input.Video) -> Iterator[Part]:
-    """The file behind a VIDEO that no node made of frames; a copy that this needs is gone after the block."""
+    """The file of a VIDEO that was not made from frames; a temporary copy, if needed, is deleted after the block."""
     with TemporaryDirectory(dir=temp_folder()) as folder:
         if not isinstance(video, InputImpl.VideoFromFile):
             path = Path(folder) / "source.mp4"
@@ -80,13 +80,13 @@ def file_of(video: Input.Video) -> Iterator[Part]:
 
 
 def read_frames(part: Part) -> Frames:
-    """All frames of a part, with the sound to them.
+    """All frames of a part, with their sound.
 
-    Where a file's frame rate varies, frames are repeated or left out to a constant one, in time with the sound, and
-    that is said.
+    If the frame rate varies, frames are repeated or dropped for a constant rate in sync with the sound, with a message
+    to the user.
 
     Raises:
-        InputError: no video, only sound, no frame in this part, or more frames than fit into memory.
+        InputError: not a video, only sound, no frame in this part, or more frames than fit into memory.
     """
     from ..instructx_core.long_video.footage import check_span
     from ..instructx_core.video import VideoReader
@@ -131,16 +131,16 @@ def read_frames(part: Part) -> Frames:
 
 
 def _check_room(info: VideoInfo, part: Part, frames: int) -> None:
-    """Raise InputError where so many frames of a part would not fit into memory."""
+    """Raise InputError if this many frames of a part would not fit into memory."""
     advice = "scale it down, cut it, or connect it to InstructX Sliding Window"
     check_room(part.path.name, info.width, info.height, frames, advice)
 
 
 def _trim(video: Input.Video) -> tuple[Fraction, Fraction]:
-    """Where a part of a file begins and how long it is, in seconds; 0 for the whole rest."""
+    """Start and duration of a video's part, in seconds; duration 0 means up to the end of the file."""
     if hasattr(video, "get_active_trim_window"):
         start, duration = video.get_active_trim_window()
-    else:  # before that method came, the two numbers could not be asked for
+    else:  # older versions of ComfyUI have no public access to the two values
         own = vars(video)
         start, duration = (own.get(f"_VideoFromFile__{name}") or 0 for name in ("start_time", "duration"))
     return tuple(Fraction(seconds).limit_denominator(1_000_000) for seconds in (start, duration))

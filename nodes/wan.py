@@ -1,12 +1,12 @@
-"""What makes a native Wan MODEL an InstructX denoiser, without touching the MODEL that came in.
+"""Turn a clone of a native Wan MODEL into an InstructX denoiser; the original MODEL is not changed.
 
-- Everything is carried by the conditioning (see `conditioning.py`), so that it follows CFG batching, batches, areas and
-  context windows; the patches on the MODEL only know how to use it, and without it change nothing.
-- The library's conditions enter and leave inside the DiT's call (a DIFFUSION_MODEL wrapper): outside of it, the sampler
+- All inputs are in the conditioning (see `conditioning.py`), so that they follow CFG batching, batches, areas and
+  context windows. The patches on the MODEL only consume them, and change nothing without them.
+- The library's conditions enter and leave inside the DiT's call (a DIFFUSION_MODEL wrapper): outside it, the sampler
   would see a changed latent.
-- Embeddings that source or references have of their own are in a patched patch embedding; see `embeddings.py`.
-- A DiT that predicts what to change gives the sampler a velocity like any other: the same wrapper turns it into one.
-- References are `time_dim_concat`, as ComfyUI's own nodes carry them; the wrapper puts them beside the frames.
+- Separate embeddings for source and references are in a replaced patch embedding; see `embeddings.py`.
+- If a DiT predicts what to change in the source, the same wrapper turns its output into a velocity for the sampler.
+- References are `time_dim_concat`, as in ComfyUI's own nodes; the wrapper concatenates them with the frames.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def check_wan(model: ModelPatcher) -> None:
 
 
 def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
-    """A clone of `model` that knows how this checkpoint's source, references and context enter.
+    """Clone `model` and patch it to take this checkpoint's source, references and context.
 
     Raises:
-        InputError: not Wan, a Wan of another width than the checkpoint's, or a ComfyUI too old for its source.
+        InputError: not Wan, a Wan whose width differs from the checkpoint's, or a ComfyUI too old for its source.
     """
     check_wan(model)
     dit = model.model.diffusion_model
@@ -96,19 +96,19 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
 
 
 def prepare(model: ModelPatcher) -> ModelPatcher:
-    """`model` itself where a loader has attached a checkpoint, else a clone in the paper's form."""
+    """`model` itself if a loader attached a checkpoint, else a clone with the paper's defaults attached."""
     check_wan(model)
     return model if model.get_attachment(ATTACHMENT) is not None else attach(model, denoising(model))
 
 
 def takes_streams(dit: torch.nn.Module) -> bool:
-    """Whether this ComfyUI's Wan looks at `STREAMS`; an older one would leave the source out without a word."""
+    """Whether this ComfyUI's Wan supports `STREAMS`; older versions would silently ignore the source."""
     return STREAMS in type(dit).forward_orig.__code__.co_consts
 
 
 class ConditionWrapper:
-    """Around the DiT's forward: the library's conditions enter before it and leave after it, per-frame timesteps stay
-    in step with references, and what the DiT predicts becomes a velocity."""
+    """Wraps the DiT's forward: applies the library's conditions before and after it, extends per-frame timesteps for
+    references, and turns the DiT's prediction into a velocity."""
 
     def __init__(self, what: Denoising) -> None:
         self.what = what
@@ -152,7 +152,7 @@ class ConditionWrapper:
                     "This MODEL predicts a gain and an offset of the source, for which steps that were cached as noise"
                     " cannot stand; use LazyCache in EasyCache's place, or neither."
                 )
-            # the run's own noise level, also for frames that a noise mask holds at zero
+            # the run's noise level, even for frames that a noise mask holds at zero
             return self.prediction.velocity(output.float(), x.float(), source.float(), _sigma(options))
         return output
 
@@ -163,7 +163,7 @@ class ConditionWrapper:
         references: torch.Tensor | None,
         options: dict[str, Any],
     ) -> list[Condition]:
-        """The library's conditions for one forward; embeddings of their own become channels."""
+        """The library's conditions for one forward; inputs with their own embedding become additional channels."""
         found: list[Condition] = []
         embeds_source = source is not None and self.what.source is not None
         embeds_references = references is not None and self.what.reference is not None
@@ -189,19 +189,19 @@ class ConditionWrapper:
         references: torch.Tensor | None,
         options: dict[str, Any],
     ) -> torch.Tensor:
-        """Masks [B, K, t, h, w] for the tokens of a forward, [B, K, tokens]; of a context window its own part."""
+        """Masks [B, K, t, h, w] for the tokens of a forward, [B, K, tokens]; cut to the context window, if any."""
         more = 0 if references is None else references.shape[2]
         window = options.get("context_window")
         if window is not None and source is not None and source.shape[2] != x.shape[2]:
             whole = (source.shape[2], *masks.shape[3:])
             masks = window.get_tensor(F.interpolate(masks, whole, mode="trilinear", align_corners=False), dim=2)
-        size = (x.shape[2], *(math.ceil(side / 2) for side in x.shape[3:]))  # of Wan's patches, 1 x 2 x 2
+        size = (x.shape[2], *(math.ceil(side / 2) for side in x.shape[3:]))  # Wan's patches are 1 x 2 x 2
         return masks_of_tokens(masks, size, (more, 0) if self.config.references_first else (0, more))
 
     def _for_references(
         self, timestep: torch.Tensor, references: torch.Tensor | None, x: torch.Tensor, options: dict[str, Any]
     ) -> torch.Tensor:
-        """Wan 2.2 5B with a noise mask has a timestep a frame: references get the run's own, as noisy frames do."""
+        """With a noise mask, Wan 2.2 5B has a timestep per frame: give references the run's, as for noisy frames."""
         if references is None or timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
             return timestep
         run = (_sigma(options) * TIMESTEPS).to(timestep).expand(len(timestep), references.shape[2])
@@ -209,8 +209,8 @@ class ConditionWrapper:
 
 
 def _of_run(timestep: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-    """Wan 2.2 5B with a noise mask has a timestep a frame, ComfyUI's the run's times the share of the frame that the
-    mask leaves free: a partly edited frame would count as nearly clean. It gets the run's own."""
+    """With a noise mask, Wan 2.2 5B has a timestep per frame, which ComfyUI sets to the run's times the unmasked share
+    of the frame: a partly edited frame would be treated as nearly clean. Set it to the run's."""
     if timestep.ndim != 2 or timestep.shape[1] != x.shape[2]:
         return timestep
     return torch.where(timestep > 0, (_sigma(options) * TIMESTEPS).to(timestep), timestep)
@@ -224,11 +224,12 @@ def check_and_estimate(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Before anything is loaded onto the GPU: do source and latent agree, and how much do references add?
+    """Before anything is loaded onto the GPU, check that source, latent and context match, and add the references to
+    the shape that ComfyUI estimates memory for.
 
     Raises:
-        InputError: a source of another size than the latent, none for a DiT that predicts what to change in it, or a
-            context of a width that the DiT does not take.
+        InputError: the source's size differs from the latent's, a DiT that predicts what to change in a source has
+            none, or the context's width is not the DiT's.
     """
     frames = 0
     for cond in (cond for group in conds.values() for cond in group):
@@ -274,13 +275,14 @@ def _words(shape: list[int] | tuple[int, ...]) -> str:
 
 
 def _unpatched(model: ModelPatcher, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What stands under `name` without this pack's patches; another pack's stay below ours."""
+    """The object at `name` without this pack's patches; other packs' patches stay, wrapped by ours."""
     found = model.get_model_object(name)
     return found.own if isinstance(found, PatchEmbedding | TextEmbedding | PlacedAttention) else found
 
 
 def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-    """The part of the source that belongs to `x`: context windows cut x in time, not every version the source."""
+    """The part of the source that belongs to `x`: context windows cut x in time, but only some versions of ComfyUI also
+    cut the source."""
     window = options.get("context_window")
     if source.shape[2] != x.shape[2] and window is not None:
         source = window.get_tensor(source, dim=2)
@@ -292,5 +294,5 @@ def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -
 
 
 def _sigma(options: dict[str, Any]) -> torch.Tensor:
-    """The run's noise level, a scalar: one for the whole batch, which CFG may have doubled."""
+    """The run's noise level, a scalar for the whole batch, which CFG may have doubled."""
     return options["sigmas"].flatten()[0]

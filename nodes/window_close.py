@@ -1,7 +1,7 @@
-"""InstructX Window Close: what was made of each window becomes one video.
+"""InstructX Window Close: join the edited windows into one video.
 
-Close itself only looks at the graph and expands to a hidden node, so that nodes outside of the loop are run and cached
-by ComfyUI; that node runs those inside, window after window (window_run.py).
+Close itself only analyses the graph and expands to a hidden node, so that ComfyUI runs and caches the nodes outside the
+loop; the hidden node runs the inner nodes window by window (window_run.py).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from .sockets import FlowValue
 
-_made: dict[str, set[Path]] = defaultdict(set)  # by the id of a Close, the videos that it gave in this process
-_lost: Counter[str] = Counter()  # how often one of them was found gone
+_made: dict[str, set[Path]] = defaultdict(set)  # by node id of a Close, the videos that it made in this process
+_lost: Counter[str] = Counter()  # how often any of them were found deleted
 
 
 class InstructXWindowClose(io.ComfyNode):
@@ -56,13 +56,13 @@ class InstructXWindowClose(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
-            not_idempotent=True,  # each watches over the file that it gave
+            not_idempotent=True,  # each Close tracks the files that it made
             enable_expand=True,
         )
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs: Any) -> int:
-        """Another number once a video that this node gave is gone: what ComfyUI has cached of it is only a name."""
+        """Change the value when a video that this node made is deleted: ComfyUI's cache holds only its path."""
         node_id = cls.hidden.unique_id
         gone = {path for path in _made[node_id] if not path.is_file()}
         _made[node_id] -= gone
@@ -78,7 +78,7 @@ class InstructXWindowClose(io.ComfyNode):
 
 
 class InstructXWindowRun(io.ComfyNode):
-    """What Close expands to; in no menu."""
+    """The hidden node that InstructX Window Close expands to."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -96,7 +96,7 @@ class InstructXWindowRun(io.ComfyNode):
 
 
 def _shown(path: Path) -> dict[str, Any]:
-    """The whole video, on Window Close."""
+    """The UI output that shows the whole video on Window Close."""
     import folder_paths
 
     folder = path.parent.relative_to(_resolved(folder_paths.get_output_directory()))

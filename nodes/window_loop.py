@@ -1,4 +1,4 @@
-"""Which nodes stand between a Window Open and the node that ends its loop, and what is wrong with how they are wired.
+"""Find the nodes between a Window Open and the node that ends its loop, and check how they are wired.
 
 Two kinds of node end a loop: Window Close and Sliding Window (Loop).
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPEN = "InstructXWindowOpen"
 ENDS = ("InstructXWindowClose", "InstructXSlidingWindowLoop")
-FLOW = 6  # the number of Window Open's output for its Close
+FLOW = 6  # index of Window Open's FLOW output
 
 Link = tuple[str, int]
 
@@ -36,9 +36,9 @@ class Loop:
 
     Attributes:
         open: the id of its Window Open.
-        ends: by the input of the node that ends it, where what each window gives comes from.
-        inner: ids of nodes that run for each window.
-        targets: those of them that are run for: where the ends come from, and outputs such as previews.
+        ends: the per-window inputs of the node that ends it, each with the link that it comes from.
+        inner: ids of the nodes that run for each window.
+        targets: the inner nodes to execute: the sources of `ends`, and output nodes such as previews.
         outer: links from nodes outside, which run once.
     """
 
@@ -50,7 +50,7 @@ class Loop:
 
 
 def depending(prompt: DynamicPrompt, open_id: str, close_id: str, names: Sequence[str]) -> list[str]:
-    """Which of the inputs `names` of a node are made anew for each window of a Window Open. Raises as `find_loop`."""
+    """Those of a node's inputs `names` that differ in each window of a Window Open. Raises like `find_loop`."""
     graph = _Graph(prompt, close_id)
     within = graph.behind(open_id, own_close=close_id) | {open_id}
     linked = [name for name in names if is_link(graph.nodes[close_id]["inputs"].get(name))]
@@ -61,11 +61,11 @@ def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str, names: Sequenc
     """The loop that a node ends.
 
     Args:
-        names: the inputs that each window gives anew.
+        names: the inputs that differ in each window.
 
     Raises:
-        InputError: one of them does not come from its Window Open, a loop inside a loop or across one, or a node that
-            takes something from inside and from behind the loop.
+        InputError: one of them does not depend on the Window Open, loops are nested or overlap, or a node uses both the
+            inside and the result of the loop.
     """
     graph = _Graph(prompt, close_id)
     ends = {name: graph.link(close_id, name) for name in names}
@@ -108,7 +108,7 @@ class _Graph:
         level = prompt.get_parent_node_id(close_id)
         for node_id in self.nodes:
             if prompt.get_parent_node_id(node_id) != level:
-                continue  # what some node expanded to, in the window before perhaps
+                continue  # part of a node's expansion, perhaps from the previous window
             for source, number in self.links(node_id):
                 self._takers[source].add((node_id, number))
 
@@ -116,7 +116,7 @@ class _Graph:
         return self.nodes[node_id]["class_type"]
 
     def name(self, node_id: str) -> str:
-        """A node as messages call it."""
+        """The name of a node in messages."""
         return f"node {node_id} ({node_name(self.nodes[node_id])})"
 
     def links(self, node_id: str) -> Iterator[Link]:
@@ -134,10 +134,10 @@ class _Graph:
         return bool(getattr(host_nodes.NODE_CLASS_MAPPINGS[self.kind(node_id)], "OUTPUT_NODE", False))
 
     def behind(self, open_id: str, own_close: str) -> set[str]:
-        """All nodes that depend on what a Window Open gives for each window.
+        """All nodes that depend on a Window Open's per-window outputs.
 
         Raises:
-            InputError: the end of another loop among them.
+            InputError: one of them ends another loop.
         """
         found: set[str] = set()
         waiting = [node for node, number in self._takers[open_id] if number != FLOW]
@@ -147,7 +147,7 @@ class _Graph:
                 continue
             if self.kind(node_id) in ENDS:
                 if self.open_of(node_id) == open_id:
-                    continue  # a second end of the same loop, with nodes of its own
+                    continue  # a second end of the same loop, with its own nodes
                 raise InputError(
                     f"{self.name(node_id)} ends another loop than that of {self.name(open_id)}, but uses its frames; "
                     "loops can run side by side or one after the other, not inside each other."
@@ -157,7 +157,7 @@ class _Graph:
         return found
 
     def open_of(self, close_id: str) -> str | None:
-        """The Window Open whose FLOW the end of a loop has, through nodes that hand it on."""
+        """The Window Open whose FLOW the end of a loop gets, possibly through nodes that pass it on."""
         flow = self.nodes[close_id]["inputs"].get("flow")
         while is_link(flow) and flow[0] in self.nodes:
             if self.kind(flow[0]) == OPEN:
@@ -166,7 +166,7 @@ class _Graph:
         return None
 
     def before(self, node_ids: Iterable[str], within: set[str]) -> set[str]:
-        """Those nodes and all that they need, as far as they are `within`."""
+        """The given nodes and everything upstream of them, restricted to `within`."""
         found: set[str] = set()
         waiting = [node_id for node_id in node_ids if node_id in within]
         while waiting:
@@ -190,7 +190,7 @@ class _Graph:
         return False
 
     def check_outside(self, node_id: str, number: int) -> None:
-        """Raise InputError where an output hangs on the frames of some Window Open, and not on what its Close gives."""
+        """Raise InputError if an output depends on the frames of a Window Open other than through its loop's end."""
         seen: set[Link] = set()
         waiting = [(node_id, number)]
         while waiting:
@@ -208,18 +208,18 @@ class _Graph:
 
 
 def node_name(node: Mapping[str, Any]) -> str:
-    """The title that a person gave a node, else its kind."""
+    """The user's title of a node, else its type."""
     return str((node.get("_meta") or {}).get("title") or node["class_type"])
 
 
 def digest(prompt: DynamicPrompt, loop: Loop) -> tuple[str, list[str]]:
-    """A hash of all nodes that a loop's pixels depend on, but for what Window Open says itself.
+    """A hash of all nodes that a loop's pixels depend on, except Window Open and its settings.
 
     Args:
-        prompt: one whose nodes' own checks for changes have been asked.
+        prompt: a prompt whose nodes' own checks for changes have been run.
 
     Returns:
-        The hash, and the ids of nodes that say they give something else in every run.
+        The hash, and the ids of nodes whose outputs, by their own check, change in every run.
     """
     hashes = Hashes(prompt, {loop.open: "the loop's own Window Open"})
     ends = [f"{name} {hashes.of_node(source)}.{number}" for name, (source, number) in sorted(loop.ends.items())]
@@ -228,5 +228,5 @@ def digest(prompt: DynamicPrompt, loop: Loop) -> tuple[str, list[str]]:
 
 
 def depended_on(prompt: DynamicPrompt, loop: Loop) -> list[str]:
-    """All nodes that a loop's pixels depend on, without its Window Open and what is before that."""
+    """All nodes that a loop's pixels depend on, without its Window Open and what only that depends on."""
     return before(prompt, loop.targets, without=loop.open)

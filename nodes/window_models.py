@@ -1,4 +1,4 @@
-"""What edits the windows of a sliding window, by what is connected: MLLM and connector, or conditioning."""
+"""Choose the window model of a sliding window by what is connected: MLLM and connector, or conditioning."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def window_model(
     graph: dict[str, str] | None,
     is_video: bool,
 ) -> NativeModel:
-    """What the sockets and menus of a sliding window ask for.
+    """Build the window model from the sockets and menus of a sliding window.
 
     Args:
-        settings: all that is not named here, by the names of the sockets; those that are not connected may be missing,
-            and those that each window gives anew, which is `anew` then.
-        graph: which nodes and settings linked parts come from; None where nobody knows.
+        settings: all other inputs by socket name. Unconnected ones may be missing, and so may per-window ones, which
+            `anew` then provides.
+        graph: hashes of the nodes and settings that linked parts come from; None if unknown.
 
     Raises:
-        InputError: any of it cannot be used.
+        InputError: any of the inputs cannot be used.
     """
     from ..instructx_core.request import EditRequest
 
@@ -58,7 +58,7 @@ def _guided(
     graph: dict[str, str] | None,
     is_video: bool,
 ) -> NativeModel:
-    """By MLLM and connector."""
+    """A window model guided by MLLM and connector."""
     from .native_windows import NativeModel
     from .wan import check_wan
 
@@ -70,7 +70,7 @@ def _guided(
 def _conditioned(
     model: ModelPatcher, vae: Any, request: EditRequest, settings: dict[str, Any], graph: dict[str, str] | None
 ) -> NativeModel:
-    """By conditioning."""
+    """A window model guided by conditioning."""
     from .conditioned_windows import ConditionedModel, settings_of
     from .denoising import ATTACHMENT
 
@@ -90,12 +90,12 @@ def _conditioned(
 
 
 def _given(settings: dict[str, Any]) -> tuple[Any, ...]:
-    """What each window gets of its own, and the second MODEL of a pair."""
+    """The provider of per-window inputs, and the second MODEL of a pair; None if missing."""
     return settings.get("anew"), settings.get("model_low")
 
 
 def _names(settings: dict[str, Any]) -> frozenset[str]:
-    """What each window gets of its own."""
+    """Names of the per-window inputs."""
     anew = settings.get("anew")
     return frozenset() if anew is None else anew.names
 

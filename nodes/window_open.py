@@ -1,4 +1,4 @@
-"""InstructX Window Open: where a loop over the windows of a video begins; what the nodes inside get, Close decides."""
+"""InstructX Window Open: start of a loop over the windows of a video; the loop's end feeds the inner nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HEADS = ("none", "source", "mask")
 FOLDER = "InstructX/windows"
-WAN_STRIDE = 4  # frames of a latent, in most video models
+WAN_STRIDE = 4  # frames per latent frame in most video models
 
 
 class InstructXWindowOpen(io.ComfyNode):
@@ -80,7 +80,7 @@ class InstructXWindowOpen(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**64 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,  # another would begin anew after Cancel
+                    control_after_generate=io.ControlAfterGenerate.fixed,  # a new seed would restart after Cancel
                     tooltip="Passed on at the output seed, the same for every window.",
                 ),
                 io.String.Input(
@@ -126,7 +126,7 @@ class InstructXWindowOpen(io.ComfyNode):
                 io.Int.Output("start", tooltip="This window's first frame in the video, from 0."),
             ],
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # the FLOW names its node: not to be taken from the cache of another one like it
+            not_idempotent=True,  # the FLOW holds this node's id, so it must not come from an identical node's cache
         )
 
     @classmethod
@@ -173,16 +173,16 @@ class InstructXWindowOpen(io.ComfyNode):
             settings["seed"],
             settings["folder"],
         )
-        # outside of the loop there is no window: previews and savers inside wait for Window Close without a word
+        # there is no window outside the loop: previews and savers inside are blocked silently until the loop's end runs
         none = ExecutionBlocker(None)
         return io.NodeOutput(*[none] * 6, flow, none)
 
 
 def output_folder(name: str) -> Path:
-    """A folder below ComfyUI's output folder.
+    """A folder inside ComfyUI's output folder.
 
     Raises:
-        InputError: it is elsewhere.
+        InputError: the folder is elsewhere, or hidden.
     """
     root = Path(folder_paths.get_output_directory()).resolve()
     try:
@@ -190,7 +190,7 @@ def output_folder(name: str) -> Path:
         inside = folder.is_relative_to(root) and not any(
             part.startswith(".") for part in folder.relative_to(root).parts
         )
-    except (OSError, ValueError):  # ValueError: not below it
+    except (OSError, ValueError):  # ValueError: not inside it
         inside = False
     if not inside:
         raise InputError(f"folder: {name!r} is no folder below ComfyUI's output folder; give one such as {FOLDER}.")

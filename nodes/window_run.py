@@ -1,6 +1,6 @@
-"""The nodes between Window Open and Window Close as what edits the windows of the library's loop over a long video.
+"""Edit the windows of the library's loop over a long video with the nodes between Window Open and Window Close.
 
-The library decodes, joins, keeps and encodes in a thread of its own (inner_nodes.py).
+The library decodes, joins, stores and encodes in a separate thread (inner_nodes.py).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def edit_by_nodes(inner: InnerNodes) -> Path:
-    """Edit a video by the nodes of a loop that Window Close ends; the finished file.
+    """Edit a video with the nodes of a loop that Window Close ends, and return the finished file.
 
     Raises:
-        InputError: anything that cannot be used; a window whose nodes failed.
+        InputError: an input cannot be used, or a node failed in a window.
     """
     from ..instructx_core.long_video import FrameEdit, edit_footage, identity
     from ..instructx_core.long_video.cuts import check_cuts, with_cuts
@@ -76,10 +76,10 @@ def edit_by_nodes(inner: InnerNodes) -> Path:
 
 
 def _image(given: list[Any], turn: Turn) -> torch.Tensor:
-    """The edited frames of a window: of a list, or of a batch of clips, one after the other.
+    """The edited frames of a window; those of a list or of a batch of clips are concatenated.
 
     Raises:
-        InputError: there are none, or of different sizes.
+        InputError: there are none, or their sizes differ.
     """
     if not given or any(isinstance(image, ExecutionBlocker) for image in given):
         raise InputError(f"{where(turn)}: a node inside blocked the image; every window needs one.")
@@ -93,7 +93,7 @@ def _image(given: list[Any], turn: Turn) -> torch.Tensor:
 
 
 class _Watcher:
-    """Window Close's progress over all windows: a bar, each one's last frame, and the time that is left."""
+    """Window Close's progress over all windows: a bar, each window's last frame, and the remaining time."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
