@@ -1,8 +1,8 @@
-"""Makes instructx_core/assets/: demo.png and demo.mp4, which `instructx demo` edits, and a pan over a photograph.
+"""Draw the assets in instructx_core/assets/: demo.png and demo.mp4 for `instructx demo`, and a pan over a photograph.
 
-Own code on purpose: the demo shows the model on files that its training generator did not draw, at sizes it was not
-trained at. Shapes are drawn by Pillow at four times the size and averaged down; the ground is a diagonal gradient
-with smoothed noise.
+Deliberately independent of the training generator: the demo shows the model on files that the generator did not draw,
+at sizes that it was not trained at. Shapes are drawn by Pillow at four times the size and averaged down; the background
+is a diagonal gradient with smoothed noise.
 
     python docs/make_demo_assets.py
 """
@@ -52,7 +52,7 @@ def outline(kind: str, x: float, y: float, radius: float) -> list[tuple[float, f
 
 
 def draw(background: Image.Image, shapes: list[Shape]) -> Image.Image:
-    """The shapes over the background, anti-aliased."""
+    """Draw the shapes over the background, anti-aliased."""
     canvas = background.copy()
     large = (background.width * OVERSAMPLING, background.height * OVERSAMPLING)
     for kind, color, x, y, radius in shapes:
@@ -90,7 +90,7 @@ def clip(length: int = 33) -> list[Image.Image]:
 
 
 def pan(photograph: Path, length: int = 25, size: tuple[int, int] = (448, 256)) -> list[Image.Image]:
-    """A camera that moves over a photograph, from its lower left to its upper right."""
+    """A camera pan over a photograph, from its lower left to its upper right."""
     whole = Image.open(photograph).convert("RGB")
     room = (whole.width - size[0], whole.height - size[1])
     frames = []
@@ -103,7 +103,7 @@ def pan(photograph: Path, length: int = 25, size: tuple[int, int] = (448, 256)) 
 
 
 def write_video(frames: list[Image.Image], path: Path, fps: int = 25, crf: int = 16) -> None:
-    """H.264, 4:2:0, tagged as BT.709 in the limited range."""
+    """Encode H.264, 4:2:0, tagged as BT.709 in limited range."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryslow"})
         stream.width, stream.height = frames[0].size
@@ -113,7 +113,7 @@ def write_video(frames: list[Image.Image], path: Path, fps: int = 25, crf: int =
         context.colorspace = context.color_primaries = context.color_trc = 1
         context.color_range = 1
         for image in frames:
-            # Pillow's RGB has no tag: the conversion must be told which matrix the stream declares.
+            # Pillow's RGB is untagged, so the conversion needs the matrix that the stream declares
             frame = av.VideoFrame.from_image(image).reformat(
                 format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
             )

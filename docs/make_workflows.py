@@ -1,8 +1,8 @@
-"""Write workflows/, its API-format graphs and subgraphs/ from the descriptions in workflows/ beside this file.
+"""Write workflows/, its API-format graphs and subgraphs/ from the descriptions in docs/workflows/.
 
     python docs/make_workflows.py [--check]
 
-`--check` writes nothing and fails when a file on disk differs. The pictures of the template browser are recorded by
+`--check` writes nothing and fails if a file on disk differs. The pictures for the template browser are recorded by
 tests/support/record_workflow_pictures.py.
 """
 
@@ -27,7 +27,7 @@ WORKFLOWS, API, SUBGRAPHS = (ROOT / folder for folder in ("workflows", "workflow
 
 
 def made() -> dict[Path, Any]:
-    """Every file with what is to stand in it."""
+    """Every file to write, with its content."""
     infos = object_info.read(ROOT)
     files: dict[Path, Any] = {SUBGRAPHS / f"{one.name}.json": blueprint_file(one, infos) for one in SHIPPED}
     for number, template in enumerate((make() for make in TEMPLATES), 1):

@@ -1,4 +1,5 @@
-"""The writer of workflows/ and subgraphs/: descriptions in blueprints/ and templates/, and what makes files of them.
+"""Writer of workflows/ and subgraphs/: descriptions in blueprints/ and templates/, and code that turns them into files.
 
-Data flows one way: description -> placed -> file -> (texts, api). A template is one function in one file of templates/.
+Data flows one way: description -> placed -> file -> (texts, api). Each template is one function in its own file in
+templates/.
 """

@@ -1,4 +1,4 @@
-"""Descriptions as the prompts that a server runs: nodes with their inputs alone, boxes opened."""
+"""Convert descriptions to the prompts that a server runs: only nodes and their inputs, with boxes expanded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Origins = dict[str, list[Any]]
 
 
 def api_file(template: Template, infos: dict[str, Info]) -> dict[str, Any]:
-    """A prompt by node names; the inside of a box is named "box.node"."""
+    """A prompt keyed by node names; nodes inside a box are named "box.node"."""
     prompt: dict[str, Any] = {}
     outputs: Origins = {}
     for name, node in _nodes(template.columns):
@@ -55,7 +55,7 @@ def _level(
             continue
         info = infos[node.type]
         inputs = {
-            widget: {"__value__": value} if isinstance(value, list) else value  # a bare list would read as a link
+            widget: {"__value__": value} if isinstance(value, list) else value  # a plain list would be read as a link
             for one, spec in object_info.inputs_of(info).items()
             if object_info.is_widget(spec)
             for widget, value in object_info.widgets_of(one, spec, node.settings)

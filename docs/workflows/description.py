@@ -1,4 +1,4 @@
-"""What a graph is described by: nodes in columns, with only those settings that differ from a node's defaults."""
+"""Data classes that describe a graph: nodes in columns, with only the settings that differ from a node's defaults."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ class Node:
     type: str
     title: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
-    height: int = 0  # at least; 0 for what its sockets and widgets take
-    shown: int = 0  # its height when it shows what it made; no note stands there
+    height: int = 0  # minimum; 0 for the height of its sockets and widgets
+    shown: int = 0  # height when it shows its result; no note is placed there
     width: int = 0  # 0 for its column's
     models: tuple[dict[str, str], ...] = ()  # files that it needs: name, url, directory
 
 
 @dataclass(frozen=True)
 class Column:
-    """Nodes below each other."""
+    """Nodes from top to bottom."""
 
     nodes: dict[str, Node | Box]
     width: int = WIDTH
-    beside: str = ""  # a node of an earlier column: it begins where that one does, below a free place
-    top: int = 0  # pixels by which it begins lower, so that a link to a later column is seen above it
+    beside: str = ""  # a node of an earlier column: start at that node's height, leaving free space above
+    top: int = 0  # start this many pixels lower, so that a link to a later column is visible above it
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A graph in one box: ComfyUI calls it a subgraph blueprint.
+    """A graph in one box, which ComfyUI calls a subgraph blueprint.
 
     `inputs` are the box's sockets and widgets by name, each with the inner "node.input"s that it sets; sockets come
     first. `outputs` are its outputs by name, each an inner "node.output".
     """
 
-    name: str  # of the file, which is what the search box finds
+    name: str  # also the file name, by which the search box finds it
     description: str
     aliases: tuple[str, ...]
     category: str
@@ -91,7 +91,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Text:
-    """The same in both languages that the pack speaks."""
+    """A text in both languages of the pack."""
 
     en: str
     zh: str
@@ -114,4 +114,4 @@ class Template:
     columns: tuple[Column, ...]
     links: Links
     app: App | None = None
-    needs_weights: bool = False  # that the pack does not hold
+    needs_weights: bool = False  # needs weights that are not bundled

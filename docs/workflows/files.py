@@ -1,4 +1,4 @@
-"""Descriptions as the files that ComfyUI's front end would save: templates, and blueprints to add to any graph."""
+"""Convert descriptions to the files that ComfyUI's front end would save: templates, and blueprints for any graph."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 REGISTERED: dict[str, str] = {}  # "cnr_id" and "ver" of this pack; empty until its owner has them (docs/publishing.md)
 ROW, TEXT_ROWS = 24, 4
-INPUTS, OUTPUTS = -10, -20  # the ids of a subgraph's own ends
+INPUTS, OUTPUTS = -10, -20  # ids of a subgraph's input and output nodes
 Json = dict[str, Any]
 
 
 def template_file(template: Template, infos: dict[str, Info], as_app: bool = False) -> Json:
-    """A template with its notes in the free room below its nodes, so that a window shows everything large enough.
+    """A template with its notes in the free space below its nodes, so that everything is legible in a window.
 
     as_app: open it as the form that `template.app` describes.
     """
@@ -32,7 +32,7 @@ def template_file(template: Template, infos: dict[str, Info], as_app: bool = Fal
 
 
 def blueprint_file(blueprint: Blueprint, infos: dict[str, Info]) -> Json:
-    """A blueprint as `/global_subgraphs` serves it: a graph of nothing but its box."""
+    """A blueprint as `/global_subgraphs` serves it: a graph with only its box."""
     canvas = Canvas(infos)
     canvas.place((_alone(blueprint),))
     told = {"BlueprintDescription": blueprint.description, "BlueprintSearchAliases": list(blueprint.aliases)}
@@ -58,13 +58,13 @@ class Canvas:
     """Nodes and links of one level: the graph's, or the inside of a box."""
 
     def __init__(self, infos: dict[str, Info], first_id: int = 1) -> None:
-        """first_id: of nodes and of links; a box's differ from the graph's, as the front end wants them."""
+        """first_id: of nodes and links; the front end needs ids in a box that differ from the graph's."""
         self.infos = infos
         self.first_id = self.next_id = first_id
         self.made: dict[str, Json] = {}
         self.links: list[Json] = []
         self.subgraphs: list[Json] = []
-        self.columns: list[tuple[int, int]] = []  # width and end of each
+        self.columns: list[tuple[int, int]] = []  # width and bottom of each
 
     def place(self, columns: tuple[Column, ...]) -> None:
         x = 0
@@ -204,7 +204,7 @@ class Canvas:
         return node | {"properties": dict(REGISTERED), "widgets_values": values}
 
     def inputs(self, blueprint: Blueprint) -> dict[str, tuple[str, bool, Any]]:
-        """Join a blueprint's inputs to the nodes inside; each with its type, whether a widget, and its value."""
+        """Link a blueprint's inputs to the inner nodes; return each one's type, whether it is a widget, its value."""
         found = {}
         for number, (name, targets) in enumerate(blueprint.inputs.items()):
             for target in targets:
@@ -216,7 +216,7 @@ class Canvas:
         return found
 
     def output(self, number: int, end: str) -> str:
-        """Join an output of the inside to the box's; its type."""
+        """Link an inner output to the box's output; return its type."""
         node, slot = self._output(end)
         kind = node["outputs"][slot]["type"]
         self._link(node["id"], slot, OUTPUTS, number, kind)
@@ -268,7 +268,7 @@ class Canvas:
         ]
 
     def _value(self, node: Json, name: str) -> Any:
-        """What a widget of a node is set to, None for a socket."""
+        """The value of a node's widget; None for a socket."""
         specs = object_info.inputs_of(self.infos[node["type"]])
         if not object_info.is_widget(specs[name]):
             return None

@@ -1,4 +1,4 @@
-"""Columns for nodes by their links alone: each stands right of all that it takes from."""
+"""Arrange nodes in columns by their links: each node is to the right of all its inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEP = 280  # the width of a column
 def layered(nodes: dict[str, Node], links: Links) -> tuple[Column, ...]:
     """Nodes in as few columns as their links allow."""
     depth = dict.fromkeys(nodes, 0)
-    for _ in nodes:  # the longest way has no more links than there are nodes
+    for _ in nodes:  # the longest path has fewer links than there are nodes
         for start, ends in links.items():
             for end in ends:
                 before, after = start.split(".", 1)[0], end.split(".", 1)[0]

@@ -1,4 +1,4 @@
-"""Nodes and weights of ComfyUI's own that several boxes are made of."""
+"""ComfyUI's own nodes and weights that several boxes share."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def lora(files: tuple[dict[str, str], ...], strength: float) -> Node:
 
 
 def negative() -> Node:
-    """What Wan is told to leave out."""
+    """The negative prompt for Wan."""
     return Node("CLIPTextEncode", "What to leave out", {"text": "blurry, low quality, static, distorted"}, 110)
 
 
 def to_size() -> Node:
-    """About 480p in any shape, both sides multiples of what Wan takes."""
+    """Scale to about 480p in any aspect ratio, both sides multiples that Wan accepts."""
     settings = {"upscale_method": "area", "megapixels": 0.4, "resolution_steps": 16}
     return Node("ImageScaleToTotalPixels", "To the model's size", settings)
 
 
 def measured(node: str) -> Links:
-    """A window's size and length, which may be less in a short scene, to a node that asks for them."""
+    """Links that pass a window's size and length, which is shorter in a short scene, to a node that needs them."""
     return {
         "measure.width": [f"{node}.width"],
         "measure.height": [f"{node}.height"],
@@ -62,7 +62,7 @@ def measured(node: str) -> Links:
 
 
 def steps(start: int, stop: int, title: str) -> Node:
-    """Some of six steps that two models share."""
+    """A range of the six steps that two models share."""
     settings = {"steps": 6, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
     settings |= {"start_at_step": start, "end_at_step": stop}
     first = {"add_noise": "enable", "return_with_leftover_noise": "enable"}

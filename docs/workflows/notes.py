@@ -1,4 +1,4 @@
-"""Where a template's notes stand: in the free room below the columns, far left, where no map lies over the graph."""
+"""Place a template's notes: in the free space below the columns, far left, where the minimap does not cover them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NARROWEST, WIDEST = 280, 720  # pixels
-WINDOW = 0.52  # a graph opens no smaller for a height up to this share of its width
-MAP = 70  # pixels of the last column's width over which the front end's map lies
-LETTER, LINE, HEADING, BETWEEN, EDGE = 6.4, 20, 52, 10, 34  # pixels of a note's text in the larger of both canvases
+WINDOW = 0.52  # a height up to this share of the width does not make a graph open at a smaller scale
+MAP = 70  # pixels of the last column's width that the front end's minimap covers
+LETTER, LINE, HEADING, BETWEEN, EDGE = 6.4, 20, 52, 10, 34  # pixels of a note's text, in the canvas with larger text
 
 
 @dataclass(frozen=True)
 class Place:
-    """In pixels of the graph."""
+    """A note's position and size in pixels of the graph."""
 
     left: int
     top: int
@@ -29,8 +29,8 @@ class Place:
 
 
 def place_notes(texts: Sequence[str], widths: Sequence[int], bottoms: Sequence[int]) -> list[Place]:
-    """A place for each text below columns of these widths, whose nodes end at `bottoms`: as high as can be, then as far
-    left."""
+    """Place each text below columns of these widths, whose nodes end at `bottoms`: as high, then as far left as
+    possible."""
     lefts = [0, *accumulate(width + GAP for width in widths)]
     room = WINDOW * lefts[-1] - TITLE_BAR
     pairs = combinations_with_replacement(range(len(widths)), 2)
@@ -45,7 +45,7 @@ def place_notes(texts: Sequence[str], widths: Sequence[int], bottoms: Sequence[i
 
 
 def height_of(text: str, width: int) -> int:
-    """Pixels that a note of this width needs below its title bar; its first paragraph is a heading."""
+    """Height in pixels of a note of this width, without its title bar; the first paragraph is a heading."""
     rows = [ceil(_letters(part) * LETTER / (width - EDGE)) for part in text.split("\n\n")[1:]]
     return HEADING + sum(LINE * count + BETWEEN for count in rows)
 
@@ -53,7 +53,7 @@ def height_of(text: str, width: int) -> int:
 def _below(
     texts: Sequence[str], lefts: Sequence[int], bottoms: Sequence[int], spans: Sequence[tuple[int, int]]
 ) -> list[Place]:
-    """Each text below the columns from the first to the last of its span, and below the texts before it."""
+    """Place each text below the columns of its span, and below the texts before it."""
     ends, found = list(bottoms), []
     for text, (first, last) in zip(texts, spans, strict=True):
         width = _width(lefts, first, last)
@@ -64,10 +64,10 @@ def _below(
 
 
 def _width(lefts: Sequence[int], first: int, last: int) -> int:
-    """From one column to another, without what lies under the map."""
+    """Width from one column to another, without the part that the minimap covers."""
     return lefts[last + 1] - GAP - lefts[first] - (MAP if last + 2 == len(lefts) else 0)
 
 
 def _letters(text: str) -> int:
-    """Chinese ones are twice as wide."""
+    """Length in letters, where a Chinese character counts as two."""
     return sum(1 if letter.isascii() else 2 for letter in text)

@@ -1,4 +1,4 @@
-"""What ComfyUI says about a node type: its sockets and widgets, from the /object_info of a real server."""
+"""Sockets and widgets of ComfyUI's node types, from the /object_info of a real server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 GROWS = "COMFY_AUTOGROW_V3"  # an input whose sockets appear as they are connected
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3", "IMAGECOMPARE"}
-AFTER_A_RUN = "fixed"  # stands behind a seed in a file: what the front end does with it after a run
+AFTER_A_RUN = "fixed"  # value after a seed in a file: what the front end does with the seed after a run
 
 Info = dict[str, Any]
 Spec = list[Any]
 
 
 def read(root: Path) -> dict[str, Info]:
-    """Node types by name, as recorded in tests/."""
+    """Node types by name, recorded in tests/."""
     path = root / "tests" / "support" / "golden" / "object_info.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -36,7 +36,7 @@ def inputs_of(info: Info) -> dict[str, Spec]:
 
 
 def sockets_of(info: Info) -> list[tuple[str, str]]:
-    """Every socket by name and type, those of widgets left out; of a growing input the first one."""
+    """Every socket by name and type, except those of widgets; for a growing input, the first."""
     found = []
     for name, spec in inputs_of(info).items():
         if spec[0] == GROWS:
@@ -52,7 +52,7 @@ def sockets_of(info: Info) -> list[tuple[str, str]]:
 def default_of(spec: Spec) -> Any:
     options = spec[1] if len(spec) > 1 else {}
     if spec[0] == "IMAGECOMPARE":
-        return ["", ""]  # the two pictures of its slider, none before a run
+        return ["", ""]  # the slider's two pictures, empty before a run
     if "default" in options:
         return options["default"]
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [None])
@@ -61,7 +61,7 @@ def default_of(spec: Spec) -> Any:
 
 
 def widgets_of(name: str, spec: Spec, settings: dict[str, Any]) -> list[tuple[str, Any]]:
-    """A widget by name and value: itself, what follows a seed (without a name), a dynamic menu's further widgets."""
+    """A widget by name and value, followed by a seed's control widget (without a name) or a dynamic menu's widgets."""
     value = settings.get(name, default_of(spec))
     found = [(name, value)]
     options = spec[1] if len(spec) > 1 else {}

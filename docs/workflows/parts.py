@@ -1,4 +1,4 @@
-"""What the boxes are made of: the stations between a source and its edit."""
+"""Parts of the boxes: the nodes between a source and its edit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from .description import Column, Links, Node
 
 STATION = 260  # the width of a column
-RESTORE = 240  # the height of InstructX Restore in the taller of both canvases
+RESTORE = 240  # the height of InstructX Restore, in the canvas that draws it taller
 
 
 def node(kind: str, title: str = "", height: int = 0, **settings: Any) -> Node:
@@ -15,7 +15,7 @@ def node(kind: str, title: str = "", height: int = 0, **settings: Any) -> Node:
 
 
 def stations(reference: bool = False, mask: bool = False) -> tuple[tuple[Column, ...], Links]:
-    """From the model's loader to the restored edit, as columns and links."""
+    """Columns and links of the nodes from the model's loader to the restored edit."""
     nodes = {
         "load": node("InstructXLoadModel", "1. The model"),
         "fit": node("InstructXFit", "2. To its size"),
@@ -56,8 +56,8 @@ def stations(reference: bool = False, mask: bool = False) -> tuple[tuple[Column,
     return columns, links
 
 
-# What a box asks for beside its sockets.
-OWN_LOADERS = {  # what a box takes whose parts come from other nodes
+# Inputs of the boxes.
+OWN_LOADERS = {  # for a box whose model parts come from other nodes
     "source": ("fit.source",),
     "model": ("fit.model", "source.model"),
     "vae": ("fit.vae", "source.vae", "decode.vae"),

@@ -1,4 +1,4 @@
-"""What templates share: something to edit on the left, source and result beside each other on the right, and words."""
+"""Shared by the templates: an example on the left, source and result side by side on the right, and note texts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .description import Box, Column, Node, Text
 
 FIRST, BOX, LOOK, NARROW, SMALL = 290, 340, 300, 290, 225  # widths of columns; Nodes 2.0 draws none below 225 pixels
 SIDE = 256  # pixels of the example pictures
-HEIGHT, LOWER = 380, 340  # of what shows a picture, in the first row and below it
-PLAYING = 480  # of what plays a square clip, in Nodes 2.0
-UNDER = 50  # pixels by which a column begins lower: a link from first socket to first socket is seen above its titles
+HEIGHT, LOWER = 380, 340  # heights of nodes that show a picture, in the first row and below it
+PLAYING = 480  # height of a node that plays a square clip, in Nodes 2.0
+UNDER = 50  # pixels by which a column starts lower, so that a link between first sockets is visible above its titles
 EXAMPLES = Path(__file__).resolve().parents[2] / "instructx_core" / "assets" / "examples.json"
 TOLD = {told["key"]: told for told in json.loads(EXAMPLES.read_text(encoding="utf-8"))}
 SENTENCES = {key: told["instruction"] for key, told in TOLD.items()}
@@ -41,7 +41,7 @@ def note(title: Text, *parts: Text) -> Text:
 
 
 def example(key: str, title: str = "Something to edit") -> Node:
-    """A picture or a clip that nobody has to look for; SENTENCES has what is asked of it."""
+    """A bundled picture or clip to edit; its instruction is in SENTENCES."""
     if key not in TOLD:
         raise SystemExit(f"there is no example {key!r} in {EXAMPLES}")
     return Node("InstructXExampleInput", title, {"example": TOLD[key]["name"]})
@@ -56,12 +56,12 @@ def saved(name: str, height: int = HEIGHT) -> Node:
 
 
 def saved_clip(name: str, title: str = "After", height: int = HEIGHT) -> Node:
-    """A clip to look at; ComfyUI has no node that shows one without saving it."""
+    """A node that shows a clip; ComfyUI has none that does so without saving it."""
     return Node("SaveVideo", title, {"filename_prefix": f"InstructX/{name}"}, height, PLAYING)
 
 
 def pictures(name: str, width: int = LOOK) -> tuple[Column, Column]:
-    """Before and after in columns of their own; the edit's link to the second is seen above the first."""
+    """Before and after in separate columns; the edit's link to the second is visible above the first."""
     return before(look("Before", HEIGHT - 20), width), Column({"after": saved(name)}, width=width)
 
 
@@ -75,7 +75,7 @@ def before(node: Node, width: int = LOOK) -> Column:
 
 
 def below(nodes: dict[str, Node | Box], name: str, width: int = LOOK) -> tuple[Column, Column]:
-    """The same with `before` below nodes that come last, which makes a graph of many columns narrower."""
+    """Like `pictures`, with `before` below the last nodes, which makes a graph with many columns narrower."""
     return (
         Column(nodes | {"before": look("Before", LOWER)}, width=width),
         Column({"after": saved(name, LOWER)}, width=LOOK, beside="before"),

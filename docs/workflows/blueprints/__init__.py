@@ -1,4 +1,4 @@
-"""The boxes, one a file; those of SHIPPED stand in subgraphs/, where ComfyUI's search box finds them."""
+"""The boxes, one per file; those in SHIPPED are written to subgraphs/, where ComfyUI's search box finds them."""
 
 from .bernini import BERNINI
 from .edit_image import EDIT_IMAGE

@@ -1,4 +1,4 @@
-"""ComfyUI's own nodes for Bernini-R, as its template wires them, in six steps."""
+"""ComfyUI's own nodes for Bernini-R, wired as in its template, with six steps."""
 
 from ..description import Blueprint, Links, Node
 from ..layers import layered

@@ -1,4 +1,4 @@
-"""Edit image: a picture and a sentence."""
+"""Edit image: edit a picture from a sentence."""
 
 from ..description import Blueprint
 from ..parts import WIDGETS, stations

@@ -1,4 +1,4 @@
-"""Edit inside a mask: the sampler changes only there, and outside every pixel stays to the bit."""
+"""Edit inside a mask: the sampler changes only the masked part, and pixels outside stay bit for bit."""
 
 from ..description import Blueprint
 from ..parts import WIDGETS, stations

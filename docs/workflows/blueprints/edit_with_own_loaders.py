@@ -1,4 +1,4 @@
-"""Edit with own loaders: the MODEL, VAE and MLLM come from other nodes, with LoRAs and quantised weights between."""
+"""Edit with own loaders: MODEL, VAE and MLLM come from other nodes, so LoRAs and quantised weights can be used."""
 
 from ..description import Blueprint
 from ..parts import OWN_LOADERS, WIDGETS, stations

@@ -1,4 +1,4 @@
-"""Edit with reference: the sentence speaks of what another picture shows."""
+"""Edit with reference: the sentence mentions a subject from another picture."""
 
 from ..description import Blueprint
 from ..parts import WIDGETS, stations

@@ -1,4 +1,4 @@
-"""ComfyUI's own nodes for Qwen-Image-Edit 2509, four steps: frames one by one, in the look of the first one's edit."""
+"""ComfyUI's own nodes for Qwen-Image-Edit 2509, four steps: edit each frame to look like the edited first frame."""
 
 from ..description import Blueprint, Links, Node
 from ..layers import layered
@@ -31,7 +31,7 @@ LIKE_IT = "Give image 1 the look and style of image 2."
 
 
 def sampled(prefix: str) -> dict[str, Node]:
-    """From a picture to its edit."""
+    """The nodes from a picture to its edit."""
     return {
         f"{prefix}size": Node("FluxKontextImageScale"),
         f"{prefix}words": Node(READ, "", {} if prefix else {"prompt": LIKE_IT}, 160),

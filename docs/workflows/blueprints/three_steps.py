@@ -1,4 +1,4 @@
-"""Edit in three steps: own loaders, FastWan's noise levels, and ComfyUI's lcm, which noises anew to each."""
+"""Edit in three steps: own loaders, FastWan's noise levels, and ComfyUI's lcm, which adds fresh noise at each level."""
 
 from ..description import Blueprint, Column
 from ..parts import OWN_LOADERS, STATION, node, stations

@@ -1,4 +1,4 @@
-"""ComfyUI's own nodes for SAM3 and VACE: a thing is tracked and painted anew, all else stays."""
+"""ComfyUI's own nodes for SAM3 and VACE: track an object and repaint it, keep everything else."""
 
 from ..description import Blueprint, Links, Node
 from ..layers import layered
@@ -9,7 +9,7 @@ VACE_14B = weights(
     "wan2.1_vace_14B_fp16.safetensors", f"{WAN21}/diffusion_models/wan2.1_vace_14B_fp16.safetensors", "diffusion_models"
 )
 SAMPLING = {"steps": 6, "cfg": 1.0, "sampler_name": "uni_pc", "scheduler": "simple"}
-GREY = 8355711  # 127, 127, 127: what VACE takes for nothing
+GREY = 8355711  # 127, 127, 127: VACE's value for empty
 NODES = {
     "size": to_size(),
     "free": Node("InvertMask", "Not what is held"),

@@ -1,4 +1,4 @@
-"""The templates in the order in which the browser lists them, one function in one file each."""
+"""The templates in the browser's order, each one function in its own file."""
 
 from .any_nodes import any_nodes
 from .bernini import bernini

@@ -1,4 +1,4 @@
-"""A loop over windows around stock nodes."""
+"""Stock nodes in a loop over windows."""
 
 from ..description import Column, Node, Template, Text
 from ..showing import FIRST, OWN_VIDEO, SMALL, example, note

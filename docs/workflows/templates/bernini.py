@@ -1,4 +1,4 @@
-"""A clip edited by Bernini-R of 1.3B, all of it in ComfyUI's own loaders, which fit a card of 8 GB."""
+"""Edit a clip with Bernini-R 1.3B from ComfyUI's own loaders, on an 8 GB card."""
 
 from ..description import Blueprint, Box, Column, Node, Template, Text
 from ..native import UMT5, VAE

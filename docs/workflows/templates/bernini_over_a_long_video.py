@@ -1,4 +1,4 @@
-"""A loop over windows around ComfyUI's own nodes for Bernini-R."""
+"""ComfyUI's own nodes for Bernini-R in a loop over windows."""
 
 from ..blueprints import BERNINI
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""Window by window, from file to file."""
+"""Edit a long video window by window, from file to file."""
 
 from ..blueprints import EDIT_LONG_VIDEO
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""A short clip, edited in one go."""
+"""Edit a short clip in one go."""
 
 from ..blueprints import EDIT_VIDEO
 from ..description import App, Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""The first one to open."""
+"""Edit an image: the first template to open."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import App, Box, Column, Template, Text

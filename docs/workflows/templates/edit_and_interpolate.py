@@ -1,4 +1,4 @@
-"""The edit, then frames in between."""
+"""Edit a clip, then interpolate frames."""
 
 from ..blueprints import EDIT_VIDEO
 from ..description import Box, Column, Node, Template, Text

@@ -1,4 +1,4 @@
-"""The edit, then SeedVR2: core's one-step restoring model."""
+"""Edit, then upscale with SeedVR2, ComfyUI core's one-step restoration model."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Blueprint, Box, Column, Node, Template, Text

@@ -1,4 +1,4 @@
-"""The edit, then an upscaling model."""
+"""Edit, then upscale with an upscaling model."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text

@@ -1,4 +1,4 @@
-"""A loop over windows around this pack's own edit: what Sliding Window does, with every node in sight."""
+"""This pack's own edit in a loop over windows: what Sliding Window does, with every node visible."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""Only there, and to the bit nowhere else."""
+"""Edit inside a mask; pixels outside stay bit for bit."""
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text

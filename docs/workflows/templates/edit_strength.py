@@ -35,7 +35,7 @@ def edit_strength() -> Template:
 
 
 def _compare() -> Blueprint:
-    """The stations of Edit image with four samplers behind one source."""
+    """The nodes of Edit image, with four samplers after one source."""
     columns, links = stations()
     samplers, decodes, restores = {}, {}, {}
     every: Links = {

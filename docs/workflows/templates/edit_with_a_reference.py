@@ -1,4 +1,4 @@
-"""A subject from another picture."""
+"""Edit an image with a subject from another picture."""
 
 from ..blueprints import EDIT_WITH_REFERENCE
 from ..description import App, Box, Column, Template, Text

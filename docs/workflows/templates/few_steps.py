@@ -1,4 +1,4 @@
-"""A distilled LoRA: four steps instead of fifty."""
+"""A step-distilled LoRA: four steps instead of fifty."""
 
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Node, Template, Text

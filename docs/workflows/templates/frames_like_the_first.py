@@ -1,4 +1,4 @@
-"""A loop over windows around Qwen-Image-Edit, an editor of pictures: every frame follows the first one's edit."""
+"""Qwen-Image-Edit, an image editor, in a loop over windows: every frame follows the edited first frame."""
 
 from ..blueprints import QWEN
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""A loop over windows around ComfyUI's own nodes for SAM3 and VACE."""
+"""ComfyUI's own nodes for SAM3 and VACE in a loop over windows."""
 
 from ..blueprints import VACE
 from ..description import Box, Column, Template, Text

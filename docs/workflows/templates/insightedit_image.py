@@ -1,4 +1,4 @@
-"""InsightEdit: a second editor in the same box."""
+"""InsightEdit: a different model in the same box."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text

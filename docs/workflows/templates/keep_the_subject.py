@@ -1,4 +1,4 @@
-"""Everything but the subject changes."""
+"""Edit everything but the subject."""
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text

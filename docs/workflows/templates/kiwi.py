@@ -1,4 +1,4 @@
-"""Kiwi-Edit's public weights behind the same boxes."""
+"""Shared by the templates for Kiwi-Edit's public weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder(hub_id: str) -> str:
 
 
 def files(hub_id: str) -> dict[str, tuple[dict[str, str], ...]]:
-    """The weights' addresses, for the loader in a box."""
+    """The weights' URLs, for the loader in a box."""
     one = "diffusion_pytorch_model.safetensors"
     names = [f"mllm_encoder/model-0000{shard}-of-00002.safetensors" for shard in (1, 2)]
     names += [f"{part}/{one}" for part in ("mllm_encoder", "transformer", "vae", "source_embedder")]

@@ -1,4 +1,4 @@
-"""A photograph."""
+"""Edit a photograph with Kiwi-Edit."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""A subject from a picture into footage."""
+"""Put a subject from a picture into real footage with Kiwi-Edit."""
 
 from ..blueprints import EDIT_WITH_REFERENCE
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""Footage, up to the length that the model was trained at."""
+"""Edit real footage with Kiwi-Edit, up to its training length."""
 
 from ..blueprints import EDIT_VIDEO
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""A relative of Kiwi-Edit's that wants the task before the sentence."""
+"""UniGen-LingXi, a relative of Kiwi-Edit that needs the task as a prefix of the sentence."""
 
 from ..blueprints import EDIT_VIDEO
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""What templates of loops share: where one begins and ends, and what is said of it."""
+"""Shared by the loop templates: the nodes that start and end a loop, its links and the note text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def opened(**settings: Any) -> Column:
 
 
 def closed(name: str) -> tuple[Column, Column]:
-    """The clips before and after the loop, and its end, below which is room for the window that it shows."""
+    """The clips before and after the loop, and its end, with free space below for the window that it shows."""
     before = saved_clip(f"{name}-source", "Before", PLAYING)
     close = Node("InstructXWindowClose", "The whole video")
     return (
@@ -33,7 +33,7 @@ def closed(name: str) -> tuple[Column, Column]:
 
 
 def loop_links(takes: str, gives: str) -> Links:
-    """From the input to the saved video, through nodes that take frames at `takes` and give them at `gives`."""
+    """Links from the input to the saved video, through nodes that take frames at `takes` and give them at `gives`."""
     return {
         "input.VIDEO": ["open.source", "before.video"],
         "open.frames": [takes],

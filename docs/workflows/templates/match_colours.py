@@ -1,4 +1,4 @@
-"""A loop over windows around a match of colours to a picture."""
+"""Match colours to a picture in a loop over windows."""
 
 from ..description import Column, Node, Template, Text
 from ..showing import FIRST, NARROW, OWN_VIDEO, example, note

@@ -1,4 +1,4 @@
-"""What an edit changed and what it left alone, in numbers and as a picture."""
+"""Measure what an edit changed and what it preserved, in numbers and as a picture."""
 
 from ..blueprints import EDIT_IMAGE
 from ..description import Box, Column, Node, Template, Text

@@ -1,4 +1,4 @@
-"""A subject from a picture into a clip."""
+"""Put a subject from a picture into a clip."""
 
 from ..blueprints import EDIT_WITH_REFERENCE
 from ..description import Box, Column, Template, Text

@@ -1,4 +1,4 @@
-"""A text says where, a sentence says what."""
+"""One text says where to edit (SAM3 makes the mask), another says what."""
 
 from ..blueprints import EDIT_INSIDE_A_MASK
 from ..description import Box, Column, Node, Template, Text

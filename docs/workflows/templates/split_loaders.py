@@ -1,4 +1,4 @@
-"""A 14B in parts: DiT, VAE, MLLM and adapter each by their own loader."""
+"""A 14B model in parts: DiT, VAE, MLLM and adapter, each from its own loader."""
 
 from ..blueprints import EDIT_WITH_OWN_LOADERS
 from ..description import Box, Column, Links, Node, Template, Text

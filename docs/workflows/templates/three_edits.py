@@ -1,4 +1,4 @@
-"""Three edits of one clip, and where the model makes each."""
+"""Three edits of one clip, with a mask of where the model makes each."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ CARD = Text(
 
 
 def _box() -> Blueprint:
-    """From the loader to the restored clip, with a picture of each place in the first frame."""
+    """The nodes from the loader to the restored clip, with a picture of each mask in the first frame."""
     columns, links = stations()
     nodes = {key: one for column in columns for key, one in column.nodes.items()}
     edits = node("InstructXLocalEdits", "3. Each edit and its place", 160)

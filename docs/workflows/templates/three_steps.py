@@ -1,4 +1,4 @@
-"""Kiwi-Edit with the few-step LoRA of its base model: FastWan's three noise levels, noised anew between them."""
+"""Kiwi-Edit with its base model's few-step LoRA: FastWan's three noise levels, with fresh noise between them."""
 
 from ..blueprints import THREE_STEPS
 from ..description import Box, Column, Node, Template, Text

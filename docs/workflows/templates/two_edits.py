@@ -6,7 +6,7 @@ from ..showing import FIRST, HEIGHT, NARROW, OWN_PICTURE, SENTENCES, TINY, befor
 
 TITLE = Text("Two edits in a row", "连续两次编辑")
 CHAIN = Text("The first result is what the second sentence edits.", "第一次的结果就是第二句话要编辑的图片。")
-BOX = 290  # narrower, for there are two
+BOX = 290  # narrower, because there are two
 SOURCE = "ground"
 
 

@@ -1,4 +1,4 @@
-"""What is in the box, station by station."""
+"""All nodes of the box, laid out one by one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The single file of Wan2.1 14B, as ComfyUI's own templates name it."""
+"""The single-file weights of Wan2.1 14B, as named in ComfyUI's own templates."""
 
 from ..native import WAN21
 from ..showing import weights
