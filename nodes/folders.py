@@ -71,7 +71,7 @@ def parts(part: str) -> dict[str, Path]:
 
 
 def bases() -> dict[str, Path]:
-    """Entries of the MLLM menu: models with their own MLLM, folders of a plain Qwen2.5-VL, and single files."""
+    """Entries of the MLLM menu: models with their own MLLM, other folders with a config.json, and single files."""
     own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in COMPONENTS}
     whole = {name: place for name, place in models().items() if place.is_dir() and lone_file(place) is None}
     return parts("mllm") | own | whole

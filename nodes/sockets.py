@@ -83,7 +83,7 @@ class FitValue:
         return mask[self.index, None] if 1 < self.count == len(mask) else mask
 
     def cut(self, frames: torch.Tensor) -> torch.Tensor:
-        """Cut from InstructX Fit's frames what it added to the source.
+        """InstructX Fit's frames without the border and the repeated frames that it added.
 
         Raises:
             InputError: frames of a different length or size, from which only a corner would be cut.

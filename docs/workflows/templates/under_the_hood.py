@@ -16,7 +16,7 @@ NATIVE = Text(
     " shift。",
 )
 SOURCE = "removed"
-WIDE, LAST = 205, 270  # Nodes 2.0 draws no node narrower than 225 pixels
+WIDE, LAST = 205, 270  # Nodes 2.0 draws nodes at least 225 pixels wide, which the gap between columns leaves room for
 
 
 def under_the_hood() -> Template:
