@@ -19,6 +19,8 @@ from ..instructx_core.words import shown
 KIND = "instructx"
 STOCK_MODELS = "diffusers"  # ComfyUI's folder for complete model folders
 STOCK = {"transformer": "diffusion_models", "vae": "vae", "mllm": "text_encoders"}  # ComfyUI's folders by part
+VISION = ("qwen2_5_vl", "qwen3_vl", "llava")  # `model_type` of MLLMs in their config.json
+READERS = (*VISION, "umt5")  # of all that read instructions
 PARTS = {"transformer": "A Wan DiT", "vae": "A Wan VAE", "mllm": "A Qwen2.5-VL (for CoinVE-Edit a Qwen3-VL)"}
 OWN = "the model's own"
 BUNDLED_NAME = "InstructX Tiny (bundled)"
@@ -66,13 +68,17 @@ def parts(part: str) -> dict[str, Path]:
     found = {f"{kind}/{Path(name).as_posix()}": Path(place) for name, place in places.items() if place}
     if part == "mllm":
         folders = _folders_with("config.json", kind).items()
-        found |= {f"{kind}/{name}": folder for name, folder in folders if _reads_pictures(folder)}
+        found |= {f"{kind}/{name}": folder for name, folder in folders if _mentions(folder, VISION)}
     return found
 
 
 def bases() -> dict[str, Path]:
-    """Entries of the MLLM menu: models with their own MLLM, other folders with a config.json, and single files."""
-    own = {name: folder for name, folder in _folders_with("config.json").items() if folder.name not in COMPONENTS}
+    """Entries of the MLLM menu: models with their own MLLM, folders of an MLLM or a umT5, and single files."""
+    own = {
+        name: folder
+        for name, folder in _folders_with("config.json").items()
+        if folder.name not in COMPONENTS and _mentions(folder, READERS)
+    }
     whole = {name: place for name, place in models().items() if place.is_dir() and lone_file(place) is None}
     return parts("mllm") | own | whole
 
@@ -255,10 +261,10 @@ def _is_model(path: Path) -> bool:
         return False
 
 
-def _reads_pictures(folder: Path) -> bool:
-    """Whether a folder's config is a Qwen-VL's or a LLaVA's: that folder holds text encoders of many kinds."""
+def _mentions(folder: Path, kinds: tuple[str, ...]) -> bool:
+    """Whether a folder's config.json names one of these kinds of model."""
     try:
         said = read_text(folder / "config.json")
-        return any(f'"{kind}"' in said for kind in ("qwen2_5_vl", "qwen3_vl", "llava"))
+        return any(f'"{kind}"' in said for kind in kinds)
     except InputError:
         return False

@@ -44,6 +44,20 @@ def check_stock_folders_are_offered():
     expect("CheckpointError", "Put its folder", run, "LoadModel", model_name="diffusers/mine")
 
 
+def check_only_what_reads_instructions_is_a_base():
+    """Of the folders with a config.json in the pack's own folder: not a second DiT, nor a CLIP."""
+    from instructx_pack.nodes.folders import base_names
+
+    with put("instructx", "pipeline", MODELS / VARIANTS[0]) as folder:
+        for kind, readers in {"wan": False, "clip": False, "qwen2_5_vl": True, "umt5": True}.items():
+            for name in ("transformer_2", "reader"):
+                (folder / name).mkdir(exist_ok=True)
+                (folder / name / "config.json").write_text(json.dumps({"model_type": kind}))
+            found = set(base_names()) & {"pipeline/transformer_2", "pipeline/reader"}
+            assert found == ({"pipeline/transformer_2", "pipeline/reader"} if readers else set()), (kind, found)
+        assert "pipeline" in base_names()
+
+
 def check_an_adapter_file_is_enough():
     """`instructx.safetensors` alone, on a MODEL and an MLLM that come from elsewhere."""
     from instructx_pack.nodes.folders import BUNDLED as BUNDLED_FOLDER
