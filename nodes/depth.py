@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
             f"{depth.name} never learned {_listed(unknown)}. It knows {depth.things}; choose another model for"
             " anything else."
         )
-    if not depth.chinese and not instruction.isascii():
+    if not depth.chinese and not _is_latin(instruction):
         said.append(f"{depth.name} reads English alone.")
     if not looks_drawn(frames[0].numpy()):
         said.append(f"This looks like a photograph. {depth.name} {depth.photographs}.")
@@ -73,6 +74,11 @@ def warn(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> None:
     """Show the text of `outside`, if any, on the node and in the log."""
     if said := outside(mllm, instruction, frames):
         say(said)
+
+
+def _is_latin(words: str) -> bool:
+    """Whether all letters of a text are Latin, with or without accents."""
+    return all(unicodedata.name(letter, "").startswith("LATIN") for letter in words if letter.isalpha())
 
 
 def _listed(words: tuple[str, ...]) -> str:

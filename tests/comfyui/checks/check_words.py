@@ -151,4 +151,6 @@ def check_what_the_bundled_model_does_not_know_is_said():
     assert depth.outside(tiny, instruction, image) == ""
     assert 'InsightEdit Tiny never learned "sepia"' in depth.outside(tiny, "make it sepia", image)
     assert depth.outside(tiny, "删除红色圆形", image) == "InsightEdit Tiny reads English alone."
+    for english in ("make the circle\u2019s colour blue", "make the café blue", "make it blue…"):
+        assert "English" not in depth.outside(tiny, english, image), english
     assert "InsightEdit Tiny never saw one" in depth.outside(tiny, instruction, photograph)
