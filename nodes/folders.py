@@ -162,19 +162,17 @@ def stamp(place: Path) -> str:
 def _find(name: object, known: dict[str, Path]) -> Path:
     if isinstance(name, str) and name in known:
         return known[name]
+    root = str(roots()[0]) if roots() else "models/instructx"
     offered = not_here().get(name) if isinstance(name, str) else None
     if offered is not None:
         raise CheckpointError(
             f"{offered.name} is not here yet: instructx download {offered.name} (with ComfyUI's Python in {PACK}:"
-            f' `python -m instructx_core download {offered.name} --to "{roots()[0]}"`). Then press R to refresh the'
+            f' `python -m instructx_core download {offered.name} --to "{root}"`). Then press R to refresh the'
             " menus."
         )
-    where = " or ".join(str(root) for root in roots()) or "models/instructx"
+    where = " or ".join(map(str, roots())) or root
     model = find_known(name) if isinstance(name, str) else None
-    fetch = (
-        f"python -m instructx_core download {'NAME' if model is None else model.name}"
-        f' --to "{roots()[0] if roots() else where}"'
-    )
+    fetch = f'python -m instructx_core download {"NAME" if model is None else model.name} --to "{root}"'
     raise CheckpointError(
         f"There is no model {shown(name)} in the menu. Put its folder (instructx.safetensors, mllm, transformer, vae;"
         f" or a Kiwi-Edit folder as published on {HUB}) into {where}, or download Kiwi-Edit with ComfyUI's Python in"
