@@ -99,6 +99,7 @@ class _Watcher:
         self.began = time.monotonic()
         self.bar = comfy.utils.ProgressBar(1)
         self.windows = 1
+        self.reused = 0  # windows from an earlier run
 
     def step(self, at: LongProgress) -> None:
         self.windows, self.reused = at.windows, at.reused
