@@ -89,7 +89,7 @@ class CodecVAE:
         height, width = pixels.shape[-3:-1]
         stride = self.codec.stride
         if min(height, width) < stride:
-            raise InputError(f"The picture is {width} x {height}; give the VAE sides of at least {stride} pixels.")
+            raise InputError(f"The picture is {width} x {height}; the VAE needs sides of at least {stride} pixels.")
         top, left = height % stride // 2, width % stride // 2
         return pixels[..., top : top + height // stride * stride, left : left + width // stride * stride, :3]
 

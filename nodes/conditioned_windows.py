@@ -72,7 +72,7 @@ class ConditionedModel(NativeModel):
         self.own = model.get_attachment(ATTACHMENT)
         if (request.references or "reference" in names) and self.own is None:
             raise InputError(
-                "References need a model from InstructX Load Model; put this one into the conditioning instead."
+                "References need a model from InstructX Load Model; for any other, put them into the conditioning."
             )
         self.positive, self.negative = positive, negative
         self.request = request
@@ -127,7 +127,7 @@ def settings_of(settings: dict[str, Any]) -> Settings:
     """
     for name in ("steps", "cfg"):
         if not settings[name]:
-            raise InputError(f"{name} is 0, and this MODEL has no value of its own; set {name}.")
+            raise InputError(f"{name} is 0, but this MODEL has no value of its own; set {name}.")
     return Settings(
         settings["steps"],
         settings["cfg"] * settings.get("edit_strength", 1.0),

@@ -99,7 +99,7 @@ def with_local(model: ModelPatcher, conditioning: Conditioning, local: LocalEdit
         InputError: the MODEL does not support local edits.
     """
     if not denoising(model).local_strength:
-        raise InputError("The MODEL takes no instructions with places of their own; load it from the same checkpoint.")
+        raise InputError("The MODEL does not support local edits; load it from the same checkpoint as the connector.")
     carried = {
         LOCAL: comfy.conds.CONDRegular(local.tokens.float().cpu()),
         PLACES: comfy.conds.CONDRegular(local.masks.float().cpu()),

@@ -58,8 +58,8 @@ def connect(connector: LoadedConnector, guidance: GuidanceValue) -> tuple[Condit
     width, taken = guidance.positive.tokens.shape[-1], connector.config.connector.input_dim
     if width != taken:
         raise InputError(
-            f"The connector of {connector.config.name!r} takes guidance {taken} wide, the MLLM {guidance.mllm!r} gives "
-            f"{width}; load both from the same checkpoint."
+            f"The connector of {connector.config.name!r} takes guidance of width {taken}, but the MLLM "
+            f"{guidance.mllm!r} gives {width}; load both from the same checkpoint."
         )
     places, module = guidance.reference_places, connector.module
     with torch.no_grad():

@@ -64,7 +64,7 @@ def outside(mllm: LoadedMllm, instruction: str, frames: torch.Tensor) -> str:
             " anything else."
         )
     if not depth.chinese and not _is_latin(instruction):
-        said.append(f"{depth.name} reads English alone.")
+        said.append(f"{depth.name} reads only English.")
     if not looks_drawn(frames[0].numpy()):
         said.append(f"This looks like a photograph. {depth.name} {depth.photographs}.")
     return " ".join(said)

@@ -115,7 +115,7 @@ class InstructXExampleInput(io.ComfyNode):
     @classmethod
     def _no_reference(cls, example: str) -> ExecutionBlocker:
         """Block the output. Raises InputError if a node is connected to it, which would silently never run."""
-        words = f"The example {example!r} has no reference image; choose one whose name speaks of a reference."
+        words = f"The example {example!r} has no reference image; choose one whose name mentions a reference."
         prompt = (cls.hidden and cls.hidden.prompt) or {}
         wanted = [cls.hidden.unique_id, REFERENCE] if prompt else None
         if wanted and any(wanted in node.get("inputs", {}).values() for node in prompt.values()):
@@ -134,7 +134,7 @@ def _chosen(example: str, asked: Drawn) -> NamedExample:
         return NamedExample(group, example, "", drawn=Drawn(group, asked.seed, asked.frames, asked.width, asked.height))
     found = examples().get(example) or FILES.get(example)
     if found is None:
-        raise InputError(f"There is no example {example!r}; choose one of the menu.")
+        raise InputError(f"There is no example {example!r}; choose one from the menu.")
     return found
 
 

@@ -194,8 +194,8 @@ class InstructXRestore(io.ComfyNode):
         if tuple(image.shape[1:3]) != (height, width) or len(image) % count:
             raise InputError(
                 f"The image is {len(image)} frames of {image.shape[2]} x {image.shape[1]}, but the FIT is for {count}"
-                f" of {width} x {height} (or several edits of that length); connect the edit of what that InstructX Fit"
-                " gave, and upscale only after InstructX Restore."
+                f" of {width} x {height} (or several edits of that length); connect the edit of that InstructX Fit's"
+                " IMAGE, and upscale only after InstructX Restore."
             )
         if mask is not None:
             mask = for_frames(fit.own_mask(mask_of(mask)), fit.plan.frames, fit.plan.size)

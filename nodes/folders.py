@@ -166,9 +166,8 @@ def _find(name: object, known: dict[str, Path]) -> Path:
     offered = not_here().get(name) if isinstance(name, str) else None
     if offered is not None:
         raise CheckpointError(
-            f"{offered.name} is not here yet: instructx download {offered.name} (with ComfyUI's Python in {PACK}:"
-            f' `python -m instructx_core download {offered.name} --to "{root}"`). Then press R to refresh the'
-            " menus."
+            f"{offered.name} is not here yet; download it with ComfyUI's Python in {PACK}: `python -m instructx_core"
+            f' download {offered.name} --to "{root}"`. Then press R to refresh the menus.'
         )
     where = " or ".join(map(str, roots())) or root
     model = find_known(name) if isinstance(name, str) else None
@@ -235,9 +234,7 @@ def _entries(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         found = [Path(entry.path) for entry in islice(entries, MOST_FILES + 1)]
     if len(found) > MOST_FILES:
-        raise CheckpointError(
-            f"{str(folder)!r} holds more than {MOST_FILES} files; give the model a folder of its own."
-        )
+        raise CheckpointError(f"{str(folder)!r} holds more than {MOST_FILES} files; give the model its own folder.")
     return found
 
 

@@ -59,7 +59,7 @@ def _of_file(part: Part, folder: Path) -> Footage:
     if part.is_whole:
         return whole
     if lost := held_beside_sound(part.path):
-        say(f"A part of a video keeps its pictures and sound, not its {', '.join(lost)}.")
+        say(f"A part of a video keeps its pictures and sound, but not its {', '.join(lost)}.")
     times = (pts * whole.info.time_base for pts in whole.pts)
     begin = next((time for time in times if time >= part.start), part.start)  # the sound starts at the first frame
     sound = folder / "sound.mka"

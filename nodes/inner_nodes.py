@@ -117,7 +117,7 @@ class InnerNodes:
             name = node_name(self.nested.dynprompt.get_node(error.node_id))
             raise InputError(
                 f"{where(turn)}, node {error.node_id} ({name}): {error.reason}\n"
-                "The windows before it are kept; run again to go on."
+                "The windows before it are kept; run again to continue."
             ) from error
         return {
             name: list(results[node][number]) if number < len(results[node]) else []

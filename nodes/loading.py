@@ -58,7 +58,7 @@ def load_model(opened: Opened, precision: str, bar: LoadBar) -> ModelPatcher:
     model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
     if model is None:
         raise CheckpointError(
-            f"ComfyUI does not know the DiT in {str(opened.form(Part.DIT).path)!r}; it must be a Wan DiT."
+            f"ComfyUI does not recognise the DiT in {str(opened.form(Part.DIT).path)!r}; it must be a Wan DiT."
         )
     return attach_checkpoint(model, opened)
 
@@ -67,9 +67,9 @@ def check_one_dit(opened: Opened) -> None:
     """Raise CheckpointError for a pair of DiTs, which need a MODEL each."""
     if opened.config.denoiser.boundary:
         raise CheckpointError(
-            f"{str(opened.path)!r} has a pair of DiTs, and one MODEL is loaded here; make a file of each (`instructx "
-            "convert`), load both with Load Diffusion Model and InstructX Load Adapter (weights: the MODEL's own), and "
-            "connect them to model and model_low."
+            f"{str(opened.path)!r} has a pair of DiTs, but this node takes one MODEL; convert each to a file "
+            "(`instructx convert`), load both with Load Diffusion Model and InstructX Load Adapter (weights: the "
+            "MODEL's own), and connect them to model and model_low."
         )
 
 

@@ -33,7 +33,7 @@ def run_schema(node_id: str, display_name: str, end: str) -> io.Schema:
         node_id=node_id,
         display_name=display_name,
         category=categories.VIDEO,
-        description=f"The inside of {end}; of no use by itself.",
+        description=f"Runs the loop of {end}; not for use on its own.",
         inputs=[Flow.Input("flow"), *texts],
         outputs=[io.Video.Output(display_name="VIDEO")],
         hidden=HIDDEN,

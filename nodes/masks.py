@@ -26,7 +26,8 @@ def for_frames(mask: torch.Tensor, frames: int, size: tuple[int, int]) -> torch.
     if tuple(mask.shape[1:]) != tuple(size) or len(mask) not in (1, frames):
         raise InputError(
             f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), but the source is"
-            f" {frames} x {size[1]} x {size[0]}; give a mask of the source's size, with one frame or as many as it has."
+            f" {frames} x {size[1]} x {size[0]}; give a mask of the source's size, with one frame or as many as"
+            " the source."
         )
     return mask
 
@@ -61,7 +62,7 @@ def check_painted(mask: torch.Tensor, size: tuple[int, int]) -> None:
     """Raise InputError for Load Image's empty mask [..., 64, 64], unless the frames have that size."""
     if tuple(mask.shape[-2:]) == UNPAINTED != tuple(size) and not mask.any():
         raise InputError(
-            "The mask is empty and 64 x 64, as Load Image gives it where nothing is painted; paint one (right click, "
+            "The mask is empty and 64 x 64, as Load Image gives it if nothing is painted; paint one (right click, "
             "Open in Mask Editor), or connect another."
         )
 

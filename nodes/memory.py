@@ -53,7 +53,7 @@ def manage(guidance: Guidance, name: str, files: str) -> LoadedMllm:
     there = management.get_total_memory(load)
     if not management.is_device_cpu(load) and needed > there:
         say(
-            f"The MLLM {name} needs {needed / 2**30:.1f} GiB and the GPU has {there / 2**30:.1f} GiB; it reads on the "
+            f"The MLLM {name} needs {needed / 2**30:.1f} GiB, but the GPU has {there / 2**30:.1f} GiB; it runs on the "
             "CPU, which takes longer."
         )
         load = torch.device("cpu")

@@ -71,8 +71,8 @@ def check_executor() -> None:
         from comfyui_version import __version__ as version
 
         raise InputError(
-            f"ComfyUI {version} runs nodes in a way that InstructX Window Close does not know yet; update InstructX, "
-            "or use InstructX Sliding Window, which needs no nodes inside."
+            f"ComfyUI {version} runs nodes in a way that InstructX Window Close does not support yet; update InstructX,"
+            " or use InstructX Sliding Window, which needs no loop."
         )
 
 

@@ -29,6 +29,11 @@ def show(words: str) -> None:
     PromptServer.instance.send_progress_text(words, running.node_id)
 
 
+def other_seed(seed: int, windows: int) -> str:
+    """Tell the user how many windows of an edit are finished with another seed."""
+    return f"Windows of this edit already finished with seed {seed}: {windows}. Set that seed to continue from them."
+
+
 def clock(seconds: float) -> str:
     """Format seconds as 1:40, from an hour on as 1:02:40."""
     minutes, rest = divmod(round(seconds), 60)

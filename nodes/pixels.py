@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 OVERSHOOT = 1.0  # how far resampling and sharpening may leave [0, 1]; beyond that, the picture has a different range
-OVERFLOWED = "; the model's numbers overflowed, load it in bfloat16 or float32"
+OVERFLOWED = "; the model's values overflowed: load it in bfloat16 or float32"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def checked(frames: torch.Tensor, name: str, advice: str = "") -> torch.Tensor:
         return frames.float() / 255
     if not frames.is_floating_point():
         kind = str(frames.dtype).removeprefix("torch.")
-        raise InputError(f"The {name} is of {kind}; give floats in [0, 1], or uint8.")
+        raise InputError(f"The {name} has the type {kind}; give floats in [0, 1], or uint8.")
     return _in_range(frames.float(), name, advice)
 
 

@@ -16,7 +16,7 @@ REQUIREMENT = re.compile(r"([\w-]+)(?:>=([\d.]+))?")
 
 
 def lacking() -> list[str]:
-    """What is missing from requirements.txt: "NAME is not installed" or "NAME is 4.50, 4.57 or newer is needed"."""
+    """What is missing from requirements.txt: "NAME is not installed" or "NAME is 4.50, but 4.57 or newer is needed"."""
     found = []
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         name, floor = REQUIREMENT.match(line).groups()
@@ -26,7 +26,7 @@ def lacking() -> list[str]:
             found.append(f"{name} is not installed")
             continue
         if floor and _numbers(installed) < _numbers(floor):
-            found.append(f"{name} is {installed}, {floor} or newer is needed")
+            found.append(f"{name} is {installed}, but {floor} or newer is needed")
     return found
 
 

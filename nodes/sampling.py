@@ -141,8 +141,8 @@ def settings(
     chosen = sampling.over(denoising(model).config.sampling)
     if scheduler == OWN_SCHEDULE and int(chosen.steps / denoise) > MOST_STEPS:
         raise InputError(
-            f"denoise is {denoise:g}: {chosen.steps} steps would be the last of {int(chosen.steps / denoise)}, over "
-            f"{MOST_STEPS}; give more of it, or fewer steps."
+            f"At denoise {denoise:g}, {chosen.steps} steps are the last of {int(chosen.steps / denoise)}, but "
+            f"{MOST_STEPS} is the most; raise denoise or lower steps."
         )
     shift = shift_of(model, sampling.shift or 0.0)
     guidance = chosen.guidance_scale * edit_strength
@@ -165,7 +165,7 @@ def shift_of(model: ModelPatcher, asked: float) -> float:
             check_shifts(model)
         return asked or (own_shift(model) if _shifts(model) else 0.0)
     if asked not in (0.0, 1.0):
-        raise InputError(f"shift is {asked:g}; this MODEL's noise levels are a diffusion model's, give 0 or 1.")
+        raise InputError(f"shift is {asked:g}, but this MODEL's noise levels are fixed; set shift to 0 or 1.")
     return 1.0
 
 
@@ -181,8 +181,8 @@ def check_shifts(model: ModelPatcher) -> None:
     """
     if not _shifts(model):
         raise InputError(
-            f"scheduler {OWN_SCHEDULE} and shift are for noise levels like Wan's, and this MODEL has others; choose "
-            "one of ComfyUI's schedulers and shift 0."
+            f"scheduler {OWN_SCHEDULE} and shift need noise levels like Wan's, which this MODEL does not have; "
+            "choose one of ComfyUI's schedulers and shift 0."
         )
 
 

@@ -26,7 +26,7 @@ from .graph_identity import origins
 from .masks import for_frames, warn_if_empty
 from .menus import check_reference, mismatch, problem
 from .model_pair import low_input
-from .notes import MADE_BEFORE, clock, say, show
+from .notes import MADE_BEFORE, clock, other_seed, say, show
 from .pixels import rgb
 from .sockets import Connector, Mllm
 from .video_files import temp_folder
@@ -301,8 +301,8 @@ def edit_into_file(
         else:
             kept = kept_by_seed(output.parent, identity(native, footage, options))
             for seed, count in kept.items():
-                say(_other_seed(seed, count))
-            watcher = Watcher(native, " ".join(_other_seed(*one) for one in kept.items()))
+                say(other_seed(seed, count))
+            watcher = Watcher(native, " ".join(other_seed(*one) for one in kept.items()))
             edit_footage(native, footage, output, options, resume=True, callback=watcher.step, finished=watcher.window)
     return output
 
@@ -339,10 +339,6 @@ class Watcher:
         self.bar.update_absolute(
             self.bar.current, self.bar.total, ("JPEG", picture, latent_preview.MAX_PREVIEW_RESOLUTION)
         )
-
-
-def _other_seed(seed: int, windows: int) -> str:
-    return f"Windows of this edit already finished with seed {seed}: {windows}. Set that seed to continue from them."
 
 
 def native_of(

@@ -145,7 +145,7 @@ class InstructXSlidingWindowLoopRun(io.ComfyNode):
 def _one(name: str, values: list[Any]) -> Any:
     """The only value of a list. Raises InputError for any other length: the video is edited once."""
     if len(values) != 1:
-        raise InputError(f"{name}: a list of {len(values)} came from outside of the loop; connect a single one.")
+        raise InputError(f"{name}: a list of {len(values)} came from outside the loop; connect a single one.")
     return values[0]
 
 

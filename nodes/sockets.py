@@ -91,8 +91,8 @@ class FitValue:
         wanted = (self.plan.padded_frames, *self.plan.canvas)
         if tuple(frames.shape[:3]) != wanted:
             raise InputError(
-                f"The source is {len(frames)} frames of {frames.shape[2]} x {frames.shape[1]}, and the FIT is of "
-                f"{wanted[0]} of {wanted[2]} x {wanted[1]}; connect the IMAGE of that InstructX Fit, or leave fit out."
+                f"The source is {len(frames)} frames of {frames.shape[2]} x {frames.shape[1]}, but the FIT is for "
+                f"{wanted[0]} of {wanted[2]} x {wanted[1]}; connect the IMAGE of that InstructX Fit, or disconnect fit."
             )
         return self.plan.cut(frames)
 

@@ -57,8 +57,8 @@ def check_unet(model: ModelPatcher, config: ModelConfig) -> None:
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel) or not hasattr(model.model, "process_ip2p_image_in"):
         raise InputError(
-            f"The MODEL is {type(model.model).__name__}, {config.name!r} needs a Stable Diffusion UNet that edits "
-            "(8 channels in); load the checkpoint's own with InstructX Load Model."
+            f"The MODEL is {type(model.model).__name__}, but {config.name!r} needs a Stable Diffusion UNet that edits "
+            "(8 input channels); load the checkpoint's own with InstructX Load Model."
         )
 
 
@@ -77,15 +77,15 @@ def attach_unet(model: ModelPatcher, what: UNetDenoising) -> ModelPatcher:
     for name, (made, taken) in widths.items():
         if made != taken:
             raise InputError(
-                f"The checkpoint {what.config.name!r} makes {name} of width {made}, the MODEL takes {taken}; choose the"
-                " MODEL that it was trained with."
+                f"The checkpoint {what.config.name!r} makes {name} of width {made}, but the MODEL takes {taken}; choose"
+                " the MODEL that it was trained with."
             )
     for name, (key, _) in what.image_attention.items():
         own = None if name not in places else model.model.get_submodule(f"diffusion_model.{_module(places[name])}")
         if own is None or own.to_k.weight.shape != key.shape:
             raise InputError(
-                f"The checkpoint {what.config.name!r} has an image attention for {name} that the MODEL has no place "
-                "for; choose the MODEL that it was trained with."
+                f"The checkpoint {what.config.name!r} has an image attention for {name} that does not fit the "
+                "MODEL; choose the MODEL that it was trained with."
             )
     patched = model.clone()
     patched.set_attachments(ATTACHMENT, what)
@@ -214,13 +214,13 @@ def check_fits(
         source, context = cond.get(SOURCE_CHANNELS), cond.get("cross_attn")
         if source is not None and list(source.shape[2:]) != list(noise_shape[2:]):
             raise InputError(
-                f"The source is {tuple(source.shape[2:])} in latents, what is sampled {tuple(noise_shape[2:])}; sample "
-                "the LATENT from InstructX Source."
+                f"The source's latents are {tuple(source.shape[2:])}, but the LATENT being sampled is "
+                f"{tuple(noise_shape[2:])} (height, width); sample the LATENT from InstructX Source."
             )
         if context is not None and context.shape[-1] != taken:
             raise InputError(
-                f"The conditioning is {context.shape[-1]} wide, the MODEL takes {taken}; use the connector of the "
-                "checkpoint that the MODEL is from."
+                f"The conditioning is {context.shape[-1]} wide, but the MODEL takes {taken}; use the connector of "
+                "the checkpoint that the MODEL is from."
             )
     return executor(model, noise_shape, conds, *args, **kwargs)
 

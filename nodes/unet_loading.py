@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NATIVE = {"model_channels": 320, "context_dim": 768}  # the UNet that ComfyUI's loader detects: Stable Diffusion 1's
 # the VAE that ComfyUI's loader can build
 NATIVE_KL = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4}
+ELSEWHERE = "use it on the command line (`instructx edit --model`)."
 GROUPS = 32  # in every norm of ComfyUI's UNet
 
 
@@ -43,7 +44,9 @@ def load_unet(opened: Opened, options: dict[str, Any], read: Callable[..., dict[
     if all(own[name] == value for name, value in NATIVE.items()):
         model = comfy.sd.load_diffusion_model_state_dict(state, model_options=options)
         if model is None:
-            raise CheckpointError(f"ComfyUI does not know the UNet in {str(opened.form(Part.DIT).path)!r}.")
+            raise CheckpointError(
+                f"ComfyUI does not recognise the UNet in {str(opened.form(Part.DIT).path)!r}; {ELSEWHERE}"
+            )
         return model
     # the steps of `load_diffusion_model_state_dict` after it has detected a model's size
     config = comfy.supported_models.SD15_instructpix2pix(own)
@@ -108,11 +111,11 @@ def _config(opened: Opened) -> dict[str, Any]:
         (
             said
             for is_so, said in (
-                (any(width % first for width in widths), f"widths {list(widths)}, not whole multiples of the first"),
+                (any(width % first for width in widths), f"widths {list(widths)}, not all multiples of the first"),
                 (plain.norm_num_groups != GROUPS, f"norms of {plain.norm_num_groups} groups, not {GROUPS}"),
                 (not isinstance(layers, int), "levels of different depths"),
-                (not isinstance(heads, int), "a number of heads for each level"),
-                (plain.use_linear_projection, "linear projections, as Stable Diffusion 2's"),
+                (not isinstance(heads, int), "a separate number of heads for each level"),
+                (plain.use_linear_projection, "linear projections, like Stable Diffusion 2"),
             )
             if is_so
         ),
@@ -120,8 +123,8 @@ def _config(opened: Opened) -> dict[str, Any]:
     )
     if problem is not None:
         raise CheckpointError(
-            f"The UNet in {str(form.path)!r} has {problem}, which ComfyUI's Stable Diffusion 1 has no form for; edit "
-            "with it on the command line (`instructx edit --model`)."
+            f"The UNet in {str(form.path)!r} has {problem}, which ComfyUI's Stable Diffusion 1 does not support;"
+            f" {ELSEWHERE}"
         )
     down = [int("CrossAttn" in kind) for kind in plain.down_block_types]
     up = [int("CrossAttn" in kind) for kind in reversed(plain.up_block_types)]  # shallowest first

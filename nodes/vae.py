@@ -67,5 +67,7 @@ def encode(vae: Any, frames: torch.Tensor, model: ModelPatcher) -> torch.Tensor:
             f" and 1 + n * {own.frame_multiple} frames; put InstructX Fit before this node."
         )
     if is_unet(model) and count != 1:
-        raise InputError(f"The source has {count} frames; this MODEL edits one picture, give it each by itself.")
+        raise InputError(
+            f"The source has {count} frames, but this MODEL edits single pictures; give one frame at a time."
+        )
     return vae.encode(frames[..., :3])

@@ -63,16 +63,16 @@ def attach(model: ModelPatcher, what: Denoising) -> ModelPatcher:
         )
     if what.config.denoiser.source is SourceInjection.STREAM and not takes_streams(dit):
         raise InputError(
-            f"The checkpoint {what.config.name!r} shows its DiT the source as tokens of its own, which the Wan of this"
-            " ComfyUI does not take; update ComfyUI, 0.33.0 does."
+            f"The checkpoint {what.config.name!r} gives its DiT the source as separate tokens, which this ComfyUI's Wan"
+            " does not support; update ComfyUI to 0.33.0 or newer."
         )
     taken = (dit.dim, dit.patch_embedding.in_channels)
     for embedding, more in ((what.source, CHANNELS_OF_WAVE * what.config.denoiser.source_waves), (what.reference, 0)):
         if embedding is not None and tuple(embedding.weight.shape[:2]) != (taken[0], taken[1] + more):
             width, channels = embedding.weight.shape[0], embedding.weight.shape[1] - more
             raise InputError(
-                f"The checkpoint {what.config.name!r} is for a DiT of width {width} and {channels} channels, the MODEL"
-                f" has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
+                f"The checkpoint {what.config.name!r} is for a DiT of width {width} and {channels} channels, but the"
+                f" MODEL has {taken[0]} and {taken[1]}; choose the MODEL that it was trained with."
             )
     check_outputs(what.config.source_prediction, taken[1], dit.out_dim)
     patched = model.clone()
@@ -149,8 +149,8 @@ class ConditionWrapper:
         if source is not None and self.prediction is not None:
             if output.shape[1] != self.prediction.outputs * x.shape[1]:
                 raise InputError(
-                    "This MODEL predicts a gain and an offset of the source, for which steps that were cached as noise"
-                    " cannot stand; use LazyCache in EasyCache's place, or neither."
+                    "EasyCache does not work with this MODEL, which predicts a gain and an offset of the source; use"
+                    " LazyCache instead, or neither."
                 )
             # the run's noise level, even for frames that a noise mask holds at zero
             return self.prediction.velocity(output.float(), x.float(), source.float(), _sigma(options))
@@ -238,7 +238,7 @@ def check_and_estimate(
             _check_size(source.cond.shape, noise_shape)
         elif denoising(model).config.source_prediction is not None:
             raise InputError(
-                "The MODEL predicts what to change in a source, and a conditioning has none; put InstructX Source"
+                "The MODEL predicts what to change in a source, but a conditioning has none; put InstructX Source"
                 " before the sampler and use both its conditionings."
             )
         _check_width(model, cond.get("cross_attn"))
@@ -288,7 +288,8 @@ def _of_window(source: torch.Tensor, x: torch.Tensor, options: dict[str, Any]) -
         source = window.get_tensor(source, dim=2)
     if source.shape[2:] != x.shape[2:]:
         raise InputError(
-            f"The source is {_words(source.shape)}, but the latent being sampled is {_words(x.shape)}; use one size."
+            f"The source is {_words(source.shape)}, but the latent being sampled is {_words(x.shape)}; give both"
+            " the same size."
         )
     return source
 

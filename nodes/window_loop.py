@@ -73,8 +73,8 @@ def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str, names: Sequenc
     for name, (source, _) in ends.items():
         if source not in within and source != open_id:
             raise InputError(
-                f"{graph.name(close_id)}: its {name} does not come from {graph.name(open_id)}, whose FLOW it has; "
-                "connect what was made from that node's frames."
+                f"{graph.name(close_id)}: its {name} does not come from {graph.name(open_id)}, whose FLOW it uses; "
+                "connect one that is made from that node's frames."
             )
     outputs = sorted(node for node in within if graph.is_output(node))
     for node in within:
@@ -82,7 +82,7 @@ def find_loop(prompt: DynamicPrompt, open_id: str, close_id: str, names: Sequenc
             if source == close_id or (source not in within and source != open_id and graph.needs(source, close_id)):
                 raise InputError(
                     f"{graph.name(node)} uses both the inside and the result of the loop between {graph.name(open_id)} "
-                    f"and {graph.name(close_id)}; inside, only one window exists at a time. Connect the result alone."
+                    f"and {graph.name(close_id)}; inside, only one window exists at a time. Connect only the result."
                 )
     inner = graph.before([*(source for source, _ in ends.values()), *outputs], within)
     outer = sorted(
@@ -149,7 +149,7 @@ class _Graph:
                 if self.open_of(node_id) == open_id:
                     continue  # a second end of the same loop, with its own nodes
                 raise InputError(
-                    f"{self.name(node_id)} ends another loop than that of {self.name(open_id)}, but uses its frames; "
+                    f"{self.name(node_id)} ends another loop, but uses the frames of {self.name(open_id)}; "
                     "loops can run side by side or one after the other, not inside each other."
                 )
             found.add(node_id)

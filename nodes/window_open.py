@@ -143,9 +143,9 @@ class InstructXWindowOpen(io.ComfyNode):
         if wrong:
             return wrong
         if head is not None and head not in HEADS:
-            return f"head: {head!r} is none of {', '.join(HEADS)}."
+            return f"head: there is no {head!r}; choose {', '.join(HEADS[:-1])} or {HEADS[-1]}."
         if window is not None and overlap is not None and overlap >= window:
-            return f"overlap: {overlap} frames of a window of {window} leave nothing to edit; give fewer."
+            return f"overlap is {overlap} and window {window}, which leaves no new frames to edit; lower overlap."
         for value, check in ((cuts, _check_cuts), (folder, output_folder)):
             said = True if value is None else problem(check, value)
             if said is not True:
@@ -193,7 +193,9 @@ def output_folder(name: str) -> Path:
     except (OSError, ValueError):  # ValueError: not inside it
         inside = False
     if not inside:
-        raise InputError(f"folder: {name!r} is no folder below ComfyUI's output folder; give one such as {FOLDER}.")
+        raise InputError(
+            f"folder: {name!r} is not a visible folder in ComfyUI's output folder; give one like {FOLDER}."
+        )
     return folder
 
 

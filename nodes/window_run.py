@@ -20,7 +20,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..instructx_core.errors import InputError
 from .footage import footage_of
 from .inner_nodes import where
-from .notes import MADE_BEFORE, clock, say, show
+from .notes import MADE_BEFORE, clock, other_seed, say, show
 from .window_open import output_folder
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def edit_by_nodes(inner: InnerNodes) -> Path:
             return output
         drop_abandoned(folder, keep=output)
         for seed, count in kept_by_seed(folder, known).items():
-            say(f"Windows of this edit that are finished with seed {seed}: {count}; set that seed to go on from them.")
+            say(other_seed(seed, count))
         watcher = _Watcher()
         edit_footage(edit, footage, output, options, resume=True, callback=watcher.step, finished=watcher.window)
     return output
@@ -88,7 +88,7 @@ def _image(given: list[Any], turn: Turn) -> torch.Tensor:
     clips = [image.flatten(0, -4)[..., :3] for image in given]  # video VAEs may give batches of clips
     sizes = sorted({f"{clip.shape[2]} x {clip.shape[1]}" for clip in clips})
     if len(sizes) > 1:
-        raise InputError(f"{where(turn)}: a list of images of {' and '.join(sizes)}; all must have one size.")
+        raise InputError(f"{where(turn)}: a list of images of {' and '.join(sizes)}; all must have the same size.")
     return torch.cat(clips)
 
 

@@ -303,7 +303,7 @@ def test_loops_inside_one_another_are_refused_by_name(server, clean):
         "6": node("GetVideoComponents", video=["5", 0]),
     }
     words = refused(server, loop(inside, ["6", 0]))
-    assert "node 5 (InstructXWindowClose) ends another loop than that of node 2" in words
+    assert "node 5 (InstructXWindowClose) ends another loop, but uses the frames of node 2" in words
 
 
 def test_frames_of_another_loop_are_refused_by_name(server, clean):
@@ -333,11 +333,11 @@ def test_an_image_from_elsewhere_is_refused(server, clean):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"overlap": 12}, "leave nothing to edit"),
+        ({"overlap": 12}, "leaves no new frames to edit"),
         ({"cuts": "x"}, "no frame at which a scene begins"),
-        ({"folder": "../elsewhere"}, "below ComfyUI's output folder"),
-        ({"folder": "/etc"}, "below ComfyUI's output folder"),
-        ({"folder": ".hidden"}, "below ComfyUI's output folder"),
+        ({"folder": "../elsewhere"}, "a visible folder in ComfyUI's output folder"),
+        ({"folder": "/etc"}, "a visible folder in ComfyUI's output folder"),
+        ({"folder": ".hidden"}, "a visible folder in ComfyUI's output folder"),
         ({"head": "pin"}, "head"),
     ],
 )

@@ -108,7 +108,7 @@ def check_an_example_without_its_reference_is_an_error():
         )
 
     given = {"example": "recolor", "seed": 0, "frames": 1, "width": 64, "height": 64}
-    expect("InputError", "choose one whose name speaks of a reference", node({"reference": ["1", 3]}).execute, **given)
+    expect("InputError", "choose one whose name mentions a reference", node({"reference": ["1", 3]}).execute, **given)
     assert len(node({"source": ["1", 0]}).execute(**given).args) == 4
 
 
@@ -120,7 +120,8 @@ def check_menus_name_what_is_not_here():
     assert entry.endswith("instructx download kiwi-edit-5b-instruct-only")
     assert model_names()[0] == BUNDLED
     sentence = NODES["InstructXLoadModel"].validate_inputs(model_name=entry)
-    assert sentence.startswith("kiwi-edit-5b-instruct-only is not here yet: instructx download kiwi-edit")
+    assert sentence.startswith("kiwi-edit-5b-instruct-only is not here yet; download it with ")
+    assert "instructx_core download kiwi-edit-5b-instruct-only --to" in sentence
     expect("CheckpointError", "is not here yet", run, "LoadModel", model_name=entry)
 
 

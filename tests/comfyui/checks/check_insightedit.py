@@ -119,7 +119,7 @@ def check_what_does_not_fit_a_unet_is_named():
            weights="keep the MODEL's own")  # fmt: skip
     patched, *pair, latent = run("Source", model=own, **both, source=image, vae=vae)
     given = {"model": patched, "positive": pair[0], "negative": pair[1], "seed": 0}
-    expect("InputError", "give 0 or 1", run, "Sampler", **given, latent=latent, shift=5.0)
+    expect("InputError", "set shift to 0 or 1", run, "Sampler", **given, latent=latent, shift=5.0)
     smaller = {"samples": latent["samples"][:, :, :4]}
     expect("InputError", "sample the LATENT", run, "Sampler", **given, latent=smaller)
     wide = [[torch.zeros(1, 3, 5), {}]]

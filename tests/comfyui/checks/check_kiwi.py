@@ -217,7 +217,7 @@ def check_kiwi_adapter_on_a_stock_model():
     )
     narrow = comfy.sd.load_diffusion_model_state_dict(dit_to_original(other))
     ask = {"model": narrow, "adapter": "published", "weights": "keep the MODEL's own"}
-    expect("InputError", "48 channels, the MODEL has 128 and 16", run, "LoadAdapter", **ask)
+    expect("InputError", "48 channels, but the MODEL has 128 and 16", run, "LoadAdapter", **ask)
 
 
 def check_kiwi_mllm_alone():

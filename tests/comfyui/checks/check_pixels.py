@@ -60,7 +60,7 @@ def check_examples():
         assert isinstance(reference, torch.Tensor) == ("reference" in name)
     assert torch.equal(run("ExampleInput", example="random: add")[0], run("ExampleInput", example="add")[0])
     said = NODES["InstructXExampleInput"].validate_inputs(example="no such picture")
-    assert "choose one of the menu" in said
+    assert "choose one from the menu" in said
 
 
 def check_video_socket_is_a_video():

@@ -96,7 +96,7 @@ def check_shift_follows_model_sampling_sd3():
 def check_too_little_denoise_is_named():
     image, instruction, _ = example("recolor", seed=14)
     graph = wired(BUNDLED, image, instruction)
-    expect("InputError", "would be the last of 1250", sampled, graph, steps=50, denoise=0.04)
+    expect("InputError", "50 steps are the last of 1250", sampled, graph, steps=50, denoise=0.04)
 
 
 def check_edit_strength_is_a_share_of_the_guidance():

@@ -98,7 +98,7 @@ def check_a_gain_is_cached_as_a_velocity_alone():
     the sampler is given."""
     patched, *rest = graph(AFFINE)
     (easy,) = EasyCacheNode.execute(patched, 3.0, 0.0, 1.0, False).args
-    expect("InputError", "use LazyCache in EasyCache's place", sampled, (easy, *rest), **RUN)
+    expect("InputError", "use LazyCache instead", sampled, (easy, *rest), **RUN)
     (lazy,) = LazyCacheNode.execute(patched, 3.0, 0.0, 1.0, False).args
     with counted(lazy) as runs:
         assert sampled((lazy, *rest), **RUN).isfinite().all()

@@ -24,11 +24,11 @@ def check_another_executor_is_refused_with_a_sentence():
 
     for name, other in (("execute", execute), ("execute", waiting), ("CacheEntry", dict), ("ExecutionResult", object)):
         with mock.patch.object(execution, name, other):
-            expect("InputError", "does not know yet; update InstructX", check_executor)
+            expect("InputError", "does not support yet; update InstructX", check_executor)
     kept = execution.IsChangedCache
     del execution.IsChangedCache
     try:
-        expect("InputError", "does not know yet; update InstructX", check_executor)
+        expect("InputError", "does not support yet; update InstructX", check_executor)
     finally:
         execution.IsChangedCache = kept
 

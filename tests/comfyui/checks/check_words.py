@@ -51,7 +51,7 @@ def check_words_for_bad_input():
         ("conditioning is 100 wide", "Sampler", sample | {"positive": narrow}),
         ("put InstructX Source before", "Reference", see | {"positive": bare, "negative": bare}),
         ("The mask is", "Reference", see | {"mask": torch.ones(1, 8, 8)}),
-        ("takes guidance 32 wide", "Connector", {"connector": loaded(VARIANTS[0])[3], "guidance": read}),
+        ("takes guidance of width 32", "Connector", {"connector": loaded(VARIANTS[0])[3], "guidance": read}),
         ("width and height go together", "Fit", {"model": model, "vae": vae, "source": image, "width": 64}),
         ("the FIT is for", "Restore", {"image": image[:, :32], "fit": fit}),
         ("bring the edited one back", "Composite", {"source": image, "edited": image[:, :32]}),
@@ -150,7 +150,7 @@ def check_what_the_bundled_model_does_not_know_is_said():
     tiny = replace(mllm, name="InsightEdit Tiny (bundled)")
     assert depth.outside(tiny, instruction, image) == ""
     assert 'InsightEdit Tiny never learned "sepia"' in depth.outside(tiny, "make it sepia", image)
-    assert depth.outside(tiny, "删除红色圆形", image) == "InsightEdit Tiny reads English alone."
+    assert depth.outside(tiny, "删除红色圆形", image) == "InsightEdit Tiny reads only English."
     for english in ("make the circle\u2019s colour blue", "make the café blue", "make it blue…"):
         assert "English" not in depth.outside(tiny, english, image), english
     assert "InsightEdit Tiny never saw one" in depth.outside(tiny, instruction, photograph)
