@@ -40,8 +40,8 @@ class InstructXExampleInput(io.ComfyNode):
                     "example",
                     options=list(MENU),
                     tooltip=(
-                        "A fixed picture, by name, or a random one of a kind of edit. The widgets below are for random"
-                        " ones only."
+                        "A fixed picture, by name, or a random one for a kind of edit. The widgets below are only "
+                        "for random ones."
                     ),
                 ),
                 io.Int.Input(
@@ -57,7 +57,7 @@ class InstructXExampleInput(io.ComfyNode):
                     default=1,
                     min=1,
                     max=1000,
-                    tooltip="1 for a picture, more for a clip of 8 frames a second. Random ones only.",
+                    tooltip="1 for a picture, more for a clip at 8 frames a second. Only for random ones.",
                 ),
                 io.Int.Input(
                     "width",
@@ -65,7 +65,7 @@ class InstructXExampleInput(io.ComfyNode):
                     min=16,
                     max=2048,
                     step=8,
-                    tooltip="In pixels. Random ones only.",
+                    tooltip="In pixels. Only for random ones.",
                 ),
                 io.Int.Input(
                     "height",
@@ -73,16 +73,16 @@ class InstructXExampleInput(io.ComfyNode):
                     min=16,
                     max=2048,
                     step=8,
-                    tooltip="In pixels. Random ones only.",
+                    tooltip="In pixels. Only for random ones.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The frames."),
-                io.Video.Output(display_name="VIDEO", tooltip="The same as a video."),
+                io.Video.Output(display_name="VIDEO", tooltip="The frames as a video."),
                 io.String.Output(display_name="instruction", tooltip="The sentence: what to change."),
                 io.Image.Output(
                     display_name="reference",
-                    tooltip="The reference image, where the example's name speaks of a reference.",
+                    tooltip="The reference image, if the example's name mentions one.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],

@@ -47,7 +47,7 @@ class InstructXFit(io.ComfyNode):
             ),
             search_aliases=["instructx", "resize", "pad", "frames"],
             inputs=[
-                io.Model.Input("model", tooltip="The model to fit to: its training size counts."),
+                io.Model.Input("model", tooltip="The model to fit to: its training size sets the working size."),
                 io.Vae.Input("vae", tooltip="The VAE to fit to: it sets the possible sizes and lengths."),
                 io.MultiType.Input("source", [io.Image, io.Video], tooltip="Any size, any length."),
                 io.Int.Input(
@@ -127,7 +127,9 @@ class InstructXRestore(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The edited frames, from VAE Decode. Several tries in a batch follow each other.",
+                    tooltip=(
+                        "The edited frames, from VAE Decode. Several tries in a batch come out one after the other."
+                    ),
                 ),
                 Fit.Input("fit", tooltip="From InstructX Fit."),
                 io.Boolean.Input(
@@ -161,7 +163,7 @@ class InstructXRestore(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="IMAGE",
-                    tooltip="The edit at the source's size and length. Several tries follow each other.",
+                    tooltip="The edit at the source's size and length. Several tries come one after the other.",
                 ),
                 io.Video.Output(
                     display_name="VIDEO",
@@ -171,9 +173,9 @@ class InstructXRestore(io.ComfyNode):
                     ),
                 ),
                 io.Audio.Output(
-                    display_name="AUDIO", tooltip="The source's sound; nothing where it has none, as of bare images."
+                    display_name="AUDIO", tooltip="The source's sound; empty if it has none, as for plain images."
                 ),
-                io.Float.Output(display_name="FPS", tooltip="Frames a second of VIDEO."),
+                io.Float.Output(display_name="FPS", tooltip="The frame rate of VIDEO, in frames a second."),
             ],
         )
 

@@ -28,9 +28,9 @@ class InstructXGuidance(io.ComfyNode):
             display_name="InstructX Guidance",
             category=categories.SAMPLING,
             description=(
-                "Guide by the instruction, the source and the references, each with a weight of its "
-                "own. For any Wan MODEL with its sources in the conditioning: from InstructX Source "
-                "and Reference, or from ComfyUI's Bernini Conditioning."
+                "Guide by the instruction, the source and the references, each with its own weight. For any Wan "
+                "MODEL with its sources in the conditioning: from InstructX Source and Reference, or from ComfyUI's "
+                "Bernini Conditioning."
             ),
             search_aliases=["instructx", "guider", "cfg", "apg", "bernini", "rv2v", "v2v"],
             inputs=[

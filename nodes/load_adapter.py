@@ -38,14 +38,14 @@ class InstructXLoadAdapter(io.ComfyNode):
             search_aliases=["instructx", "connector", "kiwi", "wan", "bernini"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A Wan MODEL from any loader. It is left alone; the output is a patched copy."
+                    "model", tooltip="A Wan MODEL from any loader. It stays unchanged; the output is a patched copy."
                 ),
                 io.Combo.Input(
                     "adapter",
                     options=model_names(),
                     tooltip=(
-                        "The InstructX checkpoint: a model folder, or a file in models/instructx that holds "
-                        "the trained part alone."
+                        "The InstructX checkpoint: a model folder, or a file in models/instructx that holds only the "
+                        "trained part."
                     ),
                 ),
                 io.Combo.Input(
@@ -55,7 +55,7 @@ class InstructXLoadAdapter(io.ComfyNode):
                     tooltip=(
                         "Which DiT weights to use: the MODEL's (it already is the edit model, perhaps quantised),"
                         f" those in the checkpoint's transformer folder, or a LoRA on top of the MODEL: in the"
-                        f" checkpoint's own file, or {DIT_LORA} beside it."
+                        f" checkpoint's own file, or {DIT_LORA} next to it."
                     ),
                 ),
                 io.Float.Input(

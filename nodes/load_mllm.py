@@ -39,8 +39,8 @@ class InstructXLoadMLLM(io.ComfyNode):
                     "adapter",
                     options=model_names(),
                     tooltip=(
-                        "The checkpoint whose queries and LoRA are put on the base. It must have been trained"
-                        " on that base."
+                        "The checkpoint whose queries and LoRA are applied to the base. It must have been trained on "
+                        "that base."
                     ),
                 ),
                 io.Combo.Input("precision", options=list(PRECISIONS), default="default", tooltip=PRECISION_TOOLTIP),

@@ -40,9 +40,9 @@ class InstructXLoadModel(io.ComfyNode):
                     options=model_names(),
                     tooltip=(
                         "The bundled tiny model; a model folder in models/instructx or models/diffusers "
-                        "(instructx.safetensors with mllm, transformer and vae beside it, or Kiwi-Edit as "
-                        "published); or a file in models/instructx that holds the trained part alone (choose "
-                        "its base models below)."
+                        "(instructx.safetensors with mllm, transformer and vae next to it, or Kiwi-Edit as "
+                        "published); or a file in models/instructx that holds only the trained part (choose its base "
+                        "models below)."
                     ),
                 ),
                 io.Combo.Input(
@@ -55,7 +55,7 @@ class InstructXLoadModel(io.ComfyNode):
                         default=OWN,
                         optional=True,
                         advanced=True,
-                        tooltip=f"{title} to use instead of the model's own, or that it does not have.",
+                        tooltip=f"{title} to use instead of the model's own, or if it has none.",
                     )
                     for part, title in PARTS.items()
                 ),

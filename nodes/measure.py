@@ -23,12 +23,12 @@ class InstructXMeasure(io.ComfyNode):
             display_name="InstructX Measure",
             category=categories.IMAGE,
             description=(
-                "What an edit changed and what it left alone: PSNR, SSIM, how exclusive it is, flicker; against a"
-                " target also whether it succeeded. Needs no network."
+                "Measure what an edit changed and what it left alone: PSNR, SSIM, exclusivity, flicker; against a "
+                "target also whether it succeeded. Needs no neural network."
             ),
             search_aliases=["instructx", "psnr", "ssim", "metrics", "compare images", "difference", "flicker"],
             inputs=[
-                io.Image.Input("source", tooltip="What was edited."),
+                io.Image.Input("source", tooltip="The picture or clip that was edited."),
                 io.Image.Input("edited", tooltip="The edit, at the source's size and length (InstructX Restore)."),
                 io.Mask.Input(
                     "mask",
@@ -36,10 +36,10 @@ class InstructXMeasure(io.ComfyNode):
                     tooltip="Where the edit may change something. Not connected: where the target differs from the"
                     " source, or what the edit visibly changed.",
                 ),
-                io.Image.Input("target", optional=True, tooltip="The exact result, where it is known."),
+                io.Image.Input("target", optional=True, tooltip="The exact result, if it is known."),
             ],
             outputs=[
-                io.String.Output(display_name="STRING", tooltip="The numbers, one a line, for Preview as Text."),
+                io.String.Output(display_name="STRING", tooltip="The measures, one per line, for Preview as Text."),
                 io.Image.Output(
                     display_name="IMAGE",
                     tooltip="Every change: green where the edit may change something, red elsewhere.",

@@ -29,8 +29,8 @@ class InstructXMLLMGuidance(io.ComfyNode):
             display_name="InstructX MLLM Guidance",
             category=categories.CONDITIONING,
             description=(
-                "The MLLM reads the instruction and looks at the source and the references. What is "
-                "connected decides between image, video and reference queries."
+                "The MLLM reads the instruction and looks at the source and the references. The connected inputs "
+                "decide between image, video and reference queries."
             ),
             search_aliases=["instructx", "instruction", "prompt", "edit image", "edit video", "instruct pix2pix"],
             inputs=[

@@ -30,8 +30,8 @@ def low_input() -> io.Input:
         "model_low",
         optional=True,
         tooltip=(
-            "Of a pair of DiTs (Wan2.2 A14B) the one for low noise; model is then the one for high noise. It takes "
-            "model's adapter if it has none."
+            "The low-noise DiT of a pair (Wan2.2 A14B); model is then the high-noise one. Without its own adapter, "
+            "it uses model's."
         ),
     )
 

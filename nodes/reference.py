@@ -36,9 +36,13 @@ class InstructXReference(io.ComfyNode):
             ),
             search_aliases=["instructx", "subject", "reference", "mask", "segment"],
             inputs=[
-                io.Model.Input("model", tooltip="From InstructX Source, or the InstructX Reference before."),
-                io.Conditioning.Input("positive", tooltip="From InstructX Source, or the InstructX Reference before."),
-                io.Conditioning.Input("negative", tooltip="From InstructX Source, or the InstructX Reference before."),
+                io.Model.Input("model", tooltip="From InstructX Source, or the previous InstructX Reference."),
+                io.Conditioning.Input(
+                    "positive", tooltip="From InstructX Source, or the previous InstructX Reference."
+                ),
+                io.Conditioning.Input(
+                    "negative", tooltip="From InstructX Source, or the previous InstructX Reference."
+                ),
                 io.Vae.Input("vae", tooltip="The VAE that encoded the source."),
                 io.Image.Input("reference", tooltip="A reference image of any size. A batch gives several."),
                 io.Combo.Input(
@@ -67,7 +71,7 @@ class InstructXReference(io.ComfyNode):
                 references.further(),
             ],
             outputs=[
-                io.Model.Output(display_name="MODEL", tooltip="The MODEL that came in; it already knows references."),
+                io.Model.Output(display_name="MODEL", tooltip="The MODEL that came in; it already takes references."),
                 io.Conditioning.Output(display_name="positive", tooltip="With the reference."),
                 io.Conditioning.Output(display_name="negative", tooltip="With the reference."),
             ],

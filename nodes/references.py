@@ -19,12 +19,12 @@ NAMES = [f"reference_{number}" for number in range(2, 9)]
 
 def further() -> io.Autogrow.Input:
     """Sockets after `reference`; connecting one adds the next, up to eight references in all."""
-    image = io.Image.Input("reference", tooltip="A further reference image, of any size.")
+    image = io.Image.Input("reference", tooltip="Another reference image, of any size.")
     return io.Autogrow.Input(
         FURTHER,
         template=io.Autogrow.TemplateNames(image, names=NAMES, min=0),
         optional=True,
-        tooltip="Further reference images, of any size; a new socket appears for each.",
+        tooltip="More reference images, of any size; a new socket appears for each.",
     )
 
 

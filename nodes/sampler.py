@@ -23,9 +23,7 @@ class InstructXSampler(io.ComfyNode):
             node_id="InstructXSampler",
             display_name="InstructX Sampler",
             category=categories.SAMPLING,
-            description=(
-                "Sample with the checkpoint's own steps, cfg, shift and schedule; every one can be set instead."
-            ),
+            description="Sample with the checkpoint's own steps, cfg, shift and schedule; each can be overridden.",
             search_aliases=["instructx", "ksampler"],
             inputs=[
                 io.Model.Input("model", tooltip="From InstructX Source or InstructX Reference."),

@@ -41,45 +41,56 @@ class InstructXSlidingWindowLoop(io.ComfyNode):
             display_name="InstructX Sliding Window (Loop)",
             category=categories.VIDEO,
             description=(
-                "Ends a loop and samples by itself: InstructX Sliding Window for any video MODEL, with conditioning, "
-                "reference and mask made for each window by the nodes after InstructX Window Open."
+                "The end of a loop, which also samples: InstructX Sliding Window for any video MODEL, with "
+                "conditioning, reference and mask made for each window by the nodes after InstructX Window Open."
             ),
             search_aliases=["instructx", "loop", "long video", "conditioning per window", "vace", "bernini"],
             inputs=[
                 Flow.Input("flow", tooltip="From InstructX Window Open, with its source, window, overlap and cuts."),
-                io.Model.Input("model", tooltip="Any video MODEL; with mllm and connector, one of this pack's."),
-                io.Vae.Input("vae", tooltip="The MODEL's."),
-                Mllm.Input("mllm", optional=True, tooltip="Reads the instruction; not beside a positive."),
-                Connector.Input("connector", optional=True, tooltip="From the MLLM's loader; not beside a positive."),
+                io.Model.Input(
+                    "model",
+                    tooltip=(
+                        "Any video MODEL; with mllm and connector, one from InstructX Load Model or InstructX Load "
+                        "Adapter."
+                    ),
+                ),
+                io.Vae.Input("vae", tooltip="The MODEL's own VAE."),
+                Mllm.Input("mllm", optional=True, tooltip="Reads the instruction. Not together with positive."),
+                Connector.Input(
+                    "connector", optional=True, tooltip="From the MLLM's loader. Not together with positive."
+                ),
                 io.String.Input(
                     "instruction",
                     multiline=True,
                     default="",
-                    tooltip="What to change, in a sentence; for an MLLM only.",
+                    tooltip="What to change, in a sentence. Only read by an MLLM.",
                 ),
                 io.Combo.Input(
                     "head",
                     options=[head.value for head in Head],
                     default=Head.PIN.value,
                     tooltip=(
-                        "How a window begins with the last one's end: held in the noisy latents (pin), in place of the"
-                        " source's frame (source), or as a latent that was never decoded (latent)."
+                        "How a window takes over the end of the last one. pin: held in the noisy latents. source: in "
+                        "place of the source's frame, as in the paper. latent: as a latent that was never decoded."
                     ),
                     advanced=True,
                 ),
                 io.Boolean.Input(
                     "hold_colour",
                     default=True,
-                    tooltip="Keep the colour of unedited pixels at the source's, so that drift does not add up.",
+                    tooltip="Keep the source's colours where nothing was edited, so that drift does not add up.",
                     advanced=True,
                 ),
                 *sampling.inputs(io.ControlAfterGenerate.fixed),  # a new seed would restart the edit after Cancel
-                io.Conditioning.Input("positive", tooltip="In place of MLLM, connector and instruction.", **anew),
-                io.Conditioning.Input("negative", tooltip="Beside a positive; not needed where cfg is 1.", **anew),
-                io.Image.Input("reference", tooltip="An image whose subject the instruction speaks of.", **anew),
+                io.Conditioning.Input("positive", tooltip="Replaces MLLM, connector and instruction.", **anew),
+                io.Conditioning.Input("negative", tooltip="Goes with positive. Not needed if cfg is 1.", **anew),
+                io.Image.Input("reference", tooltip="An image with the subject that the instruction mentions.", **anew),
                 io.Mask.Input(
                     "mask",
-                    tooltip="Edit only here: one for the window, or one for each of its frames, at the source's size.",
+                    tooltip=(
+                        "Edit only here; the source's pixels stay elsewhere. At the source's size: one mask for the "
+                        "window, or one per frame."
+                    ),
                     **anew,
                 ),
                 low_input(),

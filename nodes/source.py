@@ -78,7 +78,8 @@ class InstructXSource(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="MODEL", tooltip="A MODEL that uses the source. The one that came in is left alone."
+                    display_name="MODEL",
+                    tooltip="A MODEL that uses the source. The one that came in stays unchanged.",
                 ),
                 io.Conditioning.Output(display_name="positive", tooltip="With the source."),
                 io.Conditioning.Output(display_name="negative", tooltip="With the source."),

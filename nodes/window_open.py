@@ -61,8 +61,8 @@ class InstructXWindowOpen(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip=(
-                        "Frames that two windows share; the later window fades in over them. 0 for nodes that"
-                        " treat each frame by itself."
+                        "Frames that two windows share; the later window fades in over them. 0 for nodes that treat "
+                        "each frame separately."
                     ),
                 ),
                 io.Combo.Input(
@@ -70,9 +70,9 @@ class InstructXWindowOpen(io.ComfyNode):
                     options=list(HEADS),
                     default="none",
                     tooltip=(
-                        "How a window begins: with the source's frames (none); with the first shared frame as the last"
-                        " window edited it, in its place (source); with all shared frames edited, to be held by a mask"
-                        " (mask: wire `held` to a noise mask or a VACE mask, inverted)."
+                        "How a window begins. none: with the source's frames. source: the last window's edit "
+                        "replaces the first shared frame. mask: it replaces all shared frames; wire `held`, "
+                        "inverted, to a noise mask or a VACE mask to keep them."
                     ),
                 ),
                 io.Int.Input(
@@ -81,7 +81,7 @@ class InstructXWindowOpen(io.ComfyNode):
                     min=0,
                     max=2**64 - 1,
                     control_after_generate=io.ControlAfterGenerate.fixed,  # a new seed would restart after Cancel
-                    tooltip="Passed on at the output seed, the same for every window.",
+                    tooltip="Passed on as the output seed, the same for every window.",
                 ),
                 io.String.Input(
                     "cuts",
