@@ -17,11 +17,11 @@ TOLD = {told["key"]: told for told in json.loads(EXAMPLES.read_text(encoding="ut
 SENTENCES = {key: told["instruction"] for key, told in TOLD.items()}
 
 OWN_PICTURE = Text(
-    "Your own: replace the example on the left (*InstructX Example Input*) by **Load Image**.",
+    "Your own: swap the example on the left (*InstructX Example Input*) for a **Load Image**.",
     "用自己的图片：把左边的示例（*InstructX Example Input*）换成 **Load Image**。",
 )
 OWN_VIDEO = Text(
-    "Your own: replace the example on the left (*InstructX Example Input*) by **Load Video**.",
+    "Your own: swap the example on the left (*InstructX Example Input*) for a **Load Video**.",
     "用自己的视频：把左边的示例（*InstructX Example Input*）换成 **Load Video**。",
 )
 TINY = Text(

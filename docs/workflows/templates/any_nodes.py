@@ -6,8 +6,7 @@ from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Any nodes over a long video", "让长视频通过任意节点")
 HERE = Text(
-    "Put your own nodes in the place of *Any nodes*, which inverts colours: a filter, an upscaler, an editor of"
-    " pictures.",
+    "Replace *Any nodes*, which inverts colours, with your own nodes: a filter, an upscaler, an image editor.",
     "*Any nodes* 只是反转颜色，把它换成自己的节点：滤镜、放大或图片编辑。",
 )
 

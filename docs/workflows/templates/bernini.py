@@ -19,7 +19,7 @@ HOW = Text(
 )
 SMALL_CARD = Text(
     "umT5 in fp8 (6.7 GB), the DiT in bfloat16 (2.8 GB) and the VAE take turns on the card. Apache-2.0. Needs ComfyUI"
-    " 0.33. Tried with random weights alone.",
+    " 0.33. Tested only with random weights.",
     "umT5 用 fp8（6.7 GB），DiT 用 bfloat16（2.8 GB），和 VAE 轮流使用显存。Apache-2.0。需要 ComfyUI 0.33。"
     "只用随机权重试过。",
 )

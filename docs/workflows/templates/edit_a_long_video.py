@@ -7,7 +7,7 @@ from ..showing import BOX, FIRST, OWN_VIDEO, SENTENCES, TINY, clips, example, no
 TITLE = Text("Edit a long video", "编辑长视频")
 WINDOWS = Text(
     "Each window begins with the edited end of the last one. With **Load Video** in front it streams: memory holds one"
-    " window. **Cancel** keeps finished windows; **Run** goes on from them.",
+    " window. **Cancel** keeps finished windows; **Run** continues from them.",
     "每个窗口从上一个窗口编辑好的结尾开始。前面接 **Load Video** 时逐窗读取，内存只放一个窗口。"
     "**取消** 会保留已完成的窗口，再次 **运行** 接着做。",
 )

@@ -8,7 +8,7 @@ from .loop_parts import LOOP, closed, loop_links, opened
 TITLE = Text("Edit a long video in a loop", "在循环中编辑长视频")
 HEAD = Text(
     "Each window begins with the first shared frame as the last window edited it (*head*: source), and fades in over"
-    " the others. Put nodes before or behind the box that *Edit long video* has no place for.",
+    " the others. Add nodes before or after the box that *Edit long video* has no room for.",
     "每个窗口以上一个窗口编辑后的第一个共有帧开始（*head*: source），并在其余共有帧中过渡。"
     "*Edit long video* 放不下的节点可以接在盒子前后。",
 )

@@ -7,7 +7,7 @@ from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, TINY, UNDER, example, 
 TITLE = Text("Four edit strengths", "四种编辑强度")
 DIAL = Text(
     "*edit_strength* weighs the sentence against the picture: 1 is the model's own, less is milder, more is bolder."
-    " Other than 1 it takes twice the time.",
+    " Any value but 1 takes twice the time.",
     "*edit_strength* 调节句子的分量：1 是模型本身的强度，越小越柔和，越大越强。不等于 1 时用时加倍。",
 )
 SOURCE = "triangle"

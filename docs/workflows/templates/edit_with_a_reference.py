@@ -6,7 +6,7 @@ from ..showing import BOX, FIRST, OWN_PICTURE, SENTENCES, TINY, example, look, n
 
 TITLE = Text("Edit with a reference", "参考图编辑")
 TWO_WAYS = Text(
-    "The sentence may speak of *the object in the reference image*: the MLLM looks at it, the DiT gets its pixels.",
+    "The sentence may mention *the object in the reference image*: the MLLM looks at it, the DiT gets its pixels.",
     "句子可以提到 *the object in the reference image*：MLLM 看它，DiT 得到它的像素。",
 )
 SOURCE = "replaced"

@@ -8,7 +8,7 @@ from .split_loaders import SMALL, loaders
 
 TITLE = Text("Four steps with a LoRA", "四步出图")
 FEW = Text(
-    "A step-distilled LoRA of Wan2.1 14B behind the adapter: four steps, cfg 1. Choose *adapter* and *MLLM* as in"
+    "A step-distilled LoRA of Wan2.1 14B after the adapter: four steps, cfg 1. Choose *adapter* and *MLLM* as in"
     " *Split loaders for a 14B*. Not tried here with real weights.",
     "在 adapter 之后接 Wan2.1 14B 的步数蒸馏 LoRA：四步，cfg 1。*adapter* 和 *MLLM* 按 *Split loaders for a 14B*"
     " 选择。这里没有用真实权重试过。",

@@ -8,7 +8,7 @@ from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Edit frames like the first one", "按首帧逐帧编辑")
 FIRST_FRAME = Text(
-    "The first frame is edited once, outside of the loop; each frame inside is then edited to look like it. ComfyUI"
+    "The first frame is edited once, outside the loop; each frame inside is then edited to look like it. ComfyUI"
     " offers to download the weights. Not tried here with real ones.",
     "首帧在循环外编辑一次，循环内的每一帧再按它的样子编辑。ComfyUI 会提示下载权重；这里没有用真实权重试过。",
 )

@@ -7,7 +7,7 @@ from .kiwi import CLIP, INSTRUCT, MEMORY, files, folder, how
 
 TITLE = Text("Kiwi-Edit, a video", "编辑真实视频")
 LENGTH = Text(
-    "Up to 81 frames at about 832 x 480 in one go. For more take the box *Edit long video (InstructX)*.",
+    "Up to 81 frames at about 832 x 480 in one go. For more use the box *Edit long video (InstructX)*.",
     "一次最多 81 帧，约 832 x 480。更长请用 *Edit long video (InstructX)*。",
 )
 

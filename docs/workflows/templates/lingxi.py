@@ -8,8 +8,8 @@ from .kiwi import CLIP, MEMORY
 TITLE = Text("UniGen-LingXi, a video", "灵犀编辑视频")
 NAME, FOLDER = "unigen-lingxi-5b", "shyai--UniGen-LingXi-5B"
 PREFIX = Text(
-    "Laid out as Kiwi-Edit, trained to be told the task: every sentence begins with `video-editing: ` (a picture's with"
-    " `Image-editing: `). Its page says MIT, and Apache-2.0 in another place.",
+    "Laid out like Kiwi-Edit, but trained with the task named: every sentence begins with `video-editing: ` (a"
+    " picture's with `Image-editing: `). Its page says MIT, and elsewhere Apache-2.0.",
     "结构与 Kiwi-Edit 相同，句子前要写任务：视频写 `video-editing: `，图片写 `Image-editing: `。页面写的许可是"
     " MIT，另一处是 Apache-2.0。",
 )

@@ -9,9 +9,9 @@ from ..showing import LOOK, PLAYING, UNDER, saved_clip
 
 OPEN = 280  # the width of a column
 LOOP = Text(
-    "What stands between *Each window* (**Window Open**) and *The whole video* (**Window Close**) runs once for each"
+    "The nodes between *Each window* (**Window Open**) and *The whole video* (**Window Close**) run once for each"
     " window; memory holds one window, whatever the length. **Cancel**, a crash or a restart keeps finished windows;"
-    " **Run** goes on from them.",
+    " **Run** continues from them.",
     "*Each window*（**窗口开始**）与 *The whole video*（**窗口结束**）之间的节点对每个窗口运行一次；无论多长，"
     "内存只放一个窗口。"
     "**取消**、崩溃或重启都会保留已完成的窗口，再次 **运行** 接着做。",

@@ -6,7 +6,7 @@ from ..showing import BOX, NARROW, SENTENCES, TINY, UNDER, example, note, pictur
 
 TITLE = Text("Rewrite a vague prompt", "改写含糊的提示词")
 WISH = Text(
-    "Type your wish behind *Wish:*. A small language model writes it as one clear sentence, which the box takes instead"
+    "Type your wish after *Wish:*. A small language model writes it as one clear sentence, which the box takes instead"
     " of its own. ComfyUI offers to download the model.",
     "在 *Wish:* 后写下愿望，小语言模型把它改写成一句清楚的话，盒子用这句话代替自己的文本。ComfyUI 会提示下载模型。",
 )

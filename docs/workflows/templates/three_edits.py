@@ -13,9 +13,9 @@ TITLE = Text("Three edits and their masks", "三处修改和各自的遮罩")
 NAME, FOLDER = "coinve-edit", "FireCRT--CoinVE-Edit"
 EACH = "Turn the coffee into green tea.\nAdd a biscuit on the left.\nMake the table of dark wood."
 HOW = Text(
-    "CoinVE-Edit 14B: one sentence a line; it finds the place of each and edits there, up to 49 frames. **To get it**"
-    f" (3 GB, Apache-2.0): in this pack's folder, with ComfyUI's Python, `python -m instructx_core download"
-    f" {NAME} --to ../../models/instructx`; beside it the Wan2.1 14B and its VAE below, and Qwen3-VL-8B-Instruct's"
+    "CoinVE-Edit 14B: one sentence per line; it finds where each applies and edits there, up to 49 frames. **To get"
+    f" it** (3 GB, Apache-2.0): in this pack's folder, with ComfyUI's Python, `python -m instructx_core download"
+    f" {NAME} --to ../../models/instructx`; also the Wan2.1 14B and its VAE below, and Qwen3-VL-8B-Instruct's"
     " folder in `models/text_encoders`.",
     "CoinVE-Edit 14B：每行一句，模型自己找到每处位置并只改那里，最多 49 帧。**下载**"
     f"（3 GB，Apache-2.0）：在本节点包的文件夹里用 ComfyUI 的 Python 运行 `python -m instructx_core"
@@ -23,7 +23,7 @@ HOW = Text(
     " `models/text_encoders` 里的 Qwen3-VL-8B-Instruct 文件夹。",
 )
 CARD = Text(
-    "A card of 24 GB; the MLLM takes 16 GB alone. 50 steps. Tried with random weights alone.",
+    "A 24 GB card; the MLLM alone takes 16 GB. 50 steps. Tested only with random weights.",
     "需要 24 GB 显存，其中 MLLM 单独占 16 GB。50 步。只用随机权重试过。",
 )
 

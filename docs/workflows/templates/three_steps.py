@@ -8,8 +8,8 @@ from .kiwi import CLIP, INSTRUCT, files, folder, how
 
 TITLE = Text("Kiwi-Edit in three steps", "三步编辑真实视频")
 LEVELS = Text(
-    "FastWan's LoRA of Wan2.2-TI2V-5B at strength 1, on its authors' noise levels, with *lcm*: at each the model"
-    " predicts the clip, which is noised anew to the next. 3 forwards in place of 50. It was made for text to video;"
+    "FastWan's LoRA of Wan2.2-TI2V-5B at strength 1, at its authors' noise levels, with *lcm*: at each the model"
+    " predicts the clip, which gets new noise for the next. 3 forwards instead of 50. It was made for text to video;"
     " not measured with real weights.",
     "FastWan 的 Wan2.2-TI2V-5B LoRA，强度 1，用其作者的噪声级别和 *lcm*：每一级都预测出画面，再加噪到下一级。"
     "只算 3 次，而不是 50 次。它是为文生视频做的，没有用真实权重测过。",

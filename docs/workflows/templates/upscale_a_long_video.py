@@ -7,7 +7,7 @@ from .loop_parts import LOOP, closed, loop_links, opened
 
 TITLE = Text("Upscale a long video", "放大长视频")
 ONCE = Text(
-    "The model is loaded once. ComfyUI offers to download Real-ESRGAN; any upscaling model does.",
+    "The model is loaded once. ComfyUI offers to download Real-ESRGAN; any upscaling model works.",
     "模型只加载一次。ComfyUI 会提示下载 Real-ESRGAN，任何放大模型都可以。",
 )
 
