@@ -1,6 +1,6 @@
-// Workflows of older versions, as they are put onto the canvas: InstructX Load Model had the widgets hub_id and download
-// (a switch) behind model_name and precision; InstructX MLLM Guidance had two more sockets for references, which a growing
-// input has taken in. nodes/old_graphs.py does the same for prompts that are posted.
+// Updates workflows of older versions when they are loaded: InstructX Load Model had the widgets hub_id and download
+// (a switch) after model_name and precision; InstructX MLLM Guidance had two more reference sockets, which are now part of
+// a growing input. nodes/old_graphs.py does the same for prompts that are posted.
 import { app } from "../../scripts/app.js";
 
 const LOADER = "InstructXLoadModel";
