@@ -35,7 +35,7 @@ def answered(role: str, call: Callable[..., Any], *arguments: Any) -> Any:
         why = f"{type(error).__name__}: {one_line(error, 200)}"
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in DEVICE):
             raise InputError(
-                f"experts.{role} cannot go on ({why}); give it a smaller model or fewer frames, and run again."
+                f"experts.{role} cannot continue ({why}); give it a smaller model or fewer frames, and run again."
             ) from error
         raise ExpertFailed(f"{role} failed", role, why) from error
 

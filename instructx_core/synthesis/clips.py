@@ -60,11 +60,11 @@ class ClipFolder:
             frames: read at most, per clip.
         """
         if not is_dir(folder):
-            raise InputError(f"{quoted_path(folder)} is no folder; name the folder of clips or pictures.")
+            raise InputError(f"{quoted_path(folder)} is not a folder; give a folder of clips or pictures.")
         self.frames = frames
         self.files = {_key(path.relative_to(folder)): path for path in _media(folder)}
         if not self.files:
-            raise InputError(f"{quoted_path(folder)} holds no picture and no video; name another folder.")
+            raise InputError(f"{quoted_path(folder)} has no pictures or videos; give another folder.")
 
     def keys(self) -> list[str]:
         return list(self.files)
@@ -86,7 +86,7 @@ class ClipFolder:
                 if len(frames) == self.frames:
                     break
             if not frames:
-                raise InputError(f"{quoted_path(path)} holds no frame.")
+                raise InputError(f"{quoted_path(path)} has no frames.")
             return Clip(key, torch.stack(frames), info.fps)
 
 

@@ -91,19 +91,19 @@ class SynthesisConfig:
 
     def __post_init__(self) -> None:
         if (self.clips is None) == (self.world is None):
-            raise FieldError("it needs clips (a folder) or world, and not both")
+            raise FieldError("it needs clips (a folder) or world, but not both")
         if self.form == "records" and self.recipe != "advanced_edit":
-            raise FieldError("form: records is that of advanced_edit; take parquet or webdataset")
+            raise FieldError("form: records is only for recipe: advanced_edit; give parquet or webdataset")
         for name, (low, high) in self.bounds.items():
             if low > high:
                 raise FieldError(f"bounds.{name} is [{low:g}, {high:g}]; give the lower one first")
         if self.world is not None and self.experts:
-            raise FieldError("world brings its own experts; leave out experts, or name a folder as clips")
+            raise FieldError("world has its own experts; leave out experts, or give clips (a folder) instead of world")
         if self.film is not None and (self.film < self.frames or "cuts" not in self.experts):
-            raise FieldError(f"film is {self.film}; it needs experts.cuts, and at least frames ({self.frames})")
+            raise FieldError(f"film is {self.film}; it needs experts.cuts and must be at least frames ({self.frames})")
         animate = self.experts.get("animate")
         if self.recipe == "look" and animate is not None and animate.kind == "wan-animate":
-            raise FieldError("experts.animate: wan-animate follows poses, which look has none of; take vace")
+            raise FieldError("experts.animate: wan-animate needs poses, which recipe: look does not make; give vace")
         if self.world and self.world.frames > 1 and self.world.size % 2:
             raise FieldError(f"world.size is {self.world.size}; clips need an even number")
 

@@ -45,10 +45,10 @@ class Entry:
         if self.number != number:
             raise FieldError(f"its number is {self.number}, not {number}")
         if not all(CLIP.fullmatch(clip) for clip in self.clips):
-            raise FieldError("it names a clip that no run makes")
+            raise FieldError("one of its clips has an invalid name")
         for name in self.files:
             if not (found := SHARD.fullmatch(name)) or int(found[2]) != number:
-                raise FieldError("it names a shard that is not its own")
+                raise FieldError("it lists a shard that is not its own")
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
             entry = parse_json(line, "it", LARGEST)
             converted(Entry, entry).check(number)
             if not seen.isdisjoint(entry["clips"]):
-                raise FieldError("it names a clip of an earlier line")
+                raise FieldError("it repeats a clip of an earlier line")
         except (FieldError, UnreadableError) as error:
             why = error.reason if isinstance(error, UnreadableError) else error
             raise InputError(
@@ -87,13 +87,13 @@ def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = Fa
     """
     path = folder / name
     if not is_file(path):
-        problem = "is gone"
+        problem = "is missing"
     elif about.get("bytes") not in (None, path.stat().st_size):
         problem = f"has {path.stat().st_size} bytes, not {about['bytes']}"
     elif whole and checksum(path) != about["sha256"]:
-        problem = "has another checksum than in the manifest"
+        problem = "does not match its checksum in the manifest"
     elif whole and about.get("media") and (damaged := _damaged_media(media_sums(path), about["media"])):
-        problem = f"names {damaged.name}, which is gone or has another checksum"
+        problem = f"lists {damaged.name}, which is missing or does not match its checksum"
     else:
         return
     line = int(Path(name).stem) + 1

@@ -147,7 +147,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         import ray.data
     except ImportError as error:
         raise InputError(
-            f"Work on many processes needs Ray Data ({one_line(error, 100)}); run `pip install 'ray[data]'`, or "
+            f"Running in several processes needs Ray Data ({one_line(error, 100)}); run `pip install 'ray[data]'`, or "
             "leave out --workers and --ray-address."
         ) from error
     here = not ray.is_initialized()
@@ -173,8 +173,8 @@ def check_answers(address: str) -> None:
     """Raise InputError if nothing listens at HOST:PORT; Ray itself would retry for minutes."""
     if "://" in address:
         raise InputError(
-            f"The Ray address {quoted(address)} is one of Ray's client, through which Ray Data does not run; give "
-            "HOST:PORT of the head, or auto on one of its machines."
+            f"The Ray address {quoted(address)} is for Ray Client, which Ray Data does not support; give HOST:PORT "
+            "of the head node, or auto on one of the cluster's machines."
         )
     try:
         if not address.strip():
@@ -200,14 +200,14 @@ def _check_speaks(there: socket.socket) -> None:
             break
         head += more
     if len(head) < 9 or head[3] != SETTINGS:
-        raise OSError("something else than Ray listens there")
+        raise OSError("something other than Ray listens there")
 
 
 def _no_cluster(address: str | None, error: Exception) -> InputError:
     place = quoted("local" if address is None else address)
     return InputError(
-        f"No Ray cluster answers at {place} ({one_line(error, 200)}); see `ray status`. One with tokens needs "
-        "RAY_AUTH_MODE=token here."
+        f"No Ray cluster answers at {place} ({one_line(error, 200)}); check `ray status`, and set "
+        "RAY_AUTH_MODE=token if the cluster uses tokens."
     )
 
 
@@ -217,11 +217,13 @@ def _workers(ray: Any, config: SynthesisConfig, cluster: Cluster) -> int:
     cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
     workers = cluster.workers or cpus
     if not 1 <= workers <= cpus:
-        raise InputError(f"{workers} workers need a CPU each, the cluster has {cpus}; give --workers {max(cpus, 1)}.")
+        raise InputError(
+            f"{workers} workers need one CPU each, but the cluster has {cpus}; give --workers {max(cpus, 1)}."
+        )
     needed = sum(_copies(choices) * _gpus(choices, gpus) for choices in models_of(config.asked))
     if needed > gpus:
         raise InputError(
-            f"The experts need {needed:g} GPUs, the cluster has {gpus:g}; lower copies or gpus under experts."
+            f"The experts need {needed:g} GPUs, but the cluster has {gpus:g}; lower copies or gpus under experts."
         )
     return workers
 
@@ -260,7 +262,7 @@ def _own_errors() -> Iterator[None]:
             cause = getattr(cause, "cause", None) or cause.__cause__
         if cause is not None:
             raise cause from None
-        raise InputError(f"Ray could not go on ({one_line(error, 300)}); run again to continue.") from error
+        raise InputError(f"Ray failed ({one_line(error, 300)}); run again to continue.") from error
 
 
 def _absolute(config: SynthesisConfig) -> SynthesisConfig:

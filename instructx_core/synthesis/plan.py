@@ -45,9 +45,10 @@ def plan_lines(
         pace = each[slowest] / copies[slowest]
         lines.append(f"  on Ray with copies: {told}: {pace * clips / 3600:.2f} hours, {slowest} is the slowest")
         if pace:
-            lines.append(f"  --workers {math.ceil(sum(rates.values()) / pace)} keep it busy")
+            lines.append(f"  --workers {math.ceil(sum(rates.values()) / pace)} keeps it busy")
     if measured.clips:
-        lines.append(f"  about {clips * measured.kept / measured.clips:.0f} pairs kept, as of {measured.clips} clips")
+        kept = clips * measured.kept / measured.clips
+        lines.append(f"  about {kept:.0f} pairs kept, estimated from {measured.clips} clips")
     return lines
 
 

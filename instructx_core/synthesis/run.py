@@ -71,7 +71,7 @@ def synthesise(
     """
     output = Path(config.output)
     if experts is not None and cluster is not None:
-        raise InputError("experts: objects stay in this process; name models in the config for a run on Ray.")
+        raise InputError("experts: objects stay in this process; for a run on Ray, name models in the config instead.")
     if experts is None and config.world is None:
         _check_needs(config, config.experts)
         check_experts(config.experts)
@@ -127,7 +127,7 @@ def _work(
 def _check_needs(config: SynthesisConfig, there: Collection[str]) -> None:
     """Raise InputError if an expert that the recipe needs is missing."""
     if missing := [role for role in config.needed if role not in there]:
-        raise InputError(f"{config.recipe} needs experts for {', '.join(missing)}; name each under experts.")
+        raise InputError(f"{config.recipe} needs experts for {', '.join(missing)}; add each under experts.")
 
 
 def _check_apart(config: SynthesisConfig) -> None:
@@ -136,8 +136,8 @@ def _check_apart(config: SynthesisConfig) -> None:
         clips, output = Path(config.clips).resolve(), Path(config.output).resolve()
         if output == clips or clips in output.parents:
             raise InputError(
-                f"The output {quoted_path(config.output)} is in the folder of clips {quoted_path(config.clips)}, where "
-                "it would be taken for footage; give one outside of it."
+                f"The output {quoted_path(config.output)} is inside the clip folder {quoted_path(config.clips)}, where "
+                "it would be taken for footage; give a folder outside it."
             )
 
 
@@ -149,7 +149,7 @@ def _written(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{quoted_path(output)}: it cannot be written ({why(error)}); free space or give another output."
+            f"{quoted_path(output)} cannot be written ({why(error)}); free space or give another output."
         ) from error
 
 

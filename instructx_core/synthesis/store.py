@@ -88,10 +88,11 @@ class Store:
             return
         before = read_json(path)
         if not isinstance(before, dict):
-            raise InputError(f"{quoted_path(path)} is no mapping; restore it from a copy, or give a new output.")
+            raise InputError(f"{quoted_path(path)} is not a mapping; restore it from a copy, or give a new output.")
         if names := sorted(name for name in {*before, *plain} if before.get(name) != plain.get(name)):
             raise InputError(
-                f"{quoted_path(self.folder)} was begun with another {', '.join(names)}; give a new output."
+                f"{quoted_path(self.folder)} was started with different settings ({', '.join(names)}); "
+                "give a new output."
             )
 
     def _check_shards(self) -> None:
@@ -242,10 +243,10 @@ def _told(folder: Path) -> dict[str, Any]:
         told = read_json(folder / ROWS)
         rows = converted(_Rows, told).rows
         if not all(CLIP.fullmatch(row.key) and all(CLIP.fullmatch(name) for name in row.media) for row in rows):
-            raise FieldError("a file in it has a name that no run gives")
+            raise FieldError("one of its files has an invalid name")
     except (FieldError, UnreadableError) as error:
         raise InputError(
-            f"{quoted_path(folder)} is damaged ({one_line(error, 200)}); delete it: its clip is made again."
+            f"{quoted_path(folder)} is damaged ({one_line(error, 200)}); delete it, so that its clip is made again."
         ) from error
     return told
 

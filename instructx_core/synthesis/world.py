@@ -84,7 +84,7 @@ class World:
     def known(self, frames: Tensor) -> Drawing:
         """Like `recognise`, but raises InputError for what this world has not drawn."""
         if (shown := self.recognise(frames)) is None:
-            raise InputError("The world's experts know pictures of the world alone; name other experts for footage.")
+            raise InputError("The world's experts know only the world's own pictures; use other experts for footage.")
         return shown
 
     def mask(self, shown: Drawing, o: Object, frames: int | None = None) -> Tensor:
@@ -317,7 +317,7 @@ class WorldAnimate:
         shown = self.world.known(picture)
         paths = [o.path(shown.scene.canvas) for o in shown.scene.objects]
         if poses is not None and not any(np.allclose(path, poses[:, 0, :2]) for path in paths):
-            raise InputError("The poses are those of no object in the picture; take them of the clip that it is from.")
+            raise InputError("The poses match no object in the picture; take them from the picture's own clip.")
         return self.world.show(shown)
 
 

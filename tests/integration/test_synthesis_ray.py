@@ -149,7 +149,7 @@ def test_a_cluster_without_room_is_refused(tmp_path, capsys, monkeypatch):
     none = {"kind": "detector", "model": str(tmp_path / "none"), "gpus": 0}
     roles = {role: one if "url" in one else none | {"kind": one["kind"]} for role, one in roles.items()}
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"experts": roles}))
-    assert "none' is no folder" in refusal(capsys, "synthesise", file, "--workers", 1)
+    assert "none' is not a folder" in refusal(capsys, "synthesise", file, "--workers", 1)
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def test_plan_from_given_and_measured_rates():
         "  pose: 3.000 s a clip (given), 3.00 card hours, 50%",
         "  erase: 2.000 s a clip (measured), 2.00 card hours, 33%",
         "  judge: 1.000 s a clip (given), 1.00 card hours, 17%",
-        "  about 9000 pairs kept, as of 10 clips",
+        "  about 9000 pairs kept, estimated from 10 clips",
     ]
     assert plan_lines(10, 1, {}, RunSummary(0, 0, {}, {})) == []
 

@@ -61,13 +61,13 @@ def footage_config(folder: Path, **change: object) -> Path:
         ({"experts": {"detect": {"settings": {"threshold": 2}}}}, "experts.detect.settings.threshold is 2"),
         ({"experts": {"segment": {"settings": {"steps": 2}}}}, "sam2 has no setting 'steps'; it has none"),
         ({"experts": {"describe": {"prompts": {"subjectz": "x"}}}}, "experts.describe has no prompt 'subjectz'"),
-        ({"experts": {"judge": {"prompts": {"rate": "How good is it?"}}}}, "needs {sentence}"),
+        ({"experts": {"judge": {"prompts": {"rate": "How good is it?"}}}}, "lacks the slot {sentence}"),
         ({"experts": {"detect": {"prompts": {"portray": "x"}}}}, "experts.detect has no prompt 'portray'; it has none"),
         ({"experts": {"flow": {"model": "x"}}}, "block-matching has no model"),
-        ({"experts": {"judge": {"copies": 3}}}, "service has no process"),
+        ({"experts": {"judge": {"copies": 3}}}, "copies and gpus are for local models; leave them out for service"),
         ({"experts": {"judge": {"url": "127.0.0.1:8000/v1"}}}, "is no address of a judge"),
-        ({"experts": {"redraw": {"model": "none"}}}, "experts.redraw: 'none' is no folder"),
-        ({"clips": "none"}, "'none' is no folder"),
+        ({"experts": {"redraw": {"model": "none"}}}, "experts.redraw: 'none' is not a folder"),
+        ({"clips": "none"}, "'none' is not a folder"),
         ({"film": 500}, "film is 500; it needs experts.cuts"),
     ],
 )
@@ -90,7 +90,7 @@ def test_experts_that_a_recipe_does_not_ask_are_not_needed(tmp_path):
 def test_the_key_of_another_service_is_not_an_address(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     file = footage_config(tmp_path, experts={"judge": {"url": None}})
-    assert "url belongs to kind: service, which needs it" in refusal(capsys, "synthesise", file)
+    assert "kind: service requires url, other kinds do not take it" in refusal(capsys, "synthesise", file)
 
 
 def test_only_one_of_page_and_plan(tmp_path, capsys):
@@ -110,9 +110,9 @@ DAMAGES = {
     "no mapping": ("[1]", "give a mapping"),
     "fields are missing": ('{"number": 1}', "clips is missing"),
     "another pack": (line(number=0), "its number is 0"),
-    "a clip elsewhere": (line(clips=["../../x"]), "names a clip that no run makes"),
-    "a clip of before": (line(clips=["world-0000000"]), "names a clip of an earlier line"),
-    "a shard elsewhere": (line(files={"../x.parquet": {"sha256": "", "rows": 1}}), "names a shard that is not its own"),
+    "a clip elsewhere": (line(clips=["../../x"]), "one of its clips has an invalid name"),
+    "a clip of before": (line(clips=["world-0000000"]), "repeats a clip of an earlier line"),
+    "a shard elsewhere": (line(files={"../x.parquet": {"sha256": "", "rows": 1}}), "lists a shard that is not its own"),
 }
 
 
@@ -155,10 +155,10 @@ def test_a_damaged_shard_is_refused(tmp_path, form, capsys):
     with pytest.raises(InputError, match="cannot be read"):
         list(read_shard(form, shard))
     shard.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
-    with pytest.raises(InputError, match="another checksum"):
+    with pytest.raises(InputError, match="does not match its checksum in the manifest"):
         write_preview(tmp_path / "out", form, tmp_path / "page.html")
     shard.unlink()
-    with pytest.raises(InputError, match="is gone"):
+    with pytest.raises(InputError, match="is missing"):
         synthesise(settings)
     assert not (tmp_path / "page.html").exists()
 
@@ -177,7 +177,7 @@ def test_checksums_of_clips_beside_a_shard(tmp_path):
     whole = clip.read_bytes()
     for damage in (lambda: clip.write_bytes(whole[:-1] + b"x"), clip.unlink, sums.unlink):
         damage()
-        with pytest.raises(InputError, match="which is gone or has another checksum"):
+        with pytest.raises(InputError, match="which is missing or does not match its checksum"):
             write_preview(tmp_path / "out", "parquet", page)
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_clip_is_refused(tmp_path, monkeypatch, damaged):
     rows = tmp_path / "out/pending/world-0000000/rows.json"
     whole = rows.read_text()
     rows.write_text(whole.replace("world-0000000-00.source", "../x") if damaged == "outside" else damaged)
-    with pytest.raises(InputError, match="delete it: its clip is made again"):
+    with pytest.raises(InputError, match="delete it, so that its clip is made again"):
         synthesise(settings)
     shutil.rmtree(rows.parent)
     assert synthesise(settings).kept == 6
@@ -248,7 +248,7 @@ def test_a_clip_whose_cuts_cannot_be_found_is_dropped(tmp_path, monkeypatch):
 def test_an_expert_whose_device_fails_ends_the_run(tmp_path, monkeypatch, error):
     with monkeypatch.context() as patched:
         with_experts(patched, judge=Failing(error))
-        with pytest.raises(InputError, match="experts.judge cannot go on"):
+        with pytest.raises(InputError, match="experts.judge cannot continue"):
             synthesise(config(tmp_path / "out"))
     assert synthesise(config(tmp_path / "out")).kept == 9
 

@@ -106,7 +106,7 @@ def test_ten_kills_lose_and_double_nothing(tmp_path):
 
 def test_another_config_does_not_mix_in(tmp_path):
     synthesise(small_synthesis(tmp_path / "out"))
-    with pytest.raises(InputError, match="begun with another bounds"):
+    with pytest.raises(InputError, match=r"started with different settings \(bounds\)"):
         synthesise(small_synthesis(tmp_path / "out", bounds={"fit": (0.5, 1.0)}))
     assert len(read_manifest(tmp_path / "out")) == 2
 

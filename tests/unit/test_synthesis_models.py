@@ -143,10 +143,11 @@ def test_faces_are_cut_out():
 @pytest.mark.parametrize(
     ("role", "choice", "words"),
     [
-        ("detect", {"kind": "yolo", "model": "x"}, "'yolo' is no kind of it; give detector"),
-        ("detect", {"kind": "detector"}, "needs a model"),
-        ("judge", {"kind": "service", "model": "x"}, "url belongs to kind: service"),
-        ("judge", {"kind": "mllm", "model": "x", "url": "http://x"}, "url belongs to kind: service"),
+        ("detect", {"kind": "yolo", "model": "x"}, "unknown kind 'yolo'; give detector"),
+        ("detect", {"kind": "detector"}, "needs a model; give its folder"),
+        ("judge", {"kind": "service", "url": "http://x"}, "needs a model; give its name"),
+        ("judge", {"kind": "service", "model": "x"}, "kind: service requires url, other kinds do not"),
+        ("judge", {"kind": "mllm", "model": "x", "url": "http://x"}, "kind: service requires url, other kinds do not"),
         ("erase", {"kind": "inpainting", "model": "x", "settings": {"stepz": 3}}, "no setting '?stepz"),
     ],
 )
@@ -157,7 +158,7 @@ def test_experts_are_refused_before_anything_is_loaded(role, choice, words):
 
 def test_a_folder_that_is_none(tmp_path):
     choice = ExpertChoice("detector", str(tmp_path / "none"))
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         load_experts({"detect": choice}, "cpu")
 
 

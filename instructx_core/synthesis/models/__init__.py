@@ -36,18 +36,17 @@ def check_experts(choices: Mapping[Role, ExpertChoice]) -> None:
     """Raise InputError if a kind, setting, prompt or URL is invalid, or no model is named; nothing is loaded."""
     for role, choice in choices.items():
         if choice.kind not in KINDS[role]:
-            raise InputError(
-                f"experts.{role}: {quoted(choice.kind)} is no kind of it; give {' or '.join(KINDS[role])}."
-            )
+            raise InputError(f"experts.{role}: unknown kind {quoted(choice.kind)}; give {' or '.join(KINDS[role])}.")
         if choice.kind in WITHOUT_MODEL:
             if choice.model is not None:
                 raise InputError(f"experts.{role}: {choice.kind} has no model; leave out model.")
         elif choice.model is None:
-            raise InputError(f"experts.{role}: {choice.kind} needs a model; name its folder under model.")
+            what = "its name at the service" if choice.kind == "service" else "its folder"
+            raise InputError(f"experts.{role}: {choice.kind} needs a model; give {what} as model.")
         if (choice.kind == "service") != (choice.url is not None):
-            raise InputError(f"experts.{role}: url belongs to kind: service, which needs it.")
+            raise InputError(f"experts.{role}: kind: service requires url, other kinds do not take it.")
         if (choice.kind in WITHOUT_MODEL or choice.url) and (choice.copies != 1 or choice.gpus is not None):
-            raise InputError(f"experts.{role}: copies and gpus belong to a model; {choice.kind} has no process.")
+            raise InputError(f"experts.{role}: copies and gpus are for local models; leave them out for {choice.kind}.")
         if choice.url is not None:
             RemoteJudge(choice.url, choice.model or "")
         check_settings(role, choice)
@@ -59,7 +58,7 @@ def check_folders(choices: Mapping[Role, ExpertChoice]) -> None:
     for role, choice in choices.items():
         if choice.model is not None and choice.url is None and not is_dir(choice.model):
             raise InputError(
-                f"experts.{role}: {quoted_path(choice.model)} is no folder; name that of a model on this machine."
+                f"experts.{role}: {quoted_path(choice.model)} is not a folder; give a model folder on this machine."
             )
 
 

@@ -22,14 +22,14 @@ def loaded(library: str, name: str, folder: Path, **options: Any) -> Any:
         CheckpointError: the class cannot load it.
     """
     if not is_dir(folder):
-        raise InputError(f"{quoted_path(folder)} is no folder; name that of a model on this machine.")
+        raise InputError(f"{quoted_path(folder)} is not a folder; give a model folder on this machine.")
     if "Processor" not in name:
         options = {"use_safetensors": True, **options}
     try:
         return getattr(import_module(library), name).from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # both libraries raise all kinds of errors
         raise CheckpointError(
-            f"{quoted_path(folder)} cannot be opened as {name} ({one_line(error, 200)}); name another folder."
+            f"{quoted_path(folder)} cannot be opened as {name} ({one_line(error, 200)}); give another folder."
         ) from error
 
 

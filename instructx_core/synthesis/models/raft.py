@@ -34,11 +34,13 @@ class RaftFlow:
             from torchvision.models.optical_flow import raft_large, raft_small
         except ImportError as error:
             raise InputError(
-                f"experts.flow: raft needs torchvision ({one_line(error, 100)}); install it, or take block-matching."
+                f"experts.flow: raft needs torchvision ({one_line(error, 100)}); install it, or use block-matching."
             ) from error
         files = sorted(folder.glob("*.safetensors"))
         if len(files) != 1:
-            raise CheckpointError(f"{quoted_path(folder)} has {len(files)} files *.safetensors; give one with a RAFT.")
+            raise CheckpointError(
+                f"{quoted_path(folder)} has {len(files)} .safetensors files; give a folder with one, of RAFT weights."
+            )
         try:
             state = load_file(files[0])
         except Exception as error:  # safetensors raises several kinds
@@ -50,7 +52,7 @@ class RaftFlow:
             }:
                 model.load_state_dict(state)
                 return cls(model, device)
-        raise CheckpointError(f"{quoted_path(files[0])} has the weights of no RAFT of torchvision; give another.")
+        raise CheckpointError(f"{quoted_path(files[0])} does not hold torchvision's RAFT weights; give another file.")
 
     @torch.inference_mode()
     def flow(self, frames: Tensor) -> Tensor:

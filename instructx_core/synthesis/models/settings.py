@@ -84,6 +84,4 @@ def check_prompts(role: Role, prompts: Mapping[str, str]) -> None:
     for name, words in prompts.items():
         slot = NEEDED_SLOTS.get(name)
         if slot and f"{{{slot}}}" not in words:
-            raise InputError(
-                f"experts.{role}: the prompt {quoted(name)} needs {{{slot}}} where the {slot} is to stand."
-            )
+            raise InputError(f"experts.{role}: the prompt {quoted(name)} lacks the slot {{{slot}}}; add it.")

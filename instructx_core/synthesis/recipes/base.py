@@ -73,5 +73,5 @@ def find(frames: Tensor, subject: Subject, experts: Experts, choices: Choices) -
         return Drop("detected with too low a score", "detect")
     mask = experts.segment.track(frames, boxes[0].box)
     if not mask.any():
-        return Drop("nothing tracked", "segment")
+        return Drop("not tracked", "segment")
     return Found(subject, mask, {"detection": boxes[0].score})
