@@ -85,7 +85,7 @@ def edit_video(
     check_cuts(options)
     model, files = _model(editor, request, parts, named)
     if not is_video_file(readable_file(source)):
-        raise InputError(f"{source}: it is a picture; give a video, or edit it with Editor.edit.")
+        raise InputError(f"{source} is a picture; give a video, or edit it with Editor.edit.")
     target = check_output(output, source, *files)
     if resume:
         model.identity()  # like the size, checked before the whole source is decoded
@@ -132,15 +132,13 @@ def edit_footage(
         store = WindowStore(output)
         if not resume:
             if store.exists:
-                logger.warning(
-                    "%s: windows of an unfinished edit lie there; resume it, or delete the folder.", store.folder
-                )
+                logger.warning("%s holds windows of an unfinished edit; resume it, or delete the folder.", store.folder)
             run = WindowRun(footage, windows, window_editor, None, 0, callback, finished)
             _write(run, output, growing)
             return LongResult(output, tuple(windows), 0)
         found = min(store.open(known), len(windows))
         if found:
-            logger.info("%s: going on after window %d of %d.", output, found, len(windows))
+            logger.info("%s: resuming after window %d of %d.", output, found, len(windows))
         run = WindowRun(footage, windows, window_editor, store, found, callback, finished)
         if growing:
             _write(run, output, growing)
@@ -191,7 +189,7 @@ def _model(
         asked = as_request(request, *parts, **named)
         return EditorModel(editor, asked), asked.files
     if request is not None or parts or named:
-        raise InputError("A request is for an Editor; a function or a model of your own has it within already.")
+        raise InputError("A request is only for an Editor; your own function or model already contains its edit.")
     if isinstance(editor, FrameEdit) or isinstance(getattr(editor, "frame_multiple", None), int):
         return editor, ()
     if callable(editor):

@@ -90,7 +90,7 @@ class FileFootage(Footage):
             raise self._changed()
 
     def _changed(self) -> InputError:
-        return InputError(f"{self.path}: it was changed while it was being edited; leave it alone and start again.")
+        return InputError(f"{self.path} has changed during the edit; start again, and leave the file unchanged.")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def check_span(path: Path, frames: Sequence[object], start: Fraction, stop: Frac
     """Raise InputError if a file has no frame between `start` and `stop` (seconds; None for the end)."""
     if not frames:
         span = f"from {float(start):g} s" + (" on" if stop is None else f" to {float(stop):g} s")
-        raise InputError(f"{path}: it has no frame {span}; give a part that lies within the video.")
+        raise InputError(f"{path} has no frames {span}; give a range within the video.")
 
 
 def in_memory(frames: Tensor, fps: Fraction, sound: Path | None = None) -> MemoryFootage:

@@ -62,17 +62,17 @@ class FrameEdit:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise InputError(f"function is {shown(self.function)}; give one that takes frames and a Turn.")
+            raise InputError(f"function is {shown(self.function)}; give a function of frames and a Turn.")
         for name in ("default_frames", "frame_multiple"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise InputError(f"{name} is {shown(value)}; give a whole number of 1 or more.")
+                raise InputError(f"{name} is {shown(value)}; give a whole number of at least 1.")
         check_seed(self.seed)
         try:
             json.dumps(self.depends_on, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"depends_on holds what JSON does not ({error}); give texts, numbers and lists."
+                f"depends_on cannot be stored as JSON ({error}); give texts, numbers and lists."
             ) from error
 
     def identity(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class FrameEditor:
         """
         for value, refused in ((options.head, Head.LATENT), (options.reading, Reading.VIDEO)):
             if value is refused:
-                raise InputError(f"{value.value}: a function that edits frames cannot follow it; leave it out.")
+                raise InputError(f"{value.value}: not possible with a function that edits frames; leave it out.")
         self.given = edit
         self.options = options
         self.overlap = overlap
@@ -159,16 +159,16 @@ class FrameEditor:
             what = f"{list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
             raise InputError(f"{where}: the edit gave {what}; it must give frames [{wanted}, H, W, 3].")
         if len(result) != wanted:
-            raise InputError(f"{where}: the edit gave {len(result)} frames for {wanted}; it must give as many.")
+            raise InputError(f"{where}: the edit gave {len(result)} frames for {wanted}; it must give the same number.")
         if not result.is_floating_point():
             raise InputError(f"{where}: the edit gave {result.dtype}; it must give floats in [0, 1].")
         size = tuple(result.shape[1:3])
         if self._size not in (None, size):
             raise InputError(
-                f"{where}: the edit gave frames of {size[1]} x {size[0]}, the windows before are of "
-                f"{self._size[1]} x {self._size[0]}; all windows must have one size."
+                f"{where}: the edit gave frames of {size[1]} x {size[0]}, earlier windows have "
+                f"{self._size[1]} x {self._size[0]}; all windows must have the same size."
             )
         if 0 in size or not all(bool(bound.isfinite()) for bound in result.aminmax()):
-            raise InputError(f"{where}: the edit gave NaN, infinity or no pixels; see what it is made with.")
+            raise InputError(f"{where}: the edit gave NaN, infinity or no pixels; check its model and settings.")
         self._size = size
         return result[..., :3]

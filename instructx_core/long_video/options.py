@@ -42,7 +42,7 @@ class LongOptions:
         try:
             check_fields(self)
         except FieldError as error:
-            raise InputError(f"Of a long edit's options, {error}.") from error
+            raise InputError(f"A long edit cannot use these options: {error}.") from error
 
     def plan(self, frames: int, fps: Fraction, default_length: int, multiple: int) -> tuple[list[Window], int]:
         """Return the windows of a video, and the number of frames that two of them share.
@@ -57,12 +57,12 @@ class LongOptions:
                 outside the video or still "auto".
         """
         if self.cuts == AUTO_CUTS:
-            raise InputError("cuts: they are still to be found; see cuts.with_cuts.")
+            raise InputError("cuts: auto is only for edit_video and edit_footage; give the first frames of scenes.")
         wanted = default_length if self.window is None else self.window.frames(fps)
         length = self.length(fps, default_length, multiple)
         overlap = self._overlap(length, fps, multiple)
         if wanted < 1:
-            raise InputError("window: it is shorter than one frame; give a longer one.")
+            raise InputError("window is shorter than one frame; give a longer one.")
         if length <= overlap:
             raise InputError(
                 f"overlap: {overlap} frames of a window of {length} leave nothing to edit (both are 1 + n * {multiple} "

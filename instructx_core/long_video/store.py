@@ -85,13 +85,13 @@ class WindowStore:
         found = self.manifest()
         if found is not None and found != wanted:
             changed = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-            logger.warning("%s: begun anew, because of another %s.", self.folder, ", ".join(changed))
+            logger.warning("%s: restarted, as these changed since the last run: %s.", self.folder, ", ".join(changed))
         if found != wanted:
             self._clear()
             if left := self._own(_WINDOW):
                 raise InputError(
-                    f"{left[0]}: this window is of another edit and cannot be deleted; close what has it open, or give "
-                    "another output."
+                    f"{left[0]} is a window of another edit and cannot be deleted; close the program that has it open, "
+                    "or give another output."
                 )
             self._write_manifest(wanted)
         for path in self._own(UNFINISHED):  # partial files of a killed run
@@ -109,12 +109,12 @@ class WindowStore:
             _check_header(file, size)
             tensors, metadata = read_safetensors(file)
             if metadata.get(CHECKSUM) != _checksum(tensors):
-                raise CheckpointError("its checksum is another")
+                raise CheckpointError("its checksum does not match")
             if not tensors["latents"].isfinite().all():
                 raise CheckpointError("its latents hold NaN or infinity")
             return EditedWindow(_decode(tensors["frames"], size), tensors["latents"])
         except (OSError, ValueError) as error:  # ValueError: CheckpointError and InputError among them
-            logger.warning("%s is not whole (%s); it is edited again.", file, error)
+            logger.warning("%s is damaged (%s); its window is edited again.", file, error)
             return None
 
     def save(self, index: int, edited: EditedWindow) -> None:
@@ -126,7 +126,7 @@ class WindowStore:
             write_safetensors(self._file(index), tensors, {CHECKSUM: _checksum(tensors)})
         except InputError as error:
             raise InputError(
-                f"{self.folder}: window {index + 1} cannot be kept there; see whether the disk is full, and resume."
+                f"{self.folder}: window {index + 1} cannot be saved there; check whether the disk is full, and resume."
             ) from error
 
     def remove(self) -> None:
@@ -136,9 +136,7 @@ class WindowStore:
             self.folder.rmdir()
         left = [path.name for path in self._entries()]
         if left:
-            logger.warning(
-                "%s: it stays, for it holds what is not of this edit (%s).", self.folder, ", ".join(left[:3])
-            )
+            logger.warning("%s is not deleted, as it holds other files (%s).", self.folder, ", ".join(left[:3]))
 
     def count(self) -> int:
         """The number of consecutive windows, from the first on, that have a file."""
@@ -177,14 +175,14 @@ class WindowStore:
                 taken = [*self._own(_WINDOW), *(path for path in self._entries() if path == self.output)]
                 if not taken:
                     return None
-                raise ValueError(f"it has no {MANIFEST}, but {taken[0].name}")
+                raise ValueError(f"it has {taken[0].name} but no {MANIFEST}")
             _check_regular(file)
             plain = read_json(file, _MOST_MANIFEST)
             if not isinstance(plain, dict) or "format" not in plain:
-                raise ValueError(f"its {MANIFEST} is another program's")
+                raise ValueError(f"its {MANIFEST} was not written by an edit")
         except (OSError, ValueError) as error:  # ValueError: InputError among them
             raise InputError(
-                f"{self.folder}: finished windows are kept in a folder of this name, and this one is not of an edit "
+                f"{self.folder}: finished windows are kept in a folder of this name, but this one is not an edit's "
                 f"({getattr(error, 'reason', error)}); move it away, or give another output."
             ) from error
         return plain
@@ -194,7 +192,7 @@ class WindowStore:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"{self.folder}: finished windows cannot be kept there ({error.strerror}); give another output folder."
+                f"{self.folder}: finished windows cannot be saved there ({error.strerror}); give another output folder."
             ) from error
         with partial_file(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
@@ -204,7 +202,7 @@ def _check_regular(path: Path) -> int:
     """The size of a regular file in bytes. Raises OSError, or ValueError for a link, a folder or a device."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"its {path.name} is no regular file")
+        raise ValueError(f"its {path.name} is not a regular file")
     return found.st_size
 
 
@@ -226,7 +224,7 @@ def _check_header(path: Path, size: WindowSize | None) -> None:
     header = read_header(path)
     frames, latents = header.get("frames"), header.get("latents")
     if header.keys() - {"__metadata__"} != {"frames", "latents"}:
-        raise CheckpointError("it does not hold frames and latents, and nothing else")
+        raise CheckpointError("it does not hold just frames and latents")
     shape = latents["shape"]
     fits = frames["dtype"] == "U8" and latents["dtype"] == "F32" and len(shape) == 5 and shape[0] == 1 and all(shape)
     if size is not None:
@@ -234,7 +232,7 @@ def _check_header(path: Path, size: WindowSize | None) -> None:
         fits = fits and prod(frames["shape"]) <= 8 * prod(size.frames) + (1 << 20)
         fits = fits and prod(shape) <= size.latents and shape[2] in size.latent_frames
     if not fits or len(frames["shape"]) != 1:
-        raise CheckpointError("its frames or latents have another shape")
+        raise CheckpointError("its frames or latents have a wrong shape")
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -270,10 +268,10 @@ def _decode(data: Tensor, size: WindowSize | None) -> Tensor:
             stream = file.streams.video[0]
             measures = (stream.codec_context.height, stream.codec_context.width)
             if stream.codec_context.name != "ffv1" or (size is not None and measures != size.frames[1:]):
-                raise CheckpointError(f"its frames are {measures[0]} x {measures[1]} of {stream.codec_context.name}")
+                raise CheckpointError(f"its frames are {measures[0]} x {measures[1]} in {stream.codec_context.name}")
             for frame in file.decode(stream):
                 if (frame.height, frame.width) != measures or (size is not None and len(frames) == size.frames[0]):
-                    raise CheckpointError("it has other frames than its window")
+                    raise CheckpointError("its frames do not match the window")
                 frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
     except (av.FFmpegError, IndexError, AttributeError) as error:  # IndexError: no video; AttributeError: unknown codec
         raise CheckpointError(f"its frames cannot be read: {getattr(error, 'strerror', error)}") from error

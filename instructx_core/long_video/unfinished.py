@@ -50,7 +50,7 @@ def drop_abandoned(folder: Path, keep: Path) -> None:
         except (InputError, OSError):  # it is running, or has just removed its folder
             continue
         logger.warning(
-            "%s: deleted; its edit was left %d days ago, with %d windows finished.", store.folder, idle, count
+            "%s: deleted; its edit was abandoned %d days ago with %d finished windows.", store.folder, idle, count
         )
 
 

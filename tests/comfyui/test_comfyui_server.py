@@ -366,7 +366,7 @@ def test_cancel_keeps_windows_for_the_same_graph(server, object_info):
     before = len(server.log.read_text())
     entry = server.run(prompt)
     assert succeeded(entry), entry["status"]
-    assert "going on after window 1 of 7" in server.log.read_text()[before:]
+    assert "resuming after window 1 of 7" in server.log.read_text()[before:]
     assert set(folder.glob(".*.windows")) == others
     assert len(load_source(files(entry, server.base)[0]).frames) == 33
 

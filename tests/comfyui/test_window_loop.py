@@ -240,7 +240,7 @@ def test_a_failing_window_is_named_on_its_node_and_the_rest_kept(server, clean, 
     (clean / "fail").unlink()
     before = len(server.log.read_text())
     assert succeeded(server.run(loop(nodes, ["4", 0])))
-    assert "going on after window 2 of 5" in server.log.read_text()[before:]
+    assert "resuming after window 2 of 5" in server.log.read_text()[before:]
     assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
 
 
@@ -253,7 +253,7 @@ def test_cancel_and_run_again_goes_on(server, clean, tmp_path):
     assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"])
     before = len(server.log.read_text())
     assert succeeded(server.run(loop(nodes, ["4", 0])))
-    assert "going on after window 2 of 5" in server.log.read_text()[before:]
+    assert "resuming after window 2 of 5" in server.log.read_text()[before:]
     assert made(server)[0].read_bytes() == whole(server, tmp_path / "whole.mp4", inverted)
 
 

@@ -48,7 +48,7 @@ def kill_and_resume(base: Path, rounds: int) -> None:
         with comfyui_server.Server(base, options=QUICK) as server:
             entry = server.run(prompt)
             assert succeeded(entry), entry["status"]
-            assert "going on after window" in server.log.read_text()
+            assert "resuming after window" in server.log.read_text()
             (file,) = made(server)
             reference = reference or whole(server, base / "whole.mp4", inverted)
             assert file.read_bytes() == reference
@@ -79,7 +79,7 @@ def test_cancelled_and_run_again_goes_on_ten_times_of_ten(bundled, tmp_path):
             before = len(server.log.read_text())
             entry = server.run(prompt)
             assert succeeded(entry), entry["status"]
-            assert "going on after window" in server.log.read_text()[before:]
+            assert "resuming after window" in server.log.read_text()[before:]
             (file,) = made(server)
             assert file.read_bytes() == reference
             file.unlink()

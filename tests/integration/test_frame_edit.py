@@ -149,7 +149,7 @@ def test_windows_of_another_function_are_not_taken(clip, tmp_path, caplog):
     assert WindowStore(target).exists
     found = edit_video(FrameEdit(invert, {"x": 2}), clip, target, options=OPTIONS, resume=True)
     assert found.reused == 0
-    assert "because of another edit" in caplog.text
+    assert "changed since the last run: edit" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_one_size_for_all_windows(clip, tmp_path):
     def shrinking(frames: torch.Tensor, turn: Turn) -> torch.Tensor:
         return frames[:, 2 * turn.index :]
 
-    with pytest.raises(InputError, match="Window 2 of 4: .*48 x 30, the windows before are of 48 x 32"):
+    with pytest.raises(InputError, match="Window 2 of 4: .*48 x 30, earlier windows have 48 x 32"):
         edit_video(shrinking, clip, tmp_path / "a.mp4", options=OPTIONS)
 
 
@@ -183,11 +183,11 @@ def test_what_cannot_be_asked_for_is_refused_before_a_window(clip, tmp_path):
 
     target = tmp_path / "a.mp4"
     for options in (replace(OPTIONS, head=Head.LATENT), replace(OPTIONS, reading=Reading.VIDEO)):
-        with pytest.raises(InputError, match="cannot follow it"):
+        with pytest.raises(InputError, match="not possible with a function that edits frames"):
             edit_video(never, clip, target, options=options)
     with pytest.raises(InputError, match="depends_on"):
         edit_video(never, clip, target, options=OPTIONS, resume=True)
-    with pytest.raises(InputError, match="within already"):
+    with pytest.raises(InputError, match="your own function or model already contains its edit"):
         edit_video(never, clip, target, "make it red", options=OPTIONS)
     with pytest.raises(InputError, match="give an Editor"):
         edit_video(5, clip, target, options=OPTIONS)

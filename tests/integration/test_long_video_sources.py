@@ -61,7 +61,7 @@ def test_a_picture(editor: Editor, tmp_path: Path):
     from PIL import Image
 
     Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
-    with pytest.raises(InputError, match=r"in\.png: it is a picture"):
+    with pytest.raises(InputError, match=r"in\.png is a picture"):
         edit(editor, tmp_path / "in.png", tmp_path / "out.mp4")
 
 

@@ -54,7 +54,7 @@ def test_what_nobody_came_back_to_is_deleted_and_said(tmp_path, leave, caplog):
     assert fresh.is_dir() and ours.is_dir() and running.is_dir()
     assert (foreign / "00000.safetensors").is_file() and (tmp_path / "whole.mp4").is_file()
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said == f"{gone}: deleted; its edit was left {DAYS + 1} days ago, with 3 windows finished."
+    assert said == f"{gone}: deleted; its edit was abandoned {DAYS + 1} days ago with 3 finished windows."
 
 
 def test_files_of_somebody_else_in_the_folder_stay(tmp_path, leave):

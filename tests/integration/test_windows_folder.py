@@ -52,7 +52,7 @@ def test_a_file_of_somebody_else_stays(editor: Editor, source: Path, tmp_path: P
     edit(editor, source, target)
     assert target.is_file() and names(folder) == ["deep", "notes.txt"]
     assert (folder / "deep" / "0.safetensors").read_text() == "mine"
-    assert "it stays, for it holds what is not of this edit (deep, notes.txt)" in caplog.text
+    assert "is not deleted, as it holds other files (deep, notes.txt)" in caplog.text
 
 
 def test_it_stays_when_the_edit_is_begun_anew(editor: Editor, source: Path, tmp_path: Path):
@@ -75,7 +75,7 @@ def test_windows_of_another_edit_that_cannot_be_deleted_are_not_used(
     store = interrupted(editor, source, target)
     with monkeypatch.context() as held:
         held.setattr(Path, "unlink", unlink)
-        with pytest.raises(InputError, match="of another edit and cannot be deleted"):
+        with pytest.raises(InputError, match="is a window of another edit and cannot be deleted"):
             edit(editor, source, target, seed=1)
     edit(editor, source, target, seed=1)
     assert target.is_file() and not store.folder.exists()
@@ -86,9 +86,7 @@ def test_a_name_that_is_taken_is_refused(editor: Editor, source: Path, tmp_path:
     target = tmp_path / "out.mp4"
     folder = folder_of(target)
     (folder / name).write_text('{"mine": 1}')
-    with pytest.raises(
-        InputError, match=r"\.out\.mp4\.windows: .* this one is not of an edit .*; move it away"
-    ) as told:
+    with pytest.raises(InputError, match=r"\.out\.mp4\.windows: .* this one is not an edit's .*; move it away") as told:
         edit(editor, source, target)
     assert "\n" not in str(told.value)
     assert (folder / name).read_text() == '{"mine": 1}' and names(folder) == [name]
@@ -107,7 +105,7 @@ def test_a_manifest_that_is_none_is_refused_at_once(editor: Editor, source: Path
     else:
         contents = {"large": b" " * (1 << 21), "deep": b"[" * 100_000, "list": b"[1]", "not text": b"\xff\xfe"}
         file.write_bytes(contents[kind])
-    with pytest.raises(InputError, match=r"\.out\.mp4\.windows: .* is not of an edit"):
+    with pytest.raises(InputError, match=r"\.out\.mp4\.windows: .* is not an edit's"):
         edit(editor, source, target)
     assert file.is_symlink() or file.exists()
     assert names(tmp_path) == [".out.mp4.windows", "in.mp4"]
@@ -180,7 +178,7 @@ def test_a_window_of_another_shape_is_edited_again(kind: str, tmp_path: Path, ca
     store.open({})
     write(store.folder / "00000.safetensors", WRONG[kind])
     assert store.load(0, SIZE) is None
-    assert "is not whole" in caplog.text and "\n" not in caplog.messages[0]
+    assert "is damaged" in caplog.text and "\n" not in caplog.messages[0]
 
 
 def test_a_whole_window_is_loaded(tmp_path: Path):
@@ -254,7 +252,7 @@ def test_a_window_that_is_no_regular_file_is_refused_and_stays(editor: Editor, s
             file.symlink_to(mine)
         else:
             file.mkdir()
-        with pytest.raises(InputError, match=rf"its 0000{number}\.safetensors is no regular file"):
+        with pytest.raises(InputError, match=rf"its 0000{number}\.safetensors is not a regular file"):
             edit(editor, source, target)
         shutil.rmtree(file) if kind == "folder" else file.unlink()
     assert mine.read_text() == "mine"
@@ -266,7 +264,7 @@ def test_a_link_that_appears_later_is_not_followed(tmp_path: Path):
     mine.write_text("mine")
     store.open({})
     (store.folder / "00000.safetensors").symlink_to(mine)
-    with pytest.raises(InputError, match="window 1 cannot be kept there"):
+    with pytest.raises(InputError, match="window 1 cannot be saved there"):
         store.save(0, EditedWindow(torch.from_numpy(clip(1)), LATENTS))
     assert mine.read_text() == "mine"
 
