@@ -134,6 +134,7 @@ def test_faces_are_cut_out():
         [[13.0, 24.0, 0.9]] + [[0.0, 0.0, 0.1]] * 4,
         [[-90.0, -90.0, 0.9], [-80.0, -90.0, 0.9]] + head[3:] * 2,
     )
+    frames[2] = 200  # nothing of it is shown
     faces = faces_of(frames, torch.tensor([head, lost, outside[:5]]), SimpleNamespace(motion_encoder_size=16))
     assert faces.shape == (3, 16, 16, 3)
     assert faces[0, 8, 8].tolist() == [200] * 3 and faces[0, 0, 0].tolist() == [0] * 3

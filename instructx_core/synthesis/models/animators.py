@@ -71,7 +71,10 @@ def drawn_poses(poses: Tensor, height: int, width: int) -> Tensor:
 
 
 def faces_of(frames: Tensor, poses: Tensor, config: Any) -> Tensor:
-    """Crop the face around the head's key points, black if fewer than two are sure: uint8 [T, side, side, 3]."""
+    """Crop the face around the head's key points: uint8 [T, side, side, 3].
+
+    It is black if fewer than two points are sure, or if it lies outside the frame.
+    """
     side = config.motion_encoder_size
     faces = torch.zeros(len(frames), side, side, 3, dtype=torch.uint8)
     for number, points in enumerate(poses[:, :HEAD].float()):
@@ -80,7 +83,7 @@ def faces_of(frames: Tensor, poses: Tensor, config: Any) -> Tensor:
             continue
         centre, half = points.mean(0), FACE / 2 * float((points.amax(0) - points.amin(0)).max()) + 1
         (top, left), (bottom, right) = (centre - half).int().tolist(), (centre + half).int().tolist()
-        face = frames[number : number + 1, max(top, 0) : max(bottom, 0) + 1, max(left, 0) : max(right, 0) + 1]
+        face = frames[number : number + 1, max(top, 0) : max(bottom + 1, 0), max(left, 0) : max(right + 1, 0)]
         if face.numel():
             faces[number] = at_size(face, side, side)[0]
     return faces
