@@ -71,6 +71,8 @@ def _rows_of(form: Form, path: Path) -> Iterator[Row]:
 
 
 def _bytes(shard: Path, value: str | bytes | None) -> bytes | None:
+    if not value:  # records name missing media ""
+        return None
     return read_bytes(shard.parent / value, LARGEST) if isinstance(value, str) else value
 
 

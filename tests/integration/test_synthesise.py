@@ -18,6 +18,7 @@ from instructx_core.synthesis.config import SynthesisConfig, read_synthesis_conf
 from instructx_core.synthesis.media import write_media
 from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.plan import plan_lines, shared_out
+from instructx_core.synthesis.preview import write_preview
 from instructx_core.synthesis.run import RunSummary, read_summary, synthesise
 from instructx_core.synthesis.shards import SUFFIXES, write_shard
 from instructx_core.synthesis.thumbnails import AS_IT_IS, thumbnail
@@ -148,6 +149,20 @@ def test_a_broken_clip_is_dropped_and_counted(tmp_path):
     }
     assert made.kept == 0
     assert not (tmp_path / "out/kept").exists()
+
+
+def test_the_preview_of_records_shows_pairs_that_could_not_be_made(tmp_path):
+    class Nothing:
+        def caption(self, frames):
+            return ""
+
+        def subjects(self, frames, most):
+            return []
+
+    settings = small_synthesis(tmp_path / "out", recipe="advanced_edit", form="records")
+    assert synthesise(settings, Experts(Nothing(), *[object()] * 5)).pairs == 9
+    page = write_preview(tmp_path / "out", "records", tmp_path / "page.html").read_text()
+    assert "dropped: 9 of 9" in page and page.count("<img") == 9  # only sources
 
 
 def test_plan_from_given_and_measured_rates():
