@@ -71,7 +71,8 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
             why = error.reason if isinstance(error, UnreadableError) else error
             raise InputError(
                 f"Line {number + 1} of {quoted_path(path)} cannot be used ({why}); restore the file from a copy, or "
-                f"delete that line and those after it: their clips are made again."
+                f"delete this line, those after it and their shards (from {number:05d} on): their clips are then made "
+                "again."
             ) from error
         seen.update(entry["clips"])
         entries.append(entry)
@@ -99,7 +100,7 @@ def check_shard(folder: Path, name: str, about: dict[str, Any], whole: bool = Fa
     line = int(Path(name).stem) + 1
     raise InputError(
         f"{quoted_path(path)} {problem}; restore it from a copy, or delete line {line} and those after it in "
-        f"{MANIFEST}: their clips are made again."
+        f"{MANIFEST}, and their shards (from {line - 1:05d} on): their clips are then made again."
     )
 
 

@@ -96,15 +96,18 @@ class Store:
             )
 
     def _check_shards(self) -> None:
-        """Raise InputError if a shard of the manifest is missing, or the manifest is empty but there are several packs.
+        """Raise InputError if a shard of the manifest is missing, or several packs are not in the manifest.
 
-        A kill can leave one pack without an entry.
+        A kill can leave one pack without an entry; more mean that entries were lost.
         """
         for entry in self.packed:
             for name, about in entry["files"].items():
                 check_shard(self.folder, name, about)
-        if not self.packed and (beyond := [path for path in self._shards() if int(path.stem) > 0]):
-            raise InputError(f"{quoted_path(beyond[0])} is in no {MANIFEST}; restore that file, or give a new output.")
+        if beyond := [path for path in self._shards() if int(path.stem) > len(self.packed)]:
+            raise InputError(
+                f"{quoted_path(beyond[0])} is not in {MANIFEST}; restore that file, give a new output, or delete the "
+                f"shards from {len(self.packed):05d} on: their clips are then made again."
+            )
 
     def _shards(self) -> list[Path]:
         found = [path for place in (KEPT, DROPPED) for path in (self.folder / place).glob("*.*")]
@@ -246,7 +249,7 @@ def _told(folder: Path) -> dict[str, Any]:
             raise FieldError("one of its files has an invalid name")
     except (FieldError, UnreadableError) as error:
         raise InputError(
-            f"{quoted_path(folder)} is damaged ({one_line(error, 200)}); delete it, so that its clip is made again."
+            f"{quoted_path(folder)} is damaged ({one_line(error, 200)}); delete it: its clip is then made again."
         ) from error
     return told
 

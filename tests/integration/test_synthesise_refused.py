@@ -192,7 +192,7 @@ def test_what_is_gone_from_an_output_is_refused(tmp_path):
             synthesise(settings)
     plain.write_text(text)
     (tmp_path / "out/manifest.jsonl").unlink()
-    with pytest.raises(InputError, match="is in no manifest.jsonl"):
+    with pytest.raises(InputError, match="is not in manifest.jsonl"):
         synthesise(settings)
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_clip_is_refused(tmp_path, monkeypatch, damaged):
     rows = tmp_path / "out/pending/world-0000000/rows.json"
     whole = rows.read_text()
     rows.write_text(whole.replace("world-0000000-00.source", "../x") if damaged == "outside" else damaged)
-    with pytest.raises(InputError, match="delete it, so that its clip is made again"):
+    with pytest.raises(InputError, match="delete it: its clip is then made again"):
         synthesise(settings)
     shutil.rmtree(rows.parent)
     assert synthesise(settings).kept == 6

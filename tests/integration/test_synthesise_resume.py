@@ -70,6 +70,28 @@ def test_a_torn_manifest_is_mended(tmp_path):
     check_sums(tmp_path / "out")
 
 
+def test_finished_packs_are_not_deleted_for_an_older_manifest(tmp_path):
+    settings = small_synthesis(tmp_path / "out", count=6)
+    synthesise(settings)
+    before = files(tmp_path / "out")
+    manifest = tmp_path / "out/manifest.jsonl"
+    first, rest = manifest.read_text().split("\n", 1)
+    manifest.write_text(f"{first}\n")
+    with pytest.raises(InputError, match="00002.parquet' is not in manifest.jsonl"):
+        synthesise(settings)
+    assert all((tmp_path / "out" / name).is_file() for name in before)
+    for path in (tmp_path / "out").glob("*/0000[12].*"):  # as the message says
+        path.unlink()
+    synthesise(settings)
+    assert files(tmp_path / "out") == before
+    manifest.write_text(f"{first}\n")
+    with pytest.raises(InputError, match="is not in manifest.jsonl"):
+        synthesise(settings)
+    manifest.write_text(f"{first}\n{rest}")
+    assert synthesise(settings, Experts()).clips == 6  # nothing is left to make
+    check_sums(tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_ten_kills_lose_and_double_nothing(tmp_path):
     count = 120
