@@ -83,7 +83,9 @@ def test_an_address_that_does_not_answer(tmp_path, capsys, address):
 
 def test_the_address_of_rays_client_is_refused(tmp_path, capsys):
     file = config_file(tmp_path, 2)
-    assert "Ray Data does not run" in refusal(capsys, "synthesise", file, "--ray-address", "ray://127.0.0.1:10001")
+    assert "for Ray Client, which Ray Data does not support" in refusal(
+        capsys, "synthesise", file, "--ray-address", "ray://127.0.0.1:10001"
+    )
 
 
 def test_settings_of_http_2_are_an_answer():

@@ -121,5 +121,5 @@ def test_the_frames_of_a_part(path, tmp_path):
     (wanted,) = whole.read([Window(3, 7, 0)])
     (found,) = part.read([Window(0, 4, 0)])
     assert torch.equal(found, wanted)
-    with pytest.raises(InputError, match=r"has no frame from 2 s to 3 s"):
+    with pytest.raises(InputError, match=r"has no frames from 2 s to 3 s"):
         take_span(whole, F(2), F(3))

@@ -209,8 +209,8 @@ def check_a_part_of_a_video_keeps_all_its_sound():
     (again,) = run("SlidingWindow", **given, source=InputImpl.VideoFromFile(str(path), start_time=0.44, duration=1.0))
     assert again.get_stream_source() != video.get_stream_source()
     past = InputImpl.VideoFromFile(str(path), start_time=9.0, duration=1.0)
-    expect("InputError", "has no frame from 9 s to 10 s", run, "SlidingWindow", **given, source=past)
-    expect("InputError", "has no frame from 9 s to 10 s", fitted, past)
+    expect("InputError", "has no frames from 9 s to 10 s", run, "SlidingWindow", **given, source=past)
+    expect("InputError", "has no frames from 9 s to 10 s", fitted, past)
 
 
 def check_files_that_are_no_videos():
