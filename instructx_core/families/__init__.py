@@ -40,7 +40,7 @@ def open(path: str | Path, overrides: Overrides | None = None, allow_pickle: boo
     path = located(path)
     if only_converted(path) is not None:
         raise CheckpointError(
-            f"{quoted_path(path)} is SmartEdit's, in pickles; convert it first (`instructx convert --allow-pickle`)."
+            f"{quoted_path(path)} is a SmartEdit in pickles; convert it first (`instructx convert --allow-pickle`)."
         )
     found = recognise(path) or instructx.match(path)  # which says what is missing
     return Opened(found, overrides or OWN, allow_pickle)

@@ -25,7 +25,7 @@ def read_boundary(file: Path, field: str = RATIO) -> float | None:
         return None
     if not is_number(said) or not 0 < said < 1:
         raise CheckpointError(
-            f"{quoted_path(file)} says {field} {shown(said)}; it is the noise level at which two DiTs take turns, give "
-            f"a number above 0 and below 1, such as {USUAL}."
+            f"{quoted_path(file)} sets {field} to {shown(said)}; it is the noise level at which one DiT hands over to "
+            f"the other, so give a number above 0 and below 1, such as {USUAL}."
         )
     return float(said)

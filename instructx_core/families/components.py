@@ -57,8 +57,8 @@ def guidance_class(config: ModelConfig) -> type[Guidance]:
     dialect, kind = config.guidance.dialect, config.guidance.kind
     if dialect not in DIALECTS:
         raise CheckpointError(
-            f"the config's guidance.dialect is {quoted(dialect)}, which no family here speaks; expected one of "
-            f"{', '.join(DIALECTS)}. Get the model again, or a newer version of InstructX."
+            f"the config's guidance.dialect is {quoted(dialect)}, which this version does not know; expected one of "
+            f"{', '.join(DIALECTS)}. Get the model again, or update InstructX."
         )
     if kind not in DIALECTS[dialect]:
         raise CheckpointError(

@@ -107,8 +107,10 @@ def check_added(match: Match) -> None:
     }
     for prefix, is_wanted in rest.items():
         if is_wanted != any(name.startswith(prefix) for name in found):
-            word = "no" if is_wanted else "a"
-            raise CheckpointError(f"{str(path)!r} does not fit its config: it holds {word} {prefix}*; get it again.")
+            word = "no " if is_wanted else ""
+            raise CheckpointError(
+                f"{str(path)!r} does not fit its config: it holds {word}{prefix}* tensors; get it again."
+            )
     shapes = shapes_of(found)
     _compare(path, wanted, {name: shape for name, shape in shapes.items() if not name.startswith(tuple(rest))})
 

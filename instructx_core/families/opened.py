@@ -62,7 +62,9 @@ class Opened:
         if self.overrides.transformer_2 is None:
             return own
         if not network_kind(own).takes_extras:
-            raise CheckpointError(f"{str(self.path)!r} has no Wan DiT, of which there are pairs; leave out the second.")
+            raise CheckpointError(
+                f"{str(self.path)!r} has no Wan DiT, and only Wan DiTs come in pairs; leave out the second network."
+            )
         said = None
         if self.given.transformer_2 is None:  # one folder holds both DiTs
             said = read_boundary(self.given.transformer / INDEX)
@@ -134,7 +136,9 @@ class Opened:
             return
         form = self.form(part)
         if form.is_gguf:
-            raise CheckpointError(f"{str(self.path)!r} holds a LoRA, which GGUF weights cannot take; give others.")
+            raise CheckpointError(
+                f"{str(self.path)!r} holds a LoRA, which GGUF weights cannot take; give weights in another format."
+            )
         _check_targets(self.match, loras, self.lora_targets(part), form)
 
     def lora_targets(self, part: Part) -> dict[str, Stored]:
@@ -176,14 +180,14 @@ def check_sizes(config: ModelConfig, model: Path, dit: Form, vae: Form, mllm: Fo
     width, reads = reader_width(mllm), "umT5" if mllm.is_text else "MLLM"
     if width != config.connector.input_dim:
         raise CheckpointError(
-            f"{str(model)!r} takes hidden states of width {config.connector.input_dim}, the {reads} in "
+            f"{str(model)!r} takes hidden states of width {config.connector.input_dim}, but the {reads} in "
             f"{str(mllm.path)!r} has {width}; give the {reads} that it was trained on."
         )
     made, taken = latent_channels(vae), network_sizes(dit).channels
     if made != taken:
         raise CheckpointError(
-            f"the VAE in {str(vae.path)!r} makes {made} channels, the DiT in {str(dit.path)!r} takes {taken}; "
-            "give those of one model."
+            f"the VAE in {str(vae.path)!r} makes {made} channels, but the DiT in {str(dit.path)!r} takes {taken}; "
+            "give a VAE and a DiT of the same model."
         )
 
 
@@ -195,8 +199,8 @@ def check_alike(first: Form, second: Form) -> None:
         odd = "" if heads == others else f"num_attention_heads is {others}, expected {heads}"
     if odd:
         raise CheckpointError(
-            f"the DiTs in {str(first.path)!r} and {str(second.path)!r} are no pair: of the second {odd}; give both of "
-            "one model."
+            f"the DiTs in {str(first.path)!r} and {str(second.path)!r} are not a pair: in the second, {odd}; give both "
+            "DiTs of the same model."
         )
 
 
@@ -206,13 +210,13 @@ def check_streams(config: ModelConfig, model: Path, dit: Form, mllm: PreTrainedM
         return
     own = config.connector.two_stream
     for name, wanted, found in (
-        ("features", own.vision_dim, mllm.config.vision_config.hidden_size),
-        ("a first layer", own.addend_dim, network_sizes(dit).width),
+        ("vision features", own.vision_dim, mllm.config.vision_config.hidden_size),
+        ("a first UNet layer", own.addend_dim, network_sizes(dit).width),
     ):
         if wanted != found:
             raise CheckpointError(
-                f"{str(model)!r} was trained with {name} of width {wanted}, and here it is {found}; give the LLaVA and "
-                "the UNet that it was trained on."
+                f"{str(model)!r} was trained with {name} of width {wanted}, not {found}; give the LLaVA and the UNet "
+                "that it was trained on."
             )
 
 
@@ -221,7 +225,7 @@ def check_kind(config: ModelConfig, model: Path, form: Form) -> None:
     wanted = network_kind(config).titles[form.part]
     if form.title != wanted:
         raise CheckpointError(
-            f"{str(model)!r} was trained on a {wanted}, and {str(form.path)!r} is a {form.title}; give a {wanted}."
+            f"{str(model)!r} was trained on a {wanted}, but {str(form.path)!r} is a {form.title}; give a {wanted}."
         )
 
 
@@ -230,7 +234,7 @@ def check_reader(config: ModelConfig, model: Path, form: Form) -> None:
     wanted = guidance_class(config).reads
     if form.title != wanted:
         raise CheckpointError(
-            f"{str(model)!r} is guided by a {wanted} (guidance.kind is {config.guidance.kind.value}), and "
+            f"{str(model)!r} is guided by a {wanted} (guidance.kind is {config.guidance.kind.value}), but "
             f"{str(form.path)!r} is a {form.title}; give a {wanted}."
         )
 
@@ -241,7 +245,7 @@ def check_context(config: ModelConfig, model: Path, dit: Form) -> None:
     taken = sizes.width if config.connector.entry is ContextEntry.WIDTH else sizes.text_dim
     if config.connector.output_dim != taken:
         raise CheckpointError(
-            f"{str(model)!r} makes a context of width {config.connector.output_dim}, the DiT in "
+            f"{str(model)!r} makes a context of width {config.connector.output_dim}, but the DiT in "
             f"{str(dit.path)!r} takes {taken}; give the DiT that it was trained on."
         )
 
@@ -256,13 +260,13 @@ def _check_targets(
         first, second = (stored.shape for stored in held.values())
         if len(first) != 2 or len(second) != 2 or first[0] != second[1]:
             raise CheckpointError(
-                f"{str(match.path)!r} has a LoRA for {escaped(name)} of {first} and {second}, which are no two "
-                "matrices of one rank; get the file again."
+                f"{str(match.path)!r} has a LoRA for {escaped(name)} of {first} and {second}, which are not two "
+                "matrices of the same rank; get the file again."
             )
         made = (second[0], first[1])
         found = tuple(weights[name].shape) if name in weights else None
         if found != made:
             raise CheckpointError(
-                f"{str(match.path)!r} has a LoRA for {escaped(name)} of {made}, which in {str(base.path)!r} is "
-                f"{found or 'missing'}; give the model that it was trained on."
+                f"{str(match.path)!r} has a LoRA for {escaped(name)} of {made}, but in {str(base.path)!r} the weight "
+                f"is {found or 'missing'}; give the model that it was trained on."
             )

@@ -114,8 +114,8 @@ def load_image_attention(opened: Opened, names: Sequence[str]) -> dict[str, tupl
         wanted = []
     if sorted(state) != sorted(wanted):
         raise CheckpointError(
-            f"{str(opened.match.named)!r} holds {len(state)} tensors of image attention, its UNet takes {len(wanted)}; "
-            "get it again."
+            f"{str(opened.match.named)!r} holds {len(state)} image attention tensors, but its UNet takes "
+            f"{len(wanted)}; get it again."
         )
     pairs = zip(wanted[::2], wanted[1::2], strict=True)
     return {name: (state[key].float(), state[value].float()) for name, (key, value) in zip(names, pairs, strict=False)}

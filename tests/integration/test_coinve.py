@@ -182,7 +182,10 @@ def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path)
     ("change", "message"),
     [
         (lambda held: held.pop("mllm.video_queries.q"), r"holds no queries\.video"),
-        (lambda held: held.pop("dit.blocks.0.ffn.0.lora_B.default.weight"), r"half a LoRA of 'blocks\.0\.ffn\.0'"),
+        (
+            lambda held: held.pop("dit.blocks.0.ffn.0.lora_B.default.weight"),
+            r"only half of the LoRA for 'blocks\.0\.ffn\.0'",
+        ),
         (lambda held: held.pop("mask_head.proj_v.weight"), r"'masks\.proj_v\.weight' is missing"),
         (lambda held: held.pop("mask_head.norm_c_in.bias"), r"does not fit its config.*norm_c_in\.bias"),
         (lambda held: held.pop("residual_attention_module.layers.1.residual_alpha"), r"local_strength\.1"),
@@ -196,12 +199,12 @@ def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path)
         ),
         (
             lambda held: [held.pop(name) for name in list(held) if name.startswith("residual_attention_module.")],
-            r"holds no residual_alpha of its blocks",
+            r"holds a mask head but no residual_alpha",
         ),
         (lambda held: held.update({"dit.odd": torch.zeros(1)}), r"odd\.safetensors.*: 'odd'"),
         (
             lambda held: held.update({"mllm.odd": torch.zeros(1)}),
-            "not of CoinVE-Edit's training",
+            "holds 'mllm\\.odd', which does not belong to CoinVE-Edit",
         ),
         (
             lambda held: held.update({"mllm.connector.0.weight": torch.zeros(256, 12)}),
@@ -246,8 +249,8 @@ def test_a_truncated_part_is_named(part: str, model: Path, parts: dict[str, Path
 @pytest.mark.parametrize(
     ("part", "other", "message"),
     [
-        ("transformer", "bernini/transformer", r"makes a context of width \d+, the DiT in .* takes \d+"),
-        ("vae", "kiwi/vae", r"makes 48 channels, the DiT in .* takes 16"),
+        ("transformer", "bernini/transformer", r"makes a context of width \d+, but the DiT in .* takes \d+"),
+        ("vae", "kiwi/vae", r"makes 48 channels, but the DiT in .* takes 16"),
         ("transformer", "kiwi/vae", "does not hold a Wan DiT: it is a Wan VAE"),
         ("mllm", "nothing", "there is no file .*nothing"),
         ("vae", None, r"has no Wan VAE of its own.*--vae PATH"),

@@ -233,15 +233,15 @@ FAULTS: dict[str, tuple[Callable[[State, State, State], tuple[State, State]], st
     "no such block": (lambda lora, _, dit: (lora, without(dit, "blocks.1.")), r"has a LoRA for blocks.1.*is missing"),
     "another width": (
         lambda lora, _, dit: ({k: v[:, :-1].clone() if "lora_A" in k else v for k, v in lora.items()}, dit),
-        r"of \(128, 127\), which in .* is \(128, 128\)",
+        r"of \(128, 127\), but in .* the weight is \(128, 128\)",
     ),
     "two ranks": (
         lambda lora, _, dit: ({k: v[:-1].clone() if "lora_A" in k else v for k, v in lora.items()}, dit),
-        r"of \(3, 128\) and \(128, 4\), which are no two matrices of one rank",
+        r"of \(3, 128\) and \(128, 4\), which are not two matrices of the same rank",
     ),
     "no matrix": (
         lambda lora, _, dit: ({k: v[..., None] if "lora_B" in k else v for k, v in lora.items()}, dit),
-        r"of \(4, 128\) and \(128, 4, 1\), which are no two matrices of one rank",
+        r"of \(4, 128\) and \(128, 4, 1\), which are not two matrices of the same rank",
     ),
     "whole numbers": (lambda lora, _, dit: ({k: v.int() for k, v in lora.items()}, dit), "as I32, expected floats"),
     "a gap": (lambda _, whole, dit: (without(whole, "blocks.1.ffn"), dit), r"step' holds no whole Wan DiT: blocks.1"),
@@ -349,7 +349,7 @@ def test_base_models_that_do_not_fit(whole: Path, apart: Path, saved: Path, tmp_
             convert(whole, tmp_path / "own", Overrides(**base))
         assert not (tmp_path / "own").exists()
 
-    refused(r"makes a context of width 128, the DiT in .* takes 24", transformer=saved / "transformer")
+    refused(r"makes a context of width 128, but the DiT in .* takes 24", transformer=saved / "transformer")
     refused(r"the VAE in .* makes 4 channels", vae=saved / "vae")
     refused(r"wan-vae' does not hold a Qwen2.5-VL: it is a Wan VAE", mllm=apart / "wan-vae")
     state, _ = read_safetensors(apart / "dit")

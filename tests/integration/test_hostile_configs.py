@@ -203,7 +203,7 @@ def test_a_dialect_of_no_family(saved: Path, tmp_path: Path):
     config = json.loads(tiny.CONFIG.to_json())
     put(config, "guidance__dialect", "klingon")
     write_safetensors(tmp_path / ADAPTER, read_safetensors(saved / ADAPTER)[0], {FORMAT: json.dumps(config)})
-    said = refused(tmp_path, "'klingon', which no family here speaks; expected one of instructx, kiwi")
+    said = refused(tmp_path, "'klingon', which this version does not know; expected one of instructx, kiwi")
     assert ADAPTER in said
 
 

@@ -144,7 +144,7 @@ def test_refusals(kiwi: Path, stage3: Path, saved: Path, tmp_path: Path):
             load(kiwi, stage3, **{missing: None})
     with pytest.raises(CheckpointError, match="width 48 has no heads of 128"):
         load(kiwi, stage3, transformer=None)
-    with pytest.raises(CheckpointError, match=r"context of width 48, the DiT in .* takes 24"):
+    with pytest.raises(CheckpointError, match=r"context of width 48, but the DiT in .* takes 24"):
         load(kiwi, stage3, transformer=saved / "transformer")
 
     def refused(changed: State, message: str, **base: Path) -> None:
@@ -157,9 +157,14 @@ def test_refusals(kiwi: Path, stage3: Path, saved: Path, tmp_path: Path):
     first = {name: value for name, value in state.items() if "video_queries" not in name}
     refused(first, r"holds no queries.video, which its stage had not trained; give a file of stage 2 or 3")
     down = next(name for name in state if name.endswith("lora_A.default.weight"))
-    refused({name: value for name, value in state.items() if name != down}, "holds half a LoRA of 'mllm.model")
-    refused(state | {down: torch.zeros(RANK, 5)}, r"has a LoRA for layers.* of \(16, 5\), which in .* is \(16, 32\)")
-    refused(state | {"mllm.model.odd": torch.zeros(1)}, "holds 'mllm.model.odd', which is not of Kiwi-Edit's training")
+    refused(
+        {name: value for name, value in state.items() if name != down}, "holds only half of the LoRA for 'mllm.model"
+    )
+    refused(
+        state | {down: torch.zeros(RANK, 5)},
+        r"has a LoRA for layers.* of \(16, 5\), but in .* the weight is \(16, 32\)",
+    )
+    refused(state | {"mllm.model.odd": torch.zeros(1)}, "holds 'mllm.model.odd', which does not belong to Kiwi-Edit")
     refused(state | {down: torch.full_like(state[down], torch.nan)}, "NaN or infinity")
     for odd in ({"dit.vace": torch.zeros(1)}, {f"dit.vace.lora_{half}.weight": torch.zeros(1, 1) for half in "AB"}):
         refused(state | odd, r"file' cannot be used: 1 of .*'vace")

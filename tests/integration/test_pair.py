@@ -306,7 +306,9 @@ def test_dits_that_are_no_pair_are_named(saved: Path, two: Path, tmp_path: Path)
         ({"num_attention_heads": 1, "attention_head_dim": tiny.WIDTH}, "num_attention_heads is 1, expected 2"),
     ):
         WanTransformer3DModel(**(sizes | changed)).save_pretrained(other)
-        with pytest.raises(CheckpointError, match=rf"transformer' and .*other' are no pair: of the second .*{said}"):
+        with pytest.raises(
+            CheckpointError, match=rf"transformer' and .*other' are not a pair: in the second, .*{said}"
+        ):
             Editor.from_pretrained(saved, device="cpu", transformer=two / "transformer", transformer_2=other)
 
 

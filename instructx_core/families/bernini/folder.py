@@ -48,9 +48,7 @@ def recognise(path: Path) -> Match | None:
     boundary = _boundary(path, said)
     text = find_form(path / TEXT, Part.MLLM)
     if not text.is_text:
-        raise CheckpointError(
-            f"{quoted_path(text.path)} is a {text.title}, and Bernini-R reads by a umT5; get it again."
-        )
+        raise CheckpointError(f"{quoted_path(text.path)} is a {text.title}, but Bernini-R needs a umT5; get it again.")
     with naming(path):
         config = _config(reader_width(text), boundary).checked()
     folders = {Part.MLLM: path / TEXT, Part.DIT: path / TRANSFORMER, Part.VAE: path / VAE}

@@ -53,8 +53,8 @@ def recognise(path: Path) -> Match | None:
     if len(strength) < sum(bool(STRENGTH.fullmatch(name)) for name in stored):
         raise CheckpointError(f"{str(path)!r} holds the residual_alpha of a block twice; get the file again.")
     if bool(masks) != bool(strength):
-        missing = "mask head" if strength else "residual_alpha of its blocks"
-        raise CheckpointError(f"{str(path)!r} holds no {missing}, only what belongs to it; get the file again.")
+        held, missing = ("residual_alpha", "mask head") if strength else ("a mask head", "residual_alpha")
+        raise CheckpointError(f"{str(path)!r} holds {held} but no {missing}; get the file again.")
     others = (name for name in stored if not name.startswith((HEAD, *SETTINGS)) and not STRENGTH.fullmatch(name))
     plain = {name.replace(WRAPPED, ".cross_attn."): name for name in others}
     with naming(path):

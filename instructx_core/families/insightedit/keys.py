@@ -48,7 +48,7 @@ def bim_to_own(state: Mapping[str, T]) -> dict[str, T]:
     """
     own = {_renamed(name, _BIM): value for name, value in state.items()}
     if odd := sorted(name for name in own if not name.startswith("connector.bim.")):
-        raise CheckpointError(f"{quoted(odd[0])} is no tensor of SmartEdit's BIM; get the file again.")
+        raise CheckpointError(f"{quoted(odd[0])} does not belong to SmartEdit's BIM; get the file again.")
     return own
 
 

@@ -85,8 +85,7 @@ class Found:
         """
         if not allow_pickle:
             raise CheckpointError(
-                f"{quoted_path(self.folder)} holds SmartEdit's pickles; say --allow-pickle to open them for their "
-                "tensors alone."
+                f"{quoted_path(self.folder)} holds SmartEdit's pickles; pass --allow-pickle to read only their tensors."
             )
         return _plan(self, overrides)
 
@@ -110,8 +109,8 @@ def find(folder: Path) -> Found | None:
         held = sorted(file for file in folder.glob(pattern) if file.suffix in PICKLES | {".safetensors"})
         if len(held) > 1:
             raise CheckpointError(
-                f"{quoted_path(folder)} holds SmartEdit of several training steps ({held[0].parent.name} and "
-                f"{held[1].parent.name}); leave one."
+                f"{quoted_path(folder)} holds SmartEdit files of several training steps ({held[0].parent.name} and "
+                f"{held[1].parent.name}); keep only one."
             )
         files[part] = held[0] if held else None
     if None in (files["llm"], files["unet"], files["qformer"]):
@@ -240,7 +239,7 @@ def _tower(clip: Path) -> Tensors:
         if name.startswith("vision_model.") and not name.endswith("position_ids")
     }
     if not tower:
-        raise CheckpointError(f"{quoted_path(clip)} holds no CLIP in safetensors; give the folder of {CLIP}.")
+        raise CheckpointError(f"{quoted_path(clip)} holds no CLIP in safetensors; give the {CLIP} folder.")
     return tower
 
 
@@ -257,7 +256,10 @@ def _unasked(clip: Path, tokens: int, width: int) -> StoredTensor:
         with torch.no_grad():
             found = model(input_ids=ids).last_hidden_state
         if tuple(found.shape) != (1, tokens, width):
-            raise CheckpointError(f"{quoted_path(clip)} makes a text of {tuple(found.shape)}; give {CLIP}.")
+            raise CheckpointError(
+                f"{quoted_path(clip)} encodes a text as {tuple(found.shape)}, expected {(1, tokens, width)}; give the "
+                f"{CLIP} folder."
+            )
         return found
 
     return computed("F32", (1, tokens, width), make, clip, "text_model")
@@ -280,11 +282,11 @@ def _mllm_files(found: Found, clip: Path, tensors: Tensors) -> Plan:
     sight = read_json(clip / "config.json").get("vision_config")
     if width % HEAD or not isinstance(sight, dict):
         odd = (
-            f"{quoted_path(found.llm)} is {width} wide"
+            f"{quoted_path(found.llm)} has hidden states of width {width}, expected a multiple of {HEAD}"
             if width % HEAD
-            else f"{quoted_path(clip)} says no vision_config"
+            else f"{quoted_path(clip / 'config.json')} has no vision_config"
         )
-        raise CheckpointError(f"{odd}, which no published SmartEdit or CLIP is; get it again.")
+        raise CheckpointError(f"{odd}; get it again.")
     language = VICUNA | {
         "vocab_size": words,
         "hidden_size": width,
@@ -305,7 +307,7 @@ def _mllm_files(found: Found, clip: Path, tensors: Tensors) -> Plan:
         model = load_or_explain(found.llm, lambda: LlavaForConditionalGeneration(config))
     wanted = {bare_llava(name): tensor for name, tensor in model.state_dict().items()}
     if odd := first_difference(shapes_of(wanted), shapes):
-        raise CheckpointError(f"{quoted_path(found.folder)} is no whole SmartEdit: {odd}; get it again.")
+        raise CheckpointError(f"{quoted_path(found.folder)} is not a complete SmartEdit: {odd}; get it again.")
     small = saved_by(config.save_pretrained) | saved_by(tokenizer.save_pretrained)
     return small | {"model.safetensors": tensor_file(tensors, FILE)}
 
@@ -321,7 +323,7 @@ def _unet_files(found: Found, overrides: Overrides) -> Plan:
     held = {name.removeprefix("unet."): stored for name, stored in _read(found.unet).items()}
     model = load_or_explain(found.unet, lambda: empty_model(UNet2DConditionModel, config))
     if odd := first_difference(shapes_of(model.state_dict()), shapes_of(held)):
-        raise CheckpointError(f"{quoted_path(found.unet)} is no whole UNet of SmartEdit's: {odd}; get it again.")
+        raise CheckpointError(f"{quoted_path(found.unet)} is not SmartEdit's complete UNet: {odd}; get it again.")
     said = json.dumps({"_class_name": "UNet2DConditionModel"} | config, indent=2) + "\n"
     return {"config.json": text(said), "diffusion_pytorch_model.safetensors": tensor_file(held, FILE)}
 
@@ -332,7 +334,7 @@ def _check_connector(found: Found, config: ModelConfig, own: Tensors) -> None:
     wanted = {f"connector.{name}": tensor for name, tensor in connector.state_dict().items()}
     held = {name: stored for name, stored in own.items() if name.startswith("connector.")}
     if odd := first_difference(shapes_of(wanted), shapes_of(held)):
-        raise CheckpointError(f"{quoted_path(found.folder)} is no whole SmartEdit: {odd}; get it again.")
+        raise CheckpointError(f"{quoted_path(found.folder)} is not a complete SmartEdit: {odd}; get it again.")
 
 
 def _read(path: Path) -> Tensors:

@@ -60,8 +60,7 @@ def _match(path: Path, adapter: Path, header: Mapping[str, Any]) -> Match:
     metadata, stored = header.get("__metadata__", {}), stored_of(header)
     if FORMAT not in metadata:
         raise CheckpointError(
-            f"{str(adapter)!r} does not say {FORMAT!r} in its metadata; "
-            "it belongs to another program or another version."
+            f"{str(adapter)!r} has no {FORMAT!r} in its metadata; it comes from another program or another version."
         )
     with naming(adapter):
         config = read_config(metadata[FORMAT])
@@ -107,7 +106,7 @@ def save_checkpoint(components: Components, folder: str | Path) -> None:
     guidance, denoiser = components.guidance, components.denoiser
     networks = [half.transformer for half in denoiser.halves]
     if any(getattr(network, "hf_quantizer", None) is not None for network in networks):
-        raise InputError("GGUF weights cannot be saved again; load the model with its DiT in another form first.")
+        raise InputError("GGUF weights cannot be saved again; load the model with its DiT in another format first.")
     unpacked = (unpacked_layers(part, denoiser.dtype) for part in (guidance.mllm, *networks))
     with atomic_folder(folder) as partial, ExitStack() as stack:
         for context in unpacked:

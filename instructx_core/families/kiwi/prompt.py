@@ -86,8 +86,8 @@ class KiwiGuidance(MLLMGuidance):
             reference_places.add(0 if reference is None else own[1].tokens)
         if len(reference_places) > 1:
             raise InputError(
-                f"The references of one batch fill {sorted(reference_places)} places of the MLLM's sequence; "
-                "give references of one size, or edit one by one."
+                f"The references of this batch take different numbers of MLLM tokens, {sorted(reference_places)}; "
+                "give references of the same size, or edit one at a time."
             )
         padded = pad_left(sequences, places)
         return GuidanceInputs(*padded, *join_pictures(pictures), query_set, reference_places.pop())

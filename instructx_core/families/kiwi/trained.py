@@ -97,9 +97,13 @@ def lora_pairs(path: Path, rest: Mapping[str, str], family: str) -> dict[str, tu
     for name, there in rest.items():
         found = _LORA.fullmatch(name)
         if found is None:
-            raise CheckpointError(f"{str(path)!r} holds {quoted(there)}, which is not of {family}'s training.")
+            raise CheckpointError(
+                f"{str(path)!r} holds {quoted(there)}, which does not belong to {family}; get the file again."
+            )
         halves.setdefault(found[1], {})[found[2]] = there
     for module, half in halves.items():
         if half.keys() != {"A", "B"}:
-            raise CheckpointError(f"{str(path)!r} holds half a LoRA of {quoted(module)}; get the file again.")
+            raise CheckpointError(
+                f"{str(path)!r} holds only half of the LoRA for {quoted(module)}; get the file again."
+            )
     return {module: (half["A"], half["B"]) for module, half in halves.items()}
