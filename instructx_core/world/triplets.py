@@ -166,7 +166,7 @@ def make_rng(seed: int, stream: int, canvas: Canvas) -> np.random.Generator:
     if seed < 0:
         raise InputError(f"seed is {seed}; give a whole number of 0 or more")
     if canvas.frames < 1:
-        raise InputError(f"frames is {canvas.frames}; give 1 for an image or more for a video")
+        raise InputError(f"frames is {canvas.frames}; give 1 for an image, or more for a video")
     if canvas.short < MIN_SIDE:
         raise InputError(f"the size is {canvas.height} x {canvas.width} pixels; give sides of at least {MIN_SIDE}")
     return np.random.default_rng([seed, stream, canvas.frames, canvas.height, canvas.width])
@@ -184,7 +184,7 @@ def sample_triplet(
     if group not in EVERY_GROUP:
         raise InputError(f"group is {group!r}; give one of {', '.join(EVERY_GROUP)}")
     if frames == 1 and group in CLIP_GROUPS:
-        raise InputError(f"group is {group!r}, which an image cannot have; give frames of 2 or more")
+        raise InputError(f"group is {group!r}, which needs a video; give frames of 2 or more")
     draft = _draft(seed, group, Canvas(frames, height, width), variety)
     return Triplet(
         source=render(draft.source),
