@@ -107,7 +107,7 @@ def check_start(vae: nn.Module, size: tuple[int, int]) -> None:
         if tuple(code.shape[1:]) != wanted or trial.decode(code).sample.shape != pixels.shape:
             raise ValueError(f"a picture of {list(size)} becomes {list(code.shape[1:])} instead of {list(wanted)}")
         if not len(config.latents_mean) == len(config.latents_std) == config.z_dim:
-            raise ValueError(f"latents_mean and latents_std are not of z_dim {config.z_dim} numbers")
+            raise ValueError(f"latents_mean and latents_std need {config.z_dim} values each, as z_dim says")
 
 
 def draw_pixels(config: TinyTrainConfig) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

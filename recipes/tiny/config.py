@@ -51,7 +51,7 @@ class TinyTrainConfig(TrainConfig):
             ),
             (
                 ("soup" in self.start) == bool(self.soup),
-                "start.soup, a second model folder, and soup, its share of the weights, need each other",
+                "start.soup (a second model folder) and soup (its share of the weights) must be set together",
             ),
             (
                 not makes or set(self.start) <= {part},
@@ -71,12 +71,12 @@ class TinyTrainConfig(TrainConfig):
             ),
             (
                 self.task != "autoencoder" or self.data.images >= min(2, len(self.data.sizes)),
-                "an autoencoder stage needs pictures: data.images 1 or more, with several data.sizes 2 or more",
+                "an autoencoder stage needs pictures: set data.images to at least 1, or 2 with several data.sizes",
             ),
             (not makes or self.data.table is None, f"{self.task} stages draw from the world; leave data.table out"),
             (
                 not self.naming_weight or self.data.table is None,
-                "naming_weight asks for the shapes of the world; leave it or data.table out",
+                "naming_weight needs the shapes of the procedural world; leave out either it or data.table",
             ),
         ]
         return next((message for passed, message in checks if not passed), None)

@@ -200,7 +200,7 @@ def vocabulary_of(components: Components) -> int:
 def check_reads(components: Components, asked: str) -> None:
     """Raise InputError if the model's guidance is a text encoder, which is never trained."""
     if components.config.guidance.kind is GuidanceKind.TEXT:
-        raise InputError(f"{asked} trains an MLLM, and this model is guided by a text encoder; leave it out.")
+        raise InputError(f"{asked} trains an MLLM, but this model is guided by a text encoder; leave it out.")
 
 
 def with_deadband(components: Components, deadband: float) -> Components:
@@ -211,7 +211,7 @@ def with_deadband(components: Components, deadband: float) -> Components:
     """
     config = components.config
     if not isinstance(config, TinyConfig) or config.source_prediction is None:
-        raise InputError("deadband is for a model that predicts what to change in its source; leave it out.")
+        raise InputError("deadband needs a model that predicts changes to its source; leave it out.")
     config = replace(config, tiny=replace(config.tiny, deadband=deadband))
     components.denoiser.prediction = config.source_prediction
     return replace(components, config=config)
@@ -225,7 +225,7 @@ def with_source_waves(components: Components, waves: int) -> Components:
     """
     config, denoiser = components.config, components.denoiser
     if denoiser.source_embedding is None:
-        raise InputError("source_waves is for a model whose source has an embedding of its own; leave it out.")
+        raise InputError("source_waves needs a model with a separate source embedding; leave it out.")
     if config.denoiser.source_waves == waves:
         return components
     if config.denoiser.source_waves:
@@ -251,7 +251,7 @@ def with_affine_prediction(components: Components) -> Components:
     """
     config, transformer = components.config, components.denoiser.transformer
     if not isinstance(config, TinyConfig) or config.source_prediction is None:
-        raise InputError("affine is for a model that predicts what to change in its source; leave it out.")
+        raise InputError("affine needs a model that predicts changes to its source; leave it out.")
     if config.tiny.predicts == "affine":
         return components
     own, channels = transformer.proj_out, transformer.config.in_channels

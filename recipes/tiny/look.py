@@ -66,12 +66,14 @@ def sheet(editor: Editor, kind: str, variety: Variety) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a model folder, or the config of a stage that runs")
+    parser.add_argument("model", type=Path, help="a model folder, or the config of a running stage")
     parser.add_argument("output", type=Path, help="the PNG to write")
     parser.add_argument("--kinds", nargs="+", choices=MEASURED, default=KINDS, help=f"default: {' '.join(KINDS)}")
-    parser.add_argument("--count", type=int, default=16, help="pictures a kind to measure (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="of a side in pixels (default: the model's own)")
-    parser.add_argument("--rich", action="store_true", help="natural grounds, lively objects, Chinese")
+    parser.add_argument("--count", type=int, default=16, help="pictures to measure per kind (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=int, help="side of the square pictures in pixels (default: the model's own size)"
+    )
+    parser.add_argument("--rich", action="store_true", help="natural backgrounds, turned and lit objects, Chinese")
     asked = parser.parse_args()
     with TemporaryDirectory() as folder:
         model = asked.model

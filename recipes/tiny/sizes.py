@@ -31,7 +31,7 @@ def check_numbers(sizes: Any, name: str) -> None:
         for value in sizes:
             check_numbers(value, name)
     elif isinstance(sizes, float) and not math.isfinite(sizes):
-        raise InputError(f"In the training config, {name} is {sizes}; give a number.")
+        raise InputError(f"In the training config, {name} is {sizes}; give a finite number.")
     elif isinstance(sizes, int) and not 0 <= sizes <= LARGEST:
         raise InputError(f"In the training config, {name} is {shown(sizes)}; give a number from 0 to {LARGEST}.")
 
@@ -63,6 +63,6 @@ class refusing:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError):
             raise InputError(
-                f"In the training config, the sizes under {self.name} make no model: {type(error).__name__}: "
+                f"In the training config, the sizes under {self.name} cannot be used: {type(error).__name__}: "
                 f"{one_line(error, 200)}; see the configs of stage 0."
             ) from error

@@ -27,6 +27,8 @@ def stir_in(components: Components, folder: Path, share: float) -> None:
         own, added = (dict(getattr(model, part).named_parameters()) for model in (components, other))
         odd = first_difference(shapes_of(own), shapes_of(added))
         if odd:
-            raise InputError(f"start.soup, {quoted_path(folder)}, is not of the start's sizes: {odd}; choose another.")
+            raise InputError(
+                f"start.soup, {quoted_path(folder)}, differs in size from start.model: {odd}; choose another."
+            )
         for name, weight in own.items():
             weight.lerp_(added[name], share)

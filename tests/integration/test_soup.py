@@ -29,7 +29,7 @@ def test_a_stage_starts_from_a_mean_of_two_models(foundation: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("asked", [{"soup": 0.5}, {"start": {"model": "a", "soup": "b"}}])
 def test_a_soup_needs_a_share_and_a_model(foundation: Path, tmp_path: Path, asked: dict) -> None:
-    with pytest.raises(InputError, match=r"start\.soup, a second model folder, and soup, its share"):
+    with pytest.raises(InputError, match=r"start\.soup \(a second model folder\) and soup \(its share"):
         read_editing(foundation, tmp_path / "stage", task="tiny-editing", **asked)
 
 
@@ -39,5 +39,5 @@ def test_models_of_two_sizes_are_refused(foundation: Path, tmp_path: Path) -> No
     stage["model"]["transformer"] |= {"ffn_dim": 32}
     wide = train(read_train_config(write_config(tmp_path / "wide.yaml", **stage)))
     start = {"model": str(foundation / "generator/model"), "soup": str(wide)}
-    with pytest.raises(InputError, match="is not of the start's sizes: .*ffn"):
+    with pytest.raises(InputError, match="differs in size from start.model: .*ffn"):
         make_task(read_editing(foundation, tmp_path / "stage", start=start, soup=0.5))

@@ -124,7 +124,7 @@ def test_a_deadband_is_written_into_the_checkpoint(foundation: Path, tmp_path: P
     assert config_of(folder).tiny.deadband == 0.25
     assert load(folder).denoiser.prediction == ChangePrediction(0.25)
     plain = editing_config(foundation, tmp_path / "run", deadband=0.25)
-    with pytest.raises(InputError, match="deadband is for a model that predicts what to change"):
+    with pytest.raises(InputError, match="deadband needs a model that predicts changes to its source"):
         make_task(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
 
 
