@@ -89,23 +89,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes.insightedit_tiny", description=__doc__)
     commands = parser.add_subparsers(required=True)
     for name, run, said in (
-        ("train", build, "build the model from nothing; after a kill, go on"),
+        ("train", build, "build the model from scratch, or resume after an interruption"),
         ("evaluate", _measure, "success on held-out pictures"),
         ("ablate", _ablate, "stage 3 with and without the IAA, three seeds each, from one stage 2"),
     ):
         own = commands.add_parser(name, help=said)
-        own.add_argument("folder", type=Path, help="where everything of the recipe is")
+        own.add_argument("folder", type=Path, help="the recipe's working folder")
         own.set_defaults(run=run)
         if name == "train":
             stages = [path.stem.split("-", 1)[1] for path in STAGES]
             own.add_argument("--until", choices=stages, help="the last stage to run")
         if name != "evaluate":
-            own.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `instructx train`")
+            own.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in `instructx train`")
         if name != "train":
-            own.add_argument("--images", type=int, default=300, help="held-out pictures a kind (default: 300)")
+            own.add_argument("--images", type=int, default=300, help="held-out pictures per kind (default: 300)")
         if name == "evaluate":
-            own.add_argument("--model", type=Path, help="another model than that of the last stage")
+            own.add_argument("--model", type=Path, help="the model to evaluate (default: the last stage's)")
             own.add_argument("--json", type=Path, help="also write the numbers to this file")
         if name == "ablate":
-            own.add_argument("--steps", type=int, default=900, help="of each run (default: 900, ten minutes)")
+            own.add_argument("--steps", type=int, default=900, help="steps per run (default: 900, ten minutes)")
     return parser

@@ -35,7 +35,9 @@ class InsightTinyTrainConfig(TwoStreamTrainConfig):
         if set(self.start) != wanted:
             return f"an {self.task} stage starts from {' and '.join(sorted(wanted)) or 'nothing'}"
         if bool(self.model) != ("model" not in wanted):
-            return "model gives the sizes of a part that a stage creates, and of no other stage"
+            if self.model:
+                return f"an {self.task} stage creates no part; leave model out"
+            return f"an {self.task} stage needs model, the sizes of the part that it creates"
         if self.data.table is not None:
             return f"{self.task} stages draw from the world; leave data.table out"
         if self.task in ONE_SIZE and len(self.data.sizes) > 1:

@@ -68,7 +68,7 @@ def ablate(config: Path, runs: Path, steps: int, images: int, changes: Sequence[
     lines = ["| | success | unedited pixels, dB |", "|---|---|---|"]
     for name, runs_of in table.items():
         lines.append(f"| {name} | " + " | ".join(_with_error(column) for column in zip(*runs_of, strict=True)) + " |")
-    return "\n".join([*lines, f"Mean and standard error of {len(SEEDS)} seeds."])
+    return "\n".join([*lines, f"Mean and standard error over {len(SEEDS)} seeds."])
 
 
 def _evaluated(editor: Editor, images: int) -> Medium:

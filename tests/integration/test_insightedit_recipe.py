@@ -65,7 +65,7 @@ def _connector(llava, drawing) -> dict:
         ("start={model: a}", "starts from clip and vae"),
         ("data.table=edits.csv", "leave data.table out"),
         ("data.video_probability=0.5", "train on pictures"),
-        ("model={}", "gives the sizes"),
+        ("model={}", "needs model, the sizes of the part that it creates"),
     ],
 )
 def test_a_config_that_does_not_go_together_is_named(change, reason):
