@@ -55,7 +55,7 @@ class TinyTrainConfig(TrainConfig):
             ),
             (
                 not makes or set(self.start) <= {part},
-                f"an {self.task} stage starts from a folder under {part!r}, or from nothing",
+                f"{self.task} stages start from a folder under {part!r}, or from nothing",
             ),
             (
                 bool(self.start) or self.task != "language" or {"vocabulary", "text", "vision"} <= set(self.model),

@@ -113,6 +113,13 @@ def test_an_autoencoder_needs_a_picture_of_the_first_size(changes: list[str], fi
         assert images[0].shape[2:4] == config.data.sizes[0]
 
 
+@pytest.mark.parametrize(("stage", "part"), [("01-autoencoder", "vae"), ("02-language", "mllm")])
+def test_a_part_s_stage_says_what_it_starts_from(stage: str, part: str):
+    said = f"config, {stage[3:]} stages start from a folder under '{part}', or from nothing"
+    with pytest.raises(InputError, match=said):
+        read_train_config(RECIPE / f"{stage}.yaml", ["start={model: a}"])
+
+
 def test_the_paper_s_configs_know_no_field_of_the_recipe():
     paper, own = ({field.name for field in fields(kind)} for kind in (TrainConfig, TinyTrainConfig))
     assert own - paper == {"model", "soup", "channel_emphasis", "edited_weight", "balance", "reading_weight",
