@@ -160,9 +160,9 @@ def test_what_is_missing_is_named_and_nothing_is_left(bases, tmp_path, change, r
 
 
 def test_what_it_is_converted_with_is_asked_for(published, bases, tmp_path):
-    with pytest.raises(CheckpointError, match="give it with --mllm"):
+    with pytest.raises(CheckpointError, match="comes without clip-vit-large-patch14; give it with --mllm PATH"):
         convert(published[0], tmp_path / "model", Overrides(vae=bases["vae"]), allow_pickle=True)
-    with pytest.raises(CheckpointError, match="give it with --vae"):
+    with pytest.raises(CheckpointError, match="comes without Stable Diffusion 1.5's VAE; give it with --vae PATH"):
         convert(published[0], tmp_path / "model", Overrides(mllm=bases["mllm"]), allow_pickle=True)
     with pytest.raises(InputError, match="give a folder to write"):
         convert(published[0], tmp_path / "model.safetensors", allow_pickle=True)

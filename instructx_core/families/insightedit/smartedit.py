@@ -121,7 +121,7 @@ def find(folder: Path) -> Found | None:
 def _plan(found: Found, overrides: Overrides) -> Plan:
     qformer, llm = _read(found.qformer), _read(found.llm)
     own = qformer_to_own(qformer) | (bim_to_own(_read(found.bim)) if found.bim else {})
-    clip = _given(overrides.mllm, found, "mllm", f"the folder of {CLIP}")
+    clip = _given(overrides.mllm, found, "mllm", CLIP)
     vae = find_form(_given(overrides.vae, found, "vae", "Stable Diffusion 1.5's VAE"), Part.VAE, allow_pickle=True)
     config = config_of_shapes(shapes_of(own), found.folder)
     embeddings, head = (
@@ -343,5 +343,5 @@ def _read(path: Path) -> Tensors:
 
 def _given(path: Path | None, found: Found, option: str, what: str) -> Path:
     if path is None:
-        raise CheckpointError(f"{quoted_path(found.folder)} has no {what} of its own; give it with --{option} PATH.")
+        raise CheckpointError(f"{quoted_path(found.folder)} comes without {what}; give it with --{option} PATH.")
     return path
