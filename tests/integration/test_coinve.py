@@ -181,7 +181,10 @@ def test_another_mllm_is_named(model: Path, parts: dict[str, Path], saved: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda held: held.pop("mllm.video_queries.q"), r"holds no queries\.video"),
+        (
+            lambda held: held.pop("mllm.video_queries.q"),
+            r"holds no queries\.video, which editing needs; get the file again",
+        ),
         (
             lambda held: held.pop("dit.blocks.0.ffn.0.lora_B.default.weight"),
             r"only half of the LoRA for 'blocks\.0\.ffn\.0'",

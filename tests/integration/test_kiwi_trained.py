@@ -155,7 +155,7 @@ def test_refusals(kiwi: Path, stage3: Path, saved: Path, tmp_path: Path):
             load(kiwi, tmp_path, **base)
 
     first = {name: value for name, value in state.items() if "video_queries" not in name}
-    refused(first, r"holds no queries.video, which its stage had not trained; give a file of stage 2 or 3")
+    refused(first, r"holds no queries.video, which its stage did not train; give a file of stage 2 or 3")
     down = next(name for name in state if name.endswith("lora_A.default.weight"))
     refused(
         {name: value for name, value in state.items() if name != down}, "holds only half of the LoRA for 'mllm.model"

@@ -59,7 +59,7 @@ def recognise(path: Path) -> Match | None:
     plain = {name.replace(WRAPPED, ".cross_attn."): name for name in others}
     with naming(path):
         dit, adapter, rest = split_trained(plain)
-    check_trained(path, adapter)
+    check_trained(path, adapter, "which editing needs; get the file again")
     pairs = lora_pairs(path, rest, "CoinVE-Edit")
     dit_lora = {f"{name}.weight": pair for name, pair in pairs.items() if not name.startswith("mllm.")}
     with naming(path):

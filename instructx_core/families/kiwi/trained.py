@@ -55,7 +55,7 @@ def recognise(path: Path) -> Match | None:
         return None
     with naming(path):
         dit, adapter, rest = split_trained({name: name for name in stored})
-    check_trained(path, adapter)
+    check_trained(path, adapter, "which its stage did not train; give a file of stage 2 or 3")
     pairs = lora_pairs(path, rest, "Kiwi-Edit")
     dit_lora = {f"{name}.weight": pair for name, pair in pairs.items() if not name.startswith("mllm.")}
     with naming(path):
@@ -74,12 +74,10 @@ def recognise(path: Path) -> Match | None:
     )
 
 
-def check_trained(path: Path, adapter: Mapping[str, str]) -> None:
-    """Raise CheckpointError unless everything in `NEEDED` is there."""
+def check_trained(path: Path, adapter: Mapping[str, str], advice: str) -> None:
+    """Raise CheckpointError, ending with `advice`, unless everything in `NEEDED` is there."""
     if missing := [name for name in NEEDED if name not in adapter]:
-        raise CheckpointError(
-            f"{str(path)!r} holds no {missing[0]}, which its stage had not trained; give a file of stage 2 or 3."
-        )
+        raise CheckpointError(f"{str(path)!r} holds no {missing[0]}, {advice}.")
 
 
 def mllm_weights(pairs: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
