@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _enter(given: argparse.Namespace) -> None:
     """Change to FOLDER, which the configs' paths are relative to; other given paths are resolved first.
 
-    Raises InputError if FOLDER does not exist (`train` creates it) or the JSON cannot be written.
+    Raises InputError if FOLDER does not exist, if `train` cannot create it, or if the JSON cannot be written.
     """
     if given.run is _measure:
         if given.model:
@@ -53,8 +53,12 @@ def _enter(given: argparse.Namespace) -> None:
             given.folder.mkdir(parents=True, exist_ok=True)
         os.chdir(given.folder)
     except OSError as error:
+        if given.run is build:
+            raise InputError(
+                f"{quoted_path(given.folder)} cannot be used ({why(error)}); give a folder, new or existing."
+            ) from error
         raise InputError(
-            f"{quoted_path(given.folder)} is no folder of this recipe ({why(error)}); give the one that `train` filled."
+            f"{quoted_path(given.folder)} cannot be opened ({why(error)}); give the folder that `train` filled."
         ) from error
 
 

@@ -97,8 +97,16 @@ def test_paths_beside_the_folder_are_the_caller_s(tmp_path: Path, monkeypatch, c
     for wrong, words in ((["--json", "none/out.json"], "none/out.json"), (["--json", "model"], "folder")):
         assert command.main([*asked, *wrong]) == 2 and words in capsys.readouterr().err
     for name in ("evaluate", "ablate"):
-        assert command.main([name, "foldre"]) == 2 and "'foldre'" in capsys.readouterr().err
+        said = "'foldre' cannot be opened (No such file or directory); give the folder that `train` filled"
+        assert command.main([name, "foldre"]) == 2 and said in capsys.readouterr().err
     assert len(given) == 2 and not (tmp_path / "foldre").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys):
+    (tmp_path / "file").touch()
+    assert command.main(["train", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err
+    assert "file' cannot be used (File exists); give a folder, new or existing" in said and "filled" not in said
 
 
 def test_errors_count_by_level_and_place():
