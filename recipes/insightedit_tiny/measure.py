@@ -47,16 +47,17 @@ def ablate(config: Path, runs: Path, steps: int, images: int, changes: Sequence[
 
     Args:
         config: of stage 3.
+        runs: folder of the recipe's stages; the ablation's are written to `ablation` in it.
         steps: of each of the six runs, which resume if interrupted.
     """
     table: dict[str, list[tuple[float, float]]] = {"with IAA": [], "the same, lambda 0": [], "trained without": []}
     for seed in SEEDS:
-        for name, own in (("with", ["start.clip=runs/insightedit/clip/model/clip"]), ("without", [])):
+        for name in ("with", "without"):
             output = runs / f"ablation/{name}-{seed}-{steps}"
-            given = [*changes, f"steps={steps}", f"seed={seed}", f"output={output}", *own]
+            start = {"model": f"{runs}/editing/model"} | ({"clip": f"{runs}/clip/model/clip"} if name == "with" else {})
+            given = [*changes, f"steps={steps}", f"seed={seed}", f"output={output}", f"start={json.dumps(start)}"]
             if name == "without":
                 given += ["train=[queries, lora, qformer, bim, transformer]", "image_stream=0"]
-                given += ["start={model: runs/insightedit/editing/model}"]
             if not (output / "model").is_dir():
                 train(read_train_config(config, given), resume=True)
             editor = Editor.from_pretrained(output / "model", device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from instructx_core.diffusion import trained_sigmas
 from instructx_core.families.bundled import located
 from instructx_core.families.configs import config_of
 from instructx_core.training.config import read_train_config
-from recipes.insightedit_tiny import command
+from recipes.insightedit_tiny import command, measure
 from recipes.insightedit_tiny.clip import build_clip
 from recipes.insightedit_tiny.llava import build_llava
 from recipes.insightedit_tiny.weighing import drawn_levels, level_weight, place_weight
@@ -107,6 +108,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys):
     assert command.main(["train", str(tmp_path / "file")]) == 2
     said = capsys.readouterr().err
     assert "file' cannot be used (File exists); give a folder, new or existing" in said and "filled" not in said
+
+
+def test_an_ablation_starts_from_the_runs_that_it_is_given(tmp_path: Path, monkeypatch):
+    """Three seeds, each with the CLIP and without; nothing is trained or measured here."""
+    trained = []
+    editor = SimpleNamespace(config=SimpleNamespace(sampling=None))
+    monkeypatch.setattr(measure, "train", lambda config, resume: trained.append(config))
+    monkeypatch.setattr(measure, "Editor", SimpleNamespace(from_pretrained=lambda *_, **__: editor))
+    monkeypatch.setattr(measure, "replace", lambda config, **_: config)
+    monkeypatch.setattr(measure, "_numbers", lambda *_: (0.5, 20.0))
+    measure.ablate(command.STAGES[-1], tmp_path, steps=1, images=1)
+    both = {"model": f"{tmp_path}/editing/model", "clip": f"{tmp_path}/clip/model/clip"}
+    assert [config.start for config in trained] == 3 * [both, {"model": both["model"]}]
+    assert all(config.output.startswith(f"{tmp_path}/ablation/") for config in trained)
 
 
 def test_errors_count_by_level_and_place():
