@@ -202,9 +202,15 @@ def test_weights_of_another_width_are_refused(kiwi: Path, tmp_path: Path):
 def test_numbers_that_are_none_are_refused(kiwi: Path, tmp_path: Path):
     folder = linked(kiwi, tmp_path / "model")
     path = folder / "mllm_encoder" / "config.json"
-    put(path, {"max_frames": "many"})
-    with pytest.raises(CheckpointError, match="max_frames is 'many'"):
-        config_of(folder)
+    for name, value, said in (
+        ("max_frames", "many", "'many', expected a whole number from 1"),
+        ("max_frames", True, "True, expected a whole number from 1"),
+        ("max_pixels_per_frame", False, "False, expected a whole number from 0"),
+        ("max_pixels_per_frame", "", "'', expected a whole number from 0"),
+    ):
+        put(path, {name: value})
+        with pytest.raises(CheckpointError, match=f"{name} is {said}"):
+            config_of(folder)
     put(path, {"max_frames": "many" * 10_000})
     with pytest.raises(CheckpointError) as refused:
         config_of(folder)

@@ -133,10 +133,13 @@ def _limits(path: Path) -> dict[str, int]:
     """Limits on what the MLLM is shown, under its config's names; 0 pixels per frame: no separate bound for clips."""
     said = read_json(path)
     limits = {name: said.get(name, default) for name, default in LIMITS.items()}
-    limits["max_pixels_per_frame"] = limits["max_pixels_per_frame"] or 0
+    if limits["max_pixels_per_frame"] is None:
+        limits["max_pixels_per_frame"] = 0
     for name, value in limits.items():
-        if not isinstance(value, int) or value < (0 if name == "max_pixels_per_frame" else 1):
+        least = 0 if name == "max_pixels_per_frame" else 1
+        if type(value) is not int or value < least:  # a JSON true is an int, too
             raise CheckpointError(
-                f"{quoted_path(path)} says {name} is {shown(value)}, which is no count; get the file again."
+                f"{quoted_path(path)} says {name} is {shown(value)}, expected a whole number from {least}; get the "
+                "file again."
             )
     return limits
