@@ -13,7 +13,7 @@ from ..connectors import Connector
 from ..errors import CheckpointError
 from ..mask_head import MaskHead
 from ..weights.compare import first_difference, shapes_of
-from ..weights.files import check_finite, read_tensors
+from ..weights.files import check_finite, check_types, read_tensors
 from ..weights.lora_changes import add_pair
 from ..weights.packed_linear import put_beside
 from ..weights.parts import Part, bare_mllm
@@ -180,12 +180,13 @@ def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
     """Everything a model adds to its MLLM, DiT and VAE, under the names of `instructx.safetensors`.
 
     Raises:
-        CheckpointError: a damaged file, or NaN or infinity in one.
+        CheckpointError: a damaged file, or integers, NaN or infinity in one.
     """
     state: dict[str, torch.Tensor] = {}
     for file, names in opened.match.adapter.items():
         held = read_tensors(file)
         check_finite(held, file)
+        check_types({there: held[there].dtype for there in names if not held[there].is_floating_point()}, file)
         state |= {own: held[there] for there, own in names.items()}
     return state
 

@@ -94,6 +94,17 @@ def test_connector(saved: Path, tiny_components: Components):
     assert same(load_connector(families.open(saved)), tiny_components.connector)
 
 
+def test_integers_are_refused(model: Path):
+    """As when the whole model is loaded: copied into floats, they would be no weights."""
+    state, metadata = read_safetensors(model / ADAPTER)
+    write_safetensors(model / ADAPTER, {name: value.int() for name, value in state.items()}, metadata)
+    said = r"instructx\.safetensors' holds '.*' as torch\.int32, expected floats"
+    with pytest.raises(CheckpointError, match=said):
+        load_connector(families.open(model))
+    with pytest.raises(CheckpointError, match=said):
+        load_guidance_part(families.open(model), torch.float32)
+
+
 def test_embeddings(saved: Path, tmp_path: Path):
     assert load_embeddings(families.open(saved)) == (None, None)
     both = DenoiserConfig(SourceInjection.EMBEDDING, reference=ReferenceInjection.EMBEDDING)
