@@ -129,11 +129,20 @@ def drop(file: str, tensor: str):
     return change
 
 
+def shape(file: str, tensor: str, *sizes: int):
+    def change(folder: Path) -> None:
+        state = torch.load(folder / file)
+        torch.save(state | {tensor: torch.ones(sizes)}, folder / file)
+
+    return change
+
+
 def twice(folder: Path) -> None:
     (folder / "LLM-5000").mkdir()
     torch.save({}, folder / "LLM-5000/adapter_model.bin")
 
 
+LLM, WORDS = "LLM-15000/adapter_model.bin", "model.base_model.model.embed_tokens.weight"
 QFORMER = "embeddings_qformer/checkpoint-15000_embeddings_qformer.bin"
 
 
@@ -143,12 +152,15 @@ QFORMER = "embeddings_qformer/checkpoint-15000_embeddings_qformer.bin"
         (remove("tokenizer.json"), "has no tokenizer; put Vicuna"),
         (twice, "several training steps .*; keep only one"),
         (drop(QFORMER, "lm_head.weight"), "has no lm_head.weight"),
+        (shape(LLM, WORDS, 31, 128), "LLM-15000/.*' has 31 rows in .*embed_tokens.weight, expected more than 32"),
+        (shape(LLM, WORDS, 128), r"LLM-15000/.*embed_tokens.weight' has the shape \(128,\), expected 2 dimensions"),
+        (shape(QFORMER, "mm_projector.weight"), r"mm_projector.weight' has the shape \(\), expected 2 dimensions"),
         (drop(QFORMER, "mm_projector.bias"), "has no mm_projector.bias"),
         (drop(QFORMER, "sd_query_tokens"), "connector.tokens"),
         (drop(QFORMER, "sd_qformer.encoder.layer.1.output_query.dense.bias"), "output_query.dense.bias is missing"),
         (drop("modulate-15000/adapter_model.bin", "modulate_head.bias"), "text_in.bias is missing"),
         (drop("unet-15000/adapter_model.bin", "unet.conv_in.bias"), "conv_in.bias is missing"),
-        (drop("LLM-15000/adapter_model.bin", "model.base_model.model.norm.weight"), "norm.weight is missing"),
+        (drop(LLM, "model.base_model.model.norm.weight"), "norm.weight is missing"),
     ],
 )
 def test_what_is_missing_is_named_and_nothing_is_left(bases, tmp_path, change, reason):

@@ -199,8 +199,12 @@ def _split(held: Tensors, name: str, path: Path) -> tuple[StoredTensor, StoredTe
     """Split a vocabulary table into its original rows and those of the [MM] tokens."""
     if name not in held:
         raise CheckpointError(f"{quoted_path(path)} has no {name}; get the file again.")
-    words, width = held[name].shape
+    words, width = shape_of({name: held[name].shape}, name, 2, path)
     old = words - MM_TOKENS
+    if old < 1:
+        raise CheckpointError(
+            f"{quoted_path(path)} has {words} rows in {name}, expected more than {MM_TOKENS}; get the file again."
+        )
 
     def rows(start: int, stop: int) -> StoredTensor:
         return computed(
@@ -215,14 +219,15 @@ def _projector(held: Tensors, path: Path) -> Tensors:
     for name in ("mm_projector.weight", "mm_projector.bias"):
         if name not in held:
             raise CheckpointError(f"{quoted_path(path)} has no {name}; get the file again.")
-    width, dtype = held["mm_projector.weight"].shape[0], held["mm_projector.weight"].dtype
+    weight = held["mm_projector.weight"]
+    width, dtype = shape_of({"mm_projector.weight": weight.shape}, "mm_projector.weight", 2, path)[0], weight.dtype
 
     def made(shape: tuple[int, ...], make: Callable[[], torch.Tensor], name: str) -> StoredTensor:
         return computed(dtype, shape, lambda: make().to(value(held["mm_projector.bias"]).dtype), path, name)
 
     before = "multi_modal_projector.linear_"
     return {
-        f"{before}1.weight": held["mm_projector.weight"],
+        f"{before}1.weight": weight,
         f"{before}1.bias": held["mm_projector.bias"],
         f"{before}2.weight": made((width, width), lambda: torch.eye(width), "linear_2.weight"),
         f"{before}2.bias": made((width,), lambda: torch.zeros(width), "linear_2.bias"),
