@@ -77,7 +77,7 @@ def main() -> None:
     asked = parser.parse_args()
     with TemporaryDirectory() as folder:
         model = asked.model
-        if model.suffix == ".yaml":
+        if model.suffix in (".yaml", ".yml"):
             model = Path(folder) / "model"
             write_running(asked.model, model)
         editor = Editor.from_pretrained(model)

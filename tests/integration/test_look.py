@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from instructx_core.errors import InputError
 from instructx_core.images import read_pixels
 from instructx_core.training.stages import train
 from recipes.tiny import look
-from support.training_runs import assert_same, read_editing, weights
+from support.places import ROOT
+from support.training_runs import assert_same, read_editing, weights, write_config
 
 
 def test_a_running_stage_is_its_newest_state(foundation: Path, tmp_path: Path) -> None:
@@ -21,6 +23,15 @@ def test_a_running_stage_is_its_newest_state(foundation: Path, tmp_path: Path) -
     model = train(stage)
     look.write_running(config, tmp_path / "running")
     assert_same(weights(tmp_path / "running"), weights(model))
+
+
+@pytest.mark.parametrize("ending", ["yaml", "yml"])
+def test_a_config_is_known_by_its_ending(ending: str, tmp_path: Path, monkeypatch) -> None:
+    stage = yaml.safe_load((ROOT / "recipes/tiny/04-small.yaml").read_text()) | {"output": str(tmp_path / "stage")}
+    config = write_config(tmp_path / f"stage.{ending}", **stage)
+    monkeypatch.setattr("sys.argv", ["look", str(config), str(tmp_path / "sheet.png")])
+    with pytest.raises(InputError, match=rf"stage\.{ending}' has saved no state yet"):
+        look.main()
 
 
 def test_numbers_and_a_sheet(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:
