@@ -69,9 +69,9 @@ def _found(data: DataConfig) -> list[Any]:
 
 
 def test_other_names_need_columns(sets: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match=r"in no layout that is known.*data\.columns.*after, text, score"):
+    with pytest.raises(InputError, match=r"has no known layout.*data\.columns.*after, text, score"):
         open_table(config(sets["other"]))
-    with pytest.raises(InputError, match=r"has no columns 'x', 'after', 'text', which data.columns names"):
+    with pytest.raises(InputError, match=r"needs the columns 'x', 'after', 'text', each once, as data.columns says"):
         open_table(config(sets["other"], columns={**public_sets.COLUMNS, "source": "x"}))
 
 
@@ -85,7 +85,7 @@ def test_a_set_s_dev_rows_are_left_out(sets: dict[str, Path]) -> None:
 
 def test_a_folder_of_nothing_known(tmp_path: Path) -> None:
     (tmp_path / "dataset_infos.json").write_text('{"default": {"features": {}}}')
-    with pytest.raises(InputError, match=r"holds no listing in a layout that is known.* among 1 CSV"):
+    with pytest.raises(InputError, match=r"holds no listing with a known layout.* among 1 CSV"):
         open_table(config(tmp_path))
 
 
@@ -210,4 +210,4 @@ def test_two_processes_read_a_table_together(foundation: Path, tmp_path: Path, c
     assert [share["processes"] for share in shares] == [2, 2]
     train(read_train_config(config("halves", 7)), resume=True)
     assert (tmp_path / "halves/states/00000007").is_dir()
-    assert "written by 2 processes, or of other data" in caplog.text
+    assert "from 2 processes or other data" in caplog.text

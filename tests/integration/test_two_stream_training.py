@@ -167,7 +167,7 @@ def test_a_mixture_goes_on_where_it_stood(start, tmp_path):
     second.go_to(held)
     again = [torch.Generator().manual_seed(seed) for seed in range(8, 20)]
     assert [second.source.draw(generator, False).instructions for generator in again] == rest
-    with pytest.raises(InputError, match="is of 2 sets of data"):
+    with pytest.raises(InputError, match="is for 2 data sets"):
         second.go_to({"0": {}, "1": {}})
 
 

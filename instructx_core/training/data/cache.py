@@ -216,8 +216,8 @@ def make_pool_with(folder: Path, maker: Maker, processes: int, again: Callable[[
                         future.result()
                 except BrokenProcessPool as error:
                     raise InputError(
-                        f"A process that encoded {quoted_path(folder)} was ended, as happens where main memory is "
-                        "full; run the same command again with fewer --processes: finished parts are kept."
+                        f"A worker process encoding {quoted_path(folder)} was killed, perhaps because memory ran out; "
+                        "run the same command again with fewer --processes (finished parts are kept)."
                     ) from error
                 except BaseException:
                     pool.shutdown(wait=True, cancel_futures=True)
@@ -276,7 +276,7 @@ def _claim(partial: Path, origin: dict[str, Any]) -> None:
         found = None
     if found != origin:
         raise InputError(
-            f"An unfinished pool of other data lies in {quoted_path(partial)}; delete it, or choose another folder."
+            f"{quoted_path(partial)} holds an unfinished pool of other data; delete it, or choose another folder."
         )
 
 
@@ -288,7 +288,9 @@ def finish(partial: Path, folder: Path, data: DataConfig) -> None:
     """
     paths = sorted(partial.glob("chunk-*.json"))
     if not all(map(_is_whole, paths)):
-        raise InputError(f"Parts of {quoted_path(partial)} vanished while it was made; run the same command again.")
+        raise InputError(
+            f"Parts of {quoted_path(partial)} vanished while the pool was being made; run the same command again."
+        )
     notes = [read_json(path) for path in paths]
     rows, broken = sum(note["rows"] for note in notes), [words for note in notes for words in note["broken"]]
     tally = Tally(Path(data.table or "the world"), data.broken, rows)
@@ -309,5 +311,5 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"The pool {quoted_path(path)} could not be written ({error.strerror}); free space."
+            f"The pool {quoted_path(path)} could not be written ({error.strerror}); free up space."
         ) from error

@@ -21,7 +21,7 @@ def library(module: str, what: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise LibraryMissingError(
-            f"{what} are read with the package {module.split('.', maxsplit=1)[0]!r}, which cannot be imported "
+            f"{what} need the package {module.split('.', maxsplit=1)[0]!r}, which cannot be imported "
             f"({one_line(error, 100)}); run `pip install datasets webdataset`."
         ) from error
 

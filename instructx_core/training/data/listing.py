@@ -20,6 +20,7 @@ from .rows import LONGEST_TEXT, Record
 
 BLOCK = 256  # records per shard
 LONGEST_RECORD = 4 << 20  # bytes
+TOO_LONG = f"longer than {LONGEST_RECORD >> 20} MB"
 WINDOW = 1 << 16  # bytes of a JSON list read at a time
 
 
@@ -73,7 +74,7 @@ def open_listing(path: Path) -> BinaryIO:
     except UnreadableError as error:
         raise InputError(
             f"The table {quoted_path(path)} cannot be read: {error.reason}; give a CSV with columns source, target, "
-            "instruction, or a public set as it was published."
+            "instruction, or a public data set as published."
         ) from error
 
 
@@ -94,7 +95,7 @@ def find_listing(path: Path) -> Listing:
             lines = _Lines(file, path, Mark(0, 1))
             names = next(csv.reader(lines), [])
         except csv.Error as error:
-            raise InputError(f"Line 1 of {quoted_path(path)} is no CSV: {one_line(error, 100)}.") from error
+            raise InputError(f"Line 1 of {quoted_path(path)} is not valid CSV: {one_line(error, 100)}.") from error
         return Listing(path, _csv_lines, tuple(names), lines.mark)
 
 
@@ -118,7 +119,7 @@ class _Lines:
             self.is_over = True
             raise StopIteration
         if len(line) == LONGEST_RECORD:
-            raise InputError(f"{quoted_path(self.path)} is no listing: a line in it is longer than any row.")
+            raise InputError(f"{quoted_path(self.path)} is not a listing: one of its lines is {TOO_LONG}.")
         first = self.mark.offset == 0
         self.mark = Mark(self.mark.offset + len(line), self.mark.number + 1)
         return line.decode("utf-8-sig" if first else "utf-8", "surrogateescape")
@@ -133,7 +134,7 @@ def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordA
             values = next(reader, None)
             problem = "its quotes are not closed" if values and lines.is_over else ""
         except csv.Error as error:
-            values, problem = [], f"it is no CSV ({one_line(error, 100)})"
+            values, problem = [], f"it is not valid CSV ({one_line(error, 100)})"
         if problem:  # it may have swallowed intact rows: give up only its first line
             file.seek(begun.offset)
             lines = _Lines(file, listing.path, begun)
@@ -149,7 +150,7 @@ def _csv_lines(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[RecordA
         if any(not _is_text(value) for value in values):
             yield Record(place, problem="it is not UTF-8; save it as UTF-8"), lines.mark
         elif len(values) > len(names):
-            problem = "it has more fields than the first line has names; put texts with commas in quotes"
+            problem = "it has more fields than the header; put texts with commas in quotes"
             yield Record(place, problem=problem), lines.mark
         else:
             yield Record(place, dict(zip(names, values, strict=False))), lines.mark
@@ -178,7 +179,7 @@ def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Reco
         try:
             end = scan(window)[1] if window else 0
         except RecursionError:
-            problem, end = "it is nested too deep", 0
+            problem, end = "it is nested too deeply", 0
         except ValueError:
             end = 0
         # a number or a literal may continue beyond the window
@@ -192,10 +193,8 @@ def _json_entries(file: BinaryIO, listing: Listing, mark: Mark) -> Iterator[Reco
         elif window.startswith("]"):
             return
         else:  # where the next entry would begin is unknown
-            problem = problem or (
-                "it is longer than any row" if more else "it is no JSON, or the file is cut off there"
-            )
-            yield Record(place, problem=f"{problem}, and nothing behind it can be read"), Mark(offset, number + 1)
+            problem = problem or (f"it is {TOO_LONG}" if more else "it is not valid JSON, or the file is cut off there")
+            yield Record(place, problem=f"{problem}, and nothing after it can be read"), Mark(offset, number + 1)
             return
 
 
@@ -208,7 +207,7 @@ def _json_record(text: str | bytes, place: str) -> Record:
     except UnicodeError:
         return Record(place, problem="it is not UTF-8; save it as UTF-8")
     if not isinstance(value, dict):
-        return Record(place, problem="it is no mapping of names to values")
+        return Record(place, problem="it is not a JSON object")
     return Record(place, value)
 
 

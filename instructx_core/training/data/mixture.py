@@ -37,8 +37,8 @@ class MixedSource:
         """Continue from `position`. Raises InputError if it is of another mixture, or a table has changed."""
         if set(position) != {str(number) for number in range(len(self.sources))}:
             raise InputError(
-                f"The state is of {len(position)} sets of data, this config has {len(self.sources)}; begin anew in "
-                "another output folder."
+                f"The training state is for {len(position)} data sets, but this config has {len(self.sources)}; start "
+                "over in another output folder."
             )
         for number, source in enumerate(self.sources):
             source.go_to(position[str(number)])

@@ -53,7 +53,7 @@ def open_table(data: DataConfig) -> Table:
     layouts = (mapped(data.columns),) if data.columns else LAYOUTS
     root = Path(data.root) if data.root is not None else None
     if root is not None and not is_dir(root):
-        raise InputError(f"data.root is {quoted_path(root)}, which is no folder; name the folder of the table's files.")
+        raise InputError(f"data.root is {quoted_path(root)}, which is not a folder; give that of the table's files.")
     found = list(_in_folder(path, layouts)) if is_dir(path) else _of_file(path, layouts)
     parts: list[TablePart] = []
     total: int | None = 0
@@ -77,16 +77,16 @@ def _of_file(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
         return [FoundListing(path, layout)]
     if layouts is not LAYOUTS:
         raise InputError(
-            f"{quoted_path(path)} has no {layouts[0].name}, which data.columns names; it has {_named(names)}."
+            f"{quoted_path(path)} needs the {layouts[0].name}, each once, as data.columns says; it has {_named(names)}."
         )
     if kind == "text":
         raise InputError(
-            f"{quoted_path(path)} needs the columns source, target, instruction, each once (and may have reference and "
-            f"caption), or those of a public set, or data.columns to say which mean that; its first line is "
-            f"{quoted(','.join(names))}."
+            f"{quoted_path(path)} needs the columns source, target, instruction, each once (optional: reference, "
+            "caption, mask), or those of a public data set, or others that data.columns maps to these; its first line "
+            f"is {quoted(','.join(names))}."
         )
     raise InputError(
-        f"{quoted_path(path)} is in no layout that is known (docs/data.md); say in data.columns what its names mean: "
+        f"{quoted_path(path)} has no known layout (docs/data.md); say in data.columns what its names mean: "
         f"{_named(names)}."
     )
 
@@ -109,8 +109,8 @@ def _in_folder(folder: Path, layouts: tuple[Layout, ...]) -> Iterator[FoundListi
             return
         level = below
     raise InputError(
-        f"{quoted_path(folder)} holds no listing in a layout that is known (docs/data.md), among {met} CSV, JSON, "
-        "Parquet and tar files; name one of them, and say in data.columns what its names mean."
+        f"{quoted_path(folder)} holds no listing with a known layout (docs/data.md) among {met} CSV, JSON, Parquet and "
+        "tar files; give one of them, and say in data.columns what its names mean."
     )
 
 
@@ -122,7 +122,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
             for number, entry in enumerate(entries):
                 if number == MOST_FILES:
                     raise InputError(
-                        f"{quoted_path(folder)} has more than {MOST_FILES} files; name the listing itself."
+                        f"{quoted_path(folder)} has more than {MOST_FILES} files; give the listing itself."
                     )
                 if entry.name.startswith("."):
                     continue
@@ -185,7 +185,7 @@ def _rooted(path: Path, names: list[str], layouts: tuple[Layout, ...]) -> list[F
         for inside in (root, listing):
             if os.path.commonpath([top, os.path.realpath(inside)]) != top:
                 raise InputError(
-                    f"Line {number} of {quoted_path(path)} leads out of its folder; name folders beside it."
+                    f"Line {number} of {quoted_path(path)} names a path outside of its folder; name only paths inside."
                 )
         found += [FoundListing(each.path, each.layout, root) for each in _of_file(listing, layouts)]
     return found
@@ -243,4 +243,4 @@ def _kinds(record: Record, layout: Layout) -> frozenset[bool]:
 
 
 def _named(names: list[str]) -> str:
-    return quoted(", ".join(names) or "nothing", 200)
+    return quoted(", ".join(names), 200) if names else "none"

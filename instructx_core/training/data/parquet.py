@@ -80,7 +80,7 @@ def parquet_shards(path: Path, columns: Sequence[str], kinds: frozenset[bool]) -
         InputError: the file cannot be read, or a row group is too large.
     """
     if "::" in str(path) or "://" in str(path):
-        raise InputError(f"{quoted_path(path)}: a name with '::' or '://' is an address for `datasets`; rename it.")
+        raise InputError(f"{quoted_path(path)}: `datasets` takes a path with '::' or '://' for a URL; rename it.")
     metadata = _metadata(path)
     shards: list[Shard] = []
     before = 0
@@ -88,8 +88,8 @@ def parquet_shards(path: Path, columns: Sequence[str], kinds: frozenset[bool]) -
         about = metadata.row_group(group)
         if about.total_byte_size > LARGEST_GROUP:
             raise InputError(
-                f"{quoted_path(path)}: a row group of it has {about.total_byte_size >> 30} GiB; write it again with "
-                "fewer rows in a group."
+                f"{quoted_path(path)}: one of its row groups has {about.total_byte_size >> 30} GiB; rewrite it with "
+                "fewer rows per group."
             )
         name = f"row group {group + 1} of {quoted(path.name)}"
         shards.append(ParquetShard(path, group, before, about.num_rows, tuple(columns), name, kinds))
@@ -105,7 +105,9 @@ def _metadata(path: Path) -> Any:
     except UnreadableError as error:
         raise InputError(f"The table {quoted_path(path)} cannot be read: {error.reason}.") from error
     except Exception as error:  # Arrow has many error types of its own
-        raise InputError(f"{quoted_path(path)} is no Parquet file, or damaged ({one_line(error, 150)}).") from error
+        raise InputError(
+            f"{quoted_path(path)} is not a Parquet file, or is damaged ({one_line(error, 150)})."
+        ) from error
 
 
 @lru_cache(8)

@@ -54,7 +54,7 @@ def read_example(
     (height, width), (other_height, other_width) = source.shape[1:3], target.shape[1:3]
     if abs(math.log(width * other_height / (height * other_width))) > SAME_ASPECT:
         sizes = f"{width} x {height} and {other_width} x {other_height}"
-        raise RowError(f"source and target differ in size ({sizes}), and not by a factor alone")
+        raise RowError(f"source and target differ in aspect ratio ({sizes})")
     area = data.sizes[0][0] * data.sizes[0][1]
     fit = plan_fit(len(source), (height, width), stride, frame_multiple, area)
     try:

@@ -25,7 +25,7 @@ class Places:
     def find(self, name: str) -> Path:
         """Find a regular file by name. Raises RowError if there is none."""
         if len(name) > LONGEST_TEXT:
-            raise RowError("it has a path longer than any")
+            raise RowError(f"it has a path of more than {LONGEST_TEXT:,} characters")
         missing: Path | None = None
         outside = False
         for folder in self.folders:
@@ -42,7 +42,7 @@ class Places:
                 missing = missing or path
         if outside and missing is None:
             raise RowError(
-                f"{quoted(name)} leads out of {quoted_path(self.root)}; name the folder of all files under data.root"
+                f"{quoted(name)} is outside of {quoted_path(self.root)}; set data.root to a folder that holds all files"
             )
         raise RowError(f"there is no file {quoted_path(missing or self.folders[0] / name)}")
 

@@ -87,8 +87,7 @@ def read_pool(folder: Path, origin: dict[str, Any]) -> list[Bucket]:
     if found != origin:
         differing = sorted(name for name in origin.keys() | found.keys() if origin.get(name) != found.get(name))
         raise InputError(
-            f"The pool {quoted_path(folder)} was made with other settings ({listed(differing)}); "
-            "choose another folder for it."
+            f"The pool {quoted_path(folder)} was made with other settings ({listed(differing)}); choose another folder."
         )
     return read_buckets(folder.glob("*.safetensors"), f"The pool {quoted_path(folder)}")
 
@@ -105,7 +104,7 @@ def read_buckets(files: Iterable[Path], what: str) -> list[Bucket]:
         count, is_video, frames = _check(path)
         by_key.setdefault("-".join(path.stem.split("-")[:5]), []).append((path, count, is_video, frames))
     if not by_key:
-        raise InputError(f"{what} holds no examples; delete it, and it is made anew.")
+        raise InputError(f"{what} holds no examples; delete it to have it made again.")
     return [
         Bucket(held[0][2], held[0][3], tuple(each[0] for each in held), tuple(accumulate(each[1] for each in held)))
         for _, held in sorted(by_key.items(), key=lambda entry: f"{entry[0]}.safetensors")
@@ -131,11 +130,11 @@ def read_origin(folder: Path) -> dict[str, object]:
     except UnreadableError as error:
         found, reason = None, error.reason
     else:
-        reason = "it is no mapping"
+        reason = "it is not a JSON object"
     if not isinstance(found, dict):
         raise InputError(
             f"The pool {quoted_path(folder)} is damaged: {ORIGIN} cannot be read ({reason}); choose another folder, or "
-            "delete this one, and it is made anew."
+            "delete this one to have it made again."
         )
     return found
 
@@ -159,7 +158,7 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     try:
         texts = {name: parse_json(metadata[name], name, LONGEST_TEXTS) for name in TEXTS}
         if not all(isinstance(held, list) and all(isinstance(text, str) for text in held) for held in texts.values()):
-            raise TypeError("texts that are no list of words")
+            raise TypeError("texts that are not a list of strings")
     except (KeyError, TypeError, ValueError) as error:  # including UnreadableError
         raise _no_bucket(path) from error
     return texts
@@ -182,5 +181,5 @@ def _check(path: Path) -> tuple[int, bool, int]:
 
 def _no_bucket(path: Path) -> InputError:
     return InputError(
-        f"{quoted_path(path)} is no bucket of examples, or damaged; delete its pool, and it is made anew."
+        f"{quoted_path(path)} is not a file of a pool, or is damaged; delete its pool to have it made again."
     )

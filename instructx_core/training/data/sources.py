@@ -70,8 +70,8 @@ class PoolSource:
     def __init__(self, buckets: list[Bucket], config: TrainConfig) -> None:
         if count := sum(bucket.lacking(config.words) for bucket in buckets):
             raise InputError(
-                f"{count} encoded examples have no {config.words}, which a stage of the kind {config.task} reads; give "
-                "data in which each has one, and another data.pool."
+                f"{count} encoded examples have no {config.words}, which a stage of kind {config.task} reads; use data "
+                "in which each has one, and another data.pool."
             )
         self.data, self.buckets = config.data, buckets
         self.training, self.validation = split_examples(buckets, config.validation if config.validate_every else 0)
@@ -192,7 +192,7 @@ class StreamSource:
                     try:
                         example = self.read(row)
                     except RowError as error:
-                        logger.warning("%s: %s. It is left out of the validation.", row.place, error)
+                        logger.warning("%s: %s. It is left out of validation.", row.place, error)
                         continue
                     by_shape.setdefault(example.shape, []).append(example)
         for examples in by_shape.values():
@@ -215,7 +215,7 @@ class StreamSource:
         names = {kind: "videos" if kind else "images" for kind in self.feeds}
         if position.get("processes") != self.share[1] or set(names.values()) != set(position) - {"processes"}:
             logger.warning(
-                "The state was written by %s processes, or of other data; %s is read from its beginning.",
+                "The training state is from %s processes or other data; %s is read from its beginning.",
                 position.get("processes", "other"),
                 quoted_path(self.table.path),
             )
@@ -225,7 +225,7 @@ class StreamSource:
                 self.feeds[kind].go_to(position[name])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
-                "The position in the data that the state has is damaged; begin anew in another output folder."
+                "The training state's position in the data is damaged; start over in another output folder."
             ) from error
 
 
@@ -249,7 +249,7 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
             found.setdefault(example.is_video, []).append(example)
         summary = summary or tally.summary()
     if not found:
-        raise InputError(summary or f"{quoted_path(table.path)} has no rows that data.filters leave.")
+        raise InputError(summary or f"No row of {quoted_path(table.path)} is an edit that passes data.filters.")
     return found
 
 

@@ -85,8 +85,8 @@ class RowStream:
                 break
             if not self._given:
                 raise InputError(
-                    f"{quoted_path(self.table.path)} has no row left to train on (process {self.share[0] + 1} of "
-                    f"{self.share[1]}); look at data.filters, or use fewer processes."
+                    f"{quoted_path(self.table.path)} has no rows left to train on (process {self.share[0] + 1} of "
+                    f"{self.share[1]}); relax data.filters, or use fewer processes."
                 )
             self.tally.end_epoch()
             self._begin(self.epoch + 1)
@@ -186,8 +186,8 @@ def reread(table: Table, addresses: list[Address]) -> list[Entry]:
                 break
     if missing := [address for address in addresses if address not in found]:
         raise InputError(
-            f"{quoted_path(table.path)} is not what this run was reading ({len(missing)} rows are gone); put it back, "
-            "or begin anew in another output folder."
+            f"{quoted_path(table.path)} is not what this run was reading ({len(missing)} rows are gone); restore it, "
+            "or start over in another output folder."
         )
     return [(address, found[address]) for address in addresses]
 

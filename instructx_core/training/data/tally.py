@@ -96,8 +96,8 @@ class Tally:
                 file.writelines(f"{line}\n" for line in self._waiting)
         except OSError as error:
             raise InputError(
-                f"{quoted_path(self._file)} could not be written ({one_line(error, 200)}); free space and go on with "
-                "--resume."
+                f"{quoted_path(self._file)} could not be written ({one_line(error, 200)}); free up space and "
+                "continue with --resume."
             ) from error
         self._waiting.clear()
 

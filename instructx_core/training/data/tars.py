@@ -71,9 +71,9 @@ class TarShard:
         except UnreadableError as error:
             raise RowError(f"it cannot be read: {error.reason}") from error
         except (OSError, ValueError, tarfile.TarError, EOFError) as error:
-            raise RowError(f"it is no tar archive, or damaged ({one_line(error, 150)})") from error
+            raise RowError(f"it is not a tar archive, or is damaged ({one_line(error, 150)})") from error
         if cut is not None and start <= len(groups):  # else it was reported before
-            raise RowError(f"it is cut off in or behind its sample {len(groups)} ({cut.reason})")
+            raise RowError(f"it is cut off in or after sample {len(groups)} ({cut.reason})")
 
     def count(self) -> int:
         """The number of records, from the headers; 0 if the archive cannot be read."""
@@ -117,7 +117,9 @@ def _opened(path: Path, members: re.Pattern[str], most: int | None = None) -> li
     except UnreadableError as error:
         raise InputError(f"The table {quoted_path(path)} cannot be read: {error.reason}.") from error
     except (OSError, ValueError, tarfile.TarError, EOFError) as error:
-        raise InputError(f"{quoted_path(path)} is no tar archive, or damaged ({one_line(error, 150)}).") from error
+        raise InputError(
+            f"{quoted_path(path)} is not a tar archive, or is damaged ({one_line(error, 150)})."
+        ) from error
 
 
 class _Bounded:
@@ -128,7 +130,7 @@ class _Bounded:
 
     def read(self, count: int) -> bytes:
         if not 0 <= count <= MOST_BYTES:
-            raise ValueError(f"a header of {count} bytes")
+            raise ValueError(f"a header claims {count} bytes")
         return self._file.read(count)
 
 
@@ -162,7 +164,7 @@ def _groups(
             groups.append(MemberGroup(key, info.offset))
         group = groups[-1]
         if not info.isreg():
-            group.problem = f"it has {quoted(suffix)} as a link or device, which are not read"
+            group.problem = f"its {quoted(suffix)} is a link or device, not a file"
         elif info.size > MOST_BYTES:
             group.problem = f"it has {quoted(suffix)} with {info.size >> 20} MB, more than any picture"
         group.suffixes.append(suffix.lower())
@@ -189,7 +191,7 @@ def _headers(file: Any) -> Iterator[tarfile.TarInfo | ArchiveEnd]:
             return
         end = _behind_zeros(file, offset)
         if end == offset:
-            yield ArchiveEnd(end, "it has no end mark")  # blocks of zeros
+            yield ArchiveEnd(end, "it has no end-of-archive marker")  # blocks of zeros
         if end in (offset, _size(file)):
             return
         offset = end

@@ -57,9 +57,9 @@ def words(fields: Fields, name: str) -> str:
         except UnicodeDecodeError as error:
             raise RowError(f"its {name} is not UTF-8") from error
     if not isinstance(value, str):
-        raise RowError(f"it has {shown(value)} as its {name}, which is no text")
+        raise RowError(f"its {name} is {shown(value)}, not text")
     if len(value) > LONGEST_TEXT:
-        raise RowError(f"its {name} is longer than any instruction")
+        raise RowError(f"its {name} has more than {LONGEST_TEXT:,} characters")
     return value.strip()
 
 

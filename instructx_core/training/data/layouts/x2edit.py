@@ -34,10 +34,10 @@ def about(fields: Fields) -> Fields:
         return {}
     try:
         plain = parse_json(fields["json"], "its json", LONGEST_TEXT)
-    except (UnreadableError, UnicodeDecodeError) as error:
-        raise RowError(f"it has a json that cannot be read ({error})") from error
+    except UnreadableError as error:
+        raise RowError(f"its json cannot be read: {error.reason}") from error
     if not isinstance(plain, dict):
-        raise RowError("it has a json that is no mapping")
+        raise RowError("its json is not a JSON object")
     return plain
 
 
