@@ -67,7 +67,7 @@ def not_readable(error: OSError) -> str:
     """The message for a file that `open_media` could not open."""
     reason = error.strerror or str(error)
     if error.errno == errno.EINVAL:  # FFmpeg's error for a format that is not on the list
-        reason = "its format is not one of those that are read"
+        reason = "its format is not supported"
     return f"it is neither an image nor a video that can be read ({reason}); give a PNG, JPEG, MP4, MOV or MKV file."
 
 

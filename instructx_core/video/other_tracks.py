@@ -126,7 +126,7 @@ class OtherTracks:
         import av
 
         if self._refused:
-            self.left_out.append(f"{self._refused} damaged packets beside the pictures")
+            self.left_out.append(f"{self._refused} damaged packets of other tracks")
         chapters, timecode = self._chapters(), _timecode(self._input)
         if not (chapters or timecode or self.tags or self._languages):
             return self.left_out
@@ -241,7 +241,7 @@ class OtherTracks:
         try:
             yield from (packet for packet in self._input.demux(tracks) if packet.size)
         except av.FFmpegError as error:
-            logger.warning("%s: the sound breaks off early (%s).", self.path, error.strerror)
+            logger.warning("%s: the sound ends early (%s).", self.path, error.strerror)
 
     def _time(self, packet: Packet) -> Fraction:
         stamp = packet.dts if packet.dts is not None else packet.pts

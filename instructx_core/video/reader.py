@@ -128,7 +128,7 @@ def _open_video(path: Path, stack: ExitStack, say: Say) -> tuple[VideoInfo, Time
     info = _describe(path, container, stream, first)
     frames = progressive(
         _watched(path, chain([first], decoded), say),
-        lambda: say("%s: it is interlaced; it is deinterlaced, and its edit is progressive.", path),
+        lambda: say("%s: it is interlaced; its edit will be progressive (deinterlaced).", path),
     )
     return info, _to_rgb(frames, info, stream, clock_start(container), say)
 
@@ -168,7 +168,7 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream, say: Say
     with suppress(av.FFmpegError):  # flushed already at the end of a file, not at a break in it
         yield from decoder.decode(None)
     if damaged and any_frame:
-        say("%s: %d damaged packets of video were skipped.", path, damaged)
+        say("%s: skipped %d damaged packets of video.", path, damaged)
 
 
 def _decoder(path: Path, stream: VideoStream, say: Say) -> VideoCodecContext:
@@ -182,7 +182,7 @@ def _decoder(path: Path, stream: VideoStream, say: Say) -> VideoCodecContext:
     try:
         decoder = CodecContext.create(name, "r")
     except UnknownCodecError:
-        say("%s: it has alpha, which this FFmpeg cannot decode (it lacks %s); all is taken as opaque.", path, name)
+        say("%s: it has alpha, which this FFmpeg cannot decode without %s; it is read as opaque.", path, name)
         return stream.codec_context
     decoder.thread_type = "AUTO"
     return decoder
@@ -195,7 +195,7 @@ def _watched(path: Path, frames: Iterator[VideoFrame], say: Say) -> Iterator[Vid
         deeper = max(component.bits for component in frame.format.components)
         if deeper > depth:
             depth = deeper
-            say("%s: it has %d bits a channel, of which an edit keeps 8.", path, depth)
+            say("%s: it has %d bits per channel, of which an edit keeps 8.", path, depth)
         for what in {_LOST[name] for name in side_data(frame).keys() & _LOST.keys()} - met:
             met.add(what)
             say("%s: an edit does not keep its %s.", path, what)
@@ -241,12 +241,12 @@ def _to_rgb(
         if same_size and (frame.width, frame.height) != (width, height):
             same_size = False
             sizes = f"from {width} x {height} to {frame.width} x {frame.height}"
-            say("%s: its pictures change at frame %d %s; they are scaled to the first size.", info.path, number, sizes)
+            say("%s: its size changes at frame %d %s; frames are scaled to the first size.", info.path, number, sizes)
         pixels = frame_to_pixels(frame, colour_of(frame, stream.codec_context), width, height, scaler)
         if pixels.shape[2] == 4:
             if opaque and pixels[..., 3].min() < 255:
                 opaque = False
-                say("%s: it has alpha, which an edit has not; it is put on white.", info.path)
+                say("%s: it has alpha, which an edit cannot keep; it is composited on white.", info.path)
             pixels = on_white(pixels)
         yield upright(pixels, info.display_matrix), pts, duration
 
@@ -274,7 +274,7 @@ def _animation_frames(path: Path, picture: Image.Image, say: Say) -> TimedFrames
         except Exception as error:  # hostile bytes may raise anything
             if index == 0:
                 raise InputError(f"{path}: no frame of this animation can be decoded; it is damaged.") from error
-            say("%s: the animation breaks off after %d of %d frames.", path, index, count)
+            say("%s: the animation ends early, after %d of %d frames.", path, index, count)
             return
         delay = round(picture.info.get("duration") or 0)
         delay = delay if delay > 10 else 100  # as in browsers: shorter delays mean that none was given

@@ -68,6 +68,6 @@ class _Trial(VideoWriter):
         except (av.FFmpegError, ValueError) as error:  # ValueError: from PyAV's own checks
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(
-                f"{self.path}: what {self._like.path.name} holds cannot be written in this format ({reason}); "
-                "give another, such as .mkv."
+                f"{self.path}: the tracks of {self._like.path.name} cannot be written in this format ({reason}); "
+                "use another, such as .mkv."
             ) from error

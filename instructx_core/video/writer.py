@@ -235,7 +235,7 @@ class VideoWriter:
             self._others.add_to(self._output, stream, self._format.audio_codec, sound=like.has_audio)
             changes = ", ".join(self._others.re_encoded())
             if changes:
-                self._say("%s: its sound is encoded anew for %s: %s.", like.path, self.path.suffix, changes)
+                self._say("%s: its sound is re-encoded for %s: %s.", like.path, self.path.suffix, changes)
         self._stream = stream
 
     def _picture(self, frame: Tensor) -> VideoFrame:
@@ -287,7 +287,7 @@ class VideoWriter:
         except av.FFmpegError as error:
             reason = error.strerror or str(error)
             raise InputError(
-                f"{self.path}: it could not be written ({reason}); check the disk, or try another format."
+                f"{self.path}: it could not be written ({reason}); check the disk, or use another format."
             ) from error
 
 

@@ -231,7 +231,7 @@ def test_it_is_found_before_a_window_is_edited(
     from instructx_core.long_video import edit as edit_module
 
     calls = []
-    refused = InputError("out.mp4: what in.mp4 holds cannot be written in this format")
+    refused = InputError("out.mp4: the tracks of in.mp4 cannot be written in this format")
 
     def refuse(path: Path, like: object, is_growing: bool) -> None:
         calls.append((path, is_growing))

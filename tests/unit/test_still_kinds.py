@@ -168,7 +168,7 @@ def test_an_apng_whose_frames_do_not_follow_ends_where_it_ends(
     (tmp_path / "a.png").write_bytes(whole[:head] + control + first + whole[head:])
     with VideoReader(tmp_path / "a.png") as reader:
         assert [frame[0, 0].tolist() for frame, _ in reader] == [[255, 0, 0]]
-    assert "breaks off after 1 of" in caplog.text
+    assert "ends early, after 1 of" in caplog.text
 
 
 @pytest.mark.parametrize("position", [0.02, 0.2, 0.5, 0.9])

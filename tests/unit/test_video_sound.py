@@ -85,8 +85,8 @@ def test_sound_that_is_encoded_anew_is_said(tmp_path: Path, said: pytest.LogCapt
     copy(source, tmp_path / "b.mp4")
     copy(source, tmp_path / "b.mov")
     assert said.messages == [
-        f"{source}: its sound is encoded anew for .webm: pcm_s16le 5.1(side) to opus 5.1.",
-        f"{source}: its sound is encoded anew for .mp4: pcm_s16le 5.1(side) to aac 5.1(side).",
+        f"{source}: its sound is re-encoded for .webm: pcm_s16le 5.1(side) to opus 5.1.",
+        f"{source}: its sound is re-encoded for .mp4: pcm_s16le 5.1(side) to aac 5.1(side).",
     ]
 
 
@@ -136,7 +136,7 @@ def test_packets_that_a_muxer_refuses_do_not_cost_the_pictures(tmp_path: Path, s
         patch.setattr(OtherTracks, "_mux", spoil)
         copy(source, tmp_path / "b.mkv")
     assert len(read(tmp_path / "b.mkv")[0]) == 10 and len(packets(tmp_path / "b.mkv")[0]) > 30
-    assert "damaged packets beside the pictures" in said.messages[0] and len(said.messages) == 1
+    assert "damaged packets of other tracks" in said.messages[0] and len(said.messages) == 1
 
 
 def test_a_gif_has_no_sound_and_says_so(tmp_path: Path, said: pytest.LogCaptureFixture):

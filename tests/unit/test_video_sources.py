@@ -59,7 +59,7 @@ def test_alpha_is_put_on_white_and_said_once(kind: str, tmp_path: Path, said: py
     assert np.abs(pixels[:, :, : WIDTH // 2 - 2].astype(int) - 255).max() <= 2
     assert np.abs(pixels[:, :, WIDTH // 2 + 2 :].astype(int) - (255, 0, 0)).max() <= 3
     assert [message for message in said.messages if "has alpha" in message] == [
-        f"{path}: it has alpha, which an edit has not; it is put on white."
+        f"{path}: it has alpha, which an edit cannot keep; it is composited on white."
     ]
 
 
@@ -146,7 +146,7 @@ def test_progressive_pictures_are_left_as_they_are(tmp_path: Path, said: pytest.
 def test_more_than_eight_bits_is_said(pix_fmt: str, bits: int, tmp_path: Path, said: pytest.LogCaptureFixture):
     path = make_video(tmp_path / "a.mkv", codec="ffv1", pix_fmt=pix_fmt)
     read(path)
-    assert said.messages == [f"{path}: it has {bits} bits a channel, of which an edit keeps 8."]
+    assert said.messages == [f"{path}: it has {bits} bits per channel, of which an edit keeps 8."]
 
 
 # --- side data
@@ -197,7 +197,7 @@ def test_a_size_that_changes_is_said(tmp_path: Path, said: pytest.LogCaptureFixt
     pixels, _ = read(path)
     assert pixels.shape == (6, 64, 96, 3)
     assert said.messages == [
-        f"{path}: its pictures change at frame 3 from 96 x 64 to 48 x 64; they are scaled to the first size."
+        f"{path}: its size changes at frame 3 from 96 x 64 to 48 x 64; frames are scaled to the first size."
     ]
 
 

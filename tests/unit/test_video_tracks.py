@@ -230,7 +230,7 @@ def test_hdr10_metadata_goes_over_and_the_depth_is_said(tmp_path: Path, said: py
     for suffix in (".mp4", ".mov", ".mkv"):
         after = probe(copy(source, tmp_path / f"b{suffix}"))
         assert (after.hdr, after.colour) == (before.hdr, before.colour)
-    assert set(said.messages) == {f"{source}: it has 10 bits a channel, of which an edit keeps 8."}
+    assert set(said.messages) == {f"{source}: it has 10 bits per channel, of which an edit keeps 8."}
     copy(source, tmp_path / "b.webm")
     assert said.messages[-1] == f"{tmp_path / 'a.mp4'}: left out of b.webm: the HDR10 metadata."
 
@@ -244,7 +244,7 @@ def test_what_cannot_be_written_is_found_before(tmp_path: Path, monkeypatch: pyt
     mp4 = writer_module._CONTAINERS[".mp4"]
     for change in ({"codec": "no_such_codec"}, {"codec": "libvpx"}, {"options": {"profile": "high422", "crf": "-"}}):
         monkeypatch.setitem(writer_module._CONTAINERS, ".mp4", replace(mp4, **change))
-        with pytest.raises(InputError, match=r"b\.mp4: what a\.mp4 holds cannot be written in this format") as told:
+        with pytest.raises(InputError, match=r"b\.mp4: the tracks of a\.mp4 cannot be written in this format") as told:
             check_output(tmp_path / "b.mp4", source)
         assert "\n" not in str(told.value)
     monkeypatch.setitem(writer_module._CONTAINERS, ".mp4", mp4)
