@@ -143,7 +143,7 @@ class MLLMGuidance(Guidance):
         if is_video:
             return source[sample_indices(len(source), self.config.video_frames)]
         if len(source) != 1:
-            raise InputError(f"An image source has one frame, not {len(source)}; a clip of several is a video.")
+            raise InputError(f"An image source has one frame, not {len(source)}; give a clip as a video.")
         return source
 
     def _patches(self, frames: torch.Tensor, max_pixels: int = 0) -> Patches:

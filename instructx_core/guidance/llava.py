@@ -75,7 +75,7 @@ class LlavaGuidance(Guidance):
             InputError: a video, a reference, or an instruction that is too long.
         """
         if is_video or any(len(source) != 1 for source in sources or ()):
-            raise InputError("This model edits pictures; give it one picture, or each frame by itself.")
+            raise InputError("This model edits pictures, not clips; give it one picture, or each frame separately.")
         if any(references or ()):
             raise InputError("This model takes no reference pictures; leave them out.")
         pictures = [self._pixels(source) for source in sources or ()]
