@@ -247,6 +247,16 @@ def test_a_quote_that_is_not_closed_costs_one_row(tmp_path: Path) -> None:
     assert rows_of(open_table(config(path)))[-1].instruction == "two\nlines"
 
 
+def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
+    path = long_csv(tmp_path, 0)
+    for blank in ("\n", "\r\n\r\n", "\ufeff\n"):
+        path.write_text(f"{blank}source,target,instruction\na.png,b.png,x\nnone.png,b.png,x\n", "utf-8", newline="")
+        table = open_table(config(path))
+        good, broken = rows_of(table)
+        assert table.total == 2 and good.instruction == "x"
+        assert broken.words.startswith(f"Line {blank.count(chr(10)) + 3} of 'pairs.csv': there is no file")
+
+
 def test_a_tenth_of_a_table_is_held_out_at_most(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tar"
     with tarfile.open(path, "w") as archive:

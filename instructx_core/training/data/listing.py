@@ -82,7 +82,7 @@ def find_listing(path: Path) -> Listing:
     """Recognise the format of a text listing by its first character.
 
     Raises:
-        InputError: the file cannot be read, or its first line is not valid CSV.
+        InputError: the file cannot be read, or its header is not valid CSV.
     """
     with open_listing(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -91,11 +91,12 @@ def find_listing(path: Path) -> Listing:
         if head[:1] == b"{":
             return Listing(path, _json_lines)
         file.seek(0)
+        lines = _Lines(file, path, Mark(0, 1))
         try:
-            lines = _Lines(file, path, Mark(0, 1))
-            names = next(csv.reader(lines), [])
+            names = next(filter(None, csv.reader(lines)), [])  # blank lines before the header are skipped
         except csv.Error as error:
-            raise InputError(f"Line 1 of {quoted_path(path)} is not valid CSV: {one_line(error, 100)}.") from error
+            place = f"Line {lines.mark.number - 1} of {quoted_path(path)}"
+            raise InputError(f"{place} is not valid CSV: {one_line(error, 100)}.") from error
         return Listing(path, _csv_lines, tuple(names), lines.mark)
 
 

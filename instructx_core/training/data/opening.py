@@ -82,8 +82,8 @@ def _of_file(path: Path, layouts: tuple[Layout, ...]) -> list[FoundListing]:
     if kind == "text":
         raise InputError(
             f"{quoted_path(path)} needs the columns source, target, instruction, each once (optional: reference, "
-            "caption, mask), or those of a public data set, or others that data.columns maps to these; its first line "
-            f"is {quoted(','.join(names))}."
+            "caption, mask), or those of a public data set, or others that data.columns maps to these; its header is "
+            f"{quoted(','.join(names))}."
         )
     raise InputError(
         f"{quoted_path(path)} has no known layout (docs/data.md); say in data.columns what its names mean: "
