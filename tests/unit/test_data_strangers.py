@@ -67,8 +67,23 @@ def test_links_and_huge_members_of_an_archive_are_broken_rows(tmp_path: Path) ->
     path.write_bytes(content)
     rows = rows_of(open_table(config(path)))
     assert [isinstance(row, Row) for row in rows] == [True] + [False] * 5
-    assert "cut off" in rows[4].words or "more than any" in rows[4].words
+    assert "cut off" in rows[4].words or "over the limit of 256 MB" in rows[4].words
     assert "cut off" in rows[5].words
+
+
+def test_a_member_over_the_limit_is_named_by_its_size(tmp_path: Path) -> None:
+    import tarfile
+
+    path = tmp_path / "a.tar"
+    for name in ("source.mp4", "target.mp4", "json"):
+        member = tarfile.TarInfo(f"0.{name}")
+        member.size = 300 << 20 if name == "source.mp4" else 512
+        with path.open("ab") as file:
+            file.write(member.tobuf())
+            file.truncate(file.tell() + member.size)  # sparse
+    os.truncate(path, path.stat().st_size + 1024)  # the end mark
+    (row,) = rows_of(open_table(config(path)))
+    assert row == Broken("'0' in 'a.tar': its 'source.mp4' has 300 MB, over the limit of 256 MB")
 
 
 @pytest.mark.parametrize("suffix", ["pkl", "pyd", "pth", "pyc", "py", "npy"])

@@ -12,7 +12,7 @@ from ...source import is_video_file
 from ...video import VIDEO_SUFFIXES
 
 LONGEST_TEXT = 1 << 17  # characters of an instruction or a path, the csv module's own limit
-MOST_BYTES = 256 << 20  # of an encoded picture inside a table
+MOST_BYTES = 256 << 20  # of an encoded picture or clip inside a table
 Named: TypeAlias = "str | bytes"  # a file name, or an encoded picture
 Media: TypeAlias = "Path | bytes"
 

@@ -1,8 +1,8 @@
 """Read WebDataset archives through `webdataset`; a shard is one tar file.
 
 None of the library's decoders runs: members are read as bytes, and only those that the layout names, so a pickle or a
-Python file among them is never opened. An archive's headers are scanned first: links, devices and members larger than
-any picture make broken rows.
+Python file among them is never opened. An archive's headers are scanned first: links, devices and members over
+256 MB make broken rows.
 
 Some published archives, X2Edit's for one, are several archives concatenated, each with its end mark, and keys repeat
 among them. So a sample is consecutive members with one key, each suffix once.
@@ -166,7 +166,7 @@ def _groups(
         if not info.isreg():
             group.problem = f"its {quoted(suffix)} is a link or device, not a file"
         elif info.size > MOST_BYTES:
-            group.problem = f"it has {quoted(suffix)} with {info.size >> 20} MB, more than any picture"
+            group.problem = f"its {quoted(suffix)} has {info.size >> 20} MB, over the limit of {MOST_BYTES >> 20} MB"
         group.suffixes.append(suffix.lower())
         group.end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return groups, None

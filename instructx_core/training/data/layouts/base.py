@@ -75,7 +75,7 @@ def picture(fields: Fields, name: str) -> Named:
     value = fields.get(name)
     if isinstance(value, bytes) and value:
         if len(value) > MOST_BYTES:
-            raise RowError(f"its {name} has {len(value) >> 20} MB, more than any picture")
+            raise RowError(f"its {name} has {len(value) >> 20} MB, over the limit of {MOST_BYTES >> 20} MB")
         return value
     return needed_words(fields, name)
 
