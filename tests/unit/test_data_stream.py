@@ -307,6 +307,16 @@ def test_a_damaged_line_of_any_listing_is_one_broken_row(sets: dict[str, Path], 
         assert sum(isinstance(row, Broken) for row in rows) == (whole < 10)
 
 
+def test_json_in_a_listing_is_text(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        public_sets.put(tmp_path / name, 0, False)
+    lines = [{"1.jpg": "a.png", "2.jpg": "b.png", "json": value} for value in ('{"instruction": "x"}', 5, {}, None)]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    good, number, mapping, none = rows_of(open_table(config(tmp_path / "list.jsonl")))
+    assert good.instruction == "x" and none is None  # has no words
+    assert [row.words.partition(": ")[2] for row in (number, mapping)] == ["its json is not text"] * 2
+
+
 def test_a_damaged_archive_or_parquet_file_loses_its_end_alone(tmp_path: Path) -> None:
     folder = public_sets.make("x2edit", tmp_path / "tars")
     first = min(folder.rglob("*.tar"))

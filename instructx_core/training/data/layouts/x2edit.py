@@ -30,10 +30,13 @@ def read(fields: Fields) -> ListedPair:
 
 def about(fields: Fields) -> Fields:
     """The fields of a sample's JSON; none if it has no JSON."""
-    if "json" not in fields:
+    text = fields.get("json")
+    if text is None:
         return {}
+    if not isinstance(text, (str, bytes)):  # in a listing with X2Edit's names
+        raise RowError("its json is not text")
     try:
-        plain = parse_json(fields["json"], "its json", LONGEST_TEXT)
+        plain = parse_json(text, "its json", LONGEST_TEXT)
     except UnreadableError as error:
         raise RowError(f"its json cannot be read: {error.reason}") from error
     if not isinstance(plain, dict):
