@@ -113,7 +113,7 @@ class MLLMGuidance(Guidance):
 
     def numbers(self, inputs: GuidanceInputs) -> int:
         config = self.mllm.config
-        tokens = inputs.attention_mask.shape[1] * config.text_config.hidden_size
+        tokens = inputs.attention_mask.numel() * config.text_config.hidden_size
         return tokens + len(inputs.patches) * config.vision_config.hidden_size
 
     def rehearse(self, frames: int, height: int, width: int, count: int = 1) -> Context:

@@ -187,6 +187,11 @@ def test_a_batch_is_its_rows_one_by_one(fresh, is_video: bool):
         torch.testing.assert_close(together[row : row + 1], alone, **CLOSE)
 
 
+def test_numbers_count_every_row_of_a_batch(fresh):
+    one, three = (fresh.prepare(["blue"] * count, [IMAGE] * count) for count in (1, 3))
+    assert fresh.numbers(three) == 3 * fresh.numbers(one)
+
+
 def test_a_long_video_is_seen_in_few_frames(fresh):
     video = tiny.clip(30, 56, 56)
     seen = video[sample_indices(30, CONFIG.video_frames)]
