@@ -32,7 +32,7 @@ class Judged:
         means: subset -> group (summaries included) -> score -> mean.
         counts: subset -> group -> cases with scores.
         unreadable: cases whose answers could not be read, even when asked again.
-        missing: cases without an edit or a score so far.
+        missing: cases without an edit or a score so far; without a judge, of those with a mask.
         prompt_tokens, answer_tokens: as reported by the judge.
     """
 
@@ -102,7 +102,9 @@ def own_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:
 
 def _missing(one: Judged) -> str:
     """A note on the cases that a table does not show and on the tokens spent."""
-    told = f"{one.unreadable} answers could not be read, {one.missing} cases have no edit or score yet."
+    if one.judge == NO_JUDGE:
+        return f"Masked cases not edited or measured yet: {one.missing}."
+    told = f"Cases with unreadable answers: {one.unreadable}; not edited or judged yet: {one.missing}."
     return told + (f" {one.prompt_tokens} + {one.answer_tokens} tokens." if one.prompt_tokens else "")
 
 
@@ -179,7 +181,7 @@ def _judged(
     return Judged(
         method, bench, judge, means, counts,
         unreadable=sum(line.get("scores") is None for line in log.values()),
-        missing=len(cases) - len(log),
+        missing=sum(key not in log for key, case in cases.items() if judge != NO_JUDGE or case.get("mask")),
         prompt_tokens=sum(line.get("prompt_tokens", 0) for line in log.values()),
         answer_tokens=sum(line.get("answer_tokens", 0) for line in log.values()),
     )  # fmt: skip

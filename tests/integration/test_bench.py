@@ -136,6 +136,19 @@ def test_an_overall_score_is_of_every_kind_that_the_run_has(tmp_path):
     assert whole.means["English"]["overall"]["Q_O"] == 9 and "Chinese" not in whole.means
 
 
+def test_only_masked_cases_can_lack_numbers_without_a_judge(tmp_path):
+    """And a line of a case that the run does not have hides none that is missing."""
+    judged_alone(tmp_path, BENCHES["openve"], ("a", "a", "b", "b", "b"), ("b",))
+    for number in range(2):
+        CaseLog(tmp_path / "cases.jsonl").append({"key": str(number), "group": "a", "tags": {}, "mask": "m.png"})
+    for key in ("1", "old"):
+        scores = {"PSNR": 30.0, "SSIM": 0.9}
+        CaseLog(tmp_path / "measured.jsonl").append({"key": key, "group": "a", "tags": {}, "scores": scores})
+    judged, found = read_run(tmp_path)
+    assert judged.missing == 2 and found.judge == "no judge" and found.missing == 1
+    assert next(own_tables([found])).notes == ["Masked cases not edited or measured yet: 1."]
+
+
 def test_a_plot_draws_scores_and_no_counts(tmp_path, monkeypatch):
     """Of a benchmark without a published table."""
     from instructx_core.evaluation import bench_report
@@ -170,7 +183,7 @@ def test_unreadable_answers_are_asked_once_more_then_counted(data, tmp_path, bun
     assert log["1002"]["scores"] is None and log["1002"]["answers"] == [["I would say five."] * 2]
     (found,) = read_run(tmp_path / "run")
     assert found.unreadable == 1 and "extract" not in found.means["all cases"]
-    assert "1 answers could not be read" in next(own_tables([found])).to_markdown()
+    assert "Cases with unreadable answers: 1;" in next(own_tables([found])).to_markdown()
     with run.judged("careless").path.open("a") as file:
         file.write('{"key": "1003", "sco')  # as a killed process leaves it
     replay = RecordedJudge(run.judged("careless").path)  # a log is a recorded judge
@@ -373,7 +386,7 @@ def test_a_judge_that_nobody_could_read_is_told(data, tmp_path, bundled_editor, 
     run.edit(lambda: bundled_editor, QUICK)
     run.judge(RecordedJudge(benchmarks.record(tmp_path / "answers.jsonl", run.cases, run.bench, 99)), {}, frames=1)
     code, said = called(capsys, "bench", "report", tmp_path / "run")
-    assert code == 0 and f"{len(run.cases)} answers could not be read" in said
+    assert code == 0 and f"Cases with unreadable answers: {len(run.cases)};" in said
     for table in [*own_tables(read_run(tmp_path / "run"))]:
         assert not table.rows
     with pytest.raises(InputError, match="nothing to draw"):
