@@ -20,7 +20,7 @@ SIDE = 256
 def measure_cases(
     run: BenchRun, lpips: Lpips | None = None, clip: ClipScore | None = None, progress: Progress | None = None
 ) -> int:
-    """Measure the edits of masked cases that still lack one of the metrics; return the number of such cases."""
+    """Measure the edits of masked cases that still lack one of the metrics; return how many this call measured."""
     wanted = {"PSNR", "SSIM"} | ({"LPIPS"} if lpips else set()) | ({"CLIPScore"} if clip else set())
     done = run.measured.read()
     left = [
@@ -28,14 +28,17 @@ def measure_cases(
         for case in run.cases
         if case.mask and run.has_edit(case) and not wanted <= done.get(case.key, {}).get("scores", {}).keys()
     ]
+    count = 0
     for number, case in enumerate(left, 1):
         with run.measured.claim(case.key) as mine:
-            if mine:
-                scores = done.get(case.key, {}).get("scores", {}) | _measured(run, case, lpips, clip)
+            known = run.measured.read().get(case.key, {}).get("scores", {}) if mine else {}
+            if mine and not wanted <= known.keys():
+                scores = known | _measured(run, case, lpips, clip)
                 run.measured.append({"key": case.key, "group": case.group, "tags": dict(case.tags), "scores": scores})
+                count += 1
         if progress:
             progress(number, len(left), "measuring")
-    return len(left)
+    return count
 
 
 def _measured(run: BenchRun, case: Case, lpips: Lpips | None, clip: ClipScore | None) -> dict[str, float | None]:

@@ -283,8 +283,15 @@ def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
 
     run = prepared("reasonedit", data, tmp_path / "run")
     run.edit(lambda: bundled_editor, QUICK)
-    assert measure_cases(run) == 6 and measure_cases(run) == 0
-    assert measure_cases(run, lpips=lambda *_: 0.5) == 6  # asked for later
+    with run.measured.claim(run.cases[0].key):  # as another process does
+        assert measure_cases(run) == 5
+    assert measure_cases(run) == 1 and measure_cases(run) == 0
+    others = []  # another process measures the rest after the first case
+
+    def meanwhile(*_):
+        others.append(0 if others else measure_cases(run, lpips=lambda *_: 0.5))
+
+    assert measure_cases(run, lpips=lambda *_: 0.5, progress=meanwhile) == 1 and others[0] == 5  # asked for later
     assert all(line["scores"].keys() == {"PSNR", "SSIM", "LPIPS"} for line in run.measured.read().values())
     (found,) = read_run(tmp_path / "run")
     assert found.judge == "no judge"
