@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ from .report import Progress
 
 if TYPE_CHECKING:
     from ..editor import Editor
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 81  # frames; longer videos are edited in windows, as `instructx edit` does
 TITLES = {"source": "Original", "edited": "Edited", "references": "Reference"}
@@ -84,7 +87,7 @@ class BenchRun:
         return CaseLog(self.folder / "judged" / f"{safe_name(judge)}.jsonl")
 
     def edit(self, load: Callable[[], Editor], request: Mapping[str, Any], progress: Progress | None = None) -> int:
-        """Edit the cases that have no edit yet; return how many this call edited.
+        """Edit the cases that have no edit yet; return how many this call edited, and warn of those that failed.
 
         Args:
             load: returns the model; called only if there is something to edit.
@@ -114,6 +117,11 @@ class BenchRun:
                 progress(number, len(left), "editing")
         if problems and len(problems) == len(self.cases):
             raise InputError(f"None of {len(left)} cases could be edited; the first: {problems[0]}")
+        if problems:
+            logger.warning(
+                "%d of %d cases could not be edited (%s says why); the first: %s",
+                len(problems), len(self.cases), quoted_path(self.edited.path), problems[0],
+            )  # fmt: skip
         return made
 
     def judge(
