@@ -72,6 +72,7 @@ def rename_source(root, old, new):
         (lambda made: (made[0].parent / "cases.csv").write_text("name,source\na,sources/a.png\n"), "instruction"),
         (lambda made: (made[0].parent / "cases.csv").write_text("source,instruction\nx/a.png,b\ny/a.png,b\n"), "twice"),
         (lambda made: made[0].joinpath("a.png").rename(made[0] / "a.mp4"), "mixed"),
+        (lambda made: made[0].joinpath("a.mp4").write_bytes(b"0"), "two results for 'a': 'a.mp4' and 'a.png'"),
         (lambda made: rename_source(made[0].parent, "c.mp4", "c.mov"), "c.mov': browsers do not show it"),
         (lambda made: made[2].rename(made[2].parent / "gone"), "no folder"),
     ],

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...atomic import partial_file
 from ...bounded import is_dir, read_bytes
 from ...errors import InputError
-from ...words import listed, quoted_path
+from ...words import listed, quoted, quoted_path
 from ..listing import read_listing
 
 QUESTIONS = (
@@ -70,7 +70,8 @@ def find_items(folders: Sequence[Path], cases: Path | None = None) -> tuple[list
             or in their common parent.
 
     Raises:
-        InputError: no folder or item, two methods of one name, no list of cases, or a damaged one.
+        InputError: no folder or item, two methods with the same name, two results for a case, or a missing or damaged
+            list of cases.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -154,8 +155,18 @@ def _data(path: Path) -> str:
 
 
 def _media(folder: Path) -> dict[str, Path]:
-    """Results by the name of their case: case -> path."""
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in KINDS}
+    """Results by the name of their case: case -> path. Raises InputError if a case has two."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in KINDS:
+            continue
+        if other := found.get(path.stem):
+            raise InputError(
+                f"{quoted_path(folder)} has two results for {quoted(path.stem)}: {quoted(other.name)} and "
+                f"{quoted(path.name)}; remove one."
+            )
+        found[path.stem] = path
+    return found
 
 
 def _listing(folders: Sequence[Path]) -> Path:
