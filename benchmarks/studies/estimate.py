@@ -82,7 +82,8 @@ def main() -> None:
 def _known(known: dict[str, float], study: Study, arm: Arm, places: running.Places) -> float:
     """The seconds of the arm's last stage; stages that differ only in groups, seeds or rates are measured once."""
     stage = dict(arm.stage)
-    data = {name: stage["data"].get(name) for name in ("image_batch", "video_batch", "video_probability", "lengths")}
+    sizes = ("image_batch", "video_batch", "video_probability", "lengths", "sizes")
+    data = {name: stage["data"].get(name) for name in sizes}
     what = [stage.get(name) for name in ("task", "train", "use_source", "image_stream", "reading_weight")]
     key = repr((study.base, arm.start, data, what))
     if key not in known:

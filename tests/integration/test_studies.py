@@ -225,6 +225,19 @@ def test_a_seam_is_what_a_join_adds() -> None:
     assert _seam(made, source, target, [5]) == pytest.approx(0.125)
     assert _seam(made, source, target, [3]) == pytest.approx(-0.125 / 7)
     assert _seam(target, source, target, [3, 5]) == 0
+def test_an_estimate_is_of_the_sizes_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    from studies import estimate
+
+    measured = []
+    monkeypatch.setattr(estimate.running, "stage_configs", lambda study, arm, *_: [arm.stage])
+    monkeypatch.setattr(estimate, "seconds_a_step", lambda stage: measured.append(stage["data"]["sizes"]) or 1.0)
+    found, known = study.read_study("9a-queries"), {}
+    arm = found.arms[0]
+    for change in ({}, {"seed": 5}, {"data": {"sizes": [[128, 128]]}}):
+        estimate._known(known, found, study.Arm("x", arm.start, (study.merged(arm.stage, change),), {}), None)
+    assert measured == [[[64, 64]], [[128, 128]]]
+
+
 
 
 def test_curves_are_of_what_counted_in_the_end(tmp_path: Path) -> None:
