@@ -2,7 +2,7 @@
 
 For every study: mean and standard error of each arm over seeds, the difference of the two arms that the paper compares
 (paired by seed) with its 95 % interval by Student's t, and whether the paper's arm is better or worse. If that arm is
-below .40 success, or the interval covers 0, the verdict is "not resolved at this size".
+below .40 success, or the interval covers 0, the verdict is "not resolved at this size". A single seed has no interval.
 """
 
 from __future__ import annotations
@@ -60,18 +60,20 @@ def runs_of(study: Study, results: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error."""
+    """Mean and standard error, NaN for a single value."""
     return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def verdict(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], on: str) -> tuple[str, str]:
     """The difference in words, and the verdict on it."""
     pairs = [(a[on], b[on]) for a in first for b in second if a["seed"] == b["seed"]]
-    if len(pairs) < 2:
-        return "fewer than two seeds", "not run yet"
+    if not pairs:
+        return "no seed of both arms", "not run yet"
     decides = MEASURES[on][0]
     gaps = [a[decides] - b[decides] for a, b in pairs]
     mean, error = mean_error(gaps)
+    if len(gaps) == 1:
+        return f"{decides} {mean:+.3f}", "one seed, no interval"
     half = T95[len(gaps)] * error
     told = f"{decides} {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
     baseline = statistics.fmean(a.get("success", 1.0) for a, _ in pairs)
@@ -119,10 +121,11 @@ def section(study: Study, results: Path, images: Path) -> str:
 
 
 def _cell(runs: Sequence[dict[str, Any]], on: str, name: str) -> str:
-    """Mean and standard error; "-" if a run lacks the measure, as when an edit leaves no pixel unedited."""
+    """Mean and, from two runs on, standard error; "-" if a run lacks the measure, as when no pixel stays unedited."""
     if any(run[on].get(name) is None for run in runs):
         return "-"
-    return "{:.3f} ± {:.3f}".format(*_of(runs, on, name))
+    mean, error = _of(runs, on, name)
+    return f"{mean:.3f}" if math.isnan(error) else f"{mean:.3f} ± {error:.3f}"
 
 
 def _of(runs: Sequence[dict[str, Any]], on: str, name: str) -> tuple[float, float]:

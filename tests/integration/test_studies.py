@@ -73,6 +73,19 @@ def test_the_report_says_what_is_resolved(first, second, success, words, tmp_pat
     assert (page.read_bytes(), plot.read_bytes()) == before
 
 
+def test_one_seed_has_a_difference_and_no_interval(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="NO PLOT WAS DRAWN: install the extra `metrics`")
+    put(tmp_path / "results", "separate", 1, 0.30, 0.8)
+    put(tmp_path / "results", "shared", 0, 0.40, 0.8)
+    page = report.write(tmp_path / "results", tmp_path / "evidence.md")
+    assert "separate against shared, no seed of both arms: **not run yet**." in page.read_text()
+    put(tmp_path / "results", "shared", 1, 0.35, 0.8)
+    (tmp_path / "results" / "9a-queries" / "shared-0.json").unlink()
+    text = report.write(tmp_path / "results", tmp_path / "evidence.md").read_text()
+    assert "separate against shared, left -0.050: **one seed, no interval**." in text
+    assert "| separate | 1 | 1200 | 7,000,000 | 0.300 | 0.800 |" in text and "nan" not in text
+
+
 def test_the_report_says_where_runs_began_differently(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="NO PLOT WAS DRAWN: install the extra `metrics`")
     for seed, mllm in enumerate(("ab12", "ab12", "ef56")):
