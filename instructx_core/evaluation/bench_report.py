@@ -74,7 +74,7 @@ def read_run(folder: Path) -> list[Judged]:
     """
     about = read_json(folder / "run.json")
     if not isinstance(about, dict) or about.get("bench") not in BENCHES:
-        raise InputError(f"{quoted_path(folder)} is no run of `instructx bench`; give the folder of one.")
+        raise InputError(f"{quoted_path(folder)} is not a run of `instructx bench`; give a run's folder.")
     bench, method = BENCHES[about["bench"]], folder.resolve().name
     cases = CaseLog(folder / "cases.jsonl").read()
     logs = [CaseLog(path).read() for path in sorted((folder / "judged").glob("*.jsonl"))]
@@ -139,7 +139,9 @@ def plot(tables: Sequence[ScoreTable], path: Path) -> None:
     """Draw a panel of bars per table. Raises InputError without any scores, or without matplotlib."""
     shown = [table for table in tables if table.rows]
     if not shown:
-        raise InputError("--plot: no answer of a judge could be read, so there is nothing to draw; leave it out.")
+        raise InputError(
+            "--plot: there is nothing to draw, as none of the judges' answers could be read; leave it out."
+        )
     figure, panels = new_figure(10, 3.2, len(shown))
     for axes, table in zip(panels, shown, strict=True):
         columns = [column for column in table.columns if column != COUNT]
@@ -205,5 +207,5 @@ def check_same_bench(found: Sequence[Judged]) -> None:
     for one in found:
         name = (one.bench.name, one.judge, one.method)
         if name in seen:
-            raise InputError(f"Two runs are called {quoted(one.method)}; rename the folder of one.")
+            raise InputError(f"Two runs are called {quoted(one.method)}; rename one of their folders.")
         seen.add(name)

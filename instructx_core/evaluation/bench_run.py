@@ -200,10 +200,10 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
         return
     there = read_json(path)
     if not isinstance(there, dict):
-        raise InputError(f"{quoted_path(path)} is no run's; give a new folder.")
+        raise InputError(f"{quoted_path(path)} does not hold a run's settings; give a new folder.")
     for name, value in settings.items():
         if there.get(name) != value:
             raise InputError(
-                f"{quoted_path(path.parent)} is of a run with {quoted(name)} {shown(there.get(name))}, not "
-                f"{shown(value)}; give a new folder, or the same settings."
+                f"The run in {quoted_path(path.parent)} was started with {quoted(name)} {shown(there.get(name))}, not "
+                f"{shown(value)}; give the same settings, or a new folder."
             )

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..bounded import is_file, read_bytes
+from ..bounded import is_file, read_bytes, why
 from ..errors import InputError
 from ..words import quoted_path
 
@@ -49,7 +49,7 @@ class CaseLog:
             elif text:
                 torn += 1
         if torn:
-            logger.warning("%s: %d lines are damaged; their cases are done again.", quoted_path(self.path), torn)
+            logger.warning("%s has damaged lines (%d); their cases are done again.", quoted_path(self.path), torn)
         return lines
 
     def append(self, line: Mapping[str, Any]) -> None:
@@ -64,7 +64,9 @@ class CaseLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise InputError(f"{quoted_path(self.path)} cannot be written ({error.strerror}); free space.") from error
+            raise InputError(
+                f"{quoted_path(self.path)} cannot be written ({why(error)}); free space, or check the permissions."
+            ) from error
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:

@@ -36,7 +36,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """
     name = quoted_path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{name} is no list of cases; give one of {', '.join(SUFFIXES)}.")
+        raise InputError(f"{name} is not a list of cases; give a file with one of the suffixes {', '.join(SUFFIXES)}.")
     text = read_text(path, MOST_BYTES)
     if path.suffix.lower() == ".csv":
         rows: Iterator[tuple[object, Any]] = _csv_rows(text, name)
@@ -54,7 +54,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise InputError(f"{name} holds {shown(value)}; give a list of cases.")
     for place, row in rows:
         if not isinstance(row, Mapping):
-            raise InputError(f"{name}, {place}: it is {shown(row)}; give a mapping of columns to values.")
+            raise InputError(f"{name}, {place}: this row is {shown(row)}; give a mapping of columns to values.")
         yield f"{name}, {place}", row
 
 
@@ -64,7 +64,8 @@ def text_of(row: Mapping[str, Any], column: str, place: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{place}: the column {column!r} is {shown(value)}; give a text.")
+        problem = "is missing" if value is None else f"holds {shown(value)}"
+        raise InputError(f"{place}: the column {column!r} {problem}; give text there.")
     return value
 
 
@@ -79,7 +80,7 @@ def read_listing(path: Path) -> Iterator[ListedCase]:
         named = next((column for column in ("name", "key") if column in row), None)
         name = text_of(row, named, place) if named else Path(source).stem
         if name in seen:
-            raise InputError(f"{place}: a case called {escaped(name)} is listed twice; give each its own name.")
+            raise InputError(f"{place}: the case {escaped(name)} is listed twice; give each case its own name.")
         seen.add(name)
         yield ListedCase(name, source, text_of(row, "instruction", place))
 
@@ -88,7 +89,10 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[object, Mapping[str, Any]]
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 2):
             if None in row or None in row.values():
-                raise InputError(f"{name}, row {number}: it has another number of fields than the header.")
+                raise InputError(
+                    f"{name}, row {number}: its number of fields differs from the header's; quote fields that contain "
+                    "commas."
+                )
             yield f"row {number}", row
     except csv.Error as error:
-        raise InputError(f"{name} is no CSV ({error}); write it again.") from error
+        raise InputError(f"{name} is not valid CSV ({error}); write it again.") from error

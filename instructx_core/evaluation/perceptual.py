@@ -81,7 +81,7 @@ class ClipScore:
     def __init__(self, folder: Path) -> None:
         from transformers import CLIPModel
 
-        self.model = _load(folder, CLIPModel, "a CLIP (usual: openai/clip-vit-large-patch14)")
+        self.model = _load(folder, CLIPModel, "a CLIP (usually openai/clip-vit-large-patch14)")
         self.tokenizer = load_tokenizer(folder)
         self.side = self.model.config.vision_config.image_size
 
@@ -120,10 +120,12 @@ class DinoSimilarity:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel
 
-        self.model = _load(folder, AutoModel, "a DINO (usual: facebook/dinov2-base)")
+        self.model = _load(folder, AutoModel, "a DINO (usually facebook/dinov2-base)")
         patch = getattr(self.model.config, "patch_size", None)
         if not isinstance(patch, int):
-            raise CheckpointError(f"{quoted_path(folder)} has no patches of one size; give a DINOv2, DINOv3 or ViT.")
+            raise CheckpointError(
+                f"{quoted_path(folder)} does not have a single patch size; give a DINOv2, DINOv3 or ViT."
+            )
         sizes_vary = self.model.config.model_type != "vit"  # a plain ViT takes only its training size
         self.side = patch * DINO_PATCHES if sizes_vary else self.model.config.image_size
         self.patch = patch
@@ -160,7 +162,7 @@ def _resized(frames: Tensor, size: tuple[int, int], mean: tuple[float, ...], std
 
 def _load(folder: Path, kind: Any, what: str) -> PreTrainedModel:
     if not is_dir(folder):
-        raise CheckpointError(f"{quoted_path(folder)} is no folder; give the folder of {what}; nothing is fetched.")
+        raise CheckpointError(f"{quoted_path(folder)} is not a folder; give that of {what}, as nothing is fetched.")
     check_config(folder)
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -172,7 +174,7 @@ def _load(folder: Path, kind: Any, what: str) -> PreTrainedModel:
         model, report = load_or_explain(folder, load)
     # a ViT trained to classify has no pooler, and only its hidden states are used
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
-        raise CheckpointError(f"{quoted_path(folder)} lacks {missing[0]!r} of {what}; get it again.")
+        raise CheckpointError(f"{quoted_path(folder)} lacks {missing[0]!r} of {what}; download it again.")
     return model.eval()
 
 
@@ -182,5 +184,7 @@ def _fill_backbone(network: nn.Module, weights: Path) -> None:
     for name, parameter in network.net.named_parameters():
         inner = "features." + re.sub(r"^slices\.\d+\.", "", name)
         if inner not in given or given[inner].shape != parameter.shape:
-            raise CheckpointError(f"{quoted_path(weights)} has no {inner!r} of this LPIPS backbone; give its own file.")
+            raise CheckpointError(
+                f"{quoted_path(weights)} lacks {inner!r} of SqueezeNet 1.1; give torchvision's weights."
+            )
         parameter.data.copy_(given[inner])

@@ -70,7 +70,7 @@ class Preservation:
             if value is not None:
                 yield f"{name}: {value:.2f}{unit}" if unit else f"{name}: {value:.4f}"
         if self.edit is not None:
-            yield f"left of the way to the target: {self.edit.remaining:.2f}"
+            yield f"way left to the target: {self.edit.remaining:.2f}"
             yield f"success: {'yes' if self.edit.success else 'no'}"
 
 
@@ -114,13 +114,16 @@ def find_region(
     """
     check_same_size(source, edited)
     if target is not None and target.shape != source.shape:
-        raise InputError(f"The target is {list(target.shape)}, the source {list(source.shape)}; give this source's.")
+        raise InputError(
+            f"The target's shape is {list(target.shape)}, the source's {list(source.shape)}; give one with the "
+            "source's shape."
+        )
     if mask is not None:
         mask = as_mask(mask)
         if mask.shape[1:] != source.shape[1:3] or len(mask) not in (1, len(source)):
             raise InputError(
                 f"The mask is {len(mask)} x {mask.shape[2]} x {mask.shape[1]} (frames, width, height), the source "
-                f"{len(source)} x {source.shape[2]} x {source.shape[1]}; give one of the source's size and length."
+                f"{len(source)} x {source.shape[2]} x {source.shape[1]}; give one with the source's size and length."
             )
         return (mask >= INSIDE).expand(source.shape[:3]), "mask"
     if target is not None:

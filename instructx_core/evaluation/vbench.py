@@ -23,8 +23,8 @@ def find_vbench() -> str:
     program = shutil.which("vbench")
     if program is None:
         raise InputError(
-            "There is no `vbench` on the PATH; install it in an environment of its own (`pipx install vbench`) and run "
-            "again: it then fetches its own networks."
+            "`vbench` is not on the PATH; install it in a separate environment (`pipx install vbench`) and run again; "
+            "it fetches its networks itself."
         )
     return program
 
@@ -48,7 +48,9 @@ def run_vbench(videos: Path) -> dict[str, float]:
             found = sorted(inner.rglob("*eval_results.json"))
             if done.returncode or not found:
                 last = next(reversed([line for line in done.stderr.splitlines() if line.strip()]), "no message")
-                raise InputError(f"vbench failed at {dimension} ({one_line(last, 200)}); run it by itself to see more.")
+                raise InputError(
+                    f"vbench failed at {dimension} ({one_line(last, 200)}); run it separately to see more."
+                )
             scores[dimension] = _mean_of(found[-1], dimension)
     return scores
 
@@ -58,4 +60,4 @@ def _mean_of(path: Path, dimension: str) -> float:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))[dimension][0])
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"vbench wrote no {dimension} that can be read; install version 0.1.5.") from error
+        raise InputError(f"vbench wrote no readable {dimension} score; install version 0.1.5.") from error

@@ -116,7 +116,10 @@ def evaluate(
     """
     _check(images, videos, groups, video_groups, frames, held_out_video, seed_offset)
     if editor.guidance.edits_pictures_alone and (videos or (images and len(without_references(groups)) < len(groups))):
-        raise InputError("This model edits pictures, without references; ask for 0 videos, and leave those groups out.")
+        raise InputError(
+            "This model edits only pictures, without references; ask for 0 videos, and leave out groups with "
+            "references."
+        )
     start = time.monotonic()
     bench = _Benchmark(editor, steps, seed_offset, variety, progress)
     bench.total = _planned(images, groups) + _planned(videos, video_groups)
@@ -323,4 +326,4 @@ def _check(
     if (images and not groups) or (videos and not video_groups):
         raise InputError("groups: there is nothing to measure; name at least one group, or ask for 0 samples.")
     if videos and (not frames or min(frames) < 2):
-        raise InputError(f"frames: {list(frames)} are no video lengths; give numbers of at least 2.")
+        raise InputError(f"frames: {list(frames)} are not video lengths; give numbers of at least 2.")

@@ -19,8 +19,8 @@ def data(tmp_path):
         (["--columns", "columns: {source: 1}"], "texts"),
         (["--columns", "["], "--columns"),
         (["--judge", "http://127.0.0.1:9/v1"], "--judge-model"),
-        (["--judge", "ftp://x/v1", "--judge-model", "m"], "no address"),
-        (["-o", __file__], "run's folder"),
+        (["--judge", "ftp://x/v1", "--judge-model", "m"], "not a judge's address"),
+        (["-o", __file__], "folder for the run"),
         (["--judge", "none.jsonl"], "none.jsonl"),
         (["--judge", "none"], "none"),
         (["--prompts", "none.json"], "none.json"),
@@ -62,13 +62,13 @@ def test_a_file_is_no_folder_for_pictures_of_a_table(name, data, tmp_path, capsy
     benchmarks.LAYOUTS[name](data)
     (tmp_path / "run").write_text("a file")
     line = refusal(capsys, "bench", name, "--data", data, "-o", tmp_path / "run")
-    assert "run's folder" in line and str(tmp_path / "run") in line
+    assert "folder for the run" in line and str(tmp_path / "run") in line
 
 
 def test_reports_of_what_is_no_run(tmp_path, capsys):
     assert "run.json" in refusal(capsys, "bench", "report", tmp_path)
     (tmp_path / "run.json").write_text('{"bench": "none"}')
-    assert "no run" in refusal(capsys, "bench", "report", tmp_path)
+    assert "not a run" in refusal(capsys, "bench", "report", tmp_path)
     (tmp_path / "run.json").write_text('{"bench": "imgedit"}')
     assert "no scores yet" in refusal(capsys, "bench", "report", tmp_path)
     assert "no folder" in refusal(capsys, "bench", "imgedit", "--data", tmp_path / "none", "-o", tmp_path / "x")

@@ -65,7 +65,7 @@ def footage_config(folder: Path, **change: object) -> Path:
         ({"experts": {"detect": {"prompts": {"portray": "x"}}}}, "experts.detect has no prompt 'portray'; it has none"),
         ({"experts": {"flow": {"model": "x"}}}, "block-matching has no model"),
         ({"experts": {"judge": {"copies": 3}}}, "copies and gpus are for local models; leave them out for service"),
-        ({"experts": {"judge": {"url": "127.0.0.1:8000/v1"}}}, "is no address of a judge"),
+        ({"experts": {"judge": {"url": "127.0.0.1:8000/v1"}}}, "is not a judge's address"),
         ({"experts": {"redraw": {"model": "none"}}}, "experts.redraw: 'none' is not a folder"),
         ({"clips": "none"}, "'none' is not a folder"),
         ({"film": 500}, "film is 500; it needs experts.cuts"),

@@ -188,7 +188,7 @@ def test_coco_run_lengths():
     ],
 )
 def test_damaged_run_lengths(segmentation):
-    with pytest.raises(InputError, match="^Entry 1: (its segmentation is|the runs of its segmentation do not fill)"):
+    with pytest.raises(InputError, match="^Entry 1: (the segmentation is|the segmentation's runs do not fill)"):
         decode_runs(segmentation, "Entry 1")
 
 

@@ -74,7 +74,7 @@ def rename_source(root, old, new):
         (lambda made: made[0].joinpath("a.png").rename(made[0] / "a.mp4"), "mixed"),
         (lambda made: made[0].joinpath("a.mp4").write_bytes(b"0"), "two results for 'a': 'a.mp4' and 'a.png'"),
         (lambda made: rename_source(made[0].parent, "c.mp4", "c.mov"), "c.mov': browsers do not show it"),
-        (lambda made: made[2].rename(made[2].parent / "gone"), "no folder"),
+        (lambda made: made[2].rename(made[2].parent / "gone"), "not a folder"),
     ],
 )
 def test_what_a_study_cannot_be_made_of(tmp_path, change, words, capsys):
@@ -195,7 +195,7 @@ def test_agreement_is_krippendorff_s_alpha():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda value: value.pop("study"), "no answers"),
+        (lambda value: value.pop("study"), "no study answers"),
         (lambda value: value["answers"].clear(), "too early"),
         (lambda value: value["answers"][0]["scores"].update(quality=6), "1 to 5"),
         (lambda value: value["answers"][0]["scores"].update(quality=True), "1 to 5"),
@@ -221,9 +221,9 @@ def test_files_that_do_not_belong_together(tmp_path):
         return tmp_path / name
 
     one = write("1.json", "s", "x")
-    with pytest.raises(InputError, match="another study"):
+    with pytest.raises(InputError, match="different study"):
         collect([one, write("2.json", "t", "y")])
     with pytest.raises(InputError, match="rater"):
         collect([one, write("3.json", "s", "x")])
-    with pytest.raises(InputError, match="no key"):
+    with pytest.raises(InputError, match="not the key"):
         collect([one], write("4.key.json", "s", "x"))

@@ -94,7 +94,7 @@ def test_report_reads_as_json_and_progress_adds_up():
         ({"groups": ("outside",)}, "groups: 'outside' is not a group"),
         ({"groups": ()}, "groups: there is nothing to measure"),
         ({"images": -1}, "images: -1 is negative"),
-        ({"frames": (1,)}, r"frames: \[1\] are no video lengths"),
+        ({"frames": (1,)}, r"frames: \[1\] are not video lengths"),
         ({"held_out_video": ("nothing",)}, "held_out_video: 'nothing' is not a group"),
         ({"images": 10**6}, "at most 500000 held-out samples"),
     ],
@@ -108,6 +108,6 @@ def test_bad_requests_are_named(options, words):
 def test_what_a_model_of_pictures_cannot_edit_is_refused_at_once(asked):
     editor = Inverter()
     editor.guidance = SimpleNamespace(edits_pictures_alone=True)
-    with pytest.raises(InputError, match="edits pictures, without references"):
+    with pytest.raises(InputError, match="edits only pictures, without references"):
         evaluate(editor, **({"images": 0, "videos": 0} | asked))
     assert not editor.calls

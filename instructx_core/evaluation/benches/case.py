@@ -17,7 +17,7 @@ from torch import Tensor
 from ...bounded import is_file, why
 from ...errors import InputError
 from ...images import write_image
-from ...words import quoted, quoted_path
+from ...words import quoted, quoted_path, shown
 from ..judges import Question
 from ..listing import text_of
 
@@ -129,8 +129,7 @@ def inner_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{quoted_path(folder.parent)} cannot be a run's folder: {quoted_path(folder)} cannot be made "
-            f"({why(error)}); give another folder."
+            f"{quoted_path(folder)} cannot be created ({why(error)}); give another folder for the run."
         ) from error
     return folder
 
@@ -164,13 +163,13 @@ def check_cases(cases: Sequence[Case], where: Path) -> list[Case]:
     for case in cases:
         if case.key in seen:
             raise InputError(
-                f"{quoted_path(where)} lists the case {quoted(case.key)} twice; give a column of unique keys."
+                f"{quoted_path(where)} lists the case {quoted(case.key)} twice; give a column with unique keys."
             )
         seen.add(case.key)
         for path in (case.source, *case.references, *([case.mask] if case.mask else [])):
             if not is_file(path):
                 raise InputError(
-                    f"The case {quoted(case.key)} names {quoted_path(path)}, which is not there; get it too."
+                    f"The case {quoted(case.key)} needs {quoted_path(path)}, which is missing; download it too."
                 )
     return list(cases)
 
@@ -196,7 +195,7 @@ def one_listing(data: Path, table: str | None, names: Sequence[str], what: str) 
     found = sorted(path for suffix in ("*.csv", "*.jsonl", "*.json") for path in data.glob(suffix))
     if len(found) != 1:
         raise InputError(
-            f"{quoted_path(data)} has {len(found)} lists of cases (.csv, .json, .jsonl); name one by `table:` "
+            f"{quoted_path(data)} has {len(found)} lists of cases (.csv, .json, .jsonl); name one with `table:` "
             "in --columns."
         )
     return found[0]
@@ -209,5 +208,5 @@ def paths_of(row: Mapping[str, Any], column: str | None, root: Path, place: str)
         return ()
     texts = value if isinstance(value, list) else [text_of(row, str(column), place)]
     if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{place}: the column {column!r} holds no file names.")
+        raise InputError(f"{place}: the column {column!r} holds {shown(value)}; give file names.")
     return tuple(root / part.strip() for text in texts for part in text.split(";") if part.strip())

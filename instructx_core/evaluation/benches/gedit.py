@@ -57,7 +57,7 @@ class GEditBench:
             if isinstance(picture, dict):
                 content = picture.get("bytes")
                 if not isinstance(content, bytes):
-                    raise InputError(f"{place}: its picture has no bytes; get the table again.")
+                    raise InputError(f"{place}: the picture has no bytes; download the table again.")
                 source = picture_file(scratch, key, content, partial(read_encoded, content, place))
             else:
                 source = listing.parent / text_of(row, names["source"], place)
@@ -79,7 +79,7 @@ def _table_rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Map
         parquet = import_module("pyarrow.parquet")  # from the extra `data`
     except ImportError as error:
         raise InputError(
-            f"{quoted_path(path)} is read with pyarrow ({one_line(error, 100)}); run `pip install pyarrow`."
+            f"Reading {quoted_path(path)} needs pyarrow ({one_line(error, 100)}); run `pip install pyarrow`."
         ) from error
     number = 0
     try:
@@ -92,4 +92,6 @@ def _table_rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Map
     except (OSError, ValueError, RuntimeError) as error:  # Arrow's errors derive from these
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{quoted_path(path)} is no Parquet file, or damaged ({one_line(error, 150)}).") from error
+        raise InputError(
+            f"{quoted_path(path)} is not a Parquet file, or is damaged ({one_line(error, 150)}); download it again."
+        ) from error

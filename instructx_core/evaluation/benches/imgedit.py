@@ -83,5 +83,5 @@ def read_prompts(data: Path) -> dict[str, str]:
         return {}
     value = read_json(path)
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise InputError(f"{quoted_path(path)} is no mapping of kinds to prompts; get it again.")
+        raise InputError(f"{quoted_path(path)} is not a mapping of kinds to prompts; download it again.")
     return {str(kind): text for kind, text in value.items()}

@@ -64,7 +64,7 @@ class AdvancedEditEval(_Viescored):
             mask = _mask(row.get("segmentation"), scratch, f"{number:04}_mask", place)
             for kind, text in zip(KINDS, texts, strict=False):
                 if not isinstance(text, str) or not text.strip():
-                    raise InputError(f"{place}: an instruction is {shown(text)}; give texts.")
+                    raise InputError(f"{place}: an instruction is {shown(text)}; give text.")
                 source = listing.parent / text_of(row, names["source"], place)
                 cases.append(
                     Case(
@@ -92,8 +92,8 @@ class ReasonEdit(_Viescored):
             lines = [line for text in texts[:1] for line in read_text(text).splitlines() if line.strip()]
             if len(texts) != 1 or len(lines) != len(pictures):
                 raise InputError(
-                    f"{quoted_path(folder)} has {len(pictures)} pictures and {len(lines)} lines in {len(texts)} texts; "
-                    "it needs one text with a line for each."
+                    f"{quoted_path(folder)} has {len(pictures)} pictures and {len(lines)} lines in {len(texts)} text "
+                    "files; it needs one text file with a line per picture."
                 )
             for picture, line in zip(pictures, lines, strict=True):
                 instruction, _, word = line.partition("CLIP:")
@@ -128,10 +128,10 @@ def decode_runs(segmentation: Any, place: str) -> torch.Tensor:
     )
     whole = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
     if not whole or size[0] * size[1] > LARGEST_MASK or not isinstance(counts, (str, list)):
-        raise InputError(f"{place}: its segmentation is {shown(segmentation)}; give COCO's size and counts.")
+        raise InputError(f"{place}: the segmentation is {shown(segmentation)}; give COCO's size and counts.")
     runs = _numbers(counts) if isinstance(counts, str) else counts
     if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise InputError(f"{place}: the runs of its segmentation do not fill {size[0]} x {size[1]} pixels.")
+        raise InputError(f"{place}: the segmentation's runs do not fill {size[0]} x {size[1]} pixels.")
     values = torch.repeat_interleave(torch.arange(len(runs)) % 2 == 1, torch.tensor(runs))
     return values.view(size[1], size[0]).T  # runs go down the columns
 

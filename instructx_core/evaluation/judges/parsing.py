@@ -38,9 +38,9 @@ def _object(question: Question, text: str) -> dict[str, float]:
     try:
         value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise UnreadableAnswer("it is no JSON object alone") from error
+        raise UnreadableAnswer("it is not just a JSON object") from error
     if not isinstance(value, dict):
-        raise UnreadableAnswer("it is no JSON object")
+        raise UnreadableAnswer("it is not a JSON object")
     missing = [name for name in question.scores if name not in value]
     if missing:
         raise UnreadableAnswer(f"it has no {missing[0]!r}")
@@ -53,11 +53,11 @@ def _lines(question: Question, text: str) -> dict[str, float]:
     if question.scores:
         found = [(name, number) for name, number in found if name in question.scores]
         if sorted(name for name, _ in found) != sorted(question.scores):
-            raise UnreadableAnswer(f"it has not exactly one line for each of {', '.join(question.scores)}")
+            raise UnreadableAnswer(f"it does not have exactly one line for each of {', '.join(question.scores)}")
         given = dict(found)
         return {name: _number(given[name], scale, name) for name, scale in question.scores.items()}
     if len(set(names)) != len(names) or len(names) != question.count:
-        raise UnreadableAnswer(f"it has {len(names)} lines of scores, not {question.count}")
+        raise UnreadableAnswer(f"it has {len(names)} score lines, not {question.count}")
     return {name: _number(number, question.scale, name) for name, number in found}
 
 
@@ -69,7 +69,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _number(value: Any, scale: Scale, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UnreadableAnswer(f"{name!r} is no number")
+        raise UnreadableAnswer(f"{name!r} is not a number")
     if not scale.low <= value <= scale.high:
         raise UnreadableAnswer(f"{name!r} is not from {scale.low:g} to {scale.high:g}")
     return float(value)

@@ -28,11 +28,11 @@ class RecordedJudge:
         for place, row in _lines(path):
             key, answers = text_of(row, "key", place), row.get("answers")
             if not _are_answers(answers):
-                raise InputError(f"{place}: it has no answers; give what `instructx bench` wrote under judged/.")
+                raise InputError(f"{place}: it has no answers; give a log that `instructx bench` wrote under judged/.")
             self.answers[key] = answers
             names.add(text_of(row, "judge", place))
         if len(names) != 1:
-            raise InputError(f"{quoted_path(path)} holds answers of {len(names)} judges; give those of one.")
+            raise InputError(f"{quoted_path(path)} holds answers from {len(names)} judges; give those of one.")
         (name,) = names
         self.name = name if name.endswith(" (recorded)") else f"{name} (recorded)"
         self._asked: dict[tuple[str, int], int] = {}
@@ -40,7 +40,9 @@ class RecordedJudge:
     def ask(self, key: str, number: int, words: str, shown: list[Exhibit]) -> Answer:
         said = self.answers.get(key)
         if said is None or number >= len(said) or not said[number]:
-            raise InputError(f"{quoted_path(self.path)} has no answer {number + 1} for the case {quoted(key)}.")
+            raise InputError(
+                f"{quoted_path(self.path)} has no answer {number + 1} for the case {quoted(key)}; give a complete log."
+            )
         times = self._asked.get((key, number), 0)
         self._asked[key, number] = times + 1
         return Answer(said[number][min(times, len(said[number]) - 1)])

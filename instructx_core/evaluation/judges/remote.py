@@ -44,10 +44,10 @@ class RemoteJudge:
 
     def __init__(self, url: str, model: str) -> None:
         if not _is_address(url):
-            raise InputError(f"{quoted(url)} is no address of a judge; give one such as http://127.0.0.1:8000/v1.")
+            raise InputError(f"{quoted(url)} is not a judge's address; give one such as http://127.0.0.1:8000/v1.")
         self.secret = os.environ.get(KEY, "").strip()
         if not (self.secret.isascii() and self.secret.isprintable()):
-            raise InputError(f"{KEY} holds characters that no key has; set it again.")
+            raise InputError(f"{KEY} holds characters that a key cannot have; set it again.")
         self.url = url.rstrip("/") + "/chat/completions"
         self.model = model
         self.name = model
@@ -76,16 +76,16 @@ class RemoteJudge:
             except urllib.error.HTTPError as error:
                 with error:
                     said = one_line(error.read(2000).decode("utf-8", "replace"), 200)
-                problem = f"it answers {error.code} ({said})"
+                problem = f"status {error.code} ({said})"
                 if error.code in (401, 403):
-                    problem += f"; its key belongs in {KEY}"
+                    problem += f"; put its key into {KEY}"
                 if error.code not in AGAIN:
-                    raise InputError(f"The judge at {self.url} cannot be asked: {problem}.") from error
+                    raise InputError(f"The judge at {self.url} did not answer: {problem}.") from error
                 wait = _retry_after(error.headers.get("Retry-After"), pause)
             except (OSError, http.client.HTTPException) as error:  # URLError is an OSError; a truncated reply
                 problem = f"no connection ({one_line(getattr(error, 'reason', error), 200)})"
             if not left:
-                raise InputError(f"The judge at {self.url} cannot be asked: {problem}, {TRIES} times.")
+                raise InputError(f"The judge at {self.url} did not answer: {problem}, {TRIES} times.")
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
@@ -118,7 +118,7 @@ def _answer(reply: bytes, url: str) -> Answer:
         usage = value.get("usage") or {}
         counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"The judge at {url} does not answer as chat completions do; check its address.") from error
+        raise InputError(f"The judge at {url} did not answer as chat completions do; check its address.") from error
     return Answer(text if isinstance(text, str) else "", *counts)  # a refusal has no text: it counts as unreadable
 
 

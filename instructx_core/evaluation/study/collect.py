@@ -78,17 +78,19 @@ def read_answers(path: Path) -> Answers:
     """Read a rater's file. Raises InputError if it is not one, or has a rating that is not an integer from 1 to 5."""
     value, name = read_json(path), quoted_path(path)
     if not isinstance(value, dict) or not all(isinstance(value.get(one), str) for one in ("study", "rater")):
-        raise InputError(f"{name} holds no answers of a study; give the files that its page saved.")
+        raise InputError(f"{name} holds no study answers; give the files that the study's page saved.")
     scores: dict[tuple[int, str, str], int] = {}
     entries = value.get("answers")
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"{name} holds no answers; the rater saved the file too early.")
+        raise InputError(f"{name} holds no answers, as the rater saved it too early; ask for it again.")
     for entry in entries:
         item, method, given = _fields(entry, name)
         for question, score in given.items():
             whole = isinstance(score, int) and not isinstance(score, bool)
             if question not in NAMES or not whole or not 1 <= score <= MOST:
-                raise InputError(f"{name}: {quoted(question)} is rated {shown(score)}; a rating is 1 to {MOST}.")
+                raise InputError(
+                    f"{name}: {quoted(question)} is rated {shown(score)}; rate {', '.join(NAMES)} with 1 to {MOST}."
+                )
             if (item, method, question) in scores:
                 raise InputError(f"{name}: item {item} of {quoted(method)} is rated twice; save the page's file again.")
             scores[item, method, question] = score
@@ -107,17 +109,17 @@ def collect(files: Sequence[Path], key: Path | None = None) -> Outcome:
     """
     given, files = files, [path for path in files if not path.name.endswith(".key.json")]
     if not files:
-        raise InputError(f"{quoted_path(given[0])} is a study's key; give the files that its page saved too.")
+        raise InputError(f"{quoted_path(given[0])} is a study's key; also give the files that its page saved.")
     answers = [read_answers(path) for path in files]
     first = answers[0]
     for path, one in zip(files, answers, strict=True):
         if one.study != first.study:
             raise InputError(
-                f"{quoted_path(path)} is of another study than {quoted_path(files[0])}; collect each alone."
+                f"{quoted_path(path)} is from a different study than {quoted_path(files[0])}; collect them separately."
             )
     raters = [one.rater for one in answers]
     if twice := next((rater for rater in raters if raters.count(rater) > 1), None):
-        raise InputError(f"Two files are of the rater {quoted(twice)}; leave one out, or rename the rater in one.")
+        raise InputError(f"Two files are from the rater {quoted(twice)}; leave one out, or rename the rater in one.")
     names = _method_names(first.study, given, key)
     rows = [
         (one.rater, item, method, question, score)
@@ -195,7 +197,9 @@ def _method_names(study: str, files: Sequence[Path], key: Path | None) -> Mappin
         if isinstance(value, dict) and value.get("study") == study and isinstance(value.get("methods"), dict):
             return {str(number): str(name) for number, name in value["methods"].items()}
     if key:
-        raise InputError(f"{quoted_path(key)} is no key of the study {quoted(study)}; give the file beside its page.")
+        raise InputError(
+            f"{quoted_path(key)} is not the key of the study {quoted(study)}; give the .key.json next to its page."
+        )
     return {}
 
 

@@ -16,24 +16,24 @@ from pathlib import Path
 from ...atomic import partial_file
 from ...bounded import is_dir, read_bytes
 from ...errors import InputError
-from ...words import listed, quoted, quoted_path
+from ...words import in_bytes, listed, quoted, quoted_path
 from ..listing import read_listing
 
 QUESTIONS = (
     {
         "name": "instruction",
         "title": "Instruction",
-        "meaning": "1: the sentence was not followed. 2-3: in part. 4-5: fully.",
+        "meaning": "1: the instruction was not followed. 2-3: partly. 4-5: fully.",
     },
     {
         "name": "preservation",
         "title": "Preservation",
-        "meaning": "1: the rest is no longer what it was. 2-4: in part. 5: all that was not asked for is the same.",
+        "meaning": "1: everything else changed too. 2-4: some of it did. 5: nothing else changed.",
     },
     {
         "name": "quality",
         "title": "Quality",
-        "meaning": "1: seams, artifacts, unnatural. 2-4: in part. 5: seamless and natural.",
+        "meaning": "1: seams, artifacts, unnatural. 2-4: partly. 5: seamless and natural.",
     },
 )
 PICTURES = {
@@ -75,12 +75,10 @@ def find_items(folders: Sequence[Path], cases: Path | None = None) -> tuple[list
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        raise InputError(
-            f"Two of the folders are called {listed([n for n in names if names.count(n) > 1][:1])}; rename one."
-        )
+        raise InputError(f"Two folders are called {listed([n for n in names if names.count(n) > 1][:1])}; rename one.")
     for folder in folders:
         if not is_dir(folder):
-            raise InputError(f"{quoted_path(folder)} is no folder; give one folder of results for each method.")
+            raise InputError(f"{quoted_path(folder)} is not a folder; give one folder of results per method.")
     listing = cases or _listing(folders)
     results = [_media(folder / "edits" if is_dir(folder / "edits") else folder) for folder in folders]
     items, left_out = [], 0
@@ -92,8 +90,8 @@ def find_items(folders: Sequence[Path], cases: Path | None = None) -> tuple[list
             left_out += 1
     if not items:
         raise InputError(
-            f"{quoted_path(listing)} lists nothing that all {len(folders)} folders have a result of; name results as "
-            "their case: NAME.png or NAME.mp4."
+            f"{quoted_path(listing)} lists no case for which all {len(folders)} folders have a result; name results "
+            "after their case: NAME.png or NAME.mp4."
         )
     return items, left_out
 
@@ -111,7 +109,8 @@ def write_study(items: Sequence[StudyItem], methods: Sequence[str], output: Path
     total = sum(path.stat().st_size for item in items for path in (item.source, *item.results) if path.is_file())
     if total > LARGEST:
         raise InputError(
-            f"The study has {total >> 20} MB of pictures and clips, over {LARGEST >> 20}; take fewer --items."
+            f"The study has {in_bytes(total)} of pictures and clips, more than {in_bytes(LARGEST)}; choose fewer "
+            "with --items."
         )
     order = list(range(len(methods)))
     random.Random(seed).shuffle(order)
@@ -138,7 +137,7 @@ def _page(item: StudyItem, ids: Sequence[str]) -> dict[str, object]:
     source, *results = map(_data, (item.source, *item.results))
     kinds = {path.suffix.lower() in CLIPS for path in (item.source, *item.results)}
     if len(kinds) > 1:
-        raise InputError(f"{item.name}: pictures and clips are mixed; an item is one or the other.")
+        raise InputError(f"{item.name}: pictures and clips are mixed; give an item only one or the other.")
     return {
         "instruction": item.instruction,
         "video": kinds == {True},
@@ -176,6 +175,6 @@ def _listing(folders: Sequence[Path]) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise InputError(
-        f"None of the folders, nor the one above them, has a list of cases ({', '.join(LISTINGS)}); give one with "
-        "--cases: the columns name, source and instruction."
+        f"Neither the folders nor their common parent has a list of cases ({', '.join(LISTINGS)}); give one with "
+        "--cases, with the columns name, source and instruction."
     )
