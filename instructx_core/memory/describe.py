@@ -105,7 +105,7 @@ def _verdict(sizes: ModelSizes, phases: Callable[[bool], tuple[Phase, ...]], fre
     plan = make_plan(sizes, phases, CHOICES, free)
     needed = peak(sizes, phases(plan.tiled), plan.memory)
     if needed > usable(free):
-        return f"too little: {_amount(needed)} at the least; give fewer frames or a smaller size"
+        return f"too little: it needs at least {_amount(needed)}; give fewer frames or a smaller size"
     tiles = ", the VAE in tiles" if plan.tiled else ""
     return f"{WAYS[plan.memory]}{tiles} ({_amount(needed)} at most)"
 
