@@ -55,9 +55,9 @@ def seconds_a_step(config: TrainConfig) -> float:
 
 
 def main() -> None:
-    options = running.arguments(__doc__, "a folder outside of the checkout, not that of the runs")
+    options = running.arguments(__doc__, "a folder outside the checkout, not that of the runs")
     total, seen, known = 0.0, set(), {}
-    print("| study | arm | stage | steps | s a step | hours, three seeds |\n|---|---|---|---|---|---|")
+    print("| study | arm | stage | steps | s per step | hours, three seeds |\n|---|---|---|---|---|---|")
     for name in options.names or studies():
         study = read_study(name)
         few = replace(study, arms=tuple(short(arm) for arm in study.arms), generator_steps=1)

@@ -28,14 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "evidence.md"
 HEAD = """# Evidence
 
-Studies of the paper at a small scale: every run starts from one generator DiT, MLLM and VAE, arms differ in what a
-study names (`benchmarks/studies/*.yaml`), and each has three seeds. *left* is the share of the way from source to
-target that an edit leaves (lower is better), *success* as in `instructx evaluate`, *psnr* of whole frames in dB,
-*unedited_psnr* of what an edit should leave alone. *loss* is the held-out error of flow matching after the stage,
-*before* that ahead of it. *seam* is what unedited pixels of a long clip change over a join of two windows, beyond
-what they change elsewhere; *last* is *left* in its last window. Curves show the error of training, the mean of all
-seeds. All numbers are made from the JSON of the runs by `python benchmarks/studies/report.py`; what the runs cost is
-in [benchmarks/studies/README.md](../benchmarks/studies/README.md).
+The paper's comparisons at a small scale. All runs of a study start from the same generator DiT, MLLM and VAE; its arms
+differ only in what its file `benchmarks/studies/*.yaml` names. Tables show the mean and standard error over seeds.
+*left* is the share of the way from source to target that an edit leaves (lower is better), *success* is as in
+`instructx evaluate`, *psnr* that of whole frames in dB, *unedited_psnr* that of what an edit should leave alone. *loss*
+is the held-out error of flow matching after the stage, *before* the same error before the stage. *seam* is how much
+more unedited pixels of a long clip change over a join of two windows than elsewhere; *last* is *left* in its last
+window. Curves show the training error, averaged over seeds. `python benchmarks/studies/report.py` makes this page from
+the JSON of the runs; [benchmarks/studies/README.md](../benchmarks/studies/README.md) says what they cost.
 """
 EDITS = ("left", "success", "psnr")
 MEASURES = {  # the first one decides; lower is better
@@ -86,7 +86,9 @@ def section(study: Study, results: Path, images: Path) -> str:
     found, measures = runs_of(study, results), MEASURES[study.medium]
     lines = [f"## {study.figure}: {study.question}", "", f"*The paper says*: {study.paper}.", ""]
     if not any(found.values()):
-        return "\n".join([*lines, f"*Here*: not run yet; `python benchmarks/studies/run.py WORK {study.name}`.", ""])
+        return "\n".join(
+            [*lines, f"*Here*: not run yet; run `python benchmarks/studies/run.py WORK {study.name}`.", ""]
+        )
     lines += ["| arm | seeds | steps | trained parameters | " + " | ".join(measures) + " |"]
     lines.append("|---" * (4 + len(measures)) + "|")
     for arm, runs in found.items():
@@ -101,7 +103,7 @@ def section(study: Study, results: Path, images: Path) -> str:
     parts = {part for runs in found.values() for run in runs for part in run["began_from"].items()}
     began = Counter(name for name, _ in parts)
     if differing := [name for name, digests in sorted(began.items()) if digests > 1]:
-        lines += [f"**These runs did not all begin with the same {' and '.join(differing)}.**", ""]
+        lines += [f"**These runs did not all start from the same {' and '.join(differing)}.**", ""]
     ablated = [run[study.medium] for run in found[study.compare[0]] if "zeroed" in run[study.medium]]
     if ablated:
         told = (f"{name} {statistics.fmean(run[name] for run in ablated):.3f}" for name in ("zeroed", "shuffled"))

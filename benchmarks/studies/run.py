@@ -81,8 +81,8 @@ class Places:
         path = self.insight / "runs" / "insightedit"
         if not (path / "editing" / "model").is_dir():
             raise InputError(
-                f"{quoted_path(self.insight)} has no InsightEdit Tiny of stage 2; make it by `python -m "
-                "recipes.insightedit_tiny train FOLDER`, and give that folder as --insight."
+                f"{quoted_path(self.insight)} has no InsightEdit Tiny of stage 2; make it with `python -m "
+                "recipes.insightedit_tiny train FOLDER` and give that folder as --insight."
             )
         return value.replace("{insight}", str(path))
 
@@ -223,13 +223,13 @@ def arguments(description: str | None, work: str) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help=work)
-    parser.add_argument("names", metavar="STUDY", nargs="*", help=f"of {', '.join(studies())}")
-    parser.add_argument("--insight", type=Path, help="of recipes.insightedit_tiny (default: WORK/insight)")
+    parser.add_argument("names", metavar="STUDY", nargs="*", help=f"default: all of {', '.join(studies())}")
+    parser.add_argument("--insight", type=Path, help="output of recipes.insightedit_tiny (default: WORK/insight)")
     return parser.parse_intermixed_args()  # names may follow an option
 
 
 def main() -> None:
-    options = arguments(__doc__, "a folder outside of the checkout")
+    options = arguments(__doc__, "a folder outside the checkout")
     run(options.names or studies(), options.work, RESULTS, insight=options.insight)
 
 

@@ -91,7 +91,7 @@ def read_study(name: str, bases: Path = HERE) -> Study:
     arms = tuple(_arm(str(arm), shared, (own, changes)) for arm, changes in own["arms"].items())
     first, second = own["compare"]
     if not {first, second} <= {arm.name for arm in arms}:
-        raise InputError(f"{quoted_path(path)}: compare names an arm that it does not have.")
+        raise InputError(f"{quoted_path(path)}: compare names an arm that the study does not have.")
     texts = {field: str(own[field]) for field in ("figure", "question", "paper", "medium")}
     texts["remark"] = str(own.get("remark", ""))
     steps = shared.get("generator_steps", 0)

@@ -90,7 +90,7 @@ def test_the_report_says_where_runs_began_differently(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="NO PLOT WAS DRAWN: install the extra `metrics`")
     for seed, mllm in enumerate(("ab12", "ab12", "ef56")):
         put(tmp_path / "results", "separate", seed, 0.3, 0.8, mllm)
-        told = "**These runs did not all begin with the same mllm.**"
+        told = "**These runs did not all start from the same mllm.**"
         page = report.write(tmp_path / "results", tmp_path / "evidence.md")
         assert (told in page.read_text()) == (seed == 2)
 
@@ -225,19 +225,6 @@ def test_a_killed_study_goes_on_and_repeats_to_the_bit(tmp_path: Path, monkeypat
     assert separate["videos"]["n"] == 1
 
 
-def test_a_seam_is_what_a_join_adds() -> None:
-    import torch
-    from studies.measuring import _seam
-
-    source = torch.zeros(9, 4, 4, 3)
-    target = source.clone()
-    target[:, :2] = 1.0  # the edit; below is left alone
-    made = target.clone()
-    made[5:, 2:] += 0.25  # a jump of a half of the picture between frames 4 and 5
-    made[:, :2] = torch.rand(9, 2, 4, 3)
-    assert _seam(made, source, target, [5]) == pytest.approx(0.125)
-    assert _seam(made, source, target, [3]) == pytest.approx(-0.125 / 7)
-    assert _seam(target, source, target, [3, 5]) == 0
 def test_an_estimate_is_of_the_sizes_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     from studies import estimate
 
@@ -251,6 +238,19 @@ def test_an_estimate_is_of_the_sizes_of_a_stage(monkeypatch: pytest.MonkeyPatch)
     assert measured == [[[64, 64]], [[128, 128]]]
 
 
+def test_a_seam_is_what_a_join_adds() -> None:
+    import torch
+    from studies.measuring import _seam
+
+    source = torch.zeros(9, 4, 4, 3)
+    target = source.clone()
+    target[:, :2] = 1.0  # the edit; below is left alone
+    made = target.clone()
+    made[5:, 2:] += 0.25  # a jump of a half of the picture between frames 4 and 5
+    made[:, :2] = torch.rand(9, 2, 4, 3)
+    assert _seam(made, source, target, [5]) == pytest.approx(0.125)
+    assert _seam(made, source, target, [3]) == pytest.approx(-0.125 / 7)
+    assert _seam(target, source, target, [3, 5]) == 0
 
 
 def test_curves_are_of_what_counted_in_the_end(tmp_path: Path) -> None:
