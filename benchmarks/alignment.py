@@ -95,7 +95,7 @@ def trained(config: TrainConfig) -> tuple[Path, float]:
     model, begun = Path(config.output) / "model", time.perf_counter()
     asked = Path(config.output) / "asked.txt"
     if asked.is_file() and asked.read_text("utf-8") != repr(config):
-        raise InputError(f"{quoted_path(config.output)} holds a stage of other settings; give another folder.")
+        raise InputError(f"{quoted_path(config.output)} holds a stage with different settings; give another folder.")
     if not model.is_dir():
         asked.parent.mkdir(parents=True, exist_ok=True)
         asked.write_text(repr(config), encoding="utf-8")
@@ -171,11 +171,11 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="outside of the checkout; keeps all stages and alignment.json")
-    parser.add_argument("--generator-steps", type=int, help="default: the config's")
-    parser.add_argument("--steps", type=int, default=300, help="of stage 1 (default: 300)")
+    parser.add_argument("folder", type=Path, help="a folder outside the checkout; keeps all stages and alignment.json")
+    parser.add_argument("--generator-steps", type=int, help="training steps of the generator (default: the config's)")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of stage 1 (default: 300)")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of stage 1 (default: 1e-3)")
-    parser.add_argument("--set", dest="changes", action="append", default=[], help="KEY=VALUE, of both configs")
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="KEY=VALUE, for both configs")
     options = parser.parse_args()
     generator = [] if options.generator_steps is None else [f"steps={options.generator_steps}"]
     found = run(options.folder, options.changes, generator, [f"steps={options.steps}", f"learning_rate={options.rate}"])
@@ -183,7 +183,7 @@ def main() -> None:
     (options.folder / "alignment.json").write_text(text)
     print(text)
     closed = found["gap closed"]["beyond zeros"]
-    print(f"{closed:.0%} of the gap closed ({'at least' if closed >= LEAST else 'MISSED:'} {LEAST:.0%} asked for)")
+    print(f"{closed:.0%} of the gap closed ({'at least' if closed >= LEAST else 'MISSED:'} {LEAST:.0%} required)")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def table(size: int, found: dict[str, dict[str, list[tuple[float, float, float]]
         cells = (f"{_mean(n, 0):.1f} / {_mean(n, 1):.3f}" for n in ways.values())
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     seconds = (statistics.median(n[2] for ways in found.values() for n in ways[name]) for name in WAYS)
-    lines.append("| seconds a picture | " + " | ".join(f"{s:.3f}" for s in seconds) + " |")
+    lines.append("| seconds per picture | " + " | ".join(f"{s:.3f}" for s in seconds) + " |")
     return "\n".join(lines)
 
 
@@ -130,9 +130,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--question", choices=("ideal", "model"), default="ideal")
     parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
-    parser.add_argument("--photographs", type=Path, help="a folder of pictures (default: shapes alone)")
-    parser.add_argument("--count", type=int, default=8, help="pictures of shapes a kind (default: 8)")
-    parser.add_argument("--canvas", type=int, default=128, help="what the edit is made at (default: 128)")
+    parser.add_argument("--photographs", type=Path, help="a folder of pictures (default: only shapes)")
+    parser.add_argument("--count", type=int, default=8, help="pictures of shapes per kind (default: 8)")
+    parser.add_argument(
+        "--canvas", type=int, default=128, help="size at which the edit is made, in pixels (default: 128)"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     arguments = parser.parse_args()
     editor = Editor.from_pretrained(arguments.model)

@@ -28,8 +28,10 @@ FIRST_SEED = 14
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
-    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="default: 0 to 2")
-    parser.add_argument("--count", type=int, default=6, help="pictures a kind of edit (default: %(default)s)")
+    parser.add_argument(
+        "--strengths", type=float, nargs="+", default=STRENGTHS, help="strengths to measure (default: 0 to 2)"
+    )
+    parser.add_argument("--count", type=int, default=6, help="pictures per kind of edit (default: %(default)s)")
     asked = parser.parse_args()
     editor = Editor.from_pretrained(asked.model, device="cpu")
     seeds = range(FIRST_SEED, FIRST_SEED + asked.count)

@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--budget", type=float, default=450, help="seconds after which nothing new begins")
+    parser.add_argument("--budget", type=float, default=450, help="seconds after which no new measurement starts")
     given = parser.parse_args()
     device, tiny = torch.device(given.device), given.tiny
     on_gpu = device.type == "cuda"

@@ -66,7 +66,7 @@ def import_authors(
     for name in MODULES:
         path = checkout / SOURCES / f"{name}.py"
         if not path.is_file():
-            raise SystemExit(f"There is no {path}; give a checkout of showlab/Kiwi-Edit.")
+            raise SystemExit(f"{path} does not exist; give a checkout of showlab/Kiwi-Edit.")
         text = path.read_text(encoding="utf-8")
         for old, new in words.items():
             if old in text:
@@ -75,7 +75,9 @@ def import_authors(
         (folder / path.name).write_text(text, encoding="utf-8")
         sys.modules.pop(name, None)
     if missing := set(words) - replaced:
-        raise SystemExit(f"The files in {checkout / SOURCES} no longer say {', '.join(missing)}; this needs an update.")
+        raise SystemExit(
+            f"The files in {checkout / SOURCES} no longer contain {', '.join(missing)}; update this script."
+        )
     sys.path.insert(0, str(folder))
     try:
         return {name: importlib.import_module(name) for name in MODULES}

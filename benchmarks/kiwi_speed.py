@@ -276,8 +276,8 @@ def main() -> None:
     parser.add_argument("--authors", type=Path, required=True, help="a checkout of showlab/Kiwi-Edit")
     parser.add_argument("--frames", type=int, default=9, help="1 + a multiple of 4 (default: %(default)s)")
     parser.add_argument("--side", type=int, default=832, help="pixels, a multiple of 32 (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2, help="of a whole edit (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=3, help="of each (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2, help="sampling steps of a whole edit (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each measurement (default: %(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

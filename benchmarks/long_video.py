@@ -273,15 +273,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=180, help="memory: the short video (default: %(default)s)")
     parser.add_argument("--longer", type=int, default=1800, help="memory: the long one (default: %(default)s)")
     parser.add_argument("--groups", nargs="+", default=["invert", "grayscale", "remove"], help="joins: kinds of edit")
-    parser.add_argument("--videos", type=int, default=4, help="joins: how many (default: %(default)s)")
+    parser.add_argument("--videos", type=int, default=4, help="joins: number of videos (default: %(default)s)")
     parser.add_argument(
         "--windows",
         type=int,
         default=20,
         help="joins: per video, if one frame were shared (default: 20)",
     )
-    parser.add_argument("--window", type=Span.parse, help="joins: length (default: the model's)")
-    parser.add_argument("--overlap", type=Span.parse, help="joins: what two windows share (default: as in editing)")
+    parser.add_argument("--window", type=Span.parse, help="joins: length of a window (default: the model's)")
+    parser.add_argument("--overlap", type=Span.parse, help="joins: overlap of two windows (default: as in editing)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the model's; memory: 1)")
     parser.add_argument("--ways", nargs="+", default=["alone", "pin", "source", "latent", "pin-free", "source-free"])
     given = parser.parse_args(argv)

@@ -84,8 +84,8 @@ def ways(editor: Editor, case: Case) -> dict[str, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
-    parser.add_argument("--photographs", type=Path, help="a folder of pictures (default: the world alone)")
-    parser.add_argument("--count", type=int, default=6, help="pictures of the world a kind (default: 6)")
+    parser.add_argument("--photographs", type=Path, help="a folder of pictures (default: only the world)")
+    parser.add_argument("--count", type=int, default=6, help="pictures of the world per kind (default: 6)")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--dino", type=Path, help="a DINO, for SRC")
     parser.add_argument("--json", type=Path)

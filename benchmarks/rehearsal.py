@@ -130,11 +130,11 @@ def watched(command: list[str], limit: float | None, env: Mapping[str, str] | No
                 most = now
             if limit is not None and now.get("own", 0) > limit:
                 process.kill()
-                raise Ended(f"held more than {limit:g} GiB of its own")
+                raise Ended(f"it used more than {limit:g} GiB of its own memory")
             time.sleep(0.1)
     out, err = said
     if process.returncode:
-        raise Ended((err or out).strip().splitlines()[-1] if (err or out).strip() else f"ended {process.returncode}")
+        raise Ended((err or out).strip().splitlines()[-1] if (err or out).strip() else f"code {process.returncode}")
     return out, most | {"seconds": round(time.monotonic() - start, 1)}
 
 
@@ -220,7 +220,10 @@ def check(result: Mapping[str, object]) -> None:
         stretch, _, phase = name.partition(": ")
         said = result["planned"].get(stretch, {}).get(phase)
         if said and most["resident"] > said["weights"] + SPARE:
-            print(f"{name}: {most['resident']:.2f} GiB, its part has {said['weights']:.2f}", file=sys.stderr)
+            print(
+                f"{name}: {most['resident']:.2f} GiB resident, its part's weights {said['weights']:.2f}",
+                file=sys.stderr,
+            )
 
 
 def converted(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, object]:
@@ -229,7 +232,7 @@ def converted(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, 
     target = given.folder / "dit.safetensors"
     needed, free = weights_of(files) / GIB, shutil.disk_usage(given.folder).free / GIB
     if needed > 0.9 * free:
-        return {"refused": f"{needed:.1f} GiB to write at most, {free:.1f} free on the disk"}
+        return {"refused": f"it writes up to {needed:.1f} GiB, and {free:.1f} GiB are free on the disk"}
     command = [sys.executable, "-m", "instructx_core", "convert", files["path"], str(target), *own]
     try:
         _, most = watched(command, given.limit)
@@ -250,7 +253,7 @@ def weights_of(files: Mapping[str, str]) -> int:
 def in_comfyui(files: Mapping[str, str], given: argparse.Namespace) -> dict[str, object]:
     """Run InstructX Load Model in a ComfyUI process, in bfloat16 on the CPU."""
     if len(files) > 1:
-        return {"refused": "its parts lie apart: no model of one name in the menu"}
+        return {"refused": "its parts are in separate places, so no entry of the menu is the whole model"}
     from support import comfyui
 
     folder, python = comfyui.find()
@@ -295,13 +298,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=MODELS, nargs="?")
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--tiny", action="store_true", help="a model of a few million numbers")
-    parser.add_argument("--limit", type=float, help="GiB that a process may hold beside mapped files")
+    parser.add_argument("--tiny", action="store_true", help="a model with a few million parameters")
+    parser.add_argument("--limit", type=float, help="GiB of memory that a process may use, without mapped files")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--memory", default="model", choices=("model", "full"))
-    parser.add_argument("--only", default="", choices=("", "picture", "edit", "comfyui"), help="one of the steps")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder for the JSON")
+    parser.add_argument("--only", default="", choices=("", "picture", "edit", "comfyui"), help="run only this step")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
     parser.add_argument("--table", action="store_true", help="print the table of earlier results")
     given = parser.parse_args()
     if given.table:

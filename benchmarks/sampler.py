@@ -164,15 +164,17 @@ def peak_memory(device: torch.device) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time of the sampling loop over bare DiT forwards, and of the rest.")
+    parser = argparse.ArgumentParser(
+        description="Time of the sampling loop relative to bare DiT forwards, and of the other parts."
+    )
     parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
     parser.add_argument("--source", type=Path, help="picture or video (default: the demo's, one after another)")
     parser.add_argument("--reference", type=Path, nargs="+", default=[], help="reference pictures")
     parser.add_argument("--instruction", default="make the red circle blue", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, help="default: the model's own")
-    parser.add_argument("--guidance-scale", type=float, help="default: the model's own")
+    parser.add_argument("--steps", type=int, help="sampling steps (default: the model's)")
+    parser.add_argument("--guidance-scale", type=float, help="default: the model's")
     parser.add_argument("--device", help="default: a GPU if there is one")
-    parser.add_argument("--repeats", type=int, default=9, help="edits that count (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=9, help="timed edits (default: %(default)s)")
     given = parser.parse_args()
 
     editor = Editor.from_pretrained(given.model, device=given.device)

@@ -32,13 +32,15 @@ RATE = 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
-    parser.add_argument("instructions", nargs="+", metavar="EDIT", help="what to change, each in its own place")
+    parser.add_argument("instructions", nargs="+", metavar="EDIT", help="an instruction, each for its own place")
     parser.add_argument("-o", "--output", type=Path, default=Path("compared"), help="a folder to write to")
     for name in ("model", "transformer", "vae", "mllm"):
         parser.add_argument(f"--{name}", type=Path, required=name == "model")
     for name in ("steps", "width", "height"):
         parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--frames", type=int, default=49, help="of the clip's beginning")
+    parser.add_argument(
+        "--frames", type=int, default=49, help="length to edit, from the clip's start (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     parts = {name: path for name in ("transformer", "vae", "mllm") if (path := getattr(given, name)) is not None}

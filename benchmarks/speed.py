@@ -105,17 +105,17 @@ def measure(load: Callable[..., Editor], ways: dict[str, dict[str, object]], job
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time and likeness of every way of going faster.")
+    parser = argparse.ArgumentParser(description="Time and similarity of all ways to speed up edits.")
     parser.add_argument("--model", type=Path, help="a model folder (default: the bundled model)")
     parser.add_argument("--source", type=Path, default=DEMO_EDITS[0].source, help="default: the demo's picture")
     parser.add_argument("--instruction", default="make the red circle blue", help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="default: as trained")
     parser.add_argument("--device", help="default: a GPU if there is one")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each way (default: %(default)s)")
     given = parser.parse_args()
     if given.steps < 2:
-        parser.error("--steps: give 2 or more; the first of them is not timed")
+        parser.error("--steps: give 2 or more; the first is not timed")
 
     def load(cache: str | None = None, **options: object) -> Editor:
         if cache != "mag":

@@ -65,7 +65,7 @@ def main() -> None:
         told = ", ".join(f"{n} worker{'s' * (n > 1)} {times[n][0]:.1f} s ({times[n][1]:.1f} s)" for n in (1, 2))
         print(f"{told}: {wholes[-1]:.2f} x whole, {ratios[-1]:.2f} x after the first clip", flush=True)
     median = statistics.median(wholes)
-    print(f"median {median:.2f} x whole, {statistics.median(ratios):.2f} x after the first clip; asked for {LEAST} x")
+    print(f"median {median:.2f} x whole, {statistics.median(ratios):.2f} x after the first clip; required: {LEAST} x")
     print(f"records {'the same' if len(same) == 1 else 'DIFFER'} in all {2 * options.repeats} runs")
     sys.exit(0 if median >= LEAST and len(same) == 1 else 1)
 

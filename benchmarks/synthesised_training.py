@@ -131,9 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--clips", type=int, default=1200, help="each gives a removal and an addition")
+    parser.add_argument("--clips", type=int, default=1200, help="footage clips; each gives a removal and an addition")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--measured", type=int, default=100, help="held-out pictures a kind")
+    parser.add_argument("--measured", type=int, default=100, help="held-out pictures per kind")
     options = parser.parse_args()
     work = options.work.resolve()
     shards = SynthesisConfig(

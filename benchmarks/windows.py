@@ -130,8 +130,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[180, 1800])
     parser.add_argument("--size", type=int, nargs=2, default=[128, 96], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--window", type=int, default=30)
-    parser.add_argument("--scale", type=int, nargs="+", default=[1, 4], help="1: ImageInvert alone; else enlarged")
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="of ComfyUI, such as --cache-none")
+    parser.add_argument(
+        "--scale", type=int, nargs="+", default=[1, 4], help="factors; 1: only ImageInvert, others also enlarge"
+    )
+    parser.add_argument(
+        "--options", nargs=argparse.REMAINDER, default=[], help="options for ComfyUI, such as --cache-none"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     for factor in asked.scale:
@@ -144,7 +148,7 @@ def main() -> None:
             first = first or peak
             print(
                 f"scale {factor}, {frames} frames, {windows} windows: peak {peak >> 20} MiB (x {peak / first:.3f}), "
-                f"{seconds / windows:.4f} s a window ({used / windows:.4f} of the processor), without ComfyUI "
+                f"{seconds / windows:.4f} s per window ({used / windows:.4f} of CPU time), without ComfyUI "
                 f"{bare / windows:.4f} ({bare_used / windows:.4f}); "
                 f"{'the same bytes' if made == same else 'OTHER BYTES'} ({hashlib.sha256(made).hexdigest()[:8]})",
                 flush=True,
