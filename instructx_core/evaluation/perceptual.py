@@ -124,7 +124,7 @@ class DinoSimilarity:
         patch = getattr(self.model.config, "patch_size", None)
         if not isinstance(patch, int):
             raise CheckpointError(
-                f"{quoted_path(folder)} does not have a single patch size; give a DINOv2, DINOv3 or ViT."
+                f"{quoted_path(folder)} does not have patches of a single size; give a DINOv2, DINOv3 or ViT."
             )
         sizes_vary = self.model.config.model_type != "vit"  # a plain ViT takes only its training size
         self.side = patch * DINO_PATCHES if sizes_vary else self.model.config.image_size

@@ -115,8 +115,7 @@ def find_region(
     check_same_size(source, edited)
     if target is not None and target.shape != source.shape:
         raise InputError(
-            f"The target's shape is {list(target.shape)}, the source's {list(source.shape)}; give one with the "
-            "source's shape."
+            f"The target is {list(target.shape)}, the source {list(source.shape)}; give one with the source's shape."
         )
     if mask is not None:
         mask = as_mask(mask)
