@@ -236,8 +236,13 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
     if len(rest) < length:
         raise CheckpointError(f"{name} is truncated: {size} bytes, too few for its own header; get the file again.")
     # counted before parsing: a million entries take gigabytes
-    if length > _PLAIN_HEADER or rest.count(b'"data_offsets"') > MAX_TENSORS:
-        raise CheckpointError(f"{name} has a header of {length >> 20} MB, more than {MAX_TENSORS} tensors need.")
+    if length > _PLAIN_HEADER:
+        raise CheckpointError(
+            f"{name} has a header of {length} bytes, more than the {_PLAIN_HEADER} that any model needs; get the file "
+            "again."
+        )
+    if (count := rest.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise CheckpointError(f"{name} lists {count} tensors, more than {MAX_TENSORS}; give the weights of one model.")
     try:
         header = bounded.parse_json(rest, name, _PLAIN_HEADER)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
