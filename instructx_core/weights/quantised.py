@@ -178,7 +178,7 @@ def _check_packed(name: str, stored: Stored, held: Mapping[str, Stored], source:
             "not fit; get the file again."
         )
     if kind in _KITCHEN:
-        _kitchen(source)
+        _kitchen(repr(str(source)))
 
 
 def _blocks(weight: torch.Tensor, held: Mapping[str, torch.Tensor], kind: Format) -> torch.Tensor:
@@ -231,12 +231,13 @@ def _by_kitchen(weight: torch.Tensor, held: Mapping[str, torch.Tensor], packing:
     )
 
 
-def _kitchen(source: object) -> ModuleType:
+def _kitchen(holder: str) -> ModuleType:
+    """The package that unpacks 4-bit weights; raises CheckpointError, beginning with `holder`, if it is missing."""
     try:
         import comfy_kitchen.tensor as kitchen
     except ImportError as error:
         raise CheckpointError(
-            f"{str(source)!r} holds 4-bit weights that the package comfy-kitchen unpacks; install it with "
+            f"{holder} holds 4-bit weights, which need the package comfy-kitchen; install it with "
             "`pip install comfy-kitchen`, or give the bf16, fp16 or fp8 file of this model."
         ) from error
     return kitchen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from instructx_core.weights.detect import find_form
 from instructx_core.weights.dit import load_dit
 from instructx_core.weights.packing import Format, Packing
 from instructx_core.weights.parts import Part
-from instructx_core.weights.quantised import beside, widened, without_filling
+from instructx_core.weights.quantised import beside, check_readable, widened, without_filling
+from instructx_core.weights.stored import Stored
 from instructx_core.weights.values import form_tensors, value
 from instructx_core.weights.wan_keys import dit_to_original
 from support.dit_forms import State, prefixed, shaken_dit
@@ -102,6 +104,19 @@ def test_a_scale_of_the_inputs_columns_goes_into_the_weight():
     found = widened(held["weight"], beside("layer.weight", state), Packing(Format.NVFP4))
     x = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(x @ found.T, (x * scale) @ exact.T)
+
+
+def test_4_bit_weights_without_their_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "comfy_kitchen.tensor", None)
+    said = "holds 4-bit weights, .* `pip install comfy-kitchen`, or give the bf16, fp16 or fp8 file"
+    with pytest.raises(CheckpointError, match=f"^the file {said}"):
+        recorded("w4a4")
+    held = {
+        "a.weight": Stored("I8", (8, 256), packing=Packing(Format.W4A4, 256)),
+        "a.weight_scale": Stored("F32", (8,)),
+    }
+    with pytest.raises(CheckpointError, match=f"^'{tmp_path}' {said}"):
+        check_readable(held, tmp_path)
 
 
 LAYER = "blocks.0.ffn.0"
