@@ -163,9 +163,9 @@ def _component(path: Path, part: Part | None) -> Path:
 def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Stored]]:
     """The file, or all shards in the folder, with their headers; pickles if there are no other weights.
 
-    Files without a tensor of a known part, such as an editor's queries or connector, are ignored. If some of the others
-    are named by an index or as the libraries name weights, only those are used: a LoRA, a variant or a trainer's state
-    may lie next to them.
+    Files without a tensor of a known part, such as an editor's queries or connector, are ignored, except shards. If
+    some of the others are named by an index or as the libraries name weights, only those are used: a LoRA, a variant or
+    a trainer's state may lie next to them.
 
     Raises:
         CheckpointError: nothing there, or a missing shard.
@@ -181,18 +181,23 @@ def _weight_files(path: Path, allow_pickle: bool) -> dict[Path, Mapping[str, Sto
         raise CheckpointError(
             f"{str(path)!r} has no .safetensors weights; the model is incomplete, get it again or give a file."
         )
-    indexed = _indexed(path, files)
-    files = tuple(file for file in files if file.name in indexed or _NAMED.fullmatch(file.name)) or files
+    there = tuple(dict.fromkeys((*headers, *files)))
+    shards = _indexed(path, files[0].suffix, there)
+    files = tuple(file for file in files if file.name in shards or _NAMED.fullmatch(file.name)) or files
     for file in files:  # without an index, the names still say how many there are
         if match := _SHARD.fullmatch(file.name):
             numbers = range(1, int(match[2]) + 1)
-            _check_there(path, files, {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers})
+            named = {f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in numbers}
+            _check_there(path, there, named)
+            shards |= named
+    # so that unknown tensors in a shard of their own are reported, not dropped
+    files = tuple(file for file in there if file in files or file.name in shards)
     return {file: headers.get(file) or read_stored(file, allow_pickle) for file in files}
 
 
-def _indexed(folder: Path, files: tuple[Path, ...]) -> set[str]:
-    """The files that the folder's indices name; raises unless all exist."""
-    kind = ".safetensors" if files[0].suffix == ".safetensors" else ".bin"
+def _indexed(folder: Path, suffix: str, files: tuple[Path, ...]) -> set[str]:
+    """The files that the indices of the folder's safetensors or pickles name; raises unless all exist."""
+    kind = ".safetensors" if suffix == ".safetensors" else ".bin"
     indexed: set[str] = set()
     for index in sorted(folder.glob(f"[!.]*{kind}.index.json")):
         try:

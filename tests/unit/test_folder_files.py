@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from instructx_core.convert import convert
+from instructx_core.errors import CheckpointError
 from instructx_core.families.overrides import OWN, Overrides
+from instructx_core.weights.detect import find_form
+from instructx_core.weights.dit import checked_dit
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.marks import lone_file
+from instructx_core.weights.parts import Part
 from support.opening import outlined
 from support.pickles import pickled
 from support.same import assert_same, assert_same_model, weights
@@ -52,6 +56,21 @@ def test_what_macos_puts_beside_files_is_no_weights(saved: Path, model: Path, tm
     for name in ("trained.safetensors", "._trained.safetensors"):
         (alone / name).touch()
     assert lone_file(alone) == alone / "trained.safetensors"
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_a_shard_of_unknown_tensors_is_not_reported_as_missing(has_index: bool, saved: Path, tmp_path: Path):
+    state, _ = read_safetensors(saved / "transformer" / "diffusion_pytorch_model.safetensors")
+    first, second = (f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    write_safetensors(tmp_path / first, state)
+    write_safetensors(tmp_path / second, {"vace_blocks.0.proj.weight": torch.ones(2)})
+    if has_index:
+        index = {"weight_map": dict.fromkeys(state, first) | {"vace_blocks.0.proj.weight": second}}
+        (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    form = find_form(tmp_path, Part.DIT)
+    assert [file.name for file in form.files] == [first, second]
+    with pytest.raises(CheckpointError, match=r"vace_blocks\.0\.proj\.weight is \(2,\), expected nothing"):
+        checked_dit(form)
 
 
 @pytest.mark.parametrize("part", STEMS)
