@@ -54,6 +54,11 @@ class Change:
         """Whether it adds only zeros."""
         return self.factor == 0 or not all(bool(tensor.any()) for tensor in self.factors)
 
+    def most(self, strength: float) -> float:
+        """An upper bound of the absolute values that `add_to` adds or computes on the way, from Frobenius norms."""
+        norms = (tensor.float().norm().item() for tensor in self.factors)
+        return max(1.0, abs(strength * self.factor)) * math.prod(max(1.0, norm) for norm in norms)
+
     def add_to(self, parameter: Tensor, strength: float) -> None:
         """Add it in place, computed in float32 whatever the dtypes of file and model."""
         added = self.make().to(parameter.device).reshape(parameter.shape)

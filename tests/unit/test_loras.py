@@ -243,6 +243,19 @@ def test_refused(case: str, dit, tmp_path: Path):
     assert all(torch.equal(value, own[name]) for name, value in weights(dit).items())
 
 
+def test_a_sum_too_large_for_float16_leaves_the_dit_unchanged(dit, tmp_path: Path):
+    half = dit.to(torch.float16)
+    own, fits, overflows = weights(half), 100 * torch.ones(24, RANK), 1000 * torch.ones(24, RANK)
+    made = {ATTENTION[0]: (fits, fits.T), ATTENTION[-1]: (overflows, overflows.T)}
+    path = lora(tmp_path, styled(made, "original", None))
+    with pytest.raises(CheckpointError, match=r"blocks\.1\.attn2\.to_out\.0\.weight .* at strength 1; .*smaller"):
+        load_lora(half, path)
+    assert all(torch.equal(value, own[name]) for name, value in weights(half).items())
+    load_lora(half, path, 0.01)  # 300 and 30,000
+    expected = merged({name: value.float() for name, value in own.items()}, made, 0.01)
+    assert all(torch.equal(value, expected[name].half()) for name, value in weights(half).items())
+
+
 def test_other_files_are_refused(dit, tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"is no LoRA: none of its 1 tensors \(blocks\.0\.norm\.weight\)"):
         load_lora(dit, lora(tmp_path, {"blocks.0.norm.weight": torch.ones(2)}))
