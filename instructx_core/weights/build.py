@@ -93,7 +93,7 @@ def check_shapes(model: torch.nn.Module, found: Mapping[str, Stored], source: ob
     """Raise CheckpointError unless `found` has exactly the tensors of `model`."""
     wanted = shapes_of(model.state_dict())
     if odd := first_difference(wanted, unpadded(found, wanted)):
-        raise CheckpointError(f"{str(source)!r} holds no whole {kind}: {odd}; get it again.")
+        raise CheckpointError(f"{str(source)!r} is not a complete {kind}: {odd}; get it again.")
 
 
 def loaded_dtype(model: torch.nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:

@@ -126,9 +126,7 @@ def shards(form: Form, whole: str) -> Plan:
         return {whole: copied(form.files[0])}
     index = sorted(form.path.glob(INDEX))
     if not index:
-        raise CheckpointError(
-            f"{str(form.path)!r} has several weight files but no index of them; get the folder again."
-        )
+        raise CheckpointError(f"{str(form.path)!r} has several weight files but no index; get the folder again.")
     return {path.name: copied(path) for path in (*form.files, *index)}
 
 

@@ -154,7 +154,7 @@ def _component(path: Path, part: Part | None) -> Path:
     if part is Part.DIT and (pair := pair_in(path)):
         first, second = (half.name for half in pair)
         raise CheckpointError(
-            f"{str(path)!r} holds a pair of DiTs, {first} for high and {second} for low noise, and one is asked for; "
+            f"{str(path)!r} holds a pair of DiTs, {first} for high and {second} for low noise, but one is expected; "
             "give one of these two folders."
         )
     return next((path / name for name in FOLDERS[part] if (path / name).is_dir()), path)
@@ -205,7 +205,7 @@ def _indexed(folder: Path, suffix: str, files: tuple[Path, ...]) -> set[str]:
             if not named or any(not name or Path(name).name != name for name in named):
                 raise ValueError("it names no files beside it")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{quoted_path(index)} is no list of shards; get it again.") from error
+            raise CheckpointError(f"{quoted_path(index)} is not a valid shard index; get it again.") from error
         _check_there(folder, files, named)
         indexed |= named
     return indexed

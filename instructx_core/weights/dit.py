@@ -119,7 +119,7 @@ def dit_sizes(form: Form) -> DitSizes:
     """
     shapes = shapes_of(to_diffusers(form, form.tensors))
     if TEXT not in shapes:
-        raise CheckpointError(f"{quoted_path(form.path)} is no whole Wan DiT: {TEXT} is missing; get it again.")
+        raise CheckpointError(f"{quoted_path(form.path)} is not a complete Wan DiT: {TEXT} is missing; get it again.")
     width, channels = shape_of(shapes, "patch_embedding.weight", 5, form.path)[:2]
     return DitSizes(width, channels, shape_of(shapes, TEXT, 2, form.path)[1])
 

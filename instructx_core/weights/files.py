@@ -28,16 +28,16 @@ from ..words import listed, one_line, quoted, quoted_path
 from .pickles import begins_bare
 
 _NOT_OPENED = (
-    "which is not opened unasked, for pickles can hold code; get safetensors (of a DiT, a VAE or an MLLM "
-    "`instructx convert --allow-pickle` makes them)"
+    "which is opened only on request, as pickles can hold code; get safetensors (`instructx convert --allow-pickle` "
+    "makes them from a pickled DiT, VAE or MLLM)"
 )
 # First bytes of files that are mistaken for safetensors, and what to do with them.
 _OTHER_KINDS = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights themselves; fetch them with `git lfs pull`"),
     (b"PK\x03\x04", f"a PyTorch pickle (.pt, .pth, .bin), {_NOT_OPENED}"),
     (b"GGUF", "a GGUF file; give safetensors weights"),
-    (b"<", "a web page (HTML or XML), not weights; the download failed, often for want of a login"),
-    (b"{", "a JSON text, not weights; give the .safetensors file beside it"),
+    (b"<", "a web page (HTML or XML), not weights; the download failed, often because it needs a login"),
+    (b"{", "a JSON file, not weights; give the .safetensors file next to it"),
 )
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 MAX_TENSORS = 100_000  # in one file; the largest models in use have a few thousand in a shard
@@ -168,7 +168,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{quoted_path(path)} cannot be read ({error.reason}); the model is incomplete, get it again."
         ) from error
     if not isinstance(plain, dict):
-        raise CheckpointError(f"{quoted_path(path)} is no mapping of settings; get it again.")
+        raise CheckpointError(f"{quoted_path(path)} is not a JSON object; get it again.")
     return plain
 
 
@@ -211,8 +211,8 @@ def _damaged(path: str | Path) -> Iterator[None]:
             raise
         size = Path(path).stat().st_size / 2**30
         raise CheckpointError(
-            f"{quoted_path(path)} has {size:.1f} GiB in one file, more than this system maps; give it in shards, or in "
-            "fewer bits."
+            f"{quoted_path(path)} is one file of {size:.1f} GiB, more than this system can map; give it in shards, or "
+            "with fewer bits per weight."
         ) from error
 
 
@@ -234,7 +234,7 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
             f"{name} is not a safetensors file, or was cut off in its first bytes; get the file again."
         )
     if len(rest) < length:
-        raise CheckpointError(f"{name} is truncated: {size} bytes, too few for its own header; get the file again.")
+        raise CheckpointError(f"{name} is truncated: {size} bytes are too few for its own header; get the file again.")
     # counted before parsing: a million entries take gigabytes
     if length > _PLAIN_HEADER:
         raise CheckpointError(
@@ -255,7 +255,9 @@ def _read_header(path: Path, start: bytes, file: BinaryIO, size: int) -> dict[st
         raise CheckpointError(f"{name} has a damaged header; get the file again.") from error
     if size != needed:
         word = "truncated" if size < needed else "damaged"
-        raise CheckpointError(f"{name} is {word}: {size} bytes, its header tells of {needed}; get the file again.")
+        raise CheckpointError(
+            f"{name} is {word}: it has {size} bytes, but its header describes {needed}; get the file again."
+        )
     return header
 
 

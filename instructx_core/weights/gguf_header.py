@@ -78,7 +78,7 @@ def original_shapes(reader: GGUFReader, path: Path) -> dict[str, tuple[int, ...]
         if not shape or min(shape) < 0 or math.prod(shape) != int(tensor.n_elements):
             raise CheckpointError(
                 f"{quoted_path(path)} says that {quoted(tensor.name)} has the shape {shape}, but holds "
-                f"{int(tensor.n_elements)} numbers of it; get it again."
+                f"{int(tensor.n_elements)} values; get it again."
             )
         shapes[tensor.name] = shape
     return shapes
@@ -121,7 +121,7 @@ class _Scan:
             self.text(MAX_NAME)
             dimensions = self.number("I")
             if dimensions > 8:
-                raise ValueError(f"a tensor of {dimensions} dimensions")
+                raise ValueError(f"it has a tensor of {dimensions} dimensions")
             self.skip(8 * dimensions + 4 + 8)
 
     def value(self, kind: int, arrays: int = 0) -> None:
@@ -140,18 +140,18 @@ class _Scan:
                 for _ in range(count):
                     self.value(inner, arrays + 1)
         else:
-            raise ValueError(f"a setting of the type {kind}")
+            raise ValueError(f"it has a setting of type {kind}")
 
     def check(self, what: str, count: int, size: int, most: int) -> None:
         if count * size > self.left:
-            raise ValueError(f"it claims {count} {what} in {self.left} bytes")
+            raise ValueError(f"it claims to hold {count} {what} in {self.left} bytes")
         if count > most:
-            raise ValueError(f"it has {count} {what}")
+            raise ValueError(f"it has {count} {what}, expected at most {most}")
 
     def text(self, most: int) -> None:
         length = self.number("Q")
         if length > min(most, self.left):
-            raise ValueError(f"it claims a text of {length} bytes")
+            raise ValueError(f"it claims to hold a string of {length} bytes")
         self.skip(length)
 
     def number(self, kind: str) -> int:

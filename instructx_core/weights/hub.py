@@ -28,7 +28,7 @@ from ..compat import download_into
 from ..errors import CheckpointError, InputError
 from ..hidden import hidden, leftovers
 from ..names import is_plain
-from ..words import in_bytes, one_line, quoted_path, shown
+from ..words import in_bytes, one_line, quoted, quoted_path
 from .known_models import NOT_STATED
 from .marks import MARKS, mark_of
 
@@ -83,11 +83,11 @@ def look_up(repository: str, commit: str | None = None) -> RemoteModel:
     from huggingface_hub.errors import HFValidationError
 
     if repository.count("/") != 1 or repository.startswith("/") or repository.endswith("/"):
-        raise InputError(f"{repository!r} is no hub id; give one of the form owner/name.")
+        raise InputError(f"{repository!r} is not a hub id; give one of the form owner/name.")
     try:
         found = HfApi().model_info(repository, revision=commit, files_metadata=True)
     except HFValidationError as error:
-        raise InputError(f"{repository!r} is no hub id: {error}") from error
+        raise InputError(f"{repository!r} is not a hub id: {error}") from error
     except transport_errors() as error:
         raise CheckpointError(f"{repository!r} could not be looked up on the hub: {first_line(error)}") from error
     files = [
@@ -99,12 +99,12 @@ def look_up(repository: str, commit: str | None = None) -> RemoteModel:
     if last is None:
         raise CheckpointError(
             f"{repository!r} on the hub is neither an InstructX model nor laid out as Kiwi-Edit's: it has no"
-            f" {' and no '.join(MARKS)}, and its weights are not a single file."
+            f" {' and no '.join(MARKS)}, and its weights are not a single file; give another model."
         )
     files.sort(key=lambda file: (file.name == last, file.name))
     odd = [found.sha or "", *(file.digest or "" for file in files)]
     if not all(map(DIGEST.fullmatch, odd)) or any(file.size < 0 for file in files):
-        raise CheckpointError(f"The hub describes {repository!r} without checksums; nothing of it can be checked.")
+        raise CheckpointError(f"The hub lists no checksums for {repository!r}, so no download of it can be verified.")
     return RemoteModel(repository, found.sha, tuple(files), _licence(found))
 
 
@@ -117,7 +117,7 @@ def record_origin(model: RemoteModel, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{quoted_path(folder)} cannot be made: {why(error)}.") from error
+        raise InputError(f"{quoted_path(folder)} cannot be created: {why(error)}.") from error
     with partial_file(folder / RECORD) as partial:
         partial.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
@@ -135,7 +135,8 @@ def recorded_commit(folder: Path, repository: str) -> str | None:
     fields = plain if isinstance(plain, dict) else {}
     known, commit = fields.get("repository"), fields.get("commit")
     if known != repository:
-        raise CheckpointError(f"{str(folder)!r} is a download of {shown(known)}; move it away first.")
+        what = f"is a download of {quoted(known)}" if isinstance(known, str) else f"has a {RECORD} that names no model"
+        raise CheckpointError(f"{str(folder)!r} {what}; move the folder away first.")
     return commit if isinstance(commit, str) and DIGEST.fullmatch(commit) else None
 
 
@@ -159,7 +160,7 @@ def fetch(model: RemoteModel, folder: Path, progress: ProgressCallback) -> None:
                 _transfer(model, file, folder, lambda count, before=done: progress(before + count, total))
             except transport_errors() as error:
                 what, reason = f"{file.name} of {model.repository!r}", first_line(error)
-                raise CheckpointError(f"{what} could not be fetched: {reason}; run again to go on.") from error
+                raise CheckpointError(f"{what} could not be fetched: {reason}; run again to resume.") from error
         done += file.size
         progress(done, total)
 
@@ -208,7 +209,7 @@ class _Counted:
 
     def write(self, data: bytes) -> int:
         if self.file.tell() + len(data) > self.size:
-            raise OSError(f"more than the {self.size} bytes that it should have were sent")
+            raise OSError(f"the server sent more than the expected {self.size} bytes")
         count = self.file.write(data)
         self.report(self.file.tell())
         return count
@@ -241,7 +242,7 @@ def _transfer(model: RemoteModel, file: RemoteFile, folder: Path, report: Callab
     if not _is_whole(partial, file):
         partial.unlink()
         raise CheckpointError(
-            f"{file.name} of {model.repository!r} arrived damaged and was thrown away; run again to fetch it anew."
+            f"{file.name} of {model.repository!r} arrived damaged and was deleted; run again to fetch it."
         )
     os.replace(partial, target)
 
@@ -273,8 +274,8 @@ def _check_space(model: RemoteModel, folder: Path) -> None:
     needed, free = model.size - there, shutil.disk_usage(folder).free
     if needed > free:
         raise CheckpointError(
-            f"{model.repository!r} needs {in_bytes(needed)} more in {str(folder)!r}, where {in_bytes(free)} "
-            "are free; make room, then run again."
+            f"{model.repository!r} needs {in_bytes(needed)} more in {str(folder)!r}, but only {in_bytes(free)} "
+            "are free; free some space, then run again."
         )
 
 

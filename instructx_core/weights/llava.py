@@ -47,8 +47,8 @@ def load_llava(
     highest = max(load_or_explain(words, tokenizer.get_vocab).values(), default=-1)
     if not 0 <= highest < config.text_config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {quoted_path(words)} has ids up to {highest}, the LLaVA's table holds "
-            f"{config.text_config.vocab_size}; give the tokenizer that it was trained with."
+            f"the tokenizer in {quoted_path(words)} has ids up to {highest}, but the LLaVA's embedding table has only "
+            f"{config.text_config.vocab_size} rows; give the tokenizer that it was trained with."
         )
     state = None if progress is None else read_one_by_one(form.files, progress)
     return load_weights(form.path, LlavaForConditionalGeneration, state, config=config, dtype=dtype), tokenizer

@@ -73,14 +73,14 @@ def missing_part(roles: set[Role]) -> str:
     """
     kinds = [kind for kind in (_LORA, _LOKR, _LOHA, _DIFFERENCES) if roles & kind]
     if not kinds or (roles & (_LORA | {Role.UP_BIAS}) and not roles >= _LORA):
-        return "whole pair of matrices"
+        return "complete pair of matrices"
     if roles & _LOHA and roles & _LOHA not in (_LOHA, _LOHA - {Role.LOHA_T1, Role.LOHA_T2}):
-        return "whole LoHa (two products of two matrices)"
+        return "complete LoHa (two products of two matrices)"
     if roles & _LOKR:
         first = Role.LOKR_1 in roles or roles >= {Role.LOKR_1A, Role.LOKR_1B}
         second = Role.LOKR_2 in roles or roles >= {Role.LOKR_2A, Role.LOKR_2B}
         if not (first and second):
-            return "whole LoKr (two factors)"
+            return "complete LoKr (two factors)"
     return ""
 
 
@@ -192,7 +192,7 @@ def _rank(parameter: str, down: Tensor) -> int:
 def _shape(parameter: str, tensor: Tensor, dimensions: int) -> Shape:
     if tensor.ndim < dimensions:
         raise CheckpointError(
-            f"it holds a tensor of the shape {tuple(tensor.shape)} for {parameter}, which is no matrix; get the file "
+            f"it holds a tensor of the shape {tuple(tensor.shape)} for {parameter}, expected a matrix; get the file "
             "again."
         )
     return tuple(tensor.shape)

@@ -57,8 +57,8 @@ _UNREAD = {
     "a VeRA": rf"vera_(lambda_[bd]|[AB]){_ADAPTER}",
     "a FourierFT": rf"fourierft_spectrum{_ADAPTER}",
     "a LoRA of an embedding": rf"lora_embedding_[AB]{_ADAPTER}",
-    "a change of a weight's size": r"reshape_weight",
-    "a replacement of weights": r"set_weight",
+    "a LoRA that resizes weights": r"reshape_weight",
+    "a LoRA that replaces weights": r"set_weight",
 }
 _KINDS = {kind: re.compile(rf".*[._]{ending}") for kind, ending in _UNREAD.items()}
 # usual prefixes of a DiT's names, with underscores for dots

@@ -80,8 +80,8 @@ def _module(path: str | Path, pattern: str) -> str:
     plain = pattern.replace(r"\.", ".")
     if not _NAME.fullmatch(plain):
         raise CheckpointError(
-            f"{quoted_path(path)} has the pattern {quoted(pattern)} in its settings, which is more than the name of a "
-            "module; such patterns are not read here, merge the LoRA with the program that made it."
+            f"{quoted_path(path)} has the pattern {quoted(pattern)} in its settings, but only module names are "
+            "supported there; merge the LoRA with the program that made it."
         )
     return plain.removesuffix("$")
 

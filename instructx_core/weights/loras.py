@@ -75,8 +75,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
     _check_blocks(path, left_out, len(transformer.blocks))
     if not modules:
         raise CheckpointError(
-            f"No tensor of {quoted_path(path)} has a place in this DiT ({_listed(left_out)}); give a LoRA for a Wan "
-            "DiT."
+            f"No tensor of {quoted_path(path)} belongs to this DiT ({_listed(left_out)}); give a LoRA for a Wan DiT."
         )
     settings = read_settings(path, metadata)
     found: list[Change] = []
@@ -95,7 +94,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
         )
     if left_out:
         _logger.warning(
-            "%s: %d of %d tensors have no place in this DiT and are left out: %s.",
+            "%s: %d of %d tensors do not belong to this DiT and are ignored: %s.",
             *(path, len(left_out), len(state), _listed(left_out)),
         )
     with torch.no_grad():
@@ -112,7 +111,7 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
     for key in stored:
         if kind := unread_kind(key):
             raise CheckpointError(
-                f"{quoted_path(path)} is {kind} ({escaped(key)}), which is not read here; merge it into the DiT with "
+                f"{quoted_path(path)} is {kind} ({escaped(key)}), which is not supported; merge it into the DiT with "
                 "the program that made it."
             )
     roles: dict[str, set[Role]] = {}
@@ -125,8 +124,8 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
                 whole[key] = held.dtype
     if not roles:
         raise CheckpointError(
-            f"{quoted_path(path)} is no LoRA: none of its {len(stored)} tensors ({_listed(list(stored))}) ends like a "
-            "LoRA's (.lora_A.weight, .lora_down.weight, .lokr_w1, .hada_w1_a, .diff); give a LoRA for a Wan DiT."
+            f"{quoted_path(path)} is not a LoRA: none of its {len(stored)} tensors ({_listed(list(stored))}) ends like "
+            "a LoRA's (.lora_A.weight, .lora_down.weight, .lokr_w1, .hada_w1_a, .diff); give a LoRA for a Wan DiT."
         )
     check_types(whole, path)
     return roles
@@ -149,12 +148,12 @@ def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames
             if role in parts:
                 raise CheckpointError(
                     f"{quoted_path(path)} holds two tensors {role.value!r} for {module} ({quoted(key)} is one); give "
-                    "one LoRA a file."
+                    "one LoRA per file."
                 )
             parts[role] = value
         elif role is None and names.contains(key, leads):
             raise CheckpointError(
-                f"{quoted_path(path)} holds {quoted(key)}, a kind of change that is not read here; merge it into the "
+                f"{quoted_path(path)} holds {quoted(key)}, a kind of change that is not supported; merge it into the "
                 "DiT with the program that made it."
             )
         else:
@@ -171,7 +170,7 @@ def _alpha(module: str, parts: Parts, settings: LoraFileSettings) -> Callable[[i
     if alpha is None:
         return lambda rank: settings.factor(module, rank)
     if alpha.numel() != 1:
-        raise CheckpointError(f"its alpha of {module} is {alpha.numel()} numbers, expected one; get the file again.")
+        raise CheckpointError(f"its alpha of {module} has {alpha.numel()} values, expected one; get the file again.")
     return lambda rank: alpha.item() / rank
 
 
@@ -183,10 +182,10 @@ def _check(path: str | Path, change: Change, parameters: Mapping[str, nn.Paramet
             "DiT in bfloat16, float16 or fp8."
         )
     if parameter is None or not change.fits(parameter):
-        expected = "nothing" if parameter is None else tuple(parameter.shape)
+        found = "does not exist" if parameter is None else f"has the shape {tuple(parameter.shape)}"
         raise CheckpointError(
             f"{quoted_path(path)} was made for another model: it changes {change.parameter} of the shape "
-            f"{change.shape}, which is {expected} here; give a LoRA for this DiT."
+            f"{change.shape}, which {found} here; give a LoRA for this DiT."
         )
 
 
@@ -217,8 +216,8 @@ def _check_blocks(path: str | Path, left_out: Iterable[str], depth: int) -> None
     numbers = [number for number in map(block_number, left_out) if number is not None]
     if numbers and max(numbers) >= depth:
         raise CheckpointError(
-            f"{quoted_path(path)} was made for another model: it changes block {max(numbers)}, this DiT has blocks 0 "
-            f"to {depth - 1}; give a LoRA for this DiT."
+            f"{quoted_path(path)} was made for another model: it changes block {max(numbers)}, but this DiT has blocks "
+            f"0 to {depth - 1}; give a LoRA for this DiT."
         )
 
 

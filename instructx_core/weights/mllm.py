@@ -140,8 +140,8 @@ def find_tokenizer(form: Form, checkpoint: Path) -> Path:
         if any((folder / name).is_file() for name in TOKENIZERS):
             return folder
     raise CheckpointError(
-        f"{str(form.path)!r} has no tokenizer beside it; put tokenizer.json and tokenizer_config.json of the "
-        f"{form.title} that it is from into its folder."
+        f"{str(form.path)!r} has no tokenizer next to it; put tokenizer.json and tokenizer_config.json of the "
+        f"{form.title} that it comes from into its folder."
     )
 
 
@@ -213,7 +213,9 @@ def config_from_shapes(form: Form, tokenizer: PreTrainedTokenizerBase) -> PreTra
 
     shapes = {bare_mllm(name): stored.shape for name, stored in form.tensors.items()}
     if missing := sorted(SIZED - shapes.keys()):
-        raise CheckpointError(f"{str(form.path)!r} is no whole {form.title}: it has no {missing[0]}; get it again.")
+        raise CheckpointError(
+            f"{str(form.path)!r} is not a complete {form.title}: it has no {missing[0]}; get it again."
+        )
 
     def side(name: str, dimensions: int = 2, which: int = 0) -> int:
         return shape_of(shapes, name, dimensions, form.path)[which]
@@ -238,8 +240,8 @@ def _qwen2_sizes(
     width, vision = side("embed_tokens.weight", 2, 1), side("visual.blocks.0.norm1.weight", 1)
     if width % TEXT_HEAD or vision % VISION_HEAD:
         raise CheckpointError(
-            f"{str(path)!r} is no Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
-            "config.json beside it (Kiwi-Edit's is processor/qwen_config.json)."
+            f"{str(path)!r} is not a Qwen2.5-VL of a published size (widths {width} and {vision}); put its "
+            "config.json next to it (Kiwi-Edit's is processor/qwen_config.json)."
         )
     depth = count("visual.blocks.{}.norm1.weight")
     text = TEXT | {
@@ -306,14 +308,14 @@ def _check_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreT
     highest = max(load_or_explain(folder, tokenizer.get_vocab).values(), default=-1)
     if not 0 <= highest < config.text_config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {quoted_path(folder)} has ids up to {highest}, the MLLM's table holds "
-            f"{config.text_config.vocab_size}; give the tokenizer that it was trained with."
+            f"the tokenizer in {quoted_path(folder)} has ids up to {highest}, but the MLLM's embedding table has only "
+            f"{config.text_config.vocab_size} rows; give the tokenizer that it was trained with."
         )
     for name, token in (("image_token_id", IMAGE), ("video_token_id", VIDEO)):
         own = tokenizer.convert_tokens_to_ids(token)
         if own != getattr(config, name):
             raise CheckpointError(
-                f"the tokenizer in {quoted_path(folder)} has {own} for {token}, the MLLM's config says {name} is "
+                f"the tokenizer in {quoted_path(folder)} has {own} for {token}, but the MLLM's config says {name} is "
                 f"{getattr(config, name)}; give the tokenizer that it was trained with."
             )
 

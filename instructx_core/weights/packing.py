@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..words import quoted, quoted_path
+from ..words import quoted, quoted_path, shown
 
 SAID, METADATA = "comfy_quant", "_quantization_metadata"
 LONGEST = 4096  # bytes of a layer's JSON at most
@@ -119,12 +119,18 @@ def _loaded(path: Path, name: str, text: bytes | str) -> dict[str, Any]:
 def _packing(path: Path, layer: str, plain: Any) -> Packing:
     if not isinstance(plain, dict):
         raise _unreadable(path, layer)
+    spelled = plain.get("format")
+    if spelled is None:
+        raise CheckpointError(
+            f"{quoted_path(path)} does not say in which format {quoted(layer)} is quantised; give the bf16, fp16 or "
+            "fp8 file of this model."
+        )
     try:
-        kind = Format(plain.get("format"))
+        kind = Format(spelled)
     except ValueError as error:
         raise CheckpointError(
-            f"{quoted_path(path)} stores {quoted(layer)} in the format {quoted(str(plain.get('format')))}, which is "
-            "not read here; give the bf16, fp16 or fp8 file of this model."
+            f"{quoted_path(path)} stores {quoted(layer)} in the format {shown(spelled)}, which is not supported; give "
+            "the bf16, fp16 or fp8 file of this model."
         ) from error
     nested = plain.get("params")
     options = (nested if isinstance(nested, dict) else {}) | plain
@@ -145,5 +151,5 @@ def _count(path: Path, layer: str, options: Mapping[str, Any], name: str, usual:
 
 def _unreadable(path: Path, name: str) -> CheckpointError:
     return CheckpointError(
-        f"{quoted_path(path)} does not say in a readable way how {quoted(name)} is quantised; get the file again."
+        f"{quoted_path(path)} has a damaged description of quantised weights ({quoted(name)}); get the file again."
     )

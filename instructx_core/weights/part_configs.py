@@ -234,7 +234,7 @@ def check_vae_config(config: Mapping[str, Any], path: Path) -> None:
     }
     for name, value in made.items():
         if getattr(numbers, name) != value:
-            raise _wrong(path, f"{name} is {getattr(numbers, name)}, but its layers make {value}; give that")
+            raise _wrong(path, f"{name} is {getattr(numbers, name)}; give {value}, which follows from its layers")
 
 
 def check_scale(config: Mapping[str, Any], path: Path, channels: int) -> None:
@@ -244,7 +244,7 @@ def check_scale(config: Mapping[str, Any], path: Path, channels: int) -> None:
     scale = _numbers(LatentScale, _defaults(AutoencoderKLWan) | dict(config), path)
     for name in ("latents_mean", "latents_std"):
         if len(getattr(scale, name)) != channels:
-            raise _wrong(path, f"{name} has {len(getattr(scale, name))} numbers; give {channels}, one a channel")
+            raise _wrong(path, f"{name} has {len(getattr(scale, name))} values; give {channels}, one per channel")
 
 
 def check_mllm_config(config: Any, path: Path) -> None:
@@ -274,14 +274,22 @@ def check_mllm_config(config: Any, path: Path) -> None:
         if token is not None and token >= words.vocab_size:
             raise _wrong(path, f"{field} is {token}; give a number below vocab_size, {words.vocab_size}")
     if sight.out_hidden_size != words.hidden_size:
-        raise _wrong(path, f"vision_config.out_hidden_size is {sight.out_hidden_size}; give {words.hidden_size}")
+        raise _wrong(
+            path,
+            f"vision_config.out_hidden_size is {sight.out_hidden_size}; give {words.hidden_size}, the text model's "
+            "hidden_size",
+        )
     if beyond := [index for index in layers if index >= sight.depth]:
         raise _wrong(path, f"vision_config.{name} has {beyond[0]}; give numbers below {sight.depth}")
     rope = dict(text.get("rope_scaling") or {}) | dict(text.get("rope_parameters") or {})
     rope.setdefault("rope_theta", text.get("rope_theta", 1e6))
     turned = _numbers(Rope, rope, path, "text_config.rope_parameters.")
     if sum(turned.mrope_section) != head // 2:
-        raise _wrong(path, f"mrope_section adds up to {sum(turned.mrope_section)}; give {head // 2}, half of a head")
+        raise _wrong(
+            path,
+            f"mrope_section adds up to {sum(turned.mrope_section)}; give numbers that add up to {head // 2}, half the "
+            "size of a head",
+        )
 
 
 def check_llava_config(config: Any, path: Path) -> None:
@@ -293,11 +301,16 @@ def check_llava_config(config: Any, path: Path) -> None:
     _check_heads(path, "vision_config", sight.hidden_size, "num_attention_heads", sight.num_attention_heads, 1)
     if words.num_attention_heads % words.num_key_value_heads:
         raise _wrong(
-            path, f"text_config.num_key_value_heads is {words.num_key_value_heads}; give a divisor of the heads"
+            path,
+            f"text_config.num_key_value_heads is {words.num_key_value_heads}; give a divisor of num_attention_heads, "
+            f"{words.num_attention_heads}",
         )
-    if not -sight.num_hidden_layers - 1 <= own.vision_feature_layer <= sight.num_hidden_layers:
+    depth = sight.num_hidden_layers
+    if not -depth - 1 <= own.vision_feature_layer <= depth:
         raise _wrong(
-            path, f"vision_feature_layer is {own.vision_feature_layer}; its CLIP has {sight.num_hidden_layers}"
+            path,
+            f"vision_feature_layer is {own.vision_feature_layer}, but its CLIP has {depth} layers; give a number from "
+            f"{-depth - 1} to {depth}",
         )
 
 
@@ -323,12 +336,13 @@ def _check_absent(names: tuple[str, ...], config: Mapping[str, Any], path: Path)
     """Raise CheckpointError if a config sets options of models later than Stable Diffusion 1."""
     for name in names:
         if config.get(name) is not None:
-            raise _wrong(path, f"{name} is {config[name]!r}, which Stable Diffusion 1 does not have; give its weights")
+            raise _wrong(path, f"{name} is {config[name]!r}, expected none; give weights of Stable Diffusion 1")
 
 
 def _check_heads(path: Path, part: str, width: int, name: str, heads: int, multiple: int) -> None:
     if width % heads or width // heads % multiple:
-        raise _wrong(path, f"{part}.{name} is {heads}; give a number of heads into which its width, {width}, goes")
+        size = f", that leaves heads whose size is a multiple of {multiple}" if multiple > 1 else ""
+        raise _wrong(path, f"{part}.{name} is {heads}; give a divisor of its hidden_size, {width}{size}")
 
 
 def _numbers(cls: type[T], plain: Mapping[str, Any], path: Path, place: str = "") -> T:

@@ -52,10 +52,10 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged one may raise anything in PyTorch's unpickler
         reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__), 200)
         raise CheckpointError(
-            f"{str(path)!r} is no pickle of tensors that could be opened safely ({reason}); get safetensors weights."
+            f"{str(path)!r} cannot be opened safely as a pickle of tensors ({reason}); get safetensors weights."
         ) from error
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{str(path)!r} is no mapping of names to tensors; give the file of a model's weights.")
+        raise CheckpointError(f"{str(path)!r} does not map names to tensors; give a model's weight file.")
     return {str(name): value for name, value in state.items()}

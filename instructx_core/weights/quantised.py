@@ -91,7 +91,7 @@ def check_readable(tensors: Mapping[str, Stored], source: object) -> None:
         in_kitchen = stored.packing is not None and stored.packing.format in _KITCHEN
         if held and "weight_scale" not in held and not in_kitchen:
             raise CheckpointError(
-                f"{str(source)!r} stores {quoted(name)} with {min(held)} and no weight_scale; get the file again."
+                f"{str(source)!r} stores {quoted(name)} with {min(held)} but no weight_scale; get the file again."
             )
         if stored.packing is not None:
             _check_packed(name, stored, held, source)
@@ -99,7 +99,7 @@ def check_readable(tensors: Mapping[str, Stored], source: object) -> None:
         scale = held.get("weight_scale")
         in_blocks = scale is not None and (not scale.is_float or scale.numel not in (1, *stored.shape[:1]))
         if in_blocks or not stored.is_float:
-            how = "packed or in whole numbers" if not stored.is_float else "with scales of blocks"
+            how = "packed or as integers" if not stored.is_float else "with block scales"
             raise CheckpointError(
                 f"{str(source)!r} stores {quoted(name)} as {stored.dtype}, {how}, and does not say in which format; "
                 "give the bf16, fp16 or fp8 file of this model."
@@ -159,8 +159,7 @@ def _check_packed(name: str, stored: Stored, held: Mapping[str, Stored], source:
     missing = next((leaf for leaf in (first, *_FURTHER.get(kind, ())) if leaf not in held), None)
     if missing is not None and kind not in _EIGHT_BITS:
         raise CheckpointError(
-            f"{str(source)!r} stores {quoted(name)} as {kind.value}, and {missing} is missing beside it; get the file "
-            "again."
+            f"{str(source)!r} stores {quoted(name)} as {kind.value}, but its {missing} is missing; get the file again."
         )
     if kind in _BLOCKS:
         filled = -(-rows // kind.multiple) * kind.multiple

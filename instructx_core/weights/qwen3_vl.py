@@ -40,8 +40,8 @@ def sizes_from_shapes(
     merged = count("visual.deepstack_merger_list.{}.norm.weight")
     if head != HEAD or vision % VISION_HEADS or len(DEEPSTACK.get(depth, [])) != merged:
         raise CheckpointError(
-            f"{str(path)!r} is no Qwen3-VL of a published size (heads of {head}, a vision tower of {depth} layers "
-            f"{vision} wide); put its config.json beside it."
+            f"{str(path)!r} is not a Qwen3-VL of a published size (heads of {head}, a vision tower of {depth} layers "
+            f"{vision} wide); put its config.json next to it."
         )
     text = TEXT | {
         "vocab_size": side("embed_tokens.weight"),

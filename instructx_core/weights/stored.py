@@ -105,5 +105,7 @@ def spelled(path: Path, name: str, dtype: torch.dtype) -> str:
         CheckpointError: a dtype that safetensors files do not have.
     """
     if dtype not in SPELLED:
-        raise CheckpointError(f"{str(path)!r} holds {quoted(name)} in {dtype}, which safetensors files do not have.")
+        raise CheckpointError(
+            f"{str(path)!r} holds {quoted(name)} as {dtype}, which safetensors does not support; give other weights."
+        )
     return SPELLED[dtype]

@@ -90,7 +90,9 @@ def taken_tensors(sources: Mapping[Path, Mapping[str, str]]) -> dict[str, Stored
             )
         for name, new in names.items():
             if new in taken:
-                raise CheckpointError(f"{str(path)!r} holds {quoted(new)}, which another file has given already.")
+                raise CheckpointError(
+                    f"{str(path)!r} holds {quoted(new)}, which the model already has elsewhere; keep one of the two."
+                )
             taken[new] = found[name]
     return taken
 

@@ -43,8 +43,8 @@ def load_text_encoder(
     highest = max(load_or_explain(words, tokenizer.get_vocab).values(), default=-1)
     if not 0 <= highest < config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {str(words)!r} has ids up to {highest}, the umT5's table holds {config.vocab_size}; "
-            "give the tokenizer that it was trained with."
+            f"the tokenizer in {str(words)!r} has ids up to {highest}, but the umT5's embedding table has only "
+            f"{config.vocab_size} rows; give the tokenizer that it was trained with."
         )
     model = checked_text_encoder(form)
     shapes = shapes_of(model.state_dict())
@@ -75,7 +75,8 @@ def text_encoder_config(form: Form) -> UMT5Config:
     feed_forward, _ = shape_of(shapes, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 2, form.path)
     if inner % heads:
         raise CheckpointError(
-            f"{str(form.path)!r} is no whole umT5: an attention {inner} wide has no {heads} heads; get it again."
+            f"{str(form.path)!r} is a damaged umT5: its attention is {inner} wide, which is not a multiple of its "
+            f"{heads} heads; get it again."
         )
     return UMT5Config(
         vocab_size=vocabulary,
@@ -106,5 +107,5 @@ def checked_text_encoder(form: Form) -> UMT5EncoderModel:
     found = {bare_text(name): stored for name, stored in form.tensors.items()}
     found = {name: shape for name, shape in unpadded(found, wanted).items() if name != SECOND_NAME}
     if odd := first_difference(wanted, found):
-        raise CheckpointError(f"{str(form.path)!r} is no whole umT5: {odd}; get it again.")
+        raise CheckpointError(f"{str(form.path)!r} is not a complete umT5: {odd}; get it again.")
     return model

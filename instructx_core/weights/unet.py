@@ -115,8 +115,8 @@ def to_original(form: Form) -> dict[str, StoredTensor]:
 def _config(form: Form) -> dict[str, Any]:
     if not form.is_library_folder:
         raise CheckpointError(
-            f"{quoted_path(form.path)} is a {form.title}, which is read as diffusers writes it: give its folder, "
-            "config.json and safetensors together."
+            f"{quoted_path(form.path)} is a {form.title}, which is read only from a folder that diffusers wrote; give "
+            "that folder, config.json and safetensors together."
         )
     return read_json(form.path / "config.json")
 

@@ -51,7 +51,7 @@ def unet_name(name: str, layers: int, attends: tuple[bool, ...]) -> str:
     owner, _, kind = name.rpartition(".")
     if owner not in _ENDS:
         raise CheckpointError(
-            f"{quoted(name)} is no tensor of Stable Diffusion 1's UNet; give one as diffusers has it."
+            f"{quoted(name)} is not a tensor of Stable Diffusion 1's UNet; give such a UNet as diffusers writes it."
         )
     return f"{_ENDS[owner]}.{kind}"
 

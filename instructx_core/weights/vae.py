@@ -115,12 +115,12 @@ def vae_config(form: Form) -> dict[str, Any]:
     scale = read_json(said) if said.is_file() else SCALES.get(channels)
     if scale is None:
         raise CheckpointError(
-            f"{str(form.path)!r} is a VAE of {channels} channels, whose latents' mean and deviation are not known; "
-            "give a folder whose config.json says latents_mean and latents_std."
+            f"{str(form.path)!r} is a VAE of {channels} channels, whose latents' mean and deviation are unknown; give "
+            "a folder whose config.json states latents_mean and latents_std."
         )
     for name in ("latents_mean", "latents_std"):
         if not isinstance(scale.get(name), list) or len(scale[name]) != channels:
-            raise CheckpointError(f"{quoted_path(said)} gives no {name} of {channels} numbers; get the folder again.")
+            raise CheckpointError(f"{quoted_path(said)} has no {name} of {channels} values; get the folder again.")
         config[name] = scale[name]
     check_vae_config(config, said if said.is_file() else form.path)
     return config

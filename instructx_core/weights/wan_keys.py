@@ -84,7 +84,7 @@ def dit_to_original(state: Mapping[str, T]) -> dict[str, T]:
     state = DIT_LIBRARY.unwrapped(state)
     unread = [name for name in state if is_unread(name)]
     if unread:
-        _logger.info("left out %d unread tensors (%s, ...)", len(unread), unread[0])
+        _logger.info("left out %d tensors that diffusers does not read (%s, ...)", len(unread), unread[0])
         state = {name: value for name, value in state.items() if not is_unread(name)}
     table = _dit_table(_numbers(state, r"blocks\.(\d{1,4})\."))
     return _rename(state, {diffusers: original for original, diffusers in table.items()}, "a diffusers Wan transformer")
@@ -151,8 +151,8 @@ def dit_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
     dim, in_channels, *patch_size = _shape(shapes, "patch_embedding.weight", 5)
     if dim % HEAD_DIM:
         raise CheckpointError(
-            f"a Wan transformer of width {dim} has no heads of {HEAD_DIM}; give its diffusers folder, whose "
-            "config.json says their size."
+            f"its width, {dim}, is not a multiple of {HEAD_DIM}, the head size of published Wan models; give its "
+            "diffusers folder, whose config.json states the size of its heads."
         )
     return {
         "patch_size": tuple(patch_size),
@@ -187,7 +187,7 @@ def vae_config_from_original(state: Mapping[str, Any]) -> dict[str, Any]:
     temporal = [f"{sampler}.time_conv.weight" in shapes for sampler in samplers]
     decoder_width = _shape(shapes, "decoder.head.0.gamma", 4)[0]
     if any(width % base_dim for width in widths) or decoder_width * base_dim % widths[0]:
-        raise CheckpointError(f"the Wan VAE's widths {widths} are no multiples of its first one, {base_dim}.")
+        raise CheckpointError(f"its widths {widths} are not multiples of the first, {base_dim}; give another Wan VAE.")
     patch = math.isqrt(in_channels // 3)
     return {
         "base_dim": base_dim,
@@ -274,8 +274,8 @@ def _rename(state: Mapping[str, T], table: Mapping[str, str], kind: str) -> dict
     unknown = [name for name in state if name not in table]
     if unknown:
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} tensors do not belong to {kind}, so nothing was converted: "
-            f"{listed(unknown, 5)}."
+            f"{len(unknown)} of {len(state)} tensors do not belong to {kind} ({listed(unknown, 5)}); give other "
+            "weights."
         )
     return {table[name]: value for name, value in state.items()}
 
@@ -298,7 +298,7 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, dimensions: int) ->
     shape = shapes.get(name)
     if shape is None or len(shape) != dimensions:
         found = "is missing" if shape is None else f"has the shape {shape}"
-        raise CheckpointError(f"{name!r} {found}; original Wan weights hold it with {dimensions} dimensions.")
+        raise CheckpointError(f"{name!r} {found}, expected {dimensions} dimensions; get the weights again.")
     return shape
 
 

@@ -159,7 +159,7 @@ def test_a_dit_without_a_text_embedding(whole: Path, apart: Path, tmp_path: Path
     state, _ = read_safetensors(whole / DIT)
     del state["condition_embedder.text_embedder.linear_1.weight"]
     write_safetensors(folder / "diffusion_pytorch_model.safetensors", state, {"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"no whole Wan DiT: .*text_embedder.linear_1.weight is missing"):
+    with pytest.raises(CheckpointError, match=r"not a complete Wan DiT: .*text_embedder.linear_1.weight is missing"):
         load(apart, whole, transformer=folder)
 
 

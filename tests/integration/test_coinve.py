@@ -315,5 +315,5 @@ def test_numbers_of_its_config_have_ranges(qwen3: Path, field: str, value: objec
 
 def test_a_size_that_was_never_published_needs_its_config(qwen3: Path, tmp_path: Path):
     shutil.copy(qwen3 / "model.safetensors", tmp_path)
-    with pytest.raises(CheckpointError, match=r"no Qwen3-VL of a published size .* config\.json"):
+    with pytest.raises(CheckpointError, match=r"not a Qwen3-VL of a published size .* config\.json"):
         config_from_shapes(find_form(tmp_path / "model.safetensors"), tiny.tokenizer())

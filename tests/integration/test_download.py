@@ -57,7 +57,7 @@ def test_one_file_arrives_in_a_folder_of_its_own(server, tmp_path, name):
 def test_it_goes_on_where_it_stopped_and_from_the_same_commit(server, tmp_path, capsys):
     server.cut = 8192
     assert main(["download", NAME, "--to", str(tmp_path)]) == 2
-    assert "run again to go on" in capsys.readouterr().err
+    assert "run again to resume" in capsys.readouterr().err
     server.refuses = False
     server.asked.clear()
     assert main(["download", NAME, "--to", str(tmp_path)]) == 0

@@ -244,7 +244,10 @@ FAULTS: dict[str, tuple[Callable[[State, State, State], tuple[State, State]], st
         r"of \(4, 128\) and \(128, 4, 1\), which are not two matrices of the same rank",
     ),
     "whole numbers": (lambda lora, _, dit: ({k: v.int() for k, v in lora.items()}, dit), "as I32, expected floats"),
-    "a gap": (lambda _, whole, dit: (without(whole, "blocks.1.ffn"), dit), r"step' holds no whole Wan DiT: blocks.1"),
+    "a gap": (
+        lambda _, whole, dit: (without(whole, "blocks.1.ffn"), dit),
+        r"step' is not a complete Wan DiT: blocks.1",
+    ),
     "a DiT of whole numbers": (
         lambda _, whole, dit: ({k: v.int() if v.ndim == 2 else v for k, v in whole.items()}, dit),
         r"step' stores .* as I32",
@@ -354,7 +357,7 @@ def test_base_models_that_do_not_fit(whole: Path, apart: Path, saved: Path, tmp_
     refused(r"wan-vae' does not hold a Qwen2.5-VL: it is a Wan VAE", mllm=apart / "wan-vae")
     state, _ = read_safetensors(apart / "dit")
     write_safetensors(tmp_path / "gap", {name: value for name, value in state.items() if name != "head.head.bias"})
-    refused(r"gap' holds no whole Wan DiT: proj_out.bias is missing", transformer=tmp_path / "gap")
+    refused(r"gap' is not a complete Wan DiT: proj_out.bias is missing", transformer=tmp_path / "gap")
     state, metadata = read_safetensors(apart / "qwen" / "file")
     (gap := tmp_path / "qwen").mkdir()
     for small in (whole / "mllm").glob("*.json"):

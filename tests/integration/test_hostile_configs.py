@@ -268,7 +268,7 @@ def test_a_tokenizers_code_and_ids(model: Path):
     words = json.loads((model / "mllm" / "tokenizer.json").read_text())
     words["model"]["vocab"]["zebra"] = 10**6
     (model / "mllm" / "tokenizer.json").write_text(json.dumps(words))
-    assert "has ids up to 1000000, the MLLM's table holds" in refused(model)
+    assert "has ids up to 1000000, but the MLLM's embedding table has only" in refused(model)
 
 
 @pytest.mark.parametrize("value", [[1], "a", {}, None])

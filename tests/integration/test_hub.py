@@ -90,7 +90,7 @@ def test_what_is_there_is_not_fetched_again(server, tmp_path):
 
 def test_a_connection_that_broke_goes_on_where_it_stopped(server, tmp_path):
     model, server.cut = hub.look_up(NAME), 3 * PIECE
-    with pytest.raises(CheckpointError, match=f"{BIG} of '{NAME}' could not be fetched: .*; run again to go on.$"):
+    with pytest.raises(CheckpointError, match=f"{BIG} of '{NAME}' could not be fetched: .*; run again to resume.$"):
         hub.fetch(model, tmp_path, quiet)
     (begun,) = files_of(tmp_path)
     assert begun.rpartition("/")[2].startswith(f".{BIG.rpartition('/')[2]}.") and begun.endswith(".partial")
@@ -180,7 +180,7 @@ def test_a_disk_that_is_too_small_is_told_before(server, tmp_path, monkeypatch):
     (tmp_path / BIG).write_bytes(FILES[BIG])
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(model.size - WHOLE - 1))
-    with pytest.raises(CheckpointError, match=r"needs \d+ bytes more in .* make room"):
+    with pytest.raises(CheckpointError, match=r"needs \d+ bytes more in .* free some space"):
         hub.fetch(model, tmp_path, quiet)
     assert not server.contents()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(model.size - WHOLE))
@@ -189,7 +189,7 @@ def test_a_disk_that_is_too_small_is_told_before(server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["name", "owner/name/more", "/name", "", "owner/na me"])
 def test_hub_ids_are_checked(server, name):
-    with pytest.raises(InputError, match="is no hub id"):
+    with pytest.raises(InputError, match="is not a hub id"):
         hub.look_up(name)
     assert not server.asked
 
@@ -198,7 +198,7 @@ def test_failures_are_one_sentence(server, tmp_path):
     with pytest.raises(CheckpointError, match="^'some/other' could not be looked up on the hub: .*$"):
         hub.look_up("some/other")
     model, server.refuses = hub.look_up(NAME), True
-    with pytest.raises(CheckpointError, match="could not be fetched: .*403.*; run again to go on.$"):
+    with pytest.raises(CheckpointError, match="could not be fetched: .*403.*; run again to resume.$"):
         hub.fetch(model, tmp_path, quiet)
 
 
@@ -236,6 +236,20 @@ def test_kiwi_edit_has_a_mark_of_its_own(server, kiwi):
 )
 def test_what_a_folder_is_known_by(files: list[str], last: str | None):
     assert mark_of(files) == last
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ('{"repository": "owner/other"}', "is a download of 'owner/other'; move the folder away"),
+        ('{"repository": null}', "has a download.json that names no model; move the folder away"),
+        ("[]", "has a download.json that names no model; move the folder away"),
+    ],
+)
+def test_a_folder_of_another_download(record: str, message: str, tmp_path):
+    (tmp_path / hub.RECORD).write_text(record)
+    with pytest.raises(CheckpointError, match=message):
+        hub.recorded_commit(tmp_path, "owner/tiny")
 
 
 def test_a_fetched_model_loads(server, saved, tmp_path):

@@ -140,7 +140,7 @@ def test_without_a_reference_embedder_references_share_the_dits(kiwi: Path, tmp_
     ("part", "message"),
     [
         ("processor/qwen_config.json", "qwen_config.json"),
-        ("processor/tokenizer.json", "mllm_encoder.* has no tokenizer beside it"),
+        ("processor/tokenizer.json", "mllm_encoder.* has no tokenizer next to it"),
         ("transformer/diffusion_pytorch_model.safetensors", "transformer.* has no .safetensors weights"),
         ("vae/config.json", "vae.* has no config.json"),
         ("source_embedder/diffusion_pytorch_model.safetensors", "source_embedder.* has no .safetensors"),

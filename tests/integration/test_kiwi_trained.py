@@ -142,7 +142,7 @@ def test_refusals(kiwi: Path, stage3: Path, saved: Path, tmp_path: Path):
     for missing, family in (("vae", "Wan VAE"), ("mllm", "Qwen2.5-VL")):
         with pytest.raises(CheckpointError, match=rf"has no {family} of its own.*--{missing} PATH"):
             load(kiwi, stage3, **{missing: None})
-    with pytest.raises(CheckpointError, match="width 48 has no heads of 128"):
+    with pytest.raises(CheckpointError, match="width, 48, is not a multiple of 128"):
         load(kiwi, stage3, transformer=None)
     with pytest.raises(CheckpointError, match=r"context of width 48, but the DiT in .* takes 24"):
         load(kiwi, stage3, transformer=saved / "transformer")
@@ -169,7 +169,7 @@ def test_refusals(kiwi: Path, stage3: Path, saved: Path, tmp_path: Path):
     for odd in ({"dit.vace": torch.zeros(1)}, {f"dit.vace.lora_{half}.weight": torch.zeros(1, 1) for half in "AB"}):
         refused(state | odd, r"file' cannot be used: 1 of .*'vace")
     gap = {name: value for name, value in state.items() if name != "dit.blocks.1.ffn.0.bias"}
-    refused(gap, "no whole Wan DiT: blocks.1.ffn.net.0.proj.bias is missing")
+    refused(gap, "not a complete Wan DiT: blocks.1.ffn.net.0.proj.bias is missing")
 
 
 def test_gguf_takes_no_lora(tmp_path: Path):

@@ -306,7 +306,7 @@ def test_pickles_are_never_opened(model: Path, monkeypatch):
     for part, name in names.items():
         weights = model / WEIGHTS[part]
         hidden = weights.rename(weights.with_suffix(".hidden"))
-        with pytest.raises(CheckpointError, match=f"{name}' is a pickle, which is not opened"):
+        with pytest.raises(CheckpointError, match=f"{name}' is a pickle, which is opened only on request"):
             load(model)
         hidden.rename(weights)
         content = weights.read_bytes()

@@ -211,27 +211,27 @@ REFUSED: dict[str, tuple[State, str]] = {
     "IA3 of LyCORIS": ({f"{Q}.weight": torch.ones(24), f"{Q}.on_input": torch.ones(1)}, r"\(IA\)\^3"),
     "GLoRA": ({f"{Q}.{part}.weight": torch.ones(3, 24) for part in ("a1", "a2", "b1", "b2")}, "GLoRA"),
     "VeRA": ({f"{Q}.vera_lambda_b": torch.ones(24)}, "VeRA"),
-    "set": ({f"{Q}.set_weight": torch.ones(24, 24)}, "replacement of weights"),
+    "set": ({f"{Q}.set_weight": torch.ones(24, 24)}, "is a LoRA that replaces weights"),
     "a kind of tomorrow": ({f"{Q}.novel_w1": torch.ones(2)}, "holds .*novel_w1, a kind of change|'.*novel_w1'"),
-    "a whole weight": ({f"{Q}.weight": torch.ones(24, 24)}, "a kind of change that is not read here"),
-    "half a LoKr": ({f"{Q}.lokr_w1": torch.ones(2, 2)}, "no whole LoKr"),
-    "half of products": ({f"{Q}.lokr_w1": torch.ones(2, 2), f"{Q}.lokr_w2_a": torch.ones(9, 2)}, "no whole LoKr"),
-    "half a LoHa": ({f"{Q}.hada_w1_a": torch.ones(24, 2), f"{Q}.hada_w1_b": torch.ones(2, 24)}, "no whole LoHa"),
+    "a whole weight": ({f"{Q}.weight": torch.ones(24, 24)}, "a kind of change that is not supported"),
+    "half a LoKr": ({f"{Q}.lokr_w1": torch.ones(2, 2)}, "no complete LoKr"),
+    "half of products": ({f"{Q}.lokr_w1": torch.ones(2, 2), f"{Q}.lokr_w2_a": torch.ones(9, 2)}, "no complete LoKr"),
+    "half a LoHa": ({f"{Q}.hada_w1_a": torch.ones(24, 2), f"{Q}.hada_w1_b": torch.ones(2, 24)}, "no complete LoHa"),
     "one core of a LoHa": ({f"{Q}.{part}": value for part, value in loha_tucker((24, 24))[0].items()
-                            if part != "hada_t1"}, "no whole LoHa"),
-    "an alpha alone": ({f"{Q}.alpha": torch.tensor(1.0)}, "no whole pair"),
-    "a bias alone": ({f"{Q}.lora_B.bias": torch.ones(24)}, "no whole pair"),
+                            if part != "hada_t1"}, "no complete LoHa"),
+    "an alpha alone": ({f"{Q}.alpha": torch.tensor(1.0)}, "no complete pair"),
+    "a bias alone": ({f"{Q}.lora_B.bias": torch.ones(24)}, "no complete pair"),
     "two adapters": ({f"{Q}.lora_{side}.{name}.weight": torch.ones(24, 24) for side in "AB" for name in ("a", "b")},
                      "holds two tensors"),
     "rank 0": ({f"{Q}.lora_A.weight": torch.ones(0, 24), f"{Q}.lora_B.weight": torch.ones(24, 0)}, "rank 0"),
-    "numbers": ({f"{Q}.lokr_w1": torch.tensor(2.0), f"{Q}.lokr_w2": torch.tensor(2.0)}, "no matrix"),
+    "numbers": ({f"{Q}.lokr_w1": torch.tensor(2.0), f"{Q}.lokr_w2": torch.tensor(2.0)}, "expected a matrix"),
     "LoKr of another width": ({f"{Q}.lokr_w1": torch.ones(2, 2), f"{Q}.lokr_w2": torch.ones(64, 64)}, "another model"),
     "LoHa of two widths": ({f"{Q}.hada_w{half}_{side}": torch.ones(width, width) for half, width in ((1, 24), (2, 8))
                             for side in "ab"}, "do not fit together"),
     "a LoHa of two ranks": ({f"{Q}.{part}": value[:2] if part == "hada_w1_b" else value
                              for part, value in loha((24, 24))[0].items()}, "do not fit together"),
     "alpha in a row": ({f"{Q}.{part}": value.repeat(3) if part == "alpha" else value
-                        for part, value in pair((24, 24))[0].items()}, "alpha .* is 3 numbers"),
+                        for part, value in pair((24, 24))[0].items()}, "alpha .* has 3 values"),
     "alpha of NaN": ({f"{Q}.{part}": value * (math.nan if part == "alpha" else 1)
                       for part, value in lokr_tucker((24, 24))[0].items()}, "NaN or infinity"),
 }  # fmt: skip

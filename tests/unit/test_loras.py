@@ -211,7 +211,7 @@ def test_what_has_no_place_is_named(dit, tmp_path: Path, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         load_lora(dit, lora(tmp_path, styled(made, "kohya") | stranger))
     assert_same(weights(dit), merged(own, made, ALPHA / RANK))
-    assert "2 of 50 tensors have no place in this DiT" in caplog.text
+    assert "2 of 50 tensors do not belong to this DiT" in caplog.text
     assert all(key in caplog.text for key in stranger)
 
 
@@ -223,11 +223,14 @@ WIDE = {f"{Q}.lora_A.weight": torch.ones(RANK, 5120), f"{Q}.lora_B.weight": torc
 DEEP = {"diffusion_model.blocks.39.ffn.0.lora_A.weight": torch.ones(RANK, 24)}
 HALF = {Q.replace("blocks.0", "blocks.1").replace(".q", ".norm_q.lora_A.weight"): torch.ones(RANK, 24)}
 BROKEN = {  # what is added to a LoRA for attention, and what is said of it
-    "another width": (WIDE, r"another model: it changes blocks.0.attn1.to_q.weight .*\(5120, 5120\).*\(24, 24\) here"),
-    "more blocks": (DEEP, "changes block 39, this DiT has blocks 0 to 1"),
-    "half a pair": (HALF, r"no whole pair of matrices for blocks\.1\.attn1\.norm_q\.weight"),
+    "another width": (
+        WIDE,
+        r"another model: it changes blocks.0.attn1.to_q.weight .*\(5120, 5120\), which has the shape \(24, 24\) here",
+    ),
+    "more blocks": (DEEP, "changes block 39, but this DiT has blocks 0 to 1"),
+    "half a pair": (HALF, r"no complete pair of matrices for blocks\.1\.attn1\.norm_q\.weight"),
     "two ranks": ({f"{Q}.lora_A.weight": torch.ones(RANK + 1, 24)}, "another model"),
-    "no bias there": ({f"{Q}.norm.diff_b".replace("q.norm", "norm_q"): torch.ones(24)}, "which is nothing here"),
+    "no bias there": ({f"{Q}.norm.diff_b".replace("q.norm", "norm_q"): torch.ones(24)}, "which does not exist here"),
     "NaN": ({f"{Q}.alpha": torch.tensor(math.nan)}, "NaN or infinity in 1 tensors"),
     "DoRA": ({f"{Q}.dora_scale": torch.ones(24, 1)}, r"is a DoRA .*self_attn\.q\.dora_scale"),
 }
@@ -257,9 +260,9 @@ def test_a_sum_too_large_for_float16_leaves_the_dit_unchanged(dit, tmp_path: Pat
 
 
 def test_other_files_are_refused(dit, tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"is no LoRA: none of its 1 tensors \(blocks\.0\.norm\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"is not a LoRA: none of its 1 tensors \(blocks\.0\.norm\.weight\)"):
         load_lora(dit, lora(tmp_path, {"blocks.0.norm.weight": torch.ones(2)}))
-    with pytest.raises(CheckpointError, match=r"No tensor of .* has a place in this DiT \(unet\.up\.lora_A\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"No tensor of .* belongs to this DiT \(unet\.up\.lora_A\.weight\)"):
         load_lora(dit, lora(tmp_path, {"unet.up.lora_A.weight": torch.ones(2, 2)}))
 
 

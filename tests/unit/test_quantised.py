@@ -127,14 +127,21 @@ LAYER = "blocks.0.ffn.0"
     [
         (lambda state: state.pop(f"{LAYER}.weight_scale_2"), "weight_scale_2 is missing"),
         (lambda state: state.update({f"{LAYER}.weight_scale": torch.ones(3)}), "its scales do not fit"),
-        (lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b"{"))}), "readable way"),
-        (lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b"[[[[1]]]]"))}), "readable way"),
-        (lambda state: state.update({f"{LAYER}.comfy_quant": torch.zeros(9999, dtype=torch.uint8)}), "readable way"),
+        (lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b"{"))}), "damaged description"),
+        (lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b"[[[[1]]]]"))}), "damaged description"),
+        (
+            lambda state: state.update({f"{LAYER}.comfy_quant": torch.zeros(9999, dtype=torch.uint8)}),
+            "damaged description",
+        ),
         (lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b'{"format": "q9"}'))}), "'q9'"),
+        (
+            lambda state: state.update({f"{LAYER}.comfy_quant": torch.tensor(list(b"{}"))}),
+            r"does not say in which format 'blocks\.0\.ffn\.0' is quantised",
+        ),
         (lambda state: state.pop(f"{LAYER}.comfy_quant"), "does not say in which format"),
         (
             lambda state: state.update({"blocks.0.norm3.pre_quant_scale": torch.ones(3)}),
-            "pre_quant_scale and no weight_scale",
+            "pre_quant_scale but no weight_scale",
         ),
     ],
 )
@@ -155,5 +162,5 @@ def test_rotations_that_are_none(size, original: State, tmp_path: Path):
     said = json.dumps({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": size}).encode()
     stored[f"{LAYER}.comfy_quant"] = torch.tensor(list(said), dtype=torch.uint8)
     save_file(stored, tmp_path / "dit.safetensors")
-    with pytest.raises(CheckpointError, match="readable way"):
+    with pytest.raises(CheckpointError, match="damaged description"):
         find_form(tmp_path / "dit.safetensors", Part.DIT)

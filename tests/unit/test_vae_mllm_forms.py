@@ -140,15 +140,15 @@ def test_a_folder_of_8_bit_floats_is_widened(folder: Path, tmp_path: Path):
 
 def test_a_file_without_a_tokenizer(folder: Path, tmp_path: Path):
     shutil.copy(folder / "model.safetensors", tmp_path)
-    with pytest.raises(CheckpointError, match="no tokenizer beside it; put tokenizer.json"):
+    with pytest.raises(CheckpointError, match="no tokenizer next to it; put tokenizer.json"):
         load_mllm(find_form(tmp_path / "model.safetensors", Part.MLLM), NOWHERE, torch.float32)
     tiny.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"no Qwen2.5-VL of a published size .*config.json beside it"):
+    with pytest.raises(CheckpointError, match=r"not a Qwen2.5-VL of a published size .*config.json next to it"):
         load_mllm(find_form(tmp_path / "model.safetensors", Part.MLLM), NOWHERE, torch.float32)
     state, _ = read_safetensors(folder / "model.safetensors")
     gap = {name: value for name, value in state.items() if not name.endswith("layers.0.self_attn.k_proj.weight")}
     write_safetensors(tmp_path / "model.safetensors", gap)
-    with pytest.raises(CheckpointError, match=r"no whole Qwen2.5-VL: it has no layers.0.self_attn.k_proj.weight"):
+    with pytest.raises(CheckpointError, match=r"not a complete Qwen2.5-VL: it has no layers.0.self_attn.k_proj.weight"):
         load_mllm(find_form(tmp_path / "model.safetensors", Part.MLLM), NOWHERE, torch.float32)
 
 
