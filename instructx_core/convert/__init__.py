@@ -68,8 +68,8 @@ def convert(
         return write_file(target, content, counted(progress, content.size))
     if overrides == OWN and is_file(source / ADAPTER):
         raise CheckpointError(
-            f"{str(source)!r} has this layout already; give a .safetensors file to write for ComfyUI, or weights that "
-            "are to take the place of its own."
+            f"{str(source)!r} already has this layout; give a .safetensors file to write for ComfyUI, or weights to "
+            "replace its own."
         )
     plan = to_own(opened)
     return write_folder(target, plan, counted(progress, sum(content.size for content in plan.values())))
@@ -86,7 +86,9 @@ def _convert_pickled(
     """Like `convert`, for a published model that must be converted before use."""
     _check(source, target, overrides, is_model=True)
     if target.suffix == ".safetensors":
-        raise InputError(f"{str(target)!r} is a file, and {str(source)!r} is converted whole; give a folder to write.")
+        raise InputError(
+            f"{str(target)!r} is a file, but {str(source)!r} can only be converted to a folder; give one to write."
+        )
     plan = pickled.plan(overrides, allow_pickle)
     return write_folder(target, plan, counted(progress, sum(content.size for content in plan.values())))
 
@@ -95,19 +97,20 @@ def _check(source: Path, target: Path, overrides: Overrides, is_model: bool) -> 
     """Refuse arguments that contradict each other, before any weight is read."""
     if not is_model and (target.suffix != ".safetensors" or target.name == ADAPTER or overrides != OWN):
         raise CheckpointError(
-            f"{str(source)!r} is no model: neither Kiwi-Edit's queries and connector nor {ADAPTER} are in it; give a "
-            "model, with --transformer, --vae and --mllm for weights that lie elsewhere."
+            f"{str(source)!r} is not a model: it holds neither Kiwi-Edit's queries and connector nor {ADAPTER}; give a "
+            "model, with --transformer, --vae and --mllm for weights stored elsewhere."
         )
     if target.suffix == ".safetensors" and (
         overrides.vae
         or overrides.mllm
         or ((overrides.transformer or overrides.transformer_2) and target.name == ADAPTER)
     ):
-        raise InputError(f"{str(target)!r} would hold nothing of the base models that were given; write a folder.")
+        raise InputError(f"{str(target)!r} would not include the base models that were given; give a folder to write.")
     for path in _sources(source, overrides):
         if target.resolve().is_relative_to(path.resolve()) or path.resolve().is_relative_to(target.resolve()):
             raise InputError(
-                f"{str(target)!r} is, holds or lies in {str(path)!r}, which is to be converted; give a name elsewhere."
+                f"{str(target)!r} is, contains or is inside {str(path)!r}, which is being converted; give a name "
+                "elsewhere."
             )
 
 

@@ -40,8 +40,8 @@ def model_dit_file(opened: Opened) -> Content:
     if Part.DIT_2 in opened.parts:
         first, second = (str(opened.form(part).path) for part in (Part.DIT, Part.DIT_2))
         raise CheckpointError(
-            f"{str(opened.path)!r} has a pair of DiTs, and a file takes one; convert {first!r} and {second!r} to a file"
-            " each, or write a folder."
+            f"{str(opened.path)!r} has a pair of DiTs, but a file holds one; convert {first!r} and {second!r} to a file"
+            " each, or give a folder to write."
         )
     form = opened.form(Part.DIT)
     if opened.config.denoiser.network is Network.UNET:
@@ -62,8 +62,8 @@ def adapter_file(opened: Opened) -> Content:
     """
     if Part.MLLM in opened.merged:
         raise CheckpointError(
-            f"{str(opened.path)!r} holds a LoRA of its MLLM, for which the adapter has no place; write a folder, into "
-            "which it is merged."
+            f"{str(opened.path)!r} holds a LoRA for its MLLM, which an adapter file cannot hold; give a folder to "
+            "write, into which it is merged."
         )
     check_added(opened.match)
     return adapter_content(opened)

@@ -32,7 +32,7 @@ def write_file(path: Path, content: Content, progress: ByteCount) -> Checksums:
     """
     _check_name(path)
     if path.is_dir():
-        raise InputError(f"{path}: it is a folder; give the name of a file to write.")
+        raise InputError(f"{path} is a folder; give the name of a file to write.")
     path = real(path)
     with _alone(path, content.size):
         with partial_file(path) as partial:
@@ -56,11 +56,11 @@ def write_folder(path: Path, contents: Mapping[str, Content], progress: ByteCoun
     """
     _check_name(path)
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: it is a file; give another name for the folder to write.")
+        raise InputError(f"{path} is a file; give another name for the folder to write.")
     if foreign := _files(path) - _listed(path / SUMS) - {SUMS}:
         raise InputError(
-            f"{path}: the folder holds {min(foreign)}, which was not written by converting and would be lost; give a "
-            "new name, or empty it."
+            f"{path} holds {min(foreign)}, which was not written by a conversion and would be lost; give a new name, "
+            "or empty the folder."
         )
     path = real(path)
     size = sum(content.size for content in contents.values())
@@ -107,7 +107,7 @@ def _alone(path: Path, size: int) -> Iterator[None]:
             clear(path)
             if (free := shutil.disk_usage(path.parent).free) < size:
                 raise InputError(
-                    f"{path}: {in_bytes(size)} are to be written, where {in_bytes(free)} are free; make room, or give "
+                    f"{path} needs {in_bytes(size)}, but only {in_bytes(free)} are free; free some space, or give "
                     "another folder."
                 )
             yield
@@ -116,7 +116,7 @@ def _alone(path: Path, size: int) -> Iterator[None]:
         if not isinstance(error, OSError):
             raise
         raise InputError(
-            f"{path}: it could not be written ({error.strerror}); free space, or give another folder."
+            f"{path} could not be written ({error.strerror}); free some space, or give another folder."
         ) from error
 
 
@@ -131,8 +131,8 @@ def _write(path: Path, content: Content, progress: ByteCount) -> str:
             progress(len(chunk))
         if file.tell() != content.size:
             raise CheckpointError(
-                f"{str(path)!r} got {file.tell()} of {content.size} bytes: its source does not hold what its headers "
-                "tell; get it again."
+                f"{str(path)!r} got {file.tell()} of {content.size} bytes: its source does not match its header; get "
+                "the source again."
             )
     return digest.hexdigest()
 

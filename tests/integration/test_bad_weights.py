@@ -167,6 +167,6 @@ def test_a_folder_of_something_else(tmp_path: Path):
     (tmp_path / "folder" / "notes.txt").touch()
     for call in (Editor.from_pretrained, describe, lambda path: convert(path, tmp_path / "out")):
         with pytest.raises(
-            CheckpointError, match=r"folder' (is not an InstructX model|has no \.safetensors|is no model)"
+            CheckpointError, match=r"folder' (is not an InstructX model|has no \.safetensors|is not a model)"
         ):
             call(tmp_path / "folder")

@@ -234,19 +234,19 @@ def test_dtypes_of_pickles_are_kept(tmp_path: Path):
 
 
 def test_other_things_are_refused(published: Path, converted: Path, saved: Path, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="is no model: neither .*give a model"):
+    with pytest.raises(CheckpointError, match="is not a model: it holds neither .*give a model"):
         convert(published / DIT, tmp_path / "own")
-    with pytest.raises(CheckpointError, match="is no model: neither"):
+    with pytest.raises(CheckpointError, match="is not a model: it holds neither"):
         convert(published / DIT, tmp_path / "dit.safetensors", Overrides(converted / "transformer"))
     with pytest.raises(CheckpointError, match="there is no "):
         convert(tmp_path / "nowhere", tmp_path / "own")
-    with pytest.raises(CheckpointError, match=r"has this layout already"):
+    with pytest.raises(CheckpointError, match=r"already has this layout"):
         convert(saved, tmp_path / "own")
-    with pytest.raises(CheckpointError, match="is no model: neither"):
+    with pytest.raises(CheckpointError, match="is not a model: it holds neither"):
         convert(tmp_path, tmp_path / "own")
-    with pytest.raises(InputError, match="would hold nothing of the base models"):
+    with pytest.raises(InputError, match="would not include the base models"):
         convert(published, tmp_path / "dit.safetensors", Overrides(vae=converted / "vae"))
-    with pytest.raises(InputError, match="would hold nothing of the base models"):
+    with pytest.raises(InputError, match="would not include the base models"):
         convert(published, tmp_path / ADAPTER, Overrides(converted / "transformer"))
     assert list(tmp_path.iterdir()) == []
 
@@ -272,7 +272,9 @@ def test_a_source_is_never_written_over(source: str, target: str, base: str | No
         shutil.copytree(converted, tmp_path / name)
     before = files(tmp_path)
     (tmp_path / "linked").symlink_to("own")
-    with pytest.raises(InputError, match="is, holds or lies in .*, which is to be converted; give a name elsewhere"):
+    with pytest.raises(
+        InputError, match="is, contains or is inside .*, which is being converted; give a name elsewhere"
+    ):
         convert(tmp_path / source, tmp_path / target, Overrides(base and tmp_path / base))
     assert files(tmp_path) == before
 
@@ -280,4 +282,4 @@ def test_a_source_is_never_written_over(source: str, target: str, base: str | No
 def test_one_line_on_the_command_line(tmp_path: Path, capsys):
     assert main(["convert", str(tmp_path), str(tmp_path / "own")]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1 and "is no model: " in captured.err
+    assert captured.out == "" and captured.err.count("\n") == 1 and "is not a model: " in captured.err

@@ -273,11 +273,11 @@ def test_a_pair_is_saved_and_converted(saved: Path, two: Path, tmp_path: Path):
         torch.testing.assert_close(edited(again), edited(first), atol=1e-5, rtol=0)
     own = Editor.from_pretrained(saved, device="cpu", dtype="float32")
     assert fingerprint(own) != fingerprint(first)
-    with pytest.raises(CheckpointError, match="has a pair of DiTs, and a file takes one; convert"):
+    with pytest.raises(CheckpointError, match="has a pair of DiTs, but a file holds one; convert"):
         convert(tmp_path / "saved", tmp_path / "dit.safetensors")
     assert not (tmp_path / "dit.safetensors").exists()
     convert(tmp_path / "saved" / "transformer_2", tmp_path / "low.safetensors")
-    with pytest.raises(InputError, match="would hold nothing of the base models"):
+    with pytest.raises(InputError, match="would not include the base models"):
         convert(saved, tmp_path / "instructx.safetensors", Overrides(transformer_2=two / "transformer_2"))
 
 

@@ -119,14 +119,14 @@ def test_two_runs_and_wrong_targets_are_refused(tmp_path: Path):
     with only_run(tmp_path / "out"), pytest.raises(InputError, match="another run is writing there"):
         write_file(tmp_path / "out", content(b"0"), nothing)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="it is a folder"):
+    with pytest.raises(InputError, match="folder is a folder; give"):
         write_file(tmp_path / "folder", content(b"0"), nothing)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="it is a file"):
+    with pytest.raises(InputError, match="file is a file; give"):
         write_folder(tmp_path / "file", {}, nothing)
     write_folder(tmp_path / "folder", {"a": content(b"1")}, nothing)
     (tmp_path / "folder" / "letters").write_text("dear")
-    with pytest.raises(InputError, match="holds letters, which was not written by converting"):
+    with pytest.raises(InputError, match="holds letters, which was not written by a conversion"):
         write_folder(tmp_path / "folder", {"a": content(b"2")}, nothing)
     assert (tmp_path / "folder" / "letters").read_text() == "dear"
 
@@ -136,7 +136,7 @@ def test_a_disk_that_is_too_small_is_told_of_at_once(tmp_path: Path, monkeypatch
     large = Content(5_000_000, lambda: pytest.fail("was written"))
     for write in (lambda: write_file(tmp_path / "out", large, nothing),
                   lambda: write_folder(tmp_path / "out", {"a": large}, nothing)):  # fmt: skip
-        with pytest.raises(InputError, match=r"5\.0 MB are to be written, where 3\.0 MB are free"):
+        with pytest.raises(InputError, match=r"out needs 5\.0 MB, but only 3\.0 MB are free"):
             write()
     assert list(tmp_path.iterdir()) == []
 
