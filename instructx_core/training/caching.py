@@ -36,7 +36,7 @@ def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
         raise InputError(f"A {config.task} stage trains on pixels; there are no latents to cache.")
     state = process_state()
     if state.num_processes > 1 and processes > 1:
-        raise InputError("accelerate has started the processes already; leave --processes out.")
+        raise InputError("accelerate has already started the processes; leave --processes out.")
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     if is_file(folder):

@@ -30,7 +30,7 @@ def write_card(folder: Path, config: TrainConfig, processes: int, values: dict[s
         f"- Versions: {', '.join(versions)}",
         "",
         *_photographs(config.data.photographs),
-        "## At the end",
+        "## Final metrics",
         "",
         "| value | |",
         "|---|---|",
@@ -51,7 +51,7 @@ def _photographs(folder: str | None) -> list[str]:
     if folder is None:
         return []
     names = [f"- `{path.relative_to(folder).as_posix()}`" for path in usable_photographs(folder)]
-    return ["## Photographs that grounds were cut from", "", *names, ""]
+    return ["## Photographs used as backgrounds", "", *names, ""]
 
 
 def _plain(value: Any) -> Any:

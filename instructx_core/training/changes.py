@@ -28,5 +28,5 @@ def apply_change(plain: dict[str, Any], change: str, example: str) -> None:
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise InputError(f"--set {quoted(change)}: {quoted(section)} is no section of the config.")
+            raise InputError(f"--set {quoted(change)}: {quoted(section)} is not a section of the config.")
     place[name] = parse_yaml(text, f"the value in --set {quoted(change)}")

@@ -82,18 +82,18 @@ class DataConfig:
     def __post_init__(self) -> None:
         _checked(self, "the data section of the training config")
         if self.groups and not sum(self.groups.values()):
-            raise InputError("In the training config, data.groups weighs every group with 0; give one of them more.")
+            raise InputError("In the training config, every weight in data.groups is 0; give at least one group more.")
         if self.table is None and (given := [name for name in ("root", "columns", "filters") if getattr(self, name)]):
-            raise InputError(f"In the training config, data.{given[0]} belongs to a table; give data.table too.")
+            raise InputError(f"In the training config, data.{given[0]} is only for a table; give data.table too.")
         if self.photographs is not None and (self.table is not None or self.world != "rich"):
             raise InputError(
-                "In the training config, data.photographs are grounds of the rich world; set data.world to rich and "
-                "leave data.table out."
+                "In the training config, data.photographs are backgrounds for the rich world; set data.world to rich "
+                "and leave data.table out."
             )
         if self.columns and not {"source", "target"} < set(self.columns):
             raise InputError("In the training config, data.columns needs source, target and instruction (or caption).")
         if self.table is None and not self.images + self.videos:
-            raise InputError("In the training config, data.images and data.videos are both 0; give one of them more.")
+            raise InputError("In the training config, data.images and data.videos are both 0; raise one of them.")
         weighed = {group for group, weight in self.groups.items() if weight} or set(EVERY_GROUP)
         for count, without, kind in (
             (self.images, CLIP_GROUPS, "images"),
@@ -101,8 +101,8 @@ class DataConfig:
         ):
             if count and not weighed - set(without):
                 raise InputError(
-                    f"In the training config, no group in data.groups is left for {kind}; weigh another one, or set "
-                    f"data.{kind} to 0."
+                    f"In the training config, data.groups leaves no group for {kind}; give another one a weight, or "
+                    f"set data.{kind} to 0."
                 )
 
 
@@ -122,9 +122,9 @@ class NoiseConfig:
     def __post_init__(self) -> None:
         _checked(self, "the noise section of the training config")
         if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
-            raise InputError("In the training config, noise.mean and noise.std belong to kind: logit_normal.")
+            raise InputError("In the training config, noise.mean and noise.std are only for kind: logit_normal.")
         if self.kind == "logit_normal" and self.shift is not None:
-            raise InputError("In the training config, noise.shift belongs to kind: uniform.")
+            raise InputError("In the training config, noise.shift is only for kind: uniform.")
 
 
 Layer = Literal["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
@@ -189,7 +189,7 @@ class TrainConfig:
             raise InputError(f"In the training config, task is {quoted(self.task)}; give {_told_kinds()}.")
         if {"transformer", "transformer_lora"} <= set(self.train):
             raise InputError(
-                "In the training config, train has the whole transformer and a LoRA of it; leave one of them out."
+                "In the training config, train has both the whole transformer and a LoRA for it; leave one of them out."
             )
         if problem := self.problem():
             raise InputError(f"In the training config, {problem}.")
@@ -246,11 +246,11 @@ class TwoStreamTrainConfig(TrainConfig):
         if "model" not in self.start:
             return f"a {self.task} stage needs start: a model folder under 'model'"
         if ("clip" in self.start) != (self.task == "alignment" or "iaa" in self.train):
-            return "start needs a clip in an alignment stage and where train has iaa, and nowhere else"
+            return "start needs a clip in an alignment stage or if train has iaa, and takes none otherwise"
         if self.data.video_probability:
             return f"{self.task} stages train on pictures: set data.video_probability to 0"
         if self.beside and (self.data.table is None or self.data.pool is not None):
-            return "beside goes with a table that is read as it is trained on: give data.table, and no data.pool"
+            return "beside needs a table that is read during training: give data.table, and leave data.pool out"
         return None
 
     @property
@@ -292,10 +292,10 @@ def read_train_config(path: str | Path, changes: Sequence[str] = ()) -> TrainCon
     except UnreadableError as error:
         raise InputError(
             f"The training config {quoted_path(path)} cannot be read: {error.reason}; "
-            "configs of the paper's stages lie in instructx_core/training/configs."
+            "configs of the paper's stages are in instructx_core/training/configs."
         ) from error
     if not isinstance(plain, dict):
-        raise InputError(f"The training config {quoted_path(path)} is no mapping of fields to values.")
+        raise InputError(f"The training config {quoted_path(path)} is not a mapping of fields to values.")
     for change in changes:
         apply_change(plain, change, "steps=10 or --set data.image_batch=4")
     task = plain.get("task", "editing")  # if it is missing, the field check reports that

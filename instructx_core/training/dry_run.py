@@ -32,8 +32,8 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     """
     if "model" not in config.start:
         raise InputError(
-            "--check is for stages that go on from a whole model (start: {model: FOLDER}); this one makes parts anew, "
-            "try it with --set steps=2."
+            "--check is for stages that start from a whole model (start: {model: FOLDER}); this one creates new parts, "
+            "so try it with --set steps=2."
         )
     micro = {is_video: micro_batches(config, is_video, processes) for is_video in (False, True)}
     import torch
@@ -51,7 +51,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     for data in tables:
         if data.table is None:
             check_world(data, stride, components.codec.frame_multiple)
-    lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained now.", ""]
+    lines = [f"{config.task} stage, {config.steps} steps, optimizer {config.optimizer}; nothing is trained.", ""]
     lines += _parts(parts_of(components))
     found = measure_footprint(components, config)
     lines += ["", f"memory, GiB{'':21}{'one process':>12}{f'each of {processes}, sharded':>22}"]
@@ -59,10 +59,10 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
         held = getattr(found, name)
         lines.append(f"  {name:<30}{held / GIB:12.2f}{held / processes / GIB:22.2f}")
     if not found.activations:
-        lines.append("  activations: not measured of a two-stream stage")
+        lines.append("  activations: not measured for a two-stream stage")
     for kind, size in found.activations.items():
         lines.append(f"  {f'activations, {kind} (measured)':<30}{size / GIB:12.2f}{size / GIB:22.2f}")
-    lines.append(f"  {'at the peak':<30}{found.total() / GIB:12.2f}{found.total(processes) / GIB:22.2f}")
+    lines.append(f"  {'peak':<30}{found.total() / GIB:12.2f}{found.total(processes) / GIB:22.2f}")
     lines += ["", *_plan(config, processes, micro)]
     lines += ["", *(line for data in tables for line in _table(data)), "examples:"]
     read = (islice(_examples(data, config.words, stride, components.codec.frame_multiple), EXAMPLES) for data in tables)
@@ -82,7 +82,7 @@ def _parts(parts: dict) -> list[str]:
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         sums = [sums[0] + whole, sums[1] + trained]
         lines.append(f"{name:<18}{whole:>14,}{trained:>14,}")
-    return [*lines, f"{'in all':<18}{sums[0]:>14,}{sums[1]:>14,}"]
+    return [*lines, f"{'total':<18}{sums[0]:>14,}{sums[1]:>14,}"]
 
 
 def _plan(config: TrainConfig, processes: int, micro: dict[bool, int]) -> list[str]:
@@ -109,7 +109,7 @@ def _table(data: DataConfig) -> list[str]:
     if data.table is None:
         return []
     table = open_table(data)
-    rows = "rows that only reading counts" if table.total is None else f"{table.total:,} rows"
+    rows = "an unknown number of rows" if table.total is None else f"{table.total:,} rows"
     return [f"table: {', '.join(table.layouts)}; {rows} in {len(table.parts):,} shards"]
 
 

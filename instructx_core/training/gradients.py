@@ -26,8 +26,8 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
     modules = (components.guidance, components.connector, components.denoiser)
     if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
         raise InputError(
-            f"train: {', '.join(config.train)} leaves nothing to train in a model that has no such part; add another "
-            "part, as connector."
+            f"train: the model has no {' or '.join(config.train)}, so nothing would be trained; add another part, such "
+            "as connector."
         )
     if "transformer" in config.train:
         return
@@ -45,9 +45,9 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
             dead = dead or (f"attn2.{part} of every block" if _is_zero(layers) else None)
     if dead is not None:
         raise InputError(
-            f"The DiT that {'/'.join(config.start.values())!r} gives cannot answer: its {dead} is zero, so that the "
-            f"gradient of {', '.join(config.train)} would be exactly zero. Start from a DiT that has learnt to draw "
-            "(Wan's, by `instructx new`), or add transformer to train."
+            f"The gradient of {', '.join(config.train)} would be exactly zero, because {dead} is zero in the DiT of "
+            f"{'/'.join(config.start.values())!r}; start from a pre-trained DiT (such as Wan's, with `instructx new`), "
+            "or add transformer to train."
         )
 
 

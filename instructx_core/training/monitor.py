@@ -103,7 +103,7 @@ class _Writing:
         if isinstance(error, OSError):
             raise InputError(
                 f"Logs and samples in {quoted_path(self.output)} could not be written ({one_line(error, 200)}); free "
-                "space and go on with --resume."
+                "up space and continue with --resume."
             ) from error
 
 

@@ -80,7 +80,10 @@ def make_model(
     for form in forms:
         here, there = target.resolve(), form.path.resolve()
         if here.is_relative_to(there) or there.is_relative_to(here):
-            raise InputError(f"{quoted_path(target)} is, holds or lies in {quoted_path(form.path)}; give another name.")
+            raise InputError(
+                f"The output {quoted_path(target)} is the same as, contains or is inside {quoted_path(form.path)}; "
+                "give another folder."
+            )
     plan = _plan(target, *forms, plain, changes, seed)
     return write_folder(target, plan, counted(progress, sum(content.size for content in plan.values())))
 
@@ -93,11 +96,11 @@ def _read_config(path: str | Path | None) -> dict[str, Any]:
         plain = read_yaml(path)
     except UnreadableError as error:
         raise InputError(
-            f"The model config {quoted_path(path)} cannot be read: {error.reason}; those of the paper's variants lie "
+            f"The model config {quoted_path(path)} cannot be read: {error.reason}; those of the paper's variants are "
             "in instructx_core/training/configs/paper/variants."
         ) from error
     if not isinstance(plain, dict):
-        raise InputError(f"The model config {quoted_path(path)} is no mapping of fields to values.")
+        raise InputError(f"The model config {quoted_path(path)} is not a mapping of fields to values.")
     return plain
 
 

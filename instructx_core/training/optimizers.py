@@ -48,7 +48,7 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[ParameterGr
         else:
             (guidance if name.startswith("guidance.") else others).append(parameter)
     if config.optimizer == "muon" and not matrices:
-        raise InputError("optimizer: muon is for the matrices of layers, and this stage trains none; use adamw.")
+        raise InputError("optimizer: muon is for layers' weight matrices, and this stage trains none; use adamw.")
     groups = [
         ParameterGroup(True, config.muon_rate, matrices),
         ParameterGroup(False, config.learning_rate * config.guidance_rate, guidance),

@@ -51,7 +51,7 @@ def warn_on_cpu() -> None:
     """Warn that on a CPU, where accelerate silently ignores FSDP, InstructX shards the weights itself."""
     if on_cpu() and process_state().is_main_process:
         logger.warning(
-            "accelerate ignores FSDP on a CPU; the weights are sharded over gloo without it, which is slow and meant "
+            "accelerate ignores FSDP on a CPU; InstructX shards the weights itself over gloo, which is slow and meant "
             "for tests."
         )
 
@@ -66,7 +66,7 @@ def check_shardable(components: Components, optimizer: str) -> None:
         InputError: an optimizer that needs whole matrices, or a trained part that only references use.
     """
     if optimizer == "adafactor":
-        raise InputError("optimizer: adafactor needs whole matrices, which FSDP spreads over processes; use adamw.")
+        raise InputError("optimizer: adafactor needs whole matrices, which FSDP splits over processes; use adamw.")
     queries = components.guidance.queries
     alone = {
         "queries": dict(queries.items()).get("reference"),
@@ -77,8 +77,8 @@ def check_shardable(components: Components, optimizer: str) -> None:
         own = [held] if isinstance(held, nn.Parameter) else held.parameters() if held is not None else ()
         if any(parameter.requires_grad for parameter in own):
             raise InputError(
-                f"This model's {part} has weights for references alone, which some processes would train in a step and "
-                f"others not; leave {part} out of train, or train without FSDP."
+                f"This model's {part} has weights that only references use, so that in a step some processes would "
+                f"train them and others would not; leave {part} out of train, or train without FSDP."
             )
 
 

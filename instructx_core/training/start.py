@@ -22,5 +22,7 @@ def open_start(path: str | Path) -> Opened:
     """
     opened = families.open(path)
     if opened.config.denoiser.boundary:
-        raise InputError(f"{quoted_path(path)} has a pair of DiTs, and training takes one; start from another model.")
+        raise InputError(
+            f"{quoted_path(path)} has a pair of DiTs, but training takes only one; start from another model."
+        )
     return opened

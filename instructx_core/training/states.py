@@ -118,8 +118,8 @@ def write_state(output: Path, snapshot: Snapshot, accelerator: Accelerator) -> N
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
         raise InputError(
-            f"The training state {quoted_path(folder)} could not be written ({one_line(problem, 300)}); free space and "
-            "go on with --resume."
+            f"The training state {quoted_path(folder)} could not be written ({one_line(problem, 300)}); free up space "
+            "and continue with --resume."
         )
     accelerator.wait_for_everyone()
 
@@ -142,13 +142,13 @@ def find_state(output: Path, expected: Mapping[str, Mapping[str, tuple[int, ...]
             reasons.append(f"{folder.name}: {error}")
             continue
         for reason in reasons:
-            logger.warning("State %s; going on from %s instead.", reason, folder.name)
+            logger.warning("State %s; continuing from %s instead.", reason, folder.name)
         return folder
     if not reasons:
         return None
     raise InputError(
         f"No training state in {str(Path(output) / 'states')!r} can be used ({'; '.join(reasons)}); "
-        "begin anew in another output folder."
+        "start over in another output folder."
     )
 
 
@@ -159,7 +159,7 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
         StateError: something is missing, unexpected, changed, or of another run.
     """
     if not folder.is_dir():
-        raise StateError("it is no folder")
+        raise StateError("it is not a folder")
     files = sorted(path.name for path in folder.iterdir())
     if MANIFEST not in files:
         if any(Path(name).suffix in PICKLES for name in files):
@@ -168,7 +168,7 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
     manifest = _read_json(folder / MANIFEST)
     listed = manifest.get("files")
     if manifest.get("format") != FORMAT or not isinstance(listed, dict):
-        raise StateError(f"{MANIFEST} is damaged or of another version")
+        raise StateError(f"{MANIFEST} is damaged or from another version")
     if odd := sorted(set(files) ^ {MANIFEST, *listed}):
         raise StateError(f"{quoted(odd[0])} {'does not belong to it' if odd[0] in files else 'is missing'}")
     for name, entry in listed.items():
@@ -273,7 +273,7 @@ def _check_file(path: Path, entry: object) -> None:
             if size != wanted:
                 raise StateError(f"{name!r} has {size} bytes instead of {shown(wanted)}")
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise StateError(f"{name!r} has been changed: its checksum is another")
+                raise StateError(f"{name!r} has been changed: its checksum differs")
     except UnreadableError as error:
         raise StateError(f"{name!r} cannot be read: {error.reason}") from error
     except OSError as error:
@@ -300,7 +300,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except UnreadableError as error:
         raise StateError(f"{path.name} is damaged: {error.reason}") from error
     if not isinstance(plain, dict):
-        raise StateError(f"{path.name} is damaged: it is no mapping")
+        raise StateError(f"{path.name} is damaged: it is not a JSON object")
     return plain
 
 

@@ -36,8 +36,9 @@ def micro_batches(config: TrainConfig, is_video: bool, processes: int) -> int:
     if wanted % (batch * processes):
         kind = "video" if is_video else "image"
         raise InputError(
-            f"data.step_{kind}s is {wanted}, which {processes} processes with a data.{kind}_batch of {batch} cannot "
-            f"share; make it a multiple of {batch * processes}."
+            f"data.step_{kind}s is {wanted}, which cannot be split evenly with {processes} "
+            f"process{'es' * (processes > 1)} and a data.{kind}_batch of {batch}; make it a multiple of "
+            f"{batch * processes}."
         )
     return wanted // (batch * processes)
 

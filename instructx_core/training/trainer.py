@@ -132,7 +132,7 @@ class Trainer:
                 if ending or self.step % self.config.save_every == 0 or self.step == self.config.steps:
                     self._save()
                 if ending and self.step < self.config.steps:
-                    raise TrainingStopped(f"stopped after step {self.step}, which is saved; go on with --resume.")
+                    raise TrainingStopped(f"stopped after step {self.step}, which is saved; continue with --resume.")
                 self._look(monitor)
             folder = self.output / "model"
             with self._averaged():
@@ -220,7 +220,7 @@ class Trainer:
             self.accelerator.backward(report["loss"] / count)
         values = {name: value.item() for name, value in report.items()}
         if not math.isfinite(values["loss"]):
-            names = listed(getattr(batch, "names", ())) or "drawn anew"
+            names = listed(getattr(batch, "names", ())) or "generated during training"
             raise TrainingError(
                 f"The loss is {values['loss']} at step {self.step + 1} (examples: {names}); {self._advice()}"
             )
@@ -234,13 +234,13 @@ class Trainer:
         except InstructXError:
             raise
         except Exception as error:
-            names = listed(getattr(batch, "names", ())) or "drawn anew"
+            names = listed(getattr(batch, "names", ())) or "generated during training"
             raise TrainingError(
                 f"Step {self.step + 1} failed on its examples ({names}): {type(error).__name__}: {one_line(error, 300)}"
             ) from error
 
     def _advice(self) -> str:
-        return "look at these examples, or lower the learning rate, and go on from the last state with --resume."
+        return "check the examples or lower the learning rate, then continue from the last state with --resume."
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -372,6 +372,6 @@ def exporting(folder: Path) -> Iterator[Path]:
             yield partial
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{quoted_path(folder)} could not be written ({one_line(error, 200)}); free space and write it again with "
-            "--resume."
+            f"{quoted_path(folder)} could not be written ({one_line(error, 200)}); free up space and write it again "
+            "with --resume."
         ) from error

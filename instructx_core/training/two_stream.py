@@ -140,7 +140,7 @@ class TwoStreamTask:
     def __init__(self, config: TwoStreamTrainConfig) -> None:
         self.config = config
         if is_sharded_run():
-            raise InputError(f"A {config.task} stage does not share its weights out; start it without FSDP.")
+            raise InputError(f"A {config.task} stage cannot be sharded; start it without FSDP.")
         torch.manual_seed(config.seed)
         self.components = load_model(families.open(Path(config.start["model"])))
         check_two_stream(self.components, config)
@@ -223,17 +223,18 @@ class TwoStreamTask:
             return
         connector = self.components.config.connector
         made = {
-            "a text as wide as connector.output_dim": (self.clip.config.text_config.hidden_size, connector.output_dim),
-            "as many places as connector.tokens": (
-                self.clip.config.text_config.max_position_embeddings, connector.tokens,
-            ),
-            "an embedding as wide as connector.two_stream.image_dim": (
-                self.clip.config.projection_dim, connector.two_stream.image_dim,
+            "output_dim": ("a text width", self.clip.config.text_config.hidden_size, connector.output_dim),
+            "tokens": ("a text length", self.clip.config.text_config.max_position_embeddings, connector.tokens),
+            "two_stream.image_dim": (
+                "an embedding width", self.clip.config.projection_dim, connector.two_stream.image_dim,
             ),
         }  # fmt: skip
-        for what, (found, wanted) in made.items():
+        for field, (what, found, wanted) in made.items():
             if found != wanted:
-                raise InputError(f"The CLIP in {self.config.start['clip']!r} has {found}, and {what} is {wanted}.")
+                raise InputError(
+                    f"The CLIP in {self.config.start['clip']!r} has {what} of {found}, but the model's "
+                    f"connector.{field} is {wanted}; give a CLIP that matches."
+                )
 
 
 class AlignmentTask(TwoStreamTask):
@@ -248,13 +249,13 @@ def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> No
     own = components.config
     if own.connector.kind is not ConnectorKind.TWO_STREAM or not own.denoiser.prediction.is_diffusion:
         raise InputError(
-            f"task: {config.task} is for a two-stream model with a diffusion model's noise, and "
-            f"{config.start['model']!r} is another kind; use task: editing."
+            f"task: {config.task} is for a two-stream model with a diffusion UNet, which {config.start['model']!r} is "
+            "not; use task: editing."
         )
     assert isinstance(components.guidance, LlavaGuidance)
     for name in ("bim", "iaa"):
         if name in config.train and getattr(components.connector, name) is None:
-            raise InputError(f"train: {name} is no part of {config.start['model']!r}; leave it out.")
+            raise InputError(f"train: {config.start['model']!r} has no {name}; leave it out.")
     if config.checkpointing:
         components.denoiser.transformer.enable_gradient_checkpointing()
 

@@ -77,7 +77,7 @@ def test_its_layers_and_size_are_the_config_s(foundation: Path, tmp_path: Path) 
 
 
 def test_a_config_of_both_is_refused_and_the_shipped_one_is_valid(foundation: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the whole transformer and a LoRA of it"):
+    with pytest.raises(InputError, match="both the whole transformer and a LoRA for it"):
         read_editing(foundation, tmp_path / "run", train=["transformer", "transformer_lora"])
     with pytest.raises(InputError, match=r"transformer_lora\.targets"):
         read_editing(foundation, tmp_path / "run", transformer_lora={"targets": ["proj_out"]})

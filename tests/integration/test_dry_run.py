@@ -96,9 +96,9 @@ def test_stages_that_make_parts_and_bad_examples_are_refused(bundled: Path, tmp_
     (tmp_path / "pairs.csv").write_text("source,target,instruction\na.png,b.png,make it blue\n")
     table = {**SMALL_DATA, "table": str(tmp_path / "pairs.csv")}
     cases = [
-        ({"task": "autoencoder", "start": {}, "model": {"z_dim": 4}}, "makes parts anew"),
+        ({"task": "autoencoder", "start": {}, "model": {"z_dim": 4}}, "creates new parts"),
         ({"data": table}, "there is no file"),
-        ({"data": {**SMALL_DATA, "step_images": 5}}, "cannot share"),
+        ({"data": {**SMALL_DATA, "step_images": 5}}, "cannot be split evenly"),
         ({"start": {"model": str(tmp_path / "none")}}, "there is no model"),
         ({"data": {**SMALL_DATA, "sizes": [[34, 34]]}}, "34"),
     ]

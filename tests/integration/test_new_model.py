@@ -129,7 +129,7 @@ def test_a_frozen_dit_that_cannot_answer_is_refused(dead: str, new: Path, tmp_pa
 
 
 def test_a_stage_that_trains_nothing_is_refused(new: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="train: source_embedding leaves nothing to train"):
+    with pytest.raises(InputError, match="train: the model has no source_embedding, so nothing would be trained"):
         make_task(stage1(new, tmp_path / "run", train=["source_embedding"]))
 
 
@@ -165,7 +165,7 @@ def test_a_dit_that_predicts_no_velocity_is_refused(bundled: Path, tmp_path: Pat
 def test_the_target_may_not_be_one_of_the_sources(base_parts: Path, tmp_path: Path) -> None:
     own = shutil.copytree(base_parts, tmp_path / "own")
     for target in (own / "mllm", own / "mllm" / "new"):
-        with pytest.raises(InputError, match="is, holds or lies in"):
+        with pytest.raises(InputError, match="is the same as, contains or is inside"):
             make_model(target, **parts(own), changes=SMALL)
 
 

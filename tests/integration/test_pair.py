@@ -423,7 +423,7 @@ def test_both_are_stored_in_fp8():
 
 
 def test_what_takes_one_dit_says_so(pair: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="pair of DiTs, and training takes one"):
+    with pytest.raises(InputError, match="pair of DiTs, but training takes only one"):
         open_start(pair)
     with pytest.raises(InputError, match="pair of DiTs, and ratios are of one"):
         calibrate(pair, steps=2, device="cpu")

@@ -69,7 +69,7 @@ def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest(task: EditingTask)
 
 
 def test_muon_without_a_matrix_is_refused(task: EditingTask) -> None:
-    with pytest.raises(InputError, match="muon is for the matrices of layers"):
+    with pytest.raises(InputError, match="muon is for layers' weight matrices"):
         parameter_groups(torch.nn.Linear(2, 2), replace(task.config, optimizer="muon"))
 
 
@@ -263,7 +263,7 @@ def test_a_signal_saves_a_state_first(number: int, foundation: Path, tmp_path: P
 
     task.batch = batch
     before = signal.getsignal(number)
-    with pytest.raises(TrainingStopped, match="stopped after step 3, which is saved; go on with --resume"):
+    with pytest.raises(TrainingStopped, match="stopped after step 3, which is saved; continue with --resume"):
         Trainer(config, task).run()
     assert signal.getsignal(number) is before
     assert [path.name for path in (tmp_path / "run/states").iterdir()] == ["00000003"]
@@ -274,14 +274,14 @@ def test_a_signal_saves_a_state_first(number: int, foundation: Path, tmp_path: P
 
 def test_a_stopped_run_is_one_line_and_exit_code_130(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     def stop(*_arguments: object, **_options: object) -> None:
-        raise TrainingStopped("stopped after step 3, which is saved; go on with --resume.")
+        raise TrainingStopped("stopped after step 3, which is saved; continue with --resume.")
 
     monkeypatch.setattr("instructx_core.training.stages.train", stop)
     path = write_config(tmp_path / "c.yaml", **editing_config(foundation, tmp_path / "run"))
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", str(path)])
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "instructx: stopped after step 3, which is saved; go on with --resume.\n"
+    assert capsys.readouterr().err == "instructx: stopped after step 3, which is saved; continue with --resume.\n"
 
 
 def test_a_loss_that_is_no_number_names_its_examples(foundation: Path, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_set_changes_a_config(foundation: Path, tmp_path: Path) -> None:
     assert (config.steps, config.data.image_batch, config.betas, config.noise.shift) == (3, 1, (0.8, 0.9), 2.5)
     assert config.data.video_batch == 1  # the rest of a section stays
     for change, words in (("steps", "KEY=VALUE"), ("=3", "KEY=VALUE"), ("steps=x", "steps is 'x'"), ("a.=1", "KEY=V"),
-                          ("steps.x=1", "no section"), ("x=1", "no field 'x'"), ("steps=[", "no YAML")):  # fmt: skip
+                          ("steps.x=1", "not a section"), ("x=1", "no field 'x'"), ("steps=[", "no YAML")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             read_train_config(path, [change])
 

@@ -142,7 +142,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda state: (shutil.rmtree(state), shutil.copytree(state.with_name(OLDER), state)), "at step 2"
     ),
     "empty folder": (lambda state: (shutil.rmtree(state), state.mkdir()), "no manifest"),
-    "a file": (lambda state: (shutil.rmtree(state), state.write_text("x")), "no folder"),
+    "a file": (lambda state: (shutil.rmtree(state), state.write_text("x")), "is not a folder"),
     "a pipe": (lambda state: replace_with_pipe(state / WEIGHTS), "no regular file"),
     "manifest a pipe": (lambda state: replace_with_pipe(state / "manifest.json"), "manifest"),
     "manifest endless": (lambda state: replace_with_zeros(state / "manifest.json"), "manifest"),
@@ -231,7 +231,7 @@ def test_states_of_pickles_alone_are_refused(foundation: Path, run: Path, tmp_pa
         (state / "progress.json").write_text(json.dumps({"step": int(state.name)}))
         for name in ("custom_checkpoint_0.pkl", "optimizer.bin", "random_states_0.pkl"):
             torch.save({"a": Bomb(flag)}, state / name)
-    with pytest.raises(InputError, match="older version wrote it as pickles.*begin anew in another output"):
+    with pytest.raises(InputError, match="older version wrote it as pickles.*start over in another output"):
         resume(foundation, run)
     assert not flag.exists()
 
@@ -239,7 +239,7 @@ def test_states_of_pickles_alone_are_refused(foundation: Path, run: Path, tmp_pa
 def test_where_no_state_is_whole_one_sentence_says_so(foundation: Path, run: Path) -> None:
     for state in saved_states(run):
         flip(state / WEIGHTS)
-    with pytest.raises(InputError, match=rf"No training state .*{NEWEST}.*{OLDER}.*begin anew") as caught:
+    with pytest.raises(InputError, match=rf"No training state .*{NEWEST}.*{OLDER}.*start over") as caught:
         resume(foundation, run)
     assert "\n" not in str(caught.value)
 
@@ -305,14 +305,14 @@ def test_a_full_disk_leaves_no_half_state(limit: int, run: Path) -> None:
     from accelerate import Accelerator
 
     snapshot = replace(read_state(run / "states" / NEWEST), step=5)
-    with full_disk(limit), pytest.raises(InputError, match="state .*could not be written.*free space") as caught:
+    with full_disk(limit), pytest.raises(InputError, match="state .*could not be written.*free up space") as caught:
         write_state(run, snapshot, Accelerator(cpu=True))
     assert "\n" not in str(caught.value)
     assert [path.name for path in sorted((run / "states").iterdir())] == [OLDER, NEWEST]
 
 
 def test_a_run_on_a_full_disk_can_be_resumed(foundation: Path, run: Path) -> None:
-    with full_disk(30_000), pytest.raises(InputError, match="state .*could not be written.*free space"):
+    with full_disk(30_000), pytest.raises(InputError, match="state .*could not be written.*free up space"):
         resume(foundation, run)
     resume(foundation, run)
     assert saved_states(run)[-1].name == "00000005"

@@ -220,7 +220,7 @@ def test_a_check_counts_and_reads_all_sets(start, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"data": DATA}, "beside goes with a table"), ({"beside": [{"table": "nowhere.csv"}]}, "nowhere.csv")],
+    [({"data": DATA}, "beside needs a table"), ({"beside": [{"table": "nowhere.csv"}]}, "nowhere.csv")],
 )
 def test_a_mixture_that_cannot_be_read_is_named(start, tmp_path, changes, reason):
     with pytest.raises(InputError, match=reason):
