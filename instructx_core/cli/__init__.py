@@ -34,7 +34,7 @@ from .synthesise import add_synthesise
 from .train import add_train
 from .world import add_world
 
-DESCRIPTION = "Edit a picture or a video from a sentence (InstructX)."
+DESCRIPTION = "Edit pictures and videos by instruction (InstructX)."
 OVERVIEW = """\
 examples:
   instructx demo                                              see the bundled model edit two pictures and a clip
@@ -43,7 +43,7 @@ examples:
   instructx world -o pairs --count 100                        write training pairs to look at or train on
   instructx train stage2.yaml --resume                        continue a training run
 
-`instructx COMMAND --help` explains a command. Exit codes: 0 done, 2 input that cannot be used (one line says why),
+`instructx COMMAND --help` explains a command. Exit codes: 0 success, 2 unusable input (one line says why),
 130 Ctrl-C, 143 SIGTERM.
 """
 

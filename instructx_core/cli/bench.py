@@ -34,57 +34,57 @@ examples:
       --judge https://api.example.com/v1 --judge-model NAME
   instructx bench report runs/imgedit --plot imgedit.png
 
-Two steps, each of which goes on where it was stopped, by any number of processes with one --output: edit what has no
-edit, then ask the judge about what it has not judged. Layouts, judges and files: docs/evaluation.md.
+A run has two steps: edit the cases that have no edit yet, then judge the edits that have no score yet. Run the command
+again to continue; several processes can share one --output. Layouts, judges and files: docs/evaluation.md.
 """
 BENCH_EXAMPLES = """\
 examples:
-  instructx bench {name} --data DOWNLOAD -o runs/{name}          edit alone
+  instructx bench {name} --data DOWNLOAD -o runs/{name}          edit only
   instructx bench {name} --data DOWNLOAD -o runs/{name} --judge models/Qwen2.5-VL-7B-Instruct
   instructx bench report runs/{name}
 
-Nothing is fetched: --data is a folder that you downloaded. A service as judge gets the pictures, and its key from
-INSTRUCTX_JUDGE_KEY. Edits of other software are judged too: put them into edits/ under the names in cases.jsonl.
+Nothing is fetched: download the benchmark yourself and give its folder as --data. A judge service is sent the pictures
+and the API key in INSTRUCTX_JUDGE_KEY. To judge other software's edits, put them into edits/, named as in cases.jsonl.
 """
 
 
 def add_bench(commands: Any) -> None:
-    parser = command(commands, "bench", "run a published benchmark, and report it", EXAMPLES, _run_bench)
+    parser = command(commands, "bench", "run a published benchmark and report its results", EXAMPLES, _run_bench)
     names = parser.add_subparsers(title="benchmarks", metavar="NAME", required=True)
     for name, what in NAMES.items():
         _add_options(command(names, name, what, BENCH_EXAMPLES.format(name=name), partial(_run_bench, name=name)))
-    report = command(names, "report", "tables and plots of runs, beside published numbers", EXAMPLES, _run_report)
+    report = command(names, "report", "tables and plots of runs, next to published numbers", EXAMPLES, _run_report)
     report.add_argument("runs", metavar="DIR", nargs="+", type=Path, help="folders that `instructx bench` wrote")
     report.add_argument("--plot", metavar="PNG", type=Path, help="also draw the tables")
     report.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the benchmark, as it was downloaded")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder of the downloaded benchmark")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the run")
     parser.add_argument(
-        "--columns", metavar="YAML", help="a file, or text, with columns: {source: ...}, groups: {...} and table: NAME"
+        "--columns", metavar="YAML", help="file or text with columns: {source: ...}, groups: {...} and table: NAME"
     )
-    parser.add_argument("--limit", metavar="N", type=integer(1, 1_000_000), help="the first N cases only")
+    parser.add_argument("--limit", metavar="N", type=integer(1, 1_000_000), help="run only the first N cases")
     add_model(parser)
     parser.add_argument("--steps", type=integer(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
-    parser.add_argument("--seed", type=integer(0, 2**64 - 1), default=0, help="seed of the noise (default: 0)")
-    parser.add_argument("--no-edit", action="store_true", help="judge what is in edits/, and edit nothing")
+    parser.add_argument("--seed", type=integer(0, 2**64 - 1), default=0, help="noise seed (default: 0)")
+    parser.add_argument("--no-edit", action="store_true", help="edit nothing, only judge what is in edits/")
     add_judge(parser)
     parser.add_argument(
         "--frames",
         type=integer(1, 64),
         default=FRAMES,
-        help=f"of a clip that the judge sees, 1 to 64 (default: {FRAMES})",
+        help=f"frames of a clip that the judge sees, 1 to 64 (default: {FRAMES})",
     )
     parser.add_argument(
         "--prompts",
         metavar="JSON",
         type=Path,
-        help="published prompts by name (VIE: video, reference; ImgEdit: each kind)",
+        help="file of published prompts by name (VIE-Bench: video, reference; ImgEdit-Bench: each kind)",
     )
-    parser.add_argument("--lpips", metavar="FILE", type=Path, help="as `instructx measure`, where cases have masks")
-    parser.add_argument("--clip", metavar="DIR", type=Path, help="as `instructx measure`, where cases have masks")
+    parser.add_argument("--lpips", metavar="FILE", type=Path, help="as in `instructx measure`, for cases with masks")
+    parser.add_argument("--clip", metavar="DIR", type=Path, help="as in `instructx measure`, for cases with masks")
 
 
 def _run_bench(arguments: argparse.Namespace, name: str) -> None:
@@ -95,14 +95,14 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     from ..words import listed, quoted_path
 
     if not is_dir(arguments.data):
-        raise InputError(f"{quoted_path(arguments.data)} is no folder; give the benchmark's download.")
+        raise InputError(f"{quoted_path(arguments.data)} is not a folder; give that of the downloaded benchmark.")
     bench, columns = BENCHES[name], _columns(arguments.columns)
     prompts = _prompts(arguments.prompts, name, arguments.data)
     cases = bench.cases(arguments.data, columns, arguments.output / "sources")
     count, cases = len(cases), cases[: arguments.limit]
     if name == "imgedit" and prompts and (missing := sorted({case.group for case in cases} - prompts.keys())):
         # with some of our own prompts mixed in, scores would not be comparable with published ones
-        raise InputError(f"There is no published prompt for {listed(missing)}; give --prompts a file with every kind.")
+        raise InputError(f"There is no published prompt for {listed(missing)}; give --prompts a file with all kinds.")
     settings: dict[str, Any] = {"cases": len(cases)}
     if not arguments.no_edit:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
@@ -123,7 +123,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
         with Progress("judging") as progress:
             run.judge(judge, prompts, arguments.frames, progress)
     if bench.count and count != bench.count:
-        complain(f"instructx: {bench.title} has {bench.count} cases, this download {count}.")
+        complain(f"instructx: {bench.title} has {bench.count} cases, but this download has {count}.")
     say(arguments.output)
 
 
@@ -165,14 +165,14 @@ def _columns(given: str | None) -> Columns:
     value = read_yaml(given) if is_file(Path(given)) else parse_yaml(given, "--columns")
     known = {"columns", "groups", "table"}
     if not isinstance(value, dict) or not value or value.keys() - known:
-        raise InputError(f"--columns is {shown(value)}; give YAML with columns:, groups: and table: alone.")
+        raise InputError(f"--columns is {shown(value)}; give YAML with only columns:, groups: and table:.")
     names, groups, table = (value.get(name) for name in ("columns", "groups", "table"))
     for name, mapping in (("columns", names), ("groups", groups)):
         texts = isinstance(mapping, dict) and all(isinstance(one, str) for pair in mapping.items() for one in pair)
         if mapping is not None and not texts:
-            raise InputError(f"--columns: {name} is {shown(mapping)}; give a mapping of texts to texts.")
+            raise InputError(f"--columns: {name} is {shown(mapping)}; give a mapping of strings to strings.")
     if table is not None and not isinstance(table, str):
-        raise InputError(f"--columns: table is {shown(table)}; give a file's name.")
+        raise InputError(f"--columns: table is {shown(table)}; give a file name.")
     return Columns(names or {}, groups or {}, table)
 
 
@@ -185,10 +185,10 @@ def _prompts(given: Path | None, name: str, data: Path) -> dict[str, str]:
     if given is None:
         return read_prompts(data) if name == "imgedit" else {}
     if name not in ("imgedit", "vie"):
-        raise InputError(f"--prompts is given, and {name} asks in this program's words; leave it out.")
+        raise InputError(f"--prompts is given, but {name} has built-in prompts; leave it out.")
     value = read_json(given)
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise InputError(f"{quoted_path(given)} is no mapping of names to prompts.")
+        raise InputError(f"{quoted_path(given)} is not a mapping of names to prompts.")
     if name == "vie" and not {"video", "reference"} <= value.keys():
         raise InputError(f"{quoted_path(given)} lacks a prompt; give both video and reference.")
     return value

@@ -15,19 +15,19 @@ examples:
   instructx cache stage2.yaml latents --set data.table=pairs.csv
   accelerate launch --num_processes 8 -m instructx_core cache stage2.yaml latents       on several machines or GPUs
 
-Stages with the same data and VAE take it as their data.pool. OUT appears when it is complete; what was finished of one
-that was interrupted is kept, and the same command goes on.
+Give OUT as data.pool to all stages with the same data and VAE. It appears once it is complete; after an interruption,
+finished parts are kept, and the same command continues.
 """
 
 
 def add_cache(commands: Any) -> None:
-    parser = command(commands, "cache", "encode the examples of a training config ahead", EXAMPLES, _run_cache)
+    parser = command(commands, "cache", "encode a training config's examples in advance", EXAMPLES, _run_cache)
     parser.add_argument(
-        "config", metavar="CONFIG.yaml", type=Path, help="the config of a stage: its data and its start"
+        "config", metavar="CONFIG.yaml", type=Path, help="the config of a stage, with its data and start"
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument("--processes", type=integer(1, 1024), default=1, help="how many to start (default: 1)")
-    add_changes(parser, "another value for a field of the config, as data.table=pairs.csv")
+    parser.add_argument("--processes", type=integer(1, 1024), default=1, help="processes to start (default: 1)")
+    add_changes(parser, "override a field of the config, e.g. data.table=pairs.csv")
 
 
 def _run_cache(arguments: argparse.Namespace) -> None:
@@ -39,5 +39,5 @@ def _run_cache(arguments: argparse.Namespace) -> None:
         say(cache(config, arguments.output, arguments.processes))
     except KeyboardInterrupt:
         complain("")  # below the bar
-        complain("instructx: finished parts are kept; run the same command to go on.")
+        complain("instructx: finished parts are kept; run the same command to continue.")
         raise

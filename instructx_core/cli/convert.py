@@ -13,8 +13,8 @@ from .progress import Progress
 EXAMPLES = """\
 examples:
   instructx convert kiwi-edit-5b-diffusers models/kiwi        Kiwi-Edit's published folder in this layout
-  instructx convert models/kiwi kiwi.safetensors              its DiT alone, for ComfyUI's Load Diffusion Model
-  instructx convert models/kiwi kiwi/instructx.safetensors    the rest that InstructX Load Adapter puts onto it
+  instructx convert models/kiwi kiwi.safetensors              only its DiT, for ComfyUI's Load Diffusion Model
+  instructx convert models/kiwi kiwi/instructx.safetensors    the rest, for InstructX Load Adapter
   instructx convert models/kiwi models/other --transformer tuned.safetensors
                                                               with another DiT, in any form
   instructx convert step-500.safetensors models/mine --transformer Wan2.2-TI2V-5B-Diffusers \\
@@ -25,9 +25,9 @@ examples:
   instructx convert SmartEdit-7B models/smartedit --allow-pickle --mllm clip-vit-large-patch14 --vae sd15/vae
                                                               SmartEdit's pickles (docs/insightedit.md)
 
-What a folder holds is what `instructx edit --model IN` with the same options would use; `instructx edit --model` reads
-it. Weights are copied tensor by tensor, so they may be larger than memory. The result appears only when it is complete,
-with its checksums (`sha256sum -c` reads them).
+A folder gets what `instructx edit --model IN` with the same options would use, and can itself be given as --model.
+Weights are copied tensor by tensor, so they may be larger than memory. The result appears only once it is complete,
+with its checksums (for `sha256sum -c`).
 """
 
 
@@ -37,20 +37,20 @@ def add_convert(commands: Any) -> None:
         "source",
         metavar="IN",
         type=Path,
-        help="a model as --model of `instructx edit` reads it; or a Wan DiT in any form, to make one plain file of it",
+        help="any model that `instructx edit --model` takes; or a Wan DiT in any form, to write as one plain file",
     )
     parser.add_argument(
         "target",
         metavar="OUT",
         type=Path,
-        help="the folder to write; or a .safetensors file for the DiT alone, for the adapter alone if it is called "
+        help="the folder to write; or a .safetensors file for only the DiT, or for only the adapter if it is named "
         "instructx.safetensors",
     )
     add_base(parser)
     parser.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="open pickles (.pt, .pth, .bin) of DiT, VAE and MLLM too, for their tensors alone (default: refuse them)",
+        help="also read the tensors of a DiT, VAE or MLLM from pickles (.pt, .pth, .bin; default: refuse them)",
     )
 
 

@@ -27,7 +27,7 @@ def add_demo(commands: Any) -> None:
         metavar="DIR",
         type=Path,
         default=Path("instructx-demo"),
-        help="folder to write to (default: %(default)s)",
+        help="the folder to write to (default: %(default)s)",
     )
 
 
@@ -48,5 +48,5 @@ def _make_folder(path: Path) -> Path:
         with tempfile.NamedTemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise InputError(f"{path}: this folder cannot be written ({error.strerror}); name another one.") from error
+        raise InputError(f"{path}: this folder cannot be written to ({error.strerror}); give another one.") from error
     return path

@@ -28,10 +28,10 @@ examples:
   instructx download {KNOWN[0].name} --to ComfyUI/models/instructx
 
 Known models: {NAMES}.
-Any other model's hub id (owner/name) has to stand in the file {ALLOWED} of the folder --to, one id a line, before it is
-fetched. Only safetensors, JSON and a tokenizer's merges.txt come, never code or pickles; each file is checked against
-the hub's checksum. Size and licence are shown first. A download that was cut off goes on when the command is run again,
-from the commit that it began with (noted in the folder's download.json).
+To fetch any other model, first add its hub id (owner/name) to the file {ALLOWED} in the --to folder, one per line.
+Only safetensors, JSON and a tokenizer's merges.txt are fetched, never code or pickles; each file is checked against the
+hub's checksum. Size and licence are shown first. Run the command again to continue an interrupted download, from the
+same commit (recorded in the model folder's download.json).
 """
 
 
@@ -43,15 +43,15 @@ def add_download(commands: Any) -> None:
         metavar="FOLDER",
         type=Path,
         default=Path(),
-        help="the folder in which the model gets a folder of its own, such as ComfyUI/models/instructx; made "
-        "where it is missing (default: here)",
+        help="where to create the model's folder, such as ComfyUI/models/instructx; created if missing (default: the "
+        "current folder)",
     )
 
 
 def _run_download(arguments: argparse.Namespace) -> None:
     repository, commit = _wanted(arguments.name, arguments.to)
     if not (is_dir(arguments.to) or is_dir(arguments.to.absolute().parent)):
-        raise InputError(f"--to is {quoted_path(arguments.to)}; it would be made in a folder that does not exist.")
+        raise InputError(f"--to is {quoted_path(arguments.to)}, whose parent folder does not exist; create it first.")
     from ..weights import hub
 
     folder = arguments.to / folder_name(repository)
@@ -62,7 +62,7 @@ def _run_download(arguments: argparse.Namespace) -> None:
         with Progress("bytes") as progress:
             hub.fetch(model, folder, progress)
     except KeyboardInterrupt:
-        complain("instructx: what has arrived is kept; run the same command to go on.")
+        complain("instructx: what was downloaded is kept; run the same command to continue.")
         raise
     say(folder)
 
@@ -89,8 +89,8 @@ def _wanted(name: str, folder: Path) -> tuple[str, str | None]:
     if is_plain(name) and name in _allowed(folder / ALLOWED):
         return name, None
     raise InputError(
-        f"{shown(name)} is none of the known models ({NAMES}); if you trust its publisher, write its hub id"
-        f" (owner/name) into {quoted_path(folder / ALLOWED)}, one a line, and run again."
+        f"{shown(name)} is not a known model ({NAMES}); if you trust its publisher, add its hub id (owner/name) to"
+        f" {quoted_path(folder / ALLOWED)}, one per line, and run again."
     )
 
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 CLIP = 81  # frames that any model takes in one go: the paper's window
 
 LONG_EXAMPLES = """\
-long videos, in windows that go on from each other:
+long videos, in windows that continue each other:
   instructx edit long.mp4 "make it grayscale" -o out.mp4 --window 5s --resume
 
-With --resume finished windows stay beside the output until it is complete, also after a crash: run the same command
-again to go on. Windows and overlaps go to the nearest length that the model's VAE takes (1 + 4 n frames for Wan's).
+With --resume, finished windows are kept next to the output until it is complete, even after a crash: run the same
+command again to continue. Windows and overlaps are rounded to a length that the VAE takes (1 + 4 n frames for Wan's).
 """
 
 
@@ -41,47 +41,47 @@ def add_long_options(parser: argparse.ArgumentParser) -> None:
         "--window",
         metavar="LENGTH",
         type=_span,
-        help="seconds (5s) or frames (33f) edited at a time (default: as trained)",
+        help="length to edit at a time, in seconds (5s) or frames (33f) (default: as trained)",
     )
     group.add_argument(
         "--overlap",
         metavar="LENGTH",
         type=_span,
-        help="what two windows share: 1f as the paper, more fade into each other, 0 for nothing (default: 5f, or 1f in "
-        "windows no longer than that)",
+        help="length that two windows share: 1f as in the paper, more to fade one into the next, or 0 (default: 5f, or "
+        "1f if windows are no longer than that)",
     )
     group.add_argument(
         "--head",
         choices=[head.value for head in Head],
-        help="how a window begins with the last one's end: held in the noisy latents, in place of the source's frame "
-        "(the paper's way), or as a latent that was never decoded (default: pin)",
+        help="how a window continues from the end of the previous one: pin that frame in the noisy latents, put it in "
+        "place of the source's (as in the paper), or pin its latent, never decoded (default: pin)",
     )
     group.add_argument(
         "--guidance-from",
         dest="reading",
         choices=[reading.value for reading in Reading],
-        help="what the MLLM reads: each window, or frames of the whole video, once (default: window)",
+        help="what the MLLM sees: each window, or frames of the whole video, once (default: window)",
     )
     group.add_argument(
         "--cuts",
         metavar="N,N,..",
         type=_cuts,
-        help="first frames of new scenes, where windows start anew; auto: found by PySceneDetect, if it is installed",
+        help="first frames of new scenes, where windows start afresh; auto: detect them (needs PySceneDetect)",
     )
     group.add_argument(
         "--free-colour",
         action="store_const",
         const=True,
-        help="do not hold the colour of unedited pixels at the source's",
+        help="do not keep the colour of unedited pixels at the source's",
     )
     group.add_argument(
-        "--resume", action="store_const", const=True, help="keep finished windows, and go on from an earlier run's"
+        "--resume", action="store_const", const=True, help="keep finished windows, and continue from an earlier run's"
     )
     group.add_argument(
         "--growing",
         action="store_const",
         const=True,
-        help="write the output as it goes: it plays up to the last finished window (default: whole at the end)",
+        help="write the output as windows finish, playable up to the last one (default: write it at the end)",
     )
 
 
@@ -126,10 +126,10 @@ def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None
         except KeyboardInterrupt:
             if arguments.resume:
                 complain("")  # below the bar
-                complain("instructx: finished windows are kept; run the same command to go on.")
+                complain("instructx: finished windows are kept; run the same command to continue.")
             raise
     if result.reused:
-        complain(f"{result.reused} of {len(result.windows)} windows were there from an earlier run.")
+        complain(f"{result.reused} of {len(result.windows)} windows were reused from an earlier run.")
 
 
 def _told(at: LongProgress) -> tuple[int, int, str]:
@@ -177,4 +177,4 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     except ValueError as error:  # a number with thousands of digits
-        raise argparse.ArgumentTypeError(f"{shown(text)} is too long a number") from error
+        raise argparse.ArgumentTypeError(f"{shown(text)} has too many digits") from error

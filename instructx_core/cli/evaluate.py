@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  instructx evaluate                                          the numbers of the model card (long on a CPU)
-  instructx evaluate --images 20 --videos 10                  a first impression
+  instructx evaluate                                          the numbers of the model card (slow on a CPU)
+  instructx evaluate --images 20 --videos 10                  a quick look
   instructx evaluate --model runs/mine --json mine.json
-  instructx evaluate --rich --photographs photos              every kind of edit, natural grounds, two languages
+  instructx evaluate --rich --photographs photos              every kind of edit, natural backgrounds, two languages
 
-Samples come from seeds that training never draws. An edit succeeds when less than half of the way to the target is
-left where the edit is, and everything else is within 24 dB PSNR.
+Samples come from seeds that training never draws. An edit succeeds if it covers more than half of the way to the target
+where it applies, and everything else has at least 24 dB PSNR.
 """
 
 
@@ -38,24 +38,26 @@ def add_evaluate(commands: Any) -> None:
         "--videos", metavar="N", type=integer(0, 100_000), default=200, help="videos per group (default: 200)"
     )
     parser.add_argument(
-        "--rich", action="store_true", help="samples of the rich world, of every kind (default: the plain world's ten)"
+        "--rich",
+        action="store_true",
+        help="use the rich world, with every kind of edit (default: the plain world's ten)",
     )
     parser.add_argument(
         "--drawn",
         metavar="N",
         type=integer(0, 100_000),
         default=40,
-        help="pictures by another renderer per kind (default: 40)",
+        help="pictures per kind from another renderer (default: 40)",
     )
     parser.add_argument(
         "--outside",
         metavar="N",
         type=integer(0, 100_000),
         default=200,
-        help="sentences that ask for nothing the world knows (default: 200)",
+        help="instructions that are unknown to the world (default: 200)",
     )
     parser.add_argument(
-        "--photographs", metavar="DIR", type=Path, help="pictures to edit in tone at 512 pixels (default: none)"
+        "--photographs", metavar="DIR", type=Path, help="pictures whose tone to edit, at 512 pixels (default: none)"
     )
     parser.add_argument("--steps", type=integer(1, 1000), help="sampling steps, 1 to 1000 (default: the model's own)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
@@ -75,7 +77,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     editor = load_editor(arguments)
     videos = arguments.videos
     if editor.guidance.edits_pictures_alone:
-        complain("instructx: this model edits pictures, without references; what else is measured is left out.")
+        complain("instructx: this model only edits pictures, without references; all other measurements are skipped.")
         groups, videos = without_references(groups), 0
     with Progress("edits") as progress:
         report = evaluate(
@@ -102,7 +104,7 @@ def _beyond(editor: Editor, arguments: argparse.Namespace, photographs: list[Pat
 
     parts = (
         (measure_drawn, arguments.drawn, "another renderer's pictures"),
-        (measure_outside, arguments.outside, "sentences out of the world"),
+        (measure_outside, arguments.outside, "unknown instructions"),
         (measure_photographs, photographs, "photographs"),
     )
     for measure, asked, what in parts:

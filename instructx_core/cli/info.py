@@ -19,13 +19,13 @@ examples:
 
 
 def add_info(commands: Any) -> None:
-    parser = command(commands, "info", "say what a model or a file of weights is", EXAMPLES, _run_info)
+    parser = command(commands, "info", "describe a model or a weight file", EXAMPLES, _run_info)
     parser.add_argument(
         "path",
         metavar="PATH",
         type=Path,
         nargs="?",
-        help="a model folder, or a file or folder of weights (default: the bundled model)",
+        help="a model folder, weight file or weight folder (default: the bundled model)",
     )
     add_plan_options(parser)
 

@@ -9,15 +9,17 @@ from .options import add_base, given_base, integer, number
 
 PLAN_EXAMPLES = """\
   instructx info --plan --width 832 --height 480 --frames 81 --vram 24 kiwi-edit-5b
-                                                              what a GPU with 24 GiB free would be used for
+                                                              how an edit would use a GPU with 24 GiB free
   instructx info --plan mine/instructx.safetensors --transformer wan.gguf --vae vae.safetensors --mllm Qwen2.5-VL-3B
-                                                              the same of weights that lie elsewhere
+                                                              the same for weights from several places
 """
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("memory")
-    group.add_argument("--plan", action="store_true", help="say what an edit needs in memory, phase by phase, instead")
+    group.add_argument(
+        "--plan", action="store_true", help="print what an edit needs in memory, phase by phase, instead"
+    )
     for side in ("width", "height"):
         group.add_argument(f"--{side}", type=integer(1, 8192), help=f"{side} in pixels (default: as trained)")
     group.add_argument("--frames", type=integer(1, 100_000), help="length of the clip (default: as trained)")
@@ -25,7 +27,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--vram",
         metavar="GIB",
         type=number(0, 10_000, above=True),
-        help="free on the GPU (default: this machine's)",
+        help="free memory of the GPU (default: this machine's)",
     )
     add_base(group)
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def add_judge(parser: Any) -> None:
     parser.add_argument(
-        "--judge", metavar="JUDGE", help="a Qwen-VL's folder, an OpenAI-compatible address, or a .jsonl of answers"
+        "--judge", metavar="JUDGE", help="a Qwen-VL folder, an OpenAI-compatible URL, or a .jsonl file of answers"
     )
-    parser.add_argument("--judge-model", metavar="NAME", help="which model of that address")
+    parser.add_argument("--judge-model", metavar="NAME", help="the model to ask at that URL")
     parser.add_argument("--judge-device", help="where a local judge runs (default: a GPU if there is one)")
 
 

@@ -22,34 +22,36 @@ if TYPE_CHECKING:
 JUDGED_FRAMES = 8  # frames of a clip that a judge sees
 EXAMPLES = """\
 examples:
-  instructx measure before.png after.png                      where nothing else is known: outside of what changed
+  instructx measure before.png after.png                      without mask or target: outside of what changed
   instructx measure before.mp4 after.mp4 --mask mask.png --difference seen.mp4
   instructx measure before.png after.png --target exact.png --json numbers.json
   instructx measure before.png after.png --mask mask.png --clip clip-vit-large-patch14 --word "a red car"
 
 PSNR, SSIM, exclusivity (the share of all change that lies inside the region), flicker and smoothness need no network.
-The others need weights that are on this machine; nothing is fetched (VBench, which you install yourself, does).
+The others need weights on this machine; nothing is fetched, except by VBench, which you install yourself.
 """
 
 
 def add_measure(commands: Any) -> None:
     parser = command(commands, "measure", "measure what an edit changed and what it left alone", EXAMPLES, _run_measure)
     parser.add_argument("source", metavar="SOURCE", type=Path, help="the picture or video that was edited")
-    parser.add_argument("edited", metavar="EDITED", type=Path, help="the edit, of the source's size and length")
+    parser.add_argument("edited", metavar="EDITED", type=Path, help="the edit, with the source's size and length")
     parser.add_argument("--mask", metavar="IMG", type=Path, help="white where the edit may change something")
-    parser.add_argument("--target", metavar="FILE", type=Path, help="the exact result, where it is known")
-    parser.add_argument("--lpips", metavar="FILE", type=Path, help="torchvision's weights of squeezenet1_1, for LPIPS")
-    parser.add_argument("--clip", metavar="DIR", type=Path, help="a CLIP, for the CLIPScore of the region with --word")
+    parser.add_argument("--target", metavar="FILE", type=Path, help="the exact result, if it is known")
+    parser.add_argument("--lpips", metavar="FILE", type=Path, help="torchvision's squeezenet1_1 weights, for LPIPS")
+    parser.add_argument(
+        "--clip", metavar="DIR", type=Path, help="a CLIP folder, for the region's CLIPScore with --word"
+    )
     parser.add_argument("--word", help="what the region should show, for --clip")
     parser.add_argument(
-        "--dino", metavar="DIR", type=Path, help="a DINOv2, DINOv3 or ViT: does what stays look the same"
+        "--dino", metavar="DIR", type=Path, help="a DINOv2, DINOv3 or ViT folder, to compare what should stay"
     )
     add_judge(parser)
-    parser.add_argument("--instruction", help="what was asked for, for --judge, which gives the VIEScore")
+    parser.add_argument("--instruction", help="the edit's instruction, for the VIEScore by --judge")
     parser.add_argument(
-        "--vbench", action="store_true", help="motion smoothness and aesthetics of the clip, by the command `vbench`"
+        "--vbench", action="store_true", help="motion smoothness and aesthetics of the clip, with the `vbench` command"
     )
-    parser.add_argument("--difference", metavar="OUT", type=Path, help="write the changes: green inside, red outside")
+    parser.add_argument("--difference", metavar="OUT", type=Path, help="draw the changes: green inside, red outside")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also write every number to this file")
 
 

@@ -17,13 +17,13 @@ examples:
   instructx new models/small --mllm Qwen2.5-VL-3B-Instruct --transformer wan2.1_t2v_1.3B_bf16.safetensors \\
       --vae wan_2.1_vae.safetensors --set guidance.lora_rank=64     the same on a smaller DiT, with a smaller LoRA
 
-The base models are copied as they are, tensor by tensor: 8-bit floats with scales and GGUF become bfloat16, all else
-keeps its bits. Queries, LoRA and connector are new; `instructx train` trains them.
+The base models are copied tensor by tensor: 8-bit floats with scales and GGUF become bfloat16, everything else stays
+the same. Queries, LoRA and connector are new; `instructx train` trains them.
 """
 
 
 def add_new(commands: Any) -> None:
-    parser = command(commands, "new", "make a model to train, of base models", EXAMPLES, _run_new)
+    parser = command(commands, "new", "make a model to train from base models", EXAMPLES, _run_new)
     parser.add_argument("target", metavar="OUT", type=Path, help="the model folder to write")
     for option, what in BASE.items():
         parser.add_argument(
@@ -42,10 +42,9 @@ def add_new(commands: Any) -> None:
     )
     add_changes(
         parser,
-        "another value than the paper's for a field of the model, as guidance.lora_rank=64 or "
-        "guidance.video_queries=256",
+        "override the paper's value of a model field, e.g. guidance.lora_rank=64 or guidance.video_queries=256",
     )
-    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="of the new weights (default: 0)")
+    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="seed of the new weights (default: 0)")
 
 
 def _run_new(arguments: argparse.Namespace) -> None:

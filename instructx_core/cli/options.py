@@ -20,7 +20,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 TERMINATED = 143  # 128 + SIGTERM
 BASE = {"transformer": "the DiT", "vae": "the VAE", "mllm": "the Qwen2.5-VL"}
-GIVEN = BASE | {"transformer_2": "the second of a pair of DiTs, for low noise,"}
+GIVEN = BASE | {"transformer_2": "the second DiT of a pair, for low noise,"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +52,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="PATH",
         type=Path,
-        help="a model folder, or the file of what was trained on base models (default: the bundled model)",
+        help="a model folder, or an adapter file to use with base models (default: the bundled model)",
     )
     add_base(parser)
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
@@ -60,22 +60,24 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--memory",
         choices=NAMES,
         default=Memory.AUTO.value,
-        help="where weights are while they are not needed, from fast to small, see `instructx info --plan` "
-        "(default: the first of them that fits the GPU)",
+        help="where to keep weights while they are not needed, from fastest to smallest; see `instructx info --plan` "
+        "(default: the first that fits the GPU)",
     )
     parser.add_argument(
         "--dtype",
         choices=FORMATS,
         default=FORMATS[0],
-        help="number format of the weights (default: bfloat16, on a CPU float32 where main memory has room for it)",
+        help="number format of the weights (default: bfloat16; on a CPU float32, if RAM has room for it)",
     )
     parser.add_argument("--fp8", action="store_true", help="keep the DiT in 8-bit floats: half the memory, less exact")
-    parser.add_argument("--attention", choices=ATTENTION, default="sdpa", help="of the DiT (default: PyTorch's, sdpa)")
     parser.add_argument(
-        "--compile", action="store_true", help="compile the DiT's block: a slow first step, faster ones"
+        "--attention", choices=ATTENTION, default="sdpa", help="attention of the DiT (default: PyTorch's, sdpa)"
     )
     parser.add_argument(
-        "--cache", choices=CACHES, help="use outputs of earlier steps again: faster, less exact (mag: after calibrate)"
+        "--compile", action="store_true", help="compile the DiT's block: a slow first step, then faster ones"
+    )
+    parser.add_argument(
+        "--cache", choices=CACHES, help="reuse outputs of earlier steps: faster, less exact (mag: after `calibrate`)"
     )
 
 
@@ -109,8 +111,8 @@ def add_lora_option(parser: argparse.ArgumentParser) -> None:
         type=_lora,
         action="append",
         default=[],
-        help="a LoRA for the DiT (.safetensors), and how much of it (default: 1); of a pair of DiTs for both, or for "
-        "the one of high or of low noise; may be given several times",
+        help="a LoRA for the DiT (.safetensors) and its strength (default: 1); with a pair of DiTs, for both or only "
+        "that of high or low noise; repeatable",
     )
 
 
@@ -153,7 +155,7 @@ def _lora(text: str) -> tuple[Path, float, str | None]:
         return Path(name), float(strength), half
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{strength!r} in {text!r} is no number; give FILE, FILE:0.8 or FILE:0.8:low"
+            f"{strength!r} in {text!r} is not a number; give FILE, FILE:0.8 or FILE:0.8:low"
         ) from error
 
 

@@ -34,7 +34,7 @@ def say(result: object) -> None:
         raise SystemExit(CLOSED_PIPE) from error
     except OSError as error:
         _discard_stdout()
-        raise InputError(f"The result cannot be printed ({why(error)}); write stdout to another place.") from error
+        raise InputError(f"The result cannot be printed ({why(error)}); redirect stdout elsewhere.") from error
 
 
 def complain(message: object) -> None:

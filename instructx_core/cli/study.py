@@ -14,19 +14,19 @@ from .printing import complain, say
 
 EXAMPLES = """\
 examples:
-  instructx study ours theirs -o study.html --cases cases.csv    NAME.png or NAME.mp4 in each folder, one page a case
+  instructx study ours theirs -o study.html --cases cases.csv    each folder has NAME.png or NAME.mp4 for each case
   instructx study bench/tiny bench/kiwi -o study.html --items 30 what `instructx bench` wrote
   instructx study --collect answers/*.json --plot study.png      means, intervals, agreement
 
-The page needs no server: raters open the file, and save their answers as a file that they send back. Methods have no
-names in it and stand in another order for every rater and item. STUDY.key.json, beside the page, is for you alone:
-keep it with the answers to collect them under the methods' names.
+The page needs no server: raters open the file, and save their answers to a file that they send back. It does not name
+the methods, and shows them in a different order for every rater and item. STUDY.key.json, next to the page, is only for
+you: keep it with the answers, so that --collect can name the methods.
 """
 
 
 def add_study(commands: Any) -> None:
-    parser = command(commands, "study", "make a page on which people rate edits, and collect it", EXAMPLES, _run_study)
-    parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="the results of one method each")
+    parser = command(commands, "study", "make a page for rating edits, and evaluate the answers", EXAMPLES, _run_study)
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="the results of one method per folder")
     parser.add_argument("-o", "--output", metavar="HTML", type=Path, help="the page to write")
     parser.add_argument(
         "--cases",
@@ -34,17 +34,17 @@ def add_study(commands: Any) -> None:
         type=Path,
         help="a .csv, .json or .jsonl with name, source, instruction (default: cases.* or metadata.csv in a folder)",
     )
-    parser.add_argument("--items", metavar="N", type=integer(1, 1000), help="draw so many cases (default: all)")
-    parser.add_argument("--seed", type=integer(0, 2**40 - 1), default=0, help="of that draw and of ids (default: 0)")
-    parser.add_argument("--collect", metavar="JSON", nargs="+", type=Path, help="the answers of all raters")
-    parser.add_argument("--key", metavar="FILE", type=Path, help="the study's .key.json (default: beside the answers)")
+    parser.add_argument("--items", metavar="N", type=integer(1, 1000), help="cases to draw at random (default: all)")
+    parser.add_argument("--seed", type=integer(0, 2**40 - 1), default=0, help="seed of the draw and ids (default: 0)")
+    parser.add_argument("--collect", metavar="JSON", nargs="+", type=Path, help="the answer files of all raters")
+    parser.add_argument("--key", metavar="FILE", type=Path, help="the study's .key.json (default: next to the answers)")
     parser.add_argument("--plot", metavar="PNG", type=Path, help="with --collect: also draw the means")
     parser.add_argument("--json", metavar="OUT", type=Path, help="with --collect: also write every number to this file")
 
 
 def _run_study(arguments: argparse.Namespace) -> None:
     if arguments.collect and (arguments.folders or arguments.output):
-        raise InputError("--collect reads answers; leave folders and --output out, or make the page without it.")
+        raise InputError("--collect reads answers; leave folders and --output out, or leave it out to make a page.")
     if arguments.collect:
         _collect(arguments)
     elif arguments.folders and arguments.output:

@@ -14,13 +14,13 @@ from .progress import Board
 
 EXAMPLES = """\
 examples:
-  instructx synthesise pairs.yaml                             make pairs of every clip; run again to go on
+  instructx synthesise pairs.yaml                             make pairs of every clip; run it again to continue
   instructx synthesise pairs.yaml --preview                   write OUTPUT/preview.html: 50 kept and 50 dropped
-  instructx synthesise pairs.yaml --plan 100000 --cards 8     hours for so many clips, from what a small run measured
-  instructx synthesise pairs.yaml --workers 8                 on 8 processes, and one for each model (Ray)
+  instructx synthesise pairs.yaml --plan 100000 --cards 8     hours for that many clips, as measured in a small run
+  instructx synthesise pairs.yaml --workers 8                 on 8 processes, plus one for each model (Ray)
   instructx synthesise pairs.yaml --ray-address auto          on a Ray cluster
 
-A config to begin with, which needs no weights:
+A config to start with, which needs no weights:
   recipe: add_remove
   output: pairs
   world: {count: 20}
@@ -31,15 +31,17 @@ Train on it with `data: {table: pairs/kept}`. Recipes, experts and files: docs/s
 
 def add_synthesise(commands: Any) -> None:
     parser = command(commands, "synthesise", "make training pairs from footage", EXAMPLES, _run_synthesise)
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file of a run")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--preview", action="store_true", help="only write a page of what has been made so far")
-    only.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print hours and cards for N clips")
-    parser.add_argument("--cards", metavar="C", type=integer(1, 100_000), default=1, help="for --plan (default: 1)")
+    only.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print how long N clips would take")
     parser.add_argument(
-        "--workers", metavar="N", type=integer(1, 100_000), help="processes on Ray that run the recipe, one CPU each"
+        "--cards", metavar="C", type=integer(1, 100_000), default=1, help="GPUs, for --plan (default: 1)"
     )
-    parser.add_argument("--ray-address", metavar="A", help="of a Ray cluster, which sees the same folders")
+    parser.add_argument(
+        "--workers", metavar="N", type=integer(1, 100_000), help="Ray processes that run the recipe, one CPU each"
+    )
+    parser.add_argument("--ray-address", metavar="A", help="address of a Ray cluster that sees the same folders")
 
 
 def _run_synthesise(arguments: argparse.Namespace) -> None:

@@ -14,27 +14,26 @@ WORLD_GROUPS = "recolor, remove, add, replace, background, grayscale, invert, hy
 LATER_GROUPS = "tone, style, weather, segment, late (clips only), outside"
 EXAMPLES = f"""\
 examples:
-  instructx world -o pairs                                    8 pictures before and after, edits of all groups in turn
+  instructx world -o pairs                                    8 pictures before and after, cycling through the groups
   instructx world -o clips --frames 17 --group recolor --group remove --count 50
-  instructx world -o rich --rich --group tone --group style   natural grounds, lively objects, Chinese beside English
+  instructx world -o rich --rich --group tone --group style   natural backgrounds, lively objects, English and Chinese
 
 groups: {WORLD_GROUPS};
-only when named: {LATER_GROUPS}
-The folder gets a metadata.csv with the columns source, target, instruction, reference: the form that
-`instructx train` reads.
+only if named: {LATER_GROUPS}
+The folder gets a metadata.csv with the columns source, target, instruction, reference, which `instructx train` reads.
 """
 
 
 def add_world(commands: Any) -> None:
     parser = command(commands, "world", "write sample pairs of the procedural world", EXAMPLES, _run_world)
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--count", metavar="N", type=integer(1, 1_000_000), default=8, help="pairs in all (default: 8)")
+    parser.add_argument(
+        "--count", metavar="N", type=integer(1, 1_000_000), default=8, help="pairs in total (default: 8)"
+    )
     parser.add_argument(
         "--group", action="append", help="a kind of edit, repeatable; see below (default: all, in turn)"
     )
-    parser.add_argument(
-        "--rich", action="store_true", help="natural grounds, lively objects, and Chinese beside English"
-    )
+    parser.add_argument("--rich", action="store_true", help="natural backgrounds, lively objects, English and Chinese")
     parser.add_argument(
         "--frames", type=integer(1, 1000), default=1, help="1 for pictures, more for clips (default: 1)"
     )

@@ -38,7 +38,7 @@ def test_prompts_that_are_not_read_are_refused(data, tmp_path, capsys, idle):
     benchmarks.LAYOUTS["openve"](data)
     (tmp_path / "p.json").write_text('{"video": "Judge it."}')
     asked = ["--prompts", tmp_path / "p.json", "-o", tmp_path / "run"]
-    assert "asks in this program's words" in refusal(capsys, "bench", "openve", "--data", data, *asked)
+    assert "has built-in prompts" in refusal(capsys, "bench", "openve", "--data", data, *asked)
     benchmarks.vie(data)
     asked += ["--columns", f"{{{benchmarks.VIE_COLUMNS}}}"]
     assert "both video and reference" in refusal(capsys, "bench", "vie", "--data", data, *asked)
@@ -71,4 +71,4 @@ def test_reports_of_what_is_no_run(tmp_path, capsys):
     assert "not a run" in refusal(capsys, "bench", "report", tmp_path)
     (tmp_path / "run.json").write_text('{"bench": "imgedit"}')
     assert "no scores yet" in refusal(capsys, "bench", "report", tmp_path)
-    assert "no folder" in refusal(capsys, "bench", "imgedit", "--data", tmp_path / "none", "-o", tmp_path / "x")
+    assert "is not a folder" in refusal(capsys, "bench", "imgedit", "--data", tmp_path / "none", "-o", tmp_path / "x")

@@ -79,14 +79,14 @@ def test_a_stopped_one_says_that_it_goes_on(server, tmp_path, capsys, monkeypatc
         assert main(["download", NAME, "--to", str(tmp_path)]) == code
     finally:
         signal.signal(signal.SIGINT, before)
-    assert "what has arrived is kept; run the same command to go on" in capsys.readouterr().err
+    assert "what was downloaded is kept; run the same command to continue" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["owner/name", "name", "../x", "/etc", "owner/na me", "x" * 5000, "a\x1b[2J/b"])
 def test_a_strangers_model_needs_the_owners_word(server, tmp_path, capsys, name):
     assert main(["download", name, "--to", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "none of the known models" in line and "allowed.txt" in line and "\x1b" not in line and len(line) < 1000
+    assert "is not a known model" in line and "allowed.txt" in line and "\x1b" not in line and len(line) < 1000
     assert not server.asked
     assert not list(tmp_path.iterdir())
 

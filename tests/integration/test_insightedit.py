@@ -108,7 +108,7 @@ def test_what_is_for_wan_s_dit_is_refused(saved, extra):
 def test_its_pictures_alone_are_measured(saved, capsys):
     code = main(["evaluate", "--model", str(saved), "--images", "1", "--videos", "1", "--drawn", "0", "--outside", "0"])
     said = capsys.readouterr()
-    assert code == 0 and "without references; what else is measured is left out" in said.err
+    assert code == 0 and "without references; all other measurements are skipped" in said.err
     assert "| recolor | 1 |" in said.out and "reference" not in said.out
 
 

@@ -315,7 +315,7 @@ def test_edit_takes_loras(saved: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("{}:much", "'much' in '{}:much' is no number"),
+        ("{}:much", "'much' in '{}:much' is not a number"),
         ("{}:nan", "strength of '{}' is nan"),
         ("missing.safetensors:2", "there is no file 'missing.safetensors'"),
     ],
