@@ -102,28 +102,28 @@ def check_fields(config: Any) -> None:
     """Check the values of a dataclass built in Python. Raises FieldError as `converted` does."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
-        _convert(getattr(config, field.name), hints[field.name], field.name)
+        _convert(getattr(config, field.name), hints[field.name], field.name, built=True)
 
 
-def _convert(value: Any, hint: Any, name: str) -> Any:
+def _convert(value: Any, hint: Any, name: str, built: bool = False) -> Any:
     """Convert `value` to its `hint`: lists become tuples, words members of an Enum, mappings dataclasses."""
     bounds: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
         hint, *rest = get_args(hint)
         bounds = tuple(rest)
-    result = _of_type(value, hint, name, bounds)
+    result = _of_type(value, hint, name, bounds, built)
     if not all(bound.holds(result) for bound in bounds if result is not None):
         raise _wrong(name, value, hint, bounds)
     return result
 
 
-def _of_type(value: Any, hint: Any, name: str, bounds: tuple[Any, ...]) -> Any:
+def _of_type(value: Any, hint: Any, name: str, bounds: tuple[Any, ...], built: bool) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     wrong = _wrong(name, value, hint, bounds)
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        return _of_union(value, arguments, name, wrong)
+        return _of_union(value, arguments, name, wrong, built)
     if origin is Literal:
         if not (isinstance(value, str) and value in arguments):
             raise wrong
@@ -135,18 +135,25 @@ def _of_type(value: Any, hint: Any, name: str, bounds: tuple[Any, ...]) -> Any:
         if len(each) != len(value):
             raise wrong
         return tuple(
-            _convert(item, of, f"{name}[{place}]") for place, (item, of) in enumerate(zip(value, each, strict=True))
+            _convert(item, of, f"{name}[{place}]", built)
+            for place, (item, of) in enumerate(zip(value, each, strict=True))
         )
     if origin is dict:
         if not isinstance(value, dict):
             raise wrong
         key_hint, value_hint = arguments
         return {
-            _convert(key, key_hint, f"a name in {name}"): _convert(item, value_hint, f"{name}.{quoted(key)[1:-1]}")
+            _convert(key, key_hint, f"a name in {name}"): _convert(
+                item, value_hint, f"{name}.{quoted(key)[1:-1]}", built
+            )
             for key, item in value.items()
         }
     if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else converted(hint, value, f"{name}.")
+        if isinstance(value, hint):
+            return value
+        if built:  # a mapping would pass, and stay one
+            raise FieldError(f"{name} is {shown(value)}; give a value of type {hint.__name__}")
+        return converted(hint, value, f"{name}.")
     if issubclass(hint, Enum):
         try:
             return hint(value)
@@ -155,15 +162,15 @@ def _of_type(value: Any, hint: Any, name: str, bounds: tuple[Any, ...]) -> Any:
     return _of_scalar(value, hint, wrong)
 
 
-def _of_union(value: Any, arguments: tuple[Any, ...], name: str, wrong: FieldError) -> Any:
+def _of_union(value: Any, arguments: tuple[Any, ...], name: str, wrong: FieldError, built: bool) -> Any:
     if value is None and type(None) in arguments:
         return None
     others = [argument for argument in arguments if argument is not type(None)]
     if len(others) == 1:
-        return _convert(value, others[0], name)
+        return _convert(value, others[0], name, built)
     for argument in others:
         try:
-            return _convert(value, argument, name)
+            return _convert(value, argument, name, built)
         except FieldError:
             continue
     raise wrong

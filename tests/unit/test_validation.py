@@ -96,3 +96,6 @@ def test_values_built_in_python_are_checked_alike() -> None:
         check_fields(Outer(-1))
     with pytest.raises(FieldError, match="share is nan"):
         check_fields(Inner(math.nan))
+    for wrong in (5, {"share": 0.5}):  # a mapping stands for the dataclass only in a file
+        with pytest.raises(FieldError, match="inner is .*; give a value of type Inner$"):
+            check_fields(Outer(1, inner=wrong))
