@@ -32,6 +32,10 @@ class EditInterrupted(InstructXError):
 class TrainingStopped(InstructXError):
     """A signal ended a training run before its last step; a state was saved first."""
 
+    def __init__(self, message: object = "", signal: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal
+
 
 class TrainingError(InstructXError):
     """Training cannot continue: the loss is NaN or infinite, or a step fails on an example."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingStopped
-from .options import INTERRUPTED, add_changes, command, integer
+from .options import INTERRUPTED, TERMINATED, add_changes, command, integer
 from .printing import complain, say
 
 EXAMPLES = """\
@@ -53,4 +54,4 @@ def _run_train(arguments: argparse.Namespace) -> None:
         say(train(config, resume=arguments.resume))
     except TrainingStopped as stopped:
         complain(f"instructx: {stopped}")
-        raise SystemExit(INTERRUPTED) from stopped
+        raise SystemExit(TERMINATED if stopped.signal == signal.SIGTERM else INTERRUPTED) from stopped

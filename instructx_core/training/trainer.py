@@ -40,7 +40,7 @@ from .sharding import (
     warn_on_cpu,
     whole,
 )
-from .signals import Stop, stop_on_signals
+from .signals import SIGNALS, Stop, stop_on_signals
 from .states import Snapshot, clear_unfinished, find_state, read_state, write_state
 from .steps import batch_generator, is_video_step, micro_batches
 
@@ -128,11 +128,12 @@ class Trainer:
             while self.step < self.config.steps:
                 values, examples = self._one_step()
                 monitor.advance(self.step, values, examples)
-                ending = self._is_ending(stop)
+                ending = self._ending_signal(stop)
                 if ending or self.step % self.config.save_every == 0 or self.step == self.config.steps:
                     self._save()
                 if ending and self.step < self.config.steps:
-                    raise TrainingStopped(f"stopped after step {self.step}, which is saved; continue with --resume.")
+                    message = f"stopped after step {self.step}, which is saved; continue with --resume."
+                    raise TrainingStopped(message, ending)
                 self._look(monitor)
             folder = self.output / "model"
             with self._averaged():
@@ -256,12 +257,13 @@ class Trainer:
         finally:
             self.average.restore(shares)
 
-    def _is_ending(self, stop: Stop) -> bool:
-        """True if any process received a signal: all of them save together."""
+    def _ending_signal(self, stop: Stop) -> int | None:
+        """The signal that any process received, the same on all of them: they save together."""
         if self.accelerator.num_processes == 1:
-            return stop.signal is not None
-        flag = torch.tensor(float(stop.signal is not None), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum") > 0)
+            return stop.signal
+        flags = torch.tensor([float(stop.signal == number) for number in SIGNALS], device=self.accelerator.device)
+        received = self.accelerator.reduce(flags, "sum").tolist()
+        return next((number for number, count in zip(SIGNALS, received, strict=True) if count), None)
 
     def _look(self, monitor: Monitor) -> None:
         """Make samples and validation losses when they are due; all processes compute, the main one writes."""

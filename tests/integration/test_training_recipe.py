@@ -263,8 +263,9 @@ def test_a_signal_saves_a_state_first(number: int, foundation: Path, tmp_path: P
 
     task.batch = batch
     before = signal.getsignal(number)
-    with pytest.raises(TrainingStopped, match="stopped after step 3, which is saved; continue with --resume"):
+    with pytest.raises(TrainingStopped, match="stopped after step 3, which is saved; continue with --resume") as ended:
         Trainer(config, task).run()
+    assert ended.value.signal == number
     assert signal.getsignal(number) is before
     assert [path.name for path in (tmp_path / "run/states").iterdir()] == ["00000003"]
     resumed = train(replace(config, steps=4), resume=True)
@@ -272,15 +273,18 @@ def test_a_signal_saves_a_state_first(number: int, foundation: Path, tmp_path: P
     assert_same(weights(resumed), weights(whole))
 
 
-def test_a_stopped_run_is_one_line_and_exit_code_130(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_one_line_and_an_exit_code(
+    number: int, code: int, foundation: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     def stop(*_arguments: object, **_options: object) -> None:
-        raise TrainingStopped("stopped after step 3, which is saved; continue with --resume.")
+        raise TrainingStopped("stopped after step 3, which is saved; continue with --resume.", number)
 
     monkeypatch.setattr("instructx_core.training.stages.train", stop)
     path = write_config(tmp_path / "c.yaml", **editing_config(foundation, tmp_path / "run"))
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", str(path)])
-    assert ended.value.code == 130
+    assert ended.value.code == code
     assert capsys.readouterr().err == "instructx: stopped after step 3, which is saved; continue with --resume.\n"
 
 
