@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..config import GuidanceKind
 from ..context import Context
 from ..families.components import Components
+from ..fit import nearest
+from ..guidance.guidance import USUAL_WORDS
 from ..guidance.text import PLACES
 from ..guidance.vision import MERGE, PATCH, TEMPORAL, smart_resize
 from ..memory.live import LiveMemory
@@ -27,7 +29,6 @@ from .config import TrainConfig, TwoStreamTrainConfig
 from .optimizers import is_layer_matrix
 
 FULL = 4  # bytes of a float32, the format of weights in training
-WORDS = 64  # tokens of the chat template and an instruction
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def activations(components: Components, config: TrainConfig, shape: MicroBatch) 
     """Peak bytes of a micro-batch's live tensors, not counting weights and their gradients."""
     guidance, codec = components.guidance, components.codec
     # rounded: a table's sizes are only areas, which pictures fill at their own aspect ratios
-    sides = (components.denoiser.patch * round(side / (codec.stride * components.denoiser.patch))
-             for side in (shape.height, shape.width))  # fmt: skip
+    stride = codec.stride * components.denoiser.patch
+    sides = (nearest(side, stride) // codec.stride for side in (shape.height, shape.width))
     latent = (shape.batch, codec.channels, 1 + (shape.frames - 1) // codec.frame_multiple, *sides)
     modules = (guidance, components.connector, components.denoiser)
     with FakeTensorMode(allow_non_fake_inputs=True), fake_weights(modules):
@@ -148,7 +149,7 @@ def _read(components: Components, shape: MicroBatch) -> torch.Tensor:
     guidance = components.guidance
     if guidance.config.kind is GuidanceKind.TEXT:
         return torch.empty(shape.batch, PLACES, components.config.connector.input_dim)
-    prompt = _picture_tokens(components, shape) + WORDS
+    prompt = _picture_tokens(components, shape) + USUAL_WORDS
     embeds = torch.empty(shape.batch, prompt, guidance.mllm.config.text_config.hidden_size)
     query_set = guidance.config.query_set(shape.frames > 1)
     if query_set:

@@ -15,7 +15,7 @@ from instructx_core.config import ModelConfig
 from instructx_core.memory.live import LiveMemory
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import EditingTask, choose_trained
-from instructx_core.training.footprint import activations, measure_footprint, parts_of, shapes
+from instructx_core.training.footprint import MicroBatch, activations, measure_footprint, parts_of, shapes
 from instructx_core.training.steps import batch_generator
 from support import paper_size
 from support.opening import outlined
@@ -54,6 +54,16 @@ def test_sizes_of_a_table_are_areas(bundled: Path, tmp_path: Path, capsys) -> No
     config = write_config(tmp_path / "c.yaml", **plain(bundled, tmp_path / "run", data=data))
     assert cli.main(["train", str(config), "--check"]) == 0
     assert "line 2 of 'pairs.csv': 32 x 32" in capsys.readouterr().out
+
+
+def test_an_area_below_one_patch_is_one_patch(bundled: Path, tmp_path: Path) -> None:
+    """As a table's rows are read: a model of stride 32 takes `data.sizes: [[16, 16]]`."""
+    components = outlined(bundled, torch.float32)
+    config = read(bundled, tmp_path / "run", train=["connector"])
+    choose_trained(components, config)
+    side = components.codec.stride * components.denoiser.patch
+    small, whole = (MicroBatch(2, 1, length, length) for length in (side // 2, side))
+    assert activations(components, config, small) == activations(components, config, whole)
 
 
 def test_bytes_are_those_of_the_parameters(bundled: Path, tmp_path: Path) -> None:
