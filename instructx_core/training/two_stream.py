@@ -256,8 +256,6 @@ def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> No
     for name in ("bim", "iaa"):
         if name in config.train and getattr(components.connector, name) is None:
             raise InputError(f"train: {config.start['model']!r} has no {name}; leave it out.")
-    if config.checkpointing:
-        components.denoiser.transformer.enable_gradient_checkpointing()
 
 
 def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
@@ -270,8 +268,6 @@ def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> N
     for name in ("bim", "iaa"):
         if name in config.train:
             getattr(connector, name).requires_grad_(True)
-    if connector.bim is not None:  # drawn once, never trained
-        connector.bim.frequencies.requires_grad_(False)
 
 
 def load_clip(folder: Path) -> tuple[nn.Module, Any]:
