@@ -63,7 +63,6 @@ class Monitor:
             self._examples, self._since = 0, now
             self._bar.set_postfix({name: _short(value) for name, value in values.items()})
             self.log(step, values)
-            self.last |= values
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Add the values to the curves."""
