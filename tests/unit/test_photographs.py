@@ -1,6 +1,7 @@
 """Photographs of one's own as grounds of the world: any kind of file, no crash on what is none, listed in the card."""
 
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -151,6 +152,9 @@ def test_the_card_lists_the_photographs(tmp_path):
     write_card(tmp_path, config, 1, {"loss": 1.0})
     card = (tmp_path / CARD).read_text(encoding="utf-8")
     assert "\n- `b.jpg`\n- `below/a.png`\n" in card
+    shutil.rmtree(tmp_path / "photos")  # while a run that has read it goes on
+    write_card(tmp_path, config, 1, {"loss": 1.0})
+    assert (tmp_path / CARD).read_text(encoding="utf-8") == card
     write_card(tmp_path, TrainConfig(task="editing", output="out", steps=1, start={"model": "m"}), 1, {"loss": 1.0})
     assert "Photographs" not in (tmp_path / CARD).read_text(encoding="utf-8")
 
