@@ -258,19 +258,21 @@ def _deep_grey(picture: Image.Image, name: str, inverted: bool) -> Tensor:
     for rows in strips(height, width):
         values = np.asarray(picture.crop((0, rows.start, width, rows.stop))).astype(np.float32)
         if not floats and (values.max() > 65535 or values.min() < 0):
-            raise InputError(f"{name}: it holds numbers up to {values.max():g}; of whole ones give 0 to 65535.")
+            wrong = values.min() if values.min() < 0 else values.max()
+            raise InputError(f"{name}: it has the value {wrong:g}; give integers from 0 to 65535.")
         if clear is not None:
             values[values == clear] = 65535  # on white
         if inverted and not floats:  # Pillow inverts only 8-bit ones
             values = 65535 - values
         grey[rows] = torch.from_numpy(values if floats else values / 65535.0)
     if floats and grey.isfinite().all() and (grey.amax() > 1 + RANGE_SLACK or grey.amin() < -RANGE_SLACK):
-        outside, most = int(((grey > 1) | (grey < 0)).sum()), float(grey.amax())
+        outside, low, high = int(((grey > 1) | (grey < 0)).sum()), float(grey.amin()), float(grey.amax())
         if outside > grey.numel() // 2:
             raise InputError(
-                f"{name}: most of its numbers lie outside of [0, 1] (up to {most:g}); scale them to [0, 1] first."
+                f"{name}: most of its values lie outside [0, 1] (from {low:g} to {high:g}); scale them to [0, 1] first."
             )
-        logger.warning("%s: %d of its pixels lie outside of [0, 1] (up to %g) and are clipped.", name, outside, most)
+        said = "%s: %d of its pixels lie outside [0, 1] (from %g to %g) and are clipped."
+        logger.warning(said, name, outside, low, high)
         grey.clamp_(0, 1)
     return check_range(grey, name)
 

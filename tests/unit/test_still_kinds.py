@@ -208,16 +208,22 @@ def test_highlights_are_clipped_with_a_line(tmp_path: Path, caplog: pytest.LogCa
     Image.fromarray(values).save(tmp_path / "a.tif")
     pixels = read_image(tmp_path / "a.tif")
     assert pixels[0, 0, 0] == 1 and pixels[1, 1, 0] == 0 and pixels[2, 2, 0] == 0.5
-    assert "2 of its pixels lie outside of [0, 1] (up to 4.25) and are clipped" in caplog.text
+    assert "2 of its pixels lie outside [0, 1] (from -0.5 to 4.25) and are clipped" in caplog.text
 
 
 def test_a_float_picture_of_another_scale_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 5), 200, np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=r"most of its numbers lie outside of \[0, 1\] \(up to 200\)"):
+    with pytest.raises(InputError, match=r"most of its values lie outside \[0, 1\] \(from 200 to 200\)"):
         load_source(tmp_path / "a.tif")
     Image.fromarray(np.full((4, 5), np.nan, np.float32)).save(tmp_path / "b.tif")
     with pytest.raises(InputError, match="it holds nan at index"):
         load_source(tmp_path / "b.tif")
+
+
+def test_a_refused_float_picture_tells_both_ends(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 5), -0.25, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"outside \[0, 1\] \(from -0.25 to -0.25\)"):
+        load_source(tmp_path / "a.tif")
 
 
 def test_png_text_of_any_kind_is_ignored(tmp_path: Path) -> None:
@@ -227,9 +233,17 @@ def test_png_text_of_any_kind_is_ignored(tmp_path: Path) -> None:
     assert load_source(tmp_path / "a.png").frames.shape == (1, 4, 4, 3)
 
 
+def test_negative_whole_numbers_are_named(tmp_path: Path) -> None:
+    values = np.full((4, 5), 100, np.int32)
+    values[2, 3] = -7
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="it has the value -7; give integers from 0 to 65535"):
+        load_source(tmp_path / "a.tif")
+
+
 def test_whole_numbers_beyond_16_bits_are_refused(tmp_path: Path) -> None:
     Image.new("I", (9, 9), 70_000).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match="numbers up to 70000; of whole ones give 0 to 65535"):
+    with pytest.raises(InputError, match="it has the value 70000; give integers from 0 to 65535"):
         load_source(tmp_path / "a.tif")
     Image.new("I", (9, 9), 65_535).save(tmp_path / "b.tif")
     assert load_source(tmp_path / "b.tif").frames.min() == 1
