@@ -72,10 +72,11 @@ def check_room(name: str, width: int, height: int, frames: int = 1, advice: str 
         InputError: editing it would need more main memory than is free.
     """
     free, needed = free_main_memory(), width * height * frames * EDIT_BYTES
-    if free is not None and needed > USABLE * free:
+    if free is not None and needed > (usable := USABLE * free):
         size = f"{width} x {height}" + (f" x {frames} frames" if frames != 1 else " pixels")
         raise InputError(
-            f"{name}: {size} needs {in_bytes(needed)} of memory, and {in_bytes(free)} are free; {one_line(advice)}."
+            f"{name}: {size} needs {in_bytes(needed)} of memory, but only {in_bytes(usable)} are available; "
+            f"{one_line(advice)}."
         )
 
 

@@ -179,7 +179,7 @@ def test_bombs_are_refused_before_they_are_decoded(
         code = cli.main(["edit", str(path), "make it gray", "-o", str(tmp_path / f"o.{suffix}")])
         error = capsys.readouterr().err
         assert code == 2 and error.count("\n") == 1, error
-        assert f"{path.name}: {size}" in error and f"of memory, and 100 MB are free; {advice}." in error, error
+        assert f"{path.name}: {size}" in error and f"of memory, but only 90 MB are available; {advice}." in error, error
     assert not list(tmp_path.glob("o.*"))
 
 
@@ -189,8 +189,14 @@ def test_a_gif_that_would_take_58_gb_is_refused_on_any_small_machine(
     path = gif_bomb(tmp_path / "a.gif", 9000, 60)
     assert path.stat().st_size < 2000
     monkeypatch.setattr(main_memory, "free_main_memory", lambda: 20 * GB)
-    with pytest.raises(InputError, match=r"9000 x 9000 x 60 frames needs 78 GB of memory, and 20 GB are free"):
+    with pytest.raises(InputError, match="9000 x 9000 x 60 frames needs 78 GB of memory, but only 18 GB are available"):
         load_source(path)
+
+
+def test_a_refusal_states_the_memory_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_memory, "free_main_memory", lambda: GB)
+    with pytest.raises(InputError, match="9500 x 6250 pixels needs 950 MB of memory, but only 900 MB are available;"):
+        main_memory.check_room("a.png", 9500, 6250)
 
 
 def test_references_and_arrays_count_too(little: None, tmp_path: Path) -> None:
