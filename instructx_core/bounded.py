@@ -125,12 +125,21 @@ def parse_yaml(text: str, name: str) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         if isinstance(error, UnreadableError):
             raise
-        raise UnreadableError(name, f"it is no YAML ({one_line(error, 200)})") from error
+        raise UnreadableError(name, f"it is no YAML ({one_line(_located(error), 200)})") from error
     finally:
         if loader is not None:
             loader.dispose()
     _check_layers(value, name)
     return value
+
+
+def _located(error: BaseException) -> object:
+    """A YAML error with its line and column, without the snippet of the text that PyYAML appends."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return error
+    said = ", ".join(part for part in (error.context, error.problem) if part)  # type: ignore[attr-defined]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
 
 
 def why(error: BaseException) -> str:

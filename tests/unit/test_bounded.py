@@ -85,6 +85,20 @@ def test_hostile_yaml_is_refused(text: str, said: str):
     assert said in refusal(lambda: parse_yaml(text, "it"))
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a: 1\nkey: [hush, b\n", "(line 3, column 1: "),
+        ("a: 1\n---\nkey: hush", "(line 2, column 1: "),
+        ("a: hush\n\tkey: 1", "(line 2, column 1: "),
+        ("key: 'hush", "(line 1, column 11: "),
+    ],
+)
+def test_an_error_in_yaml_is_located_without_the_content(text: str, where: str):
+    said = refusal(lambda: parse_yaml(text, "it"))
+    assert where in said and "hush" not in said and "key" not in said, said
+
+
 @pytest.mark.parametrize("text", ["", "{", "nul", "\ud800", "{'a': 1}", "9" * 5000, b"\xff\xfe"])
 def test_no_json_is_refused(text: str):
     assert "it is no JSON" in refusal(lambda: parse_json(text, "it"))
