@@ -9,6 +9,7 @@ This module must not import torch: the command line parses lengths with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,7 @@ USUAL_OVERLAP = 5  # frames: joins then measure like other frames (benchmarks/lo
 AUTO_CUTS = "auto"
 Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or "auto" to detect them
 LONGEST = 1_000_000  # seconds or frames of a span; more is a typing mistake
+_DECIMAL = re.compile(r"\d+(\.\d+)?|\.\d+", re.ASCII)  # Fraction also reads "1/3", "1e3" and "1_000"
 
 
 class Head(str, Enum):
@@ -58,10 +60,10 @@ class Span:
         """
         trimmed = text.strip().lower()
         in_seconds = trimmed.endswith("s")
-        digits = trimmed.removesuffix("s" if in_seconds else "f")
+        digits = trimmed.removesuffix("s" if in_seconds else "f").rstrip()
         try:
-            amount = Fraction(digits)
-        except (ValueError, ZeroDivisionError):
+            amount = Fraction(digits if _DECIMAL.fullmatch(digits) else -1)
+        except ValueError:  # thousands of digits
             amount = Fraction(-1)
         if not 0 <= amount <= LONGEST or (amount.denominator != 1 and not in_seconds):
             raise InputError(f"{text!r} is no length of time; give seconds as 5s or 2.5s, or whole frames as 33f.")

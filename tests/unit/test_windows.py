@@ -115,7 +115,13 @@ def test_spans_in_seconds_and_frames(text, fps, frames):
     assert Span.parse(text).frames(Fraction(fps)) == frames
 
 
-@pytest.mark.parametrize("text", ["", "s", "five", "-1f", "1.5f", "2.5", "nan", "infs", "1/0s", "5m", "1e99s"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "s", "five", "-1f", "1.5f", "2.5", "nan", "infs", "1/0s", "5m", "1e99s"),
+        *("1/3s", "10/2f", "1e3f", "1e1s", "1_000f", "+5s", "5.s", ".s", "\u0663s"),  # the last: an Arabic 3
+    ],
+)
 def test_other_spans_are_refused(text):
     with pytest.raises(InputError, match="no length of time"):
         Span.parse(text)
