@@ -9,7 +9,7 @@ from .words import shown
 
 # what PyTorch raises for unknown devices; ImportError: for the "privateuseone" backend without its package
 _NONE = (RuntimeError, AssertionError, TypeError, ValueError, OverflowError, ImportError)
-_ADVICE = "use cpu, or cuda where a GPU is installed"
+_ADVICE = "use cpu, cuda with an NVIDIA or AMD GPU, or mps on a Mac"
 
 
 def pick_device(device: object) -> torch.device:

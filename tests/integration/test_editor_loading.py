@@ -87,7 +87,7 @@ def test_a_failed_download_is_a_checkpoint_error(failure: Exception, monkeypatch
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "cpu0", ""])
 def test_a_device_that_is_not_there(device: str, folder: Path):
-    with pytest.raises(InputError, match="no device"):
+    with pytest.raises(InputError, match="no device .* here; use cpu, cuda .*, or mps"):
         Editor.from_pretrained(folder, device=device)
 
 
