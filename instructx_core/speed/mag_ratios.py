@@ -28,7 +28,7 @@ def read_ratios(folder: Path) -> list[float]:
     path = folder / MAG_RATIOS
     if not is_file(path):
         raise InputError(
-            f"cache 'mag' needs {MAG_RATIOS} in the model's folder, and {str(folder)!r} has none; make it with "
+            f"cache 'mag' needs {MAG_RATIOS} in the model's folder, but {str(folder)!r} has none; create it with "
             "`instructx calibrate FOLDER`."
         )
     try:
@@ -38,7 +38,7 @@ def read_ratios(folder: Path) -> list[float]:
         good = False
     if not good:
         raise CheckpointError(
-            f"{str(path)!r} does not hold ratios, finite and above 0, of 2 to 1000 steps; make it again with "
+            f"{str(path)!r} does not contain finite ratios above 0 for 2 to 1000 steps; create it again with "
             "`instructx calibrate`."
         )
     return ratios

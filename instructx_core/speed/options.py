@@ -39,11 +39,13 @@ def check_speed(attention: str, compile_blocks: bool, cache: str | None, device:
     if not isinstance(attention, str) or attention not in ATTENTION:
         raise InputError(f"attention is {shown(attention)}; choose one of {', '.join(ATTENTION)}.")
     if attention != "sdpa" and device.type != "cuda":
-        raise InputError(f"attention is {attention!r}, which needs a CUDA GPU, and this is {device.type}; choose sdpa.")
+        raise InputError(
+            f"attention is {attention!r}, which needs a CUDA GPU, but the device is {device.type}; choose sdpa."
+        )
     if cache is not None:
         find_cache(cache)
     if compile_blocks and cache == "mag":  # it hooks every block, which torch.compile cannot trace through
-        raise InputError("cache 'mag' keeps the DiT's blocks from being compiled; leave out either it or compile.")
+        raise InputError("cache 'mag' prevents compiling the DiT's blocks; leave out either the cache or compile.")
 
 
 def cache_settings(cache: str | None, model: Path) -> Any | None:

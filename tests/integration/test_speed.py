@@ -83,7 +83,7 @@ def test_compiled_blocks_are_the_repeated_ones():
         ({"attention": "fast"}, "attention is 'fast'; choose one of sdpa, flash, sage"),
         ({"attention": "flash"}, "needs a CUDA GPU"),
         ({"cache": "everything"}, "cache is 'everything'; choose one of first-block, taylor, mag"),
-        ({"cache": "mag", "compile": True}, "cache 'mag' keeps the DiT's blocks from being compiled; leave out either"),
+        ({"cache": "mag", "compile": True}, "cache 'mag' prevents compiling the DiT's blocks; leave out either"),
     ],
 )
 def test_refused_before_anything_is_loaded(options: dict, message: str, tmp_path):
