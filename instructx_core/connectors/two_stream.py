@@ -45,7 +45,7 @@ class TwoStreamConnector(Connector):
         addend = None
         if self.bim is not None:
             if guidance.image is None:
-                raise InputError("This model's connector reads a picture beside the instruction; give a source.")
+                raise InputError("This model's connector reads a picture as well as the instruction; give a source.")
             text, addend = self.bim(text, guidance.image)
         image = None if self.iaa is None else self.iaa(hidden)
         return replace(guidance, tokens=text, mask=None, image=image, addend=addend)
