@@ -50,7 +50,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        raise UnreadableError(name, "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+        raise UnreadableError(name, "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
     return os.fdopen(handle, "rb")
 
 
@@ -71,7 +71,7 @@ def read_text(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> str:
     try:
         return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableError(quoted_path(path), f"it is no UTF-8 text (byte {error.start})") from error
+        raise UnreadableError(quoted_path(path), f"it is not UTF-8 text (byte {error.start})") from error
 
 
 def read_json(path: str | os.PathLike[str], most: int = CONFIG_BYTES) -> Any:
@@ -96,7 +96,7 @@ def parse_json(text: str | bytes, name: str, most: int = CONFIG_BYTES) -> Any:
     except RecursionError as error:
         raise UnreadableError(name, f"it is nested more than {DEPTH} levels deep") from error
     except (ValueError, TypeError) as error:
-        raise UnreadableError(name, f"it is no JSON ({one_line(error, 100)})") from error
+        raise UnreadableError(name, f"it is not valid JSON ({one_line(error, 100)})") from error
     _check_layers(value, name)
     return value
 
@@ -125,7 +125,7 @@ def parse_yaml(text: str, name: str) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         if isinstance(error, UnreadableError):
             raise
-        raise UnreadableError(name, f"it is no YAML ({one_line(_located(error), 200)})") from error
+        raise UnreadableError(name, f"it is not valid YAML ({one_line(_located(error), 200)})") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -173,7 +173,7 @@ def _check_layers(value: Any, name: str) -> None:
         for outer in layer:
             if isinstance(outer, dict):
                 if odd := next((key for key in outer if not isinstance(key, str)), None):
-                    raise UnreadableError(name, f"its key {shown(odd)} is no text; put it into quotes")
+                    raise UnreadableError(name, f"its key {shown(odd)} is not a string; put it in quotes")
                 inner += outer.values()
             elif isinstance(outer, list):
                 inner += outer
@@ -194,7 +194,7 @@ def _check_nodes(root: Any, name: str) -> None:
         if isinstance(node, yaml.ScalarNode):
             return 1
         if id(node) in open_nodes:
-            raise UnreadableError(name, "an alias in it holds itself")
+            raise UnreadableError(name, "one of its aliases contains itself")
         if id(node) not in sizes:
             if depth > DEPTH:
                 raise UnreadableError(name, f"it is nested more than {DEPTH} levels deep")
@@ -203,7 +203,7 @@ def _check_nodes(root: Any, name: str) -> None:
             sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inner)
             open_nodes.discard(id(node))
         if sizes[id(node)] > YAML_VALUES:
-            raise UnreadableError(name, f"its aliases make more than {YAML_VALUES} values of it")
+            raise UnreadableError(name, f"its aliases expand to more than {YAML_VALUES} values")
         return sizes[id(node)]
 
     size(root, 0)

@@ -59,14 +59,14 @@ def calibrate(
     folder = Path(folder)
     find_cache("mag")
     if not is_dir(folder):
-        raise InputError(f"{folder}: it is no folder; give the model's folder, where {MAG_RATIOS} is to lie.")
+        raise InputError(f"{folder}: it is not a folder; give the model's folder, where {MAG_RATIOS} will be written.")
     writable_file(folder / MAG_RATIOS)
     config = families.open(folder).config
     if not network_kind(config).takes_extras:
-        raise InputError(f"{str(folder)!r} has no Wan DiT, for which the cache mag is; there is nothing to measure.")
+        raise InputError(f"{str(folder)!r} has no Wan DiT, and the cache mag needs one; there is nothing to measure.")
     if config.denoiser.boundary:
         raise InputError(
-            f"{str(folder)!r} has a pair of DiTs, and ratios are of one; choose the cache first-block or taylor."
+            f"{str(folder)!r} has a pair of DiTs, but the cache mag works with one; choose first-block or taylor."
         )
     editor = Editor.from_pretrained(folder, device=device)
     steps = Sampling(steps).over(editor.config.sampling).steps

@@ -68,7 +68,7 @@ def composite(source: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor, fe
     if mask.shape[-2:] != source.shape[1:3] or len(mask) not in (1, len(source)):
         raise InputError(
             f"The mask is {len(mask)} x {mask.shape[-1]} x {mask.shape[-2]} (frames, width, height), the source "
-            f"{len(source)} x {source.shape[2]} x {source.shape[1]}; give one of the source's size and length."
+            f"{len(source)} x {source.shape[2]} x {source.shape[1]}; give a mask of the source's size and length."
         )
     if feather < 0:
         raise InputError(f"feather is {feather}; give 0 or more pixels.")
@@ -108,10 +108,10 @@ def as_mask(mask: torch.Tensor, name: str = "mask") -> torch.Tensor:
     elif mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3 or 0 in shape:
-        raise InputError(f"The {name} has the shape {shape}; give one of [frames, height, width], of one channel.")
+        raise InputError(f"The {name} has the shape {shape}; give [frames, height, width], with one channel.")
     if not (mask.is_floating_point() or mask.dtype == torch.bool):
         kind = str(mask.dtype).removeprefix("torch.")
-        raise InputError(f"The {name} is of {kind}; give floats in [0, 1], or booleans.")
+        raise InputError(f"The {name} has the type {kind}; give floats in [0, 1], or booleans.")
     return check_range(mask.float(), name)
 
 

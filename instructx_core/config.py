@@ -180,8 +180,8 @@ class TwoStreamConfig:
         """The first inconsistency; None if there is none."""
         if self.vision_dim % (2 * self.bim_heads):  # the BIM's cross-attention is half as wide
             return (
-                f"connector.two_stream.bim_heads is {self.bim_heads}; give a number of heads into which half of "
-                f"connector.two_stream.vision_dim, {self.vision_dim}, goes"
+                f"connector.two_stream.bim_heads is {self.bim_heads}; give a divisor of half of "
+                f"connector.two_stream.vision_dim, {self.vision_dim}"
             )
         return None
 
@@ -213,7 +213,7 @@ class ConnectorConfig:
             if self.input_dim == self.output_dim:
                 return None
             return (
-                f"connector.kind is none, which cannot bring connector.input_dim, {self.input_dim}, to "
+                f"connector.kind is none, which needs connector.input_dim, {self.input_dim}, to equal "
                 f"connector.output_dim, {self.output_dim}"
             )
         name = "input_dim" if self.kind is ConnectorKind.TRANSFORMER else "hidden_dim"
@@ -350,8 +350,8 @@ class ModelConfig:
             )
         if guidance.kind is GuidanceKind.TEXT and guidance.lora_rank:
             raise CheckpointError(
-                f"The model's config cannot be used (guidance.lora_rank is {guidance.lora_rank}; text guidance is not "
-                "trained, give 0)."
+                f"The model's config cannot be used (guidance.lora_rank is {guidance.lora_rank}; give 0, because text "
+                "guidance is not trained)."
             )
         for name in ("max_pixels", "video_max_pixels", "reference_max_pixels"):
             bound = getattr(guidance, name)
@@ -376,18 +376,19 @@ class ModelConfig:
         ):
             if is_the_unets != is_unet:
                 return (
-                    f"denoiser.{name} is {getattr(own, name).value}, which denoiser.network {own.network.value} lacks"
+                    f"denoiser.{name} is {getattr(own, name).value}, which denoiser.network {own.network.value} does "
+                    "not support"
                 )
         if is_unet and own.boundary:
-            return f"denoiser.boundary is {own.boundary:g}, of a pair of DiTs, which denoiser.network unet has not"
+            return f"denoiser.boundary is {own.boundary:g}, for a pair of DiTs; with denoiser.network unet give 0"
         if not is_unet and self.connector.kind is ConnectorKind.TWO_STREAM:
-            return "connector.kind is two_stream, which only denoiser.network unet takes"
+            return "connector.kind is two_stream, which only denoiser.network unet supports"
         if is_unet and self.sampling.sigma_min:
-            return f"sampling.sigma_min is {self.sampling.sigma_min:g}; denoiser.network unet takes none, give 0"
+            return f"sampling.sigma_min is {self.sampling.sigma_min:g}; with denoiser.network unet give 0"
         if is_unet and (self.default_frames, self.sampling.shift) != (1, 1):
             return (
-                f"default_frames is {self.default_frames} and sampling.shift {self.sampling.shift:g}; denoiser.network "
-                "unet edits one picture on a diffusion model's noise levels, give 1 for both"
+                f"default_frames is {self.default_frames} and sampling.shift {self.sampling.shift:g}; give 1 for both, "
+                "because denoiser.network unet edits one picture at a diffusion model's noise levels"
             )
         return None
 
@@ -396,4 +397,6 @@ class ModelConfig:
         connector, taken = self.connector, self.denoiser.image_tokens
         has_stream = connector.kind is ConnectorKind.TWO_STREAM and connector.two_stream.iaa
         made = connector.two_stream.image_tokens if has_stream else 0
-        return None if made == taken else f"denoiser.image_tokens is {taken}, the connector makes {made}; give that"
+        return (
+            None if made == taken else f"denoiser.image_tokens is {taken}; give {made}, as many as the connector makes"
+        )

@@ -190,7 +190,7 @@ class Denoiser(Backbone):
             set_context(self.transformer, context.mask, image_places, context.image_weight)
             return context.to(self.dtype)
         if self.local_strength is None:
-            raise InputError("The context has instructions with places of their own, which this DiT cannot take.")
+            raise InputError("The context has several instructions, each with a mask; this DiT takes only one.")
         patch = self.transformer.config.patch_size
         time, height, width = (side // each for side, each in zip(extent, patch, strict=True))
         more = frames // patch[0] - time
@@ -208,8 +208,8 @@ class Denoiser(Backbone):
         places = [size // patch for size, patch in zip(hidden.shape[2:], config.patch_size, strict=True)]
         if max(places) > config.rope_max_seq_len:
             raise InputError(
-                f"The edit has {' x '.join(map(str, places))} places (time, height, width), more along one than this "
-                f"DiT's {config.rope_max_seq_len}; edit fewer frames or a smaller size."
+                f"The edit has {' x '.join(map(str, places))} tokens (time, height, width), but this DiT takes at most "
+                f"{config.rope_max_seq_len} along each; edit fewer frames or a smaller size."
             )
 
     @contextmanager
@@ -281,15 +281,15 @@ def check_outputs(prediction: SourcePrediction | None, channels: int, outputs: i
     if prediction is None:
         if found > channels:
             raise CheckpointError(
-                f"The DiT has {found} output channels and takes {channels}: it predicts something else than a "
-                "velocity, for a model of its own; give one that predicts a velocity, as Wan's do."
+                f"The DiT has {channels} input and {found} output channels, so it belongs to another model and does "
+                "not predict a velocity; give one that does, as Wan's do."
             )
         return
     wanted = channels * prediction.outputs
     if found != wanted:
         raise CheckpointError(
-            f"The model's DiT has {found} output channels, and what its config says that it predicts has {wanted}; "
-            "get the model again."
+            f"The model's DiT has {found} output channels, but its config needs {wanted} for what it predicts; get the "
+            "model again."
         )
 
 
@@ -298,7 +298,7 @@ def _source_of(conditions: Sequence[Condition]) -> torch.Tensor:
     for condition in conditions:
         if isinstance(condition, SourceCondition):
             return condition.source
-    raise InputError("This model predicts what to change in a source, but there is none; give the source.")
+    raise InputError("This model predicts what to change in a source, but has none; give a source.")
 
 
 def _unchanged(hidden: torch.Tensor) -> torch.Tensor:

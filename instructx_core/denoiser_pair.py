@@ -83,8 +83,8 @@ class DenoiserPair(Backbone):
         half = self.at(float(sigma.min()))
         if half is not self.at(float(sigma.max())):
             raise InputError(
-                f"A batch has noise levels on both sides of {self.boundary:g}, where two DiTs take turns; give each "
-                "side a batch of its own."
+                f"A batch has noise levels on both sides of {self.boundary:g}, where the second DiT takes over; give a "
+                "separate batch for each side."
             )
         return half(latents, sigma, context, conditions)
 

@@ -28,5 +28,5 @@ def pick_device(device: object) -> torch.device:
     except _NONE as error:
         raise InputError(f"There is no device {shown(device)} here; {_ADVICE}.") from error
     if picked.type == "meta":
-        raise InputError(f"The device 'meta' holds no numbers; {_ADVICE}.")
+        raise InputError(f"The device 'meta' stores no values; {_ADVICE}.")
     return picked

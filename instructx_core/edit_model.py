@@ -100,7 +100,7 @@ def edit_canvas(
     seen = canvas if head is None else torch.cat([head[None], canvas[:, len(head) :]], dim=1)
     source = model.encode(seen)
     if pinned is not None and (pinned.shape[1], *pinned.shape[3:]) != (source.shape[1], *source.shape[3:]):
-        raise InputError("The latents of a kept window are not this model's; delete the folder of windows.")
+        raise InputError("The latents of a kept window are from another model; delete the folder with the windows.")
     latents = model.denoise(source, guidance, pinned, callback)
     decoded = model.decode(latents)
     for edited, frames in zip(decoded, canvas, strict=True):

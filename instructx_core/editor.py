@@ -112,8 +112,8 @@ class Editor(LoadedModel):
         _check_halves(opened, merged, cache)
         if not network_kind(opened.config).takes_extras and (merged or compile or cache or attention != "sdpa"):
             raise InputError(
-                f"{quoted_path(model)} has no Wan DiT, for which LoRA files, attention, compile and cache are; "
-                "leave them out."
+                f"{quoted_path(model)} has no Wan DiT, and LoRA files, attention, compile and cache work only with "
+                "one; leave them out."
             )
         for file, strength, _ in merged:  # before loading the model, which takes minutes
             check_lora(file, strength)
@@ -214,13 +214,14 @@ class Editor(LoadedModel):
         """
         counts = {"instructions": instructions, "references": references, "seeds": seeds}
         if wrong := [name for name, one in counts.items() if one is not None and len(one) != len(sources)]:
-            raise InputError(f"There are {len(sources)} sources and another number of {wrong[0]}; give one for each.")
+            found = len(counts[wrong[0]])
+            raise InputError(f"There are {len(sources)} sources but {found} {wrong[0]}; give one for each source.")
         loaded = [load_source(source, f"source {number}") for number, source in enumerate(sources, start=1)]
         pixels = [source.pixels for source in loaded]
         if len({frames.shape for frames in pixels}) != 1:
-            raise InputError("The sources of a batch differ in size or length, or there are none; give some of one.")
+            raise InputError("A batch needs one or more sources of the same size and length; edit others separately.")
         if len({source.is_video for source in loaded}) != 1:
-            raise InputError("The sources of a batch are images and videos; give sources of one kind.")
+            raise InputError("The sources of a batch are both images and videos; give sources of one kind.")
         each = {name: one for name, one in (("reference", references), ("seed", seeds)) if one is not None}
         requests = [
             as_request(asked, **{name: one[index] for name, one in each.items()}, **sampling)
@@ -236,8 +237,8 @@ def _checked(loras: Any) -> list[tuple[Path, float, str | None]]:
     for one in given:
         if not isinstance(one, (list, tuple)) or len(one) not in (2, 3) or (*one, None)[2] not in (None, *HALVES):
             raise InputError(
-                'loras is a list of pairs (path, strength), with "high" or "low" behind for one of a pair of DiTs, not '
-                f"{shown(one)}."
+                f"loras contains {shown(one)}; give pairs (path, strength), or (path, strength, "
+                '"high" or "low") for one of a pair of DiTs.'
             )
     named = ((*one, None)[:3] for one in given)
     return [(as_path(file, "A LoRA"), strength, half) for file, strength, half in named]
@@ -249,13 +250,12 @@ def _check_halves(opened: Opened, loras: Sequence[tuple[Path, float, str | None]
     for file, _, half in loras:
         if half is not None and not is_pair:
             raise InputError(
-                f"{quoted_path(file)} is for the DiT of {half} noise, and {quoted_path(opened.path)} has one DiT for "
-                f"all; leave out {half!r}."
+                f"{quoted_path(file)} is for the {half}-noise DiT, but {quoted_path(opened.path)} has only one DiT; "
+                f"leave out {half!r}."
             )
     if is_pair and cache == "mag":
         raise InputError(
-            f"cache 'mag' has the ratios of one DiT, and {quoted_path(opened.path)} has a pair; choose first-block or "
-            "taylor."
+            f"cache 'mag' works with one DiT, but {quoted_path(opened.path)} has a pair; choose first-block or taylor."
         )
 
 
@@ -267,5 +267,5 @@ def _find_model(path: str | Path | None, download: bool) -> Path:
     if is_file(folder) or is_dir(folder):
         return folder
     if not download:
-        raise CheckpointError(f"There is no model folder {quoted_path(path)}; to fetch a hub id, say download=True.")
+        raise CheckpointError(f"There is no model folder {quoted_path(path)}; to fetch a hub id, pass download=True.")
     return fetch_into_cache(str(path))

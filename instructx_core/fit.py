@@ -110,7 +110,7 @@ def check_aspect(size: tuple[int, int], inner: tuple[int, int]) -> None:
     """Raise InputError if a frame of (height, width), scaled to `inner`, is too narrow for the MLLM."""
     if max(inner) > MAX_ASPECT * min(inner) or max(size) > MAX_ASPECT * min(size):
         raise InputError(
-            f"A frame of {size[1]} x {size[0]} is too narrow; its sides may differ by a factor of {MAX_ASPECT}."
+            f"A frame of {size[1]} x {size[0]} is too narrow; its sides may differ by a factor of at most {MAX_ASPECT}."
         )
 
 

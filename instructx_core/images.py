@@ -132,7 +132,7 @@ def read_encoded(data: bytes, name: str) -> Tensor:
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: {_too_many_pixels()}") from error
     except Exception as error:  # as in `open_picture`
-        raise InputError(f"{name}: it is no picture that can be read; give PNG, JPEG or WebP.") from error
+        raise InputError(f"{name}: it is not a picture that can be read; give a PNG, JPEG or WebP.") from error
     with picture:
         return _to_rgb(picture, name)
 
@@ -158,7 +158,7 @@ def check_side(path: Path, side: int) -> None:
     """Raise InputError if the format of `path` cannot store a picture whose longer side has `side` pixels."""
     longest = _LONGEST.get(path.suffix.lower(), side)
     if side > longest:
-        raise InputError(f"{path}: its format holds sides of at most {longest} pixels, not {side}; write a PNG.")
+        raise InputError(f"{path}: its format allows sides of at most {longest} pixels, not {side}; write a PNG.")
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

@@ -34,6 +34,6 @@ def check_instruction(instruction: object) -> None:
         instruction.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"The instruction is no valid Unicode text (character {error.start + 1}); type it in a terminal that is "
+            f"The instruction is not valid Unicode text (character {error.start + 1}); type it in a terminal that is "
             "set to UTF-8."
         ) from error

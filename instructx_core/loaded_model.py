@@ -96,6 +96,7 @@ class LoadedModel:
         placed = [[place(image, canvas)[None] for image in images] for images in zip(*references, strict=True)]
         if any(len({image.shape for image in images}) > 1 for images in placed):
             raise InputError(
-                "The references of a batch differ in size, which this model keeps; edit one source after the other."
+                "The references of a batch differ in size, and this model does not resize them; edit the sources one "
+                "by one."
             )
         return tuple(self.encode(torch.stack(images)) for images in placed)

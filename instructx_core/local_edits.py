@@ -14,14 +14,15 @@ from .guidance.guidance import Guidance
 from .guidance.vision import MERGE
 from .mask_head import MaskHead
 
-NO_PLACES = "Several instructions find their places in a clip, not in an image; of an image say all in one sentence."
+NO_PLACES = "Several instructions at once work only on a clip; for an image, say everything in one sentence."
 
 
 def check_places(name: str, masks: MaskHead | None, is_video: bool) -> None:
     """Raise InputError unless the model of this name has a mask head and the source is a clip."""
     if masks is None:
         raise InputError(
-            f"{name} takes one instruction, not a list: it finds no place for each; say all in one sentence."
+            f"{name} takes one instruction, not a list, because it cannot find where each applies; say everything in "
+            "one sentence."
         )
     if not is_video:
         raise InputError(NO_PLACES)

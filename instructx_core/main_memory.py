@@ -41,7 +41,7 @@ def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
 
     The page cache counts as free, because the system drops it when needed.
     """
-    rooms = [Room(_available(proc), "free in this machine", "end other programs")]
+    rooms = [Room(_available(proc), "free on this machine", "close other programs")]
     if sys.platform.startswith("linux"):
         rooms += _cgroup_rooms(proc, cgroups)
     return min(rooms, key=lambda room: room.bytes)
@@ -57,7 +57,7 @@ def address_space() -> Room | None:
     if limit == resource.RLIM_INFINITY or limit > UNLIMITED:
         return None
     pages = [int(line.split()[0]) for line in _lines(Path("/proc/self/statm"))]  # empty if /proc is not mounted
-    return Room(max(0, limit - sum(pages) * resource.getpagesize()), "left of ulimit -v")
+    return Room(max(0, limit - sum(pages) * resource.getpagesize()), "left under ulimit -v")
 
 
 def check_room(name: str, width: int, height: int, frames: int = 1, advice: str = "scale it down") -> None:
@@ -139,7 +139,7 @@ def _left(folder: Path, limit: str, usage: str, *cached: str) -> Iterator[Room]:
         return
     stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat"))
     reclaimable = sum(int(stat.get(name, 0)) for name in cached)
-    yield Room(max(0, int(most) - max(0, int(used) - reclaimable)), "left by the limit of this container or cgroup")
+    yield Room(max(0, int(most) - max(0, int(used) - reclaimable)), "left under the limit of this container or cgroup")
 
 
 def _lines(path: Path) -> list[str]:

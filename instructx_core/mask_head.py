@@ -46,8 +46,8 @@ class MaskHead(nn.Module):
         """
         if any(side > most for side, most in zip(grid, self.config.grid, strict=True)):
             raise InputError(
-                f"The MLLM sees the clip as {' x '.join(map(str, grid))} places (time, height, width), and masks reach "
-                f"{' x '.join(map(str, self.config.grid))}; give a clip that is less long on one side."
+                f"The MLLM sees the clip as {' x '.join(map(str, grid))} tokens (time, height, width), but masks have "
+                f"at most {' x '.join(map(str, self.config.grid))}; give a shorter or smaller clip."
             )
         time, height, width = grid
         places = (

@@ -54,13 +54,13 @@ def describe_model(opened: Opened) -> str:
         if part in own:
             rows[title] = f"{parameters(opened.form(part))} parameters"
         else:
-            rows[title] = f"none of its own: give it with {part.option}"
+            rows[title] = f"not included: give it with {part.option}"
         if part is Part.DIT_2:
-            rows[title] += f", denoises below noise level {config.denoiser.boundary:g}"
+            rows[title] += f"; denoises below noise level {config.denoiser.boundary:g}"
         if part in opened.merged:
             rows[title] += f"; LoRA on {len(opened.loras(part))} layers"
     added = sum(stored.numel for stored in match.added.values())
-    rows["InstructX adds"] = f"{added / 1e6:.2f} M parameters beside these"
+    rows["InstructX adds"] = f"{added / 1e6:.2f} M parameters to these"
     if missing := [part.option for part in titles if part not in own]:
         options = " ".join(f"{option} PATH" for option in missing)
         rows["for"] = f"instructx edit --model {path} {options}, the base models that it was trained on"
@@ -79,8 +79,8 @@ def _settings(config: ModelConfig) -> dict[str, str]:
         "source": f"added by {config.denoiser.source.value}",
         "predicts": "change of the source" if config.source_prediction else config.denoiser.prediction.value,
         "sampling": _sampling(config),
-        "several edits at once": "each finds its place" if config.masks else "no",
-        "left out of video": ", ".join(config.held_out_from_video) or "nothing",
+        "several edits at once": "yes, each with a mask" if config.masks else "no",
+        "only for images": ", ".join(config.held_out_from_video) or "none",
     }
 
 
@@ -94,11 +94,11 @@ def _sampling(config: ModelConfig) -> str:
 def _queries(config: ModelConfig) -> str:
     guidance = config.guidance
     if guidance.kind is GuidanceKind.TEXT:
-        return "none: words alone are read"
+        return "none: it reads only the text"
     if not guidance.queries:
         return "none: all hidden states are guidance"
     videos = f"{guidance.video_queries} for videos" if guidance.video_queries else "the same for videos"
-    return f"{guidance.image_queries} for images, {videos}, {guidance.reference_queries or 'none apart'} for references"
+    return f"{guidance.image_queries} for images, {videos}, {guidance.reference_queries or 'the same'} for references"
 
 
 def _widths(config: ModelConfig) -> str:

@@ -59,7 +59,7 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
     except (OSError, ValueError) as error:
         raise InputError(f"{_named(target)}: it cannot be written there ({why(error)}); give another name.") from error
     if not stat.S_ISREG(mode):  # a device or FIFO would be replaced by a file
-        raise InputError(f"{_named(target)}: it is no regular file; give the name of a file to write.")
+        raise InputError(f"{_named(target)}: it is not a regular file; give the name of a file to write.")
     try:
         # Checking permissions is not enough: for root and on read-only mounts they differ from a real write.
         with tempfile.TemporaryFile(dir=target.parent):

@@ -88,4 +88,4 @@ def _opens(path: Path) -> bool:
 @cache
 def _pass_over(reason: str) -> None:
     """Warn once per reason."""
-    logger.warning("Passed over: %s", reason)
+    logger.warning("Skipped: %s", reason)

@@ -69,7 +69,7 @@ class Sampling:
                 object.__setattr__(self, name, kind(value))
         if self.renoise is not None:
             if self.steps is not None or self.shift is not None:
-                raise InputError("renoise says the noise levels itself; leave steps and shift out.")
+                raise InputError("renoise sets the noise levels; leave out steps and shift.")
             object.__setattr__(self, "renoise", tuple(map(float, self.renoise)))
 
     def over(self, own: SamplingConfig) -> SamplingConfig:
@@ -174,5 +174,5 @@ def as_request(request: EditRequest | str | None = None, *parts: Any, **named: A
     if not isinstance(request, EditRequest):
         return EditRequest.of(*parts, **named) if request is None else EditRequest.of(request, *parts, **named)
     if parts or named:
-        raise InputError("Beside an EditRequest there are further settings; put them into the request.")
+        raise InputError("An EditRequest was passed together with other settings; put them in the request.")
     return request

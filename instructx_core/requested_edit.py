@@ -57,23 +57,23 @@ class RequestedEdit:
             check_places(model.config.name, model.masks, is_video)
         asked = requests[0].sampling
         if asked.image_stream is not None and not model.config.denoiser.image_tokens:
-            raise InputError("image_stream is given, and this model has no image stream; leave it out.")
+            raise InputError("image_stream is given, but this model has no image stream; leave it out.")
         if asked.renoise and model.config.denoiser.network is Network.UNET:
-            raise InputError("renoise is given, and this model's noise levels are a diffusion model's; leave it out.")
+            raise InputError("renoise is given, but this model uses a diffusion model's noise levels; leave it out.")
         self.sampling = requests[0].sampling.over(model.config.sampling)
         self.mode = mode_of(self.sampling.guidance_mode, is_video, bool(requests[0].references))
         if asked.source_scale is not None and not scales_source(self.mode):
             raise InputError(
-                f"source_scale (--image-guidance) is given, and guidance mode {self.mode.value} does not guide by the "
-                "source apart from the instruction; leave it out, or choose guidance mode v2v_chain."
+                f"source_scale (--image-guidance) is given, but guidance mode {self.mode.value} does not guide by the "
+                "source separately; leave it out, or choose guidance mode v2v_chain."
             )
         self.formula = formula_of(self.mode, self.sampling)
         self.second = formula_of(self.mode, second_scales(self.mode, self.sampling))
         without = not all(part.source for part in (*self.formula.parts, *self.second.parts))
         if without and model.config.source_prediction:
             raise InputError(
-                f"guidance_mode {self.mode.value} also denoises without the source, and this model predicts what to "
-                "change in one; give v2v or v2v_apg."
+                f"guidance_mode {self.mode.value} also denoises without the source, but this model predicts what to "
+                "change in it; give v2v or v2v_apg."
             )
         self.takes_back_loss = model.config.keep_source > 0
         self._references: tuple[torch.Tensor, ...] | None = None

@@ -39,7 +39,7 @@ def check_frames(frames: torch.Tensor, source: torch.Tensor) -> None:
     if frames.is_floating_point():
         check_numbers(frames, "while decoding")
     if _is_flat(frames) and not _is_flat(source) and _share_of(frames[0, 0, 0], source) < 0.5:
-        raise CheckpointError(f"The model gave one colour everywhere, which is no edit; {ADVICE}.")
+        raise CheckpointError(f"The model gave one colour everywhere, which is not an edit; {ADVICE}.")
 
 
 def _is_flat(frames: torch.Tensor) -> bool:

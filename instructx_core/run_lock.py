@@ -26,7 +26,7 @@ def only_run(output: Path) -> Iterator[None]:
     """
     name = hidden(output, "lock")
     if name.is_symlink():  # older versions of filelock truncate its target
-        raise InputError(f"{output}: the name of its lock, {name.name}, is taken by a link; remove it.")
+        raise InputError(f"{output}: its lock file, {name.name}, is a link; remove it.")
     lock = FileLock(name, timeout=0)
     try:
         held = lock.acquire()

@@ -236,6 +236,6 @@ def check_pinned(pinned: torch.Tensor, noise: torch.Tensor) -> None:
     (*batch, count, height, width), shape = pinned.shape, noise.shape
     if (*batch, height, width) != (*shape[:2], *shape[3:]) or not 1 <= count <= shape[2]:
         raise InputError(
-            f"The pinned latents have the shape {list(pinned.shape)}, the edit {list(shape)}; give as many frames or "
-            "fewer, all else the same."
+            f"The pinned latents have the shape {list(pinned.shape)}, the edit {list(shape)}; give fewer frames or as "
+            "many, with all other sides the same."
         )

@@ -133,7 +133,11 @@ def check_output(
     suffix, right = target.suffix.lower(), VIDEO_SUFFIXES if is_video else IMAGE_SUFFIXES
     if suffix not in right:
         kind = "a video" if is_video else "an image"
-        problem = f"the result is {kind}" if suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES else f"'{suffix}' is no format"
+        problem = (
+            f"the result is {kind}"
+            if suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES
+            else f"'{suffix}' is not a known format"
+        )
         raise InputError(f"{target}: {problem}; save {kind} as one of {', '.join(right)}.")
     if size is not None:
         check_side(target, max(size))
@@ -237,7 +241,7 @@ def _array_pixels(value: np.ndarray | Tensor, name: str) -> Tensor:
     """Array or tensor -> a new [T, H, W, 3] on the CPU, uint8 or float32 in [0, 1]."""
     if isinstance(value, Tensor) and (value.is_nested or value.layout != torch.strided or value.device.type == "meta"):
         kind = "nested" if value.is_nested else "on the meta device" if value.is_meta else "sparse"
-        raise InputError(f"{name}: it is a tensor that is {kind}; give a plain tensor [T, H, W, 3] or [H, W, 3].")
+        raise InputError(f"{name}: the tensor is {kind}; give a plain tensor [T, H, W, 3] or [H, W, 3].")
     shape = list(value.shape)
     if len(shape) == 2:
         value = value[..., None]
@@ -247,7 +251,7 @@ def _array_pixels(value: np.ndarray | Tensor, name: str) -> Tensor:
         hint = "; put the channels last" if len(shape) in (3, 4) and shape[-3] in (1, 3) else ""
         raise InputError(f"{name}: its shape is {shape}{hint}; give [T, H, W, 3] or [H, W, 3].")
     if 0 in value.shape:
-        raise InputError(f"{name}: its shape {shape} holds no pixels; give at least one frame of 1 x 1.")
+        raise InputError(f"{name}: its shape {shape} has no pixels; give at least one frame of 1 x 1.")
     frames, height, width = value.shape[:3]
     check_room(name, width, height, frames)
     pixels = _own(value, name)

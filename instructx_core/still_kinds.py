@@ -49,7 +49,7 @@ def check_kind(path: Path, picture: Image.Image | None) -> None:
     tags = getattr(picture, "tag_v2", {}) if picture.format == "TIFF" else {}
     if _DNG_VERSION in tags or tags.get(_REDUCED) == 1 or head[8:10] == b"CR":
         raise InputError(
-            f"{path}: it is a camera raw, of which only a preview could be read; develop it to TIFF or PNG."
+            f"{path}: it is a camera raw file, of which only a preview could be read; develop it to TIFF or PNG."
         )
 
 
@@ -63,6 +63,6 @@ def _check_unread(path: Path, head: bytes) -> None:
             how = "it is damaged" if register_heif() else f"{_TO_CONVERT}, or run `pip install pi-heif`"
             raise InputError(f"{path}: it is a HEIC image that cannot be read; {how}.")
         if major == b"crx ":
-            raise InputError(f"{path}: it is a camera raw; develop it to TIFF or PNG.")
+            raise InputError(f"{path}: it is a camera raw file; develop it to TIFF or PNG.")
     if head.startswith(_JPEG_XL):
         raise InputError(f"{path}: it is a JPEG XL image, which cannot be read; {_TO_CONVERT}.")

@@ -50,8 +50,8 @@ class UNetDenoiser(Backbone):
         channels = transformer.config.in_channels, 2 * transformer.config.out_channels
         if channels[0] != channels[1]:
             raise CheckpointError(
-                f"the UNet takes {channels[0]} channels, of which an editor's has {channels[1]}, the source's beside "
-                "the noise; give one that was trained to edit."
+                f"The UNet takes {channels[0]} channels, but editing needs {channels[1]}, half of them for the "
+                "source; give a UNet that was trained to edit."
             )
         self.config = config
         self.transformer = transformer
@@ -107,7 +107,7 @@ class UNetDenoiser(Backbone):
     def levels(self, steps: int, shift: float, sigma_min: float = 0.0) -> torch.Tensor:
         check_steps(steps)
         if shift != 1:
-            raise InputError(f"shift is {shift:g}; this model's noise levels are a diffusion model's, give 1.")
+            raise InputError(f"shift is {shift:g}; give 1, because this model uses a diffusion model's noise levels.")
         return diffusion_schedule(steps)
 
     def begin(self, noise: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -134,8 +134,11 @@ class UNetDenoiser(Backbone):
         if context.image is None and not processors:
             return context.tokens
         if context.image is None or not processors:
-            have, give = ("a", "no") if processors else ("no", "an")
-            raise InputError(f"The UNet has {have} image attention and its context {give} image stream; give both.")
+            raise InputError(
+                "The UNet has image attention, but its context has no image stream; give both or neither."
+                if processors
+                else "The UNet has no image attention, but its context has an image stream; give both or neither."
+            )
         for processor in processors:
             processor.scale = [context.image_weight]  # diffusers keeps lambda on the processor, not in the call
         return context.tokens, [context.image]

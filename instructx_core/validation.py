@@ -70,7 +70,7 @@ class Choice:
         return value in self.words_
 
     def words(self) -> str:
-        return f"out of {', '.join(self.words_)}"
+        return f"from {', '.join(self.words_)}"
 
 
 class FieldError(ValueError):
@@ -143,7 +143,7 @@ def _of_type(value: Any, hint: Any, name: str, bounds: tuple[Any, ...], built: b
             raise wrong
         key_hint, value_hint = arguments
         return {
-            _convert(key, key_hint, f"a name in {name}"): _convert(
+            _convert(key, key_hint, f"a key in {name}"): _convert(
                 item, value_hint, f"{name}.{quoted(key)[1:-1]}", built
             )
             for key, item in value.items()
@@ -207,7 +207,7 @@ def _wanted(hint: Any, bounds: tuple[Any, ...] = ()) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _wanted(arguments[0], arguments[1:])
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
     if origin in (Union, types.UnionType):
         words = " or ".join(_wanted(argument) for argument in arguments)
     elif origin is Literal:

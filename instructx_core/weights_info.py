@@ -79,14 +79,14 @@ def _dit(form: Form) -> tuple[str, str]:
     sizes = dit_sizes(form)
     names = to_diffusers(form, form.tensors)
     layers = next(number for number in range(len(names)) if not any(n.startswith(f"blocks.{number}.") for n in names))
-    which = DITS.get((sizes.width, layers, sizes.channels), "of a size of its own")
+    which = DITS.get((sizes.width, layers, sizes.channels), "custom size")
     return which, f"width {sizes.width}, {layers} layers, {sizes.channels} channels, text {sizes.text_dim}"
 
 
 def _vae(form: Form) -> tuple[str, str]:
     config = vae_config(form)
     channels = vae_channels(form)
-    which = VAES.get((channels, config.get("base_dim", 96)), "of a size of its own")  # diffusers' defaults
+    which = VAES.get((channels, config.get("base_dim", 96)), "custom size")  # diffusers' defaults
     strides = config.get("scale_factor_spatial", 8), config.get("scale_factor_temporal", 4)
     return which, f"{channels} channels, strides {strides[0]} in space and {strides[1]} in time"
 
@@ -98,14 +98,14 @@ def _mllm(form: Form) -> tuple[str, str]:
     width = mllm_width(form)
     names = {bare_mllm(name) for name in form.tensors}
     layers = sum(name.endswith("input_layernorm.weight") for name in names)
-    return MLLMS.get((width, layers), "of a size of its own"), f"width {width}, {layers} layers"
+    return MLLMS.get((width, layers), "custom size"), f"width {width}, {layers} layers"
 
 
 def _unet(form: Form) -> tuple[str, str]:
     config, sizes = unet_config(form), network_sizes(form)
-    which = "of the size of 1.5" if (sizes.width, sizes.text_dim) == (320, 768) else "of a size of its own"
-    takes = "edits" if config["in_channels"] == 2 * sizes.channels else "draws"
-    return which, f"width {sizes.width}, text {sizes.text_dim}, {config['in_channels']} channels: it {takes}"
+    which = "size of 1.5" if (sizes.width, sizes.text_dim) == (320, 768) else "custom size"
+    task = "editing" if config["in_channels"] == 2 * sizes.channels else "text to image"
+    return which, f"width {sizes.width}, text {sizes.text_dim}, {config['in_channels']} channels for {task}"
 
 
 def _kl(form: Form) -> tuple[str, str]:
@@ -146,5 +146,5 @@ def _use(form: Form) -> str:
         if form.part is Part.VAE and not form.is_library_folder:
             checked_autoencoder(form)
     except CheckpointError as error:
-        return f"nothing here: {error}"
+        return f"not usable: {error}"
     return f"instructx edit --{form.part.value} {form.path}, with a --model that was trained on it"

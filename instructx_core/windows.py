@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Literal
 
 from .errors import InputError
+from .words import quoted
 
 USUAL_OVERLAP = 5  # frames: joins then measure like other frames (benchmarks/long_video.py joins)
 AUTO_CUTS = "auto"
@@ -66,7 +67,9 @@ class Span:
         except ValueError:  # thousands of digits
             amount = Fraction(-1)
         if not 0 <= amount <= LONGEST or (amount.denominator != 1 and not in_seconds):
-            raise InputError(f"{text!r} is no length of time; give seconds as 5s or 2.5s, or whole frames as 33f.")
+            raise InputError(
+                f"{quoted(text)} is not a length; give seconds such as 5s or 2.5s, or whole frames such as 33f."
+            )
         return cls(amount, in_seconds)
 
     def frames(self, fps: Fraction) -> int:
@@ -86,7 +89,8 @@ def parse_cuts(text: str) -> Cuts:
     for number in numbers:
         if not (number.isascii() and number.isdigit() and int(number)):
             raise InputError(
-                f"{number!r} is no frame at which a scene begins; give whole numbers above 0, as 120,480, or auto."
+                f"{quoted(number)} is not the first frame of a scene; give whole numbers above 0, such as 120,480, or "
+                "auto."
             )
     return tuple(map(int, numbers))
 
@@ -133,12 +137,12 @@ def plan_windows(
         raise InputError(f"The video has {frames} frames; give at least one.")
     if length < 1 or not 0 <= overlap < length:
         raise InputError(
-            f"window is {length} and overlap {overlap} frames; give an overlap of 0 or more, below the window."
+            f"window is {length} and overlap {overlap} frames; give an overlap of at least 0 and less than the window."
         )
     inner = sorted(set(cuts))
     if inner and not 0 < inner[0] <= inner[-1] < frames:
         wrong = inner[-1] if inner[0] > 0 else inner[0]
-        raise InputError(f"cuts: {wrong} is no frame between the first (0) and the last ({frames - 1}) of the video.")
+        raise InputError(f"cuts: {wrong} is not a frame after the video's first (0) and up to its last ({frames - 1}).")
     windows: list[Window] = []
     for first, stop in pairwise([0, *inner, frames]):
         windows += _plan_scene(first, stop, length, overlap, multiple)

@@ -34,7 +34,7 @@ def shown(value: object, most: int = NAME) -> str:
     if isinstance(value, str):
         return quoted(value, most)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
-        return "a whole number of hundreds of digits"
+        return "an integer with hundreds of digits"
     return _cut(" ".join(repr(value).split()), most)
 
 

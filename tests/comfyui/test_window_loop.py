@@ -334,7 +334,7 @@ def test_an_image_from_elsewhere_is_refused(server, clean):
     ("settings", "words"),
     [
         ({"overlap": 12}, "leaves no new frames to edit"),
-        ({"cuts": "x"}, "no frame at which a scene begins"),
+        ({"cuts": "x"}, "is not the first frame of a scene"),
         ({"folder": "../elsewhere"}, "a visible folder in ComfyUI's output folder"),
         ({"folder": "/etc"}, "a visible folder in ComfyUI's output folder"),
         ({"folder": ".hidden"}, "a visible folder in ComfyUI's output folder"),

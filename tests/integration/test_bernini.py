@@ -129,7 +129,7 @@ def test_one_folder_is_made_of_it(model: Path, editor: Editor, outputs: Outputs,
 
 def test_the_commands_know_it(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     text = describe(model)
-    assert "Bernini-R" in text and "none: words alone are read" in text and "added by stream" in text
+    assert "Bernini-R" in text and "none: it reads only the text" in text and "added by stream" in text
     assert cli.main(["info", "--plan", str(model), "--width", "64", "--height", "64", "--frames", "9"]) == 0
     assert "DiT step" in capsys.readouterr().out
     source = make_video(tmp_path / "in.mp4", clip(2, 32, 32))

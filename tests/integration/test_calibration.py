@@ -89,7 +89,7 @@ def test_a_calibrated_folder_can_be_edited_with(layout: str, request, tmp_path: 
     monkeypatch.setattr("instructx_core.calibration.EDITS", EDITS[:1])  # a clip at Kiwi-Edit's size takes long
     folder = Path(shutil.copytree(request.getfixturevalue(layout), tmp_path / "copy"))
     before = {path.relative_to(folder) for path in folder.rglob("*")}
-    with pytest.raises(InputError, match="has none; make it with `instructx calibrate"):
+    with pytest.raises(InputError, match="has none; create it with `instructx calibrate"):
         Editor.from_pretrained(folder, device="cpu", cache="mag")
     assert cli.main(["calibrate", str(folder), "--steps", "3", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.strip() == str(folder / MAG_RATIOS)
@@ -142,7 +142,7 @@ def test_measuring_leaves_no_cache_behind():
 )
 def test_a_file_that_holds_no_ratios(text: str, tmp_path: Path):
     (tmp_path / MAG_RATIOS).write_text(text, encoding="utf-8")
-    with pytest.raises(CheckpointError, match="mag_ratios.json' does not hold ratios.*make it again"):
+    with pytest.raises(CheckpointError, match="mag_ratios.json' does not contain finite ratios.*create it again"):
         Editor.from_pretrained(tmp_path, device="cpu", cache="mag")
 
 

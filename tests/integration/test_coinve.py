@@ -114,7 +114,7 @@ def test_a_long_clip_goes_through_windows(editor: Editor, tmp_path: Path):
 
 
 def test_an_image_takes_one_sentence(editor: Editor, outputs: Outputs):
-    with pytest.raises(InputError, match="not in an image; of an image say all in one sentence"):
+    with pytest.raises(InputError, match="only on a clip; for an image, say everything in one sentence"):
         editor.edit(outputs.tensors["image.source"], ["make it red", "add a dog"])
 
 
@@ -160,7 +160,7 @@ def test_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]):
     assert "CoinVE-Edit" in text and "6 for images, 10 for videos, 14 for references" in text
     assert "--mllm PATH" in text and "LoRA on 20 layers" in text
     assert cli.main(["info", str(model / "Qwen3-VL-8B-Instruct")]) == 0
-    assert "Qwen3-VL, of a size of its own" in capsys.readouterr().out
+    assert "Qwen3-VL, custom size" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -294,9 +294,9 @@ def test_a_batch_takes_what_a_single_edit_takes(tiny_editor):
     for sources, words, more, message in (
         ([], [], {}, "there are none"),
         ([picture, picture[:-1]], [WORDS] * 2, {}, "differ in size"),
-        ([picture] * 2, [WORDS], {}, "another number of instructions"),
-        ([picture], [WORDS], {"seeds": [1, 2]}, "another number of seeds"),
-        ([picture], [WORDS], {"references": []}, "another number of references"),
+        ([picture] * 2, [WORDS], {}, "There are 2 sources but 1 instructions"),
+        ([picture], [WORDS], {"seeds": [1, 2]}, "There are 1 sources but 2 seeds"),
+        ([picture], [WORDS], {"references": []}, "There are 1 sources but 0 references"),
         ([picture, picture * 1.0], [WORDS] * 2, {}, "source 2: it holds"),
     ):
         with pytest.raises(InputError, match=message):
@@ -307,7 +307,7 @@ def test_a_batch_keeps_what_is_a_video(tiny_editor: Editor):
     one_frame = Source(PICTURE, is_video=True)
     (made,) = tiny_editor.edit_batch([one_frame], [WORDS])
     torch.testing.assert_close(made.context, tiny_editor.edit(one_frame, WORDS).context, atol=1e-4, rtol=1e-4)
-    with pytest.raises(InputError, match="are images and videos; give sources of one kind"):
+    with pytest.raises(InputError, match="are both images and videos; give sources of one kind"):
         tiny_editor.edit_batch([one_frame, PICTURE], [WORDS] * 2)
 
 

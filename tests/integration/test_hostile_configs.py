@@ -181,8 +181,8 @@ def test_model_config(place: str, saved: Path, tmp_path: Path):
         ({"connector__kind": "qformer", "connector__head_dim": 5}, "connector.head_dim is 5"),
         ({"connector__kind": "transformer", "connector__head_dim": 1}, "connector.head_dim is 1"),
         ({"connector__kind": "transformer", "connector__tanh_gelu": True}, "tanh_gelu belongs to connector.kind mlp"),
-        ({"connector__kind": "none"}, "cannot bring connector.input_dim, 32, to connector.output_dim, 20"),
-        ({"guidance__kind": "text"}, "text guidance is not trained, give 0"),
+        ({"connector__kind": "none"}, "which needs connector.input_dim, 32, to equal connector.output_dim, 20"),
+        ({"guidance__kind": "text"}, "give 0, because text guidance is not trained"),
         ({"guidance__kind": "hidden_states", "guidance__dialect": "kiwi"}, "which the dialect 'kiwi' does not have"),
         # 12 TB, were it built before its tensors are looked for
         ({"connector__kind": "qformer", "connector__hidden_dim": 65536, "connector__layers": 64}, "does not fit"),
@@ -396,5 +396,5 @@ def test_settings_of_a_wrong_kind(setting: str, value: Any, tiny_editor):
 
 
 def test_a_config_of_python_is_checked_too():
-    with pytest.raises(CheckpointError, match="guidance.lora_rank is -1; give a whole number from 0"):
+    with pytest.raises(CheckpointError, match="guidance.lora_rank is -1; give an integer from 0"):
         dataclasses.replace(ModelConfig(), guidance=GuidanceConfig(lora_rank=-1)).checked()

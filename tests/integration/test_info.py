@@ -51,7 +51,7 @@ def test_dit_files(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr("instructx_core.weights.files.load_file", fail)
     for name, (form, stored) in expected.items():
         said = info(tmp_path / name, capsys)
-        assert said["weights"] == "Wan DiT, of a size of its own" and said["form"] == form
+        assert said["weights"] == "Wan DiT, custom size" and said["form"] == form
         assert said["parameters"] == count, name
         assert said["stored as"] == stored
         assert said["sizes"] == "width 128, 2 layers, 16 channels, text 4096"
@@ -79,12 +79,12 @@ def test_published_sizes_have_names(size: str):
 def test_a_vae_and_an_mllm(tmp_path: Path, capsys):
     write_safetensors(tmp_path / "vae", vae_to_original(build_vae(WAN21).half().state_dict()))
     said = info(tmp_path / "vae", capsys)
-    assert said["weights"] == "Wan VAE, of a size of its own" and said["stored as"] == "fp16 100%"
+    assert said["weights"] == "Wan VAE, custom size" and said["stored as"] == "fp16 100%"
     assert said["sizes"] == "16 channels, strides 8 in space and 4 in time"
     state = {name: value.to(E4M3) for name, value in old_names(tiny.mllm().state_dict()).items()}
     write_safetensors(tmp_path / "mllm", state)
     said = info(tmp_path / "mllm", capsys)
-    assert said["weights"] == "Qwen2.5-VL, of a size of its own" and said["sizes"] == "width 32, 2 layers"
+    assert said["weights"] == "Qwen2.5-VL, custom size" and said["sizes"] == "width 32, 2 layers"
     assert said["stored as"] == "fp8 (E4M3) 100%" and said["for"].startswith("instructx edit --mllm")
     assert said["parameters"] == f"{sum(math.prod(value.shape) for value in state.values()) / 1e6:.2f} M"
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, capsys):
     state = dit_to_original(transformer(CHANNELS).state_dict())
     name = "blocks.0.self_attn.q.weight"
     write_safetensors(tmp_path / "packed", state | {name: torch.zeros(128, 64, dtype=torch.uint8)})
-    assert "nothing here" in (said := info(tmp_path / "packed", capsys)["for"]) and "as U8, packed" in said
+    assert "not usable: " in (said := info(tmp_path / "packed", capsys)["for"]) and "as U8, packed" in said
     del state["blocks.1.norm3.bias"]
     write_safetensors(tmp_path / "gap", state)
     assert "blocks.1.norm2.bias is missing" in info(tmp_path / "gap", capsys)["for"]
@@ -112,8 +112,8 @@ def test_an_adapter_alone(saved: Path, tmp_path: Path, capsys):
     shutil.copy(saved / ADAPTER, tmp_path / "mine.safetensors")
     said = info(tmp_path / "mine.safetensors", capsys)
     assert said["model"] == "random"
-    assert said["DiT"] == "none of its own: give it with --transformer"
-    assert said["MLLM"] == "none of its own: give it with --mllm"
+    assert said["DiT"] == "not included: give it with --transformer"
+    assert said["MLLM"] == "not included: give it with --mllm"
 
 
 def test_other_things(tmp_path: Path, capsys):

@@ -135,7 +135,7 @@ def test_what_it_says_about_itself(saved):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("transformer", ("Stable Diffusion UNet", "8 channels: it edits")),
+        ("transformer", ("Stable Diffusion UNet", "8 channels for editing")),
         ("vae", ("Stable Diffusion VAE", "4 channels, stride 8")),
         ("mllm", ("LLaVA", "pictures of 28 in patches of 7")),
     ],
@@ -251,7 +251,7 @@ def test_a_unet_that_only_draws_is_refused(saved, tmp_path):
 
     config = UNet2DConditionModel.load_config(saved / "transformer")
     UNet2DConditionModel.from_config({**config, "in_channels": 4}).save_pretrained(tmp_path / "unet")
-    with pytest.raises(CheckpointError, match="the UNet takes 4 channels, of which an editor's has 8"):
+    with pytest.raises(CheckpointError, match="The UNet takes 4 channels, but editing needs 8"):
         Editor.from_pretrained(saved, transformer=tmp_path / "unet")
 
 
@@ -366,5 +366,5 @@ def test_what_a_unet_cannot_take_is_named(changes, reason):
 
 
 def test_connector_and_unet_agree_about_an_image_stream():
-    with pytest.raises(CheckpointError, match="denoiser.image_tokens is 0, the connector makes 4"):
+    with pytest.raises(CheckpointError, match="denoiser.image_tokens is 0; give 4, as many as the connector makes"):
         replace(PUBLISHED, denoiser=replace(PUBLISHED.denoiser, image_tokens=0)).checked()

@@ -110,7 +110,7 @@ def test_no_limit_is_what_the_machine_has(cgroup: str, files: dict[str, str], tm
     told = "MemTotal: 9999 kB\nMemFree: 10 kB\nMemAvailable:    4096 kB\n"
     proc = kernel_files(tmp_path / "proc", {"self/cgroup": cgroup, "meminfo": told})
     assert main_memory(proc, kernel_files(tmp_path / "cgroup", files)) == Room(
-        4 * MIB, "free in this machine", "end other programs"
+        4 * MIB, "free on this machine", "close other programs"
     )
 
 
@@ -163,8 +163,8 @@ def rooms(monkeypatch: pytest.MonkeyPatch):
     """Say how many bytes are free, and how many addresses."""
 
     def say(main: int, addresses: int | None = None) -> None:
-        monkeypatch.setattr(deciding, "main_memory", lambda: Room(main, "free in this machine"))
-        space = None if addresses is None else Room(addresses, "left of ulimit -v")
+        monkeypatch.setattr(deciding, "main_memory", lambda: Room(main, "free on this machine"))
+        space = None if addresses is None else Room(addresses, "left under ulimit -v")
         monkeypatch.setattr(deciding, "address_space", lambda: space)
 
     return say
@@ -202,7 +202,7 @@ def test_a_format_that_was_asked_for_is_not_changed(halved: Path, rooms):
 
 def test_addresses_count_what_is_mapped(halved: Path, rooms):
     rooms(100 * GIB, addresses=RUNTIME)
-    with pytest.raises(InputError, match="left of ulimit -v; raise that limit, or choose a smaller model"):
+    with pytest.raises(InputError, match="left under ulimit -v; raise that limit, or choose a smaller model"):
         decide(families.open(halved), CPU)
 
 

@@ -355,7 +355,7 @@ def test_a_lora_goes_into_both_or_into_one(saved: Path, two: Path, tmp_path: Pat
     assert moved((file, 1.0)) == [True, True]
     assert moved((file, 1.0, "high")) == [True, False]
     assert moved((file, 1.0, "low")) == [False, True]
-    with pytest.raises(InputError, match="is for the DiT of low noise.*has one DiT for all; leave out 'low'"):
+    with pytest.raises(InputError, match="is for the low-noise DiT.*has only one DiT; leave out 'low'"):
         Editor.from_pretrained(saved, device="cpu", loras=[(file, 1.0, "low")])
     with pytest.raises(InputError, match=r'"high" or "low"'):
         Editor.from_pretrained(saved, device="cpu", loras=[(file, 1.0, "middle")])
@@ -425,9 +425,9 @@ def test_both_are_stored_in_fp8():
 def test_what_takes_one_dit_says_so(pair: Path, tmp_path: Path):
     with pytest.raises(InputError, match="pair of DiTs, but training takes only one"):
         open_start(pair)
-    with pytest.raises(InputError, match="pair of DiTs, and ratios are of one"):
+    with pytest.raises(InputError, match="pair of DiTs, but the cache mag works with one"):
         calibrate(pair, steps=2, device="cpu")
     folder = shutil.copytree(pair, tmp_path / "pair")
     write_ratios(folder, [1.0, 1.0])
-    with pytest.raises(InputError, match="cache 'mag' has the ratios of one DiT"):
+    with pytest.raises(InputError, match="cache 'mag' works with one DiT, but .* has a pair"):
         Editor.from_pretrained(folder, device="cpu", cache="mag")

@@ -127,7 +127,7 @@ def test_paths_are_printed_on_one_line(capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_an_instruction_in_another_encoding_is_refused(picture: Path, capfd: pytest.CaptureFixture[str]) -> None:
     error = refused(capfd, "edit", picture, "caf\udce9 make it blue", "-o", picture.with_name("o.png"))
-    assert "no valid Unicode text" in error
+    assert "is not valid Unicode text" in error
 
 
 def test_names_that_are_no_utf_8_work_or_are_named(

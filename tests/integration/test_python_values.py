@@ -108,7 +108,7 @@ def test_only_regular_files_are_read(tmp_path: Path):
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     thread.join(20)
-    assert len(found) == 2 and all("it is no regular file" in text for text in found)
+    assert len(found) == 2 and all("it is not a regular file" in text for text in found)
 
 
 @pytest.mark.parametrize("text", ["caf\udce9", "\ud83d", "x" * (LONGEST + 1), "  \n", "", None, 5, b"x"])

@@ -57,7 +57,7 @@ def footage_config(folder: Path, **change: object) -> Path:
         ({"experts": {"redraw": None}}, "swap_dynamic needs experts for redraw"),
         ({"experts": {"flow": None}}, "swap_dynamic needs experts for flow"),
         ({"experts": {"erase": {"settings": {"steps": "many"}}}}, "experts.erase.settings.steps is 'many'"),
-        ({"experts": {"erase": {"settings": {"grow": -3}}}}, "a whole number from 0 to 1000"),
+        ({"experts": {"erase": {"settings": {"grow": -3}}}}, "an integer from 0 to 1000"),
         ({"experts": {"detect": {"settings": {"threshold": 2}}}}, "experts.detect.settings.threshold is 2"),
         ({"experts": {"segment": {"settings": {"steps": 2}}}}, "sam2 has no setting 'steps'; it has none"),
         ({"experts": {"describe": {"prompts": {"subjectz": "x"}}}}, "experts.describe has no prompt 'subjectz'"),

@@ -128,7 +128,7 @@ def test_values_out_of_range(name: str, values: list[object], foundation: Path, 
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(plain))
         line = refused(path, capsys).replace(str(path), "")  # whose folder has the field's name
-        said = rf"\b{field}\b|(autoencoder|language) stages start|NoiseConfig has no field|its key 5 is no text"
+        said = rf"\b{field}\b|(autoencoder|language) stages start|NoiseConfig has no field|its key 5 is not a string"
         assert re.search(said, line), (value, line)
 
 

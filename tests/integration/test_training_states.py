@@ -143,7 +143,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "empty folder": (lambda state: (shutil.rmtree(state), state.mkdir()), "no manifest"),
     "a file": (lambda state: (shutil.rmtree(state), state.write_text("x")), "is not a folder"),
-    "a pipe": (lambda state: replace_with_pipe(state / WEIGHTS), "no regular file"),
+    "a pipe": (lambda state: replace_with_pipe(state / WEIGHTS), "not a regular file"),
     "manifest a pipe": (lambda state: replace_with_pipe(state / "manifest.json"), "manifest"),
     "manifest endless": (lambda state: replace_with_zeros(state / "manifest.json"), "manifest"),
     "manifest deep": (lambda state: deep(state / "manifest.json"), "manifest"),

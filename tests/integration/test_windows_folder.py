@@ -278,5 +278,5 @@ def test_latents_of_another_model_are_refused(tiny_editor: Editor, source: Path,
         edit(tiny_editor, source, tmp_path / "out.mp4", options=options, callback=lambda at: at.window < 2)
     latents = tensors["latents"][:, :1].clone()
     write(store.folder / "00000.safetensors", {"frames": tensors["frames"], "latents": latents})
-    with pytest.raises(InputError, match="latents of a kept window are not this model's"):
+    with pytest.raises(InputError, match="latents of a kept window are from another model"):
         edit(tiny_editor, source, tmp_path / "out.mp4", options=options)

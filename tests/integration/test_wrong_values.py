@@ -23,8 +23,8 @@ PICTURE = to_uint8(tiny.clip(1, 48, 48))  # [1, H, W, 3]
     [
         ({"path": 5}, "The model is 5"),
         ({"path": b"x"}, "The model is b'x'"),
-        ({"device": "meta"}, "The device 'meta' holds no numbers|no device 'meta'"),
-        ({"device": torch.device("meta")}, "no device|no numbers"),
+        ({"device": "meta"}, "The device 'meta' stores no values|no device 'meta'"),
+        ({"device": torch.device("meta")}, "no device|stores no values"),
         ({"device": "privateuseone"}, "no device"),
         ({"device": 5}, "no device 5"),
         ({"device": []}, "no device"),

@@ -66,19 +66,19 @@ def test_the_depth_that_is_allowed_is_read():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (BOMB, "aliases make more than"),
-        (MERGE_BOMB, "aliases make more than"),
-        ("a: &a [*a]", "holds itself"),
+        (BOMB, "aliases expand to more than"),
+        (MERGE_BOMB, "aliases expand to more than"),
+        ("a: &a [*a]", "contains itself"),
         ("[" * 5000, "levels deep"),
         ("- " * 3000 + "a", "levels deep"),
-        ("a: [", "no YAML"),
-        ("a: 1\n---\nb: 2", "no YAML"),
-        ("a: !!python/object/apply:os.system [ls]", "no YAML"),
-        ("a: " + "9" * 5000, "no YAML"),
-        ("a: 2001-99-99", "no YAML"),
+        ("a: [", "not valid YAML"),
+        ("a: 1\n---\nb: 2", "not valid YAML"),
+        ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: 2001-99-99", "not valid YAML"),
         ("x" * 300_000, "larger than 256 kB"),
-        ("on: 1", "key True is no text"),
-        ("\x1b[2J", "no YAML"),
+        ("on: 1", "key True is not a string"),
+        ("\x1b[2J", "not valid YAML"),
     ],
 )
 def test_hostile_yaml_is_refused(text: str, said: str):
@@ -101,7 +101,7 @@ def test_an_error_in_yaml_is_located_without_the_content(text: str, where: str):
 
 @pytest.mark.parametrize("text", ["", "{", "nul", "\ud800", "{'a': 1}", "9" * 5000, b"\xff\xfe"])
 def test_no_json_is_refused(text: str):
-    assert "it is no JSON" in refusal(lambda: parse_json(text, "it"))
+    assert "it is not valid JSON" in refusal(lambda: parse_json(text, "it"))
 
 
 def test_only_regular_files_are_opened(tmp_path: Path):
@@ -110,15 +110,15 @@ def test_only_regular_files_are_opened(tmp_path: Path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "latin").write_bytes(b'{"a": "\xfc"}')
     for name, said in {
-        "fifo": "no regular file",
-        "link": "no regular file",
+        "fifo": "not a regular file",
+        "link": "not a regular file",
         ".": "it is a folder",
         "loop": "symbolic links",
         "none": "it does not exist",
         "x" * 5000: "its name is too long",
         "x" * 300: "its name is too long",
         "a\0b": "null",
-        "latin": "no UTF-8",
+        "latin": "not UTF-8",
     }.items():
         assert said in refusal(lambda name=name: read_json(tmp_path / name)), name
     with pytest.raises(UnreadableError):
@@ -153,6 +153,6 @@ def test_words_from_outside_are_escaped_and_cut():
     assert shown([[1] * 10] * 10) == "a list of 10"
     assert shown([64, 64]) == "[64, 64]"
     assert shown({"a": float("nan")}) == "{'a': nan}"
-    assert shown(10**5000) == "a whole number of hundreds of digits"
+    assert shown(10**5000) == "an integer with hundreds of digits"
     assert listed(["a", "b", "c", "d"]) == "'a', 'b', 'c', ..."
     assert quoted("plain.name") == "'plain.name'"

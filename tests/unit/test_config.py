@@ -82,13 +82,13 @@ def test_what_is_left_out_takes_its_default():
         ('{"denoiser": {"source": "telepathy"}}', "telepathy"),
         (
             '{"guidance": {"image_queries": "many"}}',
-            "guidance.image_queries is 'many'; give a whole number from 1",
+            "guidance.image_queries is 'many'; give an integer from 1",
         ),
         ('{"guidance": {"image_queries": 2.5}}', "image_queries is 2.5"),
         ('{"guidance": {"image_queries": true}}', "image_queries is True"),
         ('{"sampling": {"shift": "1e-4"}}', "sampling.shift is '1e-4'; give a number above 0"),
         ('{"sampling": {"shift": null}}', "shift is None"),
-        ('{"name": 3}', "name is 3; give a text"),
+        ('{"name": 3}', "name is 3; give a string"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, message: str):

@@ -200,7 +200,7 @@ def test_a_predicted_gain_and_offset_change_the_source_alike_at_every_place():
 
 
 def test_a_dit_has_the_outputs_of_its_prediction():
-    with pytest.raises(CheckpointError, match="4 output channels, and what its config says that it predicts has 8"):
+    with pytest.raises(CheckpointError, match="4 output channels, but its config needs 8 for what it predicts"):
         Denoiser(tiny.transformer(), DenoiserConfig(SourceInjection.EMBEDDING), ContextEntry.TEXT, AffinePrediction())
 
 

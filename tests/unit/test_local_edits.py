@@ -106,5 +106,5 @@ def test_a_dit_without_strengths_says_so():
 def test_a_clip_longer_than_masks_reach_is_named():
     head = MaskHead(MaskConfig(input_dim=8, context_dim=8, width=8, heads=2, grid=(2, 4, 4)))
     assert head(torch.randn(1, 12, 8), (1, 3, 4), torch.randn(1, 5, 8)).shape == (1, 1, 3, 4)
-    with pytest.raises(InputError, match="as 1 x 5 x 4 places .* masks reach 2 x 4 x 4"):
+    with pytest.raises(InputError, match="as 1 x 5 x 4 tokens .* masks have at most 2 x 4 x 4"):
         head(torch.randn(1, 20, 8), (1, 5, 4), torch.randn(1, 5, 8))

@@ -250,8 +250,8 @@ def test_output_is_checked_before_long_work(video: Path, picture: Path, tmp_path
         ("out.png", video, "the result is a video; save a video as one of .mp4"),
         ("out.mp4", picture, "the result is an image; save an image as one of .png"),
         ("out.gif", picture, "the result is an image"),
-        ("out.xyz", picture, "'.xyz' is no format"),
-        ("out", video, "'' is no format"),
+        ("out.xyz", picture, "'.xyz' is not a known format"),
+        ("out", video, "'' is not a known format"),
         ("no/out.png", picture, "cannot be written there"),
         ("folder.png", picture, "is a folder"),
         ("picture.png", picture, "replace the input"),
@@ -292,7 +292,7 @@ def test_devices_are_no_outputs(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "device.png").symlink_to("/dev/null")
     (tmp_path / "loop.png").symlink_to("loop.png")
     for name in ("fifo.png", "device.png", "loop.png"):
-        with pytest.raises(InputError, match="no regular file|cannot be written there"):
+        with pytest.raises(InputError, match="not a regular file|cannot be written there"):
             check_output(tmp_path / name, picture)
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
     check_output(tmp_path / "dangling.png", picture)

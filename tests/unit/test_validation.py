@@ -45,27 +45,27 @@ def test_plain_values_become_the_dataclass() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"count": 0}, "count is 0; give a whole number from 1 to 10"),
-        ({"count": True}, "count is True; give a whole number from 1 to 10"),
+        ({"count": 0}, "count is 0; give an integer from 1 to 10"),
+        ({"count": True}, "count is True; give an integer from 1 to 10"),
         ({"count": 1.0}, "count is 1.0"),
         ({"count": "1"}, "count is '1'"),
         ({"count": None}, "count is None"),
-        ({"count": 10**400}, "count is a whole number of hundreds of digits"),
-        ({"sizes": []}, "sizes is \\[\\]; give a list that is not empty, each a list of 2, each a whole number of at"),
-        ({"sizes": [[16, 15]]}, r"sizes\[0\]\[1\] is 15; give a whole number of at least 16"),
+        ({"count": 10**400}, "count is an integer with hundreds of digits"),
+        ({"sizes": []}, "sizes is \\[\\]; give a list that is not empty, each a list of 2, each an integer of at"),
+        ({"sizes": [[16, 15]]}, r"sizes\[0\]\[1\] is 15; give an integer of at least 16"),
         ({"sizes": [[16, 16, 16]]}, r"sizes\[0\] is "),
         ({"sizes": "16"}, "sizes is '16'"),
         ({"sizes": [["a", "b"]]}, r"sizes\[0\]\[0\] is 'a'"),
-        ({"words": {"c": 1}}, "a name in words is 'c'; give a text out of a, b"),
+        ({"words": {"c": 1}}, "a key in words is 'c'; give a string from a, b"),
         ({"words": {"a": math.nan}}, "words.a is nan; give a number"),
         ({"words": {"a": math.inf}}, "words.a is inf"),
-        ({"words": {"a": 10**400}}, "words.a is a whole number of hundreds of digits"),
+        ({"words": {"a": 10**400}}, "words.a is an integer with hundreds of digits"),
         ({"words": [1]}, "words is "),
         ({"words": None}, "words is None; give a mapping"),
         ({"loss": "l1"}, "loss is 'l1'; give one of data, velocity"),
         ({"loss": ["data"]}, "loss is "),
         ({"colour": "blue"}, "colour is 'blue'; give one of red"),
-        ({"name": ""}, "name is ''; give a text of 1 to 5"),
+        ({"name": ""}, "name is ''; give a string of 1 to 5"),
         ({"name": "a\0"}, "name is "),
         ({"name": "\udcff"}, "name is "),
         ({"name": 5}, "name is 5"),
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], words: str) -> None:
 
 
 def test_a_missing_field_and_no_mapping() -> None:
-    with pytest.raises(FieldError, match="count is missing; give a whole number from 1 to 10"):
+    with pytest.raises(FieldError, match="count is missing; give an integer from 1 to 10"):
         converted(Outer, {})
     with pytest.raises(FieldError, match="Outer is None; give a mapping"):
         converted(Outer, None)

@@ -377,7 +377,7 @@ def check_words_of_the_windows():
     image, instruction, _ = example("recolor", frames=5)
     node = NODES["InstructXSlidingWindow"]
     assert "empty" in node.validate_inputs(instruction=" ", cuts="")
-    assert "no frame at which a scene begins" in node.validate_inputs(instruction="x", cuts="5,x")
+    assert "is not the first frame of a scene" in node.validate_inputs(instruction="x", cuts="5,x")
     assert node.validate_inputs(instruction="x", cuts=" ") is True
     given = {"source": image, "instruction": instruction, "cuts": "9"}
     expect("InputError", "cuts: 9 is no frame", run, "SlidingWindowImages", **parts(), **given)

@@ -82,7 +82,7 @@ def check_masks_that_do_not_fit_are_refused():
     model, vae, *_ = loaded(SMALLER)
     bare = {"model": model, "positive": [], "negative": [], "source": image, "vae": vae}
     expect("InputError", "connect the FIT", run, "Source", **bare, mask=torch.ones(1, 32, 64))
-    expect("InputError", "of one channel", run, "Source", **bare, mask=torch.ones(1, 64, 64, 3))
+    expect("InputError", "with one channel", run, "Source", **bare, mask=torch.ones(1, 64, 64, 3))
     for mask in (torch.ones(64, 64), torch.ones(5, 1, 64, 64), torch.ones(1, 64, 64, 1)):
         assert run("Source", **bare, mask=mask)[3]["noise_mask"].all()
 

@@ -86,7 +86,7 @@ def check_words_in_the_menus():
     assert "'nowhere'" in said("LoadMLLM", base=BUNDLED, adapter="nowhere")
     assert "'nowhere'" in said("LoadMLLM", base="nowhere", adapter=BUNDLED)
     assert "'nowhere.safetensors'" in said("LoadAdapter", adapter="nowhere.safetensors")
-    assert "no frame at which" in said("SlidingWindow", instruction="x", cuts="a,b")
+    assert "is not the first frame" in said("SlidingWindow", instruction="x", cuts="a,b")
     assert said("SlidingWindow", instruction="x", cuts="") is True
 
 
