@@ -218,8 +218,10 @@ class Editor(LoadedModel):
             raise InputError(f"There are {len(sources)} sources but {found} {wrong[0]}; give one for each source.")
         loaded = [load_source(source, f"source {number}") for number, source in enumerate(sources, start=1)]
         pixels = [source.pixels for source in loaded]
-        if len({frames.shape for frames in pixels}) != 1:
-            raise InputError("A batch needs one or more sources of the same size and length; edit others separately.")
+        if not pixels:
+            raise InputError("A batch without sources; give at least one.")
+        if len({frames.shape for frames in pixels}) > 1:
+            raise InputError("The sources of a batch differ in size or length; edit them in separate batches.")
         if len({source.is_video for source in loaded}) != 1:
             raise InputError("The sources of a batch are both images and videos; give sources of one kind.")
         each = {name: one for name, one in (("reference", references), ("seed", seeds)) if one is not None}

@@ -142,7 +142,7 @@ def plan_windows(
     inner = sorted(set(cuts))
     if inner and not 0 < inner[0] <= inner[-1] < frames:
         wrong = inner[-1] if inner[0] > 0 else inner[0]
-        raise InputError(f"cuts: {wrong} is not a frame after the video's first (0) and up to its last ({frames - 1}).")
+        raise InputError(f"cuts: {wrong} is outside the video, whose scenes can begin at frames 1 to {frames - 1}.")
     windows: list[Window] = []
     for first, stop in pairwise([0, *inner, frames]):
         windows += _plan_scene(first, stop, length, overlap, multiple)

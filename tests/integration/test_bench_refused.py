@@ -16,7 +16,7 @@ def data(tmp_path):
     ("extra", "words"),
     [
         (["--columns", "nothing: {a: b}"], "--columns"),
-        (["--columns", "columns: {source: 1}"], "texts"),
+        (["--columns", "columns: {source: 1}"], "give a mapping of strings to strings"),
         (["--columns", "["], "--columns"),
         (["--judge", "http://127.0.0.1:9/v1"], "--judge-model"),
         (["--judge", "ftp://x/v1", "--judge-model", "m"], "not a judge's address"),

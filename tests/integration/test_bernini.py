@@ -147,7 +147,7 @@ def test_a_long_clip_goes_through_windows(editor: Editor, tmp_path: Path):
 
 
 def test_references_that_keep_their_sizes_are_edited_one_by_one(editor: Editor):
-    with pytest.raises(InputError, match="references of a batch differ in size.*edit one source after the other"):
+    with pytest.raises(InputError, match="references of a batch differ in size.*edit the sources one by one"):
         editor.reference_latents([[torch.zeros(32, 32, 3)], [torch.zeros(32, 64, 3)]], (32, 32))
 
 

@@ -148,7 +148,7 @@ def test_a_file_that_holds_no_ratios(text: str, tmp_path: Path):
 
 def test_a_place_that_cannot_be_calibrated(model: Path, tmp_path: Path):
     for nowhere in (tmp_path / "nowhere", model / "instructx.safetensors"):
-        with pytest.raises(InputError, match="is no folder"):
+        with pytest.raises(InputError, match="is not a folder"):
             calibrate(nowhere, device="cpu")
     with pytest.raises(CheckpointError, match="is not an InstructX model"):
         calibrate(tmp_path, device="cpu")

@@ -99,7 +99,7 @@ def test_resume(source: Path, editor, monkeypatch, capsys):
     monkeypatch.setattr(WindowEditor, "edit", stand_in)
     assert run(*arguments) == 0
     captured = capsys.readouterr()
-    assert "1 of 4 windows were there" in captured.err and "3/3" in captured.err
+    assert "1 of 4 windows were reused" in captured.err and "3/3" in captured.err
     assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]
 
 

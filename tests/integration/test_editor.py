@@ -292,8 +292,8 @@ def test_a_batch_takes_what_a_single_edit_takes(tiny_editor):
     for one, made in zip((picture, half), tiny_editor.edit_batch([picture, half], [WORDS] * 2), strict=True):
         assert made.frames.shape == (1, *one.shape) and (made.frames - alone).abs().max() < 0.02
     for sources, words, more, message in (
-        ([], [], {}, "there are none"),
-        ([picture, picture[:-1]], [WORDS] * 2, {}, "differ in size"),
+        ([], [], {}, "without sources"),
+        ([picture, picture[:-1]], [WORDS] * 2, {}, "differ in size or length"),
         ([picture] * 2, [WORDS], {}, "There are 2 sources but 1 instructions"),
         ([picture], [WORDS], {"seeds": [1, 2]}, "There are 1 sources but 2 seeds"),
         ([picture], [WORDS], {"references": []}, "There are 1 sources but 0 references"),

@@ -220,7 +220,7 @@ def test_a_training_checkpoint_becomes_a_model(trained: str, stored: torch.dtype
     merged = dit_to_original(read_safetensors(tmp_path / "own" / DIT)[0])
     assert {*native} - {*merged} == {name for name in native if "vae_condition" in name} != set()
     assert all(torch.equal(native[name], value) for name, value in merged.items())
-    with pytest.raises(CheckpointError, match=r"step' holds a LoRA of its MLLM, .*write a folder"):
+    with pytest.raises(CheckpointError, match=r"step' holds a LoRA for its MLLM, .*give a folder to write"):
         convert(tmp_path / "step", tmp_path / ADAPTER)
 
 

@@ -322,7 +322,7 @@ def test_more_places_than_the_dit_has(tiny_components):
     frames = torch.zeros(1, tiny.CHANNELS, limit + 1, 2, 2)
     from instructx_core.context import Context
 
-    with pytest.raises(InputError, match=f"{limit + 1} x 1 x 1 places"):
+    with pytest.raises(InputError, match=f"{limit + 1} x 1 x 1 tokens"):
         denoiser(frames, torch.tensor(1.0), Context(torch.zeros(1, 3, tiny.TEXT_DIM)))
 
 

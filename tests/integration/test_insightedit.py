@@ -195,7 +195,7 @@ def test_its_unet_converts_for_comfyui_s_loader(saved, editor, tmp_path):
     assert torch.equal(found[f"output_blocks.2.1.{attention}"], own[f"up_blocks.1.attentions.0.{attention}"])
     convert(saved, tmp_path / "instructx.safetensors")
     assert any("image_attention" in name for name in load_file(tmp_path / "instructx.safetensors"))
-    with pytest.raises(CheckpointError, match="is no tensor of Stable Diffusion 1's UNet"):
+    with pytest.raises(CheckpointError, match="is not a tensor of Stable Diffusion 1's UNet"):
         unet_name("label_emb.0.weight", 1, (True,))
 
 

@@ -261,7 +261,7 @@ def test_the_mask_head_is_part_of_a_model(tiny_components: Components):
         ({"source": "nowhere.mp4"}, "does not exist"),
         ({"options": LongOptions(window=FIVE, overlap=FIVE)}, "leave nothing to edit"),
         ({"options": LongOptions(window=Span.parse("0.01s"))}, "shorter than one frame"),
-        ({"options": LongOptions(cuts=(9,))}, "cuts: 9 is no frame"),
+        ({"options": LongOptions(cuts=(9,))}, "cuts: 9 is outside the video"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(tiny_editor: Editor, clip: Path, arguments, message, idle: None):

@@ -176,5 +176,5 @@ def test_what_it_is_converted_with_is_asked_for(published, bases, tmp_path):
         convert(published[0], tmp_path / "model", Overrides(vae=bases["vae"]), allow_pickle=True)
     with pytest.raises(CheckpointError, match="comes without Stable Diffusion 1.5's VAE; give it with --vae PATH"):
         convert(published[0], tmp_path / "model", Overrides(mllm=bases["mllm"]), allow_pickle=True)
-    with pytest.raises(InputError, match="give a folder to write"):
+    with pytest.raises(InputError, match="be converted to a folder; give one to write"):
         convert(published[0], tmp_path / "model.safetensors", allow_pickle=True)

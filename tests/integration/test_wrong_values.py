@@ -103,7 +103,7 @@ def test_wrong_values_for_a_long_edit_are_input_errors(tiny_editor: Editor, name
 
 def test_wrong_options_of_a_long_edit_are_input_errors():
     for name, wrong in {"cuts": "x", "window": 5, "head": "x", "anchor_colour": "a"}.items():
-        with pytest.raises(InputError, match=f"options, {name} is {wrong!r}"):
+        with pytest.raises(InputError, match=f"options: {name} is {wrong!r}"):
             LongOptions(**{name: wrong})
 
 

@@ -348,5 +348,5 @@ def test_a_damaged_pickle_is_named(damaged, tmp_path):
     with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "damaged.pt", "w") as written:
         for name in whole.namelist():
             written.writestr(name, damaged if name.endswith("data.pkl") else whole.read(name))
-    with pytest.raises(CheckpointError, match=r"damaged\.pt' is no pickle of tensors"):
+    with pytest.raises(CheckpointError, match=r"damaged\.pt' cannot be opened safely as a pickle of tensors"):
         read_pickle(tmp_path / "damaged.pt")

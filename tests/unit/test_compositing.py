@@ -153,7 +153,7 @@ def test_numbers_that_no_mask_holds(value):
     mask[0, 3, 4] = value
     with pytest.raises(InputError, match=r"mask: it holds .* at index \[0, 3, 4\]"):
         composite(source, edited, mask)
-    with pytest.raises(InputError, match="of int64"):
+    with pytest.raises(InputError, match="the type int64"):
         composite(source, edited, torch.zeros(1, 24, 32, dtype=torch.int64))
 
 

@@ -139,7 +139,7 @@ def test_types_that_a_parquet_file_claims_are_left_aside(tmp_path: Path) -> None
 
 def test_a_row_group_beyond_memory_is_refused(sets: dict[str, Path], monkeypatch) -> None:
     monkeypatch.setattr("instructx_core.training.data.parquet.LARGEST_GROUP", 1000)
-    with pytest.raises(InputError, match="fewer rows in a group"):
+    with pytest.raises(InputError, match="fewer rows per group"):
         open_table(config(next(sets["magicbrush"].rglob("train*.parquet"))))
 
 

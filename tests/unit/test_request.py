@@ -144,7 +144,7 @@ def test_wrong_sampling_is_refused_at_once(wrong: dict):
 def test_a_request_says_everything():
     assert as_request(ASKED) is ASKED
     for parts, named in (((None,), {}), ((), {"steps": 3})):
-        with pytest.raises(InputError, match="put them into the request"):
+        with pytest.raises(InputError, match="put them in the request"):
             as_request(ASKED, *parts, **named)
     with pytest.raises(InputError, match="instruction is empty"):
         as_request()

@@ -89,7 +89,7 @@ def test_windows_that_cannot_advance_are_refused(length, overlap):
 
 @pytest.mark.parametrize("cuts", [[0], [10], [3, 12], [-1]])
 def test_cuts_outside_the_video_are_refused(cuts):
-    with pytest.raises(InputError, match=r"cuts: .* is no frame"):
+    with pytest.raises(InputError, match=r"cuts: .* is outside the video"):
         plan_windows(10, 5, 1, cuts=cuts)
 
 

@@ -114,7 +114,16 @@ def check_what_does_not_fit_a_unet_is_named():
     both = {"positive": positive, "negative": negative}
     expect("InputError", "still images", run, "Source", model=wan, **both, source=image, vae=vae)
     expect("InputError", "for videos", run, "Source", model=own, **both, source=image, vae=wan_vae)
-    expect("InputError", "one picture", run, "Source", model=own, **both, source=image.expand(2, -1, -1, -1), vae=vae)
+    expect(
+        "InputError",
+        "edits single pictures",
+        run,
+        "Source",
+        model=own,
+        **both,
+        source=image.expand(2, -1, -1, -1),
+        vae=vae,
+    )
     expect("InputError", "needs a Stable Diffusion UNet", run, "LoadAdapter", model=wan, adapter="insightedit",
            weights="keep the MODEL's own")  # fmt: skip
     patched, *pair, latent = run("Source", model=own, **both, source=image, vae=vae)

@@ -87,7 +87,7 @@ def check_an_image_has_no_places():
     model, vae, mllm, connector = loaded()
     fitted, fit = run("Fit", model=model, vae=vae, source=clip(1), **SIDES)
     link = {"model": model, "mllm": mllm, "connector": connector, "source": fitted, "fit": fit}
-    expect("InputError", "not in an image", run, "LocalEdits", instructions="a\nb", **link)
+    expect("InputError", "work only on a clip", run, "LocalEdits", instructions="a\nb", **link)
     expect("InputError", "There are 0 instructions", run, "LocalEdits", instructions=" \n", **link)
 
 

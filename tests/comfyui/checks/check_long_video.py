@@ -380,7 +380,7 @@ def check_words_of_the_windows():
     assert "is not the first frame of a scene" in node.validate_inputs(instruction="x", cuts="5,x")
     assert node.validate_inputs(instruction="x", cuts=" ") is True
     given = {"source": image, "instruction": instruction, "cuts": "9"}
-    expect("InputError", "cuts: 9 is no frame", run, "SlidingWindowImages", **parts(), **given)
+    expect("InputError", "cuts: 9 is outside the video", run, "SlidingWindowImages", **parts(), **given)
 
 
 def check_the_loop_takes_one_of_each_from_outside():

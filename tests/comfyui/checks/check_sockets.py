@@ -96,7 +96,7 @@ def check_masks_in_every_form():
         broken[0, 5, 6] = number
         expect("InputError", "at index [0, 5, 6]", run, "Composite", source=image, edited=edited, mask=broken)
         expect("InputError", "at index [0, 5, 6]", run, "Reference", **see, reference=reference, mask=broken)
-    expect("InputError", "of int64", run, "Composite", source=image, edited=edited, mask=mask.long())
+    expect("InputError", "the type int64", run, "Composite", source=image, edited=edited, mask=mask.long())
 
 
 def check_pictures_in_other_forms_are_made_right():
