@@ -52,8 +52,8 @@ class QFormerConnector(Connector):
     """[B, N, input_dim] with a mask -> [B, tokens, output_dim] without one.
 
     Fresh weights let the instruction through, and the context start small. With PyTorch's and BERT's defaults at width
-    128, the context was 2.5 times as large as the MLP's and differed by 1 % between instructions; the DiT learnt to
-    ignore it (docs/evidence.md, Fig. 4).
+    128, the context was 2.5 times as large as the MLP's and differed by 1 % between instructions; training made it a
+    constant (arm (b) of benchmarks/studies/4-alignment.yaml).
     """
 
     def __init__(self, config: ConnectorConfig) -> None:
