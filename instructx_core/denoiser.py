@@ -190,7 +190,7 @@ class Denoiser(Backbone):
             set_context(self.transformer, context.mask, image_places, context.image_weight)
             return context.to(self.dtype)
         if self.local_strength is None:
-            raise InputError("The context has several instructions, each with a mask; this DiT takes only one.")
+            raise InputError("The context has instructions with a mask each, which this DiT cannot take.")
         patch = self.transformer.config.patch_size
         time, height, width = (side // each for side, each in zip(extent, patch, strict=True))
         more = frames // patch[0] - time

@@ -99,7 +99,7 @@ def test_a_dit_without_strengths_says_so():
     context = Context(
         torch.randn(1, 3, width), local=LocalEdits(torch.randn(1, 1, 3, width), torch.rand(1, 1, 1, 2, 2))
     )
-    with pytest.raises(InputError, match="this DiT takes only one"):
+    with pytest.raises(InputError, match="which this DiT cannot take"):
         model(torch.randn(1, tiny.CHANNELS, 1, 4, 4), torch.tensor(0.5), context)
 
 
