@@ -25,6 +25,7 @@ AUTO_CUTS = "auto"
 Cuts = tuple[int, ...] | Literal["auto"]  # first frames of new scenes, or "auto" to detect them
 LONGEST = 1_000_000  # seconds or frames of a span; more is a typing mistake
 _DECIMAL = re.compile(r"\d+(\.\d+)?|\.\d+", re.ASCII)  # Fraction also reads "1/3", "1e3" and "1_000"
+_FRAME = re.compile(r"(?=\d{1,9}$)0*[1-9]\d*", re.ASCII)  # 1 to 9 digits: int() raises beyond 4,300
 
 
 class Head(str, Enum):
@@ -87,7 +88,7 @@ def parse_cuts(text: str) -> Cuts:
         return AUTO_CUTS
     numbers = [part.strip() for part in text.split(",")]
     for number in numbers:
-        if not (number.isascii() and number.isdigit() and int(number)):
+        if not _FRAME.fullmatch(number):
             raise InputError(
                 f"{quoted(number)} is not the first frame of a scene; give whole numbers above 0, such as 120,480, or "
                 "auto."

@@ -82,8 +82,8 @@ def main() -> None:
 def _known(known: dict[str, float], study: Study, arm: Arm, places: running.Places) -> float:
     """The seconds of the arm's last stage; stages that differ only in groups, seeds or rates are measured once."""
     stage = dict(arm.stage)
-    sizes = ("image_batch", "video_batch", "video_probability", "lengths", "sizes")
-    data = {name: stage["data"].get(name) for name in sizes}
+    fields = ("image_batch", "video_batch", "video_probability", "lengths", "sizes")
+    data = {name: stage["data"].get(name) for name in fields}
     what = [stage.get(name) for name in ("task", "train", "use_source", "image_stream", "reading_weight")]
     key = repr((study.base, arm.start, data, what))
     if key not in known:
