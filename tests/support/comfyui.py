@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -158,15 +159,22 @@ def save_variants(root: Path, names: Iterable[str] = VARIANTS) -> None:
         save_checkpoint(components(config(name, *VARIANTS[name])), root / name)
 
 
-def save_smaller(folder: Path, side: int = 72) -> None:
-    """Write the bundled model, made to edit at `side` x `side` pixels where nobody says a size: at 72 in a third of the
-    time that 128 take.
+def save_smaller(folder: Path, side: int = 72, blocks: int = 3) -> None:
+    """Write the bundled model with the first `blocks` of its DiT, made to edit at `side` x `side` pixels where nobody
+    says a size: a run takes less than a third of its time at 128.
     """
     shutil.copytree(BUNDLED, folder)
     state, metadata = read_safetensors(folder / ADAPTER)
     (key,) = (name for name, text in metadata.items() if "default_size" in text)
     own = json.loads(metadata[key]) | {"default_size": [side, side]}
     write_safetensors(folder / ADAPTER, state, metadata | {key: json.dumps(own)})
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    state, metadata = read_safetensors(path)
+    outer = re.compile(r"blocks\.(\d+)\.")
+    kept = {name: value for name, value in state.items() if not (at := outer.match(name)) or int(at[1]) < blocks}
+    write_safetensors(path, kept, metadata)
+    config = folder / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"num_layers": blocks}), encoding="utf-8")
 
 
 def save_compared(root: Path) -> None:
