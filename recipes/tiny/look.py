@@ -11,6 +11,8 @@ objects with the right shape (`evaluation.metrics`).
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +21,8 @@ import torch
 from einops import rearrange
 
 from instructx_core import Editor
-from instructx_core.errors import InputError
+from instructx_core.cli.printing import complain, say
+from instructx_core.errors import InputError, InstructXError
 from instructx_core.evaluation import evaluate
 from instructx_core.images import write_image
 from instructx_core.training.config import read_train_config
@@ -64,7 +67,8 @@ def sheet(editor: Editor, kind: str, variety: Variety) -> torch.Tensor:
     return rearrange(torch.stack([torch.cat(row) for row in rows]), "r n h w c -> (r h) (n w) c")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and draw what is asked for; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model folder, or the config of a running stage")
     parser.add_argument("output", type=Path, help="the PNG to write")
@@ -74,7 +78,16 @@ def main() -> None:
         "--size", type=int, help="side of the square pictures in pixels (default: the model's own size)"
     )
     parser.add_argument("--rich", action="store_true", help="natural backgrounds, turned and lit objects, Chinese")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
+    try:
+        look(asked)
+    except InstructXError as error:
+        complain(str(error))
+        return 2
+    return 0
+
+
+def look(asked: argparse.Namespace) -> None:
     with TemporaryDirectory() as folder:
         model = asked.model
         if model.suffix in (".yaml", ".yml"):
@@ -87,9 +100,9 @@ def main() -> None:
     found = evaluate(editor, images=asked.count, videos=0, groups=asked.kinds, variety=variety).images
     for kind, rate in found.groups.items():
         shape = "" if rate.shape is None else f"  shape {rate.shape:.2f}"
-        print(f"{kind:15} success {rate.success:.2f}  left {rate.remaining:.3f}  {rate.psnr:.1f} dB{shape}")  # noqa: T201
+        say(f"{kind:15} success {rate.success:.2f}  left {rate.remaining:.3f}  {rate.psnr:.1f} dB{shape}")
     write_image(torch.cat([sheet(editor, kind, variety) for kind in asked.kinds]), asked.output)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

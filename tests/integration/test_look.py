@@ -26,18 +26,17 @@ def test_a_running_stage_is_its_newest_state(foundation: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("ending", ["yaml", "yml"])
-def test_a_config_is_known_by_its_ending(ending: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_config_is_known_by_its_ending(ending: str, tmp_path: Path, capsys) -> None:
     stage = yaml.safe_load((ROOT / "recipes/tiny/04-small.yaml").read_text()) | {"output": str(tmp_path / "stage")}
     config = write_config(tmp_path / f"stage.{ending}", **stage)
-    monkeypatch.setattr("sys.argv", ["look", str(config), str(tmp_path / "sheet.png")])
-    with pytest.raises(InputError, match=rf"stage\.{ending}' has saved no state yet"):
-        look.main()
+    assert look.main([str(config), str(tmp_path / "sheet.png")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"stage.{ending}' has saved no state yet" in line
 
 
-def test_numbers_and_a_sheet(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_numbers_and_a_sheet(foundation: Path, tmp_path: Path, capsys) -> None:
     asked = [str(foundation / "generator/model"), str(tmp_path / "sheet.png"), "--kinds", "add", "reference_swap"]
-    monkeypatch.setattr("sys.argv", ["look", *asked, "--size", "32", "--count", "1", "--rich"])
-    look.main()
+    assert look.main([*asked, "--size", "32", "--count", "1", "--rich"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["add", "reference_swap"]
     assert read_pixels(tmp_path / "sheet.png").shape[:2] == (2 * 3 * 32, look.SHOWN * 32)
