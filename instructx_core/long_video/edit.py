@@ -151,7 +151,8 @@ def edit_footage(
 
 def identity(model: WindowModel | FrameEdit, footage: Footage, options: LongOptions) -> dict[str, Any]:
     """Everything that the edited pixels depend on, as JSON values: runs with equal values can share windows."""
-    return {"source": footage.sha256, **model.identity(), **options.as_plain()}
+    length = {"default_frames": model.default_frames} if options.window is None else {}
+    return {"source": footage.sha256, **model.identity(), **options.as_plain(), **length}
 
 
 def plan_edit(

@@ -152,6 +152,17 @@ def test_windows_of_another_function_are_not_taken(clip, tmp_path, caplog):
     assert "changed since the last run: edit" in caplog.text
 
 
+def test_windows_of_another_default_length_are_not_taken(clip, tmp_path, caplog):
+    target = tmp_path / "a.mp4"
+    short, long = (FrameEdit(invert, default_frames=count, **INVERT) for count in (9, 17))
+    with pytest.raises(EditInterrupted):
+        edit_video(short, clip, target, resume=True, callback=lambda at: at.window < 2)
+    assert WindowStore(target).count() == 1
+    found = edit_video(long, clip, target, resume=True)
+    assert found.reused == 0 and len(read(target)) == COUNT
+    assert "changed since the last run: default_frames" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("result", "words"),
     [
