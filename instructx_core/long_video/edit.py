@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..atomic import clear
+from ..bounded import why
 from ..errors import InputError
 from ..main_memory import check_room
 from ..paths import readable_file
@@ -144,7 +145,7 @@ def edit_footage(
             _write(run, output, growing)
         else:
             _write(run, store.output, growing)
-            os.replace(store.output, output)
+            _rename(store.output, output)
         store.remove()
     return LongResult(output, tuple(windows), run.reused)
 
@@ -217,6 +218,16 @@ def _write(run: WindowRun, path: Path, growing: bool) -> None:
             if writer is None:  # only now, as a function may have changed the size
                 writer = stack.enter_context(VideoWriter(path, like=_resized(footage.info, frame), growing=growing))
             writer.write(frame, footage.pts[index], footage.last_duration if index == last else None)
+
+
+def _rename(finished: Path, output: Path) -> None:
+    """Give the finished video its name. Raises InputError if something is in the way, such as a player on Windows."""
+    try:
+        os.replace(finished, output)
+    except OSError as error:
+        raise InputError(
+            f"{output}: the finished video cannot get its name ({why(error)}); free the name, and resume."
+        ) from error
 
 
 def _resized(info: VideoInfo, frame: Tensor) -> VideoInfo:

@@ -163,6 +163,18 @@ def test_windows_of_another_default_length_are_not_taken(clip, tmp_path, caplog)
     assert "changed since the last run: default_frames" in caplog.text
 
 
+def test_a_name_that_is_taken_meanwhile_is_told_and_keeps_the_windows(clip, tmp_path):
+    def block(frames: torch.Tensor, turn: Turn) -> torch.Tensor:
+        target.mkdir(exist_ok=True)
+        return frames
+
+    target = tmp_path / "a.mp4"
+    with pytest.raises(InputError, match=r"a\.mp4: the finished video cannot get its name"):
+        edit_video(FrameEdit(block, **INVERT), clip, target, options=OPTIONS, resume=True)
+    target.rmdir()
+    assert edit_video(FrameEdit(invert, **INVERT), clip, target, options=OPTIONS, resume=True).reused == 4
+
+
 @pytest.mark.parametrize(
     ("result", "words"),
     [
