@@ -260,23 +260,29 @@ def _open_animation(path: Path, picture: Image.Image, say: Say) -> tuple[VideoIn
     frames = _animation_frames(path, picture, say)
     first = next(frames)
     height, width = first[0].shape[:2]
-    info = VideoInfo(path, width, height, frame_count(picture), Fraction(1000, first[2]), _MILLISECOND)
+    count = frame_count(picture) - _first_frame(picture)
+    info = VideoInfo(path, width, height, count, Fraction(1000, first[2]), _MILLISECOND)
     return info, chain([first], frames)
 
 
 def _animation_frames(path: Path, picture: Image.Image, say: Say) -> TimedFrames:
-    pts, count = 0, frame_count(picture)
+    pts, begin, end = 0, _first_frame(picture), frame_count(picture)
     check_room(str(path), *picture.size)
-    for index in range(count):
+    for index in range(begin, end):
         try:
             picture.seek(index)
             frame = to_uint8(read_pixels(picture, str(path)))
         except Exception as error:  # hostile bytes may raise anything
-            if index == 0:
+            if index == begin:
                 raise InputError(f"{path}: no frame of this animation can be decoded; it is damaged.") from error
-            say("%s: the animation ends early, after %d of %d frames.", path, index, count)
+            say("%s: the animation ends early, after %d of %d frames.", path, index - begin, end - begin)
             return
         delay = round(picture.info.get("duration") or 0)
         delay = delay if delay > 10 else 100  # as in browsers: shorter delays mean that none was given
         yield frame, pts, delay
         pts += delay
+
+
+def _first_frame(picture: Image.Image) -> int:
+    """0, or 1 for an animated PNG whose first picture is only for viewers that show no animation."""
+    return int(getattr(picture, "default_image", False))

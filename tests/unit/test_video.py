@@ -303,6 +303,16 @@ def test_animated_images_are_videos(suffix: str, tmp_path: Path) -> None:
             assert container.duration == 440_000
 
 
+def test_a_png_s_picture_for_viewers_that_cannot_animate_is_no_frame(tmp_path: Path) -> None:
+    still, *frames = [Image.new("RGB", (12, 8), colour) for colour in ("red", "lime", "blue")]
+    still.save(tmp_path / "a.png", save_all=True, append_images=frames, duration=40, default_image=True)
+    pixels, times = read(tmp_path / "a.png")
+    assert pixels[:, 3, 3].tolist() == [[0, 255, 0], [0, 0, 255]]
+    assert times == [0, Fraction(4, 100)]
+    info = probe(tmp_path / "a.png")
+    assert (info.frames, info.fps) == (2, 25)
+
+
 def test_transparency_of_an_animation_is_white(tmp_path: Path) -> None:
     frames = [Image.new("RGBA", (4, 4), (0, 0, 0, alpha)) for alpha in (0, 255)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
