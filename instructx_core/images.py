@@ -51,6 +51,7 @@ IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
 _LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # the encoders' limits for a side, in pixels
 RANGE_SLACK = 1e-4  # tolerated overshoot of [0, 1] by resampling or rounding
 STRIP = 2**20  # float values processed at a time
+_LINEAR = 32  # levels that a linear profile moves middle grey by, and more
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262  # TIFF's tag
 
@@ -279,7 +280,7 @@ def _deep_grey(picture: Image.Image, name: str, inverted: bool) -> Tensor:
 
 def _srgb_converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """Make a converter of `picture`'s strips to sRGB without alpha; an unusable profile is ignored, as in viewers."""
-    from PIL import ImageCms
+    from PIL import Image, ImageCms
 
     def plain(strip: Image.Image) -> Image.Image:
         return strip if strip.mode in ("RGB", "CMYK") else strip.convert("RGB")
@@ -292,11 +293,13 @@ def _srgb_converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image
         return ignoring
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return ignoring
         mode = "CMYK" if picture.mode == "CMYK" else "RGB"
         transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
         ImageCms.applyTransform(plain(picture.crop((0, 0, 1, 1))), transform)
+        if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(profile).lower():
+            grey = ImageCms.applyTransform(Image.new("RGB", (1, 1), (128, 128, 128)), transform).getpixel((0, 0))
+            if max(abs(value - 128) for value in grey) < _LINEAR:  # "Linear sRGB" has only its colours
+                return ignoring
     except (ImageCms.PyCMSError, OSError):
         return ignoring
     return lambda strip: ImageCms.applyTransform(plain(strip), transform)

@@ -134,6 +134,16 @@ def swapped_profile() -> bytes:
     return swapped.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))  # its name, else it counts as sRGB
 
 
+def test_linear_srgb_is_not_taken_for_srgb(tmp_path: Path) -> None:
+    linear = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for entry in range(132, 132 + 12 * int.from_bytes(linear[128:132], "big"), 12):
+        if linear[entry : entry + 4] in (b"rTRC", b"gTRC", b"bTRC"):
+            at = int.from_bytes(linear[entry + 4 : entry + 8], "big")
+            linear[at : at + 12] = b"curv" + bytes(8)  # an empty curve: the identity
+    Image.new("RGB", (2, 2), (0, 55, 128)).save(tmp_path / "a.png", icc_profile=bytes(linear))
+    assert pixels_of(tmp_path / "a.png")[0, 0].tolist() == pytest.approx([0, 128, 188], abs=2)
+
+
 def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
