@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 Samples = np.ndarray  # [channels, N]
-LEAST_GAP = Fraction(1, 20)  # seconds; shorter gaps come from millisecond clocks
+LEAST_GAP = Fraction(1, 20)  # seconds; shorter ones may come from a clock of milliseconds
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,11 @@ def _cut(
     for frame in _decoded(file, track, kind):
         samples = frame.to_ndarray()
         at = due if frame.pts is None else frame.pts * frame.time_base - offset
-        gap, due = at - due, at + Fraction(samples.shape[1], rate)
-        if begun and gap > LEAST_GAP:
+        gap = at - due if begun else Fraction(0)
+        if begun and gap <= LEAST_GAP:
+            at = due  # short gaps add up until they are filled
+        due = at + Fraction(samples.shape[1], rate)
+        if gap > LEAST_GAP:
             samples = np.pad(samples, ((0, 0), (round(gap * rate), 0)))
         if not begun:
             skipped = round((start - at) * rate)

@@ -102,6 +102,17 @@ def test_a_gap_is_silence(tmp_path):
     assert not found[:, 18000:34000].any() and whole[:, 18000:34000].any()
 
 
+def test_short_gaps_add_up_to_silence_too(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        track = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for number in range(20):  # 70 ms of sound every 100 ms
+            frame = av.AudioFrame.from_ndarray(torch.full((1, 560), 1000, dtype=torch.int16).numpy(), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 8000, 800 * number, F(1, 8000)
+            output.mux(track.encode(frame))
+    samples = read_sound(tmp_path / "a.mkv").samples
+    assert abs(samples.shape[1] / 8000 - 1.97) <= 0.05
+
+
 def test_every_track_is_cut(path, tmp_path):
     target = tmp_path / "cut.mka"
     assert cut_sound(path, F(1, 4), F(3, 4), target)
