@@ -22,6 +22,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..images import to_uint8
 from ..video import VideoInfo, VideoReader
+from ..video.info import plain_rate
 from ..windows import Window
 
 
@@ -131,7 +132,7 @@ def look_through(path: str | os.PathLike[str], watch: Callable[[int, Tensor], ob
         info, last_duration = replace(reader.info, frames=len(pts)), reader.frame_duration
     span = (pts[-1] - pts[0]) * info.time_base
     if span and abs((len(pts) - 1) / (span * info.fps) - 1) > WRONG_RATE:
-        info = replace(info, fps=((len(pts) - 1) / span).limit_denominator(1001))
+        info = replace(info, fps=plain_rate((len(pts) - 1) / span))
     with open(info.path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return FileFootage(info, pts, last_duration, sha256, info.path, stamp)
@@ -192,7 +193,7 @@ def in_memory(frames: Tensor, fps: Fraction, sound: Path | None = None) -> Memor
         fps: frames per second.
         sound: a media file with the video's sound.
     """
-    rate = Fraction(fps).limit_denominator(1001)
+    rate = plain_rate(fps)
     height, width = frames.shape[1:3]
     nowhere = sound or Path()
     info = VideoInfo(nowhere, width, height, len(frames), rate, 1 / rate, has_audio=sound is not None)

@@ -47,6 +47,12 @@ class VideoInfo:
     hdr: Hdr | None = None
 
 
+def plain_rate(fps: Fraction | float) -> Fraction:
+    """Frames per second as a plain fraction, such as 30000/1001 or 1/3600."""
+    rate = Fraction(fps)
+    return rate.limit_denominator(1001) if rate >= 1 else 1 / (1 / rate).limit_denominator(1001)
+
+
 def is_turned(matrix: DisplayMatrix | None) -> bool:
     """True if width and height are swapped for display."""
     return matrix is not None and abs(matrix[1]) > abs(matrix[0])

@@ -19,7 +19,7 @@ from ..atomic import partial_file
 from ..errors import InputError
 from ..paths import writable_file
 from .colour import Colour, rgb_to_frame
-from .info import DisplayMatrix, VideoInfo, is_turned, turned_back
+from .info import DisplayMatrix, VideoInfo, is_turned, plain_rate, turned_back
 from .other_tracks import OtherTracks
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class VideoWriter:
             raise InputError(f"fps: it is {fps}; give a number of frames per second above 0, at most 1000.")
         self._format = _CONTAINERS[suffix]
         self._like = like
-        self._fps = Fraction(fps).limit_denominator(1001) if fps else like.fps if like else DEFAULT_FPS
+        self._fps = plain_rate(fps) if fps else like.fps if like else DEFAULT_FPS
         self._time_base = like.time_base if like else 1 / self._fps  # of the timestamps given to `write`
         self._size = size
         self._growing = growing

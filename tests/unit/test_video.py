@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from instructx_core.long_video.footage import look_through
 from instructx_core.video import VIDEO_SUFFIXES, Colour, VideoReader, VideoWriter, probe
 from instructx_core.video.colour import rgb_to_frame
 from support.video_files import (
@@ -88,6 +89,17 @@ def test_one_frame_is_still_a_video(tmp_path: Path) -> None:
     for suffix in VIDEO_SUFFIXES[:5]:
         source = make_video(tmp_path / "a.mp4", clip(1))
         assert read(copy(source, tmp_path / f"b{suffix}"))[0].shape == (1, *SIZE, 3)
+
+
+def test_an_hour_between_frames(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", fps=1 / 3600) as writer:
+        for frame in clip(3):
+            writer.write(torch.from_numpy(frame))
+    footage = look_through(tmp_path / "a.mp4")
+    assert footage.info.fps == Fraction(1, 3600)
+    assert [pts * footage.info.time_base for pts in footage.pts] == [0, 3600, 7200]
+    copied = copy(tmp_path / "a.mp4", tmp_path / "b.mkv")
+    assert read(copied)[1] == [0, 3600, 7200]
 
 
 def test_broadcast_clocks_start_at_zero(tmp_path: Path) -> None:
