@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = Fraction(24)  # of frames without timestamps
+_GIF_FPS = 50  # browsers show a frame of 1/100 s for 1/10 s
 _FINEST_TIME_BASE = Fraction(1, 1_000_000)  # MP4 counts a frame's duration in 32 bits
 
 
@@ -220,6 +221,9 @@ class VideoWriter:
             stream.set_display_matrix(self._matrix)
         turned = is_turned(self._matrix)
         stream.width, stream.height = (height, width) if turned else (width, height)
+        if animation and self._fps > _GIF_FPS:
+            words = "%s: browsers slow down a GIF of %g frames per second, more than %d; an MP4 keeps its speed."
+            self._say(words, self.path, self._fps, _GIF_FPS)
         odd = height % 2 or width % 2
         stream.pix_fmt = "pal8" if animation else "yuv444p" if odd and self._format.codec == "libx264" else "yuv420p"
         context = stream.codec_context

@@ -325,6 +325,13 @@ def test_a_png_s_picture_for_viewers_that_cannot_animate_is_no_frame(tmp_path: P
     assert (info.frames, info.fps) == (2, 25)
 
 
+@pytest.mark.parametrize(("fps", "said"), [(60, True), (50, False)])
+def test_a_gif_that_browsers_slow_down_is_said(fps: int, said: bool, tmp_path: Path, caplog) -> None:
+    with VideoWriter(tmp_path / "a.gif", fps=fps) as writer:
+        writer.write(torch.zeros(4, 4, 3, dtype=torch.uint8))
+    assert ("a.gif: browsers slow down a GIF of 60 frames per second" in caplog.text) is said
+
+
 def test_transparency_of_an_animation_is_white(tmp_path: Path) -> None:
     frames = [Image.new("RGBA", (4, 4), (0, 0, 0, alpha)) for alpha in (0, 255)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
