@@ -73,7 +73,8 @@ def edit_video(
         source: a video file or an animated image.
         output: the file to write; it appears once it is complete, unless `growing`.
         request: the edit, or its parts, as in `Editor.edit`; only with an Editor. A video of one window gives the same
-            result as `Editor.edit`, except for `options.anchor_colour`.
+            result as `Editor.edit`, except for `options.anchor_colour` and a model's `keep_source`, which windows do
+            without: a barely changed pixel does not become the source's own.
         options: how windows are planned and joined; None for the defaults.
         resume, growing, callback: see `edit_footage`.
 
