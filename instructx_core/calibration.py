@@ -68,10 +68,10 @@ def calibrate(
         raise InputError(
             f"{str(folder)!r} has a pair of DiTs, but the cache mag works with one; choose first-block or taylor."
         )
-    editor = Editor.from_pretrained(folder, device=device)
-    steps = Sampling(steps).over(editor.config.sampling).steps
+    steps = Sampling(steps).over(config.sampling).steps
     if steps < 2:
         raise InputError(f"steps is {steps}; a run of at least 2 steps is needed to measure how they differ.")
+    editor = Editor.from_pretrained(folder, device=device)
     ratios = measure_ratios(editor, steps, progress)
     if not are_ratios(ratios):
         raise CheckpointError(f"{str(folder)!r} gives ratios that are not finite and above 0; are its weights damaged?")

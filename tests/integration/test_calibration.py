@@ -146,6 +146,13 @@ def test_a_file_that_holds_no_ratios(text: str, tmp_path: Path):
         Editor.from_pretrained(tmp_path, device="cpu", cache="mag")
 
 
+def test_steps_are_checked_before_the_model_is_loaded(model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Editor, "from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
+    for steps in (0, 1, 1001):
+        with pytest.raises(InputError, match=f"steps is {steps}"):
+            calibrate(model, steps=steps, device="cpu")
+
+
 def test_a_place_that_cannot_be_calibrated(model: Path, tmp_path: Path):
     for nowhere in (tmp_path / "nowhere", model / "instructx.safetensors"):
         with pytest.raises(InputError, match="is not a folder"):
