@@ -90,8 +90,8 @@ def edit_video(
         raise InputError(f"{source} is a picture; give a video, or edit it with Editor.edit.")
     target = check_output(output, source, *files)
     if resume:
-        model.identity()  # like the size, checked before the whole source is decoded
-    _check_size(model, probe(source), options)
+        model.identity()  # like the next line, a check before the whole source is decoded
+    _check_early(model, probe(source), options)
     return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
@@ -165,16 +165,9 @@ def plan_edit(
     Raises:
         InputError: windows, options or frame size do not suit the model, or exceed free memory.
     """
-    info = footage.info
-    _check_size(model, info, options)
-    if isinstance(model, FrameEdit):  # without latents, windows need no alignment
-        length = options.length(info.fps, model.default_frames, model.frame_multiple)
-        asked = options.window is not None and options.window.frames(info.fps) >= 1
-        exact = replace(options, window=Span(Fraction(length))) if asked else options
-        windows, overlap = exact.plan(len(footage.pts), info.fps, length, 1)
-        return windows, FrameEditor(model, options, overlap)
-    windows, overlap = options.plan(len(footage.pts), info.fps, model.default_frames, model.frame_multiple)
-    return windows, WindowEditor(model, options, overlap)
+    _check_size(model, footage.info, options)
+    windows, overlap = _windows(model, len(footage.pts), footage.info.fps, options)
+    return windows, _window_editor(model, options, overlap)
 
 
 def _model(
@@ -198,6 +191,31 @@ def _model(
     if callable(editor):
         return FrameEdit(editor), ()
     raise InputError(f"editor is {shown(editor)}; give an Editor, or a function edit(frames, window) -> frames.")
+
+
+def _windows(
+    model: WindowModel | FrameEdit, frames: int, fps: Fraction, options: LongOptions
+) -> tuple[list[Window], int]:
+    """The windows of a video, and the number of frames that two of them share. Raises InputError as `plan_edit`."""
+    if not isinstance(model, FrameEdit):
+        return options.plan(frames, fps, model.default_frames, model.frame_multiple)
+    length = options.length(fps, model.default_frames, model.frame_multiple)
+    asked = options.window is not None and options.window.frames(fps) >= 1
+    exact = replace(options, window=Span(Fraction(length))) if asked else options
+    return exact.plan(frames, fps, length, 1)  # without latents, windows need no alignment
+
+
+def _window_editor(model: WindowModel | FrameEdit, options: LongOptions, overlap: int) -> EditsWindows:
+    kind = FrameEditor if isinstance(model, FrameEdit) else WindowEditor
+    return kind(model, options, overlap)
+
+
+def _check_early(model: WindowModel | FrameEdit, info: VideoInfo, options: LongOptions) -> None:
+    """Raise InputError for what needs no frames: all of `plan_edit`'s checks except for cuts and lengths in seconds."""
+    _check_size(model, info, options)
+    _window_editor(model, options, overlap=0)
+    if not any(span is not None and span.in_seconds for span in (options.window, options.overlap)):
+        _windows(model, 1, info.fps, replace(options, cuts=()))
 
 
 def _check_size(model: WindowModel | FrameEdit, info: VideoInfo, options: LongOptions) -> None:

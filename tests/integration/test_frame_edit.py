@@ -221,6 +221,20 @@ def test_what_cannot_be_asked_for_is_refused_before_a_window(clip, tmp_path):
             FrameEdit(never, **{name: wrong})
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"overlap": Span.parse("9f")}, "overlap: 9 frames of a window of 8"),
+        ({"window": Span.parse("0f")}, "window is shorter than one frame"),
+        ({"window": Span.parse("5s"), "head": Head.LATENT}, "latent: not possible"),
+    ],
+)
+def test_options_are_checked_before_the_source_is_decoded(clip, tmp_path, monkeypatch, asked, words):
+    monkeypatch.setattr("instructx_core.long_video.edit.look_through", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match=words):
+        edit_video(invert, clip, tmp_path / "a.mp4", options=replace(OPTIONS, **asked))
+
+
 def test_a_foreign_pipeline_edits_a_long_video(tmp_path):
     """The example of docs/long-video.md, with weights of no meaning."""
     edit = vace_edit(vace(), steps=2)
