@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -181,7 +182,11 @@ class VideoWriter:
         """The other tracks of `like`; None without `like`, or if its file is missing or not a media file."""
         import av
 
-        if self._like is None or not self._like.path.is_file():
+        if self._like is None or self._like.path == Path():  # frames in memory without sound
+            return None
+        if not self._like.path.is_file():
+            words = "%s is gone: %s has no sound, subtitles, chapters or tags of it."
+            self._say(words, self._like.path, self.path.name)
             return None
         try:
             return OtherTracks(self._like.path)

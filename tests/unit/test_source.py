@@ -20,6 +20,7 @@ from instructx_core.errors import InputError
 from instructx_core.images import to_uint8
 from instructx_core.source import Source, check_output, load_references, load_source, save_result
 from instructx_core.video import DEFAULT_FPS, VideoReader, VideoWriter, probe
+from support.video_files import make_video
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3, 4]))
 
@@ -234,6 +235,17 @@ def test_a_video_result_keeps_its_time(video: Path, clip: torch.Tensor, tmp_path
         ]
     save_result(torch.cat([clip, clip], 2)[:3], tmp_path / "out.mp4", source)  # wider, and of another length
     assert load_source(tmp_path / "out.mp4").frames.shape == (3, 16, 48, 3)
+
+
+def test_a_source_that_is_gone_is_said_to_take_its_sound_along(clip: torch.Tensor, tmp_path: Path, caplog) -> None:
+    source = load_source(make_video(tmp_path / "clip.mp4", audio=["aac"]))
+    (tmp_path / "clip.mp4").unlink()
+    save_result(source.frames, tmp_path / "out.mp4", source)
+    assert not probe(tmp_path / "out.mp4").has_audio
+    assert "clip.mp4 is gone: out.mp4 has no sound, subtitles, chapters or tags of it" in caplog.text
+    caplog.clear()
+    save_result(clip, tmp_path / "out.mp4", load_source(clip))
+    assert not caplog.text
 
 
 def test_a_video_from_an_array(clip: torch.Tensor, tmp_path: Path) -> None:
