@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..errors import InputError
+from ..main_memory import USABLE, free_main_memory
 from .container import clock_start, open_media
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None 
     """The sound from `start` to `stop` (seconds; None for the end) of the last track that can be decoded.
 
     ComfyUI takes that track too. None if there is no such track, or no sound in that part. Raises av.FFmpegError if the
-    file cannot be opened.
+    file cannot be opened, InputError for a pause that does not fit into memory.
     """
     with open_media(path) as file:
         track = next((one for one in reversed(file.streams.audio) if one.codec_context is not None), None)
@@ -49,8 +51,7 @@ def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None 
 def cut_sound(path: Path, start: Fraction, stop: Fraction | None, target: Path) -> bool:
     """Write the sound from `start` to `stop` (seconds; None for the end) of every track to `target`, a .mka file.
 
-    Samples become 16-bit PCM. Returns False, and writes no file, if there is no sound. Raises av.FFmpegError if the
-    file cannot be opened.
+    Samples become 16-bit PCM. Returns False, and writes no file, if there is no sound. Raises as `read_sound`.
     """
     import av
 
@@ -101,15 +102,17 @@ def _cut(
         if begun and gap <= LEAST_GAP:
             at = due  # short gaps add up until they are filled
         due = at + Fraction(samples.shape[1], rate)
-        if gap > LEAST_GAP:
-            samples = np.pad(samples, ((0, 0), (round(gap * rate), 0)))
+        pause = round(gap * rate) if gap > LEAST_GAP else 0  # samples of silence before these
         if not begun:
             skipped = round((start - at) * rate)
             if skipped >= samples.shape[1]:
                 continue
             begun = True
-            silence = np.zeros((len(samples), max(0, -skipped)), samples.dtype)
-            samples = np.concatenate([silence, samples[:, max(0, skipped) :]], axis=1)
+            pause, samples = max(0, -skipped), samples[:, max(0, skipped) :]
+        if pause:
+            pause = pause if left is None else min(pause, left)
+            _check_pause(file, Fraction(pause, rate), pause * len(samples) * samples.itemsize)
+            samples = np.pad(samples, ((0, 0), (pause, 0)))
         if left is not None:
             samples = samples[:, :left]
             left -= samples.shape[1]
@@ -117,6 +120,16 @@ def _cut(
             yield samples, frame.layout.name
         if left == 0:
             return
+
+
+def _check_pause(file: InputContainer, seconds: Fraction, needed: int) -> None:
+    """Raise InputError if silence of `needed` bytes, and a copy of it, do not fit into memory."""
+    free = free_main_memory()
+    if free is not None and 2 * needed > USABLE * free:
+        raise InputError(
+            f"{file.name.removeprefix('file:')}: its sound pauses for {float(seconds):.0f} s, more than fits into "
+            "memory; its clock is damaged, or the pause has to be cut out first."
+        )
 
 
 def _decoded(file: InputContainer, track: AudioStream, kind: str) -> Iterator[AudioFrame]:

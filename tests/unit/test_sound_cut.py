@@ -113,6 +113,21 @@ def test_short_gaps_add_up_to_silence_too(tmp_path):
     assert abs(samples.shape[1] / 8000 - 1.97) <= 0.05
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["between", "before"])
+def test_a_pause_that_does_not_fit_into_memory_is_refused(first, tmp_path, monkeypatch):
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        track = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for number in (0, 1)[first:]:
+            frame = av.AudioFrame.from_ndarray(torch.full((1, 800), 1000, dtype=torch.int16).numpy(), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 8000, 800_000 * number, F(1, 8000)
+            output.mux(track.encode(frame))
+    assert read_sound(tmp_path / "a.mkv", F(0), F(1, 2)).samples.shape == (1, 4000)
+    assert read_sound(tmp_path / "a.mkv").samples.shape == (1, 800_800)
+    monkeypatch.setattr("instructx_core.video.sound.free_main_memory", lambda: 1_000_000)
+    with pytest.raises(InputError, match=r"a\.mkv: its sound pauses for 100 s"):
+        read_sound(tmp_path / "a.mkv")
+
+
 def test_every_track_is_cut(path, tmp_path):
     target = tmp_path / "cut.mka"
     assert cut_sound(path, F(1, 4), F(3, 4), target)
