@@ -14,6 +14,7 @@ from .context import Context
 from .edit_model import edit_canvas
 from .errors import InputError
 from .fit import Fit
+from .guidance.guidance import NO_CLIPS
 from .guidance_modes import formula_of, mode_of, needs_both, scales_source, second_scales, terms
 from .loaded_model import LoadedModel
 from .local_edits import check_places, read_local
@@ -53,6 +54,8 @@ class RequestedEdit:
         }
         if len(together) != 1:
             raise InputError("The requests of a batch differ in sampling, size, number of references or instructions.")
+        if is_video and model.guidance.edits_pictures_alone:
+            raise InputError(NO_CLIPS)
         if requests[0].each:
             check_places(model.config.name, model.masks, is_video)
         asked = requests[0].sampling

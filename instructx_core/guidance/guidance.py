@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+NO_CLIPS = "This model edits pictures, not clips; give it one picture, or each frame separately."
 USUAL_WORDS = 64  # tokens of the chat template and a usual instruction
 
 

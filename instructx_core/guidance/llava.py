@@ -22,7 +22,7 @@ from ..context import Context
 from ..errors import InputError
 from ..fit import resize
 from .encoder import QUERY_SIZE, add_lora, pad_ids
-from .guidance import USUAL_WORDS, Guidance, GuidanceInputs
+from .guidance import NO_CLIPS, USUAL_WORDS, Guidance, GuidanceInputs
 from .prompt import MOST_TOKENS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LlavaGuidance(Guidance):
             InputError: a video, a reference, or an instruction that is too long.
         """
         if is_video or any(len(source) != 1 for source in sources or ()):
-            raise InputError("This model edits pictures, not clips; give it one picture, or each frame separately.")
+            raise InputError(NO_CLIPS)
         if any(references or ()):
             raise InputError("This model takes no reference pictures; leave them out.")
         pictures = [self._pixels(source) for source in sources or ()]

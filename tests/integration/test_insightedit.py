@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from instructx_core import Editor, families
+from instructx_core import Editor, edit_video, families
 from instructx_core.cli import main
 from instructx_core.config import (
     ConnectorConfig,
@@ -37,6 +37,7 @@ from instructx_core.model_info import describe
 from instructx_core.sampling import GuidanceTerm, initial_noise, sample
 from instructx_core.weights.unet_keys import unet_name
 from support import tiny, tiny_insightedit
+from support.video_files import make_video
 
 UNET = "transformer/diffusion_pytorch_model.safetensors"
 SOURCE = tiny.clip(1, 40, 56)[0]
@@ -117,6 +118,12 @@ def test_it_edits_one_picture_without_references(editor):
         editor.edit(tiny.clip(5), "make it blue")
     with pytest.raises(InputError, match="no reference pictures"):
         editor.edit(SOURCE, "make it blue", reference=SOURCE)
+
+
+def test_a_long_video_is_refused_before_it_is_decoded(editor, tmp_path, monkeypatch):
+    monkeypatch.setattr("instructx_core.long_video.edit.look_through", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match="edits pictures, not clips"):
+        edit_video(editor, make_video(tmp_path / "a.mp4"), tmp_path / "b.mp4", "make it blue")
 
 
 def test_without_an_iaa_it_is_smartedit(tmp_path):
