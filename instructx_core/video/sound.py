@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 Samples = np.ndarray  # [channels, N]
+CHECKED_EVERY = 1 << 26  # bytes
 LEAST_GAP = Fraction(1, 20)  # seconds; shorter ones may come from a clock of milliseconds
 
 
@@ -37,14 +38,20 @@ def read_sound(path: Path, start: Fraction = Fraction(0), stop: Fraction | None 
     """The sound from `start` to `stop` (seconds; None for the end) of the last track that can be decoded.
 
     ComfyUI takes that track too. None if there is no such track, or no sound in that part. Raises av.FFmpegError if the
-    file cannot be opened, InputError for a pause that does not fit into memory.
+    file cannot be opened, InputError if it does not fit into memory.
     """
     with open_media(path) as file:
         track = next((one for one in reversed(file.streams.audio) if one.codec_context is not None), None)
         if track is None:
             return None
         rate = track.codec_context.sample_rate
-        pieces = [samples for samples, _ in _cut(file, track, "fltp", start, stop)]
+        pieces, held, checked = [], 0, 0  # the latter two in bytes
+        for samples, _ in _cut(file, track, "fltp", start, stop):
+            pieces.append(samples)
+            held += samples.nbytes
+            if held >= checked + CHECKED_EVERY:
+                _check_memory(file, held, "is longer")  # the copy in one piece
+                checked = held
     return Sound(torch.from_numpy(np.concatenate(pieces, axis=1)), rate) if pieces else None
 
 
@@ -111,7 +118,8 @@ def _cut(
             pause, samples = max(0, -skipped), samples[:, max(0, skipped) :]
         if pause:
             pause = pause if left is None else min(pause, left)
-            _check_pause(file, Fraction(pause, rate), pause * len(samples) * samples.itemsize)
+            said = f"pauses for {pause / rate:.0f} s, more"
+            _check_memory(file, 2 * pause * len(samples) * samples.itemsize, said)  # the silence, and a copy of it
             samples = np.pad(samples, ((0, 0), (pause, 0)))
         if left is not None:
             samples = samples[:, :left]
@@ -122,14 +130,12 @@ def _cut(
             return
 
 
-def _check_pause(file: InputContainer, seconds: Fraction, needed: int) -> None:
-    """Raise InputError if silence of `needed` bytes, and a copy of it, do not fit into memory."""
+def _check_memory(file: InputContainer, needed: int, said: str) -> None:
+    """Raise InputError if `needed` bytes do not fit into memory."""
     free = free_main_memory()
-    if free is not None and 2 * needed > USABLE * free:
-        raise InputError(
-            f"{file.name.removeprefix('file:')}: its sound pauses for {float(seconds):.0f} s, more than fits into "
-            "memory; its clock is damaged, or the pause has to be cut out first."
-        )
+    if free is not None and needed > USABLE * free:
+        name = file.name.removeprefix("file:")
+        raise InputError(f"{name}: its sound {said} than fits into memory; cut it, or give the video without sound.")
 
 
 def _decoded(file: InputContainer, track: AudioStream, kind: str) -> Iterator[AudioFrame]:

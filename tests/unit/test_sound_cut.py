@@ -128,6 +128,14 @@ def test_a_pause_that_does_not_fit_into_memory_is_refused(first, tmp_path, monke
         read_sound(tmp_path / "a.mkv")
 
 
+def test_sound_that_does_not_fit_into_memory_is_refused(path, monkeypatch):
+    monkeypatch.setattr("instructx_core.video.sound.CHECKED_EVERY", 100_000)
+    monkeypatch.setattr("instructx_core.video.sound.free_main_memory", lambda: 200_000)
+    assert read_sound(path, F(0), F(1, 4)).samples.shape == (2, 12000)
+    with pytest.raises(InputError, match=r"a\.mkv: its sound is longer than fits into memory"):
+        read_sound(path)
+
+
 def test_every_track_is_cut(path, tmp_path):
     target = tmp_path / "cut.mka"
     assert cut_sound(path, F(1, 4), F(3, 4), target)
