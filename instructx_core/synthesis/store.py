@@ -82,7 +82,7 @@ class Store:
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / "settings.json"
         plain = json.loads(json.dumps(settings))
-        if not self.finished():
+        if not self.finished() and not self._left_working():
             with partial_file(path) as partial:
                 partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
             return
@@ -127,10 +127,15 @@ class Store:
         for left in self.pending.glob(".*"):
             shutil.rmtree(left, ignore_errors=True)
         finished = self.finished()
-        for made in self.working.parent.glob("*/*"):
-            if made.name not in finished and CLIP.fullmatch(made.name) and is_file(made / ROWS):
+        for made in self._left_working():
+            if made.name not in finished:
                 self.take(made)
         self.clear_working()
+
+    def _left_working(self) -> list[Path]:
+        """The folders of clips that killed runs on Ray finished and did not move."""
+        found = self.working.parent.glob("*/*")
+        return [made for made in found if CLIP.fullmatch(made.name) and is_file(made / ROWS)]
 
     def packed_clips(self) -> list[str]:
         return [clip for entry in self.packed for clip in entry["clips"]]

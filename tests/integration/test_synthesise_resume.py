@@ -133,6 +133,15 @@ def test_another_config_does_not_mix_in(tmp_path):
     assert len(read_manifest(tmp_path / "out")) == 2
 
 
+def test_clips_that_workers_finished_count_as_begun(tmp_path):
+    """A driver that is killed before it moves them leaves no other trace of its config."""
+    begun = storing.Store(tmp_path, "parquet", {"seed": 1})
+    storing.write_clip(begun.working, "clip", [], {})
+    with pytest.raises(InputError, match=r"started with different settings \(seed\)"):
+        storing.Store(tmp_path, "parquet", {"seed": 2})
+    assert storing.Store(tmp_path, "parquet", {"seed": 1}).waiting() == ["clip"]
+
+
 def test_a_config_that_made_nothing_yet_can_be_mended(tmp_path, monkeypatch):
     import instructx_core.synthesis.run as running
 
