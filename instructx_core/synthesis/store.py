@@ -128,8 +128,9 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
         finished = self.finished()
         for made in self._left_working():
-            if made.name not in finished:
+            if made.name not in finished:  # two killed runs may have finished the same clip
                 self.take(made)
+                finished.add(made.name)
         self.clear_working()
 
     def _left_working(self) -> list[Path]:

@@ -142,6 +142,14 @@ def test_clips_that_workers_finished_count_as_begun(tmp_path):
     assert storing.Store(tmp_path, "parquet", {"seed": 1}).waiting() == ["clip"]
 
 
+def test_a_clip_that_two_killed_runs_finished_is_taken_once(tmp_path):
+    for run in ("one", "other"):
+        storing.write_clip(tmp_path / "working" / run, "clip", [], {})
+    (tmp_path / "settings.json").write_text("{}")
+    assert storing.Store(tmp_path, "parquet", {}).waiting() == ["clip"]
+    assert not (tmp_path / "working").exists()
+
+
 def test_a_config_that_made_nothing_yet_can_be_mended(tmp_path, monkeypatch):
     import instructx_core.synthesis.run as running
 
