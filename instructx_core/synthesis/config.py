@@ -101,6 +101,9 @@ class SynthesisConfig:
             raise FieldError("world has its own experts; leave out experts, or give clips (a folder) instead of world")
         if self.film is not None and (self.film < self.frames or "cuts" not in self.experts):
             raise FieldError(f"film is {self.film}; it needs experts.cuts and must be at least frames ({self.frames})")
+        longest = self.frames if self.world is None else self.world.frames
+        if self.least_frames > longest:
+            raise FieldError(f"least_frames is {self.least_frames}, but clips have at most {longest}; give no more")
         animate = self.experts.get("animate")
         if self.recipe == "look" and animate is not None and animate.kind == "wan-animate":
             raise FieldError("experts.animate: wan-animate needs poses, which recipe: look does not make; give vace")

@@ -69,6 +69,7 @@ def footage_config(folder: Path, **change: object) -> Path:
         ({"experts": {"redraw": {"model": "none"}}}, "experts.redraw: 'none' is not a folder"),
         ({"clips": "none"}, "'none' is not a folder"),
         ({"film": 500}, "film is 500; it needs experts.cuts"),
+        ({"frames": 8, "least_frames": 9}, "least_frames is 9, but clips have at most 8; give no more."),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_loaded(tmp_path, change, words, capsys):
