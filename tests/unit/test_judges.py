@@ -217,6 +217,14 @@ def test_a_reply_that_is_cut_is_asked_for_again(service):
     assert ask(service).text == "fine"
 
 
+@pytest.mark.parametrize("code", [503, 400])
+def test_a_refusal_that_is_cut_is_told_by_its_status(service, code):
+    Service.replies[:] = [(code, {"Transfer-Encoding": "chunked"}, {})] * remote.TRIES
+    with pytest.raises(InputError, match=f"did not answer: status {code}"):
+        ask(service)
+    assert len(Service.seen) == (remote.TRIES if code == 503 else 1)
+
+
 def test_a_key_of_two_lines_is_refused_unseen(service, monkeypatch):
     monkeypatch.setenv("INSTRUCTX_JUDGE_KEY", "secret\n")
     Service.replies[:] = [good()]

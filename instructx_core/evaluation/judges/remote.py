@@ -74,9 +74,7 @@ class RemoteJudge:
                 with self.opener.open(request, timeout=TIMEOUT) as reply:
                     return reply.read(MOST_ANSWER)
             except urllib.error.HTTPError as error:
-                with error:
-                    said = one_line(error.read(2000).decode("utf-8", "replace"), 200)
-                problem = f"status {error.code} ({said})"
+                problem = f"status {error.code} ({_said(error)})"
                 if error.code in (401, 403):
                     problem += f"; put its key into {KEY}"
                 if error.code not in AGAIN:
@@ -120,6 +118,15 @@ def _answer(reply: bytes, url: str) -> Answer:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"The judge at {url} did not answer as chat completions do; check its address.") from error
     return Answer(text if isinstance(text, str) else "", *counts)  # a refusal has no text: it counts as unreadable
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The start of an error's body; what broke the connection, if it was cut."""
+    try:
+        with error:
+            return one_line(error.read(2000).decode("utf-8", "replace"), 200)
+    except (OSError, http.client.HTTPException) as cut:
+        return one_line(cut, 200)
 
 
 def _retry_after(value: str | None, otherwise: float) -> float:
