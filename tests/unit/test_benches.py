@@ -105,6 +105,21 @@ def test_vie_reads_any_list_by_its_columns(tmp_path):
     assert bench.cases(tmp_path / "data", renamed, tmp_path)[0].group == "Mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "names", "words"),
+    [
+        ("vie", {**VIE.names, "reference": "ref"}, "there is no column 'reference'; choose from key, source"),
+        ("vie", {**VIE.names, "references": "reff"}, "references is 'reff', which no row of .*list.jsonl' has"),
+        ("reasonedit", {"source": "picture"}, "Reason-Edit has no list of cases; leave it out"),
+    ],
+)
+def test_columns_that_name_nothing_are_refused(tmp_path, name, names, words):
+    """Else optional ones, such as references, would be left out in silence."""
+    data = benchmarks.LAYOUTS[name](tmp_path)
+    with pytest.raises(InputError, match=f"^--columns.*{words}"):
+        BENCHES[name].cases(data, Columns(names), tmp_path / "scratch")
+
+
 def test_openve_bounds_scores_by_the_first():
     score = BENCHES["openve"].score([{"instruction": 2, "consistency": 5, "quality": 1}])
     assert score == {"instruction": 2, "consistency": 2, "quality": 1, "overall": pytest.approx(5 / 3)}

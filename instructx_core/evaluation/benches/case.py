@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,12 +17,13 @@ from torch import Tensor
 from ...bounded import is_file, why
 from ...errors import InputError
 from ...images import write_image
-from ...words import quoted, quoted_path, shown
+from ...words import listed, quoted, quoted_path, shown
 from ..judges import Question
 from ..listing import text_of
 
 UNSAFE = re.compile(r"[^\w.-]+")
 LONGEST_NAME = 120
+Row = tuple[str, Mapping[str, Any]]  # its place for messages, column -> value
 WHOLE: Mapping[str, Mapping[str, str]] = {"all cases": {}}
 
 
@@ -77,7 +78,22 @@ class Columns:
     table: str | None = None
 
     def over(self, usual: Mapping[str, str]) -> dict[str, str]:
+        """Our name -> the list's column. Raises InputError for a name that the benchmark does not use."""
+        if unknown := sorted(self.names.keys() - usual.keys()):
+            raise InputError(f"--columns: there is no column {listed(unknown)}; choose from {', '.join(usual)}.")
         return {**usual, **self.names}
+
+    def seen_in(self, rows: Iterable[Row], listing: Path) -> Iterator[Row]:
+        """Pass the rows of a list on. Raises InputError after the last if none has a column that `names` gives."""
+        absent, row = dict(self.names), None
+        for place, row in rows:
+            absent = {name: column for name, column in absent.items() if column not in row}
+            yield place, row
+        for name, column in absent.items() if row is not None else ():
+            raise InputError(
+                f"--columns: {name} is {quoted(column)}, which no row of {quoted_path(listing)} has; name another "
+                "column, or leave it out."
+            )
 
 
 class Bench(Protocol):

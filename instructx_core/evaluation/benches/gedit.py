@@ -50,7 +50,7 @@ class GEditBench:
         tables = [] if columns.table else sorted(data.rglob("*.parquet"))
         rows = (row for table in tables for row in _table_rows(table, names)) if tables else None
         listing = data if tables else one_listing(data, columns.table, ("gedit.jsonl", "metadata.jsonl"), self.title)
-        for place, row in rows or read_rows(listing):
+        for place, row in columns.seen_in(rows or read_rows(listing), listing):
             language, group = (text_of(row, names[name], place) for name in ("language", "group"))
             key = safe_name(f"{language}-{text_of(row, names['key'], place)}")
             picture = row.get(names["source"])

@@ -47,7 +47,7 @@ class ImgEditBench:
         listing = one_of(data, (columns.table,) if columns.table else LISTS, "ImgEdit's repository with Benchmark.tar")
         cases = []
         folder = next((data / name for name in PICTURES if is_dir(data / name)), data)
-        for place, row in read_rows(listing):
+        for place, row in columns.seen_in(read_rows(listing), listing):
             group = text_of(row, names["group"], place)
             cases.append(
                 Case(

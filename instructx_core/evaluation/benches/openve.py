@@ -43,7 +43,7 @@ class VideoBench:
         names = columns.over(self.usual)
         listing = one_listing(data, columns.table, self.lists, self.title)
         cases = []
-        for number, (place, row) in enumerate(read_rows(listing), 1):
+        for number, (place, row) in enumerate(columns.seen_in(read_rows(listing), listing), 1):
             group = text_of(row, names["group"], place)
             references = paths_of(row, names["references"], listing.parent, place)
             if self.referenced and not references:

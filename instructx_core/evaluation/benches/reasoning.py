@@ -55,7 +55,7 @@ class AdvancedEditEval(_Viescored):
         names = columns.over(USUAL)
         listing = one_listing(data, columns.table, (), self.title)
         cases = []
-        for number, (place, row) in enumerate(read_rows(listing), 1):
+        for number, (place, row) in enumerate(columns.seen_in(read_rows(listing), listing), 1):
             told = row.get(names["instruction"])
             texts = told if isinstance(told, list) and told else [text_of(row, names["instruction"], place)]
             group = text_of(row, names["group"], place)
@@ -85,6 +85,8 @@ class ReasonEdit(_Viescored):
     }
 
     def cases(self, data: Path, columns: Columns, scratch: Path) -> list[Case]:
+        if columns != Columns():
+            raise InputError(f"--columns is given, but {self.title} has no list of cases; leave it out.")
         cases = []
         for folder in sorted(path for path in data.iterdir() if path.is_dir() and re.match(r"[1-6]-", path.name)):
             pictures = sorted(folder.glob("*.png"), key=_natural)

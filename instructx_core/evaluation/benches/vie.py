@@ -65,7 +65,7 @@ class VieBench:
         names = columns.over(USUAL)
         listing = one_listing(data, columns.table, (), self.title)
         cases = []
-        for number, (place, row) in enumerate(read_rows(listing), 1):
+        for number, (place, row) in enumerate(columns.seen_in(read_rows(listing), listing), 1):
             group = text_of(row, names["group"], place)
             key = text_of(row, names["key"], place) if names["key"] in row else f"{number:03}"
             cases.append(
