@@ -86,6 +86,14 @@ def test_gedit_languages_and_intersection(tmp_path):
     assert scores == {"Q_SC": 4, "Q_PQ": 8, "Q_O": pytest.approx(math.sqrt(32))}
 
 
+def test_gedit_refuses_a_language_of_no_table(tmp_path):
+    row = {"key": "k", "instruction": "x", "input_image_raw": "x.png", "task_type": "y", "instruction_language": "zh"}
+    (tmp_path / "gedit.jsonl").write_text(json.dumps(row))
+    benchmarks.picture(tmp_path / "x.png", 0)
+    with pytest.raises(InputError, match="line 1: the language is 'zh'; give en or cn"):
+        BENCHES["gedit"].cases(tmp_path, Columns(), tmp_path)
+
+
 def test_vie_reads_any_list_by_its_columns(tmp_path):
     cases = cases_of("vie", tmp_path)
     assert [case.group for case in cases] == ["Swap / Change", "Add", "Ref Base Add"]

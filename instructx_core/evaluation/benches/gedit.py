@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...images import read_encoded
-from ...words import one_line, quoted_path
+from ...words import one_line, quoted, quoted_path
 from ..judges import Question
 from ..listing import read_rows, text_of
 from . import viescore
@@ -29,6 +29,7 @@ USUAL = {
     "language": "instruction_language",
     "intersection": "Intersection_exist",
 }
+LANGUAGES = ("en", "cn")
 AT_ONCE = 16  # rows of a table in memory
 
 
@@ -52,6 +53,8 @@ class GEditBench:
         listing = data if tables else one_listing(data, columns.table, ("gedit.jsonl", "metadata.jsonl"), self.title)
         for place, row in columns.seen_in(rows or read_rows(listing), listing):
             language, group = (text_of(row, names[name], place) for name in ("language", "group"))
+            if language not in LANGUAGES:  # its scores would be in no table
+                raise InputError(f"{place}: the language is {quoted(language)}; give {' or '.join(LANGUAGES)}.")
             key = safe_name(f"{language}-{text_of(row, names['key'], place)}")
             picture = row.get(names["source"])
             if isinstance(picture, dict):
