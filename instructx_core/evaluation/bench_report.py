@@ -70,20 +70,38 @@ def read_run(folder: Path) -> list[Judged]:
     """Each judge's results for the run in a folder, and the metrics measured without a judge.
 
     Raises:
-        InputError: not a run of `instructx bench`, or no scores yet.
+        InputError: not a run of `instructx bench`, a line that it did not write, or no scores yet.
     """
     about = read_json(folder / "run.json")
     if not isinstance(about, dict) or about.get("bench") not in BENCHES:
         raise InputError(f"{quoted_path(folder)} is not a run of `instructx bench`; give a run's folder.")
     bench, method = BENCHES[about["bench"]], folder.resolve().name
-    cases = CaseLog(folder / "cases.jsonl").read()
-    logs = [CaseLog(path).read() for path in sorted((folder / "judged").glob("*.jsonl"))]
+    cases = _lines(folder / "cases.jsonl", "group")
+    logs = [_lines(path, "group", "judge") for path in sorted((folder / "judged").glob("*.jsonl"))]
     found = [_judged(method, bench, str(next(iter(log.values()))["judge"]), log, cases) for log in logs if log]
-    if measured := CaseLog(folder / "measured.jsonl").read():
+    if measured := _lines(folder / "measured.jsonl", "group"):
         found.append(_judged(method, bench, NO_JUDGE, measured, cases))
     if not found:
         raise InputError(f"{quoted_path(folder)} has no scores yet; run `instructx bench {bench.name}` with --judge.")
     return found
+
+
+def _lines(path: Path, *texts: str) -> dict[str, dict[str, Any]]:
+    """A log's lines by key. Raises InputError for a line that `instructx bench` does not write."""
+    lines = CaseLog(path).read()
+    for key, line in lines.items():
+        tags, scores = line.get("tags"), line.get("scores") or {}
+        told = all(isinstance(line.get(name), str) for name in texts) and isinstance(tags, dict)
+        if not told or not isinstance(scores, dict) or not all(map(_is_score, scores.values())):
+            raise InputError(
+                f"{quoted_path(path)}: `instructx bench` did not write the line of the case {quoted(key)}; delete it, "
+                "and run `instructx bench` again."
+            )
+    return lines
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def own_tables(found: Sequence[Judged]) -> Iterator[ScoreTable]:

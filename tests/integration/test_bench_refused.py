@@ -1,5 +1,7 @@
 """What `instructx bench` refuses, in one sentence and before any work."""
 
+import json
+
 import pytest
 
 from support import benchmarks
@@ -71,4 +73,17 @@ def test_reports_of_what_is_no_run(tmp_path, capsys):
     assert "not a run" in refusal(capsys, "bench", "report", tmp_path)
     (tmp_path / "run.json").write_text('{"bench": "imgedit"}')
     assert "no scores yet" in refusal(capsys, "bench", "report", tmp_path)
+    for file, line in (
+        ("judged/a.jsonl", {"key": "7", "answers": [["4"]]}),
+        ("judged/a.jsonl", {"key": "7", "judge": "j", "group": "add", "tags": {}, "scores": {"overall": "4"}}),
+        ("measured.jsonl", {"key": "7", "scores": {"PSNR": 30.0}}),
+        ("cases.jsonl", {"key": "7", "source": "x.png"}),
+    ):
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(line))
+        assert f"{path.name}': `instructx bench` did not write the line of the case '7'; delete it" in refusal(
+            capsys, "bench", "report", tmp_path
+        )
+        path.unlink()
     assert "is not a folder" in refusal(capsys, "bench", "imgedit", "--data", tmp_path / "none", "-o", tmp_path / "x")
