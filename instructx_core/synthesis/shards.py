@@ -46,7 +46,9 @@ def write_shard(form: Form, path: Path, rows: Sequence[Row], folders: Sequence[P
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Row]:
-    """The rows of a shard, with media as bytes. Raises InputError if it cannot be read."""
+    """The rows of a shard, with media as bytes. Raises InputError if it has another form or cannot be read."""
+    if path.suffix != SUFFIXES[form]:
+        raise InputError(f"{quoted_path(path)} does not have form: {form}; give the config that it was made with.")
     try:
         yield from _rows_of(form, path)
     except (OSError, KeyError, TypeError, ValueError, tarfile.TarError) as error:  # pyarrow's errors are ValueErrors

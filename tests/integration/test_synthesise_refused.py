@@ -164,6 +164,12 @@ def test_a_damaged_shard_is_refused(tmp_path, form, capsys):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_page_of_shards_of_another_form_is_refused(tmp_path):
+    synthesise(config(tmp_path / "out", 1))
+    with pytest.raises(InputError, match=r"00000.parquet' does not have form: webdataset; give the config"):
+        write_preview(tmp_path / "out", "webdataset", tmp_path / "page.html")
+
+
 def test_checksums_of_clips_beside_a_shard(tmp_path):
     settings = replace(config(tmp_path / "out"), world=WorldClips(2, frames=5))
     synthesise(settings)
