@@ -86,9 +86,13 @@ class Store:
             with partial_file(path) as partial:
                 partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
             return
-        before = read_json(path)
-        if not isinstance(before, dict):
-            raise InputError(f"{quoted_path(path)} is not a mapping; restore it from a copy, or give a new output.")
+        try:
+            if not isinstance(before := read_json(path), dict):
+                raise UnreadableError(quoted_path(path), "it is not a mapping")
+        except UnreadableError as error:
+            raise InputError(
+                f"{quoted_path(path)} cannot be read ({error.reason}); restore it from a copy, or give a new output."
+            ) from error
         if names := sorted(name for name in {*before, *plain} if before.get(name) != plain.get(name)):
             raise InputError(
                 f"{quoted_path(self.folder)} was started with different settings ({', '.join(names)}); "
