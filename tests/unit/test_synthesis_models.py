@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -167,6 +168,23 @@ def test_a_folder_that_is_none(tmp_path):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be opened"):
         load_experts({"detect": ExpertChoice("detector", str(tmp_path))}, "cpu")
+
+
+def test_vitpose_without_scipy_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    """Its processor would fail at the first clip, with a NameError."""
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(InputError, match=r"experts.pose: vitpose needs scipy .*; run `pip install scipy`"):
+        load_experts({"pose": ExpertChoice("vitpose", str(tmp_path))}, "cpu")
+
+
+@pytest.mark.slow
+def test_owlv2_without_scipy_is_refused(tmp_path, monkeypatch):
+    from support import tiny_experts as tiny
+
+    folder = tiny.save_detector(tmp_path / "owl")
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(InputError, match=r"experts.detect: OWLv2 needs scipy .*; run `pip install scipy`"):
+        load_experts({"detect": ExpertChoice("detector", str(folder))}, "cpu")
 
 
 def loaded(folder, **kinds):

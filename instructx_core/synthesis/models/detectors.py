@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..experts import Detection
-from .loading import loaded, picture_of
+from .loading import check_scipy, loaded, picture_of
 
 
 class NamedDetector:
@@ -26,6 +26,8 @@ class NamedDetector:
     @classmethod
     def from_folder(cls, folder: Path, device: str, **settings: float) -> NamedDetector:
         model = loaded("transformers", "AutoModelForZeroShotObjectDetection", folder)
+        if model.config.model_type == "owlv2":
+            check_scipy("detect", "OWLv2")
         return cls(model.to(device), loaded("transformers", "AutoProcessor", folder), **settings)
 
     @torch.inference_mode()

@@ -33,6 +33,16 @@ def loaded(library: str, name: str, folder: Path, **options: Any) -> Any:
         ) from error
 
 
+def check_scipy(role: str, kind: str) -> None:
+    """Raise InputError unless scipy is installed, which the processor of this kind needs at its first call."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"experts.{role}: {kind} needs scipy ({one_line(error, 100)}); run `pip install scipy`."
+        ) from error
+
+
 def picture_of(frame: Tensor) -> Any:
     """uint8 [H, W, 3] -> a PIL image."""
     from PIL import Image

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .loading import loaded, picture_of
+from .loading import check_scipy, loaded, picture_of
 
 
 class VitPoser:
@@ -17,6 +17,7 @@ class VitPoser:
 
     @classmethod
     def from_folder(cls, folder: Path, device: str) -> VitPoser:
+        check_scipy("pose", "vitpose")
         model = loaded("transformers", "VitPoseForPoseEstimation", folder).to(device)
         return cls(model, loaded("transformers", "AutoImageProcessor", folder))
 
