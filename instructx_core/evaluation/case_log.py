@@ -64,20 +64,23 @@ class CaseLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise InputError(
-                f"{quoted_path(self.path)} cannot be written ({why(error)}); free space, or check the permissions."
-            ) from error
+            raise _unwritable(self.path, error) from error
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Hold the case `key` exclusively within the block; yield False if another process holds it."""
-        self.claims.mkdir(parents=True, exist_ok=True)
+        """Hold the case `key` exclusively within the block; yield False if another process holds it.
+
+        Raises InputError if it cannot be locked.
+        """
         lock = FileLock(self.claims / f"{self.path.stem}-{key}.lock", timeout=0)
         try:
+            self.claims.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             yield False
             return
+        except OSError as error:
+            raise _unwritable(self.claims, error) from error
         try:
             yield True
         finally:
@@ -85,6 +88,10 @@ class CaseLog:
                 with suppress(OSError):
                     Path(lock.lock_file).unlink()
             lock.release()
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{quoted_path(path)} cannot be written ({why(error)}); free space, or check the permissions.")
 
 
 def _ends_a_line(file: Any) -> bool:

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from instructx_core.errors import InputError
 from instructx_core.evaluation.bench_report import read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -74,6 +75,12 @@ def test_processes_share_the_cases_and_a_killed_one_is_made_up_for(data, tmp_pat
     assert not found.missing and not found.unreadable
     keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "judged" / "GPT-4o_recorded.jsonl").open()]
     assert sorted(keys) == sorted(case.key for case in cases)
+
+
+def test_a_case_that_cannot_be_locked_is_refused(tmp_path):
+    (tmp_path / ".claims").write_text("no folder")
+    with pytest.raises(InputError, match=r"\.claims' cannot be written \(.*\); free space"):
+        CaseLog(tmp_path / "log.jsonl").claim("a").__enter__()
 
 
 def test_a_torn_line_is_left_aside_and_its_case_done_again(tmp_path, said):
