@@ -149,6 +149,16 @@ def test_advancededit_has_two_instructions_a_mask_and_a_word(tmp_path):
     assert mask[:, 8:24].min() == 1 and mask.sum() == 64 * 16
 
 
+def test_advancededit_refuses_more_instructions_than_kinds(tmp_path):
+    """As the synthesis's own records have them: the first is a plain one, which would count as understanding."""
+    listing = benchmarks.advancededit(tmp_path) / "advanced.json"
+    records = json.loads(listing.read_text())
+    records[1]["instruction"] *= 2
+    listing.write_text(json.dumps(records))
+    with pytest.raises(InputError, match="entry 2: it has 4 instructions; give one of understanding and one of reason"):
+        BENCHES["advancededit"].cases(tmp_path, Columns(), tmp_path)
+
+
 def test_another_table_s_mask_is_not_taken(tmp_path):
     """Of two tables with one folder for their pictures, each has its own."""
     benchmarks.advancededit(tmp_path)

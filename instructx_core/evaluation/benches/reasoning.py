@@ -58,11 +58,15 @@ class AdvancedEditEval(_Viescored):
         for number, (place, row) in enumerate(columns.seen_in(read_rows(listing), listing), 1):
             told = row.get(names["instruction"])
             texts = told if isinstance(told, list) and told else [text_of(row, names["instruction"], place)]
+            if len(texts) > len(KINDS):
+                raise InputError(
+                    f"{place}: it has {len(texts)} instructions; give one of {' and one of '.join(KINDS)}."
+                )
             group = text_of(row, names["group"], place)
             is_gone = group.lower().startswith("remov")  # then no word describes what the region should show
             word = row.get(names["word"]) or ("" if is_gone else row.get("class_origin")) or ""
             mask = _mask(row.get("segmentation"), scratch, f"{number:04}_mask", place)
-            for kind, text in zip(KINDS, texts, strict=False):
+            for kind, text in zip(KINDS, texts, strict=False):  # a record may have only the first
                 if not isinstance(text, str) or not text.strip():
                     raise InputError(f"{place}: an instruction is {shown(text)}; give text.")
                 source = listing.parent / text_of(row, names["source"], place)
