@@ -107,7 +107,7 @@ def _run_bench(arguments: argparse.Namespace, name: str) -> None:
     if not arguments.no_edit:
         settings |= {"model": str(arguments.model or "bundled"), "steps": arguments.steps, "seed": arguments.seed}
         settings |= _loading(arguments)
-    make_judge = open_judge(arguments, bool(prompts)) if arguments.judge else None
+    make_judge = open_judge(arguments, bool(prompts))
     networks = _networks(arguments)
     run = BenchRun(arguments.output, bench, cases, settings)
     if not arguments.no_edit:

@@ -21,15 +21,22 @@ def add_judge(parser: Any) -> None:
     parser.add_argument("--judge-device", help="where a local judge runs (default: a GPU if there is one)")
 
 
-def open_judge(arguments: argparse.Namespace, published: bool = False) -> Callable[[], Judge]:
-    """Check a judge's options and return a function that makes it; a local judge takes memory only then.
+def open_judge(arguments: argparse.Namespace, published: bool = False) -> Callable[[], Judge] | None:
+    """Check a judge's options and return a function that makes it, None without --judge.
 
-    The judge's name says whose prompts it answers, as they affect its scores too.
+    A local judge takes memory only when it is made. The judge's name says whose prompts it answers, as they
+    affect its scores too.
 
     Raises:
-        InputError: an invalid address or key, no model to ask there, an unusable log of answers, or an unknown device.
+        InputError: --judge-model or --judge-device alone, an invalid address or key, no model to ask there, an unusable
+            log of answers, or an unknown device.
         CheckpointError: no MLLM in that folder. A damaged one is noticed only when it is made.
     """
+    given = arguments.judge
+    if given is None:
+        if arguments.judge_model or arguments.judge_device:
+            raise InputError("--judge-model and --judge-device belong to --judge; give it too, or leave them out.")
+        return None
     from ..device import pick_device
     from ..evaluation.judges import RecordedJudge
     from ..evaluation.judges.local import LocalJudge
@@ -43,7 +50,6 @@ def open_judge(arguments: argparse.Namespace, published: bool = False) -> Callab
             judge.name += ", InstructX prompts"
         return judge
 
-    given = arguments.judge
     if "://" in given:
         if not arguments.judge_model:
             raise InputError(f"--judge {quoted(given)} needs --judge-model, the model to ask there.")

@@ -80,7 +80,7 @@ def _run_measure(arguments: argparse.Namespace) -> None:
 
     if arguments.vbench:
         find_vbench()  # if it is missing, fail before any long work
-    make_judge = open_judge(arguments) if arguments.judge else None
+    make_judge = open_judge(arguments)
     mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
     target = load_source(arguments.target).frames if arguments.target else None
     region, _ = find_region(source.frames, edited.frames, mask, target)

@@ -21,6 +21,7 @@ def data(tmp_path):
         (["--columns", "columns: {source: 1}"], "give a mapping of strings to strings"),
         (["--columns", "["], "--columns"),
         (["--judge", "http://127.0.0.1:9/v1"], "--judge-model"),
+        (["--judge-model", "m"], "belong to --judge; give it too"),
         (["--judge", "ftp://x/v1", "--judge-model", "m"], "not a judge's address"),
         (["-o", __file__], "folder for the run"),
         (["--judge", "none.jsonl"], "none.jsonl"),
