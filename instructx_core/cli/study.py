@@ -47,6 +47,8 @@ def _run_study(arguments: argparse.Namespace) -> None:
         raise InputError("--collect reads answers; leave folders and --output out, or leave it out to make a page.")
     if arguments.collect:
         _collect(arguments)
+    elif arguments.key or arguments.plot or arguments.json:
+        raise InputError("--key, --plot and --json belong to --collect; leave them out to make a page.")
     elif arguments.folders and arguments.output:
         _make(arguments)
     else:

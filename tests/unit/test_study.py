@@ -91,6 +91,7 @@ def test_what_a_study_cannot_be_made_of(tmp_path, change, words, capsys):
         (["x", "-o", "y.txt"], "NAME.html"),
         (["--collect", "x.json", "-o", "y.html"], "--collect"),
         (["--collect", "x.json"], "x.json"),
+        (["a", "-o", "s.html", "--plot", "p.png"], "belong to --collect; leave them out to make a page"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, words, capsys, tmp_path, monkeypatch):
