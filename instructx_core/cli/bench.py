@@ -165,7 +165,9 @@ def _columns(given: str | None) -> Columns:
     value = read_yaml(given) if is_file(Path(given)) else parse_yaml(given, "--columns")
     known = {"columns", "groups", "table"}
     if not isinstance(value, dict) or not value or value.keys() - known:
-        raise InputError(f"--columns is {shown(value)}; give YAML with only columns:, groups: and table:.")
+        raise InputError(
+            f"--columns is {shown(value)}; give YAML, or a file of it, with only columns:, groups:, table:."
+        )
     names, groups, table = (value.get(name) for name in ("columns", "groups", "table"))
     for name, mapping in (("columns", names), ("groups", groups)):
         texts = isinstance(mapping, dict) and all(isinstance(one, str) for pair in mapping.items() for one in pair)

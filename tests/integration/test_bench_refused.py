@@ -20,6 +20,7 @@ def data(tmp_path):
         (["--columns", "nothing: {a: b}"], "--columns"),
         (["--columns", "columns: {source: 1}"], "give a mapping of strings to strings"),
         (["--columns", "["], "--columns"),
+        (["--columns", "none.yaml"], "--columns is 'none.yaml'; give YAML, or a file of it"),
         (["--judge", "http://127.0.0.1:9/v1"], "--judge-model"),
         (["--judge-model", "m"], "belong to --judge; give it too"),
         (["--judge", "ftp://x/v1", "--judge-model", "m"], "not a judge's address"),
