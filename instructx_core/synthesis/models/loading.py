@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,8 @@ def loaded(library: str, name: str, folder: Path, **options: Any) -> Any:
 
 def check_scipy(role: str, kind: str) -> None:
     """Raise InputError unless scipy is installed, which the processor of this kind needs at its first call."""
-    try:
-        import scipy  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"experts.{role}: {kind} needs scipy ({one_line(error, 100)}); run `pip install scipy`."
-        ) from error
+    if find_spec("scipy") is None:
+        raise InputError(f"experts.{role}: {kind} needs scipy; run `pip install scipy`.")
 
 
 def picture_of(frame: Tensor) -> Any:
