@@ -31,7 +31,7 @@ from ..long_video import edit_video
 from ..request import EditRequest
 from ..source import is_video_file, load_references, load_source, save_result
 from ..video import probe
-from ..words import one_line, quoted, quoted_path, shown
+from ..words import listed, one_line, quoted, quoted_path, shown
 from .benches import Bench, Case
 from .benches.case import inner_folder, safe_name
 from .case_log import CaseLog
@@ -136,9 +136,17 @@ class BenchRun:
         Args:
             prompts: the download's, which replace our own.
             frames: number of frames of a clip that the judge sees.
+
+        Raises:
+            InputError: the judge cannot answer, or its log is that of a judge whose name gives the same file name.
         """
         log = self.judged(judge.name)
         done = log.read()
+        if others := {str(line.get("judge", judge.name)) for line in done.values()} - {judge.name}:
+            raise InputError(
+                f"{quoted_path(log.path)} holds the scores of {listed(others)}, not of {quoted(judge.name)}; judge in "
+                "another run's folder, or rename one of the judges."
+            )
         left = [case for case in self.cases if case.key not in done and self.has_edit(case)]
         count = 0
         for number, case in enumerate(left, 1):

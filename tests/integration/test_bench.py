@@ -310,6 +310,17 @@ def test_a_run_s_folder_is_of_the_same_cases(data, tmp_path):
         BenchRun(run.folder, run.bench, others, {"model": "m"})
 
 
+def test_judges_of_one_file_name_are_not_mixed(data, tmp_path):
+    run = prepared("imgedit", data, tmp_path / "run")
+    run.judged("a_b").append({"key": run.cases[0].key, "judge": "a/b", "scores": {"overall": 4.0}})
+    judge = RecordedJudge(benchmarks.record(tmp_path / "answers.jsonl", run.cases, run.bench))
+    judge.name = "a_b"
+    with pytest.raises(InputError, match=r"a_b.jsonl' holds the scores of 'a/b', not of 'a_b'; judge in another run"):
+        run.judge(judge, {}, frames=1)
+    judge.name = "a/b"
+    assert run.judge(judge, {}, frames=1) == 0
+
+
 def test_columns_are_given_on_the_command_line_or_in_a_file(data, tmp_path, capsys):
     benchmarks.vie(data)
     (tmp_path / "columns.yaml").write_text(benchmarks.VIE_COLUMNS)
