@@ -11,6 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..instructx_core.errors import InputError
 from ..instructx_core.examples import Drawn, NamedExample, examples
+from ..instructx_core.words import shown
 from ..instructx_core.world import GROUPS, HELD_OUT_SEED, PLAIN, RICH, sample_triplet
 from . import categories
 from .menus import problem
@@ -123,18 +124,21 @@ class InstructXExampleInput(io.ComfyNode):
         return ExecutionBlocker(words)
 
 
-def _chosen(example: str, asked: Drawn) -> NamedExample:
+def _chosen(example: object, asked: Drawn) -> NamedExample:
     """The example of a menu entry, or of a name from an older graph; `asked` sets how a random one is drawn.
 
     Raises:
         InputError: no such example.
     """
-    group = example.removeprefix(RANDOM)
-    if group in GROUPS:
-        return NamedExample(group, example, "", drawn=Drawn(group, asked.seed, asked.frames, asked.width, asked.height))
-    found = examples().get(example) or FILES.get(example)
+    found = None
+    if isinstance(example, str):  # ComfyUI leaves the check of this menu to the node, whatever the graph holds
+        group = example.removeprefix(RANDOM)
+        if group in GROUPS:
+            drawn = Drawn(group, asked.seed, asked.frames, asked.width, asked.height)
+            return NamedExample(group, example, "", drawn=drawn)
+        found = examples().get(example) or FILES.get(example)
     if found is None:
-        raise InputError(f"There is no example {example!r}; choose one from the menu.")
+        raise InputError(f"There is no example {shown(example)}; choose one from the menu.")
     return found
 
 

@@ -118,14 +118,14 @@ def find_model(name: str) -> Path:
     return _find(name, models())
 
 
-def find_part(part: str, name: str) -> Path:
+def find_part(part: str, name: object) -> Path:
     """The file or folder of an entry in the menu of a single part.
 
     Raises:
         CheckpointError: not in the menu (any more).
     """
     found = parts(part)
-    if name not in found:
+    if not isinstance(name, str) or name not in found:
         raise CheckpointError(
             f"The menu {part} has no {shown(name)}; put the file into models/{STOCK[part]}, then press R to refresh"
             " the menus."

@@ -90,6 +90,20 @@ def check_words_in_the_menus():
     assert said("SlidingWindow", instruction="x", cuts="") is True
 
 
+def check_menus_refuse_what_is_no_text():
+    """ComfyUI checks none of these menus itself, and a graph may hold anything."""
+    menus = [
+        ("ExampleInput", "example"),
+        ("LoadModel", "model_name"),
+        ("LoadModel", "transformer"),
+        ("Plan", "model_name"),
+    ]
+    for node, menu in menus:
+        for value in (5, True, {"a": 1}, ["a", "b", "c"]):
+            said = NODES[f"InstructX{node}"].validate_inputs(**{menu: value})
+            assert "menu" in said and str(value) in said, (node, menu, said)
+
+
 def check_model_that_is_not_wan():
     model = loaded(BUNDLED)[0].clone()
     other = type("Other", (), {"diffusion_model": torch.nn.Linear(1, 1)})()
