@@ -22,10 +22,11 @@ def lacking() -> list[str]:
         name, floor = REQUIREMENT.match(line).groups()
         try:
             installed = version(name)
-        except PackageNotFoundError:
+        except (PackageNotFoundError, KeyError):  # KeyError: announced by Python for the case below
+            installed = None
+        if installed is None:  # also if an interrupted installation left a folder without metadata
             found.append(f"{name} is not installed")
-            continue
-        if floor and _numbers(installed) < _numbers(floor):
+        elif floor and _numbers(installed) < _numbers(floor):
             found.append(f"{name} is {installed}, but {floor} or newer is needed")
     return found
 

@@ -1,5 +1,6 @@
 """Bad input, in words; and what is said on every socket."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -125,12 +126,16 @@ def check_missing_libraries_are_named():
     before = requirements.REQUIREMENTS
     with TemporaryDirectory() as folder:
         requirements.REQUIREMENTS = Path(folder) / "requirements.txt"
-        requirements.REQUIREMENTS.write_text("torch>=1.0\na-library-that-nobody-has>=2\nnumpy>=99.1\n")
+        requirements.REQUIREMENTS.write_text("torch>=1.0\na-library-that-nobody-has>=2\nnumpy>=99.1\nhalf-there>=1\n")
+        (Path(folder) / "half_there-1.0.dist-info").mkdir()  # an installation that was interrupted
+        sys.path.append(folder)
         try:
+            assert "half-there is not installed" in requirements.lacking()
             expect("InstructXError", "a-library-that-nobody-has is not installed", run, "LoadModel", model_name=BUNDLED)
             expect("InstructXError", "99.1 or newer is needed", run, "LoadMLLM", base=BUNDLED, adapter=BUNDLED)
         finally:
             requirements.REQUIREMENTS = before
+            sys.path.remove(folder)
     assert not requirements.lacking()
 
 
