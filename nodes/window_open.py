@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ import folder_paths
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..instructx_core.bounded import why
 from ..instructx_core.errors import InputError
 from ..instructx_core.windows import USUAL_OVERLAP, Head, Span, parse_cuts
+from ..instructx_core.words import shown
 from . import categories
 from .menus import mismatch, problem
 from .sockets import Flow, FlowValue
@@ -144,10 +147,8 @@ class InstructXWindowOpen(io.ComfyNode):
             return wrong
         if head is not None and head not in HEADS:
             return f"head: there is no {head!r}; choose {', '.join(HEADS[:-1])} or {HEADS[-1]}."
-        if window is not None and overlap is not None and overlap >= window:
-            return f"overlap is {overlap} and window {window}, which leaves no new frames to edit; lower overlap."
-        for value, check in ((cuts, _check_cuts), (folder, output_folder)):
-            said = True if value is None else problem(check, value)
+        for values, check in (((window, overlap), check_lengths), ((cuts,), _check_cuts), ((folder,), output_folder)):
+            said = True if None in values else problem(check, *values)
             if said is not True:
                 return said
         return True
@@ -156,6 +157,7 @@ class InstructXWindowOpen(io.ComfyNode):
     def execute(cls, source: Input.Video, window: int, overlap: int, **settings: Any) -> io.NodeOutput:
         from ..instructx_core.long_video import LongOptions
 
+        check_lengths(window, overlap)
         output_folder(settings["folder"])
         options = LongOptions(
             window=Span(Fraction(window)),
@@ -178,11 +180,23 @@ class InstructXWindowOpen(io.ComfyNode):
         return io.NodeOutput(*[none] * 6, flow, none)
 
 
+def check_lengths(window: int, overlap: int) -> None:
+    """Raise InputError unless windows of these lengths edit new frames; ComfyUI checks no bounds of linked values, nor
+    those of a node that checks a value itself."""
+    for name, frames, least in (("window", window, 1), ("overlap", overlap, 0)):
+        if frames < least:
+            raise InputError(f"{name} is {frames}; give {least} or more frames.")
+    if overlap >= window:
+        raise InputError(
+            f"overlap is {overlap} and window {window}, which leaves no new frames to edit; lower overlap."
+        )
+
+
 def output_folder(name: str) -> Path:
-    """A folder inside ComfyUI's output folder.
+    """A folder inside ComfyUI's output folder, which need not exist.
 
     Raises:
-        InputError: the folder is elsewhere, or hidden.
+        InputError: the folder is elsewhere or hidden, or there cannot be a folder of this name.
     """
     root = Path(folder_paths.get_output_directory()).resolve()
     try:
@@ -196,6 +210,14 @@ def output_folder(name: str) -> Path:
         raise InputError(
             f"folder: {name!r} is not a visible folder in ComfyUI's output folder; give one like {FOLDER}."
         )
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        return folder
+    except OSError as error:  # a name that is too long, or one below a file
+        raise InputError(f"folder: {shown(name)} cannot be used ({why(error)}); give one like {FOLDER}.") from error
+    if not stat.S_ISDIR(mode):
+        raise InputError(f"folder: {shown(name)} is a file; give a folder, like {FOLDER}.")
     return folder
 
 

@@ -1,5 +1,7 @@
 """What binds ComfyUI's executor: known in this ComfyUI, and one that is another is refused with a sentence."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import execution
@@ -31,6 +33,26 @@ def check_another_executor_is_refused_with_a_sentence():
         expect("InputError", "does not support yet; update InstructX", check_executor)
     finally:
         execution.IsChangedCache = kept
+
+
+def check_a_loop_s_lengths_and_folder_are_checked_before_a_run():
+    """What ComfyUI leaves to the node because the node checks it, and what comes by a link."""
+    import folder_paths
+
+    node, before = NODES["InstructXWindowOpen"], folder_paths.get_output_directory()
+    for window, overlap, words in ((0, 0, "give 1 or more"), (5, 5, "lower overlap"), (5, -3, "give 0 or more")):
+        assert words in node.validate_inputs(window=window, overlap=overlap)
+        expect("InputError", words, node.execute, None, window, overlap)
+    with TemporaryDirectory() as folder:
+        folder_paths.set_output_directory(folder)
+        try:
+            (Path(folder) / "clip.mp4").touch()
+            for name, words in (("clip.mp4", "is a file"), ("clip.mp4/x", "cannot be used"), ("x" * 300, "too long")):
+                assert words in node.validate_inputs(folder=name), name
+            for name in ("", "new/one", "."):
+                assert node.validate_inputs(folder=name) is True, name
+        finally:
+            folder_paths.set_output_directory(before)
 
 
 def check_a_loop_is_known_by_its_nodes():
