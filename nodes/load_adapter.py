@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import comfy.sd
-import comfy.utils
 from comfy_api.latest import io
 
 from ..instructx_core.errors import CheckpointError
@@ -107,6 +106,8 @@ class InstructXLoadAdapter(io.ComfyNode):
 
     @staticmethod
     def _with_lora(model: ModelPatcher, opened: Opened, strength: float) -> ModelPatcher:
+        from ..instructx_core.weights.files import read_safetensors
+
         lora, path = own_lora(opened), opened.path
         if not lora:
             path = opened.match.folder / DIT_LORA
@@ -114,7 +115,7 @@ class InstructXLoadAdapter(io.ComfyNode):
                 raise CheckpointError(
                     f"{str(opened.match.folder)!r} has no {DIT_LORA}; choose other weights, or put the LoRA there."
                 )
-            lora = comfy.utils.load_torch_file(str(path), safe_load=True)
+            lora, _ = read_safetensors(path)
         patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
         if _patches(patched) == _patches(model):  # ComfyUI would only log this and continue without the LoRA
             raise CheckpointError(

@@ -124,3 +124,19 @@ def check_a_lora_beside_an_adapter_file_counts():
         finally:
             lora.unlink()
         assert len(set(seen)) == 3 and fingerprint(adapter="mine.safetensors") == seen[0]
+
+
+def check_a_damaged_lora_beside_an_adapter_file_is_named():
+    from instructx_pack.nodes.folders import BUNDLED as BUNDLED_FOLDER
+    from instructx_pack.nodes.load_adapter import DIT_LORA, LORA
+
+    model, *_ = loaded(BUNDLED)
+    given = {"model": model, "adapter": "mine.safetensors", "weights": LORA}
+    with put("instructx", "mine.safetensors", BUNDLED_FOLDER / "instructx.safetensors") as file:
+        lora = file.parent / DIT_LORA
+        try:
+            for content in (b"", b"<html>" * 10, (99).to_bytes(8, "little") + b"{}"):
+                lora.write_bytes(content)
+                expect("CheckpointError", f"{str(lora)!r} is", run, "LoadAdapter", **given)
+        finally:
+            lora.unlink()
