@@ -90,8 +90,13 @@ class InstructXReference(io.ComfyNode):
         mask: torch.Tensor | None = None,
         further: io.Autogrow.Type | None = None,
     ) -> io.NodeOutput:
+        from .natives import is_unet
         from .wan import prepare
 
+        if is_unet(model):
+            raise InputError(
+                "The MODEL is a Stable Diffusion UNet, not Wan, and takes no references; leave InstructX Reference out."
+            )
         images = references.every(reference, further)
         return io.NodeOutput(*add_references(prepare(model), positive, negative, vae, images, fit_mode, strength, mask))
 

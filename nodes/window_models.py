@@ -38,6 +38,8 @@ def window_model(
     """
     from ..instructx_core.request import EditRequest
 
+    if is_unet(model):
+        raise InputError("model is a Stable Diffusion UNet, which edits pictures; sliding windows need a video MODEL.")
     shown = tuple(references.every(settings.get("reference"), settings.get(references.FURTHER)))
     asked = sampling.asked(settings["steps"], settings["cfg"], settings["shift"])
     conditioned = settings.get("positive") is not None or "positive" in _names(settings)
@@ -76,8 +78,6 @@ def _conditioned(
 
     if settings.get("mllm") is not None or settings.get("connector") is not None:
         raise InputError("positive and mllm are both connected; connect only one of them.")
-    if is_unet(model):
-        raise InputError("model is a Stable Diffusion UNet, which edits pictures; sliding windows need a video MODEL.")
     if model.get_attachment(ATTACHMENT) is not None:
         chosen = _chosen(model, request, settings)
     else:

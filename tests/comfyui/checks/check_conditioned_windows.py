@@ -90,9 +90,10 @@ def check_what_conditioned_windows_refuse():
         assert "both connected" in node.validate_inputs(instruction=instruction, cuts="", input_types=both)
         alone = types | {"positive": "CONDITIONING"}
         assert node.validate_inputs(instruction="", cuts="", input_types=alone) is True
-    model, vae, *_ = loaded("insightedit")
+    model, vae, mllm, connector = loaded("insightedit")
     said = "model is a Stable Diffusion UNet"
-    expect("InputError", said, windows, model, vae, frames, positive=positive, steps=1)
+    for guided in ({"positive": positive}, {"mllm": mllm, "connector": connector}):
+        expect("InputError", said, windows, model, vae, frames, **guided, steps=1)
 
 
 def check_edit_strength_multiplies_cfg_of_any_model():

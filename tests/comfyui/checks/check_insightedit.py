@@ -134,8 +134,9 @@ def check_what_does_not_fit_a_unet_is_named():
     wide = [[torch.zeros(1, 3, 5), {}]]
     expect("InputError", "is 5 wide", run, "Sampler", **given | {"positive": wide}, latent=latent)
     reference = run("ExampleInput", example="recolor", seed=1, frames=1, **SIZE)[0]
-    expect("InputError", "not Wan", run, "Reference", model=patched, positive=pair[0], negative=pair[1], vae=vae,
-           reference=reference, fit_mode=NODES["InstructXReference"].define_schema().inputs[5].default)  # fmt: skip
+    expect("InputError", "takes no references", run, "Reference", model=patched, positive=pair[0], negative=pair[1],
+           vae=vae, reference=reference,
+           fit_mode=NODES["InstructXReference"].define_schema().inputs[5].default)  # fmt: skip
 
 
 def check_a_llava_in_comfyui_s_own_folder_is_offered():
