@@ -92,14 +92,14 @@ def only_with(conditioning: Conditioning, source: bool, references: bool) -> Con
     return found
 
 
-def with_local(model: ModelPatcher, conditioning: Conditioning, local: LocalEdits) -> Conditioning:
-    """Add local edits, instructions with their masks, to every entry of a conditioning.
-
-    Raises:
-        InputError: the MODEL does not support local edits.
-    """
-    if not denoising(model).local_strength:
+def check_local(model: ModelPatcher) -> None:
+    """Raise InputError unless the MODEL supports local edits."""
+    if not getattr(denoising(model), "local_strength", ()):  # a UNet's description has none
         raise InputError("The MODEL does not support local edits; load it from the same checkpoint as the connector.")
+
+
+def with_local(conditioning: Conditioning, local: LocalEdits) -> Conditioning:
+    """Add local edits, instructions with their masks, to every entry of a conditioning."""
     carried = {
         LOCAL: comfy.conds.CONDRegular(local.tokens.float().cpu()),
         PLACES: comfy.conds.CONDRegular(local.masks.float().cpu()),

@@ -79,7 +79,7 @@ class InstructXLocalEdits(io.ComfyNode):
         fit: FitValue | None = None,
     ) -> io.NodeOutput:
         from ..instructx_core.local_edits import check_places
-        from .conditioning import with_local
+        from .conditioning import check_local, with_local
         from .connector import connect
         from .memory import read_places
         from .mllm_guidance import understand
@@ -89,12 +89,13 @@ class InstructXLocalEdits(io.ComfyNode):
         clip = to_clip(source)
         frames, is_video = (clip.frames, clip.is_video) if fit is None else (fit.cut(clip.frames), fit.is_video)
         check_places(connector.config.name, connector.masks, is_video)
+        check_local(model)
         guidance = understand(mllm, ", ".join(each), frames, [], is_video)
         positive, negative = connect(connector, guidance)
         local = read_places(mllm, connector, each, frames)
         size = frames.shape[:3] if fit is None else (fit.plan.frames, *fit.plan.size)
         masks = F.interpolate(local.masks.cpu(), size, mode="trilinear", align_corners=False)[0].clamp(0, 1)
-        return io.NodeOutput(with_local(model, positive, local), negative, list(masks))
+        return io.NodeOutput(with_local(positive, local), negative, list(masks))
 
 
 def lines(instructions: str) -> list[str]:

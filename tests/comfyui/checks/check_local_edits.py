@@ -3,9 +3,11 @@
 import os
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import comfy.sd
 import folder_paths
+import kit
 import torch
 from kit import clip, difference, expect, run
 
@@ -89,6 +91,15 @@ def check_an_image_has_no_places():
     link = {"model": model, "mllm": mllm, "connector": connector, "source": fitted, "fit": fit}
     expect("InputError", "work only on a clip", run, "LocalEdits", instructions="a\nb", **link)
     expect("InputError", "There are 0 instructions", run, "LocalEdits", instructions=" \n", **link)
+
+
+def check_a_model_without_local_edits_is_refused_before_it_is_read_for():
+    _, _, mllm, connector = loaded()
+    link = {"mllm": mllm, "connector": connector, "source": clip(5), "instructions": "\n".join(EACH)}
+    with mock.patch("instructx_pack.nodes.mllm_guidance.understand", side_effect=AssertionError("it was read")):
+        for kind in ("InstructX", "InsightEdit"):
+            model = kit.loaded(f"{kind} Tiny (bundled)")[0]
+            expect("InputError", "does not support local edits", run, "LocalEdits", model=model, **link)
 
 
 def check_its_lora_goes_onto_a_stock_model():
