@@ -33,7 +33,7 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
     - Everything else is first saved to a temporary file.
 
     Raises:
-        InputError: a video that cannot be decoded at all, or frames that are not pictures.
+        InputError: a video that cannot be decoded at all, or frames, a frame rate or sound that cannot be used.
     """
     from ..instructx_core.long_video.footage import in_memory
 
@@ -41,6 +41,8 @@ def footage_of(video: Input.Video) -> Iterator[Footage]:
         folder = Path(name)
         if isinstance(video, InputImpl.VideoFromComponents):
             clip = to_clip(video)
+            if not clip.frame_rate > 0:
+                raise InputError(f"The source has {clip.frame_rate} frames a second; give it a frame rate above 0.")
             yield in_memory(clip.frames, clip.frame_rate, _sound(clip.audio, folder / "sound.wav"))
             return
         with file_of(video) as part:
@@ -71,10 +73,16 @@ def _sound(audio: dict[str, Any] | None, path: Path) -> Path | None:
     """Write AUDIO to a file of 16-bit samples; None if it is missing or empty.
 
     Raises:
-        InputError: samples that are not finite.
+        InputError: samples that are not finite, or of another shape than ComfyUI's AUDIO.
     """
     if audio is None or not audio["waveform"].shape[-1]:
         return None
+    shape, rate = list(audio["waveform"].shape), int(audio["sample_rate"])
+    if len(shape) != 3 or 0 in shape or rate < 1:
+        raise InputError(
+            f"The source's sound has the shape {shape} at {rate} samples a second; connect one of [1, channels, "
+            "samples], or none."
+        )
     waveform = audio["waveform"][0].float().cpu()  # [channels, N]
     if not waveform.isfinite().all():
         raise InputError("The source's sound holds NaN or infinity; connect another sound, or none.")
@@ -82,6 +90,6 @@ def _sound(audio: dict[str, Any] | None, path: Path) -> Path | None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(samples))
         file.setsampwidth(2)
-        file.setframerate(int(audio["sample_rate"]))
+        file.setframerate(rate)
         file.writeframes(samples.T.contiguous().numpy().tobytes())
     return path

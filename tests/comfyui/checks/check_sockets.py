@@ -156,6 +156,21 @@ def check_sound_to_several_tries():
         assert torch.equal(heard[..., :1000], heard[..., 1000:])
 
 
+def check_frames_without_a_rate_and_sound_of_another_shape_are_refused():
+    from instructx_pack.nodes.footage import footage_of
+    from instructx_pack.nodes.pixels import to_video
+
+    def looked_at(frame_rate, shape, sample_rate):
+        audio = {"waveform": torch.zeros(shape), "sample_rate": sample_rate}
+        with footage_of(to_video(example("recolor", frames=5)[0], frame_rate, audio)):
+            pass
+
+    looked_at(Fraction(8), (1, 2, 100), 1000)
+    expect("InputError", "0 frames a second", looked_at, Fraction(0), (1, 2, 100), 1000)
+    for shape, rate in (((2, 100), 1000), ((1, 0, 100), 1000), ((1, 2, 100), 0)):
+        expect("InputError", "sound has the shape", looked_at, Fraction(8), shape, rate)
+
+
 def sounding(folder, times, seconds, name="clip.mp4"):
     """A file of frames at these times in hundredths, brighter one by one, with a tone of 48,000 samples a second."""
     path = folder / name
