@@ -107,8 +107,16 @@ def rate_share(config: TrainConfig, step: int) -> float:
     return warm * (1 - (1 - FINAL_RATE) * fallen)
 
 
-def state_shapes(shape: Shape) -> dict[str, Shape]:
-    """Names and shapes of the state that these optimizers may keep for a parameter of this shape."""
-    same = dict.fromkeys(("exp_avg", "exp_avg_sq", "momentum_buffer", "variance"), shape)
-    factors = {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, shape[-1])} if len(shape) > 1 else {}
-    return {"step": (), **same, **factors}
+def state_shapes(shape: Shape, muon: bool, config: TrainConfig) -> dict[str, Shape]:
+    """Names and shapes of the state that its optimizer may keep for a parameter of this shape.
+
+    Args:
+        muon: as in `ParameterGroup`.
+    """
+    if muon:
+        return {"momentum_buffer": shape}
+    if config.optimizer != "adafactor":
+        return {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+    if len(shape) < 2:
+        return {"step": (), "variance": shape}
+    return {"step": (), "row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, shape[-1])}

@@ -185,7 +185,8 @@ def check_state(folder: Path, expected: Mapping[str, Mapping[str, tuple[int, ...
         wanted = expected.get(kind, {})
         for name, shape in shapes.items():
             if wanted.get(name) != shape:
-                raise StateError(f"its {kind} holds {quoted(name)} as {shown(shape)}, which this config does not train")
+                own = "this config's optimizer does not keep" if kind == "optimizer" else "this config does not train"
+                raise StateError(f"its {kind} holds {quoted(name)} as {shown(shape)}, which {own}")
         if kind != "optimizer" and (missing := sorted(set(wanted) - set(shapes))):
             raise StateError(f"its {kind} lacks {missing[0]!r}, which this config trains")
 

@@ -102,6 +102,7 @@ class Trainer:
         else:
             groups = parameter_groups(task.module, config)
             self.model, *self.optimizers = self.accelerator.prepare(task.module, *make_optimizers(groups, config))
+        self.groups = groups
         self.trained = [parameter for group in groups for parameter in group.parameters]
         names = {parameter: name for name, parameter in task.module.named_parameters()}
         self.names = [names[parameter] for parameter in self.trained]
@@ -357,7 +358,12 @@ class Trainer:
     def expected_tensors(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Names and shapes of all tensors that a state of this run may hold."""
         shapes = {name: tuple(parameter.shape) for name, parameter in zip(self.names, self.trained, strict=True)}
-        optimizer = {f"{kind}/{name}": of for name, shape in shapes.items() for kind, of in state_shapes(shape).items()}
+        muon = {parameter for group in self.groups if group.muon for parameter in group.parameters}
+        optimizer = {
+            f"{kind}/{name}": of
+            for name, parameter in zip(self.names, self.trained, strict=True)
+            for kind, of in state_shapes(shapes[name], parameter in muon, self.config).items()
+        }
         return {"weights": shapes, "average": shapes if self.average is not None else {}, "optimizer": optimizer}
 
 

@@ -249,6 +249,8 @@ def test_states_of_another_config_are_refused(foundation: Path, run: Path) -> No
         resume(foundation, run, train=["queries", "lora"])
     with pytest.raises(InputError, match="average"):
         resume(foundation, run, average=0.0)
+    with pytest.raises(InputError, match="this config's optimizer does not keep"):
+        resume(foundation, run, optimizer="adafactor")
 
 
 def test_two_runs_do_not_share_an_output(foundation: Path, run: Path) -> None:
