@@ -37,18 +37,24 @@ def add_study(commands: Any) -> None:
     parser.add_argument("--items", metavar="N", type=integer(1, 1000), help="cases to draw at random (default: all)")
     parser.add_argument("--seed", type=integer(0, 2**40 - 1), default=0, help="seed of the draw and ids (default: 0)")
     parser.add_argument("--collect", metavar="JSON", nargs="+", type=Path, help="the answer files of all raters")
-    parser.add_argument("--key", metavar="FILE", type=Path, help="the study's .key.json (default: next to the answers)")
+    parser.add_argument(
+        "--key", metavar="FILE", type=Path, help="with --collect: the study's .key.json (default: next to the answers)"
+    )
     parser.add_argument("--plot", metavar="PNG", type=Path, help="with --collect: also draw the means")
     parser.add_argument("--json", metavar="OUT", type=Path, help="with --collect: also write every number to this file")
 
 
 def _run_study(arguments: argparse.Namespace) -> None:
+    if arguments.collect:
+        others, use = ("cases", "items"), "making a page; leave it or --collect out"
+    else:
+        others, use = ("key", "plot", "json"), "--collect; give the answers there, or leave it out"
+    if given := next((name for name in others if getattr(arguments, name) is not None), None):
+        raise InputError(f"--{given} is for {use}.")
     if arguments.collect and (arguments.folders or arguments.output):
         raise InputError("--collect reads answers; leave folders and --output out, or leave it out to make a page.")
     if arguments.collect:
         _collect(arguments)
-    elif arguments.key or arguments.plot or arguments.json:
-        raise InputError("--key, --plot and --json belong to --collect; leave them out to make a page.")
     elif arguments.folders and arguments.output:
         _make(arguments)
     else:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingStopped
+from ..errors import InputError, TrainingStopped
 from .options import INTERRUPTED, TERMINATED, add_changes, command, integer
 from .printing import complain, say
 
@@ -32,21 +32,21 @@ def add_train(commands: Any) -> None:
         action="store_true",
         help="do not train; count parameters and memory, read ten examples and print the batch plan",
     )
-    parser.add_argument(
-        "--processes", type=integer(1, 65536), default=1, help="number of processes for --check (default: 1)"
-    )
+    parser.add_argument("--processes", type=integer(1, 65536), help="number of processes, for --check (default: 1)")
     parser.add_argument("--resume", action="store_true", help="continue from the last complete state of this run")
     add_changes(parser, "override a field of the config, e.g. steps=10 or data.image_batch=4")
 
 
 def _run_train(arguments: argparse.Namespace) -> None:
+    if arguments.processes is not None and not arguments.check:
+        raise InputError("--processes is for --check; to train on several, use `accelerate launch` (see --help).")
     from ..training.config import read_train_config
 
     config = read_train_config(arguments.config, arguments.changes)
     if arguments.check:
         from ..training.dry_run import describe_run
 
-        say(describe_run(config, arguments.processes))
+        say(describe_run(config, arguments.processes or 1))
         return
     from ..training.stages import train
 

@@ -163,6 +163,10 @@ def test_missing_training_config(tmp_path: Path, capsys):
     assert "nowhere.yaml" in refused(capsys, "train", tmp_path / "nowhere.yaml")
 
 
+def test_options_that_would_do_nothing(tmp_path: Path, capsys):
+    assert "--processes is for --check" in refused(capsys, "train", tmp_path / "c.yaml", "--processes", "2")
+
+
 def test_evaluation_into_a_missing_folder(tmp_path: Path, capsys, no_model):
     refused(capsys, "evaluate", "--json", tmp_path / "missing" / "numbers.json")
     assert "no pictures" in refused(capsys, "evaluate", "--photographs", tmp_path)

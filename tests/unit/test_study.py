@@ -91,7 +91,8 @@ def test_what_a_study_cannot_be_made_of(tmp_path, change, words, capsys):
         (["x", "-o", "y.txt"], "NAME.html"),
         (["--collect", "x.json", "-o", "y.html"], "--collect"),
         (["--collect", "x.json"], "x.json"),
-        (["a", "-o", "s.html", "--plot", "p.png"], "belong to --collect; leave them out to make a page"),
+        (["--collect", "x.json", "--cases", "c.csv"], "--cases is for making a page"),
+        (["x", "-o", "y.html", "--plot", "y.png"], "--plot is for --collect"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, words, capsys, tmp_path, monkeypatch):
