@@ -52,14 +52,15 @@ def _run_download(arguments: argparse.Namespace) -> None:
     repository, commit = _wanted(arguments.name, arguments.to)
     if not (is_dir(arguments.to) or is_dir(arguments.to.absolute().parent)):
         raise InputError(f"--to is {quoted_path(arguments.to)}, whose parent folder does not exist; create it first.")
+    from ..run_lock import only_run
     from ..weights import hub
 
     folder = arguments.to / folder_name(repository)
     model = hub.look_up(repository, hub.recorded_commit(folder, repository) or commit)
     complain(_summary(model, folder))
-    hub.record_origin(model, folder)
     try:
-        with Progress("bytes") as progress:
+        with only_run(folder), Progress("bytes") as progress:
+            hub.record_origin(model, folder)
             hub.fetch(model, folder, progress)
     except KeyboardInterrupt:
         complain("instructx: what was downloaded is kept; run the same command to continue.")

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from instructx_core.cli import main
+from instructx_core.run_lock import only_run
 from instructx_core.weights import known_models
 from support import hub_server
 from support.folders import files_of
@@ -94,6 +95,13 @@ def test_a_strangers_model_needs_the_owners_word(server, tmp_path, capsys, name)
 def test_the_folder_of_models_is_made(server, tmp_path):
     assert main(["download", NAME, "--to", str(tmp_path / "instructx")]) == 0
     assert files_of(tmp_path / "instructx" / FOLDER) == ARRIVED
+
+
+def test_two_downloads_do_not_write_the_same_files(server, tmp_path, capsys):
+    with only_run(tmp_path / FOLDER):
+        assert main(["download", NAME, "--to", str(tmp_path)]) == 2
+    assert "another run is writing there" in capsys.readouterr().err
+    assert not server.contents() and not list(tmp_path.iterdir())
 
 
 def test_an_allowed_model_arrives(server, tmp_path):
