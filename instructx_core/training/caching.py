@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
         processes: how many to start.
 
     Raises:
-        InputError: a stage without latents, a folder that holds something else, unusable data, or a full disk.
+        InputError: a stage without latents, a folder that holds something else or that another run is making, unusable
+            data, or a full disk.
         CheckpointError: a model in the stage's `start` is missing or damaged.
     """
     if STAGES[config.task].encoder is None:
@@ -41,14 +43,12 @@ def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
     if is_file(folder):
         raise InputError(f"{quoted_path(folder)} is a file; name a folder.")
-    if state.num_processes > 1:
+    with only_run(folder) if state.is_main_process else nullcontext():
         maker = make_maker(config)
         if not is_dir(folder):
-            make_pool(folder, maker, (state.process_index, state.num_processes), state.wait_for_everyone)
-    else:
-        with only_run(folder):
-            maker = make_maker(config)
-            if not is_dir(folder):
+            if state.num_processes > 1:
+                make_pool(folder, maker, (state.process_index, state.num_processes), state.wait_for_everyone)
+            else:
                 make_pool_with(folder, maker, processes, partial(make_maker, config))
     read_pool(folder, maker.origin())
     return folder

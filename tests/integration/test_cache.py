@@ -17,14 +17,16 @@ from typing import Any
 import pytest
 import torch
 
-from instructx_core import cli
-from instructx_core.training.config import read_train_config
+from instructx_core import InputError, cli
+from instructx_core.latents import LatentCodec
+from instructx_core.run_lock import only_run
+from instructx_core.training.config import DataConfig, read_train_config
 from instructx_core.training.data import cache as making
 from instructx_core.training.data.encoding import TENSORS
 from instructx_core.training.data.pool import Bucket, read_buckets
 from instructx_core.training.stages import train
 from instructx_core.weights.files import read_safetensors, write_safetensors
-from support import public_sets
+from support import public_sets, tiny
 from support.training_runs import SMALL_DATA, editing_config, environment, scalars, write_config
 
 
@@ -158,6 +160,14 @@ def test_a_stopped_cache_goes_on_with_the_next_part(foundation: Path, tmp_path: 
     assert {name: (tmp_path / "pool" / name).stat().st_mtime_ns for name in kept} == kept
     assert not partial.exists()
     assert_equal(tmp_path / "pool", foundation / "pool")
+
+
+def test_a_pool_that_another_run_is_making_is_left_to_it(tmp_path: Path) -> None:
+    """Two stages that share a data.pool, started at once; each would delete what the other has just written."""
+    folder, data = tmp_path / "pool", DataConfig(images=1, videos=0, sizes=((32, 32),))
+    with only_run(folder), pytest.raises(InputError, match="pool: another run is writing there"):
+        making.open_pool(folder, data, LatentCodec(tiny.vae()), 1, 16)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_process_is_told_in_one_sentence(foundation: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ...atomic import replace_folder
+from ...atomic import remove_empty, replace_folder
 from ...bounded import UnreadableError, is_dir, read_json
 from ...errors import InputError, InstructXError
 from ...hidden import hidden
 from ...latents import LatentCodec
+from ...run_lock import only_run
 from ...words import quoted_path
 from ..config import DataConfig
 from .encoding import TENSORS, Encoded, encode_examples
@@ -166,10 +167,17 @@ def open_pool(folder: Path, data: DataConfig, codec: LatentCodec, shown_frames: 
     """Open the pool in `folder`, making it first if it does not exist.
 
     Raises:
-        CheckpointError, InputError: as `read_pool` and `make_pool`.
+        CheckpointError, InputError: as `read_pool` and `make_pool`; also if another run is making it.
     """
     if not is_dir(folder):
-        make_pool(folder, Maker(data, codec, shown_frames, stride))
+        made = [parent for parent in folder.absolute().parents if not parent.exists()]  # created for the lock
+        try:
+            with only_run(folder):
+                if not is_dir(folder):
+                    make_pool(folder, Maker(data, codec, shown_frames, stride))
+        except BaseException:
+            remove_empty(made)
+            raise
     return read_pool(folder, describe_origin(data, codec, shown_frames, stride))
 
 
