@@ -119,7 +119,8 @@ class Trainer:
             The folder of the exported model.
 
         Raises:
-            InputError: a state, a sample or the model cannot be written, or none of the saved states is usable.
+            InputError: a state, a sample or the model cannot be written, none of the saved states is usable, or the
+                newest is beyond the last step.
             TrainingError: a loss is NaN or infinite, or a step fails on its examples.
             TrainingStopped: a signal ended the run; a state has been saved.
         """
@@ -318,6 +319,11 @@ class Trainer:
         if isinstance(state, InputError):
             raise state
         if state is not None:
+            if int(state.name) > self.config.steps:
+                raise InputError(
+                    f"The training state {quoted_path(state)} is beyond this config's steps, {self.config.steps}; "
+                    "raise steps, or start over in another output folder."
+                )
             self._load(read_state(state, self.accelerator.process_index))
             logger.info("resuming at step %d", self.step)
 

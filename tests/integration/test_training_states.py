@@ -253,6 +253,13 @@ def test_states_of_another_config_are_refused(foundation: Path, run: Path) -> No
         resume(foundation, run, optimizer="adafactor")
 
 
+def test_a_state_beyond_the_last_step_is_refused(foundation: Path, run: Path) -> None:
+    """Its model would be exported as one of fewer steps."""
+    with pytest.raises(InputError, match=rf"{NEWEST}' is beyond this config's steps, 3; raise steps"):
+        train(read_editing(foundation, run, steps=3, **SETTINGS), resume=True)
+    assert not (run / "model").exists()
+
+
 def test_two_runs_do_not_share_an_output(foundation: Path, run: Path) -> None:
     with only_run(run), pytest.raises(InputError, match="another run is writing there"):
         resume(foundation, run)
