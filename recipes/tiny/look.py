@@ -21,10 +21,12 @@ import torch
 from einops import rearrange
 
 from instructx_core import Editor
+from instructx_core.cli.options import integer
 from instructx_core.cli.printing import complain, say
 from instructx_core.errors import InputError, InstructXError
 from instructx_core.evaluation import evaluate
-from instructx_core.images import write_image
+from instructx_core.images import IMAGE_SUFFIXES, write_image
+from instructx_core.paths import writable_file
 from instructx_core.training.config import read_train_config
 from instructx_core.training.states import read_state, saved_states
 from instructx_core.training.tasks import make_task
@@ -73,9 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="a model folder, or the config of a running stage")
     parser.add_argument("output", type=Path, help="the PNG to write")
     parser.add_argument("--kinds", nargs="+", choices=MEASURED, default=KINDS, help=f"default: {' '.join(KINDS)}")
-    parser.add_argument("--count", type=int, default=16, help="pictures to measure per kind (default: %(default)s)")
     parser.add_argument(
-        "--size", type=int, help="side of the square pictures in pixels (default: the model's own size)"
+        "--count", type=integer(1, 100_000), default=16, help="pictures to measure per kind (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=integer(32, 1024), help="side of the square pictures in pixels (default: the model's own size)"
     )
     parser.add_argument("--rich", action="store_true", help="natural backgrounds, turned and lit objects, Chinese")
     asked = parser.parse_args(arguments)
@@ -88,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def look(asked: argparse.Namespace) -> None:
+    if writable_file(asked.output).suffix.lower() not in IMAGE_SUFFIXES:
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{quoted_path(asked.output)} is not a picture; save the sheet as one of {suffixes}.")
     with TemporaryDirectory() as folder:
         model = asked.model
         if model.suffix in (".yaml", ".yml"):

@@ -34,6 +34,18 @@ def test_a_config_is_known_by_its_ending(ending: str, tmp_path: Path, capsys) ->
     assert f"stage.{ending}' has saved no state yet" in line
 
 
+@pytest.mark.parametrize(("output", "words"), [("no-folder/sheet.png", "no-folder"), ("sheet.txt", "not a picture")])
+def test_a_sheet_that_cannot_be_written_is_told_first(output: str, words: str, tmp_path: Path, capsys) -> None:
+    assert look.main([str(tmp_path / "no-model"), str(tmp_path / output)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_a_count_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        look.main([str(tmp_path / "no-model"), str(tmp_path / "sheet.png"), "--count", "0"])
+
+
 def test_numbers_and_a_sheet(foundation: Path, tmp_path: Path, capsys) -> None:
     asked = [str(foundation / "generator/model"), str(tmp_path / "sheet.png"), "--kinds", "add", "reference_swap"]
     assert look.main([*asked, "--size", "32", "--count", "1", "--rich"]) == 0
