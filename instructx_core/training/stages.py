@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from .data.opening import open_table
 from .processes import process_state
 from .states import saved_states
 from .tasks import make_task
-from .trainer import Trainer
+from .trainer import Trainer, model_folder
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:
@@ -34,6 +35,9 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         raise InputError(f"The output {quoted_path(output)} is a file; name a folder.")
     if not resume and saved_states(output):
         raise InputError(f"{quoted_path(output)} already holds a training run; resume it or choose another output.")
+    model = model_folder(config)
+    if os.path.lexists(model) and not saved_states(output):
+        raise InputError(f"The run would replace {quoted_path(model)}, which it did not write; choose another output.")
     pool = pool_folder(config)
     for data in config.tables():
         if data.table is not None and (pool is None or not is_dir(pool)):

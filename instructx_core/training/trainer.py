@@ -137,7 +137,7 @@ class Trainer:
                     message = f"stopped after step {self.step}, which is saved; continue with --resume."
                     raise TrainingStopped(message, ending)
                 self._look(monitor)
-            folder = self.output / "model"
+            folder = model_folder(self.config)
             with self._averaged():
                 if self.is_sharded:
                     make_whole(self.task.module, self.accelerator.is_main_process)
@@ -374,6 +374,11 @@ class Trainer:
 
 
 VALIDATION = 1 << 30  # used as process number, so that no training batch has the same randomness
+
+
+def model_folder(config: TrainConfig) -> Path:
+    """Where a run writes its model."""
+    return Path(config.output) / "model"
 
 
 @contextmanager

@@ -361,3 +361,13 @@ def test_an_output_that_is_a_file_or_holds_a_run(foundation: Path, tmp_path: Pat
     path = write_config(tmp_path / "c.yaml", **editing_config(foundation, tmp_path / "run"))
     assert "already holds a training run" in refused(path, capsys)
     assert "00000001: it has no manifest.json" in refused(path, capsys, "--resume")
+
+
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_a_model_that_the_run_did_not_write_is_kept(options: tuple[str, ...], tmp_path: Path, capsys) -> None:
+    """Such as the one that it starts from."""
+    model = tmp_path / "work/model"
+    model.mkdir(parents=True)
+    plain = {"task": "editing", "output": str(model.parent), "start": {"model": str(model)}, "steps": 1}
+    line = refused(write_config(tmp_path / "c.yaml", **plain), capsys, *options)
+    assert "would replace" in line and "choose another output" in line
