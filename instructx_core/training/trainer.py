@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -180,6 +180,7 @@ class Trainer:
         is_video = is_video_step(self.config.seed, self.step, self.config.data.video_probability)
         count = micro_batches(self.config, is_video, self.accelerator.num_processes)
         reports: list[dict[str, float]] = []
+        names: list[str] = []
         examples, waited, begun = 0, 0.0, time.perf_counter()
         self.model.train()
         for micro in range(count):
@@ -192,10 +193,13 @@ class Trainer:
             with self._summing(micro == count - 1):
                 reports.append(self._one_micro_batch(batch, generator, count))
             examples += len(batch)
+            names += _names(batch)
         # if the weights are sharded, this is the norm over all shards
         norm = whole(nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)).item()
         if not math.isfinite(norm):
-            raise TrainingError(f"The gradient is {norm} at step {self.step + 1}; {self._advice()}")
+            raise TrainingError(
+                f"The gradient is {norm} at step {self.step + 1} (examples: {_told(names)}); {self._advice()}"
+            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -223,9 +227,9 @@ class Trainer:
             self.accelerator.backward(report["loss"] / count)
         values = {name: value.item() for name, value in report.items()}
         if not math.isfinite(values["loss"]):
-            names = listed(getattr(batch, "names", ())) or "generated during training"
             raise TrainingError(
-                f"The loss is {values['loss']} at step {self.step + 1} (examples: {names}); {self._advice()}"
+                f"The loss is {values['loss']} at step {self.step + 1} (examples: {_told(_names(batch))}); "
+                f"{self._advice()}"
             )
         return values
 
@@ -237,9 +241,9 @@ class Trainer:
         except InstructXError:
             raise
         except Exception as error:
-            names = listed(getattr(batch, "names", ())) or "generated during training"
             raise TrainingError(
-                f"Step {self.step + 1} failed on its examples ({names}): {type(error).__name__}: {one_line(error, 300)}"
+                f"Step {self.step + 1} failed on its examples ({_told(_names(batch))}): {type(error).__name__}: "
+                f"{one_line(error, 300)}"
             ) from error
 
     def _advice(self) -> str:
@@ -374,6 +378,15 @@ class Trainer:
 
 
 VALIDATION = 1 << 30  # used as process number, so that no training batch has the same randomness
+
+
+def _names(batch: Any) -> Sequence[str]:
+    """Where a batch's examples come from, if it says so."""
+    return getattr(batch, "names", ())
+
+
+def _told(names: Sequence[str]) -> str:
+    return listed(names) or "generated during training"
 
 
 def model_folder(config: TrainConfig) -> Path:

@@ -310,6 +310,10 @@ def test_a_step_that_fails_names_its_examples(foundation: Path, tmp_path: Path) 
     task.module.forward = lambda batch, generator: 1 / 0
     with pytest.raises(TrainingError, match=r"Step 1 failed on its examples \('.* of the world'.*ZeroDivisionError"):
         Trainer(config, task).run()
+    (weight, *_) = (weight for weight in task.module.parameters() if weight.requires_grad)
+    task.module.forward = lambda batch, generator: {"loss": (0 * weight.sum()).sqrt()}  # finite; its slope is not
+    with pytest.raises(TrainingError, match=r"The gradient is nan at step 1 \(examples: '.* of the world'.*--resume"):
+        Trainer(config, task).run()
 
 
 # --- configs
