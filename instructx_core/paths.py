@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .bounded import UnreadableError, is_dir, open_regular, why
 from .errors import InputError
-from .words import PATH, escaped, shown
+from .words import PATH, escaped, quoted_path, shown
 
 
 def as_path(value: object, name: str) -> Path:
@@ -68,6 +68,18 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
         raise InputError(
             f"{_named(target)}: it cannot be written there ({why(error)}); give a file in a writable folder."
         ) from error
+
+
+def check_folder(path: Path, name: str) -> None:
+    """Raise InputError, which calls it `name`, if `path` is a file or no folder can have that name."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):  # the latter is told when the folder is made
+        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} {quoted_path(path)} cannot be used: {why(error)}; name another folder.") from error
+    if not stat.S_ISDIR(mode):
+        raise InputError(f"{name} {quoted_path(path)} is a file; name a folder.")
 
 
 def _named(path: Path) -> str:

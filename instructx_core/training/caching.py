@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from ..bounded import is_dir, is_file
+from ..bounded import is_dir
 from ..errors import InputError
 from ..families.networks import load_codec
+from ..paths import check_folder
 from ..run_lock import only_run
-from ..words import quoted_path
 from .config import TrainConfig
 from .data.cache import Maker, make_pool, make_pool_with, writing
 from .data.pool import read_pool
@@ -39,10 +39,9 @@ def cache(config: TrainConfig, folder: Path, processes: int = 1) -> Path:
     state = process_state()
     if state.num_processes > 1 and processes > 1:
         raise InputError("accelerate has already started the processes; leave --processes out.")
+    check_folder(folder, "The output")
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    if is_file(folder):
-        raise InputError(f"{quoted_path(folder)} is a file; name a folder.")
     with only_run(folder) if state.is_main_process else nullcontext():
         maker = make_maker(config)
         if not is_dir(folder):

@@ -7,8 +7,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ..atomic import remove_empty
-from ..bounded import is_dir, is_file
+from ..bounded import is_dir
 from ..errors import InputError
+from ..paths import check_folder
 from ..run_lock import only_run
 from ..words import quoted_path
 from .config import TrainConfig, pool_folder
@@ -31,14 +32,15 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         TrainingError, TrainingStopped: see `Trainer.run`.
     """
     output = Path(config.output)
-    if is_file(output):
-        raise InputError(f"The output {quoted_path(output)} is a file; name a folder.")
+    check_folder(output, "The output")
+    pool = pool_folder(config)
+    if pool is not None:
+        check_folder(pool, "data.pool")
     if not resume and saved_states(output):
         raise InputError(f"{quoted_path(output)} already holds a training run; resume it or choose another output.")
     model = model_folder(config)
     if os.path.lexists(model) and not saved_states(output):
         raise InputError(f"The run would replace {quoted_path(model)}, which it did not write; choose another output.")
-    pool = pool_folder(config)
     for data in config.tables():
         if data.table is not None and (pool is None or not is_dir(pool)):
             open_table(data)  # a bad table fails before a model is loaded

@@ -363,6 +363,18 @@ def test_an_output_that_is_a_file_or_holds_a_run(foundation: Path, tmp_path: Pat
     assert "00000001: it has no manifest.json" in refused(path, capsys, "--resume")
 
 
+@pytest.mark.parametrize("name", ["file", "n" * 300])
+def test_a_folder_that_cannot_be_is_told_before_its_examples_are_encoded(name: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("x")
+    folder = str(tmp_path / name)
+    plain = {"task": "editing", "output": str(tmp_path / "run"), "start": {"model": "instructx-tiny"}, "steps": 1}
+    reason = "is a file" if name == "file" else "its name is too long"
+    for changed in ({"output": folder}, {"data": {"pool": folder, "images": 1, "videos": 0}}):
+        assert reason in refused(write_config(tmp_path / "c.yaml", **(plain | changed)), capsys)
+    assert cli.main(["cache", str(write_config(tmp_path / "c.yaml", **plain)), folder]) == 2
+    assert reason in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options", [(), ("--resume",)])
 def test_a_model_that_the_run_did_not_write_is_kept(options: tuple[str, ...], tmp_path: Path, capsys) -> None:
     """Such as the one that it starts from."""
