@@ -24,7 +24,7 @@ def only_run(output: Path) -> Iterator[None]:
     Raises:
         InputError: another run holds it, or the file cannot be created.
     """
-    name = hidden(output, "lock")
+    name = hidden(output.absolute(), "lock")  # the current folder has a name only in its absolute path
     if name.is_symlink():  # older versions of filelock truncate its target
         raise InputError(f"{output}: its lock file, {name.name}, is a link; remove it.")
     lock = FileLock(name, timeout=0)

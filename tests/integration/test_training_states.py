@@ -266,6 +266,14 @@ def test_two_runs_do_not_share_an_output(foundation: Path, run: Path) -> None:
     resume(foundation, run)
 
 
+def test_the_current_folder_is_an_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    with only_run(Path()), pytest.raises(InputError, match="another run is writing there"), only_run(tmp_path / "run"):
+        pass
+    assert not list(Path().iterdir())
+
+
 def test_an_old_state_that_cannot_be_deleted_is_told(foundation: Path, run: Path, monkeypatch, said) -> None:
     def in_use(path: Path, ignore_errors: bool = False) -> None:
         if not ignore_errors:
