@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..errors import InputError
 from ..words import one_line
 
 DPI = 100
+LEGEND_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def draw_bars(axes: Any, rows: Mapping[str, Mapping[str, Bar]], columns: Sequenc
         axes.bar(spots, [bar.value for bar in values], width, label=name, yerr=errors if bounded else None, capsize=2)
     axes.set_xticks(range(len(columns)), columns, rotation=25, ha="right")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=7, ncols=3)
+    axes.margins(y=0.12 * math.ceil(len(rows) / LEGEND_COLUMNS))  # room for the legend above the bars
+    axes.legend(fontsize=7, ncols=LEGEND_COLUMNS)
     axes.grid(axis="y", alpha=0.3)
 
 
@@ -62,7 +65,7 @@ def draw_lines(axes: Any, rows: Mapping[str, Sequence[tuple[float, float]]], acr
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1.2)
     axes.set_xlabel(across, fontsize=8)
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=7, ncols=3)
+    axes.legend(fontsize=7, ncols=LEGEND_COLUMNS)
     axes.grid(alpha=0.3)
 
 

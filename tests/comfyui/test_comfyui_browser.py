@@ -16,6 +16,7 @@ RUN_LIMIT = 600_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def server(bundled, tmp_path_factory):
+    front_end.find_chromium()  # without it no server need start
     with comfyui_server.Server(tmp_path_factory.mktemp("comfyui")) as started:
         yield started
 

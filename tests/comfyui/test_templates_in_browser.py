@@ -29,6 +29,7 @@ PHRASES = ("edit image", "edit video", "instruct", "inpaint", "kiwi", "edit mask
 
 @pytest.fixture(scope="module")
 def server(bundled, tmp_path_factory):
+    front_end.find_chromium()  # without it no server need start
     # by default a ComfyUI that is short of memory forgets results, which is not what is looked at here
     with comfyui_server.Server(tmp_path_factory.mktemp("comfyui"), options=("--cache-classic",)) as started:
         yield started

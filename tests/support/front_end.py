@@ -111,14 +111,22 @@ def stand_in() -> Iterator[str]:
         thread.join(10)
 
 
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium; skips loudly where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER WAS USED: install the extra `browser`")
+def find_chromium() -> str:
+    """Chromium's path; skips loudly where it or playwright is missing."""
+    pytest.importorskip("playwright.sync_api", reason="NO BROWSER WAS USED: install the extra `browser`")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("NO BROWSER WAS USED: there is no chromium on the PATH")
-    with playwright.sync_playwright() as engine:
+    return chromium
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium; skips loudly where there is none."""
+    chromium = find_chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as engine:
         started = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         try:
             yield started
