@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def has_fast_bfloat16_on_cpu() -> bool:
+    """Whether oneDNN has bfloat16 on this processor; otherwise PyTorch's own loops compute it, many times as slowly.
+
+    torch 2.6 to 2.13: `torch.ops.mkldnn._is_mkldnn_bf16_supported`, which torch asks before each product.
+    Without it: `torch.backends.cpu.get_cpu_capability() == "AVX512"`, which misses ARM.
+    """
+    import torch
+
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def empty_step_cache(transformer: WanTransformer3DModel) -> None:
     """Empty a step cache of the previous run's values.
 

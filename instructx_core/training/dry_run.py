@@ -16,6 +16,7 @@ from .data.sources import table_examples
 from .data.world import check_world, world_examples
 from .editing import choose_trained
 from .footprint import MicroBatch, measure_footprint, parts_of, shapes
+from .gradients import check_gradient
 from .start import open_start
 from .steps import micro_batches, wanted_and_batch
 
@@ -27,7 +28,8 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
     """Describe a run on `processes` processes.
 
     Raises:
-        InputError: a stage that makes its own model, a batch that cannot be split evenly, or an unreadable example.
+        InputError: a stage that makes its own model or trains nothing, a batch that cannot be split evenly, or an
+            unreadable example.
         CheckpointError: the start model is missing or, as far as headers tell, does not fit.
     """
     if "model" not in config.start:
@@ -46,6 +48,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
         choose_two_stream(components, config)
     else:
         choose_trained(components, config)
+        check_gradient(components, config)
     stride = components.codec.stride * components.denoiser.patch
     tables = config.tables()
     for data in tables:

@@ -28,6 +28,7 @@ from .card import write_card
 from .config import TrainConfig
 from .monitor import Monitor
 from .optimizers import make_optimizers, parameter_groups, rate_share, set_rates, state_shapes
+from .precision import autocast, stepping, warn_of_float32
 from .processes import on_cpu
 from .sharding import (
     gathered,
@@ -83,12 +84,13 @@ class Trainer:
         self.output = Path(config.output)
         self.accelerator = Accelerator(
             cpu=on_cpu(),
-            mixed_precision="no",  # see `_precision`
+            mixed_precision="no",  # see `autocast`
             log_with="tensorboard",
             project_dir=str(self.output),
             # an image batch leaves the video queries without a gradient, and vice versa
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        warn_of_float32(config.precision, self.accelerator.device)
         for is_video in (False, True):
             micro_batches(config, is_video, self.accelerator.num_processes)  # raises if a step cannot be split evenly
         self.is_sharded = is_sharded_run()
@@ -170,8 +172,7 @@ class Trainer:
         return sdpa_kernel(SDPBackend.MATH) if self.accelerator.device.type == "cpu" else nullcontext()
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """Autocast by hand: accelerate fixes one precision per process, so a second run could not change it."""
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return autocast(self.config.precision, self.accelerator.device)
 
     def _one_step(self) -> tuple[dict[str, float], int]:
         """Make one optimizer step; return the mean report of its micro-batches and its examples over all processes."""
@@ -200,9 +201,10 @@ class Trainer:
             raise TrainingError(
                 f"The gradient is {norm} at step {self.step + 1} (examples: {_told(names)}); {self._advice()}"
             )
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        with stepping(self.accelerator.device):
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
         if self.average is not None:
             self.average.step(self._shares)
         self.step += 1

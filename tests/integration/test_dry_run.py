@@ -47,6 +47,12 @@ def test_a_run_is_described_and_nothing_is_written(bundled: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_stage_that_trains_nothing_is_refused(bundled: Path, tmp_path: Path, capsys) -> None:
+    file = write_config(tmp_path / "c.yaml", **plain(bundled, tmp_path / "run", train=["reference_embedding"]))
+    assert cli.main(["train", str(file), "--check"]) == 2
+    assert "the model has no reference_embedding, so nothing would be trained" in capsys.readouterr().err
+
+
 def test_sizes_of_a_table_are_areas(bundled: Path, tmp_path: Path, capsys) -> None:
     Image.new("RGB", (34, 34)).save(tmp_path / "a.png")
     (tmp_path / "pairs.csv").write_text("source,target,instruction\na.png,a.png,make it blue\n")

@@ -16,6 +16,7 @@ import torch
 
 from instructx_core import InputError, cli
 from instructx_core.errors import TrainingError, TrainingStopped
+from instructx_core.training import precision
 from instructx_core.training.config import DataConfig, NoiseConfig, TrainConfig, read_train_config
 from instructx_core.training.data.encoding import Encoded
 from instructx_core.training.editing import EditingTask, noise_levels
@@ -182,16 +183,27 @@ def test_sources_are_dropped_as_often_as_the_config_says(foundation: Path, tmp_p
 # --- precision
 
 
+def losses_in(name: str, foundation: Path, folder: Path, steps: int) -> list[float]:
+    train(read_editing(foundation, folder, steps=steps, precision=name, optimizer="muon"))
+    losses = scalars(folder, "loss")
+    assert len(losses) == steps
+    return losses
+
+
 @pytest.mark.slow
-def test_bfloat16_trains_on_a_cpu(foundation: Path, tmp_path: Path) -> None:
-    losses = {}
-    for precision in ("no", "bf16"):
-        folder = tmp_path / precision
-        train(read_editing(foundation, folder, steps=4, precision=precision, optimizer="muon"))
-        losses[precision] = scalars(folder, "loss")
-    assert len(losses["no"]) == 4
-    assert losses["bf16"] == pytest.approx(losses["no"], rel=0.02)
-    assert losses["bf16"] != losses["no"]
+def test_bfloat16_trains_on_a_cpu(foundation: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(precision, "is_slow_in_bfloat16", lambda device: False)  # slowly, where it has no AVX-512
+    float32, bfloat16 = (losses_in(name, foundation, tmp_path / name, 4) for name in ("no", "bf16"))
+    assert bfloat16 == pytest.approx(float32, rel=0.02)
+    assert bfloat16 != float32
+
+
+def test_float32_where_bfloat16_is_slow(foundation: Path, tmp_path: Path, monkeypatch, said) -> None:
+    monkeypatch.setattr(precision, "is_slow_in_bfloat16", lambda device: True)
+    float32, bfloat16 = (losses_in(name, foundation, tmp_path / name, 1) for name in ("no", "bf16"))
+    assert bfloat16 == float32
+    [warning] = [record.getMessage() for record in said.records if "bfloat16" in record.getMessage()]
+    assert warning == "This processor has no fast bfloat16 (AVX-512 has); training computes in float32 instead."
 
 
 # --- what a person sees
@@ -247,6 +259,13 @@ def test_examples_held_out_are_never_trained_on(foundation: Path, tmp_path: Path
     trained = {name for step in range(200) for name in task.batch(batch_generator(0, step, 0, 0), False).names}
     assert 3 <= len(held_out) <= 5 and len(held_out) + len(trained) == 40
     assert not held_out & trained
+
+
+def test_too_few_examples_to_hold_out(foundation: Path, tmp_path: Path, said) -> None:
+    data = {**SMALL_DATA, "images": 9, "videos": 0}
+    task = EditingTask(read_editing(foundation, tmp_path / "run", validate_every=1, validation=4, data=data))
+    assert list(task.validation()) == []
+    assert "validate_every has no effect" in said.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

@@ -65,6 +65,11 @@ def test_changes_are_counted():
         assert compat.count_of_changes(torch.zeros(2)) == 0
 
 
+def test_bfloat16_on_a_cpu():
+    fast = {"AVX512": True, "AVX2": False}.get(torch.backends.cpu.get_cpu_capability())
+    assert compat.has_fast_bfloat16_on_cpu() in ({True, False} if fast is None else {fast})
+
+
 def test_storages_are_told_apart():
     whole = torch.empty(4, device="meta")
     ids = [compat.storage_identity(tensor.untyped_storage()) for tensor in (whole, whole[:2], torch.empty_like(whole))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -75,6 +75,7 @@ class PoolSource:
             )
         self.data, self.buckets = config.data, buckets
         self.training, self.validation = split_examples(buckets, config.validation if config.validate_every else 0)
+        _warn_of_no_validation(config, self.validation)
 
     def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
         bucket, examples = draw_bucket(self.training, is_video, generator)
@@ -100,6 +101,11 @@ class PoolSource:
 
     def go_to(self, position: dict[str, Any]) -> None:
         """Nothing to do."""
+
+
+def _warn_of_no_validation(config: TrainConfig, held_out: Sized) -> None:
+    if config.validate_every and not held_out:
+        logger.warning("validate_every has no effect: at most a tenth of the examples is held out, here less than one.")
 
 
 Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: indices of its examples
@@ -153,6 +159,7 @@ class StreamSource:
             for kind, examples in first.items()
         }
         self.held = held_out_rows(self.table, config.validation if config.validate_every else 0)
+        _warn_of_no_validation(config, self.held)
         self.tallies = {kind: Tally(self.table.path, config.data.broken, self.table.total) for kind in self.first}
         listed: dict[int, bool | None] = {}
         number = "" if share[1] == 1 else f"-{share[0] + 1}-of-{share[1]}"
