@@ -35,9 +35,7 @@ def add_synthesise(commands: Any) -> None:
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--preview", action="store_true", help="only write a page of what has been made so far")
     only.add_argument("--plan", metavar="N", type=integer(1, 10**9), help="only print how long N clips would take")
-    parser.add_argument(
-        "--cards", metavar="C", type=integer(1, 100_000), default=1, help="GPUs, for --plan (default: 1)"
-    )
+    parser.add_argument("--cards", metavar="C", type=integer(1, 100_000), help="GPUs, for --plan (default: 1)")
     parser.add_argument(
         "--workers", metavar="N", type=integer(1, 100_000), help="Ray processes that run the recipe, one CPU each"
     )
@@ -47,6 +45,8 @@ def add_synthesise(commands: Any) -> None:
 def _run_synthesise(arguments: argparse.Namespace) -> None:
     from ..synthesis.config import Cluster, read_synthesis_config
 
+    if arguments.cards is not None and not arguments.plan:
+        raise InputError("--cards is for --plan; give --plan N as well.")
     config = read_synthesis_config(arguments.config)
     output = Path(config.output)
     if arguments.preview:
@@ -61,7 +61,7 @@ def _run_synthesise(arguments: argparse.Namespace) -> None:
         from ..synthesis.plan import plan_lines
 
         models = models_of(config.asked)
-        lines = plan_lines(arguments.plan, arguments.cards, config.rates, read_summary(output), models)
+        lines = plan_lines(arguments.plan, arguments.cards or 1, config.rates, read_summary(output), models)
         if not lines:
             raise InputError(
                 f"{quoted_path(arguments.config)}: no rates are known; run it on a few clips first, or give rates."

@@ -97,6 +97,7 @@ def test_the_key_of_another_service_is_not_an_address(tmp_path, capsys, monkeypa
 def test_only_one_of_page_and_plan(tmp_path, capsys):
     file = footage_config(tmp_path, rates={"erase": 0})
     assert "not allowed with" in refusal(capsys, "synthesise", file, "--preview", "--plan", 10)
+    assert "--cards is for --plan" in refusal(capsys, "synthesise", file, "--cards", 1)
     code, said = called(capsys, "synthesise", file, "--plan", 10)
     assert code == 0 and "erase: 0.000 s a clip (given), 0.00 card hours, 0%" in said
 
