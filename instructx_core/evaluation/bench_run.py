@@ -35,7 +35,7 @@ from ..words import listed, one_line, quoted, quoted_path, shown
 from .benches import Bench, Case
 from .benches.case import inner_folder, safe_name
 from .case_log import CaseLog
-from .judges import Answer, Exhibit, Judge, Question, ask
+from .judges import Answer, Exhibit, Judge, Question, RefusedQuestion, ask
 from .report import Progress
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WINDOW = 81  # frames; longer videos are edited in windows, as `instructx edit` does
+FIRST_REFUSED = 3  # cases; a judge that refuses all of these is not asked about the others
 TITLES = {"source": "Original", "edited": "Edited", "references": "Reference"}
 
 
@@ -131,14 +132,16 @@ class BenchRun:
         frames: int,
         progress: Progress | None = None,
     ) -> int:
-        """Have a judge score the edits that it has not scored yet; return how many this call judged.
+        """Have a judge score the edits that it has not scored yet; return how many this call judged, and warn of those
+        that it would not judge.
 
         Args:
             prompts: the download's, which replace our own.
             frames: number of frames of a clip that the judge sees.
 
         Raises:
-            InputError: the judge cannot answer, or its log is that of a judge whose name gives the same file name.
+            InputError: the judge cannot answer, refuses the first cases, or its log is that of a judge whose name gives
+                the same file name.
         """
         log = self.judged(judge.name)
         done = log.read()
@@ -148,14 +151,23 @@ class BenchRun:
                 "another run's folder, or rename one of the judges."
             )
         left = [case for case in self.cases if case.key not in done and self.has_edit(case)]
-        count = 0
+        count, refused = 0, []
         for number, case in enumerate(left, 1):
             with log.claim(case.key) as mine:
                 if mine and case.key not in log.read():
-                    log.append(self._judged(judge, case, prompts, frames))
-                    count += 1
+                    try:
+                        log.append(self._judged(judge, case, prompts, frames))
+                        count += 1
+                    except RefusedQuestion as error:
+                        refused.append(f"{case.key}: {error}")
+                        if not (count or done) and len(refused) == min(FIRST_REFUSED, len(left)):
+                            raise
             if progress:
                 progress(number, len(left), f"asking {judge.name}")
+        if refused:
+            logger.warning(
+                "%s would not judge %d of %d cases; the first: %s", judge.name, len(refused), len(left), refused[0]
+            )
         return count
 
     def _judged(self, judge: Judge, case: Case, prompts: Mapping[str, str], frames: int) -> dict[str, Any]:

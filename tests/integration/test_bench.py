@@ -12,7 +12,7 @@ from instructx_core.evaluation.bench_report import compared_tables, own_tables, 
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
 from instructx_core.evaluation.case_log import CaseLog
-from instructx_core.evaluation.judges import Answer, RecordedJudge, local
+from instructx_core.evaluation.judges import Answer, RecordedJudge, RefusedQuestion, local
 from instructx_core.source import load_source
 from support import benchmarks, public_models, tiny
 from support.commands import called, refusal
@@ -192,6 +192,30 @@ def test_unreadable_answers_are_asked_once_more_then_counted(data, tmp_path, bun
     assert {k: v["scores"] for k, v in again.judged(replay.name).read().items()} == {
         k: v["scores"] for k, v in log.items()
     }
+
+
+def test_a_case_that_a_judge_refuses_stops_no_other(data, tmp_path, bundled_editor, said):
+    run = prepared("imgedit", data, tmp_path / "run")
+    run.edit(lambda: bundled_editor, QUICK)
+
+    class Prim:
+        def __init__(self, name, refuses):
+            self.name, self.refuses = name, refuses
+
+        def ask(self, key, number, words, shown):
+            if key in self.refuses:
+                raise RefusedQuestion("The judge did not answer: status 400.")
+            return Answer('{"instruction": 5, "preservation": 5, "quality": 5}')
+
+    judge = Prim("prim", {"1000"})
+    for count in (2, 0):  # a later call asks about it again
+        assert run.judge(judge, {}, frames=1) == count
+        assert "prim would not judge 1 of" in said.text and "1000: The judge did not answer" in said.text
+        said.clear()
+    judge.refuses = set()
+    assert run.judge(judge, {}, frames=1) == 1
+    with pytest.raises(InputError, match="status 400"):
+        run.judge(Prim("prudish", {case.key for case in run.cases}), {}, frames=1)
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5", "qwen3"])

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from instructx_core.errors import InputError
-from instructx_core.evaluation.judges import Exhibit, Question, RecordedJudge, Scale, UnreadableAnswer, parse, remote
+from instructx_core.evaluation.judges import (
+    Exhibit,
+    Question,
+    RecordedJudge,
+    RefusedQuestion,
+    Scale,
+    UnreadableAnswer,
+    parse,
+    remote,
+)
 from instructx_core.evaluation.judges.remote import RemoteJudge
 
 TWO = Question("words", ("edited",), {"success": Scale(0, 10), "restraint": Scale(0, 10)})
@@ -160,6 +169,7 @@ def test_refusals_are_not_repeated(service, code, words):
     with pytest.raises(InputError, match=words) as refused:
         ask(service)
     assert len(Service.seen) == 1 and "secret" not in str(refused.value)
+    assert isinstance(refused.value, RefusedQuestion) == (code == 400)
 
 
 def test_a_key_follows_no_redirection(service):

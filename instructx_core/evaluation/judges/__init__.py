@@ -2,7 +2,18 @@
 
 from .asking import ask
 from .parsing import UnreadableAnswer, parse
-from .question import Answer, Exhibit, Judge, Question, Scale
+from .question import Answer, Exhibit, Judge, Question, RefusedQuestion, Scale
 from .recorded import RecordedJudge
 
-__all__ = ["Answer", "Exhibit", "Judge", "Question", "RecordedJudge", "Scale", "UnreadableAnswer", "ask", "parse"]
+__all__ = [
+    "Answer",
+    "Exhibit",
+    "Judge",
+    "Question",
+    "RecordedJudge",
+    "RefusedQuestion",
+    "Scale",
+    "UnreadableAnswer",
+    "ask",
+    "parse",
+]

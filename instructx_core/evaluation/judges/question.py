@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ...errors import InputError
+
 SHORT_JSON = "Answer with the JSON object alone."
 SHORT_LINES = "Answer with the lines of names and numbers alone."
 
@@ -67,6 +69,10 @@ class Answer:
     answer_tokens: int = 0
 
 
+class RefusedQuestion(InputError):
+    """A judge will not answer one question, as of its content or size; it may answer others."""
+
+
 class Judge(Protocol):
     """Anything that is shown pictures and answers in words."""
 
@@ -81,5 +87,6 @@ class Judge(Protocol):
             shown: pictures, in the order in which the words mention them.
 
         Raises:
+            RefusedQuestion: the judge will not answer this one.
             InputError: the judge cannot be reached, or has no answer.
         """

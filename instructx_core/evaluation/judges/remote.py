@@ -2,6 +2,7 @@
 
 - The key is read from the environment (INSTRUCTX_JUDGE_KEY) and sent only to that address; local servers need none.
 - Status 408, 409, 429, most 5xx, and failed connections are retried with growing pauses; other errors raise at once.
+- Status 400, 413 and 422 are about the question, such as its content or size: the next one may be answered.
 - Pictures are sent as PNG inside the message.
 """
 
@@ -24,7 +25,7 @@ import torch
 from ...errors import InputError
 from ...images import to_uint8
 from ...words import one_line, quoted
-from .question import Answer, Exhibit
+from .question import Answer, Exhibit, RefusedQuestion
 
 KEY = "INSTRUCTX_JUDGE_KEY"
 TRIES = 5
@@ -32,6 +33,7 @@ FIRST_PAUSE = 2.0  # seconds, doubled each time; a Retry-After header overrides 
 LONGEST_PAUSE = 120.0
 TIMEOUT = 300.0  # seconds per attempt
 MOST_ANSWER = 1 << 20  # bytes of a reply
+ABOUT_THE_QUESTION = {400, 413, 422}
 AGAIN = {408, 409, 429, 500, 502, 503, 504, 529}
 
 
@@ -78,7 +80,8 @@ class RemoteJudge:
                 if error.code in (401, 403):
                     problem += f"; put its key into {KEY}"
                 if error.code not in AGAIN:
-                    raise InputError(f"The judge at {self.url} did not answer: {problem}.") from error
+                    kind = RefusedQuestion if error.code in ABOUT_THE_QUESTION else InputError
+                    raise kind(f"The judge at {self.url} did not answer: {problem}.") from error
                 wait = _retry_after(error.headers.get("Retry-After"), pause)
             except (OSError, http.client.HTTPException) as error:  # URLError is an OSError; a truncated reply
                 problem = f"no connection ({one_line(getattr(error, 'reason', error), 200)})"
