@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..instructx_core.errors import InputError
 from . import unet, wan
 from .conditioning import with_source as with_wan_source
 
@@ -37,6 +38,12 @@ def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tens
 def patch(model: ModelPatcher) -> int:
     """The network's patch size in latent positions, per side; 1 for a UNet."""
     return 1 if unet.is_unet(model) else model.model.diffusion_model.patch_size[1]
+
+
+def check_one_medium(samples: torch.Tensor, name: str) -> None:
+    """Raise InputError for the LATENT of a model of clips with sound: ComfyUI nests two tensors in it."""
+    if samples.is_nested:
+        raise InputError(f"{name} holds video and sound of another model; encode the source with the MODEL's own VAE.")
 
 
 def latent_axes(model: ModelPatcher) -> int:

@@ -20,7 +20,7 @@ from ..instructx_core.schedules import MOST_STEPS
 from . import model_pair
 from .denoising import denoising
 from .guider import ModeGuider
-from .natives import is_unet
+from .natives import check_one_medium, is_unet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,6 +244,7 @@ def sample(
     Args:
         low: the second of a pair of DiTs, from `model_pair.second_of`; `model` is the first.
     """
+    check_one_medium(latent["samples"], "latent")
     levels = sigmas(model, chosen)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))

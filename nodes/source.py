@@ -155,8 +155,9 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
 
 def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:
     """Raise InputError unless a LATENT has the MODEL's shape and is finite."""
-    from .natives import latent_axes
+    from .natives import check_one_medium, latent_axes
 
+    check_one_medium(samples, "The source LATENT")
     taken, axes = model.model.latent_format.latent_channels, latent_axes(model)
     if samples.ndim != axes or samples.shape[1] != taken:
         time = "time, " if axes == 5 else ""

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from check_long_video import replaced
+from comfy.nested_tensor import NestedTensor
 from kit import BUNDLED, LOADED_EARLY, NODES, VARIANTS, example, expect, loaded, run, wired
 
 
@@ -34,6 +35,7 @@ def check_words_for_bad_input():
     parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
     other = OtherVAE(vae)
     small, wide = ({"samples": torch.zeros(1, channels, 1, 4, 4)} for channels in (16, 48))
+    sounding = {"samples": NestedTensor([latent["samples"], torch.zeros(1, 8, 4)])}
     see = {"model": patched, "positive": positive, "negative": negative, "vae": vae, "reference": reference}
     cases = [
         ("instruction is empty", "MLLMGuidance", {"mllm": mllm, "source": image, "instruction": "  "}),
@@ -45,6 +47,8 @@ def check_words_for_bad_input():
         ("put InstructX Fit before", "Source", link | {"source": image[:, :60], "vae": vae}),
         ("no VAE is connected", "Source", link | {"source": image}),
         ("(1, 48, 1, 4, 4)", "Source", link | {"source": wide}),
+        ("holds video and sound", "Source", link | {"source": sounding}),
+        ("holds video and sound", "Sampler", sample | {"latent": sounding}),
         ("makes latents of 48 channels", "Source", link | {"source": image, "vae": other}),
         ("makes latents of 48 channels", "Fit", {"model": model, "vae": other, "source": image}),
         ("makes latents of 48 channels", "Reference", see | {"vae": other}),
