@@ -109,6 +109,24 @@ def test_progress_stays_in_the_browser(browser, study, tmp_path):
     context.close()
 
 
+def test_a_browser_that_keeps_nothing(browser, study, tmp_path):
+    context = browser.new_context(accept_downloads=True)
+    denied = (
+        "Object.defineProperty(window, 'localStorage', "
+        "{ get() { throw new DOMException('denied', 'SecurityError'); } })"
+    )
+    context.add_init_script(denied)
+    page, problems = begin(context, study, "Di")
+    assert page.is_visible("#unkept")
+    page.keyboard.press("4")
+    assert page.inner_text("#left") == "26 ratings left"
+    assert save(page, tmp_path / "d.json")["answers"] and not problems
+    context.close()
+    page, _ = begin(browser.new_context(), study, "Di")
+    assert not page.is_visible("#unkept")
+    page.context.close()
+
+
 def test_methods_stand_in_another_order_for_each_rater_and_item(browser, study):
     context = browser.new_context()
     orders = set()
