@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+LOGS = "logs"  # folder of TensorBoard's files in a run's output
+
+
 class Monitor:
     """Shows and logs a run, on the main process only.
 
     Attributes:
-        last: the latest logged value of each metric.
+        last: the latest logged value of each metric; of a resumed run, also of its earlier parts.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, step: int) -> None:
         self.config = config
         self.accelerator = accelerator
         self.first = step
-        self.last: dict[str, float] = {}
+        self.last = _logged(Path(config.output) / LOGS) if step and accelerator.is_main_process else {}
         self._examples = 0
         self._since = time.perf_counter()
 
@@ -36,7 +39,7 @@ class Monitor:
         from tqdm import tqdm
 
         with self._writing():
-            self.accelerator.init_trackers("logs")
+            self.accelerator.init_trackers(LOGS)
         hidden = not self.accelerator.is_main_process
         self._bar = tqdm(total=self.config.steps, initial=self.first, desc=self.config.task, disable=hidden)
         self._since = time.perf_counter()
@@ -104,6 +107,17 @@ class _Writing:
                 f"Logs and samples in {quoted_path(self.output)} could not be written ({one_line(error, 200)}); free "
                 "up space and continue with --resume."
             ) from error
+
+
+def _logged(folder: Path) -> dict[str, float]:
+    """The latest value of each curve in TensorBoard's files, which a killed run may have left incomplete."""
+    if not folder.is_dir():
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})  # 0: all of them, not a sample
+    events.Reload()
+    return {name: events.Scalars(name)[-1].value for name in events.Tags()["scalars"]}
 
 
 def _short(value: float) -> str:

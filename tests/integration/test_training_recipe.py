@@ -229,6 +229,9 @@ def test_samples_validation_and_card(foundation: Path, tmp_path: Path, capsys) -
     for words in ("`editing`, 2 steps", "generator/model", "20 images, 10 videos", "torch 2.", "validation/images/loss",
                   "learning_rate: 0.001"):  # fmt: skip
         assert words in card
+    (folder / "README.md").unlink()
+    train(config, resume=True)  # nothing is left to train
+    assert (folder / "README.md").read_text() == card
 
 
 def test_each_example_of_a_validation_counts_alike(tmp_path: Path) -> None:

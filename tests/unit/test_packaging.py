@@ -35,7 +35,7 @@ def test_dependencies_are_what_the_library_imports():
     imported = {DISTRIBUTIONS.get(name, name) for name in imported_packages()}
     assert "comfy" not in imported
     extras = PROJECT["optional-dependencies"]
-    optional = [one for name in ("scenes", "gguf", "heif", "metrics", "quant", "ray") for one in extras[name]]
+    optional = [one for name in ("scenes", "gguf", "heif", "metrics", "quant", "ray", "train") for one in extras[name]]
     extra = {re.match(r"[\w-]+", requirement)[0] for requirement in optional}
     assert imported <= declared | extra | {"torchvision"}  # RAFT's; one that does not match torch breaks it
     assert declared - imported <= {"accelerate"}  # also what diffusers loads weights with
