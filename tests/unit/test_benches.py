@@ -9,6 +9,7 @@ import torch
 from instructx_core.errors import InputError
 from instructx_core.evaluation.bench_report import PUBLISHED, read_published
 from instructx_core.evaluation.benches import BENCHES, Columns
+from instructx_core.evaluation.benches.case import safe_name
 from instructx_core.evaluation.benches.imgedit import read_prompts
 from instructx_core.evaluation.benches.reasoning import decode_runs
 from instructx_core.evaluation.benches.vie import PUBLISHED as VIE_NAMES
@@ -273,3 +274,16 @@ def test_published_numbers_are_the_papers():
     assert two[1]["rows"][-1]["values"] == [21.002, 22.871, 0.716, 0.071]
     for values in rows["ImgEdit-Bench"].values():
         assert values[-1] == pytest.approx(sum(values[:-1]) / 8, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("a b/c", "a_b_c"),
+        ("../..", "case"),
+        ("x" * 300, "x" * 120),
+        ("把天空变成紫色" * 20, ("把天空变成紫色" * 6)[:40]),  # three bytes a character
+    ],
+)
+def test_a_key_as_a_file_name(key, name):
+    assert safe_name(key) == name

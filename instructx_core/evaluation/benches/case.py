@@ -22,7 +22,7 @@ from ..judges import Question
 from ..listing import text_of
 
 UNSAFE = re.compile(r"[^\w.-]+")
-LONGEST_NAME = 120
+LONGEST_NAME = 120  # bytes; file systems take 255, and a name gets an ending
 Row = tuple[str, Mapping[str, Any]]  # its place for messages, column -> value
 WHOLE: Mapping[str, Mapping[str, str]] = {"all cases": {}}
 
@@ -136,7 +136,8 @@ class Bench(Protocol):
 
 def safe_name(text: str) -> str:
     """A key as a file name: only letters, digits, and _ . - remain."""
-    return UNSAFE.sub("_", text).strip("._")[:LONGEST_NAME] or "case"
+    name = UNSAFE.sub("_", text).strip("._").encode()[:LONGEST_NAME]
+    return name.decode(errors="ignore") or "case"
 
 
 def inner_folder(folder: Path) -> Path:
