@@ -11,7 +11,6 @@ from instructx_core.evaluation.bench_report import PUBLISHED, read_published
 from instructx_core.evaluation.benches import BENCHES, Columns
 from instructx_core.evaluation.benches.case import safe_name
 from instructx_core.evaluation.benches.imgedit import read_prompts
-from instructx_core.evaluation.benches.reasoning import decode_runs
 from instructx_core.evaluation.benches.vie import PUBLISHED as VIE_NAMES
 from instructx_core.evaluation.judges import parse
 from instructx_core.images import read_image
@@ -197,33 +196,6 @@ def test_reasonedit_pairs_lines_with_pictures_by_number(tmp_path):
     (folder / "text.txt").write_text("one line CLIP: word\n")
     with pytest.raises(InputError, match="3 pictures and 1 lines"):
         BENCHES["reasonedit"].cases(tmp_path / "data", Columns(), tmp_path)
-
-
-def test_coco_run_lengths():
-    """The text is what pycocotools writes for this mask of 4 x 5: a row of two and single pixels."""
-    mask = torch.zeros(4, 5, dtype=torch.bool)
-    mask[1, 1:3] = mask[3, 4] = True
-    counts = [5, 1, 3, 1, 9, 1]  # column by column, off and on in turn
-    assert torch.equal(decode_runs({"size": [4, 5], "counts": counts}, "x"), mask)
-    assert torch.equal(decode_runs({"size": [4, 5], "counts": "513060"}, "x"), mask)  # 9 is 3 + 6, the last 1 is 1 + 0
-
-
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        None,
-        {},
-        {"size": [4, 5], "counts": [1]},
-        {"size": [4, 5], "counts": "ZZZZ"},
-        {"size": [4, 5], "counts": [-1, 21]},
-        {"size": [10**6, 10**6], "counts": [10**12]},
-        {"size": [4], "counts": [4]},
-        {"size": [4, 5], "counts": [True] * 20},
-    ],
-)
-def test_damaged_run_lengths(segmentation):
-    with pytest.raises(InputError, match="^Entry 1: (the segmentation is|the segmentation's runs do not fill)"):
-        decode_runs(segmentation, "Entry 1")
 
 
 @pytest.mark.parametrize("name", list(BENCHES))

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from instructx_core.evaluation.benches.reasoning import decode_runs
 from instructx_core.synthesis import RECIPES, Candidate, Choices, Experts, Tray, World
 from instructx_core.synthesis.checks import CHANGED, DEFAULT, measured, passed_judge, passed_measures
-from instructx_core.synthesis.rle import encode_mask
 from instructx_core.synthesis.world import Drawing
 from instructx_core.world.reading import LOOKS, asked_scene, read_request
 from instructx_core.world.scenes import Canvas, Object, render, sample_scene
@@ -174,16 +172,6 @@ def test_without_a_subject_everything_is_dropped():
         RECIPES[recipe].make(clip, world.experts(), Choices(), tray)
         assert {one.reason for one in tray.candidates} <= {"no subject", "no person"}
         assert len(tray.candidates) >= 2
-
-
-def test_run_lengths_come_back():
-    generator = torch.Generator().manual_seed(0)
-    for share in (0.0, 0.02, 0.5, 1.0):
-        mask = torch.rand(37, 81, generator=generator) < share
-        assert torch.equal(decode_runs(encode_mask(mask), "the mask"), mask)
-    # by hand: columns 0011, 1100, of a 4 x 2 mask: runs 2, 4, 2
-    mask = torch.tensor([[0, 1], [0, 1], [1, 0], [1, 0]], dtype=torch.bool)
-    assert encode_mask(mask) == {"size": [4, 2], "counts": "242"}
 
 
 def test_every_wording_of_the_world_reads_back():

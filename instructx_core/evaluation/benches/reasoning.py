@@ -17,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...bounded import read_text
+from ...coco_masks import decode_mask
 from ...errors import InputError
 from ...words import quoted_path, shown
 from ..judges import Question
@@ -28,7 +27,6 @@ from . import viescore
 from .case import WHOLE, Case, Columns, check_cases, one_listing, picture_file, safe_name
 
 KINDS = ("understanding", "reasoning")
-LARGEST_MASK = 1 << 26  # pixels
 USUAL = {"source": "origin_img_path", "group": "task_type", "word": "class_target", "instruction": "instruction"}
 
 
@@ -120,43 +118,5 @@ def _mask(segmentation: Any, scratch: Path, name: str, place: str) -> Path | Non
         return None
     content = json.dumps(segmentation, sort_keys=True).encode()
     return picture_file(
-        scratch, name, content, lambda: decode_runs(segmentation, place)[..., None].expand(-1, -1, 3).float()
+        scratch, name, content, lambda: decode_mask(segmentation, place)[..., None].expand(-1, -1, 3).float()
     )
-
-
-def decode_runs(segmentation: Any, place: str) -> torch.Tensor:
-    """Decode COCO's {size: [height, width], counts: string or integers} to bool [height, width].
-
-    Raises InputError for anything else, and if the runs do not add up to the size.
-    """
-    size, counts = (
-        (segmentation.get(name) for name in ("size", "counts")) if isinstance(segmentation, dict) else (None,) * 2
-    )
-    whole = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
-    if not whole or size[0] * size[1] > LARGEST_MASK or not isinstance(counts, (str, list)):
-        raise InputError(f"{place}: the segmentation is {shown(segmentation)}; give COCO's size and counts.")
-    runs = _numbers(counts) if isinstance(counts, str) else counts
-    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise InputError(f"{place}: the segmentation's runs do not fill {size[0]} x {size[1]} pixels.")
-    values = torch.repeat_interleave(torch.arange(len(runs)) % 2 == 1, torch.tensor(runs))
-    return values.view(size[1], size[0]).T  # runs go down the columns
-
-
-def _numbers(text: str) -> list[int]:
-    """Decode COCO's compressed counts.
-
-    A character minus "0" holds 5 bits and, as the sixth, whether the number continues. From the fourth number on, each
-    is stored as the difference to the one two before.
-    """
-    numbers: list[int] = []
-    value, shift = 0, 0
-    for letter in text:
-        bits = ord(letter) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            numbers.append(value + (numbers[-2] if len(numbers) > 2 else 0))
-            value, shift = 0, 0
-    return numbers if not shift else [-1]

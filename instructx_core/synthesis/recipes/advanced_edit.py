@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ...coco_masks import encode_mask
 from ..candidate import Drop, Tray
 from ..clips import Clip
 from ..experts import Experts, Subject
-from ..rle import encode_mask
 from .base import Choices, Found, Recipe, find
 
 TASKS = ("remove", "add", "swap")
