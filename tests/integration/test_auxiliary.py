@@ -10,7 +10,7 @@ from instructx_core.training.stages import train
 from instructx_core.training.tasks import make_task
 from instructx_core.weights.files import read_tensors, write_safetensors
 from recipes.tiny import auxiliary
-from recipes.tiny.ship import ship
+from recipes.tiny.ship import main, ship
 from support.training_runs import assert_same, read_editing
 
 
@@ -44,3 +44,9 @@ def test_the_shipped_model_is_half_as_large(foundation: Path, tmp_path: Path) ->
         before, after = read_tensors(trained / name), read_tensors(tmp_path / "shipped" / name)
         assert_same(*({key: value.bfloat16() for key, value in held.items()} for held in (before, after)))
         assert sum(value.nbytes for value in after.values()) < 0.6 * sum(value.nbytes for value in before.values())
+
+
+def test_a_mistake_while_shipping_is_one_line(tmp_path: Path, capsys) -> None:
+    assert main([str(tmp_path / "none"), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "none" in said
