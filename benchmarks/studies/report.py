@@ -96,6 +96,7 @@ def section(study: Study, results: Path, images: Path) -> str:
             cells = [_cell(runs, study.medium, name) for name in measures]
             head = f"| {arm} | {len(runs)} | {runs[0]['steps']} | {runs[0]['trained_parameters']:,}"
             lines.append(f"{head} | {' | '.join(cells)} |")
+    lines += _by_kind(found, study.medium)
     told, agrees = verdict(*(found[arm] for arm in study.compare), study.medium)
     lines += ["", f"*Here*: {study.compare[0]} against {study.compare[1]}, {told}: **{agrees}**.", ""]
     if study.remark:
@@ -120,6 +121,19 @@ def section(study: Study, results: Path, images: Path) -> str:
     draw_lines(panels[1], curves, "step of the last stage", "error of training")
     save_figure(figure, images / f"{study.name}.png")
     return "\n".join([*lines, f"![{study.question}](images/evidence/{study.name}.png)", ""])
+
+
+def _by_kind(found: dict[str, list[dict[str, Any]]], on: str) -> list[str]:
+    """A table of each arm's success by kind of edit, averaged over seeds; empty for fewer than two kinds."""
+    groups = {arm: [run[on].get("groups", {}) for run in runs] for arm, runs in found.items() if runs}
+    kinds = list(next(iter(groups.values()))[0])
+    if len(kinds) < 2:
+        return []
+    lines = ["", f"| success by kind | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
+    for arm, runs in groups.items():
+        means = (statistics.fmean(run[kind]["success"] for run in runs) for kind in kinds)
+        lines.append(f"| {arm} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+    return lines
 
 
 def _cell(runs: Sequence[dict[str, Any]], on: str, name: str) -> str:

@@ -42,6 +42,7 @@ def put(results: Path, arm: str, seed: int, left: float, success: float, mllm: s
     path = study.result_file(results, "9a-queries", arm, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     videos = {"left": left, "success": success, "psnr": 30.0, "zeroed": 0.02, "shuffled": 0.04}
+    videos["groups"] = {"add": {"success": success}, "remove": {"success": success / 2}}
     curve = [[step, 1.0 / step + left] for step in (20, 40, 60)]
     run = {"seed": seed, "steps": 1200, "trained_parameters": 7_000_000, "videos": videos, "curve": curve}
     path.write_text(json.dumps(run | {"began_from": {"mllm": mllm, "generator": "cd34"}}))
@@ -65,6 +66,9 @@ def test_the_report_says_what_is_resolved(first, second, success, words, tmp_pat
     text = page.read_text()
     assert f"**{words}**" in text and "| separate | 3 | 1200 | 7,000,000 |" in text
     assert "with its context zeroed 0.020 and shuffled 0.040" in text
+    assert (
+        f"| success by kind | add | remove |\n|---|---|---|\n| separate | {success:.2f} | {success / 2:.2f} |" in text
+    )
     plot = tmp_path / "images" / "evidence" / "9a-queries.png"
     assert plot.stat().st_size <= 100_000
     assert "not run yet" in text  # the other studies
