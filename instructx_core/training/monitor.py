@@ -31,7 +31,8 @@ class Monitor:
         self.config = config
         self.accelerator = accelerator
         self.first = step
-        self.last = _logged(Path(config.output) / LOGS) if step and accelerator.is_main_process else {}
+        with self._writing():
+            self.last = _logged(Path(config.output) / LOGS) if step and accelerator.is_main_process else {}
         self._examples = 0
         self._since = time.perf_counter()
 

@@ -70,7 +70,7 @@ class Answer:
 
 
 class RefusedQuestion(InputError):
-    """A judge will not answer one question, as of its content or size; it may answer others."""
+    """A judge will not answer one question, because of its content or size; it may answer others."""
 
 
 class Judge(Protocol):

@@ -105,7 +105,9 @@ class PoolSource:
 
 def _warn_of_no_validation(config: TrainConfig, held_out: Sized) -> None:
     if config.validate_every and not held_out:
-        logger.warning("validate_every has no effect: at most a tenth of the examples is held out, here less than one.")
+        logger.warning(
+            "validate_every has no effect: too few examples to hold any out, at most a tenth of each size is."
+        )
 
 
 Examples = tuple[Bucket, torch.Tensor]  # a bucket, and int64 [N]: indices of its examples
