@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 import torch
 
 from instructx_core import Editor, compat
@@ -66,8 +67,10 @@ def test_changes_are_counted():
 
 
 def test_bfloat16_on_a_cpu():
-    fast = {"AVX512": True, "AVX2": False}.get(torch.backends.cpu.get_cpu_capability())
-    assert compat.has_fast_bfloat16_on_cpu() in ({True, False} if fast is None else {fast})
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in ("AVX2", "AVX512"):
+        pytest.skip(f"what {capability} has is known to oneDNN alone")
+    assert compat.has_fast_bfloat16_on_cpu() == (capability == "AVX512")
 
 
 def test_storages_are_told_apart():
