@@ -36,6 +36,7 @@ from .benches import Bench, Case
 from .benches.case import inner_folder, safe_name
 from .case_log import CaseLog
 from .judges import Answer, Exhibit, Judge, Question, RefusedQuestion, ask
+from .judges.question import FIRST_REFUSED
 from .report import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WINDOW = 81  # frames; longer videos are edited in windows, as `instructx edit` does
-FIRST_REFUSED = 3  # cases; a judge that refuses all of these is not asked about the others
 TITLES = {"source": "Original", "edited": "Edited", "references": "Reference"}
 
 

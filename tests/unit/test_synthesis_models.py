@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from instructx_core.errors import CheckpointError, InputError
-from instructx_core.evaluation.judges import Answer
+from instructx_core.evaluation.judges import Answer, RefusedQuestion
 from instructx_core.synthesis import World
 from instructx_core.synthesis.config import ExpertChoice
 from instructx_core.synthesis.experts import ExpertFailed, Subject
@@ -94,6 +94,43 @@ def test_a_rater_reads_numbers():
     assert 'asked: "remove {it}"' in judge.asked[0][0] and len(judge.asked[0][1]) == 3
     with pytest.raises(ExpertFailed, match="rating"):
         rater.rate(FRAMES, FRAMES, "x", None)
+
+
+class Refusing(Scripted):
+    """Refuses the questions whose script is None."""
+
+    def ask(self, key, number, words, shown):
+        if self.answers[0] == "null":
+            raise RefusedQuestion(f"status 400: {self.answers.pop(0)}")
+        return super().ask(key, number, words, shown)
+
+
+@pytest.mark.parametrize("asked", ["describer", "rater"])
+def test_a_refused_question_drops_its_clip(asked):
+    """A content filter that dislikes one clip must not end the run, and that again each time it is resumed."""
+
+    def ask(judge):
+        if asked == "describer":
+            return AskedDescriber(judge, {}).caption
+        return lambda frames: AskedRater(judge, {}).rate(frames, frames, "x", None)
+
+    answer = {"caption": "yes"} if asked == "describer" else {"follow": 9, "preserve": 8, "quality": 7}
+    call = ask(Refusing(None, None, answer, None, None, None, answer))
+    for refused in (True, True, False, True, True, True, False):
+        if refused:
+            with pytest.raises(ExpertFailed, match="question refused"):
+                call(FRAMES)
+        else:
+            call(FRAMES)
+
+
+def test_a_judge_that_refuses_the_first_questions_ends_the_run():
+    describer = AskedDescriber(Refusing(None, None, None), {})
+    for _ in range(2):
+        with pytest.raises(ExpertFailed):
+            describer.caption(FRAMES)
+    with pytest.raises(RefusedQuestion, match="400"):
+        describer.caption(FRAMES)
 
 
 def test_a_few_frames_are_shown():

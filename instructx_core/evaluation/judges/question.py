@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...errors import InputError
 
+FIRST_REFUSED = 3  # questions; a judge that refuses all of these is not asked others
 SHORT_JSON = "Answer with the JSON object alone."
 SHORT_LINES = "Answer with the lines of names and numbers alone."
 

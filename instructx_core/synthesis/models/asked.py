@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ...bounded import UnreadableError, parse_json
-from ...evaluation.judges import Exhibit, Question, Scale, UnreadableAnswer, parse
+from ...evaluation.judges import Exhibit, Question, RefusedQuestion, Scale, UnreadableAnswer, parse
 from ...evaluation.judges import Judge as AnyJudge
 from ...evaluation.judges.parsing import FENCE, LONGEST
-from ...evaluation.judges.question import SHORT_JSON
+from ...evaluation.judges.question import FIRST_REFUSED, SHORT_JSON
 from ...images import to_floats
+from ...words import one_line
 from ..experts import ExpertFailed, Look, Recaption, Restyle, Subject, Task
 from .prompts import LOOKS, PROMPTS, TASKS
 
@@ -23,8 +24,8 @@ TRIES = 2
 SCORES = {name: Scale(0, 10) for name in ("follow", "preserve", "quality")}
 
 
-class AskedDescriber:
-    """Any judge as describer; if its answers are not JSON in the requested form, the clip is dropped."""
+class _Asked:
+    """Any judge in an expert's place; a clip that it refuses is dropped."""
 
     def __init__(self, judge: AnyJudge, prompts: Mapping[str, str]) -> None:
         """
@@ -33,6 +34,29 @@ class AskedDescriber:
         """
         self.judge = judge
         self.prompts = PROMPTS | dict(prompts)
+        self._answers = self._refused = 0
+
+    def _said(self, name: str, number: int, words: str, shown: list[Exhibit]) -> str:
+        """The judge's answer.
+
+        Raises:
+            ExpertFailed: the judge refuses this question.
+            RefusedQuestion: it has refused the first `FIRST_REFUSED`, and will hardly answer others.
+            InputError: it cannot be reached.
+        """
+        try:
+            text = self.judge.ask(name, number, words, shown).text
+        except RefusedQuestion as error:
+            self._refused += 1
+            if not self._answers and self._refused >= FIRST_REFUSED:
+                raise
+            raise ExpertFailed("question refused", why=one_line(error, 200)) from error
+        self._answers += 1
+        return text
+
+
+class AskedDescriber(_Asked):
+    """Any judge as describer; if its answers are not JSON in the requested form, the clip is dropped."""
 
     def caption(self, frames: Tensor) -> str:
         return _text(self._ask("caption", [("Clip", frames)]), "caption")
@@ -66,7 +90,7 @@ class AskedDescriber:
         exhibits = [Exhibit(title, some_frames(frames)) for title, frames in shown]
         for number in range(TRIES):
             again = f"\n{SHORT_JSON}" if number else ""
-            text = self.judge.ask(name, number, words + again, exhibits).text.strip()
+            text = self._said(name, number, words + again, exhibits).strip()
             fenced = FENCE.match(text)
             try:
                 value = parse_json(fenced[1] if fenced else text, "the answer", LONGEST)
@@ -77,12 +101,8 @@ class AskedDescriber:
         raise ExpertFailed(f"no readable answer to {name}")
 
 
-class AskedRater:
+class AskedRater(_Asked):
     """Any judge as rater."""
-
-    def __init__(self, judge: AnyJudge, prompts: Mapping[str, str]) -> None:
-        self.judge = judge
-        self.prompts = PROMPTS | dict(prompts)
 
     def rate(self, before: Tensor, after: Tensor, sentence: str, reference: Tensor | None) -> Mapping[str, float]:
         shown = [Exhibit("Before", some_frames(before)), Exhibit("After", some_frames(after))]
@@ -92,7 +112,7 @@ class AskedRater:
         for number in range(TRIES):
             again = f"\n{question.reminder}" if number else ""
             try:
-                return parse(question, self.judge.ask("rate", number, question.words + again, shown).text)
+                return parse(question, self._said("rate", number, question.words + again, shown))
             except UnreadableAnswer:
                 continue
         raise ExpertFailed("no readable rating")
