@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
-PLACES = "instructx_places"
 SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own name, for a UNet that edits
 STREAMS = "context_latents"  # ComfyUI's own name, for a DiT that takes sources as tokens: source, then references
 
@@ -100,10 +99,8 @@ def check_local(model: ModelPatcher) -> None:
 
 def with_local(conditioning: Conditioning, local: LocalEdits) -> Conditioning:
     """Add local edits, instructions with their masks, to every entry of a conditioning."""
-    carried = {
-        LOCAL: comfy.conds.CONDRegular(local.tokens.float().cpu()),
-        PLACES: comfy.conds.CONDRegular(local.masks.float().cpu()),
-    }
+    # a list: context windows would cut a tensor that happens to have as many frames as the latent
+    carried = {LOCAL: comfy.conds.CONDList([local.tokens.float().cpu(), local.masks.float().cpu()])}
     found = []
     for tokens, options in conditioning:
         found.append([tokens, options | {"model_conds": options.get("model_conds", {}) | carried}])

@@ -28,7 +28,7 @@ from ..instructx_core.conditions.source_places import CHANNELS_OF_WAVE, with_pla
 from ..instructx_core.config import ContextEntry, SourceInjection
 from ..instructx_core.denoiser import TIMESTEPS, check_outputs
 from ..instructx_core.errors import InputError
-from .conditioning import PLACES, REFERENCES, SOURCE, STREAMS
+from .conditioning import REFERENCES, SOURCE, STREAMS
 from .denoising import ATTACHMENT, Denoising, denoising
 from .embeddings import ChannelsBehind, PatchEmbedding, TextEmbedding, marked
 from .placed_attention import LOCAL, PlacedAttention
@@ -128,9 +128,10 @@ class ConditionWrapper:
     ) -> torch.Tensor:
         options = transformer_options or {}
         carried = kwargs.pop(SOURCE, None)
-        local, places = kwargs.pop(LOCAL, None), kwargs.pop(PLACES, None)
+        local = kwargs.pop(LOCAL, None)
         if local is not None:
-            options = options | {LOCAL: (local, self._places(places, carried, x, time_dim_concat, options))}
+            tokens, masks = local
+            options = options | {LOCAL: (tokens, self._places(masks, x, time_dim_concat, options))}
         source = presence = None
         if carried is not None:
             source, presence = _of_window(carried, x, options).split([carried.shape[1] - 1, 1], dim=1)
@@ -184,7 +185,6 @@ class ConditionWrapper:
     def _places(
         self,
         masks: torch.Tensor,
-        source: torch.Tensor | None,
         x: torch.Tensor,
         references: torch.Tensor | None,
         options: dict[str, Any],
@@ -192,8 +192,8 @@ class ConditionWrapper:
         """Masks [B, K, t, h, w] for the tokens of a forward, [B, K, tokens]; cut to the context window, if any."""
         more = 0 if references is None else references.shape[2]
         window = options.get("context_window")
-        if window is not None and source is not None and source.shape[2] != x.shape[2]:
-            whole = (source.shape[2], *masks.shape[3:])
+        if window is not None:  # it is of the latent's frames; the masks have their own
+            whole = (window.total_frames, *masks.shape[3:])
             masks = window.get_tensor(F.interpolate(masks, whole, mode="trilinear", align_corners=False), dim=2)
         size = (x.shape[2], *(math.ceil(side / 2) for side in x.shape[3:]))  # Wan's patches are 1 x 2 x 2
         return masks_of_tokens(masks, size, (more, 0) if self.config.references_first else (0, more))

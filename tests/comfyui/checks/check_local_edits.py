@@ -1,6 +1,7 @@
 """Several instructions for one clip, each with its mask (CoinVE-Edit): the nodes against the library."""
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -9,6 +10,7 @@ import comfy.sd
 import folder_paths
 import kit
 import torch
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from kit import clip, difference, expect, run
 
 CLOSE = 1e-3
@@ -69,6 +71,36 @@ def check_several_instructions_are_the_librarys():
     for mask, own in zip(masks, wanted.masks, strict=True):
         whole = torch.nn.functional.interpolate(own[None, None], (9, 48, 64), mode="trilinear")[0, 0]
         assert difference(mask, whole) <= CLOSE
+
+
+def check_context_windows_take_their_part_of_the_masks():
+    """Also of masks with as many frames as the latent, which ComfyUI would cut by itself if it saw them."""
+    from instructx_pack.nodes import memory, wan
+
+    model, vae, mllm, connector = loaded()
+    fitted, fit = run("Fit", model=model, vae=vae, source=clip(13), **SIDES)
+    link = {"model": model, "mllm": mllm, "connector": connector, "fit": fit}
+    read, resized, frames = memory.read_places, wan.masks_of_tokens, 4
+    for own_frames in (2, frames):
+        ramp = torch.linspace(0, 1, own_frames)[:, None, None].expand(1, 2, -1, 3, 4)
+        with mock.patch.object(memory, "read_places", lambda *given, ramp=ramp: replace(read(*given), masks=ramp)):
+            positive, negative, _ = run("LocalEdits", source=fitted, instructions="\n".join(EACH), **link)
+        patched, positive, negative, latent = run(
+            "Source", model=model, positive=positive, negative=negative, vae=vae, source=fitted
+        )
+        assert latent["samples"].shape[2] == frames
+        settings = (2, 1, "standard_static", 1, False, "pyramid", 2, False)
+        windowed = ContextWindowsManualNode.execute(patched, *settings).args[0]
+        with mock.patch.object(wan, "masks_of_tokens", side_effect=resized) as spy:
+            run("Sampler", model=windowed, positive=positive, negative=negative, latent=latent, seed=3, steps=1)
+        whole = torch.nn.functional.interpolate(ramp, (frames, 3, 4), mode="trilinear")[0, 0, :, 0, 0]
+        parts = []
+        for masks, (count, *_), _ in (call.args for call in spy.call_args_list):
+            found = masks[0, 0, :, 0, 0]
+            assert len(found) == count < frames  # a window, in some versions with the frame before it
+            starts = [at for at in range(frames - count + 1) if torch.allclose(whole[at : at + count], found)]
+            parts += [range(at, at + count) for at in starts]
+        assert len(parts) == spy.call_count and parts[0].start == 0 and parts[-1].stop == frames, parts
 
 
 def check_one_instruction_of_a_qwen3_is_the_librarys():
