@@ -16,9 +16,10 @@ class LocalEdits:
 
     tokens: torch.Tensor  # [B, K, N', D]
     masks: torch.Tensor  # [B, K, t, h, w] in [0, 1], on their own grid
+    size: tuple[int, int, int] | None = None  # (frames, height, width) that they cover; None: all that is denoised
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> LocalEdits:
-        return LocalEdits(self.tokens.to(device=device, dtype=dtype), self.masks.to(device=device))
+        return replace(self, tokens=self.tokens.to(device=device, dtype=dtype), masks=self.masks.to(device=device))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def joined_contexts(contexts: Sequence[Context]) -> Context:
 
 
 def _joined_local(local: Sequence[LocalEdits]) -> LocalEdits:
-    return LocalEdits(torch.cat([one.tokens for one in local]), torch.cat([one.masks for one in local]))
+    tokens, masks = torch.cat([one.tokens for one in local]), torch.cat([one.masks for one in local])
+    return replace(local[0], tokens=tokens, masks=masks)
 
 
 def _shapes(context: Context) -> list[torch.Size | None]:

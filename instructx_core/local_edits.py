@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 from .connectors import Connector
 from .context import LocalEdits
@@ -41,7 +42,7 @@ def read_local(
 
     Args:
         each: for each of the B clips, K instructions.
-        clips: B of [T, H, W, 3] in [0, 1].
+        clips: B of [T, H, W, 3] in [0, 1], of the same size; the masks cover them.
         device: where the MLLM runs.
 
     Raises:
@@ -58,4 +59,24 @@ def read_local(
     time, height, width = inputs.grids[0].tolist()
     found = masks(read.seen, (time, height // MERGE, width // MERGE), tokens)
     shape = (len(each), -1)
-    return LocalEdits(tokens.unflatten(0, shape), found.float().unflatten(0, shape))
+    size = tuple(clips[0].shape[:3])
+    return LocalEdits(tokens.unflatten(0, shape), found.float().unflatten(0, shape), size)
+
+
+def over_latents(local: LocalEdits, latents: tuple[int, int, int], strides: tuple[int, int]) -> LocalEdits:
+    """Masks of a clip as masks of the canvas that it begins on; its border and repeated frames get the edge's values.
+
+    Args:
+        latents: (time, height, width) of the canvas's latents.
+        strides: frames and pixels that a latent spans; the first in time spans one frame.
+    """
+    if local.size is None:
+        return local
+    (frames, height, width), (time, space) = local.size, strides
+    spans = (1 + (frames - 1) / time, height / space, width / space)
+    inner = tuple(max(1, round(span)) for span in spans)
+    if inner == latents:  # the masks stay on their own grid
+        return replace(local, size=None)
+    masks = F.interpolate(local.masks, inner, mode="trilinear", align_corners=False)
+    after, below, right = (whole - part for whole, part in zip(latents, inner, strict=True))
+    return replace(local, masks=F.pad(masks, (0, right, 0, below, 0, after), mode="replicate"), size=None)

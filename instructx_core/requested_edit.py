@@ -17,7 +17,7 @@ from .fit import Fit
 from .guidance.guidance import NO_CLIPS
 from .guidance_modes import formula_of, mode_of, needs_both, scales_source, second_scales, terms
 from .loaded_model import LoadedModel
-from .local_edits import check_places, read_local
+from .local_edits import check_places, over_latents, read_local
 from .request import EditRequest
 from .sampling import StepCallback, generator_of, sample
 
@@ -133,6 +133,10 @@ class RequestedEdit:
         callback: StepCallback | None = None,
     ) -> torch.Tensor:
         model, sampling = self.model, self.sampling
+        positive, negative = guidance
+        if positive.local is not None:
+            strides = (model.codec.temporal_stride, model.codec.stride)
+            positive = replace(positive, local=over_latents(positive.local, tuple(source.shape[2:]), strides))
         if self._references is None:  # all windows have the same canvas
             canvas = tuple(side * model.codec.stride for side in source.shape[-2:])
             self._references = model.reference_latents([request.references for request in self.requests], canvas)
@@ -146,7 +150,7 @@ class RequestedEdit:
         return sample(
             model.denoiser,
             noise=torch.cat(noise).to(model.device),
-            terms=terms(self.formula, *guidance, conditions),
+            terms=terms(self.formula, positive, negative, conditions),
             steps=sampling.steps,
             shift=sampling.shift,
             callback=callback,
@@ -156,7 +160,7 @@ class RequestedEdit:
             projection=self.formula.projection,
             renoise=self.requests[0].sampling.renoise or (),
             generators=generators,
-            second=() if self.second == self.formula else terms(self.second, *guidance, conditions),
+            second=() if self.second == self.formula else terms(self.second, positive, negative, conditions),
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

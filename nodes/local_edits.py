@@ -78,12 +78,13 @@ class InstructXLocalEdits(io.ComfyNode):
         instructions: str,
         fit: FitValue | None = None,
     ) -> io.NodeOutput:
-        from ..instructx_core.local_edits import check_places
+        from ..instructx_core.local_edits import check_places, over_latents
         from .conditioning import check_local, with_local
         from .connector import connect
         from .memory import read_places
         from .mllm_guidance import understand
         from .pixels import to_clip
+        from .vae import strides
 
         each = lines(instructions)
         clip = to_clip(source)
@@ -95,6 +96,11 @@ class InstructXLocalEdits(io.ComfyNode):
         local = read_places(mllm, connector, each, frames)
         size = frames.shape[:3] if fit is None else (fit.plan.frames, *fit.plan.size)
         masks = F.interpolate(local.masks.cpu(), size, mode="trilinear", align_corners=False)[0].clamp(0, 1)
+        if fit is not None:
+            own = strides(fit.vae)
+            time = 1 + (fit.plan.padded_frames - 1) // own.time
+            latents = (time, *(side // own.space for side in fit.plan.canvas))
+            local = over_latents(local, latents, (own.time, own.space))
         return io.NodeOutput(with_local(positive, local), negative, list(masks))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from instructx_core import Editor, families
+from instructx_core.conditions.local_edits import masks_of_tokens
 from instructx_core.config import GuidanceMode
 from instructx_core.convert import convert
 from instructx_core.families.components import Components
@@ -70,6 +73,19 @@ def test_each_instruction_has_its_mask(coinve: dict[str, Path]):
     assert (joint.latents - result.latents).abs().max() > 1e-4
     both = editor.edit(clip, "make it snow", tiny.clip(1, 40, 24)[0], **SIDES)
     assert both.context.shape[1] > joint.context.shape[1]
+
+
+def test_masks_stay_on_a_source_that_does_not_fill_the_canvas(coinve: dict[str, Path]):
+    """A portrait of 24 of 64 columns, and 6 frames of 9; the result's masks are of the source."""
+    editor = Editor.from_pretrained(device="cpu", dtype="float32", **coinve)
+    with mock.patch("instructx_core.denoiser.masks_of_tokens", side_effect=masks_of_tokens) as spy:
+        result = editor.edit(tiny.clip(6, 48, 24), ["make it snow", "add a dog"], height=48, width=64, steps=1)
+    own, carried = result.masks, spy.call_args.args[0][0]
+    assert own.shape[1:] != carried.shape[1:] == (3, 6, 8)
+    on_it = F.interpolate(own[None], (2, 6, 3), mode="trilinear")[0]
+    assert torch.equal(carried[:, :2, :, :3], on_it)
+    assert torch.equal(carried[:, :2, :, 3:], on_it[..., -1:].expand(-1, -1, -1, 5))
+    assert torch.equal(carried[:, 2], carried[:, 1])
 
 
 def test_one_folder_of_all_is_the_same_model(coinve: dict[str, Path], tmp_path: Path):

@@ -11,6 +11,7 @@ from instructx_core.config import DenoiserConfig, MaskConfig
 from instructx_core.context import Context, LocalEdits, contexts_alike, joined_contexts
 from instructx_core.denoiser import Denoiser
 from instructx_core.errors import InputError
+from instructx_core.local_edits import over_latents
 from instructx_core.mask_head import MaskHead
 from instructx_core.speed.run_cache import RunCache
 from support import tiny
@@ -108,3 +109,20 @@ def test_a_clip_longer_than_masks_reach_is_named():
     assert head(torch.randn(1, 12, 8), (1, 3, 4), torch.randn(1, 5, 8)).shape == (1, 1, 3, 4)
     with pytest.raises(InputError, match="as 1 x 5 x 4 tokens .* masks have at most 2 x 4 x 4"):
         head(torch.randn(1, 20, 8), (1, 5, 4), torch.randn(1, 5, 8))
+
+
+def test_masks_of_a_clip_stay_on_it_on_a_larger_canvas():
+    """A portrait on a wide canvas, and 6 frames of 9: the border and the repeated frames continue the edge."""
+    left_then_right = torch.zeros(1, 2, 2, 2, 2)
+    left_then_right[:, 0, ..., 0] = left_then_right[:, 1, 1] = 1
+    local = LocalEdits(torch.zeros(1, 2, 3, 8), left_then_right, size=(6, 48, 24))
+    found = over_latents(local, (3, 6, 8), (4, 8)).masks
+    assert found.shape == (1, 2, 3, 6, 8)
+    assert found[0, 0].mean() == 12 / 64
+    assert not found[0, 0, ..., 3:].any()
+    assert found[0, 1, :, 0, 0].tolist() == [0, 1, 1]
+
+
+def test_masks_of_a_clip_that_fills_the_canvas_are_unchanged():
+    local = LocalEdits(torch.zeros(1, 2, 3, 8), torch.rand(1, 2, 2, 5, 7), size=(9, 46, 64))  # 2 pixels of border
+    assert over_latents(local, (3, 6, 8), (4, 8)).masks is local.masks

@@ -103,6 +103,24 @@ def check_context_windows_take_their_part_of_the_masks():
         assert len(parts) == spy.call_count and parts[0].start == 0 and parts[-1].stop == frames, parts
 
 
+def check_masks_stay_on_a_source_that_does_not_fill_the_canvas():
+    """A portrait of 24 of 64 columns, and 6 frames of 9, in the nodes as in the library."""
+    model, vae, mllm, connector = loaded()
+    source = clip(6, width=24)
+    fitted, fit = run("Fit", model=model, vae=vae, source=source, **SIDES)
+    link = {"model": model, "mllm": mllm, "connector": connector, "fit": fit}
+    positive, negative, masks = run("LocalEdits", source=fitted, instructions="\n".join(EACH), **link)
+    carried = positive[0][1]["model_conds"]["instructx_local"].cond[1]
+    assert carried.shape == (1, 2, 3, 6, 8) and masks[0].shape == (6, 48, 24)
+    assert torch.equal(carried[..., 3:], carried[..., 2:3].expand(-1, -1, -1, -1, 5))
+    patched, positive, negative, latent = run(
+        "Source", model=model, positive=positive, negative=negative, vae=vae, source=fitted
+    )
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=3, steps=3)
+    wanted = editor().edit(source, EACH, seed=3, steps=3, **SIDES)
+    assert (off := difference(normalised(patched, out), wanted.latents)) <= CLOSE, off
+
+
 def check_one_instruction_of_a_qwen3_is_the_librarys():
     model, vae, mllm, connector = loaded()
     for frames in (1, 5):
