@@ -106,10 +106,12 @@ def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None
     """Edit `arguments.source` in windows."""
     from ..long_video import edit_video
     from ..long_video.cuts import check_cuts
+    from ..long_video.options import check_reading
     from ..video import probe
 
     options = _options(arguments)
-    check_cuts(options)  # like the next line, to fail before a model is loaded
+    check_cuts(options)  # like the next two lines, to fail before a model is loaded
+    check_reading(options, request)
     probe(arguments.source)
     with Progress("editing") as progress:
         try:

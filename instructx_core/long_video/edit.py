@@ -33,7 +33,7 @@ from ..words import shown
 from .cuts import check_cuts, with_cuts
 from .footage import Footage, look_through
 from .frame_edit import EditFunction, FrameEdit, FrameEditor
-from .options import LongOptions
+from .options import LongOptions, check_reading
 from .run import EditsWindows, LongCallback, WindowCallback, WindowRun
 from .store import WindowStore, logger
 from .window_editor import WindowEditor
@@ -85,7 +85,7 @@ def edit_video(
     """
     options = options or LongOptions()
     check_cuts(options)
-    model, files = _model(editor, request, parts, named)
+    model, files = _model(editor, request, parts, named, options)
     if not is_video_file(readable_file(source)):
         raise InputError(f"{source} is a picture; give a video, or edit it with Editor.edit.")
     target = check_output(output, source, *files)
@@ -171,18 +171,24 @@ def plan_edit(
 
 
 def _model(
-    editor: object, request: EditRequest | str | None, parts: Sequence[Any], named: Mapping[str, Any]
+    editor: object,
+    request: EditRequest | str | None,
+    parts: Sequence[Any],
+    named: Mapping[str, Any],
+    options: LongOptions,
 ) -> tuple[WindowModel | FrameEdit, tuple[Path, ...]]:
     """Return the model or function for the windows, and the files that the request names.
 
     Raises:
-        InputError: the request cannot be used, the editor takes no request, or it is not an editor.
+        InputError: the request cannot be used, alone or with the options, the editor takes no request, or it is not an
+            editor.
     """
     from ..editor import Editor  # imported here: a host with its own models, such as ComfyUI, does not need it
     from .editor_model import EditorModel
 
     if isinstance(editor, Editor):
         asked = as_request(request, *parts, **named)
+        check_reading(options, asked)
         return EditorModel(editor, asked), asked.files
     if request is not None or parts or named:
         raise InputError("A request is only for an Editor; your own function or model already contains its edit.")

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from ..config import Detail
 from ..errors import InputError
+from ..request import EditRequest
 from ..validation import FieldError, check_fields
 from ..windows import AUTO_CUTS, USUAL_OVERLAP, Cuts, Head, Reading, Span, Window, plan_windows, snap
 
@@ -93,6 +94,18 @@ class LongOptions:
             "detail": self.detail.value,
             "cuts": self.cuts if self.cuts == AUTO_CUTS else list(self.cuts),
         }
+
+
+def check_reading(options: LongOptions, request: EditRequest) -> None:
+    """Raise InputError for a list of instructions with guidance from the whole video.
+
+    Their masks would be of the few frames that the MLLM sees of it, too coarse in time to cut a window's from.
+    """
+    if request.each and options.reading is Reading.VIDEO:
+        raise InputError(
+            "guidance-from: video takes one sentence, not a list of instructions, whose places are found in each "
+            "window; leave it out, or say everything in one sentence."
+        )
 
 
 def _words(span: Span | None) -> str | None:

@@ -56,6 +56,15 @@ def test_a_picture_takes_no_windows(tmp_path: Path, editor, capsys):
     assert "--resume, --window" in capsys.readouterr().err
 
 
+def test_several_instructions_are_not_read_from_the_whole_video(source: Path, monkeypatch, capsys):
+    """Their masks are of each window; refused before a model is loaded."""
+    monkeypatch.setattr(Editor, "from_pretrained", lambda *args, **options: pytest.fail("loaded a model"))
+    output = source.with_name("out.mp4")
+    assert run(source, "invert it", "add a dog", "-o", output, "--guidance-from", "video") == 2
+    captured = capsys.readouterr()
+    assert "guidance-from: video takes one sentence" in captured.err and captured.err.count("\n") == 1
+
+
 def test_windows_with_a_bar_and_the_output_s_name(source: Path, editor, capsys):
     output = source.with_name("out.mp4")
     assert run(source, "invert it", "-o", output, "--window", "1s", "--overlap", "5f", "--head", "latent") == 0

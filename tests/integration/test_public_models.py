@@ -14,13 +14,17 @@ from instructx_core import Editor, families
 from instructx_core.conditions.local_edits import masks_of_tokens
 from instructx_core.config import GuidanceMode
 from instructx_core.convert import convert
+from instructx_core.errors import InputError
 from instructx_core.families.components import Components
 from instructx_core.families.overrides import Overrides
+from instructx_core.long_video import LongOptions, edit_video
 from instructx_core.memory.decide import outline_model
 from instructx_core.memory.measure import measure_phases, step_bytes
 from instructx_core.memory.phases import Job, trained_job
+from instructx_core.windows import Reading, Span
 from support import public_models, tiny
 from support.recorded import check_close
+from support.video_files import clip, make_video
 
 SIDES = {"height": 32, "width": 32, "steps": 2}
 
@@ -86,6 +90,14 @@ def test_masks_stay_on_a_source_that_does_not_fill_the_canvas(coinve: dict[str, 
     assert torch.equal(carried[:, :2, :, :3], on_it)
     assert torch.equal(carried[:, :2, :, 3:], on_it[..., -1:].expand(-1, -1, -1, 5))
     assert torch.equal(carried[:, 2], carried[:, 1])
+
+
+def test_several_instructions_are_not_read_from_a_whole_video(coinve: dict[str, Path], tmp_path: Path, idle):
+    source, target = make_video(tmp_path / "in.mp4", clip(13, 32, 32)), tmp_path / "out.mp4"
+    editor = Editor.from_pretrained(device="cpu", dtype="float32", **coinve)
+    options = LongOptions(window=Span.parse("9f"), reading=Reading.VIDEO)
+    with pytest.raises(InputError, match="guidance-from: video takes one sentence"):
+        edit_video(editor, source, target, ["make it snow", "add a dog"], options=options)
 
 
 def test_one_folder_of_all_is_the_same_model(coinve: dict[str, Path], tmp_path: Path):
