@@ -114,10 +114,12 @@ def add_references(
     """Append every image [H, W, 3] to both conditionings, at the source's size.
 
     Args:
-        mask: for one reference, or one per reference; the last is also used for all after it.
+        mask: for one reference, or one per reference; the last is also used for all after it. Several masks of one
+            reference are merged.
 
     Raises:
-        InputError: no source in the conditioning, a VAE other than the source's, or a mask of a different size.
+        InputError: no source in the conditioning, a VAE other than the source's, more masks than references, or a mask
+            of a different size.
     """
     from ..instructx_core.fit import own_size
     from .conditioning import source_shape, with_reference
@@ -133,7 +135,15 @@ def add_references(
     canvas = (shape[3] * stride, shape[4] * stride)
     config = denoising(model).config
     margin, longest = config.denoiser.reference_margin, max(config.default_size)
-    mask = None if mask is None else mask_of(mask)
+    if mask is not None:
+        mask = mask_of(mask)
+        if len(images) == 1:
+            mask = mask.amax(0, keepdim=True)  # segmenters return one mask per object of a picture
+        elif len(mask) > len(images):
+            raise InputError(
+                f"There are {len(mask)} masks for {len(images)} references; give one mask per reference, or chain "
+                "InstructX Reference."
+            )
     for index, image in enumerate(images):
         if mask is not None:
             image = subject_only(image, mask[min(index, len(mask) - 1)])

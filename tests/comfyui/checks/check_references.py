@@ -1,7 +1,7 @@
 """How a reference lies in the source's frame, how strongly it counts, and which part of it the DiT sees."""
 
 import torch
-from kit import BUNDLED, VARIANTS, difference, example, loaded, run, sampled, wired
+from kit import BUNDLED, VARIANTS, difference, example, expect, loaded, run, sampled, wired
 
 WIDE = (40, 80)  # of a reference beside square sources: every way to fit it gives another picture
 
@@ -57,6 +57,20 @@ def check_mask_shows_the_subject_alone():
     both = laid(BUNDLED, torch.cat([reference, 1 - reference]), mask=mask)
     assert both.shape[2] == 2
     assert difference(both[:, :, :1], laid(BUNDLED, by_hand)) < 1e-5
+
+
+def check_masks_of_one_reference_are_merged():
+    """Segmenters return one mask per object; of several references each has its own, and more are refused."""
+    reference, halves = wide_reference(), torch.zeros(2, *WIDE)
+    halves[0, :, :50] = halves[1, :, 50:] = 1
+    assert difference(laid(BUNDLED, reference, mask=halves), laid(BUNDLED, reference)) == 0
+    pair = torch.cat([reference, 1 - reference])
+    both = laid(BUNDLED, pair, mask=halves)
+    for index in range(2):
+        alone = laid(BUNDLED, pair[index, None], mask=halves[index, None])
+        assert difference(both[:, :, index, None], alone) < 1e-5
+    more = torch.cat([halves, halves])
+    expect("InputError", "There are 4 masks for 2 references", laid, BUNDLED, pair, mask=more)
 
 
 def check_strength():
