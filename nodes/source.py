@@ -130,7 +130,9 @@ class InstructXSource(io.ComfyNode):
 
 
 def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: FitValue | None = None) -> torch.Tensor:
-    """ComfyUI's noise mask [1, 1, t, h, w] for a source's raw latents.
+    """ComfyUI's noise mask [1 or B, 1, t, h, w] for a source's raw latents; [1 or B, 1, h, w] for a UNet's.
+
+    As many masks as pictures in a batch are one for each; any others are objects of every picture.
 
     Raises:
         InputError: the mask's size or number of frames does not match the source.
@@ -141,6 +143,9 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
 
     whole = mask_of(mask) if fit is None else fit.own_mask(mask_of(mask))
     if raw.ndim == 4 or raw.shape[2] == 1:
+        if len(whole) == len(raw) > 1:
+            each = zip(raw, whole, strict=True)
+            return torch.cat([noise_mask(model, picture[None], own[None], fit) for picture, own in each])
         whole = whole.amax(0, keepdim=True)  # one mask per object of a picture
     if fit is not None:
         plan = fit.plan

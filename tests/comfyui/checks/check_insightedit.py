@@ -164,6 +164,30 @@ def check_a_mask_holds_the_rest_of_a_unet_s_latent():
     assert not torch.equal(out["samples"][:, :, :2], latent["samples"][:, :, :2])
 
 
+def check_pictures_of_a_batch_have_a_mask_each():
+    """Of as many masks; fewer or more are objects of every picture."""
+    from instructx_pack.nodes.source import noise_mask
+
+    image, instruction, _ = example("recolor", **SIZE)
+    own, vae, _, _ = loaded("insightedit")
+    _, positive, negative, *_ = wired("insightedit", image, instruction)
+    raw = torch.cat([vae.encode(picture) for picture in (image, image.flip(1), image.flip(2))])
+    masks = torch.zeros(3, 48, 48)
+    for index in range(3):
+        masks[index, :, 16 * index : 16 * index + 16] = 1
+    patched, positive, negative, latent = run(
+        "Source", model=own, positive=positive, negative=negative, source={"samples": raw}, mask=masks
+    )
+    assert latent["noise_mask"].shape == (3, 1, 6, 6)
+    (out,) = run("Sampler", model=patched, positive=positive, negative=negative, latent=latent, seed=1, steps=2)
+    for index, (edit, source) in enumerate(zip(out["samples"], raw, strict=True)):
+        free = torch.zeros(6, dtype=torch.bool)
+        free[2 * index : 2 * index + 2] = True
+        assert difference(edit[..., ~free], source[..., ~free]) <= TOLERANCE
+        assert difference(edit[..., free], source[..., free]) > 10 * TOLERANCE
+    assert torch.equal(noise_mask(own, raw, masks[:2]), noise_mask(own, raw, masks[:2].amax(0)))
+
+
 def _opened(name):
     from instructx_pack.instructx_core import families
 
