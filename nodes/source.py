@@ -140,6 +140,7 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
     from ..instructx_core.compositing import on_canvas
     from .masks import for_frames, over_latent
     from .pixels import mask_of
+    from .vae import WAN_CHUNK
 
     whole = mask_of(mask) if fit is None else fit.own_mask(mask_of(mask))
     if raw.ndim == 4 or raw.shape[2] == 1:
@@ -155,7 +156,8 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
     scale = model.model.latent_format
     if raw.ndim == 4:  # one picture
         return over_latent(whole, raw[:, :, None].shape, scale.spacial_downscale_ratio, 1)[:, :, 0]
-    return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, scale.temporal_downscale_ratio)
+    time = getattr(scale, "temporal_downscale_ratio", WAN_CHUNK)  # ComfyUI's own formats lack it up to 0.15
+    return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, time)
 
 
 def check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:

@@ -1,5 +1,7 @@
 """A mask on Source, Restore and the sliding windows: edited only there, the source to the bit elsewhere."""
 
+from types import SimpleNamespace
+
 import torch
 from check_long_video import parts, queued, replaced, scratch, video_file
 from comfy_api.latest import InputImpl
@@ -160,6 +162,19 @@ def check_a_frame_that_is_partly_edited_has_the_runs_timestep():
     shares = torch.tensor([[800.0, 200.0, 0.0]])  # all of it, a quarter, nothing
     assert torch.allclose(_of_run(shares, frames, options), torch.tensor([[800.0, 800.0, 0.0]]))
     assert torch.equal(_of_run(shares[:, :1], frames, options), shares[:, :1])
+
+
+def check_a_latent_format_that_does_not_say_its_frames_is_wan_s():
+    """As ComfyUI's own formats up to 0.15."""
+    from instructx_pack.nodes.source import noise_mask
+
+    model = SimpleNamespace(model=SimpleNamespace(latent_format=SimpleNamespace(spacial_downscale_ratio=8)))
+    mask = torch.zeros(9, 64, 64)
+    mask[5:, :32] = 1
+    found = noise_mask(model, torch.zeros(1, 16, 3, 8, 8), mask)
+    wanted = torch.zeros(1, 1, 3, 8, 8)
+    wanted[:, :, 2, :4] = 1
+    assert torch.equal(found, wanted)
 
 
 def check_separate_pictures_take_a_mask_each():
