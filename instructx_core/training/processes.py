@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+# how long processes wait for one that works alone: it may encode shards or a whole pool, or read or write a model.
+# PyTorch's own limits, 10 minutes on GPUs and 30 on CPUs, would end such a run. The launcher notices dead processes.
+LONGEST_WAIT = timedelta(days=1)
 
 
 def on_cpu() -> bool:
@@ -19,4 +24,4 @@ def process_state() -> PartialState:
     """accelerate's view of this run's processes; works before an `Accelerator` exists."""
     from accelerate import PartialState
 
-    return PartialState(cpu=on_cpu())
+    return PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)
