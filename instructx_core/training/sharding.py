@@ -35,6 +35,8 @@ LAYERS = {
     "WanTransformerBlock",
     "Qwen2_5_VLDecoderLayer",
     "Qwen2_5_VLVisionBlock",
+    "Qwen3VLTextDecoderLayer",
+    "Qwen3VLVisionBlock",
     "Qwen2DecoderLayer",
     "Blip2QFormerLayer",
     "UMT5Block",

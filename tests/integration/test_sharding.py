@@ -16,14 +16,15 @@ import yaml
 
 from instructx_core import Editor, InputError
 from instructx_core.connectors import make_connector
+from instructx_core.families.overrides import Overrides
 from instructx_core.training import sharding
 from instructx_core.training.config import TrainConfig, read_train_config
 from instructx_core.training.editing import choose_trained
 from instructx_core.training.stages import train
 from instructx_core.training.states import saved_states
 from instructx_core.weights.files import read_safetensors
-from support import golden_runs
-from support.opening import load
+from support import golden_runs, public_models
+from support.opening import load, outlined
 from support.training_runs import (
     CONFIGS,
     SMALL_DATA,
@@ -127,6 +128,19 @@ def test_only_the_main_process_holds_the_weights(foundation: Path, monkeypatch: 
         assert all(value.dtype == mine[name].dtype for name, value in theirs.items())
     assert torch.equal(other.codec.vae.quant_conv.weight, whole.codec.vae.quant_conv.weight)
     assert other.guidance.tokenizer("make it red") == whole.guidance.tokenizer("make it red")
+
+
+def test_every_layer_is_sharded_by_itself(bundled: Path, tmp_path: Path) -> None:
+    """Of each kind of instruction reader; LLaVA's stages are refused."""
+    coinve = public_models.save_coinve(tmp_path / "coinve")
+    models = [
+        outlined(bundled),
+        outlined(public_models.save_bernini(tmp_path / "bernini")),
+        outlined(coinve.pop("path"), base=Overrides(**coinve)),
+    ]
+    for model in models:
+        layers = [*model.guidance.layers(), *model.denoiser.transformer.blocks]
+        assert {type(layer).__name__ for layer in layers} <= sharding.LAYERS
 
 
 @pytest.fixture(scope="module")
