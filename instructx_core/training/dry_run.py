@@ -14,7 +14,7 @@ from .data.example import Example
 from .data.opening import open_table
 from .data.sources import table_examples
 from .data.world import check_world, world_examples
-from .editing import choose_trained
+from .editing import check_dit, choose_trained
 from .footprint import MicroBatch, measure_footprint, parts_of, shapes
 from .gradients import check_gradient
 from .start import open_start
@@ -47,6 +47,7 @@ def describe_run(config: TrainConfig, processes: int = 1) -> str:
         check_two_stream(components, config)
         choose_two_stream(components, config)
     else:
+        check_dit(components.config, config)
         choose_trained(components, config)
         check_gradient(components, config)
     stride = components.codec.stride * components.denoiser.patch

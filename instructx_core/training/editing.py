@@ -15,7 +15,9 @@ from einops import rearrange
 from torch import nn
 
 from ..conditions.condition import Condition
+from ..config import ModelConfig, Network
 from ..context import Context
+from ..errors import InputError
 from ..families.components import Components
 from ..families.instructx.folder import save_checkpoint
 from ..families.loading import load_model
@@ -214,10 +216,21 @@ def start_components(config: TrainConfig) -> Components:
     """The model that a stage starts from.
 
     Raises:
-        CheckpointError, InputError: as `load_model`.
+        CheckpointError: as `load_model`.
+        InputError: as `open_start` and `check_dit`.
     """
-    path = Path(config.start["model"])
-    return load_shared(path) if is_sharded_run() else load_model(open_start(path))
+    opened = open_start(config.start["model"])
+    check_dit(opened.config, config)
+    return load_shared(opened) if is_sharded_run() else load_model(opened)
+
+
+def check_dit(model: ModelConfig, config: TrainConfig) -> None:
+    """Raise InputError if a model has a UNet: flow matching is not what a diffusion model was trained with."""
+    if model.denoiser.network is Network.UNET:
+        raise InputError(
+            f"task: {config.task} is for a DiT, but {config.start['model']!r} has a diffusion UNet; a two-stream model "
+            "is trained with task: two_stream."
+        )
 
 
 def choose_trained(components: Components, config: TrainConfig) -> None:

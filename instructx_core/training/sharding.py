@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -26,7 +26,9 @@ from ..weights.mllm import find_tokenizer, load_tokenizer
 from ..weights.parts import Part
 from ..weights.vae import load_vae
 from .processes import on_cpu, process_state
-from .start import open_start
+
+if TYPE_CHECKING:
+    from ..families.opened import Opened
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +86,12 @@ def check_shardable(components: Components, optimizer: str) -> None:
             )
 
 
-def load_shared(path: Path) -> Components:
+def load_shared(opened: Opened) -> Components:
     """Load a model to shard: all of it on the main process; on the others only the VAE's weights, which all need.
 
     Raises:
-        CheckpointError: as `families.open` and `load_model`.
+        CheckpointError: as `load_model`.
     """
-    opened = open_start(path)
     if process_state().is_main_process:
         return load_model(opened)
     components = outline(opened, torch.float32)

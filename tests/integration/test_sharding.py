@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from instructx_core import Editor, InputError
+from instructx_core import Editor, InputError, families
 from instructx_core.connectors import make_connector
 from instructx_core.families.overrides import Overrides
 from instructx_core.training import sharding
@@ -120,7 +120,7 @@ def test_only_the_main_process_holds_the_weights(foundation: Path, monkeypatch: 
     path = foundation / "generator/model"
     whole = load(path)
     monkeypatch.setattr(sharding, "process_state", lambda: SimpleNamespace(is_main_process=False))
-    other = sharding.load_shared(path)
+    other = sharding.load_shared(families.open(path))
     for part in ("guidance", "connector", "denoiser"):
         mine, theirs = (dict(getattr(model, part).named_parameters()) for model in (whole, other))
         assert mine.keys() == theirs.keys()

@@ -260,6 +260,17 @@ def test_a_model_of_another_kind_is_refused(start, tmp_path, saved):
         make_task(stage("stage2", {"model": saved}, tmp_path / "run", data={**DATA, "pool": str(tmp_path / "pool")}))
 
 
+@pytest.mark.parametrize("parts", [["connector"], ["queries", "lora", "connector", "transformer"]])
+def test_flow_matching_of_a_diffusion_unet_is_refused(start, tmp_path, parts):
+    """The second names the DiT, which needs no check of its gradient: it trained with a wrong objective."""
+    plain = {"task": "editing", "output": str(tmp_path / "run"), "steps": 1, "start": {"model": str(start["model"])}}
+    config = read_train_config(write_config(tmp_path / "c.yaml", **plain, train=parts))
+    for tried in (make_task, describe_run):
+        with pytest.raises(InputError, match="has a diffusion UNet.*task: two_stream"):
+            tried(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_clip_of_other_widths_is_refused(start, tmp_path):
     from transformers import CLIPConfig, CLIPModel
 
