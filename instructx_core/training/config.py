@@ -226,6 +226,7 @@ class TableShare:
 
 
 TwoStreamPart = Literal["queries", "lora", "transformer", "qformer", "bim", "iaa"]
+ALIGNED: tuple[TwoStreamPart, ...] = ("queries", "lora", "qformer")  # all that an alignment stage can train
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,8 @@ class TwoStreamTrainConfig(TrainConfig):
             return f"{self.task} stages train on pictures: set data.video_probability to 0"
         if self.beside and (self.data.table is None or self.data.pool is not None):
             return "beside needs a table that is read during training: give data.table, and leave data.pool out"
+        if self.task == "alignment" and not set(self.train) <= set(ALIGNED):
+            return "an alignment stage can train only queries, lora and qformer; list those that it should under train"
         return None
 
     @property

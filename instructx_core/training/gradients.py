@@ -1,4 +1,4 @@
-"""Check that gradients can reach the trained parts: a frozen DiT that ignores its context passes none on."""
+"""Check that a stage trains something, and that gradients reach it: a frozen DiT may pass none on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ from .config import TrainConfig
 BEFORE_THE_DIT = {"queries", "lora", "connector"}
 
 
+def check_trained(components: Components, config: TrainConfig) -> None:
+    """Refuse a stage that trains nothing.
+
+    Args:
+        components: with `requires_grad` set for what is trained.
+
+    Raises:
+        InputError: the model has none of the parts in `config.train`.
+    """
+    modules = (components.guidance, components.connector, components.denoiser)
+    if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
+        raise InputError(
+            f"train: the model has no {' or '.join(config.train)}, so nothing would be trained; add a part that it has."
+        )
+
+
 def check_gradient(components: Components, config: TrainConfig) -> None:
     """Refuse a stage whose gradient would be exactly zero, or that trains nothing.
 
@@ -23,12 +39,7 @@ def check_gradient(components: Components, config: TrainConfig) -> None:
     Raises:
         InputError: nothing is trained, or zero weights of the frozen DiT block the gradient.
     """
-    modules = (components.guidance, components.connector, components.denoiser)
-    if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
-        raise InputError(
-            f"train: the model has no {' or '.join(config.train)}, so nothing would be trained; add another part, such "
-            "as connector."
-        )
+    check_trained(components, config)
     if "transformer" in config.train:
         return
     transformer = components.denoiser.transformer

@@ -39,6 +39,7 @@ from .data.encoding import Encoded
 from .data.mixture import MixedSource
 from .data.sources import ExampleSource
 from .editing import choose_trained, open_source
+from .gradients import check_trained
 from .sharding import is_sharded_run
 
 
@@ -259,7 +260,11 @@ def check_two_stream(components: Components, config: TwoStreamTrainConfig) -> No
 
 
 def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> None:
-    """Enable gradients for the parts in `config.train`, and disable them for all others."""
+    """Enable gradients for the parts in `config.train`, and disable them for all others.
+
+    Raises:
+        InputError: the model has none of these parts.
+    """
     choose_trained(components, config)
     connector = components.connector
     if "qformer" in config.train:
@@ -268,6 +273,7 @@ def choose_two_stream(components: Components, config: TwoStreamTrainConfig) -> N
     for name in ("bim", "iaa"):
         if name in config.train:
             getattr(connector, name).requires_grad_(True)
+    check_trained(components, config)
 
 
 def load_clip(folder: Path) -> tuple[nn.Module, Any]:

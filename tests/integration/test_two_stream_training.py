@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from instructx_core import Editor, InputError
+from instructx_core.families.instructx.folder import save_checkpoint
 from instructx_core.training.config import DataConfig, TableShare, read_train_config
 from instructx_core.training.dry_run import describe_run
 from instructx_core.training.new_model import make_model
@@ -258,6 +259,27 @@ def test_a_config_that_does_not_go_together_is_named(start, tmp_path, changes, r
 def test_a_model_of_another_kind_is_refused(start, tmp_path, saved):
     with pytest.raises(InputError, match="is for a two-stream model"):
         make_task(stage("stage2", {"model": saved}, tmp_path / "run", data={**DATA, "pool": str(tmp_path / "pool")}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"train": ["queries", "bim"]}, {"train": ["transformer"]}])
+def test_an_alignment_names_the_parts_that_it_can_train(start, tmp_path, changes):
+    """All parts are the default, and those of the image stream and the UNet would stay as they are."""
+    plain = {"task": "alignment", "output": str(tmp_path / "run"), "steps": 1, "data": DATA, **changes}
+    plain["start"] = {part: str(folder) for part, folder in start.items()}
+    with pytest.raises(InputError, match="an alignment stage can train only queries, lora and qformer"):
+        read_train_config(write_config(tmp_path / "c.yaml", **plain))
+
+
+@pytest.mark.parametrize("name", ["stage1", "stage2"])
+def test_a_stage_that_trains_nothing_is_refused(start, tmp_path, name):
+    own = tiny_insightedit.CONFIG
+    plain = replace(own, guidance=replace(own.guidance, lora_rank=0))
+    save_checkpoint(tiny_insightedit.components(plain), tmp_path / "model")
+    config = stage(name, {**start, "model": tmp_path / "model"}, tmp_path / "run", train=["lora"])
+    for tried in (make_task, describe_run):
+        with pytest.raises(InputError, match="the model has no lora, so nothing would be trained"):
+            tried(config)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("parts", [["connector"], ["queries", "lora", "connector", "transformer"]])
