@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -226,6 +226,9 @@ class TableShare:
 
 
 TwoStreamPart = Literal["queries", "lora", "transformer", "qformer", "bim", "iaa"]
+# fields of `TwoStreamTrainConfig` that its stages do not use
+UNUSED = ("use_source", "loss", "noise", "sample_every", "transformer_lora")
+UNUSED_IN_ALIGNMENT = (*UNUSED, "drop_instruction", "drop_source", "image_stream", "iaa_weight")
 ALIGNED: tuple[TwoStreamPart, ...] = ("queries", "lora", "qformer")  # all that an alignment stage can train
 
 
@@ -254,6 +257,11 @@ class TwoStreamTrainConfig(TrainConfig):
             return "beside needs a table that is read during training: give data.table, and leave data.pool out"
         if self.task == "alignment" and not set(self.train) <= set(ALIGNED):
             return "an alignment stage can train only queries, lora and qformer; list those that it should under train"
+        unused = set(UNUSED_IN_ALIGNMENT if self.task == "alignment" else UNUSED)
+        for one in fields(self):
+            default = one.default_factory() if one.default_factory is not MISSING else one.default
+            if one.name in unused and getattr(self, one.name) != default:
+                return f"{one.name} has no effect in {self.task} stages; leave it out"
         return None
 
     @property

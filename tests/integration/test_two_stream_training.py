@@ -256,6 +256,22 @@ def test_a_config_that_does_not_go_together_is_named(start, tmp_path, changes, r
         stage("stage3", start, tmp_path / "run", **changes)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, changes) for name in ("stage1", "stage2") for changes in (
+            {"use_source": False}, {"loss": "data"}, {"noise": {"shift": 3.0}}, {"sample_every": 5},
+            {"transformer_lora": {"rank": 4}},
+        )),
+        *(("stage1", {key: 0.5}) for key in ("drop_instruction", "drop_source", "image_stream", "iaa_weight")),
+    ],
+)  # fmt: skip
+def test_a_setting_without_effect_is_refused(start, tmp_path, name, changes):
+    (key,) = changes
+    with pytest.raises(InputError, match=f"{key} has no effect in .* stages; leave it out"):
+        stage(name, start, tmp_path / "run", **changes)
+
+
 def test_a_model_of_another_kind_is_refused(start, tmp_path, saved):
     with pytest.raises(InputError, match="is for a two-stream model"):
         make_task(stage("stage2", {"model": saved}, tmp_path / "run", data={**DATA, "pool": str(tmp_path / "pool")}))
