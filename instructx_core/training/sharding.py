@@ -47,8 +47,20 @@ LAYERS = {
 
 def is_sharded_run() -> bool:
     """True if this process is one of several that were launched with FSDP."""
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return asked and process_state().num_processes > 1
+    return _is_launched_with_fsdp() and process_state().num_processes > 1
+
+
+def check_launch() -> None:
+    """Raise InputError if FSDP was asked for with one process, for which accelerate replaces the trained parameters."""
+    if _is_launched_with_fsdp() and process_state().num_processes == 1:
+        raise InputError(
+            "FSDP shards a model over several processes, but this run has one; leave out the --config_file that asks "
+            "for FSDP, or raise --num_processes."
+        )
+
+
+def _is_launched_with_fsdp() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def warn_on_cpu() -> None:

@@ -15,6 +15,7 @@ from ..words import quoted_path
 from .config import TrainConfig, pool_folder
 from .data.opening import open_table
 from .processes import process_state
+from .sharding import check_launch
 from .states import saved_states
 from .tasks import make_task
 from .trainer import Trainer, model_folder
@@ -27,10 +28,12 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         resume: continue from the newest usable state; if there are no states, start from the beginning.
 
     Raises:
-        InputError: a config, data or output folder that cannot be used, or an output that another run is writing to.
+        InputError: a config, data or output folder that cannot be used, an output that another run is writing to, or
+            FSDP with one process.
         CheckpointError: a model in the stage's `start` is missing or damaged.
         TrainingError, TrainingStopped: see `Trainer.run`.
     """
+    check_launch()
     output = Path(config.output)
     check_folder(output, "The output")
     pool = pool_folder(config)

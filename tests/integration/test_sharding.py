@@ -197,3 +197,11 @@ def test_the_launch_config_asks_for_fsdp2(monkeypatch: pytest.MonkeyPatch) -> No
     assert sharding.is_sharded_run()
     monkeypatch.setattr(sharding, "process_state", lambda: SimpleNamespace(num_processes=1))
     assert not sharding.is_sharded_run()
+
+
+def test_sharding_over_one_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `accelerate launch --config_file fsdp.yaml --num_processes 1` sets it; before a model is looked for."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="this run has one; leave out the --config_file"):
+        train(TrainConfig("editing", str(tmp_path / "run"), 1, {"model": str(tmp_path / "none")}))
+    assert not (tmp_path / "run").exists()
