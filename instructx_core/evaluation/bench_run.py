@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,10 @@ class BenchRun:
         inner_folder(folder / "judged")
         self.edited = CaseLog(folder / "edited.jsonl")
         self.measured = CaseLog(folder / "measured.jsonl")
-        lines = "".join(json.dumps(case.to_dict(), ensure_ascii=False) + "\n" for case in self.cases)
-        self.settings = {"bench": bench.name, "listed": hashlib.sha256(lines.encode()).hexdigest()[:12], **settings}
-        _check_settings(folder / "run.json", self.settings)
+        lines = _lines(case.to_dict() for case in self.cases)
+        wherever = _lines(case.identity() for case in self.cases)
+        self.settings = {"bench": bench.name, "listed": _digest(wherever), **settings}
+        _check_settings(folder / "run.json", self.settings, older={"listed": _digest(lines)})
         with partial_file(folder / "cases.jsonl") as partial:
             partial.write_text(lines, encoding="utf-8")
 
@@ -212,8 +213,21 @@ def _edit(editor: Editor, case: Case, output: Path, request: Mapping[str, Any]) 
     save_result(editor.edit_loaded(source, asked, dtype=torch.uint8).frames, output, like=source)
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a new run; refuse to continue an older run with different ones."""
+def _lines(values: Iterable[Mapping[str, Any]]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any], older: Mapping[str, Any]) -> None:
+    """Write the settings of a new run; refuse to continue an older run with different ones.
+
+    Args:
+        older: values that earlier versions wrote: they digested the cases with absolute paths.
+    """
     if not is_file(path):
         with partial_file(path) as partial:
             partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
@@ -222,7 +236,7 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     if not isinstance(there, dict):
         raise InputError(f"{quoted_path(path)} does not hold a run's settings; give a new folder.")
     for name, value in settings.items():
-        if there.get(name) != value:
+        if there.get(name) not in (value, older.get(name, value)):
             raise InputError(
                 f"The run in {quoted_path(path.parent)} was started with {quoted(name)} {shown(there.get(name))}, not "
                 f"{shown(value)}; give the same settings, or a new folder."

@@ -1,5 +1,6 @@
 """`instructx bench` from end to end: the bundled model with recorded answers, a tiny random Qwen as local judge."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -332,6 +333,32 @@ def test_a_run_s_folder_is_of_the_same_cases(data, tmp_path):
     others = [replace(case, instruction="something else") for case in run.cases]
     with pytest.raises(InputError, match="'listed'"):
         BenchRun(run.folder, run.bench, others, {"model": "m"})
+
+
+@pytest.mark.parametrize("name", ["gedit", "advancededit"])
+def test_a_run_may_be_renamed_and_its_data_moved(name, data, tmp_path):
+    """Pictures of tables lie in the run's own folder."""
+    if name == "gedit":
+        pytest.importorskip("pyarrow", reason="NO RUN OF GEDIT WAS RENAMED: install the extra `data`")
+    run = prepared(name, data, tmp_path / "run")
+    for case in run.cases:
+        run.edit_of(case).touch()
+    run.folder.rename(tmp_path / "renamed")
+    data.rename(tmp_path / "moved")
+    cases = run.bench.cases(tmp_path / "moved", Columns(), tmp_path / "renamed" / "sources")
+    again = BenchRun(tmp_path / "renamed", run.bench, cases, {"model": "m"})
+    assert all(map(again.has_edit, cases))
+    others = [replace(case, source=case.source.with_name("other.png")) for case in cases]
+    with pytest.raises(InputError, match="'listed'"):
+        BenchRun(again.folder, run.bench, others, {"model": "m"})
+
+
+def test_a_run_of_the_version_that_digested_absolute_paths_goes_on(data, tmp_path):
+    run = prepared("imgedit", data, tmp_path / "run")
+    digest = hashlib.sha256((run.folder / "cases.jsonl").read_bytes()).hexdigest()[:12]
+    path = run.folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"listed": digest}))
+    BenchRun(run.folder, run.bench, run.cases, {"model": "m"})
 
 
 def test_judges_of_one_file_name_are_not_mixed(data, tmp_path):

@@ -62,6 +62,15 @@ class Case:
             "word": self.word,
         }
 
+    def identity(self) -> dict[str, Any]:
+        """The same wherever the files lie: their names without folders."""
+        return {
+            **self.to_dict(),
+            "source": self.source.name,
+            "references": [path.name for path in self.references],
+            "mask": self.mask.name if self.mask else None,
+        }
+
 
 @dataclass(frozen=True)
 class Columns:
