@@ -2,13 +2,14 @@
 
 - Heavy modules are imported only when needed, so `--help` and most errors answer at once.
 - Cheap checks (numbers, paths, the source itself) come before a model is loaded.
-- Unusable input exits with code 2 and one line on stderr, Ctrl-C with 130 and one line, SIGTERM (which batch systems
-  send) with 143. Any other failure is a bug and keeps its traceback.
+- Unusable input and too little memory exit with code 2 and one line on stderr, Ctrl-C with 130 and one line, SIGTERM
+  (which batch systems send) with 143. Any other failure is a bug and keeps its traceback.
 - Results go to stdout, progress to stderr.
 """
 
 from __future__ import annotations
 
+import argparse
 import signal
 import threading
 import warnings
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import InstructXError
+from ..out_of_memory import out_of_memory_refused
 from .bench import add_bench
 from .cache import add_cache
 from .calibrate import add_calibrate
@@ -43,8 +45,8 @@ examples:
   instructx world -o pairs --count 100                        write training pairs to look at or train on
   instructx train stage2.yaml --resume                        continue a training run
 
-`instructx COMMAND --help` explains a command. Exit codes: 0 success, 2 unusable input (one line says why),
-130 Ctrl-C, 143 SIGTERM.
+`instructx COMMAND --help` explains a command. Exit codes: 0 success, 2 unusable input or too little memory
+(one line says why), 130 Ctrl-C, 143 SIGTERM.
 """
 
 
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminated_as_interrupted(), logged_as_lines():
             arguments = build_parser().parse_args(argv)
-            arguments.run(arguments)
+            with out_of_memory_refused("This command", _less_memory(arguments)):
+                arguments.run(arguments)
     except InstructXError as error:
         complain(f"instructx: {error}")
         return BAD_INPUT
@@ -62,6 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("instructx: interrupted.")
         return TERMINATED if isinstance(stopped, _TerminatedError) else INTERRUPTED
     return 0
+
+
+def _less_memory(arguments: argparse.Namespace) -> str:
+    """How to get by with less memory, by the options that a command has."""
+    ways = {
+        "memory": "--memory group or sequential on a GPU",
+        "height": "a smaller --height and --width",
+        "window": "a shorter --window",
+    }
+    own = ", or ".join(way for option, way in ways.items() if hasattr(arguments, option))
+    if not own:
+        return "end other programs, or give it less at a time"
+    return f"give {own}; `instructx info --plan` says what an edit needs"
 
 
 class _TerminatedError(KeyboardInterrupt):

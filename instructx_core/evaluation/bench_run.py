@@ -28,6 +28,7 @@ from ..errors import InputError, InstructXError
 from ..guidance.frames import sample_indices
 from ..images import to_floats
 from ..long_video import edit_video
+from ..out_of_memory import out_of_memory_refused
 from ..request import EditRequest
 from ..source import is_video_file, load_references, load_source, save_result
 from ..video import probe
@@ -94,6 +95,8 @@ class BenchRun:
         Args:
             load: returns the model; called only if there is something to edit.
             request: steps, seed and anything else that `EditRequest.of` takes.
+
+        One for which there is too little memory has failed, too.
 
         Raises:
             InputError: no case could be edited.
@@ -206,11 +209,12 @@ class BenchRun:
 
 def _edit(editor: Editor, case: Case, output: Path, request: Mapping[str, Any]) -> None:
     asked = EditRequest.of(case.instruction, reference=list(case.references) or None, **request)
-    if is_video_file(case.source) and (probe(case.source).frames or WINDOW + 1) > WINDOW:
-        edit_video(editor, case.source, output, asked)
-        return
-    source = load_source(case.source)
-    save_result(editor.edit_loaded(source, asked, dtype=torch.uint8).frames, output, like=source)
+    with out_of_memory_refused(quoted_path(case.source), "give --memory group or sequential on a GPU"):
+        if is_video_file(case.source) and (probe(case.source).frames or WINDOW + 1) > WINDOW:
+            edit_video(editor, case.source, output, asked)
+            return
+        source = load_source(case.source)
+        save_result(editor.edit_loaded(source, asked, dtype=torch.uint8).frames, output, like=source)
 
 
 def _lines(values: Iterable[Mapping[str, Any]]) -> str:

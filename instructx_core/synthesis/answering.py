@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from ..errors import InputError, InstructXError
+from ..out_of_memory import is_out_of_memory
 from ..words import one_line
 from .experts import ExpertFailed
 
@@ -33,7 +32,7 @@ def answered(role: str, call: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
         why = f"{type(error).__name__}: {one_line(error, 200)}"
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in DEVICE):
+        if is_out_of_memory(error) or any(word in str(error) for word in DEVICE):
             raise InputError(
                 f"experts.{role} cannot continue ({why}); give it a smaller model or fewer frames, and run again."
             ) from error

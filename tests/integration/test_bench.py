@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from instructx_core.errors import InputError
 from instructx_core.evaluation.bench_report import compared_tables, own_tables, plot, read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
 from instructx_core.evaluation.case_log import CaseLog
-from instructx_core.evaluation.judges import Answer, RecordedJudge, RefusedQuestion, local
+from instructx_core.evaluation.judges import Answer, Exhibit, RecordedJudge, RefusedQuestion, local
 from instructx_core.source import load_source
 from support import benchmarks, public_models, tiny
 from support.commands import called, refusal
@@ -244,6 +245,18 @@ def test_a_tiny_random_qwen_is_a_local_judge(kind, data, tmp_path, bundled_edito
     assert all(len(line["answers"][0]) == 2 for line in log.values())
 
 
+def test_a_question_too_large_for_a_local_judge_is_refused_alone(tmp_path, monkeypatch):
+    def fail(**_):
+        raise torch.OutOfMemoryError("no")
+
+    tiny.mllm().save_pretrained(tmp_path / "qwen")
+    tiny.tokenizer().save_pretrained(tmp_path / "qwen")
+    judge = local.LocalJudge(tmp_path / "qwen", torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(judge.model, "generate", fail)
+    with pytest.raises(RefusedQuestion, match="The judge 'qwen' needs more memory than is free .*; show it fewer pic"):
+        judge.ask("a", 0, "Judge it.", [Exhibit("Original", torch.zeros(1, 56, 56, 3))])
+
+
 def test_cases_that_cannot_be_edited_are_counted(data, tmp_path, bundled_editor, said):
     run = prepared("imgedit", data, tmp_path / "run")
     broken = run.cases[1].source
@@ -261,6 +274,33 @@ def test_cases_that_cannot_be_edited_are_counted(data, tmp_path, bundled_editor,
         case.source.write_bytes(b"no picture")
         (run.edits / f"{case.key}.png").unlink(missing_ok=True)
     with pytest.raises(InputError):
+        run.edit(lambda: bundled_editor, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(torch.OutOfMemoryError("CUDA no"), "OutOfMemoryError: CUDA no"), (MemoryError(), "MemoryError")],
+)
+def test_a_case_with_too_little_memory_stops_no_other(error, why, data, tmp_path, bundled_editor, monkeypatch, said):
+    plain = bundled_editor.edit_loaded
+
+    def edit_loaded(source, *arguments, **options):
+        if source.path == run.cases[0].source:
+            raise error
+        return plain(source, *arguments, **options)
+
+    run = prepared("imgedit", data, tmp_path / "run")
+    monkeypatch.setattr(bundled_editor, "edit_loaded", edit_loaded)
+    for count in (2, 0):
+        assert run.edit(lambda: bundled_editor, QUICK) == count
+        assert f"000.png' needs more memory than is free ({why}); give --memory" in said.text
+        said.clear()
+
+
+def test_a_defect_is_no_want_of_memory(data, tmp_path, bundled_editor, monkeypatch):
+    run = prepared("imgedit", data, tmp_path / "run")
+    monkeypatch.setattr(bundled_editor, "edit_loaded", lambda *_, **__: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
         run.edit(lambda: bundled_editor, QUICK)
 
 

@@ -84,6 +84,8 @@ def command(*arguments: object, output: Path | None = None) -> int:
     if code == 2:
         if len(lines) != 1 or not lines[0].startswith("instructx"):
             raise WrongError(f"{len(lines)} lines on stderr: {wrong.getvalue()[-800:]!r}")
+        if "needs more memory than is free" in lines[0]:  # allocated, where it should have been refused before
+            raise WrongError(lines[0])
         if problem := of_message(lines[0]):
             raise WrongError(problem)
         if output is not None and os.path.lexists(output) and not before:

@@ -20,7 +20,8 @@ CORE = ROOT / PACKAGE
 FLOORS: list[set[str]] = [
     {"version", "words"},
     {"errors", "prediction"},
-    {"bounded", "compat", "device", "instruction", "main_memory", "names"} | {"results", "validation", "windows"},
+    {"bounded", "compat", "device", "instruction", "main_memory", "names", "out_of_memory"}
+    | {"results", "validation", "windows"},
     {"hidden", "still_kinds"},
     {"atomic"},
     {"paths", "run_lock"},
