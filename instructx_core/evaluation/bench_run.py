@@ -5,7 +5,7 @@
 | `run.json` | benchmark, model and settings; a run with different ones is refused |
 | `cases.jsonl` | the cases, as `instructx study` reads them |
 | `edits/KEY.png`, `KEY.mp4` | one edit per case; edits made by other software may be put here instead |
-| `edited.jsonl` | seconds of each edit, or why it failed |
+| `edited.jsonl` | seconds and the model's fingerprint of each edit, or why it failed |
 | `judged/JUDGE.jsonl` | scores and answers, one file per judge |
 | `measured.jsonl` | metrics that need no judge, of cases with a mask |
 """
@@ -28,6 +28,7 @@ from ..errors import InputError, InstructXError
 from ..guidance.frames import sample_indices
 from ..images import to_floats
 from ..long_video import edit_video
+from ..long_video.editor_model import fingerprint
 from ..out_of_memory import out_of_memory_refused
 from ..request import EditRequest
 from ..source import is_video_file, load_references, load_source, save_result
@@ -99,12 +100,14 @@ class BenchRun:
         One for which there is too little memory has failed, too.
 
         Raises:
-            InputError: no case could be edited.
+            InputError: no case could be edited, or earlier edits are another model's.
         """
         left = [case for case in self.cases if not self.has_edit(case)]
         if not left:
             return 0
         editor, made, problems = load(), 0, []
+        weights = fingerprint(editor)
+        self._check_weights(weights)
         for number, case in enumerate(left, 1):
             with self.edited.claim(case.key) as mine:
                 if mine and not self.has_edit(case):
@@ -117,7 +120,9 @@ class BenchRun:
                     else:
                         made += 1
                         seconds = round(time.monotonic() - start, 2)
-                        self.edited.append({"key": case.key, "group": case.group, "seconds": seconds})
+                        self.edited.append(
+                            {"key": case.key, "group": case.group, "seconds": seconds, "weights": weights}
+                        )
             if progress:
                 progress(number, len(left), "editing")
         if problems and len(problems) == len(self.cases):
@@ -128,6 +133,17 @@ class BenchRun:
                 len(problems), len(self.cases), quoted_path(self.edited.path), problems[0],
             )  # fmt: skip
         return made
+
+    def _check_weights(self, weights: str) -> None:
+        """Refuse to mix the edits of two models, such as one whose folder a training run has written again.
+
+        Lines without a fingerprint are of older versions, or of failures.
+        """
+        if any(line.get("weights", weights) != weights for line in self.edited.read().values()):
+            raise InputError(
+                f"The edits in {quoted_path(self.edits)} are of other weights, or of the same in another number "
+                "format; give the model that made them, or a new folder for the run."
+            )
 
     def judge(
         self,

@@ -4,12 +4,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from instructx_core.errors import InputError
+from instructx_core.evaluation import bench_run
 from instructx_core.evaluation.bench_report import compared_tables, own_tables, plot, read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -304,7 +306,27 @@ def test_a_defect_is_no_want_of_memory(data, tmp_path, bundled_editor, monkeypat
         run.edit(lambda: bundled_editor, QUICK)
 
 
-def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path):
+def test_edits_of_two_models_are_not_mixed(data, tmp_path, bundled_editor):
+    """Though they lie in one folder, one after the other."""
+    run = prepared("imgedit", data, tmp_path / "run")
+    with run.edited.claim(run.cases[0].key):  # as another process does
+        assert run.edit(lambda: bundled_editor, QUICK) == 2
+    trained = deepcopy(bundled_editor)
+    with torch.no_grad():
+        next(trained.denoiser.parameters()).add_(1e-3)
+    with pytest.raises(InputError, match="edits' are of other weights"):
+        run.edit(lambda: trained, QUICK)
+    assert run.edit(lambda: bundled_editor, QUICK) == 1
+    assert run.edit(no_model, QUICK) == 0
+    run.edit_of(run.cases[0]).unlink()
+    lines = run.edited.read().values()
+    run.edited.path.unlink()
+    for line in lines:  # as an older version wrote them
+        run.edited.append({name: value for name, value in line.items() if name != "weights"})
+    assert run.edit(lambda: trained, QUICK) == 1
+
+
+def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path, monkeypatch):
     """A page in the place of a clip, as a download leaves it; a later call gets past it too."""
     from instructx_core.evaluation.bench_measure import measure_cases
 
@@ -312,6 +334,7 @@ def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path):
         def edit_loaded(self, source, request, **_):
             return type("Result", (), {"frames": source.pixels})()
 
+    monkeypatch.setattr(bench_run, "fingerprint", lambda _: "it has no weights")
     run = prepared("openve", data, tmp_path / "run")
     run.cases[0].source.write_bytes(b"<!DOCTYPE html><title>404</title>")
     rest = len(run.cases) - 1

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from instructx_core.errors import InputError
+from instructx_core.evaluation import bench_run
 from instructx_core.evaluation.bench_report import read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -24,8 +25,9 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_many_threads_share_the_cases(data, tmp_path):
+def test_many_threads_share_the_cases(data, tmp_path, monkeypatch):
     """No case is edited or judged twice; both end with every case done."""
+    monkeypatch.setattr(bench_run, "fingerprint", lambda _: "it has no weights")
     kinds = ("add",) * 8
     benchmarks.imgedit(data, kinds)
     bench = BENCHES["imgedit"]
