@@ -25,8 +25,6 @@ import torch
 from ..atomic import partial_file
 from ..bounded import is_file, read_json
 from ..errors import InputError, InstructXError
-from ..guidance.frames import sample_indices
-from ..images import to_floats
 from ..long_video import edit_video
 from ..long_video.editor_model import fingerprint
 from ..out_of_memory import out_of_memory_refused
@@ -40,6 +38,7 @@ from .case_log import CaseLog
 from .judges import Answer, Exhibit, Judge, Question, RefusedQuestion, ask
 from .judges.question import FIRST_REFUSED
 from .report import Progress
+from .sampled_frames import sampled_frames
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -48,6 +47,10 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 81  # frames; longer videos are edited in windows, as `instructx edit` does
 TITLES = {"source": "Original", "edited": "Edited", "references": "Reference"}
+
+
+class _UnshownError(InputError):
+    """Source, edit or reference of a case cannot be shown to a judge; those of other cases may."""
 
 
 class BenchRun:
@@ -153,15 +156,15 @@ class BenchRun:
         progress: Progress | None = None,
     ) -> int:
         """Have a judge score the edits that it has not scored yet; return how many this call judged, and warn of those
-        that it would not judge.
+        that could not be shown to it or that it would not judge.
 
         Args:
             prompts: the download's, which replace our own.
             frames: number of frames of a clip that the judge sees.
 
         Raises:
-            InputError: the judge cannot answer, refuses the first cases, or its log is that of a judge whose name gives
-                the same file name.
+            InputError: no case could be shown; the judge cannot answer, refuses the first cases, or its log is that of
+                a judge whose name gives the same file name.
         """
         log = self.judged(judge.name)
         done = log.read()
@@ -171,19 +174,28 @@ class BenchRun:
                 "another run's folder, or rename one of the judges."
             )
         left = [case for case in self.cases if case.key not in done and self.has_edit(case)]
-        count, refused = 0, []
+        count, refused, unshown = 0, [], []
         for number, case in enumerate(left, 1):
             with log.claim(case.key) as mine:
                 if mine and case.key not in log.read():
                     try:
                         log.append(self._judged(judge, case, prompts, frames))
                         count += 1
+                    except _UnshownError as error:
+                        unshown.append(f"{case.key}: {error}")
                     except RefusedQuestion as error:
                         refused.append(f"{case.key}: {error}")
                         if not (count or done) and len(refused) == min(FIRST_REFUSED, len(left)):
                             raise
             if progress:
                 progress(number, len(left), f"asking {judge.name}")
+        if unshown and len(unshown) == len(self.cases):
+            raise InputError(f"None of {len(left)} cases could be shown to {judge.name}; the first: {unshown[0]}")
+        if unshown:
+            logger.warning(
+                "%d of %d cases could not be shown to %s; the first: %s",
+                len(unshown), len(self.cases), judge.name, unshown[0],
+            )  # fmt: skip
         if refused:
             logger.warning(
                 "%s would not judge %d of %d cases; the first: %s", judge.name, len(refused), len(left), refused[0]
@@ -195,7 +207,11 @@ class BenchRun:
         answers: list[list[Answer]] = []
         scores: list[dict[str, float]] = []
         for number, question in enumerate(self.bench.questions(case, prompts)):
-            found, said = ask(judge, case.key, number, question, self._shown(case, question, frames))
+            try:
+                exhibits = self._shown(case, question, frames)
+            except InputError as error:
+                raise _UnshownError(error) from error
+            found, said = ask(judge, case.key, number, question, exhibits)
             answers.append(said)
             if found is not None:
                 scores.append(found)
@@ -218,8 +234,7 @@ class BenchRun:
             if name == "references":
                 found += [Exhibit(TITLES[name], picture[None]) for picture in load_references(paths[name])]
             else:
-                pixels = load_source(paths[name][0]).pixels
-                found.append(Exhibit(TITLES[name], to_floats(pixels[sample_indices(len(pixels), frames)])))
+                found.append(Exhibit(TITLES[name], sampled_frames(paths[name][0], frames)))
         return found
 
 
