@@ -163,8 +163,8 @@ class BenchRun:
             frames: number of frames of a clip that the judge sees.
 
         Raises:
-            InputError: no case could be shown; the judge cannot answer, refuses the first cases, or its log is that of
-                a judge whose name gives the same file name.
+            InputError: no case could be shown; the judge cannot answer, refuses the first cases, or its log is of other
+                prompts, or of a judge whose name gives the same file name.
         """
         log = self.judged(judge.name)
         done = log.read()
@@ -173,13 +173,18 @@ class BenchRun:
                 f"{quoted_path(log.path)} holds the scores of {listed(others)}, not of {quoted(judge.name)}; judge in "
                 "another run's folder, or rename one of the judges."
             )
+        asked = _digest(json.dumps(prompts, sort_keys=True))
+        if any(line.get("prompts", asked) != asked for line in done.values()):  # older versions did not write it
+            raise InputError(
+                f"{quoted_path(log.path)} holds scores by other prompts; give the same, or move that file away."
+            )
         left = [case for case in self.cases if case.key not in done and self.has_edit(case)]
         count, refused, unshown = 0, [], []
         for number, case in enumerate(left, 1):
             with log.claim(case.key) as mine:
                 if mine and case.key not in log.read():
                     try:
-                        log.append(self._judged(judge, case, prompts, frames))
+                        log.append({**self._judged(judge, case, prompts, frames), "prompts": asked})
                         count += 1
                     except _UnshownError as error:
                         unshown.append(f"{case.key}: {error}")

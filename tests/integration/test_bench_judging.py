@@ -101,3 +101,16 @@ def test_sampled_frames_are_those_of_the_whole_file(kind, tmp_path):
     whole = load_source(path).frames
     for count in (1, 4, 64):
         assert torch.equal(sampled_frames(path, count), whole[sample_indices(len(whole), count)])
+
+
+def test_scores_by_two_sets_of_prompts_are_not_mixed(run):
+    ours, theirs = {"video": "Judge."}, {"video": "Judge strictly."}
+    judge = judge_of(run)
+    log = run.judged(judge.name)
+    with log.claim(run.cases[1].key):  # as another process does
+        assert run.judge(judge, ours, frames=1) == 1
+    with pytest.raises(InputError, match="attentive.jsonl' holds scores by other prompts; give the same, or move"):
+        run.judge(judge, theirs, frames=1)
+    (line,) = log.read().values()
+    log.append({name: value for name, value in line.items() if name != "prompts"})  # as an older version wrote it
+    assert run.judge(judge, theirs, frames=1) == 1
