@@ -216,7 +216,9 @@ class BenchRun:
                 exhibits = self._shown(case, question, frames)
             except InputError as error:
                 raise _UnshownError(error) from error
-            found, said = ask(judge, case.key, number, question, exhibits)
+            advice = "show it fewer frames (--frames), or take a smaller judge"
+            with out_of_memory_refused(f"The judge {quoted(judge.name)}", advice, RefusedQuestion):
+                found, said = ask(judge, case.key, number, question, exhibits)
             answers.append(said)
             if found is not None:
                 scores.append(found)

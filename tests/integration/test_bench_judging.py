@@ -47,6 +47,15 @@ class Attentive:
         return self.answer
 
 
+class Small(Attentive):
+    """A judge with too little memory for more than two frames."""
+
+    def ask(self, key, number, words, shown):
+        if len(shown[0].frames) > 2:
+            raise torch.OutOfMemoryError("CUDA no")
+        return super().ask(key, number, words, shown)
+
+
 def judge_of(run):
     return Attentive(run.bench.questions(run.cases[0], {})[0])
 
@@ -74,6 +83,14 @@ def test_a_case_that_cannot_be_shown_stops_no_other(run, monkeypatch, said):
     other.name = "other"
     with pytest.raises(InputError, match="None of 2 cases could be shown to other; the first: "):
         run.judge(other, {}, frames=8)
+
+
+def test_a_question_that_takes_too_much_memory_stops_no_other(run, said):
+    short, long = run.cases
+    benchmarks.clip(short.source, 0, frames=2)
+    judge = Small(run.bench.questions(short, {})[0])
+    assert run.judge(judge, {}, frames=3) == 1 and judge.seen.keys() == {short.key}
+    assert f"{long.key}: The judge 'attentive' needs more memory than is free (OutOfMemoryError: CUDA no)" in said.text
 
 
 def animation(path):

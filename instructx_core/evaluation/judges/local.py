@@ -12,12 +12,10 @@ import torch.nn.functional as F
 from ...guidance import qwen3_vl, vision
 from ...guidance.encoder import join_pictures
 from ...guidance.prompt import AFTER, BEFORE, IMAGE, VISION_END, VISION_START
-from ...out_of_memory import out_of_memory_refused
 from ...weights.detect import find_form
 from ...weights.mllm import QWEN3, load_mllm
 from ...weights.parts import Part
-from ...words import quoted
-from .question import Answer, Exhibit, RefusedQuestion
+from .question import Answer, Exhibit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,9 +62,7 @@ class LocalJudge:
             inputs["mm_token_type_ids"] = (ids == self.model.config.image_token_id).int()
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         length = ids.shape[1]
-        advice = "show it fewer pictures, or take a smaller judge"
-        with out_of_memory_refused(f"The judge {quoted(self.name)}", advice, RefusedQuestion):
-            said = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False)[0, length:]
+        said = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False)[0, length:]
         return Answer(self.tokenizer.decode(said, skip_special_tokens=True), length, len(said))
 
     def _patches(self, frames: torch.Tensor) -> vision.Patches:
