@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,10 @@ from .values import form_tensors, value
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
+
+# The published VAE has the attention names of diffusers before 0.17, which `from_pretrained` replaces.
+_OLD_ATTENTION = re.compile(r"(.+\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
+_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def load_unet(form: Form, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -124,5 +129,11 @@ def _config(form: Form) -> dict[str, Any]:
 def _checked(model_class: Any, form: Form, config: dict[str, Any]) -> Any:
     check_readable(form.stored, form.path)
     model = load_or_explain(form.path, lambda: empty_model(model_class, config))
-    check_shapes(model, form.tensors, form.path, form.title)
+    check_shapes(model, {_current(name): held for name, held in form.tensors.items()}, form.path, form.title)
     return model
+
+
+def _current(name: str) -> str:
+    """A tensor's name in current versions of diffusers."""
+    old = _OLD_ATTENTION.fullmatch(name)
+    return f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}" if old else name

@@ -68,6 +68,11 @@ def test_saved_and_loaded_it_edits_the_same(editor, saved):
         assert path.read_bytes() == (again / path.relative_to(saved)).read_bytes()
 
 
+def test_the_published_vae_s_old_names_are_read(editor, saved, tmp_path):
+    old = tiny_insightedit.write_old_vae(tmp_path / "vae")
+    assert torch.equal(edited(Editor.from_pretrained(saved, vae=old)), edited(editor))
+
+
 def test_an_edit_is_its_guidance_written_out(editor):
     """v + 1.5 (v_I - v) + 7.5 (v_IT - v_I): of nothing, of the picture, of picture and instruction."""
     result = editor.edit(SOURCE, "make it blue", seed=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from instructx_core import Editor
 from instructx_core.cli import main
@@ -15,7 +15,9 @@ from instructx_core.convert import convert
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.families.overrides import Overrides
 from instructx_core.model_info import describe
-from support import tiny, tiny_smartedit
+from support import tiny, tiny_insightedit, tiny_smartedit
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,42 @@ def test_its_second_stage_has_no_bim(bases, tmp_path):
     editor = Editor.from_pretrained(tmp_path / "model")
     assert editor.connector.bim is None
     editor.edit(tiny.clip(1, 40, 56)[0], "make it blue", steps=1)
+
+
+def test_the_published_vae_s_old_names_are_kept_and_read(published, bases, tmp_path):
+    vae = tiny_insightedit.write_old_vae(tmp_path / "vae")
+    convert(published[0], tmp_path / "model", Overrides(**(bases | {"vae": vae})), allow_pickle=True)
+    editor = Editor.from_pretrained(tmp_path / "model")
+    for name, value in tiny_insightedit.vae().state_dict().items():
+        assert torch.equal(editor.codec.vae.state_dict()[name], value)
+
+
+def test_a_vae_that_it_cannot_use_is_refused_before_anything_is_written(published, bases, tmp_path):
+    for name, change, reason in (
+        ("variant", rename_to_variant, "is read only from a folder that diffusers wrote"),
+        ("short", lose_a_tensor, "is not a complete Stable Diffusion VAE"),
+        ("wan", write_wan, "was trained on a Stable Diffusion VAE, but .* is a Wan VAE"),
+    ):
+        vae = tmp_path / name
+        tiny_insightedit.vae().save_pretrained(vae)
+        change(vae)
+        with pytest.raises(CheckpointError, match=reason):
+            convert(published[0], tmp_path / "model", Overrides(**(bases | {"vae": vae})), allow_pickle=True)
+        assert not (tmp_path / "model").exists()
+
+
+def rename_to_variant(vae: Path) -> None:
+    (vae / WEIGHTS).rename(vae / "diffusion_pytorch_model.fp16.safetensors")
+
+
+def lose_a_tensor(vae: Path) -> None:
+    state = load_file(vae / WEIGHTS)
+    del state["decoder.conv_norm_out.bias"]
+    save_file(state, vae / WEIGHTS, {"format": "pt"})
+
+
+def write_wan(vae: Path) -> None:
+    tiny.vae().save_pretrained(vae)
 
 
 def test_on_the_command_line(published, bases, tmp_path, capsys):

@@ -69,7 +69,8 @@ def test_a_new_model_begins_as_stable_diffusion(start, tmp_path):
     sizes = {"guidance.image_queries": 3, "connector.hidden_dim": 24, "connector.layers": 2, "connector.head_dim": 12,
              "connector.tokens": 5, "connector.two_stream.vision_dim": 16, "connector.two_stream.addend_dim": 8,
              "connector.two_stream.bim_heads": 2, "connector.two_stream.image_dim": 6}  # fmt: skip
-    make_model(tmp_path / "new", start["model"] / "mllm", tmp_path / "unet", start["model"] / "vae",
+    make_model(tmp_path / "new", start["model"] / "mllm", tmp_path / "unet",
+               tiny_insightedit.write_old_vae(tmp_path / "vae"),
                [f"{name}={size}" for name, size in sizes.items()],
                config=CONFIGS / "insightedit" / "model.yaml")  # fmt: skip
     held = weights(tmp_path / "new")

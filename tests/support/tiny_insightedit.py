@@ -119,6 +119,19 @@ def vae(seed: int = 0) -> AutoencoderKL:
     return model.eval()
 
 
+def write_old_vae(folder: Path) -> Path:
+    """Write the VAE with the names of its attention that Stable Diffusion 1.5's file has."""
+    from safetensors.torch import load_file, save_file
+
+    vae().save_pretrained(folder)
+    file = folder / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    for current, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        state = {name.replace(f".{current}.", f".{old}."): value for name, value in state.items()}
+    save_file(state, file, {"format": "pt"})
+    return folder
+
+
 def components(config: ModelConfig = CONFIG, seed: int = 0) -> Components:
     """A model in which every part has an effect: what a fresh one starts at zero is given values."""
     guidance = guidance_class(config)(llava(seed), tokenizer(), config.guidance)

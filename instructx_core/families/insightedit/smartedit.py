@@ -42,12 +42,14 @@ from ...weights.files import read_json
 from ...weights.library_load import load_or_explain
 from ...weights.marks import SAFETENSORS
 from ...weights.mllm import TOKENIZERS, load_tokenizer
+from ...weights.networks import checked_autoencoder
 from ...weights.parts import Part
 from ...weights.pickles import PICKLES
 from ...weights.streaming import StoredTensor, computed, stored_tensors, tensor_file, text
 from ...weights.values import value
 from ...words import quoted_path
 from ..instructx.folder import ADAPTER, FORMAT
+from ..opened import check_kind
 from .keys import bim_to_own, qformer_to_own
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ def _plan(found: Found, overrides: Overrides) -> Plan:
     clip = _given(overrides.mllm, found, "mllm", CLIP)
     vae = find_form(_given(overrides.vae, found, "vae", "Stable Diffusion 1.5's VAE"), Part.VAE, allow_pickle=True)
     config = config_of_shapes(shapes_of(own), found.folder)
+    check_kind(config, found.folder, vae)
+    checked_autoencoder(vae)
     embeddings, head = (
         _split(state, name, path) for state, name, path in (
             (llm, f"{LLM}embed_tokens.weight", found.llm), (qformer, "lm_head.weight", found.qformer),
