@@ -60,6 +60,7 @@ _UNREAD = {
     "a LoRA that resizes weights": r"reshape_weight",
     "a LoRA that replaces weights": r"set_weight",
 }
+_MODULATION = ".diff_m"  # LightX2V's ending of a block's or the head's `.modulation`, a parameter without a leaf
 _KINDS = {kind: re.compile(rf".*[._]{ending}") for kind, ending in _UNREAD.items()}
 # usual prefixes of a DiT's names, with underscores for dots
 _USUAL_LEADS = {"", "transformer", "diffusion_model", "model_diffusion_model", "dit", "pipe_dit", "base_model_model",
@@ -70,6 +71,8 @@ _BLOCK = re.compile(r"(?:^|_)blocks_(\d+)_")
 
 def split_key(key: str) -> tuple[str, Role] | None:
     """Split a LoRA file's key into a module's name, prefixes included, and a role; None if it is not a LoRA's."""
+    if key.endswith(_MODULATION):
+        return f"{key.removesuffix(_MODULATION)}.modulation", Role.WEIGHT
     for role, pattern in _ROLES:
         if match := pattern.fullmatch(key):
             return match[1], role

@@ -52,10 +52,10 @@ def check_lora(path: str | Path, strength: float = 1.0) -> None:
 def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: float = 1.0) -> None:
     """Merge a LoRA file into a DiT, in place.
 
-    Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`) of weights, norms and biases, as in few-step
-    distillations; one file may mix them. Key styles, recognised by the keys alone: diffusers and peft (including
-    settings in the metadata), kohya, LyCORIS, original Wan names, and any of these with what wrappers such as
-    `torch.compile` add. Tensors that match nothing in this DiT, such as those of a text encoder, are named in a
+    Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`, `.diff_m`) of weights, norms, biases and modulations,
+    as in few-step distillations; one file may mix them. Key styles, recognised by the keys alone: diffusers and peft
+    (including settings in the metadata), kohya, LyCORIS, original Wan names, and any of these with what wrappers such
+    as `torch.compile` add. Tensors that match nothing in this DiT, such as those of a text encoder, are named in a
     warning; an unsupported tensor for a module of the DiT is an error.
 
     Args:

@@ -48,6 +48,8 @@ STYLES = {  # prefix, names, down, up
     "Kiwi-Edit's trainer": ("pipe.dit.", "original", "lora_A.default.weight", "lora_B.default.weight"),
 }  # fmt: skip
 
+LIGHTX2V = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}  # endings that its extractor writes
+
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]  # original module -> (up, down)
 
 
@@ -173,14 +175,13 @@ def test_differences_of_a_distillation(dit, tmp_path: Path):
     own, made = weights(dit), pairs(dit, ATTENTION)
     changed = ["blocks.0.norm3.weight", "blocks.1.self_attn.norm_k.weight", "patch_embedding.weight"]
     changed += ["head.head.weight", "blocks.0.norm3.bias", "blocks.0.self_attn.q.bias", "head.head.bias"]
-    changed += ["blocks.1.modulation"]
+    changed += ["blocks.1.modulation", "head.modulation"]
     generator = torch.Generator().manual_seed(5)
     added = {name: torch.randn(own[name].shape, generator=generator) for name in changed}
     state = styled(made, "original, up and down", None)
     for name, value in added.items():
         module, _, leaf = name.rpartition(".")
-        key = {"weight": f"{module}.diff", "bias": f"{module}.diff_b"}.get(leaf, f"{name}.diff")
-        state[f"diffusion_model.{key}"] = value
+        state[f"diffusion_model.{module}.{LIGHTX2V[leaf]}"] = value
     load_lora(dit, lora(tmp_path, state), 0.5)
     expected = merged(own, made, 0.5)
     assert_same(weights(dit), expected | {name: expected[name] + 0.5 * value for name, value in added.items()})
