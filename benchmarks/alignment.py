@@ -171,7 +171,7 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a folder outside the checkout; keeps all stages and alignment.json")
+    parser.add_argument("folder", type=Path, help="such as runs/alignment; keeps all stages and alignment.json")
     parser.add_argument("--generator-steps", type=int, help="training steps of the generator (default: the config's)")
     parser.add_argument("--steps", type=int, default=300, help="training steps of stage 1 (default: 300)")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of stage 1 (default: 1e-3)")
