@@ -27,8 +27,8 @@ from .families.opened import Opened
 from .families.overrides import Overrides
 from .loaded_model import LoadedModel
 from .memory.choice import parse_memory
-from .memory.decide import decide, stays_packed
-from .memory.formats import pick_dtype
+from .memory.decide import decide
+from .memory.formats import check_fp8, has_8_bit_floats, pick_dtype
 from .memory.placement import place, store_in_fp8
 from .paths import as_path
 from .request import EditRequest, as_request
@@ -103,6 +103,7 @@ class Editor(LoadedModel):
         """
         device, wanted, asked = pick_device(device), pick_dtype(dtype), parse_memory(memory)
         check_speed(attention, compile, cache, device)
+        check_fp8(fp8, device)
         parts = {"transformer": transformer, "vae": vae, "mllm": mllm, "transformer_2": transformer_2}
         overrides = Overrides(*(None if given is None else as_path(given, name) for name, given in parts.items()))
         merged = _checked(loras)
@@ -118,7 +119,9 @@ class Editor(LoadedModel):
         for file, strength, _ in merged:  # before loading the model, which takes minutes
             check_lora(file, strength)
         decision = decide(opened, device, wanted, asked, merged=bool(merged), fp8=fp8)
-        components = load_model(opened, "cpu", decision.dtype, packed=stays_packed(bool(merged), fp8))
+        components = load_model(
+            opened, "cpu", decision.dtype, packed=has_8_bit_floats(device), dit_changes=bool(merged) or fp8
+        )
         halves = components.denoiser.halves
         for file, strength, half in merged:
             for own in halves if half is None else [halves[HALVES.index(half)]]:

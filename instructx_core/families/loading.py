@@ -14,7 +14,11 @@ from .part_loaders import added_tensors, put_loras
 
 
 def load_model(
-    opened: Opened, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, packed: bool = False
+    opened: Opened,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    packed: bool = False,
+    dit_changes: bool = False,
 ) -> Components:
     """Load a model, ready to edit.
 
@@ -22,6 +26,7 @@ def load_model(
         dtype: of the weights.
         packed: keep quantised weights of the DiT and the instruction reader as stored, and leave the model's own LoRA
             unmerged where weights are packed or mapped from their files; for models that will not be changed.
+        dit_changes: with `packed`: the DiT will be changed all the same, so its weights are unpacked and merged.
 
     Raises:
         CheckpointError: a part that is missing, truncated or damaged, or does not fit the others.
@@ -34,8 +39,8 @@ def load_model(
     networks = []
     for part in (Part.DIT, Part.DIT_2):
         if part in opened.parts:
-            networks.append(load_network(opened.form(part), dtype, opened.sizes, packed))
-            put_loras(opened, part, networks[-1], packed)
+            networks.append(load_network(opened.form(part), dtype, opened.sizes, packed and not dit_changes))
+            put_loras(opened, part, networks[-1], packed and not dit_changes)
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
     vae = load_autoencoder(opened.form(Part.VAE), dtype)
     denoiser = make_denoiser(opened.config, *networks)

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 PLAIN = {"F32", "F16"}  # GGUF types that diffusers keeps as plain tensors
 
 
-def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Components:
+def outline(opened: Opened, dtype: torch.dtype, packed: bool = False, dit_changes: bool = False) -> Components:
     """Build a model's components on the meta device; they cannot run.
 
     Args:
         dtype: in which the weights would be loaded.
-        packed: see `load_model`.
+        packed, dit_changes: see `load_model`.
 
     Raises:
         CheckpointError: as `load_model`, as far as headers and configs show.
@@ -68,9 +68,9 @@ def outline(opened: Opened, dtype: torch.dtype, packed: bool = False) -> Compone
         dit = opened.form(part)
         if dit.is_gguf:
             _pack(network, dit)
-        elif packed and kind.takes_extras:
+        elif packed and not dit_changes and kind.takes_extras:
             outline_packed(network, dit, to_diffusers(dit, {name: name for name in dit.tensors}), dtype)
-        if packed:
+        if packed and not dit_changes:
             _put_beside(opened, part, network)
     if packed:
         _put_beside(opened, Part.MLLM, qwen)

@@ -16,6 +16,7 @@ from ..families.opened import Opened
 from ..main_memory import Room, address_space, main_memory
 from ..words import quoted_path
 from .choice import Memory
+from .formats import has_8_bit_floats
 from .measure import measure_phases
 from .needs import (
     GIB,
@@ -121,16 +122,11 @@ def outline_model(
     opened: Opened, dtype: torch.dtype, device: torch.device, merged: bool = False, fp8: bool = False
 ) -> Outlined:
     """The outline of a model as it would be loaded; arguments as in `decide`."""
-    model = outline(opened, dtype, packed=stays_packed(merged, fp8))
+    model = outline(opened, dtype, packed=has_8_bit_floats(device), dit_changes=merged or fp8)
     if fp8:
         store_in_fp8(model)
     sizes = sizes_of(model)
     return Outlined(model, sizes, held_weights(opened, dtype, sizes, merged or fp8, copied=device.type == "mps"))
-
-
-def stays_packed(merged: bool, fp8: bool) -> bool:
-    """Whether a quantised DiT stays quantised: not if its weights change after loading."""
-    return not (merged or fp8)
 
 
 def own_choice(held: Held) -> Memory:

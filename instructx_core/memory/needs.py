@@ -61,7 +61,7 @@ def held_weights(
         merged: LoRAs are merged into the DiT, or its weights are converted to fewer bits after loading.
         copied: all weights are copied from their files, as for a device that shares the main memory.
     """
-    changed = opened.merged | {Part.DIT, Part.DIT_2} if merged else set()
+    changed = {Part.DIT, Part.DIT_2} if merged else set()
     mapped, own = {}, sizes.added
     for part in opened.parts:
         weights = sizes.parts[part]

@@ -116,11 +116,61 @@ def test_a_model_s_own_lora_stands_beside_packed_weights(tmp_path: Path):
     torch.testing.assert_close(latents(Editor(model)), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("part", ["transformer", "mllm"])
+def test_on_a_mac_s_gpu_weights_are_unpacked_as_they_are_read(
+    part: str, whole: Path, dits: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    mps = torch.device("mps")
+    monkeypatch.setattr("instructx_core.editor.pick_device", lambda _device: mps)
+    monkeypatch.setattr("instructx_core.editor.place", lambda components, _plan, _device: components)
+    is_dit = part == "transformer"
+    path, given = (whole, Overrides(dits["fp8"])) if is_dit else with_packed_reader("bernini", "fp8", tmp_path)
+    planned = outline_model(families.open(path, given), torch.bfloat16, mps)
+    editor = Editor.from_pretrained(path, **{part: getattr(given, part)})
+    assert sizes_of(editor.components) == planned.sizes and planned.held.own == planned.held.total
+    assert not packed_layers(editor.guidance.mllm) and not packed_layers(editor.denoiser.transformer)
+
+
+@pytest.mark.parametrize("changing", ["lora", "fp8"])
+def test_what_reads_stays_packed_where_the_dit_changes(changing: str, tmp_path: Path):
+    path, given = with_packed_reader("coinve", "fp8", tmp_path)
+    opened = families.open(path, given)
+    out, width = opened.lora_targets(Part.DIT)["blocks.0.attn1.to_q.weight"].shape
+    pair = {"lora_A": torch.ones(2, width), "lora_B": torch.ones(out, 2)}
+    lora = tmp_path / "lora.safetensors"
+    write_safetensors(lora, {f"blocks.0.attn1.to_q.{half}.weight": value for half, value in pair.items()})
+    options = {"loras": [(lora, 1.0)]} if changing == "lora" else {"fp8": True}
+    parts = {"transformer": given.transformer, "vae": given.vae, "mllm": given.mllm}
+    editor = Editor.from_pretrained(path, device="cpu", dtype="bfloat16", **parts, **options)
+    assert packed_layers(editor.guidance.mllm) and not packed_layers(editor.denoiser.transformer)
+    plan = {"merged": True} if changing == "lora" else {"fp8": True}
+    planned = outline_model(opened, torch.bfloat16, torch.device("cpu"), **plan)
+    assert planned.sizes == sizes_of(editor.components)
+    assert planned.held.mapped[Part.MLLM] >= planned.sizes.mllm.packed > 0 == planned.held.mapped[Part.DIT]
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("coinve", "fp8"), ("coinve", "int8 by rows"), ("coinve", "nvfp4"), ("bernini", "fp8")]
 )
 def test_what_reads_stays_packed(name: str, kind: str, tmp_path: Path):
     """A Qwen3-VL with a LoRA of the model's own, and a umT5: planned as loaded, hidden states to the bit."""
+    opened = families.open(*with_packed_reader(name, kind, tmp_path))
+    packed, wide = (load_model(opened, dtype=torch.bfloat16, packed=way) for way in (True, False))
+    layers = packed_layers(packed.guidance.mllm)
+    assert sum(layer.is_packed for layer in layers.values()) > 2
+    sizes = sizes_of(packed)
+    assert sizes_of(outline(opened, torch.bfloat16, packed=True)) == sizes
+    assert sizes.mllm.packed > 0 and sizes.mllm.total < sizes_of(wide).mllm.total
+    own = dict(wide.guidance.mllm.named_parameters())
+    for name, layer in layers.items():
+        if layer.is_packed and layer.down is None:
+            assert torch.equal(layer.numbers(torch.bfloat16), own[name])
+    edits = [latents(Editor(load_model(opened, packed=way))) for way in (True, False)]
+    torch.testing.assert_close(*edits, atol=1e-4, rtol=1e-4)
+
+
+def with_packed_reader(name: str, kind: str, tmp_path: Path) -> tuple[Path, Overrides]:
+    """A tiny model, and its base weights with its instruction reader in one quantised file."""
     if name == "coinve":
         files = public_models.save_coinve(tmp_path / "model")
         whole = files.pop("mllm")
@@ -136,19 +186,7 @@ def test_what_reads_stays_packed(name: str, kind: str, tmp_path: Path):
         stored, metadata, _ = quantised(state, kind)
         write_safetensors(lone, stored, metadata)
     given = Overrides(**{part: path for part, path in files.items() if part != "path"}, mllm=lone)
-    opened = families.open(files["path"], given)
-    packed, wide = (load_model(opened, dtype=torch.bfloat16, packed=way) for way in (True, False))
-    layers = packed_layers(packed.guidance.mllm)
-    assert sum(layer.is_packed for layer in layers.values()) > 2
-    sizes = sizes_of(packed)
-    assert sizes_of(outline(opened, torch.bfloat16, packed=True)) == sizes
-    assert sizes.mllm.packed > 0 and sizes.mllm.total < sizes_of(wide).mllm.total
-    own = dict(wide.guidance.mllm.named_parameters())
-    for name, layer in layers.items():
-        if layer.is_packed and layer.down is None:
-            assert torch.equal(layer.numbers(torch.bfloat16), own[name])
-    edits = [latents(Editor(load_model(opened, packed=way))) for way in (True, False)]
-    torch.testing.assert_close(*edits, atol=1e-4, rtol=1e-4)
+    return files["path"], given
 
 
 def eight_bits(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

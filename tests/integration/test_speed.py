@@ -91,6 +91,12 @@ def test_refused_before_anything_is_loaded(options: dict, message: str, tmp_path
         Editor.from_pretrained(tmp_path, device="cpu", **options)
 
 
+def test_fp8_is_refused_on_a_mac_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    monkeypatch.setattr("instructx_core.editor.pick_device", lambda _device: torch.device("mps"))
+    with pytest.raises(InputError, match="fp8 needs 8-bit floats, which the device mps does not have; leave out fp8"):
+        Editor.from_pretrained(tmp_path, fp8=True)
+
+
 @pytest.mark.parametrize(("cache", "name"), [("taylor", "TaylorSeerCacheConfig"), ("mag", "MagCacheConfig")])
 def test_an_older_diffusers_is_named(cache: str, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(f"diffusers.hooks.{name}")
