@@ -21,7 +21,7 @@ from ..words import escaped, quoted, quoted_path, shown
 from .files import check_finite, check_types, naming, read_metadata, read_safetensors
 from .lora_changes import Change, missing_part, module_changes
 from .lora_keys import ModuleNames, Role, block_number, split_key, unread_kind
-from .lora_settings import LoraFileSettings, read_settings
+from .lora_settings import PEFT_LEAD, PEFT_SETTINGS, PEFT_WEIGHTS, LoraFileSettings, read_settings
 from .stored import read_stored
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
 
     Kinds: LoRA, LoKr, LoHa, and differences (`.diff`, `.diff_b`, `.diff_m`) of weights, norms, biases and modulations,
     as in few-step distillations; one file may mix them. Key styles, recognised by the keys alone: diffusers and peft
-    (including settings in the metadata), kohya, LyCORIS, original Wan names, and any of these with what wrappers such
-    as `torch.compile` add. Tensors that match nothing in this DiT, such as those of a text encoder, are named in a
-    warning; an unsupported tensor for a module of the DiT is an error.
+    (including settings in the metadata or beside the file), kohya, LyCORIS, original Wan names, and any of these with
+    what wrappers such as `torch.compile` add. Tensors that match nothing in this DiT, such as those of a text encoder,
+    are named in a warning; an unsupported tensor for a module of the DiT is an error.
 
     Args:
         transformer: with weights in a floating-point dtype; not quantised.
@@ -71,7 +71,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
     _roles(path, strength)
     state, metadata = read_safetensors(path)
     parameters = dict(transformer.named_parameters())
-    modules, left_out = _by_module(path, state, ModuleNames(parameters))
+    modules, spelled, left_out = _by_module(path, state, ModuleNames(parameters))
     _check_blocks(path, left_out, len(transformer.blocks))
     if not modules:
         raise CheckpointError(
@@ -84,7 +84,7 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
             weight = f"{module}.weight" if f"{module}.weight" in parameters else module
             if missing := missing_part(set(parts)):
                 raise CheckpointError(f"it holds no {missing} for {weight}; get the file again.")
-            found += module_changes(weight, f"{module}.bias", parts, _alpha(module, parts, settings))
+            found += module_changes(weight, f"{module}.bias", parts, _alpha(module, spelled[module], parts, settings))
     for change in found:
         _check(path, change, parameters)
     check_finite({key: state[key] for key in state.keys() - set(left_out)}, path)
@@ -96,6 +96,11 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
         _logger.warning(
             "%s: %d of %d tensors do not belong to this DiT and are ignored: %s.",
             *(path, len(left_out), len(state), _listed(left_out)),
+        )
+    if settings.alpha is None and _is_peft_s(state, modules):
+        _logger.warning(
+            "%s: its alpha is not known and taken to be its rank; put peft's %s beside the file, named %s.",
+            *(path, PEFT_SETTINGS, PEFT_WEIGHTS),
         )
     with torch.no_grad():
         _check_sums(path, found, parameters, strength)
@@ -131,14 +136,17 @@ def _roles(path: str | Path, strength: float) -> dict[str, set[Role]]:
     return roles
 
 
-def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames) -> tuple[dict[str, Parts], list[str]]:
-    """The tensors grouped by module, and the keys that belong to none.
+def _by_module(
+    path: str | Path, state: Mapping[str, Tensor], names: ModuleNames
+) -> tuple[dict[str, Parts], dict[str, str], list[str]]:
+    """The tensors grouped by module, the modules' names in the file, and the keys that belong to none.
 
     Raises CheckpointError if two tensors have the same role for a module, or one is of an unsupported kind.
     """
     split = {key: split_key(key) for key in state}
     leads = names.leads(name for name, _ in filter(None, split.values()))
     modules: dict[str, Parts] = {}
+    spelled: dict[str, str] = {}
     left_out = []
     for key, value in state.items():
         name, role = split[key] or (key, None)
@@ -151,6 +159,7 @@ def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames
                     "one LoRA per file."
                 )
             parts[role] = value
+            spelled[module] = name
         elif role is None and names.contains(key, leads):
             raise CheckpointError(
                 f"{quoted_path(path)} holds {quoted(key)}, a kind of change that is not supported; merge it into the "
@@ -158,17 +167,25 @@ def _by_module(path: str | Path, state: Mapping[str, Tensor], names: ModuleNames
             )
         else:
             left_out.append(key)
-    return modules, left_out
+    return modules, spelled, left_out
 
 
-def _alpha(module: str, parts: Parts, settings: LoraFileSettings) -> Callable[[int], float]:
+def _is_peft_s(state: Mapping[str, Tensor], modules: Mapping[str, Parts]) -> bool:
+    """Whether peft wrote a file, which holds no alpha then."""
+    return all(key.startswith(PEFT_LEAD) for key in state) and not any(Role.ALPHA in own for own in modules.values())
+
+
+def _alpha(module: str, spelled: str, parts: Parts, settings: LoraFileSettings) -> Callable[[int], float]:
     """A module's alpha / rank as a function of rank: alpha from its tensors, else peft's settings, else the rank.
+
+    Args:
+        module, spelled: its name in diffusers and in the file.
 
     Raises CheckpointError if alpha is not a single value.
     """
     alpha = parts.get(Role.ALPHA)
     if alpha is None:
-        return lambda rank: settings.factor(module, rank)
+        return lambda rank: settings.factor((module, spelled.removeprefix(PEFT_LEAD)), rank)
     if alpha.numel() != 1:
         raise CheckpointError(f"its alpha of {module} has {alpha.numel()} values, expected one; get the file again.")
     return lambda rank: alpha.item() / rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ from instructx_core.cli import main
 from instructx_core.editor import Editor
 from instructx_core.errors import CheckpointError, InputError
 from instructx_core.weights.files import write_safetensors
-from instructx_core.weights.loras import load_lora
+from instructx_core.weights.loras import check_lora, load_lora
 from instructx_core.weights.wan_keys import dit_to_diffusers, dit_to_original
 from support import tiny
 
@@ -120,6 +121,60 @@ def test_every_style_is_the_same_arithmetic(style: str, alpha: float | None, dit
     own, made = weights(dit), pairs(dit, ATTENTION + MLPS + OTHERS)
     load_lora(dit, lora(tmp_path, styled(made, style, alpha)), 0.6)
     assert_same(weights(dit), merged(own, made, 0.6 * (1 if alpha is None else alpha / RANK)))
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+def test_what_peft_writes_beside_its_own_file(rank_stabilised: bool, dit, tmp_path: Path):
+    """Saved by peft itself, from a DiT with original names, which are those of its patterns too."""
+    from peft import LoraConfig, get_peft_model
+
+    kinds = {"self_attn": dit.blocks[0].attn1, "cross_attn": dit.blocks[0].attn2}
+    layers = {kind: {"q": copy.deepcopy(own.to_q), "k": copy.deepcopy(own.to_k)} for kind, own in kinds.items()}
+    block = torch.nn.ModuleDict({kind: torch.nn.ModuleDict(own) for kind, own in layers.items()})
+    original = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([block])})
+    torch.manual_seed(4)
+    trained = get_peft_model(
+        original,
+        LoraConfig(
+            r=RANK,
+            lora_alpha=2 * RANK,
+            alpha_pattern={"^blocks.0.self_attn.k": 1, "cross_attn.q": 7},
+            target_modules=["q", "k"],
+            use_rslora=rank_stabilised,
+            init_lora_weights=False,
+        ),
+    )
+    trained.save_pretrained(tmp_path)
+    own = weights(dit)
+    load_lora(dit, tmp_path / "adapter_model.safetensors")
+    assert_same(weights(dit), own | trained.merge_and_unload().state_dict())
+
+
+def test_peft_s_file_without_its_settings_is_warned_about(dit, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    own, made = weights(dit), pairs(dit, ATTENTION)
+    with caplog.at_level(logging.WARNING):
+        load_lora(dit, lora(tmp_path, styled(made, "peft, wrapped", None)))
+    assert (
+        "its alpha is not known and taken to be its rank; put peft's adapter_config.json beside the file" in caplog.text
+    )
+    assert_same(weights(dit), merged(own, made, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "adapter_config.json' cannot be read"),
+        ("[]", "adapter_config.json' is not a JSON object"),
+        ('{"lora_alpha": "16"}', "adapter_config.json' says in its settings that 'lora_alpha' is '16'"),
+    ],
+)
+def test_damaged_settings_beside_peft_s_file_are_named(text: str, message: str, dit, tmp_path: Path):
+    path = lora(tmp_path, styled(pairs(dit, MLPS), "peft, wrapped", None)).rename(
+        tmp_path / "adapter_model.safetensors"
+    )
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        check_lora(path)
 
 
 def test_an_alpha_may_be_a_whole_number(dit, tmp_path: Path):
