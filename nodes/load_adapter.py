@@ -127,16 +127,14 @@ class InstructXLoadAdapter(io.ComfyNode):
 
 def own_lora(opened: Opened) -> dict[str, torch.Tensor]:
     """The DiT's LoRA in a checkpoint's file, under ComfyUI's names; {} if there is none."""
-    from ..instructx_core.weights.files import read_tensors
+    from ..instructx_core.families.part_loaders import lora_pairs
     from ..instructx_core.weights.parts import Part
     from ..instructx_core.weights.wan_keys import dit_to_original
 
-    pairs = dit_to_original(opened.match.loras.get(Part.DIT) or {})
-    state = read_tensors(opened.path) if pairs else {}
     return {
-        f"diffusion_model.{name.removesuffix('.weight')}.lora_{half}.weight": state[there]
-        for name, pair in pairs.items()
-        for half, there in zip("AB", pair, strict=True)
+        f"diffusion_model.{name.removesuffix('.weight')}.lora_{half}.weight": matrix
+        for name, pair in dit_to_original(lora_pairs(opened, Part.DIT)).items()
+        for half, matrix in zip("AB", pair, strict=True)
     }
 
 

@@ -94,7 +94,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     Raises:
         CheckpointError: a missing or damaged file, or a GGUF file, which needs another pack's loader.
     """
-    from ..instructx_core.families.part_loaders import merge
+    from ..instructx_core.families.part_loaders import lora_pairs, merge
     from ..instructx_core.weights.build import read_tensors
     from ..instructx_core.weights.dit import checked_dit, to_diffusers
     from ..instructx_core.weights.parts import Names, Part
@@ -120,7 +120,7 @@ def dit_state(opened: Opened, bar: LoadBar, dtype: torch.dtype | None = None) ->
     state = to_diffusers(form, {name: state[name] for name in form.tensors})
     if Part.DIT in opened.merged:
         state = {name: value.to(dtype or value.dtype, copy=True) for name, value in state.items()}
-        merge(opened, Part.DIT, state)
+        merge(lora_pairs(opened, Part.DIT), state)
     return dit_to_original(state)
 
 

@@ -10,7 +10,7 @@ from ..weights.readers import load_reader
 from .components import Components, combine, with_queries
 from .networks import make_denoiser
 from .opened import Opened
-from .part_loaders import added_tensors, put_loras
+from .part_loaders import added_tensors, lora_pairs, put_loras
 
 
 def load_model(
@@ -33,14 +33,15 @@ def load_model(
     """
     opened.check()
     adapter = added_tensors(opened)
+    loras = {kind: lora_pairs(opened, kind) for kind in (Part.MLLM, Part.DIT)}  # checked before anything large is read
     reader_packed = packed and not opened.config.guidance.lora_rank  # peft needs plain layers
     mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype, packed=reader_packed)
-    put_loras(opened, Part.MLLM, mllm, packed)
+    put_loras(opened, Part.MLLM, mllm, loras[Part.MLLM], packed)
     networks = []
     for part in (Part.DIT, Part.DIT_2):
         if part in opened.parts:
             networks.append(load_network(opened.form(part), dtype, opened.sizes, packed and not dit_changes))
-            put_loras(opened, part, networks[-1], packed and not dit_changes)
+            put_loras(opened, part, networks[-1], loras[Part.DIT], packed and not dit_changes)
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
     vae = load_autoencoder(opened.form(Part.VAE), dtype)
     denoiser = make_denoiser(opened.config, *networks)

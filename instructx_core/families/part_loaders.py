@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ..guidance.guidance import Guidance
 
 
+Pair = tuple[torch.Tensor, torch.Tensor]  # a LoRA's down [rank, in] and up [out, rank]
+
+
 @dataclass(frozen=True)
 class AddedEmbedding:
     """The tensors of a patch embedding added to a DiT, for the source or for references."""
@@ -49,9 +52,9 @@ def load_guidance_part(opened: Opened, dtype: torch.dtype, progress: Callable[[i
     """
     check_reader(opened.config, opened.path, opened.form(Part.MLLM))
     opened.check_loras(Part.MLLM)
-    state = added_tensors(opened)
+    state, loras = added_tensors(opened), lora_pairs(opened, Part.MLLM)
     mllm, tokenizer = load_reader(opened.form(Part.MLLM), opened.match.folder, dtype, progress)
-    merge(opened, Part.MLLM, {bare_mllm(name): value for name, value in mllm.named_parameters()})
+    merge(loras, {bare_mllm(name): value for name, value in mllm.named_parameters()})
     guidance = with_queries(mllm, tokenizer, opened.config, dtype)
     _check_guidance(opened.match.named, state, guidance)
     put_guidance(state, guidance)
@@ -132,37 +135,39 @@ def load_embeddings(opened: Opened) -> tuple[AddedEmbedding | None, AddedEmbeddi
     return source, _embedding(opened, "reference", config.reference is ReferenceInjection.EMBEDDING)
 
 
-@torch.no_grad()
-def merge(opened: Opened, part: Part, weights: Mapping[str, torch.Tensor]) -> None:
-    """Merge the LoRA in a model's single file into a part's weights, in place, in float32.
+def lora_pairs(opened: Opened, part: Part) -> dict[str, Pair]:
+    """The LoRA in a model's single file for a part, keyed as in `Match.loras`; {} if it has none.
 
-    Args:
-        weights: the part's parameters, keyed by their names in `Match.loras`.
+    Raises:
+        CheckpointError: a damaged file, or NaN or infinity in the LoRA.
     """
     loras = opened.loras(part)
-    if loras:
-        state = read_tensors(opened.path)
-        for name, (down, up) in loras.items():
-            add_pair(weights[name], state[down], state[up])
+    if not loras:
+        return {}
+    state = read_tensors(opened.path)
+    check_finite({name: state[name] for pair in loras.values() for name in pair}, opened.path)
+    return {weight: (state[down], state[up]) for weight, (down, up) in loras.items()}
 
 
 @torch.no_grad()
-def put_loras(opened: Opened, part: Part, model: nn.Module, packed: bool) -> None:
-    """Apply the LoRA in a model's single file to a part.
+def merge(loras: Mapping[str, Pair], weights: Mapping[str, torch.Tensor]) -> None:
+    """Merge `lora_pairs` into a part's weights of the same names, in place, in float32."""
+    for name, pair in loras.items():
+        add_pair(weights[name], *pair)
+
+
+def put_loras(opened: Opened, part: Part, model: nn.Module, loras: Mapping[str, Pair], packed: bool) -> None:
+    """Apply `lora_pairs` to a part.
 
     Args:
-        packed: leave it unmerged where possible; see `load_model`.
+        packed: leave them unmerged where possible; see `load_model`.
     """
-    loras, bare = opened.loras(part), bare_mllm if part is Part.MLLM else str
     if not loras:
         return
-    state = read_tensors(opened.path)
-    left = {name: (state[down], state[up]) for name, (down, up) in loras.items()}
+    bare = bare_mllm if part is Part.MLLM else str
     if packed:
-        left = put_beside(model, left, opened.lora_targets(part), bare)
-    weights = {bare(name): value for name, value in model.named_parameters()}
-    for name, pair in left.items():
-        add_pair(weights[name], *pair)
+        loras = put_beside(model, loras, opened.lora_targets(part), bare)
+    merge(loras, {bare(name): value for name, value in model.named_parameters()})
 
 
 def _embedding(opened: Opened, kind: str, wanted: bool) -> AddedEmbedding | None:
@@ -184,10 +189,11 @@ def added_tensors(opened: Opened) -> dict[str, torch.Tensor]:
     """
     state: dict[str, torch.Tensor] = {}
     for file, names in opened.match.adapter.items():
-        held = read_tensors(file)
-        check_finite(held, file)
-        check_types({there: held[there].dtype for there in names if not held[there].is_floating_point()}, file)
-        state |= {own: held[there] for there, own in names.items()}
+        held = read_tensors(file)  # mapped: a checkpoint's whole DiT may be in it, which is not read here
+        added = {there: held[there] for there in names}
+        check_finite(added, file)
+        check_types({there: value.dtype for there, value in added.items() if not value.is_floating_point()}, file)
+        state |= {own: added[there] for there, own in names.items()}
     return state
 
 

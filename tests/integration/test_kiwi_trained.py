@@ -6,6 +6,7 @@ The files are made here as the authors' code saves them (showlab/Kiwi-Edit 22357
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from instructx_core import Editor
+from instructx_core import Editor, families
 from instructx_core.errors import CheckpointError
+from instructx_core.families import part_loaders
 from instructx_core.families.components import adapter_state
 from instructx_core.families.kiwi.trained import recognise
+from instructx_core.families.overrides import Overrides
 from instructx_core.model_info import describe
 from instructx_core.weights.files import read_safetensors, write_safetensors
 from instructx_core.weights.packed_linear import unpacked_layers
@@ -111,6 +114,25 @@ def test_a_lora_of_the_dit(kiwi: Path, stage3: Path, tmp_path: Path):
     assert "LoRA on 6 layers" in describe(tmp_path / "file")
     with pytest.raises(CheckpointError, match="has no Wan DiT of its own"):
         load(kiwi, tmp_path, transformer=None)
+
+
+def test_a_part_of_it_is_checked_without_the_rest_of_the_file(stage3: Path, monkeypatch: pytest.MonkeyPatch):
+    """The file holds the whole DiT, and every node reads what it needs of it."""
+    opened = families.open(stage3 / "file", Overrides(mllm=stage3 / "qwen"))
+    seen: list[str] = []
+    monkeypatch.setattr(part_loaders, "check_finite", lambda tensors, _path: seen.extend(tensors))
+    part_loaders.load_connector(opened)
+    added = opened.match.adapter[stage3 / "file"]
+    assert sorted(seen) == sorted(added) and len(added) < len(opened.match.stored[stage3 / "file"]) / 2
+
+
+def test_nan_in_its_lora_is_found_before_the_mllm_is_read(stage3: Path, tmp_path: Path):
+    state, _ = read_safetensors(stage3 / "file")
+    down = next(name for name in state if name.endswith("lora_A.default.weight"))
+    write_safetensors(tmp_path / "file", state | {down: torch.full_like(state[down], torch.nan)})
+    opened = families.open(tmp_path / "file", Overrides(mllm=stage3 / "qwen"))
+    with pytest.raises(CheckpointError, match=rf"file' holds NaN or infinity in 1 tensors \('{re.escape(down)}'\)"):
+        part_loaders.load_guidance_part(opened, torch.float32, lambda _count: pytest.fail("the MLLM was read"))
 
 
 def test_with_heads_of_128_its_own_dit_is_enough(tmp_path: Path):
