@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
 SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own name, for a UNet that edits
-STREAMS = "context_latents"  # ComfyUI's own name, for a DiT that takes sources as tokens: source, then references
+STREAMS = "context_latents"  # ComfyUI's own name, for a DiT that takes a source and references as tokens
 
 Conditioning = list[list[Any]]
 
@@ -69,15 +69,23 @@ def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.T
     return result
 
 
-def has_references(conditioning: Conditioning) -> bool:
-    """Whether a conditioning holds references."""
+def has_source(conditioning: Conditioning, shape: torch.Size) -> bool:
+    """Whether a conditioning holds a source; for `shape` see `split_streams`."""
     return any(
-        options.get(REFERENCES) is not None or len(options.get(STREAMS) or ()) > 1 for _, options in conditioning
+        SOURCE in options.get("model_conds", {}) or SOURCE_CHANNELS in options or bool(split_streams(options, shape)[0])
+        for _, options in conditioning
     )
 
 
-def only_with(conditioning: Conditioning, source: bool, references: bool) -> Conditioning:
-    """Copy a conditioning, keeping the source and the references only where asked."""
+def has_references(conditioning: Conditioning, shape: torch.Size) -> bool:
+    """Whether a conditioning holds references; for `shape` see `split_streams`."""
+    return any(
+        options.get(REFERENCES) is not None or bool(split_streams(options, shape)[1]) for _, options in conditioning
+    )
+
+
+def only_with(conditioning: Conditioning, source: bool, references: bool, shape: torch.Size) -> Conditioning:
+    """Copy a conditioning, keeping the source and the references only where asked; for `shape` see `split_streams`."""
     found = []
     for tokens, options in conditioning:
         kept = dict(options)
@@ -86,9 +94,28 @@ def only_with(conditioning: Conditioning, source: bool, references: bool) -> Con
             kept.pop(SOURCE_CHANNELS, None)
         if not references:
             kept.pop(REFERENCES, None)
-        streams = (kept.pop(STREAMS, None) or [])[0 if source else 1 : None if references else 1]
+        of_source, of_references = split_streams(options, shape)
+        streams = (of_source if source else []) + (of_references if references else [])
+        kept.pop(STREAMS, None)
         found.append([tokens, kept | ({STREAMS: streams} if streams else {})])
     return found
+
+
+def split_streams(options: dict[str, Any], shape: torch.Size) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The streams in an entry's options: the source's, at most one, and the references'.
+
+    ComfyUI's own node puts the source first, if there is one, and does not mark it. So the first stream is the source
+    if it has the LATENT's height and width, and is a video if the LATENT is one.
+
+    Args:
+        shape: [B, C, t, h, w] of the LATENT.
+    """
+    streams = list(options.get(STREAMS) or ())
+    if not streams:
+        return [], []
+    first = streams[0].shape
+    count = int(first[-2:] == shape[-2:] and (first[-3] > 1 or shape[-3] == 1))
+    return streams[:count], streams[count:]
 
 
 def check_local(model: ModelPatcher) -> None:

@@ -8,8 +8,9 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..instructx_core.config import GuidanceMode, SamplingConfig
+from ..instructx_core.errors import InputError
 from . import categories
-from .conditioning import has_references, only_with
+from .conditioning import has_references, has_source, only_with
 from .natives import check_model
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class InstructXGuidance(io.ComfyNode):
                         "v2v: the instruction. v2v_apg: the same with projected guidance, which keeps colours"
                         " truer. v2v_chain: the source, then the instruction. rv2v: the source, the "
                         "references, then the instruction. r2v_apg: the references without the source. task: "
-                        "v2v for an image, v2v_apg for a video, rv2v with references."
+                        "v2v for an image, v2v_apg for a video, rv2v with references, r2v_apg with references "
+                        "alone."
                     ),
                 ),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of the instruction."),
@@ -98,32 +100,60 @@ class ModeGuider(comfy.samplers.CFGGuider):
         mode: GuidanceMode,
         scales: SamplingConfig,
     ) -> None:
-        from ..instructx_core.guidance_modes import formula_of, mode_of
-
         super().__init__(model)
-        referenced = has_references(positive)
-        # a LATENT of one frame is an image; this is known only during sampling
-        modes = {is_video: mode_of(mode, is_video, referenced) for is_video in (False, True)}
-        self.formulas = {is_video: formula_of(chosen, scales) for is_video, chosen in modes.items()}
-        parts = {part for made in self.formulas.values() for part in made.parts}
+        self.positive, self.negative = positive, negative
+        self.mode, self.scales = mode, scales
+
+    def sample(self, noise: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        """As ComfyUI's. Only the LATENT tells an image from a video, and a source from references.
+
+        Raises:
+            InputError: as for `guided_by`; or a scale out of range.
+        """
+        from ..instructx_core.guidance_modes import formula_of
+
+        mode = guided_by(self.mode, self.positive, noise.shape)
+        self.formula = formula_of(mode, self.scales)
+        self.original_conds = {}
         self.inner_set_conds(
             {
-                _name(part): only_with(positive if part.words else negative, part.source, part.references)
-                for part in parts
+                _name(part): only_with(
+                    self.positive if part.words else self.negative, part.source, part.references, noise.shape
+                )
+                for part in self.formula.parts
             }
         )
+        return super().sample(noise, *given, **named)
 
     def predict_noise(
         self, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
     ) -> torch.Tensor:
         from ..instructx_core.sampling import combined
 
-        made = self.formulas[x.ndim == 5 and x.shape[2] > 1]
+        made = self.formula
         wanted = [self.conds[_name(part)] for part in made.parts]
         found = comfy.samplers.calc_cond_batch(self.inner_model, wanted, x, timestep, model_options or {})
         # predictions of the clean latents combine like velocities, because the weights of a sum add up to 1
         weighted = [(part.weight, clean) for part, clean in zip(made.parts, found, strict=True)]
         return combined(weighted) if made.projection is None else made.projection.chained(weighted)
+
+
+def guided_by(asked: GuidanceMode, positive: Conditioning, shape: torch.Size) -> GuidanceMode:
+    """The mode of a run; `TASK` is resolved by the LATENT, of this shape, and by what is in the conditioning.
+
+    Raises:
+        InputError: `R2V_APG` without references.
+    """
+    from ..instructx_core.guidance_modes import mode_of
+
+    referenced = has_references(positive, shape)
+    if asked is GuidanceMode.TASK and referenced and not has_source(positive, shape):
+        return GuidanceMode.R2V_APG  # the library always has a source
+    if asked is GuidanceMode.R2V_APG and not referenced:
+        raise InputError(
+            "mode is r2v_apg, which guides by references, but positive has none; connect one, or choose another mode."
+        )
+    return mode_of(asked, len(shape) == 5 and shape[2] > 1, referenced)
 
 
 def _name(part: OneForward) -> str:

@@ -127,5 +127,43 @@ def check_comfyuis_own_conditioning_is_guided_too():
         assert difference(guided(stock, mode), ours) <= CLOSE, mode
 
 
+def check_references_without_a_source_are_all_kept():
+    """ComfyUI's Bernini node for its r2v: nothing but references, of which r2v_apg drops none."""
+    name = model()
+    try:
+        from comfy_extras.nodes_bernini import BerniniConditioning
+    except ImportError as error:
+        raise start.Skipped("this ComfyUI has no Bernini node of its own") from error
+    own, vae, mllm, connector = loaded(name)
+    (guidance,) = run("MLLMGuidance", mllm=mllm, source=clip(5), instruction=WORDS, reference=REFERENCE)
+    texts = run("Connector", connector=connector, guidance=guidance)
+    sides = {"width": 64, "height": 48, "length": 5, "batch_size": 1}
+    images = (REFERENCE, clip(1, seed=2))  # the second of the clip's size
+    results = []
+    for count in (0, 1, 2):
+        given = {f"reference_image_{number}": image for number, image in enumerate(images[:count])}
+        made = (own, *BerniniConditioning.execute(*texts, vae, **sides, reference_images=given).args)
+        if not count:
+            expect("InputError", "positive has none", guided, made, "r2v_apg")
+            results.append(guided(made, "v2v_apg"))
+            continue
+        results.append(guided(made, "r2v_apg"))
+        assert torch.equal(guided(made, "task"), results[-1])
+        ours = guided(graph(name, clip(5), images[:count]), "r2v_apg")  # the pack's source is dropped
+        assert difference(results[-1], ours) <= CLOSE, count
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert difference(results[one], results[other]) > CLOSE, (one, other)
+
+
+def check_the_first_stream_is_the_source_if_it_has_the_latents_size():
+    from instructx_pack.nodes.conditioning import STREAMS, split_streams
+
+    def sources(stream, latent):
+        return len(split_streams({STREAMS: [torch.zeros(1, 16, *stream)]}, (1, 16, *latent))[0])
+
+    assert sources((21, 6, 8), (21, 6, 8)) == sources((20, 6, 8), (21, 6, 8)) == sources((1, 6, 8), (1, 6, 8)) == 1
+    assert sources((1, 6, 8), (21, 6, 8)) == sources((21, 8, 6), (21, 6, 8)) == sources((1, 8, 6), (1, 6, 8)) == 0
+
+
 def named(made):
     return dict(zip(("model", "positive", "negative", "latent"), made, strict=True))
