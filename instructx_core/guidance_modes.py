@@ -35,6 +35,11 @@ class Formula:
     parts: tuple[OneForward, ...]
     projection: Projection | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is classifier-free guidance: only the words differ, and nothing is projected."""
+        return self.projection is None and all(part.source and part.references for part in self.parts)
+
 
 def mode_of(asked: GuidanceMode, is_video: bool, has_references: bool) -> GuidanceMode:
     """The mode of an edit; `TASK` is resolved by what is edited."""

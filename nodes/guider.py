@@ -113,16 +113,19 @@ class ModeGuider(comfy.samplers.CFGGuider):
         from ..instructx_core.guidance_modes import formula_of
 
         mode = guided_by(self.mode, self.positive, noise.shape)
-        self.formula = formula_of(mode, self.scales)
+        made = self.formula = formula_of(mode, self.scales)
         self.original_conds = {}
-        self.inner_set_conds(
-            {
-                _name(part): only_with(
-                    self.positive if part.words else self.negative, part.source, part.references, noise.shape
-                )
-                for part in self.formula.parts
-            }
-        )
+        if made.is_plain:  # ComfyUI's own, for which patches may need the negative even at cfg 1
+            self.set_conds(self.positive, self.negative)
+            self.set_cfg(sum(part.weight for part in made.parts if part.words))
+        else:
+            said = {True: self.positive, False: self.negative}
+            self.inner_set_conds(
+                {
+                    _name(part): only_with(said[part.words], part.source, part.references, noise.shape)
+                    for part in made.parts
+                }
+            )
         return super().sample(noise, *given, **named)
 
     def predict_noise(
@@ -130,12 +133,33 @@ class ModeGuider(comfy.samplers.CFGGuider):
     ) -> torch.Tensor:
         from ..instructx_core.sampling import combined
 
-        made = self.formula
-        wanted = [self.conds[_name(part)] for part in made.parts]
-        found = comfy.samplers.calc_cond_batch(self.inner_model, wanted, x, timestep, model_options or {})
+        made, options = self.formula, model_options or {}
+        if made.is_plain:
+            return super().predict_noise(x, timestep, options, seed)
+        conds = [self.conds[_name(part)] for part in made.parts]
+        found = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
         # predictions of the clean latents combine like velocities, because the weights of a sum add up to 1
         weighted = [(part.weight, clean) for part, clean in zip(made.parts, found, strict=True)]
-        return combined(weighted) if made.projection is None else made.projection.chained(weighted)
+        denoised = combined(weighted) if made.projection is None else made.projection.chained(weighted)
+        last = {part.words: place for place, part in enumerate(made.parts)}  # the instruction is weighed between these
+        unasking = last[False]
+        asking = last.get(True, unasking)  # at cfg 0 nothing is predicted with the instruction
+        for function in options.get("sampler_post_cfg_function", []):  # CFG++ samplers and patches, as in ComfyUI's CFG
+            denoised = function(
+                {
+                    "denoised": denoised,
+                    "cond": conds[asking],
+                    "uncond": conds[unasking],
+                    "cond_scale": self.scales.guidance_scale,
+                    "model": self.inner_model,
+                    "uncond_denoised": found[unasking],
+                    "cond_denoised": found[asking],
+                    "sigma": timestep,
+                    "model_options": options,
+                    "input": x,
+                }
+            )
+        return denoised
 
 
 def guided_by(asked: GuidanceMode, positive: Conditioning, shape: torch.Size) -> GuidanceMode:

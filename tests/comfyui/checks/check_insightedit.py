@@ -9,7 +9,7 @@ import comfy.utils
 import folder_paths
 import torch
 from check_folders import put
-from comfy_extras.nodes_custom_sampler import KSamplerSelect, RandomNoise, SamplerCustomAdvanced
+from comfy_extras.nodes_custom_sampler import CFGGuider, KSamplerSelect, RandomNoise, SamplerCustomAdvanced
 from kit import NODES, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
 
 MODELS = Path(os.environ["INSTRUCTX_TEST_INSIGHTEDIT"])
@@ -46,6 +46,48 @@ def check_both_guidances_are_set_apart_as_in_the_library():
     asked = {"steps": 3, "guidance_scale": 4.0, "source_scale": 2.5}
     expected = editor("insightedit").edit(image, instruction, seed=4, **asked).latents
     assert difference(ours[:, :, None], expected) <= TOLERANCE
+
+
+def check_cfg_plus_plus_and_post_cfg_patches_see_every_mode():
+    """They get the predictions with and without the instruction once a step, and their result counts."""
+    image, instruction, _ = example("recolor", **SIZE)
+    patched, *rest = wired("insightedit", image, instruction)
+    plain = sampled((patched, *rest), seed=4, steps=2)
+    for name in ("euler_cfg_pp", "dpmpp_2m_cfg_pp", "dpmpp_2s_ancestral_cfg_pp"):
+        assert difference(sampled((patched, *rest), seed=4, steps=2, sampler_name=name), plain) > TOLERANCE, name
+
+    seen = []
+
+    def halved(args):
+        seen.append(args)
+        return args["denoised"] * 0.5
+
+    watched = patched.clone()
+    watched.set_model_sampler_post_cfg_function(halved)
+    assert difference(sampled((watched, *rest), seed=4, steps=2), plain) > TOLERANCE
+    assert len(seen) == 2
+    for args in seen:
+        assert difference(args["cond_denoised"], args["uncond_denoised"]) > 0
+        assert args["cond_scale"] == editor("insightedit").config.sampling.guidance_scale
+
+
+def check_mode_v2v_is_comfyui_s_own_guidance():
+    """At cfg 1 too, where CFG++ alone needs the prediction without the instruction."""
+    image, instruction, _ = example("recolor", **SIZE)
+    patched, positive, negative, latent, _ = wired("insightedit", image, instruction)
+    (levels,) = run("Sigmas", model=patched, steps=2)
+    for cfg in (1.0, 3.0):
+        for name in ("euler", "euler_cfg_pp"):
+            (guider,) = run("Guidance", model=patched, positive=positive, negative=negative, mode="v2v", cfg=cfg)
+            stock = CFGGuider.execute(patched, positive, negative, cfg)[0]
+            ours, theirs = (
+                SamplerCustomAdvanced.execute(
+                    RandomNoise.execute(4)[0], one, KSamplerSelect.execute(name)[0], levels, latent
+                )[0]["samples"]
+                for one in (guider, stock)
+            )
+            assert torch.equal(ours, theirs), (cfg, name)
+            assert ours.isfinite().all()
 
 
 def check_v_txt_and_image_tokens_reach_a_native_unet():
