@@ -60,6 +60,8 @@ class ConditionedModel(NativeModel):
             InputError: a second MODEL of a different kind, a VAE that does not match the MODEL, or guidance without a
                 negative.
         """
+        from ..instructx_core.guidance_modes import mode_of, needs_both
+
         check_vae(model, vae)
         names = frozenset() if anew is None else anew.names
         if negative is None and "negative" not in names and chosen.cfg != 1:
@@ -67,6 +69,9 @@ class ConditionedModel(NativeModel):
                 f"cfg times edit_strength is {chosen.cfg:g}, but no negative is connected; connect one, or set "
                 "both to 1."
             )
+        mode = mode_of(chosen.mode, True, bool(request.references) or "reference" in names)
+        if negative is None and "negative" not in names and needs_both(mode, chosen.cfg):
+            raise InputError("This model's guidance needs a negative even at cfg 1; connect one.")
         self.model, self.vae = model, vae
         self.low = None if low is None else second_of(model, low)
         self.own = model.get_attachment(ATTACHMENT)

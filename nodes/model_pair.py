@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from comfy.model_patcher import ModelPatcher
 
+    from ..instructx_core.config import GuidanceMode, SamplingConfig
+
 
 def low_input() -> io.Input:
     """The socket for the second MODEL."""
@@ -54,22 +56,26 @@ def second_of(model: ModelPatcher, low: ModelPatcher) -> ModelPatcher:
 def runs(
     model: ModelPatcher,
     low: ModelPatcher,
-    cfg: float,
+    mode: GuidanceMode,
+    scales: SamplingConfig,
     sampler: comfy.samplers.KSAMPLER,
     levels: torch.Tensor,
     callback: Callable[..., None],
-) -> Iterator[tuple[ModelPatcher, float, comfy.samplers.KSAMPLER, torch.Tensor, Callable[..., None]]]:
-    """Yield the runs of both MODELs in order: MODEL, cfg, sampler, noise levels, callback. The last gives the edit.
+) -> Iterator[tuple[ModelPatcher, SamplingConfig, comfy.samplers.KSAMPLER, torch.Tensor, Callable[..., None]]]:
+    """Yield the runs of both MODELs in order: MODEL, scales, sampler, noise levels, callback. The last gives the edit.
 
     Args:
+        mode: not `TASK`.
+        scales: the first's; the second's are the checkpoint's share of these.
         levels: noise levels of the whole run, [steps + 1], falling.
     """
-    config = denoising(model).config
-    first = int((levels[:-1] >= (config.denoiser.boundary or USUAL) - ROUNDING).sum())
-    second_cfg = cfg if cfg == 1 else cfg * config.sampling.second_share  # cfg 1, no guidance, stays 1
+    from ..instructx_core.guidance_modes import second_scales
+
+    boundary = denoising(model).config.denoiser.boundary or USUAL
+    first = int((levels[:-1] >= boundary - ROUNDING).sum())
     latents: list[torch.Tensor] = []  # result of the previous run's last step
     steps = len(levels) - 1
-    for one, own_cfg, begin, end in ((model, cfg, 0, first), (low, second_cfg, first, steps)):
+    for one, own_scales, begin, end in ((model, scales, 0, first), (low, second_scales(mode, scales), first, steps)):
 
         def run(inner: Any, noisy: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
             latents[:] = [sampler.sampler_function(inner, *(latents or [noisy]), *given, **named)]
@@ -80,7 +86,7 @@ def runs(
 
         if begin < end:
             own = comfy.samplers.KSAMPLER(run, sampler.extra_options, sampler.inpaint_options)
-            yield one, own_cfg, own, levels[begin : end + 1], after_step
+            yield one, own_scales, own, levels[begin : end + 1], after_step
 
 
 def _outline(model: ModelPatcher) -> tuple[object, ...]:

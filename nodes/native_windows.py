@@ -12,6 +12,7 @@ import comfy.model_management as management
 import comfyui_version
 import torch
 
+from ..instructx_core.config import GuidanceMode
 from ..instructx_core.errors import EditInterrupted
 from ..instructx_core.version import __version__
 from . import sampling
@@ -197,6 +198,7 @@ class NativeModel:
             "sampler": chosen.sampler,
             "scheduler": chosen.scheduler,
             "denoise": chosen.denoise,
+            **({} if chosen.mode is GuidanceMode.V2V else {"guidance_mode": chosen.mode.value}),
             "seed": request.seed,
             **({} if self.mask is None else {"mask": digest_frames([self.mask])}),
             **({} if self.anew is None else {"nodes": self.anew.sha256}),

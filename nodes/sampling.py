@@ -14,13 +14,15 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
+from ..instructx_core.config import GuidanceMode, Solver
 from ..instructx_core.errors import InputError
 from ..instructx_core.results import check_numbers
 from ..instructx_core.schedules import MOST_STEPS
 from . import model_pair
 from .denoising import denoising
-from .guider import ModeGuider
+from .guider import ModeGuider, guided_by
 from .natives import check_one_medium, is_unet
+from .unipc import sample_unipc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .conditioning import Conditioning
 
 OWN_SCHEDULE = "instructx"
+UNIPC = "UniPC"  # the library's, which is not among ComfyUI's samplers
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ class Settings:
     steps: int
     cfg: float
     shift: float  # 0 leaves the MODEL's own sampling as it is
-    sampler: str
+    sampler: str  # ComfyUI's name, or UNIPC
     scheduler: str
     denoise: float
+    mode: GuidanceMode = GuidanceMode.V2V
 
     def __str__(self) -> str:
-        return f"{in_words(self.steps, self.shift)}, guidance {self.cfg:g}"
+        solver = ", UniPC" if self.sampler == UNIPC else ""
+        return f"{in_words(self.steps, self.shift)}, guidance {self.cfg:g}{solver}"
 
 
 def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
@@ -84,7 +89,7 @@ def inputs(after_run: bool | io.ControlAfterGenerate = True) -> list[io.Input]:
             "sampler_name",
             options=comfy.samplers.SAMPLER_NAMES,
             default="euler",
-            tooltip="euler is what the model was made for.",
+            tooltip="euler, with scheduler instructx: the solver that the model was made for.",
         ),
         io.Combo.Input(
             "scheduler",
@@ -146,7 +151,9 @@ def settings(
         )
     shift = shift_of(model, sampling.shift or 0.0)
     guidance = chosen.guidance_scale * edit_strength
-    return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise)
+    if chosen.solver is Solver.UNIPC and (sampler_name, scheduler) == ("euler", OWN_SCHEDULE):
+        sampler_name = UNIPC
+    return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise, chosen.guidance_mode)
 
 
 def in_words(steps: int, shift: float) -> str:
@@ -217,8 +224,13 @@ def own_sigmas(model: ModelPatcher, steps: int = 0, shift: float = 0.0) -> torch
 
 def sigmas(model: ModelPatcher, chosen: Settings) -> torch.Tensor:
     """The noise levels of a run, float32 [steps + 1]; for `denoise` below 1, the last ones of a longer run."""
+    from ..instructx_core.schedules import unipc_schedule
+
     if chosen.scheduler == OWN_SCHEDULE:
-        return own_sigmas(model, int(chosen.steps / chosen.denoise), chosen.shift)[-(chosen.steps + 1) :]
+        steps = int(chosen.steps / chosen.denoise)
+        is_unipc = chosen.sampler == UNIPC
+        whole = unipc_schedule(steps, chosen.shift).float() if is_unipc else own_sigmas(model, steps, chosen.shift)
+        return whole[-(chosen.steps + 1) :]
     moved = model.clone()
     if chosen.shift and not is_unet(model):
         check_shifts(model)
@@ -239,7 +251,7 @@ def sample(
     callback: Callable[..., None] | None = None,
     low: ModelPatcher | None = None,
 ) -> dict[str, Any]:
-    """Denoise a LATENT with ComfyUI's sampling, previews, progress and Cancel.
+    """Denoise a LATENT with ComfyUI's sampling, previews, progress and Cancel, guided in the checkpoint's mode.
 
     Args:
         low: the second of a pair of DiTs, from `model_pair.second_of`; `model` is the first.
@@ -248,22 +260,17 @@ def sample(
     levels = sigmas(model, chosen)
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
-    sampler, masked = comfy.samplers.sampler_object(chosen.sampler), latent.get("noise_mask")
+    is_unipc, masked = chosen.sampler == UNIPC, latent.get("noise_mask")
+    sampler = comfy.samplers.KSAMPLER(sample_unipc) if is_unipc else comfy.samplers.sampler_object(chosen.sampler)
     callback = callback or latent_preview.prepare_callback(model, len(levels) - 1)
     shown = {"disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED, "seed": seed}
-    if is_unet(model):  # also guided by the source, in the checkpoint's guidance mode
-        own = replace(denoising(model).config.sampling, guidance_scale=chosen.cfg)
-        guider = ModeGuider(model, positive, negative, own.guidance_mode, own)
-        samples = guider.sample(noise, start, sampler, levels, denoise_mask=masked, callback=callback, **shown)
-        samples = samples.to(management.intermediate_device())
-    else:
-        given = (positive, negative, start)
-        runs = [(model, chosen.cfg, sampler, levels, callback)]
-        if low is not None:
-            runs = model_pair.runs(model, low, chosen.cfg, sampler, levels, callback)
-        for one, cfg, own, at, after_step in runs:
-            samples = comfy.sample.sample_custom(
-                one, noise, cfg, own, at, *given, noise_mask=masked, callback=after_step, **shown
-            )
+    mode = guided_by(chosen.mode, positive, start.shape)
+    scales = replace(denoising(model).config.sampling, guidance_scale=chosen.cfg)
+    runs = [(model, scales, sampler, levels, callback)]
+    if low is not None:
+        runs = model_pair.runs(model, low, mode, scales, sampler, levels, callback)
+    for one, weights, own, at, after_step in runs:
+        guider = ModeGuider(one, positive, negative, mode, weights)
+        samples = guider.sample(noise, start, own, at, denoise_mask=masked, callback=after_step, **shown)
     check_numbers(samples, "while sampling")
-    return latent | {"samples": samples}
+    return latent | {"samples": samples.to(management.intermediate_device())}

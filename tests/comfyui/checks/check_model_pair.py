@@ -91,21 +91,24 @@ def check_steps_are_counted_once():
 def check_the_second_is_guided_by_its_share():
     from dataclasses import replace
 
+    from instructx_pack.instructx_core.config import GuidanceMode
     from instructx_pack.nodes import model_pair
     from instructx_pack.nodes.denoising import ATTACHMENT, denoising
 
     model = loaded(SMALLER)[0].clone()
     what = denoising(model)
-    sampling = replace(what.config.sampling, second_share=0.8)
-    config = replace(what.config, sampling=sampling, denoiser=replace(what.config.denoiser, boundary=0.7))
+    scales = replace(what.config.sampling, source_scale=1.5, second_share=0.8)
+    config = replace(what.config, sampling=scales, denoiser=replace(what.config.denoiser, boundary=0.7))
     model.set_attachments(ATTACHMENT, replace(what, config=config))
     levels = torch.tensor([1.0, 0.8, 0.7, 0.5, 0.0])
     euler = comfy.samplers.sampler_object("euler")
-    for cfg, wanted in ((4.0, [4.0, 3.2]), (1.0, [1.0, 1.0])):
-        found = list(model_pair.runs(model, low(), cfg, euler, levels, print))
-        assert [one[1] for one in found] == wanted
+    for mode, cfg, wanted in (("v2v", 4.0, [4.0, 3.2]), ("v2v", 1.0, [1.0, 1.0]), ("rv2v", 1.0, [1.0, 0.8])):
+        asked = replace(scales, guidance_scale=cfg)
+        found = list(model_pair.runs(model, low(), GuidanceMode(mode), asked, euler, levels, print))
+        assert [one[1].guidance_scale for one in found] == wanted
+        assert [one[1].source_scale for one in found] == [1.5, 1.5 * wanted[1] / wanted[0]]
         assert [one[3].tolist() for one in found] == [levels[:4].tolist(), levels[3:].tolist()]
-    only = list(model_pair.runs(model, low(), 1.0, euler, levels[3:], print))
+    only = list(model_pair.runs(model, low(), GuidanceMode.V2V, scales, euler, levels[3:], print))
     assert [one[0] for one in only] == [low()]
 
 

@@ -70,14 +70,56 @@ def guided(made, mode, seed=3, steps=3, sampler=None, **scales):
     return patched.model.process_latent_in(out["samples"])
 
 
-def check_a_streamed_source_is_the_librarys():
+def check_the_sampler_at_defaults_is_the_librarys_edit():
+    """In the checkpoint's mode for what is edited, by its solver."""
+    from instructx_pack.instructx_core import Editor
+
     name = model()
-    own = euler_editor(name)
-    for frames in (1, 5):
-        out = run("Sampler", **named(graph(name, clip(frames))), seed=3, steps=3, cfg=4.0)[0]
-        patched = loaded(name)[0]
-        wanted = own.edit(clip(frames), WORDS, seed=3, steps=3, guidance_mode="v2v", **SIDES)
-        assert difference(patched.model.process_latent_in(out["samples"]), wanted.latents) <= CLOSE, frames
+    own = Editor.from_pretrained(ROOT / name, device="cpu", dtype="float32")
+    for frames, references in ((1, ()), (5, ()), (5, (REFERENCE,))):
+        made = graph(name, clip(frames), references)
+        out = run("Sampler", **named(made), seed=3, steps=3)[0]
+        found = made[0].model.process_latent_in(out["samples"])
+        asked = {"seed": 3, "steps": 3, **SIDES}
+        wanted = own.edit(clip(frames), WORDS, list(references) or None, **asked).latents
+        assert difference(found, wanted) <= CLOSE, (frames, len(references))
+        euler = euler_editor(name).edit(clip(frames), WORDS, list(references) or None, **asked).latents
+        assert difference(found, euler) > CLOSE, (frames, len(references))
+
+
+def check_a_window_is_denoised_as_in_the_library():
+    """In the checkpoint's mode by its solver, with a first frame that is held; its identity says so."""
+    from instructx_pack.instructx_core import Editor
+    from instructx_pack.instructx_core.long_video.editor_model import EditorModel
+    from instructx_pack.instructx_core.request import EditRequest, Sampling
+    from instructx_pack.nodes import sampling
+    from instructx_pack.nodes.native_windows import NativeModel
+
+    name = model()
+    parts, frames, request = loaded(name), clip(5), EditRequest(WORDS, (), Sampling(3), seed=3)
+    chosen = sampling.settings(parts[0], sampling.asked(3, 0, 0), "euler", sampling.OWN_SCHEDULE, 1.0)
+    ours = NativeModel(parts, request, chosen)
+    theirs = EditorModel(Editor.from_pretrained(ROOT / name, device="cpu", dtype="float32"), request)
+    native, source = parts[0].model, theirs.encode(frames[None])
+    held = source[:, :, :1] * 0.5
+    raw = native.process_latent_out(source), native.process_latent_out(held)
+    found = ours.denoise(raw[0], ours.read([frames]), raw[1], None)
+    wanted = theirs.denoise(source, theirs.read([frames]), held)
+    assert difference(native.process_latent_in(found), wanted) <= CLOSE
+    assert (ours.identity()["sampler"], ours.identity()["guidance_mode"]) == ("UniPC", "task")
+
+
+def check_guidance_by_references_needs_a_negative_at_cfg_1_too():
+    from instructx_pack.instructx_core.request import EditRequest, Sampling
+    from instructx_pack.nodes import sampling
+    from instructx_pack.nodes.conditioned_windows import ConditionedModel
+
+    own, vae, _, _ = loaded(model())
+    chosen = sampling.settings(own, sampling.asked(3, 1.0, 0), "euler", sampling.OWN_SCHEDULE, 1.0)
+    positive = [[torch.zeros(1, 6, 4096), {}]]
+    request = EditRequest(WORDS, (REFERENCE[0],), Sampling(3), seed=3)
+    expect("InputError", "needs a negative", ConditionedModel, own, vae, positive, None, request, chosen)
+    ConditionedModel(own, vae, positive, None, EditRequest(WORDS, (), Sampling(3), seed=3), chosen)
 
 
 def check_every_mode_is_the_librarys():
