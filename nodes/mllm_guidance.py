@@ -105,11 +105,13 @@ def understand(
     references: list[torch.Tensor],
     is_video: bool,
     bar: comfy.utils.ProgressBar | None = None,
+    both: bool = True,
 ) -> GuidanceValue:
     """Guidance with the instruction, and without one for cfg, from the same pixels [T, H, W, 3].
 
     Args:
         bar: counts both forwards; None for a caller that has its own bar.
+        both: False for a run that never uses the guidance without an instruction, which then is the one with it.
 
     Raises:
         InputError: an empty instruction.
@@ -118,9 +120,9 @@ def understand(
 
     check_instruction(instruction)
     read_both = []
-    for words in (instruction, None):
+    for words in (instruction, None)[: 2 if both else 1]:
         guidance, places = read(mllm, words, frames, references, is_video)
         read_both.append(guidance)
         if bar is not None:
             bar.update(1)
-    return GuidanceValue(*read_both, mllm.name, places)
+    return GuidanceValue(read_both[0], read_both[-1], mllm.name, places)

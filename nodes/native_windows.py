@@ -127,7 +127,9 @@ class NativeModel:
         (frames,), request = shown, self.request
         if not self.outside:  # the list is shared with the copies that `within` makes
             self.outside.append(outside(self.mllm, request.instruction, frames))
-        return understand(self.mllm, request.instruction, frames, list(request.references), self.is_video)
+        models = [model for model in (self.model, self.low) if model is not None]
+        both = sampling.needs_negative(models, self.chosen, bool(request.references))
+        return understand(self.mllm, request.instruction, frames, list(request.references), self.is_video, both=both)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         return encode(self.vae, frames[0], self.model)

@@ -25,7 +25,7 @@ from .natives import check_one_medium, is_unet
 from .unipc import sample_unipc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from comfy.model_patcher import ModelPatcher
 
@@ -154,6 +154,15 @@ def settings(
     if chosen.solver is Solver.UNIPC and (sampler_name, scheduler) == ("euler", OWN_SCHEDULE):
         sampler_name = UNIPC
     return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise, chosen.guidance_mode)
+
+
+def needs_negative(models: Sequence[ModelPatcher], chosen: Settings, has_references: bool) -> bool:
+    """Whether a run with these MODELs uses the negative: at cfg 1, a mode, a CFG++ sampler or a patch may."""
+    from ..instructx_core.guidance_modes import mode_of, needs_both
+
+    mode = mode_of(chosen.mode, True, has_references)
+    patched = any(model.model_options.get("disable_cfg1_optimization", False) for model in models)
+    return patched or chosen.sampler.endswith("_cfg_pp") or needs_both(mode, chosen.cfg)
 
 
 def in_words(steps: int, shift: float) -> str:

@@ -109,6 +109,34 @@ def replaced(owner, name, value):
         setattr(owner, name, original)
 
 
+def check_windows_are_read_once_without_guidance():
+    """At cfg 1 the guidance without an instruction would go unused, except by CFG++ samplers and some patches."""
+    from instructx_pack.nodes import memory
+
+    image, instruction, _ = example("recolor", frames=9)
+    given = {"source": image, "instruction": instruction, "window": 5, "overlap": 1, "seed": 1, "steps": 1}
+    patched = parts() | {"model": parts()["model"].clone()}
+    patched["model"].set_model_sampler_post_cfg_function(lambda args: args["denoised"], disable_cfg1_optimization=True)
+    edits = []
+    for own, settings, count in (
+        (parts(), {"cfg": 1.0}, 2),
+        (patched, {"cfg": 1.0}, 4),
+        (parts(), {"cfg": 1.0, "sampler_name": "euler_cfg_pp"}, 4),
+        (parts(), {"cfg": 2.0}, 4),
+    ):
+        calls = []
+
+        def counted(*asked, calls=calls):
+            calls.append(asked[1])
+            return read(*asked)
+
+        with replaced(memory, "read", counted) as read:
+            edits.append(run("SlidingWindowImages", **own, **given, **settings)[0])
+        assert len(calls) == count, (settings, calls)
+        assert calls.count(instruction) == 2
+    assert (edits[0] - edits[1]).abs().max() <= ONE_LEVEL, "the same edit, from half of the forwards"
+
+
 def check_video_is_streamed():
     """From a file to a file, never decoded whole; what the library makes of the same file, the clock as it was."""
     from instructx_pack.instructx_core.long_video import edit_video
