@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-FRAME = (-1, -2, -4)  # height, width and channels: each frame separately
+FRAME = (1, -2, -1)  # channels, height and width: each frame separately
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,11 @@ class Projection:
         return result
 
     def projected(self, difference: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """A difference [B, C, T, H, W], shortened to norm `most`, with its component along the prediction scaled."""
+        """A difference, shortened to norm `most`, with its component along the prediction scaled.
+
+        Args:
+            difference, prediction: [B, C, T, H, W], or [B, C, H, W] of pictures.
+        """
         length = difference.norm(p=2, dim=FRAME, keepdim=True)
         difference = difference * (self.most / length).clamp(max=1)
         wide = torch.float32 if difference.device.type == "mps" else torch.float64  # Apple's GPUs have no float64

@@ -97,6 +97,15 @@ def test_a_difference_is_projected_frame_by_frame():
         torch.testing.assert_close(found[0, :, frame].flatten(), own - along + 0.5 * along)
 
 
+def test_pictures_are_projected_each_by_itself():
+    """A UNet's latents in ComfyUI, [B, C, H, W], as the library's of one frame."""
+    torch.manual_seed(0)
+    projection = Projection(along=0.5, most=2.0)
+    difference, prediction = torch.randn(2, 3, 1, 4, 4), torch.randn(2, 3, 1, 4, 4)
+    found = projection.projected(difference[:, :, 0], prediction[:, :, 0])
+    assert torch.equal(found, projection.projected(difference, prediction)[:, :, 0])
+
+
 def test_a_projection_that_changes_nothing_is_plain_guidance():
     torch.manual_seed(0)
     latents, first, last = (torch.randn(1, 3, 2, 4, 4) for _ in range(3))
