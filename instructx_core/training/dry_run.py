@@ -94,10 +94,11 @@ def _plan(config: TrainConfig, processes: int, micro: dict[bool, int]) -> list[s
     for kind, shape in shapes(config).items():
         is_video = kind == "videos"
         share = config.data.video_probability if is_video else 1 - config.data.video_probability
-        asked, _ = wanted_and_batch(config.data, is_video)
+        asked, most = wanted_and_batch(config.data, is_video)
         lines.append(
             f"a step on {kind} ({share:.0%} of the steps): {processes} processes x {micro[is_video]} micro-batches x "
             f"{_shape(shape)} = {processes * micro[is_video] * shape.batch} examples"
+            + (f", up to {processes * micro[is_video] * most} of shorter clips" if most > shape.batch else "")
             + (f" (asked for: {asked})" if asked else "")
         )
     return lines

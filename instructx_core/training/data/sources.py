@@ -56,8 +56,10 @@ class ExampleSource(Protocol):
 
 
 def batch_size(data: DataConfig, is_video: bool, frames: int) -> int:
-    """Examples per batch; longer clips come in smaller batches, of the same cost as those of the shortest clips."""
-    return max(1, round(data.video_batch * min(data.lengths) / frames)) if is_video else data.image_batch
+    """Examples per batch: clips longer than the shortest of `lengths` come in smaller batches, of the same cost."""
+    if not is_video:
+        return data.image_batch
+    return min(data.video_batch, max(1, round(data.video_batch * min(data.lengths) / frames)))
 
 
 class PoolSource:
