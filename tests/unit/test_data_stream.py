@@ -216,6 +216,22 @@ def test_too_many_broken_rows_stop_the_run_with_the_first_ten(tmp_path: Path) ->
     take(RowStream(table, Tally(path, 0.2, table.total), 0), 340)
 
 
+@pytest.mark.parametrize(("every", "is_refused"), [(5, True), (25, False)])
+def test_a_process_tolerates_what_is_broken_of_its_own_rows(every: int, is_refused: bool, tmp_path: Path) -> None:
+    """Four processes share 800 rows, of which one in five or in 25 is broken; each reads 200."""
+    path = long_csv(tmp_path, 0)
+    names = ("none.png" if number % every == 0 else "b.png" for number in range(800))
+    path.write_text("source,target,instruction\n" + "".join(f"a.png,{name},x\n" for name in names))
+    table = open_table(config(path))
+    for process in range(4):
+        rows = RowStream(table, Tally(path, 0.05, table.total, 4), 0, (process, 4))
+        if is_refused:
+            with pytest.raises(InputError, match="data.broken allows 0.05 of them"):
+                one_epoch(rows)
+        else:
+            assert 190 < len(one_epoch(rows)) < 200
+
+
 def test_broken_rows_among_pictures_and_clips_count_once(tmp_path: Path) -> None:
     """4 % of the rows, whose kind nobody knows, in a table of both kinds, which has a stream for each."""
     long_csv(tmp_path, 1)

@@ -164,7 +164,9 @@ class StreamSource:
         }
         self.held = held_out_rows(self.table, config.validation if config.validate_every else 0)
         _warn_of_no_validation(config, self.held)
-        self.tallies = {kind: Tally(self.table.path, config.data.broken, self.table.total) for kind in self.first}
+        self.tallies = {
+            kind: Tally(self.table.path, config.data.broken, self.table.total, share[1]) for kind in self.first
+        }
         listed: dict[int, bool | None] = {}
         number = "" if share[1] == 1 else f"-{share[0] + 1}-of-{share[1]}"
         self.list_file = Path(config.output) / BROKEN_ROWS.replace(".", f"{number}.")

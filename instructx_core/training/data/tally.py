@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from threading import Lock
 
@@ -20,16 +21,17 @@ class Tally:
     """Counts rows as they are read; thread-safe.
 
     Attributes:
-        seen, broken: rows so far in this epoch.
+        seen, broken: this process's rows so far in this epoch.
     """
 
-    def __init__(self, table: Path, share: float, total: int | None) -> None:
+    def __init__(self, table: Path, share: float, total: int | None, processes: int = 1) -> None:
         """
         Args:
             share: tolerated share of broken rows.
             total: number of rows in the table, if known.
+            processes: how many share these rows, each with a tally of its own.
         """
-        self.table, self.share, self.total = table, share, total
+        self.table, self.share, self.total, self.processes = table, share, total, processes
         self.seen = self.broken = 0
         self._is_whole = True  # whether this epoch was counted from its beginning
         self._words: list[str] = []  # the first ones
@@ -67,7 +69,7 @@ class Tally:
         """Reset the counts once this process has read its whole share. Raises InputError as `skip` does."""
         with self._lock:
             if self.total is None and self._is_whole:
-                self.total = self.seen
+                self.total = self.seen * self.processes
             self._judge()
             self.seen = self.broken = 0
             self._is_whole = True
@@ -78,8 +80,16 @@ class Tally:
             self._is_whole = False
 
     def _judge(self) -> None:
-        if self.broken > self.share * max(self.seen, SEEN if self.total is None else min(self.total, SEEN)):
+        if self.broken > max(self.share * self.seen, self._always_tolerated()):
             raise InputError(self.summary())
+
+    def _always_tolerated(self) -> float:
+        """How many broken rows are tolerated however few have been seen."""
+        if self.total is None:
+            return self.share * SEEN
+        table, own = self.share * min(self.total, SEEN), self.share * self.total / self.processes
+        # three standard deviations: by chance, a process's part may have more of them than the whole
+        return table if self.processes == 1 else min(table, own + 3 * math.sqrt(own))
 
     def list_in(self, file: Path) -> None:
         """Append each broken row, past ones included, as a line to a file."""
