@@ -141,6 +141,28 @@ def test_a_table_that_changed_is_named(long_table: Table, tmp_path: Path) -> Non
         short.go_to(first.position())
 
 
+def test_a_table_that_grew_is_named(tmp_path: Path) -> None:
+    """Another number of shards is another order, in which some rows would come twice and others never."""
+    first = stream(open_table(config(long_csv(tmp_path, 1200))))
+    take(first, 600)
+    for rows in (1456, 1201):
+        grown = stream(open_table(config(long_csv(tmp_path, rows))))
+        with pytest.raises(InputError, match=rf"is not what this run was reading \(it had 1200 rows, now {rows}\)"):
+            grown.go_to(json.loads(json.dumps(first.position())))
+
+
+def test_a_changed_seed_and_an_older_position_go_on(long_table: Table) -> None:
+    first = stream(long_table, 5)
+    take(first, 600)
+    position = json.loads(json.dumps(first.position()))
+    older = {name: value for name, value in position.items() if name not in ("seed", "shards", "rows")}
+    following = take(first, 1000)  # into the next epoch
+    for seed, held in ((6, position), (5, older)):
+        resumed = stream(long_table, seed)
+        resumed.go_to(held)
+        assert take(resumed, 1000) == following
+
+
 PEAK = """
 import resource, sys
 from instructx_core.training.config import DataConfig

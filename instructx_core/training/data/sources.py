@@ -236,7 +236,7 @@ class StreamSource:
         try:
             for kind, name in names.items():
                 self.feeds[kind].go_to(position[name])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 "The training state's position in the data is damaged; start over in another output folder."
             ) from error

@@ -3,7 +3,7 @@
 An epoch visits the shards in an order drawn from (seed, epoch). A few are open at a time and read in turn into a
 buffer, from which rows are drawn at random: so rows mix, files are read from front to back, and memory does not depend
 on the size of the data set. A position records the open shards, how far each is read, and the addresses of the buffered
-rows, which are read again when a run resumes.
+rows, which are read again when a run resumes; also what the order depends on: the seed and the size of the table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from ...errors import InputError
-from ...words import one_line, quoted_path
+from ...words import one_line, quoted_path, shown
 from .rows import Address, Row, is_video
 from .table import Broken, Table
 from .tally import Tally
@@ -147,6 +147,9 @@ class RowStream:
     def position(self) -> dict[str, Any]:
         """The state of the stream, as plain numbers."""
         return {
+            "seed": self.seed,
+            "shards": len(self.shards),
+            "rows": self.table.total,
             "epoch": self.epoch,
             "opened": self.opened,
             "drawn": self.drawn,
@@ -156,11 +159,16 @@ class RowStream:
         }
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Continue from the position of a stream with the same table, seed and share.
+        """Continue from the position of a stream with the same table and share, and with its seed.
 
         Raises:
-            InputError: a buffered row no longer exists.
+            InputError: the table has another number of rows, or a buffered row no longer exists.
         """
+        for name, now in (("rows", self.table.total), ("shards", len(self.shards))):
+            before = position.get(name, now)  # older positions lack it
+            if before != now:
+                raise _changed(self.table, f"it had {shown(before)} {name}, now {now}")
+        self.seed = position.get("seed", self.seed)
         self._begin(position["epoch"])
         self.tally.go_on()
         self.opened, self.drawn, self.turn = position["opened"], position["drawn"], position["turn"]
@@ -185,11 +193,15 @@ def reread(table: Table, addresses: list[Address]) -> list[Entry]:
             if address.row >= max(rows):
                 break
     if missing := [address for address in addresses if address not in found]:
-        raise InputError(
-            f"{quoted_path(table.path)} is not what this run was reading ({len(missing)} rows are gone); restore it, "
-            "or start over in another output folder."
-        )
+        raise _changed(table, f"{len(missing)} rows are gone")
     return [(address, found[address]) for address in addresses]
+
+
+def _changed(table: Table, how: str) -> InputError:
+    return InputError(
+        f"{quoted_path(table.path)} is not what this run was reading ({how}); restore it, or start over in another "
+        "output folder."
+    )
 
 
 def _random(*numbers: int) -> np.random.Generator:
