@@ -19,6 +19,7 @@ from .encoding import Encoded, encode_examples
 from .example import Example
 from .feed import THREADS, Batches, ReadAhead
 from .opening import open_table
+from .parquet import ParquetShard
 from .pixels import read_example
 from .pool import Bucket
 from .rows import Address, Row, RowError, Shard, is_video
@@ -29,8 +30,9 @@ from .tars import TarShard
 
 logger = logging.getLogger(__name__)
 
-TRIED = {False: 10, True: 2}  # pictures, and videos, read before a run
-LOOKED_AT = 10_000  # rows searched for them
+NAMES = {False: "images", True: "videos"}
+TRIED = {False: 10, True: 2}  # of each kind read before a run; more until one is intact
+LOOKED_AT = 10_000  # rows searched for them; more until one is intact
 SHOWN = {False: 8, True: 1}  # of them kept for samples
 SPREAD = 8  # shards that held-out rows come from
 BROKEN_ROWS = "broken-rows.txt"
@@ -217,7 +219,7 @@ class StreamSource:
         return next(iter(self.first.values())) if is_video is None else self.first.get(is_video)
 
     def position(self) -> dict[str, Any]:
-        feeds = {"videos" if kind else "images": feed.position() for kind, feed in self.feeds.items()}
+        feeds = {NAMES[kind]: feed.position() for kind, feed in self.feeds.items()}
         return {"processes": self.share[1], **feeds}
 
     def go_to(self, position: dict[str, Any]) -> None:
@@ -225,7 +227,7 @@ class StreamSource:
 
         A position from a different number of processes is ignored: the table is read from its beginning.
         """
-        names = {kind: "videos" if kind else "images" for kind in self.feeds}
+        names = {kind: NAMES[kind] for kind in self.feeds}
         if position.get("processes") != self.share[1] or set(names.values()) != set(position) - {"processes"}:
             logger.warning(
                 "The training state is from %s processes or other data; %s is read from its beginning.",
@@ -246,21 +248,40 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
     """The first intact examples of each kind in the table.
 
     Raises:
-        InputError: too many of the rows tried are broken, or there are none.
+        InputError: too many of the rows tried are broken, or all of a kind that is to be drawn, or there are none.
     """
     found: dict[bool, list[Example]] = {}
     summary = ""
     for kind, most in TRIED.items():
         tally = Tally(table.path, data.broken, table.total)
-        for row in islice(_rows_of(table, kind, tally), most):
-            try:
-                example = read(row)
-            except RowError as error:
-                tally.skip(f"{row.place}: {error}")
+        examples: list[Example] = []
+        broken: list[str] = []
+        for looked_at, row in enumerate(_rows_of(table, kind, tally)):
+            if looked_at and looked_at % LOOKED_AT == 0:
+                if examples:
+                    break
+                logger.info("%s: no usable %s in %d rows, still looking", table.path, NAMES[kind], looked_at)
+            if row is None:
                 continue
-            tally.good()
-            found.setdefault(example.is_video, []).append(example)
+            try:
+                examples.append(read(row))
+                tally.good()
+            except RowError as error:
+                broken.append(f"{row.place}: {error}")
+                tally.skip(broken[-1])
+            if examples and len(examples) + len(broken) >= most:
+                break
         summary = summary or tally.summary()
+        is_drawn = data.video_probability > 0 if kind else data.video_probability < 1
+        if examples:
+            found[kind] = examples
+        elif is_drawn and broken:
+            raise InputError(
+                f"None of the {len(broken)} {NAMES[kind]} in {quoted_path(table.path)} can be used; mend or remove "
+                f"these rows: {'; '.join(one_line(words, 200) for words in broken[:3])}."
+            )
+        elif is_drawn:
+            logger.info("%s: no %s found", table.path, NAMES[kind])
     if not found:
         raise InputError(summary or f"No row of {quoted_path(table.path)} is an edit that passes data.filters.")
     return found
@@ -270,32 +291,50 @@ def table_examples(
     table: Table, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
 ) -> Iterator[Example]:
     """A table's examples, pictures first, to look at. Raises InputError if too many rows are broken."""
-    for kind in (False, True):
+    for kind in NAMES:
         tally = Tally(table.path, data.broken, table.total)
-        for row in _rows_of(table, kind, tally):
+        is_found = False
+        for looked_at, row in enumerate(_rows_of(table, kind, tally)):
+            if is_found and looked_at >= LOOKED_AT:
+                break
+            if row is None:
+                continue
             try:
                 yield read_example(row, data, stride, frame_multiple, words)
                 tally.good()
+                is_found = True
             except RowError as error:
                 tally.skip(f"{row.place}: {error}")
 
 
-def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row]:
-    """The rows of one kind among the first `LOOKED_AT`; other and broken ones are only tallied."""
-    shards = (shard for shard, part in enumerate(table.parts) if kind in part.shard.kinds)
-    for _, row in islice((entry for shard in shards for entry in table.rows(shard)), LOOKED_AT):
-        if isinstance(row, Broken):
-            tally.skip(row.words)
-        elif row is not None:
-            try:
-                is_wanted = is_video(row.source) == kind
-            except InputError as error:
-                tally.skip(f"{row.place}: {one_line(error).rstrip('.')}")
-                continue
-            if is_wanted:
-                yield row
-            else:
-                tally.good()
+def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row | None]:
+    """The rows of one kind, and None for each that is of the other, left out or broken; these are only tallied.
+
+    Only shards that may hold this kind are read. Those of a Parquet file may hold either: of rows of the other kind,
+    some `LOOKED_AT` are read there, the first of every shard.
+    """
+    shards = [shard for shard, part in enumerate(table.parts) if kind in part.shard.kinds]
+    most = -(-LOOKED_AT // max(1, len(shards)))
+    for shard in shards:
+        others = 0
+        for _, row in table.rows(shard):
+            wanted: Row | None = None
+            if isinstance(row, Broken):
+                tally.skip(row.words)
+            elif row is not None:
+                try:
+                    is_wanted = is_video(row.source) == kind
+                except InputError as error:
+                    tally.skip(f"{row.place}: {one_line(error).rstrip('.')}")
+                else:
+                    if is_wanted:
+                        wanted = row
+                    else:
+                        tally.good()
+                        others += 1
+            yield wanted
+            if others == most and isinstance(table.parts[shard].shard, ParquetShard):
+                break
 
 
 def held_out_rows(table: Table, count: int) -> dict[int, int]:
