@@ -21,7 +21,7 @@ from ..errors import InputError
 from .frames import sample_indices
 from .guidance import USUAL_WORDS, Guidance, GuidanceInputs
 from .positions import positions
-from .prompt import prompt_tokens
+from .prompt import plain_words, prompt_tokens
 from .vision import MERGE, PATCH, TEMPORAL, Patches, smart_resize, to_patches
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class MLLMGuidance(Guidance):
             places.append(self._positions(ids, [patches.grid for patches in own], query_count))
             pictures.extend(own)
         return GuidanceInputs(*pad_left(sequences, places), *join_pictures(pictures), query_set)
+
+    def check_length(self, instruction: str) -> None:
+        plain_words(self.tokenizer, instruction)
 
     def forward(self, inputs: GuidanceInputs) -> Context:
         """Tokens [B, N, hidden]: the MLLM's last hidden states at the query positions."""

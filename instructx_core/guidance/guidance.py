@@ -91,6 +91,10 @@ class Guidance(nn.Module, ABC):
             InputError: an image source with more than one frame, or an instruction that is too long.
         """
 
+    @abstractmethod
+    def check_length(self, instruction: str) -> None:
+        """Raise InputError if an instruction is too long for `prepare`."""
+
     def prepare_without(
         self,
         count: int,

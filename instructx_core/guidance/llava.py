@@ -85,6 +85,9 @@ class LlavaGuidance(Guidance):
         pixels = torch.cat(pictures) if pictures else torch.empty(0)
         return GuidanceInputs(token_ids, mask, positions, pixels, torch.empty(0, 3, dtype=torch.int64), "image")
 
+    def check_length(self, instruction: str) -> None:
+        self._plain(instruction)
+
     def forward(self, inputs: GuidanceInputs) -> Context:
         """Tokens [B, r, hidden]; `image` holds the picture's features [B, places, vision], None without pictures."""
         return self.read(inputs)[0]
@@ -145,17 +148,22 @@ class LlavaGuidance(Guidance):
 
     def _tokens(self, instruction: str, has_picture: bool) -> list[int]:
         """Token ids of everything before the [MM] tokens, including the picture's placeholders."""
-        for word in self.tokenizer.get_added_vocab():  # the user's words must not be a special token
-            instruction = instruction.replace(word, f"{word[:1]} {word[1:]}")
-        said = self.tokenizer(instruction, add_special_tokens=False)["input_ids"]
-        if len(said) > MOST_TOKENS:
-            raise InputError(f"The instruction has {len(said)} tokens; give at most {MOST_TOKENS}, some 3,000 words.")
+        instruction = self._plain(instruction)
         before = self.tokenizer(BEFORE)["input_ids"]  # with the BOS token, if there is one
         if self.tokenizer.eos_token_id is not None and before[-1:] == [self.tokenizer.eos_token_id]:
             before = before[:-1]
         picture = [self.mllm.config.image_token_index] * self._places if has_picture else []
         after = self.tokenizer(ASKING + instruction + ANSWERING, add_special_tokens=False)["input_ids"]
         return [*before, *picture, *after]
+
+    def _plain(self, instruction: str) -> str:
+        """The user's words, none of them a special token. Raises InputError if they are more than `MOST_TOKENS`."""
+        for word in self.tokenizer.get_added_vocab():
+            instruction = instruction.replace(word, f"{word[:1]} {word[1:]}")
+        said = self.tokenizer(instruction, add_special_tokens=False)["input_ids"]
+        if len(said) > MOST_TOKENS:
+            raise InputError(f"The instruction has {len(said)} tokens; give at most {MOST_TOKENS}, some 3,000 words.")
+        return instruction
 
     def _pixels(self, source: torch.Tensor) -> torch.Tensor:
         """[1, H, W, 3] in [0, 1] -> the CLIP's [1, 3, side, side]."""

@@ -39,16 +39,24 @@ class TextGuidance(Guidance):
         token_ids = torch.zeros(len(instructions), PLACES, dtype=torch.int64)
         mask = torch.zeros(len(instructions), PLACES, dtype=torch.bool)
         for row, instruction in enumerate(instructions):
-            ids = self.tokenizer(instruction)["input_ids"]
-            end = self.tokenizer.eos_token_id  # not every saved tokenizer appends it
-            if end is not None and ids[-1:] != [end]:
-                ids = [*ids, end]
-            if len(ids) > PLACES:
-                raise InputError(f"The instruction has {len(ids)} tokens; give at most {PLACES}, some 350 words.")
+            ids = self._ids(instruction)
             token_ids[row, : len(ids)] = torch.tensor(ids)
             mask[row, : len(ids)] = True
         positions = torch.zeros(3, len(instructions), 0, dtype=torch.int64)
         return GuidanceInputs(token_ids, mask, positions, torch.empty(0), torch.empty(0, 3, dtype=torch.int64), "")
+
+    def check_length(self, instruction: str) -> None:
+        self._ids(instruction)
+
+    def _ids(self, instruction: str) -> list[int]:
+        """Token ids with the end token. Raises InputError if they are more than 512."""
+        ids = self.tokenizer(instruction)["input_ids"]
+        end = self.tokenizer.eos_token_id  # not every saved tokenizer appends it
+        if end is not None and ids[-1:] != [end]:
+            ids = [*ids, end]
+        if len(ids) > PLACES:
+            raise InputError(f"The instruction has {len(ids)} tokens; give at most {PLACES}, some 350 words.")
+        return ids
 
     def forward(self, inputs: GuidanceInputs) -> Context:
         longest = max(1, int(inputs.attention_mask.sum(1).max()))  # words do not see the padding after them

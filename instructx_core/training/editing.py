@@ -22,6 +22,7 @@ from ..families.components import Components
 from ..families.instructx.folder import save_checkpoint
 from ..families.loading import load_model
 from ..sampling import GuidanceTerm, sample
+from ..words import one_line, quoted
 from .batch import EditBatch
 from .config import NoiseConfig, TrainConfig, pool_folder
 from .data.cache import open_pool
@@ -134,15 +135,25 @@ class EditingTask:
     def make_batch(
         self, examples: Encoded, dropped: list[bool] | None = None, sourceless: torch.Tensor | None = None
     ) -> EditBatch:
-        """The model's inputs and target; a dropped instruction is empty, a `sourceless` example hides its source."""
+        """The model's inputs and target; a dropped instruction is empty, a `sourceless` example hides its source.
+
+        Raises:
+            InputError: an instruction is too long; its example is named.
+        """
         dropped = dropped or [False] * len(examples)
         instructions = ["" if drop else text for text, drop in zip(examples.instructions, dropped, strict=True)]
         pictures = [shown.float() / 255 for shown in examples.shown]
         images = [list(held.float() / 255) for held in examples.reference_images]
         references = examples.references.float()
         count = 0 if references.dim() < 3 else references.shape[1]
+        guidance = self.components.guidance
+        for name, instruction in zip(examples.names, instructions, strict=True):
+            try:
+                guidance.check_length(instruction)
+            except InputError as error:
+                raise InputError(f"Example {quoted(name)} cannot be used: {one_line(error)}") from error
         return EditBatch(
-            inputs=self.components.guidance.prepare(instructions, pictures, images, examples.is_video),
+            inputs=guidance.prepare(instructions, pictures, images, examples.is_video),
             source=examples.source.float(),
             target=examples.target.float(),
             references=tuple(references[:, place] for place in range(count)),
@@ -197,7 +208,7 @@ def open_source(config: TrainConfig, components: Components) -> ExampleSource:
     pool = pool_folder(config)
     if pool is None:
         share = (state.process_index, state.num_processes)
-        return StreamSource(config, codec, shown_frames, stride, share)
+        return StreamSource(config, codec, shown_frames, stride, share, components.guidance.check_length)
     with state.main_process_first():
         return PoolSource(open_pool(pool, config.data, codec, shown_frames, stride), config)
 

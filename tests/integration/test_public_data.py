@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ from instructx_core.training.config import DataConfig, read_train_config
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.rows import Row
 from instructx_core.training.data.sources import table_examples
+from instructx_core.training.editing import EditingTask
 from instructx_core.training.stages import train
 from support import public_sets
 from support.public_sets import config, long_csv, rows_of
-from support.training_runs import assert_same, editing_config, scalars, train_on_two, weights, write_config
+from support.training_runs import (
+    assert_same,
+    editing_config,
+    read_editing,
+    scalars,
+    train_on_two,
+    weights,
+    write_config,
+)
 
 EVERY = list(public_sets.SETS)
 
@@ -189,6 +199,23 @@ def test_a_run_stops_where_too_many_rows_are_broken(foundation: Path, tmp_path: 
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.count("none-") == 10 and "data.broken allows 0.05 of them" in last
     assert (tmp_path / "run/broken-rows.txt").read_text().count("there is no file") > 50
+
+
+def test_an_instruction_that_is_too_long_for_the_model_is_skipped(foundation: Path, tmp_path: Path) -> None:
+    """In a table it is a broken row; in a pool, whose texts are read with each batch, its example is named."""
+    table = long_csv(tmp_path / "set", 40)
+    with table.open("a") as file:
+        file.write("a.png,b.png," + "word " * 5000 + "\n")
+    plain = editing_config(foundation, tmp_path / "run", steps=3)
+    plain["data"] |= {"table": str(table), "pool": None, "image_batch": 20, "sizes": [[16, 16]]}
+    train(read_train_config(write_config(tmp_path / "c.yaml", **plain)))
+    (line,) = (tmp_path / "run/broken-rows.txt").read_text().splitlines()
+    assert line.startswith("Line 42 of 'pairs.csv': The instruction has ") and "tokens; give at most 4096" in line
+    task = EditingTask(read_editing(foundation, tmp_path / "pooled"))
+    examples = task.source.some(False, 2)
+    assert examples is not None
+    with pytest.raises(InputError, match=f"{examples.names[1]}.* cannot be used: The instruction has"):
+        task.make_batch(replace(examples, instructions=["x", "word " * 5000]))
 
 
 @pytest.mark.slow

@@ -221,8 +221,9 @@ def test_text_guidance_is_wan_s_own(umt5: Path) -> None:
     found = guidance(guidance.prepare(words))
     assert found.mask is None and found.tokens.shape == (2, 512, 32)
     torch.testing.assert_close(found.tokens, expected)
-    with pytest.raises(InputError, match=r"has \d+ tokens; give at most 512"):
-        guidance.prepare(["blue " * 600])
+    for refused in (guidance.check_length, lambda words: guidance.prepare([words])):
+        with pytest.raises(InputError, match=r"has \d+ tokens; give at most 512"):
+            refused("blue " * 600)
 
 
 def test_a_text_encoder_in_one_file(umt5: Path, tmp_path: Path) -> None:

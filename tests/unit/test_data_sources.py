@@ -32,9 +32,14 @@ class NoCodec:
         return torch.zeros(len(frames), 4, 1, 2, 2)
 
 
+def check_length(text: str) -> None:
+    if len(text) > 100:
+        raise InputError(f"The instruction has {len(text)} tokens; give at most 100.")
+
+
 def stream_source(data: DataConfig, folder: Path, **changes: Any) -> StreamSource:
     training = TrainConfig("editing", str(folder / "run"), 1, {"model": "y"}, data=data, **changes)
-    return StreamSource(training, cast(LatentCodec, NoCodec()), shown_frames=2, stride=16, share=(0, 1))
+    return StreamSource(training, cast(LatentCodec, NoCodec()), 2, 16, (0, 1), check_length)
 
 
 def rows(*groups: tuple[str, str, int]) -> list[dict[str, str]]:
@@ -111,3 +116,19 @@ def test_clips_behind_many_pictures_in_parquet_files_are_found(folder: Path, mon
     (folder / "pairs.csv").unlink()
     found = first_examples(open_table(data), data, partial(read_example, data=data, stride=16, frame_multiple=4))
     assert set(found) == {False, True}
+
+
+def test_a_text_that_is_too_long_for_the_model_is_a_broken_row(folder: Path) -> None:
+    """Also in a state of a version that did not know it."""
+    table = rows(("a.png", "b.png", 40))
+    table[20]["instruction"] = "long " * 100
+    data = config(public_sets.write_csv(folder / "long.csv", table), image_batch=13)
+    source, resumed = (stream_source(data, folder) for _ in range(2))
+    names = [name for _ in range(4) for name in source.draw(torch.Generator(), False).names]
+    assert len(set(names[:39])) == 39 and "line 22 of 'long.csv'" not in names
+    (line,) = (folder / "run/broken-rows.txt").read_text().splitlines()
+    assert line == "Line 22 of 'long.csv': The instruction has 499 tokens; give at most 100"
+    position = source.position()
+    position["images"]["waiting"].append([0, 20])
+    resumed.go_to(position)
+    assert resumed.draw(torch.Generator(), False).names == source.draw(torch.Generator(), False).names

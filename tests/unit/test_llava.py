@@ -91,8 +91,9 @@ def test_what_it_cannot_read_is_named(guidance):
         guidance.prepare(["a"], [tiny.clip(5)], is_video=True)
     with pytest.raises(InputError, match="no reference pictures"):
         guidance.prepare(["a"], [tiny.clip(1)], [[tiny.clip(1)[0]]])
-    with pytest.raises(InputError, match="tokens; give at most"):
-        guidance.prepare(["blue " * 5000], [tiny.clip(1)])
+    for refused in (guidance.check_length, lambda words: guidance.prepare([words], [tiny.clip(1)])):
+        with pytest.raises(InputError, match="tokens; give at most"):
+            refused("blue " * 5000)
 
 
 def test_a_person_s_words_are_never_special_tokens(guidance):

@@ -38,6 +38,9 @@ class BerniniGuidance(TextGuidance):
         task = IMAGE if not is_video else REFERENCE if references and any(references) else VIDEO
         return super().prepare([HELPER + task + cleaned(one) for one in instructions])
 
+    def check_length(self, instruction: str) -> None:
+        super().check_length(HELPER + REFERENCE + cleaned(instruction))  # the longest task
+
     def prepare_without(
         self,
         count: int,

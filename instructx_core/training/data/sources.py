@@ -141,7 +141,13 @@ class StreamSource:
     """Draws a table's rows in the order of its picture and video streams; the VAE runs in each step."""
 
     def __init__(
-        self, config: TrainConfig, codec: LatentCodec, shown_frames: int, stride: int, share: tuple[int, int]
+        self,
+        config: TrainConfig,
+        codec: LatentCodec,
+        shown_frames: int,
+        stride: int,
+        share: tuple[int, int],
+        check_length: Callable[[str], None],
     ) -> None:
         """Open the table and read its first rows.
 
@@ -149,15 +155,22 @@ class StreamSource:
             shown_frames: frames of a clip that the MLLM sees.
             stride: pixels spanned by one DiT patch.
             share: this process's index, and the number of processes.
+            check_length: raises InputError for a text that is too long for the model; called by several threads.
 
         Raises:
             InputError: the table cannot be used, or too many of its first rows are broken.
         """
         self.data, self.share = config.data, share
         self.table = open_table(config.data)
-        self.read = partial(
-            read_example, data=config.data, stride=stride, frame_multiple=codec.frame_multiple, words=config.words
-        )
+
+        def read(row: Row) -> Example:
+            try:
+                check_length(getattr(row, config.words))
+            except InputError as error:
+                raise RowError(one_line(error).rstrip(".")) from error
+            return read_example(row, config.data, stride, codec.frame_multiple, config.words)
+
+        self.read = read
         self.encode = partial(encode_examples, codec=codec, shown_frames=shown_frames)
         first = first_examples(self.table, config.data, self.read)
         self.first = {
