@@ -4,7 +4,7 @@
       weights-1-of-2.safetensors     the trained parameters, by name
       average-1-of-2.safetensors     their exponential average, if one is kept
       optimizer-1-of-2.safetensors   the optimizers' tensors, as "exp_avg/NAME"
-      position-1-of-2.json           this process's position in a streamed table, if there is one
+      position-1-of-2.json           this process's position in its data, if it has one
       progress.json                  the step, and how many steps the average has seen
       manifest.json                  size and SHA-256 of all other files; written last
 

@@ -1,4 +1,4 @@
-"""Where a stage's batches come from: their sizes, and what a table is found to have."""
+"""Where a stage's batches come from: their sizes, what a table is found to have, and what is held out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from instructx_core.training.config import DataConfig, TrainConfig
 from instructx_core.training.data import sources
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
-from instructx_core.training.data.sources import StreamSource, batch_size, first_examples
+from instructx_core.training.data.pool import Bucket
+from instructx_core.training.data.sources import PoolSource, StreamSource, batch_size, first_examples
 from instructx_core.training.dry_run import _plan
 from instructx_core.video import VideoWriter
 from support import public_sets
@@ -132,3 +133,48 @@ def test_a_text_that_is_too_long_for_the_model_is_a_broken_row(folder: Path) -> 
     position["images"]["waiting"].append([0, 20])
     resumed.go_to(position)
     assert resumed.draw(torch.Generator(), False).names == source.draw(torch.Generator(), False).names
+
+
+# --- held-out rows
+
+
+def test_validation_on_rows_that_a_run_has_trained_on_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also by the states that follow."""
+    data = config(public_sets.write_csv(folder / "pairs.csv", rows(("a.png", "b.png", 100))))
+    before = stream_source(data, folder)
+    before.draw(torch.Generator(), False)
+    position = before.position()
+    for validation in (6, 8):
+        after = stream_source(data, folder, validate_every=1, validation=validation)
+        caplog.clear()
+        after.go_to(position)
+        assert f"{validation} examples are held out for validation, but the run began with 0" in caplog.text
+        position = after.position()
+    caplog.clear()
+    older = {name: value for name, value in position.items() if name != "held_out"}
+    stream_source(data, folder, validate_every=1).go_to(older)
+    stream_source(data, folder).go_to(position)
+    assert "held out" not in caplog.text
+
+
+def test_a_pool_s_validation_on_examples_that_a_run_has_trained_on_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class FullBucket:
+        """A hundred pictures."""
+
+        is_video = False
+
+        def __len__(self) -> int:
+            return 100
+
+        def lacking(self, words: str) -> int:
+            return 0
+
+    def pool_source(**changes: Any) -> PoolSource:
+        return PoolSource(cast(list[Bucket], [FullBucket()]), TrainConfig("editing", "x", 1, {"model": "y"}, **changes))
+
+    fewer, more = (pool_source(validate_every=1, validation=count) for count in (5, 8))
+    fewer.go_to(more.position())
+    fewer.go_to({})  # an older state
+    assert not caplog.text
+    more.go_to(fewer.position())
+    assert "8 examples are held out for validation, but the run began with 5" in caplog.text

@@ -36,6 +36,8 @@ LOOKED_AT = 10_000  # rows searched for them; more until one is intact
 SHOWN = {False: 8, True: 1}  # of them kept for samples
 SPREAD = 8  # shards that held-out rows come from
 BROKEN_ROWS = "broken-rows.txt"
+HELD_OUT = "held_out"  # in a position: how many examples the run has held out from its beginning
+DAMAGED = "The training state's position in the data is damaged; start over in another output folder."
 
 
 class ExampleSource(Protocol):
@@ -51,7 +53,7 @@ class ExampleSource(Protocol):
         """About `count` examples of one shape, always the same; None if there are none of that kind."""
 
     def position(self) -> dict[str, Any]:
-        """The state for `go_to`, as plain numbers; empty if draws depend only on the generator."""
+        """The state for `go_to`, as plain numbers."""
 
     def go_to(self, position: dict[str, Any]) -> None:
         """Continue from the position of a source with the same config."""
@@ -79,6 +81,7 @@ class PoolSource:
             )
         self.data, self.buckets = config.data, buckets
         self.training, self.validation = split_examples(buckets, config.validation if config.validate_every else 0)
+        self.never_drawn = sum(len(examples) for _, examples in self.validation)
         _warn_of_no_validation(config, self.validation)
 
     def draw(self, generator: torch.Generator, is_video: bool) -> Encoded:
@@ -101,10 +104,30 @@ class PoolSource:
         return bucket.take(list(range(min(count, len(bucket)))))
 
     def position(self) -> dict[str, Any]:
-        return {}
+        return {HELD_OUT: self.never_drawn}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing to do."""
+        """Only compare the examples that are held out: draws depend on the generator alone."""
+        self.never_drawn = least_held_out(self.never_drawn, position)
+
+
+def least_held_out(now: int, position: dict[str, Any]) -> int:
+    """How many examples have been held out for the whole run; warn if they are more now, and so were trained on.
+
+    Raises:
+        InputError: the position is damaged.
+    """
+    before = position.get(HELD_OUT, now)  # older positions lack it
+    if not isinstance(before, int):
+        raise InputError(DAMAGED)
+    if before < now:
+        logger.warning(
+            "%d examples are held out for validation, but the run began with %d: it has trained on the others, so "
+            "validation looks better than it is.",
+            now,
+            before,
+        )
+    return min(before, now)
 
 
 def _warn_of_no_validation(config: TrainConfig, held_out: Sized) -> None:
@@ -178,6 +201,7 @@ class StreamSource:
             for kind, examples in first.items()
         }
         self.held = held_out_rows(self.table, config.validation if config.validate_every else 0)
+        self.never_drawn = sum(self.held.values())
         _warn_of_no_validation(config, self.held)
         self.tallies = {
             kind: Tally(self.table.path, config.data.broken, self.table.total, share[1]) for kind in self.first
@@ -233,15 +257,17 @@ class StreamSource:
 
     def position(self) -> dict[str, Any]:
         feeds = {NAMES[kind]: feed.position() for kind, feed in self.feeds.items()}
-        return {"processes": self.share[1], **feeds}
+        return {"processes": self.share[1], HELD_OUT: self.never_drawn, **feeds}
 
     def go_to(self, position: dict[str, Any]) -> None:
         """Continue from `position`. Raises InputError if the table has changed.
 
         A position from a different number of processes is ignored: the table is read from its beginning.
         """
+        self.never_drawn = least_held_out(self.never_drawn, position)
         names = {kind: NAMES[kind] for kind in self.feeds}
-        if position.get("processes") != self.share[1] or set(names.values()) != set(position) - {"processes"}:
+        others = set(position) - {"processes", HELD_OUT}
+        if position.get("processes") != self.share[1] or set(names.values()) != others:
             logger.warning(
                 "The training state is from %s processes or other data; %s is read from its beginning.",
                 position.get("processes", "other"),
@@ -252,9 +278,7 @@ class StreamSource:
             for kind, name in names.items():
                 self.feeds[kind].go_to(position[name])
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(
-                "The training state's position in the data is damaged; start over in another output folder."
-            ) from error
+            raise InputError(DAMAGED) from error
 
 
 def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example]) -> dict[bool, list[Example]]:
