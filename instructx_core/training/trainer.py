@@ -57,7 +57,7 @@ class Task(Protocol):
         """Draw a micro-batch of images or videos, on the CPU; it depends only on `generator` and the position."""
 
     def position(self) -> dict[str, Any]:
-        """The position in data that is read in order, as plain values; empty if draws depend on the generator only."""
+        """The position in the data, as plain values; empty if there is none."""
 
     def go_to(self, position: dict[str, Any]) -> None:
         """Continue from a position that was saved with the same config."""
