@@ -7,7 +7,6 @@ in one go, like pictures.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +91,7 @@ def is_long(arguments: argparse.Namespace) -> bool:
         InputError: a video that cannot be read, or a long-video option for a picture.
     """
     from ..source import is_video_file
+    from ..video import has_more_frames
 
     asked = any(_given(arguments).values())
     if not is_video_file(arguments.source):
@@ -99,7 +99,7 @@ def is_long(arguments: argparse.Namespace) -> bool:
             named = ", ".join(f"--{name.replace('_', '-')}" for name, value in _given(arguments).items() if value)
             raise InputError(f"{arguments.source}: it is a picture, and {named} is for videos; leave it out.")
         return False
-    return asked or _frames(arguments) > CLIP
+    return asked or has_more_frames(arguments.source, CLIP)
 
 
 def edit_in_windows(arguments: argparse.Namespace, request: EditRequest) -> None:
@@ -154,14 +154,6 @@ def _given(arguments: argparse.Namespace) -> dict[str, bool]:
     names = {"window", "overlap", "head", "reading", "cuts", "free_colour", "resume", "growing"}
     shown = {"reading": "guidance_from"}
     return {shown.get(name, name): getattr(arguments, name) is not None for name in sorted(names)}
-
-
-def _frames(arguments: argparse.Namespace) -> int:
-    """The container's frame count; without one, the file is treated as long, which works at any length."""
-    from ..video import probe
-
-    frames = probe(arguments.source).frames
-    return sys.maxsize if frames is None else frames
 
 
 def _span(text: str) -> Span:

@@ -22,6 +22,7 @@ writer, so that an edited file keeps them:
 
 from .colour import Colour
 from .info import VideoInfo
+from .length import has_more_frames
 from .reader import VideoReader, probe
 from .trial import check_writer
 from .writer import DEFAULT_FPS, VIDEO_SUFFIXES, VideoWriter
@@ -34,5 +35,6 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "check_writer",
+    "has_more_frames",
     "probe",
 ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from instructx_core import Editor
+from instructx_core import Editor, long_video
 from instructx_core.long_video.store import WindowStore
 from instructx_core.long_video.window_editor import WindowEditor
+from instructx_core.video import has_more_frames, probe
 from support.commands import run
 from support.inverter import stand_in
 from support.video_files import clip, make_video, read
@@ -74,10 +76,24 @@ def test_windows_with_a_bar_and_the_output_s_name(source: Path, editor, capsys):
     assert sorted(path.name for path in source.parent.iterdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_a_long_video_takes_windows_unasked(tmp_path: Path, editor):
-    source = make_video(tmp_path / "in.mp4", clip(82, 16, 16))
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_long_video_takes_windows_unasked(suffix: str, tmp_path: Path, editor):
+    source = make_video(tmp_path / f"in.{suffix}", clip(82, 16, 16))
     assert run(source, "invert it", "-o", tmp_path / "out.mp4") == 0
     assert len(read(tmp_path / "out.mp4")[0]) == 82
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"), ("webm", "libvpx")])
+def test_a_short_video_takes_no_windows(suffix: str, codec: str, tmp_path: Path, monkeypatch):
+    """Matroska and WebM do not say how many frames they have."""
+    source, output = make_video(tmp_path / f"in.{suffix}", clip(20, 16, 16), codec=codec), tmp_path / f"out.{suffix}"
+    assert (probe(source).frames is None) == (suffix != "mp4")
+    editor = SimpleNamespace(edit_loaded=lambda source, *_: SimpleNamespace(frames=source.pixels))
+    monkeypatch.setattr(Editor, "from_pretrained", lambda *args, **options: editor)
+    monkeypatch.setattr(long_video, "edit_video", lambda *args, **options: pytest.fail("edited in windows"))
+    assert run(source, "invert it", "-o", output) == 0
+    assert len(read(output)[0]) == 20
+    assert has_more_frames(source, 19) and not has_more_frames(source, 20)
 
 
 @pytest.mark.parametrize("growing", [False, True])
