@@ -27,8 +27,8 @@ def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float 
     is at least 3 x 3 pixels large; the region is then grown to include its soft edge.
 
     Args:
-        source, edited: [T, H, W, 3] in [0, 1], of the same size; with a fourth channel (alpha) they are compared on
-            white.
+        source, edited: [T, H, W, 3], uint8 or float in [0, 1], of the same size; with a fourth channel (alpha) they are
+            compared on white.
         threshold: for the largest difference among the three channels, in (0, 1).
         grow: pixels by which the region is widened on all sides, >= 0.
 
@@ -43,7 +43,8 @@ def changed_region(source: torch.Tensor, edited: torch.Tensor, threshold: float 
         raise InputError(f"threshold is {threshold}; give a number above 0 and below 1.")
     mask = torch.empty(source.shape[:3], device=source.device)
     for index, whole in enumerate(mask):
-        difference = (_on_white(edited[index]) - _on_white(source[index])).abs().amax(dim=-1)
+        after, before = (_on_white(to_floats(frames[index])) for frames in (edited, source))
+        difference = (after - before).abs().amax(dim=-1)
         whole.copy_(widen(narrow((difference > threshold).float()[None], 1), 1 + grow)[0])
     return mask
 

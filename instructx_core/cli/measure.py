@@ -56,6 +56,8 @@ def add_measure(commands: Any) -> None:
 
 
 def _run_measure(arguments: argparse.Namespace) -> None:
+    import torch
+
     from ..paths import writable_file
     from ..source import check_output, load_source, save_result
 
@@ -77,17 +79,22 @@ def _run_measure(arguments: argparse.Namespace) -> None:
     from ..atomic import partial_file
     from ..evaluation import difference_picture, find_region, measure
     from ..evaluation.vbench import find_vbench
+    from ..images import to_floats
 
     if arguments.vbench:
         find_vbench()  # if it is missing, fail before any long work
     make_judge = open_judge(arguments)
-    mask = load_source(arguments.mask).frames.mean(-1) if arguments.mask else None
-    target = load_source(arguments.target).frames if arguments.target else None
-    region, _ = find_region(source.frames, edited.frames, mask, target)
-    found = measure(source.frames, edited.frames, mask, target)
+    mask = target = None
+    if arguments.mask:
+        mask = torch.stack([to_floats(frame).mean(-1) for frame in load_source(arguments.mask).pixels])
+    if arguments.target:
+        target = load_source(arguments.target).pixels
+    # pixels stay 8-bit: as floats, two clips would need more memory than `load_source` has checked
+    region, _ = find_region(source.pixels, edited.pixels, mask, target)
+    found = measure(source.pixels, edited.pixels, mask, target)
     seen = _with_networks(arguments, make_judge, source, edited, region)
     if arguments.difference:
-        save_result(difference_picture(source.frames, edited.frames, region), arguments.difference, like=source)
+        save_result(difference_picture(source.pixels, edited.pixels, region), arguments.difference, like=source)
     if arguments.json:
         with partial_file(arguments.json) as partial:
             partial.write_text(json.dumps(found.to_dict() | seen, indent=2) + "\n", encoding="utf-8")
@@ -110,18 +117,19 @@ def _with_networks(
     from ..evaluation.perceptual import ClipScore, DinoSimilarity, Lpips
     from ..evaluation.vbench import run_vbench
     from ..guidance.frames import sample_indices
+    from ..images import to_floats
 
     disable_progress_bar()
     seen: dict[str, float | None] = {}
     if arguments.lpips:
-        seen["LPIPS outside"] = Lpips(arguments.lpips)(source.frames, edited.frames, region)
+        seen["LPIPS outside"] = Lpips(arguments.lpips)(source.pixels, edited.pixels, region)
     if arguments.clip:
-        seen["CLIPScore of the region"] = ClipScore(arguments.clip)(edited.frames, region, arguments.word)
+        seen["CLIPScore of the region"] = ClipScore(arguments.clip)(edited.pixels, region, arguments.word)
     if arguments.dino:
-        seen["DINO similarity outside"] = DinoSimilarity(arguments.dino)(source.frames, edited.frames, region)
+        seen["DINO similarity outside"] = DinoSimilarity(arguments.dino)(source.pixels, edited.pixels, region)
     if make_judge:
         judge = make_judge()
-        shown = [clip.frames[sample_indices(len(clip.frames), JUDGED_FRAMES)] for clip in (source, edited)]
+        shown = [to_floats(clip.pixels[sample_indices(len(clip.pixels), JUDGED_FRAMES)]) for clip in (source, edited)]
         score = judge_pair(judge, arguments.instruction, *shown)
         names = (f"VIEScore {part}, judged by {judge.name}" for part in ("consistency", "quality", "overall"))
         seen |= dict(zip(names, score or (None,) * 3, strict=True))

@@ -1,4 +1,4 @@
-"""Metrics of an edit whose exact target is known: pure functions on frames [T, H, W, 3] in [0, 1].
+"""Metrics of an edit whose exact target is known: pure functions on frames [T, H, W, 3], uint8 or float in [0, 1].
 
 - The *edited region* is every pixel where the target differs from the source by more than 0.1 in any channel.
 - An edit *succeeds* when, inside the region, the mean absolute error is less than half the mean absolute change from
@@ -10,11 +10,14 @@
 - A sentence that asks for nothing leaves a picture *alone* when at most 1 % of the pixels change by more than 2 / 255.
 - *Unedited pixels* are those that the edit leaves exactly as they were. They are compared with the VAE's own
   reconstruction, because no latent model can return them better than that.
+- *Memory*: `psnr`, `edited_region`, `score_edit` and `ssim` work frame by frame, so that a clip needs little beyond its
+  own pixels.
 
 The thresholds define the numbers in the model card; they are not settings.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..images import strips, to_floats
 
 EDITED_THRESHOLD = 0.1
 REMAINING_LIMIT = 0.5
@@ -72,19 +76,22 @@ def psnr(output: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB for a peak of 1, at most 100.
 
     Args:
-        output, target: [..., 3] of one shape, values in [0, 1].
+        output, target: [..., 3] of one shape, uint8 or float in [0, 1].
         mask: bool [...], the pixels that count; None means all.
 
     Raises:
         InputError: shapes differ, or the mask selects no pixel.
     """
     _same_shape(output=output, target=target)
-    squared = (output.float() - target.float()).square().mean(dim=-1)
-    if mask is not None:
-        squared = squared[mask]
-    if squared.numel() == 0:
+    total, count = 0.0, 0
+    for part in _parts(output):
+        squared = (as_floats(output[part]) - as_floats(target[part])).square().mean(dim=-1)
+        if mask is not None:
+            squared = squared[mask[part]]
+        total, count = total + squared.double().sum().item(), count + squared.numel()
+    if not count:
         raise InputError("PSNR needs at least one pixel, and the mask selects none; give a mask that selects some.")
-    error = squared.double().mean().item()
+    error = total / count
     return PSNR_CEILING_DB if error == 0 else min(-10 * math.log10(error), PSNR_CEILING_DB)
 
 
@@ -95,11 +102,19 @@ def edited_region(source: Tensor, target: Tensor) -> Tensor:
         InputError: shapes differ.
     """
     _same_shape(source=source, target=target)
-    return ((target.float() - source.float()).abs() > EDITED_THRESHOLD).any(dim=-1)
+    return differing_pixels(source, target, EDITED_THRESHOLD)
+
+
+def differing_pixels(one: Tensor, other: Tensor, threshold: float) -> Tensor:
+    """Where frames [T, H, W, 3] of one shape differ by more than `threshold` in any channel: bool [T, H, W]."""
+    found = torch.empty(one.shape[:-1], dtype=torch.bool, device=one.device)
+    for part in _parts(one):
+        found[part] = ((as_floats(other[part]) - as_floats(one[part])).abs() > threshold).any(dim=-1)
+    return found
 
 
 def score_edit(output: Tensor, target: Tensor, source: Tensor) -> EditScore:
-    """Score one edit by the module's definition of success; all three [T, H, W, 3] in [0, 1].
+    """Score one edit by the module's definition of success; all three [T, H, W, 3].
 
     Raises:
         InputError: shapes differ, or the target does not visibly differ from the source.
@@ -110,8 +125,11 @@ def score_edit(output: Tensor, target: Tensor, source: Tensor) -> EditScore:
         raise InputError(
             "target: it does not differ from the source by more than 0.1 anywhere; give a pair with a visible edit."
         )
-    left = (output.float() - target.float()).abs()[region].mean().item()
-    asked = (target.float() - source.float()).abs()[region].mean().item()
+    left = asked = 0.0  # sums over the region
+    for part in _parts(output):
+        exact, where = as_floats(target[part]), region[part]
+        left += (as_floats(output[part]) - exact).abs()[where].double().sum().item()
+        asked += (exact - as_floats(source[part])).abs()[where].double().sum().item()
     outside = None if region.all() else psnr(output, target, ~region)
     # NaN in the output fails both comparisons, as it should.
     success = left < REMAINING_LIMIT * asked and (outside is None or outside >= OUTSIDE_PSNR_DB)
@@ -138,7 +156,7 @@ def score_unedited(output: Tensor, reconstruction: Tensor, source: Tensor, targe
 
 
 def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None:
-    """Structural similarity (Wang et al. 2004) of frames [T, H, W, 3] in [0, 1], averaged over channels and positions.
+    """Structural similarity (Wang et al. 2004) of frames [T, H, W, 3], averaged over channels and positions.
 
     The window is a Gaussian of deviation 1.5 over 11 pixels; only positions where it fits inside the frame count. Our
     own code, because the extra `metrics` may be missing; `tests/unit/test_preservation.py` checks it against
@@ -160,7 +178,18 @@ def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None
     at = torch.arange(-float(reach), reach + 1)
     kernel = torch.exp(-(at**2) / (2 * 1.5**2))
     kernel = (kernel / kernel.sum())[None, None]
-    x, y = (frames.float().permute(0, 3, 1, 2).flatten(0, 1)[:, None] for frames in (one, other))
+    total, count = 0.0, 0
+    for index in range(len(one)):
+        places = _similarity(one[index], other[index], kernel)
+        if mask is not None:
+            places = places[mask[index, reach:-reach, reach:-reach]]
+        total, count = total + places.double().sum().item(), count + places.numel()
+    return total / count if count else None
+
+
+def _similarity(one: Tensor, other: Tensor, kernel: Tensor) -> Tensor:
+    """Local SSIM of two frames [H, W, 3], the mean over channels: [H - 10, W - 10]."""
+    x, y = (as_floats(frame).permute(2, 0, 1)[:, None] for frame in (one, other))
 
     def local(values: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(values, kernel[..., None]), kernel[:, :, None])
@@ -168,12 +197,7 @@ def ssim(one: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None
     mean_x, mean_y = local(x), local(y)
     var_x, var_y, both = local(x * x) - mean_x**2, local(y * y) - mean_y**2, local(x * y) - mean_x * mean_y
     top = (2 * mean_x * mean_y + 0.01**2) * (2 * both + 0.03**2)
-    places = top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2))  # [T * 3, 1, H - 10, W - 10]
-    if mask is None:
-        return places.mean().item()
-    inner = mask[:, reach:-reach, reach:-reach]
-    places = places.unflatten(0, (len(one), 3))[:, :, 0].mean(1)
-    return places[inner].mean().item() if inner.any() else None
+    return (top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2)))[:, 0].mean(0)
 
 
 def shape_iou(output: Tensor, target: Tensor, behind: Tensor, mask: Tensor) -> float:
@@ -227,6 +251,16 @@ def changed_share(output: Tensor, source: Tensor) -> float:
 def quantize(frames: Tensor) -> Tensor:
     """Round frames as an 8-bit file would: the same shape, float32 multiples of 1/255 in [0, 1]."""
     return torch.round(frames.float().clamp(0, 1) * 255) / 255
+
+
+def as_floats(frames: Tensor) -> Tensor:
+    """uint8, or float of any width -> float32 in [0, 1]."""
+    return to_floats(frames).float()
+
+
+def _parts(frames: Tensor) -> Iterator[slice]:
+    """Cut frames [T, H, W, 3] into single ones, or into several small ones."""
+    return strips(len(frames), frames[:1].numel())
 
 
 def _same_shape(**frames: Tensor) -> None:

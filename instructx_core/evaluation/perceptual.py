@@ -1,7 +1,7 @@
 """Network-based metrics of an edit: LPIPS, CLIPScore of the edited region, DINO similarity of the rest.
 
-Each network is loaded from a local path; nothing is downloaded. Frames are [T, H, W, 3] in [0, 1], a region is bool
-[T, H, W] (`preservation.find_region`).
+Each network is loaded from a local path; nothing is downloaded. Frames are [T, H, W, 3], uint8 or float in [0, 1], and
+are taken one by one; a region is bool [T, H, W] (`preservation.find_region`).
 
 | metric | network | usual weights |
 |---|---|---|
@@ -29,6 +29,7 @@ from ..weights.library_load import check_config, load_or_explain, quietly
 from ..weights.mllm import load_tokenizer
 from ..weights.pickles import is_pickle, read_pickle
 from ..words import one_line, quoted_path
+from .metrics import as_floats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,9 +64,11 @@ class Lpips:
     @torch.no_grad()
     def __call__(self, source: Tensor, edited: Tensor, region: Tensor) -> float:
         """The mean over frames, >= 0; 0 for equal pictures."""
-        edited = torch.where(region[..., None], source, edited)
-        one, other = (frames.float().permute(0, 3, 1, 2) for frames in (source, edited))
-        return float(self.network(one, other, normalize=True).mean())
+        total = 0.0
+        for *frames, inside in zip(source, edited, region, strict=True):
+            before, after = (as_floats(frame).permute(2, 0, 1)[None] for frame in frames)
+            total += self.network(before, torch.where(inside, before, after), normalize=True).item()
+        return total / len(source)
 
 
 class ClipScore:
@@ -156,7 +159,7 @@ def cut_box(frame: Tensor, mask: Tensor) -> Tensor:
 
 def _resized(frames: Tensor, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """[T, H, W, 3] -> normalised [T, 3, *size], stretched to that aspect ratio."""
-    pixels = F.interpolate(frames.float().permute(0, 3, 1, 2), size, mode="bicubic", antialias=True).clamp(0, 1)
+    pixels = F.interpolate(as_floats(frames).permute(0, 3, 1, 2), size, mode="bicubic", antialias=True).clamp(0, 1)
     return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
 
 

@@ -1,6 +1,7 @@
 """How well an edit preserves the rest of the picture, measured on pixels without any network.
 
-All frames are [T, H, W, 3] in [0, 1]. The *region* is where an edit may change something: a given mask; else where the
+All frames are [T, H, W, 3], uint8 or float in [0, 1], and are taken one by one, so that a clip needs little memory
+beyond its own pixels. The *region* is where an edit may change something: a given mask; else where the
 exact target differs from the source; else where the edit itself changed something visibly. The last hides small damage
 outside the edit by definition, so quote numbers with a mask or a target.
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ..compositing import as_mask, changed_region, check_same_size
 from ..errors import InputError
-from .metrics import UNEDITED_TOLERANCE, EditScore, edited_region, psnr, score_edit, ssim
+from .metrics import UNEDITED_TOLERANCE, EditScore, as_floats, differing_pixels, edited_region, psnr, score_edit, ssim
 
 INSIDE = 0.5  # threshold of a soft mask
 SHOWN_GAIN = 4.0  # amplifies the changes in a difference picture, which would be too dark to see otherwise
@@ -78,7 +79,7 @@ def measure(source: Tensor, edited: Tensor, mask: Tensor | None = None, target: 
     """Measure what an edit preserves and, given an exact target, whether it succeeded.
 
     Args:
-        source, edited, target: [T, H, W, 3] in [0, 1], of one size.
+        source, edited, target: [T, H, W, 3], uint8 or float in [0, 1], of one size.
         mask: white where the edit may change something; [H, W] or [1 or T, H, W] in [0, 1]. Takes precedence over
             `target`.
 
@@ -87,18 +88,14 @@ def measure(source: Tensor, edited: Tensor, mask: Tensor | None = None, target: 
     """
     region, found = find_region(source, edited, mask, target)
     kept = ~region
-    change = (edited.float() - source.float()).abs().mean(-1)
-    whole = change.double().sum().item()
-    steps = kept[1:] & kept[:-1]
-    moved = ((edited[1:] - edited[:-1]) - (source[1:] - source[:-1])).abs().mean(-1)
     differs = target is not None and bool(edited_region(source, target).any())
     return Preservation(
         found=found,
-        region=region.float().mean().item(),
+        region=region.sum().item() / region.numel(),
         psnr=psnr(edited, source, kept) if kept.any() else None,
         ssim=ssim(edited, source, kept),
-        exclusivity=change[region].double().sum().item() / whole if whole else None,
-        flicker=moved[steps].mean().item() if steps.any() else None,
+        exclusivity=_exclusivity(source, edited, region),
+        flicker=_added_flicker(source, edited, kept),
         smoothness=smoothness(edited),
         source_smoothness=smoothness(source),
         edit=score_edit(edited, target, source) if differs else None,
@@ -126,31 +123,56 @@ def find_region(
             )
         return (mask >= INSIDE).expand(source.shape[:3]), "mask"
     if target is not None:
-        return ((target.float() - source.float()).abs() > UNEDITED_TOLERANCE).any(-1), "target"
+        return differing_pixels(source, target, UNEDITED_TOLERANCE), "target"
     return changed_region(source, edited) > 0, "edit"
+
+
+def _exclusivity(source: Tensor, edited: Tensor, region: Tensor) -> float | None:
+    """The share of all change that lies inside the region; None if nothing changed."""
+    inside = whole = 0.0
+    for before, after, where in zip(source, edited, region, strict=True):
+        change = (as_floats(after) - as_floats(before)).abs().mean(-1).double()
+        inside, whole = inside + change[where].sum().item(), whole + change.sum().item()
+    return inside / whole if whole else None
+
+
+def _added_flicker(source: Tensor, edited: Tensor, kept: Tensor) -> float | None:
+    """How far the edit's steps from frame to frame differ from the source's; None if no pixel is kept in two frames."""
+    total, count = 0.0, 0
+    for index in range(1, len(source)):
+        own, original = (as_floats(clip[index]) - as_floats(clip[index - 1]) for clip in (edited, source))
+        moved = (own - original).abs().mean(-1)[kept[index] & kept[index - 1]]
+        total, count = total + moved.double().sum().item(), count + moved.numel()
+    return total / count if count else None
 
 
 def smoothness(frames: Tensor) -> float | None:
     """1 minus the mean absolute distance of inner frames from the mean of their neighbours; None below 3 frames."""
     if len(frames) < 3:
         return None
-    between = (frames[2:].float() + frames[:-2].float()) / 2
-    return 1 - (frames[1:-1].float() - between).abs().mean().item()
+    distance = 0.0
+    for before, frame, after in zip(frames, frames[1:], frames[2:], strict=False):
+        between = (as_floats(after) + as_floats(before)) / 2
+        distance += (as_floats(frame) - between).abs().double().mean().item()
+    return 1 - distance / (len(frames) - 2)
 
 
 def difference_picture(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
     """The changes over a dimmed grey source: green inside the region, red outside, amplified by `SHOWN_GAIN`.
 
     Args:
-        source, edited: [T, H, W, 3] in [0, 1].
+        source, edited: [T, H, W, 3], uint8 or float in [0, 1].
         region: bool [T, H, W].
 
     Returns:
         float32 [T, H, W, 3] in [0, 1].
     """
     check_same_size(source, edited)
-    change = ((edited.float() - source.float()).abs().amax(-1) * SHOWN_GAIN).clamp(0, 1)
-    ground = source.float().mean(-1) * 0.35 * (1 - change)
-    inside = region.to(change)
-    zero = torch.zeros_like(change)
-    return ground[..., None] + torch.stack([change * (1 - inside), change * inside, zero], -1)
+    picture = torch.empty(*source.shape[:3], 3, device=source.device)
+    for shown, before, after, inside in zip(picture, source, edited, region, strict=True):
+        before = as_floats(before)
+        change = ((as_floats(after) - before).abs().amax(-1) * SHOWN_GAIN).clamp(0, 1)
+        ground = before.mean(-1) * 0.35 * (1 - change)
+        colours = (change * ~inside, change * inside, torch.zeros_like(change))
+        shown.copy_(ground[..., None] + torch.stack(colours, -1))
+    return picture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
@@ -32,11 +34,16 @@ def main(source: str, output: str) -> None:
     peaks = {}
     for name, run in (("command", command), ("library", library)):
         run(small, str(Path(output).with_suffix(".png")))
-        before = memory_in_use("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
-        run(source, output)
-        peaks[name] = (memory_in_use("VmHWM") - before) / pixels
+        peaks[name] = bytes_taken(partial(run, source, output)) / pixels
     print(json.dumps(peaks))
+
+
+def bytes_taken(run: Callable[[], object]) -> int:
+    """The peak of this process's memory during a call, above what it has before."""
+    before = memory_in_use("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
+    run()
+    return memory_in_use("VmHWM") - before
 
 
 def memory_in_use(field: str) -> int:

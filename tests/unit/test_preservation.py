@@ -1,11 +1,15 @@
 """What an edit left alone, on frames made by hand; SSIM beside torchmetrics'."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from instructx_core.errors import InputError
 from instructx_core.evaluation import difference_picture, find_region, measure, smoothness
 from instructx_core.evaluation.metrics import ssim
+from instructx_core.images import to_floats, to_uint8
+from support.peak_memory import bytes_taken
 
 
 def noise(length: int = 1, side: int = 32, seed: int = 0) -> torch.Tensor:
@@ -97,6 +101,30 @@ def test_difference_is_green_where_allowed_and_red_elsewhere():
     torch.testing.assert_close(picture[0, 0, 0], torch.tensor([0.0, 1, 0]))
     torch.testing.assert_close(picture[0, 3, 3], torch.tensor([1.0, 0, 0]))
     torch.testing.assert_close(picture[0, 1, 1], torch.full((3,), 0.175))
+
+
+@pytest.mark.parametrize("given", ["mask", "target", "edit"])
+def test_pixels_of_8_bits_measure_as_floats_do(given: str):
+    source = to_uint8(noise(4))
+    edited, mask = edit_of(to_floats(source))
+    target, edited = to_uint8(edited), to_uint8(edited * 0.97)
+    asked = {"mask": {"mask": mask}, "target": {"target": target}, "edit": {}}[given]
+    clips, region = (source, edited), mask.bool().expand(4, -1, -1)
+    floats = [to_floats(clip) for clip in clips]
+    found = measure(*floats, **(asked | {"target": to_floats(target)} if given == "target" else asked))
+    assert measure(*clips, **asked) == found and found.psnr is not None and found.flicker is not None
+    assert torch.equal(difference_picture(*clips, region), difference_picture(*floats, region))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux' counters of memory")
+def test_a_clip_takes_few_bytes_per_pixel():
+    source = torch.randint(0, 256, (1, 192, 256, 3), dtype=torch.uint8).repeat(90, 1, 1, 1)
+    edited = source.clone()
+    edited[:, :80] = 255 - edited[:, :80]
+    region, _ = find_region(source[:9], edited[:9])  # libraries start
+    whole, pixels = region[:1].expand(90, -1, -1), source[..., 0].numel()
+    assert bytes_taken(lambda: measure(source, edited)) <= 24 * pixels
+    assert bytes_taken(lambda: difference_picture(source, edited, whole)) <= 24 * pixels
 
 
 def test_the_region_of_a_target_is_every_pixel_that_differs():
