@@ -79,20 +79,27 @@ def edit_video(
         resume, growing, callback: see `edit_footage`.
 
     Raises:
-        InputError: an argument cannot be used (raised before a window is edited), the source changed meanwhile, the
-            disk is full, or another run has the same output.
+        InputError: an argument cannot be used, or kept windows were made in another dtype or without VAE tiles (raised
+            before a window is edited), the source changed meanwhile, the disk is full, or another run has the same
+            output.
         EditInterrupted: the callback returned False. With `resume`, finished windows are kept.
     """
+    from .as_before import as_before  # imported here, as in `_model`
+    from .editor_model import EditorModel
+
     options = options or LongOptions()
     check_cuts(options)
     model, files = _model(editor, request, parts, named, options)
     if not is_video_file(readable_file(source)):
         raise InputError(f"{source} is a picture; give a video, or edit it with Editor.edit.")
     target = check_output(output, source, *files)
-    if resume:
-        model.identity()  # like the next line, a check before the whole source is decoded
-    _check_early(model, probe(source), options)
-    return edit_footage(model, look_through(source), target, options, resume, growing, callback)
+    with ExitStack() as stack:  # like the next line, a check before the whole source is decoded
+        if resume and isinstance(model, EditorModel):
+            stack.enter_context(as_before(model, WindowStore(target)))
+        elif resume:
+            model.identity()
+        _check_early(model, probe(source), options)
+        return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
 def edit_footage(

@@ -37,12 +37,14 @@ class EditorModel(RequestedEdit):
         return self
 
     def identity(self) -> dict[str, Any]:
-        (request,), sampling = self.requests, self.sampling
+        (request,), sampling, vae = self.requests, self.sampling, self.model.codec.vae
         height, width = request.size or (None, None)
         return {
             "instruction": list(request.each) or request.instruction,
             "references": digest_frames(request.references),
             "model": fingerprint(self.model),
+            "dtype": str(vae.dtype).removeprefix("torch."),
+            **({"vae": "tiled"} if vae.use_tiling else {}),
             "device": self.model.device.type,
             **self.model.shortcuts,
             "versions": {"instructx": __version__, "torch": torch.__version__},

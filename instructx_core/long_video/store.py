@@ -83,6 +83,8 @@ class WindowStore:
         """
         wanted = {"format": FORMAT, **identity}
         found = self.manifest()
+        if found is not None and "dtype" not in found:  # an older version noted neither of these
+            found |= {name: wanted[name] for name in ("dtype", "vae") if name in wanted}
         if found is not None and found != wanted:
             changed = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
             logger.warning("%s: restarted, as these changed since the last run: %s.", self.folder, ", ".join(changed))

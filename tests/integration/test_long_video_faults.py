@@ -5,6 +5,7 @@ The model's place is taken by an inverter (inverter.py). The folder of windows h
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -19,12 +20,14 @@ import numpy as np
 import pytest
 import torch
 
-from instructx_core import EditInterrupted, Editor, InputError
+from instructx_core import EditInterrupted, Editor, EditRequest, InputError
 from instructx_core.long_video import LongOptions
-from instructx_core.long_video.store import WindowStore
+from instructx_core.long_video.editor_model import EditorModel
+from instructx_core.long_video.store import MANIFEST, WindowStore
 from instructx_core.run_lock import only_run
 from instructx_core.windows import Span
-from support.inverter import COUNT, edit, interrupted, names, stop_after
+from support import tiny
+from support.inverter import COUNT, WORDS, edit, interrupted, names, stop_after
 from support.video_files import clip, make_video, read
 
 
@@ -174,6 +177,64 @@ def test_killed_while_growing_it_plays(editor: Editor, source: Path, tmp_path: P
     assert len(read(target)[0]) == 7
     assert edit(editor, source, target, growing=True).reused == 2
     assert len(read(target)[0]) == COUNT and names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+# --- memory that was free, or was not
+
+
+def loaded(tiled: bool = False, dtype: torch.dtype = torch.float32) -> Editor:
+    """The model as it may be loaded for the same command."""
+    editor = Editor(tiny.components())
+    editor.codec.to(dtype)
+    if tiled:
+        editor.codec.vae.enable_tiling()
+    return editor
+
+
+def test_what_free_memory_decides_is_part_of_an_edit():
+    plain, tiled, half = (
+        EditorModel(one, EditRequest(WORDS)).identity()
+        for one in (loaded(), loaded(tiled=True), loaded(dtype=torch.bfloat16))
+    )
+    assert tiled == plain | {"vae": "tiled"} and "vae" not in plain
+    assert half == plain | {"dtype": "bfloat16", "model": half["model"]} and plain["dtype"] == "float32"
+
+
+def test_kept_windows_of_a_tiled_vae_go_on_with_tiles(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
+    target, now, seen = tmp_path / "out.mp4", loaded(), []
+    interrupted(loaded(tiled=True), source, target)
+    result = edit(now, source, target, callback=lambda _: seen.append(now.codec.vae.use_tiling))
+    assert result.reused == 2 and seen and all(seen) and not now.codec.vae.use_tiling
+    assert target.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ({"dtype": torch.bfloat16}, r"made in float32, and the model is loaded in bfloat16; .*\(--dtype float32\)"),
+        ({"tiled": True}, "made with a whole VAE, for which too little memory is free now"),
+    ],
+)
+def test_windows_stay_where_less_memory_is_free(
+    editor: Editor, source: Path, whole: bytes, tmp_path: Path, now: dict, words: str
+):
+    target = tmp_path / "out.mp4"
+    store = interrupted(loaded(), source, target)
+    with pytest.raises(InputError, match=words) as told:
+        edit(loaded(**now), source, target)
+    assert "\n" not in str(told.value) and store.count() == 2
+    assert edit(loaded(), source, target).reused == 2 and target.read_bytes() == whole
+    interrupted(loaded(), source, tmp_path / "other.mp4")
+    assert edit(loaded(**now), source, tmp_path / "other.mp4", seed=3).reused == 0  # of another edit: no use any more
+
+
+def test_windows_of_a_version_that_noted_no_dtype_are_used(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
+    target = tmp_path / "out.mp4"
+    manifest = interrupted(loaded(), source, target).folder / MANIFEST
+    noted = json.loads(manifest.read_text())
+    del noted["dtype"]
+    manifest.write_text(json.dumps(noted))
+    assert edit(loaded(), source, target).reused == 2 and target.read_bytes() == whole
 
 
 # --- two runs

@@ -1,0 +1,46 @@
+"""Continue kept windows with the dtype and the VAE tiles that they were made with.
+
+Both change pixels, and both follow from the memory that is free while a model loads: the same command, run again after
+a crash, may load it otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import InputError
+from .editor_model import EditorModel
+from .store import WindowStore
+
+
+@contextmanager
+def as_before(model: EditorModel, store: WindowStore) -> Iterator[None]:
+    """Tile the VAE within this block if kept windows of the same edit were made so.
+
+    Raises:
+        InputError: they were made in another dtype, or with a whole VAE and this one is tiled. Windows that differ in
+            anything else are left to `WindowStore.open`, which discards them.
+    """
+    known, kept, vae = model.identity(), store.manifest() or {}, model.model.codec.vae
+    changed = {name for name in {*known, "vae"} if kept.get(name) != known.get(name)}
+    said = f"{store.folder} holds {store.count()} finished windows made"
+    matters = store.count() and "dtype" in kept  # an older version did not note either
+    if matters and "dtype" in changed <= {"dtype", "model", "vae"}:
+        raise InputError(
+            f"{said} in {kept['dtype']}, and the model is loaded in {known['dtype']}; load it in {kept['dtype']} "
+            f"(--dtype {kept['dtype']}) to continue, or delete the folder."
+        )
+    if matters and changed == {"vae"} and vae.use_tiling:
+        raise InputError(
+            f"{said} with a whole VAE, for which too little memory is free now; free some to continue, or delete the "
+            "folder."
+        )
+    if not matters or changed != {"vae"}:
+        yield
+        return
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
