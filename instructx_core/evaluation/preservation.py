@@ -91,7 +91,7 @@ def measure(source: Tensor, edited: Tensor, mask: Tensor | None = None, target: 
     differs = target is not None and bool(edited_region(source, target).any())
     return Preservation(
         found=found,
-        region=region.sum().item() / region.numel(),
+        region=int(region.count_nonzero()) / region.numel(),
         psnr=psnr(edited, source, kept) if kept.any() else None,
         ssim=ssim(edited, source, kept),
         exclusivity=_exclusivity(source, edited, region),
