@@ -21,6 +21,10 @@ class InputError(InstructXError, ValueError):
     """A source, reference, instruction, output path or value that cannot be used."""
 
 
+class NoRoom(InputError):
+    """An input that needs more main memory than is free now; later, or on another machine, it may fit."""
+
+
 class CheckpointError(InstructXError, ValueError):
     """A model folder or weight file that is missing, damaged, or of the wrong kind."""
 

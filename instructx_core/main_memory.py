@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import InputError
+from .errors import NoRoom
 from .words import in_bytes, one_line
 
 EDIT_BYTES = 16  # maximum per source pixel, from the input file to the edited file, without the model
@@ -60,21 +60,24 @@ def address_space() -> Room | None:
     return Room(max(0, limit - sum(pages) * resource.getpagesize()), "left under ulimit -v")
 
 
-def check_room(name: str, width: int, height: int, frames: int = 1, advice: str = "scale it down") -> None:
-    """Refuse pictures that are too large to edit here, before they are decoded.
+def check_room(
+    name: str, width: int, height: int, frames: int = 1, advice: str = "scale it down", needed: int | None = None
+) -> None:
+    """Refuse pictures that are too large to work on here, before they are decoded.
 
     Args:
         name: of the input.
         width, height, frames: from its header.
         advice: what to do, as the end of a sentence.
+        needed: bytes that the work takes; None: those of an edit.
 
     Raises:
-        InputError: editing it would need more main memory than is free.
+        NoRoom: the work would need more main memory than is free.
     """
-    free, needed = free_main_memory(), width * height * frames * EDIT_BYTES
+    free, needed = free_main_memory(), width * height * frames * EDIT_BYTES if needed is None else needed
     if free is not None and needed > (usable := USABLE * free):
         size = f"{width} x {height}" + (f" x {frames} frames" if frames != 1 else " pixels")
-        raise InputError(
+        raise NoRoom(
             f"{name}: {size} needs {in_bytes(needed)} of memory, but only {in_bytes(usable)} are available; "
             f"{one_line(advice)}."
         )

@@ -63,22 +63,24 @@ def passed_judge(candidate: Candidate, bounds: Bounds, judge: EditRater | None) 
 def measured(candidate: Candidate) -> dict[str, float]:
     """The scores of a pair that follow from its pixels and mask."""
     assert candidate.source is not None and candidate.target is not None
-    changed = (candidate.source.int() - candidate.target.int()).abs().amax(-1) >= CHANGED
+    # frame by frame, here and in `grown_mask`: a clip of floats or integers takes several times its own memory
+    pairs = zip(candidate.source, candidate.target, strict=True)
+    changed = torch.stack([(before.int() - after.int()).abs().amax(-1) >= CHANGED for before, after in pairs])
     scores = {"change": _share(changed)}
     if (mask := candidate.mask) is not None:
         scores |= {
             "area": _share(mask),
             "seen": _share(mask.flatten(1).any(1)),
-            "fit": _share(changed[mask]),
-            "outside": _share(changed[~grown_mask(mask, MARGIN)]),
+            "fit": _share(changed, mask),
+            "outside": _share(changed, ~grown_mask(mask, MARGIN)),
         }
     return scores
 
 
 def grown_mask(mask: Tensor, pixels: int) -> Tensor:
     """Dilate a mask [T, H, W] by `pixels` on all sides."""
-    wide = F.max_pool2d(mask[:, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
-    return wide[:, 0] > 0
+    side = 2 * pixels + 1
+    return torch.stack([F.max_pool2d(frame[None].float(), side, stride=1, padding=pixels)[0] > 0 for frame in mask])
 
 
 def _out_of(scores: Mapping[str, float], bounds: Bounds) -> str:
@@ -89,5 +91,8 @@ def _out_of(scores: Mapping[str, float], bounds: Bounds) -> str:
     return ""
 
 
-def _share(flags: Tensor) -> float:
-    return flags.to(torch.float32).mean().item() if flags.numel() else 0.0
+def _share(flags: Tensor, among: Tensor | None = None) -> float:
+    """The share of set flags, among all or those that a mask selects; 0 if there are none."""
+    count = flags.numel() if among is None else int(among.count_nonzero())
+    found = flags if among is None else flags & among
+    return int(found.count_nonzero()) / count if count else 0.0

@@ -17,10 +17,12 @@ from ..errors import InputError
 from ..images import IMAGE_SUFFIXES, read_pixels, to_uint8
 from ..main_memory import GrowingRoom, check_room
 from ..source import is_video_file
-from ..video import VIDEO_SUFFIXES, VideoReader
+from ..video import VIDEO_SUFFIXES, VideoInfo, VideoReader
 from ..words import quoted_path
 
 STILL_FPS = Fraction(1)
+READ_BYTES = 6  # per pixel of a file while it is read: its frames, and a copy of them as one tensor
+SCENE_BYTES = 10  # per pixel of a scene, beside the file: an edit of it, masks, measures, writing
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class ClipSource(Protocol):
         """The keys of all clips; nothing is decoded."""
 
     def read(self, key: str) -> Clip:
-        """Raises InputError if the file cannot be read."""
+        """Raises InputError if the file cannot be read, NoRoom if it does not fit into memory now."""
 
 
 class ClipFolder:
@@ -54,14 +56,15 @@ class ClipFolder:
         InputError: the folder does not exist or holds no pictures or videos.
     """
 
-    def __init__(self, folder: Path, frames: int) -> None:
+    def __init__(self, folder: Path, frames: int, longest: int) -> None:
         """
         Args:
             frames: read at most, per clip.
+            longest: frames at most of a scene that pairs are made from.
         """
         if not is_dir(folder):
             raise InputError(f"{quoted_path(folder)} is not a folder; give a folder of clips or pictures.")
-        self.frames = frames
+        self.frames, self.longest = frames, longest
         self.files = {_key(path.relative_to(folder)): path for path in _media(folder)}
         if not self.files:
             raise InputError(f"{quoted_path(folder)} has no pictures or videos; give another folder.")
@@ -76,10 +79,7 @@ class ClipFolder:
         frames: list[Tensor] = []
         with VideoReader(path, quiet=True) as reader:
             info = reader.info
-            room = GrowingRoom(
-                info.frames or 1,
-                lambda frames: check_room(str(path), info.width, info.height, min(frames, self.frames)),
-            )
+            room = GrowingRoom(info.frames or 1, lambda frames: self._check_room(info, min(frames, self.frames)))
             for frame, _ in reader:
                 room.reach(len(frames) + 1)
                 frames.append(to_uint8(frame))
@@ -88,6 +88,12 @@ class ClipFolder:
             if not frames:
                 raise InputError(f"{quoted_path(path)} has no frames.")
             return Clip(key, torch.stack(frames), info.fps)
+
+    def _check_room(self, info: VideoInfo, frames: int) -> None:
+        """Raise NoRoom unless a file of `frames` frames and the work on its longest scene fit into memory."""
+        needed = info.width * info.height * (READ_BYTES * frames + SCENE_BYTES * min(frames, self.longest))
+        advice = "lower film or frames, or --workers"
+        check_room(str(info.path), info.width, info.height, frames, advice, needed)
 
 
 def _media(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..device import pick_device
-from ..errors import InputError
+from ..errors import InputError, NoRoom
 from ..words import one_line
 from .answering import answered, spent
 from .candidate import Candidate, Drop, Tray
@@ -27,11 +27,16 @@ def make_pairs(
 
     Args:
         seconds: the time of reading and measuring is added here; experts count their own (`timed`).
+
+    Raises:
+        InputError: an expert's device has failed (`answered`), or the clip does not fit into main memory (NoRoom).
     """
     seconds = Counter() if seconds is None else seconds
     try:
         with spent(seconds, "read"):
             clip = source.read(key)
+    except NoRoom:  # not the clip's fault: it stays unfinished, so that the next run makes it
+        raise
     except InputError as error:
         about = {"why": one_line(error, 300)}
         return [Candidate(f"{key}-00", key, "any", None, reason="unreadable", stage="read", about=about)]
@@ -82,7 +87,7 @@ def _scenes(clip: Clip, experts: Experts, most: int | None) -> list[Clip]:
 def open_clips(config: SynthesisConfig) -> ClipSource:
     if (world := config.world) is not None:
         return World(world.count, world.frames, world.size, world.seed)
-    return ClipFolder(Path(config.clips or ""), config.film or config.frames)
+    return ClipFolder(Path(config.clips or ""), config.film or config.frames, config.frames)
 
 
 def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:

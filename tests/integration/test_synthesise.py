@@ -151,6 +151,43 @@ def test_a_broken_clip_is_dropped_and_counted(tmp_path):
     assert not (tmp_path / "out/kept").exists()
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "still.png"])
+def test_a_shortage_of_memory_ends_the_run_and_drops_nothing(tmp_path, name, monkeypatch):
+    """Films of 20 frames of 32 x 32, with scenes of 5: 6 bytes for each pixel of a film and 10 for each of a scene."""
+    from PIL import Image
+
+    from instructx_core import main_memory
+    from instructx_core.synthesis.config import ExpertChoice
+    from support.video_files import clip, make_video
+
+    (tmp_path / "clips").mkdir()
+    if name == "still.png":
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "clips" / name)
+    else:
+        make_video(tmp_path / "clips" / name, clip(20, 32, 32))
+    fields = {"world": None, "clips": str(tmp_path / "clips"), "frames": 5, "film": 20}
+    settings = replace(small_synthesis(tmp_path / "out"), **fields, experts={"cuts": ExpertChoice("scenedetect")})
+
+    class Nothing:
+        def subjects(self, frames, most):
+            return []
+
+        def scenes(self, frames):
+            return [(0, len(frames))]
+
+    def made() -> dict[str, int]:
+        return dict(synthesise(settings, Experts(Nothing(), *[object()] * 5, cuts=Nothing())).dropped)
+
+    needed = 64 * 64 * 16 if name == "still.png" else 32 * 32 * (6 * 20 + 10 * 5)
+    monkeypatch.setattr(main_memory, "free_main_memory", lambda: int(0.9 * needed / main_memory.USABLE))
+    advice = "scale it down" if name == "still.png" else "lower film or frames, or --workers"
+    with pytest.raises(InputError, match=rf"{name}: .* of memory, but only .* are available; {advice}\."):
+        made()
+    assert not list((tmp_path / "out/pending").iterdir()) and not (tmp_path / "out/dropped").exists()
+    monkeypatch.setattr(main_memory, "free_main_memory", lambda: int(1.4 * needed / main_memory.USABLE))
+    assert made() == {"remove: no subject": 1, "add: no subject": 1, "reference_add: no subject": 1}
+
+
 def test_the_preview_of_records_shows_pairs_that_could_not_be_made(tmp_path):
     class Nothing:
         def caption(self, frames):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from instructx_core.world.reading import LOOKS, asked_scene, read_request
 from instructx_core.world.scenes import Canvas, Object, render, sample_scene
 from instructx_core.world.vocabulary import LOCAL_KINDS
 from support.damaged_experts import Damage, damaged
+from support.peak_memory import bytes_taken
 
 KINDS = {"remove": "remove", "add": "add", "swap": "replace", "colour": "recolor", "style": "look", "tone": "look"}
 
@@ -161,6 +163,16 @@ def test_measures_of_a_known_pair():
     )
     assert passed_measures(one, {"fit": (0.6, 1)}).reason == "fit below 0.6"
     assert passed_measures(one, {"seen": (0, 0.4)}).reason == "seen above 0.4"
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux' counters of memory")
+def test_measures_of_a_clip_take_few_bytes_per_pixel():
+    source = torch.zeros(120, 192, 256, 3, dtype=torch.uint8)
+    target, mask = source + 9, torch.zeros(120, 192, 256, dtype=torch.bool)
+    mask[:, :90] = True
+    one = Candidate("a-00", "a", "remove", source, target, ("x",), mask=mask)
+    measured(replace(one, source=source[:1], target=target[:1], mask=mask[:1]))  # libraries start
+    assert bytes_taken(lambda: measured(one)) <= 16 * mask.numel()
 
 
 def test_without_a_subject_everything_is_dropped():
