@@ -167,7 +167,7 @@ try:
     Lpips(folder / "alex.pth")
     raise SystemExit("alexnet was taken for squeezenet")
 except CheckpointError as error:
-    assert "backbone" in str(error)
+    assert "SqueezeNet 1.1" in str(error)
 print("LPIPS OK")
 """
 
