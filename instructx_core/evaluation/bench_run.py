@@ -30,7 +30,7 @@ from ..long_video.editor_model import fingerprint
 from ..out_of_memory import out_of_memory_refused
 from ..request import EditRequest
 from ..source import is_video_file, load_references, load_source, save_result
-from ..video import probe
+from ..video import has_more_frames
 from ..words import listed, one_line, quoted, quoted_path, shown
 from .benches import Bench, Case
 from .benches.case import inner_folder, safe_name
@@ -248,7 +248,7 @@ class BenchRun:
 def _edit(editor: Editor, case: Case, output: Path, request: Mapping[str, Any]) -> None:
     asked = EditRequest.of(case.instruction, reference=list(case.references) or None, **request)
     with out_of_memory_refused(quoted_path(case.source), "give --memory group or sequential on a GPU"):
-        if is_video_file(case.source) and (probe(case.source).frames or WINDOW + 1) > WINDOW:
+        if is_video_file(case.source) and has_more_frames(case.source, WINDOW):
             edit_video(editor, case.source, output, asked)
             return
         source = load_source(case.source)
