@@ -147,13 +147,17 @@ class EditingTask:
         references = examples.references.float()
         count = 0 if references.dim() < 3 else references.shape[1]
         guidance = self.components.guidance
-        for name, instruction in zip(examples.names, instructions, strict=True):
-            try:
-                guidance.check_length(instruction)
-            except InputError as error:
-                raise InputError(f"Example {quoted(name)} cannot be used: {one_line(error)}") from error
+        try:
+            inputs = guidance.prepare(instructions, pictures, images, examples.is_video)
+        except InputError:
+            for name, instruction in zip(examples.names, instructions, strict=True):
+                try:
+                    guidance.check_length(instruction)
+                except InputError as error:
+                    raise InputError(f"Example {quoted(name)} cannot be used: {one_line(error)}") from error
+            raise
         return EditBatch(
-            inputs=guidance.prepare(instructions, pictures, images, examples.is_video),
+            inputs=inputs,
             source=examples.source.float(),
             target=examples.target.float(),
             references=tuple(references[:, place] for place in range(count)),
