@@ -11,6 +11,7 @@ import pytest
 
 from support import comfyui_server, front_end, record_object_info, workflow_files
 
+pytestmark = pytest.mark.slow
 RUN_LIMIT = 600_000  # milliseconds
 
 

@@ -15,10 +15,12 @@ def page():
         yield opened
 
 
-TEMPLATES = [path for path in workflow_files.PATHS if path not in workflow_files.APPS]
+FIRST, *OTHERS = [path for path in workflow_files.PATHS if path not in workflow_files.APPS]
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [FIRST, *(pytest.param(path, marks=pytest.mark.slow) for path in OTHERS)], ids=lambda path: path.stem
+)
 def test_workflow_loads_and_turns_into_its_prompt(page, path):
     workflow = workflow_files.read(path)
     front_end.load(page, workflow)
