@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -12,6 +13,7 @@ import torch
 
 from instructx_core.errors import InputError
 from instructx_core.evaluation import bench_run
+from instructx_core.evaluation.bench_measure import measure_cases
 from instructx_core.evaluation.bench_report import compared_tables, own_tables, plot, read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -316,8 +318,6 @@ def test_edits_of_two_models_are_not_mixed(data, tmp_path, bundled_editor):
 
 def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path, monkeypatch):
     """A page in the place of a clip, as a download leaves it; a later call gets past it too."""
-    from instructx_core.evaluation.bench_measure import measure_cases
-
     class Copying:
         def edit_loaded(self, source, request, **_):
             return type("Result", (), {"frames": source.pixels})()
@@ -356,8 +356,6 @@ def test_a_local_judge_takes_its_memory_after_the_edits(data, tmp_path, capsys, 
 
 
 def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
-    from instructx_core.evaluation.bench_measure import measure_cases
-
     run = prepared("reasonedit", data, tmp_path / "run")
     run.edit(lambda: bundled_editor, QUICK)
     with run.measured.claim(run.cases[0].key):  # as another process does
@@ -376,6 +374,23 @@ def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
     assert "Understanding Scenarios" not in found.means["all cases"]  # of one of its five kinds
     tables = [table for table in compared_tables([found]) if table.judge == "no judge" and "run" in table.rows]
     assert {table.columns[1] for table in tables} == {"PSNR"}
+
+
+def test_a_file_that_cannot_be_measured_stops_no_other(data, tmp_path, said):
+    """An edit or a mask; a judge is still asked about the case of the latter."""
+    run = prepared("reasonedit", data, tmp_path / "run")
+    for case in run.cases:
+        shutil.copy(case.source, run.edit_of(case))
+    unread, masked = run.cases[:2]
+    for path in (run.edit_of(unread), masked.mask):
+        path.write_bytes(b"<!DOCTYPE html>")
+    for count in (4, 0):  # a later call gets past them too
+        assert measure_cases(run) == count
+        assert f"2 of {count + 2} cases could not be measured; the first: {unread.key}: " in said.text
+        said.clear()
+    assert run.measured.read().keys() == {case.key for case in run.cases[2:]}
+    judge = RecordedJudge(benchmarks.record(tmp_path / "a.jsonl", run.cases, run.bench))
+    assert run.judge(judge, {}, frames=1) == 5
 
 
 def test_a_run_s_folder_is_of_the_same_cases(data, tmp_path):
