@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .judging import add_judge, open_judge
-from .options import FORMATS, add_model, command, given_base, integer, load_editor
+from .options import add_model, command, given_base, integer, load_editor
 from .printing import complain, say
 from .progress import Progress
 
@@ -147,10 +147,12 @@ def _run_report(arguments: argparse.Namespace) -> None:
 
 
 def _loading(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Model options other than its name; None for those with their default."""
-    dtype = None if arguments.dtype == FORMATS[0] else arguments.dtype
+    """Model options other than its name; None for those with their default.
+
+    Without the number format, which `auto` may choose otherwise in a later call: each edit notes its own.
+    """
     attention = None if arguments.attention == "sdpa" else arguments.attention
-    others = {"dtype": dtype, "fp8": arguments.fp8, "attention": attention, "cache": arguments.cache}
+    others = {"fp8": arguments.fp8, "attention": attention, "cache": arguments.cache}
     asked = given_base(arguments) | others
     return {name: str(value) if value else None for name, value in asked.items()}
 

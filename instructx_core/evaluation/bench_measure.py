@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..fit import resize
 from ..source import load_source
 from .benches import Case
@@ -14,13 +16,16 @@ if TYPE_CHECKING:
     from .bench_run import BenchRun
     from .perceptual import ClipScore, Lpips
 
+logger = logging.getLogger(__name__)
 SIDE = 256
 
 
 def measure_cases(
     run: BenchRun, lpips: Lpips | None = None, clip: ClipScore | None = None, progress: Progress | None = None
 ) -> int:
-    """Measure the edits of masked cases that still lack one of the metrics; return how many this call measured."""
+    """Measure the edits of masked cases that still lack one of the metrics; return how many this call measured, and
+    warn of those whose files cannot be read.
+    """
     wanted = {"PSNR", "SSIM"} | ({"LPIPS"} if lpips else set()) | ({"CLIPScore"} if clip else set())
     done = run.measured.read()
     left = [
@@ -28,16 +33,23 @@ def measure_cases(
         for case in run.cases
         if case.mask and run.has_edit(case) and not wanted <= done.get(case.key, {}).get("scores", {}).keys()
     ]
-    count = 0
+    count, unread = 0, []
     for number, case in enumerate(left, 1):
         with run.measured.claim(case.key) as mine:
             known = run.measured.read().get(case.key, {}).get("scores", {}) if mine else {}
             if mine and not wanted <= known.keys():
-                scores = known | _measured(run, case, lpips, clip)
-                run.measured.append({"key": case.key, "group": case.group, "tags": dict(case.tags), "scores": scores})
-                count += 1
+                try:
+                    scores = known | _measured(run, case, lpips, clip)
+                except InputError as error:
+                    unread.append(f"{case.key}: {error}")
+                else:
+                    line = {"key": case.key, "group": case.group, "tags": dict(case.tags), "scores": scores}
+                    run.measured.append(line)
+                    count += 1
         if progress:
             progress(number, len(left), "measuring")
+    if unread:
+        logger.warning("%d of %d cases could not be measured; the first: %s", len(unread), len(left), unread[0])
     return count
 
 

@@ -5,7 +5,7 @@
 | `run.json` | benchmark, model and settings; a run with different ones is refused |
 | `cases.jsonl` | the cases, as `instructx study` reads them |
 | `edits/KEY.png`, `KEY.mp4` | one edit per case; edits made by other software may be put here instead |
-| `edited.jsonl` | seconds and the model's fingerprint of each edit, or why it failed |
+| `edited.jsonl` | seconds of each edit and the model that made it, or why it failed |
 | `judged/JUDGE.jsonl` | scores and answers, one file per judge |
 | `measured.jsonl` | metrics that need no judge, of cases with a mask |
 """
@@ -15,8 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +28,15 @@ from ..atomic import partial_file
 from ..bounded import is_file, read_json
 from ..errors import InputError, InstructXError
 from ..long_video import edit_video
-from ..long_video.editor_model import fingerprint
 from ..out_of_memory import out_of_memory_refused
 from ..request import EditRequest
 from ..source import is_video_file, load_references, load_source, save_result
 from ..video import has_more_frames
 from ..words import listed, one_line, quoted, quoted_path, shown
+from .bench_maker import Maker
 from .benches import Bench, Case
 from .benches.case import inner_folder, safe_name
-from .case_log import CaseLog
+from .case_log import CaseLog, Check, locked, unwritable
 from .judges import Answer, Exhibit, Judge, Question, RefusedQuestion, ask
 from .judges.question import FIRST_REFUSED
 from .report import Progress
@@ -73,8 +75,8 @@ class BenchRun:
         wherever = _lines(case.identity() for case in self.cases)
         self.settings = {"bench": bench.name, "listed": _digest(wherever), **settings}
         _check_settings(folder / "run.json", self.settings, older={"listed": _digest(lines)})
-        with partial_file(folder / "cases.jsonl") as partial:
-            partial.write_text(lines, encoding="utf-8")
+        with partial_file(folder / "cases.jsonl") as unfinished:
+            unfinished.write_text(lines, encoding="utf-8")
 
     def edit_of(self, case: Case) -> Path:
         """The path of a case's edit, existing or not: PNG for a picture, MP4 for a video.
@@ -103,29 +105,31 @@ class BenchRun:
         One for which there is too little memory has failed, too.
 
         Raises:
-            InputError: no case could be edited, or earlier edits are another model's.
+            InputError: no case could be edited; edits are another model's, also such as another process has made in the
+                meantime.
         """
         left = [case for case in self.cases if not self.has_edit(case)]
         if not left:
             return 0
         editor, made, problems = load(), 0, []
-        weights = fingerprint(editor)
-        self._check_weights(weights)
+        maker = Maker.of(editor)
+        check = partial(maker.check, self.edited.path)
+        check(self.edited.read())
         for number, case in enumerate(left, 1):
             with self.edited.claim(case.key) as mine:
                 if mine and not self.has_edit(case):
+                    line: dict[str, Any] = {"key": case.key, "group": case.group}
                     start = time.monotonic()
                     try:
-                        _edit(editor, case, self.edit_of(case), request)
+                        edit = self.edit_of(case)
+                        _edit(editor, case, _unnamed(edit), request)
                     except InstructXError as error:
                         problems.append(str(error))
-                        self.edited.append({"key": case.key, "group": case.group, "problem": one_line(error, 300)})
+                        self.edited.append({**line, "problem": one_line(error, 300)})
                     else:
+                        line["seconds"] = round(time.monotonic() - start, 2)
+                        self._keep(edit, {**line, **maker.noted()}, check)
                         made += 1
-                        seconds = round(time.monotonic() - start, 2)
-                        self.edited.append(
-                            {"key": case.key, "group": case.group, "seconds": seconds, "weights": weights}
-                        )
             if progress:
                 progress(number, len(left), "editing")
         if problems and len(problems) == len(self.cases):
@@ -137,16 +141,15 @@ class BenchRun:
             )  # fmt: skip
         return made
 
-    def _check_weights(self, weights: str) -> None:
-        """Refuse to mix the edits of two models, such as one whose folder a training run has written again.
-
-        Lines without a fingerprint are of older versions, or of failures.
-        """
-        if any(line.get("weights", weights) != weights for line in self.edited.read().values()):
-            raise InputError(
-                f"The edits in {quoted_path(self.edits)} are of other weights, or of the same in another number "
-                "format; give the model that made them, or a new folder for the run."
-            )
+    def _keep(self, edit: Path, line: Mapping[str, Any], check: Check) -> None:
+        """Give an edit its name, after its line is in the log: if `check` refuses that, the edit is deleted."""
+        try:
+            self.edited.append(line, check)
+            os.replace(_unnamed(edit), edit)
+        except OSError as error:
+            raise unwritable(edit, error) from error
+        finally:
+            _unnamed(edit).unlink(missing_ok=True)
 
     def judge(
         self,
@@ -164,27 +167,21 @@ class BenchRun:
 
         Raises:
             InputError: no case could be shown; the judge cannot answer, refuses the first cases, or its log is of other
-                prompts, or of a judge whose name gives the same file name.
+                prompts, or of a judge whose name gives the same file name, also such as another process has written in
+                the meantime.
         """
         log = self.judged(judge.name)
         done = log.read()
-        if others := {str(line.get("judge", judge.name)) for line in done.values()} - {judge.name}:
-            raise InputError(
-                f"{quoted_path(log.path)} holds the scores of {listed(others)}, not of {quoted(judge.name)}; judge in "
-                "another run's folder, or rename one of the judges."
-            )
         asked = _digest(json.dumps(prompts, sort_keys=True))
-        if any(line.get("prompts", asked) != asked for line in done.values()):  # older versions did not write it
-            raise InputError(
-                f"{quoted_path(log.path)} holds scores by other prompts; give the same, or move that file away."
-            )
+        check = partial(_check_scores, log.path, judge.name, asked)
+        check(done)
         left = [case for case in self.cases if case.key not in done and self.has_edit(case)]
         count, refused, unshown = 0, [], []
         for number, case in enumerate(left, 1):
             with log.claim(case.key) as mine:
                 if mine and case.key not in log.read():
                     try:
-                        log.append({**self._judged(judge, case, prompts, frames), "prompts": asked})
+                        log.append({**self._judged(judge, case, prompts, frames), "prompts": asked}, check)
                         count += 1
                     except _UnshownError as error:
                         unshown.append(f"{case.key}: {error}")
@@ -255,6 +252,25 @@ def _edit(editor: Editor, case: Case, output: Path, request: Mapping[str, Any]) 
         save_result(editor.edit_loaded(source, asked, dtype=torch.uint8).frames, output, like=source)
 
 
+def _unnamed(edit: Path) -> Path:
+    """Where an edit is written before it gets its name; its suffix is the same, as that gives the format."""
+    return edit.with_name(f".{edit.name}")
+
+
+def _check_scores(log: Path, judge: str, asked: str, lines: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise InputError if a log's lines (by key) are another judge's, or by prompts with another digest than `asked`.
+
+    Older versions did not write the prompts' digest.
+    """
+    if others := {str(line.get("judge", judge)) for line in lines.values()} - {judge}:
+        raise InputError(
+            f"{quoted_path(log)} holds the scores of {listed(others)}, not of {quoted(judge)}; judge in another run's "
+            "folder, or rename one of the judges."
+        )
+    if any(line.get("prompts", asked) != asked for line in lines.values()):
+        raise InputError(f"{quoted_path(log)} holds scores by other prompts; give the same, or move that file away.")
+
+
 def _lines(values: Iterable[Mapping[str, Any]]) -> str:
     """JSON lines."""
     return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
@@ -268,18 +284,20 @@ def _check_settings(path: Path, settings: Mapping[str, Any], older: Mapping[str,
     """Write the settings of a new run; refuse to continue an older run with different ones.
 
     Args:
-        older: values that earlier versions wrote: they digested the cases with absolute paths.
+        older: values that earlier versions wrote, which are replaced: they digested the cases with absolute paths.
     """
-    if not is_file(path):
-        with partial_file(path) as partial:
-            partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        return
-    there = read_json(path)
-    if not isinstance(there, dict):
-        raise InputError(f"{quoted_path(path)} does not hold a run's settings; give a new folder.")
-    for name, value in settings.items():
-        if there.get(name) not in (value, older.get(name, value)):
-            raise InputError(
-                f"The run in {quoted_path(path.parent)} was started with {quoted(name)} {shown(there.get(name))}, not "
-                f"{shown(value)}; give the same settings, or a new folder."
-            )
+    with locked(path):
+        known = is_file(path)
+        there = read_json(path) if known else settings
+        if not isinstance(there, Mapping):
+            raise InputError(f"{quoted_path(path)} does not hold a run's settings; give a new folder.")
+        for name, value in settings.items():
+            if there.get(name) not in (value, older.get(name, value)):
+                raise InputError(
+                    f"The run in {quoted_path(path.parent)} was started with {quoted(name)} "
+                    f"{shown(there.get(name))}, not {shown(value)}; give the same settings, or a new folder."
+                )
+        told = {**there, **settings}
+        if told != there or not known:
+            with partial_file(path) as unfinished:
+                unfinished.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -63,11 +64,17 @@ class EditorModel(RequestedEdit):
 def fingerprint(model: LoadedModel) -> str:
     """Hash a loaded model: its config, and each tensor's name, dtype, shape and evenly spaced values."""
     digest = hashlib.sha256(model.config.to_json().encode())
+    for piece in tensor_samples(model):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def tensor_samples(model: LoadedModel) -> Iterator[bytes]:
+    """Each tensor's name, dtype, shape and evenly spaced values."""
     masks = () if model.masks is None else (model.masks,)
     for part in (model.guidance, model.connector, model.denoiser, model.codec, *masks):
         for name, value in part.state_dict().items():
             if isinstance(value, Tensor):  # quantised layers also keep other objects there
-                digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+                yield f"{name} {value.dtype} {list(value.shape)}".encode()
                 flat = value.detach().flatten()
-                digest.update(flat[:: max(1, flat.numel() // SAMPLES)].float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+                yield flat[:: max(1, flat.numel() // SAMPLES)].float().cpu().contiguous().numpy().tobytes()

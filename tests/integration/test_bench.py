@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
-from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from instructx_core.errors import InputError
-from instructx_core.evaluation import bench_run
+from instructx_core.evaluation.bench_maker import Maker
+from instructx_core.evaluation.bench_measure import measure_cases
 from instructx_core.evaluation.bench_report import compared_tables, own_tables, plot, read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -19,6 +20,7 @@ from instructx_core.evaluation.case_log import CaseLog
 from instructx_core.evaluation.judges import Answer, RecordedJudge, RefusedQuestion, local
 from instructx_core.source import load_source
 from support import benchmarks, public_models, tiny
+from support.benchmarks import prepared
 from support.commands import called, refusal
 from support.places import ROOT
 
@@ -29,14 +31,6 @@ QUICK = {"steps": 1, "seed": 0}
 def data(tmp_path):
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
-
-
-def prepared(name, data, folder, columns=None):
-    """A run of a benchmark, its cases read from a download made for the test."""
-    bench = BENCHES[name]
-    benchmarks.LAYOUTS[name](data)
-    cases = bench.cases(data, columns or Columns(), folder / "sources")
-    return BenchRun(folder, bench, cases, {"model": "m"})
 
 
 def no_model():
@@ -95,6 +89,20 @@ def test_command_line_from_data_to_report(data, tmp_path, capsys):
     # a study is made of what was written
     code, _ = called(capsys, "study", tmp_path / "tiny", "-o", tmp_path / "s.html")
     assert code == 0
+
+
+def test_a_run_is_of_no_dtype_option(data, tmp_path, capsys, monkeypatch):
+    """Its edits note their number format, as `auto` may choose another next time; older versions kept the option."""
+    benchmarks.imgedit(data)
+    monkeypatch.setattr(BenchRun, "edit", lambda *_: 0)
+    arguments = ["bench", "imgedit", "--data", data, "-o", tmp_path / "run"]
+    path = tmp_path / "run" / "run.json"
+    for kept in ({}, {"dtype": None}, {"dtype": "bfloat16"}):
+        if kept:
+            path.write_text(json.dumps(json.loads(path.read_text()) | kept))
+        for dtype in ("auto", "float32"):
+            code, _ = called(capsys, *arguments, "--dtype", dtype)
+            assert code == 0
 
 
 def test_a_run_of_the_published_judge_stands_beside_the_paper(data, tmp_path, bundled_editor):
@@ -294,35 +302,14 @@ def test_a_defect_is_no_want_of_memory(data, tmp_path, bundled_editor, monkeypat
         run.edit(lambda: bundled_editor, QUICK)
 
 
-def test_edits_of_two_models_are_not_mixed(data, tmp_path, bundled_editor):
-    """Though they lie in one folder, one after the other."""
-    run = prepared("imgedit", data, tmp_path / "run")
-    with run.edited.claim(run.cases[0].key):  # as another process does
-        assert run.edit(lambda: bundled_editor, QUICK) == 2
-    trained = deepcopy(bundled_editor)
-    with torch.no_grad():
-        next(trained.denoiser.parameters()).add_(1e-3)
-    with pytest.raises(InputError, match="edits' are of other weights"):
-        run.edit(lambda: trained, QUICK)
-    assert run.edit(lambda: bundled_editor, QUICK) == 1
-    assert run.edit(no_model, QUICK) == 0
-    run.edit_of(run.cases[0]).unlink()
-    lines = run.edited.read().values()
-    run.edited.path.unlink()
-    for line in lines:  # as an older version wrote them
-        run.edited.append({name: value for name, value in line.items() if name != "weights"})
-    assert run.edit(lambda: trained, QUICK) == 1
-
-
 def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path, monkeypatch):
     """A page in the place of a clip, as a download leaves it; a later call gets past it too."""
-    from instructx_core.evaluation.bench_measure import measure_cases
 
     class Copying:
         def edit_loaded(self, source, request, **_):
             return type("Result", (), {"frames": source.pixels})()
 
-    monkeypatch.setattr(bench_run, "fingerprint", lambda _: "it has no weights")
+    monkeypatch.setattr(Maker, "of", lambda _: Maker("it has no weights", "float32", no_model))
     run = prepared("openve", data, tmp_path / "run")
     run.cases[0].source.write_bytes(b"<!DOCTYPE html><title>404</title>")
     rest = len(run.cases) - 1
@@ -356,8 +343,6 @@ def test_a_local_judge_takes_its_memory_after_the_edits(data, tmp_path, capsys, 
 
 
 def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
-    from instructx_core.evaluation.bench_measure import measure_cases
-
     run = prepared("reasonedit", data, tmp_path / "run")
     run.edit(lambda: bundled_editor, QUICK)
     with run.measured.claim(run.cases[0].key):  # as another process does
@@ -376,6 +361,23 @@ def test_numbers_without_a_judge(data, tmp_path, bundled_editor):
     assert "Understanding Scenarios" not in found.means["all cases"]  # of one of its five kinds
     tables = [table for table in compared_tables([found]) if table.judge == "no judge" and "run" in table.rows]
     assert {table.columns[1] for table in tables} == {"PSNR"}
+
+
+def test_a_file_that_cannot_be_measured_stops_no_other(data, tmp_path, said):
+    """An edit or a mask; a judge is still asked about the case of the latter."""
+    run = prepared("reasonedit", data, tmp_path / "run")
+    for case in run.cases:
+        shutil.copy(case.source, run.edit_of(case))
+    unread, masked = run.cases[:2]
+    for path in (run.edit_of(unread), masked.mask):
+        path.write_bytes(b"<!DOCTYPE html>")
+    for count in (4, 0):  # a later call gets past them too
+        assert measure_cases(run) == count
+        assert f"2 of {count + 2} cases could not be measured; the first: {unread.key}: " in said.text
+        said.clear()
+    assert run.measured.read().keys() == {case.key for case in run.cases[2:]}
+    judge = RecordedJudge(benchmarks.record(tmp_path / "a.jsonl", run.cases, run.bench))
+    assert run.judge(judge, {}, frames=1) == 5
 
 
 def test_a_run_s_folder_is_of_the_same_cases(data, tmp_path):
@@ -408,19 +410,12 @@ def test_a_run_of_the_version_that_digested_absolute_paths_goes_on(data, tmp_pat
     run = prepared("imgedit", data, tmp_path / "run")
     digest = hashlib.sha256((run.folder / "cases.jsonl").read_bytes()).hexdigest()[:12]
     path = run.folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"listed": digest}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"listed": digest, "dtype": None}))
     BenchRun(run.folder, run.bench, run.cases, {"model": "m"})
-
-
-def test_judges_of_one_file_name_are_not_mixed(data, tmp_path):
-    run = prepared("imgedit", data, tmp_path / "run")
-    run.judged("a_b").append({"key": run.cases[0].key, "judge": "a/b", "scores": {"overall": 4.0}})
-    judge = RecordedJudge(benchmarks.record(tmp_path / "answers.jsonl", run.cases, run.bench))
-    judge.name = "a_b"
-    with pytest.raises(InputError, match=r"a_b.jsonl' holds the scores of 'a/b', not of 'a_b'; judge in another run"):
-        run.judge(judge, {}, frames=1)
-    judge.name = "a/b"
-    assert run.judge(judge, {}, frames=1) == 0
+    data.rename(tmp_path / "moved")  # from now on it may be
+    cases = run.bench.cases(tmp_path / "moved", Columns(), tmp_path)
+    BenchRun(run.folder, run.bench, cases, {"model": "m"})
+    assert json.loads(path.read_text()) == {**run.settings, "dtype": None}
 
 
 def test_columns_are_given_on_the_command_line_or_in_a_file(data, tmp_path, capsys):

@@ -12,7 +12,7 @@ from instructx_core import main_memory
 from instructx_core.errors import InputError
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
-from instructx_core.evaluation.judges import Answer
+from instructx_core.evaluation.judges import Answer, RecordedJudge
 from instructx_core.evaluation.sampled_frames import sampled_frames
 from instructx_core.guidance.frames import sample_indices
 from instructx_core.source import load_source
@@ -131,3 +131,29 @@ def test_scores_by_two_sets_of_prompts_are_not_mixed(run):
     (line,) = log.read().values()
     log.append({name: value for name, value in line.items() if name != "prompts"})  # as an older version wrote it
     assert run.judge(judge, theirs, frames=1) == 1
+
+
+def test_scores_by_two_sets_of_prompts_that_start_together_are_not_mixed(run):
+    """The judge that writes the first score goes on."""
+    strict = judge_of(run)
+
+    class Overtaken(Attentive):
+        def ask(self, key, number, words, shown):
+            assert run.judge(strict, {"video": "Judge strictly."}, frames=1) == 1
+            return super().ask(key, number, words, shown)
+
+    mild = Overtaken(run.bench.questions(run.cases[0], {})[0])
+    with pytest.raises(InputError, match="attentive.jsonl' holds scores by other prompts"):
+        run.judge(mild, {"video": "Judge."}, frames=1)
+    assert run.judged("attentive").read().keys() == {run.cases[1].key}
+    assert run.judge(strict, {"video": "Judge strictly."}, frames=1) == 1
+
+
+def test_judges_of_one_file_name_are_not_mixed(run, tmp_path):
+    run.judged("a_b").append({"key": run.cases[0].key, "judge": "a/b", "scores": {"overall": 4.0}})
+    judge = RecordedJudge(benchmarks.record(tmp_path / "answers.jsonl", run.cases, run.bench))
+    judge.name = "a_b"
+    with pytest.raises(InputError, match=r"a_b.jsonl' holds the scores of 'a/b', not of 'a_b'; judge in another run"):
+        run.judge(judge, {}, frames=1)
+    judge.name = "a/b"
+    assert run.judge(judge, {}, frames=1) == 1

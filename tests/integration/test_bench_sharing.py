@@ -2,21 +2,29 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
+from instructx_core.config import GuidanceConfig
 from instructx_core.errors import InputError
-from instructx_core.evaluation import bench_run
+from instructx_core.evaluation.bench_maker import Maker
 from instructx_core.evaluation.bench_report import read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
-from instructx_core.evaluation.case_log import CaseLog
+from instructx_core.evaluation.case_log import CaseLog, locked
 from instructx_core.evaluation.judges import RecordedJudge
 from support import benchmarks
+from support.benchmarks import prepared
 from support.places import ROOT
+
+QUICK = {"steps": 1, "seed": 0}
 
 
 @pytest.fixture
@@ -25,9 +33,20 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+def unneeded():
+    pytest.fail("a model was loaded, or hashed as older versions did")
+
+
+class Copying:
+    """A model without weights."""
+
+    def edit_loaded(self, source, request, **_):
+        return type("Result", (), {"frames": source.pixels})()
+
+
 def test_many_threads_share_the_cases(data, tmp_path, monkeypatch):
     """No case is edited or judged twice; both end with every case done."""
-    monkeypatch.setattr(bench_run, "fingerprint", lambda _: "it has no weights")
+    monkeypatch.setattr(Maker, "of", lambda _: Maker("it has no weights", "float32", unneeded))
     kinds = ("add",) * 8
     benchmarks.imgedit(data, kinds)
     bench = BENCHES["imgedit"]
@@ -35,10 +54,10 @@ def test_many_threads_share_the_cases(data, tmp_path, monkeypatch):
     record = benchmarks.record(tmp_path / "a.jsonl", cases, bench)
     made = []
 
-    class Slow:
+    class Slow(Copying):
         def edit_loaded(self, source, request, **_):
             threading.Event().wait(0.02)
-            return type("Result", (), {"frames": source.pixels})()
+            return super().edit_loaded(source, request)
 
     def work():
         run = BenchRun(tmp_path / "run", bench, cases, {"model": "m"})
@@ -52,6 +71,97 @@ def test_many_threads_share_the_cases(data, tmp_path, monkeypatch):
     assert len(made) == 4 and sum(edited for edited, _ in made) == sum(judged for _, judged in made) == 8
     lines = (tmp_path / "run" / "edited.jsonl").read_text().splitlines()
     assert len(lines) == 8 and len({json.loads(line)["key"] for line in lines}) == 8
+
+
+def test_edits_of_two_models_are_not_mixed(data, tmp_path, bundled_editor):
+    """Though they lie in one folder, one after the other."""
+    run = prepared("imgedit", data, tmp_path / "run")
+    with run.edited.claim(run.cases[0].key):  # as another process does
+        assert run.edit(lambda: bundled_editor, QUICK) == 2
+    trained = deepcopy(bundled_editor)
+    with torch.no_grad():
+        next(trained.denoiser.parameters()).add_(1e-3)
+    with pytest.raises(InputError, match="by another model .* remove edits/, edited.jsonl, judged/ and measured.jsonl"):
+        run.edit(lambda: trained, QUICK)
+    assert run.edit(lambda: bundled_editor, QUICK) == 1
+    assert run.edit(unneeded, QUICK) == 0
+    run.edit_of(run.cases[0]).unlink()
+    lines = run.edited.read().values()
+    run.edited.path.unlink()
+    for line in lines:  # as an older version wrote them
+        run.edited.append({name: value for name, value in line.items() if name not in ("model", "dtype")})
+    assert run.edit(lambda: trained, QUICK) == 1
+
+
+def test_of_two_models_that_start_together_the_first_to_finish_an_edit_goes_on(data, tmp_path, monkeypatch):
+    run = prepared("imgedit", data, tmp_path / "run")
+
+    class First(Copying):
+        maker = Maker("one", "bfloat16", unneeded)
+
+    class Second(Copying):
+        maker = Maker("other", "float32", unneeded)
+
+        def edit_loaded(self, source, request, **_):
+            assert run.edit(First, QUICK) == 2
+            return super().edit_loaded(source, request)
+
+    monkeypatch.setattr(Maker, "of", lambda editor: editor.maker)
+    with pytest.raises(InputError, match="made in bfloat16, and the model is loaded in float32; give --dtype bfloat16"):
+        run.edit(Second, QUICK)
+    assert sorted(path.name for path in run.edits.iterdir()) == ["1001.png", "1002.png"]
+    assert run.edited.read().keys() == {"1001", "1002"}
+    assert run.edit(First, QUICK) == 1
+
+
+def test_of_two_calls_that_start_together_with_other_settings_one_is_refused(data, tmp_path):
+    bench = BENCHES["imgedit"]
+    cases = bench.cases(benchmarks.imgedit(data), Columns(), tmp_path)
+    path, refused = tmp_path / "run" / "run.json", []
+
+    def start():
+        with pytest.raises(InputError, match="was started with 'steps' 1, not 2"):
+            BenchRun(path.parent, bench, cases, {"steps": 2})
+        refused.append(True)
+
+    other = threading.Thread(target=start)
+    run = BenchRun(path.parent, bench, cases, {"steps": 1})
+    settings = path.read_text()
+    path.unlink()
+    with locked(path):  # as the call that is first
+        other.start()
+        other.join(0.3)
+        path.write_text(settings)
+    other.join()
+    assert refused and json.loads(path.read_text()) == run.settings
+
+
+def test_a_later_version_s_config_is_the_same_model(bundled_editor):
+    @dataclass(frozen=True)
+    class LaterConfig(GuidanceConfig):
+        added: int = 0
+
+    config, later, quicker = bundled_editor.config, copy(bundled_editor), copy(bundled_editor)
+    later.config = replace(config, guidance=LaterConfig(**vars(config.guidance)))
+    quicker.config = replace(config, sampling=replace(config.sampling, steps=config.sampling.steps + 1))
+    made = Maker.of(bundled_editor)
+    assert Maker.of(later).model == made.model != Maker.of(quicker).model
+    assert Maker.of(later).older() != made.older()
+
+
+def test_a_run_of_the_version_that_hashed_whole_configs_goes_on(data, tmp_path, monkeypatch):
+    run = prepared("imgedit", data, tmp_path / "run")
+    first = run.cases[0]
+    shutil.copy(first.source, run.edit_of(first))
+    run.edited.append({"key": first.key, "group": first.group, "seconds": 1.0, "weights": "whole"})
+    monkeypatch.setattr(Maker, "of", lambda _: Maker("same", "float32", lambda: "another"))
+    with pytest.raises(InputError, match="by another model, or by the same in another number format; .* its --dtype"):
+        run.edit(Copying, QUICK)
+    monkeypatch.setattr(Maker, "of", lambda _: Maker("same", "float32", lambda: "whole"))
+    with run.edited.claim(run.cases[1].key):  # as another process does
+        assert run.edit(Copying, QUICK) == 1
+    monkeypatch.setattr(Maker, "of", lambda _: Maker("same", "float32", lambda: "with a new field"))
+    assert run.edit(Copying, QUICK) == 1
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from instructx_core.evaluation.bench_run import BenchRun
+from instructx_core.evaluation.benches import BENCHES, Columns
 from instructx_core.images import write_image
 from instructx_core.world import sample_triplet
 from support.video_files import make_video
@@ -147,6 +149,14 @@ LAYOUTS = {
     "advancededit": advancededit,
     "reasonedit": reasonedit,
 }
+
+
+def prepared(name: str, data: Path, folder: Path, columns: Columns | None = None) -> BenchRun:
+    """A run of a benchmark, its cases read from a download made for the test."""
+    bench = BENCHES[name]
+    LAYOUTS[name](data)
+    cases = bench.cases(data, columns or Columns(), folder / "sources")
+    return BenchRun(folder, bench, cases, {"model": "m"})
 
 
 def record(path: Path, cases: Sequence[object], bench: object, value: float = 4) -> Path:
