@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..families.components import Components
 from ..families.instructx.folder import save_checkpoint
 from ..families.loading import load_model
+from ..guidance.guidance import Guidance
 from ..sampling import GuidanceTerm, sample
 from ..words import one_line, quoted
 from .batch import EditBatch
@@ -150,11 +151,7 @@ class EditingTask:
         try:
             inputs = guidance.prepare(instructions, pictures, images, examples.is_video)
         except InputError:
-            for name, instruction in zip(examples.names, instructions, strict=True):
-                try:
-                    guidance.check_length(instruction)
-                except InputError as error:
-                    raise InputError(f"Example {quoted(name)} cannot be used: {one_line(error)}") from error
+            name_too_long(guidance, examples.names, instructions)
             raise
         return EditBatch(
             inputs=inputs,
@@ -215,6 +212,15 @@ def open_source(config: TrainConfig, components: Components) -> ExampleSource:
         return StreamSource(config, codec, shown_frames, stride, share, components.guidance.check_length)
     with state.main_process_first():
         return PoolSource(open_pool(pool, config.data, codec, shown_frames, stride), config)
+
+
+def name_too_long(guidance: Guidance, names: Sequence[str], texts: Sequence[str]) -> None:
+    """Raise InputError for the first text that is too long for the model; its example is named."""
+    for name, text in zip(names, texts, strict=True):
+        try:
+            guidance.check_length(text)
+        except InputError as error:
+            raise InputError(f"Example {quoted(name)} cannot be used: {one_line(error)}") from error
 
 
 def noise_levels(config: NoiseConfig, shift: float, count: int, generator: torch.Generator) -> torch.Tensor:

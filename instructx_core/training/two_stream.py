@@ -38,7 +38,7 @@ from .config import TwoStreamTrainConfig
 from .data.encoding import Encoded
 from .data.mixture import MixedSource
 from .data.sources import ExampleSource
-from .editing import choose_trained, open_source
+from .editing import choose_trained, name_too_long, open_source
 from .gradients import check_trained
 from .sharding import is_sharded_run
 
@@ -185,16 +185,24 @@ class TwoStreamTask:
     def make_batch(
         self, examples: Encoded, instructionless: torch.Tensor, sourceless: torch.Tensor | None
     ) -> TwoStreamBatch:
+        """
+        Raises:
+            InputError: a text is too long; its example is named.
+        """
         guidance = self.components.guidance
+        texts = examples.captions if self.is_alignment else examples.instructions
+        pictures = None if self.is_alignment else [shown.float() / 255 for shown in examples.shown]
+        try:
+            inputs = guidance.prepare(texts, pictures)
+        except InputError:
+            name_too_long(guidance, examples.names, texts)
+            raise
+        captions = torch.empty(0, dtype=torch.int64)
         if self.is_alignment:
-            inputs = guidance.prepare(examples.captions, None)
             captions = self.words(
                 examples.captions, padding="max_length", truncation=True, return_tensors="pt",
                 max_length=self.components.config.connector.tokens,
             )["input_ids"]  # fmt: skip
-        else:
-            inputs = guidance.prepare(examples.instructions, [shown.float() / 255 for shown in examples.shown])
-            captions = torch.empty(0, dtype=torch.int64)
         return TwoStreamBatch(
             inputs,
             examples.source.float(),

@@ -210,6 +210,15 @@ def test_rows_without_the_words_of_a_stage_are_broken(start, tmp_path, name, wor
         make_task(stage(name, start, tmp_path / "run", data=data, beside=[]))
 
 
+@pytest.mark.parametrize(("name", "words"), [("stage1", "captions"), ("stage2", "instructions")])
+def test_a_text_that_is_too_long_is_named_with_its_example(start, tmp_path, name, words):
+    task = make_task(stage(name, start, tmp_path / "run"))
+    examples = task.source.draw(torch.Generator().manual_seed(0), False)
+    held = replace(examples, names=["one", "two"], **{words: ["a box", "box " * 5000]})
+    with pytest.raises(InputError, match=r"Example 'two' cannot be used: .* tokens; give at most 4096"):
+        task.make_batch(held, torch.zeros(2, dtype=torch.bool), None)
+
+
 def test_a_check_counts_and_reads_all_sets(start, tmp_path):
     said = describe_run(mixed(start, tmp_path / "run"), processes=2)
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.strip()}

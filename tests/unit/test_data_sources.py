@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import tarfile
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from PIL import Image
 
 from instructx_core.errors import InputError
 from instructx_core.latents import LatentCodec
 from instructx_core.training.config import DataConfig, TrainConfig
 from instructx_core.training.data import sources
+from instructx_core.training.data.example import Example
 from instructx_core.training.data.opening import open_table
 from instructx_core.training.data.pixels import read_example
 from instructx_core.training.data.pool import Bucket
+from instructx_core.training.data.rows import Row, is_video
 from instructx_core.training.data.sources import PoolSource, StreamSource, batch_size, first_examples
 from instructx_core.training.dry_run import _plan
 from instructx_core.video import VideoWriter
@@ -96,6 +100,79 @@ def test_a_kind_whose_rows_are_all_broken_is_refused_if_it_is_drawn(folder: Path
     with pytest.raises(InputError, match=r"None of the 2 videos in '.*both.csv' can be used.*Line 62 .* in length"):
         stream_source(config(path), folder)
     assert set(stream_source(config(path, video_probability=0.0), folder).feeds) == {False}
+
+
+@pytest.mark.parametrize("kind", [False, True])
+def test_a_kind_that_is_not_drawn_is_hardly_looked_for(kind: bool, folder: Path, monkeypatch) -> None:
+    """A third of the rows are of the other kind and broken; they refuse neither the run nor its --check."""
+    good, broken = (("a.mp4", "a.mp4"), ("a.png", "wide.png")) if kind else (("a.png", "b.png"), ("a.mp4", "cut.mp4"))
+    Image.new("RGB", (128, 64)).save(folder / "wide.png")
+    table = rows((*good, 40), (*broken, 20), (broken[0], broken[0], 3))
+    data = config(public_sets.write_csv(folder / "both.csv", table), video_probability=float(kind))
+    tried: list[str] = []
+
+    def read(row: Row, *given: Any) -> Example:
+        tried.append(Path(str(row.target)).name)
+        return read_example(row, *given)
+
+    monkeypatch.setattr(sources, "read_example", read)
+    assert set(stream_source(data, folder).feeds) == {kind}
+    assert len(list(sources.table_examples(open_table(data), data, 16, 4))) == 40
+    assert tried.count(broken[1]) == sources.TRIED[not kind]
+
+
+def test_intact_rows_of_a_kind_that_is_not_drawn_are_shown(folder: Path) -> None:
+    """Pictures stay the first, as what is measured on some of a table is measured on them."""
+    path = public_sets.write_csv(folder / "both.csv", rows(("a.mp4", "a.mp4", 9), ("a.png", "b.png", 9)))
+    for probability in (0.0, 1.0):
+        source = stream_source(config(path, video_probability=probability), folder)
+        first, clips = source.some(None, 8), source.some(True, 1)
+        assert first is not None and not first.is_video and clips is not None and clips.frames == 5
+
+
+def test_a_state_goes_on_where_a_kind_that_is_not_drawn_is_not_found_any_more(folder: Path) -> None:
+    """An earlier version looked for it to the end of the table."""
+    table = rows(("a.png", "b.png", 60), ("a.mp4", "cut.mp4", 2), ("a.mp4", "a.mp4", 40))
+    for number, row in enumerate(table):
+        row["instruction"] = str(number)
+    path = public_sets.write_csv(folder / "both.csv", table)
+    before = stream_source(config(path, image_batch=8), folder)
+    after = stream_source(config(path, image_batch=8, video_probability=0.0), folder)
+    for _ in range(3):
+        before.draw(torch.Generator(), False)
+    position = before.position()
+    assert set(position) > {"images", "videos"} and set(after.feeds) == {False}
+    after.go_to(position)
+    assert after.draw(torch.Generator(), False).names == before.draw(torch.Generator(), False).names
+
+
+def test_only_a_kind_that_names_do_not_tell_is_looked_for_in_few_rows(folder: Path, monkeypatch) -> None:
+    """Three blocks of a table: pictures whose names may be clips', or a clip at the end of each."""
+    monkeypatch.setattr(sources, "LOOKED_AT", 30)
+    opened: list[Path] = []
+    monkeypatch.setattr(sources, "is_video", lambda media: opened.append(media) or is_video(media))
+    Image.new("RGB", (64, 64)).save(folder / "a.gif")
+    for name, groups, kinds in (
+        ("gif", [("a.gif", "a.gif", 768)], {False}),
+        ("told", [("a.png", "b.png", 255), ("a.mp4", "a.mp4", 1)] * 3, {False, True}),
+    ):
+        data = config(public_sets.write_csv(folder / f"{name}.csv", rows(*groups)))
+        read = partial(read_example, data=data, stride=16, frame_multiple=4)
+        assert set(first_examples(open_table(data), data, read)) == kinds
+        assert name == "told" or 30 <= len(opened) <= 50
+
+
+def test_clips_behind_many_pictures_in_an_archive_are_found(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "LOOKED_AT", 4)
+    with tarfile.open(folder / "pairs.tar", "w") as archive:
+        for number in range(21):
+            kind, name = ("mp4", "a.mp4") if number == 20 else ("png", "a.png")
+            for media in ("source", "target"):
+                public_sets.add(archive, f"{number}.{media}.{kind}", (folder / name).read_bytes())
+            public_sets.add(archive, f"{number}.json", b'{"instruction": "x"}')
+    data = config(folder / "pairs.tar")
+    read = partial(read_example, data=data, stride=16, frame_multiple=4)
+    assert set(first_examples(open_table(data), data, read)) == {False, True}
 
 
 def test_a_filter_may_leave_out_the_beginning_of_a_table(folder: Path) -> None:

@@ -61,6 +61,7 @@ class ListingShard:
     size: int
     name: str
     kinds: frozenset[bool] = field(default=frozenset({False, True}))
+    told: bool = False
 
     def records(self, start: int) -> Iterator[Record]:
         for place, (record, _) in zip(range(self.size), self.listing.read(self.start), strict=False):

@@ -218,19 +218,20 @@ def _shards(path: Path, layout: Layout, asked: set[str]) -> tuple[list[Shard], i
 def _blocks(listing: Listing, layout: Layout) -> tuple[list[Shard], int]:
     """Split a text listing into blocks; it is read once, and only the start of each block is kept."""
     shards: list[Shard] = []
-    size, total, start = 0, 0, listing.start
+    size, total, start, told = 0, 0, listing.start, True
     kinds: frozenset[bool] = frozenset()
 
     def close() -> None:
         if size:
             name = f"rows {total - size + 1} to {total} of {quoted(listing.path.name)}"
-            shards.append(ListingShard(listing, start, size, name, kinds or frozenset({False})))
+            shards.append(ListingShard(listing, start, size, name, kinds or frozenset({False}), told))
 
     for record, after in listing.read(listing.start):
-        size, total, kinds = size + 1, total + 1, kinds | _kinds(record, layout)
+        own = _kinds(record, layout)
+        size, total, kinds, told = size + 1, total + 1, kinds | own, told and len(own) < 2
         if size == BLOCK:
             close()
-            size, start, kinds = 0, after, frozenset()
+            size, start, kinds, told = 0, after, frozenset(), True
     close()
     return shards, total
 

@@ -35,6 +35,7 @@ class ParquetShard:
     columns: tuple[str, ...]
     name: str
     kinds: frozenset[bool] = field(default=frozenset({False}))
+    told: bool = False
 
     def records(self, start: int) -> Iterator[Record]:
         try:

@@ -80,6 +80,7 @@ class Shard(Protocol):
 
     name: str  # for messages
     kinds: frozenset[bool]  # whether it may hold videos (True), pictures (False)
+    told: bool  # whether the names in it told these kinds, so that it holds each
     size: int | None  # number of records, if known without reading them
 
     def records(self, start: int) -> Iterator[Record]:

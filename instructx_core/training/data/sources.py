@@ -19,7 +19,6 @@ from .encoding import Encoded, encode_examples
 from .example import Example
 from .feed import THREADS, Batches, ReadAhead
 from .opening import open_table
-from .parquet import ParquetShard
 from .pixels import read_example
 from .pool import Bucket
 from .rows import Address, Row, RowError, Shard, is_video
@@ -266,7 +265,9 @@ class StreamSource:
         """
         self.never_drawn = least_held_out(self.never_drawn, position)
         names = {kind: NAMES[kind] for kind in self.feeds}
-        others = set(position) - {"processes", HELD_OUT}
+        # an older version, or another `video_probability`, may have found some of a kind that is not drawn
+        unused = {NAMES[kind] for kind in NAMES if kind not in names and not is_drawn(self.data, kind)}
+        others = set(position) - {"processes", HELD_OUT} - unused
         if position.get("processes") != self.share[1] or set(names.values()) != others:
             logger.warning(
                 "The training state is from %s processes or other data; %s is read from its beginning.",
@@ -281,21 +282,34 @@ class StreamSource:
             raise InputError(DAMAGED) from error
 
 
+def is_drawn(data: DataConfig, kind: bool) -> bool:
+    """Whether a run draws videos (True) or pictures (False), if there are any."""
+    return data.video_probability > 0 if kind else data.video_probability < 1
+
+
+def _drawn_first(data: DataConfig) -> list[bool]:
+    """Both kinds, pictures before videos among those that are drawn."""
+    return sorted(NAMES, key=lambda kind: not is_drawn(data, kind))
+
+
 def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example]) -> dict[bool, list[Example]]:
-    """The first intact examples of each kind in the table.
+    """The first intact examples of each kind in the table, pictures first.
+
+    A kind that is not drawn refuses no run: few of its rows are tried, unless the other kind is missing.
 
     Raises:
         InputError: too many of the rows tried are broken, or all of a kind that is to be drawn, or there are none.
     """
     found: dict[bool, list[Example]] = {}
     summary = ""
-    for kind, most in TRIED.items():
-        tally = Tally(table.path, data.broken, table.total)
+    for kind in _drawn_first(data):
+        most, is_needed = TRIED[kind], is_drawn(data, kind) or not found
+        tally = Tally(table.path, data.broken if is_needed else 1, table.total)
         examples: list[Example] = []
         broken: list[str] = []
         for looked_at, row in enumerate(_rows_of(table, kind, tally)):
             if looked_at and looked_at % LOOKED_AT == 0:
-                if examples:
+                if examples or not is_needed:
                     break
                 logger.info("%s: no usable %s in %d rows, still looking", table.path, NAMES[kind], looked_at)
             if row is None:
@@ -306,29 +320,35 @@ def first_examples(table: Table, data: DataConfig, read: Callable[[Row], Example
             except RowError as error:
                 broken.append(f"{row.place}: {error}")
                 tally.skip(broken[-1])
-            if examples and len(examples) + len(broken) >= most:
+            if (examples or not is_needed) and len(examples) + len(broken) >= most:
                 break
         summary = summary or tally.summary()
-        is_drawn = data.video_probability > 0 if kind else data.video_probability < 1
         if examples:
             found[kind] = examples
-        elif is_drawn and broken:
+        elif is_needed and broken:
             raise InputError(
                 f"None of the {len(broken)} {NAMES[kind]} in {quoted_path(table.path)} can be used; mend or remove "
                 f"these rows: {'; '.join(one_line(words, 200) for words in broken[:3])}."
             )
-        elif is_drawn:
+        elif is_needed:
             logger.info("%s: no %s found", table.path, NAMES[kind])
     if not found:
         raise InputError(summary or f"No row of {quoted_path(table.path)} is an edit that passes data.filters.")
-    return found
+    return dict(sorted(found.items()))
 
 
 def table_examples(
     table: Table, data: DataConfig, stride: int, frame_multiple: int, words: ExampleWords | None = None
 ) -> Iterator[Example]:
-    """A table's examples, pictures first, to look at. Raises InputError if too many rows are broken."""
-    for kind in NAMES:
+    """A table's examples, pictures first, to look at; of a kind that is not drawn only if the other is missing.
+
+    Raises:
+        InputError: too many rows are broken.
+    """
+    is_found = False
+    for kind in _drawn_first(data):
+        if is_found and not is_drawn(data, kind):
+            break
         tally = Tally(table.path, data.broken, table.total)
         is_found = False
         for looked_at, row in enumerate(_rows_of(table, kind, tally)):
@@ -347,8 +367,8 @@ def table_examples(
 def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row | None]:
     """The rows of one kind, and None for each that is of the other, left out or broken; these are only tallied.
 
-    Only shards that may hold this kind are read. Those of a Parquet file may hold either: of rows of the other kind,
-    some `LOOKED_AT` are read there, the first of every shard.
+    Only shards that may hold this kind are read. Where names do not tell (all Parquet files, names such as a.gif), some
+    `LOOKED_AT` rows of the other kind are read, the first of every shard.
     """
     shards = [shard for shard, part in enumerate(table.parts) if kind in part.shard.kinds]
     most = -(-LOOKED_AT // max(1, len(shards)))
@@ -370,7 +390,7 @@ def _rows_of(table: Table, kind: bool, tally: Tally) -> Iterator[Row | None]:
                         tally.good()
                         others += 1
             yield wanted
-            if others == most and isinstance(table.parts[shard].shard, ParquetShard):
+            if others == most and not table.parts[shard].shard.told:
                 break
 
 

@@ -55,6 +55,7 @@ class TarShard:
     members: re.Pattern[str]  # suffixes to read
     name: str
     kinds: frozenset[bool] = field(default=frozenset({False}))
+    told: bool = True
     size: int | None = None
 
     def records(self, start: int) -> Iterator[Record]:
