@@ -45,6 +45,9 @@ class ClipSource(Protocol):
     def keys(self) -> list[str]:
         """The keys of all clips; nothing is decoded."""
 
+    def name(self, key: str) -> str:
+        """What messages call a clip."""
+
     def read(self, key: str) -> Clip:
         """Raises InputError if the file cannot be read, NoRoom if it does not fit into memory now."""
 
@@ -64,13 +67,16 @@ class ClipFolder:
         """
         if not is_dir(folder):
             raise InputError(f"{quoted_path(folder)} is not a folder; give a folder of clips or pictures.")
-        self.frames, self.longest = frames, longest
+        self.folder, self.frames, self.longest = folder, frames, longest
         self.files = {_key(path.relative_to(folder)): path for path in _media(folder)}
         if not self.files:
             raise InputError(f"{quoted_path(folder)} has no pictures or videos; give another folder.")
 
     def keys(self) -> list[str]:
         return list(self.files)
+
+    def name(self, key: str) -> str:
+        return str(self.files[key].relative_to(self.folder))
 
     def read(self, key: str) -> Clip:
         path = self.files[key]
@@ -92,8 +98,7 @@ class ClipFolder:
     def _check_room(self, info: VideoInfo, frames: int) -> None:
         """Raise NoRoom unless a file of `frames` frames and the work on its longest scene fit into memory."""
         needed = info.width * info.height * (READ_BYTES * frames + SCENE_BYTES * min(frames, self.longest))
-        advice = "lower film or frames, or --workers"
-        check_room(str(info.path), info.width, info.height, frames, advice, needed)
+        check_room(str(info.path), info.width, info.height, frames, needed=needed)
 
 
 def _media(folder: Path) -> Iterator[Path]:

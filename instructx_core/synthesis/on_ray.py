@@ -29,8 +29,8 @@ from .answering import answered, spent
 from .config import Cluster, ExpertChoice, Role, SynthesisConfig
 from .experts import ExpertFailed, Experts
 from .models import load_experts, models_of
-from .one_clip import make_pairs, open_clips, timed
-from .store import Made, read_made, write_clip
+from .one_clip import Unfinished, finish_clip, open_clips, timed
+from .store import Made, has_kept, read_made
 from .world import World
 
 OURS = (InstructXError, ExpertFailed, OSError)
@@ -39,8 +39,10 @@ SETTINGS = 4  # a type of HTTP/2 frame
 Actors = Mapping[Role, Sequence[Any]]
 
 
-def made_on_ray(config: SynthesisConfig, clips: Sequence[str], place: Path, cluster: Cluster) -> Iterator[Made]:
-    """Make the pairs of some clips. Each is in `place`/CLIP by the time it is yielded; the order is arbitrary.
+def made_on_ray(
+    config: SynthesisConfig, clips: Sequence[str], place: Path, cluster: Cluster
+) -> Iterator[Made | Unfinished]:
+    """Make the pairs of some clips. Each finished one is in `place`/CLIP when it is yielded; the order is arbitrary.
 
     Raises:
         InputError: Ray is not installed, the cluster does not answer or is too small, or a worker failed.
@@ -61,7 +63,10 @@ def made_on_ray(config: SynthesisConfig, clips: Sequence[str], place: Path, clus
         for row in done.iter_rows():
             if row["problem"]:
                 raise InputError(row["problem"])
-            yield Made(row["clip"], **json.loads(row["told"]))
+            if row["short"]:
+                yield Unfinished(row["clip"], row["short"])
+            else:
+                yield Made(row["clip"], **json.loads(row["told"]))
 
 
 class ClipWorker:
@@ -71,23 +76,30 @@ class ClipWorker:
         self.config, self.place, self.actors = config, Path(place), actors
         self.source = open_clips(config)
         light = {role: choice for role, choice in config.asked.items() if role not in actors}
-        self.experts = self.source.experts() if isinstance(self.source, World) else load_experts(light, "cpu")
+        self.experts = (
+            self.source.experts()
+            if isinstance(self.source, World)
+            else load_experts(light, "cpu", lambda: has_kept(Path(config.output)))
+        )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        key, problem = row["clip"], ""
-        made = Made(key, 0, 0, {}, {})
+        key, told, problem, short = row["clip"], {}, "", ""
         try:
-            made = read_made(self.place / key) or self._made(key)
+            made = read_made(self.place / key) or self._finished(key)
+            if isinstance(made, Unfinished):
+                short = made.why
+            else:
+                counts = {"seconds": dict(made.seconds), "dropped": dict(made.dropped)}
+                told = {"kept": made.kept, "pairs": made.pairs, **counts}
         except (InstructXError, OSError) as error:  # Ray Data would only show its own stack frames
             problem = one_line(error, 1000)
-        told = {"kept": made.kept, "pairs": made.pairs, "seconds": dict(made.seconds), "dropped": dict(made.dropped)}
-        return {"clip": key, "told": json.dumps(told), "problem": problem}
+        return {"clip": key, "told": json.dumps(told), "problem": problem, "short": short}
 
-    def _made(self, key: str) -> Made:
+    def _finished(self, key: str) -> Made | Unfinished:
         seconds: Counter[str] = Counter()
         far = {role: FarExpert(role, copies, seconds) for role, copies in self.actors.items()}
         experts = replace(timed(self.experts, seconds), **far)
-        return write_clip(self.place, key, make_pairs(self.config, self.source, key, experts, seconds), seconds)
+        return finish_clip(self.config, self.source, key, experts, seconds, self.place)
 
 
 class ModelActor:

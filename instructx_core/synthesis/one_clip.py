@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,27 @@ from .clips import Clip, ClipFolder, ClipSource
 from .config import SynthesisConfig
 from .experts import ExpertFailed, Experts
 from .recipes import RECIPES
+from .store import Made, has_kept, write_clip
 from .world import World
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A clip that does not fit into main memory now; the next run tries it again."""
+
+    clip: str
+    why: str
+
+
+def finish_clip(
+    config: SynthesisConfig, source: ClipSource, key: str, experts: Experts, seconds: Counter[str], place: Path
+) -> Made | Unfinished:
+    """Write a clip's candidates to `place`/KEY. Raises InputError as `make_pairs` does, but for NoRoom."""
+    try:
+        candidates = make_pairs(config, source, key, experts, seconds)
+    except NoRoom as error:
+        return Unfinished(key, one_line(error, 300))
+    return write_clip(place, key, candidates, seconds)
 
 
 def make_pairs(
@@ -35,7 +55,7 @@ def make_pairs(
     try:
         with spent(seconds, "read"):
             clip = source.read(key)
-    except NoRoom:  # not the clip's fault: it stays unfinished, so that the next run makes it
+    except NoRoom:  # not the clip's fault: it is not dropped
         raise
     except InputError as error:
         about = {"why": one_line(error, 300)}
@@ -96,7 +116,7 @@ def open_experts(config: SynthesisConfig, source: ClipSource) -> Experts:
         return source.experts()
     from .models import load_experts
 
-    return load_experts(config.asked, str(pick_device(None)))
+    return load_experts(config.asked, str(pick_device(None)), lambda: has_kept(Path(config.output)))
 
 
 class _Timed:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..bounded import why
-from ..errors import InputError
+from ..errors import InputError, NoRoom
 from ..run_lock import only_run
-from ..words import quoted_path
+from ..words import listed, quoted_path
 from .clips import ClipSource
 from .config import Cluster, SynthesisConfig
 from .dashboard import Dashboard
@@ -21,10 +21,11 @@ from .experts import Experts
 from .manifest import read_manifest
 from .models import check_experts, check_folders, models_of
 from .on_ray import check_answers, made_on_ray
-from .one_clip import make_pairs, open_clips, open_experts, timed
-from .store import Made, Store, write_clip
+from .one_clip import Unfinished, finish_clip, open_clips, open_experts, timed
+from .store import Made, Store
 
 Progress = Callable[[Dashboard], None]
+NAMED = 10  # clips in a message
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def synthesise(
 
     Raises:
         InputError: clips or experts cannot be opened, or the output belongs to another run or cannot be written.
+        NoRoom: some clips did not fit into main memory; all others are finished, and the next run tries these again.
     """
     output = Path(config.output)
     if experts is not None and cluster is not None:
@@ -90,14 +92,22 @@ def synthesise(
         order = [key for key in dict.fromkeys((*keys, *store.waiting())) if key not in packed]
         dashboard = Dashboard(len(keys), len(keys) - len(left), *_processes(config, cluster))
         order = store.pack_in_order(order, done, config.shard, last=not left)
+        unfinished: list[Unfinished] = []
         with closing(_work(config, source, left, experts, store, cluster)) as work:
             for number, made in enumerate(work, start=1):
-                done.add(made.clip)
+                if isinstance(made, Unfinished):
+                    unfinished.append(made)
+                    order.remove(made.clip)
+                else:
+                    done.add(made.clip)
                 order = store.pack_in_order(order, done, config.shard, last=number == len(left))
-                dashboard.count(made)
-                if progress:
-                    progress(dashboard)
+                if isinstance(made, Made):
+                    dashboard.count(made)
+                    if progress:
+                        progress(dashboard)
         store.clear_working()
+    if unfinished:
+        raise _short_of_memory(config, source, unfinished, len(keys), cluster)
     return read_summary(output)
 
 
@@ -108,20 +118,35 @@ def _work(
     experts: Experts | None,
     store: Store,
     cluster: Cluster | None,
-) -> Generator[Made]:
-    """Finish the clips one by one; each is in `pending` by the time it is yielded."""
+) -> Generator[Made | Unfinished]:
+    """Try the clips one by one; each finished one is in `pending` by the time it is yielded."""
     if not left:
         return
     if cluster is not None:
         for made in made_on_ray(config, left, store.working, cluster):
-            store.take(store.working / made.clip)
+            if isinstance(made, Made):
+                store.take(store.working / made.clip)
             yield made
         return
     experts = experts or open_experts(config, source)
     _check_needs(config, [field.name for field in fields(experts) if getattr(experts, field.name) is not None])
     for key in left:
         seconds: Counter[str] = Counter()
-        yield write_clip(store.pending, key, make_pairs(config, source, key, timed(experts, seconds), seconds), seconds)
+        yield finish_clip(config, source, key, timed(experts, seconds), seconds, store.pending)
+
+
+def _short_of_memory(
+    config: SynthesisConfig, source: ClipSource, unfinished: Sequence[Unfinished], clips: int, cluster: Cluster | None
+) -> NoRoom:
+    """What to do about clips that did not fit into memory."""
+    names = listed([source.name(one.clip) for one in unfinished], NAMED)
+    fewer = "" if cluster is None or cluster.workers == 1 else "give fewer --workers, "
+    lower = "frames" if config.film is None else "film or frames"
+    return NoRoom(
+        f"Memory was short for {len(unfinished)} of {clips} clips ({names}), all others are finished; free memory, "
+        f"{fewer}scale them down or move them out of the folder, and run again, or give a new output and lower "
+        f"{lower}; the first: {unfinished[0].why}"
+    )
 
 
 def _check_needs(config: SynthesisConfig, there: Collection[str]) -> None:

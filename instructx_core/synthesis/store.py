@@ -10,8 +10,9 @@ OUTPUT/
 
 A clip's folder appears atomically. A pack enters the manifest only once its shards are on disk, and only then are its
 clips removed from `pending`, so no clip is lost or packed twice, whenever a run ends. Packs take clips in the order of
-the footage, not in the order in which they finish, so one process and many write the same shards. Only one process
-moves and packs; leftover processes of a killed run can write only to that run's folder.
+the footage, not in the order in which they finish, so one process and many write the same shards; a clip for which
+memory was short is left to a later pack. Only one process moves and packs; leftover processes of a killed run can write
+only to that run's folder.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -242,6 +244,16 @@ def write_clip(place: Path, clip: str, candidates: Iterable[Candidate], seconds:
 def read_made(folder: Path) -> Made | None:
     """Summarise a finished clip's folder; None if there is none."""
     return _made(folder.name, _told(folder)) if is_file(folder / ROWS) else None
+
+
+def has_kept(folder: Path) -> bool:
+    """Whether a run has kept a pair so far; other processes may be writing to its folder."""
+    for place in ("working/*", "pending"):  # then the manifest: in the order in which clips move
+        for rows in folder.glob(f"{place}/*/{ROWS}"):
+            with suppress(InputError):  # it has just been moved
+                if (made := read_made(rows.parent)) and made.kept:
+                    return True
+    return any(entry["kept"] for entry in read_manifest(folder))
 
 
 def _made(clip: str, told: Mapping[str, Any]) -> Made:

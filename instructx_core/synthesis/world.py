@@ -59,6 +59,9 @@ class World:
     def keys(self) -> list[str]:
         return [f"world-{self.seed + number:07d}" for number in range(self.count)]
 
+    def name(self, key: str) -> str:
+        return key
+
     def read(self, key: str) -> Clip:
         rng = make_rng(int(key.removeprefix("world-")), STREAM, self.canvas)
         scene, pan = sample_scene(rng, self.canvas), (0, 0)

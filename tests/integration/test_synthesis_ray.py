@@ -19,11 +19,14 @@ import pytest
 import torch
 import yaml
 
+import instructx_core.synthesis.run as running
+from instructx_core import main_memory
 from instructx_core.cli.progress import Board
-from instructx_core.errors import InputError
+from instructx_core.errors import InputError, NoRoom
 from instructx_core.synthesis import Experts, on_ray
 from instructx_core.synthesis.config import Cluster, ExpertChoice, SynthesisConfig, WorldClips
 from instructx_core.synthesis.dashboard import Dashboard
+from instructx_core.synthesis.one_clip import Unfinished
 from instructx_core.synthesis.run import read_summary, synthesise
 from instructx_core.synthesis.store import Made
 from support.commands import refusal
@@ -131,6 +134,60 @@ def test_two_workers_give_the_records_of_one_process(tmp_path):
         assert seen == list(range(1, 21))
         check_sums(tmp_path / name)
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def footage(folder: Path) -> SynthesisConfig:
+    """A picture between two broken ones; models that are never asked."""
+    from PIL import Image
+
+    (folder / "clips").mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "clips/b.png")
+    for name in ("a.png", "c.png"):
+        (folder / "clips" / name).write_bytes(b"no picture")
+    service = ExpertChoice("service", "x", "http://127.0.0.1:9/v1")
+    kinds = {"detect": "detector", "segment": "sam2", "erase": "inpainting", "redraw": "picture-edit"}
+    experts = {role: ExpertChoice(kind, str(folder)) for role, kind in kinds.items()}
+    experts |= dict.fromkeys(("describe", "judge"), service)
+    return SynthesisConfig("add_remove", str(folder / "out"), clips=str(folder / "clips"), experts=experts)
+
+
+ACTORS = dict.fromkeys(("detect", "segment", "erase", "redraw"), ())
+
+
+def test_a_worker_leaves_a_clip_that_does_not_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(main_memory, "free_main_memory", lambda: 0)
+    worker = on_ray.ClipWorker(config := footage(tmp_path), str(tmp_path / "working"), ACTORS)
+    rows = [worker({"clip": key}) for key in worker.source.keys()]
+    assert [bool(row["short"]) for row in rows] == [False, True, False]
+    assert not any(row["problem"] for row in rows)
+    assert "b.png: 64 x 64 pixels needs" in rows[1]["short"]
+    assert len(list((tmp_path / "working").iterdir())) == 2
+    monkeypatch.setattr(running, "made_on_ray", lambda *_: iter([Unfinished(rows[1]["clip"], rows[1]["short"])]))
+    for workers, advice in ((2, "free memory, give fewer --workers, scale"), (1, "free memory, scale")):
+        with pytest.raises(NoRoom, match=rf"for 1 of 3 clips \('b.png'\), all others are finished; {advice}"):
+            synthesise(config, cluster=Cluster(workers))
+
+
+@pytest.mark.slow
+def test_clips_that_do_not_fit_into_memory_stop_no_others(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason=REASON)
+    monkeypatch.setattr(on_ray, "_start_models", lambda *_: ACTORS)
+    config = footage(tmp_path)
+
+    def take_memory() -> None:
+        from instructx_core import main_memory
+
+        main_memory.free_main_memory = lambda: 0
+
+    place = {"address": "local", "num_cpus": 2, "include_dashboard": False, "log_to_driver": False}
+    ray.init(**place, runtime_env={"worker_process_setup_hook": take_memory})
+    try:
+        with pytest.raises(NoRoom, match=r"for 1 of 3 clips \('b.png'\), .* give fewer --workers, .*64 x 64 pixels"):
+            synthesise(config, cluster=Cluster(2))
+    finally:
+        ray.shutdown()
+    assert read_summary(tmp_path / "out").dropped == {"any: unreadable": 2}
+    check_sums(tmp_path / "out")
 
 
 @pytest.mark.slow

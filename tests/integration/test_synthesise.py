@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 
-from instructx_core.errors import InputError
+from instructx_core.errors import InputError, NoRoom
 from instructx_core.synthesis import Experts
 from instructx_core.synthesis.config import SynthesisConfig, read_synthesis_config
+from instructx_core.synthesis.manifest import read_manifest
 from instructx_core.synthesis.media import write_media
 from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.plan import plan_lines, shared_out
@@ -152,7 +153,7 @@ def test_a_broken_clip_is_dropped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "still.png"])
-def test_a_shortage_of_memory_ends_the_run_and_drops_nothing(tmp_path, name, monkeypatch):
+def test_a_shortage_of_memory_drops_nothing(tmp_path, name, monkeypatch):
     """Films of 20 frames of 32 x 32, with scenes of 5: 6 bytes for each pixel of a film and 10 for each of a scene."""
     from PIL import Image
 
@@ -180,12 +181,50 @@ def test_a_shortage_of_memory_ends_the_run_and_drops_nothing(tmp_path, name, mon
 
     needed = 64 * 64 * 16 if name == "still.png" else 32 * 32 * (6 * 20 + 10 * 5)
     monkeypatch.setattr(main_memory, "free_main_memory", lambda: int(0.9 * needed / main_memory.USABLE))
-    advice = "scale it down" if name == "still.png" else "lower film or frames, or --workers"
-    with pytest.raises(InputError, match=rf"{name}: .* of memory, but only .* are available; {advice}\."):
+    advice = "free memory, scale .*, and run again, or give a new output and lower film or frames"
+    why = f"{name}: .* of memory, but only .* are available; scale it down"
+    with pytest.raises(NoRoom, match=rf"short for 1 of 1 clips \('{name}'\), .*; {advice}; the first: .*{why}\.$"):
         made()
     assert not list((tmp_path / "out/pending").iterdir()) and not (tmp_path / "out/dropped").exists()
     monkeypatch.setattr(main_memory, "free_main_memory", lambda: int(1.4 * needed / main_memory.USABLE))
     assert made() == {"remove: no subject": 1, "add: no subject": 1, "reference_add: no subject": 1}
+
+
+def test_clips_that_do_not_fit_into_memory_stop_no_others(tmp_path, monkeypatch):
+    from instructx_core import main_memory
+    from support.video_files import clip, make_video
+
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    (folder / "b").mkdir(parents=True)
+    large = {"b/film.mp4", "d.mp4"}
+    for name in ("a.mp4", "c.mp4", "e.mp4", *large):
+        make_video(folder / name, clip(4, 64, 64) if name in large else clip(4, 32, 32))
+    settings = replace(small_synthesis(out, references=False), world=None, clips=str(folder), frames=4)
+    seen: list[int] = []
+
+    class Nothing:
+        def subjects(self, frames, most):
+            return []
+
+    def made() -> RunSummary:
+        return synthesise(settings, Experts(Nothing(), *[object()] * 4), lambda board: seen.append(board.done))
+
+    monkeypatch.setattr(main_memory, "free_main_memory", lambda: int(64 * 64 * 4 * 16 * 0.9 / main_memory.USABLE))
+    for finished in ([1, 2, 3], []):  # the same again: nothing is left but these
+        seen.clear()
+        with pytest.raises(NoRoom, match=r"for 2 of 5 clips \('b/film.mp4', 'd.mp4'\).* and lower frames; the first: "):
+            made()
+        assert seen == finished
+        assert [len(entry["clips"]) for entry in read_manifest(out)] == [2, 1]
+        assert not list((out / "pending").iterdir())
+    (folder / "d.mp4").unlink()
+    with pytest.raises(NoRoom, match=r"for 1 of 4 clips \('b/film.mp4'\), all others are finished"):
+        made()
+    monkeypatch.setattr(main_memory, "free_main_memory", lambda: 10**9)
+    assert made().dropped == {"remove: no subject": 4, "add: no subject": 4}
+    check_sums(out)
+    clips = [clip for entry in read_manifest(out) for clip in entry["clips"]]
+    assert [clip[:2] for clip in clips] == ["a-", "c-", "e-", "b-"]
 
 
 def test_the_preview_of_records_shows_pairs_that_could_not_be_made(tmp_path):

@@ -12,9 +12,14 @@ import torch
 
 import instructx_core.synthesis.run as running
 from instructx_core.errors import InputError
+from instructx_core.evaluation.judges import RefusedQuestion
+from instructx_core.evaluation.judges.remote import RemoteJudge
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.config import SynthesisConfig, WorldClips, read_synthesis_config
+from instructx_core.synthesis.experts import ExpertFailed
 from instructx_core.synthesis.manifest import checksum
+from instructx_core.synthesis.on_ray import ClipWorker
+from instructx_core.synthesis.one_clip import open_clips, open_experts
 from instructx_core.synthesis.preview import write_preview
 from instructx_core.synthesis.run import synthesise
 from instructx_core.synthesis.shards import read_shard
@@ -244,6 +249,33 @@ def test_an_expert_that_fails_drops_the_clip(tmp_path, monkeypatch):
     assert made.dropped == {"any: segment failed": 3}
     (first, *_) = read_shard("parquet", tmp_path / "out/dropped/00000.parquet")
     assert json.loads(first["about"]) == {"why": "RuntimeError: sizes do not match at all"}
+
+
+@pytest.mark.parametrize("where", ["process", "worker"])
+def test_a_service_is_trusted_once_the_run_has_kept_a_pair(tmp_path, monkeypatch, where):
+    def refuse(*_):
+        raise RefusedQuestion("status 400")
+
+    monkeypatch.setattr(RemoteJudge, "ask", refuse)
+    settings = read_synthesis_config(footage_config(tmp_path))
+    services = {role: choice for role, choice in settings.experts.items() if choice.url}
+    settings, picture = replace(settings, experts=services), torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+
+    def third_refusal() -> Exception:
+        if where == "process":
+            experts = open_experts(settings, open_clips(settings))
+        else:
+            experts = ClipWorker(settings, str(tmp_path / "out/working/run"), {}).experts
+        for _ in range(2):
+            with pytest.raises(ExpertFailed, match="question refused"):
+                experts.describe.caption(picture)
+        with pytest.raises((ExpertFailed, RefusedQuestion)) as third:
+            experts.describe.caption(picture)
+        return third.value
+
+    assert isinstance(third_refusal(), RefusedQuestion)
+    synthesise(config(tmp_path / "out", 1))
+    assert isinstance(third_refusal(), ExpertFailed)
 
 
 def test_a_clip_whose_cuts_cannot_be_found_is_dropped(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from instructx_core.errors import InputError
 from instructx_core.synthesis import Experts
 from instructx_core.synthesis import store as storing
 from instructx_core.synthesis.manifest import read_manifest
+from instructx_core.synthesis.one_clip import make_pairs, open_clips, open_experts
 from instructx_core.synthesis.run import read_summary, synthesise
 from support.shards import check_sums, files, small_synthesis, stored
 
@@ -148,6 +149,23 @@ def test_a_clip_that_two_killed_runs_finished_is_taken_once(tmp_path):
     (tmp_path / "settings.json").write_text("{}")
     assert storing.Store(tmp_path, "parquet", {}).waiting() == ["clip"]
     assert not (tmp_path / "working").exists()
+
+
+def test_a_kept_pair_is_found_wherever_its_clip_is(tmp_path):
+    settings = small_synthesis(tmp_path, 1)
+    clips = open_clips(settings)
+    (key,) = clips.keys()
+    store = storing.Store(tmp_path, "parquet", {})
+    storing.write_clip(store.working, "dropped", [], {})
+    (store.pending / "moved").mkdir()
+    (store.pending / "moved/rows.json").write_text("")  # while it is read
+    assert not storing.has_kept(tmp_path) and not storing.has_kept(tmp_path / "none")
+    storing.write_clip(store.working, key, make_pairs(settings, clips, key, open_experts(settings, clips)), {})
+    assert storing.has_kept(tmp_path)
+    store.take(store.working / key)
+    assert storing.has_kept(tmp_path)
+    store.pack([key])
+    assert storing.has_kept(tmp_path)
 
 
 def test_a_config_that_made_nothing_yet_can_be_mended(tmp_path, monkeypatch):

@@ -133,6 +133,14 @@ def test_a_judge_that_refuses_the_first_questions_ends_the_run():
         describer.caption(FRAMES)
 
 
+def test_refused_questions_do_not_end_a_run_that_was_answered_before():
+    """Each of many processes counts by itself, and so does each start."""
+    describer = AskedDescriber(Refusing(*[None] * 4), {}, lambda: True)
+    for _ in range(4):
+        with pytest.raises(ExpertFailed, match="question refused"):
+            describer.caption(FRAMES)
+
+
 def test_a_few_frames_are_shown():
     frames = torch.arange(9, dtype=torch.uint8).view(9, 1, 1, 1).expand(9, 2, 2, 3)
     assert (some_frames(frames)[:, 0, 0, 0] * 255).round().tolist() == [0, 3, 5, 8]

@@ -62,8 +62,13 @@ def check_folders(choices: Mapping[Role, ExpertChoice]) -> None:
             )
 
 
-def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
+def load_experts(
+    choices: Mapping[Role, ExpertChoice], device: str, answered_before: Callable[[], bool] = lambda: False
+) -> Experts:
     """Load the experts that a config names; a model shared by several roles is loaded once.
+
+    Args:
+        answered_before: whether services have answered questions of this run elsewhere or before.
 
     Raises:
         InputError: an expert is misconfigured or its model folder is missing.
@@ -79,7 +84,7 @@ def load_experts(choices: Mapping[Role, ExpertChoice], device: str) -> Experts:
             once[key] = load()
         return once[key]
 
-    return Experts(**{role: _load(role, choice, device, shared) for role, choice in choices.items()})
+    return Experts(**{role: _load(role, choice, device, shared, answered_before) for role, choice in choices.items()})
 
 
 def models_of(choices: Mapping[Role, ExpertChoice]) -> list[dict[Role, ExpertChoice]]:
@@ -96,13 +101,15 @@ def _model(choice: ExpertChoice) -> tuple[str, str | None, str | None]:
     return "pipeline" if choice.kind in ("inpainting", "vace") else choice.kind, choice.model, choice.url
 
 
-def _load(role: Role, choice: ExpertChoice, device: str, shared: Callable[..., Any]) -> Any:
+def _load(
+    role: Role, choice: ExpertChoice, device: str, shared: Callable[..., Any], answered_before: Callable[[], bool]
+) -> Any:
     folder, settings = Path(choice.model or ""), dict(choice.settings)
     if role in ("describe", "judge"):
         from .asked import AskedDescriber, AskedRater
 
         judge = shared(choice, lambda: _judge(choice, device))
-        return (AskedDescriber if role == "describe" else AskedRater)(judge, choice.prompts)
+        return (AskedDescriber if role == "describe" else AskedRater)(judge, choice.prompts, answered_before)
     if role == "detect":
         from .detectors import NamedDetector
 

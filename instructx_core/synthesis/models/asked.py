@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,12 +27,15 @@ SCORES = {name: Scale(0, 10) for name in ("follow", "preserve", "quality")}
 class _Asked:
     """Any judge in an expert's place; a clip that it refuses is dropped."""
 
-    def __init__(self, judge: AnyJudge, prompts: Mapping[str, str]) -> None:
+    def __init__(
+        self, judge: AnyJudge, prompts: Mapping[str, str], answered_before: Callable[[], bool] = lambda: False
+    ) -> None:
         """
         Args:
             prompts: replacements for those in `PROMPTS`, by name.
+            answered_before: whether it has answered questions of this run in another process, or before a resume.
         """
-        self.judge = judge
+        self.judge, self.answered_before = judge, answered_before
         self.prompts = PROMPTS | dict(prompts)
         self._answers = self._refused = 0
 
@@ -41,14 +44,14 @@ class _Asked:
 
         Raises:
             ExpertFailed: the judge refuses this question.
-            RefusedQuestion: it has refused the first `FIRST_REFUSED`, and will hardly answer others.
+            RefusedQuestion: it has refused the first `FIRST_REFUSED` of the run, and will hardly answer others.
             InputError: it cannot be reached.
         """
         try:
             text = self.judge.ask(name, number, words, shown).text
         except RefusedQuestion as error:
             self._refused += 1
-            if not self._answers and self._refused >= FIRST_REFUSED:
+            if not self._answers and self._refused >= FIRST_REFUSED and not self.answered_before():
                 raise
             raise ExpertFailed("question refused", why=one_line(error, 200)) from error
         self._answers += 1
