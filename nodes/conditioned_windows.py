@@ -7,10 +7,11 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ..instructx_core.errors import InputError
+from .conditioning import has_references
 from .denoising import ATTACHMENT
 from .model_pair import second_of
 from .native_windows import NativeModel
-from .sampling import Settings
+from .sampling import Settings, guidance_weight
 from .vae import check_vae, strides
 
 if TYPE_CHECKING:
@@ -57,21 +58,11 @@ class ConditionedModel(NativeModel):
             low: the second of a pair of DiTs.
 
         Raises:
-            InputError: a second MODEL of a different kind, a VAE that does not match the MODEL, or guidance without a
-                negative.
+            InputError: a second MODEL of a different kind, a VAE that does not match the MODEL, or a run that needs a
+                negative without one.
         """
-        from ..instructx_core.guidance_modes import mode_of, needs_both
-
         check_vae(model, vae)
         names = frozenset() if anew is None else anew.names
-        if negative is None and "negative" not in names and chosen.cfg != 1:
-            raise InputError(
-                f"cfg times edit_strength is {chosen.cfg:g}, but no negative is connected; connect one, or set "
-                "both to 1."
-            )
-        mode = mode_of(chosen.mode, True, bool(request.references) or "reference" in names)
-        if negative is None and "negative" not in names and needs_both(mode, chosen.cfg):
-            raise InputError("This model's guidance needs a negative even at cfg 1; connect one.")
         self.model, self.vae = model, vae
         self.low = None if low is None else second_of(model, low)
         self.own = model.get_attachment(ATTACHMENT)
@@ -92,6 +83,8 @@ class ConditionedModel(NativeModel):
         self.temporal_stride = self.strides.time
         self.frame_multiple = self.strides.frame_multiple
         self.read_frames = 1
+        if "negative" not in names:
+            self._check_negative("reference" in names)
 
     def fit(self, frames: int, size: tuple[int, int]) -> Fit:
         if self.own is not None:
@@ -106,6 +99,27 @@ class ConditionedModel(NativeModel):
             self.positive = given["positive"]
         if "negative" in given:
             self.negative = given["negative"]
+        self._check_negative()
+
+    def _check_negative(self, awaits_reference: bool = False) -> None:
+        """Raise InputError if the run needs a negative and has none.
+
+        Args:
+            awaits_reference: each window will get a reference.
+        """
+        if self.negative is not None:
+            return
+        if self.chosen.cfg != 1:
+            raise InputError(
+                f"cfg times edit_strength is {self.chosen.cfg:g}, but no negative is connected; connect one, or set "
+                "both to 1."
+            )
+        referenced = bool(self.request.references) or has_references(self.positive or [], None)
+        if self.needs_negative(awaits_reference or referenced):
+            raise InputError(
+                f"The model's guidance, a patch on it or its sampler ({self.chosen.sampler}) needs a negative even at "
+                "cfg 1; connect one."
+            )
 
     def read(self, shown: Sequence[torch.Tensor]) -> tuple[Conditioning, Conditioning]:
         return self.positive, self.positive if self.negative is None else self.negative
@@ -128,14 +142,14 @@ def settings_of(settings: dict[str, Any]) -> Settings:
     """Sampling settings from the widgets, for a MODEL that has no defaults of its own.
 
     Raises:
-        InputError: steps or cfg is left at 0.
+        InputError: steps or cfg is left at 0, or as for `guidance_weight`.
     """
     for name in ("steps", "cfg"):
         if not settings[name]:
             raise InputError(f"{name} is 0, but this MODEL has no value of its own; set {name}.")
     return Settings(
         settings["steps"],
-        settings["cfg"] * settings.get("edit_strength", 1.0),
+        guidance_weight(settings["cfg"], settings.get("edit_strength", 1.0)),
         settings["shift"],
         settings["sampler_name"],
         settings["scheduler"],

@@ -24,6 +24,7 @@ SOURCE = "instructx_source"
 REFERENCES = "time_dim_concat"
 SOURCE_CHANNELS = "concat_latent_image"  # ComfyUI's own name, for a UNet that edits
 STREAMS = "context_latents"  # ComfyUI's own name, for a DiT that takes a source and references as tokens
+SOURCE_STREAM = "instructx_source_stream"  # the one that `with_source` put there, in a list as windows cut tensors
 
 Conditioning = list[list[Any]]
 
@@ -31,10 +32,14 @@ Conditioning = list[list[Any]]
 def with_source(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
     """Add a source, raw latents [B, C, T, h, w], to every entry of a conditioning.
 
-    An additional last channel holds how strongly the DiT sees the source.
+    An additional last channel holds how strongly the DiT sees the source. A source added before is replaced.
     """
     if is_streamed(model):
-        return _with_stream(model, conditioning, raw, strength)
+        stream = _scaled(model, raw, strength)
+        return [
+            [tokens, options | {STREAMS: [stream, *split_streams(options, None)[1]], SOURCE_STREAM: [stream]}]
+            for tokens, options in conditioning
+        ]
     normalised = model.model.process_latent_in(raw.float())
     presence = torch.full_like(normalised[:, :1], strength)
     source = comfy.conds.CONDNoiseShape(torch.cat([normalised, presence], dim=1))
@@ -57,10 +62,11 @@ def source_shape(conditioning: Conditioning) -> tuple[int, ...] | None:
 
 def with_reference(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
     """Append a reference, raw latents [1, C, R, h, w], to every entry of a conditioning."""
+    scaled = _scaled(model, raw, strength)
     if is_streamed(model):
-        return _with_stream(model, conditioning, raw, strength)
-    inner = model.model
-    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
+        return [
+            [tokens, options | {STREAMS: [*(options.get(STREAMS) or ()), scaled]}] for tokens, options in conditioning
+        ]
     result = []
     for entry in conditioning:
         before = entry[1].get(REFERENCES)
@@ -77,7 +83,7 @@ def has_source(conditioning: Conditioning, shape: torch.Size) -> bool:
     )
 
 
-def has_references(conditioning: Conditioning, shape: torch.Size) -> bool:
+def has_references(conditioning: Conditioning, shape: torch.Size | None) -> bool:
     """Whether a conditioning holds references; for `shape` see `split_streams`."""
     return any(
         options.get(REFERENCES) is not None or bool(split_streams(options, shape)[1]) for _, options in conditioning
@@ -101,20 +107,26 @@ def only_with(conditioning: Conditioning, source: bool, references: bool, shape:
     return found
 
 
-def split_streams(options: dict[str, Any], shape: torch.Size) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def split_streams(options: dict[str, Any], shape: torch.Size | None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The streams in an entry's options: the source's, at most one, and the references'.
 
-    ComfyUI's own node puts the source first, if there is one, and does not mark it. So the first stream is the source
-    if it has the LATENT's height and width, and is a video if the LATENT is one.
+    `with_source` marks the source, whatever its size. ComfyUI's own node puts the source first, if there is one, and
+    does not mark it. So without a mark, the first stream is the source if it has the LATENT's height and width, and is
+    a video if the LATENT is one. A node that replaces the streams leaves a mark of none of them, which does not count.
 
     Args:
-        shape: [B, C, t, h, w] of the LATENT.
+        shape: [B, C, t, h, w] of the LATENT; None before `with_source`: all streams without a mark are references.
     """
     streams = list(options.get(STREAMS) or ())
     if not streams:
         return [], []
-    first = streams[0].shape
-    count = int(first[-2:] == shape[-2:] and (first[-3] > 1 or shape[-3] == 1))
+    first = streams[0]
+    if any(first is marked for marked in options.get(SOURCE_STREAM) or ()):
+        count = 1
+    elif shape is None:
+        count = 0
+    else:
+        count = int(first.shape[-2:] == shape[-2:] and (first.shape[-3] > 1 or shape[-3] == 1))
     return streams[:count], streams[count:]
 
 
@@ -134,8 +146,7 @@ def with_local(conditioning: Conditioning, local: LocalEdits) -> Conditioning:
     return found
 
 
-def _with_stream(model: ModelPatcher, conditioning: Conditioning, raw: torch.Tensor, strength: float) -> Conditioning:
-    """Append raw latents [B, C, T, h, w] to the streams in every entry of a conditioning."""
+def _scaled(model: ModelPatcher, raw: torch.Tensor, strength: float) -> torch.Tensor:
+    """Raw latents whose normalised values are multiplied by `strength`; float32."""
     inner = model.model
-    scaled = raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)
-    return [[tokens, options | {STREAMS: [*(options.get(STREAMS) or ()), scaled]}] for tokens, options in conditioning]
+    return raw.float() if strength == 1 else inner.process_latent_out(inner.process_latent_in(raw.float()) * strength)

@@ -175,7 +175,8 @@ def guided_by(asked: GuidanceMode, positive: Conditioning, shape: torch.Size) ->
         return GuidanceMode.R2V_APG  # the library always has a source
     if asked is GuidanceMode.R2V_APG and not referenced:
         raise InputError(
-            "mode is r2v_apg, which guides by references, but positive has none; connect one, or choose another mode."
+            "mode is r2v_apg, which guides by references, but positive has none, or just one of the LATENT's size, "
+            "which counts as the source; connect one of another size, or choose another mode."
         )
     return mode_of(asked, len(shape) == 5 and shape[2] > 1, referenced)
 

@@ -127,9 +127,13 @@ class NativeModel:
         (frames,), request = shown, self.request
         if not self.outside:  # the list is shared with the copies that `within` makes
             self.outside.append(outside(self.mllm, request.instruction, frames))
-        models = [model for model in (self.model, self.low) if model is not None]
-        both = sampling.needs_negative(models, self.chosen, bool(request.references))
+        both = self.needs_negative(bool(request.references))
         return understand(self.mllm, request.instruction, frames, list(request.references), self.is_video, both=both)
+
+    def needs_negative(self, has_references: bool) -> bool:
+        """Whether the run uses the guidance without the instruction."""
+        models = [model for model in (self.model, self.low) if model is not None]
+        return sampling.needs_negative(models, self.chosen, has_references)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         return encode(self.vae, frames[0], self.model)

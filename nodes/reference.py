@@ -141,8 +141,8 @@ def add_references(
             mask = mask.amax(0, keepdim=True)  # segmenters return one mask per object of a picture
         elif len(mask) > len(images):
             raise InputError(
-                f"There are {len(mask)} masks for {len(images)} references; give one mask per reference, or chain "
-                "InstructX Reference."
+                f"There are {len(mask)} masks for {len(images)} references; give one mask per reference, or chain one "
+                "InstructX Reference per reference."
             )
     for index, image in enumerate(images):
         if mask is not None:

@@ -141,7 +141,8 @@ def settings(
         edit_strength: multiplies w, where guidance weighs the predictions by w with the instruction and 1 - w without.
 
     Raises:
-        InputError: as for `shift_of`; or a denoise so low that the whole schedule would exceed `MOST_STEPS`.
+        InputError: as for `shift_of` and `guidance_weight`; or a denoise so low that the whole schedule would exceed
+            `MOST_STEPS`.
     """
     chosen = sampling.over(denoising(model).config.sampling)
     if scheduler == OWN_SCHEDULE and int(chosen.steps / denoise) > MOST_STEPS:
@@ -150,10 +151,19 @@ def settings(
             f"{MOST_STEPS} is the most; raise denoise or lower steps."
         )
     shift = shift_of(model, sampling.shift or 0.0)
-    guidance = chosen.guidance_scale * edit_strength
+    guidance = guidance_weight(chosen.guidance_scale, edit_strength)
     if chosen.solver is Solver.UNIPC and (sampler_name, scheduler) == ("euler", OWN_SCHEDULE):
         sampler_name = UNIPC
     return Settings(chosen.steps, guidance, shift, sampler_name, scheduler, denoise, chosen.guidance_mode)
+
+
+def guidance_weight(cfg: float, edit_strength: float) -> float:
+    """cfg times edit_strength. Raises InputError unless it is in the range of cfg."""
+    from ..instructx_core.sampling import check_guidance_scale
+
+    weight = cfg * edit_strength
+    check_guidance_scale(weight, "cfg times edit_strength")
+    return weight
 
 
 def needs_negative(models: Sequence[ModelPatcher], chosen: Settings, has_references: bool) -> bool:
@@ -282,4 +292,5 @@ def sample(
         guider = ModeGuider(one, positive, negative, mode, weights)
         samples = guider.sample(noise, start, own, at, denoise_mask=masked, callback=after_step, **shown)
     check_numbers(samples, "while sampling")
-    return latent | {"samples": samples.to(management.intermediate_device())}
+    dtype = getattr(management, "intermediate_dtype", lambda: None)()  # older ComfyUI has none
+    return latent | {"samples": samples.to(management.intermediate_device(), dtype)}

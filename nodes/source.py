@@ -154,7 +154,7 @@ def noise_mask(model: ModelPatcher, raw: torch.Tensor, mask: torch.Tensor, fit: 
         if fits_source or tuple(whole.shape[1:]) != tuple(plan.canvas):
             whole = on_canvas(for_frames(whole, plan.frames, plan.size), plan)
     scale = model.model.latent_format
-    if raw.ndim == 4:  # one picture
+    if raw.ndim == 4:  # pictures
         return over_latent(whole, raw[:, :, None].shape, scale.spacial_downscale_ratio, 1)[:, :, 0]
     time = getattr(scale, "temporal_downscale_ratio", WAN_CHUNK)  # ComfyUI's own formats lack it up to 0.15
     return over_latent(whole, raw.shape, scale.spacial_downscale_ratio, time)

@@ -84,22 +84,17 @@ def edit_video(
             output.
         EditInterrupted: the callback returned False. With `resume`, finished windows are kept.
     """
-    from .as_before import as_before  # imported here, as in `_model`
-    from .editor_model import EditorModel
-
     options = options or LongOptions()
     check_cuts(options)
-    model, files = _model(editor, request, parts, named, options)
+    model, files = _model(editor, request, parts, named)
     if not is_video_file(readable_file(source)):
         raise InputError(f"{source} is a picture; give a video, or edit it with Editor.edit.")
     target = check_output(output, source, *files)
-    with ExitStack() as stack:  # like the next line, a check before the whole source is decoded
-        if resume and isinstance(model, EditorModel):
-            stack.enter_context(as_before(model, WindowStore(target)))
-        elif resume:
-            model.identity()
-        _check_early(model, probe(source), options)
-        return edit_footage(model, look_through(source), target, options, resume, growing, callback)
+    if resume:  # like the next line, a check before the whole source is decoded
+        model.identity()
+        WindowStore(target).manifest()
+    _check_early(model, probe(source), options)
+    return edit_footage(model, look_through(source), target, options, resume, growing, callback)
 
 
 def edit_footage(
@@ -128,15 +123,20 @@ def edit_footage(
         finished: called with the number and frames of each window that this run edits.
 
     Raises:
-        InputError: windows or size do not suit the model, or the output format cannot be written (both raised before a
-            window is edited); the source changed meanwhile, the disk is full, or another run has the same output.
+        InputError: windows or size do not suit the model, the output format cannot be written, or kept windows were
+            made in another dtype or without VAE tiles (all raised before a window is edited); the source changed
+            meanwhile, the disk is full, or another run has the same output.
         EditInterrupted: the callback returned False. With `resume`, finished windows are kept.
     """
+    from .as_before import as_before  # imported here: only an edit needs these
+    from .editor_model import EditorModel
+
     options = with_cuts(options, footage)
     windows, window_editor = plan_edit(model, footage, options)
     known = identity(model, footage, options) if resume else {}
     check_writer(output, footage.info, growing)
-    with only_run(output):
+    with ExitStack() as stack:
+        stack.enter_context(only_run(output))
         clear(output)
         store = WindowStore(output)
         if not resume:
@@ -145,6 +145,8 @@ def edit_footage(
             run = WindowRun(footage, windows, window_editor, None, 0, callback, finished)
             _write(run, output, growing)
             return LongResult(output, tuple(windows), 0)
+        if isinstance(model, EditorModel):
+            known = stack.enter_context(as_before(model, store, known))
         found = min(store.open(known), len(windows))
         if found:
             logger.info("%s: resuming after window %d of %d.", output, found, len(windows))
@@ -182,20 +184,17 @@ def _model(
     request: EditRequest | str | None,
     parts: Sequence[Any],
     named: Mapping[str, Any],
-    options: LongOptions,
 ) -> tuple[WindowModel | FrameEdit, tuple[Path, ...]]:
     """Return the model or function for the windows, and the files that the request names.
 
     Raises:
-        InputError: the request cannot be used, alone or with the options, the editor takes no request, or it is not an
-            editor.
+        InputError: the request cannot be used, the editor takes no request, or it is not an editor.
     """
     from ..editor import Editor  # imported here: a host with its own models, such as ComfyUI, does not need it
     from .editor_model import EditorModel
 
     if isinstance(editor, Editor):
         asked = as_request(request, *parts, **named)
-        check_reading(options, asked)
         return EditorModel(editor, asked), asked.files
     if request is not None or parts or named:
         raise InputError("A request is only for an Editor; your own function or model already contains its edit.")
@@ -219,6 +218,11 @@ def _windows(
 
 
 def _window_editor(model: WindowModel | FrameEdit, options: LongOptions, overlap: int) -> EditsWindows:
+    """The editor of the windows. Raises InputError if the model, or its request, does not go with the options."""
+    from .editor_model import EditorModel  # imported here, as in `edit_footage`
+
+    if isinstance(model, EditorModel):
+        check_reading(options, *model.requests)
     kind = FrameEditor if isinstance(model, FrameEdit) else WindowEditor
     return kind(model, options, overlap)
 

@@ -99,8 +99,8 @@ def load_lora(transformer: WanTransformer3DModel, path: str | Path, strength: fl
         )
     if settings.alpha is None and _is_peft_s(state, modules):
         _logger.warning(
-            "%s: its alpha is not known and taken to be its rank; put peft's %s beside the file, named %s.",
-            *(path, PEFT_SETTINGS, PEFT_WEIGHTS),
+            "%s: its alpha is not known and taken to be its rank; rename it to %s and put peft's %s beside it.",
+            *(path, PEFT_WEIGHTS, PEFT_SETTINGS),
         )
     with torch.no_grad():
         _check_sums(path, found, parameters, strength)

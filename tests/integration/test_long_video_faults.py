@@ -228,6 +228,31 @@ def test_windows_stay_where_less_memory_is_free(
     assert edit(loaded(**now), source, tmp_path / "other.mp4", seed=3).reused == 0  # of another edit: no use any more
 
 
+@pytest.mark.parametrize(
+    ("kept", "now"), [({"tiled": True}, {}), ({}, {"tiled": True}), ({}, {"dtype": torch.bfloat16})]
+)
+@pytest.mark.parametrize("other", ["source", "window", "cache"])
+def test_windows_of_another_edit_decide_neither_dtype_nor_tiles(
+    editor: Editor, source: Path, tmp_path: Path, other: str, kept: dict, now: dict
+):
+    target, before, after, seen = tmp_path / "out.mp4", loaded(**kept), loaded(**now), []
+    if other == "cache":
+        before.shortcuts = {"cache": "taylor"}
+    interrupted(before, source, target)
+    if other == "source":
+        make_video(source, clip(COUNT)[::-1].copy())
+    options = LongOptions(window=Span.parse("9f" if other == "window" else "5f"))
+    told = {"options": options, "callback": lambda _: seen.append(after.codec.vae.use_tiling)}
+    assert edit(after, source, target, **told).reused == 0
+    assert set(seen) == {"tiled" in now}
+
+
+def test_one_window_is_not_several(editor: Editor, source: Path, tmp_path: Path):
+    interrupted(loaded(), source, tmp_path / "out.mp4", windows=1)
+    with pytest.raises(InputError, match="holds 1 finished window made in float32"):
+        edit(loaded(dtype=torch.bfloat16), source, tmp_path / "out.mp4")
+
+
 def test_windows_of_a_version_that_noted_no_dtype_are_used(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
     target = tmp_path / "out.mp4"
     manifest = interrupted(loaded(), source, target).folder / MANIFEST

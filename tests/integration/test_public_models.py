@@ -10,14 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from instructx_core import Editor, families
+from instructx_core import Editor, EditRequest, families
 from instructx_core.conditions.local_edits import masks_of_tokens
 from instructx_core.config import GuidanceMode
 from instructx_core.convert import convert
 from instructx_core.errors import InputError
 from instructx_core.families.components import Components
 from instructx_core.families.overrides import Overrides
-from instructx_core.long_video import LongOptions, edit_video
+from instructx_core.long_video import LongOptions, edit_footage, edit_video
+from instructx_core.long_video.editor_model import EditorModel
+from instructx_core.long_video.footage import look_through
 from instructx_core.memory.decide import outline_model
 from instructx_core.memory.measure import measure_phases, step_bytes
 from instructx_core.memory.phases import Job, trained_job
@@ -96,8 +98,12 @@ def test_several_instructions_are_not_read_from_a_whole_video(coinve: dict[str, 
     source, target = make_video(tmp_path / "in.mp4", clip(13, 32, 32)), tmp_path / "out.mp4"
     editor = Editor.from_pretrained(device="cpu", dtype="float32", **coinve)
     options = LongOptions(window=Span.parse("9f"), reading=Reading.VIDEO)
+    instructions = ["make it snow", "add a dog"]
     with pytest.raises(InputError, match="guidance-from: video takes one sentence"):
-        edit_video(editor, source, target, ["make it snow", "add a dog"], options=options)
+        edit_video(editor, source, target, instructions, options=options)
+    model = EditorModel(editor, EditRequest(instructions))
+    with pytest.raises(InputError, match="guidance-from: video takes one sentence"):
+        edit_footage(model, look_through(source), target, options)
 
 
 def test_one_folder_of_all_is_the_same_model(coinve: dict[str, Path], tmp_path: Path):

@@ -154,9 +154,8 @@ def test_peft_s_file_without_its_settings_is_warned_about(dit, tmp_path: Path, c
     own, made = weights(dit), pairs(dit, ATTENTION)
     with caplog.at_level(logging.WARNING):
         load_lora(dit, lora(tmp_path, styled(made, "peft, wrapped", None)))
-    assert (
-        "its alpha is not known and taken to be its rank; put peft's adapter_config.json beside the file" in caplog.text
-    )
+    said = "its rank; rename it to adapter_model.safetensors and put peft's adapter_config.json beside it."
+    assert f"its alpha is not known and taken to be {said}" in caplog.text
     assert_same(weights(dit), merged(own, made, 1.0))
 
 

@@ -75,6 +75,13 @@ def check_what_conditioned_windows_refuse():
     positive = [[torch.randn(1, 6, 4096), {}]]
     expect("InputError", "set steps", windows, model, vae, frames, positive=positive, steps=0)
     expect("InputError", "no negative is connected", windows, model, vae, frames, positive=positive, cfg=3.0)
+    patched = model.clone()
+    patched.set_model_sampler_post_cfg_function(lambda args: args["denoised"], disable_cfg1_optimization=True)
+    expect("InputError", "needs a negative even at cfg 1", windows, patched, vae, frames, positive=positive)
+    given = {"positive": positive, "sampler_name": "euler_cfg_pp"}
+    expect("InputError", "sampler (euler_cfg_pp) needs a negative", windows, model, vae, frames, **given)
+    given = {"positive": positive, "cfg": 60.0, "edit_strength": 2.0}
+    expect("InputError", "cfg times edit_strength is 120.0", windows, model, vae, frames, **given)
     expect("InputError", "Nothing says what to change", windows, model, vae, frames)
     mllm = loaded(BUNDLED)[2]
     expect("InputError", "both connected", windows, model, vae, frames, positive=positive, mllm=mllm)

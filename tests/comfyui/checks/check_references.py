@@ -71,6 +71,7 @@ def check_masks_of_one_reference_are_merged():
         assert difference(both[:, :, index, None], alone) < 1e-5
     more = torch.cat([halves, halves])
     expect("InputError", "There are 4 masks for 2 references", laid, BUNDLED, pair, mask=more)
+    expect("InputError", "or chain one InstructX Reference per reference", laid, BUNDLED, pair, mask=more)
 
 
 def check_strength():

@@ -1,5 +1,8 @@
 """InstructX Sampler and Sigmas against ComfyUI's own samplers."""
 
+from unittest import mock
+
+import comfy.model_management as management
 import torch
 from comfy_extras import nodes_custom_sampler as custom
 from kit import BUNDLED, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
@@ -114,3 +117,19 @@ def check_edit_strength_is_a_share_of_the_guidance():
     (one,) = run("SlidingWindowImages", **models, **given, edit_strength=0.5)
     (other,) = run("SlidingWindowImages", **models, **given, cfg=0.5)
     assert torch.equal(one, other)
+    much, said = {"cfg": 60.0, "edit_strength": 2.0}, "cfg times edit_strength is 120.0"
+    expect("InputError", said, sampled, graph, **much)
+    expect("InputError", said, run, "SlidingWindowImages", **models, **given, **much)
+
+
+def check_the_latent_is_in_comfyuis_dtype():
+    """As --fp16-intermediates asks for; older versions know only float32."""
+    image, instruction, _ = example("recolor")
+    graph = wired(BUNDLED, image, instruction)
+    link = dict(zip(("model", "positive", "negative", "latent"), graph, strict=False))
+    for dtype in (torch.float16, torch.float32):
+        with mock.patch.object(management, "intermediate_dtype", return_value=dtype, create=True):
+            assert run("Sampler", **link, seed=1)[0]["samples"].dtype is dtype
+    with mock.patch.object(management, "intermediate_dtype", create=True):
+        del management.intermediate_dtype
+        assert run("Sampler", **link, seed=1)[0]["samples"].dtype is torch.float32

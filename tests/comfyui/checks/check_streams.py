@@ -110,16 +110,28 @@ def check_a_window_is_denoised_as_in_the_library():
 
 
 def check_guidance_by_references_needs_a_negative_at_cfg_1_too():
+    """They are the request's, or in the conditioning, of all windows or of one."""
+    from instructx_pack.instructx_core.config import GuidanceMode
     from instructx_pack.instructx_core.request import EditRequest, Sampling
     from instructx_pack.nodes import sampling
     from instructx_pack.nodes.conditioned_windows import ConditionedModel
+    from instructx_pack.nodes.conditioning import STREAMS
+    from instructx_pack.nodes.guider import guided_by
 
     own, vae, _, _ = loaded(model())
     chosen = sampling.settings(own, sampling.asked(3, 1.0, 0), "euler", sampling.OWN_SCHEDULE, 1.0)
     positive = [[torch.zeros(1, 6, 4096), {}]]
     request = EditRequest(WORDS, (REFERENCE[0],), Sampling(3), seed=3)
     expect("InputError", "needs a negative", ConditionedModel, own, vae, positive, None, request, chosen)
-    ConditionedModel(own, vae, positive, None, EditRequest(WORDS, (), Sampling(3), seed=3), chosen)
+    request = EditRequest(WORDS, (), Sampling(3), seed=3)
+    alone = ConditionedModel(own, vae, positive, None, request, chosen)
+    referring = [[positive[0][0], {STREAMS: [torch.zeros(1, 16, 1, 6, 8)]}]]  # as ComfyUI's Bernini node gives it
+    expect("InputError", "needs a negative", ConditionedModel, own, vae, referring, None, request, chosen)
+    expect("InputError", "needs a negative", alone.take, {"positive": referring})
+    alone.take({"positive": referring, "negative": positive})
+    source = torch.zeros(1, 16, 2, 6, 8)
+    carried = alone.conditions(source, (referring, positive))[1]
+    assert guided_by(GuidanceMode.TASK, carried, source.shape) is GuidanceMode.RV2V  # the window's source comes first
 
 
 def check_every_mode_is_the_librarys():
@@ -195,9 +207,45 @@ def check_references_without_a_source_are_all_kept():
         assert difference(results[-1], ours) <= CLOSE, count
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert difference(results[one], results[other]) > CLOSE, (one, other)
+    given = {"reference_image_0": images[1]}
+    made = (own, *BerniniConditioning.execute(*texts, vae, **sides | {"length": 1}, reference_images=given).args)
+    expect("InputError", "just one of the LATENT's size, which counts as the source", guided, made, "r2v_apg")
+
+
+def check_a_source_is_one_on_a_latent_of_any_size():
+    """As in a second pass after Upscale Latent, or a picture beside a clip: *Source* marks it."""
+    from instructx_pack.nodes.conditioning import STREAMS, only_with
+
+    name = model()
+    for frames, references, mode in ((5, (), "v2v_apg"), (1, (), "v2v_apg"), (5, (REFERENCE,), "rv2v")):
+        patched, positive, negative, latent = graph(name, clip(frames), references)
+        _, channels, _, height, width = latent["samples"].shape
+        for sides in ((height + 2, width + 4), (height, width)):
+            larger = {"samples": torch.zeros(1, channels, 2, *sides)}
+            made = (patched, positive, negative, larger)
+            assert torch.equal(guided(made, "task"), guided(made, mode)), (frames, mode, sides)
+            assert guided(made, "v2v_chain").isfinite().all()
+            kept = only_with(positive, True, False, larger["samples"].shape)[0][1]
+            assert [stream.shape for stream in kept[STREAMS]] == [latent["samples"].shape]
+
+
+def check_a_source_comes_first_and_once():
+    """A later one takes its place; streams of another node are references beside it, and have no mark of ours."""
+    from instructx_pack.nodes.conditioning import STREAMS, split_streams
+
+    patched, positive, negative, latent = graph(model(), clip(5), (REFERENCE,))
+    reference, other = positive[0][1][STREAMS][1], latent["samples"] + 1
+    theirs = [[positive[0][0], {STREAMS: [reference]}]]
+    for given in (positive, theirs):
+        link = {"model": patched, "positive": given, "negative": negative, "source": {"samples": other}}
+        made = run("Source", **link)[1][0][1]
+        (source,), (kept,) = split_streams(made, latent["samples"].shape)
+        assert torch.equal(source, other) and kept is reference
+        assert split_streams(made | {STREAMS: [reference]}, latent["samples"].shape) == ([], [reference])
 
 
 def check_the_first_stream_is_the_source_if_it_has_the_latents_size():
+    """Unless it is marked."""
     from instructx_pack.nodes.conditioning import STREAMS, split_streams
 
     def sources(stream, latent):
