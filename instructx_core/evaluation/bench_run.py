@@ -33,7 +33,7 @@ from ..request import EditRequest
 from ..source import is_video_file, load_references, load_source, save_result
 from ..video import has_more_frames
 from ..words import listed, one_line, quoted, quoted_path, shown
-from .bench_maker import Maker
+from .bench_model import BenchModel
 from .benches import Bench, Case
 from .benches.case import inner_folder, safe_name
 from .case_log import CaseLog, Check, locked, unwritable
@@ -112,7 +112,7 @@ class BenchRun:
         if not left:
             return 0
         editor, made, problems = load(), 0, []
-        maker = Maker.of(editor)
+        maker = BenchModel.of(editor)
         check = partial(maker.check, self.edited.path)
         check(self.edited.read())
         for number, case in enumerate(left, 1):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from instructx_core.errors import InputError
-from instructx_core.evaluation.bench_maker import Maker
 from instructx_core.evaluation.bench_measure import measure_cases
+from instructx_core.evaluation.bench_model import BenchModel
 from instructx_core.evaluation.bench_report import compared_tables, own_tables, plot, read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -309,7 +309,7 @@ def test_a_damaged_source_is_a_problem_of_its_case_alone(data, tmp_path, monkeyp
         def edit_loaded(self, source, request, **_):
             return type("Result", (), {"frames": source.pixels})()
 
-    monkeypatch.setattr(Maker, "of", lambda _: Maker("it has no weights", "float32", no_model))
+    monkeypatch.setattr(BenchModel, "of", lambda _: BenchModel("it has no weights", "float32", no_model))
     run = prepared("openve", data, tmp_path / "run")
     run.cases[0].source.write_bytes(b"<!DOCTYPE html><title>404</title>")
     rest = len(run.cases) - 1

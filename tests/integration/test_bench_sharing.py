@@ -14,7 +14,7 @@ import torch
 
 from instructx_core.config import GuidanceConfig
 from instructx_core.errors import InputError
-from instructx_core.evaluation.bench_maker import Maker
+from instructx_core.evaluation.bench_model import BenchModel
 from instructx_core.evaluation.bench_report import read_run
 from instructx_core.evaluation.bench_run import BenchRun
 from instructx_core.evaluation.benches import BENCHES, Columns
@@ -46,7 +46,7 @@ class Copying:
 
 def test_many_threads_share_the_cases(data, tmp_path, monkeypatch):
     """No case is edited or judged twice; both end with every case done."""
-    monkeypatch.setattr(Maker, "of", lambda _: Maker("it has no weights", "float32", unneeded))
+    monkeypatch.setattr(BenchModel, "of", lambda _: BenchModel("it has no weights", "float32", unneeded))
     kinds = ("add",) * 8
     benchmarks.imgedit(data, kinds)
     bench = BENCHES["imgedit"]
@@ -97,16 +97,16 @@ def test_of_two_models_that_start_together_the_first_to_finish_an_edit_goes_on(d
     run = prepared("imgedit", data, tmp_path / "run")
 
     class First(Copying):
-        maker = Maker("one", "bfloat16", unneeded)
+        maker = BenchModel("one", "bfloat16", unneeded)
 
     class Second(Copying):
-        maker = Maker("other", "float32", unneeded)
+        maker = BenchModel("other", "float32", unneeded)
 
         def edit_loaded(self, source, request, **_):
             assert run.edit(First, QUICK) == 2
             return super().edit_loaded(source, request)
 
-    monkeypatch.setattr(Maker, "of", lambda editor: editor.maker)
+    monkeypatch.setattr(BenchModel, "of", lambda editor: editor.maker)
     with pytest.raises(InputError, match="made in bfloat16, and the model is loaded in float32; give --dtype bfloat16"):
         run.edit(Second, QUICK)
     assert sorted(path.name for path in run.edits.iterdir()) == ["1001.png", "1002.png"]
@@ -144,9 +144,9 @@ def test_a_later_version_s_config_is_the_same_model(bundled_editor):
     config, later, quicker = bundled_editor.config, copy(bundled_editor), copy(bundled_editor)
     later.config = replace(config, guidance=LaterConfig(**vars(config.guidance)))
     quicker.config = replace(config, sampling=replace(config.sampling, steps=config.sampling.steps + 1))
-    made = Maker.of(bundled_editor)
-    assert Maker.of(later).model == made.model != Maker.of(quicker).model
-    assert Maker.of(later).older() != made.older()
+    made = BenchModel.of(bundled_editor)
+    assert BenchModel.of(later).model == made.model != BenchModel.of(quicker).model
+    assert BenchModel.of(later).older() != made.older()
 
 
 def test_a_run_of_the_version_that_hashed_whole_configs_goes_on(data, tmp_path, monkeypatch):
@@ -154,13 +154,13 @@ def test_a_run_of_the_version_that_hashed_whole_configs_goes_on(data, tmp_path, 
     first = run.cases[0]
     shutil.copy(first.source, run.edit_of(first))
     run.edited.append({"key": first.key, "group": first.group, "seconds": 1.0, "weights": "whole"})
-    monkeypatch.setattr(Maker, "of", lambda _: Maker("same", "float32", lambda: "another"))
+    monkeypatch.setattr(BenchModel, "of", lambda _: BenchModel("same", "float32", lambda: "another"))
     with pytest.raises(InputError, match="by another model, or by the same in another number format; .* its --dtype"):
         run.edit(Copying, QUICK)
-    monkeypatch.setattr(Maker, "of", lambda _: Maker("same", "float32", lambda: "whole"))
+    monkeypatch.setattr(BenchModel, "of", lambda _: BenchModel("same", "float32", lambda: "whole"))
     with run.edited.claim(run.cases[1].key):  # as another process does
         assert run.edit(Copying, QUICK) == 1
-    monkeypatch.setattr(Maker, "of", lambda _: Maker("same", "float32", lambda: "with a new field"))
+    monkeypatch.setattr(BenchModel, "of", lambda _: BenchModel("same", "float32", lambda: "with a new field"))
     assert run.edit(Copying, QUICK) == 1
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Maker:
+class BenchModel:
     """A model as `edited.jsonl` notes it with each edit.
 
     Attributes:
@@ -35,7 +35,7 @@ class Maker:
     older: Callable[[], str]
 
     @classmethod
-    def of(cls, editor: LoadedModel) -> Maker:
+    def of(cls, editor: LoadedModel) -> BenchModel:
         digest = hashlib.sha256(json.dumps(_changes(editor.config, ModelConfig()), sort_keys=True).encode())
         for piece in tensor_samples(editor):
             digest.update(piece)
