@@ -125,6 +125,8 @@ def _of_type(value: Any, hint: Any, name: str, bounds: tuple[Any, ...], built: b
     if origin in (Union, types.UnionType):
         return _of_union(value, arguments, name, wrong, built)
     if origin is Literal:
+        if value is False and "no" in arguments and not built:
+            return "no"  # what YAML reads an unquoted no as
         if not (isinstance(value, str) and value in arguments):
             raise wrong
         return value

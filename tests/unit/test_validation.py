@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
+import yaml
 
 from instructx_core.validation import Choice, FieldError, Length, Range, check_fields, converted
 
@@ -99,3 +100,16 @@ def test_values_built_in_python_are_checked_alike() -> None:
     for wrong in (5, {"share": 0.5}):  # a mapping stands for the dataclass only in a file
         with pytest.raises(FieldError, match="inner is .*; give a value of type Inner$"):
             check_fields(Outer(1, inner=wrong))
+
+
+@dataclass(frozen=True)
+class Worded:
+    precision: Literal["no", "bf16"] = "no"
+
+
+def test_the_word_no_may_stay_unquoted_in_yaml() -> None:
+    assert converted(Worded, yaml.safe_load("precision: no")) == Worded("no")
+    with pytest.raises(FieldError, match="precision is True; give one of no, bf16"):
+        converted(Worded, yaml.safe_load("precision: yes"))
+    with pytest.raises(FieldError, match="precision is False"):
+        check_fields(Worded(False))  # type: ignore[arg-type]
