@@ -31,16 +31,17 @@ HEAD = """# Evidence
 The paper's comparisons at a small scale. All runs of a study start from the same generator DiT, MLLM and VAE; its arms
 differ only in what its file `benchmarks/studies/*.yaml` names. Tables show the mean and standard error over seeds.
 *left* is the share of the way from source to target that an edit leaves (lower is better), *success* is as in
-`instructx evaluate`, *psnr* that of whole frames in dB, *unedited_psnr* that of what an edit should leave alone. *loss*
-is the held-out error of flow matching after the stage, *before* the same error before the stage. *seam* is how much
-more unedited pixels of a long clip change over a join of two windows than elsewhere; *last* is *left* in its last
-window. Curves show the training error, averaged over seeds. `python benchmarks/studies/report.py` makes this page from
-the JSON of the runs; [benchmarks/studies/README.md](../benchmarks/studies/README.md) says what they cost.
+`instructx evaluate`, *psnr* that of whole frames in dB, *unedited_psnr* that of what an edit should leave alone.
+*flicker* is how much unedited pixels of a video change from frame to frame, as a multiple of the target's. *loss* is
+the held-out error of flow matching after the stage, *before* the same error before the stage. *seam* is how much more
+unedited pixels of a long clip change over a join of two windows than elsewhere; *last* is *left* in its last window.
+Curves show the training error, averaged over seeds. `python benchmarks/studies/report.py` makes this page from the JSON
+of the runs; [benchmarks/studies/README.md](../benchmarks/studies/README.md) says what they cost.
 """
 EDITS = ("left", "success", "psnr")
 MEASURES = {  # the first one decides; lower is better
     "images": (*EDITS, "unedited_psnr"),
-    "videos": (*EDITS, "unedited_psnr"),
+    "videos": (*EDITS, "unedited_psnr", "flicker"),
     "alignment": ("loss", "before"),
     "long": ("seam", "success", "left", "last"),
     "sentences": ("left", "success", "plain_left", "plain_success"),
