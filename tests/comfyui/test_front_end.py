@@ -6,6 +6,7 @@ import pytest
 
 from support import front_end, workflow_files
 
+pytestmark = pytest.mark.slow
 INFO = json.loads(workflow_files.GOLDEN.read_text(encoding="utf-8"))
 
 
@@ -15,11 +16,8 @@ def page():
         yield opened
 
 
-FIRST, *OTHERS = [path for path in workflow_files.PATHS if path not in workflow_files.APPS]
-
-
 @pytest.mark.parametrize(
-    "path", [FIRST, *(pytest.param(path, marks=pytest.mark.slow) for path in OTHERS)], ids=lambda path: path.stem
+    "path", [path for path in workflow_files.PATHS if path not in workflow_files.APPS], ids=lambda path: path.stem
 )
 def test_workflow_loads_and_turns_into_its_prompt(page, path):
     workflow = workflow_files.read(path)

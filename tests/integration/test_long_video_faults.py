@@ -51,6 +51,7 @@ def whole(editor: Editor, source: Path, tmp_path: Path) -> bytes:
 # --- crashes
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment(editor: Editor, source: Path, whole: bytes, tmp_path: Path):
     """20 runs are killed at random; each goes on from where the last one was, to the same bytes, and all is cleaned.
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import torch
 from check_long_video import replaced
-from kit import BUNDLED, NODES, editor, example, expect, loaded, run
+from kit import BUNDLED, NODES, SMALLER, editor, example, expect, loaded, run
 
 import nodes as stock
 
@@ -16,7 +16,7 @@ def fit(source, **settings):
 
 def check_separate_pictures_are_edited_each():
     """As ComfyUI runs nodes behind a list: once for each, and each as it would come alone."""
-    model, vae, mllm, connector = loaded(BUNDLED)
+    model, vae, mllm, connector = loaded(SMALLER)
     image, instruction, _ = example("background", frames=3)
     image = image.clone()
     image[1] = 1 - image[1]

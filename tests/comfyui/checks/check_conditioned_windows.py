@@ -1,7 +1,7 @@
 """Sliding windows by CONDITIONING in place of MLLM and connector: this pack's models, and any other video MODEL."""
 
 import torch
-from kit import BUNDLED, NODES, VARIANTS, example, expect, loaded, run
+from kit import BUNDLED, NODES, SMALLER, VARIANTS, example, expect, loaded, run
 
 
 def asked(**more):
@@ -26,7 +26,7 @@ def check_conditioning_is_what_mllm_and_connector_make():
     """Of one window, where both see the same frames."""
     frames, instruction, _ = example("recolor", frames=5)
     frames = (frames * 255).round() / 255  # as windows hold them
-    model, vae, mllm, connector = loaded(BUNDLED)
+    model, vae, mllm, connector = loaded(SMALLER)
     fitted, fit = run("Fit", model=model, vae=vae, source=frames)
     guidance = run("MLLMGuidance", mllm=mllm, source=fitted, instruction=instruction, fit=fit)[0]
     positive, negative = run("Connector", connector=connector, guidance=guidance)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import comfy.model_management as management
 import comfy.utils
 import torch
-from kit import BUNDLED, example, run
+from kit import BUNDLED, SMALLER, example, run
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def check_cancel_while_sampling_releases_memory():
 
     image, instruction, _ = example("background", frames=9)
     before = held()
-    model, vae, mllm, connector = run("LoadModel", model_name=BUNDLED, precision="float32")
+    model, vae, mllm, connector = run("LoadModel", model_name=SMALLER, precision="float32")
     weights = [weakref.ref(part) for part in (model.model, vae.first_stage_model, mllm.guidance, connector.module)]
     parts = {"model": model, "vae": vae, "mllm": mllm, "connector": connector}
     settings = {"source": image, "instruction": instruction, "window": 5, "steps": 2}

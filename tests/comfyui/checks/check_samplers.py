@@ -5,7 +5,7 @@ from unittest import mock
 import comfy.model_management as management
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from kit import BUNDLED, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
+from kit import BUNDLED, SMALLER, TOLERANCE, difference, editor, example, expect, loaded, run, sampled, wired
 
 import nodes as stock
 
@@ -22,8 +22,8 @@ def _advanced(graph, sigmas, seed, cfg=1.0):
 def check_sigmas_are_the_librarys():
     from instructx_pack.instructx_core.schedules import schedule
 
-    model = loaded(BUNDLED)[0]
-    own = editor(BUNDLED).config.sampling
+    model = loaded(SMALLER)[0]
+    own = editor(SMALLER).config.sampling
     (sigmas,) = run("Sigmas", model=model)
     assert torch.equal(sigmas, schedule(own.steps, own.shift).float())
     (sigmas,) = run("Sigmas", model=model, steps=7, shift=2.5)
@@ -32,7 +32,7 @@ def check_sigmas_are_the_librarys():
 
 def check_sampler_custom_advanced_is_the_same():
     image, instruction, reference = example("reference_swap")
-    graph = wired(BUNDLED, image, instruction, [reference])
+    graph = wired(SMALLER, image, instruction, [reference])
     (sigmas,) = run("Sigmas", model=graph[0], steps=6)
     with torch.inference_mode():
         advanced = _advanced(graph, sigmas, 9, cfg=2.0)
@@ -44,7 +44,7 @@ def check_levels_with_lcm_are_the_librarys_renoising():
     from instructx_pack.instructx_core import requested_edit, sampling
 
     image, instruction, _ = example("recolor")
-    patched, positive, negative, latent, _ = wired(BUNDLED, image, instruction)
+    patched, positive, negative, latent, _ = wired(SMALLER, image, instruction)
     (levels,) = custom.ManualSigmas.execute("1.0, 0.757, 0.522, 0.0").args
     (sampler,) = custom.KSamplerSelect.execute("lcm").args
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def check_levels_with_lcm_are_the_librarys_renoising():
         *given, **named | {"generators": [sampling.generator_of(10)]}
     )
     try:
-        ours = editor(BUNDLED).edit(image, instruction, seed=9, renoise=(1, 0.757, 0.522)).latents
+        ours = editor(SMALLER).edit(image, instruction, seed=9, renoise=(1, 0.757, 0.522)).latents
     finally:
         requested_edit.sample = sampling.sample
     assert difference(patched.model.process_latent_in(out["samples"]), ours) <= TOLERANCE
@@ -62,7 +62,7 @@ def check_levels_with_lcm_are_the_librarys_renoising():
 
 def check_stock_ksampler():
     image, instruction, _ = example("recolor")
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     patched, positive, negative, latent, _ = graph
     for steps in (5, 10):
         with torch.inference_mode():
@@ -73,7 +73,7 @@ def check_stock_ksampler():
 
 def check_comfyui_scheduler_in_our_sampler():
     image, instruction, _ = example("recolor")
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     simple = sampled(graph, seed=9, steps=5, scheduler="simple")
     assert difference(simple, sampled(graph, seed=9, steps=5)) <= TOLERANCE
     assert difference(simple, sampled(graph, seed=9, steps=5, scheduler="simple", shift=1.5)) > TOLERANCE
@@ -91,21 +91,21 @@ def check_shift_follows_model_sampling_sd3():
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
     from instructx_pack.instructx_core.schedules import schedule
 
-    (moved,) = ModelSamplingSD3().patch(loaded(BUNDLED)[0], 2.0)
+    (moved,) = ModelSamplingSD3().patch(loaded(SMALLER)[0], 2.0)
     (sigmas,) = run("Sigmas", model=moved, steps=5)
     assert torch.equal(sigmas, schedule(5, 2.0).float())
 
 
 def check_too_little_denoise_is_named():
     image, instruction, _ = example("recolor", seed=14)
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     expect("InputError", "50 steps are the last of 1250", sampled, graph, steps=50, denoise=0.04)
 
 
 def check_edit_strength_is_a_share_of_the_guidance():
     """1 changes nothing, less goes a smaller part of the way, and it multiplies cfg."""
     image, instruction, _ = example("recolor", seed=14)
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     plain = sampled(graph, seed=3)
     assert torch.equal(sampled(graph, seed=3, edit_strength=1.0), plain)
     half = sampled(graph, seed=3, edit_strength=0.5)
@@ -113,7 +113,7 @@ def check_edit_strength_is_a_share_of_the_guidance():
     assert torch.equal(sampled(graph, seed=3, cfg=3.0, edit_strength=0.5), sampled(graph, seed=3, cfg=1.5))
     assert not torch.equal(half, plain)
     given = {"source": image, "instruction": instruction, "window": 5, "seed": 3}
-    models = dict(zip(("model", "vae", "mllm", "connector"), loaded(BUNDLED), strict=True))
+    models = dict(zip(("model", "vae", "mllm", "connector"), loaded(SMALLER), strict=True))
     (one,) = run("SlidingWindowImages", **models, **given, edit_strength=0.5)
     (other,) = run("SlidingWindowImages", **models, **given, cfg=0.5)
     assert torch.equal(one, other)
@@ -125,7 +125,7 @@ def check_edit_strength_is_a_share_of_the_guidance():
 def check_the_latent_is_in_comfyuis_dtype():
     """As --fp16-intermediates asks for; older versions know only float32."""
     image, instruction, _ = example("recolor")
-    graph = wired(BUNDLED, image, instruction)
+    graph = wired(SMALLER, image, instruction)
     link = dict(zip(("model", "positive", "negative", "latent"), graph, strict=False))
     for dtype in (torch.float16, torch.float32):
         with mock.patch.object(management, "intermediate_dtype", return_value=dtype, create=True):

@@ -9,7 +9,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_torch_compile import TorchCompileModel, skip_torch_compile_dict
-from kit import AFFINE, BUNDLED, TOLERANCE, VARIANTS, difference, example, expect, loaded, sampled, slow, wired
+from kit import AFFINE, SMALLER, TOLERANCE, VARIANTS, difference, example, expect, loaded, sampled, slow, wired
 from torch._dynamo.utils import counters
 
 CACHES = (EasyCacheNode, LazyCacheNode)
@@ -56,7 +56,7 @@ def as_on_a_gpu(model):
 
 def check_torch_compile():
     image, instruction, reference = example("reference_swap")
-    patched, *rest = wired(BUNDLED, image, instruction, [reference])
+    patched, *rest = wired(SMALLER, image, instruction, [reference])
     patched = as_on_a_gpu(patched)
     plain = sampled((patched, *rest), seed=5)
     (compiled,) = TorchCompileModel.execute(patched, "inductor").args
