@@ -170,7 +170,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             place = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         try:
             ray.init(**place, log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a bare one if its own node does not start in time
             raise _no_cluster(cluster.address, error) from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -216,10 +216,12 @@ def _check_speaks(there: socket.socket) -> None:
 
 
 def _no_cluster(address: str | None, error: Exception) -> InputError:
-    place = quoted("local" if address is None else address)
+    why = one_line(error, 200)
+    if address is None:
+        return InputError(f"Ray does not start here ({why}); run again, or leave out --workers to use one process.")
     return InputError(
-        f"No Ray cluster answers at {place} ({one_line(error, 200)}); check `ray status`, and set "
-        "RAY_AUTH_MODE=token if the cluster uses tokens."
+        f"No Ray cluster answers at {quoted(address)} ({why}); check `ray status`, and set RAY_AUTH_MODE=token if the "
+        "cluster uses tokens."
     )
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -50,6 +51,22 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, capsys, monkeyp
     file = config_file(tmp_path, 2)
     assert "pip install 'ray[data]'" in refusal(capsys, "synthesise", file, "--workers", 2)
     assert not list((tmp_path / "out").glob("kept/*"))
+
+
+def test_where_ray_cannot_start_one_sentence_says_so(tmp_path, capsys, monkeypatch):
+    """Ray raises Exception itself, of no class of its own, where its node takes too long."""
+
+    def init(**_options):
+        raise Exception("The current node timed out during startup.\nIt may be overloaded.")
+
+    parts = {"ray": {"is_initialized": lambda: False, "init": init}, "ray.data": {}}
+    for name, content in parts.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    said = refusal(capsys, "synthesise", config_file(tmp_path, 2), "--workers", 2)
+    assert "Ray does not start here (The current node timed out during startup. It may be overloaded.)" in said
+    assert "leave out --workers" in said and "\n" not in said.strip()
 
 
 @contextmanager
