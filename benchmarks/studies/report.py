@@ -35,8 +35,10 @@ differ only in what its file `benchmarks/studies/*.yaml` names. Tables show the 
 *flicker* is how much unedited pixels of a video change from frame to frame, as a multiple of the target's. *loss* is
 the held-out error of flow matching after the stage, *before* the same error before the stage. *seam* is how much more
 unedited pixels of a long clip change over a join of two windows than elsewhere; *last* is *left* in its last window.
-Curves show the training error, averaged over seeds. `python benchmarks/studies/report.py` makes this page from the JSON
-of the runs; [benchmarks/studies/README.md](../benchmarks/studies/README.md) says what they cost.
+Where sentences are compared, *left* and *success* are of edits asked for in advanced words, *plain_left* and
+*plain_success* of the same ones in plain words. Curves show the training error, averaged over seeds.
+`python benchmarks/studies/report.py` makes this page from the JSON of the runs;
+[benchmarks/studies/README.md](../benchmarks/studies/README.md) says what they cost.
 """
 EDITS = ("left", "success", "psnr")
 MEASURES = {  # the first one decides; lower is better

@@ -1,5 +1,5 @@
-"""Every form of a model's weights that the command line reads is read by the nodes, and edits alike: one of each family
-by default, all of them among the slow tests.
+"""Every form of a model's weights that the command line reads is read by the nodes, and edits alike; by default some of
+each family, the others as slow tests.
 """
 
 import json
