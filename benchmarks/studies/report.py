@@ -28,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "evidence.md"
 HEAD = """# Evidence
 
-The paper's comparisons at a small scale. All runs of a study start from the same generator DiT, MLLM and VAE; its arms
-differ only in what its file `benchmarks/studies/*.yaml` names. Tables show the mean and standard error over seeds.
+The paper's comparisons at a small scale. All runs of a study start from the same generator DiT, MLLM and VAE, those of
+InsightEdit from one stage 2; its arms differ only in what its file `benchmarks/studies/*.yaml` names. Tables show the
+mean and standard error over seeds.
 *left* is the share of the way from source to target that an edit leaves (lower is better), *success* is as in
 `instructx evaluate`, *psnr* that of whole frames in dB, *unedited_psnr* that of what an edit should leave alone.
 *flicker* is how much unedited pixels of a video change from frame to frame, as a multiple of the target's. *loss* is
